@@ -1,0 +1,30 @@
+"""The contenders, in the order in which they take turns. Importing them imports none of the libraries they use."""
+
+from __future__ import annotations
+
+from contenders.contract import Contender, Problem, Run, Timing
+from contenders.dataloader_loop import DATALOADER, DATALOADER_NO_ITEM
+from contenders.index_loop import INDEX_LOOP
+from contenders.keras_fit import KERAS
+from contenders.lightning_trainer import LIGHTNING, LIGHTNING_LOGGED
+from contenders.ours import DESCEND, DESCEND_FIXED
+from contenders.sklearn_mlp import SKLEARN
+from contenders.skorch_net import SKORCH
+
+__all__ = ["CONTENDERS", "Contender", "Problem", "Run", "Timing"]
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in [
+        DESCEND,
+        DESCEND_FIXED,
+        INDEX_LOOP,
+        DATALOADER,
+        DATALOADER_NO_ITEM,
+        LIGHTNING,
+        LIGHTNING_LOGGED,
+        SKORCH,
+        KERAS,
+        SKLEARN,
+    ]
+}

@@ -1,0 +1,105 @@
+"""The loop of the tutorials: a DataLoader, torch.optim.Adam as it comes, and loss.item() at every step.
+
+``dataloader`` reads the loss at every step, as most published loops do; ``dataloader-no-item`` adds it up as a
+tensor instead and reads it once an epoch. On a CPU the two differ little; on a GPU the first one waits.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from contenders.contract import LEARNING_RATE, Contender, Prepare, Problem, Run, Timing
+from contenders.network import mlp
+
+__all__ = ["DATALOADER", "DATALOADER_NO_ITEM"]
+
+
+def with_item(problem: Problem, seed: int) -> Run:
+    train, validation = _loaders(problem)
+
+    def run(epochs: int) -> Timing:
+        torch.manual_seed(seed)
+        model, criterion = mlp(problem.widths), nn.CrossEntropyLoss()
+        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+        steps, history = 0, []
+        start = time.perf_counter()
+        for _ in range(epochs):
+            model.train()
+            running_loss = 0.0
+            for inputs, targets in train:
+                optimizer.zero_grad()
+                loss = criterion(model(inputs), targets)
+                loss.backward()
+                optimizer.step()
+                running_loss += loss.item()
+                steps += 1
+            history.append((running_loss / len(train), *_evaluate(model, criterion, validation)))
+        return Timing(steps, time.perf_counter() - start, history[-1][-1])
+
+    return run
+
+
+def without_item(problem: Problem, seed: int) -> Run:
+    train, validation = _loaders(problem)
+
+    def run(epochs: int) -> Timing:
+        torch.manual_seed(seed)
+        model, criterion = mlp(problem.widths), nn.CrossEntropyLoss()
+        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+        steps, history = 0, []
+        start = time.perf_counter()
+        for _ in range(epochs):
+            model.train()
+            running_loss = torch.zeros(())
+            for inputs, targets in train:
+                optimizer.zero_grad()
+                loss = criterion(model(inputs), targets)
+                loss.backward()
+                optimizer.step()
+                running_loss += loss.detach()
+                steps += 1
+            history.append((running_loss.item() / len(train), *_evaluate(model, criterion, validation)))
+        return Timing(steps, time.perf_counter() - start, history[-1][-1])
+
+    return run
+
+
+Loader = DataLoader[tuple[torch.Tensor, ...]]
+
+
+def _loaders(problem: Problem) -> tuple[Loader, Loader]:
+    train = TensorDataset(torch.from_numpy(problem.x_train), torch.from_numpy(problem.y_train))
+    validation = TensorDataset(torch.from_numpy(problem.x_validation), torch.from_numpy(problem.y_validation))
+    return (
+        DataLoader(train, batch_size=problem.batch_size, shuffle=True),
+        DataLoader(validation, batch_size=len(validation)),
+    )
+
+
+@torch.no_grad()
+def _evaluate(model: nn.Module, criterion: nn.Module, loader: Loader) -> tuple[float, float]:
+    model.eval()
+    loss, correct, rows = 0.0, 0, 0
+    for inputs, targets in loader:
+        logits = model(inputs)
+        loss += criterion(logits, targets).item() * len(targets)
+        correct += int((logits.argmax(1) == targets).sum().item())
+        rows += len(targets)
+    return loss / rows, correct / rows
+
+
+def _contender(name: str, prepare: Prepare, item: str) -> Contender:
+    return Contender(
+        name=name,
+        on=f"DataLoader(TensorDataset, shuffle=True), workers 0, Adam as it comes, {item}; nothing else",
+        packages=("torch",),
+        variants={"": prepare},
+    )
+
+
+DATALOADER = _contender("dataloader", with_item, "loss.item() at every step")
+DATALOADER_NO_ITEM = _contender("dataloader-no-item", without_item, "loss added up as a tensor")

@@ -1,0 +1,61 @@
+"""Keras 3 on its torch backend: compile, then fit without printing."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+from contenders.contract import LEARNING_RATE, Contender, Problem, Run, Timing
+
+__all__ = ["KERAS"]
+
+
+def prepare(problem: Problem, seed: int) -> Run:
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+
+    if keras.backend.backend() != "torch":
+        raise RuntimeError(f"Keras was imported before with the backend {keras.backend.backend()}")
+    *hidden, outputs = problem.widths[1:]
+
+    def run(epochs: int) -> Timing:
+        keras.utils.set_random_seed(seed)
+        model = keras.Sequential(
+            [
+                keras.Input((problem.widths[0],)),
+                *(keras.layers.Dense(units, activation="relu") for units in hidden),
+                keras.layers.Dense(outputs),
+            ]
+        )
+        model.compile(
+            optimizer=keras.optimizers.Adam(LEARNING_RATE),
+            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        start = time.perf_counter()
+        history = model.fit(
+            problem.x_train,
+            problem.y_train,
+            batch_size=problem.batch_size,
+            epochs=epochs,
+            shuffle=True,
+            validation_data=(problem.x_validation, problem.y_validation),
+            validation_batch_size=len(problem.x_validation),
+            verbose=0,
+        )
+        seconds = time.perf_counter() - start
+        steps = int(np.asarray(model.optimizer.iterations.value.cpu()))
+        return Timing(steps, seconds, float(history.history["val_accuracy"][-1]))
+
+    return run
+
+
+KERAS = Contender(
+    name="keras",
+    on="torch backend, fit(verbose=0), jit_compile left at its default (off on torch); its accuracy metric also "
+    "runs on the training batches; Glorot initialisation",
+    packages=("torch", "keras"),
+    variants={"": prepare},
+)

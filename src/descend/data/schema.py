@@ -1,0 +1,324 @@
+"""Everything that prediction needs to know about the data, as one value and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+
+from descend.data.arrays import as_images, as_numbers
+from descend.data.columns import LARGEST, STRICT, Column, conform, encode
+from descend.data.frames import as_frame, is_frame
+from descend.data.labels import Label, codes_of, restore
+from descend.data.settings import MISSING
+from descend.data.source import Array, Kind, Source
+from descend.data.task import Task
+from descend.data.values import listed
+from descend.errors import DataError, RunError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Form", "Schema"]
+
+Form = Literal["logits", "probabilities", "values"]
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the data are: columns, classes, fitted scaling, shapes, parts.
+
+    Args:
+        kind: ``table``, ``images``, ``tensor`` or ``dataset``.
+        task: ``regression``, ``multi_regression``, ``binary`` or ``multiclass``.
+        why: the reason for the task, in words.
+        input_shape: shape of one encoded row, as the network gets it.
+        outputs: number of the network's outputs: 1 for binary, else classes or targets.
+        target_names: a name for each target.
+        columns: all columns of a table, in their order, the unused ones too.
+        named: whether the columns' names mean something, or only number the columns of an array.
+        missing: words that stand for a missing value in text.
+        classes: the class labels in the order of the network's outputs.
+        label_dtype: the NumPy dtype in which labels came.
+        target_mean, target_scale: a target y is learned as (y - mean) / scale.
+        scale: name of the scaling of the inputs.
+        clip: the smooth bound on scaled numbers, or None.
+        shift, spread: of images and tensors: an entry x is encoded as (x - shift) / spread, by channel or by entry.
+        fingerprint: of the data, see :meth:`descend.data.source.Source.fingerprint`.
+        reference: what named the data, or None.
+        name: a short name of the data.
+        rows: number of rows in each part.
+    """
+
+    kind: Kind
+    task: Task
+    why: str
+    input_shape: tuple[int, ...]
+    outputs: int
+    target_names: tuple[str, ...]
+    columns: tuple[Column, ...] = ()
+    named: bool = True
+    missing: tuple[str, ...] = MISSING
+    classes: tuple[Label, ...] = ()
+    label_dtype: str = ""
+    target_mean: tuple[float, ...] = ()
+    target_scale: tuple[float, ...] = ()
+    scale: str = "standard"
+    clip: float | None = None
+    shift: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
+    fingerprint: str = ""
+    reference: str | None = None
+    name: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
+
+    @property
+    def used(self) -> tuple[Column, ...]:
+        """The columns that the network sees, in the order of the raw matrix."""
+        return tuple(column for column in self.columns if column.used)
+
+    @cached_property
+    def labels(self) -> Array:
+        """The class labels in the dtype in which they came; empty for regression."""
+        return restore(self.classes, self.label_dtype) if self.classes else np.empty(0)
+
+    def matrix(self, data: Any) -> torch.Tensor:
+        """New rows as raw numbers, one a used column: what :class:`~descend.data.scaling.Preprocess` takes.
+
+        Columns are found by name, whatever their order, and others are ignored. An array has as many columns as
+        training had, in the same order; so has a data frame where training had an array.
+
+        Args:
+            data: for a table: a data frame of any library, a dictionary of columns, a list of
+                dictionaries, or an array; for images uint8 arrays (n, channels, height, width), or with the
+                channels last; for tensors an array; or a :class:`~descend.data.source.Source` of any of these.
+
+        Returns: float64 (n, C) for a table, uint8 for images, float32 otherwise.
+
+        Raises:
+            DataError: columns that are missing or hold values of another kind; a wrong shape.
+        """
+        import torch
+
+        named = True
+        if isinstance(data, Source):
+            named = data.named
+            data = data.frame if data.frame is not None else data.inputs
+        if self.kind == "table":
+            return torch.from_numpy(self._numbers(data, named))
+        if is_frame(data) or data is None:
+            raise DataError(
+                f"{self.kind} of shape {self.input_shape} were expected, as in training, found a table"
+            )
+        if self.kind == "images":
+            return torch.from_numpy(as_images(data, self.input_shape))
+        return torch.from_numpy(as_numbers(data, self.input_shape))
+
+    def _numbers(self, data: Any, named: bool) -> Array:
+        names = [column.name for column in self.columns]
+        if isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind in "iuf":
+            quick = self._plain_numbers(data)
+            if quick is not None:
+                return quick
+        frame = as_frame(data, names)
+        if not named or not (self.named or set(names) <= set(frame.columns)):  # by position
+            if frame.width != len(names):
+                raise DataError(
+                    f"{len(names)} columns were expected, as in training ({listed(names, 4)}), "
+                    f"the data have {frame.width}"
+                )
+            frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
+        return encode(conform(frame, self.columns, self.missing), self.columns)
+
+    def _plain_numbers(self, data: Array) -> Array | None:
+        """An array of numbers for columns of numbers needs no more than a choice of columns."""
+        if data.shape[1] != len(self.columns) or any(column.kind != "numeric" for column in self.used):
+            return None
+        chosen = [at for at, column in enumerate(self.columns) if column.used]
+        numbers = np.ascontiguousarray(
+            data if len(chosen) == data.shape[1] else data[:, chosen], dtype=np.float64
+        )
+        if numbers is data:
+            numbers = numbers.copy()
+        with np.errstate(invalid="ignore"):
+            return None if (np.abs(numbers) > LARGEST).any() else numbers
+
+    def encode_targets(self, targets: Array) -> torch.Tensor:
+        """Raw targets as the loss takes them.
+
+        Returns: int64 (n,) for multiclass, float32 (n,) of 0 and 1 for binary, float32 (n, T)
+            standardised for regression.
+
+        Raises:
+            DataError: an unknown class, or not a number.
+        """
+        import torch
+
+        if self.classes:
+            codes = torch.from_numpy(codes_of(targets, self.classes))
+            return codes.float() if self.task == "binary" else codes
+        try:
+            numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
+        except (TypeError, ValueError) as cause:
+            raise DataError(f"the target {', '.join(self.target_names)} needs numbers: {cause}") from cause
+        if numbers.shape[1] != self.outputs:
+            raise DataError(f"{self.outputs} targets a row were expected, found {numbers.shape[1]}")
+        scaled = (numbers - np.array(self.target_mean)) / np.array(self.target_scale)
+        return torch.from_numpy(scaled.astype(np.float32))
+
+    def probabilities(self, outputs: torch.Tensor, form: Form = "logits") -> torch.Tensor:
+        """Class probabilities (n, K) from the network's outputs (n, 1) or (n, K).
+
+        Args:
+            outputs: raw outputs.
+            form: ``logits``, or ``probabilities`` where the network ends with its own link.
+        """
+        import torch
+
+        if not self.classes:
+            raise DataError("a regression has no class probabilities")
+        if self.task == "binary":
+            first = outputs.reshape(-1, 1)
+            if form != "logits":
+                return torch.cat([1 - first, first], dim=1)
+            return torch.cat([torch.sigmoid(-first), torch.sigmoid(first)], dim=1)
+        return torch.softmax(outputs, dim=1) if form == "logits" else outputs
+
+    def decode(self, outputs: torch.Tensor, form: Form = "logits") -> Array:
+        """Predictions from the network's outputs: labels as they came, or numbers in the targets' units.
+
+        Returns: shape (n,), or (n, T) for several targets.
+        """
+        values = outputs.detach().double().cpu()
+        if self.classes:
+            if self.task == "binary":
+                codes = (values.reshape(-1) > (0.0 if form == "logits" else 0.5)).long().numpy()
+            else:
+                codes = values.argmax(dim=1).numpy()
+            chosen: Array = self.labels[codes]
+            return chosen
+        numbers: Array = values.reshape(-1, self.outputs).numpy() * np.array(self.target_scale) + np.array(
+            self.target_mean
+        )
+        return numbers[:, 0] if self.task == "regression" else numbers
+
+    def table(self) -> list[dict[str, str]]:
+        """The columns in words, one dictionary each: name, kind, values, missing, note.
+
+        >>> Schema("table", "binary", "", (1,), 1, ("y",), (Column("age", "numeric", low=1, high=9),)).table()
+        [{'name': 'age', 'kind': 'numeric', 'values': '1 to 9', 'missing': '', 'note': ''}]
+        """
+        return [
+            {
+                "name": column.name,
+                "kind": column.kind,
+                "values": _values(column),
+                "missing": str(column.missing) if column.missing else "",
+                "note": column.note,
+            }
+            for column in self.columns
+        ]
+
+    def to_json(self) -> str:
+        """The schema as JSON text; every number survives exactly.
+
+        >>> schema = Schema("tensor", "regression", "", (3,), 1, ("y",), target_mean=(0.1,), target_scale=(1.0,))
+        >>> Schema.from_json(schema.to_json()) == schema
+        True
+        """
+        content = {"version": _VERSION, **dataclasses.asdict(self)}
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, source: str = "schema.json") -> Schema:
+        """The schema that :meth:`to_json` wrote.
+
+        Raises:
+            RunError: the text is damaged, was changed, or comes from a newer version.
+        """
+        try:
+            content = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as cause:
+            raise RunError(f"{source} is damaged: {cause}") from cause
+        if not isinstance(content, dict) or not isinstance(content.get("version"), int):
+            raise RunError(f"{source} is damaged: it states no version")
+        version = content.pop("version")
+        if version > _VERSION:
+            raise RunError(
+                f"{source} has version {version}, this descend reads up to {_VERSION}; "
+                "update it with: pip install --upgrade descend"
+            )
+        if version < 1:
+            raise RunError(f"{source} is damaged: version {version}")
+        schema = _validated(content, source)
+        fault = _fault(schema)
+        if fault:
+            raise RunError(f"{source} is damaged: {fault}")
+        return schema
+
+
+def _values(column: Column) -> str:
+    if column.kind == "categorical":
+        return f"{len(column.categories)} categories"
+    if column.low is None or column.high is None:
+        return ""
+    if column.kind == "date":
+        first, last = (str(np.datetime64(round(day), "D")) for day in (column.low, column.high))
+        return f"{first} to {last}"
+    return f"{column.low:g} to {column.high:g}"
+
+
+def _validated(content: dict[str, Any], source: str) -> Schema:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(Schema).validate_json(json.dumps(content), strict=True)
+    except ValidationError as cause:
+        first = cause.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "content"
+        raise RunError(f"{source} is damaged: {where}: {first['msg']}") from cause
+
+
+def _fault(schema: Schema) -> str:
+    """What does not fit together, or nothing."""
+    size = math.prod(schema.input_shape)
+    if any(side < 1 for side in schema.input_shape) or schema.outputs < 1:
+        return "input_shape and outputs must be positive"
+    if schema.kind == "table" and sum(len(column.inputs) for column in schema.columns) != size:
+        return "the columns do not make up input_shape"
+    if len({column.name for column in schema.columns}) != len(schema.columns):
+        return "a column's name occurs twice"
+    for column in schema.columns:
+        if column.scale <= 0:
+            return f"column {column.name!r}: scale must be positive"
+        if len(set(column.categories)) != len(column.categories):
+            return f"column {column.name!r}: a category occurs twice"
+        if column.used and (column.kind == "categorical") != bool(column.categories):
+            return f"column {column.name!r}: categories and kind do not fit"
+    if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):
+        return "shift and spread do not fit"
+    if schema.kind == "images" and len(schema.shift) != schema.input_shape[0]:
+        return "shift needs a number for each channel"
+    if schema.task in ("binary", "multiclass"):
+        if len(set(schema.classes)) < 2 or schema.outputs != (
+            1 if schema.task == "binary" else len(schema.classes)
+        ):
+            return "classes and outputs do not fit"
+        try:
+            restore(schema.classes, schema.label_dtype)
+        except (TypeError, ValueError, OverflowError):
+            return f"label_dtype {schema.label_dtype!r} does not fit the classes"
+    elif not len(schema.target_mean) == len(schema.target_scale) == schema.outputs:
+        return "target_mean and target_scale need a number for each output"
+    elif any(scale <= 0 for scale in schema.target_scale):
+        return "target_scale must be positive"
+    return ""

@@ -1,0 +1,200 @@
+"""Data as they were read, before anything is inferred or fitted."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from descend.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["PARTS", "Array", "Kind", "Source", "join"]
+
+Array = np.ndarray[Any, Any]
+Kind = Literal["table", "images", "tensor", "dataset"]
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Rows with their targets, raw: nothing is encoded, scaled or split yet.
+
+    Args:
+        name: a short name for people.
+        reference: what names these data on a command line, or None for data in memory.
+        kind: ``table`` (``frame`` is set), ``images`` or ``tensor`` (``inputs`` is set) or ``dataset``.
+        targets: raw labels or numbers, shape (n,) or (n, T); None only for data read for prediction.
+        target_names: a name for each target.
+        frame: the features of a table, one column each, without targets.
+        inputs: images as uint8 (n, channels, height, width), or numbers of shape (n, ...).
+        dataset: a map-style torch ``Dataset`` of (input, target) items, left as it is.
+        split: "train", "validation" or "test" for each row, where the data come with a split.
+        groups: a label for each row; rows of one group stay in one part.
+        weights: the weight of each row.
+        grid: shape (channels, height, width) of a table whose columns are the pixels of an image.
+        named: whether the columns' names mean something, or only number the columns of an array.
+        row_names: a name for each row, such as the file of an image.
+        notes: what reading found worth saying.
+    """
+
+    name: str
+    reference: str | None
+    kind: Kind
+    targets: Array | None
+    target_names: tuple[str, ...]
+    frame: pl.DataFrame | None = None
+    inputs: Array | None = None
+    dataset: Any = None
+    split: Array | None = None
+    groups: Array | None = None
+    weights: Array | None = None
+    grid: tuple[int, ...] | None = None
+    named: bool = True
+    row_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        for rows in (self.frame, self.inputs, self.dataset):
+            if rows is not None:
+                return len(rows)
+        raise DataError(f"{self.name} holds no rows")
+
+    def fingerprint(self) -> str:
+        """A digest of the content: names, values, targets, weights and split.
+
+        Equal content gives equal fingerprints whatever file format or memory layout it came in; a whole
+        number counts as the same value in an integer and in a floating-point column.
+
+        Returns: ``"blake2b:"`` and 32 hexadecimal digits.
+        """
+        digest = blake2b(digest_size=16)
+        digest.update(f"{self.kind} {len(self)} {self.target_names}".encode())
+        if self.frame is not None:
+            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # hashing runs outside Python's lock
+                for one in pool.map(_digest_series, self.frame):
+                    digest.update(one)
+        if self.inputs is not None:
+            _digest_array(digest, self.inputs)
+        if self.dataset is not None:
+            for row in np.unique(np.linspace(0, len(self) - 1, 64).astype(int)):
+                _digest_array(digest, np.asarray(self.dataset[int(row)][0]))
+        for extra in (self.targets, self.split, self.groups, self.weights):
+            digest.update(b"|")
+            if extra is not None:
+                _digest_array(digest, extra)
+        return "blake2b:" + digest.hexdigest()
+
+
+def _digest_series(series: pl.Series) -> bytes:
+    import polars as pl
+
+    digest = blake2b(series.name.encode("utf-8", "replace"), digest_size=16)
+    if series.dtype.is_numeric() or series.dtype == pl.Boolean:
+        _digest_array(digest, series.cast(pl.Float64, strict=False).to_numpy())
+        return digest.digest()
+    texts = _texts(series)
+    lengths = texts.str.len_bytes().fill_null(2**32 - 1).to_numpy().astype("<u4")
+    digest.update(b"text")
+    digest.update(lengths.tobytes())
+    digest.update(str(texts.fill_null("").str.join("").item()).encode())
+    return digest.digest()
+
+
+def _texts(series: pl.Series) -> pl.Series:
+    import polars as pl
+
+    if series.dtype in (pl.String, pl.Categorical, pl.Enum) or series.dtype.is_temporal():
+        return series.cast(pl.String)
+    return pl.Series(
+        series.name, [None if one is None else str(one) for one in series.to_list()], dtype=pl.String
+    )
+
+
+def _digest_array(digest: blake2b, values: Array) -> None:
+    digest.update(str(values.shape).encode())
+    if values.dtype.kind in "biuf":
+        if values.dtype != np.uint8:
+            values = values.astype("<f8") + 0.0  # one zero, not two
+            gaps = np.isnan(values)
+            if gaps.any():
+                values[gaps] = np.nan
+        digest.update(np.ascontiguousarray(values).data)
+    else:
+        for value in values.reshape(-1).tolist():
+            digest.update(f"{value!r},".encode())
+
+
+def join(train: Source, validation: Source | None = None, test: Source | None = None) -> Source:
+    """One source from up to three, with the split that they state.
+
+    Rows of ``train`` come first, then validation, then test. All must hold the same columns or shapes.
+
+    Raises:
+        DataError: the sources do not fit together.
+    """
+    import polars as pl
+
+    given = [
+        (part, one) for part, one in zip(PARTS, (train, validation, test), strict=True) if one is not None
+    ]
+    for part, one in given[1:]:
+        _same_layout(train, one, part)
+    split = np.concatenate([np.full(len(one), part) for part, one in given])
+    frame = None
+    if train.frame is not None:
+        frames = [one.frame.select(train.frame.columns) for _, one in given if one.frame is not None]
+        try:
+            frame = pl.concat(frames, how="vertical_relaxed")
+        except pl.exceptions.PolarsError as cause:
+            raise DataError(f"{train.name}: the parts hold columns of different types: {cause}") from cause
+    inputs = None if train.inputs is None else np.concatenate([np.asarray(one.inputs) for _, one in given])
+    targets = None if train.targets is None else np.concatenate([np.asarray(one.targets) for _, one in given])
+    weights = None
+    if any(one.weights is not None for _, one in given):
+        weights = np.concatenate(
+            [np.ones(len(one)) if one.weights is None else one.weights for _, one in given]
+        )
+    dataset = None
+    if train.dataset is not None:
+        from torch.utils.data import ConcatDataset
+
+        dataset = ConcatDataset([one.dataset for _, one in given])
+    return dataclasses.replace(
+        train, frame=frame, inputs=inputs, targets=targets, weights=weights, dataset=dataset, split=split,
+        groups=None, row_names=None,
+    )  # fmt: skip
+
+
+def _same_layout(train: Source, other: Source, part: str) -> None:
+    if train.kind != other.kind:
+        raise DataError(f"the {part} data are of kind {other.kind}, the training data of kind {train.kind}")
+    if train.frame is not None and other.frame is not None:
+        lost = [name for name in train.frame.columns if name not in other.frame.columns]
+        if lost:
+            raise DataError(
+                f"the {part} data ({other.name}) lack the columns {', '.join(map(repr, lost[:8]))}"
+            )
+    if (
+        train.inputs is not None
+        and other.inputs is not None
+        and train.inputs.shape[1:] != other.inputs.shape[1:]
+    ):
+        raise DataError(
+            f"a row of the {part} data has shape {other.inputs.shape[1:]}, of the training data {train.inputs.shape[1:]}"
+        )
+    if (train.targets is None) != (other.targets is None):
+        raise DataError(f"only one of the training and the {part} data has targets")
+    if (
+        train.targets is not None
+        and other.targets is not None
+        and train.targets.shape[1:] != other.targets.shape[1:]
+    ):
+        raise DataError(f"the {part} data have another number of targets than the training data")

@@ -1,0 +1,243 @@
+"""One door for data of every form."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descend.data.arrays import arrays, is_named_arrays, labels_of, named_arrays, npz
+from descend.data.bundled import BUNDLED, bundled, of_bunch
+from descend.data.frames import as_array, as_frame, is_frame, take
+from descend.data.functions import call, is_function_path
+from descend.data.pictures import pictures
+from descend.data.schema import Schema
+from descend.data.settings import DataSettings
+from descend.data.source import PARTS, Array, Source, join
+from descend.data.split import part_names
+from descend.data.tables import TABLES, read_table
+from descend.data.values import listed
+from descend.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["read"]
+
+
+def read(
+    data: Any,
+    *,
+    target: str | Sequence[str] | None = None,
+    settings: DataSettings | None = None,
+    weights: Any = None,
+    schema: Schema | None = None,
+    predicting: bool = False,
+) -> Source:
+    """Data of any form as a :class:`~descend.data.source.Source`.
+
+    Args:
+        data: a bundled set's name; a path of a CSV, TSV, Parquet, Arrow or NPZ file or of a folder of
+            images by class; ``"package.module:function"`` (what it returns is read in turn); a pair (X, y);
+            a data frame, a dictionary of columns or a list of records; a dictionary of ``X`` and ``y``, or of
+            ``train``, ``validation`` and ``test`` data; a map-style torch ``Dataset``; or a Source, as it is.
+        target: the column or columns to predict; overrides ``settings.target``.
+        settings: the recipe's ``[data]``; its defaults if None.
+        weights: a weight for each row, or the name of a column; overrides ``settings.weights``.
+        schema: of a trained network: the data are read as its training data were.
+        predicting: targets are not needed, and left aside where they are missing.
+
+    >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
+    >>> source.frame.columns, source.targets.tolist()
+    (['size'], [10.0, 21.0, 29.0])
+
+    Raises:
+        DataError: nothing of the kind, or nothing readable; the message says what to do.
+    """
+    settings = settings or DataSettings()
+    if schema is not None:
+        settings = _as_trained(settings, schema)
+    if target is not None:
+        settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
+    if isinstance(weights, str):
+        settings, weights = dataclasses.replace(settings, weights=weights), None
+    source = _Reader(settings, predicting, schema).read(data)
+    if weights is not None:
+        source = dataclasses.replace(source, weights=as_array(weights))
+    if len(source) == 0:
+        raise DataError(f"{source.name} holds no rows")
+    return source
+
+
+def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
+    texts = {column.name: "categorical" for column in schema.columns if column.kind == "categorical"}
+    return dataclasses.replace(
+        settings,
+        target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
+        columns={**settings.columns, **texts},
+        missing=schema.missing,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    settings: DataSettings
+    predicting: bool
+    schema: Schema | None
+
+    def read(self, data: Any) -> Source:
+        if isinstance(data, Source):
+            return data
+        if isinstance(data, str):
+            return self._named(data)
+        if isinstance(data, os.PathLike):
+            return self._path(Path(data))
+        return self._object(data, "data", None)
+
+    def _named(self, name: str) -> Source:
+        if name in BUNDLED:
+            return bundled(name)
+        if is_function_path(name) and not Path(name).exists():
+            found = call(name)
+            if isinstance(found, str | os.PathLike):
+                return self._path(Path(found))
+            return self._object(found, name, name)
+        return self._path(Path(name))
+
+    def _object(self, data: Any, name: str, reference: str | None) -> Source:
+        """Data in memory."""
+        if isinstance(data, Source):
+            return data
+        if isinstance(data, Mapping) and not is_frame(data):
+            return self._mapping(data, name, reference)
+        if is_frame(data) or _is_records(data):
+            return self._frame(as_frame(data), name, reference)
+        if _is_dataset(data):
+            from descend.data.torch_datasets import torch_dataset
+
+            return torch_dataset(data, name=name, reference=reference)
+        target_names = _targets(self.settings, None)
+        if isinstance(data, tuple | list) and len(data) == 2 and not _is_row(data[0]):
+            return arrays(data[0], data[1], name=name, reference=reference, target_names=target_names)
+        if self.predicting:
+            return arrays(data, None, name=name, reference=reference)
+        raise DataError(
+            f"{name}: a {_described(data)} has no targets: give a pair (X, y), a dictionary with 'X' and 'y', "
+            "a data frame and the name of its target column, or a torch Dataset"
+        )
+
+    def _mapping(self, data: Mapping[Any, Any], name: str, reference: str | None) -> Source:
+        if {"data", "target"} <= set(data) and hasattr(data, "data"):
+            return of_bunch(data, name=name, reference=reference)
+        if "train" in data and set(data) <= set(PARTS):
+            parts = {part: self._object(one, name, reference) for part, one in data.items()}
+            return (
+                join(parts["train"], parts.get("validation"), parts.get("test"))
+                if len(parts) > 1
+                else parts["train"]
+            )
+        if self.settings.target is None and is_named_arrays(data):
+            return named_arrays(data, name=name, reference=reference, predicting=self.predicting)
+        return self._frame(as_frame(data), name, reference)
+
+    def _path(self, path: Path) -> Source:
+        try:
+            exists, folder = path.exists(), path.is_dir()
+        except (OSError, ValueError) as cause:
+            raise DataError(f"no such file: {str(path)[:100]!r} ({cause})") from cause
+        if not exists:
+            raise DataError(f"no such file, folder or data set: {path}{_near(path)}")
+        if folder:
+            return self._folder(path)
+        ending = path.suffix.lower()
+        if ending in TABLES:
+            text = [column for column, kind in self.settings.columns.items() if kind == "categorical"]
+            frame, notes = read_table(path, missing=self.settings.missing, text=text)
+            source = self._frame(frame, path.name, str(path))
+            return dataclasses.replace(source, notes=(*notes, *source.notes))
+        if ending == ".npz":
+            return npz(path, predicting=self.predicting, target_names=_targets(self.settings, None))
+        raise DataError(f"{path}: data files end in {listed([*TABLES, '.npz'], 20)}; this one cannot be read")
+
+    def _folder(self, path: Path) -> Source:
+        shape = None
+        if self.schema is not None and self.schema.kind == "images" and len(self.schema.input_shape) == 3:
+            shape = (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
+        return pictures(path, size=self.settings.image_size, shape=shape, predicting=self.predicting)
+
+    def _frame(self, frame: pl.DataFrame, name: str, reference: str | None) -> Source:
+        """A table with its targets, weights, split and groups taken out."""
+        names = _targets(self.settings, frame.columns)
+        if names is None and not self.predicting:
+            raise DataError(
+                f"{name}: which column is to be predicted? Name it with --target COLUMN (target= in Python); "
+                f"the columns are {listed(frame.columns, 20)}"
+            )
+        found: Array | None = None
+        if names is not None and not (self.predicting and any(one not in frame.columns for one in names)):
+            frame, series = take(frame, names, f"{name}: target")
+            columns = [labels_of(one, self.settings.missing) for one in series]
+            found = columns[0] if len(columns) == 1 else np.column_stack(columns)
+        extra: dict[str, Array] = {}
+        chosen = {
+            "split": self.settings.split,
+            "groups": self.settings.groups,
+            "weights": self.settings.weights,
+        }
+        for key, column in chosen.items():
+            if column is None or (self.predicting and column not in frame.columns):
+                continue
+            frame, (one,) = take(frame, [column], f"{name}: data.{key}")
+            values = labels_of(one, self.settings.missing)
+            extra[key] = (
+                part_names(values, f"{name}: column {column!r} (data.split)") if key == "split" else values
+            )
+        if frame.width == 0:
+            raise DataError(
+                f"{name}: no column is left besides the target; features to learn from were expected"
+            )
+        return Source(name, reference, "table", found, names or (), frame=frame, **extra)
+
+
+def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names of the target columns; a text with commas names several unless a column is called so."""
+    if settings.target is None:
+        return None
+    if not isinstance(settings.target, str):
+        return tuple(settings.target)
+    if columns is not None and settings.target in columns:
+        return (settings.target,)
+    return tuple(name.strip() for name in settings.target.split(","))
+
+
+def _is_records(data: object) -> bool:
+    return isinstance(data, list) and len(data) > 0 and all(isinstance(row, Mapping) for row in data)
+
+
+def _is_row(part: object) -> bool:
+    """Whether a part of a pair is a row of numbers rather than a table of rows."""
+    return isinstance(part, list | tuple) and len(part) > 0 and all(np.isscalar(value) for value in part)
+
+
+def _is_dataset(data: object) -> bool:
+    torch_data = sys.modules.get("torch.utils.data")
+    return torch_data is not None and isinstance(data, torch_data.Dataset)
+
+
+def _described(data: object) -> str:
+    shape = getattr(data, "shape", None)
+    return type(data).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
+
+
+def _near(path: Path) -> str:
+    try:
+        beside = [one.name for one in path.parent.iterdir()][:1000]
+    except (OSError, ValueError):
+        beside = []
+    near = did_you_mean(path.name, [*BUNDLED, *beside])
+    return f"; {near}" if near.startswith("did") else f"; bundled sets are {listed(BUNDLED)}"

@@ -1,0 +1,200 @@
+"""Which rows train, which choose when to stop, which are touched once at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from descend.data.source import PARTS, Array
+from descend.data.values import listed, rows_text
+from descend.errors import DataError
+from descend.randomness import key
+
+__all__ = ["PART_WORDS", "Split", "part_names", "split"]
+
+PART_WORDS = {
+    "train": "train", "training": "train", "fit": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test", "testing": "test", "holdout": "test",
+}  # fmt: skip
+"""Words for the parts of a given split."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Row numbers of each part, ascending, int64; and what is worth saying about them."""
+
+    train: Array
+    validation: Array
+    test: Array
+    notes: tuple[str, ...] = ()
+
+
+def part_names(values: Sequence[object] | Array, where: str) -> Array:
+    """The words of a given split as "train", "validation" and "test".
+
+    >>> part_names(["Train", "val", "test"], "column 'part'").tolist()
+    ['train', 'validation', 'test']
+
+    Raises:
+        DataError: another word, or no training row.
+    """
+    words = [str(value).strip().lower() for value in values]
+    odd = [row for row, word in enumerate(words) if word not in PART_WORDS]
+    if odd:
+        raise DataError(
+            f"{where}: 'train', 'validation' or 'test' was expected in each row, "
+            f"{rows_text(odd)} {'holds' if len(odd) == 1 else 'hold'} "
+            f"{listed(dict.fromkeys(str(values[row]) for row in odd), 3)}"
+        )
+    found = np.array([PART_WORDS[word] for word in words], dtype="<U10")
+    if not (found == "train").any():
+        raise DataError(f"{where}: no row is marked 'train'; without training rows nothing can be learned")
+    return found
+
+
+def split(
+    n: int,
+    labels: Array | None,
+    *,
+    task: str,
+    validation: float,
+    test: float,
+    given: Array | None = None,
+    seed: int = 0,
+    groups: Array | None = None,
+) -> Split:
+    """Divide n rows into training, validation and test rows.
+
+    Rows are shuffled. For classification every class is divided in the same proportion (stratified), up to one row,
+    and a class keeps at least one training row. A part's size is its share of n, rounded, at least 1.
+
+    Args:
+        n: number of rows.
+        labels: codes of the classes, shape (n,); None for regression.
+        task: the task; only ``binary`` and ``multiclass`` are stratified.
+        validation: share of the rows, in [0, 1).
+        test: share of the rows, in [0, 1).
+        given: "train", "validation" or "test" for each row. It is respected; a missing validation part
+            is carved from the training rows (its share counts among them), a missing test part stays empty.
+        seed: the run's seed.
+        groups: a label for each row; rows with equal labels stay in one part (and are not stratified).
+
+    >>> parts = split(10, np.array([0] * 5 + [1] * 5), task="binary", validation=0.2, test=0.2)
+    >>> len(parts.train), len(parts.validation), len(parts.test)
+    (6, 2, 2)
+
+    Raises:
+        DataError: too few rows (or groups) for every part to have one.
+    """
+    if validation + test >= 1:
+        raise DataError(
+            f"data.validation = {validation:g} and data.test = {test:g} leave no training rows; "
+            "their sum must be below 1"
+        )
+    random = np.random.default_rng(key(seed, "split"))
+    if given is not None:
+        return _given(given, labels, task, validation, random, groups)
+    rows = np.arange(n)
+    sizes = _sizes(n, validation, test)
+    return _divide(rows, labels, task, sizes, random, groups)
+
+
+def _sizes(n: int, validation: float, test: float) -> tuple[int, int]:
+    sizes = [max(1, round(n * share)) if share > 0 else 0 for share in (validation, test)]
+    while sum(sizes) >= n and max(sizes) > 1:  # tiny data: a training row comes first
+        sizes[int(np.argmax(sizes))] -= 1
+    if sum(sizes) >= n:
+        wanted = " and ".join(part for part, size in zip(PARTS[1:], sizes, strict=True) if size)
+        raise DataError(
+            f"{n} rows are too few for a training, {wanted} part; add rows, or set data.test = 0 or data.validation = 0"
+        )
+    return sizes[0], sizes[1]
+
+
+def _given(given: Array, labels: Array | None, task: str, validation: float,
+           random: np.random.Generator, groups: Array | None) -> Split:  # fmt: skip
+    parts = {part: np.flatnonzero(given == part) for part in PARTS}
+    notes: tuple[str, ...] = ("the split given with the data is used",)
+    if len(parts["validation"]) == 0 and validation > 0:
+        rows = parts["train"]
+        carved = _divide(
+            rows, None if labels is None else labels[rows], task, (_sizes(len(rows), validation, 0.0)[0], 0), random,
+            None if groups is None else groups[rows],
+        )  # fmt: skip
+        parts["train"], parts["validation"] = carved.train, carved.validation
+        notes += ("validation rows are taken from the given training rows", *carved.notes)
+    return Split(parts["train"], parts["validation"], parts["test"], notes)
+
+
+def _divide(rows: Array, labels: Array | None, task: str, sizes: tuple[int, int],
+            random: np.random.Generator, groups: Array | None) -> Split:  # fmt: skip
+    shuffled = random.permutation(len(rows))
+    notes: list[str] = []
+    if groups is not None:
+        part = _by_group(groups, shuffled, sizes)
+        notes.append("rows of one group stay in one part")
+    elif labels is not None and task in ("binary", "multiclass"):
+        part = _stratified(labels, shuffled, sizes, notes)
+    else:
+        part = np.zeros(len(rows), dtype=np.int8)
+        part[shuffled[: sizes[0]]] = 1
+        part[shuffled[sizes[0] : sum(sizes)]] = 2
+    return Split(*(rows[part == code] for code in range(3)), notes=tuple(notes))
+
+
+def _stratified(labels: Array, shuffled: Array, sizes: tuple[int, int], notes: list[str]) -> Array:
+    counts = np.bincount(labels)
+    present = np.flatnonzero(counts)
+    taken = np.zeros((2, len(counts)), dtype=np.int64)
+    for which in (0, 1):
+        taken[which] = _quotas(counts, taken.sum(axis=0), sizes[which], len(labels))
+    short = present[counts[present] < 1 + sum(size > 0 for size in sizes)]
+    if len(short):
+        notes.append(f"{len(short)} of {len(present)} classes have too few rows to be in every part")
+    order = shuffled[np.argsort(labels[shuffled], kind="stable")]  # class by class, shuffled within
+    starts = np.cumsum(counts) - counts
+    place = np.arange(len(labels)) - np.repeat(starts, counts)
+    first, second = np.repeat(taken[0], counts), np.repeat(taken.sum(axis=0), counts)
+    part = np.empty(len(labels), dtype=np.int8)
+    part[order] = np.where(place < first, 1, np.where(place < second, 2, 0))
+    return part
+
+
+def _quotas(counts: Array, used: Array, size: int, n: int) -> Array:
+    """``size`` rows divided among the classes in proportion, by largest remainders; each class keeps a row."""
+    ideal = counts * (size / n)
+    quota = np.minimum(np.floor(ideal).astype(np.int64), np.maximum(counts - used - 1, 0))
+    while quota.sum() < size:
+        room = counts - used - quota - 1 > 0
+        if not room.any():  # every class is down to one training row: take from the largest
+            room = counts - used - quota > 0
+        remainder = np.where(room, ideal - quota, -np.inf)
+        need = int(size - quota.sum())
+        best = np.argsort(-remainder, kind="stable")[: min(need, int(room.sum()))]
+        quota[best] += 1
+    return quota
+
+
+def _by_group(groups: Array, shuffled: Array, sizes: tuple[int, int]) -> Array:
+    _, first, codes = np.unique(groups[shuffled], return_index=True, return_inverse=True)
+    needed = 1 + sum(size > 0 for size in sizes)
+    if len(first) < needed:
+        raise DataError(f"data.groups has {len(first)} groups; {needed} parts need at least one group each")
+    counts = np.bincount(codes)
+    order = np.argsort(first, kind="stable")  # groups in shuffled order of their first row
+    own = np.zeros(len(first), dtype=np.int8)
+    left = len(order)
+    at = 0
+    for code, size in ((1, sizes[0]), (2, sizes[1])):
+        after = (2 if sizes[1] else 1) if code == 1 else 1  # groups that the later parts still need
+        filled = 0
+        while size and at < left - after and (filled == 0 or filled + counts[order[at]] / 2 <= size):
+            own[order[at]] = code
+            filled += counts[order[at]]
+            at += 1
+    part = np.empty(len(groups), dtype=np.int8)
+    part[shuffled] = own[codes]
+    return part

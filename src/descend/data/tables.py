@@ -1,0 +1,193 @@
+"""Files of tables: CSV, TSV, Parquet, Arrow."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from descend.data.frames import unique_names
+from descend.data.settings import MISSING
+from descend.data.values import listed
+from descend.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["TABLES", "read_table"]
+
+_SEPARATORS = (",", ";", "\t", "|")
+_HEAD = 1 << 20
+
+
+def read_table(
+    path: Path, *, missing: Sequence[str] = MISSING, text: Sequence[str] = ()
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The table in a file, with what reading found worth saying.
+
+    Args:
+        path: a file whose ending is one of :data:`TABLES`.
+        missing: words that stand for a missing value in text files.
+        text: columns of a text file to be read as text, whatever they look like (postal codes).
+
+    Raises:
+        DataError: the file is empty, damaged, ragged, not UTF-8, or has two columns of one name.
+    """
+    return TABLES[path.suffix.lower()](path, missing, text)
+
+
+def _read_text(
+    path: Path, missing: Sequence[str], text: Sequence[str]
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    import polars as pl
+
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head.strip():
+        raise DataError(f"{path} is empty; a header line and rows were expected")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head:
+        raise DataError(
+            f"{path} is not UTF-8 text (it looks like UTF-16 or a binary file); save it as CSV in UTF-8"
+        )
+    source: Path | bytes = path
+    if b"\r" in head and b"\n" not in head:
+        source = head = path.read_bytes().replace(b"\r", b"\n")
+    names, separator = _header(path, head)
+    names = [name or f"column_{at}" for at, name in enumerate(names)]
+    unique_names(names, str(path))
+    try:
+        frame = pl.read_csv(
+            source, separator=separator, has_header=True, new_columns=names, infer_schema_length=None,
+            null_values=list(missing), schema_overrides={name: pl.String for name in text if name in names},
+        )  # fmt: skip
+    except (pl.exceptions.PolarsError, OSError, ValueError) as cause:
+        raise _text_fault(path, source, separator, len(names), cause) from cause
+    if frame.height == 0:
+        raise DataError(f"{path} holds a header line but no rows")
+    return _without_blank_lines(path, source, separator, frame)
+
+
+def _header(path: Path, head: bytes) -> tuple[list[str], str]:
+    try:
+        lines = head.decode("utf-8-sig", errors="ignore").lstrip("\n\r").split("\n", 50)
+        separator = (
+            "\t" if path.suffix.lower() == ".tsv" else max(_SEPARATORS, key=lambda one: lines[0].count(one))
+        )
+        return next(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)), separator
+    except (csv.Error, StopIteration) as cause:
+        raise DataError(f"{path}: the header line cannot be read: {cause}") from cause
+
+
+def _records(source: Path | bytes, separator: str) -> list[int]:
+    """Number of fields in each line's record, the header first; 0 for a blank line."""
+    content = source if isinstance(source, bytes) else source.read_bytes()
+    csv.field_size_limit(2**31 - 1)
+    return [
+        len(row)
+        for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator)
+    ]
+
+
+def _ragged(path: Path, widths: list[int], expected: int) -> DataError | None:
+    odd = [at for at, width in enumerate(widths) if width not in (0, expected)]
+    if not odd:
+        return None
+    shown = "; ".join(f"record {at + 1} has {widths[at]}" for at in odd[:3]) + (
+        " ..." if len(odd) > 3 else ""
+    )
+    return DataError(
+        f"{path} is ragged: the header has {expected} fields, {shown}; "
+        "check for separators inside values (quote them) and for lines that were cut off"
+    )
+
+
+def _text_fault(
+    path: Path, source: Path | bytes, separator: str, expected: int, cause: Exception
+) -> DataError:
+    try:
+        fault = _ragged(path, _records(source, separator), expected)
+    except UnicodeDecodeError as where:
+        return DataError(
+            f"{path} is not UTF-8 text (byte {where.start}); convert it, or save it as CSV in UTF-8"
+        )
+    except csv.Error as where:
+        return DataError(f"{path}: cannot be read as CSV: {where}")
+    return fault or DataError(
+        f"{path}: cannot be read as CSV: {str(cause).splitlines()[0] if str(cause) else cause!r}"
+    )
+
+
+def _without_blank_lines(
+    path: Path, source: Path | bytes, separator: str, frame: pl.DataFrame
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """The frame without the rows that blank lines made; a record that is too short is refused.
+
+    The reader fills short records with nulls, so only a null in the last column can hide one.
+    """
+    if frame.width < 2 or frame[:, -1].null_count() == 0:
+        return frame, ()
+    try:
+        widths = _records(source, separator)
+    except (csv.Error, UnicodeDecodeError):
+        return frame, ()
+    fault = _ragged(path, widths, frame.width)
+    if fault:
+        raise fault
+    while widths and widths[0] == 0:
+        widths.pop(0)
+    blank = np.array(widths[1:]) == 0
+    if len(blank) != frame.height:  # blank lines at the end make no rows
+        blank = blank[: frame.height]
+    if len(blank) != frame.height or not blank.any():
+        return frame, ()
+    kept = frame.filter(~blank)
+    if kept.height == 0:
+        raise DataError(f"{path} holds a header line but no rows")
+    return kept, (f"{int(blank.sum())} blank lines are skipped",)
+
+
+def _read_parquet(
+    path: Path, missing: Sequence[str], text: Sequence[str]
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    import polars as pl
+
+    return _binary(path, "Parquet", lambda: pl.read_parquet(path, use_pyarrow=False)), ()
+
+
+def _read_arrow(
+    path: Path, missing: Sequence[str], text: Sequence[str]
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    import polars as pl
+
+    with path.open("rb") as file:
+        is_file = file.read(6) == b"ARROW1"
+    reader = pl.read_ipc if is_file else pl.read_ipc_stream
+    return _binary(path, "Arrow", lambda: reader(path, use_pyarrow=False)), ()
+
+
+def _binary(path: Path, what: str, reader: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty")
+    try:
+        frame = reader()
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as cause:  # the reader's panics are no ordinary exceptions
+        first = (str(cause) or type(cause).__name__).splitlines()[0]
+        raise DataError(f"{path}: cannot be read as {what}: {first}; is it damaged?") from cause
+    if frame.height == 0:
+        raise DataError(f"{path} holds no rows")
+    return frame
+
+
+Reader = Callable[[Path, Sequence[str], Sequence[str]], "tuple[pl.DataFrame, tuple[str, ...]]"]
+TABLES: dict[str, Reader] = {
+    ".csv": _read_text, ".tsv": _read_text, ".txt": _read_text,
+    ".parquet": _read_parquet, ".pq": _read_parquet,
+    ".arrow": _read_arrow, ".feather": _read_arrow, ".ipc": _read_arrow,
+}  # fmt: skip
+"""File endings and their readers."""

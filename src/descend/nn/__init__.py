@@ -1,0 +1,71 @@
+"""Networks and their parts: activations, outputs, norms, initialisations and models.
+
+Everything here gives plain ``torch.nn`` modules for use in any PyTorch code.
+
+>>> import torch
+>>> from descend.nn import initialize, kaiming_normal, mlp
+>>> model = mlp((4,), 3, hidden=(16,), norm="batch")
+>>> initialize(model, kaiming_normal(), generator=torch.Generator().manual_seed(0))
+>>> model(torch.zeros(5, 4)).shape
+torch.Size([5, 3])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain
+from descend.nn.convnet import convnet
+from descend.nn.init import (
+    INITS,
+    constant,
+    initialize,
+    kaiming_normal,
+    kaiming_uniform,
+    normal,
+    orthogonal,
+    torch_default,
+    xavier_normal,
+    xavier_uniform,
+    zeros,
+)
+from descend.nn.mlp import linear, mlp
+from descend.nn.normalization import NORMS, normalized
+from descend.nn.outputs import OUTPUTS, Identity, Sigmoid, Sine, Softmax
+
+__all__ = [
+    "ACTIVATIONS",
+    "INITS",
+    "MODELS",
+    "NORMS",
+    "OUTPUTS",
+    "Identity",
+    "Maxout",
+    "Sigmoid",
+    "Sine",
+    "Softmax",
+    "activation",
+    "constant",
+    "convnet",
+    "gain",
+    "initialize",
+    "kaiming_normal",
+    "kaiming_uniform",
+    "linear",
+    "mlp",
+    "normal",
+    "normalized",
+    "orthogonal",
+    "torch_default",
+    "xavier_normal",
+    "xavier_uniform",
+    "zeros",
+]
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "linear": linear,
+    "mlp": mlp,
+    "convnet": convnet,
+}

@@ -1,0 +1,125 @@
+"""The catalogue: for each section of the recipe, the names it knows and their constructors.
+
+A method is one file and one line: the file holds the constructor with its defaults and its card
+(:mod:`descend.method`), and the family's dict, gathered here, gives it a name. Everything else is
+derived: what a recipe may say, what ``descend methods`` shows, what a search may vary.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from descend.data.scaling import SCALES
+from descend.errors import UserError, did_you_mean
+from descend.losses import LOSSES
+from descend.method import Card, card
+from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS
+from descend.optim import OPTIMIZERS
+from descend.schedules import SCHEDULES
+
+__all__ = ["CATALOGUE", "CHOICES", "Entry", "entries", "find", "import_object", "is_import_path"]
+
+Constructor = Callable[..., Any]
+
+CATALOGUE: Mapping[str, Mapping[str, Constructor]] = {
+    "model": MODELS,
+    "loss": LOSSES,
+    "init": INITS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+"""Sections whose ``name`` chooses a constructor."""
+
+CHOICES: Mapping[tuple[str, str], Mapping[str, Constructor]] = {
+    ("data", "scale"): SCALES,
+    ("model", "activation"): ACTIVATIONS,
+    ("model", "norm"): NORMS,
+    ("model", "output"): OUTPUTS,
+}
+"""Keys of a section, other than ``name``, whose value is a name of a family."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the catalogue: where it is chosen, under which name, and what it is."""
+
+    section: str
+    key: str
+    name: str
+    constructor: Constructor
+
+    @property
+    def card(self) -> Card:
+        """The method's card; an empty one where the constructor has none."""
+        return card(self.constructor) or Card(row="", reference="")
+
+
+def entries() -> Iterator[Entry]:
+    """Every entry of the catalogue, section by section.
+
+    >>> any(entry.name == "adam" and entry.section == "optimizer" for entry in entries())
+    True
+    """
+    families = {(section, "name"): family for section, family in CATALOGUE.items()} | dict(CHOICES)
+    for (section, key), family in families.items():
+        for name, constructor in family.items():
+            yield Entry(section, key, name, constructor)
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a name is the path of an importable object, ``package.module:Class`` or ``package.Class``.
+
+    >>> is_import_path("torch.optim.NAdam"), is_import_path("mine:Net"), is_import_path("adam")
+    (True, True, False)
+    """
+    head, _, tail = name.replace(":", ".", 1).rpartition(".")
+    return bool(head) and all(part.isidentifier() for part in [*head.split("."), tail])
+
+
+def import_object(path: str) -> Any:
+    """The object at an import path; the current directory is searched as well.
+
+    Raises:
+        UserError: the module or the object in it does not exist, or importing it fails.
+
+    >>> import_object("torch.nn:Linear").__name__
+    'Linear'
+    """
+    module_name, _, attribute = path.rpartition(":") if ":" in path else path.rpartition(".")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as cause:
+        raise UserError(f"cannot import '{module_name}' for '{path}': {type(cause).__name__}: {cause}") from cause
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = [name for name in vars(module) if not name.startswith("_")]
+            raise UserError(f"'{module_name}' has no '{attribute}'; {did_you_mean(attribute, public)}")
+        found = getattr(found, part)
+    return found
+
+
+def find(section: str, name: str | Constructor, key: str = "name") -> Constructor:
+    """The constructor behind a name of the catalogue, an import path, or a callable itself.
+
+    Raises:
+        UserError: there is no such name.
+    """
+    if callable(name):
+        return name
+    family = CATALOGUE[section] if key == "name" else CHOICES[section, key]
+    if name in family:
+        return family[name]
+    if is_import_path(name):
+        found = import_object(name)
+        if not callable(found):
+            raise UserError(f"'{name}' is a {type(found).__name__}, not a class or function")
+        constructor: Constructor = found
+        return constructor
+    raise UserError(f"no such {section if key == 'name' else key} '{name}'; {did_you_mean(name, family)}")

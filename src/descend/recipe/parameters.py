@@ -1,0 +1,223 @@
+"""What a section of a recipe may say, read from constructors: names, types, ranges, defaults.
+
+Nothing here knows a method. A parameter's type annotation, with the domains of
+:mod:`descend.domains`, is checked by pydantic and put into words for messages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import annotated_types
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+__all__ = ["MISSING", "Parameter", "check", "describe", "of_constructor", "of_settings"]
+
+MISSING: Any = inspect.Parameter.empty
+"""The default of a parameter that has none."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key of a section: its type, its default, and the constructor that owns it."""
+
+    name: str
+    annotation: Any
+    default: Any
+    owner: str
+
+
+def of_constructor(constructor: Callable[..., Any], context: Sequence[str]) -> dict[str, Parameter] | None:
+    """The keys that a constructor takes beside ``context``, what the builder supplies.
+
+    None where the constructor takes any keyword, so that nothing can be said about its keys.
+
+    >>> def sgd(params, *, lr: float = 0.1): ...
+    >>> list(of_constructor(sgd, ["params"]))
+    ['lr']
+    """
+    try:
+        signature = inspect.signature(constructor)
+    except (TypeError, ValueError):
+        return None
+    hints = _hints(constructor)
+    owner = getattr(constructor, "__name__", type(constructor).__name__)
+    found: dict[str, Parameter] = {}
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            return None
+        if parameter.kind is parameter.VAR_POSITIONAL or parameter.name in (*context, "self"):
+            continue
+        annotation = hints.get(parameter.name, parameter.annotation)
+        if annotation is parameter.empty or isinstance(annotation, str):
+            annotation = Any
+        found[parameter.name] = Parameter(parameter.name, annotation, parameter.default, owner)
+    return found
+
+
+def of_settings(settings: type) -> dict[str, Parameter]:
+    """The keys of a section that is a frozen dataclass."""
+    hints = typing.get_type_hints(settings, include_extras=True)
+    return {
+        field.name: Parameter(
+            field.name,
+            hints[field.name],
+            field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default,
+            settings.__name__,
+        )
+        for field in dataclasses.fields(settings)
+    }
+
+
+def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:
+    subject = constructor.__init__ if inspect.isclass(constructor) else constructor  # type: ignore[misc]
+    try:
+        return typing.get_type_hints(subject, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def check(parameter: Parameter, value: Any) -> tuple[Any, str | None]:
+    """The value as its parameter's type, and what is wrong with it, if anything.
+
+    Types are strict: a string is not a number and True is not 1; a whole number serves as a real one and a
+    list as a tuple. NaN and infinities are never accepted. Where None is allowed, "none" says it in TOML.
+
+    >>> from descend.domains import Positive
+    >>> lr = Parameter("lr", Positive, 1e-3, "sgd")
+    >>> check(lr, 1)
+    (1.0, None)
+    >>> check(lr, -1)[1]
+    'expected a number above 0, found -1'
+    """
+    annotation = parameter.annotation
+    if annotation is Any:
+        return value, None
+    if callable(value):
+        allowed = any(typing.get_origin(part) is typing.get_origin(Callable[..., Any]) for part in _parts(annotation))
+        return value, None if allowed else f"expected {describe(annotation)}, found a function or class"
+    if value == "none" and type(None) in _parts(annotation) and not _takes(annotation, "none"):
+        return None, None
+    if value is None:
+        ok = type(None) in _parts(annotation)
+        return None, None if ok else f"expected {describe(annotation)}, found None"
+    try:
+        encoded = json.dumps(_plain(value), allow_nan=False)
+    except (TypeError, ValueError):
+        return value, f"expected {describe(annotation)}, found {_found(value)}"
+    try:
+        return _adapter(annotation).validate_json(encoded, strict=True), None
+    except ValidationError:
+        return value, f"expected {describe(annotation)}, found {_found(value)}"
+
+
+def _takes(annotation: Any, value: str) -> bool:
+    try:
+        _adapter(annotation).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True
+
+
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    kept = tuple(part for part in _parts(annotation) if not _is_callable_type(part))
+    subject = typing.Union[kept] if kept else Any  # noqa: UP007 - built at run time from its parts
+    return TypeAdapter(subject, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
+
+
+def _is_callable_type(part: Any) -> bool:
+    return typing.get_origin(part) is typing.get_origin(Callable[..., Any])
+
+
+def _parts(annotation: Any) -> tuple[Any, ...]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy or torch scalar
+        return value.item()
+    return value
+
+
+def _found(value: Any) -> str:
+    if isinstance(value, str):
+        return f"the text '{value}'"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} (numbers must be finite)"
+    if isinstance(value, tuple):
+        value = list(value)
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def describe(annotation: Any) -> str:
+    """A type in words, as messages and ``descend methods`` say it.
+
+    >>> from descend.domains import Count, Fraction
+    >>> describe(Count), describe(Fraction | None), describe(tuple[Count, ...])
+    ('a whole number >= 1', 'a number >= 0 and below 1, or "none"', 'a list of whole numbers >= 1')
+    >>> describe(Literal["step", "epoch"])
+    '"step" or "epoch"'
+    """
+    parts = [part for part in _parts(annotation) if not _is_callable_type(part)]
+    words = [_describe_one(part, plural=False) for part in parts if part is not type(None)]
+    if type(None) in parts:
+        words.append('"none"')
+    if len(words) > 1:
+        return ", ".join(words[:-1]) + ("," if len(words) > 2 or " " in words[0] else "") + " or " + words[-1]
+    return words[0] if words else "a function"
+
+
+def _describe_one(part: Any, *, plural: bool) -> str:
+    origin, arguments = typing.get_origin(part), typing.get_args(part)
+    if origin is typing.Annotated:
+        base = _describe_one(arguments[0], plural=plural)
+        bounds = [_bound(mark) for mark in arguments[1:]]
+        return " ".join([base, " and ".join(bound for bound in bounds if bound)]).strip()
+    if origin is Literal:
+        quoted = [f'"{item}"' if isinstance(item, str) else str(item) for item in arguments]
+        return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
+    if origin in (tuple, list, Sequence, typing.get_origin(Sequence[int])):
+        items = [item for item in arguments if item is not Ellipsis]
+        if origin is tuple and len(items) > 1 and Ellipsis not in arguments:
+            return f"a list of {len(items)}: " + ", ".join(_describe_one(item, plural=False) for item in items)
+        return "a list of " + (_describe_one(items[0], plural=True) if items else "values")
+    if origin is not None and issubclass(origin, Mapping):
+        return "a table"
+    names = {
+        bool: ("true or false", "true or false"),
+        int: ("a whole number", "whole numbers"),
+        float: ("a number", "numbers"),
+        str: ("a text", "texts"),
+    }
+    single, many = names.get(part, (getattr(part, "__name__", str(part)), str(part)))
+    return many if plural else single
+
+
+def _bound(mark: Any) -> str:
+    match mark:
+        case annotated_types.Gt(limit):
+            return f"above {limit}"
+        case annotated_types.Ge(limit):
+            return f">= {limit}"
+        case annotated_types.Lt(limit):
+            return f"below {limit}"
+        case annotated_types.Le(limit):
+            return f"<= {limit}"
+    return ""

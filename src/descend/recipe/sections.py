@@ -1,0 +1,85 @@
+"""The sections of a recipe, in the order in which the lecture asks the questions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from descend.data.settings import DataSettings
+from descend.recipe.catalogue import CATALOGUE, Constructor, find
+from descend.recipe.parameters import Parameter, of_constructor, of_settings
+from descend.train.settings import (
+    CheckpointSettings,
+    EngineSettings,
+    GradientSettings,
+    RegularizeSettings,
+    StopSettings,
+)
+
+__all__ = ["SECTIONS", "Section", "section_parameters"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """Keys of the model section that belong to no single architecture.
+
+    Args:
+        output: what turns the last layer into a prediction; "auto" follows from the task.
+    """
+
+    output: str = "auto"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One design choice.
+
+    Args:
+        name: its name in a recipe.
+        about: the question it answers.
+        settings: the frozen dataclass that owns keys which do not depend on a name.
+        context: parameters of its constructors that the builder supplies.
+    """
+
+    name: str
+    about: str
+    settings: type | None = None
+    context: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> bool:
+        """Whether the section chooses a constructor from the catalogue by ``name``."""
+        return self.name in CATALOGUE
+
+
+SECTIONS: Mapping[str, Section] = {
+    section.name: section
+    for section in [
+        Section("data", "what is learned from, how it is split, scaled and batched", DataSettings),
+        Section("model", "which network", ModelSettings, ("inputs", "outputs")),
+        Section("loss", "what is minimised", None, ()),
+        Section("init", "where to start", None, ()),
+        Section("optimizer", "which direction", None, ("params",)),
+        Section("schedule", "which step size", None, ("steps_per_epoch", "total_steps", "optimizer")),
+        Section("gradient", "what happens to the gradient before the step", GradientSettings),
+        Section("regularize", "what is held against overfitting", RegularizeSettings),
+        Section("stop", "when to stop", StopSettings),
+        Section("checkpoint", "how often the state is saved", CheckpointSettings),
+        Section("engine", "where and how the arithmetic runs", EngineSettings),
+    ]
+}
+
+
+def section_parameters(section: Section, name: str | Constructor | None = None) -> dict[str, Parameter] | None:
+    """Every key that a section takes besides ``name``; None where the constructor takes any key.
+
+    >>> "lr" in section_parameters(SECTIONS["optimizer"], "adam")
+    True
+    """
+    found: dict[str, Parameter] = of_settings(section.settings) if section.settings else {}
+    if section.named and name is not None and name != "auto":
+        of_name = of_constructor(find(section.name, name), section.context)
+        if of_name is None:
+            return None
+        found |= of_name
+    return found

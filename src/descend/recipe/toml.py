@@ -1,0 +1,98 @@
+"""Recipes as text: TOML with a remark behind a line, and command-line assignments."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import tomli_w
+
+from descend.errors import UserError
+
+__all__ = ["dump", "parse_assignment", "path_of"]
+
+_BARE = re.compile(r"[A-Za-z_][\w.:/+-]*\Z")
+
+
+def path_of(value: Any) -> Any:
+    """A class or function as its import path; any other value as it is.
+
+    >>> path_of(dict), path_of(3)
+    ('builtins:dict', 3)
+    """
+    if callable(value):
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        return f"{getattr(value, '__module__', '?')}:{name}"
+    return value
+
+
+def dump(sections: Mapping[str, Mapping[str, Any]], comments: Mapping[str, str]) -> str:
+    """Sections as TOML, one key a line, with remarks. None, which TOML lacks, is written "none".
+
+    >>> print(dump({"stop": {"patience": None, "max_epochs": 5}}, {"stop.patience": "never"}))
+    [stop]
+    patience = "none"  # never
+    max_epochs = 5
+    <BLANKLINE>
+    """
+    lines: list[str] = []
+    for section, values in sections.items():
+        lines.append(f"[{section}]")
+        for key, value in values.items():
+            remark = " ".join(comments.get(f"{section}.{key}", "").split())
+            lines.append(_line(key, value) + (f"  # {remark}" if remark else ""))
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(key: str, value: Any) -> str:
+    shown = _toml_ready(value)
+    if isinstance(shown, Mapping):
+        inner = ", ".join(_line(name, item) for name, item in shown.items())
+        return f"{_key(key)} = {{ {inner} }}" if inner else f"{_key(key)} = {{}}"
+    if isinstance(shown, list):
+        return f"{_key(key)} = [" + ", ".join(_line("v", item).removeprefix("v = ") for item in shown) + "]"
+    return tomli_w.dumps({key: shown}).rstrip("\n")
+
+
+def _key(key: str) -> str:
+    return tomli_w.dumps({key: 0}).rpartition(" = ")[0]
+
+
+def _toml_ready(value: Any) -> Any:
+    if value is None:
+        return "none"
+    if isinstance(value, Mapping):
+        return {str(key): _toml_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_toml_ready(item) for item in value]
+    return path_of(value)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """``section.key=value`` as path and value. The value is TOML; a bare word is a string.
+
+    Raises:
+        UserError: there is no ``=``, or the value is not TOML.
+
+    >>> parse_assignment("optimizer.lr=1e-3"), parse_assignment("optimizer.name=sgd")
+    (('optimizer.lr', 0.001), ('optimizer.name', 'sgd'))
+    >>> parse_assignment("model.hidden=[64,64]")
+    ('model.hidden', [64, 64])
+    """
+    path, equals, raw = text.partition("=")
+    path, raw = path.strip(), raw.strip()
+    if not equals or "." not in path or not all(path.split(".")):
+        raise UserError("expected section.key=value, such as optimizer.lr=0.1")
+    if "\n" in raw or "\r" in raw:
+        raise UserError("the value spans several lines")
+    try:
+        return path, tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        if _BARE.match(raw):
+            return path, raw
+        raise UserError(
+            f"the value {raw!r} is neither TOML nor a bare word; quote texts that hold spaces or signs"
+        ) from None

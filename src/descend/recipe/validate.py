@@ -1,0 +1,151 @@
+"""Checking a recipe against the constructors it names: all problems at once, before any work."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from descend.errors import Problem, RecipeError, UserError, did_you_mean
+from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find, is_import_path
+from descend.recipe.parameters import Parameter, check
+from descend.recipe.sections import SECTIONS, Section, section_parameters
+
+__all__ = ["validated"]
+
+
+def validated(
+    given: Mapping[str, Any], *, source: str = "", allow_imports: bool = True
+) -> dict[str, dict[str, Any]]:
+    """The sections with every value checked and in its parameter's type.
+
+    Raises:
+        RecipeError: unknown sections, keys and names, wrong types and ranges, and settings that a
+            constructor itself refuses, all together.
+    """
+    problems: list[Problem] = []
+    result: dict[str, dict[str, Any]] = {}
+    for name, values in given.items():
+        if name not in SECTIONS:
+            problems.append(Problem(name, None, "no such section", did_you_mean(name, SECTIONS), source))
+            continue
+        section = SECTIONS[name]
+        if section.named and (isinstance(values, str) or callable(values)):
+            values = {"name": values}
+        if not isinstance(values, Mapping):
+            problems.append(Problem(name, None, f"expected a table of keys, found {values!r}", source=source))
+            continue
+        result[name] = _section(section, dict(values), source, allow_imports, problems)
+    if problems:
+        raise RecipeError(problems)
+    return result
+
+
+def _section(
+    section: Section, values: dict[str, Any], source: str, allow_imports: bool, problems: list[Problem]
+) -> dict[str, Any]:
+    before = len(problems)
+
+    def complain(key: str | None, message: str, hint: str = "") -> None:
+        problems.append(Problem(section.name, key, message, hint, source))
+
+    name: str | Constructor = "auto"
+    parameters: dict[str, Parameter] | None
+    if section.named and "name" in values:
+        name = values["name"]
+        message = _name_problem(section.name, "name", name, allow_imports)
+        if message:
+            complain("name", *message)
+            name = "auto"
+    parameters = _any_parameters(section) if name == "auto" else section_parameters(section, name)
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if key == "name" and section.named:
+            result[key] = value
+        elif parameters is None:
+            result[key] = value
+        elif key not in parameters:
+            hint = did_you_mean(key, [*parameters, *(["name"] if section.named else [])])
+            owner = _owner_of(key, section.name)
+            complain(
+                key,
+                "unknown key" + (f" of '{name}'" if isinstance(name, str) and name != "auto" else ""),
+                f"[{owner}] has one of that name" if owner and not hint.startswith("did") else hint,
+            )
+        else:
+            checked, fault = check(parameters[key], value)
+            if fault is None and (section.name, key) in CHOICES and isinstance(checked, str):
+                problem = None if checked == "auto" else _name_problem(section.name, key, checked, allow_imports)
+                if problem:
+                    complain(key, *problem)
+            if fault:
+                complain(key, fault)
+            result[key] = checked
+    if len(problems) == before and section.named and name != "auto" and parameters is not None:
+        refusal = _refusal(section, find(section.name, name), result, parameters)
+        if refusal:
+            complain(None, refusal)
+    return result
+
+
+def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:
+    if callable(name) or name == "auto":
+        return None
+    if not isinstance(name, str):
+        return f"expected a name, found {name!r}", ""
+    family = CATALOGUE[section] if key == "name" else CHOICES[section, key]
+    if name not in family and is_import_path(name) and not allow_imports:
+        return f"'{name}' is an import path, and importing runs its code", "allow it with --allow-imports"
+    try:
+        find(section, name, key)
+    except UserError as cause:
+        message, _, hint = str(cause).partition("; ")
+        return message, hint
+    return None
+
+
+def _any_parameters(section: Section) -> dict[str, Parameter]:
+    """Keys of every name of the section: what may be said while the name is left to ``auto``."""
+    found = section_parameters(section) or {}
+    for name in CATALOGUE.get(section.name, {}):
+        for key, parameter in (section_parameters(section, name) or {}).items():
+            found.setdefault(key, parameter)
+    return found
+
+
+def _owner_of(key: str, besides: str) -> str | None:
+    for name, section in SECTIONS.items():
+        if name != besides and key in _any_parameters(section):
+            return name
+    return None
+
+
+def _refusal(
+    section: Section, constructor: Constructor, values: Mapping[str, Any], parameters: Mapping[str, Parameter]
+) -> str | None:
+    """What the constructor itself says against its arguments, learned by building one on a stand-in."""
+    stand_ins: dict[str, Any] = {
+        "params": [torch.nn.Parameter(torch.zeros(2, 2))],
+        "steps_per_epoch": 10,
+        "total_steps": 100,
+    }
+    if section.name == "model" or section.name not in CATALOGUE:
+        return None
+    try:
+        wanted = inspect.signature(constructor).parameters
+    except (TypeError, ValueError):
+        return None
+    if "optimizer" in wanted:
+        return None
+    context = {key: value for key, value in stand_ins.items() if key in wanted}
+    arguments = {key: value for key, value in values.items() if key in parameters}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            constructor(**context, **arguments)
+    except (ValueError, TypeError, RuntimeError) as cause:
+        return str(cause)
+    return None

@@ -1,0 +1,171 @@
+"""The sections about what the run was made from: data, recipe, model, environment, command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from descend.report.highlight import toml
+from descend.report.markup import Child, Html, element
+from descend.report.parts import code, facts, fold, section, table
+from descend.report.run_files import PARTS, RunFiles, items, mapping, number, text
+from descend.report.words import TASKS, TIMES, amount, count, listing
+
+__all__ = ["data_section", "environment_section", "model_section", "recipe_section", "reproduce_section"]
+
+_CATEGORIES_SHOWN = 6
+
+_NAMES: Mapping[str, str] = {
+    "descend": "descend",
+    "python": "Python",
+    "torch": "PyTorch",
+    "numpy": "NumPy",
+    "cpu": "CPU",
+    "cores": "CPU cores",
+    "threads_reason": "why so many threads",
+}
+
+
+def data_section(run: RunFiles) -> Html:
+    """What the data is: its source, parts, fingerprint, target and columns."""
+    schema = run.schema
+    data = mapping(run.environment.get("data"))
+    columns = [mapping(column) for column in items(schema.get("columns"))]
+    shape = [count(side) for side in items(schema.get("input_shape"))]
+    pairs: list[tuple[str, Child]] = [
+        ("Source", text(data.get("reference") or data.get("name"))),
+        ("Rows", count(data.get("rows")) if number(data.get("rows")) is not None else None),
+        ("Task", TASKS.get(run.task, run.task)),
+        ("Target", _target(run)),
+        ("Input", None if columns or not shape else f"{text(schema.get('kind'))}, " + TIMES.join(shape)),
+        ("Fingerprint", element("code", text(schema["fingerprint"])) if schema.get("fingerprint") else None),
+    ]  # fmt: skip
+    return section("data", "Data", facts(pairs), _parts(run), _columns(columns, number(data.get("rows"))))
+
+
+def _target(run: RunFiles) -> Child:
+    classes = [text(name) for name in items(run.evaluation.get("classes"))]
+    named = listing(run.targets, 6)
+    if not classes:
+        return named
+    return f"{named + ', ' if named else ''}{count(len(classes))} classes: {listing(classes, 12)}"
+
+
+def _parts(run: RunFiles) -> Child:
+    """Rows per part, as a bar and in words."""
+    rows = {part: number(mapping(run.schema.get("rows")).get(part)) or 0.0 for part in PARTS}
+    total = sum(rows.values())
+    if not total:
+        return None
+    bar = [
+        element("span", class_=f"part {part}", style=f"flex-grow:{value:.0f}") for part, value in rows.items() if value
+    ]
+    words = [
+        element(
+            "li",
+            element("span", class_=f"swatch {part}"),
+            f"{'training' if part == 'train' else part} ",
+            element("strong", count(value)),
+            f" ({100 * value / total:.0f} %)" if value else None,
+        )
+        for part, value in rows.items()
+    ]
+    return [
+        element("h3", "Rows per part"),
+        element("div", bar, class_="bar", aria_hidden="true"),
+        element("ul", words, class_="legend"),
+    ]
+
+
+def _columns(columns: list[Mapping[str, Any]], rows: float | None) -> Child:
+    if not columns:
+        return None
+    cells = [
+        [
+            text(column.get("name")),
+            text(column.get("kind")),
+            _content(column),
+            _missing(number(column.get("missing")), rows),
+            _fill(column),
+            text(column.get("note")),
+        ]
+        for column in columns
+    ]
+    head = ["column", "kind", "values", "missing", "missing becomes", "notes"]
+    title = f"{count(len(columns))} column{'s' if len(columns) != 1 else ''}"
+    return [element("h3", title), table("Columns of the data", head, cells, numeric=[3], tall=True)]
+
+
+def _content(column: Mapping[str, Any]) -> Child:
+    """The categories, the first few at once; or mean and spread of a numeric column."""
+    names = [text(name) for name in items(column.get("categories"))]
+    if names:
+        shown = ", ".join(names[:_CATEGORIES_SHOWN])
+        if len(names) <= _CATEGORIES_SHOWN:
+            return shown
+        return fold(f"{count(len(names))} categories: {shown}, …", ", ".join(names[_CATEGORIES_SHOWN:]))
+    mean, scale = number(column.get("mean")), number(column.get("scale"))
+    if mean is None:
+        return None
+    return f"{amount(mean)} ± {amount(scale)}" if scale is not None else amount(mean)
+
+
+def _missing(missing: float | None, rows: float | None) -> str:
+    if not missing:
+        return "0" if missing == 0 else amount(None)
+    return count(missing) + (f" ({100 * missing / rows:.0f} %)" if rows else "")
+
+
+def _fill(column: Mapping[str, Any]) -> str:
+    fill = column.get("fill")
+    if not column.get("missing") and text(column.get("kind")) != "numeric":
+        return ""
+    value = number(fill)
+    return amount(value) if value is not None else text(fill)
+
+
+def recipe_section(run: RunFiles) -> Html:
+    """The resolved recipe, verbatim."""
+    if not run.recipe:
+        return Html("")
+    words = "Every choice of this run, each automatic one with its reason. Save it as a file to train with --recipe."
+    return section("recipe", "Recipe", element("p", words), code("recipe-text", toml(run.recipe), "the recipe"))
+
+
+def model_section(run: RunFiles) -> Html:
+    """The network's modules and size."""
+    model = mapping(run.environment.get("model"))
+    summary, size = text(model.get("summary")), number(model.get("parameters"))
+    words = element("p", f"{count(size)} parameters are trained.") if size is not None else None
+    listed = code("model-text", summary, "the model's modules") if summary else None
+    return section("model", "Model", words, listed)
+
+
+def environment_section(run: RunFiles) -> Html:
+    """Versions, machine, device, threads."""
+    apart = {"command", "data", "model"}
+    pairs = [
+        (_NAMES.get(name, name.replace("_", " ")), _flat(value))
+        for name, value in run.environment.items()
+        if name not in apart
+    ]
+    return section("environment", "Environment", facts(pairs))
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{text(name)} {_flat(inner)}" for name, inner in value.items())
+    return ", ".join(map(text, items(value))) if items(value) else text(value)
+
+
+def reproduce_section(run: RunFiles) -> Html:
+    """The command that repeats the run."""
+    command = text(run.environment.get("command"))
+    if not command:
+        return Html("")
+    words = (
+        "The same numbers come back with the same data (its fingerprint is above), versions, device and thread count."
+    )
+    return section(
+        "reproduce", "Reproduce", code("command-text", command, "the command", wrap=True), element("p", words, class_="note")
+    )

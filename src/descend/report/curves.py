@@ -1,0 +1,205 @@
+"""Learning curves: what training looked like, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from descend.report.figures import Figure, Spec, Values, axis_spec, layout_spec, rounded
+from descend.report.words import SHARES, amount, duration, metric, score
+
+__all__ = ["Curve", "Line", "learning", "thin"]
+
+# Training is dashed and validation solid, so the two differ in print and to every eye. Beyond so many epochs
+# lines are thin and solid: they zigzag within a pixel, and dashes would show the zigzag and not the line.
+_MANY = 400
+
+
+def thin(x: Sequence[float], y: Values, limit: int = 1200) -> tuple[list[float], list[float | None]]:
+    """At most ``limit`` points (and the two ends) of a curve that look the same as all of them.
+
+    The curve is cut into ``limit / 2`` stretches of equal length, and each keeps its lowest and its highest
+    point, so no spike is lost.
+
+    >>> x, y = thin(range(5000), [0.0] * 2500 + [9.0] + [0.0] * 2499, 100)
+    >>> len(x) <= 102, max(y), x[0], x[-1]
+    (True, 9.0, 0, 4999)
+    """
+    if len(x) <= limit:
+        return list(x), list(y)
+    kept = {0, len(x) - 1}
+    stretches = limit // 2
+    for stretch in range(stretches):
+        first, end = stretch * len(x) // stretches, (stretch + 1) * len(x) // stretches
+        known = [(value, row) for row, value in enumerate(y[first:end], first) if value is not None]
+        kept |= {min(known)[1], max(known)[1]} if known else {first}
+    return [x[row] for row in sorted(kept)], [y[row] for row in sorted(kept)]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: its name, the page's variable that colours it, and a value for each epoch."""
+
+    name: str
+    colour: str
+    values: Values
+
+    def at(self, epochs: Sequence[float], epoch: int | None) -> float | None:
+        """The value at an epoch, None where there is none."""
+        return self.values[epochs.index(epoch)] if epoch is not None and epoch in epochs else None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity to be drawn against the epoch.
+
+    Args:
+        key: the figure's id.
+        title: its heading.
+        lines: what is drawn; a line called "validation" carries the dot of the kept epoch.
+        unit: title of the vertical axis.
+        shape: the figure's shape.
+        share: the values are shares, shown as percentages.
+    """
+
+    key: str
+    title: str
+    lines: Sequence[Line]
+    unit: str = ""
+    shape: str = "third"
+    share: bool = False
+
+    def figure(self, epochs: Sequence[float], best: int | None) -> Figure | None:
+        """The figure, with epoch ``best`` marked; None if nothing was recorded.
+
+        The vertical axis is logarithmic, and says so, when all values are positive and the largest is more
+        than thirty times the smallest.
+        """
+        lines = [line for line in self.lines if any(value is not None for value in line.values)]
+        if not lines:
+            return None
+        data: list[Spec] = [self._trace(line, epochs) for line in lines]
+        dots = [self._dot(line, epochs, best) for line in lines if line.name == "validation"]
+        data += [dot for dot in dots if dot is not None]
+        layout = layout_spec(
+            _epochs_axis(epochs),
+            self._values_axis([value for line in lines for value in line.values if value is not None]),
+            showlegend=len(data) > 1,
+            hovermode="x unified",
+            shapes=[_upright(best)] if best is not None and best in epochs else [],
+        )
+        return Figure(self.key, self.title, self._label(lines, epochs, best), data, layout, shape=self.shape)
+
+    def _trace(self, line: Line, epochs: Sequence[float]) -> Spec:
+        x, y = thin(epochs, line.values, 800 if self.shape == "half" else 400)
+        many = len(epochs) > _MANY
+        dash = "dash" if line.name == "training" and not many else "solid"
+        return {
+            "type": "scatter",
+            "mode": "lines+markers" if len(epochs) <= 12 else "lines",
+            "name": line.name,
+            "x": x,
+            "y": rounded(y),
+            "line": {"color": line.colour, "width": 1 if many else 2, "dash": dash},
+            "hovertemplate": "%{y:.1%}" if self.share else "%{y:.4~g}",
+        }
+
+    @staticmethod
+    def _dot(line: Line, epochs: Sequence[float], best: int | None) -> Spec | None:
+        value = line.at(epochs, best)
+        if value is None:
+            return None
+        return {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"kept: epoch {best:,}",
+            "x": [best],
+            "y": rounded([value]),
+            "marker": {"color": line.colour, "size": 10, "line": {"color": "--surface", "width": 2}},
+            "hoverinfo": "skip",
+        }
+
+    def _values_axis(self, values: Sequence[float]) -> Spec:
+        low, high = min(values), max(values)
+        if low > 0 and high > 30 * low and not self.share:
+            return axis_spec(f"{self.unit} (log scale)".strip(), type="log", nticks=6, tickformat=".3~g")
+        axis = axis_spec(self.unit, nticks=6, rangemode="tozero" if low >= 0 and self.shape == "third" else "normal")
+        if self.share:
+            axis["tickformat"] = ".0%"
+        if low == high:
+            # Plotly would show a constant 0.001 as a line between -1 and 1.
+            axis["range"] = sorted([0.0, 2 * low]) if low else [-1, 1]
+        return axis
+
+    def _label(self, lines: Sequence[Line], epochs: Sequence[float], best: int | None) -> str:
+        def words(value: float | None) -> str:
+            return score("accuracy", value) if self.share else amount(value)
+
+        parts = []
+        for line in lines:
+            known = [(epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if value is not None]
+            (start, first), (end, last) = known[0], known[-1]
+            part = f"{line.name} from {words(first)} at epoch {start:,.0f} to {words(last)} at epoch {end:,.0f}"
+            kept = line.at(epochs, best) if line.name == "validation" else None
+            parts.append(part + (f", {words(kept)} at epoch {best:,}, which was kept" if kept is not None else ""))
+        return f"{self.title} by epoch: " + "; ".join(parts) + "."
+
+
+def _epochs_axis(epochs: Sequence[float]) -> Spec:
+    span = epochs[-1] - epochs[0]
+    room = 0.02 * span or 1.0
+    axis = axis_spec("epoch", range=[epochs[0] - room, epochs[-1] + room], tickformat=",d", nticks=7)
+    return axis | {"tickmode": "linear", "tick0": epochs[0], "dtick": 1} if span < 6 else axis
+
+
+def _upright(epoch: int) -> Spec:
+    ends = {"x0": epoch, "x1": epoch, "y0": 0, "y1": 1}
+    return {"type": "line", "xref": "x", "yref": "paper", **ends, "line": {"color": "--axis", "width": 1, "dash": "dot"}}
+
+
+def learning(
+    epochs: Sequence[float],
+    best: int | None,
+    *,
+    loss: tuple[Values, Values],
+    loss_name: str,
+    main: str,
+    scores: tuple[Values, Values],
+    rate: Values,
+    gradient: Values,
+    seconds: Values,
+) -> list[Figure]:
+    """The curves that were recorded, at most five: loss, metric, learning rate, gradient norm, time.
+
+    Args:
+        epochs: the epochs' numbers.
+        best: the epoch whose weights were kept, or None.
+        loss: the loss on training and on validation rows, an epoch each.
+        loss_name: the loss's name.
+        main: the metric's name.
+        scores: that metric on training and on validation rows.
+        rate: the learning rate.
+        gradient: the Euclidean norm of the gradient.
+        seconds: the time of each epoch.
+    """
+    if not epochs:
+        return []
+    name = metric(main)
+    both = [("training", "--training"), ("validation", "--validation")]
+    curves = [
+        Curve("loss", "Loss", [Line(*line, loss[i]) for i, line in enumerate(both)], loss_name, "half"),
+        Curve(
+            "metric",
+            name[:1].upper() + name[1:],
+            [Line(*line, scores[i]) for i, line in enumerate(both)],
+            name,
+            "half",
+            share=main in SHARES,
+        ),
+        Curve("rate", "Learning rate", [Line("rate", "--neutral", rate)]),
+        Curve("gradient", "Gradient norm", [Line("norm", "--neutral", gradient)]),
+        Curve("time", "Time per epoch", [Line("seconds", "--neutral", seconds)], "seconds"),
+    ]
+    figures = [figure for curve in curves if (figure := curve.figure(epochs, best)) is not None]
+    total = duration(sum(value or 0.0 for value in seconds))
+    return [replace(figure, note=f"{total} in all") if figure.key == "time" else figure for figure in figures]

@@ -1,0 +1,142 @@
+"""The page as a whole: header, sections, style, data and script in one file."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from string import Template
+
+from descend.report import context, results
+from descend.report.bundle import bundle, integrity
+from descend.report.figures import Figure
+from descend.report.markup import Child, Html, data_block, element, join
+from descend.report.parts import facts
+from descend.report.run_files import RunFiles, mapping, number, text
+from descend.report.words import TASKS, count, duration, metric, score, summary
+
+__all__ = ["render"]
+
+_PART_NAMES = {"test": "Test", "validation": "Validation", "train": "Training"}
+
+
+def render(run: RunFiles) -> str:
+    """The report of a run as one HTML document that asks the network for nothing.
+
+    A content security policy in the page forbids every request and every script but the two that are meant,
+    which it names by their hash. So even text that were not escaped could do no harm.
+    """
+    learning, curves = results.learning_section(run)
+    outcome, plots = results.results_section(run)
+    figures = [*curves, *plots]
+    body = join(
+        [
+            learning,
+            outcome,
+            results.mistakes_section(run),
+            context.data_section(run),
+            context.recipe_section(run),
+            context.reproduce_section(run),
+            context.model_section(run),
+            context.environment_section(run),
+        ]
+    )
+    script = _resource("page.js")
+    return Template(_resource("page.html")).substitute(
+        title=join(f"{run.name} \N{MIDDLE DOT} descend"),
+        policy=_policy(script, drawing=bool(figures)),
+        style=_resource("page.css"),
+        navigation=_navigation(body),
+        opening=_opening(run),
+        body=body,
+        data=_payload(figures),
+        script=script,
+    )
+
+
+def _resource(name: str) -> str:
+    return (files("descend.report") / name).read_text(encoding="utf-8")
+
+
+def _policy(script: str, *, drawing: bool) -> str:
+    scripts = [integrity(script), *([bundle().integrity] if drawing else [])]
+    rules = [
+        "default-src 'none'",
+        "script-src " + " ".join(scripts),
+        "style-src 'unsafe-inline'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return "; ".join(rules)
+
+
+def _payload(figures: list[Figure]) -> Html:
+    """The figures and the packed library; nothing when there is nothing to draw."""
+    if not figures:
+        return Html("")
+    packed = element("script", Html(bundle().packed), type="text/plain", id="library")
+    return join([data_block("figures", [figure.specification() for figure in figures]), packed])
+
+
+_SECTIONS = {
+    "learning": "Learning",
+    "results": "Results",
+    "mistakes": "Mistakes",
+    "data": "Data",
+    "recipe": "Recipe",
+    "reproduce": "Reproduce",
+    "model": "Model",
+    "environment": "Environment",
+}
+
+
+def _navigation(body: Html) -> Html:
+    links = [
+        element("li", element("a", name, href=f"#{key}"))
+        for key, name in _SECTIONS.items()
+        if f'<section id="{key}"' in body
+    ]
+    return element("ul", links)
+
+
+def _opening(run: RunFiles) -> Html:
+    """Title, state, summary and the main figures of the run."""
+    task = TASKS.get(run.task, run.task.replace("_", " ")) or "training"
+    return join(
+        [
+            element("p", task[:1].upper() + task[1:], class_="eyebrow"),
+            element("h1", run.name, class_="long" if len(run.name) > 32 else None),
+            _trouble(run),
+            element("p", summary(run), class_="lead"),
+            facts(_tiles(run), class_="tiles"),
+        ]
+    )
+
+
+def _trouble(run: RunFiles) -> Child:
+    """What a run that did not finish has to say."""
+    if run.status == "finished":
+        return None
+    title = {
+        "failed": "This run failed.",
+        "interrupted": "This run was interrupted.",
+        "unfinished": "This run has not finished.",
+    }.get(run.status, f"State: {run.status}.")
+    advice = text(run.metrics.get("message") or run.metrics.get("error") or run.metrics.get("advice"))
+    return element("div", element("strong", title), element("p", advice) if advice else None, class_="trouble")
+
+
+def _tiles(run: RunFiles) -> list[tuple[str, Child]]:
+    scores: list[tuple[str, Child]] = [
+        (f"{name} {metric(run.main_metric)}", score(run.main_metric, run.score(part)))
+        for part, name in _PART_NAMES.items()
+        if run.score(part) is not None
+    ]
+    epochs = number(run.metrics.get("epochs")) or len(run.history)
+    best = f" (kept {run.best_epoch:,})" if run.best_epoch is not None else ""
+    seconds, size = number(run.metrics.get("seconds")), number(mapping(run.environment.get("model")).get("parameters"))
+    return [
+        *scores[:2],
+        ("Epochs", [count(epochs), element("small", best)] if epochs else None),
+        ("Training time", duration(seconds) if seconds is not None else None),
+        ("Parameters", count(size) if size is not None else None),
+    ]

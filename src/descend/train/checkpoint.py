@@ -1,0 +1,159 @@
+"""Checkpoints: the state of training on disk, complete or absent, written while training goes on.
+
+The state is copied in memory, which takes no longer than reading it once, and a thread writes the copy. The
+copy is also the last good state, to which a run returns when numbers go bad.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from descend.errors import CheckpointError
+from descend.train.loop import Record, Training
+from descend.train.settings import CheckpointSettings
+from descend.train.state import clone, read_state, to_bytes, write_atomically
+
+__all__ = ["Checkpointer", "load_checkpoint"]
+
+LAST = "last.safetensors"
+BEST = "best.safetensors"
+SHARE = 0.05
+"""Checkpoints may take this share of the training time."""
+
+
+class Checkpointer:
+    """Observer that keeps the last good state, in memory and, given a folder, on disk.
+
+    Two files are kept: ``last.safetensors``, the whole state, and ``best.safetensors``, the weights of the
+    best epoch so far. When a new copy comes before the one before it is written, the newest is
+    written next and the older dropped.
+
+    Args:
+        folder: where the files go; None keeps copies in memory alone.
+        settings: how often.
+        meta: facts about the run that stand in the file's header.
+    """
+
+    def __init__(
+        self, folder: Path | None, settings: CheckpointSettings, meta: dict[str, Any] | None = None
+    ) -> None:
+        self.folder, self.settings, self.meta = folder, settings, meta or {}
+        self.good: dict[str, Any] | None = None
+        self._written_best = 0
+        self._saved_at = time.monotonic()
+        self._cost = 0.0
+        self._writer = _Writer()
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def started(self, training: Training) -> None:
+        """Keep the state that training starts from."""
+        self.good = clone(training.state_dict())
+        self._saved_at = time.monotonic()
+
+    def stepped(self, training: Training) -> None:
+        """Save once the time for it has come."""
+        if time.monotonic() - self._saved_at >= self.settings.every_seconds:
+            training.check_finite()
+            self.save(training)
+
+    def epoch_ended(self, training: Training, record: Record) -> None:
+        """Save at the end of every so many epochs, unless that would cost too much of the time."""
+        if training.epoch % self.settings.every_epochs:
+            return
+        first = training.epoch == self.settings.every_epochs
+        if first or time.monotonic() - self._saved_at >= self._cost / SHARE:
+            self.save(training)
+
+    def finished(self, training: Training) -> None:
+        """Save the last state, and see it on the disk."""
+        self.save(training)
+        self.wait()
+
+    def save(self, training: Training) -> None:
+        """Copy the state now; write the copy in the background."""
+        began = time.monotonic()
+        state = clone(training.state_dict())
+        self.good, self._saved_at = state, began
+        copied = time.monotonic() - began
+        if self.folder is None:
+            self._cost = copied
+            return
+        self._writer.submit(lambda: self._write(state))
+        self._cost = copied + self._writer.cost
+
+    def _write(self, state: dict[str, Any]) -> None:
+        assert self.folder is not None
+        meta = self.meta | {"epoch": state["epoch"], "step": state["step"]}
+        write_atomically(self.folder / LAST, to_bytes(state, meta))
+        best_epoch = state["stopping"]["best_epoch"]
+        if state["best"] is not None and best_epoch != self._written_best:
+            write_atomically(self.folder / BEST, to_bytes(state["best"], meta | {"epoch": best_epoch}))
+            self._written_best = best_epoch
+
+    def wait(self) -> None:
+        """Return when nothing is left to write.
+
+        Raises:
+            CheckpointError: writing failed.
+        """
+        self._writer.wait()
+
+
+class _Writer:
+    """A thread that does the latest piece of work handed to it, and reports a failure at the next call."""
+
+    def __init__(self) -> None:
+        self.cost = 0.0
+        self._next: Any = None
+        self._thread: threading.Thread | None = None
+        self._failure: CheckpointError | None = None
+        self._lock = threading.Lock()
+
+    def submit(self, work: Any) -> None:
+        self._raise_failure()
+        with self._lock:
+            self._next = work
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=False)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                work, self._next = self._next, None
+                if work is None:
+                    self._thread = None
+                    return
+            began = time.monotonic()
+            try:
+                work()
+            except CheckpointError as cause:
+                self._failure = cause
+            self.cost = time.monotonic() - began
+
+    def wait(self) -> None:
+        while (thread := self._thread) is not None:
+            thread.join()
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state in the last checkpoint of a folder, and its meta.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    path = folder / LAST
+    if not path.exists():
+        raise CheckpointError(f"no checkpoint in {folder}: the run stopped before its first one; start it anew")
+    state, meta = read_state(path)
+    return state, meta

@@ -1,0 +1,224 @@
+"""The training loop.
+
+One function, :func:`fit`, holds the whole order of events. It hands each step's objective to the optimizer as
+``torch.optim`` defines it, so that a method which evaluates the objective several times a step needs nothing
+more, and it never waits: losses stay on the device until the epoch ends.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from descend.data.batches import Batches
+from descend.errors import TrainingError
+from descend.optim.lean import lean_step
+from descend.schedules import Schedule
+from descend.train.objective import Objective
+from descend.train.state import clone
+from descend.train.stopping import Stopping
+
+__all__ = ["NotFinite", "Observer", "Training", "fit"]
+
+Record = dict[str, Any]
+"""One line of the history: what an epoch measured."""
+
+
+class NotFinite(TrainingError):
+    """A loss, a weight or a metric is NaN or infinite. Caught by whoever can roll back and explain."""
+
+
+class Observer(Protocol):
+    """Watches training; never steers it."""
+
+    def started(self, training: Training) -> None:
+        """Training starts, or goes on after a resume."""
+
+    def stepped(self, training: Training) -> None:
+        """A step is done. Called at every step: it must return at once and not wait for the device."""
+
+    def epoch_ended(self, training: Training, record: Record) -> None:
+        """An epoch is done and recorded."""
+
+    def finished(self, training: Training) -> None:
+        """Training is over, for whatever reason."""
+
+
+@dataclass
+class Training:
+    """The parts of one training, and how far it has come.
+
+    Args:
+        model: the module that is trained.
+        objective: its loss on a step's rows, as a closure.
+        optimizer: any ``torch.optim.Optimizer``.
+        schedule: the rate over time.
+        batches: the training rows, step by step.
+        stopping: when to stop and which epoch is best.
+        evaluate: loss and metrics on the validation rows, as 0-dimensional tensors on the device; None
+            without such rows.
+        monitor: the name of the monitored value in what ``evaluate`` gives.
+        schedule_hears: "validation" to tell the schedule the validation loss, "objective" the training loss.
+        observers: who watches.
+    """
+
+    model: nn.Module
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    batches: Batches
+    stopping: Stopping
+    evaluate: Callable[[], dict[str, Tensor]] | None = None
+    monitor: str = "loss"
+    schedule_hears: str = "validation"
+    observers: Sequence[Observer] = ()
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[Tensor] = field(default_factory=list)
+    history: list[Record] = field(default_factory=list)
+    best: dict[str, Tensor] | None = None
+    stop_requested: bool = False
+    stopped: str = ""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on to the same bits. No random state: randomness is a pure function."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": dict(self.schedule.state_dict()),
+            "stopping": self.stopping.state_dict(),
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "losses": list(self.losses),
+            "history": list(self.history),
+            "best": self.best,
+            "stopped": self.stopped,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave. The state is copied, not kept."""
+        state = clone(dict(state))
+        device = next(self.model.parameters()).device
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.epoch, self.step_in_epoch = state["epoch"], state["step_in_epoch"]
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.losses = [loss.to(device) for loss in state["losses"]]
+        self.history, self.best, self.stopped = state["history"], state["best"], state["stopped"]
+        if self.best is not None:
+            self.best = {name: tensor.to(device) for name, tensor in self.best.items()}
+
+    def check_finite(self) -> None:
+        """Raise :class:`NotFinite` if a loss of this epoch or a weight is not finite. Waits for the device."""
+        values = [*self.losses, _norm(self.model)]
+        if not torch.stack(values).isfinite().all():
+            raise NotFinite(f"a loss or a weight is not finite by step {self.step}")
+
+
+def fit(training: Training) -> str:
+    """Train until the stopping rule, or a request to stop, says so; returns the reason.
+
+    Args:
+        training: the parts, at the start or anywhere in between.
+
+    Returns:
+        "max_epochs", "patience", "max_seconds", "target", or "interrupted" (in the middle of an epoch:
+        going on later gives the same bits).
+
+    Raises:
+        NotFinite: a loss, a metric or a weight became NaN or infinite; noticed at the end of the epoch.
+    """
+    t, clock = training, time.perf_counter
+    model, objective, optimizer, schedule = t.model, t.objective, t.optimizer, t.schedule
+    steps_per_epoch, began = t.batches.steps_per_epoch, clock() - t.seconds
+    step = lean_step(optimizer)
+    watchers = [observer.stepped for observer in t.observers]
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+    for observer in t.observers:
+        observer.started(t)
+    while not t.stopped:
+        model.train()
+        for batches in t.batches.epoch(t.epoch, start=t.step_in_epoch):
+            rate = schedule.factor(t.step)
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * rate
+            objective.wants_norm = t.step_in_epoch == steps_per_epoch - 1
+            t.losses.append(step(objective.at(batches, t.epoch, t.step_in_epoch)))
+            t.step += 1
+            t.step_in_epoch += 1
+            t.seconds = clock() - began
+            for watch in watchers:
+                watch(t)
+            if t.stop_requested:
+                break
+        if t.step_in_epoch < steps_per_epoch:
+            t.stopped = "interrupted"
+            break
+        record = _close_epoch(t)
+        t.seconds = clock() - began
+        record["seconds"] = t.seconds
+        t.stopped = t.stopping.observe(_monitored(t, record), seconds=t.seconds) or ""
+        record["best"] = t.stopping.improved
+        if t.stopping.improved:
+            t.best = clone(model.state_dict())
+        if "validation" in record or t.schedule_hears == "objective":
+            heard = record["train" if t.schedule_hears == "objective" else "validation"]["loss"]
+            schedule.observe(heard)
+        t.history.append(record)
+        for observer in t.observers:
+            observer.epoch_ended(t, record)
+        if t.stop_requested and not t.stopped:
+            t.stopped = "interrupted"
+    for observer in t.observers:
+        observer.finished(t)
+    return t.stopped
+
+
+def _close_epoch(t: Training) -> Record:
+    """Gather what the epoch measured, in one transfer from the device, and start the next."""
+    losses = torch.stack(t.losses)
+    shares = torch.tensor(t.batches.rows_per_step, dtype=losses.dtype).to(losses.device, non_blocking=True)
+    named = {"train.loss": (losses * shares).sum() / shares.sum()}
+    if t.objective.norm is not None:
+        named["gradient_norm"] = t.objective.norm
+    named["weight_norm"] = _norm(t.model)
+    if t.evaluate is not None:
+        named |= {f"validation.{name}": value for name, value in t.evaluate().items()}
+    values = dict(zip(named, torch.stack([v.float() for v in named.values()]).tolist(), strict=True))
+    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    if bad:
+        raise NotFinite(f"{', '.join(bad)} is not finite after epoch {t.epoch + 1}")
+    record: Record = {"epoch": t.epoch + 1, "step": t.step, "seconds": t.seconds}
+    record["lr"] = t.optimizer.param_groups[0]["lr"]
+    for name, value in values.items():
+        part, dot, metric = name.partition(".")
+        if dot:
+            record.setdefault(part, {})[metric] = value
+        else:
+            record[name] = value
+    t.losses, t.step_in_epoch = [], 0
+    t.epoch += 1
+    return record
+
+
+def _monitored(t: Training, record: Record) -> float | None:
+    return record["validation"][t.monitor] if "validation" in record else None
+
+
+def _norm(model: nn.Module) -> Tensor:
+    """Euclidean norm of all trainable weights."""
+    return torch.nn.utils.get_total_norm([p.detach() for p in model.parameters() if p.requires_grad])

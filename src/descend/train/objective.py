@@ -1,0 +1,162 @@
+"""The objective: what one step of training minimises, as a closure for any ``torch.optim`` optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from descend.data.batches import Batch
+from descend.randomness import key, seeder
+from descend.train.chain import Chain, derivative_of_loss
+from descend.train.settings import GradientSettings
+
+__all__ = ["Loss", "Objective"]
+
+
+class Loss(Protocol):
+    """A loss: the (weighted) mean over rows, as a 0-dimensional tensor."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss of ``outputs`` (b, K) against ``targets``."""
+
+
+class Objective:
+    """The mean loss of a step's rows and its gradient.
+
+    Called without arguments, as ``optimizer.step`` calls a closure, it computes
+
+        F(w) = sum_i v_i loss(y_i, f(x_i; w)) / sum_i v_i + penalty(w)
+
+    over the rows i of the step with weights v, leaves dF/dw in ``.grad`` of the parameters, accumulated
+    over the step's batches and clipped as asked, and returns F, detached. However often it is called
+    within a step, it sees the same rows and the same random numbers: the generator is seeded from (seed,
+    epoch, step) at each call.
+
+    Args:
+        model: any module.
+        loss: mean loss of outputs and targets.
+        gradient: clipping.
+        penalty: a differentiable function of the parameters, added to the loss.
+        precision: "float32", or "bfloat16" for autocast.
+        seed: of the run.
+        device: where the model is.
+
+    A model that is a plain chain of layers is differentiated by :class:`descend.train.chain.Chain`, with the same
+    result at less cost; any other by autograd.
+
+    >>> model = nn.Linear(2, 1)
+    >>> objective = Objective(model, lambda out, y, w=None: ((out - y) ** 2).mean(), device=torch.device("cpu"))
+    >>> batch = Batch(torch.ones(4, 2), torch.zeros(4, 1), None)
+    >>> loss = torch.optim.SGD(model.parameters(), lr=0.1).step(objective.at([batch], epoch=0, step=0))
+    >>> bool(objective() < loss)
+    True
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        *,
+        device: torch.device,
+        gradient: GradientSettings | None = None,
+        penalty: Callable[[], Tensor] | None = None,
+        precision: str = "float32",
+        seed: int = 0,
+    ) -> None:
+        self.model, self.loss, self.penalty, self.seed = model, loss, penalty, seed
+        self.gradient = gradient or GradientSettings()
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.wants_norm = False
+        self.norm: Tensor | None = None
+        self._device, self._mixed = device, precision == "bfloat16"
+        self._chain = None if self._mixed else Chain.of(model)
+        self._seed_device = seeder(device)
+        self._batches: Sequence[Batch] = ()
+        self._key = 0
+
+    def at(self, batches: Sequence[Batch], epoch: int, step: int) -> Objective:
+        """This objective on the rows and the random numbers of one step."""
+        self._batches = batches
+        self._key = key(self.seed, "step", epoch, step)
+        return self
+
+    def seed_step(self) -> None:
+        """Put the random numbers of this step next in line."""
+        self._seed_device(self._key)
+
+    def __call__(self) -> Tensor:
+        """The mean loss, detached; its gradient is left in ``.grad``."""
+        self.seed_step()
+        for parameter in self.parameters:
+            parameter.grad = None
+        if len(self._batches) == 1:
+            value = self._differentiated(self._batches[0])
+        else:
+            value = self._accumulated()
+        if self.penalty is not None:
+            with torch.enable_grad():
+                penalty = self.penalty()
+                penalty.backward()  # type: ignore[no-untyped-call]
+            value = value + penalty.detach()
+        self._finish()
+        return value
+
+    def _accumulated(self) -> Tensor:
+        """Batches contribute by their share of the step's weight, so that the step equals one large batch."""
+        sizes = [
+            batch.weights.sum() if batch.weights is not None else float(len(batch.targets))
+            for batch in self._batches
+        ]
+        whole = sum(sizes)
+        parts = [
+            self._differentiated(batch, size / whole) for batch, size in zip(self._batches, sizes, strict=True)
+        ]
+        return torch.stack(parts).sum()
+
+    def _differentiated(self, batch: Batch, share: float | Tensor | None = None) -> Tensor:
+        """The mean loss of one batch, times its share of the step; its gradient is added to ``.grad``."""
+        if self._chain is None:
+            with torch.enable_grad():
+                part = self._mean_loss(batch) if share is None else self._mean_loss(batch) * share
+                part.backward()  # type: ignore[no-untyped-call]
+            return part.detach()
+        with torch.no_grad():
+            outputs, saved = self._chain.forward(batch.inputs)
+            value, derivative = derivative_of_loss(self.loss, outputs, batch.targets, batch.weights)
+            if share is not None:
+                value, derivative = value * share, derivative * share
+            for parameter, gradient in zip(
+                self._chain.parameters, self._chain.backward(derivative, saved), strict=True
+            ):
+                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+        return value
+
+    def _mean_loss(self, batch: Batch) -> Tensor:
+        if not self._mixed:
+            return self.loss(self.model(batch.inputs), batch.targets, batch.weights)
+        with self.autocast():
+            outputs = self.model(batch.inputs)
+        return self.loss(outputs.float(), batch.targets, batch.weights)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision that the network runs in."""
+        if not self._mixed:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=torch.bfloat16)
+
+    def _finish(self) -> None:
+        """Clip the gradient, and note its norm before clipping where that is wanted."""
+        clip = self.gradient
+        if clip.clip_norm is None and clip.clip_value is None and not self.wants_norm:
+            return
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if clip.clip_norm is not None or self.wants_norm:
+            self.norm = torch.nn.utils.get_total_norm(gradients)
+        if clip.clip_norm is not None and self.norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, clip.clip_norm, self.norm)
+        if clip.clip_value is not None:
+            torch.nn.utils.clip_grad_value_(self.parameters, clip.clip_value)

@@ -1,0 +1,218 @@
+"""Observers: the history file, the progress bar, TensorBoard, and requests to stop."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from descend.errors import CheckpointError, require
+from descend.train.loop import Record, Training
+
+__all__ = ["HistoryFile", "ProgressBar", "Quiet", "TensorBoard", "stopping_on_signals"]
+
+
+class Quiet:
+    """An observer that does nothing: a base to override where only one event matters."""
+
+    def started(self, training: Training) -> None:
+        """Do nothing."""
+
+    def stepped(self, training: Training) -> None:
+        """Do nothing."""
+
+    def epoch_ended(self, training: Training, record: Record) -> None:
+        """Do nothing."""
+
+    def finished(self, training: Training) -> None:
+        """Do nothing."""
+
+
+class HistoryFile(Quiet):
+    """Writes ``history.jsonl``, a line per epoch, readable while it grows.
+
+    A resumed run continues the file from the epoch that its checkpoint knows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: Any = None
+
+    def started(self, training: Training) -> None:
+        """Write the lines of epochs already done, and stay open for more."""
+        try:
+            self._file = self.path.open("w", encoding="utf-8")
+            self._file.writelines(_line(record) for record in training.history)
+            self._file.flush()
+        except OSError as cause:
+            raise CheckpointError(f"cannot write {self.path}: {cause.strerror or cause}") from cause
+
+    def epoch_ended(self, training: Training, record: Record) -> None:
+        """Add a line."""
+        try:
+            self._file.write(_line(record))
+            self._file.flush()
+        except OSError as cause:
+            raise CheckpointError(
+                f"cannot write {self.path}: {cause.strerror or cause}; checkpoints written before are untouched"
+            ) from cause
+
+    def finished(self, training: Training) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record) + "\n"
+
+
+class _TimeLeft(ProgressColumn):
+    """Time left, from the time taken so far."""
+
+    def render(self, task: Task) -> Text:
+        left = task.fields.get("left")
+        if left is None or not math.isfinite(left):
+            return Text("-:--", style="progress.remaining")
+        minutes, seconds = divmod(round(left), 60)
+        hours, minutes = divmod(minutes, 60)
+        shown = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        return Text(f"{shown} left", style="progress.remaining")
+
+
+class ProgressBar(Quiet):
+    """A bar with the epoch, training loss, validation metric and time left.
+
+    It is redrawn a few times a second at most, from the loop's own thread, and reads only numbers that are on
+    the host already.
+
+    Args:
+        console: where to draw; on something that is not a terminal a line is printed now and then.
+        metric: the metric to show.
+    """
+
+    def __init__(self, console: Console, metric: str, *, every: float = 0.25) -> None:
+        self.console, self.metric, self.every = console, metric, every
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._next = 0.0
+        self._began = (0, 0.0)
+
+    def started(self, training: Training) -> None:
+        """Draw the empty bar."""
+        self._began = (training.step, training.seconds)
+        self._next = time.monotonic() + (0.0 if self.console.is_terminal else 10.0)
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.fields[numbers]}"),
+                _TimeLeft(),
+                console=self.console,
+                auto_refresh=False,
+                transient=True,
+                expand=True,
+            )
+            self._bar.start()
+            total = training.stopping.max_epochs * training.batches.steps_per_epoch
+            self._task = self._bar.add_task("", total=total, epoch="1", numbers="", left=None)
+
+    def stepped(self, training: Training) -> None:
+        """Redraw if it is time."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._draw(training)
+            self._next = now + (self.every if self._bar is not None else 10.0)
+
+    def finished(self, training: Training) -> None:
+        """Remove the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _draw(self, training: Training) -> None:
+        per_epoch, epochs = training.batches.steps_per_epoch, training.stopping.max_epochs
+        taken, steps = training.seconds - self._began[1], training.step - self._began[0]
+        left = (epochs * per_epoch - training.step) * taken / max(1, steps)
+        if training.stopping.max_seconds is not None:
+            left = min(left, training.stopping.max_seconds - training.seconds)
+        epoch, numbers = f"{min(training.epoch + 1, epochs)}/{epochs}", self._numbers(training)
+        if self._bar is not None:
+            self._bar.update(
+                self._task, completed=training.step, epoch=epoch, numbers=numbers, left=left, refresh=True
+            )
+        else:
+            self.console.print(f"epoch {epoch}  {numbers}  at most {left:,.0f} s left", highlight=False)
+
+    def _numbers(self, training: Training) -> str:
+        if not training.history:
+            return ""
+        record = training.history[-1]
+        text = f"loss {record['train']['loss']:.4f}"
+        if "validation" in record:
+            text += f"  validation {self.metric} {record['validation'][self.metric]:.4f}"
+        return text
+
+
+class TensorBoard(Quiet):
+    """Writes the history as TensorBoard scalars; needs the extra ``tensorboard``."""
+
+    def __init__(self, folder: Path) -> None:
+        require("tensorboard", "tensorboard", "logging to TensorBoard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+
+    def epoch_ended(self, training: Training, record: Record) -> None:
+        """Write each number of the record at its global step."""
+        for name, value in record.items():
+            if isinstance(value, dict):
+                for metric, number in value.items():
+                    self._writer.add_scalar(f"{metric}/{name}", number, record["step"])  # type: ignore[no-untyped-call]
+            elif name not in ("epoch", "step", "best"):
+                self._writer.add_scalar(name, value, record["step"])  # type: ignore[no-untyped-call]
+
+    def finished(self, training: Training) -> None:
+        """Flush and close."""
+        self._writer.close()  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def stopping_on_signals(training: Training) -> Iterator[None]:
+    """While inside, Ctrl-C and SIGTERM ask the training to stop after the current step.
+
+    A second Ctrl-C is not caught: it ends the program at once. Outside the main thread, where signals cannot be
+    handled, nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if training.stop_requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        training.stop_requested = True
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    before: dict[int, Callable[..., Any] | int | None] = {each: signal.getsignal(each) for each in numbers}
+    for each in numbers:
+        signal.signal(each, request)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler if handler is not None else signal.SIG_DFL)

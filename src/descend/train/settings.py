@@ -1,0 +1,102 @@
+"""Settings of training that belong to no single method: gradient, regularisation, stopping, checkpoints, engine.
+
+Each class is the one owner of its defaults. A recipe's section of the same name is read into it, and the
+parts that use it take it whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from descend.domains import Count, Natural, NonNegative, Positive
+
+__all__ = ["CheckpointSettings", "EngineSettings", "GradientSettings", "RegularizeSettings", "StopSettings"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientSettings:
+    """What happens to the gradient between the loss and the optimizer.
+
+    Args:
+        accumulate: batches whose gradients are averaged into one step; the step equals that of one batch
+            ``accumulate`` times as large, in less memory.
+        clip_norm: the gradient is scaled so that its Euclidean norm over all parameters is at most this.
+        clip_value: each component is limited to [-clip_value, clip_value].
+    """
+
+    accumulate: Count = 1
+    clip_norm: Positive | None = None
+    clip_value: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegularizeSettings:
+    """What is added to the loss, or taken from the weights, against overfitting.
+
+    Biases and the gains of normalisation layers are left alone by all three.
+
+    Args:
+        weight_decay: decoupled decay: before each step w <- (1 - rate * weight_decay) w (AdamW's rule).
+        l2: adds l2 * sum ||W||_F^2 to the loss (the lecture's Omega; its gradient is 2 * l2 * W).
+        l1: adds l1 * sum |W| to the loss.
+    """
+
+    weight_decay: NonNegative | Literal["auto"] = "auto"
+    l2: NonNegative = 0.0
+    l1: NonNegative = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopSettings:
+    """When to stop, and which weights to keep.
+
+    The weights kept are those of the epoch with the best monitored value, the earliest of equals. Without
+    validation rows there is nothing to choose by, and the last weights are kept.
+
+    Args:
+        max_epochs: passes over the training rows, at most.
+        patience: epochs without a new best value after which training stops; "none" to never stop early.
+        monitor: the value watched on the validation rows: "loss" or a metric of the task.
+        max_seconds: training stops at the end of the epoch that passes this time.
+        target: training stops once the monitored value is this good.
+    """
+
+    max_epochs: Count | Literal["auto"] = "auto"
+    patience: Count | Literal["auto"] | None = "auto"
+    monitor: str = "auto"
+    max_seconds: Positive | None = None
+    target: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """How often the state of training is saved. A checkpoint is complete or absent, whatever happens.
+
+    Args:
+        every_epochs: a checkpoint is due at every so many epoch ends. One that would let checkpoints take
+            more than a twentieth of the training time is put off, so that short epochs stay fast.
+        every_seconds: a checkpoint is also due within an epoch once this much time has passed; 0 saves at
+            every step.
+    """
+
+    every_epochs: Count = 1
+    every_seconds: NonNegative = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSettings:
+    """Where and how the arithmetic runs.
+
+    Args:
+        device: "auto" takes a CUDA device when there is one; else "cpu", "cuda", "cuda:1", ...
+        precision: "float32", or "bfloat16" for automatic mixed precision (weights stay float32).
+        threads: threads of the CPU's arithmetic; "auto" measures which number is fastest for this network
+            and records it. A resumed run uses the recorded number: another one changes the last bits.
+        workers: processes that load a torch ``Dataset``; 0 loads in the training process.
+    """
+
+    device: str = "auto"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    threads: Count | Literal["auto"] = "auto"
+    workers: Natural = 0

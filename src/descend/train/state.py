@@ -1,0 +1,161 @@
+"""The state of training as one tree of plain values and tensors, and that tree as one file.
+
+The file is a safetensors file: tensors bit for bit, and a JSON header for the rest. Reading it executes
+nothing. A digest of the content stands in the header, so damage is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from descend.errors import CheckpointError
+
+__all__ = ["FORMAT", "clone", "decode", "encode", "read_state", "to_bytes", "write_atomically"]
+
+FORMAT = 1
+"""Version of the file's layout; a file of a newer one is refused."""
+
+
+def clone(tree: Any) -> Any:
+    """A copy of a tree that later training does not touch; tensors stay on their device."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {name: clone(item) for name, item in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(clone(item) for item in tree)
+    return tree
+
+
+def encode(tree: Any) -> tuple[dict[str, Tensor], Any]:
+    """A tree as named tensors and JSON-ready values.
+
+    Raises:
+        CheckpointError: the tree holds something other than tensors, numbers, texts, None, lists, tuples and
+            dicts.
+
+    >>> tensors, plain = encode({"step": 3, "w": torch.ones(2), "betas": (0.9, 0.99)})
+    >>> back = decode(tensors, plain)
+    >>> back["step"], back["betas"], back["w"].tolist()
+    (3, (0.9, 0.99), [1.0, 1.0])
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def visit(node: Any, where: str) -> Any:
+        if isinstance(node, Tensor):
+            name = where or "value"
+            tensors[name] = node.detach()
+            return {"tensor": name}
+        if isinstance(node, dict):
+            return {"dict": [[key, visit(item, f"{where}.{key}".lstrip("."))] for key, item in node.items()]}
+        if isinstance(node, (list, tuple)):
+            kind = "tuple" if isinstance(node, tuple) else "list"
+            return {kind: [visit(item, f"{where}.{place}".lstrip(".")) for place, item in enumerate(node)]}
+        if node is None or isinstance(node, (bool, int, float, str)):
+            return node
+        raise CheckpointError(
+            f"the state at '{where}' is a {type(node).__name__}; a checkpoint holds tensors, numbers and texts"
+        )
+
+    return tensors, visit(tree, "")
+
+
+def decode(tensors: dict[str, Tensor], plain: Any) -> Any:
+    """The tree that :func:`encode` took apart."""
+    match plain:
+        case {"tensor": name}:
+            return tensors[name]
+        case {"dict": items}:
+            return {key: decode(tensors, item) for key, item in items}
+        case {"list": items}:
+            return [decode(tensors, item) for item in items]
+        case {"tuple": items}:
+            return tuple(decode(tensors, item) for item in items)
+    return plain
+
+
+def to_bytes(tree: Any, meta: dict[str, Any] | None = None) -> bytes:
+    """The content of a state file: the tree, and ``meta``, which can be read without it."""
+    tensors, plain = encode(tree)
+    flat = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    # Two names may share memory (tied weights); the file format wants each to have its own.
+    seen: set[int] = set()
+    for name, tensor in flat.items():
+        if tensor.data_ptr() in seen and tensor.numel():
+            flat[name] = tensor.clone()
+        seen.add(tensor.data_ptr())
+    described = json.dumps({"format": FORMAT, "meta": meta or {}, "tree": plain})
+    header = {"descend": described, "digest": _digest(flat, described)}
+    return safetensors.torch.save(flat, metadata=header)
+
+
+def _digest(tensors: dict[str, Tensor], described: str) -> str:
+    total = blake2b(described.encode(), digest_size=16)
+    for name in sorted(tensors):
+        total.update(name.encode())
+        total.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data if tensors[name].numel() else b"")
+    return total.hexdigest()
+
+
+def read_state(path: Path) -> tuple[Any, dict[str, Any]]:
+    """The tree and the meta of a state file.
+
+    Raises:
+        CheckpointError: the file is missing, cut short, altered, or of a newer version.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError:
+        raise CheckpointError(f"no such checkpoint: {path}") from None
+    except (OSError, safetensors.SafetensorError, ValueError) as cause:
+        raise CheckpointError(f"the checkpoint {path} is damaged or cut short ({cause})") from cause
+    if "descend" not in header:
+        raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of descend")
+    described = json.loads(header["descend"])
+    if described.get("format", 0) > FORMAT:
+        raise CheckpointError(
+            f"{path} was written by a newer version of descend (format {described['format']}, this one reads "
+            f"up to {FORMAT}); update descend"
+        )
+    if header.get("digest") != _digest(tensors, header["descend"]):
+        raise CheckpointError(f"the checkpoint {path} was altered after it was written (its digest differs)")
+    return decode(tensors, described["tree"]), described["meta"]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is complete or absent, also when the machine stops in between.
+
+    The content goes to a temporary file beside it, is flushed to the disk, and takes the name in one step;
+    then the folder's entry is flushed too. A failure leaves what was there before.
+
+    Raises:
+        CheckpointError: the disk is full or refuses.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as cause:
+        draft.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"cannot write {path}: {cause.strerror or cause}; what was saved before is untouched"
+        ) from cause

@@ -1,0 +1,74 @@
+"""When to stop, and which epoch was the best."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+__all__ = ["Stopping"]
+
+
+@dataclass
+class Stopping:
+    """Early stopping: keeps count of epochs without a new best value.
+
+    An epoch is better when its monitored value is strictly better than every one before; the earliest of
+    equals is kept.
+
+    Args:
+        max_epochs: passes over the training rows, at most.
+        patience: epochs without improvement after which to stop; None never stops early.
+        larger_is_better: whether the monitored value is a score rather than a loss.
+        max_seconds: stop at the end of the epoch that passes this time.
+        target: stop once the monitored value is this good.
+
+    >>> stopping = Stopping(max_epochs=9, patience=2)
+    >>> [stopping.observe(loss, seconds=0.0) for loss in (1.0, 0.5, 0.6, 0.5)]
+    [None, None, None, 'patience']
+    >>> stopping.best_epoch
+    2
+    """
+
+    max_epochs: int
+    patience: int | None = None
+    larger_is_better: bool = False
+    max_seconds: float | None = None
+    target: float | None = None
+    epochs: int = 0
+    best: float = math.nan
+    best_epoch: int = 0
+
+    def observe(self, value: float | None, *, seconds: float) -> str | None:
+        """Count an epoch with its monitored value (None where there is none); the reason to stop, if any."""
+        self.epochs += 1
+        if value is None or math.isnan(self.best) or self._better(value, self.best):
+            self.best = math.nan if value is None else value
+            self.best_epoch = self.epochs
+        if self.target is not None and value is not None and not self._better(self.target, value):
+            return "target"
+        if self.patience is not None and self.epochs - self.best_epoch >= self.patience:
+            return "patience"
+        if self.max_seconds is not None and seconds >= self.max_seconds:
+            return "max_seconds"
+        return self.spent
+
+    @property
+    def spent(self) -> str | None:
+        """ "max_epochs" once all epochs are done."""
+        return "max_epochs" if self.epochs >= self.max_epochs else None
+
+    @property
+    def improved(self) -> bool:
+        """Whether the last epoch observed is the best so far."""
+        return self.best_epoch == self.epochs
+
+    def _better(self, value: float, than: float) -> bool:
+        return value > than if self.larger_is_better else value < than
+
+    def state_dict(self) -> dict[str, float | int]:
+        """What counting has found, to go on later."""
+        return {"epochs": self.epochs, "best": self.best, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: dict[str, float | int]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self.epochs, self.best, self.best_epoch = int(state["epochs"]), state["best"], int(state["best_epoch"])

@@ -1,0 +1,87 @@
+"""How many CPU threads a network's arithmetic should use.
+
+A small network gains nothing from a second thread and, when other programs want the processor, loses
+several times its speed waiting for it. A few steps with each number tell.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["choose_threads", "cores", "using_threads"]
+
+WORTH = 1.15
+"""More threads must be this many times as fast as fewer. Fewer keep their speed when the machine is shared,
+and a clear margin lets the same network get the same number, and so the same bits, on every run."""
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Run with a number of threads, and put the former one back."""
+    before = torch.get_num_threads()
+    if count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def choose_threads(
+    step: Callable[[], object], *, most: int | None = None, seconds: float = 0.25
+) -> tuple[int, str]:
+    """The number of threads with which ``step`` runs fastest, and why.
+
+    Doubling numbers from one up to the number of cores are timed in turn, round after round, so that a passing
+    disturbance meets all alike; medians are compared.
+
+    Args:
+        step: one step of training on throw-away copies.
+        most: the largest number to try; the cores of this process by default.
+        seconds: about how long to measure.
+
+    >>> choose_threads(lambda: None, most=1)
+    (1, 'the only core')
+    """
+    limit = most or cores()
+    candidates = [1]
+    while candidates[-1] * 2 <= limit:
+        candidates.append(candidates[-1] * 2)
+    if candidates[-1] != limit:
+        candidates.append(limit)
+    if len(candidates) == 1:
+        return 1, "the only core"
+    times: dict[int, list[float]] = {count: [] for count in candidates}
+    began = time.perf_counter()
+    rounds = 0
+    while rounds < 2 or (rounds < 8 and time.perf_counter() - began < seconds):
+        for count in candidates:
+            with using_threads(count):
+                step()
+                for _ in range(3):
+                    start = time.perf_counter()
+                    step()
+                    times[count].append(time.perf_counter() - start)
+                    if time.perf_counter() - began > 4 * seconds and rounds >= 1:
+                        break
+        rounds += 1
+    medians = {count: statistics.median(taken) for count, taken in times.items()}
+    chosen = 1
+    for count in candidates[1:]:
+        if medians[chosen] / medians[count] >= WORTH:
+            chosen = count
+    shown = ", ".join(f"{count}: {1e6 * medians[count]:,.0f} µs" for count in candidates)
+    return chosen, f"measured per step with threads {shown}"

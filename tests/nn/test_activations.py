@@ -1,0 +1,158 @@
+import math
+
+import pytest
+import torch
+from scipy import integrate, stats
+from torch import nn
+
+from descend.errors import UserError
+from descend.method import card
+from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain, is_activation
+
+# Definitions on one number, written without torch.
+CLOSED_FORMS = {
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "tanh": lambda x: (math.exp(x) - math.exp(-x)) / (math.exp(x) + math.exp(-x)),
+    "relu": lambda x: max(0.0, x),
+    "leaky_relu": lambda x: max(0.01 * x, x),
+    "elu": lambda x: x if x > 0 else math.exp(x) - 1,
+    "gelu": lambda x: x * stats.norm.cdf(x),
+    "silu": lambda x: x / (1 + math.exp(-x)),
+    "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * (math.exp(x) - 1)),
+    "softplus": lambda x: math.log(1 + math.exp(x)),
+    "identity": lambda x: x,
+}
+POINTS = [-3.0, -1.7, -0.5, -0.01, 0.02, 0.4, 1.0, 2.9]
+
+
+def test_every_activation_but_sign_and_maxout_has_a_closed_form_here():
+    assert set(ACTIVATIONS) - {"sign", "maxout"} == set(CLOSED_FORMS)
+
+
+@pytest.mark.parametrize("name", CLOSED_FORMS)
+def test_values(name):
+    got = activation(name)(torch.tensor(POINTS, dtype=torch.float64))
+    expected = torch.tensor([CLOSED_FORMS[name](x) for x in POINTS], dtype=torch.float64)
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"sign"}))
+def test_derivatives(name):
+    x = torch.tensor([POINTS], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(activation(name), (x,))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_every_activation_has_a_card(name):
+    found = card(ACTIVATIONS[name])
+    assert found is not None
+    assert found.row.startswith("B")
+    assert found.formula
+    assert found.summary
+
+
+def test_settings_reach_the_module():
+    x = torch.tensor([-2.0])
+    assert activation({"name": "leaky_relu", "negative_slope": 0.25})(x).item() == -0.5
+    assert activation({"name": "elu", "alpha": 2.0})(x).item() == pytest.approx(2 * (math.exp(-2) - 1))
+    assert isinstance(activation(nn.Mish), nn.Mish)
+
+
+def test_sign_is_refused_with_the_reason():
+    with pytest.raises(UserError, match="derivative is zero almost everywhere"):
+        activation("sign")
+    with pytest.raises(UserError, match="derivative is zero almost everywhere"):
+        gain("sign")
+
+
+def test_the_reason_to_refuse_sign_is_true():
+    x = torch.randn(50, dtype=torch.float64, requires_grad=True)
+    torch.sign(x).sum().backward()
+    assert torch.count_nonzero(x.grad) == 0
+
+
+def test_a_constructor_that_gives_no_module_is_refused():
+    with pytest.raises(UserError, match=r"must give a torch\.nn\.Module"):
+        activation(lambda: 3)
+
+
+class TestMaxout:
+    @pytest.mark.parametrize("k", [1, 2, 3, 5])
+    def test_is_the_maximum_of_k_affine_maps(self, k):
+        layer = nn.Linear(4, 6 * k).double()
+        x = torch.randn(7, 4, dtype=torch.float64)
+        got = Maxout(k)(layer(x))
+        for unit in range(6):
+            rows = range(unit * k, (unit + 1) * k)
+            maps = torch.stack([x @ layer.weight[row] + layer.bias[row] for row in rows])
+            torch.testing.assert_close(got[:, unit], maps.max(0).values)
+
+    def test_on_images_the_maximum_is_over_channels(self):
+        x = torch.randn(2, 6, 5, 4)
+        got = Maxout(3)(x)
+        assert got.shape == (2, 2, 5, 4)
+        torch.testing.assert_close(got[:, 1], x[:, 3:].max(1).values)
+
+    def test_two_maps_make_relu_and_the_absolute_value(self):
+        x = torch.linspace(-2, 2, 9).unsqueeze(1)
+        assert torch.equal(Maxout(2)(torch.cat([x, 0 * x], 1)), torch.relu(x))
+        assert torch.equal(Maxout(2)(torch.cat([x, -x], 1)), x.abs())
+
+    def test_wrong_widths_are_refused(self):
+        with pytest.raises(UserError, match="cannot group 5 features"):
+            Maxout(2)(torch.zeros(1, 5))
+        with pytest.raises(UserError, match="k = 0"):
+            Maxout(0)
+
+
+class TestGain:
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("sigmoid", 1.0),
+            ("identity", 1.0),
+            ("tanh", 5 / 3),
+            ("relu", math.sqrt(2)),
+            ("leaky_relu", math.sqrt(2 / (1 + 0.01**2))),
+            ("selu", 0.75),
+        ],
+    )
+    def test_published_values(self, name, value):
+        assert gain(name) == pytest.approx(value, rel=1e-12)
+
+    @pytest.mark.parametrize("name", ["elu", "gelu", "silu", "softplus"])
+    def test_second_moment_by_adaptive_quadrature(self, name):
+        form = CLOSED_FORMS[name]
+
+        def integrand(z):
+            return form(z) ** 2 * stats.norm.pdf(z)
+
+        moment = sum(integrate.quad(integrand, a, b, epsabs=1e-12)[0] for a, b in [(-20, 0), (0, 20)])
+        assert gain(name) == pytest.approx(1 / math.sqrt(moment), rel=1e-6)
+
+    @pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "maxout"])
+    def test_keeps_the_second_moment_of_a_signal(self, name):
+        z = torch.randn(400_000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+        values = gain(name) * activation(name)(z)
+        # The moment is kept to a few standard errors of this sample.
+        error = values.square().std() / math.sqrt(values.numel())
+        assert abs(values.square().mean() - 1) < 5 * error
+
+    @pytest.mark.parametrize("k", [2, 3, 5])
+    def test_maxout_by_order_statistics(self, k):
+        z = torch.randn(400_000, k, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
+        squares = z.max(1).values.square()
+        error = squares.std() / math.sqrt(len(squares))
+        assert abs(gain(Maxout(k)) ** -2 - squares.mean()) < 5 * error
+
+    def test_depends_on_the_settings(self):
+        assert gain(nn.LeakyReLU(1.0)) == pytest.approx(1.0)
+        assert gain(nn.ELU(2.0)) != gain(nn.ELU(1.0))
+
+    def test_maxout_of_two_maps_is_one_exactly(self):
+        assert gain("maxout") == pytest.approx(1.0, abs=1e-9)
+
+
+def test_is_activation():
+    assert all(is_activation(activation(name)) for name in set(ACTIVATIONS) - {"sign", "identity"})
+    assert not any(is_activation(m) for m in (nn.Identity(), nn.Dropout(), nn.BatchNorm1d(2), nn.Flatten()))

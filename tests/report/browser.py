@@ -1,0 +1,205 @@
+"""A browser for tests: chromium without a window, driven through its debugging pipe.
+
+The protocol is JSON messages ended by a NUL byte, on file descriptors 3 (to the browser) and 4 (from it).
+Source: Chrome DevTools Protocol, https://chromedevtools.github.io/devtools-protocol/.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+]
+# The pipes must be descriptors 3 and 4 of the browser, whatever they are here.
+PLACE = "import os, sys; r, w = map(int, sys.argv[1:3]); os.dup2(r, 3); os.dup2(w, 4); os.execv(sys.argv[3], sys.argv[3:])"
+
+
+def find() -> str | None:
+    """The browser's program, None where there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Browser:
+    """One running browser. ``open`` gives a fresh page."""
+
+    def __init__(self, program: str, profile: str) -> None:
+        theirs, self._out = os.pipe()
+        self._in, back = os.pipe()
+        # Above 4, so that placing one does not close the other.
+        read, write = (os.dup(theirs), os.dup(back))
+        while min(read, write) <= 4:
+            read, write = os.dup(read), os.dup(write)
+        command = [sys.executable, "-c", PLACE, str(read), str(write), program, *FLAGS, f"--user-data-dir={profile}"]
+        self.process = subprocess.Popen(
+            command, pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for end in {theirs, back, read, write}:
+            os.close(end)
+        self._received = b""
+        self._number = 0
+        self.events: list[dict[str, Any]] = []
+
+    def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer; events that come before it are kept."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if session:
+            message["sessionId"] = session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next(60)
+            if answer.get("id") == self._number:
+                if "error" in answer:
+                    raise RuntimeError(f"{method}: {answer['error']}")
+                result: dict[str, Any] = answer["result"]
+                return result
+            self.events.append(answer)
+
+    def _next(self, seconds: float) -> dict[str, Any]:
+        end = time.monotonic() + seconds
+        while b"\0" not in self._received:
+            ready, _, _ = select.select([self._in], [], [], max(0.0, end - time.monotonic()))
+            got = os.read(self._in, 1 << 20) if ready else b""
+            if not got:
+                raise TimeoutError("the browser gives no answer")
+            self._received += got
+        first, self._received = self._received.split(b"\0", 1)
+        message: dict[str, Any] = json.loads(first)
+        return message
+
+    def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False) -> Page:
+        """Load a file and wait until its figures are drawn."""
+        return Page(self, path, width, height, dark, phone)
+
+    def close(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+        os.close(self._in)
+        os.close(self._out)
+
+
+class Page:
+    """A loaded report."""
+
+    def __init__(self, browser: Browser, path: Path, width: int, height: int, dark: bool, phone: bool) -> None:
+        self.browser = browser
+        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2 if phone else 1,
+            mobile=phone,
+        )
+        if phone:
+            self.call("Emulation.setTouchEmulationEnabled", enabled=True)
+        self.scheme(dark)
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.wait("document.readyState === 'complete'")
+        self.wait(
+            "!document.getElementById('figures') || document.documentElement.dataset.drawn"
+            " || !document.getElementById('undrawn').hidden"
+        )
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        return self.browser.call(method, self.session, **parameters)
+
+    def scheme(self, dark: bool) -> None:
+        """The reader's colour scheme, as the operating system would tell."""
+        feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[feature])
+
+    def value(self, expression: str) -> Any:
+        """What an expression of JavaScript gives."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        if "exceptionDetails" in answer:
+            raise RuntimeError(str(answer["exceptionDetails"]))
+        return answer["result"].get("value")
+
+    def wait(self, condition: str, seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not self.value(f"Boolean({condition})"):
+            if time.monotonic() > end:
+                raise TimeoutError(f"never true: {condition}")
+            time.sleep(0.05)
+
+    def _own(self, *methods: str) -> list[dict[str, Any]]:
+        self.value("new Promise(done => setTimeout(done, 50))")
+        return [
+            event["params"]
+            for event in self.browser.events
+            if event.get("sessionId") == self.session and event["method"] in methods
+        ]
+
+    def console(self) -> list[str]:
+        """Everything said in the console: messages, exceptions, and what the browser itself logs."""
+        said = [str(event["args"]) for event in self._own("Runtime.consoleAPICalled")]
+        said += [str(event["exceptionDetails"]) for event in self._own("Runtime.exceptionThrown")]
+        return said + [str(event["entry"]["text"]) for event in self._own("Log.entryAdded")]
+
+    def requests(self) -> list[str]:
+        """Addresses that were asked for, other than the file itself and what is inside it."""
+        asked = [event["request"]["url"] for event in self._own("Network.requestWillBeSent")]
+        own = self.value("location.href.split('#')[0]")
+        return [url for url in asked if url != own and not url.startswith("data:")]
+
+    def picture(self, path: Path, *, whole: bool = True) -> Path:
+        """A screenshot; of the whole page unless told otherwise."""
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        if whole:
+            size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+            clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+            shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+        path.write_bytes(base64.b64decode(shot["data"]))
+        return path
+
+    def print(self, path: Path) -> Path:
+        """The page on paper."""
+        path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"]))
+        return path
+
+    def press(self, key: str, code: int) -> None:
+        for kind in ("keyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+
+
+@contextmanager
+def running(program: str) -> Iterator[Browser]:
+    """A browser with a profile of its own, ended when done."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        browser = Browser(program, profile)
+        try:
+            yield browser
+        finally:
+            browser.close()
