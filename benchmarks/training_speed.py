@@ -13,14 +13,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
 
 from contenders import CONTENDERS, Contender, Problem
 from instruments import machine
 from instruments.problems import PROBLEMS
 from instruments.quartiles import Quartiles
-from instruments.speed_report import Entry, Session, SpeedReport, outside_band, write
+from instruments.session import Session, write
+from instruments.speed_report import Entry, SpeedReport, outside_band, page
 from instruments.threads import choices
 from instruments.turns import Entrant, Lengths, Turn, fastest, take_turns
 
@@ -31,6 +32,7 @@ EPOCHS = {"small": 40, "large": 10}
 BAND = {"small": 0.03, "large": 0.03}
 """How far a validation accuracy may be from the median of all."""
 TUNING_REPETITIONS = 3
+"""How often the ways to write a contender are compared before it starts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,16 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{report.plain()}", flush=True)
         reports.append(report)
     packages = {package: None for name in names for package in CONTENDERS[name].packages}
-    session = Session(
-        date=datetime.now(UTC).date().isoformat(),
-        machine=machine.describe(),
-        versions=machine.versions(["numpy", *packages]),
-        thread_policy=options.threads,
-    )
+    session = Session.now(["numpy", *packages], thread_policy=options.threads)
     print(f"\n{session.line()}")
     out = options.out or (None if options.quick else Path(__file__).parent / "results" / "training_speed")
     if out is not None:
-        print("wrote", ", ".join(str(path) for path in write(out, session, reports)))
+        content = {"reports": [asdict(report) for report in reports]}
+        write(out, session, content, page(session, reports))
     return 0 if all(report.entries for report in reports) else 1
 
 
@@ -110,7 +108,7 @@ def measure(
         if len(candidates) == 1:
             entrants[name] = next(iter(candidates.values()))
             continue
-        turns, failures = take_turns(candidates, problem, lengths, min(repetitions, TUNING_REPETITIONS))
+        turns, failures = take_turns(candidates, problem, lengths, min(max(1, repetitions - 1), TUNING_REPETITIONS))
         tried[name] = {label: Quartiles.of([turn.steady for turn in turns[label]]) for label in turns}
         if turns:
             entrants[name] = candidates[fastest(turns)]

@@ -1,18 +1,17 @@
-"""What the speed benchmark found, as text for a terminal, Markdown for people and JSON for programs."""
+"""What the speed benchmark found, as text for a terminal and as Markdown; JSON is the dataclasses themselves."""
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from instruments.quartiles import Quartiles
+from instruments.session import Session
 from instruments.table import markdown, plain
 from instruments.turns import Lengths, Turn
 
-__all__ = ["Entry", "Session", "SpeedReport", "outside_band", "write"]
+__all__ = ["Entry", "SpeedReport", "outside_band", "page"]
 
 
 @dataclass(frozen=True)
@@ -112,21 +111,6 @@ class SpeedReport:
         return "\n".join([f"## {self.title()}", "", markdown(*self.table()), "", *remarks])
 
 
-@dataclass(frozen=True)
-class Session:
-    """When, where and with what."""
-
-    date: str
-    machine: Mapping[str, str | int]
-    versions: Mapping[str, str]
-    thread_policy: str
-
-    def line(self) -> str:
-        machine = ", ".join(f"{key} {value}" for key, value in self.machine.items())
-        software = ", ".join(f"{name} {version}" for name, version in self.versions.items())
-        return f"{self.date}; {machine}; {software}; thread policy: {self.thread_policy}"
-
-
 HOW_TO_READ = (
     "Medians, quartiles in brackets. *µs/step* is the steady cost: the difference of two fits over the "
     "difference of their steps. *gross* is the long fit divided by its steps, setup included. *CPU* is processor "
@@ -148,12 +132,7 @@ def outside_band(accuracies: Mapping[str, float], band: float) -> list[str]:
     return [name for name, accuracy in accuracies.items() if abs(accuracy - middle) > band]
 
 
-def write(stem: Path, session: Session, reports: list[SpeedReport]) -> list[Path]:
-    """Write ``stem.json`` and ``stem.md``."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    as_json, as_markdown = stem.with_name(stem.name + ".json"), stem.with_name(stem.name + ".md")
-    content = {"session": asdict(session), "reports": [asdict(report) for report in reports]}
-    as_json.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    parts = ["# Cost of a training step", HOW_TO_READ, session.line() + ".", *(each.markdown() for each in reports)]
-    as_markdown.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return [as_json, as_markdown]
+def page(session: Session, reports: list[SpeedReport]) -> str:
+    """Everything, as Markdown."""
+    parts = ["# Cost of a training step", HOW_TO_READ, f"{session.line()}.", *(each.markdown() for each in reports)]
+    return "\n\n".join(parts)

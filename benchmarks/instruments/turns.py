@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,6 +83,7 @@ def take_turns(
                 else:
                     turns[name].append(_turn(entrant, problem, lengths, seed=repetition))
             except Exception as cause:
+                traceback.print_exc()
                 failures[name] = f"{type(cause).__name__}: {cause}"
                 del turns[name]
     return turns, failures

@@ -1,1 +1,42 @@
-"""Train neural networks on purpose."""
+"""Train neural networks on purpose: every choice explicit, swappable, fast, resumable to the bit.
+
+>>> import descend
+>>> run = descend.train("iris", {"optimizer": {"name": "sgd", "lr": 0.1}, "stop": {"max_epochs": 2}}, seed=0)
+>>> run.recipe.get("optimizer.name"), run.metrics["epochs"]
+('sgd', 2)
+>>> run.predict([[5.1, 3.5, 1.4, 0.2]]).shape
+(1,)
+
+Names are imported when they are first used, so that ``import descend`` itself takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from descend._version import __version__
+
+if TYPE_CHECKING:
+    from descend.launch import train
+    from descend.recipe import Recipe
+    from descend.run import Run, load
+
+__all__ = ["Recipe", "Run", "__version__", "load", "train"]
+
+_HOMES = {
+    "Recipe": "descend.recipe",
+    "Run": "descend.run",
+    "load": "descend.run",
+    "train": "descend.launch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'descend' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *globals()])

@@ -52,7 +52,10 @@ class Loss(nn.Module, ABC):
 
     form: Form
     tasks: ClassVar[frozenset[str]]
-    _trusted = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._trusted = False
 
     @abstractmethod
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
@@ -256,7 +259,8 @@ class Huber(Loss):
 class BinaryCrossEntropy(Loss):
     """Cross-entropy of two classes from one logit z: max(z, 0) − z y + log(1 + exp(−|z|)).
 
-    This form is exact to rounding for every z; the derivative is σ(z) − y.
+    This form is finite for every z, with an error of the size of the rounding of z; the derivative is
+    σ(z) − y.
     Shapes: outputs (n, 1) or (n,), targets (n,) in [0, 1].
 
     Raises:

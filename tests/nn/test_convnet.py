@@ -18,7 +18,8 @@ def test_shapes(shape, head):
 
 
 @pytest.mark.parametrize(
-    ("side", "pools"), [(3, []), (4, ["pool1"]), (7, ["pool1"]), (8, ["pool1", "pool2"]), (64, ["pool1", "pool2", "pool3"])]
+    ("side", "pools"),
+    [(3, []), (4, ["pool1"]), (7, ["pool1"]), (8, ["pool1", "pool2"]), (64, ["pool1", "pool2", "pool3"])],
 )
 def test_pools_while_the_side_is_four_or_more(side, pools):
     model = convnet((1, side, side), 2, channels=(2, 2, 2))
@@ -89,5 +90,3 @@ def test_what_does_not_fit_is_refused():
         convnet((1, 8, 8), 10, kernel=2)
     with pytest.raises(UserError, match="did you mean 'relu'"):
         convnet((1, 8, 8), 10, activation="rlu")
-
-

@@ -70,7 +70,9 @@ def test_normal_has_its_own_width():
     assert_moments(filled("normal", (D_OUT, D_IN), g=7.0, std=0.3), 0.09, "normal")
 
 
-@pytest.mark.parametrize("name", ["xavier_normal", "xavier_uniform", "kaiming_normal", "kaiming_uniform", "orthogonal"])
+@pytest.mark.parametrize(
+    "name", ["xavier_normal", "xavier_uniform", "kaiming_normal", "kaiming_uniform", "orthogonal"]
+)
 def test_the_bits_are_those_of_torch(name):
     expected = torch.empty(30, 20)
     if name.startswith("kaiming"):
@@ -151,7 +153,9 @@ class TestInitialize:
         assert self.variances(model) == pytest.approx([2.0, 25 / 9, 1.0], rel=0.03)
 
     def test_a_given_gain_is_for_all_but_the_last(self):
-        model = nn.Sequential(nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 400))
+        model = nn.Sequential(
+            nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 400)
+        )
         got = self.variances(model, gain=3.0, last_layer_gain=0.5)
         assert got == pytest.approx([9.0, 9.0, 0.25], rel=0.03)
 
@@ -167,7 +171,9 @@ class TestInitialize:
             for parameter in model.parameters():
                 parameter.fill_(7.0)
         initialize(model, INITS["orthogonal"](), generator=seeded())
-        assert all(torch.count_nonzero(model.get_submodule(n).bias) == 0 for n in ("linear1", "linear2", "output"))
+        assert all(
+            torch.count_nonzero(model.get_submodule(n).bias) == 0 for n in ("linear1", "linear2", "output")
+        )
         for name in ("norm1", "norm2"):
             norm = model.get_submodule(name)
             assert torch.equal(norm.weight, torch.ones(6))
@@ -176,7 +182,9 @@ class TestInitialize:
             assert torch.equal(norm.running_var, torch.ones(6))
             assert norm.num_batches_tracked == 0
 
-    @pytest.mark.parametrize("norm", [nn.LayerNorm(6), nn.GroupNorm(2, 6), nn.LayerNorm(6, elementwise_affine=False)])
+    @pytest.mark.parametrize(
+        "norm", [nn.LayerNorm(6), nn.GroupNorm(2, 6), nn.LayerNorm(6, elementwise_affine=False)]
+    )
     def test_other_norms_are_reset(self, norm):
         with torch.no_grad():
             for parameter in norm.parameters():

@@ -46,7 +46,9 @@ def test_linear_is_one_layer():
 @pytest.mark.parametrize("position", ["before", "after"])
 @pytest.mark.parametrize("activation", sorted(set(ACTIVATIONS) - {"sign"}))
 def test_every_combination_gives_outputs_and_gradients(activation, norm, position):
-    model = mlp((4,), 3, hidden=(16, 16), activation=activation, norm=norm, norm_position=position, dropout=0.2)
+    model = mlp(
+        (4,), 3, hidden=(16, 16), activation=activation, norm=norm, norm_position=position, dropout=0.2
+    )
     outputs = model(torch.randn(8, 4))
     assert outputs.shape == (8, 3)
     outputs.square().sum().backward()
@@ -58,7 +60,9 @@ def test_maxout_widens_the_layer_and_the_norm_before_it():
     assert model.linear1.out_features == 18
     assert model.norm1.num_features == 18
     assert model.output.in_features == 6
-    after = mlp((4,), 3, hidden=(6,), activation={"name": "maxout", "k": 3}, norm="batch", norm_position="after")
+    after = mlp(
+        (4,), 3, hidden=(6,), activation={"name": "maxout", "k": 3}, norm="batch", norm_position="after"
+    )
     assert after.norm1.num_features == 6
 
 

@@ -121,12 +121,15 @@ def test_rows_do_not_depend_on_the_batch_nor_on_the_mode(name, dims):
     norm = NORMS[name](6, dims=dims).double()
     x = draw(dims)
     whole = norm(x)
-    torch.testing.assert_close(torch.cat([norm(row.unsqueeze(0)) for row in x]), whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        torch.cat([norm(row.unsqueeze(0)) for row in x]), whole, rtol=1e-12, atol=1e-12
+    )
     torch.testing.assert_close(norm.eval()(x), whole, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
-    ("features", "expected"), [(256, 32), (512, 32), (64, 8), (48, 6), (32, 4), (12, 1), (8, 1), (7, 1), (1, 1), (26, 2)]
+    ("features", "expected"),
+    [(256, 32), (512, 32), (64, 8), (48, 6), (32, 4), (12, 1), (8, 1), (7, 1), (1, 1), (26, 2)],
 )
 def test_automatic_groups(features, expected):
     assert NORMS["group"](features, dims=2).num_groups == expected

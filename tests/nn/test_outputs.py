@@ -24,7 +24,8 @@ def test_elementwise_outputs(name, form):
 
 def test_softmax():
     expected = torch.tensor(
-        [[math.exp(z) / sum(math.exp(w) for w in row) for z in row] for row in Z.tolist()], dtype=torch.float64
+        [[math.exp(z) / sum(math.exp(w) for w in row) for z in row] for row in Z.tolist()],
+        dtype=torch.float64,
     )
     torch.testing.assert_close(OUTPUTS["softmax"]()(Z), expected, rtol=1e-13, atol=1e-30)
 

@@ -2,54 +2,41 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from descend.report import write
 
+# Tests are imported by path, so the modules beside them are found only if told where.
+sys.path.insert(0, str(Path(__file__).parent))
 
-def _beside(name: str) -> ModuleType:
-    """A module of this folder; tests are imported by path and so have no package to import it from."""
-    full = f"report_tests_{name}"
-    if full not in sys.modules:
-        spec = importlib.util.spec_from_file_location(full, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules[full] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[full])
-    return sys.modules[full]
+import chromium
+import run_folders
+import sample_runs
 
 
 @pytest.fixture(scope="session")
-def runs() -> ModuleType:
-    """The generator of run folders."""
-    return _beside("runs")
-
-
-@pytest.fixture(scope="session")
-def reported(runs: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The path of a named run's report, written once."""
     made: dict[str, Path] = {}
 
     def report(name: str) -> Path:
         if name not in made:
-            made[name] = write(runs.save(runs.RUNS[name](), tmp_path_factory.mktemp(name) / name))
+            folder = tmp_path_factory.mktemp(name) / name
+            made[name] = write(run_folders.save(sample_runs.RUNS[name](), folder))
         return made[name]
 
     return report
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+def browser() -> Iterator[chromium.Browser]:
     """A running chromium; without one the test is skipped."""
-    module = _beside("browser")
-    program = module.find()
+    program = chromium.find()
     if program is None:
         pytest.skip("no chromium on this machine, so the report was not tested in a browser")
-    with module.running(program) as started:
+    with chromium.running(program) as started:
         yield started

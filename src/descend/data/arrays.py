@@ -37,6 +37,9 @@ def arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str | No
     Args:
         inputs: the features, n rows.
         targets: labels or numbers, shape (n,) or (n, T); None for prediction.
+        name: a short name for people.
+        reference: what names these data on a command line.
+        target_names: names of the targets, where they do not bring their own.
 
     Raises:
         DataError: shapes that do not fit together, or that cannot be learned from.
@@ -212,9 +215,15 @@ def is_named_arrays(data: Mapping[Any, Any]) -> bool:
     return ("X" in data and set(data) <= {"X", "y"}) or "X_train" in data
 
 
-def named_arrays(held: Mapping[str, Any], *, name: str, reference: str | None = None, predicting: bool = False,
-                 target_names: tuple[str, ...] | None = None) -> Source:  # fmt: skip
-    """``X`` and ``y``; or ``X_train``, ``y_train`` with ``X_validation``, ``y_validation``, ``X_test``, ``y_test``.
+def named_arrays(
+    held: Mapping[str, Any],
+    *,
+    name: str,
+    reference: str | None = None,
+    predicting: bool = False,
+    target_names: tuple[str, ...] | None = None,
+) -> Source:
+    """``X`` and ``y``; or ``X_train`` and ``y_train``, and the same with ``_validation`` and ``_test``.
 
     Raises:
         DataError: other names.

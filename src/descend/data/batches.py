@@ -8,7 +8,7 @@ fetch, so both kinds start anywhere in an epoch and see the same rows in the sam
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -64,7 +64,8 @@ class Order:
             over a batch need two rows.
         accumulate: batches in a step.
         sampling: "epoch" (a fresh permutation each epoch, every row once), "with_replacement"
-            (n draws, independent), "full" (all rows, in order, one batch).
+            (n draws, independent), "full" (all rows, in order, one batch), "in_order" (batches without
+            shuffling, for evaluation).
         seed: of the run.
 
     >>> order = Order(rows=10, batch_size=4, seed=0)
@@ -77,7 +78,7 @@ class Order:
     rows: int
     batch_size: int
     accumulate: int = 1
-    sampling: Literal["epoch", "with_replacement", "full"] = "epoch"
+    sampling: Literal["epoch", "with_replacement", "full", "in_order"] = "epoch"
     seed: int = 0
 
     def sizes(self) -> list[int]:
@@ -103,7 +104,7 @@ class Order:
 
     def indices(self, epoch: int) -> Tensor:
         """The rows of an epoch, one after another, (n,) int64."""
-        if self.sampling == "full":
+        if self.sampling in ("full", "in_order"):
             return torch.arange(self.rows)
         draw = generator(self.seed, "order", epoch)
         if self.sampling == "with_replacement":
@@ -185,10 +186,11 @@ class LoadedBatches:
     fetched, so that its draws do not depend on the number of workers or on where a run was resumed.
 
     Args:
-        dataset: items are (inputs, target) or (inputs, target, weight).
-        indices: the rows of the data set that take part, (n,).
-        order: which of these when.
-        encode: turns a target of the data set into a number or vector.
+        dataset: its items start with the inputs.
+        items: the item of the data set that holds each row, (n,).
+        targets: encoded targets of the rows, (n,) or (n, T).
+        weights: (n,) or None.
+        order: which rows when.
         device: where batches go.
         workers: processes; 0 fetches in this one.
     """
@@ -196,17 +198,18 @@ class LoadedBatches:
     def __init__(
         self,
         dataset: Dataset[Any],
-        indices: Sequence[int],
+        items: Sequence[int],
+        targets: Tensor,
+        weights: Tensor | None,
         order: Order,
         *,
-        encode: Callable[[Any], Any],
         device: torch.device,
         workers: int = 0,
     ) -> None:
         self.order, self.device = order, device
         self._plan: list[list[Place]] = []
         self._loader: DataLoader[Any] = DataLoader(
-            _SeededItems(dataset, indices, encode, order.seed),
+            _SeededItems(dataset, items, targets, weights, order.seed),
             batch_sampler=_Planned(self),
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -264,9 +267,9 @@ class _SeededItems(Dataset[Any]):
     """A data set whose item draws random numbers from a fresh seed; asked by (epoch, position, row)."""
 
     def __init__(
-        self, dataset: Dataset[Any], indices: Sequence[int], encode: Callable[[Any], Any], seed: int
+        self, dataset: Dataset[Any], items: Sequence[int], targets: Tensor, weights: Tensor | None, seed: int
     ) -> None:
-        self.dataset, self.indices, self.encode, self.seed = dataset, indices, encode, seed
+        self.dataset, self.items, self.targets, self.weights, self.seed = dataset, items, targets, weights, seed
 
     def __getitem__(self, place: Place) -> tuple[Any, ...]:
         epoch, position, row = place
@@ -277,9 +280,10 @@ class _SeededItems(Dataset[Any]):
                 torch.default_generator.manual_seed(seed)
                 random.seed(seed)
                 np.random.seed(seed % 2**32)  # noqa: NPY002 - the data set may use it
-                item = self.dataset[self.indices[row]]
+                inputs = self.dataset[int(self.items[row])][0]
         finally:
             random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002 - put back what was there
-        inputs, target, *weight = item
-        return (inputs, self.encode(target), *weight)
+        encoded = torch.as_tensor(np.asarray(inputs) if not isinstance(inputs, Tensor) else inputs).float()
+        weight = [] if self.weights is None else [self.weights[row]]
+        return (encoded, self.targets[row], *weight)

@@ -20,8 +20,8 @@ BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 def bundled(name: str) -> Source:
     """One of the bundled data sets, with real column names.
 
-    Classes are called by their names (``"setosa"``), except the digits, which are the integers 0 to 9. The digits are
-    scans of 8 by 8 pixels with 17 grey levels: a table of 64 columns that is also an image.
+    Classes are called by their names (``"setosa"``), except the digits, which are the integers 0 to 9.
+    The digits are scans of 8 by 8 pixels with 17 grey levels: a table of 64 columns that is also an image.
 
     Args:
         name: one of :data:`BUNDLED`.
@@ -38,7 +38,7 @@ def bundled(name: str) -> Source:
 
 
 def of_bunch(data: Mapping[str, Any], *, name: str, reference: str | None = None) -> Source:
-    """What scikit-learn's ``load_*`` and ``fetch_*`` functions return: ``data``, ``target`` and their names."""
+    """What scikit-learn's ``load_*`` and ``fetch_*`` return: ``data``, ``target`` and their names."""
     targets = data["target"]
     target_names = data.get("target_names")
     if target_names is not None and getattr(targets, "ndim", 0) == 1 and targets.dtype.kind in "iu":

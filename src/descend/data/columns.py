@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -25,13 +25,14 @@ from descend.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["LARGEST", "STRICT", "Column", "check_numbers", "choice", "infer", "raise_all", "refuse"]
+__all__ = ["LARGEST", "STRICT", "Column", "choice", "infer", "raise_all", "refuse", "refuse_wild"]
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "date", "constant", "empty", "ignored"]
 USED = ("numeric", "boolean", "categorical", "date")
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """How pydantic checks what it reads from a file: every field known, of its own type, finite."""
 LARGEST = 1e150  # squares of larger numbers overflow
+_SHOWN = 20  # problems in one message
 _FEW = 5  # rows a category needs on average, where there are many categories
 _MOSTLY = 0.8  # share of numbers from which the other values of a column look like mistakes
 
@@ -42,7 +43,8 @@ class Column:
 
     Args:
         name: its name.
-        kind: ``numeric``, ``boolean``, ``categorical``, ``date``; or not used: ``constant``, ``empty``, ``ignored``.
+        kind: ``numeric``, ``boolean``, ``categorical``, ``date``; or ``constant``, ``empty``, ``ignored``,
+            which are not used.
         categories: of a categorical column, in the order of their codes.
         pooled: whether the last category stands for all others that training saw.
         missing: number of missing values in all rows.
@@ -87,10 +89,10 @@ class Column:
 
 
 def choice(name: str, kind: str) -> str:
-    """How to choose a column's kind, as it is written in a shell.
+    r"""How to choose a column's kind, as it is written in a shell.
 
     >>> choice("age", "ignore"), choice("sepal length", "ignore")
-    ('--set data.columns.age=ignore', '--set \\'data.columns."sepal length"=ignore\\'')
+    ('--set data.columns.age=ignore', '--set \'data.columns."sepal length"=ignore\'')
     """
     if re.fullmatch(r"[A-Za-z0-9_-]+", name):
         return f"--set data.columns.{name}={kind}"
@@ -103,7 +105,11 @@ def raise_all(problems: Sequence[str]) -> None:
     if len(problems) == 1:
         raise DataError(problems[0])
     if problems:
-        raise DataError(f"The data have {len(problems)} problems:\n  " + "\n  ".join(problems))
+        shown = [
+            *problems[:_SHOWN],
+            *([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []),
+        ]
+        raise DataError(f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown))
 
 
 def infer(
@@ -177,21 +183,15 @@ def _infer_one(
             return Column(name, "constant", note=f"always {str(values[0]).lower()}; not used"), None
         return Column(name, "boolean", missing=missing), values
     if values.dtype == pl.Datetime:
-        return check_numbers(parse_dates(values)[0], "date", missing, keep_constant)
-    return check_numbers(values, "numeric", missing, keep_constant)
+        return _of_numbers(parse_dates(values)[0], "date", missing, keep_constant)
+    return _of_numbers(values, "numeric", missing, keep_constant)
 
 
-def check_numbers(
+def _of_numbers(
     values: pl.Series, kind: Literal["numeric", "date"], missing: int, keep_constant: bool
 ) -> tuple[Column, pl.Series | None]:
+    refuse_wild(values)
     low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
-    if not (-LARGEST <= low and high <= LARGEST):
-        rows = np.flatnonzero((values.abs() > LARGEST).fill_null(False).to_numpy())
-        what = "infinite values" if np.isinf([low, high]).any() else f"numbers beyond {LARGEST:g}"
-        raise DataError(
-            f"column {values.name!r}: finite numbers were expected, {rows_text(rows)} hold {what}; "
-            f"correct them, leave them empty to have them treated as missing, or {choice(values.name, 'ignore')}"
-        )
     if low == high and missing == 0 and not keep_constant:
         return Column(values.name, "constant", note=f"always {low:g}; not used", low=low, high=high), None
     note = ""
@@ -209,22 +209,31 @@ def _parse_text(values: pl.Series, settings: DataSettings) -> pl.Series:
     if wrong == 0:
         return numbers
     if wrong <= (1 - _MOSTLY) * filled:
-        rows = np.flatnonzero(bad.to_numpy())
-        words = values.filter(bad).unique(maintain_order=True).to_list()
-        raise DataError(
-            f"column {values.name!r}: {filled - wrong} values are numbers, but {rows_text(rows)} "
-            f"{'holds' if wrong == 1 else 'hold'} {listed(words, 5)}; correct them, "
-            f"name the words that mean 'missing' (--set 'data.missing={_toml([*settings.missing, *words[:3]])}'), "
-            f"or {choice(values.name, 'categorical')}"
-        )
+        raise _mixed(values, bad, "numbers", settings)
     lowered = values.str.to_lowercase()
     if lowered.is_in(["true", "false"]).fill_null(True).all():
         return lowered == "true"
-    if values.drop_nulls().head(1).str.contains(r"^\d{4}-\d").any():
+    if values.drop_nulls().head(5).str.contains(r"^\d{4}-\d").any():
         instants, bad = parse_instants(values)
-        if not bad.any():
+        wrong = int(bad.sum())
+        if wrong == 0:
             return instants
+        if wrong <= (1 - _MOSTLY) * filled:
+            raise _mixed(values, bad, "dates", settings)
     return values
+
+
+def _mixed(values: pl.Series, bad: pl.Series, what: str, settings: DataSettings) -> DataError:
+    rows = np.flatnonzero(bad.to_numpy())
+    words = values.filter(bad).unique(maintain_order=True).to_list()
+    right = len(values) - values.null_count() - len(rows)
+    tokens = _toml([*settings.missing, *words[:3]])
+    return DataError(
+        f"column {values.name!r}: {right} values are {what}, but {rows_text(rows)} "
+        f"{'holds' if len(rows) == 1 else 'hold'} {listed(words, 5)}; correct them, "
+        f"name the words that mean 'missing' (--set 'data.missing={tokens}'), "
+        f"or {choice(values.name, 'categorical')}"
+    )
 
 
 def _toml(words: Sequence[str]) -> str:
@@ -239,12 +248,13 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
     ways = f"{choice(name, 'ignore')} drops it, {choice(name, 'categorical')} keeps the most frequent values"
     if distinct > 0.9 * filled and distinct > 10:
         raise DataError(
-            f"column {name!r}: {distinct} different texts in {filled} rows identify rows, nothing can be learned "
-            f"from them ({listed(values.drop_nulls().head(3).to_list())}, ...); {ways}"
+            f"column {name!r}: {distinct} different texts in {filled} rows identify rows, "
+            f"nothing can be learned from them ({listed(values.drop_nulls().head(3).to_list())}, ...); {ways}"
         )
     if distinct > settings.max_categories and filled < _FEW * distinct:
         raise DataError(
-            f"column {name!r}: {distinct} categories in {filled} rows leave fewer than {_FEW} rows a category; {ways}"
+            f"column {name!r}: {distinct} categories in {filled} rows "
+            f"leave fewer than {_FEW} rows a category; {ways}"
         )
     return Column(name, "categorical", missing=missing), values
 
@@ -260,7 +270,7 @@ def _declared(
     refuse(values, bad, declared)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), found
-    return check_numbers(found, "date" if declared == "date" else "numeric", missing, keep_constant=True)
+    return _of_numbers(found, "date" if declared == "date" else "numeric", missing, keep_constant=True)
 
 
 def refuse(values: pl.Series, bad: pl.Series, kind: str) -> None:
@@ -273,3 +283,17 @@ def refuse(values: pl.Series, bad: pl.Series, kind: str) -> None:
             f"column {values.name!r}: {wanted} were expected, {rows_text(rows)} "
             f"{'holds' if len(rows) == 1 else 'hold'} {listed(found, 5)}"
         )
+
+
+def refuse_wild(values: pl.Series) -> None:
+    """Raise a DataError if a column of numbers holds infinities, or numbers whose squares overflow."""
+    largest = values.abs().max()
+    if largest is None or float(largest) <= LARGEST:  # type: ignore[arg-type]
+        return
+    rows = np.flatnonzero((values.abs() > LARGEST).fill_null(False).to_numpy())
+    what = "infinite values" if np.isinf(float(largest)) else f"numbers beyond {LARGEST:g}"  # type: ignore[arg-type]
+    raise DataError(
+        f"column {values.name!r}: finite numbers were expected, {rows_text(rows)} "
+        f"{'holds' if len(rows) == 1 else 'hold'} {what}; correct them, "
+        f"leave them empty to have them treated as missing, or {choice(values.name, 'ignore')}"
+    )

@@ -41,12 +41,10 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
     parsed = []
     absent = [column.name for column in columns if column.used and column.name not in frame.columns]
     if absent:
-        near = f"; {did_you_mean(absent[0], frame.columns)}" if len(absent) == 1 else ""
-        problems.append(
-            f"the columns {listed(absent)} are missing; the data hold {listed(frame.columns)}{near}"
-            if len(absent) > 1
-            else f"the column {listed(absent)} is missing; the data hold {listed(frame.columns)}{near}"
-        )
+        near = did_you_mean(absent[0], frame.columns)
+        hint = f"; {near}" if len(absent) == 1 and near.startswith("did") else ""
+        word = "the column {} is" if len(absent) == 1 else "the columns {} are"
+        problems.append(f"{word.format(listed(absent))} missing; the data hold {listed(frame.columns)}{hint}")
     for column in columns:
         if not column.used or column.name not in frame.columns:
             continue
@@ -69,7 +67,10 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
 
 def fit_categories(columns: Sequence[Column], parsed: pl.DataFrame, rows: Array,
                    settings: DataSettings) -> list[Column]:  # fmt: skip
-    """Categories and missing-value indicators from the training rows; columns that vary only elsewhere are set aside."""
+    """The columns with categories and missing-value indicators from the training rows.
+
+    Columns that hold nothing, or one text, in all training rows are set aside.
+    """
     fitted = []
     for column in columns:
         if not column.used:
@@ -97,7 +98,7 @@ def _with_categories(column: Column, seen: pl.Series, settings: DataSettings) ->
         return dataclasses.replace(column, categories=tuple(sorted(names)))
     kept = names[: settings.max_categories - 1]
     note = f"{len(names)} categories: the {len(kept)} most frequent are kept, the others pooled as {OTHER!r}"
-    own = sorted(kept) + [OTHER if OTHER not in kept else f"{OTHER} (pooled)"]
+    own = [*sorted(kept), OTHER if OTHER not in kept else f"{OTHER} (pooled)"]
     return dataclasses.replace(column, categories=tuple(own), pooled=True, note=note)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +37,12 @@ def unique_names(names: Iterable[object], where: str) -> list[str]:
         DataError: a name that occurs twice.
     """
     found = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names]
-    twice = sorted({name for name in found if found.count(name) > 1}) if len(set(found)) < len(found) else []
+    twice = [name for name, count in Counter(found).items() if count > 1]
     if twice:
         raise DataError(
-            f"{where}: every column needs its own name, {listed(twice)} occur{'s' if len(twice) == 1 else ''} "
-            "more than once; rename or remove the copies (does the file have a header line?)"
+            f"{where}: every column needs its own name, {listed(twice)} "
+            f"{'occurs' if len(twice) == 1 else 'occur'} more than once; rename or remove the copies "
+            "(does the file have a header line?)"
         )
     return found
 
@@ -130,7 +132,7 @@ def _of_columns(data: Mapping[Any, Any]) -> pl.DataFrame:
         one = series_of(name, [values] * longest) if column is None else column
         if len(one) != longest:
             raise DataError(
-                f"columns of one length were expected, {name!r} has {len(one)} rows where another has {longest}"
+                f"columns of one length were expected, {name!r} has {len(one)} rows, another has {longest}"
             )
         made.append(one)
     return pl.DataFrame(made)
@@ -142,7 +144,7 @@ def _column(name: str, values: Any) -> pl.Series | None:
 
     if isinstance(values, pl.Series):
         return values.alias(name)
-    if isinstance(values, str | bytes) or not hasattr(values, "__len__") and not hasattr(values, "__iter__"):
+    if isinstance(values, str | bytes) or not (hasattr(values, "__len__") or hasattr(values, "__iter__")):
         return None
     if not hasattr(values, "dtype"):
         return series_of(name, values)
@@ -217,7 +219,8 @@ def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFram
         )
     if names is not None and array.shape[1] != len(names):
         raise DataError(
-            f"{len(names)} columns were expected, as in training ({listed(names, 4)}), the array has {array.shape[1]}"
+            f"{len(names)} columns were expected, as in training ({listed(names, 4)}), "
+            f"the array has {array.shape[1]}"
         )
     names = [f"x{at}" for at in range(array.shape[1])] if names is None else list(names)
     if array.dtype.kind in "iuf" and array.dtype.itemsize in (4, 8) and array.dtype.isnative:

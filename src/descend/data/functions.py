@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -81,12 +80,12 @@ def _place(cause: BaseException) -> str:
     if trace is None:
         return ""
     file = trace.tb_frame.f_code.co_filename
-    return "" if file.startswith("<") else f" ({os.path.basename(file)}, line {trace.tb_lineno})"
+    return "" if file.startswith("<") else f" ({Path(file).name}, line {trace.tb_lineno})"
 
 
 @contextmanager
 def _current_directory() -> Iterator[None]:
-    here = os.getcwd()
+    here = str(Path.cwd())
     sys.path.insert(0, here)
     importlib.invalidate_caches()
     try:

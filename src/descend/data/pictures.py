@@ -112,9 +112,10 @@ def _labelled(path: Path) -> tuple[list[Path], list[str], list[str] | None, list
             labels += [folder.name] * len(own)
             marks += [part] * len(own)
     if not files:
+        held = listed(sorted(one.name for one in path.iterdir()), 5) or "nothing"
         raise DataError(
-            f"{path}: a folder of images by class was expected (CLASS/picture.png, or train/CLASS/picture.png), "
-            f"found {listed(sorted(one.name for one in path.iterdir()), 5) or 'nothing'}"
+            f"{path}: a folder of images by class was expected (CLASS/picture.png, or "
+            f"train/CLASS/picture.png), found {held}"
         )
     if empty:
         raise DataError(f"{path}: the folders {listed(empty)} hold no images; add some or remove the folders")

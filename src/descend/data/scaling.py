@@ -31,7 +31,8 @@ Scale = Callable[[Array, "Array | None"], "tuple[Array, Array]"]
 def standard(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
     """Mean 0 and standard deviation 1 for each input.
 
-    The mean is taken about the first row, so that inputs with a large offset (dates, identifiers) lose no digits.
+    The mean is taken about the first row, so that inputs with a large offset (dates, identifiers) lose
+    no digits.
 
     Args:
         rows: training inputs, float64 (n, d), without missing values.
@@ -131,7 +132,9 @@ class _TableRows(nn.Module):
         ]
         gaps = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
         self.names = (
-            *(column.name for _, column in numeric), *(name for *_, name in onehot), *(name for _, name in gaps)
+            *(column.name for _, column in numeric),
+            *(name for *_, name in onehot),
+            *(name for _, name in gaps),
         )  # fmt: skip
         self.shape = shape
         self.clipped = clip is not None

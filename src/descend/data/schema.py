@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from descend.data.arrays import as_images, as_numbers
-from descend.data.columns import LARGEST, STRICT, Column, conform, encode
+from descend.data.columns import LARGEST, STRICT, Column
+from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.settings import MISSING
@@ -50,7 +51,8 @@ class Schema:
         target_mean, target_scale: a target y is learned as (y - mean) / scale.
         scale: name of the scaling of the inputs.
         clip: the smooth bound on scaled numbers, or None.
-        shift, spread: of images and tensors: an entry x is encoded as (x - shift) / spread, by channel or by entry.
+        shift, spread: of images and tensors: an entry x is encoded as (x - shift) / spread, with one pair
+            for each channel, or for each entry.
         fingerprint: of the data, see :meth:`descend.data.source.Source.fingerprint`.
         reference: what named the data, or None.
         name: a short name of the data.
@@ -94,13 +96,13 @@ class Schema:
     def matrix(self, data: Any) -> torch.Tensor:
         """New rows as raw numbers, one a used column: what :class:`~descend.data.scaling.Preprocess` takes.
 
-        Columns are found by name, whatever their order, and others are ignored. An array has as many columns as
-        training had, in the same order; so has a data frame where training had an array.
+        Columns are found by name, whatever their order, and others are ignored. An array has as many
+        columns as training had, in the same order; so has a data frame where training had an array.
 
         Args:
             data: for a table: a data frame of any library, a dictionary of columns, a list of
                 dictionaries, or an array; for images uint8 arrays (n, channels, height, width), or with the
-                channels last; for tensors an array; or a :class:`~descend.data.source.Source` of any of these.
+                channels last; for tensors an array; or a Source of any of these.
 
         Returns: float64 (n, C) for a table, uint8 for images, float32 otherwise.
 
@@ -231,7 +233,7 @@ class Schema:
     def to_json(self) -> str:
         """The schema as JSON text; every number survives exactly.
 
-        >>> schema = Schema("tensor", "regression", "", (3,), 1, ("y",), target_mean=(0.1,), target_scale=(1.0,))
+        >>> schema = Schema("tensor", "binary", "", (3,), 1, ("y",), classes=("a", "b"), label_dtype="<U1")
         >>> Schema.from_json(schema.to_json()) == schema
         True
         """

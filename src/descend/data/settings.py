@@ -31,7 +31,7 @@ class DataSettings:
             ``binary`` and ``multiclass``, ``regression`` between one and several targets.
         scale: how numeric inputs are scaled, by statistics of the training part.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
-            +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none`` turns it off.
+            +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none``: off.
         batch_size: rows of one step; ``auto`` chooses by the number of training rows.
         sampling: ``epoch`` visits every row once an epoch in a new order, ``with_replacement`` draws each
             batch independently, ``full`` takes all rows in every step.

@@ -140,6 +140,8 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
     Raises:
         DataError: the sources do not fit together.
     """
+    if validation is None and test is None:
+        return train
     import polars as pl
 
     given = [
@@ -166,7 +168,7 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
     if train.dataset is not None:
         from torch.utils.data import ConcatDataset
 
-        dataset = ConcatDataset([one.dataset for _, one in given])
+        dataset = ConcatDataset[Any]([one.dataset for _, one in given])
     return dataclasses.replace(
         train, frame=frame, inputs=inputs, targets=targets, weights=weights, dataset=dataset, split=split,
         groups=None, row_names=None,
@@ -188,7 +190,8 @@ def _same_layout(train: Source, other: Source, part: str) -> None:
         and train.inputs.shape[1:] != other.inputs.shape[1:]
     ):
         raise DataError(
-            f"a row of the {part} data has shape {other.inputs.shape[1:]}, of the training data {train.inputs.shape[1:]}"
+            f"a row of the {part} data has shape {other.inputs.shape[1:]}, "
+            f"of the training data {train.inputs.shape[1:]}"
         )
     if (train.targets is None) != (other.targets is None):
         raise DataError(f"only one of the training and the {part} data has targets")

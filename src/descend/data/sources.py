@@ -17,7 +17,7 @@ from descend.data.frames import as_array, as_frame, is_frame, take
 from descend.data.functions import call, is_function_path
 from descend.data.pictures import pictures
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
+from descend.data.settings import ColumnChoice, DataSettings
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.tables import TABLES, read_table
@@ -75,7 +75,9 @@ def read(
 
 
 def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
-    texts = {column.name: "categorical" for column in schema.columns if column.kind == "categorical"}
+    texts: dict[str, ColumnChoice] = {
+        column.name: "categorical" for column in schema.columns if column.kind == "categorical"
+    }
     return dataclasses.replace(
         settings,
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
@@ -127,8 +129,8 @@ class _Reader:
         if self.predicting:
             return arrays(data, None, name=name, reference=reference)
         raise DataError(
-            f"{name}: a {_described(data)} has no targets: give a pair (X, y), a dictionary with 'X' and 'y', "
-            "a data frame and the name of its target column, or a torch Dataset"
+            f"{name}: a {_described(data)} has no targets: give a pair (X, y), "
+            "a dictionary with 'X' and 'y', a data frame and its target's name, or a torch Dataset"
         )
 
     def _mapping(self, data: Mapping[Any, Any], name: str, reference: str | None) -> Source:
@@ -136,11 +138,7 @@ class _Reader:
             return of_bunch(data, name=name, reference=reference)
         if "train" in data and set(data) <= set(PARTS):
             parts = {part: self._object(one, name, reference) for part, one in data.items()}
-            return (
-                join(parts["train"], parts.get("validation"), parts.get("test"))
-                if len(parts) > 1
-                else parts["train"]
-            )
+            return join(parts["train"], parts.get("validation"), parts.get("test"))
         if self.settings.target is None and is_named_arrays(data):
             return named_arrays(data, name=name, reference=reference, predicting=self.predicting)
         return self._frame(as_frame(data), name, reference)
@@ -183,25 +181,29 @@ class _Reader:
             frame, series = take(frame, names, f"{name}: target")
             columns = [labels_of(one, self.settings.missing) for one in series]
             found = columns[0] if len(columns) == 1 else np.column_stack(columns)
-        extra: dict[str, Array] = {}
         chosen = {
             "split": self.settings.split,
             "groups": self.settings.groups,
             "weights": self.settings.weights,
         }
+        extra: dict[str, Array] = {}
         for key, column in chosen.items():
-            if column is None or (self.predicting and column not in frame.columns):
-                continue
-            frame, (one,) = take(frame, [column], f"{name}: data.{key}")
-            values = labels_of(one, self.settings.missing)
-            extra[key] = (
-                part_names(values, f"{name}: column {column!r} (data.split)") if key == "split" else values
-            )
+            if column is not None and (column in frame.columns or not self.predicting):
+                frame, (one,) = take(frame, [column], f"{name}: data.{key}")
+                extra[key] = labels_of(one, self.settings.missing)
         if frame.width == 0:
             raise DataError(
                 f"{name}: no column is left besides the target; features to learn from were expected"
             )
-        return Source(name, reference, "table", found, names or (), frame=frame, **extra)
+        split = (
+            part_names(extra["split"], f"{name}: column {self.settings.split!r}")
+            if "split" in extra
+            else None
+        )
+        return Source(
+            name, reference, "table", found, names or (), frame=frame, split=split,
+            groups=extra.get("groups"), weights=extra.get("weights"),
+        )  # fmt: skip
 
 
 def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -68,8 +68,9 @@ def split(
 ) -> Split:
     """Divide n rows into training, validation and test rows.
 
-    Rows are shuffled. For classification every class is divided in the same proportion (stratified), up to one row,
-    and a class keeps at least one training row. A part's size is its share of n, rounded, at least 1.
+    Rows are shuffled. For classification every class is divided in the same proportion (stratified), up
+    to one row, and a class keeps at least one training row. A part's size is its share of n, rounded, at
+    least 1.
 
     Args:
         n: number of rows.
@@ -107,9 +108,10 @@ def _sizes(n: int, validation: float, test: float) -> tuple[int, int]:
     while sum(sizes) >= n and max(sizes) > 1:  # tiny data: a training row comes first
         sizes[int(np.argmax(sizes))] -= 1
     if sum(sizes) >= n:
-        wanted = " and ".join(part for part, size in zip(PARTS[1:], sizes, strict=True) if size)
+        wanted = " and a ".join(part for part, size in zip(PARTS[1:], sizes, strict=True) if size)
         raise DataError(
-            f"{n} rows are too few for a training, {wanted} part; add rows, or set data.test = 0 or data.validation = 0"
+            f"{n} rows are too few for a training and a {wanted} part; "
+            "add rows, or set data.test = 0 or data.validation = 0"
         )
     return sizes[0], sizes[1]
 
@@ -120,10 +122,9 @@ def _given(given: Array, labels: Array | None, task: str, validation: float,
     notes: tuple[str, ...] = ("the split given with the data is used",)
     if len(parts["validation"]) == 0 and validation > 0:
         rows = parts["train"]
-        carved = _divide(
-            rows, None if labels is None else labels[rows], task, (_sizes(len(rows), validation, 0.0)[0], 0), random,
-            None if groups is None else groups[rows],
-        )  # fmt: skip
+        sizes = (_sizes(len(rows), validation, 0.0)[0], 0)
+        own_labels, own_groups = (None if one is None else one[rows] for one in (labels, groups))
+        carved = _divide(rows, own_labels, task, sizes, random, own_groups)
         parts["train"], parts["validation"] = carved.train, carved.validation
         notes += ("validation rows are taken from the given training rows", *carved.notes)
     return Split(parts["train"], parts["validation"], parts["test"], notes)
@@ -142,7 +143,7 @@ def _divide(rows: Array, labels: Array | None, task: str, sizes: tuple[int, int]
         part = np.zeros(len(rows), dtype=np.int8)
         part[shuffled[: sizes[0]]] = 1
         part[shuffled[sizes[0] : sum(sizes)]] = 2
-    return Split(*(rows[part == code] for code in range(3)), notes=tuple(notes))
+    return Split(rows[part == 0], rows[part == 1], rows[part == 2], tuple(notes))
 
 
 def _stratified(labels: Array, shuffled: Array, sizes: tuple[int, int], notes: list[str]) -> Array:
@@ -164,9 +165,9 @@ def _stratified(labels: Array, shuffled: Array, sizes: tuple[int, int], notes: l
 
 
 def _quotas(counts: Array, used: Array, size: int, n: int) -> Array:
-    """``size`` rows divided among the classes in proportion, by largest remainders; each class keeps a row."""
+    """``size`` rows divided among the classes in proportion, by largest remainders; each keeps a row."""
     ideal = counts * (size / n)
-    quota = np.minimum(np.floor(ideal).astype(np.int64), np.maximum(counts - used - 1, 0))
+    quota: Array = np.minimum(np.floor(ideal).astype(np.int64), np.maximum(counts - used - 1, 0))
     while quota.sum() < size:
         room = counts - used - quota - 1 > 0
         if not room.any():  # every class is down to one training row: take from the largest

@@ -12,7 +12,6 @@ import numpy as np
 
 from descend.data.frames import unique_names
 from descend.data.settings import MISSING
-from descend.data.values import listed
 from descend.errors import DataError
 
 if TYPE_CHECKING:
@@ -57,18 +56,47 @@ def _read_text(
     if b"\r" in head and b"\n" not in head:
         source = head = path.read_bytes().replace(b"\r", b"\n")
     names, separator = _header(path, head)
+    unnamed = names[0] == ""
     names = [name or f"column_{at}" for at, name in enumerate(names)]
     unique_names(names, str(path))
-    try:
-        frame = pl.read_csv(
-            source, separator=separator, has_header=True, new_columns=names, infer_schema_length=None,
+
+    def parse(decimal_comma: bool) -> pl.DataFrame:
+        return pl.read_csv(
+            source, separator=separator, new_columns=names, infer_schema_length=None, decimal_comma=decimal_comma,
             null_values=list(missing), schema_overrides={name: pl.String for name in text if name in names},
         )  # fmt: skip
+
+    try:
+        frame = parse(False)
+        comma = separator != "," and any(_decimal_comma(series) for series in frame)
+        if comma:
+            frame = parse(True)
     except (pl.exceptions.PolarsError, OSError, ValueError) as cause:
         raise _text_fault(path, source, separator, len(names), cause) from cause
     if frame.height == 0:
         raise DataError(f"{path} holds a header line but no rows")
-    return _without_blank_lines(path, source, separator, frame)
+    frame, notes = _without_blank_lines(path, source, separator, frame)
+    if comma:
+        notes += ("numbers are read with decimal commas",)
+    if unnamed and frame.width > 1 and _counts(frame[:, 0]):
+        return frame[:, 1:], (*notes, "the first column has no name and counts the rows: not used")
+    return frame, notes
+
+
+def _decimal_comma(series: pl.Series) -> bool:
+    import polars as pl
+
+    if series.dtype != pl.String or series.null_count() == len(series):
+        return False
+    return bool(series.drop_nulls().str.contains(r"^\s*[+-]?\d+(,\d+)?\s*$").all())
+
+
+def _counts(series: pl.Series) -> bool:
+    """Whether a column holds 0, 1, 2, ... or 1, 2, 3, ..."""
+    if not series.dtype.is_integer() or series.null_count():
+        return False
+    values = series.to_numpy()
+    return bool(values[0] in (0, 1) and (np.diff(values) == 1).all())
 
 
 def _header(path: Path, head: bytes) -> tuple[list[str], str]:

@@ -50,13 +50,12 @@ def check_targets(targets: Array, names: Sequence[str], least: int = 2) -> Array
     if targets.dtype == object or targets.dtype.kind == "T":
         targets = _objects(targets, name)
     if targets.dtype.kind == "f":
-        gaps = np.isnan(targets).reshape(len(targets), -1).any(axis=1)
-        _refuse_missing(gaps, name)
+        _refuse_missing(np.isnan(targets), name)
         wild = ~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)
         if wild.any():
             raise DataError(
-                f"target {name}: finite numbers were expected, {rows_text(np.flatnonzero(wild))} hold infinities; "
-                "correct these rows or remove them"
+                f"target {name}: finite numbers were expected, {rows_text(np.flatnonzero(wild))} "
+                "hold infinities; correct these rows or remove them"
             )
     return targets
 
@@ -64,7 +63,7 @@ def check_targets(targets: Array, names: Sequence[str], least: int = 2) -> Array
 def _objects(targets: Array, name: str) -> Array:
     flat = targets.reshape(-1).tolist()
     gaps = np.array([is_missing(value) for value in flat]).reshape(targets.shape)
-    _refuse_missing(gaps.reshape(len(targets), -1).any(axis=1), name)
+    _refuse_missing(gaps, name)
     kinds = {type(value) for value in flat}
     if all(issubclass(kind, str) for kind in kinds) or all(
         issubclass(kind, bool | np.bool_) for kind in kinds
@@ -84,9 +83,10 @@ def _objects(targets: Array, name: str) -> Array:
 
 
 def _refuse_missing(gaps: Array, name: str) -> None:
-    if gaps.any():
+    rows = np.flatnonzero(gaps.reshape(len(gaps), -1).any(axis=1))
+    if len(rows):
         raise DataError(
-            f"target {name}: {rows_text(np.flatnonzero(gaps))} {'has' if gaps.sum() == 1 else 'have'} no value; "
+            f"target {name}: {rows_text(rows)} {'has' if len(rows) == 1 else 'have'} no value; "
             "a network learns only from rows with a target: fill them in or remove them"
         )
 
@@ -94,8 +94,8 @@ def _refuse_missing(gaps: Array, name: str) -> None:
 def infer_task(targets: Array, declared: TaskChoice = "auto") -> tuple[Task, str]:
     """The task, and the reason for it in words.
 
-    Texts and truth values are classes; whole numbers are classes where they are few (at most 20 distinct ones,
-    each in four rows on average, or two); other numbers are regression targets. Floating-point
+    Texts and truth values are classes; whole numbers are classes where they are few (at most 20 distinct
+    ones, each in four rows on average, or two); other numbers are regression targets. Floating-point
     numbers are classes only if they are 0 and 1, or if the recipe says so.
 
     Args:
@@ -167,7 +167,8 @@ def _regression(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
             numbers = targets.astype(np.float64)
         except (TypeError, ValueError) as cause:
             raise DataError(
-                f"data.task = '{declared}' needs numbers, the target holds {listed(targets.reshape(-1)[:3].tolist())}"
+                f"data.task = '{declared}' needs numbers, "
+                f"the target holds {listed(targets.reshape(-1)[:3].tolist())}"
             ) from cause
     else:
         numbers = targets.astype(np.float64)

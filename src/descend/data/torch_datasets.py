@@ -30,7 +30,8 @@ def torch_dataset(data: Any, *, name: str = "dataset", reference: str | None = N
     """
     if not hasattr(data, "__len__") or not hasattr(type(data), "__getitem__"):
         raise DataError(
-            f"{name}: a map-style Dataset (with __len__ and __getitem__) was expected, found {type(data).__name__}; "
+            f"{name}: a map-style Dataset (with __len__ and __getitem__) was expected, "
+            f"found {type(data).__name__}; "
             "an iterable one cannot be split or shuffled: load its items into a list first"
         )
     size = len(data)

@@ -192,7 +192,7 @@ def parse_booleans(column: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def parse_instants(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """A tidied column as Datetime (UTC), and a mask of the values that are no ISO 8601 dates or times of a date."""
+    """A tidied column as Datetime (UTC), and a mask of the values that are no ISO 8601 dates."""
     import polars as pl
 
     if column.dtype == pl.Datetime:

@@ -149,8 +149,8 @@ def kaiming_uniform(*, mode: Fan = "fan_in") -> Fill:
     row="E4",
     reference="Saxe, McClelland and Ganguli 2014; torch.nn.init.orthogonal_",
     formula="W = g Q, Q'Q = I or QQ' = I",
-    note="A convolution's weight is taken as the matrix (d_out, d_in height width). Before maxout, whose layer "
-    "is k times as wide as its units, a signal loses a factor sqrt(k).",
+    note="A convolution's weight is taken as the matrix (d_out, d_in height width). Before maxout, "
+    "whose layer is k times as wide as its units, a signal loses a factor sqrt(k).",
 )
 def orthogonal() -> Fill:
     """A uniformly random matrix with orthonormal columns, or rows where it has more columns than rows, times

@@ -18,6 +18,7 @@ rounded probability does not.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, Literal, final
 
@@ -26,14 +27,27 @@ from torch import Tensor, nn
 
 from descend.method import method
 
-__all__ = ["OUTPUTS", "Identity", "Link", "Sigmoid", "Sine", "Softmax"]
+__all__ = ["OUTPUTS", "Identity", "Link", "Output", "Sigmoid", "Sine", "Softmax"]
 
 Link = Literal["identity", "logit", "arcsine"]
 
 
+class Output(nn.Module, ABC):
+    """An output activation; ``link`` names its inverse."""
+
+    link: ClassVar[Link]
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Raw outputs to values, probabilities or distributions, in the same shape."""
+
+
 @method(row="B9", reference="torch.nn.Identity", formula="y = z")
 @final
-class Identity(nn.Module):
+class Identity(Output):
     """Raw outputs as they are, for unbounded targets.
 
     Shapes: (n, T) → (n, T).
@@ -42,10 +56,10 @@ class Identity(nn.Module):
     tensor([[2.]])
     """
 
-    link: ClassVar[Link] = "identity"
+    link = "identity"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """(n, T) → (n, T)."""
+        """z."""
         return outputs
 
 
@@ -56,7 +70,7 @@ class Identity(nn.Module):
     note="With bce the logistic function is fused into the loss, which then takes logits.",
 )
 @final
-class Sigmoid(nn.Module):
+class Sigmoid(Output):
     """Probability of class 1 from one logit.
 
     Shapes: (n, 1) → (n, 1).
@@ -65,10 +79,10 @@ class Sigmoid(nn.Module):
     tensor([[0.5000]])
     """
 
-    link: ClassVar[Link] = "logit"
+    link = "logit"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """(n, 1) → (n, 1)."""
+        """1 / (1 + exp(−z))."""
         return torch.sigmoid(outputs)
 
 
@@ -80,7 +94,7 @@ class Sigmoid(nn.Module):
     "take its probabilities.",
 )
 @final
-class Sine(nn.Module):
+class Sine(Output):
     """Probability of class 1 as half a sine plus a half.
 
     It never saturates for long: the derivative cos(z)/2 vanishes only at single points.
@@ -90,10 +104,10 @@ class Sine(nn.Module):
     tensor([[0.5000]])
     """
 
-    link: ClassVar[Link] = "arcsine"
+    link = "arcsine"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """(n, 1) → (n, 1)."""
+        """(sin z + 1) / 2."""
         return 0.5 * (torch.sin(outputs) + 1.0)
 
 
@@ -104,7 +118,7 @@ class Sine(nn.Module):
     note="With cross_entropy the softmax is fused into the loss, which then takes logits.",
 )
 @final
-class Softmax(nn.Module):
+class Softmax(Output):
     """A distribution over K classes; it is unchanged when a constant is added to a row.
 
     Shapes: (n, K) → (n, K), rows sum to 1.
@@ -113,14 +127,14 @@ class Softmax(nn.Module):
     tensor([[0.2500, 0.2500, 0.2500, 0.2500]])
     """
 
-    link: ClassVar[Link] = "logit"
+    link = "logit"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """(n, K) → (n, K)."""
+        """exp(z_i) / Σ_j exp(z_j), over the last dimension."""
         return torch.softmax(outputs, dim=-1)
 
 
-OUTPUTS: dict[str, Callable[..., nn.Module]] = {
+OUTPUTS: dict[str, Callable[..., Output]] = {
     "identity": Identity,
     "sigmoid": Sigmoid,
     "sine": Sine,

@@ -292,7 +292,8 @@ def adamw(
     row="D6",
     reference="torch.optim.SparseAdam",
     formula="Adam on the entries that have a gradient; the averages of the others do not decay",
-    note="Needs sparse gradients, as of torch.nn.Embedding(sparse=True).",
+    note="Needs sparse gradients, as of torch.nn.Embedding(sparse=True). PyTorch adds eps to the root "
+    "before the bias correction, so the first step is -t g/(|g| + eps/sqrt(1 - b2)).",
 )
 def sparse_adam(
     params: Params,

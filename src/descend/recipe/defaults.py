@@ -18,22 +18,22 @@ class Facts:
     """What the rules may know of the data and the machine.
 
     Args:
+        kind: "table", "images", "tensor" or "dataset".
         rows: training rows.
         task: "regression", "multi_regression", "binary" or "multiclass".
         input_shape: shape of one encoded row.
         outputs: numbers the network gives per row.
         validation_rows: rows that choose when to stop.
         device: where training runs.
-        grid: (channels, height, width) of a table whose columns are the pixels of an image.
     """
 
+    kind: str
     rows: int
     task: str
     input_shape: tuple[int, ...]
     outputs: int
     validation_rows: int
     device: str = "cpu"
-    grid: tuple[int, ...] | None = None
 
     @property
     def classification(self) -> bool:
@@ -80,10 +80,10 @@ def _data(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 
 def _model(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    if len(facts.input_shape) == 3:
+    if facts.kind != "table" and len(facts.input_shape) == 3:
         name, why = "convnet", "the inputs are images"
     else:
-        name, why = "mlp", "the inputs are a table"
+        name, why = "mlp", "the rows are a table" if facts.kind == "table" else "each row is a vector"
     output = {"binary": "sigmoid", "multiclass": "softmax"}.get(facts.task, "identity")
     return {
         "name": (name, why),

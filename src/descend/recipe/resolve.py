@@ -68,7 +68,12 @@ def resolve(recipe: Recipe, facts: Facts) -> Resolved:
                 values[key] = parameter.default
             else:
                 problems.append(Problem(name, key, f"{parameter.owner} needs a value for it"))
-        complete[name] = values
+        # What is None by default needs no word, and TOML has none for it.
+        complete[name] = {
+            key: value
+            for key, value in values.items()
+            if value is not None or key not in parameters or parameters[key].default is not None
+        }
     if problems:
         raise RecipeError(problems)
     return Resolved(Recipe.of(complete), reasons)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from descend.data.settings import DataSettings
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
 from descend.recipe.parameters import Parameter, of_constructor, of_settings
-from descend.train.settings import (
+from descend.training.settings import (
     CheckpointSettings,
     EngineSettings,
     GradientSettings,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date, timedelta
 from typing import Any
 
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element
 from descend.report.parts import code, facts, fold, section, table
-from descend.report.run_files import PARTS, RunFiles, items, mapping, number, text
+from descend.report.run_files import PARTS, USED, RunFiles, items, mapping, number, text
 from descend.report.words import TASKS, TIMES, amount, count, listing
 
 __all__ = ["data_section", "environment_section", "model_section", "recipe_section", "reproduce_section"]
@@ -31,34 +32,37 @@ def data_section(run: RunFiles) -> Html:
     schema = run.schema
     data = mapping(run.environment.get("data"))
     columns = [mapping(column) for column in items(schema.get("columns"))]
-    shape = [count(side) for side in items(schema.get("input_shape"))]
+    shape = TIMES.join(count(side) for side in items(schema.get("input_shape")))
+    rows = number(data.get("rows"))
+    why = text(schema.get("why"))
     pairs: list[tuple[str, Child]] = [
-        ("Source", text(data.get("reference") or data.get("name"))),
-        ("Rows", count(data.get("rows")) if number(data.get("rows")) is not None else None),
-        ("Task", TASKS.get(run.task, run.task)),
+        ("Source", text(data.get("reference") or schema.get("reference") or run.name)),
+        ("Rows", count(rows) if rows is not None else None),
+        ("Task", TASKS.get(run.task, run.task) + (f" ({why})" if why else "")),
         ("Target", _target(run)),
-        ("Input", None if columns or not shape else f"{text(schema.get('kind'))}, " + TIMES.join(shape)),
+        ("Input", f"{text(schema.get('kind'))}, {shape}" if shape and not columns else None),
         ("Fingerprint", element("code", text(schema["fingerprint"])) if schema.get("fingerprint") else None),
-    ]  # fmt: skip
-    return section("data", "Data", facts(pairs), _parts(run), _columns(columns, number(data.get("rows"))))
+    ]
+    return section("data", "Data", facts(pairs), _parts(run), _columns(columns, rows))
 
 
-def _target(run: RunFiles) -> Child:
-    classes = [text(name) for name in items(run.evaluation.get("classes"))]
+def _target(run: RunFiles) -> str:
     named = listing(run.targets, 6)
-    if not classes:
+    if not run.classes:
         return named
-    return f"{named + ', ' if named else ''}{count(len(classes))} classes: {listing(classes, 12)}"
+    return f"{named + ', ' if named else ''}{count(len(run.classes))} classes: {listing(run.classes, 12)}"
 
 
 def _parts(run: RunFiles) -> Child:
     """Rows per part, as a bar and in words."""
-    rows = {part: number(mapping(run.schema.get("rows")).get(part)) or 0.0 for part in PARTS}
+    rows = {part: run.rows(part) or 0.0 for part in PARTS}
     total = sum(rows.values())
     if not total:
         return None
     bar = [
-        element("span", class_=f"part {part}", style=f"flex-grow:{value:.0f}") for part, value in rows.items() if value
+        element("span", class_=f"part {part}", style=f"flex-grow:{value:.0f}")
+        for part, value in rows.items()
+        if value
     ]
     words = [
         element(
@@ -84,30 +88,52 @@ def _columns(columns: list[Mapping[str, Any]], rows: float | None) -> Child:
         [
             text(column.get("name")),
             text(column.get("kind")),
-            _content(column),
+            _values(column),
+            _scaling(column),
             _missing(number(column.get("missing")), rows),
             _fill(column),
             text(column.get("note")),
         ]
         for column in columns
     ]
-    head = ["column", "kind", "values", "missing", "missing becomes", "notes"]
+    head = ["column", "kind", "values", "mean ± scale", "missing", "if missing", "notes"]
+    if not any(row[-1] for row in cells):
+        head, cells = head[:-1], [row[:-1] for row in cells]
     title = f"{count(len(columns))} column{'s' if len(columns) != 1 else ''}"
-    return [element("h3", title), table("Columns of the data", head, cells, numeric=[3], tall=True)]
+    return [element("h3", title), table("Columns of the data", head, cells, numeric=[3, 4], tall=True)]
 
 
-def _content(column: Mapping[str, Any]) -> Child:
-    """The categories, the first few at once; or mean and spread of a numeric column."""
+def _values(column: Mapping[str, Any]) -> Child:
+    """The categories, the first few at once; or the range of numbers or dates."""
     names = [text(name) for name in items(column.get("categories"))]
     if names:
+        pooled = " (the last for all others)" if column.get("pooled") is True else ""
         shown = ", ".join(names[:_CATEGORIES_SHOWN])
         if len(names) <= _CATEGORIES_SHOWN:
-            return shown
-        return fold(f"{count(len(names))} categories: {shown}, …", ", ".join(names[_CATEGORIES_SHOWN:]))
-    mean, scale = number(column.get("mean")), number(column.get("scale"))
-    if mean is None:
+            return shown + pooled
+        rest = ", ".join(names[_CATEGORIES_SHOWN:])
+        return fold(f"{count(len(names))} categories: {shown}, …", rest + pooled)
+    low, high = number(column.get("low")), number(column.get("high"))
+    if low is None or high is None:
         return None
-    return f"{amount(mean)} ± {amount(scale)}" if scale is not None else amount(mean)
+    return f"{_quantity(column, low)} to {_quantity(column, high)}"
+
+
+def _quantity(column: Mapping[str, Any], value: float) -> str:
+    """A number of the column, as a date where it counts days since 1970."""
+    if column.get("kind") != "date":
+        return amount(value)
+    try:
+        return str(date(1970, 1, 1) + timedelta(days=round(value)))
+    except OverflowError:
+        return amount(value)
+
+
+def _scaling(column: Mapping[str, Any]) -> str:
+    mean, scale = number(column.get("mean")), number(column.get("scale"))
+    if column.get("kind") not in ("numeric", "date") or mean is None or scale is None:
+        return ""
+    return f"{_quantity(column, mean)} ± {amount(scale)}"
 
 
 def _missing(missing: float | None, rows: float | None) -> str:
@@ -117,19 +143,22 @@ def _missing(missing: float | None, rows: float | None) -> str:
 
 
 def _fill(column: Mapping[str, Any]) -> str:
-    fill = column.get("fill")
-    if not column.get("missing") and text(column.get("kind")) != "numeric":
+    """What stands in for a missing value."""
+    kind, fill = column.get("kind"), number(column.get("fill"))
+    if kind not in USED:
         return ""
-    value = number(fill)
-    return amount(value) if value is not None else text(fill)
+    stands = "no category" if kind == "categorical" else _quantity(column, fill) if fill is not None else ""
+    return stands + (", and an input says so" if column.get("indicator") is True else "")
 
 
 def recipe_section(run: RunFiles) -> Html:
     """The resolved recipe, verbatim."""
     if not run.recipe:
         return Html("")
-    words = "Every choice of this run, each automatic one with its reason. Save it as a file to train with --recipe."
-    return section("recipe", "Recipe", element("p", words), code("recipe-text", toml(run.recipe), "the recipe"))
+    words = "Every choice of this run; an automatic one says why. It is recipe.toml in the run folder."
+    return section(
+        "recipe", "Recipe", element("p", words), code("recipe-text", toml(run.recipe), "the recipe")
+    )
 
 
 def model_section(run: RunFiles) -> Html:
@@ -163,9 +192,10 @@ def reproduce_section(run: RunFiles) -> Html:
     command = text(run.environment.get("command"))
     if not command:
         return Html("")
-    words = (
-        "The same numbers come back with the same data (its fingerprint is above), versions, device and thread count."
-    )
+    words = "The same data (its fingerprint is above), versions, device and threads give the same numbers."
     return section(
-        "reproduce", "Reproduce", code("command-text", command, "the command", wrap=True), element("p", words, class_="note")
+        "reproduce",
+        "Reproduce",
+        code("command-text", command, "the command", wrap=True),
+        element("p", words, class_="note"),
     )

@@ -122,8 +122,12 @@ class Curve:
     def _values_axis(self, values: Sequence[float]) -> Spec:
         low, high = min(values), max(values)
         if low > 0 and high > 30 * low and not self.share:
-            return axis_spec(f"{self.unit} (log scale)".strip(), type="log", nticks=6, tickformat=".3~g")
-        axis = axis_spec(self.unit, nticks=6, rangemode="tozero" if low >= 0 and self.shape == "third" else "normal")
+            axis = axis_spec(f"{self.unit} (log scale)".strip(), type="log", nticks=6, tickformat=".3~g")
+            # Ticks at 1, 2 and 5; over few decades Plotly would label every digit.
+            return axis | {"dtick": "D2"} if high < 300 * low else axis
+        axis = axis_spec(
+            self.unit, nticks=6, rangemode="tozero" if low >= 0 and self.shape == "third" else "normal"
+        )
         if self.share:
             axis["tickformat"] = ".0%"
         if low == high:
@@ -137,11 +141,17 @@ class Curve:
 
         parts = []
         for line in lines:
-            known = [(epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if value is not None]
+            known = [
+                (epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if value is not None
+            ]
             (start, first), (end, last) = known[0], known[-1]
-            part = f"{line.name} from {words(first)} at epoch {start:,.0f} to {words(last)} at epoch {end:,.0f}"
+            part = (
+                f"{line.name} from {words(first)} at epoch {start:,.0f} to {words(last)} at epoch {end:,.0f}"
+            )
             kept = line.at(epochs, best) if line.name == "validation" else None
-            parts.append(part + (f", {words(kept)} at epoch {best:,}, which was kept" if kept is not None else ""))
+            parts.append(
+                part + (f", {words(kept)} at epoch {best:,}, which was kept" if kept is not None else "")
+            )
         return f"{self.title} by epoch: " + "; ".join(parts) + "."
 
 
@@ -154,7 +164,13 @@ def _epochs_axis(epochs: Sequence[float]) -> Spec:
 
 def _upright(epoch: int) -> Spec:
     ends = {"x0": epoch, "x1": epoch, "y0": 0, "y1": 1}
-    return {"type": "line", "xref": "x", "yref": "paper", **ends, "line": {"color": "--axis", "width": 1, "dash": "dot"}}
+    return {
+        "type": "line",
+        "xref": "x",
+        "yref": "paper",
+        **ends,
+        "line": {"color": "--axis", "width": 1, "dash": "dot"},
+    }
 
 
 def learning(

@@ -16,10 +16,23 @@ from typing import Any
 
 from descend.report.words import amount, short
 
-__all__ = ["Figure", "Spec", "Values", "agreement", "axis_spec", "confusion", "errors", "layout_spec", "plotly_text", "rounded"]
+__all__ = [
+    "Figure",
+    "Spec",
+    "Values",
+    "agreement",
+    "axis_spec",
+    "confusion",
+    "errors",
+    "layout_spec",
+    "plotly_text",
+    "rounded",
+]
 
 Spec = dict[str, Any]
 Values = Sequence[float | None]
+
+_CELL = "true %{y}<br>predicted %{x}<br>%{customdata:,d} rows, %{z:.1%} of the class<extra></extra>"
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,9 @@ def confusion(names: Sequence[str], table: Sequence[Sequence[float]]) -> Figure:
     size = len(names)
     shares = [rounded([cell / (sum(row) or 1.0) for cell in row], 4) for row in table]
     right = [[value if i == j else None for j, value in enumerate(row)] for i, row in enumerate(shares)]
-    wrong = [[value if i != j and value else None for j, value in enumerate(row)] for i, row in enumerate(shares)]
+    wrong = [
+        [value if i != j and value else None for j, value in enumerate(row)] for i, row in enumerate(shares)
+    ]
     most_wrong = max((value for row in wrong for value in row if value is not None), default=0.0)
     labels = _told_apart([plotly_text(name) or "(empty)" for name in names])
     common: Spec = {
@@ -115,11 +130,16 @@ def confusion(names: Sequence[str], table: Sequence[Sequence[float]]) -> Figure:
         "zmin": 0,
         "showscale": False,
         "hoverongaps": False,
-        "hovertemplate": "true %{y}<br>predicted %{x}<br>%{customdata:,d} rows, %{z:.1%} of the class<extra></extra>",
+        "hovertemplate": _CELL,
     }
     data = [
         {**common, "z": right, "zmax": 1, "colorscale": [[0, "--right-low"], [1, "--right-high"]]},
-        {**common, "z": wrong, "zmax": max(0.1, most_wrong), "colorscale": [[0, "--wrong-low"], [1, "--wrong-high"]]},
+        {
+            **common,
+            "z": wrong,
+            "zmax": max(0.1, most_wrong),
+            "colorscale": [[0, "--wrong-low"], [1, "--wrong-high"]],
+        },
     ]
     if size <= 12:
         for trace in data:
@@ -133,8 +153,8 @@ def confusion(names: Sequence[str], table: Sequence[Sequence[float]]) -> Figure:
     )
     hits = sum(table[place][place] for place in range(size))
     label = (
-        f"Confusion matrix of {size} classes: {hits:,.0f} of {sum(map(sum, table)):,.0f} rows are on the diagonal, "
-        "which is right. The tables of classes and of mistakes hold the same counts."
+        f"Confusion matrix of {size} classes: {hits:,.0f} of {sum(map(sum, table)):,.0f} rows are on the "
+        "diagonal, which is right. The tables of classes and of mistakes hold the same counts."
     )
     return Figure("confusion", "Confusion matrix", label, data, layout, shape="square")
 
@@ -174,12 +194,14 @@ def _told_apart(labels: Sequence[str]) -> list[str]:
     return told
 
 
-def agreement(key: str, title: str, true: Sequence[float], predicted: Sequence[float], limit: int = 2000) -> Figure:
+def agreement(
+    key: str, title: str, true: Sequence[float], predicted: Sequence[float], limit: int = 2000
+) -> Figure:
     """Predicted against true values of one target; on the dashed line they agree.
 
     Args:
         key: the figure's id.
-        title: the target's name.
+        title: its heading.
         true: (n,) true values.
         predicted: (n,) predictions.
         limit: at most so many points are drawn, evenly taken from all.
@@ -208,9 +230,11 @@ def agreement(key: str, title: str, true: Sequence[float], predicted: Sequence[f
         },
     ]
     layout = layout_spec(
-        axis_spec("true", range=ends, nticks=6), axis_spec("predicted", range=ends, nticks=6), hovermode="closest"
+        axis_spec("true", range=ends, nticks=6),
+        axis_spec("predicted", range=ends, nticks=6),
+        hovermode="closest",
     )
-    label = f"Predicted against true values of {title}: {len(true):,} points between {amount(low)} and {amount(high)}."
+    label = f"{title}: {len(true):,} points between {amount(low)} and {amount(high)}."
     note = f"{drawn:,} of {len(true):,} points are drawn." if step > 1 else ""
     return Figure(key, title, label, data, layout, note, shape="square")
 
@@ -256,4 +280,6 @@ def errors(key: str, true: Sequence[float], predicted: Sequence[float]) -> Figur
         f"Errors of {len(off):,} predictions: from {amount(off[0])} to {amount(off[-1])}, "
         f"half of them between {amount(off[len(off) // 4])} and {amount(off[(3 * len(off)) // 4])}."
     )
-    return Figure(key, "Errors", label, data, layout, f"{100 * share:.0f} % of the predictions are too high.", "square")
+    return Figure(
+        key, "Errors", label, data, layout, f"{100 * share:.0f} % of the predictions are too high.", "square"
+    )

@@ -27,8 +27,8 @@ def toml(source: str) -> Html:
 
     Comments, tables, keys, strings and other values each become a span with a class of that name.
 
-    >>> toml('lr = 0.1  # auto: a <guess>')
-    '<span class="key">lr</span> = <span class="value">0.1</span>  <span class="comment"># auto: a &lt;guess&gt;</span>'
+    >>> toml('lr = 0.1 # <auto>')
+    '<span class="key">lr</span> = <span class="value">0.1</span> <span class="comment"># &lt;auto&gt;</span>'
     """
     pieces: list[str] = []
     end = 0

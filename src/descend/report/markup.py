@@ -67,13 +67,13 @@ def element(name: str, /, *children: Child, **attributes: str | int | bool | Non
 
 
 def data_block(key: str, value: object) -> Html:
-    """JSON inside a script element that no browser runs, safe whatever strings it holds.
+    r"""JSON inside a script element that no browser runs, safe whatever strings it holds.
 
     Inside a script element the parser looks for ``</script`` and ``<!--`` only, so every ``<`` is written
     as an escape of JSON. NaN and infinities are refused: they are not JSON.
 
     >>> data_block("d", ["</script>"])
-    '<script type="application/json" id="d">["\\\\u003c/script>"]</script>'
+    '<script type="application/json" id="d">["\\u003c/script>"]</script>'
     """
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return element("script", Html(text.replace("<", "\\u003c")), type="application/json", id=key)

@@ -11,7 +11,8 @@ from descend.report.figures import Figure
 from descend.report.markup import Child, Html, data_block, element, join
 from descend.report.parts import facts
 from descend.report.run_files import RunFiles, mapping, number, text
-from descend.report.words import TASKS, count, duration, metric, score, summary
+from descend.report.summary import summary
+from descend.report.words import TASKS, count, duration, metric, score
 
 __all__ = ["render"]
 
@@ -122,7 +123,9 @@ def _trouble(run: RunFiles) -> Child:
         "unfinished": "This run has not finished.",
     }.get(run.status, f"State: {run.status}.")
     advice = text(run.metrics.get("message") or run.metrics.get("error") or run.metrics.get("advice"))
-    return element("div", element("strong", title), element("p", advice) if advice else None, class_="trouble")
+    return element(
+        "div", element("strong", title), element("p", advice) if advice else None, class_="trouble"
+    )
 
 
 def _tiles(run: RunFiles) -> list[tuple[str, Child]]:
@@ -133,7 +136,10 @@ def _tiles(run: RunFiles) -> list[tuple[str, Child]]:
     ]
     epochs = number(run.metrics.get("epochs")) or len(run.history)
     best = f" (kept {run.best_epoch:,})" if run.best_epoch is not None else ""
-    seconds, size = number(run.metrics.get("seconds")), number(mapping(run.environment.get("model")).get("parameters"))
+    seconds, size = (
+        number(run.metrics.get("seconds")),
+        number(mapping(run.environment.get("model")).get("parameters")),
+    )
     return [
         *scores[:2],
         ("Epochs", [count(epochs), element("small", best)] if epochs else None),

@@ -1,4 +1,4 @@
-"""The pieces that every section of the page is made of: sections, tables, figures, code with a copy button."""
+"""The pieces that the page is made of: sections, tables, figures, code with a copy button."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def section(key: str, title: str, *children: Child) -> Html:
     body = join(children)
     if not body:
         return body
-    return element("section", element("h2", title, id=f"{key}-title"), body, id=key, aria_labelledby=f"{key}-title")
+    return element(
+        "section", element("h2", title, id=f"{key}-title"), body, id=key, aria_labelledby=f"{key}-title"
+    )
 
 
 def table(
@@ -41,9 +43,15 @@ def table(
         return element(name, child, class_="number" if place in right else None, scope=scope)
 
     body = [
-        element("tr", [cell("td" if place else "th", place, child, None if place else "row") for place, child in enumerate(row)])
+        element(
+            "tr",
+            [
+                cell("td" if place else "th", place, child, None if place else "row")
+                for place, child in enumerate(row)
+            ],
+        )
         for row in rows
-    ]  # fmt: skip
+    ]
     headings = element("tr", [cell("th", place, child, "col") for place, child in enumerate(head)])
     return element(
         "div",
@@ -66,7 +74,9 @@ def facts(pairs: Iterable[tuple[str, Child]], class_: str = "facts") -> Html:
     if not shown:
         return Html("")
     return element(
-        "dl", [element("div", element("dt", name), element("dd", value)) for name, value in shown], class_=class_
+        "dl",
+        [element("div", element("dt", name), element("dd", value)) for name, value in shown],
+        class_=class_,
     )
 
 

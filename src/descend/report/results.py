@@ -35,7 +35,7 @@ def learning_section(run: RunFiles) -> tuple[Html, list[Figure]]:
         scores=(run.series("train", main), run.series("validation", main)),
         rate=run.series("lr"),
         gradient=run.series("gradient_norm"),
-        seconds=run.series("seconds"),
+        seconds=run.seconds,
     )
     if not figures:
         words = "No epoch was completed, so there are no learning curves."
@@ -57,23 +57,28 @@ def _history_table(run: RunFiles, limit: int = 200) -> Child:
         rows = sorted({*rows, run.epochs.index(run.best_epoch or 0)})
     main = run.main_metric
 
-    def column(write: Callable[[float | None], str], *path: str) -> list[str]:
-        values = run.series(*path)
+    def column(write: Callable[[float | None], str], values: Sequence[float | None]) -> list[str]:
         return [write(values[row]) for row in rows]
 
     columns = {
         "epoch": [count(run.epochs[row]) for row in rows],
-        "training loss": column(amount, "train", "loss"),
-        "validation loss": column(amount, "validation", "loss"),
-        f"validation {metric(main)}": column(lambda value: score(main, value), "validation", main),
-        "learning rate": column(amount, "lr"),
-        "gradient norm": column(amount, "gradient_norm"),
-        "seconds": column(lambda value: amount(value, 3), "seconds"),
+        "training loss": column(amount, run.series("train", "loss")),
+        "validation loss": column(amount, run.series("validation", "loss")),
+        f"validation {metric(main)}": column(
+            lambda value: score(main, value), run.series("validation", main)
+        ),
+        "learning rate": column(amount, run.series("lr")),
+        "gradient norm": column(amount, run.series("gradient_norm")),
+        "seconds": column(lambda value: amount(value, 3), run.seconds),
         "": ["kept" if run.epochs[row] == run.best_epoch else "" for row in rows],
     }
     note = None
     if every > 1:
-        note = element("p", f"Every {every}th epoch of {count(len(run.history))}; all are in history.jsonl.", class_="note")
+        note = element(
+            "p",
+            f"Every {every}th epoch of {count(len(run.history))}; all are in history.jsonl.",
+            class_="note",
+        )
     shown = table(
         "Learning curves by epoch",
         list(columns),
@@ -105,16 +110,8 @@ def _scores(run: RunFiles) -> Child:
     )
 
 
-def _counts(run: RunFiles) -> tuple[list[str], list[list[float]]]:
-    """Class names and the square of counts; empty when the file's two do not fit together."""
-    names = [text(name) for name in items(run.evaluation.get("classes"))]
-    counts = [[number(cell) or 0.0 for cell in items(row)] for row in items(run.evaluation.get("confusion"))]
-    square = len(counts) == len(names) and all(len(row) == len(names) for row in counts)
-    return (names, counts) if square else ([], [])
-
-
 def _classes(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
-    names, counts = _counts(run)
+    names, counts = run.confusion
     if not names:
         return None, []
     key: Child = [
@@ -124,9 +121,8 @@ def _classes(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
         f"wrong; stronger for a larger share of the true class. Rows of the {part} part.",
     ]
     figures = [confusion(names, counts)] if len(names) <= _MAX_DRAWN_CLASSES else []
-    left: Child = figure_box(figures[0], key) if figures else element(
-        "p", f"A matrix of {count(len(names))} classes is too fine to draw; the tables hold what matters in it."
-    )  # fmt: skip
+    too_fine = f"A matrix of {count(len(names))} classes is too fine to draw; the tables tell the most of it."
+    left = figure_box(figures[0], key) if figures else element("p", too_fine)
     right = [_confused(names, counts), _by_class(names, counts)]
     return element("div", element("div", left), element("div", right), class_="pair"), figures
 
@@ -138,7 +134,8 @@ def _confused(names: Sequence[str], counts: Sequence[Sequence[float]], limit: in
         return [title, element("p", "None: every row is on the diagonal.")]
     pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
     rows = [
-        [names[i], names[j], count(cell), score("accuracy", cell / sum(counts[i]))] for cell, i, j in pairs[:limit]
+        [names[i], names[j], count(cell), score("accuracy", cell / sum(counts[i]))]
+        for cell, i, j in pairs[:limit]
     ]
     head = ["true", "predicted", "rows", "of the class"]
     return [title, table("Most frequent mistakes", head, rows, numeric=(2, 3))]
@@ -170,7 +167,13 @@ def _targets(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
         return None, []
     limit = max(200, _MAX_POINTS // len(pairs))
     figures = [
-        agreement(f"target-{place}", name if len(pairs) > 1 else "Predicted against true", true, predicted, min(2000, limit))
+        agreement(
+            f"target-{place}",
+            name if len(pairs) > 1 else "Predicted against true",
+            true,
+            predicted,
+            min(2000, limit),
+        )
         for place, (name, (true, predicted)) in enumerate(pairs.items())
     ]
     if len(pairs) == 1:
@@ -233,13 +236,20 @@ def _card(row: Mapping[str, Any]) -> Html:
     source = text(row.get("image"))
     picture = None
     if _IMAGE.fullmatch(source):
-        picture = element("img", src=source, alt=f"row {text(row.get('row'))}: true {true}, predicted {predicted}")
+        picture = element(
+            "img", src=source, alt=f"row {text(row.get('row'))}: true {true}, predicted {predicted}"
+        )
     sure = number(row.get("probability"))
     return element(
         "li",
         element("div", picture, class_="frame"),
         element("p", "true ", element("strong", true)),
-        element("p", "predicted ", element("strong", predicted), f" ({100 * sure:.0f} %)" if sure is not None else None),
+        element(
+            "p",
+            "predicted ",
+            element("strong", predicted),
+            f" ({100 * sure:.0f} %)" if sure is not None else None,
+        ),
         element("p", f"row {text(row.get('row'))}, loss {amount(number(row.get('loss')), 3)}", class_="note"),
     )
 
@@ -253,7 +263,9 @@ def _worst_table(worst: Sequence[Mapping[str, Any]]) -> Html:
         values = mapping(row.get("values"))
         probability = [score("accuracy", number(row.get("probability")))] if sure else []
         lead = [text(row.get("row")), _value(row.get("true")), _value(row.get("predicted")), *probability]
-        rows.append([*lead, amount(number(row.get("loss")), 3), *(_value(values.get(name)) for name in names)])
+        rows.append(
+            [*lead, amount(number(row.get("loss")), 3), *(_value(values.get(name)) for name in names)]
+        )
     digits = {place for place, name in enumerate(names) if all(_numeric(row, name) for row in worst)}
     numeric = {len(head) - len(names) + place for place in digits} | {len(head) - len(names) - 1, 3}
     if all(isinstance(row.get("true"), float) for row in worst):

@@ -13,14 +13,20 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from descend.errors import RunError
 
-__all__ = ["RunFiles", "items", "mapping", "number", "read", "text"]
+__all__ = ["PARTS", "USED", "RunFiles", "items", "mapping", "number", "read", "text"]
 
 PARTS = ("train", "validation", "test")
+"""The parts of the data, in the order in which they are met."""
+
+USED = frozenset({"numeric", "boolean", "categorical", "date"})
+"""Kinds of column that the network sees."""
+
 _MAIN = {"binary": "accuracy", "multiclass": "accuracy", "regression": "r2", "multi_regression": "r2"}
 
 
@@ -87,7 +93,8 @@ class RunFiles:
     def name(self) -> str:
         """What the data is called, or else the folder."""
         data = mapping(self.environment.get("data"))
-        return text(data.get("name") or data.get("reference")) or self.folder.resolve().name
+        named = data.get("name") or self.schema.get("name") or data.get("reference")
+        return text(named) or self.folder.resolve().name
 
     @cached_property
     def main_metric(self) -> str:
@@ -122,8 +129,30 @@ class RunFiles:
     @property
     def targets(self) -> Sequence[str]:
         """The names of what is predicted."""
-        named = items(self.schema.get("target_names") or self.schema.get("targets"))
-        return [text(name) for name in named] or [text(name) for name in mapping(self.evaluation.get("scatter"))]
+        named = [text(name) for name in items(self.schema.get("target_names"))]
+        return named or [text(name) for name in mapping(self.evaluation.get("scatter"))]
+
+    @cached_property
+    def classes(self) -> Sequence[str]:
+        """The names of the classes, in the order of the network's outputs; empty for regression."""
+        return [text(name) for name in items(self.schema.get("classes") or self.evaluation.get("classes"))]
+
+    @cached_property
+    def confusion(self) -> tuple[Sequence[str], list[list[float]]]:
+        """Class names and the square of counts, true by predicted; both empty unless they fit together."""
+        names = [text(name) for name in items(self.evaluation.get("classes"))]
+        counts = [
+            [number(cell) or 0.0 for cell in items(row)] for row in items(self.evaluation.get("confusion"))
+        ]
+        square = len(counts) == len(names) and all(len(row) == len(names) for row in counts)
+        return (names, counts) if square else ([], [])
+
+    def rows(self, part: str) -> float | None:
+        """Number of rows of a part of the data."""
+        known = number(mapping(self.schema.get("rows")).get(part))
+        if known is None and self.evaluation.get("part") == part:
+            known = number(self.evaluation.get("rows"))
+        return known
 
     def score(self, part: str, name: str | None = None) -> float | None:
         """A part's score after training, the main one unless named; None where it was not measured."""
@@ -135,6 +164,15 @@ class RunFiles:
         for key in path:
             found = [value.get(key) if isinstance(value, dict) else None for value in found]
         return [number(value) for value in found]
+
+    @property
+    def seconds(self) -> list[float | None]:
+        """The time that each epoch took. The history counts from the start of training."""
+        passed: list[float | None] = [0.0, *self.series("seconds")]
+        return [
+            end - begin if begin is not None and end is not None and end >= begin else None
+            for begin, end in pairwise(passed)
+        ]
 
     @cached_property
     def epochs(self) -> list[float]:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import Batch
-from descend.train.loop import Training
-from descend.train.state import clone
+from descend.training.loop import Training
+from descend.training.state import clone
 
 __all__ = ["Origin", "find_origin"]
 

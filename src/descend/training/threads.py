@@ -20,6 +20,9 @@ WORTH = 1.15
 """More threads must be this many times as fast as fewer. Fewer keep their speed when the machine is shared,
 and a clear margin lets the same network get the same number, and so the same bits, on every run."""
 
+HOPELESS = 4.0
+"""A number of threads this many times as slow as one thread is not tried again."""
+
 
 def cores() -> int:
     """Processor cores that this process may use."""
@@ -65,17 +68,19 @@ def choose_threads(
     if len(candidates) == 1:
         return 1, "the only core"
     times: dict[int, list[float]] = {count: [] for count in candidates}
+    running = list(candidates)
     began = time.perf_counter()
     rounds = 0
     while rounds < 2 or (rounds < 8 and time.perf_counter() - began < seconds):
-        for count in candidates:
+        for count in list(running):
             with using_threads(count):
                 step()
                 for _ in range(3):
                     start = time.perf_counter()
                     step()
                     times[count].append(time.perf_counter() - start)
-                    if time.perf_counter() - began > 4 * seconds and rounds >= 1:
+                    if times[count][-1] > HOPELESS * statistics.median(times[1]):
+                        running.remove(count)
                         break
         rounds += 1
     medians = {count: statistics.median(taken) for count, taken in times.items()}

@@ -20,9 +20,9 @@ from descend.data.batches import Batches
 from descend.errors import TrainingError
 from descend.optim.lean import lean_step
 from descend.schedules import Schedule
-from descend.train.objective import Objective
-from descend.train.state import clone
-from descend.train.stopping import Stopping
+from descend.training.objective import Objective
+from descend.training.state import clone
+from descend.training.stopping import Stopping
 
 __all__ = ["NotFinite", "Observer", "Training", "fit"]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from descend.data.batches import Batch
 from descend.randomness import key, seeder
-from descend.train.chain import Chain, derivative_of_loss
-from descend.train.settings import GradientSettings
+from descend.training.chain import Chain, derivative_of_loss
+from descend.training.settings import GradientSettings
 
 __all__ = ["Loss", "Objective"]
 
@@ -45,7 +45,7 @@ class Objective:
         seed: of the run.
         device: where the model is.
 
-    A model that is a plain chain of layers is differentiated by :class:`descend.train.chain.Chain`, with the same
+    A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, with the same
     result at less cost; any other by autograd.
 
     >>> model = nn.Linear(2, 1)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import CheckpointError
-from descend.train.loop import Record, Training
-from descend.train.settings import CheckpointSettings
-from descend.train.state import clone, read_state, to_bytes, write_atomically
+from descend.training.loop import Record, Training
+from descend.training.settings import CheckpointSettings
+from descend.training.state import clone, read_state, to_bytes, write_atomically
 
 __all__ = ["Checkpointer", "load_checkpoint"]
 

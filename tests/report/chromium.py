@@ -53,7 +53,16 @@ class Browser:
         read, write = (os.dup(theirs), os.dup(back))
         while min(read, write) <= 4:
             read, write = os.dup(read), os.dup(write)
-        command = [sys.executable, "-c", PLACE, str(read), str(write), program, *FLAGS, f"--user-data-dir={profile}"]
+        command = [
+            sys.executable,
+            "-c",
+            PLACE,
+            str(read),
+            str(write),
+            program,
+            *FLAGS,
+            f"--user-data-dir={profile}",
+        ]
         self.process = subprocess.Popen(
             command, pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -91,7 +100,9 @@ class Browser:
         message: dict[str, Any] = json.loads(first)
         return message
 
-    def open(self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False) -> Page:
+    def open(
+        self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False
+    ) -> Page:
         """Load a file and wait until its figures are drawn."""
         return Page(self, path, width, height, dark, phone)
 
@@ -109,7 +120,9 @@ class Browser:
 class Page:
     """A loaded report."""
 
-    def __init__(self, browser: Browser, path: Path, width: int, height: int, dark: bool, phone: bool) -> None:
+    def __init__(
+        self, browser: Browser, path: Path, width: int, height: int, dark: bool, phone: bool
+    ) -> None:
         self.browser = browser
         target = browser.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]

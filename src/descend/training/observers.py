@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from descend.errors import CheckpointError, require
-from descend.train.loop import Record, Training
+from descend.training.loop import Record, Training
 
 __all__ = ["HistoryFile", "ProgressBar", "Quiet", "TensorBoard", "stopping_on_signals"]
 

@@ -1,0 +1,160 @@
+"""The input side of a schema, fitted on the training rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from descend.data.columns import Column, infer
+from descend.data.encoding import encode, fit_categories
+from descend.data.scaling import SCALES, Scale
+from descend.data.schema import Schema
+from descend.data.settings import DataSettings
+from descend.data.source import Array, Source
+from descend.data.torch_datasets import item_input
+from descend.errors import DataError, Problem, RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Rows", "fit_inputs", "positive"]
+
+_BLOCK = 2048  # images counted at a time
+Rows = Callable[[int, int], Tensor]
+"""Raw rows from a first to a last (exclusive), as the preprocessing module takes them."""
+
+
+def fit_inputs(
+    schema: Schema, source: Source, settings: DataSettings, train: Array, weights: Array | None
+) -> tuple[Schema, Rows | None]:
+    """The schema with its input side fitted, and the raw rows as the preprocessing module takes them."""
+    scale = _scale(settings.scale)
+    own = positive(weights, train)
+    if source.kind == "table":
+        return _fit_table(schema, source, settings, train, scale, own)
+    if source.kind == "dataset":
+        return _fit_dataset(schema, source)
+    assert source.inputs is not None
+    inputs = np.ascontiguousarray(source.inputs)
+    schema = dataclasses.replace(schema, input_shape=inputs.shape[1:])
+    shift, spread = _fit_images(inputs, train, scale, own) if source.kind == "images" else _fit_entries(
+        inputs, train, scale, own
+    )  # fmt: skip
+    if not (np.isfinite(shift).all() and np.isfinite(spread).all()):
+        raise DataError(f"{source.name}: the numbers are too large to be scaled; divide them by a constant")
+    schema = dataclasses.replace(schema, shift=tuple(shift.tolist()), spread=tuple(spread.tolist()))
+    return schema, lambda start, stop: torch.from_numpy(inputs[start:stop])
+
+
+def _fit_images(inputs: Array, train: Array, scale: Scale, weights: Array | None) -> tuple[Array, Array]:
+    """Shift and spread of each channel, from the counts of the 256 levels in the training images."""
+    counts = np.zeros((inputs.shape[1], 256))
+    for start in range(0, len(train), _BLOCK):
+        rows = train[start : start + _BLOCK]
+        own = None
+        if weights is not None:
+            own = np.repeat(weights[start : start + _BLOCK], inputs[0, 0].size)
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(inputs[rows, channel].reshape(-1), weights=own, minlength=256)
+    pairs = []
+    for own in counts:
+        levels = np.flatnonzero(own > 0)
+        pairs.append(scale(levels[:, None].astype(np.float64), own[levels]))
+    return np.concatenate([shift for shift, _ in pairs]), np.concatenate([spread for _, spread in pairs])
+
+
+def _fit_entries(inputs: Array, train: Array, scale: Scale, weights: Array | None) -> tuple[Array, Array]:
+    """Shift and spread of each entry of a row; of each channel where a row has three dimensions or more."""
+    rows = inputs[train].astype(np.float64)
+    if inputs.ndim < 4:
+        return scale(rows.reshape(len(rows), -1), weights)
+    size = int(np.prod(inputs.shape[2:]))
+    by_channel = np.moveaxis(rows, 1, -1).reshape(-1, inputs.shape[1])
+    return scale(by_channel, None if weights is None else np.repeat(weights, size))
+
+
+def _fit_dataset(schema: Schema, source: Source) -> tuple[Schema, None]:
+    """Items are taken as the dataset gives them: it owns its transforms."""
+    shape = item_input(source.dataset, 0).shape or (1,)
+    return dataclasses.replace(schema, input_shape=shape, scale="none", clip=None), None
+
+
+def _scale(name: str) -> Scale:
+    if name not in SCALES:
+        raise RecipeError(
+            [Problem("data", "scale", f"unknown scale {name!r}", hint=did_you_mean(name, SCALES))]
+        )
+    return SCALES[name]
+
+
+def _fit_table(
+    schema: Schema, source: Source, settings: DataSettings, train: Array, scale: Scale, weights: Array | None
+) -> tuple[Schema, Rows]:
+    assert source.frame is not None
+    columns, parsed = infer(source.frame, settings, keep_constant=source.grid is not None)
+    columns = fit_categories(columns, parsed, train, settings)
+    if not any(column.used for column in columns):
+        raise DataError("no column varies within the training rows; there is nothing to learn from")
+    columns = _fit_numbers(columns, parsed, train, scale, weights)
+    width = sum(len(column.inputs) for column in columns)
+    shape = source.grid if source.grid and int(np.prod(source.grid)) == width else (width,)
+    schema = dataclasses.replace(schema, columns=tuple(columns), input_shape=shape)
+    return schema, lambda start, stop: torch.from_numpy(encode(parsed[start:stop], columns))
+
+
+def _fit_numbers(
+    columns: Sequence[Column], parsed: pl.DataFrame, train: Array, scale: Scale, weights: Array | None
+) -> list[Column]:
+    """Fill, mean and scale of each column from the training rows, a few columns at a time."""
+    fitted = {column.name: column for column in columns}
+    numeric = [column for column in columns if column.kind in ("numeric", "date")]
+    together = max(1, 2**22 // len(train))
+    for start in range(0, len(numeric), together):
+        chosen = numeric[start : start + together]
+        rows = np.empty((len(train), len(chosen)), order="F")
+        for at, column in enumerate(chosen):
+            rows[:, at] = parsed[column.name].to_numpy()[train]
+            if column.indicator:
+                fitted[column.name] = dataclasses.replace(column, fill=_fill(rows[:, at], weights))
+        for column, shift, spread in zip(chosen, *scale(rows, weights), strict=True):
+            fill = fitted[column.name].fill if column.indicator else float(shift)
+            fitted[column.name] = dataclasses.replace(
+                column, fill=fill, mean=float(shift), scale=float(spread)
+            )
+    for column in columns:
+        if column.kind == "boolean":
+            fitted[column.name] = dataclasses.replace(column, fill=0.5, mean=0.5, scale=0.5)
+    return list(fitted.values())
+
+
+def _fill(values: Array, weights: Array | None) -> float:
+    """Put the median of the known values in the place of missing ones, and return it."""
+    known = ~np.isnan(values)
+    fill = _median(values[known], None if weights is None else weights[known])
+    values[~known] = fill
+    return fill
+
+
+def _median(values: Array, weights: Array | None) -> float:
+    """The median; with weights, that of the rows repeated as often as their weights say."""
+    if weights is None or weights.sum() <= 0:
+        return float(np.median(values))
+    order = np.argsort(values, kind="stable")
+    share = np.cumsum(weights[order])
+    half = share[-1] / 2
+    low = values[order[np.searchsorted(share, half, side="left")]]
+    high = values[order[min(np.searchsorted(share, half, side="right"), len(values) - 1)]]
+    return float((low + high) / 2)
+
+
+def positive(weights: Array | None, rows: Array) -> Array | None:
+    """The weights of some rows, if at least one is not 0."""
+    own = None if weights is None else weights[rows]
+    if own is not None and own.sum() <= 0:
+        raise DataError("the weights of all training rows are 0; at least one must count")
+    return own

@@ -1,0 +1,50 @@
+"""What a run ran on, so that it can be run again."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from descend._version import __version__
+from descend.training.threads import cores
+
+__all__ = ["describe_environment"]
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, processor, command and time.
+
+    >>> sorted(describe_environment())[:4]
+    ['command', 'cores', 'cpu', 'descend']
+    """
+    return {
+        "descend": __version__,
+        "python": platform.python_version(),
+        "torch": metadata.version("torch"),
+        "numpy": metadata.version("numpy"),
+        "platform": platform.platform(),
+        "cpu": _processor(),
+        "cores": cores(),
+        "command": _command(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _command() -> str:
+    name = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return shlex.join([name, *sys.argv[1:]])

@@ -1,0 +1,277 @@
+"""From a resolved recipe to the objects that train: network, loss, optimizer, schedule, penalties."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from descend.errors import Problem, RecipeError
+from descend.losses import Loss
+from descend.nn.init import initialize
+from descend.nn.outputs import OUTPUTS
+from descend.randomness import forked, generator, key
+from descend.recipe.catalogue import Constructor, find
+from descend.recipe.defaults import Facts
+from descend.recipe.recipe import Recipe
+from descend.regularization import decayed_parameters, l1_penalty, l2_penalty, weight_decay
+from descend.schedules import Schedule
+
+__all__ = ["build_loss", "build_model", "build_optimizer", "build_output", "build_penalty", "build_schedule"]
+
+_OUTPUTS_OF_TASK: Mapping[str, tuple[str, ...]] = {
+    "regression": ("identity",),
+    "multi_regression": ("identity",),
+    "binary": ("sigmoid", "sine"),
+    "multiclass": ("softmax",),
+}
+
+
+def _call(section: str, constructor: Constructor, context: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """Call a constructor with what it takes of the context; its complaint becomes the recipe's problem."""
+    try:
+        wanted = inspect.signature(constructor).parameters
+        anything = any(p.kind is p.VAR_KEYWORD for p in wanted.values())
+    except (TypeError, ValueError):
+        wanted, anything = {}, True  # type: ignore[assignment]
+    given = {name: value for name, value in context.items() if name in wanted or anything}
+    try:
+        return constructor(**given, **settings)
+    except RecipeError:
+        raise
+    except (ValueError, TypeError, RuntimeError) as cause:
+        raise RecipeError([Problem(section, None, str(cause))]) from cause
+
+
+def _settings(recipe: Recipe, section: str, besides: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {k: v for k, v in getattr(recipe, section).items() if k not in ("name", *besides)}
+
+
+def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
+    """The network with its initial weights, on the CPU; a pure function of recipe, shapes and seed.
+
+    Raises:
+        RecipeError: the model's or the initialisation's settings do not fit the data.
+    """
+    constructor = find("model", recipe.model["name"])
+    context = {"inputs": facts.input_shape, "outputs": facts.outputs}
+    with forked():
+        torch.default_generator.manual_seed(key(seed, "init"))
+        model = _call("model", constructor, context, _settings(recipe, "model", ("output",)))
+    if not isinstance(model, nn.Module):
+        raise RecipeError(
+            [Problem("model", "name", f"expected a torch.nn.Module, '{constructor}' made a {type(model).__name__}")]
+        )
+    scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init"))
+    initialize(model, scheme, generator=generator(seed, "weights"))
+    _check_shape(model, facts)
+    return model
+
+
+def _check_shape(model: nn.Module, facts: Facts) -> None:
+    """One pass of two rows in evaluation mode, so that a misfit is a message and not a crash in training."""
+    training = model.training
+    try:
+        with torch.no_grad(), forked():
+            outputs = model.eval()(torch.zeros(2, *facts.input_shape))
+    except (RuntimeError, ValueError, TypeError, IndexError) as cause:
+        raise RecipeError(
+            [Problem("model", None, f"the network cannot take rows of shape {facts.input_shape}: {cause}")]
+        ) from cause
+    finally:
+        model.train(training)
+    if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (2, facts.outputs):
+        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise RecipeError(
+            [Problem("model", None, f"expected outputs of shape (rows, {facts.outputs}) for two rows, found {found}")]
+        )
+
+
+def build_output(recipe: Recipe, facts: Facts) -> nn.Module:
+    """The output activation.
+
+    Raises:
+        RecipeError: it does not fit the task.
+    """
+    name = recipe.model["output"]
+    allowed = _OUTPUTS_OF_TASK[facts.task]
+    if name in OUTPUTS and name not in allowed:
+        raise RecipeError(
+            [
+                Problem(
+                    "model",
+                    "output",
+                    f"'{name}' does not fit the task {facts.task}",
+                    f"one of: {', '.join(allowed)}",
+                )
+            ]
+        )
+    return cast(nn.Module, _call("model", find("model", name, "output"), {}, {}))
+
+
+def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Callable[..., Tensor]:
+    """The loss as a function of (raw outputs, targets, weights).
+
+    Where the loss has a stable form in logits and the output's link is the logit, the two are fused.
+
+    Raises:
+        RecipeError: the loss does not fit the task.
+    """
+    loss = _call("loss", find("loss", recipe.loss["name"]), {}, _settings(recipe, "loss"))
+    if not isinstance(loss, Loss):
+        return ForeignLoss(loss)
+    if facts.task not in loss.tasks:
+        raise RecipeError(
+            [
+                Problem(
+                    "loss",
+                    "name",
+                    f"'{recipe.loss['name']}' does not fit the task {facts.task}",
+                    f"it is for {' and '.join(sorted(loss.tasks))}",
+                )
+            ]
+        )
+    if loss.form == "logits" and getattr(output, "link", None) != "logit":
+        return OnProbabilities(loss.on_probabilities(), output)
+    return loss
+
+
+class OnProbabilities(nn.Module):
+    """A loss of probabilities behind an output activation that has no fused form."""
+
+    def __init__(self, loss: Loss, output: nn.Module) -> None:
+        super().__init__()
+        self.loss, self.output = loss, output
+
+    def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss of raw outputs."""
+        return cast(Tensor, self.loss(self.output(outputs), targets, weights))
+
+    def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each row."""
+        return self.loss.per_sample(self.output(outputs), targets)
+
+    def trust(self, targets: Tensor) -> None:
+        """Check targets once."""
+        self.loss.trust(targets)
+
+
+class ForeignLoss(nn.Module):
+    """A loss by import path, called as PyTorch's are: ``loss(outputs, targets)`` gives a mean."""
+
+    def __init__(self, loss: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Mean loss; with weights the loss is called row by row and averaged with them."""
+        shaped = targets.unsqueeze(1) if targets.is_floating_point() and targets.dim() == 1 else targets
+        if weights is None:
+            return self.loss(outputs, shaped)
+        return torch.dot(self.per_sample(outputs, targets), weights) / weights.sum()
+
+    def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each row."""
+        shaped = targets.unsqueeze(1) if targets.is_floating_point() and targets.dim() == 1 else targets
+        return torch.stack([self.loss(outputs[i : i + 1], shaped[i : i + 1]) for i in range(len(outputs))])
+
+    def trust(self, targets: Tensor) -> None:
+        """Nothing is known of its domain."""
+
+
+def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over the model's trainable parameters, with decoupled weight decay where asked.
+
+    Weights are one group and biases and norms another, so that only the former decay.
+
+    Raises:
+        RecipeError: the optimizer refuses its settings or parameters.
+    """
+    constructor = find("optimizer", recipe.optimizer["name"])
+    decay, rest = decayed_parameters(model)
+    strength = float(recipe.regularize["weight_decay"])
+    own_decay = recipe.optimizer["name"] == "adamw"
+    groups: list[dict[str, Any]] = []
+    if strength and decay:
+        groups.append({"params": decay, **({"weight_decay": strength} if own_decay else {})})
+        groups += [{"params": rest}] if rest else []
+    else:
+        groups.append({"params": [p for p in model.parameters() if p.requires_grad]})
+    optimizer = _call("optimizer", constructor, {"params": groups}, _settings(recipe, "optimizer"))
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        made = type(optimizer).__name__
+        raise RecipeError([Problem("optimizer", "name", f"expected a torch.optim.Optimizer, got a {made}")])
+    if isinstance(optimizer, torch.optim.SparseAdam) and not _has_sparse_gradients(model):
+        raise RecipeError(
+            [
+                Problem(
+                    "optimizer",
+                    "name",
+                    "'sparse_adam' needs sparse gradients, and no layer of this model gives any",
+                    "use 'adam', or an Embedding with sparse=True",
+                )
+            ]
+        )
+    if strength and decay and not own_decay:
+        weight_decay(optimizer, decay, strength)
+    return optimizer
+
+
+def _has_sparse_gradients(model: nn.Module) -> bool:
+    return any(getattr(module, "sparse", False) for module in model.modules())
+
+
+def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) -> Schedule:
+    """The schedule; a scheduler of ``torch.optim.lr_scheduler`` by its import path serves as well."""
+    constructor = find("schedule", recipe.schedule["name"])
+    settings = _settings(recipe, "schedule")
+    wanted = inspect.signature(constructor).parameters
+    if "optimizer" in wanted:
+        return TorchSchedule(lambda optimizer: _call("schedule", constructor, {"optimizer": optimizer}, settings))
+    context = {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
+    return cast(Schedule, _call("schedule", constructor, context, settings))
+
+
+class TorchSchedule:
+    """A scheduler of PyTorch's, stepped once per training step, as a factor of the base rate."""
+
+    def __init__(self, make: Callable[[torch.optim.Optimizer], Any]) -> None:
+        self._optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        self._scheduler = make(self._optimizer)
+        self._at = 0
+
+    def factor(self, step: int) -> float:
+        """The factor before a step; steps are asked for in order."""
+        while self._at < step:
+            self._optimizer.step()
+            self._scheduler.step()
+            self._at += 1
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def observe(self, value: float) -> None:
+        """PyTorch's scheduler is stepped by number and does not listen."""
+
+    def state_dict(self) -> dict[str, float | int]:
+        """Nothing: the steps taken determine it."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, float | int]) -> None:
+        """Nothing to restore: it is stepped to where it is asked for."""
+
+
+def build_penalty(recipe: Recipe, model: nn.Module) -> Callable[[], Tensor] | None:
+    """What is added to the loss, as a function of no arguments; None where nothing is."""
+    l1, l2 = float(recipe.regularize["l1"]), float(recipe.regularize["l2"])
+    decay, _ = decayed_parameters(model)
+    if not decay or not (l1 or l2):
+        return None
+
+    def penalty() -> Tensor:
+        terms = [l2 * l2_penalty(decay)] if l2 else []
+        terms += [l1 * l1_penalty(decay)] if l1 else []
+        return torch.stack(terms).sum()
+
+    return penalty

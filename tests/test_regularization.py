@@ -1,0 +1,179 @@
+import pytest
+import torch
+from torch import nn
+
+from descend.errors import UserError
+from descend.method import card
+from descend.nn import NORMS, convnet, mlp
+from descend.regularization import decayed_parameters, l1_penalty, l2_penalty, weight_decay
+
+
+def shapes(parameters):
+    return sorted(tuple(p.shape) for p in parameters)
+
+
+class TestDecayedParameters:
+    def test_weights_decay_and_biases_and_norms_do_not(self):
+        model = nn.Sequential(
+            nn.Embedding(7, 2), nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.Linear(4, 5), nn.LayerNorm([4, 5])
+        )
+        decay, rest = decayed_parameters(model)
+        assert shapes(decay) == [(3, 1, 2, 2), (5, 4), (7, 2)]
+        assert shapes(rest) == [(3,), (3,), (3,), (4, 5), (4, 5), (5,)]
+
+    @pytest.mark.parametrize("norm", sorted(set(NORMS) - {"weight"}))
+    def test_every_parameter_is_in_one_of_the_two(self, norm):
+        model = convnet((1, 8, 8), 2, channels=(8,), norm=norm)
+        decay, rest = decayed_parameters(model)
+        assert {id(p) for p in decay}.isdisjoint(id(p) for p in rest)
+        assert len(decay) + len(rest) == len(list(model.parameters()))
+        assert len(decay) == 3
+
+    def test_weight_norm_decays_the_lengths(self):
+        model = mlp((3,), 2, hidden=(4,), norm="weight")
+        decay, _ = decayed_parameters(model)
+        assert shapes(decay) == [(2, 4), (4, 1)]
+        torch.testing.assert_close(
+            l2_penalty(decay), model.linear1.weight.square().sum() + model.output.weight.square().sum()
+        )
+
+    def test_shared_and_frozen_parameters(self):
+        model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3))
+        model[1].weight = model[0].weight
+        model[2].requires_grad_(False)
+        decay, rest = decayed_parameters(model)
+        assert len(decay) == 1
+        assert len(rest) == 2
+
+
+def trained(make, decay, steps=5):
+    """Weights after some steps on a fixed problem, in float64."""
+    torch.manual_seed(0)
+    model = mlp((3,), 1, hidden=(4,), activation="tanh").double()
+    x, y = torch.randn(8, 3, dtype=torch.float64), torch.randn(8, 1, dtype=torch.float64)
+    optimizer = make(model)
+    decay(model, optimizer)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 0.1 / (1 + step)
+        optimizer.zero_grad()
+        (model(x) - y).square().mean().backward()
+        optimizer.step()
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+class TestWeightDecay:
+    def test_makes_adam_into_adamw(self):
+        """With a rate that changes at every step, so that the schedule must reach the decay."""
+
+        def adamw(model):
+            decay, rest = decayed_parameters(model)
+            return torch.optim.AdamW(
+                [{"params": decay, "weight_decay": 0.3}, {"params": rest, "weight_decay": 0.0}]
+            )
+
+        def adam(model):
+            decay, rest = decayed_parameters(model)
+            return torch.optim.Adam([{"params": decay}, {"params": rest}])
+
+        expected = trained(adamw, lambda model, optimizer: None)
+        got = trained(
+            adam, lambda model, optimizer: weight_decay(optimizer, decayed_parameters(model)[0], 0.3)
+        )
+        without = trained(adam, lambda model, optimizer: None)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
+        assert (without - expected).abs().max() > 1e-3
+
+    def test_makes_plain_sgd_into_torch_s_coupled_decay(self):
+        coupled = trained(lambda m: torch.optim.SGD(m.parameters(), weight_decay=0.3), lambda m, o: None)
+        got = trained(
+            lambda m: torch.optim.SGD(m.parameters()), lambda m, o: weight_decay(o, list(m.parameters()), 0.3)
+        )
+        torch.testing.assert_close(got, coupled, rtol=1e-12, atol=1e-14)
+
+    def test_is_not_the_coupled_decay_of_adam(self):
+        coupled = trained(lambda m: torch.optim.Adam(m.parameters(), weight_decay=0.3), lambda m, o: None)
+        got = trained(
+            lambda m: torch.optim.Adam(m.parameters()),
+            lambda m, o: weight_decay(o, list(m.parameters()), 0.3),
+        )
+        assert (got - coupled).abs().max() > 1e-3
+
+    def test_only_the_chosen_parameters_decay_each_at_the_rate_of_its_group(self):
+        a, b, c = (nn.Parameter(torch.ones(1)) for _ in range(3))
+        optimizer = torch.optim.SGD([{"params": [a, b], "lr": 0.1}, {"params": [c], "lr": 0.5}])
+        weight_decay(optimizer, [a, c], 0.2)
+        for p in (a, b, c):
+            p.grad = torch.zeros(1)
+        optimizer.step()
+        optimizer.step()
+        assert [a.item(), b.item(), c.item()] == pytest.approx([0.98**2, 1.0, 0.9**2])
+
+    def test_can_be_taken_away(self):
+        w = nn.Parameter(torch.ones(1))
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        weight_decay(optimizer, [w], 0.2).remove()
+        w.grad = torch.zeros(1)
+        optimizer.step()
+        assert w.item() == 1.0
+
+    def test_refusals(self):
+        w = nn.Parameter(torch.ones(1))
+        optimizer = torch.optim.SGD([w], lr=0.1)
+        with pytest.raises(UserError, match="0 or more"):
+            weight_decay(optimizer, [w], -0.1)
+        with pytest.raises(UserError, match="not among the optimizer's"):
+            weight_decay(optimizer, [nn.Parameter(torch.ones(1))], 0.1)
+
+
+class TestPenalties:
+    weights = (
+        torch.tensor([[1.5, -2.0], [0.0, 0.5]], dtype=torch.float64),
+        torch.tensor([-3.0], dtype=torch.float64),
+    )
+
+    def test_values(self):
+        assert l2_penalty(self.weights).item() == 1.5**2 + 4 + 0.25 + 9
+        assert l1_penalty(self.weights).item() == 1.5 + 2 + 0.5 + 3
+
+    def test_gradients(self):
+        for penalty, closed in ((l2_penalty, lambda w: 2 * w), (l1_penalty, torch.sign)):
+            ws = [w.clone().requires_grad_() for w in self.weights]
+            (0.7 * penalty(ws)).backward()
+            for w in ws:
+                torch.testing.assert_close(w.grad, 0.7 * closed(w.detach()), rtol=0, atol=0)
+        assert torch.autograd.gradcheck(
+            lambda *ws: l2_penalty(ws), tuple(w.requires_grad_() for w in self.weights)
+        )
+
+    def test_the_lecture_s_factor_is_half_of_torch_s(self):
+        """λ Σ‖W‖² in the objective is weight_decay = 2 λ in PyTorch's SGD."""
+
+        torch.manual_seed(0)
+        x, y = torch.randn(8, 3), torch.randn(8, 1)
+        results = []
+        for mode in ("penalty", "coupled"):
+            torch.manual_seed(1)
+            model = nn.Linear(3, 1)
+            optimizer = torch.optim.SGD(
+                model.parameters(), lr=0.1, weight_decay=0.6 if mode == "coupled" else 0.0
+            )
+            for _ in range(5):
+                optimizer.zero_grad()
+                loss = (model(x) - y).square().mean()
+                if mode == "penalty":
+                    loss = loss + 0.3 * l2_penalty(model.parameters())
+                loss.backward()
+                optimizer.step()
+            results.append(model.weight.detach().clone())
+        torch.testing.assert_close(*results)
+
+    def test_nothing_to_penalise_is_refused(self):
+        with pytest.raises(UserError, match="at least one weight"):
+            l2_penalty([])
+
+
+@pytest.mark.parametrize(("subject", "row"), [(weight_decay, "G1"), (l2_penalty, "G1"), (l1_penalty, "G2")])
+def test_every_method_has_a_card(subject, row):
+    found = card(subject)
+    assert found is not None
+    assert found.row == row
