@@ -1,13 +1,15 @@
 """How good is no decision at all? Test score and seconds of ``descend.train`` without a recipe.
 
-    python benchmarks/default_quality.py [--data digits,wine] [--seeds 3] [--out benchmarks/results/default_quality]
+    python benchmarks/default_quality.py                  all sets, 3 seeds
+    python benchmarks/default_quality.py --data digits,wine --seeds 1 --out /tmp/quality
 
-For each bundled set and seed a quarter of the rows is held out, stratified by class where there are classes. descend
-is given both parts and nothing else, and its own figure for the test part is read. A linear model and histogram
-gradient boosting, as scikit-learn ships them, learn from and are scored on the same rows. They use all rows that are
-not held out; descend takes its validation rows from among them.
+For each bundled set and seed a quarter of the rows is held out, stratified by class where there are
+classes. descend is given both parts and nothing else, and its own figure for the test part is read. A
+linear model and histogram gradient boosting, as scikit-learn ships them, learn from and are scored on the
+same rows. They use all rows that are not held out; descend takes its validation rows from among them.
 
-``--by-name`` adds ``descend.train("digits", seed=0)``, which splits by itself, so on other and fewer test rows.
+``--by-name`` adds ``descend.train("digits", seed=0)``, which splits by itself: its test rows are others, and
+fewer.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--data", default=",".join(DATA), help=f"of {', '.join(DATA)}; default all")
     parser.add_argument("--seeds", type=int, default=3, help="splits; default 3")
-    parser.add_argument("--by-name", action="store_true", help="also descend.train(name), which splits by itself")
+    parser.add_argument(
+        "--by-name", action="store_true", help="also descend.train(name), splitting by itself"
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "default_quality")
     options = parser.parse_args(arguments)
 
@@ -113,8 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, of_learners in scores.items()
     }
     how = (
-        f"Mean test score over {options.seeds} splits ± their standard deviation, and median seconds of the call. "
-        "descend without a recipe, on the same rows as the others."
+        f"Mean test score over {options.seeds} splits ± their standard deviation, and median seconds of the "
+        "call. descend without a recipe, on the same rows as the others."
     )
     text = "\n\n".join(
         ["# Quality by default", how, markdown(header, rows), "\n".join(f"- {remark}" for remark in remarks)]
@@ -172,8 +176,9 @@ def descend_by_name(split: Split) -> float:
 
 
 def linear(split: Split) -> float:
-    """Logistic regression with its default penalty, or ridge regression with one chosen by cross-validation."""
-    model = LogisticRegression(max_iter=10_000) if split.metric == "accuracy" else RidgeCV(np.logspace(-3, 3, 13))
+    """Logistic regression with its default penalty, or ridge regression with a cross-validated one."""
+    classifies = split.metric == "accuracy"
+    model = LogisticRegression(max_iter=10_000) if classifies else RidgeCV(np.logspace(-3, 3, 13))
     return scored(make_pipeline(StandardScaler(), model), split)
 
 

@@ -1,10 +1,10 @@
-"""Seconds until something answers: ``descend --help`` and ``import descend``, against ``import torch`` and peers.
+"""Seconds to start: ``descend --help`` and ``import descend``, against ``import torch`` and peers.
 
     python benchmarks/startup.py [--reps 11] [--out benchmarks/results/startup]
 
-Every start is a fresh interpreter, in turns A B C, A B C, …, after one start of each that fills the disk's and
-Python's caches. ``--help`` runs the installed program, as a user does. Where a start is meant not to import torch,
-that is checked once, outside the clock.
+Every start is a fresh interpreter, in turns A B C, A B C, …, after one start of each that fills the disk's
+and Python's caches. ``--help`` runs the installed program, as a user does. Where a start is meant not to
+import torch, that is checked once, outside the clock.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(plain(header, rows), "", *remarks, sep="\n")
 
     found = {
-        name: {"quartiles": asdict(Quartiles.of(sample)), "imports_torch": loads_torch[name], "seconds": sample}
+        name: {**asdict(Quartiles.of(sample)), "imports_torch": loads_torch[name], "seconds": sample}
         for name, sample in seconds.items()
     }
     points = "\n".join(f"- {remark}" for remark in remarks)
@@ -75,8 +75,11 @@ def starts() -> tuple[dict[str, list[str]], dict[str, str]]:
     program = shutil.which("descend", path=sysconfig.get_path("scripts"))
     if program:
         commands["descend --help"] = [sys.executable, program, "--help"]
+    elif machine.installed("descend"):
+        commands["python -m descend --help"] = [sys.executable, "-m", "descend", "--help"]
+        missing["descend --help"] = "no program of this name beside this Python; -m descend instead"
     else:
-        missing["descend --help"] = "not installed beside this Python"
+        missing["descend --help"] = "not installed"
     for package in PEERS:
         if machine.installed(package):
             commands[f"import {package}"] = [sys.executable, "-c", f"import {package}"]

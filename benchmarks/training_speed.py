@@ -4,8 +4,8 @@
     python benchmarks/training_speed.py --quick               a smoke test; its figures mean nothing
     python benchmarks/training_speed.py --size small --contenders descend,index-loop --reps 11
 
-All contenders train the same network on the same rows with Adam, in one process and in turns. README.md says what
-is measured and how to read it.
+All contenders train the same network on the same rows with Adam, in one process and in turns. README.md
+says what is measured and how to read it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from instruments.quartiles import Quartiles
 from instruments.session import Session, write
 from instruments.speed_report import Entry, SpeedReport, outside_band, page
 from instruments.threads import choices
-from instruments.turns import Entrant, Lengths, Turn, fastest, take_turns
+from instruments.turns import Entrant, Lengths, Turn, take_turns
 
 SHORT = 2
 """Epochs of the short fit."""
-EPOCHS = {"small": 40, "large": 10}
-"""Epochs by which the long fit is longer."""
+EPOCHS = {"small": 150, "large": 30}
+"""Epochs by which the long fit is longer: so many that a setup which varies by a tenth of a second hardly shows."""
 BAND = {"small": 0.03, "large": 0.03}
 """How far a validation accuracy may be from the median of all."""
 TUNING_REPETITIONS = 3
@@ -42,9 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for size in ["small", "large"] if options.size == "both" else [options.size]:
         more = options.epochs or (2 if options.quick else EPOCHS[size])
         repetitions = options.reps or (2 if options.quick else 5)
-        report = measure(
-            PROBLEMS[size](), names, Lengths(SHORT, SHORT + more), repetitions, options.threads, options.against
-        )
+        lengths = Lengths(SHORT, SHORT + more)
+        report = measure(PROBLEMS[size](), names, lengths, repetitions, options.threads, options.against)
         print(f"\n{report.plain()}", flush=True)
         reports.append(report)
     packages = {package: None for name in names for package in CONTENDERS[name].packages}
@@ -64,19 +63,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--size", choices=[*PROBLEMS, "both"], default="both")
     parser.add_argument("--reps", type=int, help="repetitions; default 5")
-    parser.add_argument(
-        "--epochs", type=int, help=f"epochs between the short and the long fit; default {EPOCHS}"
-    )
-    parser.add_argument(
-        "--contenders", default="", help=f"of {', '.join(CONTENDERS)}, comma-separated, or 'all', extras included"
-    )
+    more = ", ".join(f"{size} {epochs}" for size, epochs in EPOCHS.items())
+    parser.add_argument("--epochs", type=int, help=f"by which the long fit is longer; default {more}")
+    names = ", ".join(CONTENDERS)
+    parser.add_argument("--contenders", default="", help=f"comma-separated, or 'all' with extras: {names}")
     parser.add_argument("--against", default="descend", help="the reference of the ratios; default descend")
     parser.add_argument(
         "--threads",
         default="declared",
-        help="declared: as each contender comes; best: everyone on its best number, measured first; or a number",
+        help="declared: as each contender comes (default); best: everyone on the number measured to be best; "
+        "or a number, for everyone who does not choose",
     )
-    parser.add_argument("--quick", action="store_true", help="a smoke test: 2 repetitions, 2 epochs, no files")
+    parser.add_argument("--quick", action="store_true", help="a smoke test: few steps, no files")
     parser.add_argument("--out", type=Path, help="file stem; default benchmarks/results/training_speed")
     return parser.parse_args(arguments)
 
@@ -104,21 +102,16 @@ def measure(
     for name in names:
         if name in missing:
             continue
-        candidates = ways_to_run(CONTENDERS[name], policy)
-        if len(candidates) == 1:
-            entrants[name] = next(iter(candidates.values()))
-            continue
-        turns, failures = take_turns(candidates, problem, lengths, min(max(1, repetitions - 1), TUNING_REPETITIONS))
-        tried[name] = {label: Quartiles.of([turn.steady for turn in turns[label]]) for label in turns}
-        if turns:
-            entrants[name] = candidates[fastest(turns)]
-        else:
-            missing[name] = f"failed: {next(iter(failures.values()))}"
+        ways = ways_to_run(CONTENDERS[name], policy)
+        try:
+            entrants[name], tried[name] = tuned(ways, problem, lengths, min(repetitions, TUNING_REPETITIONS))
+        except LookupError as reason:
+            missing[name] = str(reason)
     turns, failures = take_turns(entrants, problem, lengths, repetitions)
     missing |= {name: f"failed: {reason}" for name, reason in failures.items()}
     reference = next((name for name in [against, "index-loop", *turns] if name in turns), "none")
     entries = {
-        name: entry_of(CONTENDERS[name], entrants[name], turns[name], turns[reference], tried.get(name, {}))
+        name: entry_of(CONTENDERS[name], entrants[name], turns[name], turns[reference], tried[name])
         for name in turns
     }
     return SpeedReport(
@@ -139,6 +132,20 @@ def measure(
         load_before=load_before,
         load_after=machine.load_average(),
     )
+
+
+def tuned(
+    ways: dict[str, Entrant], problem: Problem, lengths: Lengths, repetitions: int
+) -> tuple[Entrant, dict[str, Quartiles]]:
+    """The fastest of several ways to run a contender, and the steady cost of each."""
+    if len(ways) == 1:
+        return next(iter(ways.values())), {}
+    fewer = Lengths(lengths.short, lengths.short + max(1, (lengths.long - lengths.short) // 3))
+    turns, failures = take_turns(ways, problem, fewer, repetitions)
+    if not turns:
+        raise LookupError(f"failed: {next(iter(failures.values()))}")
+    costs = {label: Quartiles.of([turn.steady for turn in each]) for label, each in turns.items()}
+    return ways[min(costs, key=lambda label: costs[label].median)], costs
 
 
 def absence(contender: Contender, problem: Problem) -> str:
@@ -183,7 +190,7 @@ def entry_of(
     return Entry(
         variant=entrant.label,
         on=contender.on,
-        threads=turns[-1].threads,
+        threads=", ".join(sorted({turn.threads for turn in turns})),
         steady=Quartiles.of([turn.steady for turn in turns]),
         gross=Quartiles.of([turn.gross for turn in turns]),
         cpu=Quartiles.of([turn.cpu for turn in turns]),

@@ -1,4 +1,4 @@
-"""The contenders, in the order in which they take turns. Importing them imports none of the libraries they use."""
+"""The contenders, in the order in which they take turns. Importing this imports none of their libraries."""
 
 from __future__ import annotations
 

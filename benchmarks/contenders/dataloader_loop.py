@@ -1,7 +1,8 @@
 """The loop of the tutorials: a DataLoader, torch.optim.Adam as it comes, and loss.item() at every step.
 
-``dataloader`` reads the loss at every step, as most published loops do; ``dataloader-no-item`` adds it up as a
-tensor instead and reads it once an epoch. On a CPU the two differ little; on a GPU the first one waits.
+``dataloader`` reads the loss at every step, as most published loops do; ``dataloader-no-item`` adds it up
+as a tensor instead and reads it once an epoch. On a CPU the two differ little; on a GPU the first one
+waits.
 """
 
 from __future__ import annotations

@@ -54,8 +54,8 @@ def prepare(problem: Problem, seed: int) -> Run:
 
 KERAS = Contender(
     name="keras",
-    on="torch backend, fit(verbose=0), jit_compile left at its default (off on torch); its accuracy metric also "
-    "runs on the training batches; Glorot initialisation",
+    on="torch backend, fit(verbose=0), jit_compile left at its default (off on torch); its accuracy metric "
+    "runs on the training batches as well; Glorot initialisation",
     packages=("torch", "keras"),
     variants={"": prepare},
 )

@@ -79,7 +79,10 @@ def prepare(problem: Problem, seed: int, *, log_training: bool) -> Run:
     return run
 
 
-_OFF = "progress bar, logger, checkpoints, model summary, sanity check OFF; DataLoader workers 0, Adam as it comes"
+_OFF = (
+    "progress bar, logger, checkpoints, model summary, sanity check OFF; DataLoader workers 0, "
+    "Adam as it comes"
+)
 
 LIGHTNING = Contender(
     name="lightning",

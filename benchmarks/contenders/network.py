@@ -1,4 +1,4 @@
-"""The network that every PyTorch contender trains: linear layers with ReLU between, PyTorch's own initialisation."""
+"""The network that every PyTorch contender trains: linear layers, ReLU between, PyTorch's initialisation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """scikit-learn's MLPClassifier: NumPy all the way, and no validation during training.
 
-Its only way to evaluate while it trains is ``early_stopping``, which takes rows away from training, so it is off:
-this contender alone skips the validation that everyone else does once an epoch.
+Its only way to evaluate while it trains is ``early_stopping``, which takes rows away from training, so it
+is off: this contender alone skips the validation that everyone else does once an epoch.
 """
 
 from __future__ import annotations

@@ -45,7 +45,8 @@ def prepare(problem: Problem, seed: int) -> Run:
 
 SKORCH = Contender(
     name="skorch",
-    on="default callbacks (history of losses per batch, accuracy and time per epoch) on, printing off; Adam as it comes",
+    on="default callbacks (history of losses per batch, accuracy and time per epoch) on, printing off; "
+    "Adam as it comes",
     packages=("torch", "skorch"),
     variants={"": prepare},
 )

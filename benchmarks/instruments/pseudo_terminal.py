@@ -1,7 +1,7 @@
 """A terminal without a window: what is printed inside is really drawn, by another process, and counted.
 
-A progress bar looks whether it writes to a terminal and does nothing when it does not. A benchmark whose output
-goes to a file would therefore measure a bar that is off.
+A progress bar looks whether it writes to a terminal and does nothing when it does not. A benchmark whose
+output goes to a file would therefore measure a bar that is off.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Terminal:
 
 @contextmanager
 def pseudo_terminal() -> Iterator[Terminal]:
-    """Send standard output and standard error of this process to a terminal of its own while the block runs."""
+    """Send this process's standard output and error to a terminal of its own while the block runs."""
     with TemporaryDirectory() as folder:
         drawn = Path(folder) / "drawn"
         ours, programs = pty.openpty()

@@ -36,10 +36,9 @@ class Session:
         return cls(today, machine.describe(), machine.versions(packages), settings)
 
     def line(self) -> str:
-        parts = [self.machine, self.versions, self.settings]
-        words = (
-            ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in part.items()) for part in parts if part
-        )
+        settings = {key.replace("_", " "): value for key, value in self.settings.items()}
+        parts = [self.machine, self.versions, settings]
+        words = [", ".join(f"{key} {value}" for key, value in part.items()) for part in parts if part]
         return "; ".join([self.date, *words])
 
 

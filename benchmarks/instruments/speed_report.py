@@ -1,4 +1,4 @@
-"""What the speed benchmark found, as text for a terminal and as Markdown; JSON is the dataclasses themselves."""
+"""What the speed benchmark found, as text for a terminal and as Markdown. (JSON holds the dataclasses.)"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Entry:
     Args:
         variant: which way of writing it and how many threads were kept.
         on: what was on, in words.
-        threads: in use.
+        threads: in use, in any of the turns.
         steady: wall time without setup.
         gross: wall time of the long fit, whole.
         cpu: processor time of all threads, without setup.
@@ -34,7 +34,7 @@ class Entry:
 
     variant: str
     on: str
-    threads: int
+    threads: str
     steady: Quartiles
     gross: Quartiles
     cpu: Quartiles
@@ -71,11 +71,11 @@ class SpeedReport:
         )
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        header = ["contender", "threads", "µs/step", "gross", "CPU µs/step", "accuracy", f"÷ {self.reference}"]
+        header = ["contender", "threads", "µs/step", "gross", "CPU µs", "accuracy", f"÷ {self.reference}"]
         rows = [
             [
                 name,
-                str(entry.threads),
+                entry.threads,
                 entry.steady.text(),
                 entry.gross.text(),
                 entry.cpu.text(),
@@ -89,11 +89,12 @@ class SpeedReport:
     def remarks(self) -> list[str]:
         """What a reader must know beside the table, a line each."""
         lines = [
-            f"{self.repetitions} repetitions in turns; fits of {self.lengths.short} and {self.lengths.long} epochs, "
-            f"{self.steps_per_epoch} steps each; load average {self.load_before} before, {self.load_after} after.",
+            f"{self.repetitions} repetitions in turns; fits of {self.lengths.short} and {self.lengths.long} "
+            f"epochs of {self.steps_per_epoch} steps; load average {self.load_before} before, "
+            f"{self.load_after} after.",
         ]
         if self.quality_outside_band:
-            lines.append(f"(!) accuracy outside the band of the others: {', '.join(self.quality_outside_band)}.")
+            lines.append(f"(!) accuracy outside the others' band: {', '.join(self.quality_outside_band)}.")
         for name, entry in self.entries.items():
             details = [entry.on, entry.variant, entry.evidence]
             lines.append(f"{name}: {'; '.join(part for part in details if part)}.")
@@ -112,11 +113,11 @@ class SpeedReport:
 
 
 HOW_TO_READ = (
-    "Medians, quartiles in brackets. *µs/step* is the steady cost: the difference of two fits over the "
-    "difference of their steps. *gross* is the long fit divided by its steps, setup included. *CPU* is processor "
-    "time of all threads. The last column is their µs/step over the reference's in the same repetition: above 1 "
-    "is slower than the reference. Everyone evaluates loss and accuracy on the validation rows, in one batch, after each "
-    "epoch, unless its remark says otherwise."
+    "Medians, quartiles in brackets. *µs/step* is the steady cost: the difference of a long and a short fit "
+    "over the difference of their steps. *gross* is the long fit over its steps, setup included. *CPU µs* is "
+    "processor time of all threads a step. The last column is their µs/step over the reference's in the same "
+    "repetition: above 1 is slower than the reference. Everyone evaluates loss and accuracy on the "
+    "validation rows, in one batch, after each epoch, unless its remark says otherwise."
 )
 
 
@@ -134,5 +135,5 @@ def outside_band(accuracies: Mapping[str, float], band: float) -> list[str]:
 
 def page(session: Session, reports: list[SpeedReport]) -> str:
     """Everything, as Markdown."""
-    parts = ["# Cost of a training step", HOW_TO_READ, f"{session.line()}.", *(each.markdown() for each in reports)]
-    return "\n\n".join(parts)
+    sections = [report.markdown() for report in reports]
+    return "\n\n".join(["# Cost of a training step", HOW_TO_READ, f"{session.line()}.", *sections])

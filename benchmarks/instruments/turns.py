@@ -1,8 +1,8 @@
 """Taking turns: contenders measured A B C, A B C, … in one process, so that a busy minute hits them all.
 
-One turn of a contender is two whole fits, a short one and a long one, each from fresh weights. Their difference,
-divided by the additional steps, is the *steady* cost of a step: setup and tear-down, which both fits have once, drop
-out. The long fit divided by its steps is the *gross* cost.
+One turn of a contender is two whole fits, a short one and a long one, each from fresh weights. Their
+difference, divided by the additional steps, is the *steady* cost of a step: setup and tear-down, which both
+fits have once, drop out. The long fit divided by its steps is the *gross* cost.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contenders.contract import Prepare, Problem, Run, Timing
 from instruments.machine import load_average
 from instruments.threads import threads
 
-__all__ = ["Entrant", "Lengths", "Turn", "fastest", "take_turns"]
+__all__ = ["Entrant", "Lengths", "Turn", "take_turns"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Turn:
     Args:
         steady: wall time, from the difference of the two fits.
         gross: wall time of the long fit, whole.
-        cpu: processor time of all threads, from the difference; on one thread it is little disturbed by others.
+        cpu: processor time of all threads, from the difference. On one thread others disturb it little.
         accuracy: on the validation rows after the long fit.
-        threads: in use.
+        threads: in use; "1 or 2" if the fits chose differently, which spoils their difference.
         load: the machine's load average when the turn began.
         evidence: what the long fit left behind.
     """
@@ -57,7 +57,7 @@ class Turn:
     gross: float
     cpu: float
     accuracy: float
-    threads: int
+    threads: str
     load: float
     evidence: str
 
@@ -65,7 +65,9 @@ class Turn:
 def take_turns(
     entrants: Mapping[str, Entrant], problem: Problem, lengths: Lengths, repetitions: int
 ) -> tuple[dict[str, list[Turn]], dict[str, str]]:
-    """Measure every entrant ``repetitions`` times, in turns, after a warm-up of each. The seed is the repetition's.
+    """Measure every entrant ``repetitions`` times, in turns, after a warm-up of each.
+
+    The seed of a repetition is its number, for everybody.
 
     Returns:
         the turns of those that finished all of them, and the reason why each of the others did not.
@@ -89,25 +91,20 @@ def take_turns(
     return turns, failures
 
 
-def fastest(turns: Mapping[str, list[Turn]]) -> str:
-    """The name whose median steady cost is lowest."""
-    return min(turns, key=lambda name: sorted(turn.steady for turn in turns[name])[len(turns[name]) // 2])
-
-
 def _turn(entrant: Entrant, problem: Problem, lengths: Lengths, seed: int) -> Turn:
     load = load_average()
     with threads(entrant.threads):
         run = entrant.prepare(problem, seed)
         short, short_cpu = _fit(run, lengths.short, problem)
         long, long_cpu = _fit(run, lengths.long, problem)
-        in_use = long.threads or torch.get_num_threads()
+        in_use = {each.threads or torch.get_num_threads() for each in (short, long)}
     more_steps = long.steps - short.steps
     return Turn(
         steady=(long.seconds - short.seconds) / more_steps * 1e6,
         gross=long.seconds / long.steps * 1e6,
         cpu=(long_cpu - short_cpu) / more_steps * 1e6,
         accuracy=long.validation_accuracy,
-        threads=in_use,
+        threads=" or ".join(map(str, sorted(in_use))),
         load=load,
         evidence=long.evidence,
     )

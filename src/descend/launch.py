@@ -26,6 +26,7 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_model, build_optimizer, build_penalty, build_schedule
 from descend.recipe.resolve import Resolved, resolve
 from descend.run import Run, check_unused, facts_of
+from descend.training.averaging import WeightAverage
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
 from descend.training.loop import NotFinite, Observer, Training, fit
@@ -36,7 +37,7 @@ from descend.training.state import write_atomically
 from descend.training.stopping import Stopping
 from descend.training.threads import choose_threads, using_threads
 
-__all__ = ["Plan", "plan", "train"]
+__all__ = ["Plan", "execute", "plan", "plan_run", "train"]
 
 EVALUATED_AT_ONCE = 1024
 
@@ -189,17 +190,11 @@ def train(
     ['accuracy', 'balanced_accuracy', 'loss']
     """
     folder = None if out is None else Path(out)
-    saved: Recipe | None = None
-    if resume:
-        if folder is None:
-            raise UserError("resume needs the folder of the run: give out")
-        saved, seed = _saved_recipe(folder, recipe, allow_imports), _saved_seed(folder)
-        recipe = saved
-    elif folder is not None:
-        check_unused(folder)
-    planned = plan(
+    planned = plan_run(
         data,
         recipe,
+        folder,
+        resume=resume,
         target=target,
         seed=seed,
         device=device,
@@ -209,6 +204,35 @@ def train(
         allow_imports=allow_imports,
     )
     return execute(planned, folder, resume=resume, model=model, observers=observers)
+
+
+def plan_run(
+    data: Any,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    folder: Path | None = None,
+    *,
+    resume: bool = False,
+    seed: int = 0,
+    allow_imports: bool = False,
+    **arguments: Any,
+) -> Plan:
+    """The plan of a new run, or, to resume, of the run that a folder holds; the folder is checked first.
+
+    ``folder`` is the run folder, or None; everything else is as in :func:`train`.
+
+    Raises:
+        RunError: the folder is in use, or holds no run that these data and this recipe continue.
+    """
+    if resume:
+        if folder is None:
+            raise UserError("resume needs the folder of the run: give out")
+        recipe, seed = _saved_recipe(folder, recipe, allow_imports), _saved_seed(folder)
+    elif folder is not None:
+        check_unused(folder)
+    planned = plan(data, recipe, seed=seed, allow_imports=allow_imports, **arguments)
+    if folder is not None and resume:
+        _check_fingerprint(folder, planned.prepared.schema)
+    return planned
 
 
 def _saved_seed(folder: Path) -> int:
@@ -246,14 +270,13 @@ def execute(
     resume: bool = False,
     model: nn.Module | None = None,
     observers: Sequence[Observer] = (),
+    batches: Batches | None = None,
 ) -> Run:
-    """Train what was planned; see :func:`train`."""
+    """Train what was planned; see :func:`train`. ``batches`` stand in for the training rows as the plan draws them."""
     recipe, schema = planned.recipe, planned.prepared.schema
     device = choose_device(recipe.engine["device"])
     facts = facts_of(schema, str(device))
     network = (model if model is not None else build_model(recipe, facts, planned.seed)).to(device)
-    if folder is not None and resume:
-        _check_fingerprint(folder, schema)
     threads, why = _threads(planned, network, device)
     if recipe.engine["threads"] == "auto":
         recipe = recipe.replace({"engine.threads": threads})
@@ -275,7 +298,7 @@ def execute(
         path=folder,
     )
     with using_threads(threads):
-        training = assemble(planned, run, device)
+        training = assemble(planned, run, device, batches)
         state = None
         if folder is not None and resume:
             state, _ = load_checkpoint(folder / "checkpoints")
@@ -346,8 +369,8 @@ def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Ca
     return lambda: [each for step in batches.epoch(0) for each in step]
 
 
-def assemble(planned: Plan, run: Run, device: torch.device) -> Training:
-    """The parts of the training, ready to start."""
+def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | None = None) -> Training:
+    """The parts of the training, ready to start; ``batches`` stand in for the plan's own."""
     recipe, prepared, seed = run.recipe, planned.prepared, planned.seed
     workers = recipe.engine["workers"]
     order = Order(
@@ -357,7 +380,7 @@ def assemble(planned: Plan, run: Run, device: torch.device) -> Training:
         recipe.data["sampling"],
         seed,
     )
-    batches = part_batches(prepared.train, order, device, workers)
+    batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
     loss.trust(prepared.train.targets)
     stop = recipe.stop
@@ -375,7 +398,7 @@ def assemble(planned: Plan, run: Run, device: torch.device) -> Training:
     evaluate: Callable[[], dict[str, Tensor]] | None = None
     if len(prepared.validation):
         rows = evaluation_batches(prepared.validation, device, workers)
-        evaluate = lambda: measured(run.predictor, rows(), loss)  # noqa: E731 - one line
+        evaluate = lambda: measured(run.predictor, rows(), run.measure)  # noqa: E731 - one line
     return Training(
         model=run.model,
         objective=objective,
@@ -388,10 +411,14 @@ def assemble(planned: Plan, run: Run, device: torch.device) -> Training:
             larger_is_better=better(stop["monitor"]) == "higher",
             max_seconds=stop.get("max_seconds"),
             target=stop.get("target"),
+            min_improvement=stop["min_improvement"],
         ),
         evaluate=evaluate,
         monitor=stop["monitor"],
         schedule_hears=recipe.schedule.get("monitor", "validation"),
+        average=WeightAverage(objective.parameters, stop["average"] * batches.steps_per_epoch)
+        if stop["average"]
+        else None,
     )
 
 
@@ -439,12 +466,12 @@ def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -
         part: Part = getattr(prepared, name)
         if len(part):
             rows = evaluation_batches(part, device)
-            run.metrics[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.loss).items()}
+            run.metrics[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
             shown = name
     if shown is not None:
         part = getattr(prepared, shown)
         rows = evaluation_batches(part, device)
-        run.evaluation = details(run.predictor, rows(), run.loss, part.rows, planned.source, shown)
+        run.evaluation = details(run.predictor, rows(), run.measure, part.rows, planned.source, shown)
     if run.path is not None:
         run.write_files()
 

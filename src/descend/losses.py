@@ -75,6 +75,14 @@ class Loss(nn.Module, ABC):
         self._check(targets)
         self._trusted = True
 
+    def unsmoothed(self) -> Loss:
+        """The loss as it is measured: without label smoothing, which is a means of training."""
+        if not getattr(self, "label_smoothing", 0.0):
+            return self
+        made = copy.copy(self)
+        made.label_smoothing = 0.0  # type: ignore[assignment]
+        return made
+
     def on_probabilities(self) -> Loss:
         """The same loss for outputs that are probabilities.
 
@@ -263,8 +271,12 @@ class BinaryCrossEntropy(Loss):
     σ(z) − y.
     Shapes: outputs (n, 1) or (n,), targets (n,) in [0, 1].
 
+    Args:
+        label_smoothing: α, the share of the target that is spread evenly over both classes:
+            y becomes (1 − α) y + α/2. Default 0.
+
     Raises:
-        UserError: targets outside [0, 1], when called.
+        UserError: α is outside [0, 1]; targets outside [0, 1], when called.
 
     >>> BinaryCrossEntropy()(torch.tensor([[-1e4], [1e4]]), torch.tensor([1.0, 1.0]))
     tensor(5000.)
@@ -273,11 +285,19 @@ class BinaryCrossEntropy(Loss):
     form: Form = "logits"
     tasks = _BINARY
 
+    def __init__(self, *, label_smoothing: Probability = 0.0) -> None:
+        super().__init__()
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise UserError(f"bce: label_smoothing must lie in [0, 1]; found {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
     def _check(self, targets: Tensor) -> None:
         _in_unit_interval(targets)
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
         flat = _column(outputs, targets)
+        if self.label_smoothing:
+            targets = targets * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
         if self.form == "logits":
             return functional.binary_cross_entropy_with_logits(flat, targets, reduction=reduction)
         return functional.binary_cross_entropy(flat, targets, reduction=reduction)

@@ -74,6 +74,7 @@ class Run:
         output = build_output(self.recipe, facts)
         self.preprocess = Preprocess(self.schema)
         self.loss = build_loss(self.recipe, facts, output)
+        self.measure = self.loss.unsmoothed()
         self.predictor = Predictor(
             self.schema, self.preprocess, self.model, output, self.recipe.engine["precision"]
         )
@@ -109,7 +110,7 @@ class Run:
             raise UserError("a torch Dataset is evaluated as arrays: give (X, y)")
         device = next(self.model.parameters()).device
         moved = [None if t is None else t.to(device) for t in (part.inputs, part.targets, part.weights)]
-        found = measured(self.predictor, [Batch(*moved)], self.loss)  # type: ignore[arg-type]
+        found = measured(self.predictor, [Batch(*moved)], self.measure)  # type: ignore[arg-type]
         return {name: float(value) for name, value in found.items()}
 
     def export(self, format: str, path: str | Path | None = None) -> Path:

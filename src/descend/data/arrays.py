@@ -10,7 +10,7 @@ import numpy as np
 
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame
 from descend.data.source import Array, Source, join
-from descend.data.values import is_missing, listed, rows_text
+from descend.data.values import is_missing, listed, rows_hold
 from descend.errors import DataError
 
 __all__ = [
@@ -53,6 +53,8 @@ def arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str | No
             array = as_array(inputs)
         except ValueError as cause:
             raise DataError(f"{name}: a table with rows of one length was expected: {cause}") from cause
+        if 0 in array.shape[1:]:
+            raise DataError(f"{name}: rows of shape {array.shape[1:]} hold nothing to learn from")
         if array.dtype.names:
             source = Source(name, reference, "table", found, names, frame=as_frame(array))
         elif array.ndim >= 3 and array.dtype == np.uint8 and array.ndim <= 4:
@@ -197,7 +199,7 @@ def as_numbers(data: Any, shape: tuple[int, ...]) -> Array:
     wild = ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
     if wild.any():
         raise DataError(
-            f"finite numbers were expected, {rows_text(np.flatnonzero(wild))} hold missing or infinite ones; "
+            f"finite numbers were expected, {rows_hold(np.flatnonzero(wild))} missing or infinite ones; "
             "correct these rows or remove them"
         )
     return numbers
@@ -265,9 +267,10 @@ def npz(path: Path, *, predicting: bool = False, target_names: tuple[str, ...] |
 
 def _load(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise DataError(f"{path}: named arrays (numpy.savez) were expected, found a single array")
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            raise DataError(f"{path}: named arrays (numpy.savez) were expected, found a single array")
+        with found as file:
             return {name: file[name] for name in file.files}
     except DataError:
         raise

@@ -16,7 +16,7 @@ from descend.data.values import (
     parse_dates,
     parse_instants,
     parse_numbers,
-    rows_text,
+    rows_hold,
     tidy,
     to_text,
 )
@@ -25,13 +25,16 @@ from descend.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["LARGEST", "STRICT", "Column", "choice", "infer", "raise_all", "refuse", "refuse_wild"]
+__all__ = ["FARTHEST", "LARGEST", "STRICT", "Column", "choice", "infer", "raise_all", "refuse", "refuse_wild"]
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "date", "constant", "empty", "ignored"]
 USED = ("numeric", "boolean", "categorical", "date")
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """How pydantic checks what it reads from a file: every field known, of its own type, finite."""
-LARGEST = 1e150  # squares of larger numbers overflow
+LARGEST = 1e150
+"""Squares of larger numbers overflow."""
+FARTHEST = 1e37
+"""Standard deviations from the mean at which single precision comes to its end."""
 _SHOWN = 20  # problems in one message
 _FEW = 5  # rows a category needs on average, where there are many categories
 _MOSTLY = 0.8  # share of numbers from which the other values of a column look like mistakes
@@ -229,8 +232,8 @@ def _mixed(values: pl.Series, bad: pl.Series, what: str, settings: DataSettings)
     right = len(values) - values.null_count() - len(rows)
     tokens = _toml([*settings.missing, *words[:3]])
     return DataError(
-        f"column {values.name!r}: {right} values are {what}, but {rows_text(rows)} "
-        f"{'holds' if len(rows) == 1 else 'hold'} {listed(words, 5)}; correct them, "
+        f"column {values.name!r}: {right} values are {what}, but {rows_hold(rows)} "
+        f"{listed(words, 5)}; correct them, "
         f"name the words that mean 'missing' (--set 'data.missing={tokens}'), "
         f"or {choice(values.name, 'categorical')}"
     )
@@ -280,20 +283,32 @@ def refuse(values: pl.Series, bad: pl.Series, kind: str) -> None:
         wanted = {"numeric": "numbers", "boolean": "true or false", "date": "dates as in 2026-01-31"}[kind]
         found = values.filter(bad).head(50).unique(maintain_order=True).to_list()
         raise DataError(
-            f"column {values.name!r}: {wanted} were expected, {rows_text(rows)} "
-            f"{'holds' if len(rows) == 1 else 'hold'} {listed(found, 5)}"
+            f"column {values.name!r}: {wanted} were expected, {rows_hold(rows)} {listed(found, 5)}"
         )
 
 
-def refuse_wild(values: pl.Series) -> None:
-    """Raise a DataError if a column of numbers holds infinities, or numbers whose squares overflow."""
-    largest = values.abs().max()
-    if largest is None or float(largest) <= LARGEST:  # type: ignore[arg-type]
+def refuse_wild(values: pl.Series, column: Column | None = None) -> None:
+    """Raise a DataError if numbers are infinite, too large to be squared, or too far from those of training.
+
+    Args:
+        values: Float64.
+        column: fitted; its numbers enter the network in single precision, which overflows at 3e38.
+    """
+    size = values.abs()
+    largest = size.max()
+    if largest is None:
         return
-    rows = np.flatnonzero((values.abs() > LARGEST).fill_null(False).to_numpy())
-    what = "infinite values" if np.isinf(float(largest)) else f"numbers beyond {LARGEST:g}"  # type: ignore[arg-type]
-    raise DataError(
-        f"column {values.name!r}: finite numbers were expected, {rows_text(rows)} "
-        f"{'holds' if len(rows) == 1 else 'hold'} {what}; correct them, "
-        f"leave them empty to have them treated as missing, or {choice(values.name, 'ignore')}"
-    )
+    bad, what = size > LARGEST, f"numbers beyond {LARGEST:g}"
+    if float(largest) <= LARGEST:  # type: ignore[arg-type]
+        if column is None:
+            return
+        bad = (values - column.mean).abs() > FARTHEST * column.scale
+        what = f"numbers more than {FARTHEST:g} standard deviations from those of training"
+    elif np.isinf(float(largest)):  # type: ignore[arg-type]
+        what = "infinite values"
+    rows = np.flatnonzero(bad.fill_null(False).to_numpy())
+    if len(rows):
+        raise DataError(
+            f"column {values.name!r}: finite numbers were expected, {rows_hold(rows)} {what}; correct them, "
+            f"leave them empty to have them treated as missing, or {choice(values.name, 'ignore')}"
+        )

@@ -57,7 +57,7 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
             found, bad = parse(values)
             refuse(values, bad, column.kind)
             if column.kind != "boolean":
-                refuse_wild(found)
+                refuse_wild(found, column)
             parsed.append(found)
         except DataError as problem:
             problems.append(str(problem))

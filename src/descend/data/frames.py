@@ -181,6 +181,8 @@ def _of_array(name: str, array: np.ndarray[Any, Any]) -> pl.Series:
         raise DataError(
             f"column {name!r}: Complex data not supported; give real and imaginary parts as two columns"
         )
+    if array.dtype.kind == "V":
+        raise DataError(f"column {name!r}: numbers, texts or dates were expected, found {array.dtype}")
     if array.dtype.kind in "iu":
         return pl.Series(name, array.astype(array.dtype.newbyteorder("="), copy=False))
     if array.dtype.kind == "f":

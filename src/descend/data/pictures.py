@@ -50,7 +50,7 @@ def pictures(
     """
     files, labels, parts, notes = _unlabelled(path) if predicting else _labelled(path)
     image = require("PIL.Image", "images", "reading images")
-    heads = _all(lambda file: _head(image, file), files)
+    heads = _heads(image, files)
     channels, height, width = shape or _shape(heads, size)
     if shape is None and any(head[:2] != (height, width) for head in heads):
         notes.append(f"images are resized to {height} x {width} pixels (height x width)")
@@ -77,6 +77,19 @@ def pictures(
         row_names=tuple(str(file.relative_to(path)) for file in files),
         notes=tuple(notes),
     )
+
+
+def _heads(image: Any, files: Sequence[Path]) -> list[tuple[int, int, bool]]:
+    try:
+        return _all(lambda file: _head(image, file), files)
+    except DataError:
+        _all(lambda file: _decoded(image, file), files)  # names those with a damaged body too
+        raise
+
+
+def _decoded(image: Any, file: Path) -> None:
+    with image.open(file) as picture:
+        picture.load()
 
 
 def _folders(path: Path) -> list[Path]:
@@ -152,7 +165,8 @@ def _head(image: Any, file: Path) -> tuple[int, int, bool]:
     """Height, width and whether it is grey, from the file's head."""
     with image.open(file) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        exif = image.Image.getexif(picture)  # a PNG's own method would decode all of it
+        turned = exif.get(0x0112, 1) in (5, 6, 7, 8)
         grey = picture.mode in _GREY
     return (width, height, grey) if turned else (height, width, grey)
 

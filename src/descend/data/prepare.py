@@ -19,9 +19,9 @@ from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source
 from descend.data.split import Split, split
-from descend.data.task import check_targets, infer_task
+from descend.data.task import Task, check_targets, infer_task
 from descend.data.torch_datasets import EncodedItems
-from descend.data.values import listed, rows_text
+from descend.data.values import listed, rows_hold, rows_text
 from descend.errors import DataError
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
@@ -93,8 +93,9 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     if len(targets) != len(source):
         raise DataError(f"{source.name} holds {len(source)} rows but {len(targets)} targets")
     weights = _checked_weights(source.weights, len(source))
-    task, why = infer_task(targets, settings.task)
-    classes, dtype = classes_of(targets) if task in ("binary", "multiclass") else ((), "")
+    task, why = _task(source, targets, settings)
+    known = targets if source.classes is None else source.classes
+    classes, dtype = classes_of(known) if task in ("binary", "multiclass") else ((), "")
     codes = codes_of(targets, classes) if classes else None
     parts = split(
         len(source), codes, task=task, validation=settings.validation, test=settings.test,
@@ -171,6 +172,18 @@ def _checked_weights(weights: Array | None, n: int) -> Array | None:
     return found
 
 
+def _task(source: Source, targets: Array, settings: DataSettings) -> tuple[Task, str]:
+    if source.classes is None:
+        return infer_task(targets, settings.task)
+    count = len(source.classes)
+    if count < 2:
+        raise DataError(f"{count} class was named; at least two classes are needed to tell apart")
+    return (
+        "binary" if count == 2 and settings.task != "multiclass" else "multiclass",
+        f"{count} classes are named",
+    )
+
+
 def _unseen(codes: Array, parts: Split, classes: Sequence[object]) -> tuple[str, ...]:
     lost = np.setdiff1d(np.arange(len(classes)), codes[parts.train])
     shown = listed(classes[code] for code in lost)
@@ -194,10 +207,24 @@ def _encoded(preprocess: Preprocess, schema: Schema, raw: Rows | None, parts: Sp
     with torch.no_grad():
         for start in range(0, total, block):
             encoded = preprocess(raw(start, start + block))
+            if not torch.isfinite(encoded).all():
+                raise _too_far(encoded, preprocess, start)
             for part, rows in chosen.items():
                 first, last = np.searchsorted(rows, (start, start + block))
                 made[part][first:last] = encoded[torch.from_numpy(rows[first:last] - start)]
     return made
+
+
+def _too_far(encoded: Tensor, preprocess: Preprocess, start: int) -> DataError:
+    bad = ~torch.isfinite(encoded.flatten(1))
+    rows = start + bad.any(dim=1).nonzero()[:, 0].numpy()
+    where = listed(
+        [name for name, odd in zip(preprocess.names, bad.any(dim=0).tolist(), strict=False) if odd]
+    )
+    return DataError(
+        f"{'column ' + where if where else 'the inputs'}: {rows_hold(rows)} numbers more than 1e37 standard "
+        "deviations from those of training; correct them or leave them empty"
+    )
 
 
 def _class_weights(

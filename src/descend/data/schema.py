@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from descend.data.arrays import as_images, as_numbers
-from descend.data.columns import LARGEST, STRICT, Column
+from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
 from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
@@ -151,8 +151,11 @@ class Schema:
         )
         if numbers is data:
             numbers = numbers.copy()
-        with np.errstate(invalid="ignore"):
-            return None if (np.abs(numbers) > LARGEST).any() else numbers
+        mean = np.array([column.mean for column in self.used])
+        reach = FARTHEST * np.array([column.scale for column in self.used])
+        with np.errstate(invalid="ignore", over="ignore"):
+            wild = (np.abs(numbers) > LARGEST).any() or (np.abs(numbers - mean) > reach).any()
+        return None if wild else numbers
 
     def encode_targets(self, targets: Array) -> torch.Tensor:
         """Raw targets as the loss takes them.

@@ -42,6 +42,7 @@ class Source:
         grid: shape (channels, height, width) of a table whose columns are the pixels of an image.
         named: whether the columns' names mean something, or only number the columns of an array.
         row_names: a name for each row, such as the file of an image.
+        classes: the class labels, where they are known beforehand and need not all occur in the targets.
         notes: what reading found worth saying.
     """
 
@@ -59,6 +60,7 @@ class Source:
     grid: tuple[int, ...] | None = None
     named: bool = True
     row_names: tuple[str, ...] | None = None
+    classes: Array | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

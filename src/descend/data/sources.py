@@ -124,7 +124,7 @@ class _Reader:
 
             return torch_dataset(data, name=name, reference=reference)
         target_names = _targets(self.settings, None)
-        if isinstance(data, tuple | list) and len(data) == 2 and not _is_row(data[0]):
+        if _is_pair(data):
             return arrays(data[0], data[1], name=name, reference=reference, target_names=target_names)
         if self.predicting:
             return arrays(data, None, name=name, reference=reference)
@@ -221,9 +221,18 @@ def _is_records(data: object) -> bool:
     return isinstance(data, list) and len(data) > 0 and all(isinstance(row, Mapping) for row in data)
 
 
-def _is_row(part: object) -> bool:
-    """Whether a part of a pair is a row of numbers rather than a table of rows."""
-    return isinstance(part, list | tuple) and len(part) > 0 and all(np.isscalar(value) for value in part)
+def _is_pair(data: Any) -> bool:
+    """Whether something is (X, y), and not two rows of a table."""
+    if (
+        not isinstance(data, tuple | list)
+        or len(data) != 2
+        or any(part is None or np.isscalar(part) for part in data)
+    ):
+        return False
+    first = data[0]
+    return not (
+        isinstance(first, list | tuple) and len(first) > 0 and all(np.isscalar(value) for value in first)
+    )
 
 
 def _is_dataset(data: object) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from descend.data.source import PARTS, Array
-from descend.data.values import listed, rows_text
+from descend.data.values import listed, rows_hold
 from descend.errors import DataError
 from descend.randomness import key
 
@@ -46,7 +46,7 @@ def part_names(values: Sequence[object] | Array, where: str) -> Array:
     if odd:
         raise DataError(
             f"{where}: 'train', 'validation' or 'test' was expected in each row, "
-            f"{rows_text(odd)} {'holds' if len(odd) == 1 else 'hold'} "
+            f"{rows_hold(odd)} "
             f"{listed(dict.fromkeys(str(values[row]) for row in odd), 3)}"
         )
     found = np.array([PART_WORDS[word] for word in words], dtype="<U10")

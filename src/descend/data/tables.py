@@ -62,8 +62,9 @@ def _read_text(
 
     def parse(decimal_comma: bool) -> pl.DataFrame:
         return pl.read_csv(
-            source, separator=separator, new_columns=names, infer_schema_length=None, decimal_comma=decimal_comma,
-            null_values=list(missing), schema_overrides={name: pl.String for name in text if name in names},
+            source, separator=separator, new_columns=names, infer_schema_length=None,
+            null_values=list(missing), decimal_comma=decimal_comma,
+            schema_overrides={name: pl.String for name in text if name in names},
         )  # fmt: skip
 
     try:

@@ -10,7 +10,7 @@ import numpy as np
 from descend.data.labels import classes_of
 from descend.data.settings import TaskChoice
 from descend.data.source import Array
-from descend.data.values import is_missing, listed, rows_text
+from descend.data.values import is_missing, listed, rows_hold, rows_text
 from descend.errors import DataError
 
 __all__ = ["Task", "check_targets", "infer_task"]
@@ -54,8 +54,8 @@ def check_targets(targets: Array, names: Sequence[str], least: int = 2) -> Array
         wild = ~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)
         if wild.any():
             raise DataError(
-                f"target {name}: finite numbers were expected, {rows_text(np.flatnonzero(wild))} "
-                "hold infinities; correct these rows or remove them"
+                f"target {name}: finite numbers were expected, {rows_hold(np.flatnonzero(wild))} "
+                "infinities; correct these rows or remove them"
             )
     return targets
 

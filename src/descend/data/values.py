@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["is_missing", "listed", "parse_booleans", "parse_dates", "parse_instants",
-           "parse_numbers", "rows_text", "series_of", "tidy", "to_text"]  # fmt: skip
+           "parse_numbers", "rows_hold", "rows_text", "series_of", "tidy", "to_text"]  # fmt: skip
 
 _DAY = 86_400_000_000  # microseconds
 _TRUTH = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True,
@@ -50,6 +50,15 @@ def rows_text(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:
     return ("row " if len(rows) == 1 else "rows ") + text
 
 
+def rows_hold(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:
+    """Row numbers with their verb.
+
+    >>> rows_hold([3]), rows_hold([3, 5])
+    ('row 3 holds', 'rows 3, 5 hold')
+    """
+    return rows_text(rows) + (" holds" if len(rows) == 1 else " hold")
+
+
 def is_missing(value: object) -> bool:
     """Whether a Python value stands for nothing: None, NaN, NaT, pandas' NA.
 
@@ -62,7 +71,9 @@ def is_missing(value: object) -> bool:
         return True
     if isinstance(value, np.datetime64 | np.timedelta64):
         return bool(np.isnat(value))
-    return isinstance(value, numbers.Real | decimal.Decimal) and bool(value != value)
+    if isinstance(value, decimal.Decimal):
+        return value.is_nan()
+    return isinstance(value, numbers.Real) and bool(value != value)
 
 
 def series_of(name: str, values: Iterable[Any]) -> pl.Series:

@@ -16,7 +16,23 @@ from collections.abc import Callable
 
 from torch import nn
 
-from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain
+from descend.nn.activations import (
+    ACTIVATIONS,
+    Maxout,
+    activation,
+    elu,
+    gain,
+    gelu,
+    identity,
+    leaky_relu,
+    maxout,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
+)
 from descend.nn.convnet import convnet
 from descend.nn.init import (
     INITS,
@@ -33,7 +49,7 @@ from descend.nn.init import (
 )
 from descend.nn.mlp import linear, mlp
 from descend.nn.normalization import NORMS, normalized
-from descend.nn.outputs import OUTPUTS, Identity, Sigmoid, Sine, Softmax
+from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
 
 __all__ = [
     "ACTIVATIONS",
@@ -43,21 +59,33 @@ __all__ = [
     "OUTPUTS",
     "Identity",
     "Maxout",
+    "Output",
     "Sigmoid",
     "Sine",
     "Softmax",
     "activation",
     "constant",
     "convnet",
+    "elu",
     "gain",
+    "gelu",
+    "identity",
     "initialize",
     "kaiming_normal",
     "kaiming_uniform",
+    "leaky_relu",
     "linear",
+    "maxout",
     "mlp",
     "normal",
     "normalized",
     "orthogonal",
+    "relu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "tanh",
     "torch_default",
     "xavier_normal",
     "xavier_uniform",

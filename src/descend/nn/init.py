@@ -328,7 +328,8 @@ def initialize(
             natural = _gain_after(between)
             chosen = natural if gain is None else gain
             size = _fill_layer(layer, scheme, last_layer_gain if last else chosen, generator)
-            if not any(isinstance(module, _NORMS) for module in between):  # a norm restores the size
+            # A norm restores the size, and the output layer's is chosen by itself.
+            if not last and not any(isinstance(module, _NORMS) for module in between):
                 growth *= size / natural
     if places and not 1e-3 <= growth <= 1e3:
         verb = "shrinks" if growth < 1.0 else "grows"

@@ -59,7 +59,7 @@ class Identity(Output):
     link = "identity"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """z."""
+        """The outputs themselves."""
         return outputs
 
 

@@ -65,8 +65,9 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
         raise RecipeError(
             [Problem("model", "name", f"expected a torch.nn.Module, '{constructor}' made a {type(model).__name__}")]
         )
-    scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init"))
-    initialize(model, scheme, generator=generator(seed, "weights"))
+    scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init", ("output_gain",)))
+    last = float(recipe.init["output_gain"])
+    initialize(model, scheme, generator=generator(seed, "weights"), last_layer_gain=last)
     _check_shape(model, facts)
     return model
 
@@ -112,7 +113,7 @@ def build_output(recipe: Recipe, facts: Facts) -> nn.Module:
     return cast(nn.Module, _call("model", find("model", name, "output"), {}, {}))
 
 
-def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Callable[..., Tensor]:
+def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProbabilities | ForeignLoss:
     """The loss as a function of (raw outputs, targets, weights).
 
     Where the loss has a stable form in logits and the output's link is the logit, the two are fused.
@@ -158,6 +159,10 @@ class OnProbabilities(nn.Module):
         """Check targets once."""
         self.loss.trust(targets)
 
+    def unsmoothed(self) -> OnProbabilities:
+        """The loss as it is measured, without label smoothing."""
+        return OnProbabilities(self.loss.unsmoothed(), self.output)
+
 
 class ForeignLoss(nn.Module):
     """A loss by import path, called as PyTorch's are: ``loss(outputs, targets)`` gives a mean."""
@@ -180,6 +185,10 @@ class ForeignLoss(nn.Module):
 
     def trust(self, targets: Tensor) -> None:
         """Nothing is known of its domain."""
+
+    def unsmoothed(self) -> ForeignLoss:
+        """Itself: nothing is known of its smoothing."""
+        return self
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

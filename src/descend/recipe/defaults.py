@@ -71,47 +71,62 @@ Rule = Callable[[Facts, Mapping[str, Any], Values], dict[str, tuple[Any, str]]]
 
 
 def _data(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    size = min(256, max(16, 2 ** round(math.log2(max(facts.rows, 1) / 25))))
+    size = min(256, max(32, 2 ** round(math.log2(max(facts.rows, 1) / 20))))
     return {
         "task": (facts.task, "inferred from the targets"),
-        "batch_size": (size, f"about 25 steps an epoch for {facts.rows:,} rows, between 16 and 256"),
+        "batch_size": (size, f"about 20 steps an epoch for {facts.rows:,} rows, between 32 and 256"),
         "image_size": ("auto", "the images' own size"),
     }
 
 
 def _model(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    if facts.kind != "table" and len(facts.input_shape) == 3:
-        name, why = "convnet", "the inputs are images"
-    else:
-        name, why = "mlp", "the rows are a table" if facts.kind == "table" else "each row is a vector"
     output = {"binary": "sigmoid", "multiclass": "softmax"}.get(facts.task, "identity")
-    return {
-        "name": (name, why),
-        "output": (output, f"the task is {facts.task}"),
+    found = {"output": (output, f"the task is {facts.task}")}
+    if facts.kind != "table" and len(facts.input_shape) == 3:
+        return found | {"name": ("convnet", "the inputs are images")}
+    return found | {
+        "name": ("mlp", "the rows are a table" if facts.kind == "table" else "each row is a vector"),
+        "hidden": ((256, 256), "wide enough for most tables; early stopping keeps it from overfitting"),
+        "activation": ("silu", "smooth, and better than relu on average over small tables"),
+        "dropout": (0.1, "mild, against overfitting"),
     }
 
 
 def _loss(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
     name = {"binary": "bce", "multiclass": "cross_entropy"}.get(facts.task, "mse")
-    return {"name": (name, f"the likelihood of the task, {facts.task}")}
+    found: dict[str, tuple[Any, str]] = {"name": (name, f"the likelihood of the task, {facts.task}")}
+    if facts.classification:
+        found["label_smoothing"] = (0.1, "against overconfidence; helps most on few rows")
+    return found
 
 
 def _init(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
     if before["model"]["name"] not in ("linear", "mlp", "convnet"):
-        return {"name": ("torch", "the module brings its own initialisation")}
-    return {"name": ("kaiming_normal", "keeps the variance through layers, with the activation's gain")}
+        return {
+            "name": ("torch", "the module brings its own initialisation"),
+            "output_gain": (1.0, "the module brings its own initialisation"),
+        }
+    return {
+        "name": ("kaiming_normal", "keeps the variance through layers, with the activation's gain"),
+        "output_gain": (0.0, "training starts at a constant prediction and not at random ones"),
+    }
 
 
 def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
+    if not facts.classification and facts.rows < 1000:
+        rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")
+    else:
+        rate = (1e-3, "works for most networks with averaged weights")
     return {
         "name": ("adamw", "works for most networks without tuning, with decoupled weight decay"),
-        "lr": (2e-3, "the middle of the range that works with AdamW for small networks"),
+        "lr": rate,
     }
 
 
 def _schedule(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
     return {
-        "name": ("cosine", "large steps to explore, small ones to settle, with nothing to tune"),
+        "name": ("constant", "averaged weights do what a decay would, without knowing when training ends"),
+        "warmup": (5.0, "small steps until the optimizer's averages are known"),
     }
 
 
@@ -122,10 +137,15 @@ def _regularize(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[s
 
 
 def _stop(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
+    validated = facts.validation_rows > 0
     return {
-        "max_epochs": (60, "the schedule comes to rest after them"),
-        "patience": (20, "a third of the epochs without a new best"),
+        "max_epochs": (100, "more than most tables need; early stopping ends most runs before"),
+        "patience": (20, "epochs in which noise in the validation value evens out")
+        if validated
+        else (None, "there are no validation rows"),
         "monitor": ("loss", "the smoothest measure of fit on few validation rows"),
+        "min_improvement": (0.01, "earlier, simpler weights unless later ones are better by 1 %"),
+        "average": (3.0, "settles near the minimum without a decaying rate"),
     }
 
 

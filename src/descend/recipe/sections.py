@@ -12,6 +12,7 @@ from descend.training.settings import (
     CheckpointSettings,
     EngineSettings,
     GradientSettings,
+    InitSettings,
     RegularizeSettings,
     StopSettings,
 )
@@ -58,7 +59,7 @@ SECTIONS: Mapping[str, Section] = {
         Section("data", "what is learned from, how it is split, scaled and batched", DataSettings),
         Section("model", "which network", ModelSettings, ("inputs", "outputs")),
         Section("loss", "what is minimised", None, ()),
-        Section("init", "where to start", None, ()),
+        Section("init", "where to start", InitSettings),
         Section("optimizer", "which direction", None, ("params",)),
         Section("schedule", "which step size", None, ("steps_per_epoch", "total_steps", "optimizer")),
         Section("gradient", "what happens to the gradient before the step", GradientSettings),

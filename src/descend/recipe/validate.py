@@ -11,7 +11,7 @@ import torch
 
 from descend.errors import Problem, RecipeError, UserError, did_you_mean
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find, is_import_path
-from descend.recipe.parameters import Parameter, check
+from descend.recipe.parameters import Parameter, check, of_constructor
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 
 __all__ = ["validated"]
@@ -85,7 +85,7 @@ def _section(
                 complain(key, fault)
             result[key] = checked
     if len(problems) == before and section.named and name != "auto" and parameters is not None:
-        refusal = _refusal(section, find(section.name, name), result, parameters)
+        refusal = _refusal(section, find(section.name, name), result)
         if refusal:
             complain(None, refusal)
     return result
@@ -123,9 +123,7 @@ def _owner_of(key: str, besides: str) -> str | None:
     return None
 
 
-def _refusal(
-    section: Section, constructor: Constructor, values: Mapping[str, Any], parameters: Mapping[str, Parameter]
-) -> str | None:
+def _refusal(section: Section, constructor: Constructor, values: Mapping[str, Any]) -> str | None:
     """What the constructor itself says against its arguments, learned by building one on a stand-in."""
     stand_ins: dict[str, Any] = {
         "params": [torch.nn.Parameter(torch.zeros(2, 2))],
@@ -141,7 +139,8 @@ def _refusal(
     if "optimizer" in wanted:
         return None
     context = {key: value for key, value in stand_ins.items() if key in wanted}
-    arguments = {key: value for key, value in values.items() if key in parameters}
+    own = of_constructor(constructor, section.context) or {}
+    arguments = {key: value for key, value in values.items() if key in own}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

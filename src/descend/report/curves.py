@@ -84,11 +84,13 @@ class Curve:
         layout = layout_spec(
             _epochs_axis(epochs),
             self._values_axis([value for line in lines for value in line.values if value is not None]),
-            showlegend=len(data) > 1,
             hovermode="x unified",
             shapes=[_upright(best)] if best is not None and best in epochs else [],
         )
-        return Figure(self.key, self.title, self._label(lines, epochs, best), data, layout, shape=self.shape)
+        label = self._label(lines, epochs, best)
+        legend = [(f"line {line.name}", line.name) for line in lines] if self.shape == "half" else []
+        legend += [("dot", f"kept: epoch {best:,}")] if len(data) > len(lines) else []
+        return Figure(self.key, self.title, label, data, layout, legend, shape=self.shape)
 
     def _trace(self, line: Line, epochs: Sequence[float]) -> Spec:
         x, y = thin(epochs, line.values, 800 if self.shape == "half" else 400)

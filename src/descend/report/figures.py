@@ -45,6 +45,7 @@ class Figure:
         label: what it shows, in words, for those who cannot see it.
         data: Plotly's traces.
         layout: Plotly's layout.
+        legend: what its colours and lines mean: the class of a mark in the page's style, and words.
         note: a line below it.
         shape: its width and height in the page: "half", "third" or "square".
     """
@@ -54,12 +55,13 @@ class Figure:
     label: str
     data: list[Spec]
     layout: Spec
+    legend: Sequence[tuple[str, str]] = ()
     note: str = ""
     shape: str = "half"
 
     def specification(self) -> Spec:
         """What the page's script needs to draw it."""
-        return {"key": self.key, "data": self.data, "layout": self.layout}
+        return {"key": self.key, "shape": self.shape, "data": self.data, "layout": self.layout}
 
 
 def plotly_text(value: str) -> str:
@@ -96,13 +98,12 @@ def layout_spec(x: Spec, y: Spec, **more: Any) -> Spec:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hoverlabel": {"bgcolor": "--surface", "bordercolor": "--axis", "font": {"color": "--ink"}},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "showlegend": False,
         **more,
     }
 
 
-def confusion(names: Sequence[str], table: Sequence[Sequence[float]]) -> Figure:
+def confusion(names: Sequence[str], table: Sequence[Sequence[float]], note: str = "") -> Figure:
     """The confusion matrix: a row per true class, a column per predicted one.
 
     A cell's colour is its share of its row: blue on the diagonal (right), orange elsewhere (wrong). The two
@@ -111,6 +112,7 @@ def confusion(names: Sequence[str], table: Sequence[Sequence[float]]) -> Figure:
     Args:
         names: the K classes.
         table: (K, K) counts.
+        note: a line below it.
     """
     size = len(names)
     shares = [rounded([cell / (sum(row) or 1.0) for cell in row], 4) for row in table]
@@ -144,7 +146,7 @@ def confusion(names: Sequence[str], table: Sequence[Sequence[float]]) -> Figure:
     if size <= 12:
         for trace in data:
             trace |= {"text": _printed(table, trace["z"]), "texttemplate": "%{text}"}
-            trace["textfont"] = {"size": 14 if size <= 6 else 11}
+            trace["textfont"] = {"color": "--ink", "size": 14 if size <= 6 else 11}
     ticks = _class_ticks(names, labels)
     layout = layout_spec(
         axis_spec("predicted class", **ticks),
@@ -156,7 +158,11 @@ def confusion(names: Sequence[str], table: Sequence[Sequence[float]]) -> Figure:
         f"Confusion matrix of {size} classes: {hits:,.0f} of {sum(map(sum, table)):,.0f} rows are on the "
         "diagonal, which is right. The tables of classes and of mistakes hold the same counts."
     )
-    return Figure("confusion", "Confusion matrix", label, data, layout, shape="square")
+    legend = [
+        ("swatch right", "right"),
+        ("swatch wrong", "wrong; stronger for a larger share of the true class"),
+    ]
+    return Figure("confusion", "Confusion matrix", label, data, layout, legend, note, "square")
 
 
 def _printed(table: Sequence[Sequence[float]], coloured: Sequence[Values]) -> list[list[str]]:
@@ -236,7 +242,7 @@ def agreement(
     )
     label = f"{title}: {len(true):,} points between {amount(low)} and {amount(high)}."
     note = f"{drawn:,} of {len(true):,} points are drawn." if step > 1 else ""
-    return Figure(key, title, label, data, layout, note, shape="square")
+    return Figure(key, title, label, data, layout, note=note, shape="square")
 
 
 def errors(key: str, true: Sequence[float], predicted: Sequence[float]) -> Figure:
@@ -280,6 +286,5 @@ def errors(key: str, true: Sequence[float], predicted: Sequence[float]) -> Figur
         f"Errors of {len(off):,} predictions: from {amount(off[0])} to {amount(off[-1])}, "
         f"half of them between {amount(off[len(off) // 4])} and {amount(off[(3 * len(off)) // 4])}."
     )
-    return Figure(
-        key, "Errors", label, data, layout, f"{100 * share:.0f} % of the predictions are too high.", "square"
-    )
+    note = f"{100 * share:.0f} % of the predictions are too high."
+    return Figure(key, "Errors", label, data, layout, note=note, shape="square")

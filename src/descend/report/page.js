@@ -40,21 +40,24 @@
     return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, coloured(item, styles, name)]));
   };
 
-  const drawOne = ({ key, data, layout }, styles, width) => {
+  // Paper has no layout to measure while its event runs: sizes that fit the narrower of A4 and letter.
+  const paper = { half: [310, 250], third: [190, 190], square: [285, 285] };
+
+  const drawOne = ({ key, shape, data, layout }, styles, printing) => {
     const place = document.getElementById("plot-" + key);
     if (!place.offsetParent) return; // inside something closed; drawn when that opens
     const shown = coloured(layout, styles);
     shown.font.family = getComputedStyle(document.body).fontFamily;
     // A finger on a figure scrolls the page, so it must not select a range instead.
     shown.dragmode = touch.matches ? false : "zoom";
-    shown.autosize = !width;
-    if (width) Object.assign(shown, { width, height: place.clientHeight });
+    shown.autosize = !printing;
+    if (printing) [shown.width, shown.height] = paper[shape];
     Plotly.react(place, coloured(data, styles), shown, config);
   };
 
-  const draw = (width) => {
+  const draw = (printing = false) => {
     const styles = getComputedStyle(root);
-    for (const figure of figures) drawOne(figure, styles, width);
+    for (const figure of figures) drawOne(figure, styles, printing);
     root.dataset.drawn = document.querySelectorAll(".plot.js-plotly-plot").length;
   };
 
@@ -72,7 +75,7 @@
     for (const fold of document.querySelectorAll("details")) fold.addEventListener("toggle", () => draw());
     addEventListener("beforeprint", () => {
       root.classList.add("printing");
-      draw(640);
+      draw(true);
     });
     addEventListener("afterprint", () => {
       root.classList.remove("printing");

@@ -80,14 +80,15 @@ def facts(pairs: Iterable[tuple[str, Child]], class_: str = "facts") -> Html:
     )
 
 
-def figure_box(figure: Figure, key: Child = None) -> Html:
-    """The place where the page's script draws a figure, with its heading, its key or legend, and its note."""
-    notes = [element("p", note, class_="note") for note in (key, figure.note) if note]
+def figure_box(figure: Figure) -> Html:
+    """The place where the page's script draws a figure, with its heading, legend and note."""
+    marks = [element("li", element("span", class_=mark), words) for mark, words in figure.legend]
+    legend = element("ul", marks, class_="legend") if marks else None
     return element(
         "figure",
-        element("figcaption", element("h3", figure.title)),
+        element("figcaption", element("h3", figure.title), legend),
         element("div", class_="plot", id=f"plot-{figure.key}", role="img", aria_label=figure.label),
-        notes,
+        element("p", figure.note, class_="note") if figure.note else None,
         class_=f"figure {figure.shape}",
     )
 

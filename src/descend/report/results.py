@@ -114,15 +114,11 @@ def _classes(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
     names, counts = run.confusion
     if not names:
         return None, []
-    key: Child = [
-        element("span", class_="swatch right"),
-        "right, ",
-        element("span", class_="swatch wrong"),
-        f"wrong; stronger for a larger share of the true class. Rows of the {part} part.",
-    ]
-    figures = [confusion(names, counts)] if len(names) <= _MAX_DRAWN_CLASSES else []
+    figures = (
+        [confusion(names, counts, f"Rows of the {part} part.")] if len(names) <= _MAX_DRAWN_CLASSES else []
+    )
     too_fine = f"A matrix of {count(len(names))} classes is too fine to draw; the tables tell the most of it."
-    left = figure_box(figures[0], key) if figures else element("p", too_fine)
+    left = figure_box(figures[0]) if figures else element("p", too_fine)
     right = [_confused(names, counts), _by_class(names, counts)]
     return element("div", element("div", left), element("div", right), class_="pair"), figures
 

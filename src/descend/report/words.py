@@ -32,6 +32,8 @@ NONE = "\N{EN DASH}"
 TIMES = " \N{MULTIPLICATION SIGN} "
 """What joins the sides of a shape."""
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
 SHARES = frozenset({"accuracy", "balanced_accuracy"})
 
 
@@ -64,14 +66,19 @@ def count(value: object) -> str:
 def score(name: str, value: float | None) -> str:
     """A metric's value: a share as a percentage, anything else to four digits.
 
-    >>> score("accuracy", 0.98222), score("r2", 0.47311)
-    ('98.2 %', '0.473')
+    A share has one decimal, and more where it would else look like none or all and is not.
+
+    >>> [score("accuracy", value).replace(NO_BREAK, " ") for value in (0.98222, 0.99996, 1.0)]
+    ['98.2 %', '99.996 %', '100.0 %']
+    >>> score("r2", 0.47311)
+    '0.473'
     """
-    if value is None:
-        return amount(None)
-    return (
-        f"{100 * value:.1f}\N{NO-BREAK SPACE}%" if name in SHARES else amount(value, 3 if name == "r2" else 4)
-    )
+    if value is None or name not in SHARES:
+        return amount(value, 3 if name == "r2" else 4)
+    decimals = 1
+    while 0 < value < 1 and float(f"{100 * value:.{decimals}f}") in (0, 100) and decimals < 6:
+        decimals += 1
+    return f"{100 * value:.{decimals}f}{NO_BREAK}%"
 
 
 def metric(name: str) -> str:
@@ -83,13 +90,13 @@ def duration(seconds: float | None) -> str:
     """A time in the unit that suits it.
 
     >>> [duration(s) for s in (0.0123, 0.988, 75, 4000, None)]
-    ['12 ms', '1.0 s', '1 min 15 s', '1 h 07 min', '\N{EN DASH}']
+    ['12 ms', '1.0 s', '1 min 15 s', '1 h 06 min', '\N{EN DASH}']
     """
     if seconds is None:
         return amount(None)
     if seconds < 0.1:
         return f"{1000 * seconds:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -115,7 +122,7 @@ def listing(names: Sequence[str], limit: int = 3) -> str:
     >>> listing(["a", "b"]), listing(["a", "b", "c", "d", "e"], 2)
     ('a and b', 'a, b and 3 more')
     """
-    shown = [short(name, 40) for name in names[:limit]]
+    shown = [short(name, 24) for name in names[:limit]]
     if len(names) > limit:
         shown.append(f"{len(names) - limit:,} more")
     return shown[0] if len(shown) == 1 else ", ".join(shown[:-1]) + f" and {shown[-1]}" if shown else ""

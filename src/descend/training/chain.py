@@ -218,6 +218,8 @@ def derivative_of_loss(
             value = F.mse_loss(outputs, targets)
             return value, aten.mse_loss_backward.default(torch.ones_like(value), outputs, targets, 1)
         if type(loss) is BinaryCrossEntropy and loss.form == "logits" and outputs.shape[1:] == (1,):
+            if loss.label_smoothing:
+                targets = targets * (1.0 - loss.label_smoothing) + 0.5 * loss.label_smoothing
             value = F.binary_cross_entropy_with_logits(outputs.squeeze(1), targets)
             return value, ((outputs.squeeze(1).sigmoid() - targets) / len(targets)).unsqueeze(1)
     with torch.enable_grad():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from descend.data.batches import Batches
 from descend.errors import TrainingError
 from descend.optim.lean import lean_step
 from descend.schedules import Schedule
+from descend.training.averaging import WeightAverage
 from descend.training.objective import Objective
 from descend.training.state import clone
 from descend.training.stopping import Stopping
@@ -66,6 +68,7 @@ class Training:
         monitor: the name of the monitored value in what ``evaluate`` gives.
         schedule_hears: "validation" to tell the schedule the validation loss, "objective" the training loss.
         observers: who watches.
+        average: of recent weights; evaluated and kept in place of the last ones where there is one.
     """
 
     model: nn.Module
@@ -78,6 +81,7 @@ class Training:
     monitor: str = "loss"
     schedule_hears: str = "validation"
     observers: Sequence[Observer] = ()
+    average: WeightAverage | None = None
 
     epoch: int = 0
     step_in_epoch: int = 0
@@ -101,6 +105,8 @@ class Training:
             "step": self.step,
             "seconds": self.seconds,
             "losses": list(self.losses),
+            "gradient_norm": self.objective.norm,
+            "average": None if self.average is None else self.average.state_dict(),
             "history": list(self.history),
             "best": self.best,
             "stopped": self.stopped,
@@ -117,6 +123,10 @@ class Training:
         self.epoch, self.step_in_epoch = state["epoch"], state["step_in_epoch"]
         self.step, self.seconds = state["step"], state["seconds"]
         self.losses = [loss.to(device) for loss in state["losses"]]
+        norm = state["gradient_norm"]
+        self.objective.norm = None if norm is None else norm.to(device)
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         self.history, self.best, self.stopped = state["history"], state["best"], state["stopped"]
         if self.best is not None:
             self.best = {name: tensor.to(device) for name, tensor in self.best.items()}
@@ -160,6 +170,8 @@ def fit(training: Training) -> str:
             t.losses.append(step(objective.at(batches, t.epoch, t.step_in_epoch)))
             t.step += 1
             t.step_in_epoch += 1
+            if t.average is not None:
+                t.average.update(t.step)
             t.seconds = clock() - began
             for watch in watchers:
                 watch(t)
@@ -168,13 +180,14 @@ def fit(training: Training) -> str:
         if t.step_in_epoch < steps_per_epoch:
             t.stopped = "interrupted"
             break
-        record = _close_epoch(t)
-        t.seconds = clock() - began
-        record["seconds"] = t.seconds
-        t.stopped = t.stopping.observe(_monitored(t, record), seconds=t.seconds) or ""
-        record["best"] = t.stopping.improved
-        if t.stopping.improved:
-            t.best = clone(model.state_dict())
+        with t.average.applied() if t.average is not None else nullcontext():
+            record = _close_epoch(t)
+            t.seconds = clock() - began
+            record["seconds"] = t.seconds
+            t.stopped = t.stopping.observe(_monitored(t, record), seconds=t.seconds) or ""
+            record["best"] = t.stopping.improved
+            if t.stopping.improved:
+                t.best = clone(model.state_dict())
         if "validation" in record or t.schedule_hears == "objective":
             heard = record["train" if t.schedule_hears == "objective" else "validation"]["loss"]
             schedule.observe(heard)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from descend.domains import Count, Natural, NonNegative, Positive
+from descend.domains import Count, Fraction, Natural, NonNegative, Positive
 
-__all__ = ["CheckpointSettings", "EngineSettings", "GradientSettings", "RegularizeSettings", "StopSettings"]
+__all__ = ["CheckpointSettings", "EngineSettings", "GradientSettings", "InitSettings", "RegularizeSettings", "StopSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,18 @@ class RegularizeSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InitSettings:
+    """Keys of the init section that belong to no single scheme.
+
+    Args:
+        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same value, so
+            that the first steps need not undo random ones.
+    """
+
+    output_gain: NonNegative | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
 class StopSettings:
     """When to stop, and which weights to keep.
 
@@ -60,6 +72,11 @@ class StopSettings:
         monitor: the value watched on the validation rows: "loss" or a metric of the task.
         max_seconds: training stops at the end of the epoch that passes this time.
         target: training stops once the monitored value is this good.
+        min_improvement: a new best value must be better by this share of the old one. Above 0 it keeps earlier,
+            simpler weights where later ones are hardly better.
+        average: horizon, in epochs, of a moving average of the weights
+            (:class:`descend.training.averaging.WeightAverage`) that is evaluated and kept in place of the last
+            weights; 0 for none.
     """
 
     max_epochs: Count | Literal["auto"] = "auto"
@@ -67,6 +84,8 @@ class StopSettings:
     monitor: str = "auto"
     max_seconds: Positive | None = None
     target: float | None = None
+    min_improvement: Fraction | Literal["auto"] = "auto"
+    average: NonNegative | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ __all__ = ["Stopping"]
 class Stopping:
     """Early stopping: keeps count of epochs without a new best value.
 
-    An epoch is better when its monitored value is strictly better than every one before; the earliest of
-    equals is kept.
+    An epoch is better when its monitored value is better than the best before by more than the share
+    ``min_improvement`` of that; the earliest of equals is kept.
 
     Args:
         max_epochs: passes over the training rows, at most.
@@ -21,6 +21,7 @@ class Stopping:
         larger_is_better: whether the monitored value is a score rather than a loss.
         max_seconds: stop at the end of the epoch that passes this time.
         target: stop once the monitored value is this good.
+        min_improvement: share of the best value by which a better one must differ from it.
 
     >>> stopping = Stopping(max_epochs=9, patience=2)
     >>> [stopping.observe(loss, seconds=0.0) for loss in (1.0, 0.5, 0.6, 0.5)]
@@ -34,6 +35,7 @@ class Stopping:
     larger_is_better: bool = False
     max_seconds: float | None = None
     target: float | None = None
+    min_improvement: float = 0.0
     epochs: int = 0
     best: float = math.nan
     best_epoch: int = 0
@@ -41,7 +43,7 @@ class Stopping:
     def observe(self, value: float | None, *, seconds: float) -> str | None:
         """Count an epoch with its monitored value (None where there is none); the reason to stop, if any."""
         self.epochs += 1
-        if value is None or math.isnan(self.best) or self._better(value, self.best):
+        if value is None or math.isnan(self.best) or self._better(value, self.best, self.min_improvement):
             self.best = math.nan if value is None else value
             self.best_epoch = self.epochs
         if self.target is not None and value is not None and not self._better(self.target, value):
@@ -62,8 +64,9 @@ class Stopping:
         """Whether the last epoch observed is the best so far."""
         return self.best_epoch == self.epochs
 
-    def _better(self, value: float, than: float) -> bool:
-        return value > than if self.larger_is_better else value < than
+    def _better(self, value: float, than: float, by: float = 0.0) -> bool:
+        gain = value - than if self.larger_is_better else than - value
+        return gain > by * abs(than)
 
     def state_dict(self) -> dict[str, float | int]:
         """What counting has found, to go on later."""

@@ -1,0 +1,64 @@
+"""The default recipe as commented TOML: every key, its type, its default, its choices."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from descend.cli.docstrings import about_arguments
+from descend.recipe.catalogue import CATALOGUE, CHOICES, find
+from descend.recipe.parameters import MISSING, Parameter, describe, of_constructor, of_settings
+from descend.recipe.sections import SECTIONS, Section
+from descend.recipe.toml import dump
+
+__all__ = ["default_recipe"]
+
+_HEAD = """\
+# Every key of a recipe, with its default and what it may be. What is left out, or "auto", is chosen
+# for the data: descend recipe --explain DATA shows how, with reasons.
+# A section with a name also takes the keys of that name, which stand here as comments.
+"""
+
+
+def default_recipe(*, explain: bool = False) -> str:
+    """The default recipe; a file of it is a valid recipe and means the same as an empty one.
+
+    Args:
+        explain: whether to say above each key what it does.
+
+    >>> print(default_recipe().splitlines()[-1])
+    workers = 0  # a whole number >= 0
+    """
+    return _HEAD + "".join(line for section in SECTIONS.values() for line in _section(section, explain))
+
+
+def _section(section: Section, explain: bool) -> Iterator[str]:
+    yield f"\n[{section.name}]  # {section.about}\n"
+    family = CATALOGUE.get(section.name, {})
+    if family:
+        yield f'name = "auto"  # one of: {", ".join(family)}; or an import path\n'
+    own = of_settings(section.settings) if section.settings else {}
+    yield from _keys(section.name, own, about_arguments(section.settings) if explain else {}, "")
+    for name in family:
+        constructor = find(section.name, name)
+        parameters = of_constructor(constructor, section.context) or {}
+        about = about_arguments(constructor) if explain else {}
+        if parameters:
+            yield f'\n# name = "{name}"\n'
+        yield from _keys(section.name, parameters, about, "# ")
+
+
+def _keys(section: str, parameters: Mapping[str, Parameter], about: Mapping[str, str], mark: str) -> Iterator[str]:
+    for key, parameter in parameters.items():
+        if key in about:
+            yield from (f"{mark}# {line}\n" for line in textwrap.wrap(about[key], 96))
+        default: Any = parameter.default if parameter.default is not MISSING else "needed"
+        remark = _choices(section, key) or describe(parameter.annotation)
+        line = dump({section: {key: default}}, {f"{section}.{key}": remark}).splitlines()[1]
+        yield f"{mark}{line}\n"
+
+
+def _choices(section: str, key: str) -> str:
+    family = CHOICES.get((section, key))
+    return f"one of: {', '.join(family)}; or an import path" if family else ""

@@ -1,0 +1,80 @@
+"""What each argument is, read from docstrings, in which it is written once."""
+
+from __future__ import annotations
+
+import inspect
+import re
+
+__all__ = ["about_arguments", "about_method", "plain"]
+
+_SECTION = re.compile(r"(Args|Returns|Raises|Source|Example|Examples|Yields|Notes?|References?):\s*\S*.*\Z")
+_DEFAULT = re.compile(r"\s*Default (\([^)]*\)|\"[^\"]*\"|\S+?)\.(?=\s|\Z)")
+_ARGUMENT = re.compile(r"([*\w]+(?:, [*\w]+)*):\s*(.*)\Z")
+
+
+def about_arguments(subject: object) -> dict[str, str]:
+    """The arguments in a docstring's part ``Args:``, each with its explanation on one line.
+
+    What it says of defaults is left out: a signature knows them.
+
+    >>> def f(a, b):
+    ...     '''Something.
+    ...
+    ...     Args:
+    ...         a: the first
+    ...             of two.
+    ...         b: the second. Default 1.5.
+    ...     '''
+    >>> about_arguments(f)
+    {'a': 'the first of two.', 'b': 'the second.'}
+    """
+    found: dict[str, str] = {}
+    names: list[str] = []
+    inside, indent = False, 0
+    for line in (inspect.getdoc(subject) or "").splitlines():
+        if line.strip() == "Args:":
+            inside, indent = True, 0
+            continue
+        if not inside or not line.strip():
+            continue
+        depth = len(line) - len(line.lstrip())
+        if depth == 0:
+            break
+        indent = indent or depth
+        start = _ARGUMENT.match(line.strip()) if depth == indent else None
+        if start:
+            names = start[1].split(", ")
+            found |= dict.fromkeys(names, start[2])
+        else:
+            found |= {name: f"{found[name]} {line.strip()}".strip() for name in names}
+    return {name: plain(_DEFAULT.sub("", text)) for name, text in found.items()}
+
+
+def about_method(subject: object) -> str:
+    """A docstring without its arguments, its exceptions and its examples: the paragraphs that explain.
+
+    >>> about_method(about_method).splitlines()
+    ["A docstring without its arguments, its exceptions and its examples: the paragraphs that explain."]
+    """
+    kept: list[str] = []
+    skipping = False
+    for line in (inspect.getdoc(subject) or "").splitlines():
+        if line.startswith(">>>"):
+            break
+        if _SECTION.match(line):
+            skipping = not line.startswith(("Source:", "Note"))
+        elif line.strip() and not line.startswith(" "):
+            skipping = False
+        if not skipping:
+            kept.append(plain(line) if not line.startswith(" ") else plain(line.rstrip()))
+    return "\n".join(kept).strip()
+
+
+def plain(text: str) -> str:
+    """Text without the marks of reStructuredText.
+
+    >>> print(plain("see :class:`~descend.nn.Maxout` and ``k``"))
+    see Maxout and 'k'
+    """
+    text = re.sub(r":[\w:]+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", text)
+    return re.sub(r"``(.+?)``", lambda code: code[1] if code[1][0] in "\"'{" else f"'{code[1]}'", text)

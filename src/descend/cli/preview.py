@@ -1,0 +1,108 @@
+"""What is shown before training: the columns found, the task and why, the parts, the recipe in short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from descend.report.words import TASKS, TIMES, listing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from descend.data.schema import Schema
+    from descend.launch import Plan
+
+__all__ = ["chosen", "plain_table", "preview"]
+
+MANY = 16
+"""Columns of data that are shown one by one; more are summed up."""
+
+DETAILS = frozenset({"task", "output", "output_gain", "image_size", "monitor", "min_improvement"})
+"""Keys that the few words about the recipe leave out."""
+
+PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
+
+
+def preview(planned: Plan, console: Console) -> None:
+    """Show what is going to be trained."""
+    schema = planned.prepared.schema
+    console.print(f"{planned.source.name}: {_size(planned)}", style="bold")
+    if schema.columns:
+        console.print(_columns(schema.table()))
+    of_columns = {f"column {column.name!r}: {column.note}" for column in schema.columns}
+    for note in planned.prepared.notes:
+        if note not in of_columns:
+            console.print(f"Note: {note}")
+    console.print(f"Task: {_task(schema)}" + (f" ({schema.why})." if schema.why else "."))
+    rows = ", ".join(f"{schema.rows.get(part, 0):,} {PART_NAMES[part]}" for part in PART_NAMES)
+    console.print(f"Rows: {rows}.")
+    choices = chosen(planned)
+    if choices:
+        console.print(f"Chosen for these data: {choices}.")
+        console.print("(descend recipe --explain gives the reasons; --set section.key=value changes a choice)")
+
+
+def _size(planned: Plan) -> str:
+    schema, rows = planned.prepared.schema, f"{len(planned.source):,} rows"
+    if schema.kind == "table":
+        return f"{rows}, {len(schema.columns):,} columns"
+    what = "images" if schema.kind == "images" else "inputs"
+    return f"{rows}, {what} of {TIMES.join(str(side) for side in schema.input_shape)}"
+
+
+def _task(schema: Schema) -> str:
+    words = TASKS.get(schema.task, schema.task)
+    targets = listing(schema.target_names, 8)
+    text = f"{words} of {targets}" if schema.named and targets else words
+    if schema.classes:
+        text += f", {len(schema.classes)} classes: {listing([str(label) for label in schema.labels], 10)}"
+    return text
+
+
+def _columns(columns: Sequence[Mapping[str, str]]) -> Table:
+    table = plain_table("column", "kind", "values", "missing", "note")
+    shown = columns if len(columns) <= MANY else [row for row in columns if row["note"]][:MANY]
+    for row in shown:
+        table.add_row(row["name"], row["kind"], row["values"], row["missing"], row["note"])
+    rest = [row for row in columns if row not in shown]
+    for kind in dict.fromkeys(row["kind"] for row in rest):
+        alike = [row for row in rest if row["kind"] == kind]
+        missing = sum(int(row["missing"] or 0) for row in alike)
+        names = listing([row["name"] for row in alike], 3)
+        count = f"{len(alike):,} {'more ' if shown else ''}column{'s' if len(alike) > 1 else ''}"
+        table.add_row(names, kind, count, str(missing) if missing else "", "")
+    return table
+
+
+def plain_table(*headings: str, right: Sequence[str] = ()) -> Table:
+    """A table without lines."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    return table
+
+
+def chosen(planned: Plan) -> str:
+    """The choices that were left to ``auto``, in a few words."""
+    parts: list[str] = []
+    for section, values in planned.recipe.items():
+        left_open = {key for key in values if f"{section}.{key}" in planned.resolved.reasons}
+        keys = [key for key in values if key in left_open - DETAILS]
+        words = [str(values["name"])] if "name" in keys else []
+        words += [f"{key.replace('_', ' ')} {_value(values[key])}" for key in keys if key != "name"]
+        named = "name" in keys or section in ("model", "loss", "init", "optimizer", "schedule")
+        if words:
+            parts.append((f"{section} " if named else "") + ", ".join(words))
+    return "; ".join(parts)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return TIMES.join(str(item) for item in value) if value else "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)

@@ -1,0 +1,71 @@
+"""What is shown after training, and what ``--json`` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from descend.cli.preview import PART_NAMES, plain_table
+from descend.report.words import count, duration, metric, score
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from descend.run import Run
+
+__all__ = ["answer_of", "scores", "summary"]
+
+PARTS = ("train", "validation", "test")
+
+
+def summary(run: Run, report: Path | None, console: Console) -> None:
+    """Scores of each part, how training went, and where everything is."""
+    console.print()
+    console.print(scores({part: run.metrics[part] for part in PARTS if part in run.metrics}))
+    console.print(_course(run))
+    console.print(f"Run     {run.path}", soft_wrap=True)
+    if report is not None:
+        console.print(f"Report  {report}", soft_wrap=True)
+
+
+def scores(parts: dict[str, dict[str, float]]) -> Any:
+    """A table: a line per part, a column per metric."""
+    names = list(dict.fromkeys(name for values in parts.values() for name in values))
+    headings = [metric(name) for name in names]
+    table = plain_table("", *headings, right=headings)
+    for part, values in parts.items():
+        shown = [score(name, values.get(name)).replace("\N{NO-BREAK SPACE}", " ") for name in names]
+        table.add_row(PART_NAMES.get(part, part), *shown, style="bold" if part == "test" else None)
+    return table
+
+
+def _course(run: Run) -> str:
+    found, stop = run.metrics, run.recipe.stop
+    epochs, steps = found["epochs"], found["steps"]
+    text = (
+        f"{count(epochs)} epoch{'s' if epochs != 1 else ''} ({count(steps)} steps) in "
+        f"{duration(found['seconds'])}".replace("\N{NO-BREAK SPACE}", " ")
+    )
+    why = {
+        "max_epochs": "all epochs were trained",
+        "patience": f"{stop.get('patience')} epochs brought no better validation {metric(str(stop['monitor']))}",
+        "max_seconds": f"the limit of {stop.get('max_seconds')} seconds was reached",
+        "target": f"the target, a {metric(str(stop['monitor']))} of {stop.get('target')}, was reached",
+    }.get(found["stopped"], str(found["stopped"]))
+    best = f"; the weights kept are those of epoch {found['best_epoch']}" if "validation" in found else ""
+    return f"{text}; stopped because {why}{best}."
+
+
+def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
+    """The JSON object of ``descend train --json``."""
+    found = run.metrics
+    return {
+        "run": str(run.path),
+        "report": None if report is None else str(report),
+        "task": found["task"],
+        "metrics": {part: found[part] for part in PARTS if part in found},
+        **{key: found[key] for key in ("epochs", "steps", "seconds", "best_epoch", "stopped")},
+        "seed": run.environment.get("seed"),
+        "data": {**run.environment.get("data", {}), "fingerprint": run.schema.fingerprint},
+        "recipe": {section: dict(values) for section, values in run.recipe.items()},
+    }

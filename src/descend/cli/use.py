@@ -1,0 +1,222 @@
+"""What is done with a trained network: ``predict``, ``evaluate``, ``report``, ``export``."""
+
+from __future__ import annotations
+
+import io
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from descend.cli.options import AllowImports, Json, NewData, RunFolder
+from descend.cli.output import Lasting, answering, people
+from descend.errors import RunError, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from descend.run import Run
+
+__all__ = [
+    "EVALUATE_EXAMPLES",
+    "EXPORT_EXAMPLES",
+    "PREDICT_EXAMPLES",
+    "REPORT_EXAMPLES",
+    "evaluate",
+    "export",
+    "predict",
+    "report",
+]
+
+PREDICT_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  descend predict runs/houses new_houses.csv\n"
+    "  descend predict runs/houses new_houses.csv --out prices.parquet"
+)
+EVALUATE_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  descend evaluate runs/houses sold_houses.csv\n"
+    "  descend evaluate runs/houses sold_houses.csv --target paid --json"
+)
+REPORT_EXAMPLES = "\b\nExample:\n  descend report runs/houses"
+EXPORT_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  descend export runs/houses --format onnx\n"
+    "  descend export runs/houses --format pt2 --out houses.pt2"
+)
+
+ENDINGS = (".csv", ".tsv", ".parquet", ".json")
+
+
+class Format(StrEnum):
+    """What ``export`` writes."""
+
+    pt2 = "pt2"
+    onnx = "onnx"
+    safetensors = "safetensors"
+
+
+def predict(
+    run: RunFolder,
+    data: NewData,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write to this file; its ending (.csv, .tsv, .parquet or .json) says how. "
+            "[default: CSV on standard output]",
+            show_default=False,
+        ),
+    ] = None,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Predict each row of DATA with a trained network.
+
+    DATA need no target column. The rows keep their order. The column "prediction" holds the labels as they were
+    in training, or numbers in the target's unit; there is one column "prediction_TARGET" each where several
+    targets were learned. For classes, columns "probability_CLASS" follow. For pictures, a column "file" stands
+    first.
+    """
+    if out is not None:
+        _check_writable(out)
+    from descend.run import load
+
+    trained = load(run, allow_imports=allow_imports)
+    frame = _predictions(trained, data)
+    if out is None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")
+        stream = Lasting(sys.stdout)
+        stream.write(frame.write_csv())
+        stream.flush()
+    else:
+        _write(frame, out)
+
+
+def _check_writable(out: Path) -> None:
+    if out.suffix.lower() not in ENDINGS:
+        hint = did_you_mean(out.suffix.lower(), ENDINGS)
+        raise UserError(f"--out {out}: the ending says how to write, and '{out.suffix}' is not known; {hint}")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}")
+    if out.exists():
+        raise UserError(f"--out {out} exists, and nothing is overwritten; choose another name or remove it")
+
+
+def _predictions(trained: Run, data: str) -> pl.DataFrame:
+    """A row for each row of the data."""
+    import polars as pl
+
+    from descend.data.sources import read
+
+    schema, predictor = trained.schema, trained.predictor
+    source = read(data, schema=schema, predicting=True)
+    if source.kind == "dataset":
+        raise UserError(f"{data} is a torch Dataset; to predict, give its inputs as an array")
+    outputs = predictor.outputs(source)
+    labels = predictor.decode(outputs)
+    columns: dict[str, pl.Series] = {}
+    if source.row_names is not None:
+        columns["file"] = pl.Series(source.row_names)
+    if labels.ndim == 1:
+        columns["prediction"] = pl.Series(labels.tolist())
+    else:
+        for at, name in enumerate(schema.target_names):
+            columns[f"prediction_{name}"] = pl.Series(labels[:, at].tolist())
+    if schema.classes:
+        found = schema.probabilities(predictor.finished(outputs), predictor.form).numpy()
+        for at, label in enumerate(schema.labels.tolist()):
+            word = str(label).lower() if isinstance(label, bool) else str(label)
+            columns[f"probability_{word}"] = pl.Series(found[:, at])
+    return pl.DataFrame(columns)
+
+
+def _write(frame: pl.DataFrame, out: Path) -> None:
+    """The file, complete or absent."""
+    partial = out.with_name(f".{out.name}.partial")
+    ending = out.suffix.lower()
+    try:
+        if ending == ".parquet":
+            frame.write_parquet(partial)
+        elif ending == ".json":
+            frame.write_json(partial)
+        else:
+            frame.write_csv(partial, separator="\t" if ending == ".tsv" else ",")
+        partial.replace(out)
+    except OSError as cause:
+        raise UserError(f"--out {out} cannot be written: {cause.strerror or cause}") from cause
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def evaluate(
+    run: RunFolder,
+    data: NewData,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="The column with the true values.  [default: the one of training]",
+            show_default=False,
+        ),
+    ] = None,
+    allow_imports: AllowImports = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a trained network on DATA, which must hold the true values."""
+    with answering(as_json) as answer:
+        from descend.cli.summary import scores
+        from descend.data.sources import read
+        from descend.run import load
+
+        trained = load(run, allow_imports=allow_imports)
+        source = read(data, target=target, schema=trained.schema)
+        metrics = trained.evaluate(source)
+        people().print(scores({source.name: metrics}))
+        answer(
+            {
+                "run": str(run),
+                "data": data,
+                "rows": len(source),
+                "task": trained.schema.task,
+                "metrics": metrics,
+            }
+        )
+
+
+def report(run: RunFolder) -> None:
+    """Write the report of a run anew, as one HTML file in its folder, and print its path."""
+    if not run.is_dir():
+        raise RunError(f"no such run folder: {run}")
+    from descend.report import write
+
+    typer.echo(write(run))
+
+
+def export(
+    run: RunFolder,
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="pt2: a program of PyTorch. onnx: for other runtimes. safetensors: the weights alone.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The file to write.  [default: in the run's folder]", show_default=False),
+    ] = None,
+    allow_imports: AllowImports = False,
+) -> None:
+    """Write a trained network for use elsewhere, and print the file's path.
+
+    With pt2 and onnx the preprocessing travels inside: raw rows in, predictions out.
+    """
+    if out is not None and out.exists():
+        raise UserError(f"--out {out} exists, and nothing is overwritten; choose another name or remove it")
+    from descend.run import load
+
+    trained = load(run, allow_imports=allow_imports)
+    typer.echo(trained.export(format.value, out))

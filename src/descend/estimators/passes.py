@@ -1,0 +1,148 @@
+"""One more pass over new rows: training that goes on as data come in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from descend.data.prepare import Part, Prepared, encode_source
+from descend.data.source import PARTS, Array, Source
+from descend.environment import describe_environment
+from descend.errors import DataError, DivergedError
+from descend.estimators.fitting import network_and_threads, weighted
+from descend.launch import Plan, assemble, choose_device, plan
+from descend.randomness import forked
+from descend.recipe import Recipe
+from descend.recipe.resolve import Resolved
+from descend.run import Run
+from descend.training.loop import NotFinite, fit
+from descend.training.state import clone
+from descend.training.threads import using_threads
+
+__all__ = ["begin", "pass_over"]
+
+State = dict[str, Any]
+"""Everything that training needs to go on; plain values and tensors."""
+
+
+def begin(source: Source, weights: Array | None, recipe: Recipe, seed: int) -> Run:
+    """A network that has not learned yet, with columns and scaling fitted on the first rows.
+
+    All columns of an array are taken for numbers, also those that do not vary yet. There is no validation
+    part: rows that are seen once are all for learning.
+
+    Args:
+        source: the first rows and targets; ``classes`` names the classes of all rows to come.
+        weights: of the rows, or None.
+        recipe: what was asked for.
+        seed: of the run.
+    """
+    settings: dict[str, Any] = {"data.validation": 0.0}
+    if source.frame is not None and not source.named and all(kind.is_numeric() for kind in source.frame.dtypes):
+        said = recipe.get("data.columns", {})
+        settings["data.columns"] = {**dict.fromkeys(source.frame.columns, "numeric"), **said}
+    if not recipe.schedule:
+        settings["schedule"] = "constant"  # nobody knows when the last rows will come
+    asked = recipe.replace(settings)
+    network, planned = network_and_threads(plan(_weighing(source, weights), asked, seed=seed), asked)
+    device = choose_device(planned.recipe.engine["device"])
+    return Run(
+        recipe=planned.recipe,
+        reasons=dict(planned.resolved.reasons),
+        schema=planned.prepared.schema,
+        model=network.to(device).eval(),
+        environment=describe_environment() | {"device": str(device), "seed": seed},
+    )
+
+
+def pass_over(
+    run: Run, source: Source, weights: Array | None, state: State | None, seed: int, *, keep_schedule: bool
+) -> State:
+    """Train ``run`` for one pass over rows, in place.
+
+    Args:
+        run: as :func:`begin` or a whole training made it.
+        source: the rows.
+        weights: of the rows, or None.
+        state: as the pass before returned it; None after :func:`begin` or a whole training, whose weights
+            are then where a fresh optimizer starts.
+        seed: of the run.
+        keep_schedule: whether the run's schedule goes on; else the rate is constant after a whole training, whose
+            schedule has come to its end.
+
+    Raises:
+        DataError: rows that do not fit the first ones.
+        DivergedError: a number became NaN or infinite; the network is as it was before.
+    """
+    part = encode_source(_weighing(source, weights), run.schema, run.preprocess)
+    _refuse_single(part, run.model)
+    recipe = run.recipe
+    if state is None and run.history and not keep_schedule:
+        sections = {name: dict(values) for name, values in recipe.items()}
+        recipe = run.recipe = Recipe.of(sections | {"schedule": {"name": "constant"}})
+    device = next(run.model.parameters()).device
+    planned = Plan(source, _prepared(run, part), Resolved(recipe, {}), seed)
+    before = clone(run.model.state_dict())
+    with forked(device), using_threads(recipe.engine["threads"]):
+        training = assemble(planned, run, device, weighted(part, recipe, seed, device, draws=len(part)))
+        if state is not None:
+            training.load_state_dict(state)
+        elif run.history:
+            training.epoch, training.step = run.metrics["epochs"], run.metrics["steps"]
+            training.history, training.seconds = list(run.history), run.metrics["seconds"]
+            training.stopping.epochs = training.epoch
+        training.stopped = ""
+        training.stopping = dataclasses.replace(
+            training.stopping, max_epochs=training.epoch + 1, patience=None, max_seconds=None, target=None
+        )
+        try:
+            fit(training)
+        except NotFinite as cause:
+            run.model.load_state_dict(before)
+            raise DivergedError(
+                f"Training diverged: {cause}. The network was put back to where it was before these rows. "
+                "Lower the learning rate, and look for extreme values among the rows."
+            ) from None
+    after = clone(training.state_dict() | {"best": None})
+    if training.best is not None:
+        run.model.load_state_dict(training.best)
+    run.model.eval()
+    run.history = training.history
+    run.metrics = {
+        "status": "finished",
+        "task": run.schema.task,
+        "best_epoch": training.epoch,
+        "epochs": training.epoch,
+        "steps": training.step,
+        "seconds": training.seconds,
+        "stopped": "max_epochs",
+    }
+    return after
+
+
+def _weighing(source: Source, weights: Array | None) -> Source:
+    """The source with its weights, and without the rows whose weight is 0."""
+    if weights is None:
+        return source
+    kept = weights > 0
+    chosen: Mapping[str, Any] = {
+        name: None if (rows := getattr(source, name)) is None else (rows.filter(kept) if name == "frame" else rows[kept])
+        for name in ("frame", "inputs", "targets")
+    }
+    return dataclasses.replace(source, weights=weights[kept] / weights.max(), **chosen)
+
+
+def _prepared(run: Run, part: Part) -> Prepared:
+    none = torch.empty(0)
+    empty = Part(none, none, None, part.rows[:0])
+    return Prepared(run.schema, run.preprocess, **dict.fromkeys(PARTS, empty) | {"train": part}, notes=())
+
+
+def _refuse_single(part: Part, model: nn.Module) -> None:
+    normed = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
+    if len(part) == 1 and normed:
+        raise DataError("one row has no statistics for batch normalisation; give several rows at a time")

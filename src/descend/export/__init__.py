@@ -1,0 +1,136 @@
+"""A trained network as one file for use elsewhere: raw rows in, predictions out.
+
+===============  ================================  =======================================================
+format           written for                       what goes in and comes out
+===============  ================================  =======================================================
+``pt2``          PyTorch, by ``torch.export``      a matrix of raw numbers; class codes and probabilities,
+                                                   or values
+``onnx``         ONNX Runtime, without PyTorch     a named tensor for each column, texts as texts; ``label``
+                                                   and ``probabilities``, or values
+``safetensors``  any language                      weights, fitted preprocessing and the schema; whoever
+                                                   reads them does the sums
+===============  ================================  =======================================================
+
+Imputation, one-hot coding, scaling, the output activation and the targets' units are inside, and the
+predictions are those of ``run.predict``. The arithmetic is float32, also where training used bfloat16.
+
+**pt2.** The program takes the raw numbers of the used columns, float64 (n, C): categories as codes, dates as
+days since 1970-01-01, NaN for missing, -1 for a category that training did not see. Images are uint8
+(n, channels, height, width), tensors float32 (n, ...). It gives ``(codes, probabilities)`` of shapes (n,) and
+(n, K), or ``(values,)`` of shape (n, T). ``schema.json`` in the archive holds columns and classes. Two lines
+read the file and take rows of any form, as ``run.predict`` does:
+
+    model = descend.export.load_exported("model.pt2")
+    model.predict({"age": [37, None], "city": ["Ulm", "Bonn"]})
+
+:func:`load_exported` executes nothing from the file: it reads JSON and plain tensors, and carries the graph
+out operation by operation, PyTorch's core operations only. ``torch.export.load`` reads the same file, but
+unpickles and evaluates parts of it: use that on files from people you trust.
+
+**onnx.** Inputs are tensors of shape (n,), named like the columns. Text columns are string tensors, "" for
+missing. All others are float64, with truth values as 1 and 0, dates as days since 1970-01-01, NaN for
+missing. A text that training did not see, or a word for missing, means what it means to ``run.predict``;
+spaces are taken off up to one at each end. Where columns have no names, or are the pixels of an image, there
+is one input ``rows`` with all columns, float64 (n, C); images and tensors come as ``rows`` too, as for pt2.
+Outputs are ``label`` (n,) in the labels' own type (text, int64, float64 or bool) and ``probabilities``
+(n, K); for regression ``value``, or an output named like each target, float64 (n,). An output that would
+share its name with an input is called ``predicted_...``.
+
+    session = onnxruntime.InferenceSession("model.onnx")
+    rows = {"age": np.array([37.0, np.nan]), "city": np.array(["Ulm", "Bonn"])}
+    label, probabilities = session.run(None, rows)
+
+**safetensors.** Tensors ``model.*`` (the network's state), ``preprocess.*`` (imputation, scaling, categories)
+and ``postprocess.*`` (the targets' units); texts ``schema`` (JSON), ``recipe`` (TOML) and ``descend`` (the
+version). :func:`load_exported` reads it where the recipe can build the network. Into a module of one's own:
+
+    with safetensors.safe_open("model.safetensors", "pt") as file:
+        schema = Schema.from_json(file.metadata()["schema"])
+        state = {name[6:]: file.get_tensor(name) for name in file.keys() if name.startswith("model.")}
+    module.load_state_dict(state)
+    outputs = module(Preprocess(schema)(schema.matrix(rows)))
+    labels = schema.decode(outputs)
+
+>>> import descend, tempfile
+>>> run = descend.train("iris", {"stop": {"max_epochs": 2}})
+>>> path = run.export("pt2", Path(tempfile.mkdtemp()) / "iris.pt2")
+>>> rows = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
+>>> (load_exported(path).predict(rows) == run.predict(rows)).all()
+np.True_
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from descend.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from descend.export.loading import Exported
+    from descend.run import Run
+
+__all__ = ["FORMATS", "export", "load_exported"]
+
+FORMATS = ("pt2", "onnx", "safetensors")
+"""Names of the formats, which are the endings of their files and the modules that write them."""
+
+
+def export(run: Run, format: str, path: str | Path | None = None) -> Path:
+    """Write a run's network, with everything before and behind it, as one file.
+
+    Args:
+        run: what is exported.
+        format: ``pt2``, ``onnx`` or ``safetensors``; see the formats above.
+        path: the file, or a folder for it; ``model.<format>`` in the run folder if None. A file that is
+            there is replaced, once the new one is complete.
+
+    Returns: the path of the file.
+
+    Raises:
+        UserError: no such format; the run has no folder and no path was given; the network cannot be traced.
+        MissingExtraError: a package that the format needs is not installed.
+        CheckpointError: the file cannot be written.
+    """
+    if format not in FORMATS:
+        raise UserError(f"no export format '{format}'; {did_you_mean(format, FORMATS)}")
+    file = _file(run, format, path)
+    from descend.training.state import write_atomically
+
+    write_atomically(file, importlib.import_module(f"descend.export.{format}").content(run))
+    return file
+
+
+def _file(run: Run, format: str, path: str | Path | None) -> Path:
+    if path is None and run.path is None:
+        raise UserError(f"this run was not saved; say where to: run.export('{format}', 'model.{format}')")
+    file = Path(run.path if path is None else path)  # type: ignore[arg-type]
+    if file.is_dir():
+        file = file / f"model.{format}"
+    if not file.parent.is_dir():
+        raise UserError(f"no such folder: {file.parent}")
+    return file
+
+
+def load_exported(
+    path: str | Path, *, model: nn.Module | None = None, allow_imports: bool = False
+) -> Exported:
+    """The model in a ``pt2`` or ``safetensors`` file, which predicts as the run does.
+
+    Args:
+        path: the file.
+        model: the module for the weights of a ``safetensors`` file, where its recipe cannot build it.
+        allow_imports: whether the recipe of a ``safetensors`` file may import classes by their path, which
+            runs their code. Nothing else in either format is executed.
+
+    Returns: an object with ``predict``, ``predict_proba`` and ``schema``.
+
+    Raises:
+        RunError: the file is missing, damaged, from elsewhere or from a newer version.
+    """
+    from descend.export.loading import load
+
+    return load(Path(path), model, allow_imports=allow_imports)

@@ -1,0 +1,93 @@
+"""The format ``safetensors``: weights, fitted preprocessing, and what they mean, as tensors and text."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from descend._version import __version__
+from descend.data.scaling import Postprocess, Preprocess
+from descend.data.schema import Schema
+from descend.errors import RunError, UserError
+from descend.predictor import Predictor
+from descend.recipe import Recipe
+from descend.recipe.build import build_model, build_output
+from descend.recipe.defaults import Facts
+
+if TYPE_CHECKING:
+    from descend.run import Run
+
+__all__ = ["content", "read"]
+
+
+def content(run: Run) -> bytes:
+    """The file: weights, fitted preprocessing and units as tensors; schema and recipe as texts.
+
+    Raises:
+        UserError: the network's state is more than tensors.
+    """
+    tensors: dict[str, Tensor] = {}
+    for name, value in run.model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise UserError(
+                f"safetensors holds tensors only; the network's state '{name}' is a {type(value).__name__}"
+            )
+        tensors[f"model.{name}"] = value
+    # modules of our own, whose buffers a state_dict leaves out because the schema says them too
+    parts = {"preprocess": run.preprocess, "postprocess": Postprocess(run.schema, run.predictor.form)}
+    for part, module in parts.items():
+        tensors |= {f"{part}.{name}": value for name, value in module.named_buffers() if value.numel()}
+    # a copy of each: names may share memory (tied weights), of which the format knows nothing
+    separate = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    schema = dataclasses.replace(run.schema, reference=None)
+    texts = {
+        "format": "pt",
+        "descend": __version__,
+        "schema": schema.to_json(),
+        "recipe": run.recipe.to_toml(),
+    }
+    return safetensors.torch.save(separate, metadata=texts)
+
+
+def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = False) -> Predictor:
+    """The predictor that a file holds.
+
+    Args:
+        path: the file.
+        model: the module for the weights, where the recipe cannot build it.
+        allow_imports: whether the recipe may import classes by their path; importing runs their code.
+
+    Raises:
+        RunError: the file is damaged, from elsewhere, or does not fit the module.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            texts = file.metadata() or {}
+            names = [name for name in file.keys() if name.startswith("model.")]  # noqa: SIM118 - not a dict
+            state = {name.removeprefix("model."): file.get_tensor(name) for name in names}
+    except (OSError, safetensors.SafetensorError) as cause:
+        raise RunError(f"{path} is damaged or cut short ({cause})") from cause
+    if not {"schema", "recipe"} <= set(texts):
+        raise RunError(f"{path} is a safetensors file, but no exported run of descend")
+    schema = Schema.from_json(texts["schema"], f"{path}: schema")
+    allowed = allow_imports or model is not None
+    recipe = Recipe.loads(texts["recipe"], source=f"{path}: recipe", allow_imports=allowed)
+    facts = Facts(
+        kind=schema.kind,
+        rows=schema.rows.get("train", 0),
+        task=schema.task,
+        input_shape=schema.input_shape,
+        outputs=schema.outputs,
+        validation_rows=schema.rows.get("validation", 0),
+    )
+    module = build_model(recipe, facts, seed=0) if model is None else model
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as cause:
+        raise RunError(f"the weights of {path} do not fit the network: {cause}") from cause
+    return Predictor(schema, Preprocess(schema), module.eval(), build_output(recipe, facts))

@@ -1,0 +1,160 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from descend.data.arrays import arrays, as_images, as_numbers, as_targets, named_arrays, npz
+from descend.errors import DataError
+
+pandas = pytest.importorskip("pandas")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kind", "shape"),
+    [
+        (np.zeros((5, 3)), "table", (5, 3)),
+        (np.zeros((5, 3), dtype=np.uint8), "table", (5, 3)),
+        (torch.zeros(5, 3), "table", (5, 3)),
+        ([[1, 2]] * 5, "table", (5, 2)),
+        ({"a": [1] * 5}, "table", (5, 1)),
+        (pl.DataFrame({"a": [1] * 5}), "table", (5, 1)),
+        (np.zeros((5, 8, 9), dtype=np.uint8), "images", (5, 1, 8, 9)),
+        (np.zeros((5, 3, 8, 9), dtype=np.uint8), "images", (5, 3, 8, 9)),
+        (np.zeros((5, 8, 9, 3), dtype=np.uint8), "images", (5, 3, 8, 9)),
+        (torch.zeros(5, 8, 9, 1, dtype=torch.uint8), "images", (5, 1, 8, 9)),
+        (np.zeros((5, 8, 9)), "tensor", (5, 8, 9)),
+        (torch.zeros(5, 3, 8, 8), "tensor", (5, 3, 8, 8)),
+        (np.zeros((5, 2, 3, 4, 5), dtype=np.uint8), "tensor", (5, 2, 3, 4, 5)),
+    ],
+)
+def test_the_kind_follows_from_type_and_shape(inputs, kind, shape):
+    source = arrays(inputs, np.arange(5))
+    assert source.kind == kind
+    assert (source.frame.shape if kind == "table" else source.inputs.shape) == shape
+    assert len(source) == 5
+
+
+def test_channels_last_are_moved_first():
+    images = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
+    assert np.array_equal(arrays(images, [0, 1, 0, 1]).inputs[:, 2], images[..., 2])
+
+
+@pytest.mark.parametrize(
+    ("targets", "dtype", "names"),
+    [
+        ([1, 2, 3], np.int64, ("y",)),
+        ([1.0, 2, 3], np.float64, ("y",)),
+        (["a", "b", "c"], "<U1", ("y",)),
+        ([True, False, True], bool, ("y",)),
+        ([1, "a", 2], object, ("y",)),
+        (np.array([1, 2, 3], dtype=np.int8), np.int8, ("y",)),
+        (torch.tensor([1, 2, 3]), np.int64, ("y",)),
+        (torch.tensor([1.0, 2, 3], dtype=torch.bfloat16), np.float32, ("y",)),
+        (pl.Series("price", [1.0, 2.0, 3.0]), np.float64, ("price",)),
+        (pl.Series(["a", "b", None]), object, ("y",)),
+        (pl.Series("c", ["a", "b", "c"], dtype=pl.Categorical), object, ("c",)),
+        (pandas.Series([1, 2, 3], name="n", dtype="int16"), np.int16, ("n",)),
+        (pandas.Series(["a", "b", "c"], dtype="category"), object, ("y",)),
+        (pandas.Series([1, None, 3], dtype="Int64"), np.float64, ("y",)),
+        (pandas.DataFrame({"a": [1.0, 2, 3], "b": [1.0, 2, 3]}), np.float64, ("a", "b")),
+        (np.zeros((3, 2)), np.float64, ("y0", "y1")),
+    ],
+)
+def test_targets_keep_their_type_and_name(targets, dtype, names):
+    found, found_names = as_targets(targets)
+    assert found.dtype == dtype
+    assert found_names == names
+    assert len(found) == 3
+
+
+def test_rows_and_targets_must_be_as_many():
+    with pytest.raises(DataError, match="X has 5 rows, y has 4"):
+        arrays(np.zeros((5, 2)), np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (np.full((3, 2, 2), np.nan), "rows 0, 1, 2 hold missing or infinite"),
+        (np.full((3, 2, 2), 1e300), "infinite"),
+        (np.zeros((3, 2, 2), dtype=complex), "complex"),
+        (np.array(["a", "b", "c"])[:, None, None], "numbers"),
+        ([[1, 2], [1]], "one length"),
+        (5, "shape"),
+        (None, "shape"),
+    ],
+)
+def test_inputs_that_cannot_be_learned_from_are_refused(inputs, words):
+    with pytest.raises(DataError, match=words):
+        arrays(inputs, [1, 2, 3])
+
+
+def test_images_for_prediction_in_every_layout():
+    images = np.random.default_rng(0).integers(0, 256, (4, 3, 6, 5), dtype=np.uint8)
+    shape = (3, 6, 5)
+    for given in (images, images.transpose(0, 2, 3, 1), images.astype(float), torch.from_numpy(images)):
+        assert np.array_equal(as_images(given, shape), images)
+    assert as_images(images[0], shape).shape == (1, 3, 6, 5)
+    assert as_images(images[:, 0], (1, 6, 5)).shape == (4, 1, 6, 5)
+    for bad in (images[:, :2], images / 7.0, images[:, :, :4], np.zeros((4, 30)), np.array(["a"])):
+        with pytest.raises(DataError):
+            as_images(bad, shape)
+
+
+def test_numbers_for_prediction_have_the_shape_of_training():
+    with pytest.raises(DataError, match=r"rows of shape \(2, 3\) were expected, found \(3, 2\)"):
+        as_numbers(np.zeros((4, 3, 2)), (2, 3))
+
+
+def test_named_arrays_with_a_given_split():
+    held = {f"{name}_{part}": np.ones((n, 2)) if name == "X" else np.arange(n)
+            for name in "Xy" for part, n in (("train", 6), ("val", 3), ("test", 2))}  # fmt: skip
+    source = named_arrays(held, name="mine")
+    assert source.split.tolist() == ["train"] * 6 + ["validation"] * 3 + ["test"] * 2
+    assert source.targets.tolist() == [*range(6), *range(3), *range(2)]
+
+
+def test_npz_round_trip(tmp_path):
+    path = tmp_path / "data.npz"
+    inputs, targets = np.random.default_rng(0).normal(size=(7, 3)), np.array(list("abcabca"))
+    np.savez(path, X=inputs, y=targets)
+    source = npz(path)
+    assert np.array_equal(source.frame.to_numpy(), inputs)
+    assert source.targets.tolist() == targets.tolist()
+    assert source.reference == str(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"a": np.zeros(3)}, "'X' and 'y'"),
+        ({"X": np.zeros((3, 2))}, "'X' and 'y'"),
+        ({"X": np.zeros((3, 2)), "y": np.array([{}, 1, "a"], dtype=object)}, "not as objects"),
+        ({"X_test": np.zeros((3, 2)), "y_test": np.zeros(3)}, "'X_train' and 'y_train'"),
+    ],
+)
+def test_npz_with_other_content_is_refused(tmp_path, content, words):
+    path = tmp_path / "data.npz"
+    np.savez(path, **content)
+    with pytest.raises(DataError, match=words) as caught:
+        npz(path)
+    assert "data.npz" in str(caught.value)
+
+
+def test_a_damaged_npz_is_refused(tmp_path):
+    path = tmp_path / "data.npz"
+    np.savez(path, X=np.zeros((100, 2)), y=np.arange(100))
+    whole = path.read_bytes()
+    for damaged in (
+        b"",
+        b"nonsense",
+        whole[:100],
+        whole[: len(whole) // 2],
+        whole[:300] + b"\xff" * 50 + whole[350:],
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"data\.npz"):
+            npz(path)
+    np.save(tmp_path / "single.npy", np.zeros(3))
+    with pytest.raises(DataError, match="single array"):
+        npz((tmp_path / "single.npy").rename(tmp_path / "single.npz"))

@@ -1,0 +1,156 @@
+import datetime as dt
+
+import numpy as np
+import polars as pl
+import pytest
+
+from descend.data.columns import Column, choice, infer
+from descend.data.settings import DataSettings
+from descend.errors import DataError
+
+N = 60
+
+
+def kinds(frame, **settings):
+    columns, parsed = infer(pl.DataFrame(frame), DataSettings(**settings))
+    assert [column.name for column in columns] == list(pl.DataFrame(frame).columns)
+    assert parsed.columns == [column.name for column in columns if column.used]
+    return {column.name: column.kind for column in columns}
+
+
+def test_kinds_are_inferred_from_values_and_from_text():
+    found = kinds(
+        {
+            "number": np.arange(N) * 1.5,
+            "number_text": [str(i / 4) for i in range(N)],
+            "truth": [i % 2 == 0 for i in range(N)],
+            "truth_text": ["True", "FALSE"] * (N // 2),
+            "day": [dt.date(2024, 1, 1) + dt.timedelta(days=i) for i in range(N)],
+            "day_text": [f"2024-01-{i % 28 + 1:02d}" for i in range(N)],
+            "colour": ["red", "green", None] * (N // 3),
+            "always": [7] * N,
+            "always_text": ["same"] * N,
+            "always_true": [True] * N,
+            "nothing": [None] * N,
+            "nothing_text": ["NA"] * N,
+        }
+    )
+    assert found == {
+        "number": "numeric", "number_text": "numeric", "truth": "boolean", "truth_text": "boolean",
+        "day": "date", "day_text": "date", "colour": "categorical", "always": "constant",
+        "always_text": "constant", "always_true": "constant", "nothing": "empty", "nothing_text": "empty",
+    }  # fmt: skip
+
+
+def test_the_kind_is_inferred_from_the_whole_column():
+    late = ["1"] * 10_000 + ["north", "south"] * 1500
+    assert kinds({"a": late}) == {"a": "categorical"}
+
+
+def test_a_constant_with_gaps_is_kept_because_the_gaps_may_tell():
+    assert kinds({"a": [7, None] * 20, "b": ["x", None] * 20}) == {"a": "numeric", "b": "categorical"}
+
+
+def test_declared_kinds_win():
+    frame = {"code": list(range(N)), "flag": [0, 1] * (N // 2), "when": ["2024-01-05"] * N, "junk": ["a"] * N}
+    declared = {"code": "categorical", "flag": "boolean", "when": "date", "junk": "ignore"}
+    assert kinds(frame, columns=declared) == {
+        "code": "categorical", "flag": "boolean", "when": "date", "junk": "ignored"
+    }  # fmt: skip
+
+
+def refusal(frame, **settings):
+    with pytest.raises(DataError) as caught:
+        infer(pl.DataFrame(frame), DataSettings(**settings))
+    return str(caught.value)
+
+
+def test_an_identifier_is_refused_with_the_two_ways_out():
+    message = refusal({"name": [f"Mr. {i}" for i in range(N)], "x": np.arange(N) ** 2})
+    assert "'name'" in message
+    assert "60 different texts in 60 rows" in message
+    assert "--set data.columns.name=ignore" in message
+    assert "--set data.columns.name=categorical" in message
+
+
+def test_300_categories_in_few_rows_are_refused_and_in_many_rows_pooled():
+    few = refusal({"city": [f"c{i % 300}" for i in range(600)]})
+    assert "300 categories in 600 rows" in few
+    assert "--set data.columns.city=ignore" in few
+    assert kinds({"city": [f"c{i % 300}" for i in range(1500)]}) == {"city": "categorical"}
+
+
+def test_mixed_types_name_rows_and_values():
+    values = [str(i) for i in range(N)]
+    values[7], values[31] = "12 mm", "broken"
+    message = refusal({"width": values})
+    assert "58 values are numbers, but rows 7, 31 hold '12 mm', 'broken'" in message
+    assert "data.missing" in message
+    assert "--set data.columns.width=categorical" in message
+    assert kinds({"width": values}, missing=("12 mm", "broken")) == {"width": "numeric"}
+    assert kinds({"width": values}, columns={"width": "categorical"}) == {"width": "categorical"}
+
+
+def test_mixed_dates_name_rows_and_values():
+    values = [f"2024-01-{i % 28 + 1:02d}" for i in range(N)]
+    values[3] = "soon"
+    assert "59 values are dates, but row 3 holds 'soon'" in refusal({"when": values})
+
+
+def test_infinities_name_their_rows():
+    values = np.arange(N, dtype=float)
+    values[[4, 9]] = np.inf, -np.inf
+    assert "rows 4, 9 hold infinite values" in refusal({"x": values})
+    assert "row 0 holds infinite values" in refusal({"x": ["inf", *map(str, range(N))]})
+    assert "numbers beyond 1e+150" in refusal({"x": [1e200, 1.0, 2.0]})
+
+
+def test_all_problems_are_told_at_once():
+    message = refusal(
+        {"x": [1.0, np.inf] * 20, "id": [f"a{i}" for i in range(40)], "tags": [[1]] * 40},
+        columns={"colour": "ignore"},
+    )
+    assert "4 problems" in message
+    for word in ("'x'", "'id'", "'tags'", "'colour'"):
+        assert word in message
+
+
+def test_an_unknown_column_in_the_recipe_gets_its_nearest_name():
+    assert "did you mean 'price'?" in refusal({"price": [1.0, 2.0]}, columns={"prise": "ignore"})
+
+
+@pytest.mark.parametrize("kind", ["numeric", "boolean", "date"])
+def test_a_declared_kind_that_does_not_fit_names_the_values(kind):
+    message = refusal({"a": ["1", "apple", "0"]}, columns={"a": kind})
+    assert "'apple'" in message
+    assert "row" in message
+
+
+def test_nothing_left_to_learn_from_says_why():
+    message = refusal({"a": [1] * 5, "b": [None] * 5})
+    assert "no column is left" in message
+    assert "always 1" in message
+    assert "every value is missing" in message
+
+
+def test_a_row_counter_is_noted():
+    columns, _ = infer(pl.DataFrame({"id": range(1, 31), "x": np.arange(30) ** 2}), DataSettings())
+    assert "counts the rows?" in columns[0].note
+    assert columns[1].note == ""
+
+
+def test_advice_can_be_pasted_into_a_shell_and_read_as_toml():
+    import shlex
+    import tomllib
+
+    for name in ("age", "sepal length (cm)", 'a "quoted" name', "dotted.name", "é"):
+        option, value = shlex.split(choice(name, "ignore"))
+        assert option == "--set"
+        key, _, word = value.rpartition("=")
+        assert tomllib.loads(f"{key} = '{word}'") == {"data": {"columns": {name: "ignore"}}}
+
+
+def test_inputs_of_a_column_are_named():
+    assert Column("a", "numeric", indicator=True).inputs == ("a", "a is missing")
+    assert Column("a", "categorical", ("x", "y")).inputs == ("a=x", "a=y")
+    assert Column("a", "constant").inputs == ()

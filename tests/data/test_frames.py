@@ -1,0 +1,187 @@
+import datetime as dt
+import decimal
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from descend.data.columns import infer
+from descend.data.frames import as_frame, frame_of_array, is_frame, take
+from descend.data.settings import DataSettings
+from descend.errors import DataError
+
+pandas = pytest.importorskip("pandas")
+pyarrow = pytest.importorskip("pyarrow")
+
+DAYS = [dt.datetime(2024, 1, day) for day in (1, 2, 3)]
+
+
+def pandas_frame():
+    return pandas.DataFrame(
+        {
+            "float": [1.5, None, 2.5],
+            "integer": [1, 2, 3],
+            "nullable": pandas.array([1, None, 3], dtype="Int64"),
+            "truth": [True, False, True],
+            "nullable truth": pandas.array([True, None, False], dtype="boolean"),
+            "category": pandas.Categorical(["b", None, "a"]),
+            "number category": pandas.Categorical([1, 2, 1]),
+            "text": ["x", None, "y"],
+            "object": ["x", 3, None],
+            "day": pandas.to_datetime(DAYS),
+            "zoned": pandas.to_datetime(DAYS).tz_localize("Europe/Paris"),
+            "gap day": pandas.to_datetime([DAYS[0], None, DAYS[2]]),
+            "span": pandas.to_timedelta([1, 2, 3], unit="D"),
+            "date": [day.date() for day in DAYS],
+            "decimal": [decimal.Decimal("1.5"), None, decimal.Decimal(2)],
+            7: [1, 2, 3],
+        },
+        index=[10, 20, 30],
+    )
+
+
+def test_pandas_columns_of_every_type():
+    frame = as_frame(pandas_frame())
+    assert frame.columns[-1] == "7"
+    assert frame["float"].to_list()[::2] == [1.5, 2.5]
+    assert frame["integer"].dtype == pl.Int64
+    assert frame["nullable"].to_list()[::2] == [1, 3]
+    assert frame["truth"].to_list() == [True, False, True]
+    assert frame["nullable truth"].to_list() == [True, None, False]
+    assert frame["category"].to_list() == ["b", None, "a"]
+    assert frame["number category"].to_list() == [1, 2, 1]
+    assert frame["text"].to_list() == ["x", None, "y"]
+    assert frame["object"].to_list() == ["x", "3", None]
+    assert frame["day"].to_list() == DAYS
+    assert frame["zoned"][0] == DAYS[0] - dt.timedelta(hours=1)
+    assert frame["gap day"].to_list() == [DAYS[0], None, DAYS[2]]
+    assert frame["span"][1] == dt.timedelta(days=2)
+    assert frame["date"].to_list() == DAYS
+    assert frame["decimal"].to_list() == [1.5, None, 2.0]
+    assert infer(frame, DataSettings())[0]
+
+
+def test_pandas_needs_no_pyarrow(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert as_frame(pandas_frame()[["float", "integer", "truth", "category", "day"]]).shape == (3, 5)
+
+
+def test_the_same_content_from_every_library():
+    content = {"number": [1.5, 2.5, None], "text": ["a", None, "b"], "truth": [True, False, True]}
+    wanted = pl.DataFrame(content)
+    for given in (
+        wanted,
+        wanted.lazy(),
+        pandas.DataFrame(content),
+        pyarrow.table(content),
+        content,
+        {name: np.array(values, dtype=object) for name, values in content.items()},
+        [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)],
+    ):
+        assert as_frame(given).fill_nan(None).equals(wanted), type(given)
+
+
+def test_a_dictionary_may_hold_arrays_tensors_and_single_values():
+    frame = as_frame({"a": np.arange(3), "b": torch.arange(3.0), "c": pl.Series([1, 2, 3]), "d": "x", "e": 2})
+    assert frame.rows() == [(0, 0.0, 1, "x", 2.0), (1, 1.0, 2, "x", 2.0), (2, 2.0, 3, "x", 2.0)]
+    assert as_frame({"a": 1, "b": "x"}).rows() == [(1.0, "x")]
+
+
+def test_columns_of_different_length_are_refused():
+    with pytest.raises(DataError, match=r"'b' has 2 rows, another has 3"):
+        as_frame({"a": [1, 2, 3], "b": [1, 2]})
+
+
+def test_duplicate_names_are_refused():
+    for given in (
+        pandas.DataFrame([[1, 2]], columns=["a", "a"]),
+        pyarrow.table([[1], [2]], names=["a", "a"]),
+        {"1": [1], 1: [2]},
+    ):
+        with pytest.raises(DataError, match=r"'(a|1)' occurs more than once"):
+            as_frame(given)
+
+
+def test_multi_level_names_are_joined():
+    frame = pandas.DataFrame([[1, 2]], columns=pandas.MultiIndex.from_tuples([("a", "x"), ("a", "y")]))
+    assert as_frame(frame).columns == ["a x", "a y"]
+
+
+def test_structured_arrays_are_tables():
+    array = np.array([(1, "x"), (2, "y")], dtype=[("a", "i4"), ("b", "U1")])
+    assert as_frame(array).rows() == [(1, "x"), (2, "y")]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "float32", "float64", "longdouble", "int8", "uint16", "int64", ">f8", "bool"]
+)
+def test_arrays_of_every_numeric_type(dtype):
+    array = np.array([[1, 0], [0, 1]]).astype(dtype)
+    frame = frame_of_array(array)
+    assert frame.columns == ["x0", "x1"]
+    assert frame.cast(pl.Float64).rows() == [(1.0, 0.0), (0.0, 1.0)]
+
+
+def test_arrays_in_every_memory_layout():
+    array = np.arange(12.0).reshape(3, 4)
+    for given in (
+        array,
+        np.asfortranarray(array),
+        array[::-1][::-1],
+        torch.from_numpy(array),
+        array.tolist(),
+    ):
+        assert frame_of_array(given).to_numpy().tolist() == array.tolist()
+
+
+def test_object_arrays_keep_numbers_and_texts_apart():
+    frame = frame_of_array(np.array([[1, "a"], [2.5, None]], dtype=object))
+    assert frame.dtypes == [pl.Float64, pl.String]
+
+
+def test_tensors_that_need_a_gradient_and_bfloat16():
+    assert frame_of_array(torch.ones(2, 1, requires_grad=True)).rows() == [(1.0,), (1.0,)]
+    assert frame_of_array(torch.ones(2, 1, dtype=torch.bfloat16)).rows() == [(1.0,), (1.0,)]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (np.zeros(3), "reshape"),
+        (np.float64(3.0), "reshape"),
+        (np.zeros((2, 2, 2)), "shape"),
+        ([[1, 2], [3]], "rows of one length"),
+        (np.zeros((2, 2), dtype=complex), "Complex data not supported"),
+        (np.zeros((2, 2), dtype="V3"), "column"),
+    ],
+)
+def test_what_is_no_table_is_refused(data, words):
+    with pytest.raises(DataError, match=words):
+        frame_of_array(data)
+
+
+def test_sparse_matrices_are_refused_with_advice():
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(DataError, match="toarray"):
+        frame_of_array(sparse.eye(3).tocsr())
+
+
+def test_an_array_of_another_width_states_both():
+    with pytest.raises(DataError, match=r"3 columns were expected.*'a', 'b', 'c'.*the array has 2"):
+        frame_of_array(np.zeros((4, 2)), ["a", "b", "c"])
+
+
+def test_a_wrong_column_gets_its_nearest_name():
+    with pytest.raises(DataError, match=r"target: no column 'prise'; did you mean 'price'\?"):
+        take(pl.DataFrame({"price": [1], "size": [2]}), ["prise"], "target")
+
+
+def test_frames_are_told_from_other_things():
+    assert is_frame(pandas.DataFrame({"a": [1]}))
+    assert is_frame(pl.DataFrame({"a": [1]}))
+    assert is_frame(pyarrow.table({"a": [1]}))
+    for other in ([1], {"a": 1}, np.zeros(3), torch.zeros(3), "a", None, (1, 2)):
+        assert not is_frame(other)

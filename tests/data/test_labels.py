@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from descend.data.labels import classes_of, codes_of, restore
+from descend.errors import DataError
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        np.array(["b", "a", "b"]),
+        np.array(["b", "a", "b"], dtype=object),
+        np.array([True, False, True]),
+        np.array([True, False, True], dtype=object),
+        np.array([3, -1, 3], dtype=np.int8),
+        np.array([3, 1, 3], dtype=np.uint64),
+        np.array([3, 1, 3], dtype=object),
+        np.array([0.5, 0.1, 0.5], dtype=np.float32),
+        np.array([1.0, 0.0, 1.0]),
+        np.array([b"b", b"a", b"b"]),
+    ],
+    ids=lambda targets: str(targets.dtype),
+)
+def test_labels_come_back_as_they_went_in(targets):
+    classes, dtype = classes_of(targets)
+    back = restore(classes, dtype)[codes_of(targets, classes)]
+    assert back.dtype == targets.dtype
+    assert back.tolist() == targets.tolist()
+    assert [type(one) for one in back.tolist()] == [type(one) for one in targets.tolist()]
+
+
+def test_classes_are_in_numpy_order():
+    for targets in (np.array([10, 9, 2]), np.array(["10", "9", "2"])):
+        assert list(classes_of(targets)[0]) == np.unique(targets).tolist()
+
+
+def test_unknown_labels_are_named_with_their_rows():
+    with pytest.raises(DataError, match=r"'rat' in rows 1, 3, which is none of the classes 'cat', 'dog'"):
+        codes_of(np.array(["cat", "rat", "dog", "rat"]), ("cat", "dog"))
+
+
+def test_a_label_is_matched_by_its_text_where_types_differ():
+    assert codes_of(np.array([1, 2]), ("1", "2")).tolist() == [0, 1]
+    assert codes_of(np.array(["1", "2"]), (1, 2)).tolist() == [0, 1]
+    assert codes_of(np.array([1.0, 2.0]), (1, 2)).tolist() == [0, 1]
+
+
+def test_numbers_among_texts_are_refused():
+    with pytest.raises(DataError, match="mixes labels of types int, str"):
+        classes_of(np.array([1, "a"], dtype=object))
+
+
+def test_structures_are_no_labels():
+    with pytest.raises(DataError, match="tuple"):
+        classes_of(np.array([(1, 2), (3, 4), None], dtype=object)[:2])

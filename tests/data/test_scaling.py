@@ -1,0 +1,219 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from descend.data.columns import Column
+from descend.data.prepare import prepare
+from descend.data.scaling import SCALES, Postprocess, Preprocess, standard
+from descend.data.schema import Schema
+from descend.data.settings import DataSettings
+from descend.data.sources import read
+
+RANDOM = np.random.default_rng(0)
+N = 60
+
+
+def table(columns, clip=None):
+    width = sum(len(column.inputs) for column in columns)
+    return Schema(
+        "table",
+        "regression",
+        "",
+        (width,),
+        1,
+        ("y",),
+        tuple(columns),
+        target_mean=(0.0,),
+        target_scale=(1.0,),
+        clip=clip,
+    )
+
+
+def test_standard_is_scikit_learn_s():
+    rows = RANDOM.normal(size=(500, 4)) * [1, 1e3, 1e-3, 0] + [0, 5, -1e2, 7]
+    shift, spread = standard(rows)
+    wanted = StandardScaler().fit(rows)
+    np.testing.assert_allclose(shift, wanted.mean_, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(spread, wanted.scale_, rtol=1e-12)
+    weights = RANDOM.integers(0, 4, 500).astype(float)
+    weighted = StandardScaler().fit(rows, sample_weight=weights)
+    shift, spread = standard(rows, weights)
+    np.testing.assert_allclose(shift, weighted.mean_, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(spread, weighted.scale_, rtol=1e-11)
+
+
+def test_weights_mean_repetition():
+    rows, weights = RANDOM.normal(size=(50, 2)), RANDOM.integers(0, 4, 50)
+    for found, wanted in zip(
+        standard(rows, weights.astype(float)), standard(np.repeat(rows, weights, axis=0)), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_a_large_offset_costs_no_digits():
+    offset = 1e9
+    small = RANDOM.normal(size=(10_000, 1))
+    rows = small + offset
+    exact = (rows - offset).astype(np.longdouble)
+    shift, spread = standard(rows)
+    assert abs((shift[0] - offset) - float(exact.mean())) < 1e-7
+    assert abs(spread[0] - float(exact.std())) < 1e-9
+    column = Column("x", "numeric", mean=float(shift[0]), scale=float(spread[0]))
+    encoded = Preprocess(table([column]))(torch.from_numpy(rows))
+    wanted = (exact - exact.mean()) / exact.std()
+    np.testing.assert_allclose(encoded.numpy(), wanted.astype(np.float64), atol=3e-7)
+    naive = (torch.from_numpy(rows).float() - float(shift[0])) / float(spread[0])
+    assert float((naive - encoded).abs().max()) > 1  # centring in float32 would lose all of it
+
+
+def test_constant_columns_keep_spread_one():
+    for value in (0.0, 0.1, 1e9 + 0.1):
+        assert standard(np.full((1000, 1), value))[1].tolist() == [1.0]
+
+
+def test_imputation_indicators_one_hot_and_truth_values_by_hand():
+    columns = [
+        Column("n", "numeric", indicator=True, fill=4.0, mean=2.0, scale=2.0),
+        Column("c", "categorical", categories=("a", "b"), indicator=True),
+        Column("t", "boolean", fill=0.5, mean=0.5, scale=0.5),
+        Column("d", "date", mean=10.0, scale=5.0, fill=10.0),
+        Column("gone", "constant"),
+    ]
+    module = Preprocess(table(columns))
+    assert module.names == ("n", "t", "d", "c=a", "c=b", "n is missing", "c is missing")
+    gap = float("nan")
+    rows = torch.tensor([[6.0, 1, 1, 15], [gap, gap, gap, gap], [0.0, -1, 0, 10]], dtype=torch.float64)
+    assert module(rows).tolist() == [
+        [2.0, 1, 1, 0, 1, 0, 0],
+        [1.0, 0, 0, 0, 0, 1, 1],
+        [-1.0, -1, 0, 0, 0, 0, 0],
+    ]
+    assert module(rows).dtype == torch.float32
+
+
+def test_the_smooth_bound():
+    columns = [Column("n", "numeric"), Column("t", "boolean", fill=0.5, mean=0.5, scale=0.5)]
+    module = Preprocess(table(columns, clip=3.0))
+    values = torch.tensor([-1e150, -3.0, -0.01, 0.0, 0.01, 3.0, 1e6, 1e150], dtype=torch.float64)
+    found = module(torch.stack([values, torch.ones(8, dtype=torch.float64)], 1))
+    assert (found[:, 1] == 1).all()  # truth values are not compressed
+    bounded = found[:, 0].double()
+    assert bounded.abs().max() <= 3
+    assert (bounded.diff() >= 0).all()
+    torch.testing.assert_close(bounded[2:5], values[2:5], rtol=1e-5, atol=0)
+    assert bounded[5] == pytest.approx(3 / 2**0.5, rel=1e-6)
+
+
+def sources():
+    mixed = {
+        "number": [None if i % 9 == 0 else i / 7 for i in range(N)],
+        "colour": [("red", "blue", None)[i % 3] for i in range(N)],
+        "truth": [None if i % 11 == 0 else i % 2 == 0 for i in range(N)],
+        "day": [f"2024-01-{i % 28 + 1:02d}" for i in range(N)],
+        "y": [i * 0.1 for i in range(N)],
+    }
+    classes = np.arange(N) % 3
+    return {
+        "mixed": (read(mixed, target="y"), DataSettings(clip=2.5)),
+        "numbers": (read((RANDOM.normal(size=(N, 5)), classes)), DataSettings()),
+        "texts": (read(({"a": ["x", "y", "z"] * 20, "b": ["u", None] * 30}, classes)), DataSettings()),
+        "digits": (read("digits"), DataSettings()),
+        "images": (read((RANDOM.integers(0, 256, (N, 3, 6, 5), dtype=np.uint8), classes)), DataSettings()),
+        "entries": (read((RANDOM.normal(size=(N, 3, 2)) * 9 + 4, classes)), DataSettings()),
+        "channels": (read((RANDOM.normal(size=(N, 3, 4, 4)), classes)), DataSettings(scale="none")),
+    }
+
+
+@pytest.mark.parametrize("name", sources())
+def test_the_module_alone_gives_what_training_used_to_the_bit(name):
+    source, settings = sources()[name]
+    prepared = prepare(source, settings)
+    rebuilt = Preprocess(Schema.from_json(prepared.schema.to_json()))
+    matrix = prepared.schema.matrix(source)
+    encoded = rebuilt(matrix)
+    for part in (prepared.train, prepared.validation, prepared.test):
+        assert torch.equal(encoded[part.rows], part.inputs)
+    assert torch.equal(torch.cat([rebuilt(row[None]) for row in matrix[:50]]), encoded[:50])
+    assert encoded.shape[1:] == prepared.schema.input_shape
+    assert len(rebuilt.state_dict()) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sources())
+@pytest.mark.filterwarnings("ignore")
+def test_export_keeps_every_bit_with_any_number_of_rows(name, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    source, settings = sources()[name]
+    prepared = prepare(source, settings)
+    matrix = prepared.schema.matrix(source)
+    wanted = prepared.preprocess(matrix)
+    shapes = ({0: torch.export.Dim("rows")},)
+    program = torch.export.export(prepared.preprocess, (matrix[:3],), dynamic_shapes=shapes)
+    for size in (1, 2, N):
+        assert torch.equal(program.module()(matrix[:size]), wanted[:size])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = tmp_path / "model.onnx"
+        torch.onnx.export(
+            prepared.preprocess, (matrix[:3],), path, dynamo=True, dynamic_shapes=shapes, verbose=False
+        )
+    session = onnxruntime.InferenceSession(path)
+    for size in (1, 2, N):
+        (found,) = session.run(None, {session.get_inputs()[0].name: matrix[:size].numpy()})
+        np.testing.assert_array_equal(found, wanted[:size].numpy())
+
+
+def test_images_are_standardised_by_channel():
+    images = RANDOM.integers(0, 256, (40, 3, 6, 5), dtype=np.uint8)
+    images[:, 2] = 17
+    prepared = prepare(read((images, np.arange(40) % 2)))
+    inputs = prepared.train.inputs
+    train = images[prepared.train.rows].astype(float)
+    np.testing.assert_allclose(prepared.schema.shift, train.mean(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(prepared.schema.spread[:2], train.std(axis=(0, 2, 3))[:2], rtol=1e-12)
+    assert inputs[:, :2].mean(dim=(0, 2, 3)).abs().max() < 1e-6
+    assert inputs[:, 2].abs().max() == 0
+
+
+def test_tensors_are_standardised_by_entry_or_by_channel():
+    flat = RANDOM.normal(size=(40, 3, 2)) * [1, 5] + 3
+    inputs = prepare(read((flat, np.arange(40) % 2))).train.inputs
+    torch.testing.assert_close(inputs.std(0, correction=0), torch.ones(3, 2), rtol=1e-5, atol=1e-5)
+    deep = RANDOM.normal(size=(40, 3, 4, 4)) * 7 + 3
+    prepared = prepare(read((deep, np.arange(40) % 2)))
+    assert len(prepared.schema.shift) == 3
+    torch.testing.assert_close(
+        prepared.train.inputs.std((0, 2, 3), correction=0), torch.ones(3), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_none_leaves_numbers_as_they_are():
+    data = RANDOM.normal(size=(40, 3)) * 50
+    prepared = prepare(read((data, np.arange(40) % 2)), DataSettings(scale="none"))
+    np.testing.assert_array_equal(prepared.train.inputs.numpy(), data[prepared.train.rows].astype("f4"))
+
+
+def test_every_scale_has_a_card():
+    from descend.method import card
+
+    assert all(card(scale) is not None and card(scale).row for scale in SCALES.values())
+
+
+@pytest.mark.parametrize("form", ["logits", "probabilities"])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_the_end_of_an_exported_model_agrees_with_the_schema(form, classes):
+    schema = prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % classes))).schema
+    outputs = torch.rand(7, schema.outputs)
+    assert isinstance(Postprocess(schema, form), nn.Module)
+    assert torch.equal(Postprocess(schema, form)(outputs), schema.probabilities(outputs, form))
+
+
+def test_the_end_of_an_exported_regression_agrees_with_the_schema():
+    schema = prepare(read((RANDOM.normal(size=(60, 2)), RANDOM.normal(size=(60, 3)) * 9 + 4))).schema
+    outputs = torch.randn(7, 3)
+    np.testing.assert_array_equal(Postprocess(schema)(outputs).numpy(), schema.decode(outputs))

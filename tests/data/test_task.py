@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from descend.data.task import check_targets, infer_task
+from descend.errors import DataError
+
+ROWS = 100
+
+
+def infer(targets, declared="auto"):
+    return infer_task(check_targets(np.asarray(targets), ("y",)), declared)[0]
+
+
+@pytest.mark.parametrize(
+    ("targets", "task"),
+    [
+        (["yes", "no"] * 50, "binary"),
+        (["a", "b", "c", "c"] * 25, "multiclass"),
+        (np.array(["a", "b"] * 50, dtype=object), "binary"),
+        ([True, False] * 50, "binary"),
+        ([0, 1] * 50, "binary"),
+        ([-1, 1] * 50, "binary"),
+        ([0.0, 1.0] * 50, "binary"),
+        (list(range(10)) * 10, "multiclass"),
+        (list(range(20)) * 5, "multiclass"),
+        (list(range(21)) * 10, "regression"),
+        (list(range(20)) * 3, "regression"),
+        (list(range(100)), "regression"),
+        ([1.0, 2.0, 3.0] * 30, "regression"),
+        (np.linspace(0, 1, 100), "regression"),
+        (np.linspace(0, 1, 100).astype("float32"), "regression"),
+        (np.random.default_rng(0).normal(size=(50, 3)), "multi_regression"),
+        (np.arange(100).reshape(50, 2), "multi_regression"),
+        (np.linspace(0, 1, 100)[:, None], "regression"),
+        (np.array(["a", "b"] * 50)[:, None], "binary"),
+        (np.array([1.5, 2.5, 3.5] * 20, dtype=object), "regression"),
+    ],
+)
+def test_the_task_is_inferred(targets, task):
+    assert infer(targets) == task
+
+
+@pytest.mark.parametrize(
+    ("targets", "declared", "task"),
+    [
+        ([1.0, 2.0, 3.0] * 30, "classification", "multiclass"),
+        ([1.0, 2.0] * 30, "classification", "binary"),
+        ([0, 1] * 50, "regression", "regression"),
+        ([0, 1] * 50, "multiclass", "multiclass"),
+        (list(range(40)) * 5, "classification", "multiclass"),
+        (["1.5", "2.5", "3"] * 10, "regression", "regression"),
+        (np.linspace(0, 1, 100), "multi_regression", "multi_regression"),
+        (np.ones((50, 2)) * np.arange(50)[:, None], "regression", "multi_regression"),
+    ],
+)
+def test_the_task_can_be_named(targets, declared, task):
+    assert infer(targets, declared) == task
+
+
+def test_reasons_are_given_and_say_what_else_could_be_meant():
+    assert "3 different texts" in infer_task(np.array(["a", "b", "c"] * 9))[1]
+    assert "data.task=classification" in infer_task(np.array([1.0, 2.0, 3.0] * 9))[1]
+    assert "data.task = 'binary'" in infer_task(np.array([1.0, 2.0] * 9), "binary")[1]
+
+
+@pytest.mark.parametrize(
+    ("targets", "declared", "words"),
+    [
+        (["a"] * 10, "auto", "at least two classes"),
+        ([3] * 10, "classification", "at least two classes"),
+        ([0.5] * 10, "auto", "0.5 in every row"),
+        (np.array([[1.0, 2.0], [1.0, 3.0]]), "auto", "target 0 is 1 in every row"),
+        ([f"n{i}" for i in range(30)], "auto", "30 different labels in 30 rows"),
+        (["a", "b", "c"] * 5, "binary", "needs two classes"),
+        (["a", "b"] * 5, "regression", "needs numbers"),
+        (np.array([["a", "b"], ["c", "d"]]), "auto", "name one target"),
+        ([1e300, 2.0, 3.0], "regression", "beyond 1e150"),
+    ],
+)
+def test_targets_that_cannot_be_learned_are_refused(targets, declared, words):
+    with pytest.raises(DataError, match=words):
+        infer(targets, declared)
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        ([1.0, np.nan, 2.0, np.nan], "rows 1, 3 have no value"),
+        (np.array(["a", None, "b"], dtype=object), "row 1 has no value"),
+        (np.array([[1.0, 2.0], [1.0, np.nan]]), "row 1 has no value"),
+        ([1.0, np.inf, 2.0], "row 1 holds infinities"),
+        ([], "no row"),
+        ([1.0], "one row"),
+        (np.zeros((3, 0)), "at least one target"),
+        (np.zeros((3, 2, 2)), "shape"),
+        (np.array([1j, 2.0]), "complex"),
+        (np.array(["2024-01-01"], dtype="datetime64[D]").repeat(3), "datetime64"),
+        (np.array([[1], [2], None], dtype=object)[:2], "found list"),
+    ],
+)
+def test_missing_infinite_and_odd_targets_are_named(targets, words):
+    with pytest.raises(DataError, match=words):
+        check_targets(np.asarray(targets), ("y",))
+
+
+def test_messages_name_the_target():
+    with pytest.raises(DataError, match="'price'"):
+        check_targets(np.array([1.0, np.nan]), ("price",))

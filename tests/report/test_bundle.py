@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import base64
+import zlib
+
+from plotly.offline import get_plotlyjs
+
+from descend.report.bundle import bundle
+
+
+def test_the_packed_library_is_plotlys() -> None:
+    assert zlib.decompress(base64.b64decode(bundle().packed)).decode() == get_plotlyjs()
+
+
+def test_packing_saves_more_than_half() -> None:
+    assert len(bundle().packed) < 0.45 * len(get_plotlyjs().encode())
+
+
+def test_base64_needs_no_escaping_inside_a_script() -> None:
+    assert not set(bundle().packed) & set("<>&\"'\r\n")

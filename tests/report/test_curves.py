@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from descend.report.curves import Curve, Line, learning, thin
+from descend.report.figures import Figure
+
+
+@given(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(2, 60))
+def test_thinning_keeps_extremes_ends_and_order(y: list[float | None], limit: int) -> None:
+    x = list(range(len(y)))
+    kept_x, kept_y = thin(x, y, limit)
+    assert len(kept_x) <= max(limit + 2, 2)
+    assert kept_x == sorted(kept_x)
+    assert (kept_x[0], kept_x[-1]) == (0, len(y) - 1)
+    assert all(y[int(place)] == value for place, value in zip(kept_x, kept_y, strict=True))
+    known = [value for value in y if value is not None]
+    if known:
+        assert {min(known), max(known)} <= set(kept_y)
+
+
+def test_thinning_keeps_the_outline_of_every_stretch() -> None:
+    y = np.random.default_rng(0).standard_normal(5000)
+    x, kept = map(np.array, thin(list(range(5000)), y.tolist(), 1000))
+    for start in range(0, 5000, 10):
+        inside = kept[(x >= start) & (x < start + 10)]
+        assert inside.max() == y[start : start + 10].max()
+        assert inside.min() == y[start : start + 10].min()
+
+
+def figure(values: list[float | None], **more: object) -> Figure:
+    made = Curve("k", "Title", [Line("validation", "--validation", values)], "unit", **more).figure(  # type: ignore[arg-type]
+        [float(epoch) for epoch in range(1, len(values) + 1)], 2
+    )
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize(
+    ("values", "logarithmic"), [([1.0, 30.0], False), ([1.0, 31.0], True), ([0.0, 99.0], False)]
+)
+def test_the_axis_is_logarithmic_for_positive_values_of_many_sizes(
+    values: list[float | None], logarithmic: bool
+) -> None:
+    axis = figure(values).layout["yaxis"]
+    assert (axis.get("type") == "log") == logarithmic
+    assert ("log scale" in axis["title"]["text"]) == logarithmic
+
+
+@pytest.mark.parametrize("value", [1e-3, -2.0, 0.0])
+def test_a_constant_has_a_range_around_it(value: float) -> None:
+    low, high = figure([value, value]).layout["yaxis"]["range"]
+    assert low < high
+    assert low <= value <= high
+
+
+def test_the_kept_epoch_is_marked() -> None:
+    made = figure([3.0, 1.0, 2.0])
+    assert made.layout["shapes"][0]["x0"] == 2
+    assert (made.data[-1]["x"], made.data[-1]["y"]) == ([2], [1.0])
+    assert "1 at epoch 2, which was kept" in made.label
+
+
+def test_an_epoch_without_a_value_has_no_mark() -> None:
+    made = figure([3.0, None, 2.0])
+    assert len(made.data) == 1
+
+
+def test_what_was_never_recorded_is_not_drawn() -> None:
+    assert Curve("k", "t", [Line("validation", "--validation", [None, None])]).figure([1, 2], 1) is None
+
+
+def test_no_epoch_no_figure() -> None:
+    nothing: list[float | None] = []
+    assert learning([], None, loss=(nothing, nothing), loss_name="", main="r2", scores=(nothing, nothing), rate=[], gradient=[], seconds=[]) == []  # fmt: skip
+
+
+def test_one_epoch_is_a_visible_point() -> None:
+    made = Curve("k", "t", [Line("validation", "--validation", [0.5])]).figure([1.0], 1)
+    assert made is not None
+    assert made.data[0]["mode"] == "lines+markers"
+    low, high = made.layout["xaxis"]["range"]
+    assert low < 1 < high

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import re
+import tomllib
+from html import unescape
+
+import run_folders
+from hypothesis import given
+from hypothesis import strategies as st
+
+from descend.report.highlight import toml
+
+RECIPE = run_folders.RECIPE.format(loss="mse")
+
+
+def plain(markup: str) -> str:
+    return unescape(re.sub(r"</?span[^>]*>", "", markup))
+
+
+def pieces(markup: str, kind: str) -> list[str]:
+    return [unescape(found) for found in re.findall(rf'<span class="{kind}">(.*?)</span>', markup, re.DOTALL)]
+
+
+def test_a_recipe_stays_verbatim() -> None:
+    assert plain(toml(RECIPE)) == RECIPE
+
+
+TOKENS = st.sampled_from(
+    ["#", '"', "'", '"""', "'''", "[", "]", "=", "\n", "\\", " ", "a", "1", ".", "<", "&", "true"]
+)
+
+
+@given(st.lists(TOKENS | st.text(max_size=2), max_size=30).map("".join))
+def test_any_text_stays_verbatim(source: str) -> None:
+    assert plain(toml(source)) == source
+
+
+def test_keys_and_tables_are_those_that_a_parser_finds() -> None:
+    markup = toml(RECIPE)
+    read = tomllib.loads(RECIPE)
+    assert [found.strip(' []"') for found in pieces(markup, "table")] == [*(name for name in read), "data.columns"][: len(read)] + ["data.columns"]  # fmt: skip
+    keys = [key for section in read.values() for key in section if key != "columns"]
+    assert [found.strip().strip('"') for found in pieces(markup, "key")] == [*keys, "alcalinity of ash"]
+
+
+def test_what_is_inside_a_string_is_not_a_comment() -> None:
+    markup = toml("""a = "# no" # yes\nb = '''\n[no]\n# no\n''' # yes""")
+    assert pieces(markup, "comment") == ["# yes", "# yes"]
+    assert pieces(markup, "table") == []
+    assert pieces(markup, "key") == ["a", "b"]
+
+
+def test_values() -> None:
+    source = "a = 1e-3\nb = [true, -2, 0x1F, inf]\nc = 1979-05-27T07:32:00"
+    assert pieces(toml(source), "value") == ["1e-3", "true", "-2", "0x1F", "inf", "1979-05-27T07:32:00"]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from descend.report.markup import Html, data_block, element, join
+
+
+class Reader(HTMLParser):
+    """What a parser finds: elements with their attributes, and all text."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(markup: str) -> Reader:
+    reader = Reader()
+    reader.feed(markup)
+    reader.close()
+    return reader
+
+
+# A parser turns NUL and carriage returns into something else, as the HTML standard asks.
+words = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]))
+
+
+@given(words, words)
+def test_text_and_attributes_come_back_as_they_went_in(inside: str, attribute: str) -> None:
+    found = read(element("p", inside, title=attribute))
+    assert found.found == [("p", {"title": attribute})]
+    assert found.text == inside
+
+
+@given(st.recursive(words, lambda inner: st.lists(inner), max_leaves=8))
+def test_nothing_but_markup_makes_elements(children: object) -> None:
+    assert read(join(children)).found == []  # type: ignore[arg-type]
+
+
+def test_markup_stays_markup() -> None:
+    assert element("p", element("b", "x"), Html("<br>"), None, 3) == "<p><b>x</b><br>3</p>"
+
+
+def test_attributes() -> None:
+    assert element("i", hidden=True, class_=None, tabindex=0, aria_label="a") == (
+        '<i hidden tabindex="0" aria-label="a"></i>'
+    )
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=6))
+def test_a_data_block_cannot_be_left_and_reads_back(value: object) -> None:
+    block = data_block("key", [value, "</script><!--<script>"])
+    assert block.lower().count("<script") == 1
+    assert block.count("</") == 1
+    body = block[block.index(">") + 1 : block.rindex("<")]
+    assert json.loads(body) == [value, "</script><!--<script>"]
+
+
+def test_a_data_block_refuses_what_is_not_json() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        data_block("key", float("nan"))

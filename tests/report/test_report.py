@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import run_folders
+import sample_runs
+
+import descend
+from descend.errors import UserError
+from descend.report import write
+from descend.report.bundle import bundle
+
+
+@pytest.mark.parametrize("name", sample_runs.RUNS)
+def test_a_report_is_written_into_the_folder(name: str, tmp_path: Path) -> None:
+    folder = run_folders.save(sample_runs.RUNS[name](), tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    path = write(folder)
+    assert path == folder / "report.html"
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert after.pop("report.html").startswith(b"<!DOCTYPE html>")
+    assert after == before
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    folder = run_folders.save(sample_runs.wine(), tmp_path)
+    assert write(folder).read_bytes() == write(folder).read_bytes()
+
+
+@pytest.mark.parametrize("missing", ["recipe.toml", "schema.json", "history.jsonl", "metrics.json", "evaluation.json", "environment.json"])  # fmt: skip
+def test_a_missing_file_is_no_hindrance(missing: str, tmp_path: Path) -> None:
+    files = sample_runs.wine()
+    del files[missing]
+    assert "wine" in write(run_folders.save(files, tmp_path / "wine")).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "history.jsonl", "recipe.toml"])
+def test_one_file_is_enough(name: str, tmp_path: Path) -> None:
+    assert write(run_folders.save({name: sample_runs.wine()[name]}, tmp_path)).is_file()
+
+
+def test_a_full_disk_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_folders.save(sample_runs.wine(), tmp_path)
+    old = write(folder).read_bytes()
+    (folder / "metrics.json").write_text(json.dumps({"status": "failed"}), encoding="utf-8")
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        write(folder)
+    assert (folder / "report.html").read_bytes() == old
+    assert sorted(path.name for path in folder.iterdir()) == sorted([*sample_runs.wine(), "report.html"])
+
+
+def test_text_that_is_not_unicode_is_written(tmp_path: Path) -> None:
+    files = sample_runs.wine()
+    files["environment.json"]["data"]["name"] = "half a pair: \ud800"
+    assert "half a pair" in write(run_folders.save(files, tmp_path)).read_text(encoding="utf-8")
+
+
+def test_writing_imports_no_heavy_library(tmp_path: Path) -> None:
+    folder = run_folders.save(sample_runs.wine(), tmp_path)
+    program = (
+        "import sys; from pathlib import Path; from descend.report import write; write(Path(sys.argv[1]));"
+        "print([name for name in ('torch', 'pandas', 'numpy', 'polars', 'pydantic', 'sklearn', 'PIL')"
+        " if name in sys.modules])"
+    )
+    root = Path(str(descend.__file__)).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(folder)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["wine", "large"])
+def test_writing_takes_less_than_half_a_second(name: str, tmp_path: Path) -> None:
+    folder = run_folders.save(sample_runs.RUNS[name](), tmp_path)
+
+    def once() -> float:
+        bundle.cache_clear()  # as the first report of a process
+        began = time.process_time()  # of this process alone: the machine is shared
+        write(folder)
+        return time.process_time() - began
+
+    assert min(once() for _ in range(3)) < 0.5
+
+
+def test_the_page_stays_light(tmp_path: Path) -> None:
+    sizes = [
+        write(run_folders.save(sample_runs.RUNS[name](), tmp_path / name)).stat().st_size
+        for name in ("wine", "large")
+    ]
+    assert sizes[0] < 2.2e6
+    assert sizes[1] < 3e6

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import run_folders
+import sample_runs
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from descend.data.schema import Schema
+from descend.errors import RunError
+from descend.report.page import render
+from descend.report.run_files import read
+
+
+@pytest.mark.parametrize("name", [name for name in sample_runs.RUNS if not name.startswith("hostile")])
+def test_the_sample_runs_have_the_schema_that_descend_writes(name: str) -> None:
+    Schema.from_json(json.dumps(sample_runs.RUNS[name]()["schema.json"]))
+
+
+def test_time_per_epoch_is_what_passed_between_lines(tmp_path: Path) -> None:
+    lines = [
+        {"epoch": 1, "seconds": 0.5},
+        {"epoch": 2, "seconds": 0.75},
+        {"epoch": 3},
+        {"epoch": 4, "seconds": 2},
+    ]
+    run = read(run_folders.save({"history.jsonl": lines}, tmp_path))
+    assert run.seconds == [0.5, 0.25, None, None]
+
+
+def test_a_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n{"epo', encoding="utf-8")
+    assert read(tmp_path).epochs == [1, 2]
+
+
+def test_the_best_epoch_without_metrics_is_the_last_one_marked(tmp_path: Path) -> None:
+    lines = [{"epoch": 1, "best": True}, {"epoch": 2, "best": True}, {"epoch": 3, "best": False}]
+    run = read(run_folders.save({"history.jsonl": lines}, tmp_path))
+    assert run.best_epoch == 2
+    assert run.status == "unfinished"
+
+
+def test_counts_that_are_not_square_are_not_used(tmp_path: Path) -> None:
+    files = sample_runs.wine()
+    files["evaluation.json"]["confusion"][1].pop()
+    assert read(run_folders.save(files, tmp_path)).confusion == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({}, "holds no run"),
+        ({"metrics.json": "{"}, "metrics.json: damaged"),
+        ({"metrics.json": "[1]"}, "expected a JSON object, found list"),
+        ({"metrics.json": {}, "history.jsonl": [[1]]}, "line 1 is damaged"),
+        ({"metrics.json": "[" * 100_000}, "metrics.json: damaged"),
+    ],
+)
+def test_damage_is_named(tmp_path: Path, files: dict[str, Any], words: str) -> None:
+    with pytest.raises(RunError, match=words.replace(".", r"\.")):
+        read(run_folders.save(files, tmp_path))
+
+
+def test_damage_in_the_middle_of_the_history_is_named(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text('{"epoch": 1}\n{"ep\n{"epoch": 3}\n', encoding="utf-8")
+    with pytest.raises(RunError, match="line 2 is damaged"):
+        read(tmp_path)
+
+
+def test_bytes_that_are_not_text_are_named(tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(RunError, match=r"recipe\.toml: cannot be read"):
+        read(tmp_path)
+
+
+def test_no_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such run folder"):
+        read(tmp_path / "nowhere")
+
+
+NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 1e308, 5e-324])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a JSON value."""
+    found = [path] if path else []
+    if isinstance(value, dict):
+        return found + [deeper for key in value for deeper in _paths(value[key], (*path, key))]
+    if isinstance(value, list):
+        return found + [
+            deeper for place in range(min(2, len(value))) for deeper in _paths(value[place], (*path, place))
+        ]
+    return found
+
+
+PLACES = [
+    (name, path)
+    for name in ("wine", "diabetes")
+    for path in _paths({key: value for key, value in sample_runs.RUNS[name]().items() if key != "recipe.toml"})
+    if len(path) > 1 and path[:1] != ("history.jsonl",) or len(path) > 2
+]  # fmt: skip
+
+
+@given(st.sampled_from(PLACES), ANYTHING)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_anywhere_still_gives_a_report(
+    tmp_path: Path, place: tuple[str, tuple[Any, ...]], value: Any
+) -> None:
+    name, path = place
+    files = sample_runs.RUNS[name]()
+    inner: Any = files
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    page = render(read(run_folders.save(files, tmp_path)))
+    assert page.rstrip().endswith("</html>")

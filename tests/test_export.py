@@ -1,0 +1,479 @@
+"""Exported models give what the run gives, in every format, and reading them runs no code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import polars as pl
+import pytest
+import safetensors
+import torch
+from torch import nn
+
+import descend
+from descend.data.scaling import Preprocess
+from descend.data.schema import Schema
+from descend.errors import CheckpointError, MissingExtraError, RunError, UserError
+from descend.export import FORMATS, load_exported
+from descend.export.archive import _operation
+from descend.nn.activations import ACTIVATIONS, activation
+from descend.nn.normalization import NORMS
+
+QUICK = {"stop": {"max_epochs": 2}, "engine": {"threads": 1}}
+SEEN = {"city": ["Ulm", "Bonn", "New York"], "plan": ["a", "b", "c", "d", "e"]}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def people(rows: int, seed: int = 0) -> pl.DataFrame:
+    """A table with every kind of column, missing values in most, and an unused column."""
+    draw = np.random.default_rng(seed)
+    gap = draw.random((4, rows)) < 0.15
+    days = np.datetime64("1970-01-01") + draw.integers(-5000, 20000, rows).astype("timedelta64[D]")
+    age, city = draw.normal(40, 10, rows), draw.choice(SEEN["city"], rows)
+    return pl.DataFrame(
+        {
+            "member": pl.Series(
+                [None if g else bool(v) for g, v in zip(gap[0], draw.random(rows) < 0.5, strict=True)]
+            ),
+            "age": pl.Series([None if g else float(v) for g, v in zip(gap[1], age, strict=True)]),
+            "source": ["file"] * rows,
+            "city": pl.Series([None if g else str(v) for g, v in zip(gap[2], city, strict=True)]),
+            "born": pl.Series([None if g else v for g, v in zip(gap[3], days.tolist(), strict=True)]),
+            "income (k€)": draw.lognormal(3, 1, rows),
+            "label": np.where((age > 40) ^ (city == "Ulm"), "bleibt", "geht"),
+        }
+    )
+
+
+def strange(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same with categories that training did not see, words for missing, spaces and columns reordered."""
+    cities = frame["city"].to_list()
+    cities[:6] = ["Paris", "NA", " Ulm", "Bonn ", " New York ", "?"]
+    return frame.with_columns(pl.Series("city", cities)).select(reversed(frame.columns))
+
+
+def columns_of(frame: pl.DataFrame, schema: Schema) -> dict[str, np.ndarray]:
+    """What the documentation of the ONNX format asks for, made from a frame by its words alone."""
+    fed = {}
+    for column in schema.used:
+        values = frame[column.name]
+        if column.kind == "categorical":
+            fed[column.name] = np.array([value or "" for value in values.to_list()], dtype=object)
+        elif column.kind == "date":
+            fed[column.name] = values.cast(pl.Date).to_physical().cast(pl.Float64).to_numpy()
+        else:
+            fed[column.name] = values.cast(pl.Float64).to_numpy()
+    return fed
+
+
+def table_case(seed: int = 0) -> tuple[Any, Any]:
+    run = descend.train(people(300, seed), QUICK, target="label")
+    return run, strange(people(40, seed + 1).drop("label"))
+
+
+def digits_case() -> tuple[Any, Any]:
+    data = pl.from_numpy(np.random.default_rng(0).integers(0, 17, (40, 64)).astype(float))
+    return descend.train("digits", QUICK), data.to_numpy()
+
+
+def images_case() -> tuple[Any, Any]:
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (90, 3, 9, 8), dtype=np.uint8)
+    labels = np.array([3, 7, 11], dtype=np.int8)[draw.integers(0, 3, 90)]
+    images[labels == 7] //= 2
+    return descend.train((images, labels), QUICK), images[:40]
+
+
+def sequences_case() -> tuple[Any, Any]:
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(90, 5, 4)).astype(np.float32)
+    run = descend.train((rows, rows[:, 0, 0] > 0), {**QUICK, "model": {"output": "sine"}})
+    return run, rows[:40]
+
+
+def targets_case() -> tuple[Any, Any]:
+    draw = np.random.default_rng(0)
+    rows = draw.normal(size=(120, 4)) + np.array([0, 1e6, -3e8, 1e-3])
+    rows[::11, 2] = np.nan
+    targets = np.stack([1e5 + 300 * rows[:, 0], 1e-4 * rows[:, 3], rows[:, 1]], axis=1)
+    return descend.train((rows, targets), QUICK), rows[:40]
+
+
+def single_target_case() -> tuple[Any, Any]:
+    frame = people(200).drop("label")
+    price = frame["income (k€)"].to_numpy() * 1000 + frame["age"].fill_null(40).to_numpy()
+    run = descend.train(frame.with_columns(price=price), QUICK, target="price")
+    return run, strange(people(40, 1).drop("label"))
+
+
+CASES = {
+    "table": table_case,
+    "digits": digits_case,
+    "images": images_case,
+    "sequences": sequences_case,
+    "targets": targets_case,
+    "single target": single_target_case,
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    return CASES[request.param]()
+
+
+def assert_same(run: Any, rows: Any, predicted: np.ndarray, probabilities: np.ndarray | None) -> None:
+    """Labels and their type exactly; probabilities to 1e-6; values to float32's precision of their spread."""
+    expected = run.predict(rows)
+    assert predicted.shape == expected.shape
+    if run.schema.classes:
+        assert predicted.tolist() == expected.tolist()
+        assert probabilities is not None
+        wanted = run.predict_proba(rows)
+        assert probabilities.shape == wanted.shape
+        assert probabilities.dtype == np.float32
+        if len(wanted) > 1:
+            assert np.ptp(wanted, axis=0).max() > 1e-3, "rows that are all alike would prove nothing"
+        np.testing.assert_allclose(probabilities, wanted, atol=1e-6, rtol=0)
+    else:
+        assert predicted.dtype == np.float64
+        close = np.abs(predicted - expected) / np.array(run.schema.target_scale).reshape(expected.shape[1:])
+        assert close.max() < 2e-6
+        assert len(expected) == 1 or (np.ptp(expected, axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("format", ["pt2", "safetensors"])
+def test_a_file_predicts_what_the_run_predicts(case: Any, format: str, tmp_path: Path) -> None:
+    run, rows = case
+    model = load_exported(run.export(format, tmp_path))
+    for some in (rows[:1], rows[:7], rows):
+        found = model.predict(some)
+        assert_same(run, some, found, model.predict_proba(some) if run.schema.classes else None)
+        assert found.dtype == run.predict(some).dtype
+
+
+def test_pytorch_itself_reads_a_pt2_file(case: Any, tmp_path: Path) -> None:
+    run, rows = case
+    program = torch.export.load(run.export("pt2", tmp_path)).module()
+    for some in (rows[:1], rows[:7]):
+        found = [tensor.numpy() for tensor in program(run.schema.matrix(some))]
+        if run.schema.classes:
+            assert_same(run, some, run.schema.labels[found[0]], found[1])
+        else:
+            assert_same(run, some, found[0].reshape(run.predict(some).shape), None)
+
+
+def test_onnx_runtime_gives_what_the_run_gives(case: Any, tmp_path: Path) -> None:
+    run, rows = case
+    session = onnxruntime.InferenceSession(run.export("onnx", tmp_path / "it.onnx"))
+    names = [output.name for output in session.get_outputs()]
+    for some in (rows[:1], rows[:7], rows):
+        fed = columns_of(some, run.schema) if isinstance(some, pl.DataFrame) else {"rows": some}
+        assert [entry.name for entry in session.get_inputs()] == list(fed)
+        found = session.run(None, fed)
+        if run.schema.classes:
+            assert names == ["label", "probabilities"]
+            assert_same(run, some, found[0], found[1])
+        else:
+            assert names == (["value"] if run.schema.task == "regression" else ["y0", "y1", "y2"])
+            assert_same(run, some, np.stack(found, axis=-1).reshape(run.predict(some).shape), None)
+
+
+def test_every_activation_and_norm_exports(tmp_path: Path) -> None:
+    class All(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            names = [name for name in ACTIVATIONS if name not in ("sign", "maxout")]
+            self.norms = nn.ModuleList(
+                nn.utils.parametrizations.weight_norm(nn.Linear(8, 8))
+                if name == "weight"
+                else make(8, dims=1)
+                for name, make in NORMS.items()
+                if name not in ("instance", "none")
+            )
+            self.activations = nn.ModuleList(activation(name) for name in names)
+            self.first, self.max = nn.Linear(4, 8), activation("maxout")
+            self.last = nn.Linear(4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.first(x)
+            for norm in self.norms:
+                h = norm(h)
+            return self.last(self.max(sum(f(h) for f in self.activations)))
+
+    run = descend.train("iris", QUICK, model=All())
+    rows = np.random.default_rng(0).normal(5, 2, (9, 4))
+    model = load_exported(run.export("pt2", tmp_path))
+    assert_same(run, rows, model.predict(rows), model.predict_proba(rows))
+    session = onnxruntime.InferenceSession(run.export("onnx", tmp_path))
+    fed = {column.name: rows[:, at] for at, column in enumerate(run.schema.used)}
+    label, probabilities = session.run(None, fed)
+    assert_same(run, rows, label, probabilities)
+
+
+def test_recurrent_networks_and_attention_export(tmp_path: Path) -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent = nn.LSTM(4, 8, batch_first=True)
+            self.attention = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.last = nn.Linear(8, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.last(self.attention(self.recurrent(x)[0]).mean(1))
+
+    rows = np.random.default_rng(0).normal(size=(90, 5, 4)).astype(np.float32)
+    run = descend.train((rows, rows[:, 0, 0] > 0), QUICK, model=Mixed())
+    model = load_exported(run.export("pt2", tmp_path))
+    for some in (rows[:1], rows[:7]):
+        assert_same(run, some, model.predict(some), model.predict_proba(some))
+
+
+def test_bfloat16_runs_export_in_float32(tmp_path: Path) -> None:
+    run = descend.train("iris", {**QUICK, "engine": {"threads": 1, "precision": "bfloat16"}})
+    rows = np.random.default_rng(0).normal(5, 2, (9, 4))
+    model = load_exported(run.export("pt2", tmp_path))
+    with torch.inference_mode():
+        exact = torch.softmax(run.model.float()(run.preprocess(run.schema.matrix(rows))), 1).numpy()
+    assert np.abs(run.predict_proba(rows) - exact).max() > 1e-5
+    np.testing.assert_allclose(model.predict_proba(rows), exact, atol=1e-6)
+
+
+def test_columns_may_have_any_name_and_be_pooled(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    plan = draw.choice(SEEN["plan"], 200, p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    frame = pl.DataFrame({"label": plan, "": draw.normal(size=200), "network/rows": draw.normal(size=200)})
+    target = (plan == "a").astype(float) + frame[""].to_numpy()
+    recipe = {**QUICK, "data": {"max_categories": 3, "task": "binary"}}
+    run = descend.train((frame, np.where(target > 0.5, 2.5, -1.0)), recipe)
+    assert [column.pooled for column in run.schema.used] == [True, False, False]
+    session = onnxruntime.InferenceSession(run.export("onnx", tmp_path))
+    fed = {name or "column 1": np.asarray(frame[name].to_list()) for name in frame.columns}
+    assert [output.name for output in session.get_outputs()] == ["predicted_label", "probabilities"]
+    label, probabilities = session.run(None, fed)
+    assert label.dtype == np.float64
+    assert_same(run, frame, label, probabilities)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_files_tell_nothing_of_this_machine_and_exporting_prints_nothing(
+    format: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    people(120).write_csv(tmp_path / "secret.csv")
+    run = descend.train(
+        tmp_path / "secret.csv", {**QUICK, "data": {"columns": {"born": "ignore"}}}, target="label"
+    )
+    capfd.readouterr()
+    recwarn.clear()
+    content = run.export(format, tmp_path).read_bytes()
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+    for private in (str(tmp_path), 'secret.csv"', str(Path(descend.__file__).parent)):
+        assert private.encode() not in content
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted([f"model.{format}", "secret.csv"])
+    assert b'"version": 1' in content
+
+
+def test_safetensors_is_read_by_the_documented_steps(tmp_path: Path) -> None:
+    run, rows = table_case()
+    module = descend.train(people(60), QUICK, target="label").model
+    with safetensors.safe_open(run.export("safetensors", tmp_path), "pt") as file:
+        schema = Schema.from_json(file.metadata()["schema"])
+        state = {name[6:]: file.get_tensor(name) for name in file.keys() if name.startswith("model.")}  # noqa: SIM118
+        assert file.get_tensor("preprocess.rows.mean").tolist() == run.preprocess.rows.mean.tolist()
+    module.load_state_dict(state)
+    with torch.inference_mode():
+        outputs = module(Preprocess(schema)(schema.matrix(rows)))
+    assert schema.decode(outputs).tolist() == run.predict(rows).tolist()
+
+
+def test_where_files_go(tmp_path: Path) -> None:
+    run = descend.train("iris", QUICK)
+    with pytest.raises(UserError, match=r"not saved; say where to: run.export\('safetensors', 'model.saf"):
+        run.export("safetensors")
+    with pytest.raises(UserError, match="no such folder"):
+        run.export("safetensors", tmp_path / "absent" / "it")
+    run.save(tmp_path / "run")
+    assert run.export("safetensors") == tmp_path / "run" / "model.safetensors"
+    assert descend.load(tmp_path / "run").predict("iris").shape == (150,)
+
+
+def test_a_failed_write_leaves_the_file_that_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = descend.train("iris", QUICK)
+    path = run.export("safetensors", tmp_path)
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        run.export("safetensors", tmp_path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unknown_format_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(UserError, match="no export format 'onx'; did you mean 'onnx'"):
+        descend.train("iris", QUICK).export("onx")
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'descend\[onnx\]'"):
+        descend.train("iris", QUICK).export("onnx", tmp_path)
+
+
+@pytest.mark.parametrize("format", ["pt2", "onnx"])
+def test_a_network_that_cannot_be_traced_is_refused_with_advice(format: str, tmp_path: Path) -> None:
+    class Deciding(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) if x.sum().item() > 0 else -super().forward(x)
+
+    run = descend.train("iris", QUICK, model=Deciding(4, 3))
+    with pytest.raises(UserError, match=r"\(Deciding\) cannot be traced(.|\n)*torch.where(.|\n)*safetensors"):
+        run.export(format, tmp_path)
+    assert not list(tmp_path.iterdir())
+    model = load_exported(run.export("safetensors", tmp_path), model=Deciding(4, 3))
+    assert model.predict("iris").tolist() == run.predict("iris").tolist()
+
+
+def test_exporting_leaves_the_run_as_it_was(tmp_path: Path) -> None:
+    run = descend.train("iris", {**QUICK, "model": {"norm": "weight", "dropout": 0.5}})
+    run.model.train()
+    before = {name: value.clone() for name, value in run.model.state_dict().items()}
+    run.export("pt2", tmp_path)
+    after = run.model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(parameter.requires_grad for parameter in run.model.parameters())
+    assert run.model.training
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return descend.train("iris", QUICK).export("pt2", tmp_path_factory.mktemp("small"))
+
+
+def rewritten(path: Path, into: Path, change: Any) -> Path:
+    """The archive with its files changed: ``change(name, content)`` gives the new content."""
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(into / path.name, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+    return into / path.name
+
+
+class Bomb:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
+
+
+def test_reading_a_pt2_file_never_unpickles(small: Path, tmp_path: Path) -> None:
+    bomb = tmp_path / "went off"
+    held = io.BytesIO()
+    torch.save({"it": Bomb(bomb)}, held)
+
+    def pickled(name: str, content: bytes) -> bytes:
+        return held.getvalue() if name.endswith("sample_inputs/model.pt") else content
+
+    path = rewritten(small, tmp_path, pickled)
+    assert load_exported(path).predict("iris").shape == (150,)
+    assert not bomb.exists()
+    with pytest.raises(Exception):  # noqa: B017 - the negative control: PyTorch's reader sets it off
+        torch.export.load(path)
+    assert bomb.exists()
+
+
+def test_pickled_weights_are_refused(small: Path, tmp_path: Path) -> None:
+    bomb = tmp_path / "went off"
+
+    def pickled(name: str, content: bytes) -> bytes:
+        if name.endswith("weights_config.json"):
+            return content.replace(b'"use_pickle": false', b'"use_pickle": true')
+        return pickle.dumps(Bomb(bomb)) if "/weights/weight_" in name else content
+
+    with pytest.raises(RunError, match="pickled tensors"):
+        load_exported(rewritten(small, tmp_path, pickled))
+    assert not bomb.exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "torch.hub.load",
+        "torch.ops.aten.from_file.default",
+        "torch.ops.aten.relu_.default",
+        "_operator.call",
+        "os",
+    ],
+)
+def test_other_operations_are_refused(target: str, small: Path, tmp_path: Path) -> None:
+    def replaced(name: str, content: bytes) -> bytes:
+        return content.replace(b"torch.ops.aten.relu.default", target.encode())
+
+    with pytest.raises(RunError, match=f"the operation {target}"):
+        load_exported(rewritten(small, tmp_path, replaced))
+    assert _operation("torch.ops.aten.relu.default") is torch.ops.aten.relu.default
+
+
+def test_damaged_and_foreign_files_are_refused(small: Path, tmp_path: Path) -> None:
+    content = small.read_bytes()
+    other = tmp_path / "model.pt2"
+    for cut in (0, 10, 1000, len(content) // 2, len(content) - 10):
+        other.write_bytes(content[:cut])
+        with pytest.raises(RunError):
+            load_exported(other)
+    with pytest.raises(RunError, match="No such file"):
+        load_exported(tmp_path / "absent.pt2")
+
+    def newer(name: str, held: bytes) -> bytes:
+        if not name.endswith("models/model.json"):
+            return held
+        return json.dumps(json.loads(held) | {"schema_version": {"major": 99, "minor": 0}}).encode()
+
+    with pytest.raises(RunError, match="in version 99 of the format"):
+        load_exported(rewritten(small, tmp_path, newer))
+    for name in ("models/model.json", "weights/weight_2", "constants/model_constants_config.json"):
+        with pytest.raises(RunError, match="damaged"):
+            load_exported(
+                rewritten(small, tmp_path, lambda each, held, n=name: held[:30] if n in each else held)
+            )
+    onnx.save(onnx.ModelProto(ir_version=10), tmp_path / "it.onnx")
+    with pytest.raises(RunError, match="onnxruntime"):
+        load_exported(tmp_path / "it.onnx")
+
+
+def test_recipes_in_safetensors_import_nothing_unasked(tmp_path: Path) -> None:
+    run = descend.train("iris", {**QUICK, "model": {"name": "torch.nn.LazyLinear", "out_features": 3}})
+    path = run.export("safetensors", tmp_path)
+    with pytest.raises(UserError, match="import"):
+        load_exported(path)
+    assert load_exported(path, allow_imports=True).predict("iris").tolist() == run.predict("iris").tolist()
+
+
+def test_the_names_are_known_without_pytorch() -> None:
+    code = "import sys, descend.export; assert 'torch' not in sys.modules; print(*descend.export.FORMATS)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == list(FORMATS)

@@ -1,0 +1,84 @@
+"""Trains in forked children that kill themselves (SIGKILL) after a given step, then resumes each in a new child.
+
+Run as a program: ``python kill_every_step.py FOLDER``; prints a JSON object: step -> whether the child was killed.
+A program of its own, so that each child starts from a clean process that has imported everything once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import descend
+import descend.launch
+from descend.training.observers import Quiet
+
+RECIPE = {
+    "data": {"batch_size": 8, "test": 0.0, "validation": 0.25},
+    "model": {"name": "mlp", "hidden": [12, 8], "dropout": 0.3, "norm": "batch"},
+    "optimizer": {"name": "adamw", "lr": 0.02},
+    "schedule": {"name": "one_cycle"},
+    "gradient": {"accumulate": 2, "clip_norm": 1.0},
+    "regularize": {"weight_decay": 0.1, "l1": 1e-3},
+    "stop": {"max_epochs": 3, "patience": 3},
+    "engine": {"threads": 1, "device": "cpu"},
+}
+"""Shuffling, dropout, running statistics, accumulation, a schedule, clipping, decay and early stopping at once."""
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(7)
+    rows = draw.normal(size=(88, 6))
+    return rows, (rows[:, 0] * rows[:, 1] + 0.3 * draw.normal(size=88) > 0).astype(int)
+
+
+class KillAt(Quiet):
+    """Ends the process at once, as a power cut would, when a step is done."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def stepped(self, training) -> None:
+        if training.step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(folder: Path, *, resume: bool = False, kill_at: int = 0, every_seconds: float = 0.0) -> None:
+    recipe = {**RECIPE, "checkpoint": {"every_seconds": every_seconds}}
+    descend.train(data(), recipe, seed=3, out=folder, resume=resume, observers=[KillAt(kill_at)] if kill_at else [])
+
+
+def in_child(*arguments, **options) -> int:
+    """The exit status of a child that trains: negative for the signal that ended it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            train(*arguments, **options)
+        except BaseException as cause:
+            print(type(cause).__name__, cause, file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(folder: Path) -> None:
+    assert in_child(folder / "whole") == 0
+    steps = json.loads((folder / "whole" / "metrics.json").read_text())["steps"]
+    outcome = {}
+    for how, every in (("each_step", 0.0), ("each_epoch", 60.0)):
+        for step in range(1, steps + 1):
+            run = folder / f"{how}-{step}"
+            killed = in_child(run, kill_at=step, every_seconds=every)
+            resumable = (run / "checkpoints" / "last.safetensors").exists()
+            resumed = in_child(run, resume=True, every_seconds=every) if resumable else None
+            outcome[run.name] = {"killed": killed, "resumed": resumed}
+    print(json.dumps({"steps": steps, "outcome": outcome}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

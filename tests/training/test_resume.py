@@ -1,0 +1,183 @@
+"""A run that is stopped anywhere goes on to the same bits."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import descend
+from descend.errors import CheckpointError, Interrupted, RunError
+from descend.training.loop import Training
+from descend.training.observers import Quiet
+
+PROGRAM = Path(__file__).with_name("kill_every_step.py")
+spec = importlib.util.spec_from_file_location("kill_every_step", PROGRAM)
+assert spec is not None
+assert spec.loader is not None
+program = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(program)
+
+IN_ORDER = {"schedule": {"name": "plateau", "patience": 0, "factor": 0.5}, "optimizer": {"name": "sgd", "momentum": 0.9}}
+
+
+class StopAt(Quiet):
+    """Asks to stop after a step, as Ctrl-C does."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def stepped(self, training: Training) -> None:
+        if training.step == self.step:
+            training.stop_requested = True
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "weights.safetensors").read_bytes()
+
+
+def history(folder: Path) -> list[dict]:
+    """The history without the times, which no one can repeat."""
+    records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+
+def test_killed_at_every_step_and_resumed_gives_the_same_bits(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["steps"] >= 12
+    whole, told = weights(tmp_path / "whole"), history(tmp_path / "whole")
+    resumed = 0
+    for name, outcome in found["outcome"].items():
+        assert outcome["killed"] == -signal.SIGKILL, name
+        if outcome["resumed"] is not None:
+            resumed += 1
+            assert outcome["resumed"] == 0, done.stderr
+            assert weights(tmp_path / name) == whole, name
+            assert history(tmp_path / name) == told, name
+    # Runs killed before any checkpoint is complete have nothing to resume; those are the first few alone.
+    assert resumed >= len(found["outcome"]) * 2 // 3
+
+
+@pytest.mark.parametrize("changes", [{}, IN_ORDER], ids=["one_cycle+adamw", "plateau+momentum"])
+def test_stopped_at_every_step_and_resumed_gives_the_same_bits(tmp_path: Path, changes: dict) -> None:
+    recipe = {**program.RECIPE, **changes}
+    whole = descend.train(program.data(), recipe, seed=3, out=tmp_path / "whole")
+    for step in range(1, whole.metrics["steps"]):
+        folder = tmp_path / str(step)
+        with pytest.raises(Interrupted, match="--resume"):
+            descend.train(program.data(), recipe, seed=3, out=folder, observers=[StopAt(step)])
+        again = descend.train(program.data(), out=folder, resume=True)
+        assert weights(folder) == weights(tmp_path / "whole"), step
+        assert history(folder) == history(tmp_path / "whole"), step
+        assert again.metrics["stopped"] == whole.metrics["stopped"]
+
+
+def test_resume_chain_of_many_stops(tmp_path: Path) -> None:
+    """Stopped after every single step, again and again."""
+    whole = descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "part", observers=[StopAt(1)])
+    for step in range(2, whole.metrics["steps"]):
+        with pytest.raises(Interrupted):
+            descend.train(program.data(), out=tmp_path / "part", resume=True, observers=[StopAt(step)])
+    descend.train(program.data(), out=tmp_path / "part", resume=True)
+    assert weights(tmp_path / "part") == weights(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("forgotten", ["optimizer", "step_in_epoch", "randomness"])
+def test_negative_control_a_resume_that_forgets_something_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
+) -> None:
+    """The comparison of bits can fail: it does when any one part of the state is left out."""
+    descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "part", observers=[StopAt(6)])
+    load = Training.load_state_dict
+
+    def forgetful(self: Training, state: dict) -> None:
+        fresh = self.state_dict()
+        if forgotten == "randomness":
+            self.objective.seed += 1
+            load(self, state)
+        else:
+            load(self, {**state, forgotten: fresh[forgotten]})
+
+    monkeypatch.setattr(Training, "load_state_dict", forgetful)
+    descend.train(program.data(), out=tmp_path / "part", resume=True)
+    assert weights(tmp_path / "part") != weights(tmp_path / "whole")
+
+
+def stopped_run(folder: Path) -> Path:
+    with pytest.raises(Interrupted):
+        descend.train(program.data(), program.RECIPE, seed=3, out=folder, observers=[StopAt(5)])
+    return folder
+
+
+def test_another_recipe_is_refused(tmp_path: Path) -> None:
+    folder = stopped_run(tmp_path / "run")
+    with pytest.raises(RunError, match=r"optimizer\.lr: was 0\.02, now 0\.5"):
+        descend.train(program.data(), {"optimizer": {"lr": 0.5}}, out=folder, resume=True)
+    descend.train(program.data(), {"optimizer": {"lr": 0.02}}, out=folder, resume=True)
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    folder = stopped_run(tmp_path / "run")
+    rows, labels = program.data()
+    rows[17, 2] += 1e-9
+    with pytest.raises(RunError, match="fingerprint"):
+        descend.train((rows, labels), out=folder, resume=True)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    folder = stopped_run(tmp_path / "run")
+    path = folder / "checkpoints" / "last.safetensors"
+    content = bytearray(path.read_bytes())
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="damaged or cut short"):
+        descend.train(program.data(), out=folder, resume=True)
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="altered"):
+        descend.train(program.data(), out=folder, resume=True)
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nothing to resume"):
+        descend.train(program.data(), out=tmp_path, resume=True)
+
+
+def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
+    first = descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "run")
+    before = weights(tmp_path / "run")
+    again = descend.train(program.data(), out=tmp_path / "run", resume=True)
+    assert again.metrics["steps"] == first.metrics["steps"]
+    assert weights(tmp_path / "run") == before
+
+
+def test_the_number_of_threads_is_recorded_and_used_again(tmp_path: Path) -> None:
+    recipe = {**program.RECIPE, "engine": {"device": "cpu"}}
+    with pytest.raises(Interrupted):
+        descend.train(program.data(), recipe, out=tmp_path / "run", observers=[StopAt(5)])
+    recorded = descend.Recipe.load(tmp_path / "run" / "recipe.toml").get("engine.threads")
+    seen = []
+
+    class Look(Quiet):
+        def started(self, training: Training) -> None:
+            seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    descend.train(program.data(), out=tmp_path / "run", resume=True, observers=[Look()])
+    assert seen == [recorded]
+    assert torch.get_num_threads() == before
