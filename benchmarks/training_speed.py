@@ -28,7 +28,7 @@ from instruments.turns import Entrant, Lengths, Turn, take_turns
 SHORT = 2
 """Epochs of the short fit."""
 EPOCHS = {"small": 150, "large": 30}
-"""Epochs by which the long fit is longer: so many that a setup which varies by a tenth of a second hardly shows."""
+"""Epochs by which the long fit is longer: so many that a setup which varies a little hardly shows."""
 BAND = {"small": 0.03, "large": 0.03}
 """How far a validation accuracy may be from the median of all."""
 TUNING_REPETITIONS = 3

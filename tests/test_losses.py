@@ -43,6 +43,12 @@ CASES = {
     "huber": (Huber(delta=0.7), *REGRESSION, nn.HuberLoss(delta=0.7)),
     "bce": (BinaryCrossEntropy(), draw(N, 1), BITS, lambda z, y: nn.BCEWithLogitsLoss()(z[:, 0], y)),
     "bce, soft": (BinaryCrossEntropy(), draw(N, 1), SOFT, lambda z, y: nn.BCEWithLogitsLoss()(z[:, 0], y)),
+    "bce, smooth": (
+        BinaryCrossEntropy(label_smoothing=0.2),
+        draw(N, 1),
+        BITS,
+        lambda z, y: nn.CrossEntropyLoss(label_smoothing=0.2)(torch.cat([0 * z, z], 1), y.long()),
+    ),
     "squared, binary": (
         Squared(),
         draw(N, 1),
@@ -224,14 +230,26 @@ class TestLabelSmoothing:
         CrossEntropy(label_smoothing=0.2)(z, torch.tensor([1])).backward()
         assert z.grad.abs().max() < 1e-15
 
+    @pytest.mark.parametrize("loss", [CrossEntropy, BinaryCrossEntropy])
     @pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan])
-    def test_outside_the_unit_interval_it_is_refused(self, alpha):
-        with pytest.raises(UserError, match=r"must lie in \[0, 1\]"):
-            CrossEntropy(label_smoothing=alpha)
+    def test_outside_the_unit_interval_it_is_refused(self, loss, alpha):
+        with pytest.raises(UserError, match=rf"{loss.__name__}: label_smoothing must lie in \[0, 1\]"):
+            loss(label_smoothing=alpha)
+
+    @pytest.mark.parametrize("smooth", ["bce, smooth", "cross_entropy, smooth"])
+    def test_it_is_left_out_of_what_is_measured(self, smooth):
+        loss, outputs, targets, _ = CASES[smooth]
+        plain = CASES[smooth.split(",")[0]][3](outputs, targets)
+        torch.testing.assert_close(loss.unsmoothed()(outputs, targets), plain)
+        assert loss.label_smoothing == 0.2
+        assert loss.on_probabilities().unsmoothed().form == "probabilities"
+
+    def test_other_losses_have_none(self):
+        assert all(isinstance(loss.unsmoothed(), type(loss)) for loss, *_ in CASES.values())
 
 
 class TestOnProbabilities:
-    @pytest.mark.parametrize("name", ["bce", "bce, soft", "squared, binary"])
+    @pytest.mark.parametrize("name", ["bce", "bce, soft", "bce, smooth", "squared, binary"])
     def test_binary_losses_agree_with_their_logit_form(self, name):
         loss, z, y, _ = CASES[name]
         other = loss.on_probabilities()

@@ -200,11 +200,12 @@ class TestPlateau:
             ours.observe(loss)
             assert ours.factor(0) == close(optimizer.param_groups[0]["lr"])
 
-    def test_by_hand(self):
+    @pytest.mark.parametrize("scale", [1.0, 10.0, 0.01])  # the threshold is relative
+    def test_by_hand(self, scale):
         schedule = SCHEDULES["plateau"](1, 10, factor=0.5, patience=2, threshold=0.1)
         seen = []
         for loss in [1.0, 0.95, 0.91, 0.92, 0.8, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9]:
-            schedule.observe(loss)
+            schedule.observe(scale * loss)
             seen.append(schedule.factor(0))
         # 0.95 to 0.92 are no improvement by a tenth: three bad epochs. 0.8 is one. Then twice three bad ones.
         assert seen == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contenders.contract import Contender, Problem, Run, Timing
 from contenders.dataloader_loop import DATALOADER, DATALOADER_NO_ITEM
+from contenders.floor import FLOOR
 from contenders.index_loop import INDEX_LOOP
 from contenders.keras_fit import KERAS
 from contenders.lightning_trainer import LIGHTNING, LIGHTNING_LOGGED
@@ -19,6 +20,7 @@ CONTENDERS = {
         DESCEND,
         DESCEND_FIXED,
         INDEX_LOOP,
+        FLOOR,
         DATALOADER,
         DATALOADER_NO_ITEM,
         LIGHTNING,

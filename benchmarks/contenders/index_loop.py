@@ -1,4 +1,4 @@
-"""The best eager loop we can write by hand: the rival to match.
+"""The best eager loop that can be written by hand with PyTorch's public names: the rival to match.
 
 Data stay in memory as tensors and are drawn by index, Adam is the fused one, nothing is read from the device
 within an epoch. Four ways to write it are measured first, on one thread and on all, and the fastest is kept:
@@ -7,7 +7,8 @@ within an epoch. Four ways to write it are measured first, on one thread and on 
 - *flat*: all weights are views of one vector, so that Adam and clearing gradients are one call for the whole
   network rather than one a tensor. It adds each gradient into a buffer rather than taking it over.
 
-``torch.compile`` is left out: this is the eager loop.
+``torch.compile`` is left out: this is the eager loop. What remains without modules, autograd and optimizer
+object is :mod:`contenders.floor`.
 """
 
 from __future__ import annotations

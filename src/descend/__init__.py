@@ -18,14 +18,17 @@ from typing import TYPE_CHECKING, Any
 from descend._version import __version__
 
 if TYPE_CHECKING:
+    from descend.estimators import Classifier, Regressor
     from descend.launch import train
     from descend.recipe import Recipe
     from descend.run import Run, load
 
-__all__ = ["Recipe", "Run", "__version__", "load", "train"]
+__all__ = ["Classifier", "Recipe", "Regressor", "Run", "__version__", "load", "train"]
 
 _HOMES = {
+    "Classifier": "descend.estimators",
     "Recipe": "descend.recipe",
+    "Regressor": "descend.estimators",
     "Run": "descend.run",
     "load": "descend.run",
     "train": "descend.launch",

@@ -299,10 +299,10 @@ def execute(
     )
     with using_threads(threads):
         training = assemble(planned, run, device, batches)
-        state = None
         if folder is not None and resume:
-            state, _ = load_checkpoint(folder / "checkpoints")
-            training.load_state_dict(state)
+            state = load_checkpoint(folder / "checkpoints")
+            if state is not None:  # else it starts from the beginning, which gives the same bits as well
+                training.load_state_dict(state)
             if training.stopped == "interrupted":
                 training.stopped = ""
         elif folder is not None:

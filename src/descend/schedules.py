@@ -4,7 +4,8 @@ A schedule gives the factor that multiplies every base rate before step 0, 1, 2,
 step alone, so that a resumed run needs nothing saved; only ``plateau``, which watches a loss, has a state.
 The lecture's α is the base rate, [optimizer] lr. Where a schedule has ``per``, its k counts steps or finished
 epochs; with ``warmup`` = w epochs of s steps the factor is multiplied by min(1, (step + 1)/(w s)), which is
-PyTorch's ``LinearLR`` from 1/(w s) on.
+PyTorch's ``LinearLR`` from 1/(w s) on. Every constructor is given ``steps_per_epoch`` and ``total_steps``, the numbers of the
+optimizer's steps in an epoch and in the whole training.
 
 Classical convergence of SGD asks Σ t_k = ∞ and Σ t_k² < ∞; of these only ``inverse`` satisfies it.
 """
@@ -96,8 +97,6 @@ def constant(steps_per_epoch: int, total_steps: int, *, warmup: NonNegative = 0.
     """The base rate at every step.
 
     Args:
-        steps_per_epoch: the optimizer's steps in an epoch.
-        total_steps: not used.
         warmup: epochs of linear warm-up. Default 0.
 
     >>> constant(10, 100, warmup=1.0).factor(4)
@@ -123,8 +122,6 @@ def inverse(
     """The rate falls as 1/k.
 
     Args:
-        steps_per_epoch: the optimizer's steps in an epoch.
-        total_steps: not used.
         beta: β; the rate is halved at k = 1/β. Default 0.001.
         per: k counts steps or epochs. Default ``"step"``, the lecture's iteration index.
         warmup: epochs of linear warm-up. Default 0.
@@ -153,8 +150,6 @@ def exponential(
     """The rate falls by the same factor at every k.
 
     Args:
-        steps_per_epoch: the optimizer's steps in an epoch.
-        total_steps: not used.
         beta: β; the rate is halved every log(2)/β. Default 0.001.
         per: k counts steps or epochs. Default ``"step"``, the lecture's iteration index.
         warmup: epochs of linear warm-up. Default 0.
@@ -184,8 +179,6 @@ def staircase(
     """The rate is multiplied by ``factor`` every L epochs or steps.
 
     Args:
-        steps_per_epoch: the optimizer's steps in an epoch.
-        total_steps: not used.
         factor: f, below 1. Default 0.1.
         every: L. Default 10.
         per: k counts steps or epochs. Default ``"epoch"``.
@@ -215,8 +208,6 @@ def cosine(
     """The rate falls along half a cosine from the base rate to ``final`` times it.
 
     Args:
-        steps_per_epoch: the optimizer's steps in an epoch.
-        total_steps: the optimizer's steps in the whole training.
         final: c, the last rate as a fraction of the base rate. Default 0.
         per: k counts steps or epochs. Default ``"step"``.
         warmup: epochs of linear warm-up. Default 0.
@@ -245,8 +236,6 @@ def warmup(steps_per_epoch: int, total_steps: int, *, length: Positive = 1.0, pe
     Every other schedule has the key ``warmup`` for the same in front of it.
 
     Args:
-        steps_per_epoch: the optimizer's steps in an epoch.
-        total_steps: not used.
         length: w, in epochs or steps; the rise is smooth over steps in both cases. Default 1.
         per: what ``length`` counts. Default ``"epoch"``.
 
@@ -275,8 +264,6 @@ def one_cycle(
     """The rate rises from a small value to the base rate and falls to almost nothing, once over the training.
 
     Args:
-        steps_per_epoch: the optimizer's steps in an epoch.
-        total_steps: the optimizer's steps in the whole training.
         peak_at: q, the share of the training at which the rate peaks. Default 0.3.
         start: s, the first rate as a fraction of the base rate. Default 1/25.
         final: c, the last rate as a fraction of the base rate. Default 1e-4.
@@ -376,8 +363,6 @@ def plateau(
     """The rate is multiplied by ``factor`` when a loss stagnates.
 
     Args:
-        steps_per_epoch: the optimizer's steps in an epoch.
-        total_steps: not used.
         factor: f, below 1. Default 0.1.
         patience: p, the epochs without improvement that are borne. Default 10.
         threshold: the relative decrease that counts as improvement. Default 1e-4.

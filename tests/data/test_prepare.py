@@ -238,7 +238,8 @@ def test_importing_the_package_imports_nothing_heavy():
     code = f"import sys, descend.data, descend.data.settings; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
-    code = f"import sys, descend.data.prepare, descend.data.sources; print([m for m in {heavy[1:-1]} if m in sys.modules])"
+    modules = "descend.data.prepare, descend.data.sources"
+    code = f"import sys, {modules}; print([m for m in {heavy[1:-1]} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

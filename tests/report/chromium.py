@@ -35,7 +35,10 @@ FLAGS = [
     "--remote-debugging-pipe",
 ]
 # The pipes must be descriptors 3 and 4 of the browser, whatever they are here.
-PLACE = "import os, sys; r, w = map(int, sys.argv[1:3]); os.dup2(r, 3); os.dup2(w, 4); os.execv(sys.argv[3], sys.argv[3:])"
+PLACE = """import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 def find() -> str | None:
@@ -44,7 +47,7 @@ def find() -> str | None:
 
 
 class Browser:
-    """One running browser. ``open`` gives a fresh page."""
+    """One running browser."""
 
     def __init__(self, program: str, profile: str) -> None:
         theirs, self._out = os.pipe()
@@ -100,11 +103,18 @@ class Browser:
         message: dict[str, Any] = json.loads(first)
         return message
 
+    @contextmanager
     def open(
-        self, path: Path, *, width: int = 1280, height: int = 900, dark: bool = False, phone: bool = False
-    ) -> Page:
-        """Load a file and wait until its figures are drawn."""
-        return Page(self, path, width, height, dark, phone)
+        self, path: Path, *, width: int = 1280, phone: bool = False, dark: bool = False
+    ) -> Iterator[Page]:
+        """A file loaded in a page of its own, its figures drawn; closed afterwards."""
+        page = Page(self)
+        page.view(width, phone=phone, dark=dark)
+        page.load(path)
+        try:
+            yield page
+        finally:
+            self.call("Target.closeTarget", targetId=page.target)
 
     def close(self) -> None:
         self.process.terminate()
@@ -120,24 +130,18 @@ class Browser:
 class Page:
     """A loaded report."""
 
-    def __init__(
-        self, browser: Browser, path: Path, width: int, height: int, dark: bool, phone: bool
-    ) -> None:
+    def __init__(self, browser: Browser) -> None:
         self.browser = browser
-        target = browser.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = browser.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self.target = browser.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = browser.call("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        self.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=2 if phone else 1,
-            mobile=phone,
-        )
-        if phone:
-            self.call("Emulation.setTouchEmulationEnabled", enabled=True)
-        self.scheme(dark)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        return self.browser.call(method, self.session, **parameters)
+
+    def load(self, path: Path) -> None:
+        """Open a file and wait until its figures are drawn, or it says that they cannot be."""
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait("document.readyState === 'complete'")
         self.wait(
@@ -145,11 +149,16 @@ class Page:
             " || !document.getElementById('undrawn').hidden"
         )
 
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        return self.browser.call(method, self.session, **parameters)
-
-    def scheme(self, dark: bool) -> None:
-        """The reader's colour scheme, as the operating system would tell."""
+    def view(self, width: int = 1280, *, phone: bool = False, dark: bool = False) -> None:
+        """How the page is looked at: the window, whether it is a phone's, and the reader's colour scheme."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=900,
+            deviceScaleFactor=2 if phone else 1,
+            mobile=phone,
+        )
+        self.call("Emulation.setTouchEmulationEnabled", enabled=phone)
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
@@ -160,7 +169,7 @@ class Page:
             raise RuntimeError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
-    def wait(self, condition: str, seconds: float = 30) -> None:
+    def wait(self, condition: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not self.value(f"Boolean({condition})"):
             if time.monotonic() > end:
@@ -187,13 +196,11 @@ class Page:
         own = self.value("location.href.split('#')[0]")
         return [url for url in asked if url != own and not url.startswith("data:")]
 
-    def picture(self, path: Path, *, whole: bool = True) -> Path:
-        """A screenshot; of the whole page unless told otherwise."""
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        if whole:
-            size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-            clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-            shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
+    def picture(self, path: Path) -> Path:
+        """A screenshot of the whole page."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(shot["data"]))
         return path
 
@@ -202,9 +209,17 @@ class Page:
         path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"]))
         return path
 
-    def press(self, key: str, code: int) -> None:
+    def point(self, x: float, y: float) -> None:
+        """Move the mouse there."""
+        for place in (x - 1, x):
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=place, y=y)
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press and let go of a key; ``text`` is what it types, without which Enter does nothing."""
         for kind in ("keyDown", "keyUp"):
-            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+            self.call(
+                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text
+            )
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The files of a run folder, made without training.
 
-The numbers come from simple models of how training goes: a loss that decays to a floor, a validation loss that
-turns up late, neighbouring classes that are confused.
+The numbers come from simple models of how training goes: a loss that decays to a floor, a validation loss
+that turns up late, neighbouring classes that are confused.
 """
 
 from __future__ import annotations
@@ -59,6 +59,15 @@ max_epochs = 200
 """
 
 
+SUMMARY = """\
+Sequential(
+  (linear1): Linear(in_features=13, out_features=64, bias=True)
+  (norm1): BatchNorm1d(64)
+  (act1): ReLU()
+  (output): Linear(in_features=64, out_features=3, bias=True)
+)"""
+
+
 def png(pixels: np.ndarray) -> str:
     """A grey picture (h, w) of 0..255 as the address of a PNG."""
     height, width = pixels.shape
@@ -85,7 +94,7 @@ def history(
     floor: float,
     validation: bool = True,
 ) -> list[dict[str, Any]]:
-    """Epochs of a training whose loss falls from ``start`` towards ``floor``; best is what validation likes best."""
+    """Epochs of a training whose loss falls from ``start`` towards ``floor``."""
     noise = np.random.default_rng(0)
     lines: list[dict[str, Any]] = []
     best = math.inf
@@ -149,8 +158,7 @@ def environment(name: str, rows: int, parameters: int, command: str) -> dict[str
         "data": {"reference": name, "name": name, "rows": rows},
         "started": "2026-11-22T19:33:05+00:00",
         "model": {
-            "summary": "Sequential(\n  (linear1): Linear(in_features=13, out_features=64, bias=True)\n  (norm1): BatchNorm1d(64)\n"
-            "  (act1): ReLU()\n  (output): Linear(in_features=64, out_features=3, bias=True)\n)",
+            "summary": SUMMARY,
             "parameters": parameters,
         },
     }

@@ -218,7 +218,8 @@ def failed() -> Files:
         "steps": 131,
         "seconds": 0.4,
         "stopped": "diverged",
-        "message": "The output of linear1 became NaN at step 131, rows 12, 77 and 104.\nLower the learning rate: --set optimizer.lr=1e-4",
+        "message": "The output of linear1 became NaN at step 131, rows 12, 77 and 104.\n"
+        "Lower the learning rate: --set optimizer.lr=1e-4",
     }
     del made["evaluation.json"]
     return made
@@ -299,12 +300,9 @@ def large() -> Files:
     made["history.jsonl"] = lines
     made["metrics.json"] = metrics("multiclass", lines, evaluation.pop("scores"))
     made["evaluation.json"] = evaluation
-    made["environment.json"] = environment(
-        "a_rather_long_file_name_without_any_spaces_of_birds_of_the_western_palearctic_2026.parquet",
-        23000,
-        1_250_000,
-        "descend train a_rather_long_file_name_without_any_spaces_of_birds_of_the_western_palearctic_2026.parquet --target species --seed 0",
-    )
+    name = "a_rather_long_file_name_without_any_spaces_of_birds_of_the_western_palearctic_2026.parquet"
+    command = f"descend train {name} --target species --seed 0"
+    made["environment.json"] = environment(name, 23000, 1_250_000, command)
     return made
 
 

@@ -74,8 +74,11 @@ def test_what_was_never_recorded_is_not_drawn() -> None:
 
 
 def test_no_epoch_no_figure() -> None:
-    nothing: list[float | None] = []
-    assert learning([], None, loss=(nothing, nothing), loss_name="", main="r2", scores=(nothing, nothing), rate=[], gradient=[], seconds=[]) == []  # fmt: skip
+    none: tuple[list[float | None], list[float | None]] = ([], [])
+    made = learning(
+        [], None, loss=none, loss_name="", main="r2", scores=none, rate=[], gradient=[], seconds=[]
+    )
+    assert made == []
 
 
 def test_one_epoch_is_a_visible_point() -> None:

@@ -33,7 +33,7 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     assert write(folder).read_bytes() == write(folder).read_bytes()
 
 
-@pytest.mark.parametrize("missing", ["recipe.toml", "schema.json", "history.jsonl", "metrics.json", "evaluation.json", "environment.json"])  # fmt: skip
+@pytest.mark.parametrize("missing", sample_runs.wine())
 def test_a_missing_file_is_no_hindrance(missing: str, tmp_path: Path) -> None:
     files = sample_runs.wine()
     del files[missing]

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars  # noqa: F401 - imported once for all children; used by none before the fork, as it would start threads
+import torch._dynamo  # imported at the first optimizer otherwise, in each child
 
 import descend
 import descend.launch
@@ -74,9 +76,9 @@ def main(folder: Path) -> None:
         for step in range(1, steps + 1):
             run = folder / f"{how}-{step}"
             killed = in_child(run, kill_at=step, every_seconds=every)
-            resumable = (run / "checkpoints" / "last.safetensors").exists()
-            resumed = in_child(run, resume=True, every_seconds=every) if resumable else None
-            outcome[run.name] = {"killed": killed, "resumed": resumed}
+            saved = (run / "checkpoints" / "last.safetensors").exists()
+            resumed = in_child(run, resume=True, every_seconds=every)
+            outcome[run.name] = {"killed": killed, "resumed": resumed, "saved": saved}
     print(json.dumps({"steps": steps, "outcome": outcome}))
 
 

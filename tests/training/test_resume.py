@@ -58,16 +58,13 @@ def test_killed_at_every_step_and_resumed_gives_the_same_bits(tmp_path: Path) ->
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["steps"] >= 12
     whole, told = weights(tmp_path / "whole"), history(tmp_path / "whole")
-    resumed = 0
     for name, outcome in found["outcome"].items():
         assert outcome["killed"] == -signal.SIGKILL, name
-        if outcome["resumed"] is not None:
-            resumed += 1
-            assert outcome["resumed"] == 0, done.stderr
-            assert weights(tmp_path / name) == whole, name
-            assert history(tmp_path / name) == told, name
-    # Runs killed before any checkpoint is complete have nothing to resume; those are the first few alone.
-    assert resumed >= len(found["outcome"]) * 2 // 3
+        assert outcome["resumed"] == 0, done.stderr
+        assert weights(tmp_path / name) == whole, name
+        assert history(tmp_path / name) == told, name
+    # The steps take less time than a write, so the first runs leave no checkpoint and start over; most do leave one.
+    assert sum(outcome["saved"] for outcome in found["outcome"].values()) >= len(found["outcome"]) // 3
 
 
 @pytest.mark.parametrize("changes", [{}, IN_ORDER], ids=["one_cycle+adamw", "plateau+momentum"])
@@ -96,7 +93,7 @@ def test_resume_chain_of_many_stops(tmp_path: Path) -> None:
     assert weights(tmp_path / "part") == weights(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("forgotten", ["optimizer", "step_in_epoch", "randomness"])
+@pytest.mark.parametrize("forgotten", ["optimizer", "position", "randomness"])
 def test_negative_control_a_resume_that_forgets_something_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
 ) -> None:
@@ -107,12 +104,13 @@ def test_negative_control_a_resume_that_forgets_something_differs(
     load = Training.load_state_dict
 
     def forgetful(self: Training, state: dict) -> None:
-        fresh = self.state_dict()
         if forgotten == "randomness":
             self.objective.seed += 1
             load(self, state)
+        elif forgotten == "position":
+            load(self, {**state, "step_in_epoch": 0, "losses": []})
         else:
-            load(self, {**state, forgotten: fresh[forgotten]})
+            load(self, {**state, "optimizer": self.optimizer.state_dict()})
 
     monkeypatch.setattr(Training, "load_state_dict", forgetful)
     descend.train(program.data(), out=tmp_path / "part", resume=True)

@@ -8,11 +8,13 @@ from typing import Any
 
 from descend.cli.docstrings import about_arguments
 from descend.recipe.catalogue import CATALOGUE, CHOICES, find
-from descend.recipe.parameters import MISSING, Parameter, describe, of_constructor, of_settings
+from descend.recipe.parameters import MISSING, Parameter, check, describe, of_constructor, of_settings
 from descend.recipe.sections import SECTIONS, Section
 from descend.recipe.toml import dump
 
 __all__ = ["default_recipe"]
+
+NONE = ', or "none"'
 
 _HEAD = """\
 # Every key of a recipe, with its default and what it may be. What is left out, or "auto", is chosen
@@ -49,13 +51,19 @@ def _section(section: Section, explain: bool) -> Iterator[str]:
         yield from _keys(section.name, parameters, about, "# ")
 
 
-def _keys(section: str, parameters: Mapping[str, Parameter], about: Mapping[str, str], mark: str) -> Iterator[str]:
+def _keys(
+    section: str, parameters: Mapping[str, Parameter], about: Mapping[str, str], mark: str
+) -> Iterator[str]:
     for key, parameter in parameters.items():
         if key in about:
             yield from (f"{mark}# {line}\n" for line in textwrap.wrap(about[key], 96))
         default: Any = parameter.default if parameter.default is not MISSING else "needed"
         remark = _choices(section, key) or describe(parameter.annotation)
         line = dump({section: {key: default}}, {f"{section}.{key}": remark}).splitlines()[1]
+        if (
+            default is None and check(parameter, "none")[0] is not None
+        ):  # to say nothing is the only way to say none
+            line = f"# {key} =   # {remark.removesuffix(NONE)}; left out for none"
         yield f"{mark}{line}\n"
 
 

@@ -54,7 +54,7 @@ def about_method(subject: object) -> str:
     """A docstring without its arguments, its exceptions and its examples: the paragraphs that explain.
 
     >>> about_method(about_method).splitlines()
-    ["A docstring without its arguments, its exceptions and its examples: the paragraphs that explain."]
+    ['A docstring without its arguments, its exceptions and its examples: the paragraphs that explain.']
     """
     kept: list[str] = []
     skipping = False

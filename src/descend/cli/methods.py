@@ -175,4 +175,6 @@ def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
 
 def _wrapped(text: str, indent: str = "") -> str:
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
-    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

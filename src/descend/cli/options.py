@@ -17,6 +17,7 @@ __all__ = [
     "OptionalData",
     "RecipeFile",
     "RunFolder",
+    "Seed",
     "Target",
 ]
 
@@ -41,6 +42,24 @@ Target = Annotated[
         metavar="COLUMN",
         help="The column to predict; several columns of numbers are joined by commas.",
         show_default=False,
+    ),
+]
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"a whole number was expected, found '{text}'") from None
+
+
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Every random number follows from it.  [default: 0]",
+        show_default=False,
+        parser=_whole,
     ),
 ]
 RecipeFile = Annotated[
@@ -73,7 +92,7 @@ AllowImports = Annotated[
     bool,
     typer.Option(
         "--allow-imports",
-        help="Let a recipe file or a run folder name classes by their import path. Importing runs their code.",
+        help="Let a recipe file or a run folder name classes by import path. Importing runs their code.",
     ),
 ]
 Json = Annotated[

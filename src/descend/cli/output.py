@@ -81,8 +81,8 @@ def _console(stream: IO[str], quiet: bool, width: int) -> Console:
 def answering(as_json: bool) -> Iterator[Answer]:
     """Gives a function that takes the command's answer, which is printed at the end if it is wanted.
 
-    With ``as_json`` whatever is printed inside goes to standard error, so that the answer, one JSON object, is
-    all there is on standard output.
+    With ``as_json`` whatever is printed inside goes to standard error, so that the answer, one JSON object,
+    is all there is on standard output.
     """
     held: list[Mapping[str, Any]] = []
     if as_json:

@@ -41,7 +41,9 @@ def preview(planned: Plan, console: Console) -> None:
     choices = chosen(planned)
     if choices:
         console.print(f"Chosen for these data: {choices}.")
-        console.print("(descend recipe --explain gives the reasons; --set section.key=value changes a choice)")
+        console.print(
+            "(descend recipe --explain gives the reasons; --set section.key=value changes a choice)"
+        )
 
 
 def _size(planned: Plan) -> str:

@@ -53,7 +53,7 @@ def _descend(
         bool,
         typer.Option(
             "--traceback",
-            help="Show the whole traceback of an error; may stand anywhere. DESCEND_TRACEBACK=1 does the same.",
+            help="Show the whole traceback of an error; may stand anywhere. The same: DESCEND_TRACEBACK=1.",
         ),
     ] = False,
 ) -> None:
@@ -94,11 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            status = get_command(app).main(given, prog_name="descend", standalone_mode=False)
+            status = _run(given)
         if status == INTERRUPTED:
             failure = Failure("Interrupted", "stopped before anything was saved", INTERRUPTED)
         else:
-            return int(status or 0)
+            return status if isinstance(status, int) else 0
     except Exception as error:
         if wordy:
             traceback.print_exc()
@@ -107,6 +107,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--json" in given:
         write_json({"error": {"kind": failure.kind, "message": failure.message}})
     return failure.status
+
+
+def _run(given: list[str]) -> object:
+    program, name = get_command(app), "descend"
+    # A command is run by itself: reading the program's own options first would cost its help an import.
+    commands = getattr(program, "commands", {})
+    if given and given[0] in commands:
+        program, name, given = commands[given[0]], f"descend {given[0]}", given[1:]
+    return program.main(given, prog_name=name, standalone_mode=False)
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,9 @@ def _failure(error: Exception) -> Failure:
         return Failure("UsageError", f"{found}{stop} See: {command} --help", MISTAKE)
     if kind == "OutOfMemoryError" or isinstance(error, MemoryError):
         first = message.partition("\n")[0]
-        advice = "The memory is full; smaller batches (--set data.batch_size=32) or a smaller network need less."
+        advice = (
+            "The memory is full; smaller batches (--set data.batch_size=32) or a smaller network need less."
+        )
         return Failure(kind, f"{advice} {first}".rstrip(), FAILED)
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
@@ -166,5 +177,3 @@ def _show_warning(
     """A warning in one line for people, without the place in the code that gave it."""
     if issubclass(category, UserWarning):
         Lasting(sys.stderr).write(f"Note: {message}\n")
-
-

@@ -29,7 +29,7 @@ def recipe(
         bool,
         typer.Option(
             "--explain",
-            help="With DATA: the reason for each value that was chosen for them. Without: what each key does.",
+            help="With DATA: the reason for each value chosen for them. Without: what each key does.",
         ),
     ] = False,
     target: Target = None,

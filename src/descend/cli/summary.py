@@ -46,11 +46,12 @@ def _course(run: Run) -> str:
         f"{count(epochs)} epoch{'s' if epochs != 1 else ''} ({count(steps)} steps) in "
         f"{duration(found['seconds'])}".replace("\N{NO-BREAK SPACE}", " ")
     )
+    monitor = metric(str(stop["monitor"]))
     why = {
         "max_epochs": "all epochs were trained",
-        "patience": f"{stop.get('patience')} epochs brought no better validation {metric(str(stop['monitor']))}",
+        "patience": f"{stop.get('patience')} epochs brought no better validation {monitor}",
         "max_seconds": f"the limit of {stop.get('max_seconds')} seconds was reached",
-        "target": f"the target, a {metric(str(stop['monitor']))} of {stop.get('target')}, was reached",
+        "target": f"the target, a {monitor} of {stop.get('target')}, was reached",
     }.get(found["stopped"], str(found["stopped"]))
     best = f"; the weights kept are those of epoch {found['best_epoch']}" if "validation" in found else ""
     return f"{text}; stopped because {why}{best}."

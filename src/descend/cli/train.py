@@ -19,6 +19,7 @@ from descend.cli.options import (
     Json,
     OptionalData,
     RecipeFile,
+    Seed,
     Target,
 )
 from descend.cli.output import answering, people, screen
@@ -49,12 +50,7 @@ def train(
     target: Target = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Every random number follows from it.  [default: 0]", show_default=False
-        ),
-    ] = None,
+    seed: Seed = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -83,11 +79,14 @@ def train(
     test: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help="Data touched once, at the end, instead of a part of DATA.", show_default=False
+            metavar="DATA",
+            help="Data touched once, at the end, instead of a part of DATA.",
+            show_default=False,
         ),
     ] = None,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Also write the curves for TensorBoard, into the run's folder.")
+        bool,
+        typer.Option("--tensorboard", help="Also write the curves for TensorBoard, into the run's folder."),
     ] = False,
     allow_imports: AllowImports = False,
     as_json: Json = False,
@@ -177,7 +176,7 @@ def _new_folder(name: str) -> Path:
     """A folder that nobody else has, made now."""
     stem = re.sub(r"\.\w{2,7}$", "", Path(name).name)
     stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "data"
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")  # noqa: DTZ005 - the time on the user's clock
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     FOLDER.mkdir(exist_ok=True)
     for count in range(1, 1000):
         folder = FOLDER / (f"{stem}-{stamp}" + (f"-{count}" if count > 1 else ""))
@@ -204,7 +203,7 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
         bar.close()
         if (folder / "checkpoints" / "last.safetensors").exists():
             raise Interrupted(
-                f"stopped at once; continue from the last checkpoint with: descend train --resume --out {folder}"
+                f"stopped at once; go on from the last checkpoint: descend train --resume --out {folder}"
             ) from None
         raise Interrupted(f"stopped at once, before the first checkpoint of {folder}") from None
     finally:

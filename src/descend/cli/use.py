@@ -74,9 +74,9 @@ def predict(
 ) -> None:
     """Predict each row of DATA with a trained network.
 
-    DATA need no target column. The rows keep their order. The column "prediction" holds the labels as they were
-    in training, or numbers in the target's unit; there is one column "prediction_TARGET" each where several
-    targets were learned. For classes, columns "probability_CLASS" follow. For pictures, a column "file" stands
+    DATA need no target column. The rows keep their order. The column "prediction" holds the labels as they
+    were in training, or numbers in the target's unit; where several targets were learned, each has a column
+    "prediction_TARGET". For classes, columns "probability_CLASS" follow. For pictures, a column "file" stands
     first.
     """
     if out is not None:
@@ -206,7 +206,9 @@ def export(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The file to write.  [default: in the run's folder]", show_default=False),
+        typer.Option(
+            metavar="FILE", help="The file to write.  [default: in the run's folder]", show_default=False
+        ),
     ] = None,
     allow_imports: AllowImports = False,
 ) -> None:

@@ -129,8 +129,11 @@ def labels_of(series: Any, missing: Sequence[str] = ("",)) -> Array:
         words = texts.str.strip_chars()
         gaps = words.is_in(list(missing))
         return np.array(texts.set(gaps, None).to_list(), dtype=object)
-    if kind.is_decimal():
-        series, kind = series.cast(pl.Float64), pl.Float64()
+    if kind.is_decimal() or kind in (pl.Int128, pl.UInt128):  # NumPy has no such numbers
+        small = series.cast(pl.Int64, strict=False) if kind.is_integer() else series
+        whole = kind.is_integer() and small.null_count() == series.null_count()
+        series = small if whole else series.cast(pl.Float64)
+        kind = series.dtype
     if series.null_count():
         return np.array(series.to_list(), dtype=object)
     if kind.is_numeric() or kind == pl.Boolean:
@@ -196,7 +199,7 @@ def as_numbers(data: Any, shape: tuple[int, ...]) -> Array:
         raise DataError(f"numbers were expected, found values of type {array.dtype}")
     with np.errstate(over="ignore"):
         numbers = np.ascontiguousarray(array, dtype=np.float32)
-    wild = ~np.isfinite(numbers).reshape(len(numbers), -1).all(axis=1)
+    wild = ~np.isfinite(numbers).all(axis=tuple(range(1, numbers.ndim)))
     if wild.any():
         raise DataError(
             f"finite numbers were expected, {rows_hold(np.flatnonzero(wild))} missing or infinite ones; "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.data.values import tidy
 from descend.errors import DataError
 
 if TYPE_CHECKING:
@@ -102,6 +103,11 @@ def _digest_series(series: pl.Series) -> bytes:
     if series.dtype.is_numeric() or series.dtype == pl.Boolean:
         _digest_array(digest, series.cast(pl.Float64, strict=False).to_numpy())
         return digest.digest()
+    if series.dtype.is_temporal():
+        digest.update(b"time")
+        instants = tidy(series, ())
+        _digest_array(digest, instants.to_physical().cast(pl.Float64).to_numpy())
+        return digest.digest()
     texts = _texts(series)
     lengths = texts.str.len_bytes().fill_null(2**32 - 1).to_numpy().astype("<u4")
     digest.update(b"text")
@@ -113,7 +119,7 @@ def _digest_series(series: pl.Series) -> bytes:
 def _texts(series: pl.Series) -> pl.Series:
     import polars as pl
 
-    if series.dtype in (pl.String, pl.Categorical, pl.Enum) or series.dtype.is_temporal():
+    if series.dtype in (pl.String, pl.Categorical, pl.Enum):
         return series.cast(pl.String)
     return pl.Series(
         series.name, [None if one is None else str(one) for one in series.to_list()], dtype=pl.String

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from descend.errors import Problem, RecipeError
-from descend.launch import as_recipe
 from descend.recipe import Recipe
+from descend.recipe.sections import SECTIONS
 
-__all__ = ["PLACES", "asked_recipe"]
+__all__ = ["PLACES", "Sections", "as_recipe", "asked"]
+
+Sections = dict[str, dict[str, Any]]
+"""Sections of a recipe, not checked yet."""
 
 PLACES: Mapping[str, str] = {
     "hidden": "model.hidden",
@@ -32,13 +36,13 @@ PLACES: Mapping[str, str] = {
 
 _OF_COLUMNS = ("split", "groups", "weights")
 _TASKS = {
-    "classification": ("auto", "classification", "binary", "multiclass"),
-    "regression": ("auto", "regression", "multi_regression"),
+    "classification": ("classification", "binary", "multiclass"),
+    "regression": ("regression", "multi_regression"),
 }
 
 
-def asked_recipe(parameters: Mapping[str, Any], task: str) -> Recipe:
-    """What an estimator's parameters ask for, as one recipe.
+def asked(parameters: Mapping[str, Any], task: str) -> Sections:
+    """What an estimator's parameters ask for.
 
     The recipe among the parameters comes first and the others are put over it; those that are None say
     nothing. An optimizer or schedule of another name takes the whole place of the recipe's, whose settings
@@ -49,38 +53,57 @@ def asked_recipe(parameters: Mapping[str, Any], task: str) -> Recipe:
         task: "classification" or "regression".
 
     Raises:
-        RecipeError: every fault of the parameters at once.
+        RecipeError: the recipe is not one for estimators.
 
-    >>> recipe = asked_recipe({"recipe": {"optimizer": {"name": "sgd", "lr": 0.1}}, "lr": 0.5}, "regression")
-    >>> recipe.get("optimizer.name"), recipe.get("optimizer.lr"), recipe.get("data.test")
-    ('sgd', 0.5, 0.0)
+    >>> found = asked({"recipe": {"optimizer": {"name": "sgd", "lr": 0.1}}, "lr": 0.5}, "regression")
+    >>> found["optimizer"], found["data"]
+    ({'name': 'sgd', 'lr': 0.5}, {'task': 'regression', 'test': 0.0})
     """
-    base = as_recipe(parameters.get("recipe"), allow_imports=False)
-    sections: dict[str, dict[str, Any]] = {name: dict(values) for name, values in base.items()}
+    sections = _sections(parameters.get("recipe"))
     for name, place in PLACES.items():
         value = parameters.get(name)
         if value is None:
             continue
         section, _, key = place.partition(".")
+        values = sections.setdefault(section, {})
         if key == "name":
-            sections[section] = _chosen(value, sections[section])
+            sections[section] = _chosen(value, values)
         else:
-            sections[section][key] = (value,) if name == "hidden" and isinstance(value, numbers.Integral) else value
-    data = sections["data"]
+            values[key] = (value,) if name == "hidden" and isinstance(value, numbers.Integral) else value
+    data = sections.setdefault("data", {})
     data.pop("target", None)
     problems = [
         Problem("data", key, "an estimator takes X and y; columns that steer the training have no place in X")
         for key in _OF_COLUMNS
         if data.get(key) is not None
     ]
-    if data.get("task", "auto") not in _TASKS[task]:
+    if data.setdefault("task", task) == "auto":
+        data["task"] = task
+    if data["task"] not in _TASKS[task]:
         problems.append(Problem("data", "task", f"'{data['task']}' does not fit an estimator for {task}"))
     if problems:
         raise RecipeError(problems)
-    if data.get("task", "auto") == "auto":
-        data["task"] = task
     data["test"] = 0.0
-    return Recipe.of(sections)
+    return sections
+
+
+def as_recipe(sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
+    """The recipe of sections.
+
+    Raises:
+        RecipeError: every fault at once.
+    """
+    return Recipe(**sections) if set(sections) <= set(SECTIONS) else Recipe.of(sections)
+
+
+def _sections(recipe: Recipe | Mapping[str, Any] | str | Path | None) -> Sections:
+    if recipe is None:
+        return {}
+    if isinstance(recipe, str | Path):
+        recipe = Recipe.load(recipe)
+    return {
+        name: dict(value) if isinstance(value, Mapping) else {"name": value} for name, value in recipe.items()
+    }
 
 
 def _chosen(value: Any, before: Mapping[str, Any]) -> dict[str, Any]:

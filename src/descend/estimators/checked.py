@@ -20,8 +20,8 @@ __all__ = ["checked_inputs", "checked_labels", "checked_numbers", "checked_weigh
 def checked_inputs(estimator: Any, inputs: Any, *, reset: bool, least: int = 1) -> Any:
     """Features as an array, or as a polars frame where they came as a data frame of any library.
 
-    Arrays are numeric where they can be; missing values may be NaN. Columns of a frame without proper names (pandas
-    numbers them) are known by their place, ``x0``, ``x1``, ..., as those of an array.
+    Arrays are numeric where they can be; missing values may be NaN. Columns of a frame without proper names
+    (pandas numbers them) are known by their place, ``x0``, ``x1``, ..., as those of an array.
 
     Args:
         estimator: its ``n_features_in_`` and ``feature_names_in_`` are set, or compared with.
@@ -30,13 +30,18 @@ def checked_inputs(estimator: Any, inputs: Any, *, reset: bool, least: int = 1) 
         least: the fewest rows that will do.
 
     Raises:
-        ValueError: another shape, too few rows or features, infinities, complex numbers, other features than in
-            training.
+        ValueError: another shape, too few rows or features, infinities, complex numbers, other features
+            than in training.
         TypeError: sparse data, or a cell that is neither a number nor a text.
     """
     if is_frame(inputs):
         return _checked_frame(estimator, inputs, reset, least)
-    options = {"reset": reset, "ensure_all_finite": "allow-nan", "allow_nd": True, "ensure_min_samples": least}
+    options = {
+        "reset": reset,
+        "ensure_min_samples": least,
+        "ensure_all_finite": "allow-nan",
+        "allow_nd": True,
+    }
     try:
         return validate_data(estimator, inputs, dtype="numeric", **options)
     except ValueError:

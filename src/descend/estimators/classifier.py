@@ -18,8 +18,9 @@ __all__ = ["Classifier"]
 class Classifier(ClassifierMixin, Network):  # type: ignore[misc]
     """A neural network that tells classes apart, as a scikit-learn estimator.
 
-    Each parameter stands for a key of the recipe; None leaves it to the recipe, and what the recipe does not say is
-    chosen for the data (``recipe_`` shows all of it). Everything else is reached through ``recipe``:
+    Each parameter stands for a key of the recipe; None leaves it to the recipe, and what the recipe does
+    not say is chosen for the data (``recipe_`` shows all of it). Everything else is reached through
+    ``recipe``:
 
     ========================  ================================  ==============================================
     parameter                 key of the recipe                 examples
@@ -40,8 +41,8 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]
     ``device``                ``engine.device``                 "cpu", "cuda"
     ========================  ================================  ==============================================
 
-    Args:
-        hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
+    Args: hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs,
+        patience,
             validation_fraction, scale, device: see above. All default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file, for everything else.
         random_state: the seed, for the same bits at every fit; None draws one from NumPy's global generator.
@@ -57,15 +58,16 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]
         n_iter_: epochs done.
         n_features_in_, feature_names_in_: of the training data.
 
-    Validation and stopping: from 40 different inputs on, a share of them is held out to choose the best epoch. With
-    fewer, or ``validation_fraction=0``, all rows train for ``max_epochs`` epochs.
+    Validation and stopping: from 40 different inputs on, a share of them is held out to choose the best
+    epoch. With fewer, or ``validation_fraction=0``, all rows train for ``max_epochs`` epochs.
 
-    Weights: rows are learned from as a weighted set, see :mod:`descend.estimators.distinct`, so that a weight of k and
-    k copies give the same bits, and batches draw rows by weight, see
+    Weights: rows are learned from as a weighted set, see :mod:`descend.estimators.distinct`, so that a
+    weight of k and k copies give the same bits, and batches draw rows by weight, see
     :mod:`descend.estimators.weighted_batches`.
 
-    Threads: a small network uses one thread, a large one as many as ``torch.get_num_threads()`` says, so that the
-    number, on which the last bits depend, is the same at every fit. ``recipe={"engine": {"threads": n}}`` sets it.
+    Threads: a small network uses one thread, a large one as many as ``torch.get_num_threads()`` says, so
+    that the number, on which the last bits depend, is the same at every fit. ``recipe={"engine":
+    {"threads": n}}`` sets it.
 
     >>> import numpy as np
     >>> X = np.array([[1.0, np.nan], [2.0, 0.5], [8.0, 0.7], [9.0, 0.1]] * 5)
@@ -90,12 +92,12 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]
         super()._keep(run)
         self.classes_ = run.schema.labels
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:  # noqa: N803
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over some rows, where ``fit`` or the call before left off.
 
         The first call fixes columns and scaling by its rows, which should be like those to come, reads the
-        parameters, and builds the network; later calls go on with the same optimizer. The rate is constant unless a
-        schedule is asked for. After ``fit`` training goes on from the fitted weights.
+        parameters, and builds the network; later calls go on with the same optimizer. The rate is constant
+        unless a schedule is asked for. After ``fit`` training goes on from the fitted weights.
 
         Args:
             X: features.
@@ -114,19 +116,19 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]
             raise UserError(f"classes={named.tolist()} are not those of before, {known.tolist()}")
         return self._partial_fit(X, y, sample_weight, named)
 
-    def predict(self, X: Any) -> Array:  # noqa: N803
+    def predict(self, X: Any) -> Array:
         """The most probable class of each row, (n,), in the dtype of the labels."""
         probabilities = self.predict_proba(X)
         chosen: Array = self.classes_[probabilities.argmax(axis=1)]
         return chosen
 
-    def predict_proba(self, X: Any) -> Array:  # noqa: N803
+    def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes, float64 (n, K), in the order of ``classes_``."""
         outputs = self._outputs(X)
         predictor = self.run_.predictor
         return self.run_.schema.probabilities(predictor.finished(outputs), predictor.form).numpy()
 
-    def predict_log_proba(self, X: Any) -> Array:  # noqa: N803
+    def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of :meth:`predict_proba`, (n, K)."""
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))

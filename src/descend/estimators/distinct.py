@@ -1,11 +1,11 @@
 """Rows as a weighted set: what a row's weight means.
 
-An estimator learns from the weighted set of its rows and from nothing else. A weight of 2 and giving the row twice are
-the same set, a weight of 0 and leaving the row out are the same set, and the order of the rows is no part
-of it. This is made true by construction: equal rows are merged into one, with the sum of their weights, rows of weight
-0 are dropped, and what remains is put in an order that depends on the content alone. Everything after, the
-split, the scaling, the initial weights, the order of the batches, is a function of that list and of the seed, so
-training gives the same bits for every way to write the same set.
+An estimator learns from the weighted set of its rows and from nothing else. A weight of 2 and giving the
+row twice are the same set, a weight of 0 and leaving the row out are the same set, and the order of the
+rows is no part of it. This is made true by construction: equal rows are merged into one, with the sum of
+their weights, rows of weight 0 are dropped, and what remains is put in an order that depends on the content
+alone. Everything after, the split, the scaling, the initial weights, the order of the batches, is a
+function of that list and of the seed, so training gives the same bits for every way to write the same set.
 
 Merging also keeps copies of a row from standing on both sides of the split between training and validation.
 """
@@ -37,7 +37,8 @@ class Distinct:
     """The different rows of a source.
 
     Args:
-        rows: the number in the source of one row of each kind, in an order that depends on content alone, (m,).
+        rows: the number in the source of one row of each kind, in an order that depends on content alone,
+            (m,).
         weights: the weight of each kind, the smallest being 1, (m,); None where all are equal.
         groups: rows of one group have the same inputs (and different targets), (m,).
     """
@@ -73,7 +74,7 @@ def distinct(
     own = np.ones(len(codes)) if weights is None else weights
     kept = np.flatnonzero(own > NOTHING * own.max())
     whole, inputs = _digests(source, codes, missing)
-    # Weights take part in the order of equal rows: their sum then has the same bits in whatever order they came.
+    # Equal rows are ordered by weight: the bits of a sum of weights then do not depend on the rows' order.
     kept = kept[np.lexsort((own[kept], whole[kept, 1], whole[kept, 0]))]
     ordered = whole[kept]
     first = np.flatnonzero(np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1)))
@@ -112,14 +113,14 @@ def _numbers(source: Source, missing: Sequence[str]) -> Iterator[Array]:
         return
     import polars as pl
 
-    columns = []
+    columns: list[pl.Series] = []
     for series in source.frame:
-        values = tidy(series, missing)
+        values = series if series.dtype.is_numeric() else tidy(series, missing)
         if values.dtype == pl.String:
             values = values.rank("dense")
         elif values.dtype == pl.Datetime:
             values = values.cast(pl.Int64)
-        columns.append(values.cast(pl.Float64))
+        columns.append(values.cast(pl.Float64, strict=False))
     frame = pl.DataFrame(columns)
     for start in range(0, len(frame), _BLOCK):
         yield frame[start : start + _BLOCK].to_numpy()
@@ -138,9 +139,7 @@ def taken(source: Source, found: Distinct, split: Array | None = None) -> Source
     )
 
 
-def validation_words(
-    found: Distinct, labels: Array | None, *, task: str, share: float, seed: int
-) -> Array | None:
+def validation_words(found: Distinct, labels: Array | None, *, share: float, seed: int) -> Array | None:
     """Which rows validate, where some inputs occur with several targets; None where none do.
 
     The rows of one input stay together. Apart, training would see only some of the targets that the
@@ -149,7 +148,6 @@ def validation_words(
     Args:
         found: the different rows.
         labels: their classes' codes, to divide each class alike; None for regression.
-        task: of the network.
         share: of the inputs that validate.
         seed: of the split.
 
@@ -160,6 +158,7 @@ def validation_words(
         return None
     _, first = np.unique(found.groups, return_index=True)
     own = None if labels is None else labels[first]
+    task = "regression" if labels is None else "multiclass"
     parts = split(len(first), own, task=task, validation=share, test=0.0, seed=seed)
     held = np.zeros(len(first), dtype=bool)
     held[parts.validation] = True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ from torch import nn
 from descend.data.columns import infer
 from descend.data.labels import classes_of, codes_of, restore
 from descend.data.prepare import Part
-from descend.data.settings import DataSettings
+from descend.data.settings import MISSING, DataSettings
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError
+from descend.estimators.asked import Sections, as_recipe
 from descend.estimators.distinct import Distinct, distinct, taken, validation_words
 from descend.estimators.weighted_batches import WeightedBatches, draws_of_epoch
 from descend.launch import Plan, choose_device, execute, plan
@@ -24,25 +26,25 @@ from descend.recipe.build import build_model
 from descend.run import Run, facts_of
 from descend.training.loop import Observer
 
-__all__ = ["network_and_threads", "train_whole", "weighted"]
+__all__ = ["engine", "network_and_threads", "train_whole", "weighted"]
 
 ENOUGH = 40
-"""Different inputs from which some are held out to choose when to stop. The default share of fewer would be five or
-less, whose loss says little; training to the end on all of them is the better use."""
+"""Different inputs from which some are held out to choose when to stop. The default share of fewer would be
+five or less, whose loss says little; training to the end on all of them is the better use."""
 
 SMALL = 1e8
-"""Multiplications of one step up to which a second thread is not worth its synchronisation: a few milliseconds."""
+"""Multiplications of a step, a few milliseconds, up to which a second thread is not worth waiting for."""
 
 
 def train_whole(
-    source: Source, weights: Array | None, recipe: Recipe, seed: int, observers: Sequence[Observer] = ()
+    source: Source, weights: Array | None, sections: Sections, seed: int, observers: Sequence[Observer] = ()
 ) -> Run:
     """Train on the weighted set of a source's rows.
 
     Args:
         source: rows and targets, checked.
         weights: of the rows, 0 or more, or None.
-        recipe: what was asked for; ``data.task`` names the task.
+        sections: what was asked for; ``data.task`` names the task.
         seed: of the run.
         observers: who watches.
 
@@ -50,32 +52,37 @@ def train_whole(
         UserError: the data or the recipe cannot be used.
         DivergedError: a number became NaN or infinite.
     """
-    settings = _settings(recipe)
-    labelled = settings.task not in ("regression", "multi_regression")
+    data = dict(sections["data"])
+    labelled = data["task"] not in ("regression", "multi_regression")
     assert source.targets is not None
     codes = codes_of(source.targets, classes_of(source.targets)[0]) if labelled else source.targets
-    found = distinct(source, codes, weights, settings.missing)
-    share = recipe.get("data.validation")
-    if share is None:
-        share = settings.validation if found.inputs >= ENOUGH else 0.0
-        recipe = recipe.replace({"data.validation": share})
+    found = distinct(source, codes, weights, _words(data))
+    if data.get("validation") is None:
+        data["validation"] = DataSettings.validation if found.inputs >= ENOUGH else 0.0
+    recipe = as_recipe(sections | {"data": data, "engine": engine(sections)})
+    share = recipe.data["validation"]
     own = codes[found.rows]
-    split = validation_words(
-        found, own if labelled else None, task="multiclass" if labelled else "regression", share=share, seed=seed
-    )
+    split = validation_words(found, own if labelled else None, share=share, seed=seed)
     kinds = taken(source, found, split)
     if labelled:
         kinds = dataclasses.replace(kinds, classes=_classes(kinds.targets, weights is not None))
     planned = _numbered_as_given(_planned(kinds, source, recipe, seed), source, found)
-    network, planned = network_and_threads(planned, recipe)
+    network, planned = network_and_threads(planned, sections)
     device = choose_device(planned.recipe.engine["device"])
     batches = weighted(planned.prepared.train, planned.recipe, seed, device)
     with forked(device):
         return execute(planned, model=network, observers=observers, batches=batches)
 
 
-def _settings(recipe: Recipe) -> DataSettings:
-    return DataSettings(**{key: value for key, value in recipe.data.items() if value is not None})
+def _words(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Words for a missing value. What is said is checked with the rest of the recipe, later."""
+    said = data.get("missing")
+    return tuple(map(str, said)) if isinstance(said, list | tuple) else MISSING
+
+
+def engine(sections: Sections) -> dict[str, Any]:
+    """The engine section with one thread, unless it says a number; see :func:`network_and_threads`."""
+    return {"threads": 1, **sections.get("engine", {})}
 
 
 def _classes(labels: Any, weighted: bool) -> Array:
@@ -91,19 +98,25 @@ def _planned(kinds: Source, source: Source, recipe: Recipe, seed: int) -> Plan:
         return plan(kinds, recipe, seed=seed)
     except DataError:
         if source.frame is not None:
-            infer(source.frame, _settings(recipe))  # the same complaint, with the rows as the caller numbers them
+            # The same complaint, with the rows as the caller numbers them.
+            infer(source.frame, DataSettings(**recipe.data))
         raise
 
 
 def _numbered_as_given(planned: Plan, source: Source, found: Distinct) -> Plan:
     """The plan with the caller's row numbers, for messages and for the rows that a run shows."""
-    parts = {name: getattr(planned.prepared, name) for name in PARTS}
-    numbered = {name: dataclasses.replace(part, rows=found.rows[part.rows]) for name, part in parts.items()}
-    return dataclasses.replace(planned, source=source, prepared=dataclasses.replace(planned.prepared, **numbered))
+    prepared = planned.prepared
+    parts: dict[str, Part] = {name: getattr(prepared, name) for name in PARTS}
+    numbered: dict[str, Any] = {
+        name: dataclasses.replace(part, rows=found.rows[part.rows]) for name, part in parts.items()
+    }
+    return dataclasses.replace(planned, source=source, prepared=dataclasses.replace(prepared, **numbered))
 
 
-def network_and_threads(planned: Plan, asked: Recipe) -> tuple[nn.Module, Plan]:
-    """The network with its initial weights, and the plan with a number of threads that depends on sizes alone.
+def network_and_threads(planned: Plan, asked: Sections) -> tuple[nn.Module, Plan]:
+    """The network with its initial weights, and the plan with a number of threads that sizes alone decide.
+
+    The plan comes with one thread, or with the number that was asked for, which stays.
 
     The number must not be measured anew at each fit: another one changes the last bits. A small step gains
     nothing from a second thread; a large one uses as many as the process is set to, which joblib does for its
@@ -112,20 +125,20 @@ def network_and_threads(planned: Plan, asked: Recipe) -> tuple[nn.Module, Plan]:
     device = choose_device(planned.recipe.engine["device"])
     with forked():
         network = build_model(planned.recipe, facts_of(planned.prepared.schema, str(device)), planned.seed)
-    if asked.get("engine.threads") is not None:
+    if "threads" in asked.get("engine", {}):
         return network, planned
     rows = min(planned.recipe.data["batch_size"], len(planned.prepared.train))
     uses = 1
-    if any(isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for layer in network.modules()):
-        uses = int(torch.Size(planned.prepared.schema.input_shape[1:]).numel())  # a kernel's weights, once a pixel
+    if any(isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) for layer in network.modules()):
+        uses = math.prod(planned.prepared.schema.input_shape[1:])  # a kernel's weights, once a pixel
     work = 3.0 * rows * uses * sum(p.numel() for p in network.parameters())
-    threads = 1 if work <= SMALL else torch.get_num_threads()
-    why = f"{work:,.0f} multiplications a step: " + ("one thread" if work <= SMALL else "as the process is set")
-    resolved = dataclasses.replace(
-        planned.resolved,
-        recipe=planned.recipe.replace({"engine.threads": threads}),
-        reasons={**planned.resolved.reasons, "engine.threads": why},
-    )
+    resolved, why = planned.resolved, f"{work:,.0f} multiplications a step: one thread"
+    if work > SMALL:
+        resolved = dataclasses.replace(
+            resolved, recipe=resolved.recipe.replace({"engine.threads": torch.get_num_threads()})
+        )
+        why = f"{work:,.0f} multiplications a step: as many as the process is set to"
+    resolved = dataclasses.replace(resolved, reasons={**resolved.reasons, "engine.threads": why})
     return network, dataclasses.replace(planned, resolved=resolved)
 
 

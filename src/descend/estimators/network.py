@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
+import dataclasses
+from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -20,7 +21,7 @@ from descend.data.arrays import arrays
 from descend.data.frames import is_frame
 from descend.data.source import Array, Source
 from descend.errors import Interrupted
-from descend.estimators.asked import PLACES, asked_recipe
+from descend.estimators.asked import PLACES, Sections, asked
 from descend.estimators.checked import checked_inputs, checked_weights
 from descend.estimators.fitting import train_whole
 from descend.estimators.passes import State, begin, pass_over
@@ -34,7 +35,7 @@ from descend.training.observers import ProgressBar
 __all__ = ["Network"]
 
 
-class Network(BaseEstimator):  # type: ignore[misc]
+class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
     """Base of the estimators: parameters, training, raw outputs. See :class:`descend.Classifier`."""
 
     run_: Run
@@ -88,13 +89,14 @@ class Network(BaseEstimator):  # type: ignore[misc]
     def _checked_targets(self, targets: Any) -> Array:
         """The targets, if they are of the estimator's kind."""
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train from scratch.
 
         Args:
-            X: features (n, d), as an array or a data frame of pandas, polars or pyarrow; columns may hold numbers,
-                texts, categories, truth values and dates, and values may be missing. uint8 (n, H, W) or (n, C, H, W)
-                are images, other arrays of three dimensions or more are taken as they are.
+            X: features (n, d), as an array or a data frame of pandas, polars or pyarrow; columns may hold
+                numbers, texts, categories, truth values and dates, and values may be missing. uint8 (n, H,
+                W) or (n, C, H, W) are images, other arrays of three dimensions or more are taken as they
+                are.
             y: targets (n,), or (n, T) to regress on several.
             sample_weight: (n,), 0 or more. A weight of 2 means the row twice and a weight of 0 means without
                 the row, exactly: the fit is the same bits.
@@ -107,39 +109,40 @@ class Network(BaseEstimator):  # type: ignore[misc]
             DivergedError: a number became NaN or infinite.
         """
         source, weights = self._source(X, y, sample_weight, reset=True, least=2)
-        recipe, seed = self._asked(), self._drawn_seed()
+        sections, seed = self._asked(), self._drawn_seed()
         try:
-            run = train_whole(source, weights, recipe, seed, self._observers(source))
+            run = train_whole(source, weights, sections, seed, self._observers(source))
         except Interrupted as stop:
             raise KeyboardInterrupt(str(stop)) from stop  # as a search over many fits expects it
         self._seed, self._state = seed, None
         self._keep(run)
         return self
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None) -> Self:  # noqa: N803
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None) -> Self:
         first = not hasattr(self, "run_")
         source, weights = self._source(X, y, sample_weight, reset=first, least=2 if first else 1)
         if first:
             seed = self._drawn_seed()
-            run = begin(_with_classes(source, classes), weights, self._asked(), seed)
+            run = begin(dataclasses.replace(source, classes=classes), weights, self._asked(), seed)
             self._seed, self._state = seed, None
         else:
             run = self.run_
-        said = self._asked().schedule
-        self._state = pass_over(run, source, weights, self._state, self._seed, keep_schedule=bool(said))
+        said = bool(self._asked().get("schedule"))
+        self._state = pass_over(run, source, weights, self._state, self._seed, keep_schedule=said)
         self._keep(run)
         return self
 
-    def _source(self, X: Any, y: Any, sample_weight: Any, *, reset: bool, least: int) -> tuple[Source, Array | None]:  # noqa: N803
+    def _source(
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, least: int
+    ) -> tuple[Source, Array | None]:
         names = _target_names(y)
         inputs = checked_inputs(self, X, reset=reset, least=least)
         targets = self._checked_targets(y)
         weights = checked_weights(sample_weight, inputs, targets)
         return arrays(inputs, targets, name=type(self).__name__, target_names=names), weights
 
-    def _asked(self) -> Recipe:
-        said = {name: getattr(self, name) for name in ("recipe", *PLACES)}
-        return asked_recipe(said, self._task)
+    def _asked(self) -> Sections:
+        return asked({name: getattr(self, name) for name in ("recipe", *PLACES)}, self._task)
 
     def _drawn_seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
@@ -160,11 +163,12 @@ class Network(BaseEstimator):  # type: ignore[misc]
         self.loss_curve_ = [record["train"]["loss"] for record in run.history]
         self.n_iter_ = len(run.history)
 
-    def _outputs(self, X: Any) -> Tensor:  # noqa: N803
+    def _outputs(self, X: Any) -> Tensor:
         """Raw outputs of the network, float64 (n, K), on the CPU.
 
-        Computed with float64 copies of the weights: in float32 the last digits of a row's result depend on how many rows
-        the matrix product handles together, and predictions should not depend on the rows beside them.
+        Computed with float64 copies of the weights: in float32 the last digits of a row's result depend on
+        how many rows the matrix product handles together, and predictions should not depend on the rows
+        beside them.
         """
         check_is_fitted(self)
         rows = self.run_.schema.matrix(checked_inputs(self, X, reset=False))
@@ -174,7 +178,9 @@ class Network(BaseEstimator):  # type: ignore[misc]
         if kind == torch.float64:
             model = copy.deepcopy(model).double()
         with evaluating(model):
-            pieces = [model(preprocess(piece).to(device, kind)).cpu() for piece in rows.split(ROWS_AT_ONCE)]
+            pieces = [
+                model(preprocess(piece).to(device, kind)).cpu() for piece in torch.split(rows, ROWS_AT_ONCE)
+            ]
         return torch.cat(pieces).double()
 
     def __sklearn_tags__(self) -> Any:
@@ -188,13 +194,8 @@ class Network(BaseEstimator):  # type: ignore[misc]
 
 def _ours(model: nn.Module) -> bool:
     """Whether all modules are such that float64 is sure to work."""
-    return all(type(module).__module__.partition(".")[0] in ("torch", "descend") for module in model.modules())
-
-
-def _with_classes(source: Source, classes: Array | None) -> Source:
-    import dataclasses
-
-    return source if classes is None else dataclasses.replace(source, classes=classes)
+    homes = {type(module).__module__.partition(".")[0] for module in model.modules()}
+    return homes <= {"torch", "descend"}
 
 
 def _target_names(targets: Any) -> tuple[str, ...] | None:

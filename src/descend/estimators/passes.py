@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +12,8 @@ from descend.data.prepare import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source
 from descend.environment import describe_environment
 from descend.errors import DataError, DivergedError
-from descend.estimators.fitting import network_and_threads, weighted
+from descend.estimators.asked import Sections, as_recipe
+from descend.estimators.fitting import engine, network_and_threads, weighted
 from descend.launch import Plan, assemble, choose_device, plan
 from descend.randomness import forked
 from descend.recipe import Recipe
@@ -29,7 +29,7 @@ State = dict[str, Any]
 """Everything that training needs to go on; plain values and tensors."""
 
 
-def begin(source: Source, weights: Array | None, recipe: Recipe, seed: int) -> Run:
+def begin(source: Source, weights: Array | None, sections: Sections, seed: int) -> Run:
     """A network that has not learned yet, with columns and scaling fitted on the first rows.
 
     All columns of an array are taken for numbers, also those that do not vary yet. There is no validation
@@ -38,17 +38,17 @@ def begin(source: Source, weights: Array | None, recipe: Recipe, seed: int) -> R
     Args:
         source: the first rows and targets; ``classes`` names the classes of all rows to come.
         weights: of the rows, or None.
-        recipe: what was asked for.
+        sections: what was asked for.
         seed: of the run.
     """
-    settings: dict[str, Any] = {"data.validation": 0.0}
-    if source.frame is not None and not source.named and all(kind.is_numeric() for kind in source.frame.dtypes):
-        said = recipe.get("data.columns", {})
-        settings["data.columns"] = {**dict.fromkeys(source.frame.columns, "numeric"), **said}
-    if not recipe.schedule:
-        settings["schedule"] = "constant"  # nobody knows when the last rows will come
-    asked = recipe.replace(settings)
-    network, planned = network_and_threads(plan(_weighing(source, weights), asked, seed=seed), asked)
+    data = sections["data"] | {"validation": 0.0}
+    frame = source.frame
+    if frame is not None and not source.named and all(kind.is_numeric() for kind in frame.dtypes):
+        data["columns"] = dict.fromkeys(frame.columns, "numeric") | data.get("columns", {})
+    # Nobody knows when the last rows will come, so a schedule has no end to aim at unless asked to.
+    schedule = sections.get("schedule") or {"name": "constant"}
+    recipe = as_recipe(sections | {"data": data, "schedule": schedule, "engine": engine(sections)})
+    network, planned = network_and_threads(plan(_weighing(source, weights), recipe, seed=seed), sections)
     device = choose_device(planned.recipe.engine["device"])
     return Run(
         recipe=planned.recipe,
@@ -71,8 +71,8 @@ def pass_over(
         state: as the pass before returned it; None after :func:`begin` or a whole training, whose weights
             are then where a fresh optimizer starts.
         seed: of the run.
-        keep_schedule: whether the run's schedule goes on; else the rate is constant after a whole training, whose
-            schedule has come to its end.
+        keep_schedule: whether the run's schedule goes on; else the rate is constant after a whole training,
+            whose schedule has come to its end.
 
     Raises:
         DataError: rows that do not fit the first ones.
@@ -107,7 +107,7 @@ def pass_over(
                 f"Training diverged: {cause}. The network was put back to where it was before these rows. "
                 "Lower the learning rate, and look for extreme values among the rows."
             ) from None
-    after = clone(training.state_dict() | {"best": None})
+    after: State = clone(training.state_dict() | {"best": None})
     if training.best is not None:
         run.model.load_state_dict(training.best)
     run.model.eval()
@@ -129,11 +129,13 @@ def _weighing(source: Source, weights: Array | None) -> Source:
     if weights is None:
         return source
     kept = weights > 0
-    chosen: Mapping[str, Any] = {
-        name: None if (rows := getattr(source, name)) is None else (rows.filter(kept) if name == "frame" else rows[kept])
-        for name in ("frame", "inputs", "targets")
-    }
-    return dataclasses.replace(source, weights=weights[kept] / weights.max(), **chosen)
+    return dataclasses.replace(
+        source,
+        frame=None if source.frame is None else source.frame.filter(kept),
+        inputs=None if source.inputs is None else source.inputs[kept],
+        targets=None if source.targets is None else source.targets[kept],
+        weights=weights[kept] / weights.max(),
+    )
 
 
 def _prepared(run: Run, part: Part) -> Prepared:

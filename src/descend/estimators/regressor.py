@@ -16,13 +16,13 @@ __all__ = ["Regressor"]
 class Regressor(RegressorMixin, Network):  # type: ignore[misc]
     """A neural network that predicts one or several numbers, as a scikit-learn estimator.
 
-    Parameters, attributes and behaviour are those of :class:`descend.Classifier`, without classes. Targets are
-    standardised for training and predictions are in their units.
+    Parameters, attributes and behaviour are those of :class:`descend.Classifier`, without classes. Targets
+    are standardised for training and predictions are in their units.
 
-    Args:
-        hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs, patience,
-            validation_fraction, scale, device: keys of the recipe, see :class:`descend.Classifier`. All default to
-            None.
+    Args: hidden, activation, norm, dropout, optimizer, lr, schedule, weight_decay, batch_size, max_epochs,
+        patience,
+            validation_fraction, scale, device: keys of the recipe, see :class:`descend.Classifier`. All
+            default to None.
         recipe: a :class:`descend.Recipe`, a mapping of its sections, or a TOML file, for everything else.
         random_state: the seed, for the same bits at every fit; None draws one from NumPy's global generator.
         verbose: whether to show a progress bar.
@@ -41,12 +41,12 @@ class Regressor(RegressorMixin, Network):  # type: ignore[misc]
     def _checked_targets(self, targets: Any) -> Array:
         return checked_numbers(self, targets)
 
-    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:  # noqa: N803
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train for one pass over some rows, where ``fit`` or the call before left off.
 
-        The first call fixes columns and the scaling of inputs and targets by its rows, which should be like those to
-        come, reads the parameters, and builds the network; later calls go on with the same optimizer. The rate
-        is constant unless a schedule is asked for.
+        The first call fixes columns and the scaling of inputs and targets by its rows, which should be like
+        those to come, reads the parameters, and builds the network; later calls go on with the same
+        optimizer. The rate is constant unless a schedule is asked for.
 
         Args:
             X: features.
@@ -55,7 +55,7 @@ class Regressor(RegressorMixin, Network):  # type: ignore[misc]
         """
         return self._partial_fit(X, y, sample_weight, None)
 
-    def predict(self, X: Any) -> Array:  # noqa: N803
+    def predict(self, X: Any) -> Array:
         """Predictions in the targets' units, float64 (n,) or (n, T)."""
         outputs = self._outputs(X)
         predictor = self.run_.predictor

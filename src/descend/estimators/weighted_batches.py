@@ -21,8 +21,8 @@ LONGEST = (2, 2000)
 def draws_of_epoch(weights: Tensor) -> int:
     """Rows drawn in an epoch: enough for the lightest row to come up once.
 
-    n w_mean / w_min, limited by :data:`LONGEST`. Whole-number weights of which the smallest is 1 give their sum: an
-    epoch is then one over the repeated rows. Equal weights give n.
+    n w_mean / w_min, limited by :data:`LONGEST`. Whole-number weights of which the smallest is 1 give their
+    sum: an epoch is then one over the repeated rows. Equal weights give n.
 
     >>> draws_of_epoch(torch.tensor([1.0, 1.0, 3.0])), draws_of_epoch(torch.tensor([2.0, 2.0]))
     (5, 2)
@@ -35,12 +35,12 @@ def draws_of_epoch(weights: Tensor) -> int:
 class WeightedBatches:
     """Rows of tensors in memory, drawn in proportion to their weights; the loss then needs no weights.
 
-    A step's gradient is an estimate of that of sum_i w_i loss_i / sum_i w_i. Averaging with weights *within* a batch
-    is a biased one: the rows that share a batch with a heavy row vanish beside it, and rows that do not count as if it
-    were not there. Drawing rows by weight has no such bias. The draws are systematic: N positions at equal
-    distances on the line of cumulated weights, from a random start, so that row i comes up floor(N p_i) or
-    ceil(N p_i) times in every epoch, p_i being its share; in an order shuffled anew. With equal weights and N = n
-    this is the plain epoch that visits every row once.
+    A step's gradient is an estimate of that of sum_i w_i loss_i / sum_i w_i. Averaging with weights inside
+    each batch is a biased one: rows that share a batch with a heavy row vanish beside it, and the others
+    count as if the heavy row were not there. Drawing rows by weight has no such bias. The draws are
+    systematic: N positions at equal distances on the line of cumulated weights, from a random start, so
+    that row i comes up floor(N p_i) or ceil(N p_i) times in every epoch, p_i being its share; in an order
+    shuffled anew. With equal weights and N = n this is the plain epoch that visits every row once.
 
     Args:
         inputs: (n, ...).
@@ -91,7 +91,8 @@ class WeightedBatches:
         draw = generator(self.order.seed, "draw", epoch)
         count = self.order.rows
         if self.sampling == "epoch":
-            places = torch.arange(count, dtype=torch.float64) + torch.rand((), dtype=torch.float64, generator=draw)
+            start = torch.rand((), dtype=torch.float64, generator=draw)
+            places = torch.arange(count, dtype=torch.float64) + start
         else:
             places = torch.rand(count, dtype=torch.float64, generator=draw) * count
         rows = torch.searchsorted(self._cumulated, places * (self._cumulated[-1] / count), right=True)
@@ -100,11 +101,14 @@ class WeightedBatches:
     def rows(self, epoch: int, step: int) -> list[Tensor]:
         """Row numbers of each batch of a step."""
         first = step * self.order.accumulate
-        return list(self.drawn(epoch).split(self.order.sizes())[first : first + self.order.accumulate])
+        return list(self._batches(epoch)[first : first + self.order.accumulate])
+
+    def _batches(self, epoch: int) -> tuple[Tensor, ...]:
+        return torch.split(self.drawn(epoch), self.order.sizes())
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """For each step from ``start`` on, its batches."""
-        batches = self.drawn(epoch).to(self.inputs.device).split(self.order.sizes())
+        batches = [rows.to(self.inputs.device) for rows in self._batches(epoch)]
         each = self.order.accumulate
         for first in range(start * each, len(batches), each):
             yield [

@@ -107,9 +107,11 @@ class Archive:
         self._constants: dict[str, Any] = {}
         self._input = ""
         for spec in signature["input_specs"]:
-            kind, entry = next(iter(spec.items()))
+            ((kind, entry),) = spec.items()
             if kind == "user_input":
                 self._input = entry["arg"]["as_tensor"]["name"]
+            elif kind not in _NAME_OF:
+                raise _refused(self.path, f"a graph with an input of kind '{kind}'")
             else:
                 self._constants[entry["arg"]["name"]] = stored[entry[_NAME_OF[kind]]]
         self._nodes = [_Node(node, self.path) for node in graph["nodes"] if node["outputs"]]
@@ -151,6 +153,13 @@ class Archive:
 _NAME_OF = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
 
 
+def _refused(path: Path, what: str) -> RunError:
+    return RunError(
+        f"{path} holds {what}; this is not carried out here. If you trust who made the file: "
+        "torch.export.load(path).module()(rows)"
+    )
+
+
 class _Node:
     """One operation: where its arguments come from, and what its results are called."""
 
@@ -158,10 +167,7 @@ class _Node:
         target = node["target"]
         operation = _operation(target)
         if operation is None:
-            raise RunError(
-                f"{path} uses the operation {target}, which is not among PyTorch's core operations and is "
-                "not carried out; if you trust who made the file: torch.export.load(path).module()(rows)"
-            )
+            raise _refused(path, f"the operation {target}, none of PyTorch's core operations")
         self.operation = operation
         self.last: set[str] = set()  # what nobody reads after this node
         self.arguments = [entry["arg"] for entry in node["inputs"] if entry.get("kind") != 2]
@@ -191,8 +197,9 @@ def _operation(target: str) -> Callable[..., Any] | None:
     if words[:3] != ["torch", "ops", "aten"] or len(words) != 5:
         return None
     found = getattr(getattr(torch.ops.aten, words[3], None), words[4], None)
-    safe = isinstance(found, torch._ops.OpOverload) and _SAFE & set(found.tags)
-    return found if safe else None
+    if not isinstance(found, torch._ops.OpOverload) or found._schema.is_mutable:
+        return None
+    return found if _SAFE & set(found.tags) else None
 
 
 def _names(output: Json) -> str | list[str]:

@@ -33,6 +33,8 @@ def content(run: Run) -> bytes:
     """
     onnx = require("onnx", "onnx", "exporting to ONNX")
     require("onnxscript", "onnx", "exporting to ONNX")
+    if sum(value.nbytes for value in run.model.state_dict().values()) > _LIMIT:
+        raise UserError("the weights exceed 2 GB, the most that one ONNX file holds; use --format pt2")
     program = traced(run.predictor)
     named = ["codes", "probabilities"] if run.schema.classes else ["values"]
     try:
@@ -52,10 +54,6 @@ def content(run: Run) -> bytes:
         node.ClearField("metadata_props")  # what lies where on this machine
         node.ClearField("doc_string")
     whole = _Assembly(onnx, model, run.schema).model()
-    if whole.ByteSize() > _LIMIT:
-        raise UserError(
-            "the network is larger than 2 GB, the most that one ONNX file holds; use --format pt2"
-        )
     onnx.checker.check_model(whole, full_check=True)
     return bytes(whole.SerializeToString())
 
@@ -81,8 +79,7 @@ class _Assembly:
 
     def model(self) -> Any:
         """The whole."""
-        by_column = self.schema.kind == "table" and not _as_one_input(self.schema)
-        if by_column:
+        if self.schema.kind == "table" and not _as_one_input(self.schema):
             self._columns()
         else:
             self._rows()
@@ -110,26 +107,23 @@ class _Assembly:
     def _columns(self) -> None:
         """One input for each used column, joined to the network's rows."""
         parts = []
-        for at, column in enumerate(self.schema.used):
-            name = column.name or f"column {at}"  # an ONNX name is not empty
+        for column in self.schema.used:
             text = column.kind == "categorical"
-            self._input(name, "STRING" if text else "DOUBLE", ("rows",), _meaning(column))
-            number = self._codes(name, column) if text else name
+            self._input(column.name, "STRING" if text else "DOUBLE", ("rows",), _meaning(column))
+            number = self._codes(column) if text else column.name
             parts.append(self._node("Unsqueeze", [number, self._constant("one", np.array([1]))]))
         self._node("Concat", parts, f"{self.own}rows", axis=1)
 
-    def _codes(self, name: str, column: Column) -> str:
+    def _codes(self, column: Column) -> str:
         """A column of texts as float64 codes."""
         own = column.categories[:-1] if column.pooled else column.categories
-        # As training did, texts are taken without the spaces around them, here one on each side.
-        codes: dict[str, float] = {}
-        for words, code_of in ((("", *self.schema.missing), lambda _: float("nan")), (own, own.index)):
-            for word in words:
-                for text in (word, f" {word}", f"{word} ", f" {word} "):
-                    codes.setdefault(text, float(code_of(word)))
+        pairs = [(word, float("nan")) for word in ("", *self.schema.missing)]
+        pairs += [(word, float(code)) for code, word in enumerate(own)]
+        # Training takes texts without the spaces around them; here that holds for one space on each side.
+        codes = {text: code for word, code in pairs for text in (word, f" {word}", f"{word} ", f" {word} ")}
         found = self._node(
             "LabelEncoder",
-            [name],
+            [column.name],
             domain=_ML,
             keys_strings=list(codes),
             values_floats=list(codes.values()),
@@ -139,17 +133,14 @@ class _Assembly:
 
     def _rows(self) -> None:
         """One input for all columns of a table without names, or for images and tensors."""
-        kinds = {"table": "DOUBLE", "images": "UINT8"}
-        kind = kinds.get(self.schema.kind, "FLOAT")
         if self.schema.kind != "table":
-            self._input("rows", kind, ("rows", *self.schema.input_shape), "rows as in training")
+            kind = "UINT8" if self.schema.kind == "images" else "FLOAT"
+            self._input("rows", kind, ("rows", *self.schema.input_shape), "as in training")
             self._node("Identity", ["rows"], f"{self.own}rows")
             return
         columns = self.schema.columns
-        self._input(
-            "rows", kind, ("rows", len(columns)), "all columns, in the order of training; NaN for missing"
-        )
         used = np.array([at for at, column in enumerate(columns) if column.used])
+        self._input("rows", "DOUBLE", ("rows", len(columns)), "columns as in training; NaN where missing")
         self._node("Gather", ["rows", self._constant("used", used)], f"{self.own}rows", axis=1)
 
     def _classes(self, taken: set[str]) -> None:
@@ -160,19 +151,17 @@ class _Assembly:
         self._node("Gather", [self._constant("classes", labels), f"{self.own}codes"], label, at_end=True)
         self._node("Identity", [f"{self.own}probabilities"], probabilities, at_end=True)
         width = len(self.schema.classes)
-        computed = next(each for each in self.graph.output if each.name.endswith("probabilities"))
+        precision = self.graph.output[1].type.tensor_type.elem_type
         self.outputs = [
             self.helper.make_tensor_value_info(label, kind, ("rows",)),
-            self.helper.make_tensor_value_info(
-                probabilities, computed.type.tensor_type.elem_type, ("rows", width)
-            ),
+            self.helper.make_tensor_value_info(probabilities, precision, ("rows", width)),
         ]
 
     def _values(self, taken: set[str]) -> None:
         """One output for each target."""
         names = self.schema.target_names if self.schema.task == "multi_regression" else ("value",)
         for at, name in enumerate(names):
-            output = _free(name or f"value {at}", taken)
+            output = _free(name, taken)
             taken.add(output)
             column = self._constant(f"target {at}", np.array(at))
             self._node("Gather", [f"{self.own}values", column], output, axis=1, at_end=True)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from descend.data.scaling import Postprocess
 from descend.data.schema import Schema
@@ -57,23 +56,16 @@ class Portable(nn.Module):
 def portable(predictor: Predictor) -> Portable:
     """A copy of a predictor as one module: on the CPU, in evaluation mode, without gradients.
 
-    Weights that are computed from others (weight norm) are computed once.
-
     Raises:
         UserError: the network cannot be copied.
     """
     try:
-        module = copy.deepcopy(Portable(predictor)).cpu().eval().requires_grad_(False)
+        return copy.deepcopy(Portable(predictor)).cpu().eval().requires_grad_(False)
     except Exception as cause:  # whatever a foreign module's own copying raises
         raise UserError(
             f"the network ({type(predictor.model).__name__}) cannot be exported, because it cannot be copied "
             f"(copy.deepcopy): {_first_line(cause)}"
         ) from cause
-    for each in list(module.modules()):
-        if parametrize.is_parametrized(each):
-            for name in list(each.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(each, name, leave_parametrized=True)
-    return module.requires_grad_(False)
 
 
 def traced(predictor: Predictor, *, core: bool = False) -> torch.export.ExportedProgram:

@@ -111,7 +111,8 @@ class Maxout(nn.Module):
     """Maximum over groups of ``k`` neighbouring features: (n, d·k, …) → (n, d, …).
 
     y_j = max(x_{jk}, …, x_{jk+k−1}). After a linear layer of d·k outputs each y_j is the maximum of k affine
-    maps, a convex piecewise linear function that is learned. At a tie the gradient is shared equally.
+    maps, a convex piecewise linear function that is learned. At a tie one of them takes
+    the gradient.
 
     Args:
         k: the number of affine maps a unit takes the maximum of. Default 2.
@@ -135,7 +136,7 @@ class Maxout(nn.Module):
         """(n, d·k, …) → (n, d, …)."""
         if x.shape[1] % self.k:
             raise UserError(f"maxout with k = {self.k} cannot group {x.shape[1]} features")
-        return x.reshape(x.shape[0], -1, self.k, *x.shape[2:]).amax(2)
+        return x.reshape(x.shape[0], -1, self.k, *x.shape[2:]).max(2).values
 
     def extra_repr(self) -> str:
         """``k`` in the printed model."""

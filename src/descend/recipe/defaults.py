@@ -13,6 +13,10 @@ from typing import Any
 __all__ = ["Facts", "Proposal", "proposals"]
 
 
+FEW_ROWS = 1000
+"""Regression on fewer training rows gets finer steps and more dropout."""
+
+
 @dataclass(frozen=True)
 class Facts:
     """What the rules may know of the data and the machine.
@@ -88,7 +92,9 @@ def _model(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, t
         "name": ("mlp", "the rows are a table" if facts.kind == "table" else "each row is a vector"),
         "hidden": ((256, 256), "wide enough for most tables; early stopping keeps it from overfitting"),
         "activation": ("silu", "smooth, and better than relu on average over small tables"),
-        "dropout": (0.1, "mild, against overfitting"),
+        "dropout": (0.5, "few rows of regression: a network fits their noise at once")
+        if not facts.classification and facts.rows < FEW_ROWS
+        else (0.1, "mild, against overfitting"),
     }
 
 
@@ -113,7 +119,7 @@ def _init(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 
 def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    if not facts.classification and facts.rows < 1000:
+    if not facts.classification and facts.rows < FEW_ROWS:
         rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")
     else:
         rate = (1e-3, "works for most networks with averaged weights")

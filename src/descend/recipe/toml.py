@@ -13,6 +13,7 @@ from descend.errors import UserError
 
 __all__ = ["dump", "parse_assignment", "path_of"]
 
+_QUOTED = re.compile(r"""\s*(?P<table>\w+\.\w+\.)(?P<name>"(?:[^"\\]|\\.)*")\s*=(?P<value>.*)\Z""", re.DOTALL)
 _BARE = re.compile(r"[A-Za-z_][\w.:/+-]*\Z")
 
 
@@ -71,6 +72,13 @@ def _toml_ready(value: Any) -> Any:
     return path_of(value)
 
 
+def _unquoted(name: str) -> str:
+    try:
+        return next(iter(tomllib.loads(f"{name} = 0")))
+    except tomllib.TOMLDecodeError:
+        raise UserError(f"{name} is not a quoted name as TOML has it") from None
+
+
 def parse_assignment(text: str) -> tuple[str, Any]:
     """``section.key=value`` as path and value. The value is TOML; a bare word is a string.
 
@@ -81,11 +89,16 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     (('optimizer.lr', 0.001), ('optimizer.name', 'sgd'))
     >>> parse_assignment("model.hidden=[64,64]")
     ('model.hidden', [64, 64])
+    >>> parse_assignment('data.columns."size = m2"=ignore')
+    ('data.columns.size = m2', 'ignore')
     """
-    path, equals, raw = text.partition("=")
-    path, raw = path.strip(), raw.strip()
-    if not equals or "." not in path or not all(path.split(".")):
-        raise UserError("expected section.key=value, such as optimizer.lr=0.1")
+    quoted = _QUOTED.match(text)
+    if quoted:
+        path, raw = quoted["table"] + _unquoted(quoted["name"]), quoted["value"].strip()
+    else:
+        path, equals, raw = (part.strip() for part in text.partition("="))
+        if not equals or "." not in path or not all(path.split(".")):
+            raise UserError("expected section.key=value, such as optimizer.lr=0.1")
     if "\n" in raw or "\r" in raw:
         raise UserError("the value spans several lines")
     try:

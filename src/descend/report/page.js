@@ -28,6 +28,8 @@
   const touch = matchMedia("(pointer: coarse)");
   const config = { responsive: true, displayModeBar: false, doubleClick: "reset" };
 
+  const seen = (place) => (place.checkVisibility ? place.checkVisibility() : place.offsetParent !== null);
+
   // A colour in a figure is the name of one of the page's variables, so both follow the reader's colour scheme.
   const coloured = (value, styles, key = "") => {
     if (typeof value === "string") {
@@ -45,7 +47,7 @@
 
   const drawOne = ({ key, shape, data, layout }, styles, printing) => {
     const place = document.getElementById("plot-" + key);
-    if (!place.offsetParent) return; // inside something closed; drawn when that opens
+    if (!seen(place)) return; // inside something closed; drawn when that opens
     const shown = coloured(layout, styles);
     shown.font.family = getComputedStyle(document.body).fontFamily;
     // A finger on a figure scrolls the page, so it must not select a range instead.
@@ -72,7 +74,13 @@
     document.head.append(library);
     draw();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
-    for (const fold of document.querySelectorAll("details")) fold.addEventListener("toggle", () => draw());
+    for (const fold of document.querySelectorAll("details")) {
+      fold.addEventListener("toggle", () => {
+        if (!fold.open || !fold.querySelector(".plot")) return;
+        draw();
+        for (const place of fold.querySelectorAll(".plot")) Plotly.Plots.resize(place); // the window may have changed
+      });
+    }
     addEventListener("beforeprint", () => {
       root.classList.add("printing");
       draw(true);

@@ -146,14 +146,11 @@ class _Writer:
             raise failure
 
 
-def load_checkpoint(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The state in the last checkpoint of a folder, and its meta.
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The state in the last checkpoint of a folder; None where a run stopped before its first one.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: the checkpoint is damaged.
     """
     path = folder / LAST
-    if not path.exists():
-        raise CheckpointError(f"no checkpoint in {folder}: the run stopped before its first one; start it anew")
-    state, meta = read_state(path)
-    return state, meta
+    return read_state(path)[0] if path.exists() else None

@@ -143,4 +143,4 @@ def _rows(index: Tensor, bad: Tensor) -> tuple[int, ...]:
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:
-    return bool(torch.nn.utils.get_total_norm([tensor.detach() for tensor in tensors]).isfinite())
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)

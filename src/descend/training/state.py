@@ -94,7 +94,8 @@ def to_bytes(tree: Any, meta: dict[str, Any] | None = None) -> bytes:
             flat[name] = tensor.clone()
         seen.add(tensor.data_ptr())
     described = json.dumps({"format": FORMAT, "meta": meta or {}, "tree": plain})
-    header = {"descend": described, "digest": _digest(flat, described)}
+    # One entry: the format does not keep the order of several, and equal states shall be equal files.
+    header = {"descend": json.dumps({"digest": _digest(flat, described), "state": described})}
     return safetensors.torch.save(flat, metadata=header)
 
 
@@ -122,13 +123,18 @@ def read_state(path: Path) -> tuple[Any, dict[str, Any]]:
         raise CheckpointError(f"the checkpoint {path} is damaged or cut short ({cause})") from cause
     if "descend" not in header:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of descend")
-    described = json.loads(header["descend"])
-    if described.get("format", 0) > FORMAT:
+    try:
+        outer = json.loads(header["descend"])
+        described = json.loads(outer["state"])
+        version = int(described["format"])
+    except (ValueError, KeyError, TypeError) as cause:
+        raise CheckpointError(f"the checkpoint {path} is damaged: its header cannot be read") from cause
+    if version > FORMAT:
         raise CheckpointError(
-            f"{path} was written by a newer version of descend (format {described['format']}, this one reads "
-            f"up to {FORMAT}); update descend"
+            f"{path} was written by a newer version of descend (format {version}, this one reads up to {FORMAT}); "
+            "update descend"
         )
-    if header.get("digest") != _digest(tensors, header["descend"]):
+    if outer.get("digest") != _digest(tensors, outer["state"]):
         raise CheckpointError(f"the checkpoint {path} was altered after it was written (its digest differs)")
     return decode(tensors, described["tree"]), described["meta"]
 

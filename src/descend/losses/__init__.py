@@ -1,0 +1,43 @@
+"""Losses: what training minimises, averaged over rows.
+
+Each loss is a module called as ``loss(outputs, targets, weights=None)``. It gives the mean over rows, or with
+weights Σ w_i ℓ_i / Σ w_i; ``loss.per_sample(outputs, targets)`` gives the ℓ_i, shape (n,). ``loss.form`` says
+what the outputs must be: ``"values"`` and ``"logits"`` are a model's raw outputs, ``"probabilities"`` have
+passed an output activation. Losses of form ``"logits"`` work with log σ and log softmax of the logits, which
+stay finite where the logarithm of a rounded probability is −∞; :meth:`Loss.on_probabilities` gives the same
+loss for outputs that have no such form, as those of the sine.
+
+Targets are float (n, T) for regression, float (n,) in [0, 1] for binary, and int64 (n,) in 0…K−1 or
+distributions (n, K) for multiclass problems.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from descend.losses.base import Form, Loss
+from descend.losses.classification import BinaryCrossEntropy, CrossEntropy, KullbackLeibler, Squared
+from descend.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
+
+__all__ = [
+    "LOSSES",
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "Form",
+    "Huber",
+    "KullbackLeibler",
+    "Loss",
+    "MeanAbsoluteError",
+    "MeanSquaredError",
+    "Squared",
+]
+
+LOSSES: dict[str, Callable[..., Loss]] = {
+    "mse": MeanSquaredError,
+    "l1": MeanAbsoluteError,
+    "huber": Huber,
+    "bce": BinaryCrossEntropy,
+    "squared": Squared,
+    "cross_entropy": CrossEntropy,
+    "kl": KullbackLeibler,
+}

@@ -1,0 +1,220 @@
+"""Losses of probabilities and distributions, computed from logits where that is the stable form."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC
+from typing import Self, final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from descend.domains import Probability
+from descend.errors import UserError
+from descend.losses.base import Form, Loss, Reduction, same_shape
+from descend.method import method
+
+__all__ = ["BinaryCrossEntropy", "CrossEntropy", "KullbackLeibler", "Squared"]
+
+_BINARY = frozenset({"binary"})
+_MULTICLASS = frozenset({"multiclass"})
+
+
+def _column(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Binary outputs (n, 1) or (n,) as (n,), like their targets."""
+    flat = outputs.squeeze(1) if outputs.dim() == 2 and outputs.shape[1] == 1 else outputs
+    if flat.shape != targets.shape or flat.dim() != 1:
+        raise UserError(
+            f"binary outputs must have shape (n, 1) or (n,) and targets (n,); "
+            f"found {tuple(outputs.shape)} and {tuple(targets.shape)}"
+        )
+    return flat
+
+
+def _in_unit_interval(targets: Tensor) -> None:
+    outside = ~((targets >= 0) & (targets <= 1))
+    if bool(outside.any()):
+        found = targets[outside].flatten()[0].item()
+        raise UserError(f"binary targets must lie in [0, 1]; found {found:g}")
+
+
+def _one_hot(targets: Tensor, like: Tensor) -> Tensor:
+    """Class numbers as one-hot rows; distributions as they are."""
+    if targets.dim() == 2:
+        same_shape(like, targets)
+        return targets
+    return functional.one_hot(targets, like.shape[1]).to(like.dtype)
+
+
+def _log(probabilities: Tensor) -> Tensor:
+    # Clamped at the smallest normal number: the value stays finite, and so does the gradient.
+    return torch.log(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny))
+
+
+class _Smoothed(Loss, ABC):
+    """A loss with label smoothing."""
+
+    def __init__(self, *, label_smoothing: Probability = 0.0) -> None:
+        super().__init__()
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise UserError(
+                f"{type(self).__name__}: label_smoothing must lie in [0, 1]; found {label_smoothing}"
+            )
+        self.label_smoothing = label_smoothing
+
+    def unsmoothed(self) -> Self:
+        """The same loss with label_smoothing = 0."""
+        made = copy.copy(self)
+        made.label_smoothing = 0.0
+        return made
+
+
+@method(
+    row="C2, C4",
+    reference="torch.nn.BCEWithLogitsLoss, torch.nn.BCELoss",
+    formula="l = -y log p - (1 - y) log(1 - p), p = sigmoid(z)",
+    note="The lecture prints it without the first minus. Label smoothing turns y into (1 - a) y + a/2.",
+)
+@final
+class BinaryCrossEntropy(_Smoothed):
+    """Cross-entropy of two classes from one logit z: max(z, 0) − z y + log(1 + exp(−|z|)).
+
+    This form is finite for every z, with an error of the size of the rounding of z; the derivative is
+    σ(z) − y.
+    Shapes: outputs (n, 1) or (n,), targets (n,) in [0, 1].
+
+    Args:
+        label_smoothing: α, the share of the target that is spread evenly over both classes:
+            y becomes (1 − α) y + α/2. Default 0.
+
+    Raises:
+        UserError: α is outside [0, 1]; targets outside [0, 1], when called.
+
+    >>> BinaryCrossEntropy()(torch.tensor([[-1e4], [1e4]]), torch.tensor([1.0, 1.0]))
+    tensor(5000.)
+    """
+
+    form: Form = "logits"
+    tasks = _BINARY
+
+    def _check(self, targets: Tensor) -> None:
+        _in_unit_interval(targets)
+
+    def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+        flat = _column(outputs, targets)
+        if self.label_smoothing:
+            targets = targets * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
+        if self.form == "logits":
+            return functional.binary_cross_entropy_with_logits(flat, targets, reduction=reduction)
+        return functional.binary_cross_entropy(flat, targets, reduction=reduction)
+
+
+@method(
+    row="C2, C3",
+    reference="Brier 1950",
+    formula="binary: l = (y - sigmoid(z))^2; multiclass: l = sum_k (y_k - softmax(z)_k)^2, y one-hot",
+    note="Bounded, so its gradient vanishes where the network is confidently wrong.",
+)
+@final
+class Squared(Loss):
+    """Squared error of probabilities against {0, 1}: the Brier score.
+
+    The sum over classes is not divided by K, as in the lecture's ‖y − ŷ‖². For two classes as one-hot rows it
+    is therefore twice the binary form.
+    Shapes: binary outputs (n, 1) or (n,) with float targets (n,); multiclass outputs (n, K) with int64
+    targets (n,) or distributions (n, K).
+
+    >>> Squared()(torch.zeros(1, 2), torch.tensor([0]))
+    tensor(0.5000)
+    """
+
+    form: Form = "logits"
+    tasks = _BINARY | _MULTICLASS
+
+    def _check(self, targets: Tensor) -> None:
+        if targets.is_floating_point():
+            _in_unit_interval(targets)
+
+    def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+        logits = self.form == "logits"
+        if targets.is_floating_point() and targets.dim() == 1:
+            flat = _column(outputs, targets)
+            losses = ((torch.sigmoid(flat) if logits else flat) - targets).square()
+        else:
+            probabilities = torch.softmax(outputs, 1) if logits else outputs
+            losses = (probabilities - _one_hot(targets, outputs)).square().sum(1)
+        return losses.mean() if reduction == "mean" else losses
+
+
+@method(
+    row="C3, C4",
+    reference="Szegedy et al. 2016 (label smoothing); torch.nn.CrossEntropyLoss",
+    formula="l = -sum_k q_k log softmax(z)_k, q = (1 - a) onehot + a/K",
+    note="The lecture gives every wrong class e and the right one 1 - (K - 1) e; PyTorch's a, used "
+    "here, is K e.",
+)
+@final
+class CrossEntropy(_Smoothed):
+    """Cross-entropy of K classes from logits, with label smoothing.
+
+    ℓ = log Σ_j exp z_j − Σ_k q_k z_k; the derivative is softmax(z) − q.
+    Shapes: outputs (n, K), targets int64 (n,) in 0…K−1, or distributions (n, K).
+
+    Args:
+        label_smoothing: α, the share of the target that is spread evenly over all K classes. A wrong class
+            gets the lecture's ε = α/K, the right one 1 − (K−1) α/K. Default 0.
+
+    Raises:
+        UserError: α is outside [0, 1].
+
+    >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
+    tensor(1.3863)
+    """
+
+    form: Form = "logits"
+    tasks = _MULTICLASS
+
+    def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+        # log softmax leaves the logarithms of probabilities as they are, since those sum to 1.
+        logits = outputs if self.form == "logits" else _log(outputs)
+        return functional.cross_entropy(
+            logits, targets, reduction=reduction, label_smoothing=self.label_smoothing
+        )
+
+
+@method(
+    row="C5",
+    reference="Kullback and Leibler 1951; torch.nn.KLDivLoss with reduction='batchmean'",
+    formula="l = sum_k q_k (log q_k - log softmax(z)_k)",
+    note="torch.nn.KLDivLoss takes log-probabilities; here the softmax is inside. Against class "
+    "numbers it is the cross-entropy.",
+)
+@final
+class KullbackLeibler(Loss):
+    """Kullback-Leibler divergence KL(q ‖ p) of the predicted from the target distribution, 0 log 0 = 0.
+
+    It differs from the cross-entropy by the targets' entropy, which no weight changes, and is 0 where p = q.
+    Shapes: outputs (n, K), targets distributions (n, K), or int64 (n,) as one-hot rows.
+
+    Raises:
+        UserError: rows of the targets are not distributions, when called.
+
+    >>> KullbackLeibler()(torch.zeros(1, 2), torch.tensor([[0.5, 0.5]])).abs()
+    tensor(0.)
+    """
+
+    form: Form = "logits"
+    tasks = _MULTICLASS
+
+    def _check(self, targets: Tensor) -> None:
+        if targets.dim() == 2:
+            sums = targets.sum(1)
+            sums_to_one = torch.isclose(sums, torch.ones_like(sums), atol=1e-4).all()
+            if not bool(sums_to_one & (targets >= 0).all()):
+                raise UserError("kl: the targets' rows must be distributions: non-negative, with sum 1")
+
+    def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+        logs = torch.log_softmax(outputs, 1) if self.form == "logits" else _log(outputs)
+        losses = functional.kl_div(logs, _one_hot(targets, outputs), reduction="none").sum(1)
+        return losses.mean() if reduction == "mean" else losses

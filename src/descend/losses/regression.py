@@ -1,0 +1,108 @@
+"""Losses of real values: mean squared and mean absolute error, and Huber's between them."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+from torch.nn import functional
+
+from descend.domains import Positive
+from descend.errors import UserError
+from descend.losses.base import Form, Loss, Reduction, same_shape
+from descend.method import method
+
+__all__ = ["Huber", "MeanAbsoluteError", "MeanSquaredError"]
+
+_TASKS = frozenset({"regression", "multi_regression"})
+
+
+@method(
+    row="C1",
+    reference="torch.nn.MSELoss",
+    formula="l = 1/T sum_t (y_t - p_t)^2",
+    note="The lecture's ||y - p||^2 is T times this; PyTorch's mean over targets is followed.",
+)
+@final
+class MeanSquaredError(Loss):
+    """Mean squared error; its minimiser is the conditional mean.
+
+    Shapes: outputs (n, T), targets (n, T).
+
+    >>> import torch
+    >>> MeanSquaredError()(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [0.0]]))
+    tensor(5.)
+    """
+
+    form: Form = "values"
+    tasks = _TASKS
+
+    def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+        same_shape(outputs, targets)
+        if reduction == "mean":
+            return functional.mse_loss(outputs, targets)
+        return (outputs - targets).square().flatten(1).mean(1)
+
+
+@method(
+    row="C1",
+    reference="torch.nn.L1Loss",
+    formula="l = 1/T sum_t |y_t - p_t|",
+    note="At 0 the derivative used is 0.",
+)
+@final
+class MeanAbsoluteError(Loss):
+    """Mean absolute error; its minimiser is the conditional median, so outliers pull less.
+
+    Shapes: outputs (n, T), targets (n, T).
+
+    >>> import torch
+    >>> MeanAbsoluteError()(torch.tensor([[1.0], [3.0]]), torch.tensor([[0.0], [0.0]]))
+    tensor(2.)
+    """
+
+    form: Form = "values"
+    tasks = _TASKS
+
+    def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+        same_shape(outputs, targets)
+        if reduction == "mean":
+            return functional.l1_loss(outputs, targets)
+        return (outputs - targets).abs().flatten(1).mean(1)
+
+
+@method(
+    row="C1",
+    reference="Huber 1964; torch.nn.HuberLoss",
+    formula="l = r^2/2 for |r| <= d, d (|r| - d/2) beyond; mean over targets, r = y - p",
+)
+@final
+class Huber(Loss):
+    """Quadratic near zero and linear far away: smooth, and robust to outliers.
+
+    Shapes: outputs (n, T), targets (n, T).
+
+    Args:
+        delta: δ, where the quadratic part ends, in units of the (standardised) target. Default 1.
+
+    Raises:
+        UserError: δ is not positive.
+
+    >>> import torch
+    >>> Huber(delta=1.0)(torch.tensor([[3.0]]), torch.tensor([[0.0]]))
+    tensor(2.5000)
+    """
+
+    form: Form = "values"
+    tasks = _TASKS
+
+    def __init__(self, *, delta: Positive = 1.0) -> None:
+        super().__init__()
+        if not delta > 0:
+            raise UserError(f"huber: delta must be above 0; found {delta}")
+        self.delta = delta
+
+    def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
+        same_shape(outputs, targets)
+        losses = functional.huber_loss(outputs, targets, delta=self.delta, reduction=reduction)
+        return losses if reduction == "mean" else losses.flatten(1).mean(1)

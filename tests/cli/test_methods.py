@@ -1,0 +1,82 @@
+import shlex
+
+import pytest
+
+from descend.cli.methods import _explained
+from descend.recipe import Recipe
+from descend.recipe.catalogue import entries
+
+
+def test_the_table_holds_every_method(descend):
+    lines = descend("methods").out.splitlines()
+    for entry in entries():
+        assert any(line.split()[:1] == [entry.name] and entry.card.row in line for line in lines), entry.name
+    assert any(line.startswith("optimizer.name: which direction") for line in lines)
+
+
+def test_json_lists_every_entry(descend):
+    found = descend("methods", "--json").json["methods"]
+    assert {(one["section"], one["key"], one["name"]) for one in found} == {
+        (entry.section, entry.key, entry.name) for entry in entries()
+    }
+    for one in found:
+        assert one["summary"]
+        assert one["row"]
+        assert {"reference", "formula", "note", "parameters"} <= set(one)
+    adam = next(one for one in found if one["name"] == "adam")
+    parameters = {one["name"]: one for one in adam["parameters"]}
+    assert parameters["lr"]["default"] == 0.001
+    assert parameters["lr"]["type"] == "a number above 0"
+    assert parameters["betas"]["default"] == [0.9, 0.999]
+    assert "rate" in parameters["lr"]["about"]
+    assert "params" not in parameters
+
+
+def test_what_the_builder_supplies_is_no_parameter(descend):
+    batch = next(one for one in descend("methods", "batch", "--json").json["methods"])
+    assert "eps" in {one["name"] for one in batch["parameters"]}
+    assert not {"features", "dims"} & {one["name"] for one in batch["parameters"]}
+
+
+def test_one_method_is_explained(descend):
+    text = descend("methods", "leaky_relu").out
+    for words in (
+        "row B5",
+        "slope",
+        "max(a x, x)",
+        "negative_slope = 0.01",
+        "a number >= 0",
+        "torch.nn.LeakyReLU",
+    ):
+        assert words in text
+    assert ">>>" not in text
+    assert "``" not in text
+
+
+def test_what_it_says_to_type_works():
+    for entry in entries():
+        if entry.name in ("sign", "zeros", "constant"):  # refused or warned of, as they should be
+            continue
+        use = next(line for line in _explained(entry).splitlines() if line.startswith("Use: "))
+        alternatives = use.removeprefix("Use: ").split(", or ")
+        for words in map(shlex.split, alternatives):
+            assert words[::2] == ["--set"] * (len(words) // 2)
+            said = Recipe().with_assignments(words[1::2]).get(f"{entry.section}.{entry.key}")
+            assert (said["name"] if isinstance(said, dict) else said) == entry.name
+
+
+@pytest.mark.parametrize("name", ["D6", "d6"])
+def test_a_row_of_the_list(descend, name):
+    text = descend("methods", name).out
+    assert text.count("row D6 of the lecture's list") == 6
+
+
+def test_a_name_in_two_sections_shows_both(descend):
+    found = descend("methods", "identity", "--json").json["methods"]
+    assert {one["key"] for one in found} == {"activation", "output"}
+
+
+def test_an_unknown_name(descend):
+    result = descend("methods", "adm")
+    assert (result.status, result.out) == (2, "")
+    assert "did you mean 'adam'?" in result.err

@@ -1,0 +1,187 @@
+import csv
+import io
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from PIL import Image
+
+from descend.run import load
+
+LABELS = ["cheap", "dear, very", "fair"]
+
+
+def table(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+class TestPredict:
+    def test_labels_come_back_as_they_went_in(self, descend, trained, houses, new_houses):
+        folder, _ = trained
+        result = descend("predict", folder, new_houses)
+        assert (result.status, result.err) == (0, "")
+        rows = table(result.out)
+        assert list(rows[0]) == ["prediction", *(f"probability_{label}" for label in LABELS)]
+        run = load(folder)
+        assert [row["prediction"] for row in rows] == run.predict(str(new_houses)).tolist()
+        found = np.array([[float(row[f"probability_{label}"]) for label in LABELS] for row in rows])
+        np.testing.assert_allclose(found, run.predict_proba(str(new_houses)), rtol=1e-6)
+        assert [LABELS[at] for at in found.argmax(1)] == [row["prediction"] for row in rows]
+
+    def test_a_target_in_the_data_is_ignored(self, descend, trained, houses):
+        folder, _ = trained
+        rows = table(descend("predict", folder, houses).out)
+        truth = [row["band"] for row in table(houses.read_text(encoding="utf-8"))]
+        share = np.mean([row["prediction"] == true for row, true in zip(rows, truth, strict=True)])
+        measured = descend("evaluate", folder, houses, "--json").json["metrics"]["accuracy"]
+        assert share == pytest.approx(measured)
+
+    @pytest.mark.parametrize(
+        ("name", "read"),
+        [
+            ("p.csv", pl.read_csv),
+            ("p.tsv", lambda path: pl.read_csv(path, separator="\t")),
+            ("p.parquet", pl.read_parquet),
+            ("p.JSON", lambda path: pl.DataFrame(json.loads(path.read_text()))),
+        ],
+    )
+    def test_the_ending_says_how_to_write(self, descend, trained, new_houses, tmp_path, name, read):
+        folder, _ = trained
+        result = descend("predict", folder, new_houses, "--out", name)
+        assert (result.status, result.out) == (0, "")
+        expected = table(descend("predict", folder, new_houses).out)
+        assert read(tmp_path / name)["prediction"].to_list() == [row["prediction"] for row in expected]
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [("p.xlsx", ".csv"), ("p", ".csv"), ("no/p.csv", "no folder"), ("there.csv", "exists")],
+    )
+    def test_a_file_that_cannot_be_written(self, descend, trained, new_houses, tmp_path, name, words):
+        folder, _ = trained
+        (tmp_path / "there.csv").write_text("mine")
+        result = descend("predict", folder, new_houses, "--out", name)
+        assert result.status == 2
+        assert words in result.err
+        assert (tmp_path / "there.csv").read_text() == "mine"
+        assert [path.name for path in tmp_path.iterdir()] == ["there.csv"]
+
+    def test_a_missing_column_is_named(self, descend, trained, tmp_path):
+        folder, _ = trained
+        (tmp_path / "few.csv").write_text("size,garden\n100,true\n")
+        result = descend("predict", folder, "few.csv")
+        assert result.status == 2
+        assert "'city'" in result.err
+
+    def test_a_city_and_a_gap_never_seen(self, descend, trained, tmp_path):
+        folder, _ = trained
+        (tmp_path / "odd.csv").write_text("size,city,garden\n100,Atlantis,true\n90,,\n")
+        result = descend("predict", folder, "odd.csv")
+        assert result.status == 0, result.err
+        assert {row["prediction"] for row in table(result.out)} <= set(LABELS)
+
+    def test_truth_values_and_several_targets(self, descend, tmp_path):
+        drawn = np.random.default_rng(0)
+        x = drawn.normal(size=80)
+        frame = pl.DataFrame({"x": x, "sign": x > 0, "double": 2 * x, "square": x**2})
+        frame.select("x", "sign").write_csv(tmp_path / "truth.csv")
+        frame.select("x", "double", "square").write_csv(tmp_path / "numbers.csv")
+        for name, target in (("truth", "sign"), ("numbers", "double,square")):
+            arguments = ["--target", target, "--set", "stop.max_epochs=2", "--out", name]
+            assert descend("train", f"{name}.csv", *arguments).status == 0
+        truths = table(descend("predict", "truth", "truth.csv").out)
+        assert list(truths[0]) == ["prediction", "probability_false", "probability_true"]
+        assert {row["prediction"] for row in truths} <= {"true", "false"}
+        numbers = table(descend("predict", "numbers", "numbers.csv").out)
+        assert list(numbers[0]) == ["prediction_double", "prediction_square"]
+        expected = load(tmp_path / "numbers").predict(str(tmp_path / "numbers.csv"))
+        np.testing.assert_allclose(
+            [[float(v) for v in row.values()] for row in numbers], expected, rtol=1e-12
+        )
+
+    def test_pictures_are_named(self, descend, tmp_path):
+        drawn = np.random.default_rng(0)
+        for label, low in (("dark", 0), ("light", 128)):
+            (tmp_path / "pictures" / label).mkdir(parents=True)
+            for at in range(12):
+                pixels = drawn.integers(low, low + 128, size=(8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "pictures" / label / f"{at}.png")
+        done = descend("train", "pictures", "--set", "stop.max_epochs=1", "--out", "run")
+        assert done.status == 0, done.err
+        assert "images of 1 × 8 × 8" in done.out
+        rows = table(descend("predict", "run", "pictures").out)
+        assert list(rows[0]) == ["file", "prediction", "probability_dark", "probability_light"]
+        assert {row["file"].rsplit("/", 1)[-1] for row in rows} == {f"{at}.png" for at in range(12)}
+
+
+class TestEvaluate:
+    def test_the_metrics_are_those_of_python(self, descend, trained, houses):
+        folder, _ = trained
+        answer = descend("evaluate", folder, houses, "--json").json
+        assert answer["metrics"] == pytest.approx(load(folder).evaluate(str(houses)))
+        assert (answer["rows"], answer["task"], answer["run"]) == (240, "multiclass", str(folder))
+
+    def test_what_people_see(self, descend, trained, houses):
+        folder, _ = trained
+        accuracy = load(folder).evaluate(str(houses))["accuracy"]
+        result = descend("evaluate", folder, houses)
+        assert "houses.csv" in result.out
+        assert f"{100 * accuracy:.1f} %" in result.out
+
+    def test_a_target_by_another_name(self, descend, trained, houses, tmp_path):
+        folder, _ = trained
+        text = houses.read_text(encoding="utf-8").replace("garden,band", "garden,class", 1)
+        (tmp_path / "renamed.csv").write_text(text, encoding="utf-8")
+        wrong = descend("evaluate", folder, "renamed.csv")
+        assert wrong.status == 2
+        assert "'band'" in wrong.err
+        right = descend("evaluate", folder, "renamed.csv", "--target", "class", "--json")
+        assert right.json["metrics"] == descend("evaluate", folder, houses, "--json").json["metrics"]
+
+
+class TestReport:
+    def test_it_is_written_anew(self, descend, tmp_path):
+        assert descend("train", "iris", "--set", "stop.max_epochs=1", "--out", "run").status == 0
+        (tmp_path / "run" / "report.html").unlink()
+        result = descend("report", "run")
+        assert (result.status, result.out.strip()) == (0, "run/report.html")
+        assert "<html" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+    @pytest.mark.parametrize("folder", ["nowhere", "."])
+    def test_no_run(self, descend, folder):
+        result = descend("report", folder)
+        assert (result.status, result.out) == (2, "")
+
+
+class TestExport:
+    def test_the_file_is_named(self, descend, trained, tmp_path, monkeypatch):
+        asked = []
+
+        def export(self, format, path=None):
+            asked.append((self.path, format, path))
+            return tmp_path / "made"
+
+        monkeypatch.setattr("descend.run.Run.export", export)
+        folder, _ = trained
+        result = descend("export", folder, "--format", "onnx")
+        assert (result.status, result.out.strip()) == (0, str(tmp_path / "made"))
+        descend("export", folder, "--format", "pt2", "--out", "there.pt2")
+        assert [(path, format, str(out)) for path, format, out in asked] == [
+            (folder, "onnx", "None"),
+            (folder, "pt2", "there.pt2"),
+        ]
+
+    def test_nothing_is_overwritten(self, descend, trained, tmp_path):
+        folder, _ = trained
+        (tmp_path / "there.pt2").write_text("mine")
+        result = descend("export", folder, "--format", "pt2", "--out", "there.pt2")
+        assert result.status == 2
+        assert (tmp_path / "there.pt2").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", [["predict"], ["evaluate"], ["export", "--format", "pt2"]])
+def test_no_such_run(descend, houses, command):
+    result = descend(*command, "nowhere", *([] if "export" in command else [houses]))
+    assert (result.status, result.out) == (2, "")
+    assert "no such run folder: nowhere" in result.err

@@ -1,0 +1,107 @@
+"""Batches: which rows when, and that both kinds of data give the same."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import Dataset
+
+from descend.data.batches import LoadedBatches, MemoryBatches, Order
+
+CPU = torch.device("cpu")
+orders = st.builds(
+    Order,
+    rows=st.integers(1, 60),
+    batch_size=st.integers(1, 20),
+    accumulate=st.integers(1, 4),
+    sampling=st.sampled_from(["epoch", "full", "in_order"]),
+    seed=st.integers(0, 5),
+)
+
+
+@given(orders, st.integers(0, 3))
+def test_each_row_once_an_epoch(order: Order, epoch: int) -> None:
+    steps = [order.step(epoch, step) for step in range(order.steps_per_epoch)]
+    seen = torch.cat([rows for step in steps for rows in step]).tolist()
+    assert sorted(seen) == list(range(order.rows))
+    assert [sum(map(len, step)) for step in steps] == order.rows_per_step
+    assert all(len(rows) > 1 for step in steps for rows in step) or order.rows == 1 or order.batch_size == 1
+
+
+def test_epochs_differ_and_repeat() -> None:
+    order = Order(100, 10, seed=1)
+    assert not torch.equal(order.indices(0), order.indices(1))
+    assert torch.equal(order.indices(1), Order(100, 10, seed=1).indices(1))
+    assert not torch.equal(order.indices(0), Order(100, 10, seed=2).indices(0))
+
+
+def test_with_replacement_draws_each_row_evenly() -> None:
+    order = Order(10, 5, sampling="with_replacement", seed=0)
+    counts = torch.bincount(torch.cat([order.indices(epoch) for epoch in range(2000)]), minlength=10).double()
+    expected = 2000.0
+    chi_square = float(((counts - expected) ** 2 / expected).sum())
+    assert chi_square < 27.9  # the 0.999 quantile with 9 degrees of freedom
+    assert len(order.indices(0).unique()) < 10
+
+
+@settings(deadline=None, max_examples=40)
+@given(orders, st.integers(0, 2), st.integers(0, 30))
+def test_batches_in_memory_are_the_rows_of_the_order(order: Order, epoch: int, start: int) -> None:
+    inputs, targets = torch.arange(order.rows * 2.0).reshape(-1, 2), torch.arange(order.rows)
+    batches = MemoryBatches(inputs, targets, targets.float(), order)
+    found = list(batches.epoch(epoch, start))
+    assert len(found) == max(0, order.steps_per_epoch - start)
+    for place, step in enumerate(found, start):
+        for batch, rows in zip(step, order.step(epoch, place), strict=True):
+            assert torch.equal(batch.targets, rows)
+            assert torch.equal(batch.inputs, inputs[rows])
+            assert torch.equal(batch.weights, rows.float())
+
+
+def test_gathering_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs, targets = torch.arange(40.0).reshape(-1, 1), torch.arange(40)
+    order = Order(40, 6, accumulate=2, seed=3)
+    whole = [b.inputs for step in MemoryBatches(inputs, targets, None, order).epoch(1) for b in step]
+    monkeypatch.setattr("descend.data.batches.CHUNK_BYTES", 1)
+    pieces = [b.inputs for step in MemoryBatches(inputs, targets, None, order).epoch(1) for b in step]
+    assert all(torch.equal(a, b) for a, b in zip(whole, pieces, strict=True))
+
+
+class Noisy(Dataset):
+    """A data set that draws from every global generator, as augmentation does."""
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        drawn = torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()])  # noqa: NPY002
+        return torch.cat([torch.tensor([float(index)]), drawn]), index
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_data_set_draws_the_same_whatever_the_workers_and_the_start(workers: int) -> None:
+    order = Order(20, 6, accumulate=2, seed=1)
+    targets = torch.arange(20)
+
+    def batches(number: int) -> LoadedBatches:
+        return LoadedBatches(Noisy(), range(20), targets, None, order, device=CPU, workers=number)
+
+    whole = [b for step in batches(0).epoch(2) for b in step]
+    state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    loaded = batches(workers)
+    list(loaded.epoch(0))  # an epoch before, so that workers have lived
+    later = [b for step in loaded.epoch(2, start=1) for b in step]
+    assert len(whole) == 4
+    for mine, theirs in zip(later, whole[2:], strict=True):
+        assert torch.equal(mine.inputs, theirs.inputs)
+        assert torch.equal(mine.targets, theirs.targets)
+    if workers == 0:
+        assert torch.equal(torch.get_rng_state(), state[0])
+        assert random.getstate() == state[1]
+        assert np.random.get_state()[1].tolist() == state[2]  # noqa: NPY002
+    assert len({tuple(row) for b in whole for row in b.inputs[:, 1:].tolist()}) == 20

@@ -1,0 +1,79 @@
+"""Checkpoints while training: latest wins, failures surface, nothing earlier is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import descend
+import descend.training.checkpoint as module
+from descend.errors import CheckpointError
+from descend.training.checkpoint import load_checkpoint
+
+RECIPE = {
+    "data": {"batch_size": 8},
+    "model": {"name": "mlp", "hidden": [6]},
+    "stop": {"max_epochs": 4, "patience": None},
+    "checkpoint": {"every_seconds": 0.0},
+    "engine": {"threads": 1, "device": "cpu"},
+}
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(60, 3))
+    return x, x @ [1.0, -2.0, 0.5] + 0.1 * draw.normal(size=60)
+
+
+def test_the_last_checkpoint_is_the_last_state(tmp_path: Path) -> None:
+    run = descend.train(data(), RECIPE, out=tmp_path / "run")
+    state = load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert state is not None
+    assert (state["epoch"], state["step"]) == (4, run.metrics["steps"])
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["best.safetensors", "last.safetensors"]
+
+
+def test_a_disk_that_fills_up_stops_training_and_loses_nothing(tmp_path: Path, monkeypatch) -> None:
+    write, count = module.write_atomically, []
+
+    def filling(path: Path, content: bytes) -> None:
+        count.append(path)
+        if len(count) > 4:
+            monkeypatch.setattr(os, "fsync", full)
+        write(path, content)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(module, "write_atomically", filling)
+    folder = tmp_path / "run"
+    with pytest.raises(CheckpointError, match="No space left on device") as caught:
+        descend.train(data(), RECIPE, out=folder)
+    assert caught.value.exit_status == 2
+    monkeypatch.undo()
+    saved = load_checkpoint(folder / "checkpoints")
+    assert saved is not None
+    resumed = descend.train(data(), out=folder, resume=True)
+    whole = descend.train(data(), RECIPE, out=tmp_path / "whole")
+    assert resumed.metrics["test"] == whole.metrics["test"]
+    assert (folder / "weights.safetensors").read_bytes() == (tmp_path / "whole" / "weights.safetensors").read_bytes()
+
+
+def test_short_epochs_are_not_held_up_by_checkpoints(tmp_path: Path, monkeypatch) -> None:
+    """Writing that costs more than its share of the time is put off to a later epoch."""
+    saves = []
+    save = module.Checkpointer.save
+
+    def counted(self, training) -> None:
+        saves.append(training.epoch)
+        save(self, training)
+        self._cost = 1e9  # as if the disk were slow
+
+    monkeypatch.setattr(module.Checkpointer, "save", counted)
+    descend.train(data(), {**RECIPE, "checkpoint": {"every_seconds": 1e6}}, out=tmp_path / "run")
+    assert saves == [1, 4]  # the first epoch's, and the last state

@@ -1,0 +1,207 @@
+"""The loop against a hand-written one, and what it does when numbers go bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import descend
+from descend.data.batches import MemoryBatches, Order
+from descend.errors import DivergedError
+from descend.losses import CrossEntropy
+from descend.nn import mlp
+from descend.randomness import generator, key
+from descend.schedules import constant, exponential
+from descend.training.averaging import WeightAverage
+from descend.training.loop import Training, fit
+from descend.training.objective import Objective
+from descend.training.observers import Quiet
+from descend.training.stopping import Stopping
+
+CPU = torch.device("cpu")
+
+
+def rows(n: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(1)
+    return torch.randn(n, 6, generator=draw), torch.randint(3, (n,), generator=draw)
+
+
+def training(model: nn.Module, *, epochs: int = 3, seed: int = 4, **options) -> Training:
+    x, y = rows()
+    order = Order(len(x), 8, seed=seed)
+    loss = CrossEntropy()
+    loss.trust(y)
+    options.setdefault("schedule", exponential(order.steps_per_epoch, 99, beta=0.1, per="epoch"))
+    return Training(
+        model=model,
+        objective=Objective(model, loss, device=CPU, seed=seed),
+        optimizer=torch.optim.Adam(model.parameters(), lr=0.01, fused=True),
+        batches=MemoryBatches(x, y, None, order),
+        stopping=Stopping(max_epochs=epochs),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("activation", ["relu", "maxout"], ids=["chain", "autograd"])
+def test_the_loop_does_what_a_hand_written_one_does(activation: str) -> None:
+    torch.manual_seed(0)
+    ours = mlp((6,), 3, hidden=(16,), dropout=0.2, activation=activation)
+    torch.manual_seed(0)
+    theirs = mlp((6,), 3, hidden=(16,), dropout=0.2, activation=activation)
+    t = training(ours)
+    assert fit(t) == "max_epochs"
+
+    x, y = rows()
+    optimizer = torch.optim.Adam(theirs.parameters(), lr=0.01)
+    step, losses = 0, []
+    for epoch in range(3):
+        total = 0.0
+        for place, index in enumerate(torch.randperm(50, generator=generator(4, "order", epoch)).split(8)):
+            torch.manual_seed(key(4, "step", epoch, place))
+            optimizer.param_groups[0]["lr"] = 0.01 * np.exp(-0.1 * epoch)
+            loss = functional.cross_entropy(theirs(x[index]), y[index])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(index)
+            step += 1
+        losses.append(total / 50)
+    assert t.step == step
+    for mine, own in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, own, rtol=1e-5, atol=1e-6)
+    assert [record["train"]["loss"] for record in t.history] == pytest.approx(losses, rel=1e-5)
+    assert t.history[-1]["lr"] == pytest.approx(0.01 * np.exp(-0.2))
+
+
+def test_averaged_weights_are_evaluated_and_kept() -> None:
+    torch.manual_seed(0)
+    model = mlp((6,), 3, hidden=(8,))
+    followed = [p.detach().clone() for p in model.parameters()]
+    seen: list[list[torch.Tensor]] = []
+
+    class Follow(Quiet):
+        def stepped(self, t: Training) -> None:
+            decay = min(np.exp(-1 / 5), (1 + t.step) / (10 + t.step))
+            for average, p in zip(followed, model.parameters(), strict=True):
+                average.mul_(decay).add_(p.detach(), alpha=1 - decay)
+
+    def evaluate() -> dict[str, torch.Tensor]:
+        seen.append([p.detach().clone() for p in model.parameters()])
+        return {"loss": torch.tensor(-float(len(seen)))}
+
+    average = WeightAverage(list(model.parameters()), horizon=5)
+    t = training(model, average=average, evaluate=evaluate, observers=[Follow()])
+    fit(t)
+    for mine, theirs in zip(seen[-1], followed, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+    assert t.best is not None
+    for mine, theirs in zip(t.best.values(), seen[-1], strict=True):
+        assert torch.equal(mine, theirs)
+    assert not torch.equal(next(model.parameters()), seen[-1][0])
+
+
+def test_a_request_to_stop_ends_within_the_step() -> None:
+    class Ask(Quiet):
+        def stepped(self, t: Training) -> None:
+            t.stop_requested = t.step >= 2
+
+    t = training(mlp((6,), 3, hidden=(4,)), observers=[Ask()])
+    assert fit(t) == "interrupted"
+    assert (t.step, t.epoch, t.step_in_epoch, len(t.losses)) == (2, 0, 2, 2)
+
+
+def table(spoil: Callable[[np.ndarray], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(80, 4))
+    y = (x[:, 0] > 0).astype(int)
+    if spoil is not None:
+        spoil(x)
+    return x, y
+
+
+RECIPE = {
+    "data": {"batch_size": 16, "scale": "none"},
+    "model": {"name": "mlp", "hidden": [8, 8]},
+    "stop": {"max_epochs": 4, "average": 0.0},
+    "engine": {"threads": 1, "device": "cpu"},
+}
+
+
+def test_a_rate_that_is_far_too_large_is_named_with_module_step_and_advice(tmp_path) -> None:
+    recipe = {**RECIPE, "optimizer": {"name": "sgd", "lr": 1e30}}
+    with pytest.raises(DivergedError) as caught:
+        descend.train(table(), recipe, out=tmp_path / "run")
+    text = str(caught.value)
+    assert "linear1" in text or "output" in text
+    assert "step" in text
+    assert "--set optimizer.lr=1e+29" in text
+    assert caught.value.exit_status == 3
+    kept = descend.training.checkpoint.load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert kept is not None
+    assert all(bool(tensor.isfinite().all()) for tensor in kept["model"].values())
+
+
+def test_rows_with_values_that_overflow_are_named() -> None:
+    def spoil(x: np.ndarray) -> None:
+        x[[7, 31]] = 3e38
+
+    # The rows may fall into a part that is not trained on: give all rows to training.
+    recipe = {**RECIPE, "data": {**RECIPE["data"], "validation": 0.0, "test": 0.0}}
+    with pytest.raises(DivergedError, match=r"output of module 'linear1'.*\n.*7|31"):
+        descend.train(table(spoil), recipe)
+
+
+def test_the_model_is_back_at_its_last_good_state() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 1))
+    with pytest.raises(DivergedError):
+        descend.train(table(), {**RECIPE, "model": {}, "optimizer": {"name": "sgd", "lr": 1e30}}, model=model)
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_no_step_waits_for_the_device() -> None:
+    x, y = (each.cuda() for each in rows(512))
+    model = mlp((6,), 3, hidden=(32, 32), dropout=0.1).cuda()
+    loss = CrossEntropy()
+    loss.trust(y)
+    waits = []
+
+    class Watch(Quiet):
+        def started(self, t: Training) -> None:
+            torch.cuda.set_sync_debug_mode("error")
+
+        def stepped(self, t: Training) -> None:
+            waits.append(0)
+
+        def epoch_ended(self, t: Training, record: dict) -> None:
+            torch.cuda.set_sync_debug_mode("default")
+
+    order = Order(512, 32)
+    t = Training(
+        model=model,
+        objective=Objective(model, loss, device=torch.device("cuda")),
+        optimizer=torch.optim.Adam(model.parameters(), fused=True),
+        schedule=constant(16, 16),
+        batches=MemoryBatches(x, y, None, order),
+        stopping=Stopping(max_epochs=1),
+        observers=[Watch()],
+    )
+    # The last step of an epoch is followed by the one transfer of its measurements; the mode is lifted for it.
+    last = order.steps_per_epoch - 1
+    objective_at = t.objective.at
+
+    def at(batches, epoch, step):
+        if step == last:
+            torch.cuda.set_sync_debug_mode("default")
+        return objective_at(batches, epoch, step)
+
+    t.objective.at = at  # type: ignore[method-assign]
+    fit(t)
+    assert len(waits) == order.steps_per_epoch

@@ -1,0 +1,100 @@
+"""The objective against plain autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from descend.data.batches import Batch
+from descend.losses import CrossEntropy
+from descend.nn import mlp
+from descend.regularization import l2_penalty
+from descend.training.objective import Objective
+from descend.training.settings import GradientSettings
+
+CPU = torch.device("cpu")
+ROWS, TARGETS = torch.randn(24, 5, generator=torch.Generator().manual_seed(1)).double(), torch.arange(24) % 3
+
+
+def network(**settings: object) -> nn.Module:
+    torch.manual_seed(0)
+    return mlp((5,), 3, hidden=(7,), **settings).double()
+
+
+def gradients(model: nn.Module) -> list[torch.Tensor]:
+    return [p.grad.clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("activation", ["relu", "maxout"], ids=["chain", "autograd"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accumulated_batches_equal_one_large_batch(activation: str, weighted: bool) -> None:
+    model, loss = network(activation=activation), CrossEntropy()
+    weights = torch.rand(24, generator=torch.Generator().manual_seed(2)).double() + 0.1 if weighted else None
+    parts = [slice(0, 10), slice(10, 20), slice(20, 24)]  # of unequal size
+    objective = Objective(model, loss, device=CPU, penalty=lambda: 0.1 * l2_penalty(model.parameters()))
+    whole = objective.at([Batch(ROWS, TARGETS, weights)], 0, 0)()
+    expected = gradients(model)
+    value = objective.at(
+        [Batch(ROWS[p], TARGETS[p], None if weights is None else weights[p]) for p in parts], 0, 0
+    )()
+    torch.testing.assert_close(value, whole, rtol=1e-12, atol=0)
+    for mine, theirs in zip(gradients(model), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
+
+
+def test_every_evaluation_within_a_step_sees_the_same_random_numbers() -> None:
+    model = network(dropout=0.5)
+    objective = Objective(model, CrossEntropy(), device=CPU, seed=5)
+    batch = Batch(ROWS, TARGETS, None)
+    first = objective.at([batch], 2, 7)()
+    noted = gradients(model)
+    torch.rand(100)
+    assert torch.equal(objective(), first)
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(gradients(model), noted, strict=True))
+    assert not torch.equal(objective.at([batch], 2, 8)(), first)
+    assert not torch.equal(objective.at([batch], 3, 7)(), first)
+
+
+@pytest.mark.parametrize("settings", [GradientSettings(clip_norm=0.01), GradientSettings(clip_value=0.003)])
+def test_clipping_is_pytorchs(settings: GradientSettings) -> None:
+    model, batch = network(), Batch(ROWS, TARGETS, None)
+    Objective(model, CrossEntropy(), device=CPU, gradient=settings).at([batch], 0, 0)()
+    clipped = gradients(model)
+    Objective(model, CrossEntropy(), device=CPU).at([batch], 0, 0)()
+    if settings.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+    else:
+        torch.nn.utils.clip_grad_value_(model.parameters(), settings.clip_value)
+    for mine, theirs in zip(clipped, gradients(model), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert sum(float(g.square().sum()) for g in clipped) > 0
+
+
+def test_bfloat16_runs_the_network_in_half_precision_and_the_loss_in_full() -> None:
+    model = network().float()
+    seen: list[torch.dtype] = []
+    model.register_forward_hook(lambda module, arguments, output: seen.append(output.dtype))
+    value = Objective(model, CrossEntropy(), device=CPU, precision="bfloat16").at(
+        [Batch(ROWS.float(), TARGETS, None)], 0, 0
+    )()
+    assert seen == [torch.bfloat16]
+    assert value.dtype == torch.float32
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+def test_an_optimizer_that_evaluates_several_times_a_step() -> None:
+    """L-BFGS calls the closure up to twenty times; on a convex problem one step of it beats ten of gradient descent."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 3)).double()
+    objective = Objective(model, CrossEntropy(), device=CPU).at([Batch(ROWS, TARGETS, None)], 0, 0)
+    optimizer = torch.optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe", max_iter=20)
+    before = optimizer.step(objective)
+    after = objective()
+    descent = nn.Sequential(nn.Linear(5, 3)).double()
+    plain = Objective(descent, CrossEntropy(), device=CPU).at([Batch(ROWS, TARGETS, None)], 0, 0)
+    steps = torch.optim.SGD(descent.parameters(), lr=0.1)
+    for _ in range(10):
+        steps.step(plain)
+    assert after < before
+    assert after < plain()

@@ -1,0 +1,135 @@
+"""States as files: exact, atomic, and refused when damaged."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from pathlib import Path
+
+import hypothesis.extra.numpy as npst
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from descend.errors import CheckpointError
+from descend.training.state import clone, decode, encode, read_state, to_bytes, write_atomically
+
+tensors = npst.arrays(
+    st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_]),
+    npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+).map(lambda array: torch.from_numpy(np.array(array)))
+leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(max_size=5) | tensors
+trees = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3)
+    | st.lists(inner, max_size=3).map(tuple)
+    | st.dictionaries(st.text(max_size=4) | st.integers(0, 9), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+def same(a: object, b: object) -> bool:
+    if isinstance(a, torch.Tensor):
+        return (
+            isinstance(b, torch.Tensor)
+            and a.dtype == b.dtype
+            and a.shape == b.shape
+            and a.numpy().tobytes() == b.numpy().tobytes()
+        )
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, float) and math.isnan(a):
+        return isinstance(b, float) and math.isnan(b)
+    return type(a) is type(b) and a == b
+
+
+@settings(deadline=None, max_examples=60)
+@given(trees)
+def test_a_tree_survives_the_file_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
+    path = tmp_path_factory.mktemp("state") / "state.safetensors"
+    path.write_bytes(to_bytes({"tree": tree}, {"step": 3}))
+    back, meta = read_state(path)
+    assert same(back["tree"], tree)
+    assert meta == {"step": 3}
+    assert same(decode(*encode(tree)), tree)
+    assert to_bytes(back, meta) == path.read_bytes()  # equal states are equal files
+
+
+def test_optimizer_states_survive() -> None:
+    weight = torch.nn.Parameter(torch.ones(3))
+    for optimizer in (torch.optim.Adam([weight], amsgrad=True), torch.optim.LBFGS([weight]), torch.optim.Rprop([weight])):
+        weight.grad = torch.arange(3.0)
+        optimizer.step(lambda: weight.sum().detach())
+        state = optimizer.state_dict()
+        assert same(decode(*encode(state)), state)
+
+
+def test_what_cannot_be_kept_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"state at 'a\.b' is a object"):
+        encode({"a": {"b": object()}})
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.data())
+def test_any_damage_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    content = bytearray(to_bytes({"w": torch.arange(6.0), "step": 3}))
+    path = tmp_path_factory.mktemp("state") / "state.safetensors"
+    if data.draw(st.booleans(), label="cut short"):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    try:
+        back, _ = read_state(path)
+    except CheckpointError:
+        return
+    # Spaces of the header's padding carry nothing.
+    assert same(back, {"w": torch.arange(6.0), "step": 3})
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    content = to_bytes({"step": 1})
+    newer = content.replace(b'\\\\\\"format\\\\\\": 1', b'\\\\\\"format\\\\\\": 9')
+    assert newer != content
+    (tmp_path / "state").write_bytes(newer)
+    with pytest.raises(CheckpointError, match="newer version"):
+        read_state(tmp_path / "state")
+
+
+def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
+    import safetensors.torch
+
+    safetensors.torch.save_file({"w": torch.ones(1)}, tmp_path / "w.safetensors")
+    with pytest.raises(CheckpointError, match="not a checkpoint of descend"):
+        read_state(tmp_path / "w.safetensors")
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.safetensors"
+    write_atomically(path, b"before")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CheckpointError, match=r"No space left on device; what was saved before is untouched"):
+        write_atomically(path, b"after")
+    assert path.read_bytes() == b"before"
+    assert [each.name for each in tmp_path.iterdir()] == ["last.safetensors"]
+
+
+def test_a_clone_shares_nothing() -> None:
+    tree = {"w": torch.ones(2), "l": [torch.zeros(1)]}
+    copy = clone(tree)
+    tree["w"].add_(1)
+    tree["l"][0].add_(1)
+    assert copy["w"].tolist() == [1, 1]
+    assert copy["l"][0].item() == 0
+    assert json.dumps(encode(copy)[1])

@@ -1,0 +1,65 @@
+"""Stopping rules on sequences computed by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from descend.training.stopping import Stopping
+
+
+def run(stopping: Stopping, values: list[float | None], seconds: float = 0.0) -> tuple[int, str | None, int]:
+    """Epochs until the stop, its reason, and the best epoch."""
+    for epoch, value in enumerate(values, 1):
+        reason = stopping.observe(value, seconds=seconds * epoch)
+        if reason:
+            return epoch, reason, stopping.best_epoch
+    return len(values), None, stopping.best_epoch
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "expected"),
+    [
+        ({"max_epochs": 3}, [3.0, 2.0, 1.0, 0.0], (3, "max_epochs", 3)),
+        ({"max_epochs": 9, "patience": 2}, [3.0, 1.0, 2.0, 1.0, 0.5], (4, "patience", 2)),
+        ({"max_epochs": 9, "patience": 2}, [3.0, 1.0, 2.0, 0.9, 5.0, 5.0], (6, "patience", 4)),
+        ({"max_epochs": 9, "patience": 1, "larger_is_better": True}, [0.1, 0.3, 0.3], (3, "patience", 2)),
+        ({"max_epochs": 9, "target": 0.5}, [1.0, 0.5, 0.1], (2, "target", 2)),
+        ({"max_epochs": 9, "target": 0.9, "larger_is_better": True}, [0.5, 0.95], (2, "target", 2)),
+        ({"max_epochs": 9, "max_seconds": 2.5}, [1.0, 1.0, 1.0, 1.0], (3, "max_seconds", 1)),
+        ({"max_epochs": 9, "patience": 2, "min_improvement": 0.1}, [1.0, 0.95, 0.91], (3, "patience", 1)),
+        ({"max_epochs": 9, "patience": 3, "min_improvement": 0.1}, [1.0, 0.95, 0.85, 0.8], (4, None, 3)),
+        ({"max_epochs": 2}, [None, None], (2, "max_epochs", 2)),
+    ],
+)
+def test_sequences(options: dict, values: list, expected: tuple) -> None:
+    assert run(Stopping(**options), values, seconds=1.0) == expected
+
+
+def test_a_negative_score_can_improve() -> None:
+    """R squared starts below zero; a share of it must not turn the comparison round."""
+    stopping = Stopping(max_epochs=9, larger_is_better=True, min_improvement=0.01)
+    assert run(stopping, [-2.0, -1.0, -0.995])[2] == 2
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.integers(1, 5), st.integers(0, 29))
+def test_counting_goes_on_where_it_stopped(values: list[float], patience: int, cut: int) -> None:
+    whole, first, second = (Stopping(max_epochs=99, patience=patience) for _ in range(3))
+    told = [whole.observe(value, seconds=0) for value in values]
+    for value in values[:cut]:
+        first.observe(value, seconds=0)
+    second.load_state_dict(first.state_dict())
+    assert [second.observe(value, seconds=0) for value in values[cut:]] == told[cut:]
+    assert second.best_epoch == whole.best_epoch
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=30))
+def test_the_best_epoch_is_the_first_minimum(values: list[float]) -> None:
+    stopping = Stopping(max_epochs=99)
+    for value in values:
+        stopping.observe(value, seconds=0)
+    assert stopping.best_epoch == values.index(min(values)) + 1
+    assert math.isclose(stopping.best, min(values))

@@ -1,0 +1,56 @@
+"""Choosing the number of threads, on made-up clocks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import descend.training.threads as module
+from descend.training.threads import choose_threads, using_threads
+
+
+class Clock:
+    """Time that passes only when a step runs, as long as the number of threads says."""
+
+    def __init__(self, cost: dict[int, float]) -> None:
+        self.now, self.cost, self.steps = 0.0, cost, []
+
+    def step(self) -> None:
+        count = torch.get_num_threads()
+        self.steps.append(count)
+        self.now += self.cost[count]
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        ({1: 1.0, 2: 0.5}, 2),
+        ({1: 1.0, 2: 0.95}, 1),  # not worth it: fewer threads keep their speed when others want the processor
+        ({1: 1.0, 2: 4.0}, 1),
+        ({1: 1.0, 2: 0.5, 3: 0.3}, 3),
+        ({1: 1.0, 2: 0.5, 3: 0.48}, 2),
+    ],
+)
+def test_the_fastest_wins_by_a_margin(monkeypatch: pytest.MonkeyPatch, cost: dict[int, float], expected: int) -> None:
+    clock = Clock(cost)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    before = torch.get_num_threads()
+    count, why = choose_threads(clock.step, most=max(cost), seconds=10.0)
+    assert count == expected
+    assert "measured" in why
+    assert torch.get_num_threads() == before
+
+
+def test_a_hopeless_number_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock({1: 1.0, 2: 500.0})
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    assert choose_threads(clock.step, most=2, seconds=30.0)[0] == 1
+    assert clock.steps.count(2) <= 2
+
+
+def test_the_former_number_comes_back_after_a_failure() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(ZeroDivisionError), using_threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        _ = 1 / 0
+    assert torch.get_num_threads() == before
