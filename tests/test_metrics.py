@@ -19,6 +19,8 @@ from descend.metrics import (
     rmse,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
+
 CLASSIFICATION = {
     "accuracy": reference.accuracy_score,
     "balanced_accuracy": reference.balanced_accuracy_score,

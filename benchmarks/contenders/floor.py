@@ -1,8 +1,8 @@
-"""The floor: the same arithmetic with nothing around it. Nobody trains like this; nothing eager is much faster.
+"""The floor: the same arithmetic with nothing around it. A bound for eager loops, not a way to work.
 
 No modules, no autograd, no optimizer object: the gradients of this one network are written out, and Adam is
-PyTorch's fused kernel, called directly although its name is private. All weights are views of one vector, and so
-are all gradients, so that a step is two matrix products and a sum a layer, and one call for the update.
+PyTorch's fused kernel, called directly although its name is private. All weights are views of one vector, and
+so are all gradients, so that a step is a few products and a sum a layer, and one call for the update.
 
 With z the logits, p = softmax(z), Y the targets as rows of the identity and n the rows of the batch:
 ∂L/∂z = (p - Y) / n;  for each layer y = x Wᵀ + b:  ∂L/∂W = (∂L/∂y)ᵀ x,  ∂L/∂b = Σ ∂L/∂y,  ∂L/∂x = (∂L/∂y) W.

@@ -36,14 +36,15 @@ def installed(package: str) -> bool:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Version of each installed package, by distribution."""
+    """Version of each package that can be imported, by distribution."""
     found = {}
     for package in packages:
         distribution = DISTRIBUTIONS.get(package, package)
         try:
             found[distribution] = metadata.version(distribution)
         except metadata.PackageNotFoundError:
-            continue
+            if installed(package):
+                found[distribution] = "(source tree)"
     return found
 
 

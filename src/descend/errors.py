@@ -28,6 +28,7 @@ __all__ = [
     "UserError",
     "did_you_mean",
     "require",
+    "words_of",
 ]
 
 
@@ -120,6 +121,17 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     if near:
         return f"did you mean '{folded[near[0]]}'?"
     return "one of: " + ", ".join(known) if known else ""
+
+
+def words_of(cause: Exception) -> str:
+    """What an exception of anyone's code says; its type too where the message alone says little.
+
+    >>> words_of(ValueError("too small")), words_of(KeyError("width"))
+    ('too small', "KeyError: 'width'")
+    """
+    text = str(cause)
+    telling = bool(text) and isinstance(cause, (ValueError, TypeError, RuntimeError))
+    return text if telling else f"{type(cause).__name__}: {text}".removesuffix(": ")
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:

@@ -127,13 +127,23 @@ def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
     task, monitor = prepared.schema.task, recipe.stop["monitor"]
     if monitor != "loss" and monitor not in METRICS[task]:
         problems.append(
-            Problem("stop", "monitor", f"no metric '{monitor}' for {task}", f"one of: loss, {', '.join(METRICS[task])}")
+            Problem(
+                "stop",
+                "monitor",
+                f"no metric '{monitor}' for {task}",
+                f"one of: loss, {', '.join(METRICS[task])}",
+            )
         )
     validated = len(prepared.validation) > 0
     watches = recipe.schedule.get("monitor") == "validation"
     if not validated and watches:
         problems.append(
-            Problem("schedule", "monitor", "there are no validation rows to watch", 'use "objective", or hold out rows')
+            Problem(
+                "schedule",
+                "monitor",
+                "there are no validation rows to watch",
+                'use "objective", or hold out rows',
+            )
         )
     if not validated and recipe.get("stop.target") is not None:
         problems.append(Problem("stop", "target", "there are no validation rows to reach it on"))
@@ -286,7 +296,11 @@ def execute(
         "device": str(device),
         "precision": recipe.engine["precision"],
         "seed": planned.seed,
-        "data": {"reference": planned.source.reference, "name": planned.source.name, "rows": len(planned.source)},
+        "data": {
+            "reference": planned.source.reference,
+            "name": planned.source.name,
+            "rows": len(planned.source),
+        },
         "model": {"summary": str(network), "parameters": sum(p.numel() for p in network.parameters())},
     }
     run = Run(
@@ -327,7 +341,9 @@ def execute(
 
 
 def _check_fingerprint(folder: Path, schema: Schema) -> None:
-    saved = Schema.from_json((folder / "schema.json").read_text(encoding="utf-8"), str(folder / "schema.json"))
+    saved = Schema.from_json(
+        (folder / "schema.json").read_text(encoding="utf-8"), str(folder / "schema.json")
+    )
     if saved.fingerprint != schema.fingerprint:
         raise RunError(
             f"the data are not those that the run in {folder} was started with (fingerprint {schema.fingerprint}, "
@@ -346,9 +362,7 @@ def _begin(folder: Path, run: Run) -> None:
     write_atomically(folder / "recipe.toml", run.recipe.to_toml(reasons).encode())
 
 
-def part_batches(
-    part: Part, order: Order, device: torch.device, workers: int = 0
-) -> Batches:
+def part_batches(part: Part, order: Order, device: torch.device, workers: int = 0) -> Batches:
     """The batches of a part, in memory on the device, or fetched."""
     if part.inputs is not None:
         weights = None if part.weights is None else part.weights.to(device)

@@ -62,7 +62,12 @@ def measured(
 
 
 def details(
-    predictor: Predictor, batches: Iterable[Batch], loss: Any, rows: np.ndarray[Any, Any], source: Source, part: str
+    predictor: Predictor,
+    batches: Iterable[Batch],
+    loss: Any,
+    rows: np.ndarray[Any, Any],
+    source: Source,
+    part: str,
 ) -> dict[str, Any]:
     """Confusion matrix or predicted-against-true points, and the rows that were predicted worst.
 
@@ -139,7 +144,7 @@ def _shown(source: Source, row: int) -> Mapping[str, Any]:
         values = source.frame.row(row, named=True)
         if source.grid is not None:
             pixels = np.array([float(v) for v in values.values()]).reshape(source.grid)
-            top = float(source.frame.select(source.frame.columns).max_horizontal().max() or 1.0)  # type: ignore[attr-defined]
+            top = max(float(source.frame.to_numpy().max()), 1e-12)
             pixels = np.clip(255.0 * pixels / top, 0, 255).astype(np.uint8)
         else:
             shown["values"] = {name: _json_ready(value) for name, value in values.items()}
@@ -148,7 +153,9 @@ def _shown(source: Source, row: int) -> Mapping[str, Any]:
     if pixels is not None:
         shown["image"] = _png(pixels)
         if shown["image"] is None and source.frame is not None:
-            shown["values"] = {name: _json_ready(value) for name, value in source.frame.row(row, named=True).items()}
+            shown["values"] = {
+                name: _json_ready(value) for name, value in source.frame.row(row, named=True).items()
+            }
     return shown
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from descend.data.scaling import Postprocess, Preprocess
@@ -40,7 +39,9 @@ class Predictor:
     @property
     def form(self) -> Form:
         """What :meth:`finished` gives the schema to decode."""
-        return "logits" if getattr(self.output, "link", "identity") in ("logit", "identity") else "probabilities"
+        return (
+            "logits" if getattr(self.output, "link", "identity") in ("logit", "identity") else "probabilities"
+        )
 
     def finished(self, outputs: Tensor) -> Tensor:
         """Raw outputs, through the output activation unless the schema's decoding contains it."""

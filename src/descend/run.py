@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from descend._version import __version__
@@ -156,7 +155,9 @@ class Run:
         for name, data in content.items():
             write_atomically(self.path / name, data)
         digests = {name: _digest(content[name]) for name in SEALED}
-        write_atomically(self.path / MANIFEST, _json({"format": FORMAT, "descend": __version__, "digests": digests}))
+        write_atomically(
+            self.path / MANIFEST, _json({"format": FORMAT, "descend": __version__, "digests": digests})
+        )
 
 
 def facts_of(schema: Schema, device: str = "cpu") -> Facts:
@@ -205,7 +206,9 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
         raise RunError(f"no such run folder: {path}")
     if not (path / MANIFEST).exists():
         if (path / "recipe.toml").exists():
-            raise RunError(f"the run in {path} was stopped before its end; continue it with --resume --out {path}")
+            raise RunError(
+                f"the run in {path} was stopped before its end; continue it with --resume --out {path}"
+            )
         raise RunError(f"{path} is not a run folder: it has no {MANIFEST}")
     manifest = _read_json(path / MANIFEST)
     if not isinstance(manifest.get("format"), int) or not isinstance(manifest.get("digests"), dict):
@@ -219,7 +222,9 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
         try:
             content = (path / name).read_bytes()
         except OSError as cause:
-            raise RunError(f"the run in {path} is incomplete: {name} cannot be read ({cause.strerror})") from cause
+            raise RunError(
+                f"the run in {path} is incomplete: {name} cannot be read ({cause.strerror})"
+            ) from cause
         if _digest(content) != manifest["digests"].get(name):
             raise RunError(f"{path / name} was altered or cut short after training (its digest differs)")
     recipe = Recipe.load(path / "recipe.toml", allow_imports=allow_imports or model is not None)

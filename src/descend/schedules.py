@@ -4,8 +4,7 @@ A schedule gives the factor that multiplies every base rate before step 0, 1, 2,
 step alone, so that a resumed run needs nothing saved; only ``plateau``, which watches a loss, has a state.
 The lecture's α is the base rate, [optimizer] lr. Where a schedule has ``per``, its k counts steps or finished
 epochs; with ``warmup`` = w epochs of s steps the factor is multiplied by min(1, (step + 1)/(w s)), which is
-PyTorch's ``LinearLR`` from 1/(w s) on. Every constructor is given ``steps_per_epoch`` and ``total_steps``, the numbers of the
-optimizer's steps in an epoch and in the whole training.
+PyTorch's ``LinearLR`` from 1/(w s) on.
 
 Classical convergence of SGD asks Σ t_k = ∞ and Σ t_k² < ∞; of these only ``inverse`` satisfies it.
 """
@@ -38,22 +37,26 @@ Per = Literal["step", "epoch"]
 
 
 class Schedule(Protocol):
-    """What the loop asks of a schedule."""
+    """What the loop asks of a schedule. All but :meth:`factor` have a default, for those without a state."""
 
     def factor(self, step: int) -> float:
         """The factor of the base rate for the step of this number, counted from 0 over the whole training."""
+        ...
 
     def observe(self, value: float) -> None:
         """Told once per epoch: the loss that the schedule watches, lower is better."""
+        return
 
     def state_dict(self) -> dict[str, float | int]:
         """What a resumed run needs; empty for closed forms."""
+        return {}
 
     def load_state_dict(self, state: dict[str, float | int]) -> None:
         """Take over a saved state."""
+        return
 
 
-class ClosedForm:
+class ClosedForm(Schedule):
     """A schedule that is a function of the step alone.
 
     Args:
@@ -72,16 +75,6 @@ class ClosedForm:
         """The factor of the base rate for a step."""
         return _rise(step, self._ramp) * self._function(step)
 
-    def observe(self, value: float) -> None:
-        """Nothing is watched."""
-
-    def state_dict(self) -> dict[str, float | int]:
-        """Empty."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, float | int]) -> None:
-        """Nothing to take over."""
-
 
 def _rise(step: int, ramp: float) -> float:
     return min(1.0, (step + 1) / ramp) if ramp > 0 else 1.0
@@ -97,6 +90,8 @@ def constant(steps_per_epoch: int, total_steps: int, *, warmup: NonNegative = 0.
     """The base rate at every step.
 
     Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
         warmup: epochs of linear warm-up. Default 0.
 
     >>> constant(10, 100, warmup=1.0).factor(4)
@@ -122,6 +117,8 @@ def inverse(
     """The rate falls as 1/k.
 
     Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
         beta: β; the rate is halved at k = 1/β. Default 0.001.
         per: k counts steps or epochs. Default ``"step"``, the lecture's iteration index.
         warmup: epochs of linear warm-up. Default 0.
@@ -150,6 +147,8 @@ def exponential(
     """The rate falls by the same factor at every k.
 
     Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
         beta: β; the rate is halved every log(2)/β. Default 0.001.
         per: k counts steps or epochs. Default ``"step"``, the lecture's iteration index.
         warmup: epochs of linear warm-up. Default 0.
@@ -179,6 +178,8 @@ def staircase(
     """The rate is multiplied by ``factor`` every L epochs or steps.
 
     Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
         factor: f, below 1. Default 0.1.
         every: L. Default 10.
         per: k counts steps or epochs. Default ``"epoch"``.
@@ -208,6 +209,8 @@ def cosine(
     """The rate falls along half a cosine from the base rate to ``final`` times it.
 
     Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: the optimizer's steps in the whole training.
         final: c, the last rate as a fraction of the base rate. Default 0.
         per: k counts steps or epochs. Default ``"step"``.
         warmup: epochs of linear warm-up. Default 0.
@@ -236,6 +239,8 @@ def warmup(steps_per_epoch: int, total_steps: int, *, length: Positive = 1.0, pe
     Every other schedule has the key ``warmup`` for the same in front of it.
 
     Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
         length: w, in epochs or steps; the rise is smooth over steps in both cases. Default 1.
         per: what ``length`` counts. Default ``"epoch"``.
 
@@ -264,6 +269,8 @@ def one_cycle(
     """The rate rises from a small value to the base rate and falls to almost nothing, once over the training.
 
     Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: the optimizer's steps in the whole training.
         peak_at: q, the share of the training at which the rate peaks. Default 0.3.
         start: s, the first rate as a fraction of the base rate. Default 1/25.
         final: c, the last rate as a fraction of the base rate. Default 1e-4.
@@ -288,7 +295,7 @@ def _cosine_between(start: float, end: float, share: float) -> float:
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
-class Plateau:
+class Plateau(Schedule):
     """State of the schedule :func:`plateau`; ``monitor`` says which loss :meth:`observe` is to be told.
 
     >>> schedule = Plateau(factor=0.1, patience=0, threshold=0.0, monitor="objective", min_factor=0.0)
@@ -363,6 +370,8 @@ def plateau(
     """The rate is multiplied by ``factor`` when a loss stagnates.
 
     Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
         factor: f, below 1. Default 0.1.
         patience: p, the epochs without improvement that are borne. Default 10.
         threshold: the relative decrease that counts as improvement. Default 1e-4.

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shlex
 import signal
 import threading
 import time
@@ -189,6 +190,18 @@ class TestTheFolder:
         (["{houses}", "--target", "band", "--set", "optimizer.lr=[1"], ["[1", "TOML"]),
         (["{houses}", "--target", "band", "--set", "optimizer.lr"], ["section.key=value"]),
         (["{houses}", "--target", "band", "--set", "optimizer.lr=-1"], ["above 0", "-1"]),
+        (
+            [
+                "{houses}",
+                "--target",
+                "band",
+                "--set",
+                "optimizer.betas=[0.9,0.9]",
+                "--set",
+                "optimizer.momentum=0.5",
+            ],
+            ["[optimizer]", "no optimizer takes betas and momentum together"],
+        ),
         (["{houses}", "--target", "band", "--recipe", "none.toml"], ["no such recipe file", "none.toml"]),
         (["{houses}", "--target", "band", "--device", "warp"], ["[engine] device", "'warp'"]),
         (["iris", "--resume"], ["--resume needs", "--out"]),
@@ -372,3 +385,18 @@ class TestFailing:
                 raise CheckpointError("the disk is full")
 
         return write
+
+
+def test_the_advice_about_a_column_can_be_typed_as_it_stands(descend, tmp_path):
+    """A column of names is refused; each way out that the message offers works, quotes and all."""
+    drawn = np.random.default_rng(0)
+    lines = [f"{drawn.normal():.3f},house {at},{at % 2}\n" for at in range(60)]
+    (tmp_path / "d.csv").write_text("size,full name (m²),y\n" + "".join(lines), encoding="utf-8")
+    arguments = ["train", "d.csv", "--target", "y", "--set", "stop.max_epochs=1", "--quiet"]
+    refused = descend(*arguments)
+    assert refused.status == 2
+    words = shlex.split(refused.err.rpartition("...); ")[2].replace(",", ""))
+    ways = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
+    assert len(ways) == 2
+    for way in ways:
+        assert descend(*arguments, "--set", way).status == 0

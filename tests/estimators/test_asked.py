@@ -41,7 +41,11 @@ def test_none_says_nothing_and_parameters_win():
     base = {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5}, "stop": {"max_epochs": 9}}
     assert recipe_of(recipe=base, lr=None).get("optimizer.lr") == 0.1
     changed = recipe_of(recipe=base, lr=0.3, max_epochs=2)
-    assert (changed.get("optimizer.lr"), changed.get("optimizer.momentum"), changed.get("stop.max_epochs")) == (0.3, 0.5, 2)
+    assert (
+        changed.get("optimizer.lr"),
+        changed.get("optimizer.momentum"),
+        changed.get("stop.max_epochs"),
+    ) == (0.3, 0.5, 2)
     same = recipe_of(recipe=base, optimizer="sgd")
     assert same.get("optimizer.momentum") == 0.5
 
@@ -56,7 +60,11 @@ def test_another_method_takes_the_whole_place():
 
 def test_numbers_of_numpy_and_a_single_width():
     found = recipe_of(hidden=np.int64(5), lr=np.float64(0.5), max_epochs=np.int32(2))
-    assert (found.get("model.hidden"), found.get("optimizer.lr"), found.get("stop.max_epochs")) == ((5,), 0.5, 2)
+    assert (found.get("model.hidden"), found.get("optimizer.lr"), found.get("stop.max_epochs")) == (
+        (5,),
+        0.5,
+        2,
+    )
     assert recipe_of(hidden=[3, np.int64(2)]).get("model.hidden") == (3, 2)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,7 +64,12 @@ def test_zeros_and_gaps_are_equal_to_themselves():
 def test_the_container_does_not_matter():
     rng = np.random.default_rng(0)
     X, y = rng.integers(0, 3, (40, 2)), rng.integers(0, 2, 40)
-    forms = [X, X.astype(np.float32), pl.DataFrame(X, schema=["a", "b"]), pl.DataFrame(X.astype(str), schema=["a", "b"])]
+    forms = [
+        X,
+        X.astype(np.float32),
+        pl.DataFrame(X, schema=["a", "b"]),
+        pl.DataFrame(X.astype(str), schema=["a", "b"]),
+    ]
     found = [distinct(arrays(form, y), y) for form in forms]
     for other in found[1:3]:
         assert np.array_equal(other.rows, found[0].rows)

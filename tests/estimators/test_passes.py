@@ -40,7 +40,7 @@ def test_learns_from_pieces():
 def test_classes_need_not_occur_at_first():
     model = Classifier(hidden=16, lr=0.02, random_state=0)
     for label in range(10):
-        rows = Y == label
+        rows = label == Y
         model.partial_fit(X[rows], Y[rows], classes=CLASSES)
     assert model.classes_.tolist() == CLASSES.tolist()
     assert model.predict_proba(X).shape == (1797, 10)
@@ -57,7 +57,9 @@ def test_passes_are_the_same_bits_with_a_copy_between(average):
     for start in range(0, 500, 100):
         piece = slice(start, start + 100)
         one.partial_fit(X[piece], Y[piece], classes=CLASSES)
-        other = pickle.loads(pickle.dumps(copy.deepcopy(other))).partial_fit(X[piece], Y[piece], classes=CLASSES)
+        other = pickle.loads(pickle.dumps(copy.deepcopy(other))).partial_fit(
+            X[piece], Y[piece], classes=CLASSES
+        )
     assert same_weights(one, other)
     # A fresh optimizer in between gives other bits, so equality says that it was kept.
     other._state = None
@@ -67,7 +69,7 @@ def test_passes_are_the_same_bits_with_a_copy_between(average):
 
 
 def test_each_pass_is_one_epoch_of_plain_training():
-    """Three passes over the same rows against ``descend.train`` on them, an independent way through the loop."""
+    """Three passes over the same rows against ``descend.train`` on them, another way through the loop."""
     sections = {
         "model": {"hidden": (8,)},
         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9},
@@ -144,7 +146,9 @@ def test_frames_and_new_categories():
 
 
 def test_a_schedule_that_is_asked_for_runs():
-    model = Classifier(hidden=4, lr=0.1, schedule={"name": "exponential", "beta": 0.5, "per": "epoch"}, random_state=0)
+    model = Classifier(
+        hidden=4, lr=0.1, schedule={"name": "exponential", "beta": 0.5, "per": "epoch"}, random_state=0
+    )
     for _ in range(3):
         model.partial_fit(X[:100], Y[:100], classes=CLASSES)
     rates = [record["lr"] for record in model.history_]

@@ -106,7 +106,9 @@ def test_copies_of_a_row_do_not_leak_into_validation():
 def test_grid_search_and_missing_values():
     holed = X.copy()
     holed[np.random.default_rng(0).random(X.shape) < 0.05] = np.nan
-    search = GridSearchCV(Regressor(max_epochs=10, random_state=0), {"lr": [1e-6, 0.01], "hidden": [8, (8, 8)]}, cv=2)
+    search = GridSearchCV(
+        Regressor(max_epochs=10, random_state=0), {"lr": [1e-6, 0.01], "hidden": [8, (8, 8)]}, cv=2
+    )
     search.fit(holed, Y)
     assert search.best_params_["lr"] == 0.01
     assert search.best_score_ > 0.2

@@ -1,4 +1,4 @@
-"""Every check that scikit-learn has for estimators, on both estimators as they are by default. None is exempted."""
+"""Every check that scikit-learn has for estimators, on both estimators as they are by default; none is exempted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 from descend import Classifier, Regressor
 
-# scikit-learn skips this check where SciPy was imported without SCIPY_ARRAY_API; it runs in a process of its own.
+# Skipped by scikit-learn where SciPy was imported without SCIPY_ARRAY_API; it runs in a process of its own.
 APART = "check_array_api_input"
 
 

@@ -78,7 +78,10 @@ def test_a_state_loaded_into_another_optimizer_goes_on_the_same() -> None:
         lean(closure)
     theirs = copy.deepcopy(ours)
     other = MAKERS["adamw"](
-        [{"params": [p for p in theirs.parameters() if p.dim() > 1]}, {"params": [p for p in theirs.parameters() if p.dim() == 1]}]
+        [
+            {"params": [p for p in theirs.parameters() if p.dim() > 1]},
+            {"params": [p for p in theirs.parameters() if p.dim() == 1]},
+        ]
     )
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     lean(closure)

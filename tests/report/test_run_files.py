@@ -82,7 +82,7 @@ def test_no_folder_is_named(tmp_path: Path) -> None:
         read(tmp_path / "nowhere")
 
 
-NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 1e308, 5e-324])
+NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 1e308, 5e-324, 10**400])
 ANYTHING = st.recursive(
     st.none() | st.booleans() | NUMBERS | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import polars  # noqa: F401 - imported once for all children; used by none before the fork, as it would start threads
-import torch._dynamo  # imported at the first optimizer otherwise, in each child
 
 import descend
 import descend.launch
@@ -52,7 +51,9 @@ class KillAt(Quiet):
 
 def train(folder: Path, *, resume: bool = False, kill_at: int = 0, every_seconds: float = 0.0) -> None:
     recipe = {**RECIPE, "checkpoint": {"every_seconds": every_seconds}}
-    descend.train(data(), recipe, seed=3, out=folder, resume=resume, observers=[KillAt(kill_at)] if kill_at else [])
+    descend.train(
+        data(), recipe, seed=3, out=folder, resume=resume, observers=[KillAt(kill_at)] if kill_at else []
+    )
 
 
 def in_child(*arguments, **options) -> int:

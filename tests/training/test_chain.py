@@ -73,7 +73,9 @@ def test_a_layer_has_the_bits_of_autograd(kind: type[nn.Module], dtype: torch.dt
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_the_derivative_of_a_loss_is_that_of_autograd(loss, outputs: int, targets: str, weighted: bool) -> None:
+def test_the_derivative_of_a_loss_is_that_of_autograd(
+    loss, outputs: int, targets: str, weighted: bool
+) -> None:
     torch.manual_seed(2)
     z = (3 * torch.randn(11, outputs, dtype=torch.float64)).requires_grad_()
     y = {

@@ -61,7 +61,9 @@ def test_a_disk_that_fills_up_stops_training_and_loses_nothing(tmp_path: Path, m
     resumed = descend.train(data(), out=folder, resume=True)
     whole = descend.train(data(), RECIPE, out=tmp_path / "whole")
     assert resumed.metrics["test"] == whole.metrics["test"]
-    assert (folder / "weights.safetensors").read_bytes() == (tmp_path / "whole" / "weights.safetensors").read_bytes()
+    assert (folder / "weights.safetensors").read_bytes() == (
+        tmp_path / "whole" / "weights.safetensors"
+    ).read_bytes()
 
 
 def test_short_epochs_are_not_held_up_by_checkpoints(tmp_path: Path, monkeypatch) -> None:

@@ -137,8 +137,7 @@ def test_a_rate_that_is_far_too_large_is_named_with_module_step_and_advice(tmp_p
     with pytest.raises(DivergedError) as caught:
         descend.train(table(), recipe, out=tmp_path / "run")
     text = str(caught.value)
-    assert "linear1" in text or "output" in text
-    assert "step" in text
+    assert "Training diverged: the update of 'linear1.weight' is not finite at step" in text
     assert "--set optimizer.lr=1e+29" in text
     assert caught.value.exit_status == 3
     kept = descend.training.checkpoint.load_checkpoint(tmp_path / "run" / "checkpoints")

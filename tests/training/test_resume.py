@@ -25,7 +25,10 @@ assert spec.loader is not None
 program = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(program)
 
-IN_ORDER = {"schedule": {"name": "plateau", "patience": 0, "factor": 0.5}, "optimizer": {"name": "sgd", "momentum": 0.9}}
+IN_ORDER = {
+    "schedule": {"name": "plateau", "patience": 0, "factor": 0.5},
+    "optimizer": {"name": "sgd", "momentum": 0.9},
+}
 
 
 class StopAt(Quiet):
@@ -52,7 +55,11 @@ def history(folder: Path) -> list[dict]:
 def test_killed_at_every_step_and_resumed_gives_the_same_bits(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(tmp_path)], capture_output=True, text=True, env=environment, timeout=280
+        [sys.executable, str(PROGRAM), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -22,12 +22,16 @@ tensors = npst.arrays(
     st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_]),
     npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
 ).map(lambda array: torch.from_numpy(np.array(array)))
-leaves = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(max_size=5) | tensors
+leaves = (
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(max_size=5) | tensors
+)
 trees = st.recursive(
     leaves,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.lists(inner, max_size=3).map(tuple)
-    | st.dictionaries(st.text(max_size=4) | st.integers(0, 9), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(st.text(max_size=4) | st.integers(0, 9), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 
@@ -63,7 +67,11 @@ def test_a_tree_survives_the_file_bit_for_bit(tmp_path_factory: pytest.TempPathF
 
 def test_optimizer_states_survive() -> None:
     weight = torch.nn.Parameter(torch.ones(3))
-    for optimizer in (torch.optim.Adam([weight], amsgrad=True), torch.optim.LBFGS([weight]), torch.optim.Rprop([weight])):
+    for optimizer in (
+        torch.optim.Adam([weight], amsgrad=True),
+        torch.optim.LBFGS([weight]),
+        torch.optim.Rprop([weight]),
+    ):
         weight.grad = torch.arange(3.0)
         optimizer.step(lambda: weight.sum().detach())
         state = optimizer.state_dict()

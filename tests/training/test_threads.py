@@ -31,7 +31,9 @@ class Clock:
         ({1: 1.0, 2: 0.5, 3: 0.48}, 2),
     ],
 )
-def test_the_fastest_wins_by_a_margin(monkeypatch: pytest.MonkeyPatch, cost: dict[int, float], expected: int) -> None:
+def test_the_fastest_wins_by_a_margin(
+    monkeypatch: pytest.MonkeyPatch, cost: dict[int, float], expected: int
+) -> None:
     clock = Clock(cost)
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
     before = torch.get_num_threads()

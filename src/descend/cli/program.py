@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, TextIO
 
@@ -62,7 +62,7 @@ def _descend(
         typer.echo(context.get_help())
 
 
-for _command, _examples, _short in [
+_COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (train.train, train.EXAMPLES, "Train a network on data."),
     (use.predict, use.PREDICT_EXAMPLES, "Predict new rows with a trained network."),
     (use.evaluate, use.EVALUATE_EXAMPLES, "Measure a trained network on data."),
@@ -70,7 +70,8 @@ for _command, _examples, _short in [
     (use.export, use.EXPORT_EXAMPLES, "Write a trained network for use elsewhere."),
     (recipe.recipe, recipe.EXAMPLES, "Print, check or explain a recipe."),
     (methods.methods, methods.EXAMPLES, "List the methods, or explain one."),
-]:
+]
+for _command, _examples, _short in _COMMANDS:
     app.command(epilog=_examples, short_help=_short)(_command)
 
 

@@ -113,7 +113,7 @@ class Order:
 
     def batches(self, epoch: int) -> tuple[Tensor, ...]:
         """The rows of each batch of an epoch."""
-        return self.indices(epoch).split(self.sizes())
+        return tuple(torch.split(self.indices(epoch), self.sizes()))
 
     def step(self, epoch: int, step: int) -> list[Tensor]:
         """The rows of each batch of one step."""

@@ -98,9 +98,7 @@ def _fit_table(
     assert source.frame is not None
     columns, parsed = infer(source.frame, settings, keep_constant=source.grid is not None)
     columns = fit_categories(columns, parsed, train, settings)
-    if not any(column.used for column in columns):
-        raise DataError("no column varies within the training rows; there is nothing to learn from")
-    columns = _fit_numbers(columns, parsed, train, scale, weights)
+    columns = _fit_numbers(columns, parsed, train, scale, weights, keep_constant=source.grid is not None)
     width = sum(len(column.inputs) for column in columns)
     shape = source.grid if source.grid and int(np.prod(source.grid)) == width else (width,)
     schema = dataclasses.replace(schema, columns=tuple(columns), input_shape=shape)
@@ -108,27 +106,54 @@ def _fit_table(
 
 
 def _fit_numbers(
-    columns: Sequence[Column], parsed: pl.DataFrame, train: Array, scale: Scale, weights: Array | None
+    columns: Sequence[Column],
+    parsed: pl.DataFrame,
+    train: Array,
+    scale: Scale,
+    weights: Array | None,
+    *,
+    keep_constant: bool,
 ) -> list[Column]:
-    """Fill, mean and scale of each column from the training rows, a few columns at a time."""
+    """Fill, mean and scale of each column from the training rows, a few columns at a time.
+
+    A column that does not vary in these rows has no scale of its own. It is set aside, or where it must
+    keep its place (a pixel) it takes the mean scale of the others, so that another value is no outlier.
+    """
     fitted = {column.name: column for column in columns}
     numeric = [column for column in columns if column.kind in ("numeric", "date")]
+    still: dict[str, float] = {}
     together = max(1, 2**22 // len(train))
     for start in range(0, len(numeric), together):
         chosen = numeric[start : start + together]
         rows = np.empty((len(train), len(chosen)), order="F")
+        fills = []
         for at, column in enumerate(chosen):
             rows[:, at] = parsed[column.name].to_numpy()[train]
-            if column.indicator:
-                fitted[column.name] = dataclasses.replace(column, fill=_fill(rows[:, at], weights))
-        for column, shift, spread in zip(chosen, *scale(rows, weights), strict=True):
-            fill = fitted[column.name].fill if column.indicator else float(shift)
+            fills.append(_fill(rows[:, at], weights) if column.indicator else None)
+        constant = rows.min(axis=0) == rows.max(axis=0)
+        for at, (shift, spread) in enumerate(zip(*scale(rows, weights), strict=True)):
+            column = chosen[at]
+            median = fills[at]
+            fill = float(shift) if median is None else median
             fitted[column.name] = dataclasses.replace(
                 column, fill=fill, mean=float(shift), scale=float(spread)
             )
+            if constant[at] and median is None:
+                still[column.name] = float(rows[0, at])
+    own = [fitted[column.name].scale for column in numeric if column.name not in still]
+    for name, value in still.items():
+        column = fitted[name]
+        note = f"always {value:g} in training; not used"
+        fitted[name] = (
+            dataclasses.replace(column, scale=float(np.mean(own)) if own else 1.0)
+            if keep_constant
+            else dataclasses.replace(column, kind="constant", note=note, fill=0.0, mean=0.0, scale=1.0)
+        )
     for column in columns:
         if column.kind == "boolean":
             fitted[column.name] = dataclasses.replace(column, fill=0.5, mean=0.5, scale=0.5)
+    if not any(column.used for column in fitted.values()):
+        raise DataError("no column varies within the training rows; there is nothing to learn from")
     return list(fitted.values())
 
 

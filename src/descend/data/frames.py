@@ -37,6 +37,7 @@ def unique_names(names: Iterable[object], where: str) -> list[str]:
         DataError: a name that occurs twice.
     """
     found = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names]
+    found = [name.encode("utf-8", "replace").decode() for name in found]  # a lone surrogate is no text
     twice = [name for name, count in Counter(found).items() if count > 1]
     if twice:
         raise DataError(

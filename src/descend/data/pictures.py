@@ -48,7 +48,10 @@ def pictures(
     Raises:
         DataError: no images, no class folders, or images that cannot be decoded (all of them are named).
     """
-    files, labels, parts, notes = _unlabelled(path) if predicting else _labelled(path)
+    try:
+        files, labels, parts, notes = _unlabelled(path) if predicting else _labelled(path)
+    except OSError as cause:
+        raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
     image = require("PIL.Image", "images", "reading images")
     heads = _heads(image, files)
     channels, height, width = shape or _shape(heads, size)

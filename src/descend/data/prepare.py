@@ -93,13 +93,18 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     if len(targets) != len(source):
         raise DataError(f"{source.name} holds {len(source)} rows but {len(targets)} targets")
     weights = _checked_weights(source.weights, len(source))
+    for key, given in (("split", source.split), ("groups", source.groups)):
+        if given is not None and len(given) != len(source):
+            raise DataError(
+                f"data.{key}: one label for each of the {len(source)} rows was expected, found {len(given)}"
+            )
     task, why = _task(source, targets, settings)
     known = targets if source.classes is None else source.classes
     classes, dtype = classes_of(known) if task in ("binary", "multiclass") else ((), "")
     codes = codes_of(targets, classes) if classes else None
     parts = split(
         len(source), codes, task=task, validation=settings.validation, test=settings.test,
-        given=source.split, seed=seed, groups=source.groups,
+        given=source.split, seed=seed, groups=None if source.groups is None else source.groups.astype(str),
     )  # fmt: skip
     unseen = () if codes is None else _unseen(codes, parts, classes)
     outputs = 1 if task == "binary" else len(classes) or (targets.shape[1] if targets.ndim == 2 else 1)
@@ -144,8 +149,11 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
         raise DataError(f"{source.name} holds {len(source)} rows but {len(targets)} targets")
     inputs = None
     if source.kind != "dataset":
+        matrix = schema.matrix(source)
         with torch.no_grad():
-            inputs = (preprocess or Preprocess(schema))(schema.matrix(source))
+            encode = preprocess or Preprocess(schema)
+            blocks = [encode(matrix[at : at + _BLOCK]) for at in range(0, len(matrix), _BLOCK)]
+            inputs = torch.cat(blocks)
     weights = _checked_weights(source.weights, len(source))
     return _part(schema, source, inputs, targets, weights, np.arange(len(source)))
 

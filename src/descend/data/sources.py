@@ -137,7 +137,12 @@ class _Reader:
         if {"data", "target"} <= set(data) and hasattr(data, "data"):
             return of_bunch(data, name=name, reference=reference)
         if "train" in data and set(data) <= set(PARTS):
-            parts = {part: self._object(one, name, reference) for part, one in data.items()}
+            parts = {
+                part: self.read(one)
+                if isinstance(one, str | os.PathLike)
+                else self._object(one, name, reference)
+                for part, one in data.items()
+            }
             return join(parts["train"], parts.get("validation"), parts.get("test"))
         if self.settings.target is None and is_named_arrays(data):
             return named_arrays(data, name=name, reference=reference, predicting=self.predicting)

@@ -90,10 +90,10 @@ def split(
     Raises:
         DataError: too few rows (or groups) for every part to have one.
     """
-    if validation + test >= 1:
+    if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise DataError(
             f"data.validation = {validation:g} and data.test = {test:g} leave no training rows; "
-            "their sum must be below 1"
+            "both must be 0 or more and their sum below 1"
         )
     random = np.random.default_rng(key(seed, "split"))
     if given is not None:

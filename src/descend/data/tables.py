@@ -36,7 +36,10 @@ def read_table(
     Raises:
         DataError: the file is empty, damaged, ragged, not UTF-8, or has two columns of one name.
     """
-    return TABLES[path.suffix.lower()](path, missing, text)
+    try:
+        return TABLES[path.suffix.lower()](path, missing, text)
+    except OSError as cause:
+        raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
 
 
 def _read_text(
@@ -62,7 +65,7 @@ def _read_text(
 
     def parse(decimal_comma: bool) -> pl.DataFrame:
         return pl.read_csv(
-            source, separator=separator, new_columns=names, infer_schema_length=None,
+            source, glob=False, separator=separator, new_columns=names, infer_schema_length=None,
             null_values=list(missing), decimal_comma=decimal_comma,
             schema_overrides={name: pl.String for name in text if name in names},
         )  # fmt: skip
@@ -184,7 +187,7 @@ def _read_parquet(
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
-    return _binary(path, "Parquet", lambda: pl.read_parquet(path, use_pyarrow=False)), ()
+    return _binary(path, "Parquet", lambda: pl.read_parquet(path, glob=False, hive_partitioning=False)), ()
 
 
 def _read_arrow(
@@ -192,10 +195,13 @@ def _read_arrow(
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
-    with path.open("rb") as file:
-        is_file = file.read(6) == b"ARROW1"
-    reader = pl.read_ipc if is_file else pl.read_ipc_stream
-    return _binary(path, "Arrow", lambda: reader(path, use_pyarrow=False)), ()
+    def parse() -> pl.DataFrame:
+        with path.open("rb") as file:  # a path would be taken for a pattern
+            reader = pl.read_ipc if file.read(6) == b"ARROW1" else pl.read_ipc_stream
+            file.seek(0)
+            return reader(file)
+
+    return _binary(path, "Arrow", parse), ()
 
 
 def _binary(path: Path, what: str, reader: Callable[[], pl.DataFrame]) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -17,6 +18,7 @@ __all__ = ["Task", "check_targets", "infer_task"]
 
 Task = Literal["regression", "multi_regression", "binary", "multiclass"]
 _FEW = 20  # distinct whole numbers that still look like classes
+_MISTAKES = 0.2  # share of texts up to which they look like mistakes among numbers
 
 
 def check_targets(targets: Array, names: Sequence[str], least: int = 2) -> Array:
@@ -119,6 +121,8 @@ def infer_task(targets: Array, declared: TaskChoice = "auto") -> tuple[Task, str
         )
     classes, _ = classes_of(targets)
     count, kind = len(classes), _kind(targets)
+    if kind == "texts" and declared == "auto":
+        _refuse_mixed(targets)
     if count == 1:
         raise DataError(
             f"every row has the same target {listed(classes)}; at least two classes are needed to tell apart"
@@ -161,15 +165,36 @@ def _is_regression(targets: Array) -> bool:
     return not (len(distinct) <= 2 or (len(distinct) <= _FEW and 4 * len(distinct) <= len(targets)))
 
 
+def _parsed(targets: Array) -> Array:
+    """Labels as numbers, NaN where they are none."""
+    numbers = np.full(targets.shape, np.nan)
+    for at, value in enumerate(targets.reshape(-1).tolist()):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            numbers.reshape(-1)[at] = float(value)
+    return numbers
+
+
+def _refuse_mixed(targets: Array) -> None:
+    """Labels of which most are different numbers and a few are not are numbers with mistakes."""
+    numbers = _parsed(targets)
+    bad = np.isnan(numbers)
+    if 0 < bad.sum() <= _MISTAKES * len(targets) and len(np.unique(numbers[~bad])) > _FEW:
+        odd = dict.fromkeys(targets[bad].tolist())
+        raise DataError(
+            f"the target holds numbers, but {rows_hold(np.flatnonzero(bad))} {listed(odd, 5)}; "
+            "correct these rows, remove them, or if these are classes: --set data.task=classification"
+        )
+
+
 def _regression(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
     if _kind(targets) == "texts" or targets.dtype.kind not in "biuf":
-        try:
-            numbers = targets.astype(np.float64)
-        except (TypeError, ValueError) as cause:
+        numbers = _parsed(targets)
+        gaps = np.isnan(numbers).reshape(len(numbers), -1).any(axis=1)
+        if gaps.any():
+            odd = dict.fromkeys(targets.reshape(-1)[np.isnan(numbers).reshape(-1)].tolist())
             raise DataError(
-                f"data.task = '{declared}' needs numbers, "
-                f"the target holds {listed(targets.reshape(-1)[:3].tolist())}"
-            ) from cause
+                f"data.task = '{declared}' needs numbers, {rows_hold(np.flatnonzero(gaps))} {listed(odd, 3)}"
+            )
     else:
         numbers = targets.astype(np.float64)
     if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e150:

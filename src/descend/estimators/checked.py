@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,10 +94,18 @@ def checked_labels(estimator: Any, targets: Any) -> Array:
     Raises:
         ValueError: numbers that are no classes, missing labels, several columns.
     """
+    if isinstance(targets, list | tuple) and any(isinstance(label, str) for label in targets):
+        targets = np.array(
+            targets, dtype=object if _mixed(targets) else str
+        )  # numbers among texts stay numbers
     labels: Array = column_or_1d(_given(estimator, targets), warn=True)
     if labels.dtype.kind == "f":
         check_classification_targets(labels)
     return check_targets(labels, ("y",), least=1) if len(labels) else labels
+
+
+def _mixed(labels: Sequence[Any]) -> bool:
+    return not all(isinstance(label, str) for label in labels)
 
 
 def checked_numbers(estimator: Any, targets: Any) -> Array:

@@ -24,7 +24,7 @@ from descend.data.source import Array, Source
 from descend.data.split import split
 from descend.data.values import tidy
 
-__all__ = ["Distinct", "distinct", "taken", "validation_words"]
+__all__ = ["Distinct", "counted", "distinct", "taken", "validation_words"]
 
 NOTHING = 1e-12
 """A weight below this share of the largest counts as 0."""
@@ -72,10 +72,10 @@ def distinct(
     ([0, 1], True)
     """
     own = np.ones(len(codes)) if weights is None else weights
-    kept = np.flatnonzero(own > NOTHING * own.max())
+    kept = np.flatnonzero(counted(own))
     whole, inputs = _digests(source, codes, missing)
     # Equal rows are ordered by weight: the bits of a sum of weights then do not depend on the rows' order.
-    kept = kept[np.lexsort((own[kept], whole[kept, 1], whole[kept, 0]))]
+    kept = kept[np.lexsort((own[kept], whole[kept, 1], whole[kept, 0], inputs[kept]))]
     ordered = whole[kept]
     first = np.flatnonzero(np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1)))
     sums = np.add.reduceat(own[kept], first)
@@ -83,6 +83,16 @@ def distinct(
     sums = sums / sums.min()
     _, groups = np.unique(inputs[rows], return_inverse=True)
     return Distinct(rows, None if (sums == 1.0).all() else sums, groups)
+
+
+def counted(weights: Array) -> Array:
+    """Which rows count, (n,) bool.
+
+    >>> counted(np.array([0.0, 1.0, 1e-15])).tolist()
+    [False, True, False]
+    """
+    found: Array = weights > NOTHING * weights.max()
+    return found
 
 
 def _digests(source: Source, codes: Array, missing: Sequence[str]) -> tuple[Array, Array]:

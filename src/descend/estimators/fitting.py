@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +18,7 @@ from descend.data.settings import MISSING, DataSettings
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError
 from descend.estimators.asked import Sections, as_recipe
-from descend.estimators.distinct import Distinct, distinct, taken, validation_words
+from descend.estimators.distinct import Distinct, counted, distinct, taken, validation_words
 from descend.estimators.weighted_batches import WeightedBatches, draws_of_epoch
 from descend.launch import Plan, choose_device, execute, plan
 from descend.randomness import forked
@@ -55,7 +56,7 @@ def train_whole(
     data = dict(sections["data"])
     labelled = data["task"] not in ("regression", "multi_regression")
     assert source.targets is not None
-    codes = codes_of(source.targets, classes_of(source.targets)[0]) if labelled else source.targets
+    codes = _codes(source.targets, weights) if labelled else source.targets
     found = distinct(source, codes, weights, _words(data))
     if data.get("validation") is None:
         data["validation"] = DataSettings.validation if found.inputs >= ENOUGH else 0.0
@@ -85,12 +86,18 @@ def engine(sections: Sections) -> dict[str, Any]:
     return {"threads": 1, **sections.get("engine", {})}
 
 
+def _codes(labels: Array, weights: Array | None) -> Array:
+    """The place of each label among those of rows that count."""
+    codes = codes_of(labels, classes_of(labels)[0])
+    return codes if weights is None else np.searchsorted(np.unique(codes[counted(weights)]), codes)
+
+
 def _classes(labels: Any, weighted: bool) -> Array:
-    classes = restore(*classes_of(labels))
+    classes, dtype = classes_of(labels)
     if len(classes) < 2:
         rows = "every row with a weight above 0" if weighted else "every row"
         raise DataError(f"{rows} has the class {classes[0]!r}; at least two classes are needed to tell apart")
-    return classes
+    return restore(classes, dtype)
 
 
 def _planned(kinds: Source, source: Source, recipe: Recipe, seed: int) -> Plan:

@@ -9,7 +9,7 @@ device, and open a profiler's record around it. For a small network this costs m
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -40,14 +40,14 @@ def lean_step(optimizer: Optimizer) -> Step:
     """
     gather = _GATHER.get(type(optimizer))
     if gather is None or _observed(optimizer) or not all(map(_usual, optimizer.param_groups)):
-        return optimizer.step  # type: ignore[return-value]
+        return cast(Step, optimizer.step)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     update: Update | None = None
 
     def step(closure: Closure) -> Tensor:
         nonlocal update
         if update is None:
-            loss: Tensor = optimizer.step(closure)  # type: ignore[arg-type]
+            loss = cast(Tensor, optimizer.step(cast(Any, closure)))
             if type(optimizer) is SGD or all(p in optimizer.state for p in parameters):
                 update = gather(optimizer)
             return loss
@@ -57,7 +57,7 @@ def lean_step(optimizer: Optimizer) -> Step:
             optimizer.step()
             return loss
         with torch.no_grad():
-            update(gradients)  # type: ignore[arg-type]
+            update(cast(list[Tensor], gradients))
         return loss
 
     return step

@@ -30,7 +30,9 @@ _OUTPUTS_OF_TASK: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _call(section: str, constructor: Constructor, context: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+def _call(
+    section: str, constructor: Constructor, context: Mapping[str, Any], settings: Mapping[str, Any]
+) -> Any:
     """Call a constructor with what it takes of the context; its complaint becomes the recipe's problem."""
     try:
         wanted = inspect.signature(constructor).parameters
@@ -63,7 +65,13 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
         model = _call("model", constructor, context, _settings(recipe, "model", ("output",)))
     if not isinstance(model, nn.Module):
         raise RecipeError(
-            [Problem("model", "name", f"expected a torch.nn.Module, '{constructor}' made a {type(model).__name__}")]
+            [
+                Problem(
+                    "model",
+                    "name",
+                    f"expected a torch.nn.Module, '{constructor}' made a {type(model).__name__}",
+                )
+            ]
         )
     scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init", ("output_gain",)))
     last = float(recipe.init["output_gain"])
@@ -87,7 +95,13 @@ def _check_shape(model: nn.Module, facts: Facts) -> None:
     if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (2, facts.outputs):
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise RecipeError(
-            [Problem("model", None, f"expected outputs of shape (rows, {facts.outputs}) for two rows, found {found}")]
+            [
+                Problem(
+                    "model",
+                    None,
+                    f"expected outputs of shape (rows, {facts.outputs}) for two rows, found {found}",
+                )
+            ]
         )
 
 
@@ -239,7 +253,9 @@ def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) ->
     settings = _settings(recipe, "schedule")
     wanted = inspect.signature(constructor).parameters
     if "optimizer" in wanted:
-        return TorchSchedule(lambda optimizer: _call("schedule", constructor, {"optimizer": optimizer}, settings))
+        return TorchSchedule(
+            lambda optimizer: _call("schedule", constructor, {"optimizer": optimizer}, settings)
+        )
     context = {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
     return cast(Schedule, _call("schedule", constructor, context, settings))
 

@@ -95,7 +95,9 @@ def import_object(path: str) -> Any:
     try:
         module = importlib.import_module(module_name)
     except Exception as cause:
-        raise UserError(f"cannot import '{module_name}' for '{path}': {type(cause).__name__}: {cause}") from cause
+        raise UserError(
+            f"cannot import '{module_name}' for '{path}': {type(cause).__name__}: {cause}"
+        ) from cause
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):

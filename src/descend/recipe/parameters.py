@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import annotated_types
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 __all__ = ["MISSING", "Parameter", "check", "describe", "of_constructor", "of_settings"]
 
@@ -78,7 +78,7 @@ def of_settings(settings: type) -> dict[str, Parameter]:
 
 
 def _hints(constructor: Callable[..., Any]) -> dict[str, Any]:
-    subject = constructor.__init__ if inspect.isclass(constructor) else constructor  # type: ignore[misc]
+    subject = constructor.__init__ if inspect.isclass(constructor) else constructor
     try:
         return typing.get_type_hints(subject, include_extras=True)
     except (NameError, TypeError, AttributeError):
@@ -102,34 +102,37 @@ def check(parameter: Parameter, value: Any) -> tuple[Any, str | None]:
     if annotation is Any:
         return value, None
     if callable(value):
-        allowed = any(typing.get_origin(part) is typing.get_origin(Callable[..., Any]) for part in _parts(annotation))
+        allowed = any(
+            typing.get_origin(part) is typing.get_origin(Callable[..., Any]) for part in _parts(annotation)
+        )
         return value, None if allowed else f"expected {describe(annotation)}, found a function or class"
-    if value == "none" and type(None) in _parts(annotation) and not _takes(annotation, "none"):
+    if value == "none" and type(None) in _parts(annotation) and not _says(annotation, "none"):
         return None, None
     if value is None:
         ok = type(None) in _parts(annotation)
         return None, None if ok else f"expected {describe(annotation)}, found None"
     try:
         encoded = json.dumps(_plain(value), allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return value, f"expected {describe(annotation)}, found {_found(value)}"
     try:
         return _adapter(annotation).validate_json(encoded, strict=True), None
     except ValidationError:
         return value, f"expected {describe(annotation)}, found {_found(value)}"
+    except PydanticUserError:  # a type of someone's constructor that cannot be checked
+        return value, None
 
 
-def _takes(annotation: Any, value: str) -> bool:
-    try:
-        _adapter(annotation).validate_python(value, strict=True)
-    except ValidationError:
-        return False
-    return True
+def _says(annotation: Any, word: str) -> bool:
+    """Whether a word is one of the annotation's own."""
+    return any(
+        typing.get_origin(part) is Literal and word in typing.get_args(part) for part in _parts(annotation)
+    )
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     kept = tuple(part for part in _parts(annotation) if not _is_callable_type(part))
-    subject = typing.Union[kept] if kept else Any  # noqa: UP007 - built at run time from its parts
+    subject: Any = typing.Union[kept] if kept else Any  # noqa: UP007 - built at run time from its parts
     return TypeAdapter(subject, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
 
 
@@ -155,15 +158,22 @@ def _plain(value: Any) -> Any:
 
 def _found(value: Any) -> str:
     if isinstance(value, str):
-        return f"the text '{value}'"
+        return f"the text '{_cut(value)}'"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} (numbers must be finite)"
     if isinstance(value, tuple):
         value = list(value)
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    try:
+        return _cut(repr(value))
+    except (ValueError, RecursionError):  # too many digits, or nested too deeply
+        return f"a {type(value).__name__} too large to show"
+
+
+def _cut(text: str) -> str:
+    shown = text.encode("utf-8", "backslashreplace").decode()
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def describe(annotation: Any) -> str:
@@ -196,11 +206,13 @@ def _describe_one(part: Any, *, plural: bool) -> str:
     if origin in (tuple, list, Sequence, typing.get_origin(Sequence[int])):
         items = [item for item in arguments if item is not Ellipsis]
         if origin is tuple and len(items) > 1 and Ellipsis not in arguments:
-            return f"a list of {len(items)}: " + ", ".join(_describe_one(item, plural=False) for item in items)
+            return f"a list of {len(items)}: " + ", ".join(
+                _describe_one(item, plural=False) for item in items
+            )
         return "a list of " + (_describe_one(items[0], plural=True) if items else "values")
-    if origin is not None and issubclass(origin, Mapping):
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
         return "a table"
-    names = {
+    names: dict[Any, tuple[str, str]] = {
         bool: ("true or false", "true or false"),
         int: ("a whole number", "whole numbers"),
         float: ("a number", "numbers"),

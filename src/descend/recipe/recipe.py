@@ -6,7 +6,6 @@ A recipe holds what its author said and nothing else; defaults stay with their c
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,8 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from descend.errors import Problem, RecipeError, UserError
+from descend.recipe.catalogue import CHOICES
 from descend.recipe.sections import SECTIONS
-from descend.recipe.toml import dump, parse_assignment
+from descend.recipe.toml import dump, parse, parse_assignment
 from descend.recipe.validate import validated
 
 __all__ = ["Recipe"]
@@ -92,9 +92,9 @@ class Recipe:
         'sgd'
         """
         try:
-            sections = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as cause:
-            raise UserError(f"{source}: not valid TOML: {cause}") from cause
+            sections = parse(text)
+        except UserError as cause:
+            raise UserError(f"{source}: {cause}") from cause
         return cls.of(sections, source=source, allow_imports=allow_imports)
 
     @classmethod
@@ -142,11 +142,15 @@ class Recipe:
                 sections.setdefault(section, {})["name"] = value
             elif "." in key:
                 outer, _, inner = key.partition(".")
-                table = dict(sections.setdefault(section, {}).get(outer, {}))
-                table[inner] = value
-                sections[section][outer] = table
+                before = sections.setdefault(section, {}).get(outer, {})
+                if (section, outer) in CHOICES and isinstance(before, str):
+                    before = {"name": before}
+                if isinstance(before, Mapping):
+                    sections[section][outer] = {**before, inner: value}
+                else:
+                    problems.append(Problem(section, key, f"{outer} is no table of keys", source=source))
             elif not key or not section:
-                problems.append(Problem(section, key, "expected section.key"))
+                problems.append(Problem(section, key, "expected section.key", source=source))
             else:
                 sections.setdefault(section, {})[key] = value
         if problems:
@@ -169,7 +173,9 @@ class Recipe:
         >>> Recipe(optimizer="sgd").said()
         {'optimizer.name': 'sgd'}
         """
-        return {f"{section}.{key}": value for section, values in self.items() for key, value in values.items()}
+        return {
+            f"{section}.{key}": value for section, values in self.items() for key, value in values.items()
+        }
 
     def to_toml(self, comments: Mapping[str, str] | None = None) -> str:
         """TOML text; ``comments`` maps ``section.key`` to a remark behind its line.

@@ -50,6 +50,7 @@ def resolve(recipe: Recipe, facts: Facts) -> Resolved:
             chosen, why, fault = _name(section, said, proposed)
             if fault is not None:
                 problems.append(fault)
+                complete[name] = {"name": proposed["name"].value}  # for the rules of the sections that follow
                 continue
             values["name"] = chosen
             if "name" not in said:
@@ -100,13 +101,21 @@ def _name(
     first = proposed["name"].value
     for name in [first, *CATALOGUE[section.name]]:
         if keys <= set(section_parameters(section, name) or {}):
-            why = proposed["name"].reason if name == first else f"the first that takes {', '.join(sorted(keys))}"
+            why = (
+                proposed["name"].reason
+                if name == first
+                else f"the first that takes {', '.join(sorted(keys))}"
+            )
             return name, why, None
     known = set(section_parameters(section, first) or {})
     stray = sorted(keys - known)
-    return None, "", Problem(
-        section.name,
-        stray[0],
-        f"no {section.name} takes {' and '.join(sorted(keys))} together",
-        did_you_mean(stray[0], known),
+    return (
+        None,
+        "",
+        Problem(
+            section.name,
+            stray[0],
+            f"no {section.name} takes {' and '.join(sorted(keys))} together",
+            did_you_mean(stray[0], known),
+        ),
     )

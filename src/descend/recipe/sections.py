@@ -71,7 +71,9 @@ SECTIONS: Mapping[str, Section] = {
 }
 
 
-def section_parameters(section: Section, name: str | Constructor | None = None) -> dict[str, Parameter] | None:
+def section_parameters(
+    section: Section, name: str | Constructor | None = None
+) -> dict[str, Parameter] | None:
     """Every key that a section takes besides ``name``; None where the constructor takes any key.
 
     >>> "lr" in section_parameters(SECTIONS["optimizer"], "adam")

@@ -11,10 +11,15 @@ import tomli_w
 
 from descend.errors import UserError
 
-__all__ = ["dump", "parse_assignment", "path_of"]
+__all__ = ["dump", "parse", "parse_assignment", "path_of"]
 
 _QUOTED = re.compile(r"""\s*(?P<table>\w+\.\w+\.)(?P<name>"(?:[^"\\]|\\.)*")\s*=(?P<value>.*)\Z""", re.DOTALL)
 _BARE = re.compile(r"[A-Za-z_][\w.:/+-]*\Z")
+
+
+def _short(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def path_of(value: Any) -> Any:
@@ -79,6 +84,23 @@ def _unquoted(name: str) -> str:
         raise UserError(f"{name} is not a quoted name as TOML has it") from None
 
 
+def parse(text: str) -> dict[str, Any]:
+    """TOML text as nested dicts.
+
+    Raises:
+        UserError: it is not TOML, nested too deeply, or holds a number of thousands of digits.
+
+    >>> parse("[stop]\\nmax_epochs = 5")
+    {'stop': {'max_epochs': 5}}
+    """
+    try:
+        return tomllib.loads(text)
+    except ValueError as cause:  # also of numbers that Python refuses to read
+        raise UserError(f"not valid TOML: {cause}") from cause
+    except RecursionError:
+        raise UserError("not a recipe: the text is nested too deeply") from None
+
+
 def parse_assignment(text: str) -> tuple[str, Any]:
     """``section.key=value`` as path and value. The value is TOML; a bare word is a string.
 
@@ -102,10 +124,10 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     if "\n" in raw or "\r" in raw:
         raise UserError("the value spans several lines")
     try:
-        return path, tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+        return path, parse(f"value = {raw}")["value"]
+    except UserError:
         if _BARE.match(raw):
             return path, raw
         raise UserError(
-            f"the value {raw!r} is neither TOML nor a bare word; quote texts that hold spaces or signs"
+            f"the value {_short(raw)} is neither TOML nor a bare word; quote texts that hold spaces or signs"
         ) from None

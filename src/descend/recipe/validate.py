@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
-from descend.errors import Problem, RecipeError, UserError, did_you_mean
+from descend.errors import Problem, RecipeError, UserError, did_you_mean, words_of
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find, is_import_path
-from descend.recipe.parameters import Parameter, check, of_constructor
+from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 
 __all__ = ["validated"]
@@ -29,6 +29,9 @@ def validated(
     problems: list[Problem] = []
     result: dict[str, dict[str, Any]] = {}
     for name, values in given.items():
+        if not isinstance(name, str):
+            problems.append(Problem(repr(name), None, "the name of a section is a text", source=source))
+            continue
         if name not in SECTIONS:
             problems.append(Problem(name, None, "no such section", did_you_mean(name, SECTIONS), source))
             continue
@@ -53,18 +56,25 @@ def _section(
         problems.append(Problem(section.name, key, message, hint, source))
 
     name: str | Constructor = "auto"
+    unseen = False
     parameters: dict[str, Parameter] | None
     if section.named and "name" in values:
         name = values["name"]
         message = _name_problem(section.name, "name", name, allow_imports)
         if message:
             complain("name", *message)
+            unseen = isinstance(name, str) and is_import_path(name)  # its keys cannot be known either
             name = "auto"
-    parameters = _any_parameters(section) if name == "auto" else section_parameters(section, name)
+    if unseen:
+        parameters = None
+    else:
+        parameters = _any_parameters(section) if name == "auto" else section_parameters(section, name)
     result: dict[str, Any] = {}
     for key, value in values.items():
         if key == "name" and section.named:
             result[key] = value
+        elif not isinstance(key, str):
+            complain(repr(key), "a key is a text")
         elif parameters is None:
             result[key] = value
         elif key not in parameters:
@@ -77,10 +87,8 @@ def _section(
             )
         else:
             checked, fault = check(parameters[key], value)
-            if fault is None and (section.name, key) in CHOICES and isinstance(checked, str):
-                problem = None if checked == "auto" else _name_problem(section.name, key, checked, allow_imports)
-                if problem:
-                    complain(key, *problem)
+            if fault is None and (section.name, key) in CHOICES:
+                checked = _choice(section.name, key, checked, allow_imports, complain)
             if fault:
                 complain(key, fault)
             result[key] = checked
@@ -89,6 +97,33 @@ def _section(
         if refusal:
             complain(None, refusal)
     return result
+
+
+def _choice(section: str, key: str, value: Any, allow_imports: bool, complain: Callable[..., None]) -> Any:
+    """A checked name of a family, or a table of a name and its settings."""
+    table = {"name": value} if isinstance(value, str) else value
+    if value == "auto" or not isinstance(table, Mapping):
+        return value
+    if "name" not in table:
+        complain(key, "expected a name, or a table with the key 'name'")
+        return value
+    name = table["name"]
+    problem = _name_problem(section, key, name, allow_imports)
+    if problem:
+        complain(key, *problem)
+        return value
+    # Parameters without a default are the builder's.
+    found = of_constructor(find(section, name, key), ()) or {}
+    settings = {each: parameter for each, parameter in found.items() if parameter.default is not MISSING}
+    result = {"name": name}
+    for each, said in table.items():
+        if each != "name" and each not in settings:
+            complain(f"{key}.{each}", f"unknown key of '{name}'", did_you_mean(str(each), settings))
+        elif each != "name":
+            result[each], fault = check(settings[each], said)
+            if fault:
+                complain(f"{key}.{each}", fault)
+    return value if isinstance(value, str) else result
 
 
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:
@@ -145,6 +180,6 @@ def _refusal(section: Section, constructor: Constructor, values: Mapping[str, An
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             constructor(**context, **arguments)
-    except (ValueError, TypeError, RuntimeError) as cause:
-        return str(cause)
+    except Exception as cause:  # anyone's constructor may raise anything
+        return words_of(cause)
     return None

@@ -131,7 +131,7 @@ def _quantity(column: Mapping[str, Any], value: float) -> str:
 
 def _scaling(column: Mapping[str, Any]) -> str:
     mean, scale = number(column.get("mean")), number(column.get("scale"))
-    if column.get("kind") not in ("numeric", "date") or mean is None or scale is None:
+    if text(column.get("kind")) not in ("numeric", "date") or mean is None or scale is None:
         return ""
     return f"{_quantity(column, mean)} ± {amount(scale)}"
 
@@ -144,7 +144,7 @@ def _missing(missing: float | None, rows: float | None) -> str:
 
 def _fill(column: Mapping[str, Any]) -> str:
     """What stands in for a missing value."""
-    kind, fill = column.get("kind"), number(column.get("fill"))
+    kind, fill = text(column.get("kind")), number(column.get("fill"))
     if kind not in USED:
         return ""
     stands = "no category" if kind == "categorical" else _quantity(column, fill) if fill is not None else ""

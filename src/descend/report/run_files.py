@@ -8,7 +8,6 @@ must be readable; a damaged file is named.
 from __future__ import annotations
 
 import json
-import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,15 +40,17 @@ def items(value: object) -> Sequence[Any]:
 
 
 def number(value: object) -> float | None:
-    """The value if it is a finite number, else None.
+    """The value if it is a number that can be reckoned with, else None.
 
-    >>> number(3), number(True), number(float("nan")), number("3")
-    (3.0, None, None, None)
+    NaN and infinities cannot, nor can numbers beyond 1e150, whose squares would overflow.
+
+    >>> number(3), number(True), number(float("nan")), number("3"), number(10**400)
+    (3.0, None, None, None, None)
     """
     # By exact type: JSON has no other numbers, and it is asked of every number of a long history.
-    if type(value) is float or type(value) is int:
-        return float(value) if math.isfinite(value) else None
-    return None
+    if type(value) is not float and type(value) is not int:
+        return None
+    return float(value) if -1e150 < value < 1e150 else None
 
 
 def text(value: object) -> str:

@@ -70,7 +70,8 @@ def _from(run: RunFiles) -> str:
         return f" from {columns:,} column{'s' if columns != 1 else ''}"
     shape = items(run.schema.get("input_shape"))
     if run.schema.get("kind") == "images" and len(shape) == 3:
-        kind = {1: "grey images", 3: "colour images"}.get(shape[0], f"images with {count(shape[0])} channels")
+        channels = number(shape[0])
+        kind = {1: "grey images", 3: "colour images"}.get(channels, f"images with {count(channels)} channels")
         return f" from {kind} of {count(shape[1])}{TIMES}{count(shape[2])} pixels"
     return ""
 

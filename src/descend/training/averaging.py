@@ -71,4 +71,6 @@ class WeightAverage:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave."""
-        torch._foreach_copy_(self._average, [each.to(w) for each, w in zip(state["average"], self._weights, strict=True)])
+        torch._foreach_copy_(
+            self._average, [each.to(w) for each, w in zip(state["average"], self._weights, strict=True)]
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ def _watched_step(t: Training, batches: Sequence[Batch], place: int) -> Origin |
     for group in t.optimizer.param_groups:
         group["lr"] = group["initial_lr"] * rate
     before = clone(t.model.state_dict())
-    loss = t.optimizer.step(t.objective.at(batches, t.epoch, place))  # type: ignore[arg-type]
+    loss = cast(Tensor, t.optimizer.step(cast(Any, t.objective.at(batches, t.epoch, place))))
     t.step += 1
     weights = {name: p for name, p in t.model.named_parameters() if p.requires_grad}
     if bool(loss.isfinite()) and _all_finite(list(weights.values())):
@@ -84,6 +84,7 @@ def _watched_step(t: Training, batches: Sequence[Batch], place: int) -> Origin |
         return Origin(what, module, t.epoch + 1, t.step, rows, t.optimizer.param_groups[0]["lr"])
 
     gradients = {name: clone(p.grad) for name, p in weights.items() if p.grad is not None}
+    spoilt = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
     t.model.load_state_dict(before)
     found = _bad_forward(t, batches, place)
     if found is not None:
@@ -91,13 +92,13 @@ def _watched_step(t: Training, batches: Sequence[Batch], place: int) -> Origin |
     for name, gradient in gradients.items():
         if not bool(gradient.isfinite().all()):
             return origin(f"the gradient of '{name}'", name.rpartition(".")[0])
-    for name, weight in weights.items():
-        if not bool(weight.isfinite().all()):
-            return origin(f"the update of '{name}'", name.rpartition(".")[0])
-    return origin("the update of the weights", "")
+    name = spoilt[0] if spoilt else ""
+    return origin(f"the update of '{name}'" if name else "the loss", name.rpartition(".")[0])
 
 
-def _bad_forward(t: Training, batches: Sequence[Batch], place: int) -> tuple[str, str, tuple[int, ...]] | None:
+def _bad_forward(
+    t: Training, batches: Sequence[Batch], place: int
+) -> tuple[str, str, tuple[int, ...]] | None:
     """The first bad module of a forward pass, with the rows whose values are bad."""
     found: list[tuple[str, str, Tensor]] = []
 

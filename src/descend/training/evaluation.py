@@ -40,12 +40,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def outputs_of(model: nn.Module, inputs: Tensor, *, precision: str = "float32") -> Tensor:
     """Raw outputs (n, K) of the network, in pieces that fit in memory."""
-    mixed = torch.autocast(inputs.device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
-    with evaluating(model), mixed:
+    mixed_precision = precision == "bfloat16"
+    arithmetic = (
+        torch.autocast(inputs.device.type, dtype=torch.bfloat16) if mixed_precision else nullcontext()
+    )
+    with evaluating(model), arithmetic:
         if len(inputs) <= ROWS_AT_ONCE:
-            return model(inputs).float() if precision == "bfloat16" else model(inputs)
-        pieces = [model(piece) for piece in inputs.split(ROWS_AT_ONCE)]
-        return torch.cat(pieces).float() if precision == "bfloat16" else torch.cat(pieces)
+            outputs: Tensor = model(inputs)
+        else:
+            outputs = torch.cat([model(piece) for piece in inputs.split(ROWS_AT_ONCE)])
+    return outputs.float() if mixed_precision else outputs
 
 
 def measure(

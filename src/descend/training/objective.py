@@ -100,7 +100,7 @@ class Objective:
         if self.penalty is not None:
             with torch.enable_grad():
                 penalty = self.penalty()
-                penalty.backward()  # type: ignore[no-untyped-call]
+                penalty.backward()
             value = value + penalty.detach()
         self._finish()
         return value
@@ -113,7 +113,8 @@ class Objective:
         ]
         whole = sum(sizes)
         parts = [
-            self._differentiated(batch, size / whole) for batch, size in zip(self._batches, sizes, strict=True)
+            self._differentiated(batch, size / whole)
+            for batch, size in zip(self._batches, sizes, strict=True)
         ]
         return torch.stack(parts).sum()
 
@@ -122,7 +123,7 @@ class Objective:
         if self._chain is None:
             with torch.enable_grad():
                 part = self._mean_loss(batch) if share is None else self._mean_loss(batch) * share
-                part.backward()  # type: ignore[no-untyped-call]
+                part.backward()
             return part.detach()
         with torch.no_grad():
             outputs, saved = self._chain.forward(batch.inputs)
@@ -132,7 +133,10 @@ class Objective:
             for parameter, gradient in zip(
                 self._chain.parameters, self._chain.backward(derivative, saved), strict=True
             ):
-                parameter.grad = gradient if parameter.grad is None else parameter.grad.add_(gradient)
+                if parameter.grad is not None:
+                    parameter.grad.add_(gradient)
+                else:
+                    parameter.grad = gradient if share is None else gradient.clone()
         return value
 
     def _mean_loss(self, batch: Batch) -> Tensor:

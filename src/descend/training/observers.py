@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -175,20 +175,20 @@ class TensorBoard(Quiet):
         require("tensorboard", "tensorboard", "logging to TensorBoard")
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(folder))
 
     def epoch_ended(self, training: Training, record: Record) -> None:
         """Write each number of the record at its global step."""
         for name, value in record.items():
             if isinstance(value, dict):
                 for metric, number in value.items():
-                    self._writer.add_scalar(f"{metric}/{name}", number, record["step"])  # type: ignore[no-untyped-call]
+                    self._writer.add_scalar(f"{metric}/{name}", number, record["step"])
             elif name not in ("epoch", "step", "best"):
-                self._writer.add_scalar(name, value, record["step"])  # type: ignore[no-untyped-call]
+                self._writer.add_scalar(name, value, record["step"])
 
     def finished(self, training: Training) -> None:
         """Flush and close."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 @contextmanager
@@ -207,12 +207,9 @@ def stopping_on_signals(training: Training) -> Iterator[None]:
             raise KeyboardInterrupt
         training.stop_requested = True
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    before: dict[int, Callable[..., Any] | int | None] = {each: signal.getsignal(each) for each in numbers}
-    for each in numbers:
-        signal.signal(each, request)
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler if handler is not None else signal.SIG_DFL)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

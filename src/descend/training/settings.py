@@ -11,7 +11,14 @@ from typing import Literal
 
 from descend.domains import Count, Fraction, Natural, NonNegative, Positive
 
-__all__ = ["CheckpointSettings", "EngineSettings", "GradientSettings", "InitSettings", "RegularizeSettings", "StopSettings"]
+__all__ = [
+    "CheckpointSettings",
+    "EngineSettings",
+    "GradientSettings",
+    "InitSettings",
+    "RegularizeSettings",
+    "StopSettings",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

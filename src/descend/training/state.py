@@ -103,7 +103,9 @@ def _digest(tensors: dict[str, Tensor], described: str) -> str:
     total = blake2b(described.encode(), digest_size=16)
     for name in sorted(tensors):
         total.update(name.encode())
-        total.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data if tensors[name].numel() else b"")
+        total.update(
+            tensors[name].reshape(-1).view(torch.uint8).numpy().data if tensors[name].numel() else b""
+        )
     return total.hexdigest()
 
 
@@ -114,7 +116,7 @@ def read_state(path: Path) -> tuple[Any, dict[str, Any]]:
         CheckpointError: the file is missing, cut short, altered, or of a newer version.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError:

@@ -74,4 +74,8 @@ class Stopping:
 
     def load_state_dict(self, state: dict[str, float | int]) -> None:
         """Go on from what :meth:`state_dict` gave."""
-        self.epochs, self.best, self.best_epoch = int(state["epochs"]), state["best"], int(state["best_epoch"])
+        self.epochs, self.best, self.best_epoch = (
+            int(state["epochs"]),
+            state["best"],
+            int(state["best_epoch"]),
+        )
