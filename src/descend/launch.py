@@ -24,8 +24,9 @@ from descend.metrics import METRICS, better
 from descend.outcome import details, measured
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, build_optimizer, build_penalty, build_schedule
+from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
-from descend.run import Run, check_unused, facts_of
+from descend.run import Run, check_unused
 from descend.training.averaging import WeightAverage
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor, nn
 
-from descend.data.scaling import Postprocess, Preprocess
+from descend.data.scaling import Preprocess
 from descend.data.schema import Form, Schema
 from descend.training.evaluation import outputs_of
 
@@ -65,22 +64,3 @@ class Predictor:
         """Class probabilities (n, K) for new rows, in the order of ``schema.classes``."""
         found = self.schema.probabilities(self.finished(self.outputs(data)), self.form)
         return found.numpy()
-
-    def composed(self) -> nn.Module:
-        """One module from raw numbers to probabilities or values in the targets' units; a copy, on the CPU."""
-        return copy.deepcopy(_Composed(self)).cpu().eval()
-
-
-class _Composed(nn.Module):
-    """Preprocessing, network, output activation and units, in sequence."""
-
-    def __init__(self, predictor: Predictor) -> None:
-        super().__init__()
-        self.preprocess, self.model = predictor.preprocess, predictor.model
-        self.output = nn.Identity() if predictor.form == "logits" else predictor.output
-        self.postprocess = Postprocess(predictor.schema, predictor.form)
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Raw rows to predictions."""
-        found: Tensor = self.postprocess(self.output(self.model(self.preprocess(rows))))
-        return found

@@ -22,7 +22,7 @@ from descend.outcome import measured
 from descend.predictor import Predictor
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
-from descend.recipe.defaults import Facts
+from descend.recipe.defaults import facts_of
 from descend.training.state import read_state, to_bytes, write_atomically
 
 __all__ = ["Run", "load"]
@@ -158,20 +158,6 @@ class Run:
         write_atomically(
             self.path / MANIFEST, _json({"format": FORMAT, "descend": __version__, "digests": digests})
         )
-
-
-def facts_of(schema: Schema, device: str = "cpu") -> Facts:
-    """What the rules of the default recipe may know of the data."""
-    rows = dict(schema.rows)
-    return Facts(
-        kind=schema.kind,
-        rows=rows.get("train", 0),
-        task=schema.task,
-        input_shape=schema.input_shape,
-        outputs=schema.outputs,
-        validation_rows=rows.get("validation", 0),
-        device=device,
-    )
 
 
 def check_unused(folder: Path) -> None:

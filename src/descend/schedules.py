@@ -305,12 +305,12 @@ class Plateau(Schedule):
 
     def __init__(
         self,
-        *,
         factor: float,
         patience: int,
         threshold: float,
         monitor: Literal["validation", "objective"],
         min_factor: float,
+        *,
         ramp: float = 0.0,
     ) -> None:
         self.monitor = monitor
@@ -384,14 +384,7 @@ def plateau(
     >>> schedule.factor(30)
     0.1
     """
-    return Plateau(
-        factor=factor,
-        patience=patience,
-        threshold=threshold,
-        monitor=monitor,
-        min_factor=min_factor,
-        ramp=warmup * steps_per_epoch,
-    )
+    return Plateau(factor, patience, threshold, monitor, min_factor, ramp=warmup * steps_per_epoch)
 
 
 SCHEDULES: dict[str, Callable[..., Schedule]] = {

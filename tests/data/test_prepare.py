@@ -227,10 +227,13 @@ def test_an_unknown_scale_gets_its_nearest_name():
         prepare(read("iris"), DataSettings(scale="standart"))
 
 
-def test_two_rows_are_enough_without_a_test_part():
-    prepared = prepare(read(([[1.0], [2.0]], [0.5, 1.5])), DataSettings(test=0))
-    assert (len(prepared.train), len(prepared.validation), len(prepared.test)) == (1, 1, 0)
+def test_tiny_data():
+    prepared = prepare(read(([[1.0], [2.0], [3.0]], [0.5, 1.5, 2.5])), DataSettings(test=0))
+    assert (len(prepared.train), len(prepared.validation), len(prepared.test)) == (2, 1, 0)
     assert prepared.test.inputs.shape == (0, 1)
+    assert prepared.test.targets.shape == (0, 1)
+    with pytest.raises(DataError, match="no column varies within the 1 training rows"):
+        prepare(read(([[1.0], [2.0]], [0.5, 1.5])), DataSettings(test=0))
 
 
 def test_importing_the_package_imports_nothing_heavy():
@@ -252,3 +255,53 @@ def test_a_million_rows_take_seconds():
     prepared = prepare(source)
     assert time.process_time() - start < 6  # processor time of all threads; measured: 2.5
     assert len(prepared.train) == 700_000
+
+
+def test_a_column_that_is_constant_in_training_is_set_aside():
+    values = np.column_stack([np.arange(60.0) ** 2, np.zeros(60)])
+    split = np.array(["train"] * 40 + ["test"] * 20)
+    values[50, 1] = 16
+    prepared = prepare(dataclasses.replace(read((values, np.arange(60) % 2)), split=split))
+    assert [column.kind for column in prepared.schema.columns] == ["numeric", "constant"]
+    assert "always 0 in training" in prepared.schema.columns[1].note
+    assert prepared.test.inputs.shape == (20, 1)
+
+
+def test_a_pixel_that_is_constant_in_training_has_the_scale_of_the_others():
+    values = RANDOM.integers(0, 16, (60, 4)).astype(float)
+    values[:, 0] = 0
+    values[50, 0] = 16
+    split = np.array(["train"] * 40 + ["test"] * 20)
+    source = dataclasses.replace(read((values, np.arange(60) % 2)), split=split, grid=(1, 2, 2))
+    prepared = prepare(source)
+    assert prepared.schema.input_shape == (1, 2, 2)
+    scales = [column.scale for column in prepared.schema.columns]
+    assert scales[0] == pytest.approx(np.mean(scales[1:]))
+    assert prepared.test.inputs.max() < 5
+
+
+def test_labels_that_do_not_fit_the_rows_are_refused():
+    source = read((RANDOM.normal(size=(60, 2)), np.arange(60) % 2))
+    for key in ("split", "groups"):
+        with pytest.raises(DataError, match=f"data.{key}: one label for each of the 60 rows"):
+            prepare(dataclasses.replace(source, **{key: np.array(["train"] * 59)}))
+    mixed = np.array([1, "a", None, 2.5] * 15, dtype=object)
+    prepared = prepare(dataclasses.replace(source, groups=mixed))
+    owners = [set(mixed[part.rows]) for part in (prepared.train, prepared.validation, prepared.test)]
+    assert sum(map(len, owners)) == 4
+
+
+def test_numbers_too_far_from_training_are_named():
+    values = RANDOM.normal(size=(60, 2))
+    values[50, 1] = 1e100
+    split = np.array(["train"] * 40 + ["test"] * 20)
+    source = dataclasses.replace(read((values, np.arange(60) % 2)), split=split)
+    with pytest.raises(DataError, match=r"column 'x1': row 50 holds"):
+        prepare(source)
+    prepared = prepare(
+        dataclasses.replace(source, split=None, frame=source.frame[:40], targets=source.targets[:40])
+    )
+    with pytest.raises(DataError, match=r"'x1'.*row 50 holds numbers more than 1e\+37 standard deviations"):
+        prepared.schema.matrix(values)
+    with pytest.raises(DataError, match=r"'x1'.*row 50"):
+        prepared.schema.matrix(source)

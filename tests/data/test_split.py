@@ -76,8 +76,9 @@ def test_too_few_rows_are_refused():
 
 
 def test_shares_leave_something_to_train_on():
-    with pytest.raises(DataError, match="below 1"):
-        split(100, None, task="regression", validation=0.5, test=0.5)
+    for validation, test in ((0.5, 0.5), (-0.1, 0.2), (0.2, float("nan"))):
+        with pytest.raises(DataError, match="below 1"):
+            split(100, None, task="regression", validation=validation, test=test)
 
 
 def test_no_validation_and_no_test_is_possible():

@@ -1,5 +1,3 @@
-import gc
-
 import numpy as np
 import polars as pl
 import pytest
@@ -126,11 +124,24 @@ def test_damaged_binary_tables_are_refused(tmp_path, ending, capfd):
     (frame.write_parquet if ending == "parquet" else frame.write_ipc)(path)
     whole = path.read_bytes()
     for damaged in (b"", b"junk", whole[:50], whole[: len(whole) // 2], whole[:-20]):
-        gc.collect()
         path.unlink()
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=f"data.{ending}"):
             read_table(path)
+
+
+@pytest.mark.parametrize("name", ["data[1].csv", "da*ta.parquet", "{data}?.arrow"])
+def test_a_name_is_no_pattern(tmp_path, name):
+    frame = pl.DataFrame({"a": [1, 2]})
+    path = tmp_path / name
+    {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".arrow": frame.write_ipc}[path.suffix](path)
+    assert read_table(path)[0].equals(frame)
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path):
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    with pytest.raises(DataError, match=r"loop\.csv: cannot be read"):
+        read_table(tmp_path / "loop.csv")
 
 
 def test_a_table_without_rows_is_refused(tmp_path):

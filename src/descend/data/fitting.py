@@ -153,7 +153,9 @@ def _fit_numbers(
         if column.kind == "boolean":
             fitted[column.name] = dataclasses.replace(column, fill=0.5, mean=0.5, scale=0.5)
     if not any(column.used for column in fitted.values()):
-        raise DataError("no column varies within the training rows; there is nothing to learn from")
+        raise DataError(
+            f"no column varies within the {len(train)} training rows; there is nothing to learn from"
+        )
     return list(fitted.values())
 
 

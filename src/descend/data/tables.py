@@ -195,10 +195,11 @@ def _read_arrow(
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
+    with path.open("rb") as file:
+        reader = pl.read_ipc if file.read(6) == b"ARROW1" else pl.read_ipc_stream
+
     def parse() -> pl.DataFrame:
         with path.open("rb") as file:  # a path would be taken for a pattern
-            reader = pl.read_ipc if file.read(6) == b"ARROW1" else pl.read_ipc_stream
-            file.seek(0)
             return reader(file)
 
     return _binary(path, "Arrow", parse), ()

@@ -24,7 +24,8 @@ from descend.launch import Plan, choose_device, execute, plan
 from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
-from descend.run import Run, facts_of
+from descend.recipe.defaults import facts_of
+from descend.run import Run
 from descend.training.loop import Observer
 
 __all__ = ["engine", "network_and_threads", "train_whole", "weighted"]

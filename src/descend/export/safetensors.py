@@ -17,7 +17,7 @@ from descend.errors import RunError, UserError
 from descend.predictor import Predictor
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, build_output
-from descend.recipe.defaults import Facts
+from descend.recipe.defaults import facts_of
 
 if TYPE_CHECKING:
     from descend.run import Run
@@ -77,14 +77,7 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
     schema = Schema.from_json(texts["schema"], f"{path}: schema")
     allowed = allow_imports or model is not None
     recipe = Recipe.loads(texts["recipe"], source=f"{path}: recipe", allow_imports=allowed)
-    facts = Facts(
-        kind=schema.kind,
-        rows=schema.rows.get("train", 0),
-        task=schema.task,
-        input_shape=schema.input_shape,
-        outputs=schema.outputs,
-        validation_rows=schema.rows.get("validation", 0),
-    )
+    facts = facts_of(schema)
     module = build_model(recipe, facts, seed=0) if model is None else model
     try:
         module.load_state_dict(state)

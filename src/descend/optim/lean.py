@@ -56,8 +56,7 @@ def lean_step(optimizer: Optimizer) -> Step:
         if any(gradient is None for gradient in gradients):
             optimizer.step()
             return loss
-        with torch.no_grad():
-            update(cast(list[Tensor], gradients))
+        update(cast(list[Tensor], gradients))
         return loss
 
     return step
@@ -85,15 +84,16 @@ def _gather_adam(optimizer: Optimizer) -> Update:
         steps = list(counts)
         for state, count in zip(states, steps, strict=True):
             state["step"] = count
-        groups.append((group, at, at + len(states), averages, squares, counts, steps))
+        weights = [p.detach() for p in group["params"]]  # the same memory; an update of it is not recorded
+        groups.append((group, at, at + len(states), weights, averages, squares, counts, steps))
         at += len(states)
 
     def update(gradients: list[Tensor]) -> None:
-        for group, first, last, averages, squares, counts, steps in groups:
+        for group, first, last, weights, averages, squares, counts, steps in groups:
             beta1, beta2 = group["betas"]
             counts.add_(1)
             kernel(
-                group["params"],
+                weights,
                 gradients[first:last],
                 averages,
                 squares,
@@ -118,13 +118,14 @@ def _gather_sgd(optimizer: Optimizer) -> Update:
         buffers = []
         if group["momentum"] != 0:
             buffers = [optimizer.state[p]["momentum_buffer"] for p in group["params"]]
-        groups.append((group, at, at + len(group["params"]), buffers))
+        weights = [p.detach() for p in group["params"]]
+        groups.append((group, at, at + len(weights), weights, buffers))
         at += len(group["params"])
 
     def update(gradients: list[Tensor]) -> None:
-        for group, first, last, buffers in groups:
+        for group, first, last, weights, buffers in groups:
             torch._fused_sgd_(
-                group["params"],
+                weights,
                 gradients[first:last],
                 buffers,
                 weight_decay=group["weight_decay"],

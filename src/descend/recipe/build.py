@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from descend.errors import Problem, RecipeError
+from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.losses import Loss
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS
 from descend.randomness import forked, generator, key
-from descend.recipe.catalogue import Constructor, find
+from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.defaults import Facts
 from descend.recipe.recipe import Recipe
 from descend.regularization import decayed_parameters, l1_penalty, l2_penalty, weight_decay
 from descend.schedules import Schedule
 
-__all__ = ["build_loss", "build_model", "build_optimizer", "build_output", "build_penalty", "build_schedule"]
+__all__ = [
+    "build_loss",
+    "build_model",
+    "build_optimizer",
+    "build_output",
+    "build_penalty",
+    "build_schedule",
+    "check_shape",
+]
 
 _OUTPUTS_OF_TASK: Mapping[str, tuple[str, ...]] = {
     "regression": ("identity",),
@@ -44,8 +54,8 @@ def _call(
         return constructor(**given, **settings)
     except RecipeError:
         raise
-    except (ValueError, TypeError, RuntimeError) as cause:
-        raise RecipeError([Problem(section, None, str(cause))]) from cause
+    except Exception as cause:  # anyone's constructor may raise anything
+        raise RecipeError([Problem(section, None, words_of(cause))]) from cause
 
 
 def _settings(recipe: Recipe, section: str, besides: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -60,9 +70,12 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
     """
     constructor = find("model", recipe.model["name"])
     context = {"inputs": facts.input_shape, "outputs": facts.outputs}
+    settings = _settings(recipe, "model", ("output",))
+    if recipe.model["name"] in CATALOGUE["model"]:
+        settings = {key: _imported(key, value) for key, value in settings.items()}
     with forked():
         torch.default_generator.manual_seed(key(seed, "init"))
-        model = _call("model", constructor, context, _settings(recipe, "model", ("output",)))
+        model = _call("model", constructor, context, settings)
     if not isinstance(model, nn.Module):
         raise RecipeError(
             [
@@ -75,21 +88,41 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
         )
     scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init", ("output_gain",)))
     last = float(recipe.init["output_gain"])
-    initialize(model, scheme, generator=generator(seed, "weights"), last_layer_gain=last)
-    _check_shape(model, facts)
+    try:
+        initialize(model, scheme, generator=generator(seed, "weights"), last_layer_gain=last)
+    except UserError:
+        raise
+    except Exception as cause:  # a scheme from elsewhere
+        raise RecipeError([Problem("init", "name", f"cannot fill the weights: {words_of(cause)}")]) from cause
+    check_shape(model, facts)
     return model
 
 
-def _check_shape(model: nn.Module, facts: Facts) -> None:
-    """One pass of two rows in evaluation mode, so that a misfit is a message and not a crash in training."""
+def _imported(key: str, value: Any) -> Any:
+    """A choice of the model's, where it is an import path, as what is there, with its settings if it has any."""
+    name = value.get("name") if isinstance(value, Mapping) else value
+    if ("model", key) not in CHOICES or not isinstance(name, str) or name in CHOICES["model", key]:
+        return value
+    found = find("model", name, key)
+    settings = {k: v for k, v in value.items() if k != "name"} if isinstance(value, Mapping) else {}
+    return partial(found, **settings) if settings else found
+
+
+def check_shape(model: nn.Module, facts: Facts) -> None:
+    """One pass of two rows in evaluation mode, so that a misfit is a message and not a crash in training.
+
+    Raises:
+        RecipeError: the network cannot take the rows, or gives another number of outputs than they need.
+    """
     training = model.training
+    first = next(model.parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
     try:
-        with torch.no_grad(), forked():
-            outputs = model.eval()(torch.zeros(2, *facts.input_shape))
-    except (RuntimeError, ValueError, TypeError, IndexError) as cause:
-        raise RecipeError(
-            [Problem("model", None, f"the network cannot take rows of shape {facts.input_shape}: {cause}")]
-        ) from cause
+        with torch.no_grad(), forked(device):
+            outputs = model.eval()(torch.zeros(2, *facts.input_shape, device=device))
+    except Exception as cause:  # anyone's network may raise anything
+        message = f"the network cannot take rows of shape {facts.input_shape}: {words_of(cause)}"
+        raise RecipeError([Problem("model", None, message)]) from cause
     finally:
         model.train(training)
     if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (2, facts.outputs):
@@ -137,6 +170,7 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
     """
     loss = _call("loss", find("loss", recipe.loss["name"]), {}, _settings(recipe, "loss"))
     if not isinstance(loss, Loss):
+        _check_foreign(loss, facts)
         return ForeignLoss(loss)
     if facts.task not in loss.tasks:
         raise RecipeError(
@@ -152,6 +186,31 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
     if loss.form == "logits" and getattr(output, "link", None) != "logit":
         return OnProbabilities(loss.on_probabilities(), output)
     return loss
+
+
+def _check_foreign(loss: Any, facts: Facts) -> None:
+    """One call on the raw outputs of two rows, so that a misfit is a message and not a crash in training."""
+    outputs = torch.linspace(-2.0, 2.0, 2 * facts.outputs).reshape(2, facts.outputs)
+    targets = {"binary": torch.tensor([0.0, 1.0]), "multiclass": torch.tensor([0, 1])}.get(
+        facts.task, torch.zeros(2, facts.outputs)
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = ForeignLoss(loss)(outputs, targets)
+    except Exception as cause:  # anyone's loss may raise anything
+        fault = words_of(cause)
+    else:
+        if isinstance(found, Tensor) and found.dim() == 0:
+            return
+        made = (
+            f"a tensor of shape {tuple(found.shape)}"
+            if isinstance(found, Tensor)
+            else f"a {type(found).__name__}"
+        )
+        fault = f"it gives {made} in place of one number"
+    message = f"the loss does not take raw outputs and targets of the task {facts.task}: {fault}"
+    raise RecipeError([Problem("loss", "name", message)])
 
 
 class OnProbabilities(nn.Module):
@@ -253,11 +312,22 @@ def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) ->
     settings = _settings(recipe, "schedule")
     wanted = inspect.signature(constructor).parameters
     if "optimizer" in wanted:
+        if "metrics" in inspect.signature(getattr(constructor, "step", constructor)).parameters:
+            message = "a scheduler of PyTorch's is not told what it monitors"
+            raise RecipeError([Problem("schedule", "name", message, "use 'plateau'")])
         return TorchSchedule(
             lambda optimizer: _call("schedule", constructor, {"optimizer": optimizer}, settings)
         )
     context = {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
-    return cast(Schedule, _call("schedule", constructor, context, settings))
+    made = _call("schedule", constructor, context, settings)
+    if not all(
+        callable(getattr(made, name, None)) for name in ("factor", "observe", "state_dict", "load_state_dict")
+    ):
+        message = (
+            f"expected a schedule with the methods of descend.schedules.Schedule, got a {type(made).__name__}"
+        )
+        raise RecipeError([Problem("schedule", "name", message)])
+    return cast(Schedule, made)
 
 
 class TorchSchedule:
@@ -266,15 +336,18 @@ class TorchSchedule:
     def __init__(self, make: Callable[[torch.optim.Optimizer], Any]) -> None:
         self._optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         self._scheduler = make(self._optimizer)
-        self._at = 0
+        self._factors = [self._rate()]
+
+    def _rate(self) -> float:
+        return float(self._optimizer.param_groups[0]["lr"])
 
     def factor(self, step: int) -> float:
-        """The factor before a step; steps are asked for in order."""
-        while self._at < step:
+        """The factor before a step. It is stepped as far as it was asked for, and remembers the way."""
+        while len(self._factors) <= step:
             self._optimizer.step()
             self._scheduler.step()
-            self._at += 1
-        return float(self._optimizer.param_groups[0]["lr"])
+            self._factors.append(self._rate())
+        return self._factors[step]
 
     def observe(self, value: float) -> None:
         """PyTorch's scheduler is stepped by number and does not listen."""

@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Facts", "Proposal", "proposals"]
+from descend.data.schema import Schema
+
+__all__ = ["Facts", "Proposal", "facts_of", "proposals"]
 
 
 FEW_ROWS = 1000
@@ -43,6 +45,20 @@ class Facts:
     def classification(self) -> bool:
         """Whether labels are predicted."""
         return self.task in ("binary", "multiclass")
+
+
+def facts_of(schema: Schema, device: str = "cpu") -> Facts:
+    """What the rules of the default recipe may know of the data."""
+    rows = dict(schema.rows)
+    return Facts(
+        kind=schema.kind,
+        rows=rows.get("train", 0),
+        task=schema.task,
+        input_shape=schema.input_shape,
+        outputs=schema.outputs,
+        validation_rows=rows.get("validation", 0),
+        device=device,
+    )
 
 
 @dataclass(frozen=True)

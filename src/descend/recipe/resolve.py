@@ -13,7 +13,7 @@ from typing import Any
 from descend.errors import Problem, RecipeError, did_you_mean
 from descend.recipe.catalogue import CATALOGUE
 from descend.recipe.defaults import Facts, Proposal, proposals
-from descend.recipe.parameters import MISSING
+from descend.recipe.parameters import MISSING, Parameter, of_settings
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 
@@ -42,7 +42,10 @@ def resolve(recipe: Recipe, facts: Facts) -> Resolved:
     reasons: dict[str, str] = {}
     problems: list[Problem] = []
     for name, section in SECTIONS.items():
-        said = {key: value for key, value in getattr(recipe, name).items() if not _is_auto(value)}
+        own = of_settings(section.settings) if section.settings else {}
+        said = {
+            key: value for key, value in getattr(recipe, name).items() if not _is_auto(own.get(key), value)
+        }
         proposed = proposals(name, facts, said, complete)
         values: dict[str, Any] = {}
         chosen: Any = None
@@ -80,8 +83,9 @@ def resolve(recipe: Recipe, facts: Facts) -> Resolved:
     return Resolved(Recipe.of(complete), reasons)
 
 
-def _is_auto(value: Any) -> bool:
-    return isinstance(value, str) and value == "auto"
+def _is_auto(parameter: Parameter | None, value: Any) -> bool:
+    """Whether a value leaves its key to the rules. Where None is the default, as of a column's name, it does not."""
+    return isinstance(value, str) and value == "auto" and (parameter is None or parameter.default is not None)
 
 
 def _of_name(section: Section, chosen: Any) -> set[str]:

@@ -57,7 +57,7 @@ def _section(
 
     name: str | Constructor = "auto"
     unseen = False
-    parameters: dict[str, Parameter] | None
+    parameters: dict[str, Parameter] | None = None
     if section.named and "name" in values:
         name = values["name"]
         message = _name_problem(section.name, "name", name, allow_imports)
@@ -65,10 +65,10 @@ def _section(
             complain("name", *message)
             unseen = isinstance(name, str) and is_import_path(name)  # its keys cannot be known either
             name = "auto"
-    if unseen:
-        parameters = None
-    else:
+    if not unseen:
         parameters = _any_parameters(section) if name == "auto" else section_parameters(section, name)
+    own = section_parameters(section) or {}
+    ours = name == "auto" or name in CATALOGUE.get(section.name, {})
     result: dict[str, Any] = {}
     for key, value in values.items():
         if key == "name" and section.named:
@@ -87,7 +87,8 @@ def _section(
             )
         else:
             checked, fault = check(parameters[key], value)
-            if fault is None and (section.name, key) in CHOICES:
+            # A network from elsewhere may call what it likes "activation".
+            if fault is None and (section.name, key) in CHOICES and (ours or key in own):
                 checked = _choice(section.name, key, checked, allow_imports, complain)
             if fault:
                 complain(key, fault)
@@ -112,10 +113,15 @@ def _choice(section: str, key: str, value: Any, allow_imports: bool, complain: C
     if problem:
         complain(key, *problem)
         return value
+    if name == "auto":
+        complain(key, "settings need the name of whose they are, and not 'auto'")
+        return value
+    found = of_constructor(find(section, name, key), ())
+    if found is None:
+        return value
     # Parameters without a default are the builder's.
-    found = of_constructor(find(section, name, key), ()) or {}
     settings = {each: parameter for each, parameter in found.items() if parameter.default is not MISSING}
-    result = {"name": name}
+    result: dict[str, Any] = {"name": name}
     for each, said in table.items():
         if each != "name" and each not in settings:
             complain(f"{key}.{each}", f"unknown key of '{name}'", did_you_mean(str(each), settings))

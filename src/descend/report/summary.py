@@ -71,7 +71,9 @@ def _from(run: RunFiles) -> str:
     shape = items(run.schema.get("input_shape"))
     if run.schema.get("kind") == "images" and len(shape) == 3:
         channels = number(shape[0])
-        kind = {1: "grey images", 3: "colour images"}.get(channels, f"images with {count(channels)} channels")
+        kind = {1: "grey images", 3: "colour images"}.get(
+            int(channels or 0), f"images with {count(channels)} channels"
+        )
         return f" from {kind} of {count(shape[1])}{TIMES}{count(shape[2])} pixels"
     return ""
 

@@ -215,7 +215,7 @@ def _plain(layer: nn.Module) -> bool:
 def derivative_of_loss(
     loss: Callable[..., Tensor], outputs: Tensor, targets: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The mean loss and its derivative by the outputs. To be called without gradients on.
+    """The mean loss and its derivative by the outputs, which must be detached.
 
     The usual losses have closed derivatives, called here as autograd would; any other loss is differentiated by
     autograd, on a tape of its own few operations.
@@ -270,6 +270,7 @@ class Chain:
 
     def __init__(self, layers: list[nn.Module]) -> None:
         self._rules = [RULES[type(layer)](layer) for layer in layers]
+        self.draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in layers)
         self._first = next(
             (place for place, layer in enumerate(layers) if next(layer.parameters(), None) is not None), 0
         )
@@ -287,7 +288,7 @@ class Chain:
         return cls(layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
-        """The output in training mode, and what :meth:`backward` needs. To be called without gradients on."""
+        """The output in training mode, and what :meth:`backward` needs. Nothing is recorded by autograd."""
         saved = []
         for forward, _ in self._rules:
             x, kept = forward(x)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import Batch
+from descend.losses import Loss as KnownLoss
 from descend.randomness import key, seeder
 from descend.training.chain import Chain, derivative_of_loss
 from descend.training.settings import GradientSettings
@@ -75,22 +76,25 @@ class Objective:
         self._device, self._mixed = device, precision == "bfloat16"
         self._chain = None if self._mixed else Chain.of(model)
         self._seed_device = seeder(device)
+        # Seeding takes a tenth of a small network's step; where nothing draws, it is left out.
+        self._draws = self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss)
         self._batches: Sequence[Batch] = ()
-        self._key = 0
+        self._place = (0, 0)
 
     def at(self, batches: Sequence[Batch], epoch: int, step: int) -> Objective:
         """This objective on the rows and the random numbers of one step."""
         self._batches = batches
-        self._key = key(self.seed, "step", epoch, step)
+        self._place = (epoch, step)
         return self
 
     def seed_step(self) -> None:
         """Put the random numbers of this step next in line."""
-        self._seed_device(self._key)
+        self._seed_device(key(self.seed, "step", *self._place))
 
     def __call__(self) -> Tensor:
         """The mean loss, detached; its gradient is left in ``.grad``."""
-        self.seed_step()
+        if self._draws:
+            self.seed_step()
         for parameter in self.parameters:
             parameter.grad = None
         if len(self._batches) == 1:
@@ -125,18 +129,17 @@ class Objective:
                 part = self._mean_loss(batch) if share is None else self._mean_loss(batch) * share
                 part.backward()
             return part.detach()
-        with torch.no_grad():
-            outputs, saved = self._chain.forward(batch.inputs)
-            value, derivative = derivative_of_loss(self.loss, outputs, batch.targets, batch.weights)
-            if share is not None:
-                value, derivative = value * share, derivative * share
-            for parameter, gradient in zip(
-                self._chain.parameters, self._chain.backward(derivative, saved), strict=True
-            ):
-                if parameter.grad is not None:
-                    parameter.grad.add_(gradient)
-                else:
-                    parameter.grad = gradient if share is None else gradient.clone()
+        # The chain computes on detached tensors: nothing here is recorded by autograd.
+        outputs, saved = self._chain.forward(batch.inputs)
+        value, derivative = derivative_of_loss(self.loss, outputs, batch.targets, batch.weights)
+        if share is not None:
+            value, derivative = value * share, derivative * share
+        gradients = self._chain.backward(derivative, saved)
+        for parameter, gradient in zip(self._chain.parameters, gradients, strict=True):
+            if parameter.grad is not None:
+                parameter.grad.add_(gradient)
+            else:
+                parameter.grad = gradient if share is None else gradient.clone()
         return value
 
     def _mean_loss(self, batch: Batch) -> Tensor:
