@@ -2,154 +2,33 @@
 
 from __future__ import annotations
 
-import copy
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, Order
-from descend.data.prepare import Part, Prepared, prepare
-from descend.data.schema import Schema
-from descend.data.settings import DataSettings
-from descend.data.source import Source, join
-from descend.data.sources import read
+from descend.assembly import assemble, evaluation_batches, measured_threads
+from descend.data.batches import Batches
+from descend.data.prepare import Part
 from descend.environment import describe_environment
-from descend.errors import DivergedError, Interrupted, Problem, RecipeError, RunError, UserError
-from descend.metrics import METRICS, better
+from descend.errors import DivergedError, Interrupted, UserError
 from descend.outcome import details, measured
+from descend.planning import Plan, choose_device, plan_run
 from descend.recipe import Recipe
-from descend.recipe.build import build_model, build_optimizer, build_penalty, build_schedule
+from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
-from descend.recipe.resolve import Resolved, resolve
-from descend.run import Run, check_unused
-from descend.training.averaging import WeightAverage
+from descend.run import Run, json_bytes, make_folder, read_json
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
 from descend.training.loop import NotFinite, Observer, Training, fit
-from descend.training.objective import Objective
 from descend.training.observers import HistoryFile, stopping_on_signals
-from descend.training.settings import CheckpointSettings, GradientSettings
+from descend.training.settings import CheckpointSettings
 from descend.training.state import write_atomically
-from descend.training.stopping import Stopping
-from descend.training.threads import choose_threads, using_threads
+from descend.training.threads import using_threads
 
-__all__ = ["Plan", "execute", "plan", "plan_run", "train"]
-
-EVALUATED_AT_ONCE = 1024
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is going to be trained: data read and prepared, recipe resolved. Nothing is written yet."""
-
-    source: Source
-    prepared: Prepared
-    resolved: Resolved
-    seed: int
-
-    @property
-    def recipe(self) -> Recipe:
-        """The complete recipe."""
-        return self.resolved.recipe
-
-
-def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_imports: bool) -> Recipe:
-    """A recipe from whatever stands for one: None, a mapping of sections, a TOML file."""
-    if recipe is None:
-        return Recipe()
-    if isinstance(recipe, Recipe):
-        return recipe
-    if isinstance(recipe, (str, Path)):
-        return Recipe.load(recipe, allow_imports=allow_imports)
-    return Recipe.of(recipe)
-
-
-def plan(
-    data: Any,
-    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
-    *,
-    target: str | Sequence[str] | None = None,
-    seed: int = 0,
-    device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
-    allow_imports: bool = False,
-) -> Plan:
-    """Read and prepare data and resolve the recipe for them, without training; arguments as of :func:`train`."""
-    asked = as_recipe(recipe, allow_imports)
-    if device is not None:
-        asked = asked.replace({"engine.device": device})
-    if target is not None:
-        names = (target,) if isinstance(target, str) else tuple(target)
-        asked = asked.replace({"data.target": names[0] if len(names) == 1 else list(names)})
-    settings = DataSettings(**{key: value for key, value in asked.data.items() if value is not None})
-    source = read(data, settings=settings, weights=sample_weight)
-    if validation is not None or test is not None:
-        others = [None if each is None else read(each, settings=settings) for each in (validation, test)]
-        source = join(source, *others)
-        settings = dataclasses.replace(
-            settings,
-            validation=settings.validation if validation is None else 0.0,
-            test=0.0,
-        )
-    prepared = prepare(source, settings, seed)
-    chosen = choose_device(asked.get("engine.device", "auto"))
-    resolved = resolve(asked, facts_of(prepared.schema, str(chosen)))
-    _check_monitor(resolved.recipe, prepared)
-    return Plan(source, prepared, resolved, seed)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes CUDA where it is.
-
-    Raises:
-        RecipeError: there is no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as cause:
-        first = str(cause).splitlines()[0]
-        raise RecipeError([Problem("engine", "device", f"'{name}' cannot be used here: {first}")]) from None
-    return device
-
-
-def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
-    """Combinations that only data and recipe together can refuse."""
-    problems: list[Problem] = []
-    task, monitor = prepared.schema.task, recipe.stop["monitor"]
-    if monitor != "loss" and monitor not in METRICS[task]:
-        problems.append(
-            Problem(
-                "stop",
-                "monitor",
-                f"no metric '{monitor}' for {task}",
-                f"one of: loss, {', '.join(METRICS[task])}",
-            )
-        )
-    validated = len(prepared.validation) > 0
-    watches = recipe.schedule.get("monitor") == "validation"
-    if not validated and watches:
-        problems.append(
-            Problem(
-                "schedule",
-                "monitor",
-                "there are no validation rows to watch",
-                'use "objective", or hold out rows',
-            )
-        )
-    if not validated and recipe.get("stop.target") is not None:
-        problems.append(Problem("stop", "target", "there are no validation rows to reach it on"))
-    if problems:
-        raise RecipeError(problems)
+__all__ = ["execute", "train"]
 
 
 def train(
@@ -217,63 +96,6 @@ def train(
     return execute(planned, folder, resume=resume, model=model, observers=observers)
 
 
-def plan_run(
-    data: Any,
-    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
-    folder: Path | None = None,
-    *,
-    resume: bool = False,
-    seed: int = 0,
-    allow_imports: bool = False,
-    **arguments: Any,
-) -> Plan:
-    """The plan of a new run, or, to resume, of the run that a folder holds; the folder is checked first.
-
-    ``folder`` is the run folder, or None; everything else is as in :func:`train`.
-
-    Raises:
-        RunError: the folder is in use, or holds no run that these data and this recipe continue.
-    """
-    if resume:
-        if folder is None:
-            raise UserError("resume needs the folder of the run: give out")
-        recipe, seed = _saved_recipe(folder, recipe, allow_imports), _saved_seed(folder)
-    elif folder is not None:
-        check_unused(folder)
-    planned = plan(data, recipe, seed=seed, allow_imports=allow_imports, **arguments)
-    if folder is not None and resume:
-        _check_fingerprint(folder, planned.prepared.schema)
-    return planned
-
-
-def _saved_seed(folder: Path) -> int:
-    from descend.run import _read_json
-
-    return int(_read_json(folder / "environment.json").get("seed", 0))
-
-
-def _saved_recipe(
-    folder: Path, recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_imports: bool
-) -> Recipe:
-    """The recipe of an unfinished run, which what is said now must not contradict."""
-    if not (folder / "recipe.toml").exists():
-        raise RunError(f"nothing to resume in {folder}: it holds no run")
-    saved = Recipe.load(folder / "recipe.toml", allow_imports=allow_imports)
-    now = as_recipe(recipe, allow_imports).said()
-    before = saved.said()
-    changed = [
-        f"{key}: was {before.get(key)!r}, now {value!r}"
-        for key, value in now.items()
-        if value != "auto" and value != before.get(key)
-    ]
-    if changed:
-        raise RunError(
-            f"the recipe is not the one that the run in {folder} was started with; resume without changes, or "
-            "train anew in another folder:\n  " + "\n  ".join(changed)
-        )
-    return saved
-
-
 def execute(
     planned: Plan,
     folder: Path | None = None,
@@ -287,8 +109,14 @@ def execute(
     recipe, schema = planned.recipe, planned.prepared.schema
     device = choose_device(recipe.engine["device"])
     facts = facts_of(schema, str(device))
-    network = (model if model is not None else build_model(recipe, facts, planned.seed)).to(device)
-    threads, why = _threads(planned, network, device)
+    if model is None:
+        model = build_model(recipe, facts, planned.seed)
+    elif not isinstance(model, nn.Module):
+        raise UserError(f"model must be a torch.nn.Module; found a {type(model).__name__}")
+    else:
+        check_shape(model, facts)
+    network = model.to(device)
+    threads, why = measured_threads(planned, network, device)
     if recipe.engine["threads"] == "auto":
         recipe = recipe.replace({"engine.threads": threads})
     environment = describe_environment() | {
@@ -304,6 +132,9 @@ def execute(
         },
         "model": {"summary": str(network), "parameters": sum(p.numel() for p in network.parameters())},
     }
+    if folder is not None and resume:  # the run is still the one that was started then, by that command
+        first = read_json(folder / "environment.json")
+        environment = first | {"resumed": [*first.get("resumed", []), environment["started"]]}
     run = Run(
         recipe=recipe,
         reasons={**planned.resolved.reasons, **({"engine.threads": why} if why else {})},
@@ -341,120 +172,13 @@ def execute(
     return run
 
 
-def _check_fingerprint(folder: Path, schema: Schema) -> None:
-    saved = Schema.from_json(
-        (folder / "schema.json").read_text(encoding="utf-8"), str(folder / "schema.json")
-    )
-    if saved.fingerprint != schema.fingerprint:
-        raise RunError(
-            f"the data are not those that the run in {folder} was started with (fingerprint {schema.fingerprint}, "
-            f"was {saved.fingerprint}); resume with the same data, or train anew in another folder"
-        )
-
-
 def _begin(folder: Path, run: Run) -> None:
     """Write what is known before the first step, so that a killed run can be resumed and read."""
-    from descend.run import _json
-
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     reasons = {key: f"auto: {reason}" for key, reason in run.reasons.items()}
     write_atomically(folder / "schema.json", run.schema.to_json().encode())
-    write_atomically(folder / "environment.json", _json(run.environment))
+    write_atomically(folder / "environment.json", json_bytes(run.environment))
     write_atomically(folder / "recipe.toml", run.recipe.to_toml(reasons).encode())
-
-
-def part_batches(part: Part, order: Order, device: torch.device, workers: int = 0) -> Batches:
-    """The batches of a part, in memory on the device, or fetched."""
-    if part.inputs is not None:
-        weights = None if part.weights is None else part.weights.to(device)
-        return MemoryBatches(part.inputs.to(device), part.targets.to(device), weights, order)
-    return LoadedBatches(
-        part.dataset, part.rows.tolist(), part.targets, part.weights, order, device=device, workers=workers
-    )
-
-
-def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], list[Batch]]:
-    """All rows of a part in order; what is in memory is one batch that stays on the device."""
-    if part.inputs is not None:
-        weights = None if part.weights is None else part.weights.to(device)
-        whole = [Batch(part.inputs.to(device), part.targets.to(device), weights)]
-        return lambda: whole
-    order = Order(len(part), EVALUATED_AT_ONCE, sampling="in_order")
-    batches = part_batches(part, order, device, workers)
-    return lambda: [each for step in batches.epoch(0) for each in step]
-
-
-def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | None = None) -> Training:
-    """The parts of the training, ready to start; ``batches`` stand in for the plan's own."""
-    recipe, prepared, seed = run.recipe, planned.prepared, planned.seed
-    workers = recipe.engine["workers"]
-    order = Order(
-        len(prepared.train),
-        recipe.data["batch_size"],
-        recipe.gradient["accumulate"],
-        recipe.data["sampling"],
-        seed,
-    )
-    batches = batches or part_batches(prepared.train, order, device, workers)
-    loss: Any = run.loss
-    loss.trust(prepared.train.targets)
-    stop = recipe.stop
-    total = stop["max_epochs"] * batches.steps_per_epoch
-    schedule = build_schedule(recipe, steps_per_epoch=batches.steps_per_epoch, total_steps=total)
-    objective = Objective(
-        run.model,
-        loss,
-        device=device,
-        gradient=GradientSettings(**recipe.gradient),
-        penalty=build_penalty(recipe, run.model),
-        precision=recipe.engine["precision"],
-        seed=seed,
-    )
-    evaluate: Callable[[], dict[str, Tensor]] | None = None
-    if len(prepared.validation):
-        rows = evaluation_batches(prepared.validation, device, workers)
-        evaluate = lambda: measured(run.predictor, rows(), run.measure)  # noqa: E731 - one line
-    return Training(
-        model=run.model,
-        objective=objective,
-        optimizer=build_optimizer(recipe, run.model),
-        schedule=schedule,
-        batches=batches,
-        stopping=Stopping(
-            max_epochs=stop["max_epochs"],
-            patience=stop.get("patience"),
-            larger_is_better=better(stop["monitor"]) == "higher",
-            max_seconds=stop.get("max_seconds"),
-            target=stop.get("target"),
-            min_improvement=stop["min_improvement"],
-        ),
-        evaluate=evaluate,
-        monitor=stop["monitor"],
-        schedule_hears=recipe.schedule.get("monitor", "validation"),
-        average=WeightAverage(objective.parameters, stop["average"] * batches.steps_per_epoch)
-        if stop["average"]
-        else None,
-    )
-
-
-def _threads(planned: Plan, network: nn.Module, device: torch.device) -> tuple[int, str]:
-    """The number of CPU threads: as said, or measured on throw-away copies."""
-    said = planned.recipe.engine["threads"]
-    if said != "auto":
-        return int(said), ""
-    if device.type != "cpu":
-        return torch.get_num_threads(), "the arithmetic runs on another device"
-    if planned.prepared.train.inputs is None:
-        return 1, "rows are loaded one by one"
-    probe = Run(planned.recipe, {}, planned.prepared.schema, copy.deepcopy(network))
-    training = assemble(planned, probe, device)
-    step_batches = next(training.batches.epoch(0))
-    training.model.train()
-    rng = torch.get_rng_state()
-    try:
-        return choose_threads(lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0)))  # type: ignore[arg-type]
-    finally:
-        torch.set_rng_state(rng)
 
 
 def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -> None:
@@ -502,6 +226,14 @@ def _give_up(
     if run.path is not None:
         checkpointer.save(training)
         checkpointer.wait()
+        metrics = {
+            "status": "failed",
+            "task": run.schema.task,
+            "epochs": training.epoch,
+            "steps": training.step,
+        }
+        metrics |= {"seconds": training.seconds, "stopped": "diverged"}
+        write_atomically(run.path / "metrics.json", json_bytes(metrics))
     raise DivergedError(_explained(origin, planned, run, str(cause))) from None
 
 

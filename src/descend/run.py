@@ -17,15 +17,16 @@ from descend.data.prepare import encode_source
 from descend.data.scaling import Preprocess
 from descend.data.schema import Schema
 from descend.data.sources import read
-from descend.errors import CheckpointError, RunError, UserError
+from descend.errors import CheckpointError, RecipeError, RunError, UserError
 from descend.outcome import measured
 from descend.predictor import Predictor
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.defaults import facts_of
+from descend.recipe.toml import parse
 from descend.training.state import read_state, to_bytes, write_atomically
 
-__all__ = ["Run", "load"]
+__all__ = ["Run", "check_unused", "json_bytes", "load", "make_folder", "read_json"]
 
 FORMAT = 1
 """Version of the run folder's layout; a folder of a newer one is refused."""
@@ -134,7 +135,7 @@ class Run:
         """
         path = Path(folder)
         check_unused(path)
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         self.path = path
         self.write_files()
         return path
@@ -148,15 +149,15 @@ class Run:
             "schema.json": self.schema.to_json().encode(),
             "weights.safetensors": to_bytes(self.model.state_dict(), {"descend": __version__}),
             "history.jsonl": "".join(json.dumps(record) + "\n" for record in self.history).encode(),
-            "metrics.json": _json(self.metrics),
-            "evaluation.json": _json(self.evaluation),
-            "environment.json": _json(self.environment),
+            "metrics.json": json_bytes(self.metrics),
+            "evaluation.json": json_bytes(self.evaluation),
+            "environment.json": json_bytes(self.environment),
         }
         for name, data in content.items():
             write_atomically(self.path / name, data)
         digests = {name: _digest(content[name]) for name in SEALED}
         write_atomically(
-            self.path / MANIFEST, _json({"format": FORMAT, "descend": __version__, "digests": digests})
+            self.path / MANIFEST, json_bytes({"format": FORMAT, "descend": __version__, "digests": digests})
         )
 
 
@@ -176,6 +177,18 @@ def check_unused(folder: Path) -> None:
         raise RunError(f"{folder} is not empty and holds no run; choose another folder")
 
 
+def make_folder(path: Path) -> None:
+    """Make a run folder.
+
+    Raises:
+        RunError: the system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise RunError(f"cannot make the run folder {path}: {cause.strerror or cause}") from cause
+
+
 def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | None = None) -> Run:
     """A finished run from its folder. Nothing in the folder is executed.
 
@@ -188,15 +201,23 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
         RunError: there is no run, or it is incomplete, damaged, altered, or from a newer version.
     """
     path = Path(folder)
+    if path.is_file():
+        raise RunError(f"{path} is a file; a run is a folder")
     if not path.is_dir():
         raise RunError(f"no such run folder: {path}")
     if not (path / MANIFEST).exists():
         if (path / "recipe.toml").exists():
+            if (path / "metrics.json").exists() and read_json(path / "metrics.json").get(
+                "status"
+            ) == "failed":
+                raise RunError(
+                    f"the run in {path} diverged and has no trained network; train anew in another folder"
+                )
             raise RunError(
-                f"the run in {path} was stopped before its end; continue it with --resume --out {path}"
+                f"the run in {path} was stopped before its end; continue it with --resume --out {path} (resume=True)"
             )
         raise RunError(f"{path} is not a run folder: it has no {MANIFEST}")
-    manifest = _read_json(path / MANIFEST)
+    manifest = read_json(path / MANIFEST)
     if not isinstance(manifest.get("format"), int) or not isinstance(manifest.get("digests"), dict):
         raise RunError(f"{path / MANIFEST} is damaged")
     if manifest["format"] > FORMAT:
@@ -213,36 +234,52 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
             ) from cause
         if _digest(content) != manifest["digests"].get(name):
             raise RunError(f"{path / name} was altered or cut short after training (its digest differs)")
-    recipe = Recipe.load(path / "recipe.toml", allow_imports=allow_imports or model is not None)
-    schema = Schema.from_json((path / "schema.json").read_text(encoding="utf-8"))
-    environment = _read_json(path / "environment.json")
+    recipe = _recipe(path / "recipe.toml", allow_imports, model)
+    schema = Schema.from_json(_read_text(path / "schema.json"), str(path / "schema.json"))
+    environment = read_json(path / "environment.json")
     if model is None:
-        model = build_model(recipe, facts_of(schema), int(environment.get("seed", 0)))
+        model = build_model(recipe, facts_of(schema), seed=0)  # whatever it starts from is replaced
     try:
         weights, _ = read_state(path / "weights.safetensors")
         model.load_state_dict(weights)
     except (CheckpointError, RuntimeError) as cause:
         raise RunError(f"the weights of {path} do not fit the model: {cause}") from cause
     model.eval()
-    history = [json.loads(line) for line in _read_text(path / "history.jsonl").splitlines()]
     return Run(
         recipe=recipe,
         reasons={},
         schema=schema,
         model=model,
-        history=history,
-        metrics=_read_json(path / "metrics.json"),
+        history=_read_lines(path / "history.jsonl"),
+        metrics=read_json(path / "metrics.json"),
         environment=environment,
-        evaluation=_read_json(path / "evaluation.json"),
+        evaluation=read_json(path / "evaluation.json"),
         path=path,
     )
+
+
+def _recipe(path: Path, allow_imports: bool, model: nn.Module | None) -> Recipe:
+    """The recipe of a folder; a network that it cannot name, of a class within a function, is the one given."""
+    try:
+        return Recipe.load(path, allow_imports=allow_imports or model is not None)
+    except RecipeError as cause:
+        if model is None or any(problem.section != "model" for problem in cause.problems):
+            raise
+        sections = parse(_read_text(path))
+        said = sections.get("model", {})
+        sections["model"] = {
+            "name": lambda: model,
+            **({"output": said["output"]} if "output" in said else {}),
+        }
+        return Recipe.of(sections, source=str(path))
 
 
 def _digest(content: bytes) -> str:
     return blake2b(content, digest_size=16).hexdigest()
 
 
-def _json(content: Any) -> bytes:
+def json_bytes(content: Any) -> bytes:
+    """JSON for people: indented, with a last line break."""
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -253,7 +290,22 @@ def _read_text(path: Path) -> str:
         raise RunError(f"cannot read {path}: {cause}") from cause
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as cause:
+            raise RunError(f"{path} is damaged in line {number}: {cause}") from cause
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        RunError: it cannot be read, or holds something else.
+    """
     try:
         found = json.loads(_read_text(path))
     except json.JSONDecodeError as cause:

@@ -3,7 +3,7 @@ import tomllib
 
 import pytest
 
-from descend.launch import plan
+from descend.planning import plan
 from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE
 from descend.recipe.sections import SECTIONS, section_parameters

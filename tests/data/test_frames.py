@@ -90,6 +90,15 @@ def test_a_dictionary_may_hold_arrays_tensors_and_single_values():
     assert as_frame({"a": 1, "b": "x"}).rows() == [(1.0, "x")]
 
 
+def test_records_may_have_any_keys_and_tensors_are_tables():
+    assert as_frame([{1: "a", "b": 2}, {1: "c"}]).rows() == [("a", 2.0), ("c", None)]
+    assert as_frame(torch.ones(2, 2)).shape == (2, 2)
+    with pytest.raises(DataError, match="rows of one length"):
+        as_frame([[1, 2], [3]])
+    with pytest.raises(DataError, match="cannot be collected"):
+        as_frame(pl.LazyFrame({"a": [1]}).select("b"))
+
+
 def test_columns_of_different_length_are_refused():
     with pytest.raises(DataError, match=r"'b' has 2 rows, another has 3"):
         as_frame({"a": [1, 2, 3], "b": [1, 2]})

@@ -207,7 +207,7 @@ def test_the_order_of_rows_does_not_matter():
 
 
 def test_weights_reach_the_weighted_optimum():
-    """A few heavy rows among many light ones; the answer is that of a logistic regression by another method."""
+    """A few heavy rows among many light ones; the answer is a logistic regression's by another method."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 2))
     heavy = np.arange(200) < 20

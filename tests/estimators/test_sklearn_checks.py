@@ -1,4 +1,4 @@
-"""Every check that scikit-learn has for estimators, on both estimators as they are by default; none is exempted."""
+"""Every check that scikit-learn has for estimators, on both estimators by default settings; none is exempted."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def test_a_classification(tmp_path: Path) -> None:
     words = told("wine", tmp_path)
     assert "A network of 5,443 parameters learned from 106 rows" in words
     assert "tell 3 classes apart (barolo, grignolino and barbera) from 15 columns" in words
-    assert "epoch 30, the best on the validation rows" in words
-    assert "stopped when the validation score no longer improved" in words
+    assert "epoch 30, chosen by the validation rows" in words
+    assert "the validation rows showed no more progress" in words
     assert "On 45 rows that it had never seen, 93.3\N{NO-BREAK SPACE}% of its answers are right" in words
     assert "always answering the most frequent class would give 40.0\N{NO-BREAK SPACE}%" in words
 
@@ -34,7 +34,7 @@ def test_a_classification(tmp_path: Path) -> None:
 def test_a_regression(tmp_path: Path) -> None:
     words = told("diabetes", tmp_path)
     assert "predict progression from 10 columns" in words
-    assert "accounts for 36 % of the variance, and is off by 45.2 on average" in words
+    assert "accounts for 36\N{NO-BREAK SPACE}% of the variance, and is off by 45.2 on average" in words
 
 
 def test_several_targets_have_no_common_unit(tmp_path: Path) -> None:

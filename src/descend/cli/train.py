@@ -28,7 +28,7 @@ from descend.errors import Interrupted, RunError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from descend.launch import Plan
+    from descend.planning import Plan
     from descend.run import Run
 
 __all__ = ["EXAMPLES", "train"]
@@ -108,7 +108,7 @@ def train(
         with show.status(f"Reading {data}"):
             from descend.cli.preview import preview
             from descend.cli.summary import answer_of, summary
-            from descend.launch import plan_run
+            from descend.planning import plan_run
 
             planned = plan_run(
                 data,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from descend.data.frames import as_array, as_frame, frame_of_array, is_frame
+from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
 from descend.data.source import Array, Source, join
 from descend.data.values import is_missing, listed, rows_hold
 from descend.errors import DataError
@@ -46,7 +46,7 @@ def arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str | No
     """
     found, own_names = (None, ()) if targets is None else as_targets(targets)
     names = target_names or own_names
-    if is_frame(inputs) or isinstance(inputs, Mapping) or _is_records(inputs):
+    if is_frame(inputs) or isinstance(inputs, Mapping) or is_records(inputs):
         source = Source(name, reference, "table", found, names, frame=as_frame(inputs))
     else:
         try:
@@ -70,10 +70,6 @@ def arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str | No
     return source
 
 
-def _is_records(data: object) -> bool:
-    return isinstance(data, list | tuple) and len(data) > 0 and all(isinstance(row, Mapping) for row in data)
-
-
 def as_targets(targets: Any) -> tuple[Array, tuple[str, ...]]:
     """Raw targets as an array, with their names where they have some.
 
@@ -82,13 +78,13 @@ def as_targets(targets: Any) -> tuple[Array, tuple[str, ...]]:
     """
     if is_frame(targets) or isinstance(targets, Mapping):
         frame = as_frame(targets)
-        columns = [labels_of(series) for series in frame]
+        columns = [labels_of(series, ()) for series in frame]
         if not columns:
             raise DataError("the targets hold no column")
         found = columns[0] if len(columns) == 1 else np.column_stack(columns)
         return found, tuple(frame.columns)
     if hasattr(targets, "dtype") and hasattr(targets, "name") and hasattr(targets, "to_numpy"):  # a series
-        return labels_of(as_frame({"y": _plain(targets)})["y"]), (str(targets.name or "y"),)
+        return labels_of(as_frame({"y": _plain(targets)})["y"], ()), (str(targets.name or "y"),)
     try:
         found = as_array(targets)
     except ValueError as cause:
@@ -114,7 +110,7 @@ def _plain(series: Any) -> Any:
     return array if getattr(array, "dtype", np.dtype(object)).kind in "biuf" else list(series.to_list())
 
 
-def labels_of(series: Any, missing: Sequence[str] = ("",)) -> Array:
+def labels_of(series: Any, missing: Sequence[str]) -> Array:
     """A polars column of targets as an array of its own type; objects, with None, where values are missing.
 
     Args:

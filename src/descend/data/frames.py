@@ -14,7 +14,7 @@ from descend.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["as_array", "as_frame", "frame_of_array", "is_frame", "take", "unique_names"]
+__all__ = ["as_array", "as_frame", "frame_of_array", "is_frame", "is_records", "take", "unique_names"]
 
 
 def is_frame(data: object) -> bool:
@@ -67,20 +67,33 @@ def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     if isinstance(data, pl.DataFrame):
         return data
     if isinstance(data, pl.LazyFrame):
-        return data.collect()
+        return _collected(data)
     if isinstance(data, pl.Series):
         return data.to_frame()
     if isinstance(data, Mapping):
         return _of_columns(data)
     if is_frame(data):
         return _of_foreign(data)
-    if isinstance(data, Sequence) and len(data) and all(isinstance(row, Mapping) for row in data):
-        keys = list(dict.fromkeys(str(key) for row in data for key in row))
+    if is_records(data):
+        keys = dict.fromkeys(key for row in data for key in row)
         return _of_columns({key: [row.get(key) for row in data] for key in keys})
-    array = np.asarray(data)
-    if array.dtype.names:
-        return _of_columns({name: array[name] for name in array.dtype.names})
+    if isinstance(data, np.ndarray) and data.dtype.names:
+        return _of_columns({name: data[name] for name in data.dtype.names})
     return frame_of_array(data, names)
+
+
+def is_records(data: object) -> bool:
+    """Whether ``data`` is a list of dictionaries, one for each row."""
+    return isinstance(data, list | tuple) and len(data) > 0 and all(isinstance(row, Mapping) for row in data)
+
+
+def _collected(data: pl.LazyFrame) -> pl.DataFrame:
+    import polars as pl
+
+    try:
+        return data.collect()
+    except (pl.exceptions.PolarsError, OSError) as cause:
+        raise DataError(f"the lazy frame cannot be collected: {cause}") from cause
 
 
 def _of_foreign(data: Any) -> pl.DataFrame:
@@ -88,11 +101,11 @@ def _of_foreign(data: Any) -> pl.DataFrame:
     import polars as pl
 
     names = unique_names(getattr(data, "column_names", None) or list(data.columns), "the data frame")
-    if type(data).__module__.startswith("pyarrow"):
-        found = pl.from_arrow(data)
-        assert isinstance(found, pl.DataFrame)
-        return found
     try:
+        if type(data).__module__.startswith("pyarrow"):
+            found = pl.from_arrow(data)
+            assert isinstance(found, pl.DataFrame)
+            return found
         frame = nw.from_native(data)
         if isinstance(frame, nw.LazyFrame):
             frame = frame.collect()

@@ -55,21 +55,28 @@ def codes_of(targets: Array, classes: Sequence[Label]) -> Array:
     """
     if targets.ndim > 1:
         raise DataError(f"one label a row was expected, the targets have shape {targets.shape}")
-    values = targets.tolist()
-    if targets.dtype.kind == "S":
-        values = [value.decode("latin-1") for value in values]
-    distinct = set(values)
+    if targets.dtype.kind in "biuf":
+        held, place = np.unique(targets, return_inverse=True)
+        distinct = held.tolist()
+    else:
+        values = [
+            value.decode("latin-1") if isinstance(value, bytes) else value for value in targets.tolist()
+        ]
+        distinct = list(dict.fromkeys(values))
+        order = {value: at for at, value in enumerate(distinct)}
+        place = np.fromiter((order[value] for value in values), dtype=np.int64, count=len(values))
     by_value = {label: code for code, label in enumerate(classes)}
     by_text = {str(label): code for code, label in enumerate(classes)}
-    codes = {value: by_value.get(value, by_text.get(str(value), -1)) for value in distinct}
-    unknown = [value for value in distinct if codes[value] < 0]
+    codes = np.array([by_value.get(value, by_text.get(str(value), -1)) for value in distinct], dtype=np.int64)
+    found: Array = codes[place]
+    unknown = [value for value, code in zip(distinct, codes, strict=True) if code < 0]
     if unknown:
-        rows = [row for row, value in enumerate(values) if codes[value] < 0]
+        rows = np.flatnonzero(found < 0)
         raise DataError(
             f"the target holds {listed(sorted(unknown, key=str), 5)} in {rows_text(rows)}, "
             f"which {'is' if len(unknown) == 1 else 'are'} none of the classes {listed(classes)}"
         )
-    return np.fromiter((codes[value] for value in values), dtype=np.int64, count=len(values))
+    return found
 
 
 def restore(classes: Sequence[Label], dtype: str) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from descend.data.arrays import arrays, is_named_arrays, labels_of, named_arrays, npz
 from descend.data.bundled import BUNDLED, bundled, of_bunch
-from descend.data.frames import as_array, as_frame, is_frame, take
+from descend.data.frames import as_array, as_frame, is_frame, is_records, take
 from descend.data.functions import call, is_function_path
 from descend.data.pictures import pictures
 from descend.data.schema import Schema
@@ -117,7 +117,7 @@ class _Reader:
             return data
         if isinstance(data, Mapping) and not is_frame(data):
             return self._mapping(data, name, reference)
-        if is_frame(data) or _is_records(data):
+        if is_frame(data) or is_records(data):
             return self._frame(as_frame(data), name, reference)
         if _is_dataset(data):
             from descend.data.torch_datasets import torch_dataset
@@ -220,10 +220,6 @@ def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str
     if columns is not None and settings.target in columns:
         return (settings.target,)
     return tuple(name.strip() for name in settings.target.split(","))
-
-
-def _is_records(data: object) -> bool:
-    return isinstance(data, list) and len(data) > 0 and all(isinstance(row, Mapping) for row in data)
 
 
 def _is_pair(data: Any) -> bool:

@@ -20,7 +20,8 @@ from descend.errors import DataError
 from descend.estimators.asked import Sections, as_recipe
 from descend.estimators.distinct import Distinct, counted, distinct, taken, validation_words
 from descend.estimators.weighted_batches import WeightedBatches, draws_of_epoch
-from descend.launch import Plan, choose_device, execute, plan
+from descend.launch import execute
+from descend.planning import Plan, choose_device, plan
 from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model

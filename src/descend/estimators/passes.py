@@ -14,7 +14,8 @@ from descend.environment import describe_environment
 from descend.errors import DataError, DivergedError
 from descend.estimators.asked import Sections, as_recipe
 from descend.estimators.fitting import engine, network_and_threads, weighted
-from descend.launch import Plan, assemble, choose_device, plan
+from descend.assembly import assemble
+from descend.planning import Plan, choose_device, plan
 from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved

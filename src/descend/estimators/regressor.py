@@ -28,8 +28,8 @@ class Regressor(RegressorMixin, Network):  # type: ignore[misc]
         verbose: whether to show a progress bar.
 
     >>> import numpy as np
-    >>> X = np.linspace(-1, 1, 60).reshape(-1, 1)
-    >>> model = Regressor(hidden=(32, 32), lr=0.01, random_state=0).fit(X, np.column_stack([X, X**2]))
+    >>> X = np.linspace(-1, 1, 200).reshape(-1, 1)
+    >>> model = Regressor(hidden=(32, 32), lr=0.02, random_state=0).fit(X, np.column_stack([X, X**2]))
     >>> model.predict([[0.5]]).shape, bool(model.score(X, np.column_stack([X, X**2])) > 0.9)
     ((1, 2), True)
     """

@@ -274,6 +274,8 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """
     constructor = find("optimizer", recipe.optimizer["name"])
     decay, rest = decayed_parameters(model)
+    if not decay and not rest:
+        raise RecipeError([Problem("model", None, "the network has no weights to train")])
     strength = float(recipe.regularize["weight_decay"])
     own_decay = recipe.optimizer["name"] == "adamw"
     groups: list[dict[str, Any]] = []

@@ -95,7 +95,6 @@ def _data(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
     return {
         "task": (facts.task, "inferred from the targets"),
         "batch_size": (size, f"about 20 steps an epoch for {facts.rows:,} rows, between 32 and 256"),
-        "image_size": ("auto", "the images' own size"),
     }
 
 

@@ -7,6 +7,7 @@ Nothing here knows a method. A parameter's type annotation, with the domains of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import math
@@ -130,6 +131,7 @@ def _says(annotation: Any, word: str) -> bool:
     )
 
 
+@functools.lru_cache(maxsize=512)
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     kept = tuple(part for part in _parts(annotation) if not _is_callable_type(part))
     subject: Any = typing.Union[kept] if kept else Any  # noqa: UP007 - built at run time from its parts
@@ -172,7 +174,7 @@ def _found(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    shown = text.encode("utf-8", "backslashreplace").decode()
+    shown: str = text.encode("utf-8", "backslashreplace").decode()
     return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
@@ -218,7 +220,8 @@ def _describe_one(part: Any, *, plural: bool) -> str:
         float: ("a number", "numbers"),
         str: ("a text", "texts"),
     }
-    single, many = names.get(part, (getattr(part, "__name__", str(part)), str(part)))
+    own_name = str(getattr(part, "__name__", part))
+    single, many = names.get(part, (own_name, own_name))
     return many if plural else single
 
 

@@ -121,7 +121,7 @@ class Recipe:
                 path, value = parse_assignment(text)
                 changes[path] = value
             except UserError as cause:
-                problems.append(Problem("--set", text, str(cause)))
+                problems.append(Problem("--set", text if len(text) <= 60 else text[:57] + "...", str(cause)))
         if problems:
             raise RecipeError(problems)
         return self.replace(changes, source="--set")

@@ -18,7 +18,7 @@ __all__ = ["validated"]
 
 
 def validated(
-    given: Mapping[str, Any], *, source: str = "", allow_imports: bool = True
+    given: Mapping[Any, Any], *, source: str = "", allow_imports: bool = True
 ) -> dict[str, dict[str, Any]]:
     """The sections with every value checked and in its parameter's type.
 
@@ -48,7 +48,7 @@ def validated(
 
 
 def _section(
-    section: Section, values: dict[str, Any], source: str, allow_imports: bool, problems: list[Problem]
+    section: Section, values: dict[Any, Any], source: str, allow_imports: bool, problems: list[Problem]
 ) -> dict[str, Any]:
     before = len(problems)
 
@@ -124,7 +124,11 @@ def _choice(section: str, key: str, value: Any, allow_imports: bool, complain: C
     result: dict[str, Any] = {"name": name}
     for each, said in table.items():
         if each != "name" and each not in settings:
-            complain(f"{key}.{each}", f"unknown key of '{name}'", did_you_mean(str(each), settings))
+            complain(
+                f"{key}.{each}",
+                f"unknown key of '{name}'",
+                did_you_mean(str(each), settings) or "it has no settings",
+            )
         elif each != "name":
             result[each], fault = check(settings[each], said)
             if fault:

@@ -219,8 +219,8 @@ def mistakes_section(run: RunFiles) -> Html:
         return Html("")
     part = text(run.evaluation.get("part")) or "test"
     words = (
-        f"The rows of the {part} part with the largest loss. They show what the network finds hard, "
-        "and are the first place to look for wrong labels and damaged values."
+        f"The rows of the {part} part that were predicted worst, by their loss. They show what the network "
+        "finds hard, and are the first place to look for wrong labels and damaged values."
     )
     pictured = any(_IMAGE.fullmatch(text(row.get("image"))) for row in worst)
     body = element("ul", [_card(row) for row in worst], class_="cards") if pictured else _worst_table(worst)

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 
 from descend.report.run_files import USED, RunFiles, items, mapping, number, text
-from descend.report.words import TIMES, amount, count, duration, listing, metric, score
+from descend.report.words import NO_BREAK, TIMES, amount, count, duration, listing, metric, score
 
 __all__ = ["summary", "wilson"]
 
 _STOPPED: Mapping[str, str] = {
-    "patience": "it stopped when the validation score no longer improved",
+    "patience": "it stopped when the validation rows showed no more progress",
     "max_epochs": "it stopped at the epoch limit",
     "max_seconds": "it stopped at the time limit",
     "target": "it stopped when the wanted score was reached",
@@ -93,7 +93,7 @@ def _how(run: RunFiles) -> Iterator[str]:
     yield words + "."
     if any(mapping(line.get("validation")) for line in run.history):
         if run.best_epoch is not None:
-            yield f"The weights kept are those of epoch {run.best_epoch:,}, the best on the validation rows."
+            yield f"The weights kept are those of epoch {run.best_epoch:,}, chosen by the validation rows."
     elif run.best_epoch == int(epochs):
         yield "No rows were set aside for validation, so the last weights were kept."
 
@@ -117,7 +117,7 @@ def _how_well(run: RunFiles) -> Iterator[str]:
     elif run.main_metric == "r2" and value is not None:
         mae = run.score(part, "mae") if len(run.targets) < 2 else None
         off = f", and is off by {amount(mae, 3)} on average" if mae is not None else ""
-        yield f"{where}, it accounts for {100 * value:.0f} % of the variance{off}."
+        yield f"{where}, it accounts for {100 * value:.0f}{NO_BREAK}% of the variance{off}."
     else:
         yield f"{where}, its {metric(run.main_metric)} is {score(run.main_metric, value)}."
 
@@ -132,5 +132,5 @@ def _compared(run: RunFiles, part: str) -> str:
         return ""
     low, high = wilson(right, rows)
     guess = score("accuracy", max(map(sum, table)) / rows)
-    interval = f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    interval = f" (95{NO_BREAK}% interval {100 * low:.1f} to {100 * high:.1f}{NO_BREAK}%)"
     return f"{interval}; always answering the most frequent class would give {guess}"

@@ -7,7 +7,9 @@ parts that use it take it whole.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
 
 from descend.domains import Count, Fraction, Natural, NonNegative, Positive
 
@@ -124,5 +126,5 @@ class EngineSettings:
 
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
-    threads: Count | Literal["auto"] = "auto"
+    threads: Annotated[int, Ge(1), Le(1024)] | Literal["auto"] = "auto"
     workers: Natural = 0
