@@ -228,11 +228,12 @@ def _give_up(
         checkpointer.wait()
         metrics = {
             "status": "failed",
+            "stopped": "diverged",
             "task": run.schema.task,
             "epochs": training.epoch,
             "steps": training.step,
+            "seconds": training.seconds,
         }
-        metrics |= {"seconds": training.seconds, "stopped": "diverged"}
         write_atomically(run.path / "metrics.json", json_bytes(metrics))
     raise DivergedError(_explained(origin, planned, run, str(cause))) from None
 

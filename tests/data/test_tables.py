@@ -54,6 +54,15 @@ def test_columns_asked_for_as_text_keep_their_zeros(tmp_path):
     ]
 
 
+def test_blanks_after_separators_are_no_part_of_the_values(tmp_path):
+    frame = table(tmp_path, "a, b, zip, c\n1, 2.5, 01, x\n2, NA, 02, y\n", text=["zip"])
+    assert frame.columns == ["a", "b", "zip", "c"]
+    assert frame["b"].to_list() == [2.5, None]
+    assert frame["c"].to_list() == ["x", "y"]
+    assert [value.strip() for value in frame["zip"]] == ["01", "02"]
+    assert table(tmp_path, "a,b\n1, x\n2,y\n")["b"].to_list() == [" x", "y"]
+
+
 def test_decimal_commas_are_read_and_noted(tmp_path):
     frame, notes = read_table(write(tmp_path, "a;b;c\n1,5;x;3\n-2,25;y;4\n"))
     assert frame.rows() == [(1.5, "x", 3), (-2.25, "y", 4)]

@@ -25,5 +25,5 @@
 >>> from descend.data.prepare import prepare
 >>> prepared = prepare(read("iris"), seed=0)
 >>> prepared.schema.task, tuple(prepared.train.inputs.shape)
-('multiclass', (106, 4))
+('multiclass', (90, 4))
 """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -98,7 +98,8 @@ def _fit_table(
     assert source.frame is not None
     columns, parsed = infer(source.frame, settings, keep_constant=source.grid is not None)
     columns = fit_categories(columns, parsed, train, settings)
-    columns = _fit_numbers(columns, parsed, train, scale, weights, keep_constant=source.grid is not None)
+    kept = source.frame.columns if source.grid is not None else settings.columns
+    columns = _fit_numbers(columns, parsed, train, scale, weights, kept=kept)
     width = sum(len(column.inputs) for column in columns)
     shape = source.grid if source.grid and int(np.prod(source.grid)) == width else (width,)
     schema = dataclasses.replace(schema, columns=tuple(columns), input_shape=shape)
@@ -112,12 +113,13 @@ def _fit_numbers(
     scale: Scale,
     weights: Array | None,
     *,
-    keep_constant: bool,
+    kept: Collection[str],
 ) -> list[Column]:
     """Fill, mean and scale of each column from the training rows, a few columns at a time.
 
     A column that does not vary in these rows has no scale of its own. It is set aside, or where it must
-    keep its place (a pixel) it takes the mean scale of the others, so that another value is no outlier.
+    be ``kept`` (a pixel, a column whose kind was named) it takes the mean scale of the others, so that
+    another value is no outlier.
     """
     fitted = {column.name: column for column in columns}
     numeric = [column for column in columns if column.kind in ("numeric", "date")]
@@ -146,7 +148,7 @@ def _fit_numbers(
         note = f"always {value:g} in training; not used"
         fitted[name] = (
             dataclasses.replace(column, scale=float(np.mean(own)) if own else 1.0)
-            if keep_constant
+            if name in kept
             else dataclasses.replace(column, kind="constant", note=note, fill=0.0, mean=0.0, scale=1.0)
         )
     for column in columns:

@@ -81,7 +81,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     >>> from descend.data.bundled import bundled
     >>> prepared = prepare(bundled("diabetes"))
     >>> prepared.schema.task, prepared.schema.rows
-    ('regression', {'train': 310, 'validation': 66, 'test': 66})
+    ('regression', {'train': 266, 'validation': 66, 'test': 110})
 
     Raises:
         DataError: the data cannot be learned from as they are; the message says where and what to do.

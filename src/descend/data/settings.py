@@ -58,7 +58,7 @@ class DataSettings:
     batch_size: Count | Literal["auto"] = "auto"
     sampling: Literal["epoch", "with_replacement", "full"] = "epoch"
     validation: Fraction = 0.15
-    test: Fraction = 0.15
+    test: Fraction = 0.25
     split: str | None = None
     groups: str | None = None
     weights: str | None = None

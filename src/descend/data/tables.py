@@ -59,8 +59,9 @@ def _read_text(
     if b"\r" in head and b"\n" not in head:
         source = head = path.read_bytes().replace(b"\r", b"\n")
     names, separator = _header(path, head)
-    unnamed = names[0] == ""
-    names = [name or f"column_{at}" for at, name in enumerate(names)]
+    padded = any(name != name.strip() for name in names)
+    unnamed = not names[0].strip()
+    names = [name.strip() or f"column_{at}" for at, name in enumerate(names)]
     unique_names(names, str(path))
 
     def parse(decimal_comma: bool) -> pl.DataFrame:
@@ -80,11 +81,29 @@ def _read_text(
     if frame.height == 0:
         raise DataError(f"{path} holds a header line but no rows")
     frame, notes = _without_blank_lines(path, source, separator, frame)
+    if padded:  # the file writes ", " between values
+        kept = [series if series.name in text else _unpadded(series, missing) for series in frame]
+        frame = pl.DataFrame(kept)
     if comma:
         notes += ("numbers are read with decimal commas",)
     if unnamed and frame.width > 1 and _counts(frame[:, 0]):
         return frame[:, 1:], (*notes, "the first column has no name and counts the rows: not used")
     return frame, notes
+
+
+def _unpadded(series: pl.Series, missing: Sequence[str]) -> pl.Series:
+    """A column of text without the blanks around its values; numbers where all values are numbers."""
+    import polars as pl
+
+    if series.dtype != pl.String:
+        return series
+    words = series.str.strip_chars()
+    words = words.set(words.is_in(list(missing)), None)
+    for kind in (pl.Int64, pl.Float64):
+        numbers = words.cast(kind, strict=False)
+        if numbers.null_count() == words.null_count():
+            return numbers
+    return words
 
 
 def _decimal_comma(series: pl.Series) -> bool:

@@ -12,7 +12,7 @@ from descend.report.figures import Figure, agreement, confusion, errors
 from descend.report.markup import Child, Html, element
 from descend.report.parts import figure_box, fold, section, table
 from descend.report.run_files import PARTS, RunFiles, items, mapping, number, text
-from descend.report.words import amount, count, metric, score
+from descend.report.words import NO_BREAK, amount, count, metric, score
 
 __all__ = ["learning_section", "mistakes_section", "results_section"]
 
@@ -244,7 +244,7 @@ def _card(row: Mapping[str, Any]) -> Html:
             "p",
             "predicted ",
             element("strong", predicted),
-            f" ({100 * sure:.0f} %)" if sure is not None else None,
+            f" ({100 * sure:.0f}{NO_BREAK}%)" if sure is not None else None,
         ),
         element("p", f"row {text(row.get('row'))}, loss {amount(number(row.get('loss')), 3)}", class_="note"),
     )

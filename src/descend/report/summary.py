@@ -87,7 +87,7 @@ def _how(run: RunFiles) -> Iterator[str]:
     words = f"Training with {optimizer}" if optimizer else "Training"
     words += f" took {count(epochs)} epoch{'s' if epochs != 1 else ''}"
     seconds = number(run.metrics.get("seconds"))
-    words += f" and {duration(seconds)}" if seconds is not None else ""
+    words += f" and {duration(seconds).replace(' ', NO_BREAK)}" if seconds is not None else ""
     reason = text(run.metrics.get("stopped"))
     words += "; " + _STOPPED.get(reason, f"it stopped for this reason: {reason}") if reason else ""
     yield words + "."
