@@ -106,6 +106,9 @@ class RecipeError(UserError):
         head = "The recipe has a problem:" if count == 1 else f"The recipe has {count} problems:"
         super().__init__("\n  ".join([head, *map(str, self.problems)]))
 
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[Problem, ...]]]:
+        return type(self), (self.problems,)
+
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """The nearest valid name as a question, or the list of names when none is near.

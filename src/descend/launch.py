@@ -223,19 +223,21 @@ def _give_up(
     assert good is not None
     origin = find_origin(training, good)
     training.load_state_dict(good)
+    message = _explained(origin, planned, run, str(cause))
     if run.path is not None:
         checkpointer.save(training)
         checkpointer.wait()
         metrics = {
             "status": "failed",
             "stopped": "diverged",
+            "message": message,
             "task": run.schema.task,
             "epochs": training.epoch,
             "steps": training.step,
             "seconds": training.seconds,
         }
         write_atomically(run.path / "metrics.json", json_bytes(metrics))
-    raise DivergedError(_explained(origin, planned, run, str(cause))) from None
+    raise DivergedError(message) from None
 
 
 def _explained(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> str:

@@ -21,7 +21,9 @@ def test_a_table_is_encoded_as_scikit_learn_would():
     frame = pl.DataFrame(numbers, schema=["a", "b", "c"], nan_to_null=True).with_columns(
         colour=pl.Series(texts)
     )
-    prepared = prepare(Source("t", None, "table", np.arange(N) % 2, ("y",), frame=frame), seed=3)
+    prepared = prepare(
+        Source("t", None, "table", np.arange(N) % 2, ("y",), frame=frame), DataSettings(clip="none"), 3
+    )
     train, test = prepared.train.rows, prepared.test.rows
     imputer = SimpleImputer(strategy="median", add_indicator=True).fit(numbers[train])
     filled = imputer.transform(numbers[test])

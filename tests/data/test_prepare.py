@@ -62,7 +62,7 @@ def test_a_mixed_table_end_to_end(tmp_path):
         }
     )
     frame.write_csv(tmp_path / "mixed.csv")
-    prepared = prepare(read(tmp_path / "mixed.csv", target="price"))
+    prepared = prepare(read(tmp_path / "mixed.csv", target="price"), DataSettings(clip="none"))
     kinds = [column.kind for column in prepared.schema.columns]
     assert kinds == ["numeric", "categorical", "boolean", "date", "constant", "empty"]
     assert prepared.preprocess.names == (

@@ -39,7 +39,7 @@ def test_the_fastest_wins_by_a_margin(
     before = torch.get_num_threads()
     count, why = choose_threads(clock.step, most=max(cost), seconds=10.0)
     assert count == expected
-    assert "measured" in why
+    assert "mean time of a step" in why
     assert torch.get_num_threads() == before
 
 
@@ -48,6 +48,28 @@ def test_a_hopeless_number_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
     assert choose_threads(clock.step, most=2, seconds=30.0)[0] == 1
     assert clock.steps.count(2) <= 2
+
+
+def test_a_number_that_stalls_now_and_then_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fast by its median, but a step in three waits for a busy core."""
+    clock = Clock({1: 1.0, 2: 0.4})
+    step = clock.step
+
+    def stalling() -> None:
+        step()
+        if clock.steps[-1] == 2 and clock.steps.count(2) % 3 == 0:
+            clock.now += 3.0
+
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    assert choose_threads(stalling, most=2, seconds=60.0)[0] == 1
+
+
+def test_a_short_step_stays_on_one_thread_without_trying_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock({1: 2e-4, 2: 1e-4})
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    count, why = choose_threads(clock.step, most=2)
+    assert (count, set(clock.steps)) == (1, {1})
+    assert "200 µs" in why
 
 
 def test_the_former_number_comes_back_after_a_failure() -> None:

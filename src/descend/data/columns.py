@@ -294,20 +294,20 @@ def refuse_wild(values: pl.Series, column: Column | None = None) -> None:
         values: Float64.
         column: fitted; its numbers enter the network in single precision, which overflows at 3e38.
     """
-    size = values.abs()
-    largest = size.max()
+    largest = values.abs().max()
     if largest is None:
         return
-    bad, what = size > LARGEST, f"numbers beyond {LARGEST:g}"
-    if float(largest) <= LARGEST:  # type: ignore[arg-type]
-        if column is None:
-            return
-        bad = (values - column.mean).abs() > FARTHEST * column.scale
+    if float(largest) > LARGEST:  # type: ignore[arg-type]
+        infinite = np.isinf(float(largest))  # type: ignore[arg-type]
+        distance, reach = values.abs(), LARGEST
+        what = "infinite values" if infinite else f"numbers beyond {LARGEST:g}"
+    elif column is not None:
+        distance, reach = (values - column.mean).abs(), FARTHEST * column.scale
         what = f"numbers more than {FARTHEST:g} standard deviations from those of training"
-    elif np.isinf(float(largest)):  # type: ignore[arg-type]
-        what = "infinite values"
-    rows = np.flatnonzero(bad.fill_null(False).to_numpy())
-    if len(rows):
+    else:
+        return
+    if float(distance.max()) > reach:  # type: ignore[arg-type]
+        rows = np.flatnonzero((distance > reach).fill_null(False).to_numpy())
         raise DataError(
             f"column {values.name!r}: finite numbers were expected, {rows_hold(rows)} {what}; correct them, "
             f"leave them empty to have them treated as missing, or {choice(values.name, 'ignore')}"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from descend.data.columns import Column, infer
+from descend.data.columns import Column, infer, raise_all, refuse_wild
 from descend.data.encoding import encode, fit_categories
 from descend.data.scaling import SCALES, Scale
 from descend.data.schema import Schema
@@ -100,10 +100,22 @@ def _fit_table(
     columns = fit_categories(columns, parsed, train, settings)
     kept = source.frame.columns if source.grid is not None else settings.columns
     columns = _fit_numbers(columns, parsed, train, scale, weights, kept=kept)
+    _check_reach(columns, parsed)
     width = sum(len(column.inputs) for column in columns)
     shape = source.grid if source.grid and int(np.prod(source.grid)) == width else (width,)
     schema = dataclasses.replace(schema, columns=tuple(columns), input_shape=shape)
     return schema, lambda start, stop: torch.from_numpy(encode(parsed[start:stop], columns))
+
+
+def _check_reach(columns: Sequence[Column], parsed: pl.DataFrame) -> None:
+    problems = []
+    for column in columns:
+        if column.kind in ("numeric", "date"):
+            try:
+                refuse_wild(parsed[column.name], column)
+            except DataError as problem:
+                problems.append(str(problem))
+    raise_all(problems)
 
 
 def _fit_numbers(

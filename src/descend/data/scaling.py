@@ -17,7 +17,7 @@ from descend.data.schema import Form, Schema
 from descend.data.source import Array
 from descend.method import method
 
-__all__ = ["SCALES", "Postprocess", "Preprocess", "Scale", "none", "standard"]
+__all__ = ["SCALES", "UNIT", "Postprocess", "Preprocess", "Scale", "none", "standard"]
 
 Scale = Callable[[Array, "Array | None"], "tuple[Array, Array]"]
 
@@ -70,6 +70,8 @@ def none(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
 
 
 SCALES: dict[str, Scale] = {"standard": standard, "none": none}
+UNIT = frozenset({"standard"})
+"""Scales that give numbers a standard deviation of 1, to which the smooth bound applies."""
 
 
 class Preprocess(nn.Module):

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from descend.assembly import assemble
 from descend.data.prepare import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source
 from descend.environment import describe_environment
 from descend.errors import DataError, DivergedError
 from descend.estimators.asked import Sections, as_recipe
 from descend.estimators.fitting import engine, network_and_threads, weighted
-from descend.assembly import assemble
 from descend.planning import Plan, choose_device, plan
 from descend.randomness import forked
 from descend.recipe import Recipe

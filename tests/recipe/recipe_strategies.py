@@ -1,0 +1,174 @@
+"""Hypothesis strategies: valid recipes over the whole catalogue, facts of data, and nonsense."""
+
+from __future__ import annotations
+
+import collections.abc
+import datetime
+import types
+import typing
+from typing import Any, Literal
+
+import annotated_types
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from descend.recipe.catalogue import CATALOGUE, CHOICES
+from descend.recipe.defaults import Facts
+from descend.recipe.parameters import Parameter
+from descend.recipe.sections import SECTIONS, section_parameters
+
+TASKS = ("regression", "multi_regression", "binary", "multiclass")
+
+names = st.text(st.characters(codec="utf-8"), max_size=8)
+"""Any text that a file can hold."""
+
+
+def valid(annotation: Any) -> st.SearchStrategy[Any]:
+    """Values in the domain that a constructor states."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return st.one_of(*map(valid, arguments))
+    if annotation is type(None):
+        return st.none()
+    if origin is typing.Annotated:
+        return _bounded(arguments[0], arguments[1:])
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return st.lists(valid(arguments[0]), max_size=3).map(tuple)
+    if origin is tuple:
+        return st.tuples(*map(valid, arguments))
+    if origin is collections.abc.Mapping:
+        return st.dictionaries(valid(arguments[0]), valid(arguments[1]), max_size=3)
+    simple = {
+        bool: st.booleans(),
+        str: names,
+        int: st.integers(-(2**40), 2**40),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+    }
+    return simple[annotation]
+
+
+def _bounded(base: type, marks: tuple[Any, ...]) -> st.SearchStrategy[Any]:
+    low = next((m.gt if isinstance(m, annotated_types.Gt) else m.ge for m in marks
+                if isinstance(m, (annotated_types.Gt, annotated_types.Ge))), None)  # fmt: skip
+    high = next((m.lt if isinstance(m, annotated_types.Lt) else m.le for m in marks
+                 if isinstance(m, (annotated_types.Lt, annotated_types.Le))), None)  # fmt: skip
+    if base is int:
+        return st.integers(low, high if high is not None else low + 2**40)
+    return st.floats(
+        low,
+        high,
+        exclude_min=any(isinstance(m, annotated_types.Gt) for m in marks),
+        exclude_max=any(isinstance(m, annotated_types.Lt) for m in marks),
+        allow_nan=False,
+        allow_infinity=False,
+    )
+
+
+@st.composite
+def choice(draw: st.DrawFn, section: str, key: str) -> Any:
+    """A name of a family, with or without settings."""
+    family = CHOICES[section, key]
+    name = draw(st.sampled_from(sorted(family)))
+    settings = {
+        parameter.name: parameter
+        for parameter in _own_parameters(family[name])
+        if parameter.default is not parameter.empty
+    }
+    if (section, key) == ("data", "scale") or not settings or draw(st.booleans()):
+        return name
+    hints = typing.get_type_hints(family[name], include_extras=True)
+    return {"name": name} | {each: draw(valid(hints[each])) for each in settings if draw(st.booleans())}
+
+
+def _own_parameters(constructor: Any) -> list[Any]:
+    import inspect
+
+    return list(inspect.signature(constructor).parameters.values())
+
+
+def value_of(section: str, parameter: Parameter) -> st.SearchStrategy[Any]:
+    """A valid value of a key."""
+    if (section, parameter.name) in CHOICES:
+        return choice(section, parameter.name) if parameter.name != "output" else st.just("auto")
+    return valid(parameter.annotation)
+
+
+@st.composite
+def valid_sections(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
+    """The sections of a valid recipe: any names, any keys of theirs, any values in their domains."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, section in SECTIONS.items():
+        if not draw(st.booleans()):
+            continue
+        said: dict[str, Any] = {}
+        if section.named and draw(st.booleans()):
+            said["name"] = draw(st.sampled_from(sorted(CATALOGUE[name])))
+        parameters = section_parameters(section, said.get("name"))
+        assert parameters is not None
+        for key in draw(st.lists(st.sampled_from(sorted(parameters)), unique=True, max_size=4)) if parameters else []:
+            said[key] = draw(value_of(name, parameters[key]))
+        found[name] = said
+    optimizer = found.get("optimizer", {})
+    if optimizer.get("nesterov"):  # the one combination that a constructor refuses
+        optimizer |= {"name": "sgd", "momentum": 0.5, "dampening": 0.0}
+        for key in set(optimizer) - {"name", "lr", "momentum", "dampening", "nesterov", "fused"}:
+            del optimizer[key]
+    return found
+
+
+@st.composite
+def facts(draw: st.DrawFn) -> Facts:
+    """Facts that data could have."""
+    task = draw(st.sampled_from(TASKS))
+    kind = draw(st.sampled_from(["table", "images", "tensor", "dataset"]))
+    shape = (draw(st.integers(1, 3)), 8, 8) if kind == "images" else (draw(st.integers(1, 9)),)
+    outputs = {"regression": 1, "binary": 1}.get(task) or draw(st.integers(2, 12))
+    rows, validation = draw(st.integers(1, 10**7)), draw(st.sampled_from([0, 10]))
+    return Facts(kind, rows, task, shape, outputs, validation)
+
+
+class Anything:
+    """A class that knows nothing of recipes."""
+
+
+nonsense = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(),
+        st.text(max_size=6),
+        st.binary(max_size=3),
+        st.sampled_from(
+            ["auto", "none", "adam", "relu", "a.b", "no_such_module:Net", "torch.nn.Linear", "math.pi", "torch:"]
+        ),
+        st.sampled_from([10**400, datetime.date(2026, 1, 2), 1j, object(), Anything, Anything(), np.float32(2.5),
+                         np.int64(3), np.zeros(2), torch.tensor(1.5), torch.zeros(2), frozenset([1]), lambda: 1]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=2).map(tuple),
+        st.dictionaries(st.one_of(st.text(max_size=4), st.sampled_from(["name", "x"]), st.integers()), inner, max_size=3),
+    ),
+    max_leaves=5,
+)  # fmt: skip
+"""Values that a recipe was not made for, and some that it was."""
+
+section_names = st.one_of(st.sampled_from(sorted(SECTIONS)), st.text(max_size=6))
+keys = st.one_of(
+    st.sampled_from(
+        sorted(
+            {"name"}
+            | {
+                key
+                for name, section in SECTIONS.items()
+                for method in [None, *CATALOGUE.get(name, {})]
+                for key in section_parameters(section, method) or {}
+            }
+        )
+    ),
+    st.text(max_size=6),
+)

@@ -1,0 +1,149 @@
+"""Recipes as text: what is written is read back, and no text breaks the reader."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+import recipe_strategies as strategies
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from descend.errors import UserError
+from descend.recipe.toml import dump, parse, parse_assignment, path_of
+
+plain = st.recursive(
+    st.one_of(
+        st.booleans(),
+        st.integers(-(2**63), 2**63 - 1),
+        st.floats(allow_nan=False),
+        strategies.names,
+        st.dates(),
+        st.datetimes(),
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(strategies.names, inner, max_size=3)),
+    max_leaves=6,
+)
+sections = st.dictionaries(
+    st.from_regex(r"[a-z_]{1,8}\Z"), st.dictionaries(strategies.names, plain, max_size=4), max_size=3
+)
+
+
+class TestDump:
+    @settings(deadline=None, max_examples=80)
+    @given(sections)
+    def test_what_is_written_is_read_back(self, content):
+        assert tomllib.loads(dump(content, {})) == content
+
+    @settings(deadline=None, max_examples=40)
+    @given(sections, st.data())
+    def test_remarks_change_nothing(self, content, data):
+        paths = [f"{section}.{key}" for section, values in content.items() for key in values]
+        printable = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=9)
+        remarks = {path: data.draw(printable) for path in paths}
+        assert tomllib.loads(dump(content, remarks)) == content
+
+    def test_a_remark_of_several_lines_stays_on_its_own(self):
+        assert dump({"a": {"b": 1}}, {"a.b": "one\n c = 2\r\n three"}) == "[a]\nb = 1  # one c = 2 three\n"
+
+    def test_what_toml_lacks(self):
+        text = dump({"a": {"nothing": None, "pair": (1, 2), "made": torch.nn.Mish, "inner": {"none": None}}}, {})
+        assert tomllib.loads(text)["a"] == {
+            "nothing": "none",
+            "pair": [1, 2],
+            "made": "torch.nn.modules.activation:Mish",
+            "inner": {"none": "none"},
+        }
+
+    @given(st.floats(allow_nan=False, allow_infinity=False))
+    @settings(deadline=None)
+    def test_numbers_survive_to_the_bit(self, number):
+        assert tomllib.loads(dump({"a": {"b": number}}, {}))["a"]["b"].hex() == number.hex()
+
+
+class TestParse:
+    @settings(deadline=None)
+    @given(st.text())
+    def test_any_text_is_toml_or_refused(self, text):
+        try:
+            found = parse(text)
+        except UserError as refused:
+            assert "TOML" in str(refused)
+        else:
+            assert found == tomllib.loads(text)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("a = [" + "[" * 5000 + "]" * 5000 + "]", "nested too deeply"),
+            ("a = " + "9" * 5000, "not valid TOML"),
+            ("a = 2021-02-30", "not valid TOML"),
+            ("[a]\n[a]", "not valid TOML"),
+            ("a = 1\na = 2", "not valid TOML"),
+        ],
+    )
+    def test_what_breaks_a_reader(self, text, said):
+        with pytest.raises(UserError, match=said):
+            parse(text)
+
+
+class TestParseAssignment:
+    @pytest.mark.parametrize(
+        ("text", "path", "value"),
+        [
+            ("optimizer.lr=0.1", "optimizer.lr", 0.1),
+            (" optimizer.lr = 1e-3 ", "optimizer.lr", 0.001),
+            ("optimizer.name=sgd", "optimizer.name", "sgd"),
+            ("optimizer.name='sgd'", "optimizer.name", "sgd"),
+            ("optimizer.nesterov=true", "optimizer.nesterov", True),
+            ("model.hidden=[64, 64]", "model.hidden", [64, 64]),
+            ("model.activation={name='elu', alpha=2}", "model.activation", {"name": "elu", "alpha": 2}),
+            ("model.activation.alpha=2.0", "model.activation.alpha", 2.0),
+            ("model.name=mine.nets:Net", "model.name", "mine.nets:Net"),
+            ("engine.device=cuda:1", "engine.device", "cuda:1"),
+            ("data.split=a=b", "data.split", None),
+            ('data.columns."a = b"=ignore', "data.columns.a = b", "ignore"),
+            ("data.target='a = b'", "data.target", "a = b"),
+        ],
+    )
+    def test_forms(self, text, path, value):
+        if value is None:
+            with pytest.raises(UserError, match="quote texts"):
+                parse_assignment(text)
+        else:
+            assert parse_assignment(text) == (path, value)
+
+    @pytest.mark.parametrize("text", ["", "lr", "lr=1", "=1", ".lr=1", "optimizer.=1", "a..b=1", "optimizer.lr"])
+    def test_not_an_assignment(self, text):
+        with pytest.raises(UserError, match=r"expected section\.key=value"):
+            parse_assignment(text)
+
+    @pytest.mark.parametrize("text", ["a.b=", "a.b=two words", "a.b=1\nc = 2", "a.b=$x", "a.b=[1", "a.b=" + "9" * 5000])
+    def test_not_a_value(self, text):
+        with pytest.raises(UserError) as caught:
+            parse_assignment(text)
+        assert len(str(caught.value)) < 200
+
+    @settings(deadline=None)
+    @given(st.text(), st.text())
+    def test_any_text_is_an_assignment_or_refused(self, path, value):
+        try:
+            found, _ = parse_assignment(f"{path}={value}")
+        except UserError:
+            return
+        assert "." in found
+
+    @settings(deadline=None, max_examples=60)
+    @given(plain)
+    def test_every_value_that_can_be_written_can_be_said(self, value):
+        text = dump({"a": {"b": value}}, {}).removeprefix("[a]\n").rstrip("\n")
+        assert parse_assignment(f"a.{text}") == ("a.b", value)
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [(torch.optim.NAdam, "torch.optim.nadam:NAdam"), (len, "builtins:len"), (3, 3), ("x", "x"), (None, None)],
+)
+def test_path_of(value, path):
+    assert path_of(value) == path

@@ -1,0 +1,114 @@
+"""The words and types of failures."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from descend import errors
+from descend.errors import (
+    DataError,
+    DescendError,
+    DivergedError,
+    Interrupted,
+    MissingExtraError,
+    Problem,
+    RecipeError,
+    RunError,
+    TrainingError,
+    UserError,
+    did_you_mean,
+    require,
+    words_of,
+)
+
+EVERY = [
+    error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, DescendError)
+]
+
+
+@pytest.mark.parametrize("error", EVERY, ids=lambda error: error.__name__)
+def test_every_error_is_public_explained_and_has_a_status(error):
+    assert error.__name__ in errors.__all__
+    assert error.__doc__
+    mistake, failure = issubclass(error, UserError), issubclass(error, TrainingError)
+    expected = 2 if mistake else 3 if failure else 130 if error is Interrupted else 1
+    assert error.exit_status == expected
+
+
+def test_they_can_be_caught_as_pythons_own():
+    assert issubclass(UserError, ValueError)
+    assert issubclass(MissingExtraError, ImportError)
+    assert issubclass(TrainingError, RuntimeError)
+    assert issubclass(DivergedError, TrainingError)
+    assert {DataError, RunError, RecipeError} < set(EVERY)
+    assert not issubclass(Interrupted, UserError)
+
+
+class TestProblem:
+    def test_all_of_it(self):
+        problem = Problem("stop", "patience", "expected a number", "try 3", "r.toml")
+        assert str(problem) == "r.toml: [stop] patience: expected a number; try 3"
+
+    def test_what_is_absent_leaves_no_trace(self):
+        assert str(Problem("stop", None, "no such section")) == "[stop]: no such section"
+
+
+class TestRecipeError:
+    def test_one(self):
+        assert str(RecipeError([Problem("a", "b", "c")])) == "The recipe has a problem:\n  [a] b: c"
+
+    def test_several(self):
+        problems = [Problem("a", "b", "c"), Problem("d", None, "e")]
+        error = RecipeError(problems)
+        assert str(error) == "The recipe has 2 problems:\n  [a] b: c\n  [d]: e"
+        assert error.problems == tuple(problems)
+
+    @pytest.mark.parametrize("copied", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
+    def test_it_survives_the_way_between_processes(self, copied):
+        error = RecipeError([Problem("a", "b", "c", "d", "e")])
+        assert (str(copied(error)), copied(error).problems) == (str(error), error.problems)
+
+
+class TestDidYouMean:
+    @pytest.mark.parametrize(
+        ("word", "names", "said"),
+        [
+            ("adm", ["adam", "sgd"], "did you mean 'adam'?"),
+            ("ADAM", ["adam", "sgd"], "did you mean 'adam'?"),
+            ("relu6", ["ReLU"], "did you mean 'ReLU'?"),
+            ("zzz", ["sgd", "adam", "sgd"], "one of: adam, sgd"),
+            ("", ["b", "a"], "one of: a, b"),
+            ("x", [], ""),
+        ],
+    )
+    def test_nearest_or_all(self, word, names, said):
+        assert did_you_mean(word, names) == said
+
+
+class TestRequire:
+    def test_what_is_there(self):
+        assert require("math", "none", "counting") is __import__("math")
+
+    def test_what_is_not_names_package_and_extra(self):
+        with pytest.raises(MissingExtraError) as caught:
+            require("no_such_package.inner", "images", "showing pictures")
+        message = str(caught.value)
+        assert message.startswith("showing pictures needs the package 'no_such_package'")
+        assert "pip install 'descend[images]'" in message
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (ValueError("too small"), "too small"),
+        (KeyError("width"), "KeyError: 'width'"),
+        (AssertionError(), "AssertionError"),
+        (RuntimeError(), "RuntimeError"),
+        (AttributeError("no 'x'"), "AttributeError: no 'x'"),
+    ],
+)
+def test_words_of_anyones_exception(cause, said):
+    assert words_of(cause) == said
