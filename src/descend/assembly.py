@@ -30,12 +30,13 @@ EVALUATED_AT_ONCE = 1024
 
 
 def part_batches(part: Part, order: Order, device: torch.device, workers: int = 0) -> Batches:
-    """The batches of a part, in memory on the device, or fetched."""
+    """The batches of a part, in memory on the device, or fetched; weights are scaled to a mean of 1."""
+    weights = None if part.weights is None else part.weights / part.weights.mean()
     if part.inputs is not None:
-        weights = None if part.weights is None else part.weights.to(device)
-        return MemoryBatches(part.inputs.to(device), part.targets.to(device), weights, order)
+        own = None if weights is None else weights.to(device)
+        return MemoryBatches(part.inputs.to(device), part.targets.to(device), own, order)
     return LoadedBatches(
-        part.dataset, part.rows.tolist(), part.targets, part.weights, order, device=device, workers=workers
+        part.dataset, part.rows.tolist(), part.targets, weights, order, device=device, workers=workers
     )
 
 

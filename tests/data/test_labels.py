@@ -50,6 +50,11 @@ def test_numbers_among_texts_are_refused():
         classes_of(np.array([1, "a"], dtype=object))
 
 
+def test_labels_that_cannot_be_written_down_are_refused():
+    with pytest.raises(DataError, match="very many digits"):
+        classes_of(np.array([1, 10**5000], dtype=object))
+
+
 def test_structures_are_no_labels():
     with pytest.raises(DataError, match="tuple"):
         classes_of(np.array([(1, 2), (3, 4), None], dtype=object)[:2])

@@ -251,9 +251,13 @@ def test_importing_the_package_imports_nothing_heavy():
 def test_a_million_rows_take_seconds():
     values = RANDOM.normal(size=(1_000_000, 20))
     source = read((values, values @ RANDOM.normal(size=20)))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # waiting threads would count as processor time
     start = time.process_time()
-    prepared = prepare(source)
-    assert time.process_time() - start < 6  # processor time of all threads; measured: 2.5
+    prepared = prepare(source, DataSettings(validation=0.15, test=0.15))
+    seconds = time.process_time() - start
+    torch.set_num_threads(threads)
+    assert seconds < 5  # measured: 1.5
     assert len(prepared.train) == 700_000
 
 
@@ -296,7 +300,7 @@ def test_numbers_too_far_from_training_are_named():
     values[50, 1] = 1e100
     split = np.array(["train"] * 40 + ["test"] * 20)
     source = dataclasses.replace(read((values, np.arange(60) % 2)), split=split)
-    with pytest.raises(DataError, match=r"column 'x1': row 50 holds"):
+    with pytest.raises(DataError, match=r"column 'x1': .*row 50 holds"):
         prepare(source)
     prepared = prepare(
         dataclasses.replace(source, split=None, frame=source.frame[:40], targets=source.targets[:40])

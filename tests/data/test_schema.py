@@ -111,7 +111,21 @@ def test_changed_columns_are_refused(change):
         Schema.from_json(json.dumps(content))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "3", "{}", '{"version": 1}', "\x00", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "3",
+        "{}",
+        '{"version": 1}',
+        "\x00",
+        "[" * 100_000,
+        '{"version": 1' + "0" * 5000 + "}",
+    ],
+)
 def test_what_is_no_schema_is_refused(text):
     with pytest.raises(RunError, match="damaged"):
         Schema.from_json(text)

@@ -130,6 +130,15 @@ def test_numbers_among_texts_keep_their_words():
     assert series_of("a", ["a", 1, 2.0, 2.5]).to_list() == ["a", "1", "2", "2.5"]
 
 
+def test_numbers_without_end_are_refused_or_shortened():
+    huge = 10**5000
+    with pytest.raises(DataError, match="too large"):
+        series_of("a", [1, huge])
+    with pytest.raises(DataError, match="'a'"):
+        series_of("a", ["x", huge])
+    assert "very many digits" in listed([huge])
+
+
 def test_a_list_in_a_cell_is_refused_with_its_row():
     with pytest.raises(DataError, match=r"row 1 holds a list"):
         series_of("a", [1, [2]])

@@ -99,7 +99,8 @@ def test_weights_steer_passes():
     features, heavy = rng.normal(size=(400, 1)), np.arange(400) % 10 == 0
     y = np.where(heavy, 2.0, -1.0) * features[:, 0]
     weights = np.where(heavy, 50.0, 1.0)
-    model = Regressor(recipe={"model": {"name": "linear"}}, optimizer="sgd", lr=0.05, random_state=0)
+    recipe = {"model": {"name": "linear"}, "data": {"clip": "none"}}
+    model = Regressor(recipe=recipe, optimizer="sgd", lr=0.05, random_state=0)
     for _ in range(40):
         model.partial_fit(features, y, sample_weight=weights)
     slope = np.diff(model.predict([[0.0], [1.0]]))[0]

@@ -67,7 +67,7 @@ def test_weights_reach_the_weighted_optimum():
     y = np.where(heavy, features @ [2.0, -1.0] + 1, features @ [-1.0, 1.0] - 1) + 0.1 * rng.normal(size=200)
     weights = np.where(heavy, 50.0, 1.0)
     model = Regressor(
-        recipe={"model": {"name": "linear"}},
+        recipe={"model": {"name": "linear"}, "data": {"clip": "none"}},
         optimizer="adam",
         lr=0.01,
         schedule="cosine",

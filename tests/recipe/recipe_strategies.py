@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import datetime
+import inspect
 import types
 import typing
 from typing import Any, Literal
@@ -45,7 +46,7 @@ def valid(annotation: Any) -> st.SearchStrategy[Any]:
         bool: st.booleans(),
         str: names,
         int: st.integers(-(2**40), 2**40),
-        float: st.floats(allow_nan=False, allow_infinity=False),
+        float: st.floats(-1e30, 1e30),
     }
     return simple[annotation]
 
@@ -59,7 +60,7 @@ def _bounded(base: type, marks: tuple[Any, ...]) -> st.SearchStrategy[Any]:
         return st.integers(low, high if high is not None else low + 2**40)
     return st.floats(
         low,
-        high,
+        high if high is not None else 1e30,  # PyTorch keeps some settings in float32
         exclude_min=any(isinstance(m, annotated_types.Gt) for m in marks),
         exclude_max=any(isinstance(m, annotated_types.Lt) for m in marks),
         allow_nan=False,
@@ -72,21 +73,12 @@ def choice(draw: st.DrawFn, section: str, key: str) -> Any:
     """A name of a family, with or without settings."""
     family = CHOICES[section, key]
     name = draw(st.sampled_from(sorted(family)))
-    settings = {
-        parameter.name: parameter
-        for parameter in _own_parameters(family[name])
-        if parameter.default is not parameter.empty
-    }
+    parameters = inspect.signature(family[name]).parameters.values()
+    settings = [each.name for each in parameters if each.default is not each.empty]
     if (section, key) == ("data", "scale") or not settings or draw(st.booleans()):
         return name
     hints = typing.get_type_hints(family[name], include_extras=True)
     return {"name": name} | {each: draw(valid(hints[each])) for each in settings if draw(st.booleans())}
-
-
-def _own_parameters(constructor: Any) -> list[Any]:
-    import inspect
-
-    return list(inspect.signature(constructor).parameters.values())
 
 
 def value_of(section: str, parameter: Parameter) -> st.SearchStrategy[Any]:
@@ -108,7 +100,9 @@ def valid_sections(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
             said["name"] = draw(st.sampled_from(sorted(CATALOGUE[name])))
         parameters = section_parameters(section, said.get("name"))
         assert parameters is not None
-        for key in draw(st.lists(st.sampled_from(sorted(parameters)), unique=True, max_size=4)) if parameters else []:
+        for key in (
+            draw(st.lists(st.sampled_from(sorted(parameters)), unique=True, max_size=4)) if parameters else []
+        ):
             said[key] = draw(value_of(name, parameters[key]))
         found[name] = said
     optimizer = found.get("optimizer", {})
@@ -134,6 +128,7 @@ class Anything:
     """A class that knows nothing of recipes."""
 
 
+keys = st.one_of(st.text(max_size=4), st.sampled_from(["name", "x"]), st.integers())
 nonsense = st.recursive(
     st.one_of(
         st.none(),
@@ -151,7 +146,7 @@ nonsense = st.recursive(
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.lists(inner, max_size=2).map(tuple),
-        st.dictionaries(st.one_of(st.text(max_size=4), st.sampled_from(["name", "x"]), st.integers()), inner, max_size=3),
+        st.dictionaries(keys, inner, max_size=3),
     ),
     max_leaves=5,
 )  # fmt: skip

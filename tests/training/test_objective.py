@@ -30,7 +30,7 @@ def gradients(model: nn.Module) -> list[torch.Tensor]:
 @pytest.mark.parametrize("weighted", [False, True])
 def test_accumulated_batches_equal_one_large_batch(activation: str, weighted: bool) -> None:
     model, loss = network(activation=activation), CrossEntropy()
-    weights = torch.rand(24, generator=torch.Generator().manual_seed(2)).double() + 0.1 if weighted else None
+    weights = torch.rand(24, generator=torch.Generator().manual_seed(2)).double() if weighted else None
     parts = [slice(0, 10), slice(10, 20), slice(20, 24)]  # of unequal size
     objective = Objective(model, loss, device=CPU, penalty=lambda: 0.1 * l2_penalty(model.parameters()))
     whole = objective.at([Batch(ROWS, TARGETS, weights)], 0, 0)()
@@ -40,6 +40,26 @@ def test_accumulated_batches_equal_one_large_batch(activation: str, weighted: bo
     )()
     torch.testing.assert_close(value, whole, rtol=1e-12, atol=0)
     for mine, theirs in zip(gradients(model), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
+
+
+def test_weighted_batches_average_to_the_weighted_gradient() -> None:
+    """Over an epoch the steps' gradients average to that of the weighted mean, however weights fall into batches."""
+    model, loss = network(), CrossEntropy()
+    weights = torch.ones(24).double()
+    weights[:3] = 50.0
+    weights[20:] = 0.0  # a batch of these alone must not divide by zero
+    weights /= weights.mean()
+    objective = Objective(model, loss, device=CPU)
+    total = [torch.zeros_like(p) for p in model.parameters()]
+    for place in range(6):
+        part = slice(4 * place, 4 * place + 4)
+        objective.at([Batch(ROWS[part], TARGETS[part], weights[part])], 0, place)()
+        for sum_, gradient in zip(total, gradients(model), strict=True):
+            sum_ += gradient / 6
+    model.zero_grad()
+    (loss.per_sample(model(ROWS), TARGETS) @ weights / weights.sum()).backward()
+    for mine, theirs in zip(total, gradients(model), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
 
 

@@ -12,13 +12,16 @@
 :mod:`.torch_datasets`    map-style torch datasets, kept lazy
 :mod:`.functions`         ``package.module:function``
 :mod:`.values`            raw columns to numbers and texts
-:mod:`.columns`           the kind of each column, its categories and fitted numbers
+:mod:`.columns`           the kind of each column
+:mod:`.encoding`          the numbers that columns become; categories
 :mod:`.labels`            class labels that come back as they went in
 :mod:`.task`              regression, binary, multiclass: inferred, with the reason
 :mod:`.split`             training, validation and test rows
 :mod:`.schema`            everything prediction needs to know, as JSON
 :mod:`.scaling`           scales, and the module that turns raw rows into network inputs
+:mod:`.fitting`           categories, medians and scales from the training rows
 :mod:`.prepare`           all of it in order
+:mod:`.batches`           mini-batches in an order that depends on seed and epoch alone
 ========================  ==========================================================================
 
 >>> from descend.data.sources import read

@@ -269,7 +269,13 @@ class _SeededItems(Dataset[Any]):
     def __init__(
         self, dataset: Dataset[Any], items: Sequence[int], targets: Tensor, weights: Tensor | None, seed: int
     ) -> None:
-        self.dataset, self.items, self.targets, self.weights, self.seed = dataset, items, targets, weights, seed
+        self.dataset, self.items, self.targets, self.weights, self.seed = (
+            dataset,
+            items,
+            targets,
+            weights,
+            seed,
+        )
 
     def __getitem__(self, place: Place) -> tuple[Any, ...]:
         epoch, position, row = place

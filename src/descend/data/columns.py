@@ -294,21 +294,19 @@ def refuse_wild(values: pl.Series, column: Column | None = None) -> None:
         values: Float64.
         column: fitted; its numbers enter the network in single precision, which overflows at 3e38.
     """
-    largest = values.abs().max()
-    if largest is None:
+    if values.null_count() == len(values):
         return
-    if float(largest) > LARGEST:  # type: ignore[arg-type]
-        infinite = np.isinf(float(largest))  # type: ignore[arg-type]
-        distance, reach = values.abs(), LARGEST
-        what = "infinite values" if infinite else f"numbers beyond {LARGEST:g}"
-    elif column is not None:
-        distance, reach = (values - column.mean).abs(), FARTHEST * column.scale
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    if max(-low, high) > LARGEST:
+        centre, reach = 0.0, LARGEST
+        what = "infinite values" if np.isinf([low, high]).any() else f"numbers beyond {LARGEST:g}"
+    elif column is not None and max(column.mean - low, high - column.mean) > FARTHEST * column.scale:
+        centre, reach = column.mean, FARTHEST * column.scale
         what = f"numbers more than {FARTHEST:g} standard deviations from those of training"
     else:
         return
-    if float(distance.max()) > reach:  # type: ignore[arg-type]
-        rows = np.flatnonzero((distance > reach).fill_null(False).to_numpy())
-        raise DataError(
-            f"column {values.name!r}: finite numbers were expected, {rows_hold(rows)} {what}; correct them, "
-            f"leave them empty to have them treated as missing, or {choice(values.name, 'ignore')}"
-        )
+    rows = np.flatnonzero(((values - centre).abs() > reach).fill_null(False).to_numpy())
+    raise DataError(
+        f"column {values.name!r}: finite numbers were expected, {rows_hold(rows)} {what}; correct them, "
+        f"leave them empty to have them treated as missing, or {choice(values.name, 'ignore')}"
+    )

@@ -77,6 +77,9 @@ def fit_categories(columns: Sequence[Column], parsed: pl.DataFrame, rows: Array,
             fitted.append(column)
             continue
         values = parsed[column.name]
+        if column.kind != "categorical" and values.null_count() == 0:
+            fitted.append(column)
+            continue
         seen = values.gather(rows) if len(rows) < len(values) else values
         gaps = seen.null_count() > 0
         if seen.null_count() == len(seen):

@@ -35,13 +35,18 @@ def classes_of(targets: Array) -> tuple[tuple[Label, ...], str]:
         ) from cause
     plain = [label.item() if isinstance(label, np.generic) else label for label in distinct]
     plain = [label.decode("latin-1") if isinstance(label, bytes) else label for label in plain]
-    odd = [label for label in plain if not isinstance(label, bool | int | float | str)]
+    odd = [label for label in plain if not isinstance(label, bool | int | float | str) or _endless(label)]
     if odd:
         raise DataError(
             f"class labels may be texts, numbers or truth values, the target holds a {type(odd[0]).__name__} "
             f"({listed(odd, 1)})"
         )
     return tuple(plain), targets.dtype.str if targets.dtype.kind in "US" else str(targets.dtype)
+
+
+def _endless(label: object) -> bool:
+    """Whether a label is a whole number with more digits than can be written down."""
+    return isinstance(label, int) and label.bit_length() > 4096
 
 
 def codes_of(targets: Array, classes: Sequence[Label]) -> Array:

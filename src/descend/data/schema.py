@@ -252,7 +252,7 @@ class Schema:
         """
         try:
             content = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as cause:
+        except (ValueError, RecursionError) as cause:
             raise RunError(f"{source} is damaged: {cause}") from cause
         if not isinstance(content, dict) or not isinstance(content.get("version"), int):
             raise RunError(f"{source} is damaged: it states no version")

@@ -29,9 +29,16 @@ def listed(items: Iterable[object], limit: int = 8) -> str:
     >>> listed(["a", "b"]), listed(range(5), limit=2)
     ("'a', 'b'", '0, 1 and 3 more')
     """
-    shown = [_short(repr(item)) for item in items]
+    shown = [_short(_shown(item)) for item in items]
     more = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shown(item: object) -> str:
+    try:
+        return repr(item)
+    except ValueError:  # Python writes no whole number of more than some thousand digits
+        return f"a {type(item).__name__} of very many digits"
 
 
 def _short(text: str) -> str:
@@ -111,7 +118,10 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         return pl.Series(
             name, [None if value is None else _instant(value) for value in clean], dtype=pl.Datetime("us")
         )
-    texts = [None if value is None else _text(value) for value in clean]
+    try:
+        texts = [None if value is None else _text(value) for value in clean]
+    except ValueError as cause:
+        raise DataError(f"column {name!r}: {cause}") from cause
     return pl.Series(name, texts, dtype=pl.String)
 
 
@@ -160,7 +170,8 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
         return series
     if kind.is_numeric():
         # a cast of a large decimal or 128-bit integer may fail; it then has no place in a table of numbers
-        return series.cast(pl.Float64, strict=False).fill_nan(None)
+        found = series.cast(pl.Float64, strict=False)
+        return found.fill_nan(None) if kind.is_float() and np.isnan(found.to_numpy()).any() else found
     if kind in (pl.Date, pl.Datetime):
         if getattr(series.dtype, "time_zone", None):
             series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)

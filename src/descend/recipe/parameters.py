@@ -170,7 +170,7 @@ def _found(value: Any) -> str:
     try:
         return _cut(repr(value))
     except (ValueError, RecursionError):  # too many digits, or nested too deeply
-        return f"a {type(value).__name__} too large to show"
+        return "a whole number too large to show" if isinstance(value, int) else "something too deep to show"
 
 
 def _cut(text: str) -> str:

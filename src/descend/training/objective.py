@@ -24,15 +24,20 @@ class Loss(Protocol):
     def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Mean loss of ``outputs`` (b, K) against ``targets``."""
 
+    def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each row, (b,); asked for where rows have weights."""
+
 
 class Objective:
     """The mean loss of a step's rows and its gradient.
 
     Called without arguments, as ``optimizer.step`` calls a closure, it computes
 
-        F(w) = sum_i v_i loss(y_i, f(x_i; w)) / sum_i v_i + penalty(w)
+        F(w) = 1/n sum_i v_i loss(y_i, f(x_i; w)) + penalty(w)
 
-    over the rows i of the step with weights v, leaves dF/dw in ``.grad`` of the parameters, accumulated
+    over the n rows i of the step with weights v, 1 where there are none. With weights whose mean over all rows
+    is 1 this is an unbiased estimate of the weighted mean loss; dividing by the weights of the step's own rows
+    would not be. It leaves dF/dw in ``.grad`` of the parameters, accumulated
     over the step's batches and clipped as asked, and returns F, detached. However often it is called
     within a step, it sees the same rows and the same random numbers: the generator is seeded from (seed,
     epoch, step) at each call.
@@ -49,8 +54,9 @@ class Objective:
     A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, with the same
     result at less cost; any other by autograd.
 
+    >>> from descend.losses import MeanSquaredError
     >>> model = nn.Linear(2, 1)
-    >>> objective = Objective(model, lambda out, y, w=None: ((out - y) ** 2).mean(), device=torch.device("cpu"))
+    >>> objective = Objective(model, MeanSquaredError(), device=torch.device("cpu"))
     >>> batch = Batch(torch.ones(4, 2), torch.zeros(4, 1), None)
     >>> loss = torch.optim.SGD(model.parameters(), lr=0.1).step(objective.at([batch], epoch=0, step=0))
     >>> bool(objective() < loss)
@@ -110,11 +116,8 @@ class Objective:
         return value
 
     def _accumulated(self) -> Tensor:
-        """Batches contribute by their share of the step's weight, so that the step equals one large batch."""
-        sizes = [
-            batch.weights.sum() if batch.weights is not None else float(len(batch.targets))
-            for batch in self._batches
-        ]
+        """Batches contribute by their share of the step's rows, so that the step equals one large batch."""
+        sizes = [len(batch.targets) for batch in self._batches]
         whole = sum(sizes)
         parts = [
             self._differentiated(batch, size / whole)
@@ -131,7 +134,9 @@ class Objective:
             return part.detach()
         # The chain computes on detached tensors: nothing here is recorded by autograd.
         outputs, saved = self._chain.forward(batch.inputs)
-        value, derivative = derivative_of_loss(self.loss, outputs, batch.targets, batch.weights)
+        value, derivative = derivative_of_loss(
+            self.loss if batch.weights is None else self._loss_of_rows, outputs, batch.targets, batch.weights
+        )
         if share is not None:
             value, derivative = value * share, derivative * share
         gradients = self._chain.backward(derivative, saved)
@@ -142,12 +147,18 @@ class Objective:
                 parameter.grad = gradient if share is None else gradient.clone()
         return value
 
+    def _loss_of_rows(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        if weights is None:
+            return self.loss(outputs, targets)
+        losses = self.loss.per_sample(outputs, targets)
+        return torch.dot(losses, weights.to(losses.dtype)) / len(losses)
+
     def _mean_loss(self, batch: Batch) -> Tensor:
         if not self._mixed:
-            return self.loss(self.model(batch.inputs), batch.targets, batch.weights)
+            return self._loss_of_rows(self.model(batch.inputs), batch.targets, batch.weights)
         with self.autocast():
             outputs = self.model(batch.inputs)
-        return self.loss(outputs.float(), batch.targets, batch.weights)
+        return self._loss_of_rows(outputs.float(), batch.targets, batch.weights)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision that the network runs in."""

@@ -56,7 +56,7 @@ class Stopping:
 
     @property
     def spent(self) -> str | None:
-        """ "max_epochs" once all epochs are done."""
+        """The reason "max_epochs" once all epochs are done."""
         return "max_epochs" if self.epochs >= self.max_epochs else None
 
     @property

@@ -1,0 +1,246 @@
+"""What constructors say of their parameters, and what a value must be."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pytest
+import recipe_strategies as strategies
+import torch
+from annotated_types import Ge, Le
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from descend.domains import Count, Fraction, Natural, NonNegative, Positive, Probability, Share
+from descend.recipe.parameters import MISSING, Parameter, check, describe, of_constructor, of_settings
+
+
+def parameter(annotation: Any) -> Parameter:
+    return Parameter("key", annotation, None, "owner")
+
+
+def fault(annotation: Any, value: Any) -> str | None:
+    return check(parameter(annotation), value)[1]
+
+
+class TestCheck:
+    @pytest.mark.parametrize(
+        ("annotation", "value", "taken"),
+        [
+            (Positive, 1, 1.0),
+            (Positive, 5e-324, 5e-324),
+            (NonNegative, 0, 0.0),
+            (Fraction, 0.999, 0.999),
+            (Count, 1, 1),
+            (Count, 10**30, 10**30),
+            (Natural, 0, 0),
+            (bool, True, True),
+            (str, "", ""),
+            (tuple[Count, ...], [3, 4], (3, 4)),
+            (tuple[Count, ...], (), ()),
+            (tuple[Fraction, Fraction], [0, 0.5], (0.0, 0.5)),
+            (Literal["a", "b"], "b", "b"),
+            (Count | Literal["auto"], "auto", "auto"),
+            (Positive | None, "none", None),
+            (Positive | None, None, None),
+            (str | None, "none", None),
+            (Positive | Literal["none"], "none", "none"),
+            (Literal["none", "some"] | None, "none", "none"),
+            (Mapping[str, Literal["x"]], {"a": "x"}, {"a": "x"}),
+            (str | Callable[..., Any], "relu", "relu"),
+            (Any, object, object),
+            (Positive, np.float64(0.5), 0.5),
+            (Positive, np.float32(0.5), 0.5),
+            (Count, np.int64(3), 3),
+            (Positive, torch.tensor(0.5), 0.5),
+        ],
+    )
+    def test_taken(self, annotation, value, taken):
+        found, problem = check(parameter(annotation), value)
+        assert problem is None
+        assert (found, type(found)) == (taken, type(taken))
+
+    def test_a_function_where_one_is_allowed(self):
+        assert check(parameter(str | Callable[..., Any]), torch.nn.Mish) == (torch.nn.Mish, None)
+        assert "found a function or class" in fault(str, torch.nn.Mish)
+
+    @pytest.mark.parametrize(
+        "annotation", [Positive, Count, Natural, Fraction, Share, Probability, float, int]
+    )
+    def test_bool_is_no_number(self, annotation):
+        assert fault(annotation, True).endswith("found true")
+        assert fault(annotation, False).endswith("found false")
+
+    @pytest.mark.parametrize("annotation", [Count, Natural, int, Count | Literal["auto"]])
+    def test_a_real_number_is_no_whole_one(self, annotation):
+        assert fault(annotation, 2.0).endswith("found 2.0")
+        assert fault(tuple[annotation, ...], [1, 2.0]).endswith("found [1, 2.0]")
+
+    @pytest.mark.parametrize("value", [1, 0, "true", None])
+    def test_nothing_else_is_bool(self, value):
+        assert fault(bool, value).startswith("expected true or false")
+
+    @pytest.mark.parametrize(
+        "annotation", [Positive, NonNegative, float, Positive | None, float | str, Count]
+    )
+    @pytest.mark.parametrize(
+        "value", [math.nan, math.inf, -math.inf, 1e400, np.float32("nan"), torch.tensor(math.inf)]
+    )
+    def test_numbers_are_finite(self, annotation, value):
+        assert fault(annotation, value)
+
+    def test_not_even_inside(self):
+        assert fault(tuple[Fraction, Fraction], [math.nan, 0.9])
+        assert fault(dict[str, Any], {"alpha": math.inf})
+        assert fault(str | dict[str, Any] | Callable[..., Any], {"alpha": [math.nan]})
+
+    @pytest.mark.parametrize(
+        ("annotation", "inside", "outside"),
+        [
+            (Positive, 1e-300, 0),
+            (NonNegative, 0, -1e-300),
+            (Fraction, 0, 1),
+            (Fraction, 1 - 2**-53, -1e-9),
+            (Probability, 1, 1 + 2**-52),
+            (Share, 1e-300, 0),
+            (Share, 1 - 2**-53, 1),
+            (Count, 1, 0),
+            (Natural, 0, -1),
+            (Annotated[int, Ge(1), Le(4)], 4, 5),
+        ],
+    )
+    def test_ends_of_domains(self, annotation, inside, outside):
+        assert fault(annotation, inside) is None
+        assert fault(annotation, outside).startswith(f"expected {describe(annotation)}, found")
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [
+            ("x", "the text 'x'"),
+            ("\ud800", "the text '\\ud800'"),
+            ((1, 2), "[1, 2]"),
+            (None, "None"),
+            (-1, "-1"),
+            (math.nan, "nan (numbers must be finite)"),
+            ([9] * 99, "[" + "9, " * 18 + "9,..."),
+            pytest.param(10**6000, "a whole number too large to show", id="digits"),
+        ],
+    )
+    def test_what_was_found_is_shown_and_can_be_printed(self, value, shown):
+        message = fault(Positive, value)
+        assert message == f"expected a number above 0, found {shown}"
+        message.encode()
+
+    def test_lists_without_an_end(self):
+        endless: list[Any] = []
+        endless.append(endless)
+        assert fault(tuple[Count, ...], endless)
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        st.sampled_from(
+            [Positive, Count, bool, str, Count | None, tuple[Count, ...], tuple[Fraction, Fraction], Any,
+             Mapping[str, Literal["a"]], str | dict[str, Any] | Callable[..., Any], float | torch.Tensor]
+        ),
+        strategies.nonsense,
+    )  # fmt: skip
+    def test_any_value_is_taken_or_refused_in_words(self, annotation, value):
+        taken, problem = check(parameter(annotation), value)
+        if problem is None:
+            again, still = check(parameter(annotation), taken)
+            assert still is None
+            assert again is taken or again == taken
+        else:
+            assert problem.startswith("expected ")
+            problem.encode()
+
+    @pytest.mark.parametrize("path", ["torch.optim.NAdam", "torch.optim.LBFGS", "torch.nn.CrossEntropyLoss",
+                                      "torch.optim.lr_scheduler.LambdaLR", "torch.nn.Transformer"])  # fmt: skip
+    def test_types_of_other_peoples_constructors_break_nothing(self, path):
+        module, _, name = path.rpartition(".")
+        subject = getattr(__import__(module, fromlist=[name]), name)
+        for each in of_constructor(subject, []).values():
+            for value in (1, 0.5, "x", "none", [1, 2], {"a": 1}, None, True, len):
+                check(each, value)
+            describe(each.annotation)
+
+    def test_a_default_is_a_valid_value(self):
+        lr = of_constructor(torch.optim.NAdam, ["params"])["lr"]
+        assert check(lr, 0.1) == (0.1, None)
+        assert "found true" in check(lr, True)[1]
+
+
+class TestDescribe:
+    @pytest.mark.parametrize(
+        ("annotation", "words"),
+        [
+            (Positive, "a number above 0"),
+            (Share, "a number above 0 and below 1"),
+            (Probability, "a number >= 0 and <= 1"),
+            (bool, "true or false"),
+            (bool | None, 'true or false, or "none"'),
+            (str, "a text"),
+            (Literal["a"], '"a"'),
+            (Literal["a", "b", "c"], '"a", "b" or "c"'),
+            (Count | Literal["auto"] | None, 'a whole number >= 1, "auto", or "none"'),
+            (tuple[Count, ...], "a list of whole numbers >= 1"),
+            (tuple[Fraction, Fraction], "a list of 2: a number >= 0 and below 1, a number >= 0 and below 1"),
+            (Mapping[str, str], "a table"),
+            (list[typing.Optional[int]], None),  # noqa: UP045 - an old form, as in others' code
+            (Callable[..., Any], "a function"),
+        ],
+    )
+    def test_words(self, annotation, words):
+        assert words is None or describe(annotation) == words
+        assert describe(annotation)
+
+
+class TestOfConstructor:
+    def test_context_and_self_are_no_keys(self):
+        class Net:
+            def __init__(self, inputs: int, outputs: int, *, width: Count = 3, deep=False):
+                pass
+
+        found = of_constructor(Net, ["inputs", "outputs"])
+        assert found == {
+            "width": Parameter("width", Count, 3, "Net"),
+            "deep": Parameter("deep", Any, False, "Net"),
+        }
+
+    def test_what_has_no_default(self):
+        def made(params, rate: Positive, *more): ...
+
+        assert of_constructor(made, ["params"]) == {"rate": Parameter("rate", Positive, MISSING, "made")}
+
+    def test_any_keyword_means_that_nothing_can_be_said(self):
+        assert of_constructor(lambda params, **rest: None, ["params"]) is None
+
+    def test_what_python_cannot_look_into(self):
+        assert of_constructor(dict, []) is None
+
+    def test_annotations_that_cannot_be_read(self):
+        def made(*, width: "NoSuchType" = 3): ...  # noqa: F821, UP037
+
+        assert of_constructor(made, [])["width"].annotation is Any
+
+
+def test_of_settings():
+    @dataclass(frozen=True, kw_only=True)
+    class Settings:
+        width: int = 3
+        names: dict[str, str] = field(default_factory=dict)
+
+    assert of_settings(Settings) == {
+        "width": Parameter("width", int, 3, "Settings"),
+        "names": Parameter("names", dict[str, str], {}, "Settings"),
+    }
+
+
+def test_the_default_of_nothing_is_the_languages_own():
+    assert MISSING is inspect.Parameter.empty

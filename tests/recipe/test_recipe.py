@@ -1,0 +1,301 @@
+"""Recipes: whatever is given is a recipe or a mistake in words, and a recipe survives its text."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import recipe_strategies as strategies
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from descend.errors import RecipeError, UserError
+from descend.recipe import Recipe
+from descend.recipe.sections import SECTIONS
+
+TEXT = """\
+# a comment
+optimizer = "sgd"
+[model]
+name = "mlp"
+hidden = [64, 64]
+activation = { name = "leaky_relu", negative_slope = 0.2 }
+[stop]
+patience = "none"
+max_epochs = 5
+[data.columns]
+"a b" = "ignore"
+"""
+
+
+def recipe_or_mistake(make: Any) -> Recipe | None:
+    """What every way to a recipe promises."""
+    try:
+        made = make()
+    except UserError as mistake:
+        assert str(mistake)
+        str(mistake).encode()
+        return None
+    assert isinstance(made, Recipe)
+    return made
+
+
+class TestAnythingGiven:
+    @settings(deadline=None, max_examples=150)
+    @given(st.text())
+    def test_text(self, text):
+        recipe_or_mistake(lambda: Recipe.loads(text, allow_imports=False))
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.data())
+    def test_text_that_was_a_recipe(self, data):
+        at = data.draw(st.integers(0, len(TEXT)))
+        until = data.draw(st.integers(at, min(at + 5, len(TEXT))))
+        put = data.draw(st.one_of(st.text(max_size=3), st.sampled_from(list('[]{}"=.,#\n-\\'))))
+        recipe_or_mistake(lambda: Recipe.loads(TEXT[:at] + put + TEXT[until:], allow_imports=False))
+
+    @settings(deadline=None, max_examples=250)
+    @given(
+        st.dictionaries(
+            st.one_of(strategies.section_names, st.integers()),
+            st.one_of(
+                strategies.nonsense,
+                st.dictionaries(st.one_of(strategies.keys, st.integers()), strategies.nonsense, max_size=4),
+            ),
+            max_size=4,
+        ),
+        st.booleans(),
+    )
+    def test_mappings(self, sections, allow_imports):
+        recipe_or_mistake(lambda: Recipe.of(sections, allow_imports=allow_imports))
+
+    @settings(deadline=None, max_examples=150)
+    @given(st.lists(st.tuples(strategies.section_names, strategies.keys, st.text(max_size=8)), max_size=3))
+    def test_assignments(self, parts):
+        texts = [f"{section}.{key}={value}" for section, key, value in parts]
+        recipe_or_mistake(lambda: Recipe().with_assignments(texts))
+
+    @settings(deadline=None, max_examples=100)
+    @given(st.lists(st.text(max_size=12), max_size=3))
+    def test_any_texts_as_assignments(self, texts):
+        recipe_or_mistake(lambda: Recipe().with_assignments(texts))
+
+    @settings(deadline=None, max_examples=150)
+    @given(
+        strategies.valid_sections(),
+        st.dictionaries(
+            st.builds(
+                ".".join,
+                st.lists(st.one_of(strategies.section_names, strategies.keys), min_size=1, max_size=3),
+            ),
+            strategies.nonsense,
+            max_size=2,
+        ),
+    )
+    def test_changes_of_a_recipe(self, sections, changes):
+        recipe = Recipe.of(sections)
+        before = recipe.to_toml()
+        recipe_or_mistake(lambda: recipe.replace(changes))
+        assert recipe.to_toml() == before
+
+    @pytest.mark.parametrize(
+        "section",
+        [
+            5,
+            None,
+            [1],
+            "sgd",
+            1.5,
+            {"name": None},
+            {"name": ["sgd"]},
+            {"name": {"name": "sgd"}},
+            {1: 2},
+            {None: 1},
+        ],
+    )
+    @pytest.mark.parametrize("name", list(SECTIONS))
+    def test_every_section_given_as_anything(self, name, section):
+        recipe_or_mistake(lambda: Recipe.of({name: section}))
+
+    def test_a_file(self, tmp_path):
+        path = tmp_path / "r.toml"
+        path.write_text(TEXT, encoding="utf-8")
+        assert Recipe.load(path) == Recipe.load(str(path)) == Recipe.loads(TEXT)
+
+    @pytest.mark.parametrize("content", [b"\xff\xfe", b"[optimizer", b"\x00"])
+    def test_a_file_that_is_none(self, tmp_path, content):
+        (tmp_path / "r.toml").write_bytes(content)
+        with pytest.raises(UserError, match=r"r\.toml"):
+            Recipe.load(tmp_path / "r.toml")
+
+    def test_no_file(self, tmp_path):
+        with pytest.raises(UserError, match="no such recipe file"):
+            Recipe.load(tmp_path / "r.toml")
+        with pytest.raises(UserError, match="cannot read the recipe"):
+            Recipe.load(tmp_path)
+
+
+class TestText:
+    @settings(deadline=None, max_examples=200)
+    @given(strategies.valid_sections())
+    def test_a_valid_recipe_is_taken_and_survives_its_text(self, sections):
+        recipe = Recipe.of(sections)
+        again = Recipe.loads(recipe.to_toml())
+        assert again == recipe
+        assert hash(again) == hash(recipe)
+        assert again.to_toml() == recipe.to_toml()
+
+    @settings(deadline=None, max_examples=50)
+    @given(strategies.valid_sections())
+    def test_remarks_are_not_part_of_it(self, sections):
+        recipe = Recipe.of(sections)
+        assert Recipe.loads(recipe.to_toml(dict.fromkeys(recipe.said(), "why: # \n not"))) == recipe
+
+    def test_it_reads_as_written(self):
+        recipe = Recipe.loads(TEXT)
+        assert recipe.said() == {
+            "optimizer.name": "sgd",
+            "model.name": "mlp",
+            "model.hidden": (64, 64),
+            "model.activation": {"name": "leaky_relu", "negative_slope": 0.2},
+            "stop.patience": None,
+            "stop.max_epochs": 5,
+            "data.columns": {"a b": "ignore"},
+        }
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("stop.patience", None), ("data.clip", "none"), ("optimizer.fused", None), ("data.target", None),
+         ("data.split", None), ("model.norm", "none"), ("gradient.clip_norm", None)],
+    )  # fmt: skip
+    def test_none_is_a_word(self, key, value):
+        section, _, name = key.partition(".")
+        recipe = Recipe.of({section: {name: value}})
+        assert Recipe.loads(recipe.to_toml()).said() == {key: value}
+        assert Recipe().with_assignments([f"{key}=none"]).said() == {key: value}
+
+    def test_classes_are_written_as_their_path(self):
+        recipe = Recipe(optimizer=torch.optim.NAdam, model={"activation": torch.nn.Mish})
+        again = Recipe.loads(recipe.to_toml())
+        assert again.get("optimizer.name") == "torch.optim.nadam:NAdam"
+        assert again.get("model.activation") == "torch.nn.modules.activation:Mish"
+
+    def test_numpy_and_torch_numbers_become_pythons(self):
+        recipe = Recipe(optimizer={"lr": np.float32(0.5)}, stop={"max_epochs": torch.tensor(3)})
+        assert recipe.said() == {"optimizer.lr": 0.5, "stop.max_epochs": 3}
+        assert "lr = 0.5\n" in recipe.to_toml()
+
+
+class TestEquality:
+    def test_forms_of_the_same(self):
+        one = Recipe(optimizer="sgd", model={"hidden": [3]}, stop={"target": 1})
+        other = Recipe(optimizer={"name": "sgd"}, model={"hidden": (3,)}, stop={"target": 1.0})
+        assert one == other
+        assert hash(one) == hash(other)
+        assert one != Recipe(optimizer="sgd")
+
+    def test_it_cannot_be_changed(self):
+        recipe = Recipe(optimizer="sgd")
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            recipe.optimizer = {}  # type: ignore[misc]
+        with pytest.raises(TypeError):
+            recipe.optimizer["lr"] = 1.0  # type: ignore[index]
+
+    def test_later_changes_of_what_it_was_made_of_do_not_reach_it(self):
+        hidden, columns = [3], {"a": "ignore"}
+        given = {"hidden": hidden}
+        recipe = Recipe(model=given, data={"columns": columns})
+        hidden.append(4)
+        columns["b"] = "ignore"
+        given["dropout"] = 0.5
+        assert recipe.said() == {"data.columns": {"a": "ignore"}, "model.hidden": (3,)}
+
+    @pytest.mark.parametrize(
+        "copied", [copy.copy, copy.deepcopy, lambda recipe: pickle.loads(pickle.dumps(recipe))]
+    )
+    def test_copies(self, copied):
+        recipe = Recipe(
+            optimizer=torch.optim.NAdam, data={"columns": {"a": "ignore"}}, stop={"patience": None}
+        )
+        assert copied(recipe) == recipe
+
+
+class TestReplace:
+    def test_a_key_a_name_a_section(self):
+        recipe = Recipe(optimizer={"name": "sgd", "lr": 0.1})
+        assert recipe.replace({"optimizer.lr": 0.2}).optimizer == {"name": "sgd", "lr": 0.2}
+        assert recipe.replace({"optimizer": "adam"}).optimizer == {"name": "adam", "lr": 0.1}
+        assert recipe.replace({"optimizer": {"lr": 0.3, "momentum": 0.9}}).optimizer == {
+            "name": "sgd",
+            "lr": 0.3,
+            "momentum": 0.9,
+        }
+        assert recipe.optimizer == {"name": "sgd", "lr": 0.1}
+
+    def test_a_key_that_the_new_name_does_not_take(self):
+        with pytest.raises(RecipeError, match=r"momentum: unknown key of 'adam'"):
+            Recipe(optimizer={"name": "sgd", "momentum": 0.9}).replace({"optimizer.name": "adam"})
+
+    def test_within_a_table(self):
+        recipe = Recipe(data={"columns": {"a": "ignore"}})
+        assert recipe.replace({"data.columns.b": "date"}).get("data.columns") == {"a": "ignore", "b": "date"}
+        assert recipe.replace({"data.columns.b.c": "date"}).get("data.columns") == {
+            "a": "ignore",
+            "b.c": "date",
+        }
+        assert recipe.get("data.columns") == {"a": "ignore"}
+
+    def test_a_setting_of_what_was_only_named(self):
+        recipe = Recipe(model={"activation": "elu"}).with_assignments(["model.activation.alpha=2"])
+        assert recipe.get("model.activation") == {"name": "elu", "alpha": 2.0}
+
+    @pytest.mark.parametrize("path", ["optimizer.lr.x", "model.hidden.0", "optimizer.name.x"])
+    def test_within_what_is_no_table(self, path):
+        recipe = Recipe(optimizer={"name": "sgd", "lr": 0.1}, model={"hidden": [3]})
+        with pytest.raises(RecipeError, match=rf"{path.split('.')[1]} is no table of keys"):
+            recipe.replace({path: 1})
+
+    @pytest.mark.parametrize("path", ["", ".", "optimizer.", ".lr"])
+    def test_no_path(self, path):
+        with pytest.raises(RecipeError):
+            Recipe().replace({path: 1})
+
+
+class TestAssignments:
+    def test_the_last_one_wins(self):
+        assert Recipe().with_assignments(["optimizer.lr=1", "optimizer.lr=0.5"]).get("optimizer.lr") == 0.5
+
+    def test_all_problems_at_once_and_short(self):
+        texts = ["lr", "optimizer.lr=two words", "model.hidden=" + "[" * 9000]
+        with pytest.raises(RecipeError) as caught:
+            Recipe().with_assignments(texts)
+        assert [problem.section for problem in caught.value.problems] == ["--set"] * 3
+        assert len(str(caught.value)) < 600
+
+    def test_problems_say_that_they_were_set(self):
+        with pytest.raises(
+            RecipeError, match=r"--set: \[optimizer\] lr: expected a number above 0, found -1"
+        ):
+            Recipe().with_assignments(["optimizer.lr=-1"])
+
+    def test_an_import_path_is_the_users_own(self):
+        recipe = Recipe().with_assignments(["optimizer.name=torch.optim.NAdam"])
+        assert recipe.get("optimizer.name") == "torch.optim.NAdam"
+
+
+def test_get():
+    recipe = Recipe(optimizer={"lr": 0.1})
+    assert recipe.get("optimizer.lr") == 0.1
+    assert recipe.get("optimizer.name") is None
+    assert recipe.get("optimizer.name", "x") == "x"
+
+
+def test_its_sections_are_those_of_the_package():
+    assert [each.name for each in dataclasses.fields(Recipe)] == list(SECTIONS)
+    assert [name for name, _ in Recipe().items()] == list(SECTIONS)
+    assert all(section.about for section in SECTIONS.values())
