@@ -242,7 +242,7 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
     try:
         weights, _ = read_state(path / "weights.safetensors")
         model.load_state_dict(weights)
-    except (CheckpointError, RuntimeError) as cause:
+    except (CheckpointError, RuntimeError, TypeError) as cause:
         raise RunError(f"the weights of {path} do not fit the model: {cause}") from cause
     model.eval()
     return Run(
@@ -293,10 +293,7 @@ def _read_text(path: Path) -> str:
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for number, line in enumerate(_read_text(path).splitlines(), start=1):
-        try:
-            found.append(json.loads(line))
-        except json.JSONDecodeError as cause:
-            raise RunError(f"{path} is damaged in line {number}: {cause}") from cause
+        found.append(_object(line, f"{path} is damaged in line {number}"))
     return found
 
 
@@ -306,10 +303,14 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         RunError: it cannot be read, or holds something else.
     """
+    return _object(_read_text(path), f"{path} is damaged")
+
+
+def _object(text: str, fault: str) -> dict[str, Any]:
     try:
-        found = json.loads(_read_text(path))
-    except json.JSONDecodeError as cause:
-        raise RunError(f"{path} is damaged: {cause}") from cause
+        found = json.loads(text)
+    except (ValueError, RecursionError) as cause:  # a number of thousands of digits is a ValueError too
+        raise RunError(f"{fault}: {cause}") from cause
     if not isinstance(found, dict):
-        raise RunError(f"{path} is damaged: expected an object")
+        raise RunError(f"{fault}: expected an object")
     return found

@@ -96,9 +96,10 @@ def valid_sections(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
         if not draw(st.booleans()):
             continue
         said: dict[str, Any] = {}
-        if section.named and draw(st.booleans()):
-            said["name"] = draw(st.sampled_from(sorted(CATALOGUE[name])))
-        parameters = section_parameters(section, said.get("name"))
+        method = draw(st.sampled_from(sorted(CATALOGUE[name]))) if section.named else None
+        if method and draw(st.booleans()):
+            said["name"] = method
+        parameters = section_parameters(section, method)
         assert parameters is not None
         for key in (
             draw(st.lists(st.sampled_from(sorted(parameters)), unique=True, max_size=4)) if parameters else []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import polars  # noqa: F401 - imported once for all children; used by none before the fork, as it would start threads
+import torch._dynamo  # noqa: F401 - imported by the first optimizer otherwise, in each child, for seconds
 
 import descend
 import descend.launch

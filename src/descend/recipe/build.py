@@ -114,7 +114,7 @@ def check_shape(model: nn.Module, facts: Facts) -> None:
     Raises:
         RecipeError: the network cannot take the rows, or gives another number of outputs than they need.
     """
-    training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
     try:
@@ -124,7 +124,8 @@ def check_shape(model: nn.Module, facts: Facts) -> None:
         message = f"the network cannot take rows of shape {facts.input_shape}: {words_of(cause)}"
         raise RecipeError([Problem("model", None, message)]) from cause
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
     if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (2, facts.outputs):
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise RecipeError(

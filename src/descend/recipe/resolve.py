@@ -59,9 +59,8 @@ def resolve(recipe: Recipe, facts: Facts) -> Resolved:
             if "name" not in said:
                 reasons[f"{name}.name"] = why
         parameters = section_parameters(section, chosen)
-        if parameters is None:
-            complete[name] = {**values, **said}
-            continue
+        if parameters is None:  # the constructor takes any key
+            parameters, values = own, {**values, **said}
         follows = not section.named or chosen == (proposed["name"].value if "name" in proposed else None)
         for key, parameter in parameters.items():
             if key in said:

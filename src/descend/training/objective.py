@@ -171,10 +171,21 @@ class Objective:
         clip = self.gradient
         if clip.clip_norm is None and clip.clip_value is None and not self.wants_norm:
             return
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = [_entries(p) for p in self.parameters if p.grad is not None]
         if clip.clip_norm is not None or self.wants_norm:
             self.norm = torch.nn.utils.get_total_norm(gradients)
         if clip.clip_norm is not None and self.norm is not None:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, clip.clip_norm, self.norm)
         if clip.clip_value is not None:
-            torch.nn.utils.clip_grad_value_(self.parameters, clip.clip_value)
+            torch._foreach_clamp_min_(gradients, -clip.clip_value)
+            torch._foreach_clamp_max_(gradients, clip.clip_value)
+
+
+def _entries(parameter: Tensor) -> Tensor:
+    """A gradient to read and to change; of a sparse one the entries that are there, each once."""
+    gradient = parameter.grad
+    assert gradient is not None
+    if gradient.is_sparse:
+        parameter.grad = gradient.coalesce()
+        gradient = parameter.grad._values()
+    return gradient

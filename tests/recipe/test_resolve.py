@@ -1,0 +1,196 @@
+"""A resolved recipe is complete: what was said, what a rule chose and why, and the constructors' own defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import tomllib
+
+import pytest
+import recipe_strategies as strategies
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from descend.data.settings import DataSettings
+from descend.errors import RecipeError
+from descend.recipe import Recipe
+from descend.recipe.catalogue import CATALOGUE
+from descend.recipe.defaults import Facts
+from descend.recipe.resolve import Resolved, resolve
+from descend.recipe.sections import SECTIONS, ModelSettings
+from descend.training import settings as training
+
+TABLE = Facts("table", 500, "multiclass", (4,), 3, 80)
+SETTINGS = {
+    "data": DataSettings,
+    "model": ModelSettings,
+    "init": training.InitSettings,
+    "gradient": training.GradientSettings,
+    "regularize": training.RegularizeSettings,
+    "stop": training.StopSettings,
+    "checkpoint": training.CheckpointSettings,
+    "engine": training.EngineSettings,
+}
+
+
+def defaults_of(section: str, name: str | None) -> dict[str, object]:
+    """Defaults as Python itself sees them in classes and signatures."""
+    found: dict[str, object] = {}
+    if section in SETTINGS:
+        made = SETTINGS[section]()
+        found = {each.name: getattr(made, each.name) for each in dataclasses.fields(made)}
+    if section in CATALOGUE:
+        parameters = inspect.signature(CATALOGUE[section][name]).parameters.values()
+        found |= {each.name: each.default for each in parameters if each.default is not each.empty}
+    return found
+
+
+def resolved_or_refused(sections: dict[str, dict[str, object]], facts: Facts) -> Resolved | None:
+    """Keys of several methods, none of which was named, may fit no method together."""
+    try:
+        return resolve(Recipe.of(sections), facts)
+    except RecipeError as refused:
+        for problem in refused.problems:
+            assert problem.section in sections
+            assert "name" not in sections[problem.section], problem
+        return None
+
+
+class TestAnyRecipeAndData:
+    @settings(deadline=None, max_examples=150)
+    @given(strategies.valid_sections(), strategies.facts())
+    def test_every_value_is_said_chosen_for_a_reason_or_the_constructors(self, sections, facts):
+        found = resolved_or_refused(sections, facts)
+        if found is None:
+            return
+        said = Recipe.of(sections)
+        for section, values in found.recipe.items():
+            defaults = defaults_of(section, values.get("name"))
+            assert set(values) <= {"name"} | set(defaults)
+            for key in defaults:
+                path, asked = f"{section}.{key}", said.get(f"{section}.{key}")
+                if asked is not None and (asked != "auto" or defaults[key] is None):
+                    assert values[key] == asked
+                    assert path not in found.reasons
+                elif path in found.reasons:
+                    assert found.reasons[path]
+                else:
+                    assert values.get(key) == defaults[key]
+            if "name" in values:
+                asked = said.get(f"{section}.name")
+                assert values["name"] == asked or (asked is None and found.reasons[f"{section}.name"])
+
+    @settings(deadline=None, max_examples=100)
+    @given(strategies.valid_sections(), strategies.facts())
+    def test_it_survives_its_text_and_resolving_again(self, sections, facts):
+        found = resolved_or_refused(sections, facts)
+        if found is None:
+            return
+        assert Recipe.loads(found.to_toml()) == found.recipe
+        again = resolve(found.recipe, facts)
+        assert again.recipe == found.recipe
+        assert not {path for path in again.reasons if path not in found.reasons}
+
+    @settings(deadline=None, max_examples=50)
+    @given(strategies.facts())
+    def test_what_is_left_to_auto_is_decided_for_any_data(self, facts):
+        found = resolve(Recipe(), facts)
+        left = [path for path, value in found.recipe.said().items() if value == "auto"]
+        # Measured on the machine, read off the images, and a matter of the network's own sizes.
+        assert set(left) <= {"engine.threads", "data.image_size", "model.head"}
+        assert set(dict(found.recipe.items())) == set(SECTIONS)
+        text = found.to_toml()
+        assert text.count("  # auto: ") == len(found.reasons)
+        assert set(tomllib.loads(text)) == set(SECTIONS)
+
+    @settings(deadline=None, max_examples=50)
+    @given(strategies.facts())
+    def test_auto_is_the_same_as_nothing(self, facts):
+        automatic = {
+            f"{section}.{key}": "auto"
+            for section, made in SETTINGS.items()
+            for key, value in defaults_of(section, next(iter(CATALOGUE.get(section, {})), None)).items()
+            if value == "auto" and made
+        }
+        automatic |= {f"{section}.name": "auto" for section in CATALOGUE} | {"model.activation": "auto"}
+        if resolve(Recipe(), facts).recipe.get("model.name") == "convnet":
+            del automatic["model.activation"]
+        assert resolve(Recipe().replace(automatic), facts) == resolve(Recipe(), facts)
+
+    @settings(deadline=None, max_examples=60)
+    @given(strategies.facts(), st.sampled_from(sorted(CATALOGUE["optimizer"])))
+    def test_a_rule_for_one_method_is_no_default_of_another(self, facts, name):
+        found = resolve(Recipe(optimizer=name), facts)
+        chosen = resolve(Recipe(), facts).recipe.get("optimizer.name")
+        if name != chosen:
+            assert found.recipe.get("optimizer.lr") == defaults_of("optimizer", name)["lr"]
+            assert "optimizer.lr" not in found.reasons
+
+
+class TestNames:
+    def test_without_a_name_the_first_that_takes_all_keys(self):
+        found = resolve(Recipe(optimizer={"momentum": 0.9}), TABLE)
+        assert found.recipe.get("optimizer.name") == "sgd"
+        assert found.reasons["optimizer.name"] == "the first that takes momentum"
+        found = resolve(Recipe(schedule={"patience": 3}), TABLE)
+        assert found.recipe.get("schedule.name") == "plateau"
+
+    def test_keys_that_no_method_takes_together(self):
+        with pytest.raises(RecipeError) as caught:
+            resolve(
+                Recipe(optimizer={"momentum": 0.9, "amsgrad": True}, schedule={"beta": 1, "every": 2}), TABLE
+            )
+        first, second = caught.value.problems
+        assert str(first).startswith("[optimizer] momentum: no optimizer takes amsgrad and momentum together")
+        assert str(second).startswith("[schedule] beta: no schedule takes beta and every together")
+
+    def test_a_model_that_cannot_be_chosen_hides_no_other_problem(self):
+        with pytest.raises(RecipeError) as caught:
+            resolve(
+                Recipe(model={"hidden": [3], "channels": [3]}, loss={"delta": 1, "label_smoothing": 0.1}),
+                TABLE,
+            )
+        assert [problem.section for problem in caught.value.problems] == ["model", "loss"]
+
+    def test_a_column_may_be_called_auto(self):
+        for key in ("target", "split", "groups", "weights"):
+            found = resolve(Recipe(data={key: "auto"}), TABLE)
+            assert found.recipe.get(f"data.{key}") == "auto"
+
+
+class TestImportPaths:
+    def test_their_defaults_are_their_own(self):
+        found = resolve(Recipe(optimizer="torch.optim.NAdam"), TABLE)
+        own = inspect.signature(torch.optim.NAdam).parameters
+        values = found.recipe.optimizer
+        assert values["lr"] == own["lr"].default == 2e-3
+        assert {key: values[key] for key in values if key != "name"} == {
+            key: each.default for key, each in own.items() if key != "params" and each.default is not None
+        }
+        assert not [path for path in found.reasons if path.startswith("optimizer.")]
+
+    def test_what_has_no_default_must_be_said(self):
+        with pytest.raises(RecipeError) as caught:
+            resolve(Recipe(model="torch.nn.Linear"), TABLE)
+        assert [(p.key, p.message) for p in caught.value.problems] == [
+            ("in_features", "Linear needs a value for it"),
+            ("out_features", "Linear needs a value for it"),
+        ]
+
+    def test_what_takes_any_keyword_gets_what_was_said(self):
+        def net(inputs, outputs, **settings):
+            raise AssertionError
+
+        found = resolve(Recipe(model={"name": net, "depth": 3}), TABLE)
+        assert found.recipe.get("model.depth") == 3
+
+    def test_a_network_from_elsewhere_keeps_its_initialisation(self):
+        found = resolve(Recipe(model={"name": torch.nn.Linear, "in_features": 4, "out_features": 3}), TABLE)
+        assert (found.recipe.get("init.name"), found.recipe.get("init.output_gain")) == ("torch", 1.0)
+
+
+def test_reasons_are_remarks():
+    text = resolve(Recipe(optimizer="sgd"), TABLE).to_toml()
+    assert 'name = "sgd"\n' in text
+    assert 'output = "softmax"  # auto: the task is multiclass\n' in text
