@@ -104,8 +104,8 @@ class TestSavedAndLoaded:
     def test_predictions_are_the_same_bits(self, name, tmp_path):
         run, rows = train(name, out=tmp_path / "run")
         again = descend.load(tmp_path / "run")
-        assert run.predict(rows).tobytes() == again.predict(rows).tobytes() or name == "texts"
         assert run.predict(rows).tolist() == again.predict(rows).tolist()
+        assert run.predict(rows).dtype == again.predict(rows).dtype
         if run.schema.classes:
             assert run.predict_proba(rows).tobytes() == again.predict_proba(rows).tobytes()
         for name, value in run.model.state_dict().items():

@@ -16,6 +16,7 @@ from descend.environment import describe_environment
 from descend.errors import DivergedError, Interrupted, UserError
 from descend.outcome import details, measured
 from descend.planning import Plan, choose_device, plan_run
+from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
@@ -143,7 +144,7 @@ def execute(
         environment=environment,
         path=folder,
     )
-    with using_threads(threads):
+    with using_threads(threads), forked(device):
         training = assemble(planned, run, device, batches)
         if folder is not None and resume:
             state = load_checkpoint(folder / "checkpoints")

@@ -21,7 +21,7 @@ from descend.recipe import Recipe
 from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
-from descend.run import check_unused, read_json
+from descend.run import check_unused, read_json, read_text
 
 __all__ = ["Plan", "as_recipe", "choose_device", "plan", "plan_run"]
 
@@ -169,7 +169,10 @@ def plan_run(
 
 
 def _saved_seed(folder: Path) -> int:
-    return int(read_json(folder / "environment.json").get("seed", 0))
+    seed = read_json(folder / "environment.json").get("seed")
+    if not isinstance(seed, int):
+        raise RunError(f"{folder / 'environment.json'} is damaged: it states no seed")
+    return seed
 
 
 def _saved_recipe(
@@ -195,9 +198,7 @@ def _saved_recipe(
 
 
 def _check_fingerprint(folder: Path, schema: Schema) -> None:
-    saved = Schema.from_json(
-        (folder / "schema.json").read_text(encoding="utf-8"), str(folder / "schema.json")
-    )
+    saved = Schema.from_json(read_text(folder / "schema.json"), str(folder / "schema.json"))
     if saved.fingerprint != schema.fingerprint:
         raise RunError(
             f"the data are not those that the run in {folder} was started with (fingerprint {schema.fingerprint}, "

@@ -26,7 +26,7 @@ from descend.recipe.defaults import facts_of
 from descend.recipe.toml import parse
 from descend.training.state import read_state, to_bytes, write_atomically
 
-__all__ = ["Run", "check_unused", "json_bytes", "load", "make_folder", "read_json"]
+__all__ = ["Run", "check_unused", "json_bytes", "load", "make_folder", "read_json", "read_text"]
 
 FORMAT = 1
 """Version of the run folder's layout; a folder of a newer one is refused."""
@@ -235,7 +235,7 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
         if _digest(content) != manifest["digests"].get(name):
             raise RunError(f"{path / name} was altered or cut short after training (its digest differs)")
     recipe = _recipe(path / "recipe.toml", allow_imports, model)
-    schema = Schema.from_json(_read_text(path / "schema.json"), str(path / "schema.json"))
+    schema = Schema.from_json(read_text(path / "schema.json"), str(path / "schema.json"))
     environment = read_json(path / "environment.json")
     if model is None:
         model = build_model(recipe, facts_of(schema), seed=0)  # whatever it starts from is replaced
@@ -265,7 +265,7 @@ def _recipe(path: Path, allow_imports: bool, model: nn.Module | None) -> Recipe:
     except RecipeError as cause:
         if model is None or any(problem.section != "model" for problem in cause.problems):
             raise
-        sections = parse(_read_text(path))
+        sections = parse(read_text(path))
         said = sections.get("model", {})
         sections["model"] = {
             "name": lambda: model,
@@ -283,7 +283,12 @@ def json_bytes(content: Any) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as cause:
@@ -292,7 +297,7 @@ def _read_text(path: Path) -> str:
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         found.append(_object(line, f"{path} is damaged in line {number}"))
     return found
 
@@ -303,7 +308,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         RunError: it cannot be read, or holds something else.
     """
-    return _object(_read_text(path), f"{path} is damaged")
+    return _object(read_text(path), f"{path} is damaged")
 
 
 def _object(text: str, fault: str) -> dict[str, Any]:

@@ -143,7 +143,10 @@ def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tup
         return f"expected a name, found {name!r}", ""
     family = CATALOGUE[section] if key == "name" else CHOICES[section, key]
     if name not in family and is_import_path(name) and not allow_imports:
-        return f"'{name}' is an import path, and importing runs its code", "allow it with --allow-imports"
+        return (
+            f"'{name}' is an import path, and importing runs its code",
+            "allow it with --allow-imports (allow_imports=True)",
+        )
     try:
         find(section, name, key)
     except UserError as cause:

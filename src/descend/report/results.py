@@ -40,7 +40,11 @@ def learning_section(run: RunFiles) -> tuple[Html, list[Figure]]:
     if not figures:
         words = "No epoch was completed, so there are no learning curves."
         return section("learning", "Learning", element("p", words)), []
-    hint = "Drag across a figure to enlarge a part of it; double-click to see all again."
+    hint = (
+        "The training loss is the objective as it was minimised, with dropout, label smoothing and penalties; the "
+        "validation loss is measured without them and may lie below it. Drag across a figure to enlarge a part of "
+        "it; double-click to see all again."
+    )
     return section(
         "learning",
         "Learning",

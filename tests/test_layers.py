@@ -1,0 +1,304 @@
+"""The walls of the house: imports run downward, files stay small, nothing runs code it was handed."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import descend
+
+SOURCE = Path(descend.__file__).parent
+ARCHITECTURE = SOURCE.parents[1] / "docs" / "architecture.md"
+
+LAYERS = [
+    {"_version", "errors", "domains", "method", "randomness"},
+    {"data"},
+    {"nn"},
+    {"losses", "metrics", "schedules", "optim", "regularization"},
+    {"training"},
+    {"recipe"},
+    {"predictor", "environment"},
+    {"outcome"},
+    {"run"},
+    {"planning"},
+    {"assembly"},
+    {"launch"},
+    {"report", "export", "estimators"},
+    {"cli"},
+    {"__main__"},
+]
+"""From the ground up. A part imports from layers below its own and from nothing beside it."""
+
+LATE_AND_UPWARD = {
+    ("run", "export"): "Run.export is a door to the part above, opened when it is used",
+    ("run", "report"): "Run.report likewise",
+}
+"""Imports within functions that run upward, each with its reason."""
+
+LONG: dict[str, str] = {}
+"""Files of more than 400 lines, each with its reason."""
+
+
+@dataclass
+class Imports:
+    """Of one file: at its head, within functions, and for type checkers alone."""
+
+    head: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
+    types: set[str] = field(default_factory=set)
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {name_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
+def imports_of(name: str, tree: ast.Module) -> Imports:
+    found = Imports()
+    package = name if FILES[name].name == "__init__.py" else name.rpartition(".")[0]
+
+    def visit(node: ast.AST, where: set[str]) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                where.update(alias.name for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                base = child.module or ""
+                if child.level:
+                    base = ".".join(
+                        [*package.split(".")[: len(package.split(".")) - child.level + 1], base]
+                    ).strip(".")
+                for alias in child.names:
+                    # "from descend.nn import activations" imports the module of that name.
+                    full = f"{base}.{alias.name}"
+                    where.add(full if full in FILES else base)
+            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+                visit(child, found.late)
+            elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                visit(child, found.types)
+            else:
+                visit(child, where)
+
+    visit(tree, found.head)
+    return found
+
+
+IMPORTS = {name: imports_of(name, tree) for name, tree in TREES.items()}
+
+
+def part_of(module: str) -> str | None:
+    """The part of the package that a module belongs to; None for the package's own face and for other packages."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "descend" and len(parts) > 1 else None
+
+
+def rank(part: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if part in layer)
+
+
+def between_parts(kind: str) -> set[tuple[str, str]]:
+    return {
+        (own, other)
+        for module, imports in IMPORTS.items()
+        for target in getattr(imports, kind)
+        if (own := part_of(module)) is not None and (other := part_of(target)) is not None and own != other
+    }
+
+
+class TestLayers:
+    def test_every_part_has_one(self):
+        parts = {part for module in FILES if (part := part_of(module)) is not None}
+        listed = [part for layer in LAYERS for part in layer]
+        assert sorted(listed) == sorted(parts)
+
+    def test_imports_run_downward(self):
+        assert not {(own, other) for own, other in between_parts("head") if rank(other) >= rank(own)}
+
+    def test_late_imports_run_downward_but_for_those_with_a_reason(self):
+        upward = {(own, other) for own, other in between_parts("late") if rank(other) >= rank(own)}
+        assert upward == set(LATE_AND_UPWARD)
+
+    def test_types_are_named_downward_too(self):
+        assert not {(own, other) for own, other in between_parts("types") if rank(other) >= rank(own)}
+
+    def test_no_part_reaches_through_the_package_itself(self):
+        through = {
+            module
+            for module, imports in IMPORTS.items()
+            if "descend" in imports.head | imports.late and part_of(module) is not None
+        }
+        assert not through
+
+    def test_no_cycles_among_files(self):
+        graph = {name: {each for each in imports.head if each in FILES} for name, imports in IMPORTS.items()}
+        try:
+            order = list(TopologicalSorter(graph).static_order())
+        except CycleError as cycle:
+            pytest.fail(f"a cycle of imports: {' -> '.join(cycle.args[1])}")
+        assert len(order) == len(FILES)
+
+    def test_a_cycle_would_be_found(self):
+        with pytest.raises(CycleError):
+            list(TopologicalSorter({"a": {"b"}, "b": {"c"}, "c": {"a"}}).static_order())
+
+    def test_what_is_read_from_the_files(self):
+        assert "descend.errors" in IMPORTS["descend.recipe.toml"].head
+        assert "descend.nn.activations" in IMPORTS["descend.nn.mlp"].head
+        assert "descend.export" in IMPORTS["descend.run"].late
+        assert "descend.run" in IMPORTS["descend"].types
+        assert len(FILES) > 100
+
+    def test_importing_the_package_imports_nothing_of_it(self):
+        assert {each for each in IMPORTS["descend"].head if each.startswith("descend")} == {
+            "descend._version"
+        }
+        assert "torch" not in IMPORTS["descend"].head
+
+    @pytest.mark.skipif(not ARCHITECTURE.exists(), reason="the documents are not beside the package")
+    def test_the_map_in_the_documents_is_the_same(self):
+        block = ARCHITECTURE.read_text(encoding="utf-8").split("```")[1]
+        line_of: dict[str, int] = {}
+        for number, line in enumerate(block.splitlines()):
+            # Names stand in front of at least three spaces, what they hold behind.
+            names = re.split(r" {3,}", line.strip())[0]
+            for word in re.findall(r"\w+/?", names):
+                line_of.setdefault(word.rstrip("/"), number)
+        public = {part for layer in LAYERS for part in layer if not part.startswith("_")}
+        assert public <= set(line_of)
+        assert not [(own, other) for own, other in between_parts("head")
+                    if {own, other} <= public and line_of[own] < line_of[other]]  # fmt: skip
+
+
+class TestFiles:
+    def test_are_short_or_have_a_reason(self):
+        long = {
+            name: count
+            for name, path in FILES.items()
+            if (count := len(path.read_text(encoding="utf-8").splitlines())) > 400
+        }
+        assert set(long) == set(LONG), long
+        assert all(LONG.values())
+
+    def test_say_what_they_are(self):
+        assert not [name for name, tree in TREES.items() if not ast.get_docstring(tree)]
+
+    def test_name_what_is_public_and_it_is_there(self):
+        modules = {name: importlib.import_module(name) for name in FILES if name != "descend.__main__"}
+        public = {name: getattr(module, "__all__", []) for name, module in modules.items()}
+        assert not [name for name, names in public.items() if len(set(names)) != len(names)]
+        assert not [
+            f"{name}.{each}"
+            for name, names in public.items()
+            for each in names
+            if not hasattr(modules[name], each)
+        ]
+
+
+CODE_FROM_DATA = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "cloudpickle",
+    "dill",
+    "marshal",
+    "shelve",
+    "joblib",
+    "jsonpickle",
+    "yaml",
+}
+BUILTINS = {"eval", "exec", "compile", "__import__"}
+METHODS = {
+    "torch.load", "torch.save", "torch.export.load", "torch.jit.load", "torch.hub.load", "os.system",
+    "torch.package.PackageImporter", "os.popen", "builtins.eval", "builtins.exec", "pd.read_pickle",
+}  # fmt: skip
+
+
+def faults(tree: ast.AST) -> list[str]:
+    """Places where data could become code."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.split(".")[0] in CODE_FROM_DATA]
+        elif isinstance(node, ast.ImportFrom):
+            found += [node.module] if (node.module or "").split(".")[0] in CODE_FROM_DATA else []
+            found += [f"{node.module}.{a.name}" for a in node.names if f"{node.module}.{a.name}" in METHODS]
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in BUILTINS or called in METHODS:
+                found.append(called)
+            said = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            if called in ("np.load", "numpy.load") and said.get("allow_pickle") != "False":
+                found.append(f"{called} without allow_pickle=False")
+            if said.get("allow_pickle", "False") != "False":
+                found.append(f"{called} with allow_pickle")
+            if said.get("shell", "False") != "False":
+                found.append(f"{called} with a shell")
+    return found
+
+
+class TestNothingRunsWhatItReads:
+    def test_in_any_file(self):
+        assert not {name: found for name, tree in TREES.items() if (found := faults(tree))}
+
+    @pytest.mark.parametrize(
+        "code",
+        ["import pickle", "from pickle import loads", "import joblib.numpy_pickle", "eval('1')", "exec(text)",
+         "torch.load(path)", "from torch import load", "np.load(path)", "np.load(path, allow_pickle=True)",
+         "__import__('os')", "os.system('ls')", "subprocess.run('ls', shell=True)"],
+    )  # fmt: skip
+    def test_and_the_test_would_see_it(self, code):
+        assert faults(ast.parse(code))
+
+    @pytest.mark.parametrize(
+        "code", ["model.eval()", "np.load(path, allow_pickle=False)", "re.compile('x')", "json.load(f)"]
+    )
+    def test_and_nothing_else(self, code):
+        assert not faults(ast.parse(code))
+
+    def test_modules_are_imported_by_name_in_few_places(self):
+        """Where a text becomes code: names in the catalogue, functions that give data, the package's own parts."""
+        places = {
+            name
+            for name, tree in TREES.items()
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
+        }
+        assert places == {
+            "descend",
+            "descend.errors",
+            "descend.export",
+            "descend.recipe.catalogue",
+            "descend.data.functions",
+        }
+
+
+class TestPublicNames:
+    @pytest.mark.parametrize("name", [each for each in descend.__all__ if each != "__version__"])
+    def test_are_explained(self, name):
+        doc = inspect.getdoc(getattr(descend, name)) or ""
+        assert len(doc) > 60
+        assert name in dir(descend)
+
+    @pytest.mark.parametrize("name", [each for each in descend.__all__ if each != "__version__"])
+    def test_so_is_all_that_one_can_do_with_them(self, name):
+        subject = getattr(descend, name)
+        own = vars(subject).items() if inspect.isclass(subject) else []
+        public = [value for each, value in own if not each.startswith("_") and inspect.isroutine(value)]
+        assert not [value for value in public if not inspect.getdoc(value)]
+
+    def test_the_version_is_one(self):
+        assert re.fullmatch(r"\d+\.\d+\.\d+([a-z0-9.+-]*)", descend.__version__)
+
+    def test_others_do_not_exist(self):
+        with pytest.raises(AttributeError, match="module 'descend' has no attribute 'trian'"):
+            descend.trian  # noqa: B018
