@@ -64,14 +64,14 @@ class TestAnyRecipeAndData:
         found = resolved_or_refused(sections, facts)
         if found is None:
             return
-        said = Recipe.of(sections)
+        said = Recipe.of(sections).said()
         for section, values in found.recipe.items():
             defaults = defaults_of(section, values.get("name"))
             assert set(values) <= {"name"} | set(defaults)
             for key in defaults:
-                path, asked = f"{section}.{key}", said.get(f"{section}.{key}")
-                if asked is not None and (asked != "auto" or defaults[key] is None):
-                    assert values[key] == asked
+                path = f"{section}.{key}"
+                if path in said and (said[path] != "auto" or defaults[key] is None):
+                    assert values.get(key) == said[path]
                     assert path not in found.reasons
                 elif path in found.reasons:
                     assert found.reasons[path]

@@ -107,7 +107,12 @@ def check(parameter: Parameter, value: Any) -> tuple[Any, str | None]:
             typing.get_origin(part) is typing.get_origin(Callable[..., Any]) for part in _parts(annotation)
         )
         return value, None if allowed else f"expected {describe(annotation)}, found a function or class"
-    if value == "none" and type(None) in _parts(annotation) and not _says(annotation, "none"):
+    if (
+        isinstance(value, str)
+        and value == "none"
+        and type(None) in _parts(annotation)
+        and not _says(annotation, "none")
+    ):
         return None, None
     if value is None:
         ok = type(None) in _parts(annotation)

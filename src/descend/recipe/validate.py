@@ -103,7 +103,7 @@ def _section(
 def _choice(section: str, key: str, value: Any, allow_imports: bool, complain: Callable[..., None]) -> Any:
     """A checked name of a family, or a table of a name and its settings."""
     table = {"name": value} if isinstance(value, str) else value
-    if value == "auto" or not isinstance(table, Mapping):
+    if (isinstance(value, str) and value == "auto") or not isinstance(table, Mapping):
         return value
     if "name" not in table:
         complain(key, "expected a name, or a table with the key 'name'")
@@ -137,7 +137,7 @@ def _choice(section: str, key: str, value: Any, allow_imports: bool, complain: C
 
 
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:
-    if callable(name) or name == "auto":
+    if callable(name) or (isinstance(name, str) and name == "auto"):
         return None
     if not isinstance(name, str):
         return f"expected a name, found {name!r}", ""
