@@ -90,7 +90,8 @@ def check(parameter: Parameter, value: Any) -> tuple[Any, str | None]:
     """The value as its parameter's type, and what is wrong with it, if anything.
 
     Types are strict: a string is not a number and True is not 1; a whole number serves as a real one and a
-    list as a tuple. NaN and infinities are never accepted. Where None is allowed, "none" says it in TOML.
+    list as a tuple. NaN and infinities are never accepted, nor is what TOML cannot hold. Where None is
+    allowed, "none" says it in TOML.
 
     >>> from descend.domains import Positive
     >>> lr = Parameter("lr", Positive, 1e-3, "sgd")
@@ -100,7 +101,7 @@ def check(parameter: Parameter, value: Any) -> tuple[Any, str | None]:
     'expected a number above 0, found -1'
     """
     annotation = parameter.annotation
-    if annotation is Any:
+    if annotation is Any and (value is None or callable(value)):
         return value, None
     if callable(value):
         allowed = any(
@@ -118,9 +119,11 @@ def check(parameter: Parameter, value: Any) -> tuple[Any, str | None]:
         ok = type(None) in _parts(annotation)
         return None, None if ok else f"expected {describe(annotation)}, found None"
     try:
-        encoded = json.dumps(_plain(value), allow_nan=False)
+        encoded = json.dumps(_plain(value), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError):
         return value, f"expected {describe(annotation)}, found {_found(value)}"
+    if annotation is Any:
+        return json.loads(encoded), None
     try:
         return _adapter(annotation).validate_json(encoded, strict=True), None
     except ValidationError:
@@ -192,6 +195,8 @@ def describe(annotation: Any) -> str:
     >>> describe(Literal["step", "epoch"])
     '"step" or "epoch"'
     """
+    if annotation is Any:
+        return "a number, a text, a list, a table or a class"
     parts = [part for part in _parts(annotation) if not _is_callable_type(part)]
     words = [_describe_one(part, plural=False) for part in parts if part is not type(None)]
     if type(None) in parts:
