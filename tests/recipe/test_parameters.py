@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import tomllib
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from descend.domains import Count, Fraction, Natural, NonNegative, Positive, Probability, Share
 from descend.recipe.parameters import MISSING, Parameter, check, describe, of_constructor, of_settings
+from descend.recipe.toml import dump
 
 
 def parameter(annotation: Any) -> Parameter:
@@ -55,6 +57,8 @@ class TestCheck:
             (Mapping[str, Literal["x"]], {"a": "x"}, {"a": "x"}),
             (str | Callable[..., Any], "relu", "relu"),
             (Any, object, object),
+            (Any, None, None),
+            (Any, (1, "a", {"b": np.float32(0.5)}), [1, "a", {"b": 0.5}]),
             (Positive, np.float64(0.5), 0.5),
             (Positive, np.float32(0.5), 0.5),
             (Count, np.int64(3), 3),
@@ -95,7 +99,15 @@ class TestCheck:
     def test_numbers_are_finite(self, annotation, value):
         assert fault(annotation, value)
 
+    @pytest.mark.parametrize(
+        "value", [object(), torch.float64, {1, 2}, np.zeros(2), torch.zeros(2), 1j, b"x", "\ud800"]
+    )
+    def test_what_toml_cannot_hold(self, value):
+        assert fault(Any, value).startswith("expected a number, a text, a list, a table or a class, found ")
+        assert fault(Positive, value)
+
     def test_not_even_inside(self):
+        assert fault(Any, {"a": [math.nan]})
         assert fault(tuple[Fraction, Fraction], [math.nan, 0.9])
         assert fault(dict[str, Any], {"alpha": math.inf})
         assert fault(str | dict[str, Any] | Callable[..., Any], {"alpha": [math.nan]})
@@ -152,11 +164,12 @@ class TestCheck:
     )  # fmt: skip
     def test_any_value_is_taken_or_refused_in_words(self, annotation, value):
         taken, problem = check(parameter(annotation), value)
-        if problem is None:
+        if problem is None and not callable(taken):
             again, still = check(parameter(annotation), taken)
             assert still is None
-            assert again is taken or again == taken
-        else:
+            assert again == taken
+            assert tomllib.loads(dump({"a": {"b": taken}}, {}))
+        elif problem is not None:
             assert problem.startswith("expected ")
             problem.encode()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -123,7 +124,9 @@ class TestNumbers:
 
 class TestNames:
     @pytest.mark.parametrize("section", list(CATALOGUE))
-    @pytest.mark.parametrize("name", [None, 3, ["adam"], {"name": "adam"}, True])
+    @pytest.mark.parametrize(
+        "name", [None, 3, ["adam"], {"name": "adam"}, True, np.zeros(2), torch.zeros(2)], ids=str
+    )
     def test_are_texts(self, section, name):
         (problem,) = problems({section: {"name": name}})
         assert (problem.key, problem.message) == ("name", f"expected a name, found {name!r}")
@@ -202,6 +205,11 @@ class TestImportPaths:
 
     def test_what_takes_any_keyword_takes_any_key(self):
         assert Recipe(model={"name": AnyKeyword, "depth": 3, "x": [1]}).get("model.depth") == 3
+        assert said({"model": {"name": AnyKeyword, "x": math.nan, "y": object, "z": {1}, "output": 3}}) == [
+            "[model] x: expected a number, a text, a list, a table or a class, found nan (numbers must be finite)",
+            "[model] z: expected a number, a text, a list, a table or a class, found {1}",
+            "[model] output: expected a text, found 3",
+        ]
 
     def test_a_network_from_elsewhere_may_call_what_it_likes_activation(self):
         assert Recipe(model={"name": OwnActivation, "activation": "swish"}).get("model.activation") == "swish"

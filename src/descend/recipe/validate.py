@@ -68,6 +68,7 @@ def _section(
     if not unseen:
         parameters = _any_parameters(section) if name == "auto" else section_parameters(section, name)
     own = section_parameters(section) or {}
+    known = own if parameters is None else parameters
     ours = name == "auto" or name in CATALOGUE.get(section.name, {})
     result: dict[str, Any] = {}
     for key, value in values.items():
@@ -75,10 +76,12 @@ def _section(
             result[key] = value
         elif not isinstance(key, str):
             complain(repr(key), "a key is a text")
-        elif parameters is None:
-            result[key] = value
-        elif key not in parameters:
-            hint = did_you_mean(key, [*parameters, *(["name"] if section.named else [])])
+        elif parameters is None and key not in own:  # of a constructor that takes any key
+            result[key], fault = check(Parameter(key, Any, MISSING, section.name), value)
+            if fault:
+                complain(key, fault)
+        elif key not in known:
+            hint = did_you_mean(key, [*known, *(["name"] if section.named else [])])
             owner = _owner_of(key, section.name)
             complain(
                 key,
@@ -86,7 +89,7 @@ def _section(
                 f"[{owner}] has one of that name" if owner and not hint.startswith("did") else hint,
             )
         else:
-            checked, fault = check(parameters[key], value)
+            checked, fault = check(known[key], value)
             # A network from elsewhere may call what it likes "activation".
             if fault is None and (section.name, key) in CHOICES and (ours or key in own):
                 checked = _choice(section.name, key, checked, allow_imports, complain)
