@@ -166,6 +166,8 @@ def execute(
                 fit(training)
         except NotFinite as cause:
             _give_up(run, training, checkpointer, planned, cause)
+        finally:
+            checkpointer.close()
         _finish(run, training, planned, device)
     if training.stopped == "interrupted":
         where = f"; continue with --resume --out {folder}" if folder is not None else ""

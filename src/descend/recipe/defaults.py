@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.data.schema import Schema
+from descend.training.products import best_library
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
 
@@ -171,7 +172,10 @@ def _stop(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 
 def _engine(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    return {"device": (facts.device, "the fastest device here")}
+    return {
+        "device": (facts.device, "the fastest device here"),
+        "products": best_library(str(said.get("device", facts.device)).partition(":")[0]),
+    }
 
 
 _RULES: Mapping[str, Rule] = {
