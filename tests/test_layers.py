@@ -30,6 +30,7 @@ LAYERS = [
     {"planning"},
     {"assembly"},
     {"launch"},
+    {"many"},
     {"report", "export", "estimators"},
     {"cli"},
     {"__main__"},
