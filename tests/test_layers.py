@@ -23,6 +23,7 @@ LAYERS = [
     {"nn"},
     {"losses", "metrics", "schedules", "optim", "regularization"},
     {"training"},
+    {"pack"},
     {"recipe"},
     {"predictor", "environment"},
     {"outcome"},

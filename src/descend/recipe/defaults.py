@@ -155,6 +155,8 @@ def _schedule(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str
 def _regularize(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
     if before["optimizer"]["name"] != "adamw":
         return {"weight_decay": (0.0, "no decay unless asked with this optimizer")}
+    if not facts.classification and facts.rows < FEW_ROWS:
+        return {"weight_decay": (1.0, "strong, as few rows of regression are mostly noise to a network")}
     return {"weight_decay": (0.01, "mild; AdamW's usual value")}
 
 
