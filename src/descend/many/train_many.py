@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from descend.errors import Problem, RecipeError, UserError
+from descend.many.building import build
+from descend.many.grouping import groups
 from descend.many.loop_engine import LoopEngine
 from descend.many.member import Engine, Member, Watcher, Watchers
-from descend.planning import Parts, Planner
+from descend.many.packed_engine import PackedEngine
+from descend.planning import Parts, Planner, choose_device
 from descend.recipe import Recipe
 from descend.run import Run
 
@@ -37,6 +40,7 @@ def train_many(
     rungs: Sequence[int] = (),
     survivors: Survivors | None = None,
     watchers: Sequence[Watcher] = (),
+    tested: bool = True,
     allow_imports: bool = False,
 ) -> list[Run]:
     """Train several variants on the same data, together where they can ride together.
@@ -63,6 +67,7 @@ def train_many(
         survivors: called with a rung's epoch and the runs that have reached it and go on, by number; gives the
             numbers of those that continue. The others are stopped ("dropped") with their best weights so far.
         watchers: who watches.
+        tested: whether the test parts are measured; they should be touched once.
         allow_imports: whether recipe files may name import paths.
 
     Returns:
@@ -91,8 +96,9 @@ def train_many(
     )
     folder = None if out is None else Path(out)
     members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
-    watcher = Watchers(list(watchers))
-    engines: list[Engine] = [LoopEngine(members, watcher)]
+    for member in members:
+        member.tested = tested
+    engines = _engines(members, engine, Watchers(list(watchers)), folder, resume)
     for epoch in [*sorted(rungs), None]:
         for one in engines:
             one.advance(epoch)
@@ -102,6 +108,30 @@ def train_many(
             for one in engines:
                 one.drop(dropped, "dropped")
     return [member.run for member in members]
+
+
+def _engines(
+    members: list[Member], choice: EngineChoice, watcher: Watcher, folder: Path | None, resume: bool
+) -> list[Engine]:
+    """An engine for each group of members."""
+    build(members)
+    made: list[Engine] = []
+    for group in groups(members):
+        device = choose_device(group.members[0].plan.recipe.engine["device"])
+        if choice == "loop":
+            made.append(LoopEngine(group.members, watcher, "asked for"))
+        elif group.why_not_together:
+            made.append(LoopEngine(group.members, watcher, group.why_not_together))
+        elif len(group.members) == 1 and choice == "auto":
+            made.append(LoopEngine(group.members, watcher, "no other member is like it"))
+        elif group.why_not_packed:
+            made.append(LoopEngine(group.members, watcher, group.why_not_packed))
+        else:
+            pack = PackedEngine(group.members, watcher, device)
+            pack.choose_threads()
+            pack.begin("stacked", resume=resume)
+            made.append(pack)
+    return made
 
 
 def _for_each(values: Any, count: int, name: str) -> list[Any]:

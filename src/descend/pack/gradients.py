@@ -133,7 +133,9 @@ class LossOfMembers:
         self._closed = _smooths(self._first)
         if self._closed:
             shares = [float(cast(CrossEntropy, loss).label_smoothing) for loss in losses]
-            self._smoothing = torch.tensor(shares, dtype=torch.float64).view(-1, 1, 1) if any(shares) else None
+            self._smoothing = (
+                torch.tensor(shares, dtype=torch.float64).view(-1, 1, 1) if any(shares) else None
+            )
 
     def select(self, places: list[int]) -> LossOfMembers:
         """For some of the members."""

@@ -49,7 +49,8 @@ class Noise:
             member for member in range(len(seeds)) if any(layer.rates[member] > 0.0 for layer in layers)
         ]
         self._kept = [
-            torch.tensor([1.0 - rate for rate in layer.rates], dtype=torch.float64, device=device) for layer in self._layers
+            torch.tensor([1.0 - rate for rate in layer.rates], dtype=torch.float64, device=device)
+            for layer in self._layers
         ]
         self._buffers: dict[tuple[int, int, int], _Noise] = {}
         self._current: list[list[_Noise]] = []

@@ -30,7 +30,7 @@ from descend.pack.layers import (
     PackedRows,
 )
 
-__all__ = ["CannotPack", "Entry", "Stack", "signature", "stack"]
+__all__ = ["CannotPack", "Entry", "Stack", "pads", "signature", "stack", "widths_of"]
 
 ELEMENTWISE: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.Softplus, nn.Identity,
@@ -217,6 +217,25 @@ def signature(model: nn.Module) -> tuple[Any, ...]:
         CannotPack: the model is no chain of known layers.
     """
     return tuple(_kind(layer) for _, layer in _chain(model).layers)
+
+
+def widths_of(model: nn.Module) -> tuple[int, ...]:
+    """The widths between the linear layers of a chain, from its inputs to its outputs.
+
+    >>> widths_of(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    (3, 4, 2)
+    """
+    linear = [layer for _, layer in _chain(model).layers if isinstance(layer, nn.Linear)]
+    return (*(layer.in_features for layer in linear[:1]), *(layer.out_features for layer in linear))
+
+
+def pads(model: nn.Module) -> bool:
+    """Whether a chain can be padded to wider layers: no layer mixes units but linear ones.
+
+    >>> pads(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)))
+    False
+    """
+    return all(isinstance(layer, (*_WIDTHS_PASS, nn.Flatten)) for _, layer in _chain(model).layers)
 
 
 def _chain(model: nn.Module) -> _Chain:

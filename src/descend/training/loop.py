@@ -39,7 +39,6 @@ class NotFinite(TrainingError):
 class Trainee(Protocol):
     """What the loop trains: one network (:class:`Training`), or many as one."""
 
-    batches: Batches
     observers: Sequence[Observer]
     epoch: int
     step_in_epoch: int
@@ -49,6 +48,10 @@ class Trainee(Protocol):
     history: list[Record]
     stop_requested: bool
     stopped: str
+
+    @property
+    def batches(self) -> Batches:
+        """The training rows, step by step. They may be others in the next epoch."""
 
     def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
         """What takes one step on its batches and gives the loss, which stays on the device."""
