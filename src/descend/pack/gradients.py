@@ -179,17 +179,22 @@ class LossOfMembers:
 
     def _cross_entropy(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # With q = (1 - a) onehot + a/C the loss is -sum q log p and its derivative p - q, averaged over rows.
+        # Over so few classes PyTorch's log softmax takes several times as long as its parts.
         rows, classes = outputs.shape[1:]
-        logs = torch.log_softmax(outputs, 2)
+        shifted = outputs - outputs.amax(2, keepdim=True)
+        d = shifted.exp()
+        total = d.sum(2, keepdim=True)
+        d.div_(total)
+        log_total = total.log_().squeeze(2)
         at = targets.unsqueeze(2)
-        values = logs.gather(2, at).squeeze(2).mean(1).neg_()
-        d = logs.exp()
+        values = (log_total - shifted.gather(2, at).squeeze(2)).mean(1)
         if self._smoothing is None:
             d.scatter_add_(2, at, d.new_full((1, 1, 1), -1.0).expand(at.shape))
         else:
             share = self._smoothing = self._smoothing.to(d.device, d.dtype)
             own = share.view(-1)
-            values = values * (1.0 - own) - logs.sum(2).mean(1) * (own / classes)
+            evenly = (log_total - shifted.mean(2)).mean(1)
+            values = values * (1.0 - own) + evenly * own
             d.sub_(share / classes)
             d.scatter_add_(2, at, (share - 1.0).expand(at.shape))
         return values, d.div_(rows)
