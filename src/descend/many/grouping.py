@@ -13,6 +13,7 @@ from descend.data.batches import MemoryBatches
 from descend.many.member import Member
 from descend.pack.gradients import loss_signature
 from descend.pack.stacking import CannotPack, pads, signature, widths_of
+from descend.pack.structure import structure
 from descend.pack.updates import can_pack, optimizer_signature
 
 __all__ = ["WASTE", "Group", "groups", "rides"]
@@ -101,8 +102,8 @@ def _modules(model: nn.Module) -> tuple[Any, ...]:
     try:
         return signature(model)
     except CannotPack:
-        # Stacked as it is: everything but the values of its weights must agree.
-        return (repr(model), tuple((name, tuple(t.shape)) for name, t in model.state_dict().items()))
+        # Run as it is: everything but the values of its weights and rates of dropout must agree.
+        return structure(model)
 
 
 def _why_not_packed(model: nn.Module) -> str:

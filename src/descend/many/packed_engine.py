@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
 from descend.launch import begin_folder, finish_run, lower_rate
 from descend.many.evaluation import PackEvaluation
 from descend.many.member import Member, Watcher
 from descend.pack import PackTraining, Rider, stack
 from descend.pack.network import Network, StackedNetwork
+from descend.pack.vmapped import can_vmap, vmapped
 from descend.randomness import forked
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.loop import NotFinite, fit
@@ -24,7 +27,7 @@ from descend.training.settings import CheckpointSettings
 from descend.training.state import clone
 from descend.training.threads import choose_threads, using_threads
 
-__all__ = ["PackedEngine"]
+__all__ = ["PackedEngine", "why_not_vmap"]
 
 
 class PackedEngine:
@@ -66,8 +69,12 @@ class PackedEngine:
                     float(regularize["l2"]),
                 )
             )
-        network: Network = StackedNetwork(
-            stack([t.model for t in trainings]), autocast(members[0].plan.recipe.engine["precision"], device)
+        arithmetic = autocast(members[0].plan.recipe.engine["precision"], device)
+        models = [t.model for t in trainings]
+        network: Network = (
+            vmapped(models, rows_to_try(members[0]), arithmetic)
+            if vmap
+            else StackedNetwork(stack(models), arithmetic)
         )
         validated = len(members[0].plan.prepared.validation) > 0
         with self._arithmetic():
@@ -186,6 +193,19 @@ class PackedEngine:
         else:
             finish_run(run, training, member.plan, self._device, tested=member.tested)
         self._watcher.finished(member.number, run)
+
+
+def why_not_vmap(member: Member, device: torch.device) -> str:
+    """Why a member cannot ride by ``torch.func.vmap``; empty where it can."""
+    precision = member.plan.recipe.engine["precision"]
+    return can_vmap(member.training.model, rows_to_try(member), autocast(precision, device))
+
+
+def rows_to_try(member: Member) -> Tensor:
+    """A few of a member's rows, for a look at what its network does."""
+    batches = member.training.batches
+    assert isinstance(batches, MemoryBatches)
+    return batches.tensors[0][:4]
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], Any] | None:

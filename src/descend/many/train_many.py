@@ -11,7 +11,7 @@ from descend.many.building import build
 from descend.many.grouping import groups
 from descend.many.loop_engine import LoopEngine
 from descend.many.member import Engine, Member, Watcher, Watchers
-from descend.many.packed_engine import PackedEngine
+from descend.many.packed_engine import PackedEngine, why_not_vmap
 from descend.planning import Parts, Planner, choose_device
 from descend.recipe import Recipe
 from descend.run import Run
@@ -124,12 +124,16 @@ def _engines(
             made.append(LoopEngine(group.members, watcher, group.why_not_together))
         elif len(group.members) == 1 and choice == "auto":
             made.append(LoopEngine(group.members, watcher, "no other member is like it"))
-        elif group.why_not_packed:
-            made.append(LoopEngine(group.members, watcher, group.why_not_packed))
         else:
-            pack = PackedEngine(group.members, watcher, device)
+            vmap = choice == "vmap" or bool(group.why_not_packed)
+            why_not = why_not_vmap(group.members[0], device) if vmap and choice != "packed" else ""
+            if vmap and (why_not or choice == "packed"):
+                reasons = [group.why_not_packed, why_not]
+                made.append(LoopEngine(group.members, watcher, "; ".join(filter(None, reasons))))
+                continue
+            pack = PackedEngine(group.members, watcher, device, vmap=vmap)
             pack.choose_threads()
-            pack.begin("stacked", resume=resume)
+            pack.begin(group.why_not_packed or ("asked for" if vmap else "stacked"), resume=resume)
             made.append(pack)
     return made
 

@@ -50,6 +50,7 @@ from descend.nn.init import (
 from descend.nn.mlp import linear, mlp
 from descend.nn.normalization import NORMS, normalized
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
+from descend.nn.residual import Residual
 
 __all__ = [
     "ACTIVATIONS",
@@ -60,6 +61,7 @@ __all__ = [
     "Identity",
     "Maxout",
     "Output",
+    "Residual",
     "Sigmoid",
     "Sine",
     "Softmax",

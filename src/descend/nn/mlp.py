@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 from torch import nn
 
 from descend.domains import Count, Fraction
+from descend.errors import UserError
 from descend.method import method
 from descend.nn import activations
 from descend.nn.choice import Choice
 from descend.nn.normalization import normalized
+from descend.nn.residual import Residual
 
 __all__ = ["linear", "mlp"]
 
@@ -51,11 +54,13 @@ def mlp(
     norm: Choice = "none",
     norm_position: Position = "before",
     dropout: Fraction = 0.0,
+    residual: bool = False,
 ) -> nn.Sequential:
     """Multilayer perceptron: linear layers, each with a norm, an activation and dropout, and a linear output.
 
     The children are named ``linear1``, ``norm1``, ``act1``, ``drop1``, … and ``output``; inputs of more than
-    one dimension are flattened first (``flatten``).
+    one dimension are flattened first (``flatten``). With ``residual`` a hidden layer k as wide as the one before
+    it is h_k = h_{k-1} + D(f(N(W_k h_{k-1} + b_k))), and its parts stand in ``residualk.body``.
     Shapes: (n, *inputs) → (n, outputs), raw outputs.
 
     Args:
@@ -67,9 +72,12 @@ def mlp(
         norm: a name in ``NORMS``, a table with ``name`` and settings, or a constructor. Default ``"none"``.
         norm_position: ``"before"`` or ``"after"`` the activation. Default ``"before"``.
         dropout: the probability to DROP a hidden unit, behind each activation. Default 0.
+        residual: a skip connection around each hidden layer as wide as the hidden layer before it
+            (:class:`descend.nn.Residual`). Default False.
 
     Raises:
-        UserError: an unknown name or setting, or a choice that does not fit.
+        UserError: an unknown name or setting, or a choice that does not fit; ``residual`` where no two neighbouring
+            hidden layers have one width.
 
     >>> mlp((784,), 10, hidden=(512,), dropout=0.1)
     Sequential(
@@ -79,6 +87,11 @@ def mlp(
       (output): Linear(in_features=512, out_features=10, bias=True)
     )
     """
+    if residual and all(a != b for a, b in pairwise(hidden)):
+        raise UserError(
+            "model 'mlp': residual adds a hidden layer's inputs to its outputs, so two neighbouring widths must be "
+            f"equal; found hidden = {list(hidden)}; use for instance hidden = [128, 128], or residual = false"
+        )
     model = nn.Sequential()
     if len(inputs) != 1:
         model.add_module("flatten", nn.Flatten())
@@ -89,10 +102,14 @@ def mlp(
         layer, normal = normalized(
             nn.Linear(width, raw), raw if norm_position == "before" else units, dims=1, norm=norm
         )
-        model.add_module(f"linear{number}", layer)
-        add_activation(model, number, act, normal, norm_position)
+        skips = residual and number > 1 and units == width
+        into = nn.Sequential() if skips else model
+        into.add_module(f"linear{number}", layer)
+        add_activation(into, number, act, normal, norm_position)
         if dropout:
-            model.add_module(f"drop{number}", nn.Dropout(dropout))
+            into.add_module(f"drop{number}", nn.Dropout(dropout))
+        if skips:
+            model.add_module(f"residual{number}", Residual(into))
         width = units
     model.add_module("output", nn.Linear(width, outputs))
     return model

@@ -3,8 +3,12 @@
 ==================  ==================================================================================
 :mod:`.stacking`    plain modules to one that runs them together, and back
 :mod:`.layers`      the stacked layers
+:mod:`.padding`     layers of different widths made equally wide
 :mod:`.gradients`   losses and gradients, without a tape where layers are known
 :mod:`.network`     what training asks of the networks as one
+:mod:`.vmapped`     networks that no packed layers are known for, run together by ``torch.func``
+:mod:`.template`    the module that is run for all of them
+:mod:`.structure`   what modules of one structure share
 :mod:`.updates`     optimizer steps with settings and rates that differ between members
 :mod:`.batches`     rows of each member, side by side
 :mod:`.noise`       dropout's draws, each member's own

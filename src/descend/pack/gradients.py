@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from descend.losses import CrossEntropy
-from descend.pack.layers import PackedDropout, PackedLinear, PackedMask, PackedMixed
+from descend.pack.layers import (
+    PackedBranch,
+    PackedDropout,
+    PackedLinear,
+    PackedMask,
+    PackedMixed,
+    PackedSum,
+)
 from descend.pack.stacking import ELEMENTWISE, Stack
 from descend.training.chain import RULES, Chain, Rule, by_autograd
 from descend.training.objective import Loss
@@ -62,6 +69,25 @@ def _mixed(layer: PackedMixed) -> Rule:
     return Rule(forward, backward)
 
 
+def _branch(branch: PackedBranch) -> Rule:
+    """The derivative that the sum has left is added to that of the body."""
+
+    def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+        return d + cast(Tensor, branch.kept), []
+
+    return Rule(lambda x: (branch(x), None), backward)
+
+
+def _sum(layer: PackedSum) -> Rule:
+    """The derivative d is that of the body's outputs and of the branch: it goes on, and waits at the branch."""
+
+    def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+        layer.branch.kept = d
+        return d, []
+
+    return Rule(lambda x: (layer(x), None), backward)
+
+
 def _rule(layer: nn.Module, into: Tensor | None) -> Rule:
     if isinstance(layer, PackedLinear):
         return _linear(layer, into)
@@ -71,6 +97,10 @@ def _rule(layer: nn.Module, into: Tensor | None) -> Rule:
         return _times(lambda: layer.mask)
     if isinstance(layer, PackedMixed):
         return _mixed(layer)
+    if isinstance(layer, PackedBranch):
+        return _branch(layer)
+    if isinstance(layer, PackedSum):
+        return _sum(layer)
     if type(layer) in ELEMENTWISE and type(layer) in RULES:
         return RULES[type(layer)](layer)
     return by_autograd(layer)

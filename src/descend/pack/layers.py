@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 __all__ = [
     "PackedBatchNorm",
+    "PackedBranch",
     "PackedConv",
     "PackedDropout",
     "PackedEach",
@@ -26,6 +27,7 @@ __all__ = [
     "PackedMask",
     "PackedMixed",
     "PackedRows",
+    "PackedSum",
     "folded",
     "unfolded",
 ]
@@ -283,3 +285,40 @@ class PackedMixed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
         return torch.cat([self.kinds[kind](x.narrow(0, at, count)) for at, count, kind in self.runs])
+
+
+class PackedBranch(nn.Module):
+    """Where a skip connection leaves the chain: gives x on, and keeps it for the :class:`PackedSum` it belongs to.
+
+    A residual block is two layers with its body between them, so that a pack stays one chain, whose dropouts and
+    gradients are found in order. On the way back ``kept`` holds the derivative that comes by the skip.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The signal x itself."""
+        self.kept = x
+        return x
+
+
+class PackedSum(nn.Module):
+    """Where a skip connection comes back: x plus what its branch has kept.
+
+    >>> branch = PackedBranch()
+    >>> nn.Sequential(branch, nn.Flatten(2), PackedSum(branch))(torch.ones(1, 1, 3))
+    tensor([[[2., 2., 2.]]])
+    """
+
+    def __init__(self, branch: PackedBranch) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        kept = self.branch.kept
+        assert kept is not None
+        self.branch.kept = None
+        return kept + x

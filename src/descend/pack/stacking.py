@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from descend.nn.activations import Maxout
+from descend.nn.residual import Residual
 from descend.pack.layers import (
     PackedBatchNorm,
+    PackedBranch,
     PackedConv,
     PackedDropout,
     PackedEach,
@@ -28,7 +30,9 @@ from descend.pack.layers import (
     PackedMask,
     PackedMixed,
     PackedRows,
+    PackedSum,
 )
+from descend.pack.padding import padded
 
 __all__ = ["CannotPack", "Entry", "Stack", "pads", "signature", "stack", "widths_of"]
 
@@ -40,7 +44,7 @@ ELEMENTWISE: tuple[type[nn.Module], ...] = (
 DROPOUTS: dict[type[nn.Module], int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.Dropout2d: 2}
 """Kinds of dropout, with the number of trailing dimensions that share a draw."""
 
-_WIDTHS_PASS = (nn.Linear, nn.BatchNorm1d, *ELEMENTWISE)
+_WIDTHS_PASS = (nn.Linear, nn.BatchNorm1d, PackedBranch, PackedSum, *ELEMENTWISE)
 """Layers that may stand where widths differ: none mixes the units of a layer but a linear one."""
 
 
@@ -129,8 +133,14 @@ class Stack:
     def select(self, places: list[int]) -> Stack:
         """A stack of some of the members, in the order given; the tensors are copied."""
         index = torch.tensor(places, device=self.entries[0].tensor.device)
-        layers = [_selected(layer, places, index) for layer in self.network]
-        of_old = dict(zip(map(id, self.network), layers, strict=True))
+        of_old: dict[int, nn.Module] = {}
+        for layer in self.network:
+            if isinstance(layer, PackedSum):
+                branch = of_old[id(layer.branch)]
+                assert isinstance(branch, PackedBranch)
+                of_old[id(layer)] = PackedSum(branch)
+            else:
+                of_old[id(layer)] = _selected(layer, places, index)
         entries = [
             Entry(
                 of_old[id(entry.owner)],
@@ -141,7 +151,7 @@ class Stack:
             )
             for entry in self.entries
         ]
-        return Stack(layers, entries, len(places))
+        return Stack(list(of_old.values()), entries, len(places))
 
 
 def _selected(layer: nn.Module, places: list[int], index: Tensor) -> nn.Module:
@@ -186,9 +196,13 @@ def stack(models: Sequence[nn.Module]) -> Stack:
         if widths and isinstance(each[0], nn.Linear):
             layers.append(PackedMask(widths))
         outputs = [layer.out_features for layer in each if isinstance(layer, nn.Linear)]
-        own, widths = (_padded(each), outputs if len(set(outputs)) > 1 else []) if outputs else (each, widths)
+        if isinstance(each[0], (PackedBranch, PackedSum)):
+            layers.append(_of_skip(each[0], layers))
+            _add_dropout(layers, chains, place)
+            continue
+        own, widths = (padded(each), outputs if len(set(outputs)) > 1 else []) if outputs else (each, widths)
         if widths and isinstance(each[0], nn.BatchNorm1d):
-            own = _padded(each)
+            own = padded(each)
         packed = _packed(own)
         layers.append(packed)
         for name, tensor in [*packed.named_parameters(recurse=False), *packed.named_buffers(recurse=False)]:
@@ -248,6 +262,11 @@ def _chain(model: nn.Module) -> _Chain:
         if type(module) is nn.Sequential:
             for child, inner in module.named_children():
                 visit(inner, f"{name}.{child}" if name else child)
+        elif type(module) is Residual:
+            branch = PackedBranch()
+            found.layers.append((name, branch))
+            visit(module.body, f"{name}.body" if name else "body")
+            found.layers.append((name, PackedSum(branch)))
         elif type(module) in DROPOUTS:
             rate, place = float(getattr(module, "p")), len(found.layers) - 1  # noqa: B009 - untyped
             if rate > 0.0:
@@ -275,6 +294,8 @@ def _kind(layer: Any) -> tuple[Any, ...]:
     kind = type(layer)
     if kind in ELEMENTWISE:
         return ("elementwise",)
+    if kind in (PackedBranch, PackedSum):
+        return (kind,)
     match layer:
         case nn.Linear() if kind is nn.Linear:
             return (kind, layer.bias is not None)
@@ -352,28 +373,14 @@ def _packed(each: list[nn.Module]) -> nn.Module:
     return _PACKED[type(each[0])](each)
 
 
-def _padded(each: list[Any]) -> list[nn.Module]:
-    """The layers with their tensors padded to the largest, by 0, and variances by 1."""
-    names = [name for name, t in [*each[0].named_parameters(), *each[0].named_buffers()] if t.dim()]
-    largest = {
-        name: [max(sizes) for sizes in zip(*(getattr(one, name).shape for one in each), strict=True)]
-        for name in names
-    }
-    made = []
-    for layer in each:
-        if all(list(getattr(layer, name).shape) == largest[name] for name in names):
-            made.append(layer)
-            continue
-        wide = copy.deepcopy(layer)
-        for name in names:
-            own = getattr(layer, name).detach()
-            ones = name == "running_var"
-            fresh = own.new_full(largest[name], 1.0 if ones else 0.0)
-            fresh[tuple(slice(0, size) for size in own.shape)] = own
-            held = wide._parameters if name in wide._parameters else wide._buffers
-            held[name] = nn.Parameter(fresh) if held is wide._parameters else fresh
-        made.append(wide)
-    return made
+def _of_skip(layer: nn.Module, before: Sequence[nn.Module]) -> nn.Module:
+    """A branch, or the sum that belongs to the last branch still open."""
+    if isinstance(layer, PackedBranch):
+        return PackedBranch()
+    summed = {id(one.branch) for one in before if isinstance(one, PackedSum)}
+    return PackedSum(
+        next(one for one in reversed(before) if isinstance(one, PackedBranch) and id(one) not in summed)
+    )
 
 
 def _add_dropout(layers: list[nn.Module], chains: list[_Chain], place: int) -> None:
