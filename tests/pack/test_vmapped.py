@@ -108,6 +108,25 @@ def test_evaluation_is_that_of_each_member():
             torch.testing.assert_close(together[number], training.model.eval()(rows), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("recipe", MODELS)
+@pytest.mark.filterwarnings("error:There is a performance drop")
+def test_nothing_runs_member_by_member(recipe):
+    pack = pack_of(trainings(rates(recipe), [0, 1, 2], "digits"), vmapped)
+    pack.stepper()(next(pack.batches.epoch(0)))
+    pack.network.outputs(pack.batches._tensors[0][:4].unsqueeze(0))
+
+
+@pytest.mark.parametrize("model", [NormAndDropout, InstanceNormed, Attention, ResidualMlp])
+def test_mixed_precision(model):
+    # One epoch, on the scale of bfloat16's rounding: 2^-8, over some layers.
+    recipe = {"model": {"name": model}, "stop": {"max_epochs": 1}, "engine": {"precision": "bfloat16"}}
+    together, alone = (train_many([recipe] * 2, "digits", seeds=[0, 1], engine=e) for e in ("auto", "loop"))
+    for one, other in zip(together, alone, strict=True):
+        assert one.environment["engine"]["name"] == "vmap"
+        assert difference(other.model.state_dict(), one.model.state_dict()) < 0.02
+        assert one.history[0]["train"]["loss"] == pytest.approx(other.history[0]["train"]["loss"], rel=0.02)
+
+
 class Scaled(nn.Module):
     def __init__(self, scale=1.0):
         super().__init__()
@@ -115,6 +134,15 @@ class Scaled(nn.Module):
 
     def forward(self, x):
         return x + self.scale * self.inner(x)
+
+
+class ScaledInPrivate(Scaled):
+    def __init__(self, scale):
+        super().__init__()
+        self._scale = scale
+
+    def forward(self, x):
+        return self._scale * self.inner(x)
 
 
 class Twice(nn.Module):
@@ -203,6 +231,13 @@ class TestWhatCannotRide:
         sample = torch.randn(4, 32 if isinstance(model, Recurrent) else 4)
         assert reason in can_vmap(model, sample)
 
+    @pytest.mark.gpu
+    @pytest.mark.parametrize(
+        "make", [ResidualMlp, NormAndDropout, InstanceNormed, Attention, Averaging, Half]
+    )
+    def test_a_trial_on_a_gpu(self, make):
+        assert can_vmap(make((64,), 3).cuda(), torch.randn(6, 64, device="cuda")) == ""
+
     def test_too_few_rows(self):
         assert "too few rows" in can_vmap(nn.Linear(4, 2), torch.randn(2, 4))
 
@@ -218,9 +253,10 @@ class TestWhatCannotRide:
         assert all(p.grad is None for p in model.parameters())
         assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
 
-    def test_settings_that_no_repr_shows(self):
+    @pytest.mark.parametrize("make", [Scaled, ScaledInPrivate])
+    def test_settings_that_no_repr_shows(self, make):
         with pytest.raises(CannotPack, match="differ in more than"):
-            vmapped([Scaled(1.0), Scaled(2.0)], torch.randn(4, 4))
+            vmapped([make(1.0), make(2.0)], torch.randn(4, 4))
 
     def test_a_result_that_is_not_the_member_s_own(self, monkeypatch):
         # A rule of vmap that were wrong would be seen: the trial compares with the plain module.
