@@ -232,6 +232,7 @@ class TestWhatCannotRide:
         assert reason in can_vmap(model, sample)
 
     @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     @pytest.mark.parametrize(
         "make", [ResidualMlp, NormAndDropout, InstanceNormed, Attention, Averaging, Half]
     )
