@@ -153,6 +153,31 @@ class Planner:
         _check_monitor(resolved.recipe, prepared)
         return Plan(source, prepared, resolved, seed)
 
+    def resumed(
+        self,
+        folder: Path,
+        recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+        seed: int | None = None,
+        parts: Parts | None = None,
+    ) -> Plan:
+        """The plan of the run that a folder holds, to go on with.
+
+        Args:
+            folder: of the run.
+            recipe: what is said now; it must not contradict what the run was started with.
+            seed: what is said now, or None.
+            parts: as it was started with.
+
+        Raises:
+            RunError: the folder holds no run that these data and this recipe continue.
+        """
+        saved, own_seed = _saved_recipe(folder, recipe, self._allow_imports), _saved_seed(folder)
+        if seed is not None and seed != own_seed:
+            raise RunError(f"the run in {folder} was started with the seed {own_seed}, not {seed}")
+        planned = self.plan(saved, own_seed, parts)
+        _check_fingerprint(folder, planned.prepared.schema)
+        return planned
+
     def _source(self, settings: DataSettings) -> Source:
         key = repr(settings)
         if key not in self._sources:
@@ -248,16 +273,14 @@ def plan_run(
     Raises:
         RunError: the folder is in use, or holds no run that these data and this recipe continue.
     """
+    planner = Planner(data, allow_imports=allow_imports, **arguments)
     if resume:
         if folder is None:
             raise UserError("resume needs the folder of the run: give out")
-        recipe, seed = _saved_recipe(folder, recipe, allow_imports), _saved_seed(folder)
-    elif folder is not None:
+        return planner.resumed(folder, recipe)
+    if folder is not None:
         check_unused(folder)
-    planned = plan(data, recipe, seed=seed, allow_imports=allow_imports, **arguments)
-    if folder is not None and resume:
-        _check_fingerprint(folder, planned.prepared.schema)
-    return planned
+    return planner.plan(recipe, seed)
 
 
 def _saved_seed(folder: Path) -> int:
