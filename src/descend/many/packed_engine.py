@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +20,15 @@ from descend.pack.network import Network, StackedNetwork
 from descend.randomness import forked
 from descend.run import MANIFEST, json_bytes, load, read_json
 from descend.training.checkpoint import Checkpointer, load_checkpoint
-from descend.training.loop import NotFinite, fit
+from descend.training.loop import NotFinite, Record, fit
 from descend.training.observers import stopping_on_signals
 from descend.training.settings import CheckpointSettings
 from descend.training.state import clone, write_atomically
 from descend.training.threads import choose_threads, using_threads
 
 __all__ = ["PackedEngine"]
+
+HISTORY = "history.jsonl"
 
 
 class PackedEngine:
@@ -77,7 +80,7 @@ class PackedEngine:
                 network,
                 PackEvaluation(members, device) if validated else None,
                 ended=self._ended,
-                recorded=watcher.epoch_ended,
+                recorded=self._recorded,
             )
 
     @contextmanager
@@ -157,6 +160,10 @@ class PackedEngine:
                     self.pack.stopped = ""
         if resume:
             self._take_finished()
+        for member in self.members:
+            if member.folder is not None and member.going:
+                lines = "".join(json.dumps(record) + "\n" for record in member.training.history)
+                (member.folder / HISTORY).write_text(lines, encoding="utf-8")
 
     def _take_finished(self) -> None:
         """Members that had stopped before: their runs as they were written."""
@@ -193,6 +200,13 @@ class PackedEngine:
         """Stop some members where they are, with their best weights so far."""
         with self._arithmetic():
             self.pack.drop(numbers, reason)
+
+    def _recorded(self, number: int, record: Record) -> None:
+        folder = self._of_number[number].folder
+        if folder is not None:
+            with (folder / HISTORY).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        self._watcher.epoch_ended(number, record)
 
     def _ended(self, rider: Rider) -> None:
         member = self._of_number[rider.number]
