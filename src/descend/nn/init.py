@@ -9,6 +9,7 @@ name           variance
 ============== =====================================================
 xavier_*       g² · 2 / (d_in + d_out)
 kaiming_*      g² / d_in  (g² = 2 for the rectifier)
+geometric      g² / √(d_in d_out)
 normal         std²
 ============== =====================================================
 
@@ -37,6 +38,7 @@ __all__ = [
     "INITS",
     "Fill",
     "constant",
+    "geometric",
     "initialize",
     "kaiming_normal",
     "kaiming_uniform",
@@ -141,6 +143,33 @@ def kaiming_uniform(*, mode: Fan = "fan_in") -> Fill:
         bound = gain * math.sqrt(3.0 / _fan(weight, mode))
         with torch.no_grad():
             weight.uniform_(-bound, bound, generator=generator)
+
+    return fill
+
+
+@method(
+    row="E3",
+    reference="Defazio and Bottou 2019",
+    formula="W_ij ~ N(0, c / sqrt(d_in d_out)), c = g^2, 2 for relu",
+    note="The lecture leaves c open; here it is the squared gain of the activation that follows, the paper's 2 for the "
+    "rectifier.",
+)
+def geometric() -> Fill:
+    """Normal weights whose variance is the geometric mean of what the forward and the backward signal ask for.
+
+    Between kaiming's two modes, √(g²/d_in · g²/d_out), where xavier takes the harmonic mean. The paper derives it from
+    curvature: under it the diagonal blocks of the Gauss–Newton matrix of a rectifier network are of equal
+    size, whatever the widths, so that one rate suits all layers.
+
+    >>> W = torch.empty(2, 3)
+    >>> geometric()(W, 2**0.5, torch.Generator().manual_seed(0)); W.isfinite().all().item()
+    True
+    """
+
+    def fill(weight: Tensor, gain: float, generator: Generator) -> None:
+        fans = _fan(weight, "fan_in") * _fan(weight, "fan_out")
+        with torch.no_grad():
+            weight.normal_(0.0, gain / fans**0.25, generator=generator)
 
     return fill
 
@@ -269,6 +298,7 @@ INITS: dict[str, Callable[..., Fill | None]] = {
     "xavier_uniform": xavier_uniform,
     "kaiming_normal": kaiming_normal,
     "kaiming_uniform": kaiming_uniform,
+    "geometric": geometric,
     "orthogonal": orthogonal,
     "zeros": zeros,
     "constant": constant,

@@ -184,17 +184,26 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
                 )
             ]
         )
+    made: Loss | OnProbabilities = loss
     if loss.form == "logits" and getattr(output, "link", None) != "logit":
-        return OnProbabilities(loss.on_probabilities(), output)
-    return loss
+        made = OnProbabilities(loss.on_probabilities(), output)
+    try:
+        made(*_two_rows(facts))
+    except UserError as cause:  # a cost of other classes than the data's, say
+        raise RecipeError([Problem("loss", None, str(cause))]) from cause
+    return made
+
+
+def _two_rows(facts: Facts) -> tuple[Tensor, Tensor]:
+    """Raw outputs and targets of two rows, to try a loss on."""
+    outputs = torch.linspace(-2.0, 2.0, 2 * facts.outputs).reshape(2, facts.outputs)
+    targets = {"binary": torch.tensor([0.0, 1.0]), "multiclass": torch.tensor([0, 1])}
+    return outputs, targets.get(facts.task, torch.zeros(2, facts.outputs))
 
 
 def _check_foreign(loss: Any, facts: Facts) -> None:
     """One call on the raw outputs of two rows, so that a misfit is a message and not a crash in training."""
-    outputs = torch.linspace(-2.0, 2.0, 2 * facts.outputs).reshape(2, facts.outputs)
-    targets = {"binary": torch.tensor([0.0, 1.0]), "multiclass": torch.tensor([0, 1])}.get(
-        facts.task, torch.zeros(2, facts.outputs)
-    )
+    outputs, targets = _two_rows(facts)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
