@@ -157,9 +157,9 @@ def kaiming_uniform(*, mode: Fan = "fan_in") -> Fill:
 def geometric() -> Fill:
     """Normal weights whose variance is the geometric mean of what the forward and the backward signal ask for.
 
-    Between kaiming's two modes, √(g²/d_in · g²/d_out), where xavier takes the harmonic mean. The paper derives it from
-    curvature: under it the diagonal blocks of the Gauss–Newton matrix of a rectifier network are of equal
-    size, whatever the widths, so that one rate suits all layers.
+    √(g²/d_in · g²/d_out), where xavier takes their harmonic mean. In a rectifier network the ratio of mean squared
+    gradient to mean squared weight is then the same in every layer, whatever the widths, so that one rate changes
+    all layers by the same share.
 
     >>> W = torch.empty(2, 3)
     >>> geometric()(W, 2**0.5, torch.Generator().manual_seed(0)); W.isfinite().all().item()
