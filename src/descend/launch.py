@@ -13,13 +13,14 @@ from descend.assembly import assemble, evaluation_batches, measured_threads
 from descend.data.batches import Batches
 from descend.data.prepare import Part
 from descend.environment import describe_environment
-from descend.errors import DivergedError, Interrupted, UserError
+from descend.errors import DivergedError, Interrupted, RunError, UserError
 from descend.outcome import details, measured
 from descend.planning import Plan, choose_device, plan_run
 from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
+from descend.recipe.transfer import freeze_parts, start_from_pretrained
 from descend.run import Run, json_bytes, make_folder, read_json
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
@@ -116,6 +117,10 @@ def execute(
         raise UserError(f"model must be a torch.nn.Module; found a {type(model).__name__}")
     else:
         check_shape(model, facts)
+        freeze_parts(recipe, model)
+    state = load_checkpoint(folder / "checkpoints") if folder is not None and resume else None
+    # A checkpoint holds the weights that training has come to; what it started from is past.
+    pretrained = None if state is not None else start_from_pretrained(recipe, model)
     network = model.to(device)
     threads, why = measured_threads(planned, network, device)
     if recipe.engine["threads"] == "auto":
@@ -132,9 +137,15 @@ def execute(
             "rows": len(planned.source),
         },
         "model": {"summary": str(network), "parameters": sum(p.numel() for p in network.parameters())},
+        **({} if pretrained is None else {"pretrained": pretrained}),
     }
     if folder is not None and resume:  # the run is still the one that was started then, by that command
         first = read_json(folder / "environment.json")
+        if pretrained is not None and first.get("pretrained", {}).get("digest") != pretrained["digest"]:
+            raise RunError(
+                f"the pretrained weights {pretrained['path']} are not those that the run in {folder} was started with; "
+                "put that file back, or train anew in another folder"
+            )
         environment = first | {"resumed": [*first.get("resumed", []), environment["started"]]}
     run = Run(
         recipe=recipe,
@@ -147,7 +158,6 @@ def execute(
     with using_threads(threads), forked(device):
         training = assemble(planned, run, device, batches)
         if folder is not None and resume:
-            state = load_checkpoint(folder / "checkpoints")
             if state is not None:  # else it starts from the beginning, which gives the same bits as well
                 training.load_state_dict(state)
             if training.stopped == "interrupted":

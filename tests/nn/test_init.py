@@ -68,7 +68,9 @@ def test_a_convolution_counts_its_kernel(name, scale, shape):
     assert_moments(filled(name, (300, 400, 3, 3)), scale, shape)
 
 
-@pytest.mark.parametrize(("name", "holds"), [("geometric", True), ("kaiming_normal", False), ("xavier_normal", False)])
+@pytest.mark.parametrize(
+    ("name", "holds"), [("geometric", True), ("kaiming_normal", False), ("xavier_normal", False)]
+)
 def test_geometric_gives_every_layer_the_same_ratio_of_gradient_to_weight(name, holds):
     """Defazio and Bottou's property, on widths from 32 to 512; the others' ratios follow the widths."""
     widths = (512, 32, 256, 64)

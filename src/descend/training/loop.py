@@ -145,7 +145,7 @@ def fit(training: Training) -> str:
         training: the parts, at the start or anywhere in between.
 
     Returns:
-        "max_epochs", "patience", "max_seconds", "target", or "interrupted" (in the middle of an epoch:
+        "max_epochs", "patience", "max_seconds", "target", "gradient_tolerance", or "interrupted" (in the middle of an epoch:
         going on later gives the same bits).
 
     Raises:
@@ -184,7 +184,8 @@ def fit(training: Training) -> str:
             record = _close_epoch(t)
             t.seconds = clock() - began
             record["seconds"] = t.seconds
-            t.stopped = t.stopping.observe(_monitored(t, record), seconds=t.seconds) or ""
+            norm = record.get("gradient_norm")
+            t.stopped = t.stopping.observe(_monitored(t, record), seconds=t.seconds, gradient_norm=norm) or ""
             record["best"] = t.stopping.improved
             if t.stopping.improved:
                 t.best = clone(model.state_dict())
