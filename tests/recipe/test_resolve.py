@@ -27,6 +27,7 @@ SETTINGS = {
     "model": ModelSettings,
     "init": training.InitSettings,
     "gradient": training.GradientSettings,
+    "optimizer": training.OptimizerSettings,
     "regularize": training.RegularizeSettings,
     "stop": training.StopSettings,
     "checkpoint": training.CheckpointSettings,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -34,8 +33,8 @@ def start_from_pretrained(recipe: Recipe, model: nn.Module) -> dict[str, Any] | 
     Where the last layer is started anew, or tensors of the file are not used, a warning says so.
 
     Returns:
-        The path, the file's digest, and the fields of :class:`descend.training.transfer.Report`; None where the recipe
-        names no weights.
+        The path, the file's digest, and the names of what was matched, replaced and not used; None where the recipe names
+        no weights.
 
     Raises:
         RecipeError: the weights cannot be read, or do not fit.
@@ -52,4 +51,11 @@ def start_from_pretrained(recipe: Recipe, model: nn.Module) -> dict[str, Any] | 
         ) from cause
     if report.unused or (report.replaced and recipe.model["pretrained_head"] == "auto"):
         warnings.warn(f"pretrained weights of {path}: {report}", stacklevel=2)
-    return {"path": path, "digest": digest, "summary": str(report), **asdict(report)}
+    return {
+        "path": path,
+        "digest": digest,
+        "summary": str(report),
+        "matched": list(report.matched),
+        "replaced": list(report.replaced),
+        "unused": list(report.unused),
+    }

@@ -190,7 +190,7 @@ def matching(pattern: str, names: Sequence[str]) -> list[str]:
     ``*``, ``?`` and ``[...]`` as in file names; ``*`` also matches dots.
 
     Raises:
-        UserError: none; the message lists the names that exist.
+        UserError: it matches none; the message lists the modules that exist.
 
     >>> matching("conv*", ["conv1.weight", "conv1.bias", "output.weight"])
     ['conv1.weight', 'conv1.bias']
