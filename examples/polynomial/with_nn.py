@@ -12,7 +12,7 @@ def cubic() -> nn.Sequential:
     model = polynomial((1,), 1, degree=3).double()
     with torch.no_grad():
         model.output.bias.fill_(START[0])
-        model.output.weight.copy_(torch.tensor([START[1:]]))
+        model.output.weight.copy_(torch.tensor([START[1:]], dtype=torch.float64))
     return model
 
 
