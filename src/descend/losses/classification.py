@@ -162,7 +162,7 @@ class Squared(Loss):
     reference="Szegedy et al. 2016 (label smoothing); torch.nn.CrossEntropyLoss",
     formula="l = -sum_k q_k log softmax(z)_k, q = (1 - a) onehot + a/K",
     note="The lecture gives every wrong class e and the right one 1 - (K - 1) e; PyTorch's a, used "
-    "here, is K e.",
+    "here, is K e. (The lecture writes m for the number of classes K, and elsewhere for that of rows.)",
 )
 @final
 class CrossEntropy(_Smoothed):

@@ -33,6 +33,7 @@ from descend.domains import NonNegative
 from descend.method import method
 from descend.nn.activations import gain as gain_of
 from descend.nn.activations import is_activation
+from descend.nn.geometric import geometric
 
 __all__ = [
     "INITS",
@@ -143,33 +144,6 @@ def kaiming_uniform(*, mode: Fan = "fan_in") -> Fill:
         bound = gain * math.sqrt(3.0 / _fan(weight, mode))
         with torch.no_grad():
             weight.uniform_(-bound, bound, generator=generator)
-
-    return fill
-
-
-@method(
-    row="E3",
-    reference="Defazio and Bottou 2019",
-    formula="W_ij ~ N(0, c / sqrt(d_in d_out)), c = g^2, 2 for relu",
-    note="The lecture leaves c open; here it is the squared gain of the activation that follows, the paper's 2 for the "
-    "rectifier.",
-)
-def geometric() -> Fill:
-    """Normal weights whose variance is the geometric mean of what the forward and the backward signal ask for.
-
-    √(g²/d_in · g²/d_out), where xavier takes their harmonic mean. In a rectifier network the ratio of mean squared
-    gradient to mean squared weight is then the same in every layer, whatever the widths, so that one rate changes
-    all layers by the same share.
-
-    >>> W = torch.empty(2, 3)
-    >>> geometric()(W, 2**0.5, torch.Generator().manual_seed(0)); W.isfinite().all().item()
-    True
-    """
-
-    def fill(weight: Tensor, gain: float, generator: Generator) -> None:
-        fans = _fan(weight, "fan_in") * _fan(weight, "fan_out")
-        with torch.no_grad():
-            weight.normal_(0.0, gain / fans**0.25, generator=generator)
 
     return fill
 

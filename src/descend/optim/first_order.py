@@ -38,8 +38,8 @@ _CPU_AND_CUDA = frozenset({"cpu", "cuda"})
     reference="Robbins and Monro 1951; Polyak 1964; Sutskever et al. 2013; torch.optim.SGD",
     formula="v <- mu v + (1 - tau) g; x <- x - t v, or x <- x - t (g + mu v) with nesterov",
     note="PyTorch keeps the rate outside the buffer: it equals the lecture's heavy ball, "
-    "x - t g + mu (x - x_old), only while the rate is constant. The first step has v = g whatever the "
-    "dampening.",
+    "x - t g + mu (x - x_old), only while the rate is constant; heavy_ball is that one. The first step has v = g "
+    "whatever the dampening. The lecture's index sets run over {0, ..., m - 1}; [data] sampling says how they are drawn.",
 )
 def sgd(
     params: Params,
@@ -201,8 +201,9 @@ def adam(
     row="D6",
     reference="Loshchilov and Hutter 2019; torch.optim.AdamW",
     formula="x <- (1 - t w) x, then Adam's step",
-    note="Without a weight decay it is Adam; [regularize] weight_decay gives it one, 0 by "
-    "default where PyTorch's is 0.01.",
+    note="Without a weight decay it is Adam, which the lecture prints without bias correction and with eps under the "
+    "root; [regularize] weight_decay gives it one, 0 by default where PyTorch's is 0.01. It is decoupled: the lecture's "
+    "penalty w ||W||^2 would add 2 w W to the gradient, and PyTorch's weight_decay of SGD adds w W.",
 )
 def adamw(
     params: Params,

@@ -151,7 +151,7 @@ def heavy_ball(params: Params, *, lr: Positive = 0.01, momentum: Fraction = 0.9)
     Args:
         params: parameters or groups.
         lr: α, the rate. Default 0.01.
-        momentum: β, the share of the last step that is taken again. Default 0.9, as of Sutskever et al. 2013.
+        momentum: β, the share of the last step that is taken again, after Sutskever et al. 2013. Default 0.9.
 
     Raises:
         UserError: a setting outside its domain.
@@ -182,7 +182,7 @@ def nesterov(params: Params, *, lr: Positive = 0.01, momentum: Fraction = 0.9) -
     Args:
         params: parameters or groups.
         lr: α, the rate. Default 0.01.
-        momentum: β, the share of the last step that is taken again. Default 0.9, as of Sutskever et al. 2013.
+        momentum: β, the share of the last step that is taken again, after Sutskever et al. 2013. Default 0.9.
 
     Raises:
         UserError: a setting outside its domain; ``step`` without a closure.

@@ -96,7 +96,8 @@ class StopSettings:
         max_seconds: training stops at the end of the epoch that passes this time.
         target: training stops once the monitored value is this good.
         gradient_tolerance: training stops once the norm of the gradient at an epoch's last step, before clipping, is at
-            most this. With sampling = "full" it is the gradient of the objective; with batches that of one of them.
+            most this. With sampling = "full" it is the gradient of the objective; with batches that of one of them, whose noise
+            keeps it from vanishing.
         min_improvement: a new best value must be better by this share of the old one. Above 0 it keeps earlier,
             simpler weights where later ones are hardly better.
         average: horizon, in epochs, of a moving average of the weights
