@@ -85,9 +85,13 @@ def near(parameter: Parameter) -> st.SearchStrategy[Any] | None:
     elif typing.get_origin(parameter.annotation) is Literal:
         found = list(typing.get_args(parameter.annotation))
     elif isinstance(default, (int, float)) and not isinstance(default, bool):
-        found += [2 * default, default / 2, default // 2] if default else [0.01, 0.1, 1]
+        found += (
+            [2 * default, default // 2 if type(default) is int else default / 2]
+            if default
+            else [0.01, 0.1, 1]
+        )
     elif isinstance(default, tuple) and default and all(type(each) is int for each in default):
-        found += [(6,), (5, 4)]
+        default, found = None, [(6,), (5, 4)]
     elif default is None:
         found += [0.5, 1.0, 3]
     values = [

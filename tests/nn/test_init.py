@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from descend.errors import UserError
 from descend.method import card
 from descend.nn.activations import gain
 from descend.nn.init import INITS, initialize
@@ -223,6 +224,15 @@ class TestInitialize:
         assert torch.equal(v, plain.weight)
         torch.testing.assert_close(g, plain.weight.norm(dim=1, keepdim=True))
         assert torch.count_nonzero(normed.bias) == 0
+
+    @pytest.mark.parametrize(
+        ("name", "settings"), [("zeros", {}), ("normal", {"std": 0.0}), ("constant", {"value": 0.0})]
+    )
+    @pytest.mark.filterwarnings("ignore:init")
+    def test_a_weight_normed_layer_cannot_start_from_zero(self, name, settings):
+        """w = g v/‖v‖ is 0/0 there: torch would train on NaN."""
+        with pytest.raises(UserError, match="has no direction"):
+            initialize(weight_norm(nn.Linear(5, 4)), INITS[name](**settings), generator=seeded())
 
     def test_is_a_function_of_the_generator(self):
         states = []

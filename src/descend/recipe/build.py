@@ -101,8 +101,8 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
     last = float(recipe.init["output_gain"])
     try:
         initialize(model, scheme, generator=generator(seed, "weights"), last_layer_gain=last)
-    except UserError:
-        raise
+    except UserError as cause:
+        raise RecipeError([Problem("init", None, str(cause))]) from cause
     except Exception as cause:  # a scheme from elsewhere
         raise RecipeError([Problem("init", "name", f"cannot fill the weights: {words_of(cause)}")]) from cause
     check_shape(model, facts)
