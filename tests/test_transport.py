@@ -208,6 +208,14 @@ class TestDerivatives:
         assert Wasserstein()(z, q.double()) < 0.03
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("loss", [Wasserstein(), Wasserstein(cost=SQUARES)], ids=["1-D", "cost"])
+def test_on_a_gpu_it_is_the_same(loss):
+    z, q = draw(7, 4), distributions(7, 4, 1)
+    torch.testing.assert_close(loss(z.cuda(), q.cuda()).cpu(), loss(z, q), rtol=1e-10, atol=1e-12)
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("targets", "words"),

@@ -9,6 +9,7 @@ from contract import Case, Contract, Problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import descend
 from descend.errors import UserError
 from descend.optim import heavy_ball, nesterov, sgd
 
@@ -209,6 +210,45 @@ class TestNesterov:
     def test_the_refusal_says_what_to_do(self):
         with pytest.raises(UserError, match=r"optimizer\.step\(closure\)"):
             nesterov([torch.ones(1, requires_grad=True)]).step()
+
+
+@pytest.mark.parametrize(
+    ("name", "lecture"), [("heavy_ball", lecture_heavy_ball), ("nesterov", lecture_nesterov)]
+)
+def test_in_descend_s_loop_the_steps_are_the_lecture_s(name, lecture):
+    """A linear model by full batches, with a rate that falls: the weights of the run are those of the two lines."""
+    x = np.linspace(-1, 1, 40)[:, None]
+    recipe = {
+        "data": {"sampling": "full", "validation": 0.0, "test": 0.0, "clip": "none"},
+        "model": "linear",
+        "init": {"name": "zeros", "output_gain": 1.0},
+        "optimizer": {"name": name, "lr": 0.1, "momentum": 0.8},
+        "schedule": {"name": "exponential", "beta": 0.2, "warmup": 0.0},
+        "regularize": {"weight_decay": 0.0},
+        "stop": {"max_epochs": 12, "average": 0.0},
+        "engine": {"threads": 1, "device": "cpu"},
+    }
+    with pytest.warns(UserWarning, match="init 'zeros'"):
+        run = descend.train((x, 2 * x[:, 0] + np.cos(9 * x[:, 0])), recipe)
+    scaled = lambda values: (values - values.mean()) / values.std()  # noqa: E731 - as the run prepares its data
+    a, y = scaled(x[:, 0]), scaled(2 * x[:, 0] + np.cos(9 * x[:, 0]))
+    gradient = lambda w: np.array([2 * np.mean((w[0] * a + w[1] - y) * each) for each in (a, np.ones(40))])  # noqa: E731
+    *_, last = lecture(gradient, np.zeros(2), 0.1 * np.exp(-0.2 * np.arange(12)), [0.8] * 12)
+    found = [run.model.output.weight.item(), run.model.output.bias.item()]
+    np.testing.assert_allclose(found, last, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("constructor", [heavy_ball, nesterov])
+def test_on_a_gpu_it_takes_the_same_steps(constructor):
+    ends = []
+    for device in ("cpu", "cuda"):
+        problem = Problem(Case(constructor.__name__))
+        problem.tables.to(device)
+        problem.rows, problem.goal = problem.rows.to(device), problem.goal.to(device)
+        ends.append(problem.train(constructor(problem.parameters(), lr=0.01), 20).cpu())
+    torch.testing.assert_close(*ends, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("constructor", [heavy_ball, nesterov])

@@ -338,6 +338,33 @@ class TestTraining:
         assert torch.equal(model[1].weight, before)
 
 
+class TestEstimators:
+    """The same by scikit-learn's interface, for a whole fit and for passes over rows as they come."""
+
+    RECIPE = BASE.replace({"stop.gradient_tolerance": 1e9, "stop.max_epochs": 3})
+
+    @pytest.mark.parametrize("way", ["fit", "partial_fit"])
+    def test_it_starts_there_and_keeps_what_is_frozen(self, first, way):
+        recipe = self.RECIPE.replace({"model.pretrained": str(first), "model.freeze": ["conv1", "norm1"]})
+        x, y = some(LOW, 100)
+        classifier = descend.Classifier(recipe=recipe, random_state=0)
+        if way == "fit":
+            classifier.fit(x, y)
+        else:
+            classifier.partial_fit(x, y, classes=range(5))
+        after, before = classifier.run_.model.state_dict(), tensors(first)
+        assert all(torch.equal(after[name], before[name]) for name in after if name[:5] in ("conv1", "norm1"))
+        assert not torch.equal(after["dense1.weight"], before["dense1.weight"])
+        assert (after["dense1.weight"] - before["dense1.weight"]).abs().max() < 0.1  # it did start there
+
+    def test_a_pass_is_a_pass_whatever_the_gradient(self):
+        x, y = some(LOW, 100)
+        classifier = descend.Classifier(recipe=self.RECIPE, random_state=0)
+        for _ in range(3):
+            classifier.partial_fit(x, y, classes=range(5))
+        assert classifier.run_.metrics["epochs"] == 3
+
+
 class StopAt(Quiet):
     def __init__(self, step: int) -> None:
         self.step = step
