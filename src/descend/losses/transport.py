@@ -89,7 +89,8 @@ def sinkhorn(p: Tensor, q: Tensor, cost: Tensor, *, epsilon: float = 0.01, itera
 
     and the value is Σ p f + Σ q g. By duality it is at most the minimum, and equal to it in the limit; the minimum
     itself is between W and W + ε min(H(p), H(q)). Its derivative by p is f (Danskin's theorem), so that nothing is
-    differentiated through the iterations and memory does not grow with them. The device is never waited for.
+    differentiated through the iterations and memory does not grow with them; for the same reason second derivatives are not
+    to be had from it. The device is never waited for.
 
     Args:
         p: distributions; bins may be empty.
