@@ -27,6 +27,7 @@ X, Y = load_digits(return_X_y=True)
 LOW, HIGH = Y < 5, (Y >= 5) & (Y < 8)
 IMAGES = X.reshape(-1, 1, 8, 8).astype(np.float32)
 
+FIRST = "the run on the digits 0 to 4"
 BASE = Recipe(
     data={"batch_size": 32},
     model={"name": "convnet", "channels": [8], "dense": [16], "norm": "batch"},
@@ -315,6 +316,8 @@ class TestTraining:
         ("changes", "words"),
         [
             ({"model.pretrained": "nowhere"}, r"\[model\] pretrained: no such file: nowhere"),
+            ({"model.pretrained": FIRST, "model.channels": [9]},
+             r"another shape: conv1.weight .*; the networks may differ in the last layer alone"),
             ({"model.freeze": "cnov*"}, r"\[model\] freeze: no weight of the network matches 'cnov\*'; its modules are conv1"),
             ({"model.freeze": ["conv1", "*"]}, "leave nothing to train"),
             ({"optimizer.groups": {"cnov*": 0.1}}, r"\[optimizer\] groups: no weight .* 'cnov\*'; its modules are conv1"),
@@ -325,7 +328,9 @@ class TestTraining:
         ],
         ids=lambda value: str(value)[:40],
     )  # fmt: skip
-    def test_mistakes_are_found_before_anything_is_written(self, tmp_path, changes, words):
+    def test_mistakes_are_found_before_anything_is_written(self, first, tmp_path, changes, words):
+        if changes.get("model.pretrained") == FIRST:
+            changes = {**changes, "model.pretrained": str(first)}
         with pytest.raises(RecipeError, match=words):
             descend.train(some(LOW), BASE.replace(changes), out=tmp_path / "run")
         assert not (tmp_path / "run").exists()

@@ -46,9 +46,10 @@ def start_from_pretrained(recipe: Recipe, model: nn.Module) -> dict[str, Any] | 
         report = transfer(model, read_weights(path), recipe.model["pretrained_head"])
         digest = digest_of(path)
     except UserError as cause:
-        raise RecipeError(
-            [Problem("model", "pretrained", str(cause).removeprefix("pretrained: "))]
-        ) from cause
+        message = str(cause).removeprefix("pretrained: ")
+        hint = "the networks may differ in the last layer alone; of a table, constant columns are no inputs"
+        problem = Problem("model", "pretrained", message, hint if "do not fit" in message else "")
+        raise RecipeError([problem]) from cause
     if report.unused or (report.replaced and recipe.model["pretrained_head"] == "auto"):
         warnings.warn(f"pretrained weights of {path}: {report}", stacklevel=2)
     return {
