@@ -75,6 +75,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         gradient=GradientSettings(**recipe.gradient),
         penalty=build_penalty(recipe, run.model),
         precision=recipe.engine["precision"],
+        products=recipe.engine["products"],
         seed=seed,
     )
     evaluate: Callable[[], dict[str, Tensor]] | None = None

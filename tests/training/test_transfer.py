@@ -370,6 +370,30 @@ class TestEstimators:
         assert classifier.run_.metrics["epochs"] == 3
 
 
+class TestMany:
+    """Members of a pack start from their weights, and what is frozen rides alone and stays."""
+
+    def test_each_starts_where_it_should(self, tmp_path):
+        rows, labels = X[LOW][:120], Y[LOW][:120]
+        base = BASE.replace({"stop.max_epochs": 1})
+        base = Recipe.of(
+            {**dict(base.items()), "model": {"name": "mlp", "hidden": [8]}, "init": {"output_gain": 1.0}}
+        )
+        descend.train((rows, labels), base, out=tmp_path / "first")
+        start = {"model.pretrained": str(tmp_path / "first"), "optimizer.lr": 1e-9}
+        frozen = {"model.freeze": "linear1", "optimizer.lr": 0.1}
+        recipes = [base.replace(start), base.replace(start), base.replace({**start, **frozen})]
+        runs = descend.train_many(recipes, (rows, labels))
+        before = tensors(tmp_path / "first")
+        for run in runs[:2]:
+            for name, value in tensors(run).items():
+                torch.testing.assert_close(value, before[name], rtol=0, atol=1e-6)
+        after = tensors(runs[2])
+        assert torch.equal(after["linear1.weight"], before["linear1.weight"])
+        assert not torch.allclose(after["output.weight"], before["output.weight"], atol=1e-3)
+        assert runs[0].environment["pretrained"]["path"] == start["model.pretrained"]
+
+
 class StopAt(Quiet):
     def __init__(self, step: int) -> None:
         self.step = step

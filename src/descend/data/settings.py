@@ -32,7 +32,7 @@ class DataSettings:
         scale: how numeric inputs are scaled, by statistics of the training part.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none``: off.
-            At 5, a number within one deviation changes by at most 2 %.
+            At 10, a number within three deviations changes by at most 5 %.
             Scales that do not bring the deviation to 1 have no bound.
         batch_size: rows of one step; ``auto`` chooses by the number of training rows.
         sampling: ``epoch`` visits every row once an epoch in a new order, ``with_replacement`` draws each
@@ -56,7 +56,7 @@ class DataSettings:
     target: str | tuple[str, ...] | None = None
     task: TaskChoice = "auto"
     scale: str = "standard"
-    clip: Positive | Literal["none"] = 5.0
+    clip: Positive | Literal["none"] = 10.0
     batch_size: Count | Literal["auto"] = "auto"
     sampling: Literal["epoch", "with_replacement", "full"] = "epoch"
     validation: Fraction = 0.15
