@@ -94,6 +94,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
             larger_is_better=better(stop["monitor"]) == "higher",
             max_seconds=stop.get("max_seconds"),
             target=stop.get("target"),
+            gradient_tolerance=stop.get("gradient_tolerance"),
             min_improvement=stop["min_improvement"],
         ),
         evaluate=evaluate,

@@ -72,6 +72,25 @@ def test_gathering_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     assert all(torch.equal(a, b) for a, b in zip(whole, pieces, strict=True))
 
 
+@settings(deadline=None, max_examples=60)
+@given(orders, st.integers(0, 30), st.sampled_from([1, 500, 64 * 2**20]))
+def test_a_batch_lies_where_it_lay_wherever_the_epoch_is_entered(
+    order: Order, start: int, piece: int
+) -> None:
+    """A matrix product's last bits depend on its operands' alignment, and a resumed run must repeat them."""
+    inputs, targets = torch.zeros(order.rows, 3), torch.arange(order.rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("descend.data.batches.CHUNK_BYTES", piece)
+        whole, entered = (
+            [
+                [batch.inputs.data_ptr() % 64 for batch in step]
+                for step in MemoryBatches(inputs, targets, None, order).epoch(0, at)
+            ]
+            for at in (0, start)
+        )
+    assert entered == whole[start:]
+
+
 class Noisy(Dataset):
     """A data set that draws from every global generator, as augmentation does."""
 

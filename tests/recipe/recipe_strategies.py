@@ -107,9 +107,11 @@ def valid_sections(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
             said[key] = draw(value_of(name, parameters[key]))
         found[name] = said
     optimizer = found.get("optimizer", {})
+    for key in ("cost", "positions"):  # of a form that their types cannot say
+        found.get("loss", {}).pop(key, None)
     if optimizer.get("nesterov"):  # the one combination that a constructor refuses
         optimizer |= {"name": "sgd", "momentum": 0.5, "dampening": 0.0}
-        for key in set(optimizer) - {"name", "lr", "momentum", "dampening", "nesterov", "fused"}:
+        for key in set(optimizer) - {"name", "lr", "groups", "momentum", "dampening", "nesterov", "fused"}:
             del optimizer[key]
     return found
 

@@ -159,12 +159,17 @@ class MemoryBatches:
             return
         sizes = self.order.sizes()
         indices = self.order.indices(epoch).to(self.tensors[0].device, non_blocking=True)
-        at = sum(sizes[: start * accumulate])
-        for first in range(start, total, self._steps_per_gather):
+        # Rows are gathered in the pieces of a whole epoch, wherever it is entered, so that a batch always lies at the same
+        # place of its piece: matrix products round differently where their operands are aligned differently.
+        begin = start - start % self._steps_per_gather
+        at = sum(sizes[: begin * accumulate])
+        for first in range(begin, total, self._steps_per_gather):
             of_batches = sizes[first * accumulate : (first + self._steps_per_gather) * accumulate]
             index = indices[at : at + sum(of_batches)]
             at += len(index)
             split = [tensor.index_select(0, index).split(of_batches) for tensor in self.tensors]
+            if first < start:
+                split = [parts[(start - first) * accumulate :] for parts in split]
             if accumulate == 1:
                 for parts in zip(*split, strict=True):
                     yield [self._batch(parts)]

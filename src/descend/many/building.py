@@ -11,6 +11,7 @@ from descend.many.member import Member
 from descend.planning import choose_device
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
+from descend.recipe.transfer import start_from_pretrained
 from descend.training.threads import using_threads
 
 __all__ = ["build"]
@@ -30,8 +31,10 @@ def build(members: Sequence[Member]) -> None:
 def _build(member: Member, on_device: dict[tuple[int, str], MemoryBatches]) -> None:
     plan = member.plan
     device = choose_device(plan.recipe.engine["device"])
-    network = build_model(plan.recipe, facts_of(plan.prepared.schema, str(device)), plan.seed).to(device)
-    member.run = started_run(plan, network, device, 0, "", member.folder)
+    network = build_model(plan.recipe, facts_of(plan.prepared.schema, str(device)), plan.seed)
+    pretrained = start_from_pretrained(plan.recipe, network)
+    network = network.to(device)
+    member.run = started_run(plan, network, device, 0, "", member.folder, pretrained)
     key = (id(plan.prepared), str(device))
     train = plan.prepared.train
     if train.inputs is not None and key not in on_device:

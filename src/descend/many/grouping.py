@@ -65,6 +65,10 @@ def rides(member: Member) -> str:
         return "its rows are loaded one by one"
     if recipe.get("stop.max_seconds") is not None:
         return "stop.max_seconds is a time of its own"
+    if recipe.get("stop.gradient_tolerance") is not None:
+        return "stop.gradient_tolerance watches a gradient of its own"
+    if recipe.get("model.freeze"):
+        return "model.freeze holds parts of its network fixed"
     odd = [
         key
         for key, value in recipe.regularize.items()

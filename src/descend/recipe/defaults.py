@@ -123,7 +123,7 @@ def _loss(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 
 def _init(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    if before["model"]["name"] not in ("linear", "mlp", "convnet"):
+    if before["model"]["name"] not in ("linear", "polynomial", "mlp", "convnet"):
         return {
             "name": ("torch", "the module brings its own initialisation"),
             "output_gain": (1.0, "the module brings its own initialisation"),
