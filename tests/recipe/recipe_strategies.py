@@ -74,8 +74,11 @@ def choice(draw: st.DrawFn, section: str, key: str) -> Any:
     family = CHOICES[section, key]
     name = draw(st.sampled_from(sorted(family)))
     parameters = inspect.signature(family[name]).parameters.values()
-    settings = [each.name for each in parameters if each.default is not each.empty]
-    if (section, key) == ("data", "scale") or not settings or draw(st.booleans()):
+    settings = [
+        each.name for each in parameters
+        if each.default is not each.empty and each.kind is not each.POSITIONAL_ONLY
+    ]  # fmt: skip
+    if not settings or draw(st.booleans()):
         return name
     hints = typing.get_type_hints(family[name], include_extras=True)
     return {"name": name} | {each: draw(valid(hints[each])) for each in settings if draw(st.booleans())}

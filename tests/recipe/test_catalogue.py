@@ -138,8 +138,6 @@ class TestCards:
             if parameter.default is inspect.Parameter.empty:
                 assert entry.key != "name", "what the builder does not give needs a default"
                 continue
-            if (entry.section, entry.key) == ("data", "scale"):
-                continue
             assert describe(parameter.annotation)
             assert check(parameter, parameter.default)[1] is None, parameter
             assert f"{parameter.name}:" in doc or entry.name == "linear", parameter.name
@@ -175,7 +173,7 @@ class TestEntries:
             ),
             ("optimizer", "name", "sgd adagrad rmsprop adam adamw sparse_adam adamax"),
             ("schedule", "name", "constant inverse exponential staircase plateau cosine warmup one_cycle"),
-            ("data", "scale", "standard none"),
+            ("data", "scale", "center standard minmax pca whiten zca none"),
         ]:
             assert {(section, key, name) for name in expected.split()} <= names
 

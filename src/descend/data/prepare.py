@@ -14,7 +14,7 @@ from torch import Tensor
 from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, positive
 from descend.data.labels import classes_of, codes_of
-from descend.data.scaling import SCALES, UNIT, Preprocess
+from descend.data.scaling import UNIT, Preprocess, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source
@@ -112,7 +112,8 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
         classes=classes, label_dtype=dtype,
-        scale=settings.scale, clip=settings.clip if settings.clip != "none" and settings.scale in UNIT else None,
+        scale=settings.scale_name,
+        clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
         reference=source.reference, name=source.name,
         rows={part: len(getattr(parts, part)) for part in PARTS},
     )  # fmt: skip
@@ -200,7 +201,7 @@ def _unseen(codes: Array, parts: Split, classes: Sequence[object]) -> tuple[str,
 
 def _with_target_scale(schema: Schema, targets: Array, train: Array, weights: Array | None) -> Schema:
     numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
-    shift, spread = SCALES["standard"](numbers, positive(weights, train))
+    shift, spread = standard(numbers, positive(weights, train))
     return dataclasses.replace(schema, target_mean=tuple(shift.tolist()), target_scale=tuple(spread.tolist()))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from descend.domains import Count, Fraction, Positive
 
@@ -29,7 +29,8 @@ class DataSettings:
             numeric targets. Not needed where the data themselves say it, as the bundled sets do.
         task: what is predicted. ``auto`` infers it from the targets; ``classification`` chooses between
             ``binary`` and ``multiclass``, ``regression`` between one and several targets.
-        scale: how numeric inputs are scaled, by statistics of the training part.
+        scale: how numeric inputs are scaled, by statistics of the training part: ``standard``, ``center``,
+            ``minmax``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none``: off.
             At 5, a number within one deviation changes by at most 2 %.
@@ -55,7 +56,7 @@ class DataSettings:
 
     target: str | tuple[str, ...] | None = None
     task: TaskChoice = "auto"
-    scale: str = "standard"
+    scale: str | Mapping[str, Any] = "standard"
     clip: Positive | Literal["none"] = 5.0
     batch_size: Count | Literal["auto"] = "auto"
     sampling: Literal["epoch", "with_replacement", "full"] = "epoch"
@@ -69,3 +70,8 @@ class DataSettings:
     max_categories: Count = 64
     image_size: Count | Literal["auto"] = "auto"
     class_weights: Literal["none", "balanced"] = "none"
+
+    @property
+    def scale_name(self) -> str:
+        """The name of the scale, without its settings."""
+        return self.scale if isinstance(self.scale, str) else str(self.scale["name"])

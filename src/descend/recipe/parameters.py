@@ -39,7 +39,8 @@ class Parameter:
 def of_constructor(constructor: Callable[..., Any], context: Sequence[str]) -> dict[str, Parameter] | None:
     """The keys that a constructor takes beside ``context``, what the builder supplies.
 
-    None where the constructor takes any keyword, so that nothing can be said about its keys.
+    None where the constructor takes any keyword, so that nothing can be said about its keys. What can only be
+    given by its position is the builder's.
 
     >>> def sgd(params, *, lr: float = 0.1): ...
     >>> list(of_constructor(sgd, ["params"]))
@@ -55,7 +56,8 @@ def of_constructor(constructor: Callable[..., Any], context: Sequence[str]) -> d
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             return None
-        if parameter.kind is parameter.VAR_POSITIONAL or parameter.name in (*context, "self"):
+        nameless = parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY)
+        if nameless or parameter.name in (*context, "self"):
             continue
         annotation = hints.get(parameter.name, parameter.annotation)
         if annotation is parameter.empty or isinstance(annotation, str):
