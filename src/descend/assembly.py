@@ -9,12 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
+from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, Order
 from descend.data.prepare import Part
 from descend.metrics import better
 from descend.outcome import measured
 from descend.planning import Plan
+from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_penalty, build_schedule
+from descend.recipe.defaults import facts_of
 from descend.run import Run
 from descend.training.averaging import WeightAverage
 from descend.training.loop import Training
@@ -23,7 +27,7 @@ from descend.training.settings import GradientSettings
 from descend.training.stopping import Stopping
 from descend.training.threads import choose_threads
 
-__all__ = ["assemble", "evaluation_batches", "measured_threads", "part_batches"]
+__all__ = ["assemble", "augmented", "evaluation_batches", "measured_threads", "part_batches"]
 
 EVALUATED_AT_ONCE = 1024
 """Rows of a torch ``Dataset`` that are evaluated together."""
@@ -51,6 +55,19 @@ def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Ca
     return lambda: [each for step in batches.epoch(0) for each in step]
 
 
+def augmented(batches: Batches, planned: Plan, loss: Any) -> Batches:
+    """The batches as the recipe's augmentation changes them."""
+    schema, train = planned.prepared.schema, planned.prepared.train
+    layout = layout_of(schema, planned.prepared.preprocess)
+    methods = build_augmentations(planned.recipe, layout, facts_of(schema), loss)
+    if not methods:
+        return batches
+    pixels = Pixels.of(schema, train.inputs) if layout.kind == "pictures" else None
+    return AugmentedBatches(
+        batches, Pipeline(methods, pixels=pixels, classes=len(schema.classes), seed=planned.seed)
+    )
+
+
 def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | None = None) -> Training:
     """The parts of the training, ready to start; ``batches`` stand in for the plan's own."""
     recipe, prepared, seed = run.recipe, planned.prepared, planned.seed
@@ -64,6 +81,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     )
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
+    batches = augmented(batches, planned, loss)
     loss.trust(prepared.train.targets)
     stop = recipe.stop
     total = stop["max_epochs"] * batches.steps_per_epoch

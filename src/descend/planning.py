@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from descend.augmentation.pipeline import layout_of
 from descend.data.prepare import Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
@@ -18,6 +19,7 @@ from descend.data.sources import read
 from descend.errors import Problem, RecipeError, RunError, UserError, words_of
 from descend.metrics import METRICS
 from descend.recipe import Recipe
+from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
@@ -89,6 +91,8 @@ def plan(
     chosen = choose_device(asked.get("engine.device", "auto"))
     resolved = resolve(asked, facts_of(prepared.schema, str(chosen)))
     _check_monitor(resolved.recipe, prepared)
+    layout = layout_of(prepared.schema, prepared.preprocess)
+    build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
     return Plan(source, prepared, resolved, seed)
 
 

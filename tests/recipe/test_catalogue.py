@@ -61,6 +61,8 @@ def task_of(entry: Entry) -> str:
         return next(task for task in ("multiclass", "binary", "regression") if task in tasks)
     if entry.key == "output":
         return {"sigmoid": "binary", "sine": "binary", "identity": "regression"}.get(entry.name, "multiclass")
+    if entry.key == "augment":
+        return "multiclass" if "rows" in entry.constructor.fits else "images"
     return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
 
 

@@ -152,6 +152,8 @@ class Preprocess(nn.Module):
     in float32, with one shift for each channel of images, and for each entry or channel of tensors; then the
     rotation of all entries of a row, in float64, so that the result hardly depends on which rows go together.
 
+    ``numbers`` says which of a table's inputs are numbers, and ``columns`` which used column each belongs to.
+
     All operations survive ``torch.export`` and ONNX with any number of rows, and treat each row alone.
 
     Args:
@@ -166,12 +168,16 @@ class Preprocess(nn.Module):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.names: tuple[str, ...] = ()
+        self.numbers: tuple[bool, ...] = ()
+        self.columns: tuple[int, ...] = ()
         self.rows: nn.Module
         if schema.kind == "table":
             self.rows = _TableRows(schema.used, schema.clip, schema.input_shape, schema.rotation)
             if schema.scale in ("pca", "whiten"):
                 self.rows.name_components()
             self.names = self.rows.names
+            self.columns = tuple(torch.cat([self.rows.numeric, self.rows.source, self.rows.gap]).tolist())
+            self.numbers = tuple(at in self.rows.turned for at in range(len(self.names)))
         else:
             self.rows = _ArrayRows(schema)
 

@@ -35,6 +35,8 @@ class DataSettings:
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none``: off.
             At 5, a number within one deviation changes by at most 2 %.
             Scales that do not bring the deviation to 1 have no bound.
+        augment: changes of the training rows, drawn anew for each step: names of methods, or tables with a
+            name and settings, in the order in which they are applied.
         batch_size: rows of one step; ``auto`` chooses by the number of training rows.
         sampling: ``epoch`` visits every row once an epoch in a new order, ``with_replacement`` draws each
             batch independently, ``full`` takes all rows in every step.
@@ -58,6 +60,7 @@ class DataSettings:
     task: TaskChoice = "auto"
     scale: str | Mapping[str, Any] = "standard"
     clip: Positive | Literal["none"] = 5.0
+    augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()
     batch_size: Count | Literal["auto"] = "auto"
     sampling: Literal["epoch", "with_replacement", "full"] = "epoch"
     validation: Fraction = 0.15

@@ -210,6 +210,8 @@ def describe(annotation: Any) -> str:
 
 def _describe_one(part: Any, *, plural: bool) -> str:
     origin, arguments = typing.get_origin(part), typing.get_args(part)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe_one(each, plural=plural) for each in arguments)
     if origin is typing.Annotated:
         base = _describe_one(arguments[0], plural=plural)
         bounds = [_bound(mark) for mark in arguments[1:]]
@@ -225,7 +227,7 @@ def _describe_one(part: Any, *, plural: bool) -> str:
             )
         return "a list of " + (_describe_one(items[0], plural=True) if items else "values")
     if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return "a table"
+        return "tables" if plural else "a table"
     names: dict[Any, tuple[str, str]] = {
         bool: ("true or false", "true or false"),
         int: ("a whole number", "whole numbers"),
