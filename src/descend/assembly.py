@@ -55,14 +55,14 @@ def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Ca
     return lambda: [each for step in batches.epoch(0) for each in step]
 
 
-def augmented(batches: Batches, planned: Plan, loss: Any) -> Batches:
+def augmented(batches: Batches, planned: Plan, device: torch.device, loss: Any = None) -> Batches:
     """The batches as the recipe's augmentation changes them."""
     schema, train = planned.prepared.schema, planned.prepared.train
-    layout = layout_of(schema, planned.prepared.preprocess)
+    layout = layout_of(schema, planned.prepared.preprocess).to(device)
     methods = build_augmentations(planned.recipe, layout, facts_of(schema), loss)
     if not methods:
         return batches
-    pixels = Pixels.of(schema, train.inputs) if layout.kind == "pictures" else None
+    pixels = Pixels.of(schema, train.inputs).to(device) if layout.kind == "pictures" else None
     return AugmentedBatches(
         batches, Pipeline(methods, pixels=pixels, classes=len(schema.classes), seed=planned.seed)
     )
@@ -81,7 +81,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     )
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
-    batches = augmented(batches, planned, loss)
+    batches = augmented(batches, planned, device, loss)
     loss.trust(prepared.train.targets)
     stop = recipe.stop
     total = stop["max_epochs"] * batches.steps_per_epoch

@@ -34,6 +34,11 @@ class Layout:
     numbers: Tensor | None = None
     columns: Tensor | None = None
 
+    def to(self, device: torch.device) -> Layout:
+        """The same, on a device."""
+        moved = (None if each is None else each.to(device) for each in (self.numbers, self.columns))
+        return Layout(self.kind, self.why, *moved)
+
 
 class Augmentation(ABC):
     """A change of the inputs that the targets do not follow.

@@ -46,7 +46,8 @@ class Pipeline:
 
     Args:
         methods: in the order in which they are applied.
-        pixels: between encoded rows and pixels, for pictures; None for other rows.
+        pixels: between encoded rows and pixels, for pictures, on the device of the batches; None for other
+            rows.
         classes: number of classes where targets are class numbers, which a mixture turns into distributions
             (b, classes); 0 for other targets.
         seed: of the run.
@@ -76,7 +77,7 @@ class Pipeline:
         """
         inputs, targets, weights = batch
         draw = self._generator(inputs.device)
-        pixels = None if self._pixels is None else self._pixels.to(inputs.device)
+        pixels = self._pixels
         with torch.no_grad():
             inputs = inputs if pixels is None else pixels.shown(inputs)
             for at, method in enumerate(self.methods):
