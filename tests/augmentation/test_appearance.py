@@ -43,14 +43,12 @@ class TestBlur:
 
 
 class TestColor:
-    def one(self, **factors):
-        spread = dict.fromkeys(("brightness", "contrast", "saturation"), 0.0)
-        made = Color(**spread)
-        for name, factor in factors.items():  # [1 - d, 1 + d) of no width, at the factor
-            setattr(made, name, 1.0)
-            made._factor = lambda spread, inputs, draw, factor=factor: torch.full(
-                (len(inputs), 1, 1, 1), factor
-            )
+    def one(self, name, factor):
+        """The method with one factor at a value, and the others at 1."""
+        made = Color(**{each: float(each == name) for each in ("brightness", "contrast", "saturation")})
+        made._factor = lambda spread, inputs, draw: torch.full(
+            (len(inputs), 1, 1, 1), factor if spread else 1.0
+        )
         return made
 
     @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ class TestColor:
         levels = (PICTURES[0].numpy().transpose(1, 2, 0) * 200 + 20).astype(np.uint8)
         wanted = np.asarray(enhance(Image.fromarray(levels)).enhance(factor), dtype=float)
         pictures = torch.from_numpy(levels).permute(2, 0, 1)[None].float() / 255
-        found = self.one(**{name: factor})(pictures, generator())[0].permute(1, 2, 0).numpy() * 255
+        found = self.one(name, factor)(pictures, generator())[0].permute(1, 2, 0).numpy() * 255
         np.testing.assert_allclose(found, wanted, atol=1.51)  # PIL rounds grey and result to whole levels
 
     def test_factors_are_uniform_in_their_ranges(self):

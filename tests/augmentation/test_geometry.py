@@ -43,7 +43,7 @@ class TestTranslate:
         rows, columns = torch.arange(9)[:, None], torch.arange(12)
         inside = (rows - down >= 0) & (rows - down < 9) & (columns - right >= 0) & (columns - right < 12)
         wanted = torch.where(inside, wanted, 0.0)
-        found = shifted(PICTURES, torch.full((6,), down), torch.full((6,), right))
+        found = shifted(PICTURES, torch.full((6,), down), torch.full((6,), right), 50)
         assert torch.equal(found, wanted)
 
     def test_every_shift_is_equally_likely(self):

@@ -55,9 +55,11 @@ def blurred(pictures: Tensor, deviations: Tensor, largest: float) -> Tensor:
         largest: at least as large as the largest of them.
     """
     height, width = pictures.shape[-2:]
-    down = gaussian_matrices(height, deviations, largest)[:, None]
-    across = gaussian_matrices(width, deviations, largest)[:, None]
-    return down @ pictures @ across.transpose(-1, -2)
+    down = gaussian_matrices(height, deviations, largest)
+    across = gaussian_matrices(width, deviations, largest)
+    smooth = torch.bmm(pictures.flatten(1, 2), across.transpose(1, 2)).view_as(pictures)
+    # One product a channel: to repeat the matrices for each would take several times as long.
+    return torch.stack([torch.bmm(down, channel) for channel in smooth.unbind(1)], 1)
 
 
 @method(

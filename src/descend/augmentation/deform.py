@@ -32,7 +32,8 @@ def displaced(pictures: Tensor, down: Tensor, right: Tensor) -> Tensor:
     rows = torch.arange(height, device=pictures.device, dtype=pictures.dtype)[:, None] + down
     columns = torch.arange(width, device=pictures.device, dtype=pictures.dtype) + right
     # A grid's -1 and 1 are the outer edges of the first and the last pixel.
-    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], -1)
+    grid = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], 1)
+    grid = grid.permute(0, 2, 3, 1)
     return functional.grid_sample(pictures, grid, padding_mode="zeros", align_corners=False)
 
 

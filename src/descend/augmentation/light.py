@@ -65,14 +65,15 @@ class Color(Augmentation):
 
     def __call__(self, inputs: Tensor, draw: torch.Generator) -> Tensor:
         """The pictures, each with its own factors."""
-        if self.brightness:
-            inputs = inputs * self._factor(self.brightness, inputs, draw)
-        if self.contrast:
-            mean = grey(inputs).mean((2, 3), keepdim=True)
-            inputs = torch.lerp(mean, inputs, self._factor(self.contrast, inputs, draw))
-        if self.saturation and inputs.shape[1] > 1:
-            inputs = torch.lerp(grey(inputs), inputs, self._factor(self.saturation, inputs, draw))
-        return inputs
+        b = self._factor(self.brightness, inputs, draw)
+        c = self._factor(self.contrast, inputs, draw)
+        s = self._factor(self.saturation, inputs, draw)
+        # The three together are c b (s x + (1 - s) g) + (1 - c) b m, with g and m of the picture as it came.
+        bright = grey(inputs)
+        rest = (1 - c) * b * bright.mean((2, 3), keepdim=True)
+        if inputs.shape[1] > 1:
+            return torch.addcmul((1 - s) * c * b * bright + rest, inputs, s * c * b)
+        return torch.addcmul(rest, inputs, c * b)
 
 
 @method(

@@ -52,7 +52,7 @@ class Noise(Augmentation):
         noise = torch.randn(inputs.shape, generator=draw, device=inputs.device, dtype=inputs.dtype)
         if self._numbers is not None:
             noise = noise * self._numbers
-        return inputs + self.std * noise
+        return torch.add(inputs, noise, alpha=self.std)
 
 
 @method(

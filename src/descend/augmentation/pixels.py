@@ -36,6 +36,7 @@ class Pixels:
 
     def __init__(self, gain: Tensor, offset: Tensor, clip: float | None = None) -> None:
         self.gain, self.offset, self.clip = gain, offset, clip
+        self._gain_back, self._offset_back = 1 / gain, -offset / gain
 
     @classmethod
     def of(cls, schema: Schema, inputs: Tensor | None) -> Self:
@@ -81,7 +82,7 @@ class Pixels:
 
     def encoded(self, shown: Tensor) -> Tensor:
         """Encoded pictures of pixels (b, channels, height, width)."""
-        values = (shown - self.offset) / self.gain
+        values = torch.addcmul(self._offset_back, shown, self._gain_back)
         if self.clip is not None:
             ratio = values / self.clip
             values = values * torch.rsqrt(1.0 + ratio * ratio)
