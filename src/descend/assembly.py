@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
-from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, Order
+from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
 from descend.data.prepare import Part
 from descend.metrics import better
 from descend.outcome import measured
@@ -36,6 +36,8 @@ EVALUATED_AT_ONCE = 1024
 def part_batches(part: Part, order: Order, device: torch.device, workers: int = 0) -> Batches:
     """The batches of a part, in memory on the device, or fetched; weights are scaled to a mean of 1."""
     weights = None if part.weights is None else part.weights / part.weights.mean()
+    if part.inputs is not None and part.stored and device.type != "cpu":
+        return MovedBatches(MemoryBatches(part.inputs, part.targets, weights, order), device)
     if part.inputs is not None:
         own = None if weights is None else weights.to(device)
         return MemoryBatches(part.inputs.to(device), part.targets.to(device), own, order)
@@ -44,15 +46,15 @@ def part_batches(part: Part, order: Order, device: torch.device, workers: int = 
     )
 
 
-def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], list[Batch]]:
+def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], Iterable[Batch]]:
     """All rows of a part in order; what is in memory is one batch that stays on the device."""
-    if part.inputs is not None:
+    if part.inputs is not None and not (part.stored and device.type != "cpu"):
         weights = None if part.weights is None else part.weights.to(device)
         whole = [Batch(part.inputs.to(device), part.targets.to(device), weights)]
         return lambda: whole
     order = Order(len(part), EVALUATED_AT_ONCE, sampling="in_order")
     batches = part_batches(part, order, device, workers)
-    return lambda: [each for step in batches.epoch(0) for each in step]
+    return lambda: (each for step in batches.epoch(0) for each in step)
 
 
 def augmented(batches: Batches, planned: Plan, device: torch.device, loss: Any = None) -> Batches:

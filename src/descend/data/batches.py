@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from descend.randomness import forked, generator, key
 
-__all__ = ["Batch", "Batches", "LoadedBatches", "MemoryBatches", "Order"]
+__all__ = ["Batch", "Batches", "LoadedBatches", "MemoryBatches", "MovedBatches", "Order"]
 
 Place = tuple[int, int, int]
 """An item to fetch: epoch, position within the epoch, row."""
@@ -176,6 +176,45 @@ class MemoryBatches:
     @staticmethod
     def _batch(parts: Sequence[Tensor]) -> Batch:
         return Batch(parts[0], parts[1], parts[2] if len(parts) > 2 else None)
+
+
+class MovedBatches:
+    """Batches that are moved to a device one by one, since all of them together may not fit there.
+
+    Args:
+        batches: on the CPU.
+        device: where they go.
+    """
+
+    def __init__(self, batches: Batches, device: torch.device) -> None:
+        self.batches, self.device = batches, device
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return self.batches.steps_per_epoch
+
+    @property
+    def rows_per_step(self) -> list[int]:
+        """Rows that each step of an epoch averages over."""
+        return self.batches.rows_per_step
+
+    def rows(self, epoch: int, step: int) -> list[Tensor]:
+        """Row numbers of each batch of a step."""
+        return self.batches.rows(epoch, step)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """For each step from ``start`` on, its batches on the device."""
+        for held in self.batches.epoch(epoch, start):
+            yield [self._moved(batch) for batch in held]
+
+    def _moved(self, batch: Batch) -> Batch:
+        inputs, targets, weights = (
+            None if part is None else part.to(self.device, non_blocking=True) for part in batch
+        )
+        assert inputs is not None
+        assert targets is not None
+        return Batch(inputs, targets, weights)
 
 
 class LoadedBatches:

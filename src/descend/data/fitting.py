@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from descend.data.columns import Column, infer, raise_all, refuse_wild
-from descend.data.encoding import encode, fit_categories
+from descend.data.encoding import StoredColumns, encode, fit_categories
 from descend.data.rotation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.scaling import ELEMENTWISE, SCALES, Scale
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Array, Source
+from descend.data.streaming import StoredTable
 from descend.data.torch_datasets import item_input
 from descend.errors import DataError, Problem, RecipeError, did_you_mean
 
@@ -83,6 +84,9 @@ class _Chosen:
             raise RecipeError([Problem("data", "scale", f"unknown scale {name!r}", hint=hint)])
         if name in ELEMENTWISE:
             return cls(name, ELEMENTWISE[name])
+        if settings.stream:
+            message = f"'{name}' needs all inputs of all rows together, and data.stream is for what memory cannot hold"
+            raise RecipeError([Problem("data", "scale", message, f"one of: {', '.join(ELEMENTWISE)}")])
         first = "standard" if options.pop("standardize", STANDARDIZE) else "center"
         return cls(name, ELEMENTWISE[first], ROTATIONS[name], options)
 
@@ -146,10 +150,14 @@ def _fit_table(
     scale: _Chosen,
     weights: Array | None,
 ) -> tuple[Schema, Rows]:
-    assert source.frame is not None
-    columns, parsed = infer(source.frame, settings, keep_constant=source.grid is not None)
+    table = source.frame if source.stored is None else source.stored
+    assert table is not None
+    parsed: pl.DataFrame | StoredColumns
+    columns, parsed = infer(table, settings, keep_constant=source.grid is not None)
+    if isinstance(table, StoredTable):
+        parsed = StoredColumns(table, columns, settings.missing)
     columns = fit_categories(columns, parsed, train, settings)
-    kept = source.frame.columns if source.grid is not None else settings.columns
+    kept = table.columns if source.grid is not None else settings.columns
     columns = _fit_numbers(columns, parsed, train, scale.first, weights, kept=kept)
     _check_reach(columns, parsed)
     rotation = None if scale.rotate is None else _rotation(columns, parsed, train, scale, weights)
@@ -160,7 +168,11 @@ def _fit_table(
 
 
 def _rotation(
-    columns: Sequence[Column], parsed: pl.DataFrame, train: Array, scale: _Chosen, weights: Array | None
+    columns: Sequence[Column],
+    parsed: pl.DataFrame | StoredColumns,
+    train: Array,
+    scale: _Chosen,
+    weights: Array | None,
 ) -> Rotation | None:
     """The rotation of a table's numbers; None where it has none."""
     numbers = [column for column in columns if column.kind in ("numeric", "date")]
@@ -174,7 +186,7 @@ def _rotation(
     return scale.rotation(rows, weights)
 
 
-def _check_reach(columns: Sequence[Column], parsed: pl.DataFrame) -> None:
+def _check_reach(columns: Sequence[Column], parsed: pl.DataFrame | StoredColumns) -> None:
     problems = []
     for column in columns:
         if column.kind in ("numeric", "date"):
@@ -187,7 +199,7 @@ def _check_reach(columns: Sequence[Column], parsed: pl.DataFrame) -> None:
 
 def _fit_numbers(
     columns: Sequence[Column],
-    parsed: pl.DataFrame,
+    parsed: pl.DataFrame | StoredColumns,
     train: Array,
     scale: Scale,
     weights: Array | None,

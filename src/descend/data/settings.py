@@ -50,6 +50,8 @@ class DataSettings:
         max_categories: a column of text with more categories keeps the most frequent ``max_categories - 1``
             and pools the others.
         image_size: side in pixels to which images are resized; ``auto`` keeps a common size.
+        stream: whether a Parquet file, or the pictures of a folder, stay on disk, for data larger than
+            memory. Temporary files hold the encoded rows (environment's ``TMPDIR``).
         class_weights: ``balanced`` weights each training row by n / (K n_k), n_k the rows of its class.
 
     >>> DataSettings(target="price").validation
@@ -72,6 +74,7 @@ class DataSettings:
     missing: tuple[str, ...] = MISSING
     max_categories: Count = 64
     image_size: Count | Literal["auto"] = "auto"
+    stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"
 
     @property
