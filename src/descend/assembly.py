@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
 from descend.data.prepare import Part
+from descend.data.schema import Schema
 from descend.metrics import better
 from descend.outcome import measured
 from descend.planning import Plan
@@ -31,6 +33,10 @@ __all__ = ["assemble", "augmented", "evaluation_batches", "measured_threads", "p
 
 EVALUATED_AT_ONCE = 1024
 """Rows of a torch ``Dataset`` that are evaluated together."""
+BLOCK_BYTES = 2**18
+"""Size of a block of neighbouring rows, for orders in blocks: large enough to be read at a disk's full speed."""
+BLOCKS_IN_WINDOW = 1024
+"""Blocks whose rows are mixed."""
 
 
 def part_batches(part: Part, order: Order, device: torch.device, workers: int = 0) -> Batches:
@@ -44,6 +50,12 @@ def part_batches(part: Part, order: Order, device: torch.device, workers: int = 
     return LoadedBatches(
         part.dataset, part.rows.tolist(), part.targets, weights, order, device=device, workers=workers
     )
+
+
+def blocks_of(schema: Schema) -> tuple[int, int]:
+    """Rows of a block and of a window for an order in blocks, by the size of an encoded row."""
+    block = max(1, BLOCK_BYTES // (4 * math.prod(schema.input_shape)))
+    return block, block * BLOCKS_IN_WINDOW
 
 
 def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], Iterable[Batch]]:
@@ -80,6 +92,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         recipe.gradient["accumulate"],
         recipe.data["sampling"],
         seed,
+        *(blocks_of(prepared.schema) if recipe.data["shuffle"] == "blocks" else ()),
     )
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss

@@ -141,6 +141,20 @@ class TestTheSame:
         assert same(weights(one), weights(other))
         assert one.schema == other.schema
 
+    def test_blocks_are_shuffled_from_disk_as_from_memory_and_resumed(self, table, tmp_path, monkeypatch):
+        monkeypatch.setattr("descend.assembly.BLOCK_BYTES", 15 * 4 * 8)  # eight rows
+        monkeypatch.setattr("descend.assembly.BLOCKS_IN_WINDOW", 4)
+        plain = descend.train(table, RECIPE, target="buys", seed=2)
+        memory, disk = ({**each, "data": {**each["data"], "shuffle": "blocks"}} for each in (RECIPE, STREAM))
+        whole = descend.train(table, disk, target="buys", seed=2)
+        assert same(weights(whole), weights(descend.train(table, memory, target="buys", seed=2)))
+        assert not same(weights(whole), weights(plain))
+        for step in (3, 11):
+            out = tmp_path / str(step)
+            with pytest.raises(Interrupted):
+                descend.train(table, disk, target="buys", seed=2, out=out, observers=[StopAt(step)])
+            assert same(weights(whole), weights(descend.train(table, out=out, resume=True))), step
+
     def test_stopped_at_every_step_and_resumed_gives_the_same_bits(self, table, tmp_path):
         whole = descend.train(table, STREAM, target="buys", seed=2)
         for step in range(1, whole.metrics["steps"], 3):

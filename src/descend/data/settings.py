@@ -40,6 +40,9 @@ class DataSettings:
         batch_size: rows of one step; ``auto`` chooses by the number of training rows.
         sampling: ``epoch`` visits every row once an epoch in a new order, ``with_replacement`` draws each
             batch independently, ``full`` takes all rows in every step.
+        shuffle: what ``epoch`` puts in a new order: ``rows``, all of them; or ``blocks`` of neighbouring rows
+            (256 kB), with the rows anew within windows of blocks (256 MB): for ``stream``, where the rows
+            do not fit into memory and reading each at random would take long.
         validation: share of the rows that choose when to stop; 0 for none.
         test: share of the rows that are touched once, at the end; 0 for none.
         split: name of a column that says ``train``, ``validation`` or ``test`` for each row.
@@ -65,6 +68,7 @@ class DataSettings:
     augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()
     batch_size: Count | Literal["auto"] = "auto"
     sampling: Literal["epoch", "with_replacement", "full"] = "epoch"
+    shuffle: Literal["rows", "blocks"] = "rows"
     validation: Fraction = 0.15
     test: Fraction = 0.25
     split: str | None = None
