@@ -67,6 +67,22 @@ class TestColor:
         found = self.one(name, factor)(pictures, generator())[0].permute(1, 2, 0).numpy() * 255
         np.testing.assert_allclose(found, wanted, atol=1.51)  # PIL rounds grey and result to whole levels
 
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_together_they_are_one_after_another(self, channels):
+        pictures = torch.rand(5, channels, 6, 7, generator=generator(2))
+        found = Color(brightness=0.5, contrast=0.4, saturation=0.9)(pictures, generator(3))
+        draw, wanted = generator(3), pictures
+        b, c, s = (
+            (torch.rand(5, generator=draw) * 2 * spread + 1 - spread).reshape(-1, 1, 1, 1)
+            for spread in (0.5, 0.4, 0.9)
+        )
+        wanted = b * wanted
+        mean = grey(wanted).mean((1, 2, 3), keepdim=True)
+        wanted = mean + c * (wanted - mean)
+        if channels > 1:
+            wanted = grey(wanted) + s * (wanted - grey(wanted))
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
     def test_factors_are_uniform_in_their_ranges(self):
         ones = torch.ones(4000, 1, 1, 1)
         found = Color(brightness=0.3, contrast=0, saturation=0)(ones, generator()).flatten()

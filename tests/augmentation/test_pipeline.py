@@ -320,7 +320,7 @@ class TestInATraining:
             folder = tmp_path / str(step)
             with pytest.raises(Interrupted):
                 descend.train(made, recipe(augment, **sections), seed=3, out=folder, observers=[StopAt(step)])
-            descend.train(made, out=folder, resume=True)
+            descend.train(made, recipe(augment, **sections), out=folder, resume=True)
             assert (folder / "weights.safetensors").read_bytes() == weights, step
 
     @pytest.mark.parametrize("scale", ["whiten", {"name": "zca", "ridge": 1e-3}, "minmax"])

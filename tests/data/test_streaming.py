@@ -20,6 +20,8 @@ from descend.assembly import evaluation_batches, part_batches
 from descend.data import batches as batches_module
 from descend.data import prepare as prepare_module
 from descend.data.batches import Batch, MemoryBatches, MovedBatches, Order
+from descend.data.columns import infer
+from descend.data.encoding import StoredColumns
 from descend.data.prepare import prepare
 from descend.data.settings import DataSettings
 from descend.data.sources import read
@@ -212,6 +214,17 @@ class TestLittleAtATime:
         parts = (prepared.train, prepared.validation, prepared.test)
         assert [part.inputs.data_ptr() for part in parts] == [array.ctypes.data for array in files]
         assert all(isinstance(array, np.memmap) for array in files)
+
+    def test_columns_are_judged_without_being_kept(self, table):
+        stored = StoredTable.open(table)
+        columns, parsed = infer(stored, DataSettings())
+        wanted, values = infer(people(), DataSettings())
+        assert columns == wanted
+        assert parsed.columns == values.columns
+        assert (parsed.height, values.height) == (0, ROWS)
+        kept = StoredColumns(stored, columns, DataSettings().missing)
+        assert all(kept[name].equals(values[name]) for name in values.columns)
+        assert kept[100:140].equals(values[100:140])
 
     def test_batches_hold_no_more_than_a_window(self, table, monkeypatch):
         settings = DataSettings(target="buys", stream=True)
