@@ -295,6 +295,7 @@ class TestRefused:
     def test_what_is_in_memory_already(self):
         assert "in memory already" in self.message((np.zeros((9, 2)), np.arange(9)))
         assert "in memory already" in self.message(people(), target="buys")
+        assert "in memory already" in self.message("iris")
 
     def test_scales_of_all_inputs_together(self, table):
         message = self.message(table, RecipeError, target="buys", scale="zca")

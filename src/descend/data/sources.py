@@ -96,10 +96,6 @@ class _Reader:
     def read(self, data: Any) -> Source:
         if isinstance(data, Source):
             return data
-        if self.settings.stream and not isinstance(data, str | os.PathLike):
-            raise DataError(
-                f"data.stream is for files: these data ({_described(data)}) are in memory already"
-            )
         if isinstance(data, str):
             return self._named(data)
         if isinstance(data, os.PathLike):
@@ -107,7 +103,8 @@ class _Reader:
         return self._object(data, "data", None)
 
     def _named(self, name: str) -> Source:
-        if name in BUNDLED and not self.settings.stream:
+        if name in BUNDLED:
+            self._refuse_stream(name)
             return bundled(name)
         if is_function_path(name) and not Path(name).exists():
             found = call(name)
@@ -116,10 +113,15 @@ class _Reader:
             return self._object(found, name, name)
         return self._path(Path(name))
 
+    def _refuse_stream(self, what: str) -> None:
+        if self.settings.stream:
+            raise DataError(f"data.stream is for files; these data ({what}) are in memory already")
+
     def _object(self, data: Any, name: str, reference: str | None) -> Source:
         """Data in memory."""
         if isinstance(data, Source):
             return data
+        self._refuse_stream(_described(data))
         if isinstance(data, Mapping) and not is_frame(data):
             return self._mapping(data, name, reference)
         if is_frame(data) or is_records(data):
