@@ -38,7 +38,9 @@ class Flip(Augmentation):
         """The pictures, some of them flipped."""
         for axis, probability in ((-1, self.horizontal), (-2, self.vertical)):
             if probability:
-                inputs = torch.where(chosen(inputs, probability, draw), inputs.flip(axis), inputs)
+                mirrored = inputs.flip(axis)
+                # Into memory that is there: fresh pages cost as much as the work on them.
+                inputs = torch.where(chosen(inputs, probability, draw), mirrored, inputs, out=mirrored)
         return inputs
 
 
