@@ -338,6 +338,11 @@ class TestInTheSchema:
         with pytest.raises(RecipeError, match=f"{LARGEST_SIDE + 1:,} columns of numbers"):
             prepare(table_of(RANDOM.normal(size=(8, LARGEST_SIDE + 1))), DataSettings(scale="pca"))
 
+    def test_the_largest_numbers_that_are_taken(self):
+        rows = RANDOM.normal(size=(60, 3)) * [1, 1e149, 1e149]
+        inputs = prepare(table_of(rows), DataSettings(scale="zca")).train.inputs
+        assert inputs.isfinite().all()
+
     @pytest.mark.parametrize("name", ["center", "minmax", "zca"])
     def test_a_torch_dataset_has_its_own(self, name):
         data = torch.utils.data.TensorDataset(torch.rand(30, 4), torch.arange(30) % 2)
