@@ -68,7 +68,7 @@ def recipe_for(problem: Problem, epochs: int, threads: int | str) -> Any:
 
     return descend.Recipe(
         data={"scale": "none", "batch_size": problem.batch_size},
-        model={"name": "mlp", "hidden": list(problem.widths[1:-1]), "activation": "relu", "norm": "none"},
+        model={"name": "mlp", "hidden": list(problem.widths[1:-1]), "activation": "relu", "dropout": 0.0},
         loss={"name": "cross_entropy", "label_smoothing": 0.0},
         optimizer={"name": "adam", "lr": LEARNING_RATE},
         schedule={"name": "constant"},

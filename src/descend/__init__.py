@@ -20,10 +20,11 @@ from descend._version import __version__
 if TYPE_CHECKING:
     from descend.estimators import Classifier, Regressor
     from descend.launch import train
+    from descend.many import train_many
     from descend.recipe import Recipe
     from descend.run import Run, load
 
-__all__ = ["Classifier", "Recipe", "Regressor", "Run", "__version__", "load", "train"]
+__all__ = ["Classifier", "Recipe", "Regressor", "Run", "__version__", "load", "train", "train_many"]
 
 _HOMES = {
     "Classifier": "descend.estimators",
@@ -32,6 +33,7 @@ _HOMES = {
     "Run": "descend.run",
     "load": "descend.run",
     "train": "descend.launch",
+    "train_many": "descend.many",
 }
 
 

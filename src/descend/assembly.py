@@ -29,7 +29,7 @@ from descend.training.settings import GradientSettings
 from descend.training.stopping import Stopping
 from descend.training.threads import choose_threads
 
-__all__ = ["assemble", "augmented", "evaluation_batches", "measured_threads", "part_batches"]
+__all__ = ["assemble", "augmented", "evaluation_batches", "measured_threads", "order_of", "part_batches"]
 
 EVALUATED_AT_ONCE = 1024
 """Rows of a torch ``Dataset`` that are evaluated together."""
@@ -56,6 +56,19 @@ def blocks_of(schema: Schema) -> tuple[int, int]:
     """Rows of a block and of a window for an order in blocks, by the size of an encoded row."""
     block = max(1, BLOCK_BYTES // (4 * math.prod(schema.input_shape)))
     return block, block * BLOCKS_IN_WINDOW
+
+
+def order_of(planned: Plan) -> Order:
+    """Which training rows each step sees."""
+    recipe, prepared = planned.recipe, planned.prepared
+    return Order(
+        len(prepared.train),
+        recipe.data["batch_size"],
+        recipe.gradient["accumulate"],
+        recipe.data["sampling"],
+        planned.seed,
+        *(blocks_of(prepared.schema) if recipe.data["shuffle"] == "blocks" else ()),
+    )
 
 
 def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], Iterable[Batch]]:
@@ -86,15 +99,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     """The parts of the training, ready to start; ``batches`` stand in for the plan's own."""
     recipe, prepared, seed = run.recipe, planned.prepared, planned.seed
     workers = recipe.engine["workers"]
-    order = Order(
-        len(prepared.train),
-        recipe.data["batch_size"],
-        recipe.gradient["accumulate"],
-        recipe.data["sampling"],
-        seed,
-        *(blocks_of(prepared.schema) if recipe.data["shuffle"] == "blocks" else ()),
-    )
-    batches = batches or part_batches(prepared.train, order, device, workers)
+    batches = batches or part_batches(prepared.train, order_of(planned), device, workers)
     loss: Any = run.loss
     batches = augmented(batches, planned, device, loss)
     loss.trust(prepared.train.targets)
@@ -108,6 +113,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         gradient=GradientSettings(**recipe.gradient),
         penalty=build_penalty(recipe, run.model),
         precision=recipe.engine["precision"],
+        products=recipe.engine["products"],
         seed=seed,
     )
     evaluate: Callable[[], dict[str, Tensor]] | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 __all__ = [
@@ -89,6 +89,10 @@ class Problem:
     message: str
     hint: str = ""
     source: str = ""
+
+    def of(self, source: str) -> Problem:
+        """The same, with where the recipe came from in front."""
+        return replace(self, source=f"{source}: {self.source}" if self.source else source)
 
     def __str__(self) -> str:
         where = f"[{self.section}]" + (f" {self.key}" if self.key else "")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ from descend.training.settings import CheckpointSettings
 from descend.training.state import write_atomically
 from descend.training.threads import using_threads
 
-__all__ = ["execute", "train"]
+__all__ = ["Launch", "begin_folder", "execute", "finish_run", "lower_rate", "started_run", "train"]
 
 
 def train(
@@ -107,18 +108,110 @@ def execute(
     batches: Batches | None = None,
 ) -> Run:
     """Train what was planned; see :func:`train`. ``batches`` stand in for the training rows as the plan draws them."""
-    recipe, schema = planned.recipe, planned.prepared.schema
-    device = choose_device(recipe.engine["device"])
-    facts = facts_of(schema, str(device))
-    if model is None:
-        model = build_model(recipe, facts, planned.seed)
-    elif not isinstance(model, nn.Module):
-        raise UserError(f"model must be a torch.nn.Module; found a {type(model).__name__}")
-    else:
-        check_shape(model, facts)
-    network = model.to(device)
-    threads, why = measured_threads(planned, network, device)
-    if recipe.engine["threads"] == "auto":
+    launched = Launch(planned, folder, resume=resume, model=model, observers=observers, batches=batches)
+    launched.advance()
+    return launched.finish()
+
+
+class Launch:
+    """A run on its way: built, trained for some epochs or to the end, then measured and written.
+
+    Args:
+        planned: what is trained.
+        folder: the run folder, or None.
+        resume: go on from the folder's last checkpoint.
+        model: a network in place of the recipe's.
+        observers: who else watches.
+        batches: in place of the training rows as the plan draws them.
+        tested: whether the test part is measured at the end.
+    """
+
+    def __init__(
+        self,
+        planned: Plan,
+        folder: Path | None = None,
+        *,
+        resume: bool = False,
+        model: nn.Module | None = None,
+        observers: Sequence[Observer] = (),
+        batches: Batches | None = None,
+        tested: bool = True,
+    ) -> None:
+        self.planned, self.tested = planned, tested
+        self.device = choose_device(planned.recipe.engine["device"])
+        facts = facts_of(planned.prepared.schema, str(self.device))
+        if model is None:
+            model = build_model(planned.recipe, facts, planned.seed)
+        elif not isinstance(model, nn.Module):
+            raise UserError(f"model must be a torch.nn.Module; found a {type(model).__name__}")
+        else:
+            check_shape(model, facts)
+        network = model.to(self.device)
+        self.threads, why = measured_threads(planned, network, self.device)
+        self.run = started_run(planned, network, self.device, self.threads, why, folder)
+        with self._arithmetic():
+            self.training = assemble(planned, self.run, self.device, batches)
+            if folder is not None and resume:
+                first = read_json(folder / "environment.json")
+                # The run is still the one that was started then, by that command.
+                times = [*first.get("resumed", []), self.run.environment["started"]]
+                self.run.environment = first | {"resumed": times}
+                state = load_checkpoint(folder / "checkpoints")
+                if state is not None:  # else it starts from the beginning, which gives the same bits as well
+                    self.training.load_state_dict(state)
+                if self.training.stopped == "interrupted":
+                    self.training.stopped = ""
+            elif folder is not None:
+                begin_folder(folder, self.run)
+        self._checkpointer = Checkpointer(
+            None if folder is None else folder / "checkpoints",
+            CheckpointSettings(**self.run.recipe.checkpoint),
+            {"fingerprint": planned.prepared.schema.fingerprint},
+        )
+        files = [] if folder is None else [HistoryFile(folder / "history.jsonl")]
+        self.training.observers = [*observers, *files, self._checkpointer]
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        with using_threads(self.threads), forked(self.device):
+            yield
+
+    def advance(self, until: int | None = None) -> str:
+        """Train, at most to the end of an epoch; the reason to stop, or "" where training can go on.
+
+        Raises:
+            DivergedError: a number became NaN or infinite; the last good state was kept.
+        """
+        with self._arithmetic():
+            try:
+                with stopping_on_signals(self.training):
+                    return fit(self.training, until=until)
+            except NotFinite as cause:
+                _give_up(self.run, self.training, self._checkpointer, self.planned, cause)
+            finally:
+                self._checkpointer.close()
+
+    def finish(self) -> Run:
+        """Measure and write the run.
+
+        Raises:
+            Interrupted: a signal asked to stop; a checkpoint was saved if there is a folder.
+        """
+        run, training = self.run, self.training
+        with self._arithmetic():
+            finish_run(run, training, self.planned, self.device, tested=self.tested)
+        if training.stopped == "interrupted":
+            where = f"; continue with --resume --out {run.path}" if run.path is not None else ""
+            raise Interrupted(f"stopped in epoch {training.epoch + 1} after {training.step} steps{where}")
+        return run
+
+
+def started_run(
+    planned: Plan, network: nn.Module, device: torch.device, threads: int, why: str, folder: Path | None
+) -> Run:
+    """The run as far as it is known before the first step; 0 threads stand for a number not chosen yet."""
+    recipe = planned.recipe
+    if threads and recipe.engine["threads"] == "auto":
         recipe = recipe.replace({"engine.threads": threads})
     environment = describe_environment() | {
         "threads": threads,
@@ -133,47 +226,17 @@ def execute(
         },
         "model": {"summary": str(network), "parameters": sum(p.numel() for p in network.parameters())},
     }
-    if folder is not None and resume:  # the run is still the one that was started then, by that command
-        first = read_json(folder / "environment.json")
-        environment = first | {"resumed": [*first.get("resumed", []), environment["started"]]}
-    run = Run(
+    return Run(
         recipe=recipe,
         reasons={**planned.resolved.reasons, **({"engine.threads": why} if why else {})},
-        schema=schema,
+        schema=planned.prepared.schema,
         model=network,
         environment=environment,
         path=folder,
     )
-    with using_threads(threads), forked(device):
-        training = assemble(planned, run, device, batches)
-        if folder is not None and resume:
-            state = load_checkpoint(folder / "checkpoints")
-            if state is not None:  # else it starts from the beginning, which gives the same bits as well
-                training.load_state_dict(state)
-            if training.stopped == "interrupted":
-                training.stopped = ""
-        elif folder is not None:
-            _begin(folder, run)
-        checkpointer = Checkpointer(
-            None if folder is None else folder / "checkpoints",
-            CheckpointSettings(**recipe.checkpoint),
-            {"fingerprint": schema.fingerprint},
-        )
-        files = [] if folder is None else [HistoryFile(folder / "history.jsonl")]
-        training.observers = [*observers, *files, checkpointer]
-        try:
-            with stopping_on_signals(training):
-                fit(training)
-        except NotFinite as cause:
-            _give_up(run, training, checkpointer, planned, cause)
-        _finish(run, training, planned, device)
-    if training.stopped == "interrupted":
-        where = f"; continue with --resume --out {folder}" if folder is not None else ""
-        raise Interrupted(f"stopped in epoch {training.epoch + 1} after {training.step} steps{where}")
-    return run
 
 
-def _begin(folder: Path, run: Run) -> None:
+def begin_folder(folder: Path, run: Run) -> None:
     """Write what is known before the first step, so that a killed run can be resumed and read."""
     make_folder(folder)
     reasons = {key: f"auto: {reason}" for key, reason in run.reasons.items()}
@@ -182,8 +245,18 @@ def _begin(folder: Path, run: Run) -> None:
     write_atomically(folder / "recipe.toml", run.recipe.to_toml(reasons).encode())
 
 
-def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -> None:
-    """Take the best weights, measure every part, and write the run."""
+def finish_run(
+    run: Run, training: Training, planned: Plan, device: torch.device, *, tested: bool = True
+) -> None:
+    """Take the best weights, measure every part, and write the run.
+
+    Args:
+        run: what training leaves.
+        training: done, or interrupted.
+        planned: what was trained.
+        device: where the network is.
+        tested: whether the test part is measured; it should be once.
+    """
     if training.best is not None:
         run.model.load_state_dict(training.best)
     run.model.eval()
@@ -202,7 +275,7 @@ def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -
     if interrupted:
         return
     shown: str | None = None
-    for name in ("train", "validation", "test"):
+    for name in ("train", "validation", *(["test"] if tested else [])):
         part: Part = getattr(prepared, name)
         if len(part):
             rows = evaluation_batches(part, device)
@@ -218,7 +291,7 @@ def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -
 
 def _give_up(
     run: Run, training: Training, checkpointer: Checkpointer, planned: Plan, cause: NotFinite
-) -> None:
+) -> NoReturn:
     """Find where the bad number came from, go back to the last good state, and say what to do."""
     good = checkpointer.good
     assert good is not None
@@ -243,7 +316,7 @@ def _give_up(
 
 def _explained(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> str:
     if origin is None:
-        return f"Training diverged: {symptom}. Lower the learning rate: --set optimizer.lr={_lower(run)}"
+        return f"Training diverged: {symptom}. Lower the learning rate: --set optimizer.lr={lower_rate(run)}"
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
@@ -251,13 +324,14 @@ def _explained(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> 
         lines.append(f"Rows of the data: {listed} ({len(numbers)} in the batch).")
     lines.append(f"The learning rate was {origin.rate:g}. The network was put back to its last good state.")
     lines.append("What helps, in this order:")
-    lines.append(f"  a lower rate: --set optimizer.lr={_lower(run)}")
+    lines.append(f"  a lower rate: --set optimizer.lr={lower_rate(run)}")
     lines.append("  limited gradients: --set gradient.clip_norm=1.0")
     if origin.rows and len(origin.rows) <= 8:
         lines.append("  a look at the rows named above: they may hold extreme values")
     return "\n".join(lines)
 
 
-def _lower(run: Run) -> str:
+def lower_rate(run: Run) -> str:
+    """A tenth of the run's rate, in words."""
     rate = run.recipe.optimizer.get("lr", 1e-3)
     return f"{float(rate) / 10:g}"

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from descend.augmentation.pipeline import layout_of
 from descend.data.prepare import Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
-from descend.data.source import Source, join
+from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
 from descend.errors import Problem, RecipeError, RunError, UserError, words_of
 from descend.metrics import METRICS
@@ -25,7 +26,7 @@ from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
 from descend.run import check_unused, read_json, read_text
 
-__all__ = ["Plan", "as_recipe", "choose_device", "plan", "plan_run"]
+__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -71,29 +72,123 @@ def plan(
     allow_imports: bool = False,
 ) -> Plan:
     """Read and prepare data and resolve the recipe for them, without training; arguments as of :func:`train`."""
-    asked = as_recipe(recipe, allow_imports)
-    if device is not None:
-        asked = asked.replace({"engine.device": device})
-    if target is not None:
-        names = (target,) if isinstance(target, str) else tuple(target)
-        asked = asked.replace({"data.target": names[0] if len(names) == 1 else list(names)})
-    settings = DataSettings(**{key: value for key, value in asked.data.items() if value is not None})
-    source = read(data, settings=settings, weights=sample_weight)
-    if validation is not None or test is not None:
-        others = [None if each is None else read(each, settings=settings) for each in (validation, test)]
-        source = join(source, *others)
-        settings = dataclasses.replace(
-            settings,
-            validation=settings.validation if validation is None else 0.0,
-            test=0.0,
-        )
-    prepared = prepare(source, settings, seed)
-    chosen = choose_device(asked.get("engine.device", "auto"))
-    resolved = resolve(asked, facts_of(prepared.schema, str(chosen)))
-    _check_monitor(resolved.recipe, prepared)
-    layout = layout_of(prepared.schema, prepared.preprocess)
-    build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
-    return Plan(source, prepared, resolved, seed)
+    planner = Planner(
+        data,
+        target=target,
+        device=device,
+        validation=validation,
+        test=test,
+        sample_weight=sample_weight,
+        allow_imports=allow_imports,
+    )
+    return planner.plan(recipe, seed)
+
+
+DRAWN = ("batch_size", "sampling", "shuffle", "augment")
+"""Keys of ``[data]`` that say what batches are made of prepared rows."""
+
+Parts = Mapping[str, Any]
+"""Row numbers of "train", "validation" and "test"; a number may occur again, and rows may be left out."""
+
+
+class Planner:
+    """Plans of several runs on the same data. What they have in common is read and prepared once.
+
+    Arguments are those of :func:`train`.
+
+    >>> planner = Planner("iris")
+    >>> first, second = planner.plan({"optimizer": {"lr": 0.1}}), planner.plan({"optimizer": {"lr": 0.01}})
+    >>> first.prepared is second.prepared
+    True
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        target: str | Sequence[str] | None = None,
+        device: str | None = None,
+        validation: Any = None,
+        test: Any = None,
+        sample_weight: Any = None,
+        allow_imports: bool = False,
+    ) -> None:
+        self._data, self._validation, self._test, self._weights = data, validation, test, sample_weight
+        self._said: dict[str, Any] = {} if device is None else {"engine.device": device}
+        if target is not None:
+            names = (target,) if isinstance(target, str) else tuple(target)
+            self._said["data.target"] = names[0] if len(names) == 1 else list(names)
+        self._allow_imports = allow_imports
+        self._sources: dict[str, Source] = {}
+        self._prepared: dict[tuple[str, int], Prepared] = {}
+        self._taken: list[tuple[Parts, Source]] = []
+
+    def plan(
+        self,
+        recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+        seed: int = 0,
+        parts: Parts | None = None,
+    ) -> Plan:
+        """The plan of one run.
+
+        Args:
+            recipe: what to train.
+            seed: of the run.
+            parts: the rows of each part, in place of a split by the recipe; a missing validation part is carved
+                from the training rows.
+        """
+        asked = as_recipe(recipe, self._allow_imports)
+        if self._said:
+            asked = asked.replace(self._said)
+        # Batches are drawn from prepared rows; how does not matter for preparing them.
+        said = {key: value for key, value in asked.data.items() if value is not None}
+        settings = DataSettings(**{k: v for k, v in said.items() if k not in DRAWN})
+        source = self._source(settings)
+        if self._validation is not None or self._test is not None:
+            validation = settings.validation if self._validation is None else 0.0
+            settings = dataclasses.replace(settings, validation=validation, test=0.0)
+        if parts is not None:
+            source = self._take(source, parts)
+        key = (repr((id(source), settings)), seed)
+        if key not in self._prepared:
+            self._prepared[key] = prepare(source, settings, seed)
+        prepared = self._prepared[key]
+        chosen = choose_device(asked.get("engine.device", "auto"))
+        resolved = resolve(asked, facts_of(prepared.schema, str(chosen)))
+        _check_monitor(resolved.recipe, prepared)
+        layout = layout_of(prepared.schema, prepared.preprocess)
+        build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
+        return Plan(source, prepared, resolved, seed)
+
+    def _source(self, settings: DataSettings) -> Source:
+        key = repr(settings)
+        if key not in self._sources:
+            source = read(self._data, settings=settings, weights=self._weights)
+            if self._validation is not None or self._test is not None:
+                given = (self._validation, self._test)
+                source = join(
+                    source, *(None if each is None else read(each, settings=settings) for each in given)
+                )
+            # Most settings do not matter for reading: what was read the same way before serves again.
+            alike = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
+            self._sources[key] = next(alike, source)
+        return self._sources[key]
+
+    def _take(self, source: Source, parts: Parts) -> Source:
+        for known, taken in self._taken:
+            if known is parts:
+                return taken
+        odd = set(parts) - set(PARTS)
+        if odd or "train" not in parts:
+            raise UserError(
+                f"parts are row numbers of 'train', 'validation' and 'test'; found {sorted(parts)}"
+            )
+        named = [(part, np.asarray(parts[part], dtype=np.int64)) for part in PARTS if part in parts]
+        rows = np.concatenate([numbers for _, numbers in named])
+        labels = np.concatenate([np.full(len(numbers), part) for part, numbers in named])
+        taken = dataclasses.replace(source.take(rows), split=labels)
+        self._taken.append((parts, taken))
+        return taken
 
 
 def choose_device(name: str) -> torch.device:

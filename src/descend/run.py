@@ -79,6 +79,11 @@ class Run:
             self.schema, self.preprocess, self.model, output, self.recipe.engine["precision"]
         )
 
+    @property
+    def failed(self) -> bool:
+        """Whether training diverged; ``metrics["message"]`` says where, and what helps."""
+        return self.metrics.get("status") == "failed"
+
     def predict(self, data: Any) -> Array:
         """Predictions for new rows: labels of the type they came in, or numbers in the target's units.
 

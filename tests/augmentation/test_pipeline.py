@@ -166,7 +166,7 @@ class TestPixels:
         """Scaled column by column and bounded: both are undone."""
         source = read("digits")
         prepared = prepare(source)
-        assert prepared.schema.clip == 5.0
+        assert prepared.schema.clip == DataSettings().clip
         pixels = Pixels.of(prepared.schema, prepared.train.inputs)
         shown = pixels.shown(prepared.train.inputs)
         wanted = source.frame.to_numpy()[prepared.train.rows].reshape(-1, 1, 8, 8) / 16
@@ -385,6 +385,13 @@ class TestInATraining:
         weights = np.arange(60) % 4 + 0.5
         run = descend.train((IMAGES, LABELS), recipe(["mixup", "flip"]), sample_weight=weights)
         assert np.isfinite(run.metrics["train"]["loss"])
+
+    def test_among_many_it_is_trained_as_alone(self):
+        recipes = [recipe(augment, model={"hidden": [5]}) for augment in ([], "noise", ["noise", "mixup"])]
+        for run, each in zip(descend.train_many(recipes, "iris", seeds=4), recipes, strict=True):
+            alone = descend.train("iris", each, seed=4)
+            for name, weight in alone.model.state_dict().items():
+                torch.testing.assert_close(run.model.state_dict()[name], weight, rtol=1e-4, atol=1e-5)
 
     def test_with_the_estimators(self):
         rows = RANDOM.normal(size=(60, 4))

@@ -270,12 +270,13 @@ class TestInTheSchema:
         source = dataclasses.replace(table_of(rows), split=np.array(["train"] * N + ["test"]))
         settings = DataSettings(scale="zca", validation=0)
         found = prepare(source, settings)
-        assert found.schema.clip == 5.0
-        assert found.test.inputs.abs().max() <= 5
+        clip = DataSettings().clip
+        assert found.schema.clip == clip
+        assert found.test.inputs.abs().max() <= clip
         free = prepare(source, dataclasses.replace(settings, clip="none"))
         bounded = free.train.inputs.double()
         torch.testing.assert_close(
-            found.train.inputs.double(), bounded / torch.sqrt(1 + (bounded / 5) ** 2), rtol=1e-6, atol=1e-6
+            found.train.inputs.double(), bounded / torch.sqrt(1 + (bounded / clip) ** 2), rtol=1e-6, atol=1e-6
         )
 
     @pytest.mark.parametrize("shape", [(2, 3, 5), (1, 8, 8)])

@@ -200,7 +200,7 @@ def test_none_leaves_numbers_as_they_are():
 
 def test_the_bound_is_for_standardised_numbers_only():
     source = read((RANDOM.normal(size=(40, 3)), np.arange(40) % 2))
-    assert prepare(source).schema.clip == DataSettings().clip == 5.0
+    assert prepare(source).schema.clip == DataSettings().clip == 10.0
     assert prepare(source, DataSettings(clip="none")).schema.clip is None
     assert prepare(source, DataSettings(scale="none", clip=3.0)).schema.clip is None
 

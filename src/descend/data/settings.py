@@ -33,7 +33,7 @@ class DataSettings:
             ``minmax``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. ``none``: off.
-            At 5, a number within one deviation changes by at most 2 %.
+            At 10, a number within three deviations changes by at most 5 %.
             Scales that do not bring the deviation to 1 have no bound.
         augment: changes of the training rows, drawn anew for each step: names of methods, or tables with a
             name and settings, in the order in which they are applied.
@@ -64,7 +64,7 @@ class DataSettings:
     target: str | tuple[str, ...] | None = None
     task: TaskChoice = "auto"
     scale: str | Mapping[str, Any] = "standard"
-    clip: Positive | Literal["none"] = 5.0
+    clip: Positive | Literal["none"] = 10.0
     augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()
     batch_size: Count | Literal["auto"] = "auto"
     sampling: Literal["epoch", "with_replacement", "full"] = "epoch"

@@ -73,6 +73,37 @@ class Source:
                 return len(rows)
         raise DataError(f"{self.name} holds no rows")
 
+    def take(self, rows: Array) -> Source:
+        """The source of some rows, in a given order; a row may occur again.
+
+        Args:
+            rows: row numbers.
+
+        Raises:
+            DataError: there is no such row, or the table is not in memory.
+        """
+        if self.stored is not None:
+            raise DataError(
+                f"{self.name}: rows cannot be chosen from a table that stays on disk (data.stream)"
+            )
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise DataError(
+                f"{self.name} has the rows 0 to {len(self) - 1}; found {rows.min()} to {rows.max()}"
+            )
+        chosen: dict[str, Any] = {
+            name: None if (own := getattr(self, name)) is None else np.asarray(own)[rows]
+            for name in ("targets", "inputs", "split", "groups", "weights")
+        }
+        if self.frame is not None:
+            chosen["frame"] = self.frame[rows]
+        if self.dataset is not None:
+            from torch.utils.data import Subset
+
+            chosen["dataset"] = Subset(self.dataset, rows.tolist())
+        if self.row_names is not None:
+            chosen["row_names"] = tuple(self.row_names[row] for row in rows.tolist())
+        return dataclasses.replace(self, **chosen)
+
     def fingerprint(self) -> str:
         """A digest of the content: names, values, targets, weights and split.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-__all__ = ["lean_step"]
+__all__ = ["Step", "lean_step"]
 
 Closure = Callable[[], Tensor]
 Step = Callable[[Closure], Tensor]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.data.schema import Schema
+from descend.training.products import best_library
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
 
@@ -154,6 +155,8 @@ def _schedule(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str
 def _regularize(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
     if before["optimizer"]["name"] != "adamw":
         return {"weight_decay": (0.0, "no decay unless asked with this optimizer")}
+    if not facts.classification and facts.rows < FEW_ROWS:
+        return {"weight_decay": (1.0, "strong, as few rows of regression are mostly noise to a network")}
     return {"weight_decay": (0.01, "mild; AdamW's usual value")}
 
 
@@ -171,7 +174,10 @@ def _stop(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 
 def _engine(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    return {"device": (facts.device, "the fastest device here")}
+    return {
+        "device": (facts.device, "the fastest device here"),
+        "products": best_library(str(said.get("device", facts.device)).partition(":")[0]),
+    }
 
 
 _RULES: Mapping[str, Rule] = {

@@ -47,6 +47,17 @@ def of_constructor(constructor: Callable[..., Any], context: Sequence[str]) -> d
     ['lr']
     """
     try:
+        found = _of_constructor(constructor, tuple(context))
+    except TypeError:  # a callable that cannot be hashed
+        found = _of_constructor.__wrapped__(constructor, tuple(context))
+    return None if found is None else dict(found)
+
+
+@functools.lru_cache(maxsize=512)
+def _of_constructor(
+    constructor: Callable[..., Any], context: tuple[str, ...]
+) -> Mapping[str, Parameter] | None:
+    try:
         signature = inspect.signature(constructor)
     except (TypeError, ValueError):
         return None
@@ -68,6 +79,11 @@ def of_constructor(constructor: Callable[..., Any], context: Sequence[str]) -> d
 
 def of_settings(settings: type) -> dict[str, Parameter]:
     """The keys of a section that is a frozen dataclass."""
+    return dict(_of_settings(settings))
+
+
+@functools.lru_cache(maxsize=64)
+def _of_settings(settings: type) -> Mapping[str, Parameter]:
     hints = typing.get_type_hints(settings, include_extras=True)
     return {
         field.name: Parameter(

@@ -4,14 +4,16 @@ For a small network most of a step is bookkeeping: the tape that automatic diffe
 costs several times the arithmetic. The networks people train most are chains, x -> f1 -> f2 -> ... -> loss, whose
 gradient is the product of known Jacobians read from the end (backpropagation as it is taught). A
 :class:`Chain` does exactly this, with the same ATen kernels in the same order that autograd would call, so the
-bits agree, at a fraction of the cost.
+bits agree, at a fraction of the cost. Only large matrices may be multiplied by another library
+(:mod:`descend.training.products`), which is asked for by its name.
 
 A model that is not a plain chain of known layers has no :class:`Chain`, and the objective uses autograd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -19,8 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from descend.training.products import Library, Product, is_large, product
 
-__all__ = ["Chain", "derivative_of_loss", "known_layers"]
+__all__ = ["RULES", "Chain", "Rule", "by_autograd", "derivative_of_loss", "known_layers"]
 
 aten = torch.ops.aten
 Forward = Callable[[Tensor], tuple[Tensor, Any]]
@@ -39,7 +42,7 @@ class Rule(NamedTuple):
     backward: Backward
 
 
-def _linear(layer: Any) -> Rule:
+def _linear(layer: Any, large: Product | None = None) -> Rule:
     weight, bias = layer.weight.detach(), layer.bias.detach()
     transposed = weight.t()
     # The gradient of a large weight is written to the same memory at every step: fresh memory costs as much as
@@ -47,9 +50,13 @@ def _linear(layer: Any) -> Rule:
     of_weight = torch.empty_like(weight)
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
+        if large is not None and is_large(x, weight):
+            return large(x, weight, bias), x
         return torch.addmm(bias, x, transposed), x
 
     def backward(d: Tensor, x: Tensor, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+        if large is not None and is_large(x, weight):
+            return large(d, transposed, None) if wanted else None, [large(d.t(), x.t(), None), d.sum(0)]
         return d.mm(weight) if wanted else None, [torch.mm(d.t(), x, out=of_weight), d.sum(0)]
 
     return Rule(forward, backward)
@@ -189,6 +196,33 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
 }
 
 
+def by_autograd(
+    layer: nn.Module, arithmetic: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Rule:
+    """The rule of any layer: autograd, on a tape of this layer alone.
+
+    Args:
+        layer: any module.
+        arithmetic: what its forward pass runs in, such as autocast.
+    """
+    parameters = list(layer.parameters())
+
+    def forward(x: Tensor) -> tuple[Tensor, Any]:
+        leaf = x.detach()
+        if leaf.is_floating_point():
+            leaf.requires_grad_()
+        with torch.enable_grad(), arithmetic():
+            y = layer(leaf)
+        return y.detach(), (leaf, y)
+
+    def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+        leaf, y = saved
+        found = torch.autograd.grad(y, [*([leaf] if wanted else []), *parameters], d.to(y.dtype))
+        return (found[0], list(found[1:])) if wanted else (None, list(found))
+
+    return Rule(forward, backward)
+
+
 def known_layers() -> list[type[nn.Module]]:
     """Layer types that a :class:`Chain` can differentiate."""
     return list(RULES)
@@ -268,8 +302,8 @@ class Chain:
     True
     """
 
-    def __init__(self, layers: list[nn.Module]) -> None:
-        self._rules = [RULES[type(layer)](layer) for layer in layers]
+    def __init__(self, layers: Sequence[nn.Module], rules: Sequence[Rule]) -> None:
+        self._rules = list(rules)
         self.draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in layers)
         self._first = next(
             (place for place, layer in enumerate(layers) if next(layer.parameters(), None) is not None), 0
@@ -277,15 +311,24 @@ class Chain:
         self.parameters = [p for layer in layers for p in layer.parameters()]
 
     @classmethod
-    def of(cls, model: nn.Module) -> Chain | None:
-        """The chain that a model is, or None where it is not one."""
+    def of(cls, model: nn.Module, library: Library = "blas") -> Chain | None:
+        """The chain that a model is, or None where it is not one.
+
+        Args:
+            model: any module.
+            library: multiplies large matrices; with "blas" the bits are autograd's.
+        """
         layers = _layers(model)
         if layers is None or not all(map(_plain, layers)):
             return None
         parameters = [p for layer in layers for p in layer.parameters()]
         if len({id(p) for p in parameters}) != len(parameters) or not parameters:
             return None
-        return cls(layers)
+        large = product(library)
+        return cls(
+            layers,
+            [_linear(each, large) if type(each) is nn.Linear else RULES[type(each)](each) for each in layers],
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
         """The output in training mode, and what :meth:`backward` needs. Nothing is recorded by autograd."""

@@ -102,6 +102,10 @@ class Checkpointer:
         """
         self._writer.wait()
 
+    def close(self) -> None:
+        """Return when nothing writes any more, whether writing went well or not."""
+        self._writer.join()
+
 
 class _Writer:
     """A thread that does the latest piece of work handed to it, and reports a failure at the next call."""
@@ -136,9 +140,12 @@ class _Writer:
             self.cost = time.monotonic() - began
 
     def wait(self) -> None:
+        self.join()
+        self._raise_failure()
+
+    def join(self) -> None:
         while (thread := self._thread) is not None:
             thread.join()
-        self._raise_failure()
 
     def _raise_failure(self) -> None:
         if self._failure is not None:

@@ -17,16 +17,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from descend.data.batches import Batches
+from descend.data.batches import Batch, Batches
 from descend.errors import TrainingError
-from descend.optim.lean import lean_step
+from descend.optim.lean import Step, lean_step
 from descend.schedules import Schedule
 from descend.training.averaging import WeightAverage
 from descend.training.objective import Objective
 from descend.training.state import clone
 from descend.training.stopping import Stopping
 
-__all__ = ["NotFinite", "Observer", "Training", "fit"]
+__all__ = ["NotFinite", "Observer", "Record", "Trainee", "Training", "fit", "record_of"]
 
 Record = dict[str, Any]
 """One line of the history: what an epoch measured."""
@@ -36,19 +36,49 @@ class NotFinite(TrainingError):
     """A loss, a weight or a metric is NaN or infinite. Caught by whoever can roll back and explain."""
 
 
-class Observer(Protocol):
-    """Watches training; never steers it."""
+class Trainee(Protocol):
+    """What the loop trains: one network (:class:`Training`), or many as one."""
 
-    def started(self, training: Training) -> None:
+    observers: Sequence[Observer]
+    epoch: int
+    step_in_epoch: int
+    step: int
+    seconds: float
+    losses: list[Tensor]
+    history: list[Record]
+    stop_requested: bool
+    stopped: str
+
+    @property
+    def batches(self) -> Batches:
+        """The training rows, step by step. They may be others in the next epoch."""
+
+    def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
+        """What takes one step on its batches and gives the loss, which stays on the device."""
+
+    def close_epoch(self, seconds: Callable[[], float]) -> Record:
+        """Measure the epoch, note whether to stop, start the next; ``seconds`` says how long training took."""
+
+    def check_finite(self) -> None:
+        """Raise :class:`NotFinite` if something is not finite. Waits for the device."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on to the same bits."""
+
+
+class Observer(Protocol):
+    """Watches training; never steers it. What it is told of is a :class:`Training`, or many as one."""
+
+    def started(self, training: Any) -> None:
         """Training starts, or goes on after a resume."""
 
-    def stepped(self, training: Training) -> None:
+    def stepped(self, training: Any) -> None:
         """A step is done. Called at every step: it must return at once and not wait for the device."""
 
-    def epoch_ended(self, training: Training, record: Record) -> None:
+    def epoch_ended(self, training: Any, record: Record) -> None:
         """An epoch is done and recorded."""
 
-    def finished(self, training: Training) -> None:
+    def finished(self, training: Any) -> None:
         """Training is over, for whatever reason."""
 
 
@@ -93,6 +123,49 @@ class Training:
     stop_requested: bool = False
     stopped: str = ""
 
+    _step: Step | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+
+    def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
+        """What takes one step on its batches: rate, objective, optimizer, average."""
+        if self._step is None:
+            self._step = lean_step(self.optimizer)
+        self.model.train()
+        objective, optimizer, schedule, step = self.objective, self.optimizer, self.schedule, self._step
+        last = self.batches.steps_per_epoch - 1
+
+        def advance(batches: Sequence[Batch]) -> Tensor:
+            rate = schedule.factor(self.step)
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * rate
+            objective.wants_norm = self.step_in_epoch == last
+            loss = step(objective.at(batches, self.epoch, self.step_in_epoch))
+            if self.average is not None:
+                self.average.update(self.step + 1)
+            return loss
+
+        return advance
+
+    def close_epoch(self, seconds: Callable[[], float]) -> Record:
+        """Measure the epoch, choose whether its weights are kept and whether to stop, and start the next."""
+        with self.average.applied() if self.average is not None else nullcontext():
+            record = _measured_epoch(self)
+            self.losses, self.step_in_epoch = [], 0
+            self.epoch += 1
+            record["seconds"] = self.seconds = seconds()
+            self.stopped = self.stopping.observe(_monitored(self, record), seconds=self.seconds) or ""
+            record["best"] = self.stopping.improved
+            if self.stopping.improved:
+                self.best = clone(self.model.state_dict())
+        if "validation" in record or self.schedule_hears == "objective":
+            heard = record["train" if self.schedule_hears == "objective" else "validation"]["loss"]
+            self.schedule.observe(heard)
+        self.history.append(record)
+        return record
+
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on to the same bits. No random state: randomness is a pure function."""
         return {
@@ -115,6 +188,7 @@ class Training:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave. The state is copied, not kept."""
         state = clone(dict(state))
+        self._step = None  # what it gathered is replaced
         device = next(self.model.parameters()).device
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -138,60 +212,40 @@ class Training:
             raise NotFinite(f"a loss or a weight is not finite by step {self.step}")
 
 
-def fit(training: Training) -> str:
+def fit(training: Trainee, *, until: int | None = None) -> str:
     """Train until the stopping rule, or a request to stop, says so; returns the reason.
 
     Args:
-        training: the parts, at the start or anywhere in between.
+        training: one network or many, at the start or anywhere in between.
+        until: pause at the end of this epoch; going on later gives the same bits as not having paused.
 
     Returns:
-        "max_epochs", "patience", "max_seconds", "target", or "interrupted" (in the middle of an epoch:
-        going on later gives the same bits).
+        "max_epochs", "patience", "max_seconds", "target", "interrupted" (in the middle of an epoch: going on
+        later gives the same bits), or "" after a pause.
 
     Raises:
         NotFinite: a loss, a metric or a weight became NaN or infinite; noticed at the end of the epoch.
     """
     t, clock = training, time.perf_counter
-    model, objective, optimizer, schedule = t.model, t.objective, t.optimizer, t.schedule
-    steps_per_epoch, began = t.batches.steps_per_epoch, clock() - t.seconds
-    step = lean_step(optimizer)
+    began = clock() - t.seconds
     watchers = [observer.stepped for observer in t.observers]
-    for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])
     for observer in t.observers:
         observer.started(t)
-    while not t.stopped:
-        model.train()
+    while not t.stopped and (until is None or t.epoch < until):
+        steps, advance = t.batches.steps_per_epoch, t.stepper()
         for batches in t.batches.epoch(t.epoch, start=t.step_in_epoch):
-            rate = schedule.factor(t.step)
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * rate
-            objective.wants_norm = t.step_in_epoch == steps_per_epoch - 1
-            t.losses.append(step(objective.at(batches, t.epoch, t.step_in_epoch)))
+            t.losses.append(advance(batches))
             t.step += 1
             t.step_in_epoch += 1
-            if t.average is not None:
-                t.average.update(t.step)
             t.seconds = clock() - began
             for watch in watchers:
                 watch(t)
             if t.stop_requested:
                 break
-        if t.step_in_epoch < steps_per_epoch:
+        if t.step_in_epoch < steps:
             t.stopped = "interrupted"
             break
-        with t.average.applied() if t.average is not None else nullcontext():
-            record = _close_epoch(t)
-            t.seconds = clock() - began
-            record["seconds"] = t.seconds
-            t.stopped = t.stopping.observe(_monitored(t, record), seconds=t.seconds) or ""
-            record["best"] = t.stopping.improved
-            if t.stopping.improved:
-                t.best = clone(model.state_dict())
-        if "validation" in record or t.schedule_hears == "objective":
-            heard = record["train" if t.schedule_hears == "objective" else "validation"]["loss"]
-            schedule.observe(heard)
-        t.history.append(record)
+        record = t.close_epoch(lambda: clock() - began)
         for observer in t.observers:
             observer.epoch_ended(t, record)
         if t.stop_requested and not t.stopped:
@@ -201,8 +255,8 @@ def fit(training: Training) -> str:
     return t.stopped
 
 
-def _close_epoch(t: Training) -> Record:
-    """Gather what the epoch measured, in one transfer from the device, and start the next."""
+def _measured_epoch(t: Training) -> Record:
+    """What the epoch measured, in one transfer from the device."""
     losses = torch.stack(t.losses)
     shares = torch.tensor(t.batches.rows_per_step, dtype=losses.dtype).to(losses.device, non_blocking=True)
     named = {"train.loss": (losses * shares).sum() / shares.sum()}
@@ -215,16 +269,22 @@ def _close_epoch(t: Training) -> Record:
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise NotFinite(f"{', '.join(bad)} is not finite after epoch {t.epoch + 1}")
-    record: Record = {"epoch": t.epoch + 1, "step": t.step, "seconds": t.seconds}
-    record["lr"] = t.optimizer.param_groups[0]["lr"]
+    return record_of(values, t.epoch + 1, t.step, t.seconds, t.optimizer.param_groups[0]["lr"])
+
+
+def record_of(values: Mapping[str, float], epoch: int, step: int, seconds: float, lr: float) -> Record:
+    """A line of the history; a value named "part.metric" stands under its part.
+
+    >>> record_of({"train.loss": 0.5, "gradient_norm": 2.0}, 1, 10, 0.1, 1e-3)["train"]
+    {'loss': 0.5}
+    """
+    record: Record = {"epoch": epoch, "step": step, "seconds": seconds, "lr": lr}
     for name, value in values.items():
         part, dot, metric = name.partition(".")
         if dot:
             record.setdefault(part, {})[metric] = value
         else:
             record[name] = value
-    t.losses, t.step_in_epoch = [], 0
-    t.epoch += 1
     return record
 
 

@@ -13,6 +13,7 @@ from descend.data.batches import Batch
 from descend.losses import Loss as KnownLoss
 from descend.randomness import key, seeder
 from descend.training.chain import Chain, derivative_of_loss
+from descend.training.products import Library
 from descend.training.settings import GradientSettings
 
 __all__ = ["Loss", "Objective"]
@@ -48,6 +49,7 @@ class Objective:
         gradient: clipping.
         penalty: a differentiable function of the parameters, added to the loss.
         precision: "float32", or "bfloat16" for autocast.
+        products: the library that multiplies large matrices.
         seed: of the run.
         device: where the model is.
 
@@ -72,6 +74,7 @@ class Objective:
         gradient: GradientSettings | None = None,
         penalty: Callable[[], Tensor] | None = None,
         precision: str = "float32",
+        products: Library = "blas",
         seed: int = 0,
     ) -> None:
         self.model, self.loss, self.penalty, self.seed = model, loss, penalty, seed
@@ -80,7 +83,7 @@ class Objective:
         self.wants_norm = False
         self.norm: Tensor | None = None
         self._device, self._mixed = device, precision == "bfloat16"
-        self._chain = None if self._mixed else Chain.of(model)
+        self._chain = None if self._mixed else Chain.of(model, products)
         self._seed_device = seeder(device)
         # Seeding takes a tenth of a small network's step; where nothing draws, it is left out.
         self._draws = self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss)

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from descend.domains import Count, Fraction, Natural, NonNegative, Positive
+from descend.training.products import Library
 
 __all__ = [
     "CheckpointSettings",
@@ -121,10 +122,13 @@ class EngineSettings:
         precision: "float32", or "bfloat16" for automatic mixed precision (weights stay float32).
         threads: threads of the CPU's arithmetic; "auto" measures which number is fastest for this network
             and records it. A resumed run uses the recorded number: another one changes the last bits.
+        products: the library that multiplies the matrices of large linear layers on the CPU, PyTorch's "blas" or
+            "onednn"; "auto" takes the faster one for this processor and records it, as the last bits depend on it.
         workers: processes that load a torch ``Dataset``; 0 loads in the training process.
     """
 
     device: str = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Annotated[int, Ge(1), Le(1024)] | Literal["auto"] = "auto"
+    products: Library | Literal["auto"] = "auto"
     workers: Natural = 0

@@ -1,0 +1,167 @@
+"""Training many variants: grouped, each group by the engine that suits it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from descend.errors import Problem, RecipeError, UserError
+from descend.many.building import build
+from descend.many.grouping import groups
+from descend.many.loop_engine import LoopEngine
+from descend.many.member import Engine, Member, Watcher, Watchers
+from descend.many.packed_engine import PackedEngine
+from descend.planning import Parts, Planner, choose_device
+from descend.recipe import Recipe
+from descend.run import Run
+
+__all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
+
+EngineChoice = Literal["auto", "packed", "vmap", "loop"]
+Survivors = Callable[[int, Mapping[int, Run]], Collection[int]]
+"""(epoch, runs that go on by number) -> the numbers of those that go on."""
+
+
+def train_many(
+    recipes: Sequence[Recipe | Mapping[str, Any] | str | Path | None],
+    data: Any,
+    *,
+    seeds: int | Sequence[int] = 0,
+    parts: Sequence[Parts | None] | None = None,
+    target: str | Sequence[str] | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    sample_weight: Any = None,
+    engine: EngineChoice = "auto",
+    rungs: Sequence[int] = (),
+    survivors: Survivors | None = None,
+    watchers: Sequence[Watcher] = (),
+    tested: bool = True,
+    allow_imports: bool = False,
+) -> list[Run]:
+    """Train several variants on the same data, together where they can ride together.
+
+    Each run is what :func:`descend.train` would give for its recipe and seed, up to rounding, whatever it was
+    trained with. A member that diverges does not disturb the others: its run says so (``run.failed``).
+
+    Args:
+        recipes: one for each member.
+        data: as for :func:`descend.train`.
+        seeds: one for all members, or one for each.
+        parts: for each member the row numbers of its "train", "validation" and "test" parts (folds, bootstrap
+            samples), or None for a split by its recipe and seed.
+        target: the column to predict, or several.
+        out: a folder for the run folders, which are named by number; without it nothing is written.
+        resume: continue what is in ``out``, to the same bits as if it had not stopped.
+        device: shorthand for the recipes' ``engine.device``.
+        validation: data that choose when to stop, in place of a part of ``data``.
+        test: data touched once, at the end, in place of a part of ``data``.
+        sample_weight: a weight per row of ``data``.
+        engine: "packed" (stacked modules), "vmap", "loop" (one after another); "auto" takes for each group what is
+            fastest. ``run.environment["engine"]`` says which ran, and why.
+        rungs: epochs at the end of which ``survivors`` is asked who goes on.
+        survivors: called with a rung's epoch and the runs that have reached it and go on, by number; gives the
+            numbers of those that continue. The others are stopped ("dropped") with their best weights so far.
+        watchers: who watches.
+        tested: whether the test parts are measured; they should be touched once.
+        allow_imports: whether recipe files may name import paths.
+
+    Returns:
+        The runs, in the order of the recipes.
+
+    Raises:
+        UserError: the data or some recipes cannot be used; all problems at once, and nothing was trained.
+
+    >>> runs = train_many([{"optimizer": {"lr": lr}, "stop": {"max_epochs": 2}} for lr in (0.1, 0.01)], "iris")
+    >>> [run.metrics["epochs"] for run in runs]
+    [2, 2]
+    """
+    recipes = list(recipes)
+    if not recipes:
+        raise UserError("train_many needs at least one recipe")
+    each_seed = _for_each(seeds, len(recipes), "seeds")
+    each_parts = [None] * len(recipes) if parts is None else _for_each(list(parts), len(recipes), "parts")
+    planner = Planner(
+        data,
+        target=target,
+        device=device,
+        validation=validation,
+        test=test,
+        sample_weight=sample_weight,
+        allow_imports=allow_imports,
+    )
+    folder = None if out is None else Path(out)
+    members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
+    for member in members:
+        member.tested = tested
+    engines = _engines(members, engine, Watchers(list(watchers)), folder, resume)
+    for epoch in [*sorted(rungs), None]:
+        for one in engines:
+            one.advance(epoch)
+        going = {member.number: member.run for member in members if member.going}
+        if epoch is not None and survivors is not None and going:
+            dropped = set(going) - set(survivors(epoch, going))
+            for one in engines:
+                one.drop(dropped, "dropped")
+    return [member.run for member in members]
+
+
+def _engines(
+    members: list[Member], choice: EngineChoice, watcher: Watcher, folder: Path | None, resume: bool
+) -> list[Engine]:
+    """An engine for each group of members."""
+    build(members)
+    made: list[Engine] = []
+    for group in groups(members):
+        device = choose_device(group.members[0].plan.recipe.engine["device"])
+        if choice == "loop":
+            made.append(LoopEngine(group.members, watcher, "asked for"))
+        elif group.why_not_together:
+            made.append(LoopEngine(group.members, watcher, group.why_not_together))
+        elif len(group.members) == 1 and choice == "auto":
+            made.append(LoopEngine(group.members, watcher, "no other member is like it"))
+        elif group.why_not_packed:
+            made.append(LoopEngine(group.members, watcher, group.why_not_packed))
+        else:
+            pack = PackedEngine(group.members, watcher, device)
+            pack.choose_threads()
+            pack.begin("stacked", resume=resume)
+            made.append(pack)
+    return made
+
+
+def _for_each(values: Any, count: int, name: str) -> list[Any]:
+    if isinstance(values, int):
+        return [values] * count
+    listed = list(values)
+    if len(listed) != count:
+        raise UserError(f"{name}: one for each of the {count} recipes was expected, found {len(listed)}")
+    return listed
+
+
+def _planned(
+    planner: Planner,
+    recipes: Sequence[Any],
+    seeds: Sequence[int],
+    parts: Sequence[Parts | None],
+    folder: Path | None,
+    resume: bool,
+) -> list[Member]:
+    """A member for each recipe; the problems of all recipes at once."""
+    members: list[Member] = []
+    problems: list[Problem] = []
+    for number, (recipe, seed, own) in enumerate(zip(recipes, seeds, parts, strict=True)):
+        try:
+            plan = planner.plan(recipe, seed, own)
+        except RecipeError as cause:
+            problems += [problem.of(f"recipe {number}") for problem in cause.problems]
+            continue
+        path = None if folder is None else folder / f"{number:04d}"
+        members.append(Member(number, plan, path, resume))
+    if problems:
+        raise RecipeError(problems)
+    return members
