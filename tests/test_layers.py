@@ -20,7 +20,7 @@ ARCHITECTURE = SOURCE.parents[1] / "docs" / "architecture.md"
 LAYERS = [
     {"_version", "errors", "domains", "method", "randomness"},
     {"data"},
-    {"nn"},
+    {"nn", "augmentation"},
     {"losses", "metrics", "schedules", "optim", "regularization"},
     {"training"},
     {"pack"},

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from descend.augmentation.pipeline import layout_of
 from descend.data.prepare import Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
@@ -19,6 +20,7 @@ from descend.data.sources import read
 from descend.errors import Problem, RecipeError, RunError, UserError, words_of
 from descend.metrics import METRICS
 from descend.recipe import Recipe
+from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
@@ -82,6 +84,9 @@ def plan(
     return planner.plan(recipe, seed)
 
 
+DRAWN = ("batch_size", "sampling", "shuffle", "augment")
+"""Keys of ``[data]`` that say what batches are made of prepared rows."""
+
 Parts = Mapping[str, Any]
 """Row numbers of "train", "validation" and "test"; a number may occur again, and rows may be left out."""
 
@@ -137,7 +142,7 @@ class Planner:
             asked = asked.replace(self._said)
         # Batches are drawn from prepared rows; how does not matter for preparing them.
         said = {key: value for key, value in asked.data.items() if value is not None}
-        settings = DataSettings(**{k: v for k, v in said.items() if k not in ("batch_size", "sampling")})
+        settings = DataSettings(**{k: v for k, v in said.items() if k not in DRAWN})
         source = self._source(settings)
         if self._validation is not None or self._test is not None:
             validation = settings.validation if self._validation is None else 0.0
@@ -151,6 +156,8 @@ class Planner:
         chosen = choose_device(asked.get("engine.device", "auto"))
         resolved = resolve(asked, facts_of(prepared.schema, str(chosen)))
         _check_monitor(resolved.recipe, prepared)
+        layout = layout_of(prepared.schema, prepared.preprocess)
+        build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
         return Plan(source, prepared, resolved, seed)
 
     def resumed(

@@ -61,6 +61,8 @@ def task_of(entry: Entry) -> str:
         return next(task for task in ("multiclass", "binary", "regression") if task in tasks)
     if entry.key == "output":
         return {"sigmoid": "binary", "sine": "binary", "identity": "regression"}.get(entry.name, "multiclass")
+    if entry.key == "augment":
+        return "multiclass" if "rows" in entry.constructor.fits else "images"
     return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
 
 
@@ -140,8 +142,6 @@ class TestCards:
             if parameter.default is inspect.Parameter.empty:
                 assert entry.key != "name", "what the builder does not give needs a default"
                 continue
-            if (entry.section, entry.key) == ("data", "scale"):
-                continue
             assert describe(parameter.annotation)
             assert check(parameter, parameter.default)[1] is None, parameter
             assert f"{parameter.name}:" in doc or entry.name == "linear", parameter.name
@@ -177,7 +177,7 @@ class TestEntries:
             ),
             ("optimizer", "name", "sgd heavy_ball nesterov adagrad rmsprop adam adamw sparse_adam adamax"),
             ("schedule", "name", "constant inverse exponential staircase plateau cosine warmup one_cycle"),
-            ("data", "scale", "standard none"),
+            ("data", "scale", "center standard minmax pca whiten zca none"),
         ]:
             assert {(section, key, name) for name in expected.split()} <= names
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from descend.augmentation.pipeline import AugmentedBatches
 from descend.data.batches import MemoryBatches
 from descend.many.member import Member
 from descend.pack.gradients import loss_signature
@@ -61,6 +62,10 @@ def groups(members: Sequence[Member]) -> list[Group]:
 def rides(member: Member) -> str:
     """Why a member cannot ride with others at all; empty where it can."""
     training, recipe = member.training, member.plan.recipe
+    if isinstance(training.batches, AugmentedBatches):
+        return "data.augment has no packed form"
+    if member.plan.prepared.train.stored:
+        return "its rows stay on disk"
     if not isinstance(training.batches, MemoryBatches):
         return "its rows are loaded one by one"
     if recipe.get("stop.max_seconds") is not None:
