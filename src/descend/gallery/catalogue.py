@@ -10,9 +10,15 @@ from typing import Any
 from descend.errors import UserError, did_you_mean
 from descend.gallery.figures import (
     activations,
+    adaptive,
+    depth,
     gd_vs_sgd,
+    initialization,
+    learning_rate,
     momentum,
     polynomial,
+    race,
+    restarts,
     schedules,
 )
 from descend.gallery.picture import Picture
@@ -32,10 +38,16 @@ class Entry:
 
 FIGURES: dict[str, Entry] = {
     "polynomial": Entry("one cubic, five notations", polynomial.measure, polynomial.picture),
-    "activations": Entry("where gradients die", activations.measure, activations.picture),
-    "gd_vs_sgd": Entry("by step and by epoch", gd_vs_sgd.measure, gd_vs_sgd.picture),
-    "schedules": Entry("a rate that falls", schedules.measure, schedules.picture),
-    "momentum": Entry("momentum smooths the zig-zag", momentum.measure, momentum.picture),
+    "activations": Entry("where gradients die, and what a function costs", activations.measure, activations.picture),
+    "gd_vs_sgd": Entry("gradient descent and SGD by step and by epoch", gd_vs_sgd.measure, gd_vs_sgd.picture),
+    "schedules": Entry("a rate that falls beats one that does not", schedules.measure, schedules.picture),
+    "momentum": Entry("history smooths the zig-zag", momentum.measure, momentum.picture),
+    "adaptive": Entry("rates of their own balance the coordinates", adaptive.measure, adaptive.picture),
+    "race": Entry("optimizers on a saddle and in valleys, animated", race.measure, race.picture),
+    "learning_rate": Entry("very high, high, good and low", learning_rate.measure, learning_rate.picture),
+    "depth": Entry("the gradient's size layer by layer", depth.measure, depth.picture),
+    "initialization": Entry("the signal through thirty layers", initialization.measure, initialization.picture),
+    "restarts": Entry("many starts find the global minimum", restarts.measure, restarts.picture),
 }
 """In the lecture's order."""
 

@@ -141,7 +141,7 @@ def picture(found: Measured) -> Picture:
         (_line(range(epochs + 1), found.descent, "gradient descent", "s2"), _line(range(most + 1), early, "SGD", "s1")),
         Axis("step"),
         Axis("excess loss, share of the first", log=True),
-        note="A step of gradient descent costs as much as a whole epoch of SGD.",
+        note="A step of gradient descent reads as many rows as a whole epoch of SGD.",
     )
     by_epoch = Panel(
         "By epoch, which is by cost",
@@ -169,7 +169,7 @@ def picture(found: Measured) -> Picture:
         finding=f"After one pass over the rows the excess loss of gradient descent is {after} times that of SGD; "
         f"after {epochs} steps each, SGD's is {behind} times that of gradient descent. SGD's noise floor is "
         f"reached, and gradient descent is ahead, from pass {crossing} on. An epoch of SGD took {cost} times as "
-        "long as a step of gradient descent.",
+        "long as a step of gradient descent, since it must gather its rows.",
         supported=(after.low or after.value) > 1.0 and (behind.low or behind.value) > 1.0,
         panels=(by_step, by_epoch),
     )
