@@ -11,7 +11,9 @@ from descend.errors import UserError, did_you_mean
 from descend.gallery.figures import (
     activations,
     adaptive,
+    batch_norm,
     depth,
+    early_stopping,
     gd_vs_sgd,
     initialization,
     learning_rate,
@@ -19,7 +21,9 @@ from descend.gallery.figures import (
     polynomial,
     race,
     restarts,
+    scaling,
     schedules,
+    whitening,
 )
 from descend.gallery.picture import Picture
 from descend.training.threads import using_threads
@@ -48,6 +52,10 @@ FIGURES: dict[str, Entry] = {
     "depth": Entry("the gradient's size layer by layer", depth.measure, depth.picture),
     "initialization": Entry("the signal through thirty layers", initialization.measure, initialization.picture),
     "restarts": Entry("many starts find the global minimum", restarts.measure, restarts.picture),
+    "early_stopping": Entry("the validation loss turns before the training loss ends", early_stopping.measure, early_stopping.picture),
+    "scaling": Entry("contours of least squares, normalised and whitened", scaling.measure, scaling.picture),
+    "whitening": Entry("one cloud as it is, turned and white", whitening.measure, whitening.picture),
+    "batch_norm": Entry("training with and without, and how smooth the loss is", batch_norm.measure, batch_norm.picture),
 }
 """In the lecture's order."""
 

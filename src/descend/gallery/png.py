@@ -287,7 +287,8 @@ def _draw_bars(axes: Any, mark: Bars, at: int, all_bars: Sequence[Bars]) -> None
             [high - value for value, high in zip(values, _floats(mark.high), strict=True)],
         ]
         axes.errorbar(places, values, reach, fmt="none", ecolor=_hex("ink"), elinewidth=1.2, capsize=3)
-    axes.set_xticks(range(len(labels)), labels)
+    room = max(6, 62 // len(labels)) if len(labels) > 3 else 30
+    axes.set_xticks(range(len(labels)), [textwrap.fill(label, room) for label in labels])
 
 
 def _draw_contours(axes: Any, mark: Contours) -> None:

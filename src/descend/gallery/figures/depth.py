@@ -25,8 +25,8 @@ CASES: dict[str, dict[str, Any]] = {
     "sigmoid": {"activation": "sigmoid"},
     "tanh": {"activation": "tanh"},
     "ReLU": {"activation": "relu"},
-    "ReLU, weights × 2": {"activation": "relu", "factor": 2.0},
-    "sigmoid, batch norm": {"activation": "sigmoid", "norm": "batch"},
+    "ReLU, × 2": {"activation": "relu", "factor": 2.0},
+    "sigmoid, norm": {"activation": "sigmoid", "norm": "batch"},
 }
 """Networks; ``factor`` multiplies every weight of a hidden layer."""
 
@@ -120,7 +120,7 @@ def picture(found: Measured) -> Picture:
         value=orders["sigmoid"],
         finding=f"With ten sigmoid layers the gradient of the last is {orders['sigmoid']} times that of the first. "
         f"With tanh it is {orders['tanh'].value:.2g} times, with ReLU {orders['ReLU'].value:.2g} times, with sigmoid "
-        f"and batch norm {orders['sigmoid, batch norm'].value:.2g} times: with a fitting initialisation or a norm the "
+        f"and batch norm {orders['sigmoid, norm'].value:.2g} times: with a fitting initialisation or a norm the "
         "gradient "
         + ("does not vanish." if steady else "changes as well."),
         supported=vanishes,

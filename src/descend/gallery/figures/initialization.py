@@ -9,29 +9,30 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
-from descend.gallery.spread import ratio
+from descend.gallery.spread import mean
 from descend.nn import initialize, mlp
 from descend.nn.init import Fill, kaiming_normal, kaiming_uniform, normal, orthogonal, xavier_normal, zeros
 from descend.randomness import generator
 
 __all__ = ["Measured", "SCHEMES", "factor", "measure", "picture"]
 
-SCHEMES: dict[str, tuple[Fill, float | None]] = {
-    "zeros": (zeros(), None),
-    "normal, σ = 0.01": (normal(std=0.01), None),
-    "normal, σ = 0.2": (normal(std=0.2), None),
-    "Xavier, gain 1": (xavier_normal(), 1.0),
-    "Kaiming normal": (kaiming_normal(), None),
-    "Kaiming uniform": (kaiming_uniform(), None),
-    "orthogonal": (orthogonal(), None),
+SCHEMES: dict[str, tuple[Callable[[], Fill], float | None]] = {
+    "zeros": (zeros, None),
+    "normal, σ = 0.01": (lambda: normal(std=0.01), None),
+    "normal, σ = 0.2": (lambda: normal(std=0.2), None),
+    "Xavier, gain 1": (xavier_normal, 1.0),
+    "Kaiming normal": (kaiming_normal, None),
+    "Kaiming uniform": (kaiming_uniform, None),
+    "orthogonal": (orthogonal, None),
 }
-"""Each scheme and its gain; None is the rectifier's, √2."""
+"""Each scheme's constructor and its gain; None is the rectifier's, √2."""
 
 
 def factor(name: str, width: int) -> float:
@@ -53,7 +54,7 @@ class Measured:
     gradients: dict[str, Tensor]
 
 
-def measure(seed: int = 0, *, seeds: int = 4, layers: int = 30, width: int = 256, rows: int = 256) -> Measured:
+def measure(seed: int = 0, *, seeds: int = 8, layers: int = 30, width: int = 256, rows: int = 256) -> Measured:
     """Send normal numbers forward and normal numbers back.
 
     Args:
@@ -72,7 +73,7 @@ def measure(seed: int = 0, *, seeds: int = 4, layers: int = 30, width: int = 256
         for name, (scheme, gain) in SCHEMES.items():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that the bad ones are bad is what is shown
-                initialize(model, scheme, gain=gain, generator=generator(each, "gallery/initialization"))
+                initialize(model, scheme(), gain=gain, generator=generator(each, "gallery/initialization"))
             moments, gradients = _through(model, x, back)
             forward[name].append(moments)
             backward[name].append(gradients)
@@ -106,7 +107,7 @@ def picture(found: Measured) -> Picture:
     def lines(of: dict[str, Tensor], *, theory: bool) -> tuple[Line, ...]:
         drawn = []
         for name, values in of.items():
-            shown = values.clamp(min=1e-300).log10().mean(0)
+            shown = values.mean(0).clamp(min=1e-300).log10()
             drawn.append(Line(numbers(layers), _powers(shown), name, colours[name]))
             step = factor(name, found.width)
             if theory and step not in (0.0, 1.0):
@@ -114,7 +115,7 @@ def picture(found: Measured) -> Picture:
                 drawn.append(Line(numbers(layers), _powers(predicted), "", "ink", dash="dot", width=1.3))
         return tuple(drawn)
 
-    last = {name: ratio(_positive(values[:, -1] / values[:, 0])) for name, values in found.moments.items()}
+    last = {name: mean((values[:, -1] / values[:, 0]).tolist()) for name, values in found.moments.items()}
     deep = len(layers) - 1
     kaiming, xavier = last["Kaiming normal"], last["Xavier, gain 1"]
     return Picture(
@@ -149,10 +150,6 @@ def picture(found: Measured) -> Picture:
             ),
         ),
     )
-
-
-def _positive(values: Tensor) -> list[float]:
-    return values.clamp(min=1e-300).tolist()
 
 
 def _powers(exponents: Tensor) -> tuple[float | None, ...]:

@@ -1,0 +1,208 @@
+"""Batch normalisation: the training loss without it, before and after the activation, and how smooth the loss is.
+
+Smoothness as Santurkar et al. measure it: at each step, along the direction of the gradient, how much the loss
+varies over steps of ½ to 4 times the rate, how far the gradient moves, and the largest
+‖∇L(w) − ∇L(w − t g)‖ / ‖t g‖ among them, the effective β of smoothness.
+
+Source: Santurkar, Tsipras, Ilyas and Madry, "How does batch normalization help optimization?", 2018, figure 4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from descend.gallery.fitting import network, shuffled
+from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
+from descend.gallery.samples import digits
+from descend.gallery.spread import Estimate, ratio
+from descend.optim import sgd
+
+__all__ = ["CASES", "Measured", "Probe", "measure", "picture", "probe"]
+
+CASES = {
+    "no norm": {"norm": "none"},
+    "before": {"norm": "batch", "norm_position": "before"},
+    "after": {"norm": "batch", "norm_position": "after"},
+}
+
+REACH = (0.5, 1.0, 2.0, 4.0)
+"""Lengths along the gradient, in units of the rate."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Along one gradient: lowest and highest loss, largest change of the gradient, and the effective β."""
+
+    low: float
+    high: float
+    change: float
+    smoothness: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """By case: (seeds, steps) losses, and at every probed step (seeds, probes) of each quantity."""
+
+    every: int
+    losses: dict[str, Tensor]
+    low: dict[str, Tensor]
+    high: dict[str, Tensor]
+    change: dict[str, Tensor]
+    smoothness: dict[str, Tensor]
+
+
+def probe(model: nn.Module, rows: Tensor, labels: Tensor, rate: float) -> Probe:
+    """Look along the gradient from where the model stands; its parameters stay as they are."""
+    here = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def at(length: float, direction: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
+        moved = {name: (value - length * direction[name]).requires_grad_() for name, value in here.items()}
+        loss = nn.functional.cross_entropy(functional_call(model, moved, (rows,)), labels)
+        slopes = torch.autograd.grad(loss, list(moved.values()))
+        return float(loss.detach()), dict(zip(moved, slopes, strict=True))
+
+    still = {name: torch.zeros_like(value) for name, value in here.items()}
+    _, gradient = at(0.0, still)
+    size = float(torch.stack([g.square().sum() for g in gradient.values()]).sum().sqrt())
+    losses, changes, slopes = [], [], []
+    for reach in REACH:
+        loss, there = at(reach * rate, gradient)
+        off = float(torch.stack([(there[name] - g).square().sum() for name, g in gradient.items()]).sum().sqrt())
+        losses.append(loss)
+        changes.append(off)
+        slopes.append(off / max(reach * rate * size, 1e-30))
+    return Probe(min(losses), max(losses), max(changes), max(slopes))
+
+
+def measure(
+    seed: int = 0,
+    *,
+    seeds: int = 5,
+    steps: int = 160,
+    every: int = 8,
+    layers: int = 8,
+    width: int = 48,
+    rate: float = 0.1,
+) -> Measured:
+    """Train deep networks for the digits with SGD and probe them on their way.
+
+    Args:
+        seed: the first.
+        seeds: how many networks of each case.
+        steps: of training.
+        every: steps between probes.
+        layers: hidden layers.
+        width: of each.
+        rate: of SGD.
+    """
+    table: dict[str, dict[str, list[list[float]]]] = {}
+    for name, settings in CASES.items():
+        kept: dict[str, list[list[float]]] = {key: [] for key in ("losses", "low", "high", "change", "smoothness")}
+        for each in range(seed, seed + seeds):
+            losses, probes = _train(each, settings, steps, every, (width,) * layers, rate)
+            kept["losses"].append(losses)
+            for key in ("low", "high", "change", "smoothness"):
+                kept[key].append([getattr(one, key) for one in probes])
+        table[name] = kept
+
+    def of(key: str) -> dict[str, Tensor]:
+        return {name: torch.tensor(kept[key]) for name, kept in table.items()}
+
+    return Measured(every, of("losses"), of("low"), of("high"), of("change"), of("smoothness"))
+
+
+def _train(
+    seed: int, settings: dict[str, str], steps: int, every: int, hidden: tuple[int, ...], rate: float
+) -> tuple[list[float], list[Probe]]:
+    rows, labels = digits(seed).train
+    model = network(seed, hidden=hidden, **settings).train()
+    optimizer = sgd(model.parameters(), lr=rate)
+    losses, probes = [], []
+    per_epoch = len(rows) // 100
+    for step in range(steps):
+        if step % per_epoch == 0:
+            batches = list(shuffled(seed, len(rows), step // per_epoch, 100))
+        chosen = batches[step % per_epoch]
+        if step % every == 0:
+            probes.append(probe(model, rows[chosen], labels[chosen], rate))
+        optimizer.zero_grad(set_to_none=True)
+        loss = nn.functional.cross_entropy(model(rows[chosen]), labels[chosen])
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses, probes
+
+
+_COLOURS = {"no norm": "s2", "before": "s1", "after": "s3"}
+
+
+def picture(found: Measured) -> Picture:
+    """Losses, the range of the loss along the gradient, the change of the gradient, and β."""
+    steps = range(found.losses["before"].shape[1])
+    probed = range(0, len(steps), found.every)
+    training = tuple(
+        Line(numbers(steps), numbers(_smooth(losses.mean(0)), above=0.0), name, _COLOURS[name])
+        for name, losses in found.losses.items()
+    )
+    ranges = tuple(
+        Line(
+            numbers(probed),
+            numbers((found.low[name].mean(0) + found.high[name].mean(0)) / 2),
+            name,
+            _COLOURS[name],
+            low=numbers(found.low[name].mean(0)),
+            high=numbers(found.high[name].mean(0)),
+        )
+        for name in ("no norm", "before")
+    )
+
+    def lines(of: dict[str, Tensor]) -> tuple[Line, ...]:
+        return tuple(
+            Line(numbers(probed), numbers(values.log().mean(0).exp(), above=0.0), name, _COLOURS[name])
+            for name, values in of.items()
+        )
+
+    spans = {name: found.high[name] - found.low[name] for name in found.low}
+    narrower = _against(spans, "before")
+    steadier = _against(found.change, "before")
+    smoother = _against(found.smoothness, "before")
+    faster = _against({name: losses[:, -20:] for name, losses in found.losses.items()}, "before")
+    later = _against({name: losses[:, -20:] for name, losses in found.losses.items()}, "after")
+    smooth = all((one.low or one.value) > 1.0 for one in (narrower, smoother))
+    half = found.smoothness["before"].shape[1] // 4
+    beginning = _against({name: values[:, :half] for name, values in found.smoothness.items()}, "before")
+    return Picture(
+        name="batch_norm",
+        title="Batch normalisation and the smoothness of the loss",
+        claim="Batch normalisation makes the optimisation problem nicer, or smoother (Santurkar et al. 2018). Before or "
+        "after the activation is debatable.",
+        see="The band shows how much the loss varies along one gradient: with batch norm it should be narrower, the gradient "
+        "should change less, and β should be smaller, at every stage of training.",
+        number="effective β without the norm over that with it",
+        value=smoother,
+        finding=f"Without over with batch norm (before): range of the loss along the gradient {narrower}, change of the "
+        f"gradient {steadier}, effective β {smoother} (in the first quarter {beginning}). "
+        f"Training loss of the last 20 steps, without over with: {faster} before, {later} after the activation.",
+        supported=smooth,
+        panels=(
+            Panel("Training loss, mean of all runs", training, Axis("step"), Axis("cross-entropy", log=True)),
+            Panel("Range of the loss along the gradient", ranges, Axis("step"), Axis("cross-entropy")),
+            Panel("Largest change of the gradient", lines(found.change), Axis("step"), Axis("norm", log=True)),
+            Panel("Effective β", lines(found.smoothness), Axis("step"), Axis("β", log=True)),
+        ),
+    )
+
+
+def _against(of: dict[str, Tensor], name: str) -> Estimate:
+    """The geometric mean over steps without the norm over that with it, one ratio for each seed."""
+    logs = {each: of[each].clamp(min=1e-12).log().mean(1) for each in ("no norm", name)}
+    return ratio((logs["no norm"] - logs[name]).exp().tolist())
+
+
+def _smooth(values: Tensor, width: int = 9) -> Tensor:
+    padded = nn.functional.pad(values.reshape(1, 1, -1), (width // 2, width // 2), mode="replicate")
+    return nn.functional.avg_pool1d(padded, width, 1).flatten()
