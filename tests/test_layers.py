@@ -31,6 +31,7 @@ LAYERS = [
     {"assembly"},
     {"launch"},
     {"report", "export", "estimators"},
+    {"gallery"},
     {"cli"},
     {"__main__"},
 ]

@@ -13,16 +13,20 @@ from descend.gallery.figures import (
     adaptive,
     batch_norm,
     depth,
+    dropout,
     early_stopping,
     gd_vs_sgd,
     initialization,
     learning_rate,
     momentum,
+    normalization_zoo,
     polynomial,
     race,
+    random_vs_grid,
     restarts,
     scaling,
     schedules,
+    second_order,
     whitening,
 )
 from descend.gallery.picture import Picture
@@ -42,7 +46,9 @@ class Entry:
 
 FIGURES: dict[str, Entry] = {
     "polynomial": Entry("one cubic, five notations", polynomial.measure, polynomial.picture),
-    "activations": Entry("where gradients die, and what a function costs", activations.measure, activations.picture),
+    "activations": Entry(
+        "where gradients die, and what a function costs", activations.measure, activations.picture
+    ),
     "gd_vs_sgd": Entry("gradient descent and SGD by step and by epoch", gd_vs_sgd.measure, gd_vs_sgd.picture),
     "schedules": Entry("a rate that falls beats one that does not", schedules.measure, schedules.picture),
     "momentum": Entry("history smooths the zig-zag", momentum.measure, momentum.picture),
@@ -50,12 +56,28 @@ FIGURES: dict[str, Entry] = {
     "race": Entry("optimizers on a saddle and in valleys, animated", race.measure, race.picture),
     "learning_rate": Entry("very high, high, good and low", learning_rate.measure, learning_rate.picture),
     "depth": Entry("the gradient's size layer by layer", depth.measure, depth.picture),
-    "initialization": Entry("the signal through thirty layers", initialization.measure, initialization.picture),
+    "initialization": Entry(
+        "the signal through thirty layers", initialization.measure, initialization.picture
+    ),
     "restarts": Entry("many starts find the global minimum", restarts.measure, restarts.picture),
-    "early_stopping": Entry("the validation loss turns before the training loss ends", early_stopping.measure, early_stopping.picture),
+    "early_stopping": Entry(
+        "the validation loss turns before the training loss ends",
+        early_stopping.measure,
+        early_stopping.picture,
+    ),
     "scaling": Entry("contours of least squares, normalised and whitened", scaling.measure, scaling.picture),
     "whitening": Entry("one cloud as it is, turned and white", whitening.measure, whitening.picture),
-    "batch_norm": Entry("training with and without, and how smooth the loss is", batch_norm.measure, batch_norm.picture),
+    "batch_norm": Entry(
+        "training with and without, and how smooth the loss is", batch_norm.measure, batch_norm.picture
+    ),
+    "normalization_zoo": Entry(
+        "which numbers share a mean and a variance", normalization_zoo.measure, normalization_zoo.picture
+    ),
+    "dropout": Entry("two modes, and the ensemble of sub-networks", dropout.measure, dropout.picture),
+    "random_vs_grid": Entry(
+        "searching when one hyperparameter matters", random_vs_grid.measure, random_vs_grid.picture
+    ),
+    "second_order": Entry("gradients and time to a target", second_order.measure, second_order.picture),
 }
 """In the lecture's order."""
 

@@ -91,7 +91,11 @@ def shelf(entries: Sequence[dict[str, Any]]) -> str:
         else f"{len(entries)} figures of the lecture, measured anew; all support what it says."
     )
     opening = join(
-        [element("p", "descend", class_="eyebrow"), element("h1", "Gallery"), element("p", lead, class_="lead")]
+        [
+            element("p", "descend", class_="eyebrow"),
+            element("h1", "Gallery"),
+            element("p", lead, class_="lead"),
+        ]
     )
     body = section("figures-all", "Figures", element("ul", map(card, entries), class_="shelf"))
     return document("Gallery", navigation=Html(""), opening=opening, body=body, figures=[], style=style())

@@ -10,13 +10,32 @@ from torch.optim import Optimizer
 
 from descend.gallery.picture import Contours, numbers
 
-__all__ = ["Function", "Maker", "beale", "contours", "first_within", "follow", "saddle", "valley"]
+__all__ = [
+    "Family",
+    "Function",
+    "Maker",
+    "beale",
+    "contours",
+    "first_within",
+    "follow",
+    "saddle",
+    "valley",
+    "with_rate",
+]
 
 Function = Callable[[Tensor], Tensor]
 """(..., 2) points to (...) values."""
 
 Maker = Callable[[list[Tensor]], Optimizer]
 """An optimizer of parameters, as ``lambda p: sgd(p, lr=0.1)``."""
+
+Family = Callable[[list[Tensor], float], Optimizer]
+"""An optimizer of parameters with a rate, as ``lambda p, t: sgd(p, lr=t)``."""
+
+
+def with_rate(family: Family, rate: float) -> Maker:
+    """One of the family."""
+    return lambda parameters: family(parameters, rate)
 
 
 def saddle(x: Tensor) -> Tensor:

@@ -12,18 +12,31 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 from descend.gallery.spread import Estimate
 
-__all__ = ["Axis", "Bars", "Cells", "Contours", "Line", "Mark", "Numbers", "Panel", "Picture", "Points", "numbers"]
+__all__ = [
+    "Axis",
+    "Bars",
+    "Cells",
+    "Contours",
+    "Dash",
+    "Line",
+    "Mark",
+    "Numbers",
+    "Panel",
+    "Picture",
+    "Points",
+    "numbers",
+]
 
 Numbers = tuple[float | None, ...]
 Dash = Literal["solid", "dash", "dot"]
 Shape = Literal["half", "third", "square", "tile", "wide"]
 
 
-def numbers(values: Iterable[object], *, above: float | None = None) -> Numbers:
+def numbers(values: Iterable[SupportsFloat], *, above: float | None = None) -> Numbers:
     """Numbers of an array, a tensor or a list to six digits; None where one is not finite.
 
     Args:
@@ -33,7 +46,7 @@ def numbers(values: Iterable[object], *, above: float | None = None) -> Numbers:
     >>> numbers([1 / 3, float("inf"), 0], above=0.0)
     (0.333333, None, None)
     """
-    plain = [float(value) for value in values]  # type: ignore[arg-type]
+    plain = [float(value) for value in values]
     return tuple(
         float(f"{value:.6g}") if math.isfinite(value) and (above is None or value > above) else None
         for value in plain

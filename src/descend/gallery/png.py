@@ -136,7 +136,9 @@ def _row(figure: Any, row: Sequence[Panel], top: float, tall: float, whole: tupl
         foot = (72 if panel.x.ticks or panel.x.title else 34) + (26 * most + 6 if most else 0)
         head = 50 + 25 * _legend_rows(panel, wide)
         box = (x0 + left, top - tall + foot, wide - left - 28, tall - foot - head)
-        _panel(figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height)), panel, wide)
+        _panel(
+            figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height)), panel, wide
+        )
         if notes:
             figure.text(
                 (x0 + min(left, 40)) / width,
@@ -182,7 +184,7 @@ def _panel(axes: Any, panel: Panel, wide: float) -> None:
         else:
             _DRAW[type(mark)](axes, mark)
     for side, axis in (("x", panel.x), ("y", panel.y)):
-        _axis(axes, side, axis, categorical=side == "x" and bool(bars))
+        _axis(axes, side, axis, categorical=side == "x" and bool(bars), few=_SHARE[panel.shape] < 3)
     if panel.equal:
         axes.set_aspect("equal", adjustable="box")
     if any(isinstance(mark, Cells | Contours) for mark in panel.marks):
@@ -208,7 +210,7 @@ def _handle(axes: Any, name: str) -> Any:
     return handles[labels.index(name)]
 
 
-def _axis(axes: Any, side: str, axis: Axis, *, categorical: bool) -> None:
+def _axis(axes: Any, side: str, axis: Axis, *, categorical: bool, few: bool) -> None:
     getattr(axes, f"set_{side}label")(axis.title)
     if axis.log:
         ticker: Any = require("matplotlib.ticker", "gallery", "drawing a PNG of the gallery")
@@ -218,6 +220,8 @@ def _axis(axes: Any, side: str, axis: Axis, *, categorical: bool) -> None:
         scale.set_minor_formatter(ticker.NullFormatter())
     if axis.ends:
         getattr(axes, f"set_{side}lim")(*axis.ends)
+    elif not categorical and few:
+        axes.locator_params(axis=side, nbins=5)
     if not axis.ticks and not categorical:
         getattr(axes, f"set_{side}ticks")([])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -53,5 +54,5 @@ def digits(seed: int, *, train: int = 1000, validation: int = 397, noise: float 
     wrong = torch.rand(train, generator=draws) < noise
     labels[:train][wrong] = torch.randint(10, (int(wrong.sum()),), generator=draws)
     ends = (0, train, train + validation, len(labels))
-    parts = [(rows[a:b], labels[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    parts = [(rows[a:b], labels[a:b]) for a, b in pairwise(ends)]
     return Digits(*parts)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scipy.special import stdtrit  # type: ignore[import-untyped]
+from scipy.special import stdtrit
 
 __all__ = ["Estimate", "exact", "mean", "ratio", "share"]
 
@@ -70,7 +70,11 @@ def ratio(values: Iterable[float]) -> Estimate:
     (2.0, True)
     """
     found = mean(math.log(value) for value in values)
-    ends = (None, None) if found.low is None or found.high is None else (math.exp(found.low), math.exp(found.high))
+    ends = (
+        (None, None)
+        if found.low is None or found.high is None
+        else (math.exp(found.low), math.exp(found.high))
+    )
     return Estimate(math.exp(found.value), *ends)
 
 

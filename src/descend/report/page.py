@@ -32,9 +32,7 @@ def render(run: RunFiles) -> str:
             context.environment_section(run),
         ]
     )
-    return document(
-        run.name, navigation=_navigation(body), opening=_opening(run), body=body, figures=figures
-    )
+    return document(run.name, navigation=_navigation(body), opening=_opening(run), body=body, figures=figures)
 
 
 _SECTIONS = {

@@ -82,14 +82,17 @@ def measure(seed: int = 0, *, draws: int = 100_000, repeats: int = 15, elements:
         elements: numbers in a timing.
     """
     z = torch.linspace(-4, 4, 321, dtype=torch.float64)
-    inputs = SPREAD * torch.randn(draws, generator=generator(seed, "gallery/activations"), dtype=torch.float64)
+    inputs = SPREAD * torch.randn(
+        draws, generator=generator(seed, "gallery/activations"), dtype=torch.float64
+    )
     many = torch.linspace(-4, 4, elements)
     made = {name: _made(name) for name in NAMES}
     with torch.no_grad():
         values = {name: function(z) for name, function in made.items()}
     slopes = {name: _slope(function, z) for name, function in made.items()}
     flat = {
-        name: share(int((_slope(function, inputs).abs() < FLAT).sum()), draws) for name, function in made.items()
+        name: share(int((_slope(function, inputs).abs() < FLAT).sum()), draws)
+        for name, function in made.items()
     }
     times: dict[str, list[float]] = {name: [] for name in NAMES}
     with torch.no_grad():
@@ -101,7 +104,9 @@ def measure(seed: int = 0, *, draws: int = 100_000, repeats: int = 15, elements:
     return Measured(z, values, slopes, flat, {name: statistics.median(each) for name, each in times.items()})
 
 
-_COLOURS = {name: f"s{at}" for at, name in enumerate(("relu", "sigmoid", "leaky_relu", "tanh", "elu", "gelu"), 1)}
+_COLOURS = {
+    name: f"s{at}" for at, name in enumerate(("relu", "sigmoid", "leaky_relu", "tanh", "elu", "gelu"), 1)
+}
 _COLOURS |= {"maxout": "s7", "sign": "s8"}
 
 
@@ -135,7 +140,11 @@ def picture(found: Measured) -> Picture:
         ),
         Panel(
             "What a million values cost",
-            (Bars(tuple(map(_name, timed)), numbers(found.milliseconds[name] for name in timed), colour="s1"),),
+            (
+                Bars(
+                    tuple(map(_name, timed)), numbers(found.milliseconds[name] for name in timed), colour="s1"
+                ),
+            ),
             Axis(""),
             Axis("milliseconds, one thread"),
             note="The median of repeated timings on this machine.",

@@ -8,14 +8,12 @@ by 45° it is gone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from descend.gallery.paths import Function, contours, first_within, follow
+from descend.gallery.paths import Family, Function, contours, first_within, follow, with_rate
 from descend.gallery.picture import Axis, Line, Panel, Picture, Points, numbers
 from descend.gallery.spread import exact
 from descend.optim import adagrad, adam, rmsprop, sgd
@@ -28,9 +26,7 @@ CLOSE = 0.01
 RATES = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Of the adaptive methods. Their first step has the rate as its length, so 2 would be there in one."""
 
-Make = Callable[[list[Tensor], float], Optimizer]
-
-METHODS: dict[str, Make] = {
+METHODS: dict[str, Family] = {
     "gradient descent": lambda p, t: sgd(p, lr=t),
     "Adagrad": lambda p, t: adagrad(p, lr=t),
     "RMSprop": lambda p, t: rmsprop(p, lr=t, alpha=0.9),
@@ -93,13 +89,13 @@ def _rates(name: str, ratio: float) -> tuple[float, ...]:
 
 
 def _best(
-    function: Function, start: Tensor, make: Make, rates: tuple[float, ...], most: int
+    function: Function, start: Tensor, make: Family, rates: tuple[float, ...], most: int
 ) -> tuple[int, Tensor]:
     """The fewest steps with any of the rates, and that path."""
     count, kept = -1, torch.empty(0)
     for rate in rates:
         # No rate is followed for longer than the best so far.
-        path = follow(function, start, lambda p, rate=rate: make(p, rate), most if count < 0 else count)  # type: ignore[misc]
+        path = follow(function, start, with_rate(make, rate), most if count < 0 else count)
         distance = path.norm(dim=1) / start.double().norm()
         arrived = int(first_within(distance, CLOSE))
         if arrived >= 0 and (count < 0 or arrived < count):
@@ -114,9 +110,7 @@ def picture(found: Measured) -> Picture:
     """Paths on the lecture's function, and the steps as the bowl gets longer."""
     ground = contours(bowl(4.0), (-0.7, 2.3), (-0.9, 2.3), squeeze=torch.sqrt)
     drawn = [
-        Line(
-            numbers(path[:41, 0]), numbers(path[:41, 1]), name, _COLOURS[name], dots=True, width=1.6
-        )
+        Line(numbers(path[:41, 0]), numbers(path[:41, 1]), name, _COLOURS[name], dots=True, width=1.6)
         for name, path in found.paths.items()
     ]
     paths = Panel(

@@ -71,7 +71,9 @@ def probe(model: nn.Module, rows: Tensor, labels: Tensor, rate: float) -> Probe:
     losses, changes, slopes = [], [], []
     for reach in REACH:
         loss, there = at(reach * rate, gradient)
-        off = float(torch.stack([(there[name] - g).square().sum() for name, g in gradient.items()]).sum().sqrt())
+        off = float(
+            torch.stack([(there[name] - g).square().sum() for name, g in gradient.items()]).sum().sqrt()
+        )
         losses.append(loss)
         changes.append(off)
         slopes.append(off / max(reach * rate * size, 1e-30))
@@ -101,7 +103,9 @@ def measure(
     """
     table: dict[str, dict[str, list[list[float]]]] = {}
     for name, settings in CASES.items():
-        kept: dict[str, list[list[float]]] = {key: [] for key in ("losses", "low", "high", "change", "smoothness")}
+        kept: dict[str, list[list[float]]] = {
+            key: [] for key in ("losses", "low", "high", "change", "smoothness")
+        }
         for each in range(seed, seed + seeds):
             losses, probes = _train(each, settings, steps, every, (width,) * layers, rate)
             kept["losses"].append(losses)
@@ -191,7 +195,9 @@ def picture(found: Measured) -> Picture:
         panels=(
             Panel("Training loss, mean of all runs", training, Axis("step"), Axis("cross-entropy", log=True)),
             Panel("Range of the loss along the gradient", ranges, Axis("step"), Axis("cross-entropy")),
-            Panel("Largest change of the gradient", lines(found.change), Axis("step"), Axis("norm", log=True)),
+            Panel(
+                "Largest change of the gradient", lines(found.change), Axis("step"), Axis("norm", log=True)
+            ),
             Panel("Effective β", lines(found.smoothness), Axis("step"), Axis("β", log=True)),
         ),
     )

@@ -121,8 +121,7 @@ def picture(found: Measured) -> Picture:
         finding=f"With ten sigmoid layers the gradient of the last is {orders['sigmoid']} times that of the first. "
         f"With tanh it is {orders['tanh'].value:.2g} times, with ReLU {orders['ReLU'].value:.2g} times, with sigmoid "
         f"and batch norm {orders['sigmoid, norm'].value:.2g} times: with a fitting initialisation or a norm the "
-        "gradient "
-        + ("does not vanish." if steady else "changes as well."),
+        "gradient " + ("does not vanish." if steady else "changes as well."),
         supported=vanishes,
         panels=(
             Panel(

@@ -87,7 +87,11 @@ def picture(found: Measured) -> Picture:
             Line(numbers(epochs), numbers(one.validation), "validation", "s2"),
             Points((float(one.kept),), (one.validation[one.kept - 1],), f"kept: epoch {one.kept}", "ink", 10),
             Points(
-                (float(one.stopped),), (one.validation[one.stopped - 1],), f"stopped: epoch {one.stopped}", "muted", 10
+                (float(one.stopped),),
+                (one.validation[one.stopped - 1],),
+                f"stopped: epoch {one.stopped}",
+                "muted",
+                10,
             ),
         ),
         Axis("epoch"),

@@ -46,7 +46,13 @@ class Measured:
 
 
 def measure(
-    seed: int = 0, *, seeds: int = 4, rows: int = 10_000, columns: int = 500, batch: int = 100, epochs: int = 12
+    seed: int = 0,
+    *,
+    seeds: int = 4,
+    rows: int = 10_000,
+    columns: int = 500,
+    batch: int = 100,
+    epochs: int = 12,
 ) -> Measured:
     """Minimise the same problem by both, for several problems.
 
@@ -100,11 +106,11 @@ def _gradient(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return x.T @ (x @ w.detach() - y) * (2 / len(x))
 
 
-def _descend(
-    x: Tensor, y: Tensor, spectrum: Tensor, gap: Gap, epochs: int
-) -> tuple[Tensor, float]:
+def _descend(x: Tensor, y: Tensor, spectrum: Tensor, gap: Gap, epochs: int) -> tuple[Tensor, float]:
     w = torch.zeros(x.shape[1], requires_grad=True)
-    optimizer = sgd([w], lr=1.0 / float(spectrum[0] + spectrum[-1]))  # of F, whose Hessian is twice the Gram matrix
+    optimizer = sgd(
+        [w], lr=1.0 / float(spectrum[0] + spectrum[-1])
+    )  # of F, whose Hessian is twice the Gram matrix
     excess, seconds = [_excess(w, gap)], 0.0
     for _ in range(epochs):
         start = perf_counter()
@@ -115,9 +121,7 @@ def _descend(
     return torch.stack(excess) / excess[0], seconds / epochs
 
 
-def _stochastic(
-    x: Tensor, y: Tensor, gap: Gap, epochs: int, batch: int, seed: int
-) -> tuple[Tensor, float]:
+def _stochastic(x: Tensor, y: Tensor, gap: Gap, epochs: int, batch: int, seed: int) -> tuple[Tensor, float]:
     w = torch.zeros(x.shape[1], requires_grad=True)
     optimizer = sgd([w], lr=0.5 * batch / (x.shape[1] + batch))
     excess, seconds = [_excess(w, gap)], 0.0
@@ -138,7 +142,10 @@ def picture(found: Measured) -> Picture:
     early = found.steps[:, : most + 1]
     by_step = Panel(
         "By step",
-        (_line(range(epochs + 1), found.descent, "gradient descent", "s2"), _line(range(most + 1), early, "SGD", "s1")),
+        (
+            _line(range(epochs + 1), found.descent, "gradient descent", "s2"),
+            _line(range(most + 1), early, "SGD", "s1"),
+        ),
         Axis("step"),
         Axis("excess loss, share of the first", log=True),
         note="A step of gradient descent reads as many rows as a whole epoch of SGD.",

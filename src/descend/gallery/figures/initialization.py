@@ -21,7 +21,7 @@ from descend.nn import initialize, mlp
 from descend.nn.init import Fill, kaiming_normal, kaiming_uniform, normal, orthogonal, xavier_normal, zeros
 from descend.randomness import generator
 
-__all__ = ["Measured", "SCHEMES", "factor", "measure", "picture"]
+__all__ = ["SCHEMES", "Measured", "factor", "measure", "picture"]
 
 SCHEMES: dict[str, tuple[Callable[[], Fill], float | None]] = {
     "zeros": (zeros, None),
@@ -54,7 +54,9 @@ class Measured:
     gradients: dict[str, Tensor]
 
 
-def measure(seed: int = 0, *, seeds: int = 8, layers: int = 30, width: int = 256, rows: int = 256) -> Measured:
+def measure(
+    seed: int = 0, *, seeds: int = 8, layers: int = 30, width: int = 256, rows: int = 256
+) -> Measured:
     """Send normal numbers forward and normal numbers back.
 
     Args:
@@ -100,7 +102,9 @@ def _through(model: nn.Sequential, x: Tensor, back: Tensor) -> tuple[Tensor, Ten
 
 def picture(found: Measured) -> Picture:
     """Second moments forward and backward, layer by layer."""
-    colours = {name: f"s{at}" for at, name in enumerate(("normal, σ = 0.01", "normal, σ = 0.2", "Kaiming normal"), 1)}
+    colours = {
+        name: f"s{at}" for at, name in enumerate(("normal, σ = 0.01", "normal, σ = 0.2", "Kaiming normal"), 1)
+    }
     colours |= {"Xavier, gain 1": "s4", "Kaiming uniform": "s5", "orthogonal": "s6", "zeros": "s8"}
     layers = range(next(iter(found.moments.values())).shape[1])
 

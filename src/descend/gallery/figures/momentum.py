@@ -154,9 +154,7 @@ def picture(found: Measured) -> Picture:
             found.steps["gradient descent"].tolist(), found.steps["heavy ball"].tolist(), strict=True
         )
     )
-    smooth = ratio(
-        (found.lengths["gradient descent"] / found.lengths["heavy ball, ¾ of the rate"]).tolist()
-    )
+    smooth = ratio((found.lengths["gradient descent"] / found.lengths["heavy ball, ¾ of the rate"]).tolist())
     every = all(bool((steps > 0).all()) for steps in found.steps.values())
     said = ", ".join(f"{name} {round(count.value)}" for name, count in counts.items())
     return Picture(

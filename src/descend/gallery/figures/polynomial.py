@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
+from descend.gallery.picture import Axis, Dash, Line, Panel, Picture, numbers
 from descend.gallery.spread import exact
 from descend.optim import rmsprop, sgd
 from descend.randomness import generator
 
-__all__ = ["Measured", "WAYS", "measure", "picture"]
+__all__ = ["WAYS", "Measured", "measure", "picture"]
 
 Record = list[float]
 
@@ -59,6 +59,11 @@ def by_hand(x: Tensor, y: Tensor, start: Tensor, rate: float, steps: int) -> tup
     return torch.stack([a, b, c, d]), losses
 
 
+def _known(gradient: Tensor | None) -> Tensor:
+    assert gradient is not None, "backward gives every weight a gradient"
+    return gradient
+
+
 def by_autograd(x: Tensor, y: Tensor, start: Tensor, rate: float, steps: int) -> tuple[Tensor, Record]:
     """``backward`` in place of the paper."""
     weights = [value.clone().requires_grad_() for value in start]
@@ -70,7 +75,7 @@ def by_autograd(x: Tensor, y: Tensor, start: Tensor, rate: float, steps: int) ->
         loss.backward()
         with torch.no_grad():
             for weight in weights:
-                weight -= rate * weight.grad  # type: ignore[operator]
+                weight -= rate * _known(weight.grad)
                 weight.grad = None
     return torch.stack([weight.detach() for weight in weights]), losses
 
@@ -84,8 +89,8 @@ def _linear(start: Tensor) -> nn.Sequential:
 
 
 def _read(model: nn.Sequential) -> Tensor:
-    layer = model[0]
-    return torch.cat([layer.bias.detach(), layer.weight.detach().flatten()])  # type: ignore[operator]
+    weight, bias = model.parameters()
+    return torch.cat([bias.detach(), weight.detach().flatten()])
 
 
 def _powers(x: Tensor) -> Tensor:
@@ -103,7 +108,7 @@ def by_module(x: Tensor, y: Tensor, start: Tensor, rate: float, steps: int) -> t
         loss.backward()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter -= rate * parameter.grad  # type: ignore[operator]
+                parameter.sub_(rate * _known(parameter.grad))
     return _read(model), losses
 
 
@@ -183,13 +188,16 @@ def measure(seed: int = 0, *, points: int = 2000, steps: int = 2000, rate: float
     return Measured(x, coefficients, losses, best, least, _read(model), adaptive_losses)
 
 
+_DASHES: tuple[Dash, ...] = ("solid", "dash", "dot", "dash", "dot")
+
+
 def picture(found: Measured) -> Picture:
     """The fits, and how far each is from the least possible loss."""
     x = found.x[:: max(1, len(found.x) // 200)]
     xs = numbers(x)
 
     def curve(weights: Tensor) -> tuple[float | None, ...]:
-        return numbers(sum(float(weight) * x**power for power, weight in enumerate(weights)))  # type: ignore[arg-type]
+        return numbers(torch.stack([x**power for power in range(4)], 1) @ weights)
 
     first = next(iter(found.coefficients))
     end = found.losses[first][-1]
@@ -213,7 +221,7 @@ def picture(found: Measured) -> Picture:
                     numbers((losses[step] - found.least for step in steps), above=0.0),
                     name,
                     f"s{at}",
-                    dash=("solid", "dash", "dot", "dash", "dot")[at - 1],  # type: ignore[arg-type]
+                    dash=_DASHES[at - 1],
                     width=6.5 - at,
                 )
                 for at, (name, losses) in enumerate(found.losses.items(), start=1)

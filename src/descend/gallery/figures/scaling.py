@@ -39,7 +39,8 @@ def whitened(rows: Tensor) -> Tensor:
     The lecture divides by S alone, which leaves columns of length 1, so of variance 1/m.
     """
     u, _, _ = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
-    return u * len(rows) ** 0.5
+    white: Tensor = u * len(rows) ** 0.5
+    return white
 
 
 def scaled(rows: Tensor, form: str) -> Tensor:

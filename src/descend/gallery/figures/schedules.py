@@ -6,7 +6,6 @@ least squares with one gradient for a batch of 5 rows; the base rate is the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +58,9 @@ def measure(
     """
     draws = generator(seed, "gallery/schedules")
     x = torch.randn(seeds, rows, columns, generator=draws)
-    y = (x @ torch.randn(seeds, columns, 1, generator=draws)).squeeze(2) + torch.randn(seeds, rows, generator=draws)
+    y = (x @ torch.randn(seeds, columns, 1, generator=draws)).squeeze(2) + torch.randn(
+        seeds, rows, generator=draws
+    )
     best = torch.linalg.lstsq(x, y.unsqueeze(2)).solution.squeeze(2)
     least = _losses(best, x, y)
     factors, excess = {}, {}
@@ -85,7 +86,9 @@ def _run(
     steps = rows // batch
     pick = torch.arange(seeds).unsqueeze(1)
     for epoch in range(epochs):
-        order = torch.rand(seeds, rows, generator=generator(seed, "gallery/schedules/order", epoch)).argsort(1)
+        order = torch.rand(seeds, rows, generator=generator(seed, "gallery/schedules/order", epoch)).argsort(
+            1
+        )
         factors.append(schedule.factor(epoch * steps))
         for step in range(steps):
             rows_now = order[:, step * batch : (step + 1) * batch]

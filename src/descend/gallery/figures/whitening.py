@@ -62,7 +62,15 @@ def picture(found: Measured) -> Picture:
         panels.append(
             Panel(
                 f"{name[:1].upper()}{name[1:]}",
-                (Points(numbers(cloud[:, 0]), numbers(cloud[:, 1]), colour=_COLOURS[name], size=4, opacity=0.55),),
+                (
+                    Points(
+                        numbers(cloud[:, 0]),
+                        numbers(cloud[:, 1]),
+                        colour=_COLOURS[name],
+                        size=4,
+                        opacity=0.55,
+                    ),
+                ),
                 Axis("first", ends=window),
                 Axis("second", ends=window),
                 shape="tile",
