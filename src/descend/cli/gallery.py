@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,9 +75,10 @@ def _measure(names: list[str], out: Path, seed: int, console: Console) -> dict[s
     from descend.gallery.folder import facts
 
     prepare(out)
+    passing = screen(quiet=not sys.stderr.isatty())
     found = []
     for number, each in enumerate(names, 1):
-        screen().print(f"{number} of {len(names)}: {each} ...", end="\r")
+        passing.print(f"{number} of {len(names)}: {each} ...", end="\r")
         picture = draw(each, seed)
         files = write(picture, out, seed)
         _say(picture, files, console)

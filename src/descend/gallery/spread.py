@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-__all__ = ["Estimate", "exact", "mean", "ratio", "share"]
+__all__ = ["Estimate", "exact", "mean", "ratio", "share", "words"]
 
 _LEVEL = 0.975
 
@@ -27,13 +27,19 @@ class Estimate:
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
-            return _words(self.value)
-        return f"{_words(self.value)} ({_words(self.low)} to {_words(self.high)})"
+            return words(self.value)
+        return f"{words(self.value)} ({words(self.low)} to {words(self.high)})"
 
 
-def _words(value: float) -> str:
+def words(value: float) -> str:
+    """A number to three digits as a sentence holds it, very small and very large ones with a power of ten.
+
+    >>> words(0.12345), words(1234.5), words(1.2e-16), words(-3e9), words(0.0)
+    ('0.123', '1,234', '1.2·10⁻¹⁶', '-3.0·10⁹', '0')
+    """
     if value and not 1e-3 <= abs(value) < 1e6:
-        return f"{value:.1e}"
+        digits, _, exponent = f"{value:.1e}".partition("e")
+        return f"{digits}·10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:,.0f}"
 

@@ -9,6 +9,7 @@ Source: Santurkar, Tsipras, Ilyas and Madry, "How does batch normalization help 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from torch.func import functional_call
 from descend.gallery.fitting import network, shuffled
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
-from descend.gallery.spread import Estimate, ratio
+from descend.gallery.spread import Estimate, mean, ratio, words
 from descend.optim import sgd
 
 __all__ = ["CASES", "Measured", "Probe", "measure", "picture", "probe"]
@@ -28,6 +29,12 @@ CASES = {
     "before": {"norm": "batch", "norm_position": "before"},
     "after": {"norm": "batch", "norm_position": "after"},
 }
+
+RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Rates that training is tried with."""
+
+CHANCE = math.log(10)
+"""The loss of a guess: a network that exploded is worth no less."""
 
 REACH = (0.5, 1.0, 2.0, 4.0)
 """Lengths along the gradient, in units of the rate."""
@@ -45,7 +52,17 @@ class Probe:
 
 @dataclass(frozen=True)
 class Measured:
-    """By case: (seeds, steps) losses, and at every probed step (seeds, probes) of each quantity."""
+    """What was found in each case.
+
+    Args:
+        every: steps between probes.
+        losses: (seeds, steps), of the batches.
+        low: (seeds, probes), the lowest loss along the gradient.
+        high: (seeds, probes), the highest.
+        change: (seeds, probes), the largest change of the gradient.
+        smoothness: (seeds, probes), the effective β.
+        ends: (seeds, rates), the mean loss of the last twenty steps, at most ``CHANCE``.
+    """
 
     every: int
     losses: dict[str, Tensor]
@@ -53,6 +70,7 @@ class Measured:
     high: dict[str, Tensor]
     change: dict[str, Tensor]
     smoothness: dict[str, Tensor]
+    ends: dict[str, Tensor]
 
 
 def probe(model: nn.Module, rows: Tensor, labels: Tensor, rate: float) -> Probe:
@@ -84,6 +102,7 @@ def measure(
     seed: int = 0,
     *,
     seeds: int = 5,
+    tried: int = 3,
     steps: int = 160,
     every: int = 8,
     layers: int = 8,
@@ -95,28 +114,40 @@ def measure(
     Args:
         seed: the first.
         seeds: how many networks of each case.
+        tried: how many of them are trained with each of the ``RATES``.
         steps: of training.
         every: steps between probes.
         layers: hidden layers.
         width: of each.
         rate: of SGD.
     """
+    hidden = (width,) * layers
     table: dict[str, dict[str, list[list[float]]]] = {}
     for name, settings in CASES.items():
         kept: dict[str, list[list[float]]] = {
             key: [] for key in ("losses", "low", "high", "change", "smoothness")
         }
         for each in range(seed, seed + seeds):
-            losses, probes = _train(each, settings, steps, every, (width,) * layers, rate)
+            losses, probes = _train(each, settings, steps, every, hidden, rate)
             kept["losses"].append(losses)
             for key in ("low", "high", "change", "smoothness"):
                 kept[key].append([getattr(one, key) for one in probes])
         table[name] = kept
 
+    ends = {
+        name: torch.tensor(
+            [
+                [_end(each, settings, steps, hidden, one) for one in RATES]
+                for each in range(seed, seed + tried)
+            ]
+        )
+        for name, settings in CASES.items()
+    }
+
     def of(key: str) -> dict[str, Tensor]:
         return {name: torch.tensor(kept[key]) for name, kept in table.items()}
 
-    return Measured(every, of("losses"), of("low"), of("high"), of("change"), of("smoothness"))
+    return Measured(every, of("losses"), of("low"), of("high"), of("change"), of("smoothness"), ends)
 
 
 def _train(
@@ -139,6 +170,12 @@ def _train(
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses, probes
+
+
+def _end(seed: int, settings: dict[str, str], steps: int, hidden: tuple[int, ...], rate: float) -> float:
+    losses, _ = _train(seed, settings, steps, steps, hidden, rate)
+    last = sum(losses[-20:]) / len(losses[-20:])
+    return min(last, CHANCE) if math.isfinite(last) else CHANCE
 
 
 _COLOURS = {"no norm": "s2", "before": "s1", "after": "s3"}
@@ -174,9 +211,8 @@ def picture(found: Measured) -> Picture:
     narrower = _against(spans, "before")
     steadier = _against(found.change, "before")
     smoother = _against(found.smoothness, "before")
-    faster = _against({name: losses[:, -20:] for name, losses in found.losses.items()}, "before")
-    later = _against({name: losses[:, -20:] for name, losses in found.losses.items()}, "after")
     smooth = all((one.low or one.value) > 1.0 for one in (narrower, smoother))
+    best = ", ".join(f"{name} {_best(ends)}" for name, ends in found.ends.items())
     half = found.smoothness["before"].shape[1] // 4
     beginning = _against({name: values[:, :half] for name, values in found.smoothness.items()}, "before")
     return Picture(
@@ -184,13 +220,15 @@ def picture(found: Measured) -> Picture:
         title="Batch normalisation and the smoothness of the loss",
         claim="Batch normalisation makes the optimisation problem nicer, or smoother (Santurkar et al. 2018). Before or "
         "after the activation is debatable.",
-        see="The band shows how much the loss varies along one gradient: with batch norm it should be narrower, the gradient "
-        "should change less, and β should be smaller, at every stage of training.",
+        see="The band shows how much the loss varies along one gradient: with batch norm it is narrower and the gradient "
+        "changes less. Below, the rates at which each network learns.",
         number="effective β without the norm over that with it",
         value=smoother,
         finding=f"Without over with batch norm (before): range of the loss along the gradient {narrower}, change of the "
         f"gradient {steadier}, effective β {smoother} (in the first quarter {beginning}). "
-        f"Training loss of the last 20 steps, without over with: {faster} before, {later} after the activation.",
+        f"Training loss at the end with the best rate of each: {best}. Without the norm the largest "
+        f"rate that learns is {_largest(found.ends['no norm'])}, with it {_largest(found.ends['before'])} before and "
+        f"{_largest(found.ends['after'])} after the activation.",
         supported=smooth,
         panels=(
             Panel("Training loss, mean of all runs", training, Axis("step"), Axis("cross-entropy", log=True)),
@@ -199,8 +237,40 @@ def picture(found: Measured) -> Picture:
                 "Largest change of the gradient", lines(found.change), Axis("step"), Axis("norm", log=True)
             ),
             Panel("Effective β", lines(found.smoothness), Axis("step"), Axis("β", log=True)),
+            Panel(
+                "Training loss at the end, by rate",
+                tuple(_ended(name, ends) for name, ends in found.ends.items()),
+                Axis("rate", log=True),
+                Axis("cross-entropy", log=True),
+                shape="wide",
+                note=f"The mean of the last 20 of {len(steps)} steps; {CHANCE:.2f} is the loss of a guess.",
+            ),
         ),
     )
+
+
+def _ended(name: str, ends: Tensor) -> Line:
+    bands = [mean(column.log().tolist()) for column in ends.T]
+    return Line(
+        numbers(RATES),
+        numbers(math.exp(band.value) for band in bands),
+        name,
+        _COLOURS[name],
+        dots=True,
+        low=numbers(math.exp(band.value if band.low is None else band.low) for band in bands),
+        high=numbers(math.exp(band.value if band.high is None else band.high) for band in bands),
+    )
+
+
+def _best(ends: Tensor) -> str:
+    at = int(ends.log().mean(0).argmin())
+    return f"{words(float(ends[:, at].log().mean().exp()))} at {RATES[at]:g}"
+
+
+def _largest(ends: Tensor) -> str:
+    """The largest rate at which each network is well below a guess."""
+    learns = [rate for rate, column in zip(RATES, ends.T, strict=True) if float(column.max()) < 0.5 * CHANCE]
+    return f"{max(learns):g}" if learns else "none of these"
 
 
 def _against(of: dict[str, Tensor], name: str) -> Estimate:

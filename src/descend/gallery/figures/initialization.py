@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
-from descend.gallery.spread import mean
+from descend.gallery.spread import mean, words
 from descend.nn import initialize, mlp
 from descend.nn.init import Fill, kaiming_normal, kaiming_uniform, normal, orthogonal, xavier_normal, zeros
 from descend.randomness import generator
@@ -121,6 +121,7 @@ def picture(found: Measured) -> Picture:
 
     last = {name: mean((values[:, -1] / values[:, 0]).tolist()) for name, values in found.moments.items()}
     deep = len(layers) - 1
+    small, large = (words(last[f"normal, σ = {std}"].value) for std in (0.01, 0.2))
     kaiming, xavier = last["Kaiming normal"], last["Xavier, gain 1"]
     return Picture(
         name="initialization",
@@ -132,8 +133,8 @@ def picture(found: Measured) -> Picture:
         number="second moment behind the last layer over the input's, Kaiming",
         value=kaiming,
         finding=f"Behind {deep} rectifier layers the signal's second moment is {kaiming} of the input's with Kaiming, "
-        f"{xavier.value:.1e} with Xavier at gain 1 (theory: {0.5**deep:.1e}), {last['normal, σ = 0.01'].value:.1e} with σ = "
-        f"0.01 and {last['normal, σ = 0.2'].value:.1e} with σ = 0.2; with zeros it is 0.",
+        f"{words(xavier.value)} with Xavier at gain 1 (theory: {words(0.5**deep)}), {small} with σ = "
+        f"0.01 and {large} with σ = 0.2; with zeros it is 0.",
         supported=0.2 < kaiming.value < 5.0
         and 0.2 < xavier.value / 0.5**deep < 5.0
         and float(found.moments["zeros"][:, 1:].abs().max()) == 0.0,

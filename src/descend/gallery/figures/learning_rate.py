@@ -73,7 +73,7 @@ def picture(found: Measured) -> Picture:
         )
     first = mean(run[0] for run in found.losses["good"])
     ends = {name: ratio(min(run[-1], LOUD) for run in runs) for name, runs in found.losses.items()}
-    said = {name: f"over {LOUD:.0e}" if end.value >= LOUD else str(end) for name, end in ends.items()}
+    said = {name: f"over {LOUD:,.0f}" if end.value > 0.99 * LOUD else str(end) for name, end in ends.items()}
     sloping = mean(run[-1] / run[-3] for run in found.losses["low"])
     over_good = {
         name: ratio(

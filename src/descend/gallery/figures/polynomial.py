@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.gallery.picture import Axis, Dash, Line, Panel, Picture, numbers
-from descend.gallery.spread import exact
+from descend.gallery.spread import exact, words
 from descend.optim import rmsprop, sgd
 from descend.randomness import generator
 
@@ -250,7 +250,7 @@ def picture(found: Measured) -> Picture:
         f"is y = {written}, but after {len(found.losses[first]):,} steps it is not there yet.",
         number="largest difference between the coefficients of two ways",
         value=exact(found.apart),
-        finding=f"From one start the five ways end at coefficients that differ by at most {found.apart:.1e}. "
+        finding=f"From one start the five ways end at coefficients that differ by at most {words(found.apart)}. "
         f"Their loss is {end:.4g}; the least possible is {found.least:.4g}.",
         supported=found.apart < 1e-9,
         panels=(fits, excess),

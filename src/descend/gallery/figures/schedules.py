@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
-from descend.gallery.spread import Estimate, ratio
+from descend.gallery.spread import Estimate, ratio, words
 from descend.optim import sgd
 from descend.randomness import generator
 from descend.schedules import SCHEDULES, Schedule
@@ -161,7 +161,7 @@ def picture(found: Measured) -> Picture:
         number="end loss with the constant rate over that with the staircase",
         value=stairs,
         finding=f"After {len(epochs)} epochs the constant rate's excess loss is {stairs} times the staircase's. "
-        f"In the same unit: {', '.join(f'{_name(name)} {_inverse(ends[name]).value:.3g}' for name in lowered)}.",
+        f"In the same unit: {', '.join(f'{_name(name)} {words(_inverse(ends[name]).value)}' for name in lowered)}.",
         supported=(worst.high or worst.value) < 1.0,
         panels=panels,
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from descend.gallery.figures.scaling import whitened
 from descend.gallery.picture import Axis, Panel, Picture, Points, numbers
-from descend.gallery.spread import exact
+from descend.gallery.spread import exact, words
 from descend.randomness import generator
 
 __all__ = ["Measured", "measure", "picture"]
@@ -89,7 +89,7 @@ def picture(found: Measured) -> Picture:
         "and its covariance is the identity.",
         number="largest entry of |covariance − I| after whitening",
         value=exact(found.off),
-        finding=f"After whitening the covariance differs from the identity by at most {found.off:.0e}. Divided by the "
+        finding=f"After whitening the covariance differs from the identity by at most {words(found.off)}. Divided by the "
         f"singular values alone, as the lecture prints it, the variance would be {lecture:.5f}, which is 1/{rows}.",
         supported=found.off < 1e-9,
         panels=tuple(panels),
