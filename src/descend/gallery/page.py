@@ -167,13 +167,16 @@ def _axis(axis: Axis, panel: Panel, side: str) -> Spec:
 
 
 def _decades(marks: Sequence[Mark], side: str, ends: tuple[float, float] | None) -> float:
-    values = ends or [
-        value
-        for mark in marks
-        for kind in ((side, "low", "high", "values") if side == "y" else (side,))
-        for value in getattr(mark, kind, ())
-        if isinstance(value, float) and value > 0
-    ]
+    """How many powers of ten an axis spans."""
+    values = list(ends or ())
+    for mark in () if ends else marks:
+        if isinstance(mark, Bars):
+            of = (*mark.values, *mark.low, *mark.high) if side == "y" else ()
+        elif isinstance(mark, Line):
+            of = mark.x if side == "x" else (*mark.y, *mark.low, *mark.high)
+        else:
+            of = getattr(mark, side, ())
+        values += [value for value in of if value is not None and value > 0]
     return math.log10(max(values) / min(values)) if values else 1.0
 
 

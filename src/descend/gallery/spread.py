@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-__all__ = ["Estimate", "exact", "mean", "ratio", "share", "words"]
+from descend.randomness import key
+
+__all__ = ["Estimate", "exact", "mean", "ratio", "repetitions", "share", "words"]
 
 _LEVEL = 0.975
 
@@ -37,11 +39,22 @@ def words(value: float) -> str:
     >>> words(0.12345), words(1234.5), words(1.2e-16), words(-3e9), words(0.0)
     ('0.123', '1,234', '1.2·10⁻¹⁶', '-3.0·10⁹', '0')
     """
+    if not math.isfinite(value):
+        return "unbounded"
     if value and not 1e-3 <= abs(value) < 1e6:
-        digits, _, exponent = f"{value:.1e}".partition("e")
-        return f"{digits}·10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        mantissa, _, exponent = f"{value:.1e}".partition("e")
+        return f"{mantissa}·10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     digits = 0 if value == 0 else max(0, 2 - math.floor(math.log10(abs(value))))
     return f"{value:,.{digits}f}".rstrip("0").rstrip(".") if digits else f"{value:,.0f}"
+
+
+def repetitions(seed: int, count: int) -> list[int]:
+    """Seeds for so many independent repetitions; those of two seeds have none in common.
+
+    >>> len({*repetitions(0, 5), *repetitions(1, 5)})
+    10
+    """
+    return [key(seed, "gallery/repetition", step=number) for number in range(count)]
 
 
 def exact(value: float) -> Estimate:

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from descend.gallery.fitting import network, shuffled
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
-from descend.gallery.spread import Estimate, mean, ratio, words
+from descend.gallery.spread import Estimate, mean, ratio, repetitions, words
 from descend.optim import sgd
 
 __all__ = ["CASES", "Measured", "Probe", "measure", "picture", "probe"]
@@ -112,7 +112,7 @@ def measure(
     """Train deep networks for the digits with SGD and probe them on their way.
 
     Args:
-        seed: the first.
+        seed: of all.
         seeds: how many networks of each case.
         tried: how many of them are trained with each of the ``RATES``.
         steps: of training.
@@ -127,7 +127,7 @@ def measure(
         kept: dict[str, list[list[float]]] = {
             key: [] for key in ("losses", "low", "high", "change", "smoothness")
         }
-        for each in range(seed, seed + seeds):
+        for each in repetitions(seed, seeds):
             losses, probes = _train(each, settings, steps, every, hidden, rate)
             kept["losses"].append(losses)
             for key in ("low", "high", "change", "smoothness"):
@@ -136,10 +136,7 @@ def measure(
 
     ends = {
         name: torch.tensor(
-            [
-                [_end(each, settings, steps, hidden, one) for one in RATES]
-                for each in range(seed, seed + tried)
-            ]
+            [[_end(each, settings, steps, hidden, one) for one in RATES] for each in repetitions(seed, tried)]
         )
         for name, settings in CASES.items()
     }
@@ -213,8 +210,8 @@ def picture(found: Measured) -> Picture:
     smoother = _against(found.smoothness, "before")
     smooth = all((one.low or one.value) > 1.0 for one in (narrower, smoother))
     best = ", ".join(f"{name} {_best(ends)}" for name, ends in found.ends.items())
-    half = found.smoothness["before"].shape[1] // 4
-    beginning = _against({name: values[:, :half] for name, values in found.smoothness.items()}, "before")
+    quarter = max(1, found.smoothness["before"].shape[1] // 4)
+    beginning = _against({name: values[:, :quarter] for name, values in found.smoothness.items()}, "before")
     return Picture(
         name="batch_norm",
         title="Batch normalisation and the smoothness of the loss",

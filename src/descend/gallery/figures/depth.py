@@ -15,7 +15,7 @@ from torch import nn
 from descend.gallery.fitting import loss_of
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
-from descend.gallery.spread import Estimate, ratio
+from descend.gallery.spread import Estimate, ratio, repetitions
 from descend.nn import initialize, kaiming_normal, mlp, xavier_normal
 from descend.randomness import forked, generator, key
 
@@ -42,14 +42,14 @@ def measure(seed: int = 0, *, seeds: int = 8, layers: int = 10, width: int = 64,
     """One backward pass through each network.
 
     Args:
-        seed: the first.
+        seed: of all.
         seeds: how many networks of each kind.
         layers: hidden layers.
         width: of each.
         rows: in the batch.
     """
     norms: dict[str, list[list[float]]] = {name: [] for name in CASES}
-    for each in range(seed, seed + seeds):
+    for each in repetitions(seed, seeds):
         data = digits(each, train=rows).train
         for name, case in CASES.items():
             model = _network(each, case, (width,) * layers)

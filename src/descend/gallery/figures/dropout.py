@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from descend.gallery.fitting import measured, network, train_epoch
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
-from descend.gallery.spread import mean, ratio
+from descend.gallery.spread import mean, ratio, repetitions
 from descend.optim import adam
 from descend.randomness import forked, key
 
@@ -54,7 +54,7 @@ def measure(
     """Train with and without dropout on few rows with some wrong labels, then average sub-networks.
 
     Args:
-        seed: the first.
+        seed: of all.
         seeds: how many networks.
         epochs: passes over the rows.
         train: training rows.
@@ -64,7 +64,7 @@ def measure(
     kept: dict[str, list[object]] = {
         name: [] for name in ("plain", "dropped", "ensembles", "single", "errors", "gaps")
     }
-    for each in range(seed, seed + seeds):
+    for each in repetitions(seed, seeds):
         data = digits(each, train=train, validation=997, noise=0.2)
         curves, last, model = {}, {}, nn.Sequential()
         for name, drop in (("plain", 0.0), ("dropped", p)):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from descend.gallery.fitting import measured, network, train_epoch
 from descend.gallery.picture import Axis, Line, Panel, Picture, Points, numbers
 from descend.gallery.samples import digits
-from descend.gallery.spread import mean, ratio
+from descend.gallery.spread import mean, ratio, repetitions
 from descend.optim import adam
 from descend.training.stopping import Stopping
 
@@ -46,7 +46,7 @@ def measure(
     """Train to the end and note where :class:`descend.training.stopping.Stopping` would have stopped.
 
     Args:
-        seed: the first.
+        seed: of all.
         seeds: how many networks.
         epochs: passes over the rows.
         train: training rows.
@@ -54,7 +54,7 @@ def measure(
         width: of the hidden layer.
     """
     runs = []
-    for each in range(seed, seed + seeds):
+    for each in repetitions(seed, seeds):
         data = digits(each, train=train, validation=400, noise=noise)
         model = network(each, hidden=(width,))
         optimizer = adam(model.parameters(), lr=2e-3)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from descend.gallery.fitting import shuffled
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
-from descend.gallery.spread import Estimate, mean, ratio
+from descend.gallery.spread import Estimate, mean, ratio, repetitions
 from descend.optim import sgd
 from descend.randomness import generator
 
@@ -60,7 +60,7 @@ def measure(
     over the mean eigenvalue, about the best for normal rows.
 
     Args:
-        seed: of the first problem.
+        seed: of all problems.
         seeds: how many problems.
         rows: m.
         columns: n.
@@ -68,7 +68,7 @@ def measure(
         epochs: passes over the rows.
     """
     descents, stochastic, times = [], [], []
-    for each in range(seed, seed + seeds):
+    for each in repetitions(seed, seeds):
         found = _problem(each, rows, columns)
         exact, gap = _exact(*found)
         slow, first = _descend(*found, exact, gap, epochs)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
-from descend.gallery.spread import mean, words
+from descend.gallery.spread import mean, repetitions, words
 from descend.nn import initialize, mlp
 from descend.nn.init import Fill, kaiming_normal, kaiming_uniform, normal, orthogonal, xavier_normal, zeros
 from descend.randomness import generator
@@ -60,7 +60,7 @@ def measure(
     """Send normal numbers forward and normal numbers back.
 
     Args:
-        seed: the first.
+        seed: of all.
         seeds: how many networks for each scheme.
         layers: hidden layers.
         width: of each, and of the input.
@@ -69,7 +69,7 @@ def measure(
     model = mlp((width,), width, hidden=(width,) * layers)
     forward: dict[str, list[Tensor]] = {name: [] for name in SCHEMES}
     backward: dict[str, list[Tensor]] = {name: [] for name in SCHEMES}
-    for each in range(seed, seed + seeds):
+    for each in repetitions(seed, seeds):
         draws = generator(each, "gallery/initialization/data")
         x, back = (torch.randn(rows, width, generator=draws) for _ in range(2))
         for name, (scheme, gain) in SCHEMES.items():

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from descend.gallery.fitting import measured, network, train_epoch
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
-from descend.gallery.spread import mean, ratio
+from descend.gallery.spread import mean, ratio, repetitions
 from descend.optim import sgd
 
 __all__ = ["RATES", "Measured", "measure", "picture"]
@@ -33,13 +33,13 @@ def measure(seed: int = 0, *, seeds: int = 6, epochs: int = 16, train: int = 600
     """Train the same networks with each rate.
 
     Args:
-        seed: the first.
+        seed: of all.
         seeds: how many networks.
         epochs: passes over the rows.
         train: training rows, in batches of 10, a fifth of their labels wrong.
     """
     losses: dict[str, list[list[float]]] = {name: [] for name in RATES}
-    for each in range(seed, seed + seeds):
+    for each in repetitions(seed, seeds):
         data = digits(each, train=train, noise=0.2).train
         for name, rate in RATES.items():
             model = network(each, hidden=(64,))

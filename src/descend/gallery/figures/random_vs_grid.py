@@ -18,7 +18,7 @@ from torch import Tensor
 from descend.gallery.fitting import shuffled
 from descend.gallery.picture import Axis, Cells, Line, Panel, Picture, Points, numbers
 from descend.gallery.samples import digits
-from descend.gallery.spread import Estimate, mean
+from descend.gallery.spread import Estimate, mean, repetitions
 from descend.optim import sgd
 from descend.randomness import generator
 
@@ -65,13 +65,13 @@ def measure(
     """Fill the tables, then search them.
 
     Args:
-        seed: the first.
+        seed: of all.
         seeds: tables, each with its own data and starts.
         epochs: of training.
         train: rows.
         draws: random searches on each table.
     """
-    tables = torch.stack([_table(each, epochs, train) for each in range(seed, seed + seeds)])
+    tables = torch.stack([_table(each, epochs, train) for each in repetitions(seed, seeds)])
     best = {
         count: [_searched(table, count, draws, at) for at, table in enumerate(tables)] for count in TRIALS
     }

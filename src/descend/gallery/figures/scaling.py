@@ -16,7 +16,7 @@ from torch import Tensor
 from descend.data.scaling import standard
 from descend.gallery.paths import contours
 from descend.gallery.picture import Axis, Bars, Panel, Picture, Points, numbers
-from descend.gallery.spread import ratio
+from descend.gallery.spread import ratio, repetitions
 from descend.randomness import generator
 
 __all__ = ["FORMS", "KINDS", "Measured", "features", "measure", "picture", "whitened"]
@@ -66,7 +66,7 @@ def measure(seed: int = 0, *, seeds: int = 20, rows: int = 200) -> Measured:
     """Condition numbers of least squares on random features.
 
     Args:
-        seed: the first.
+        seed: of all.
         seeds: how many data sets of each kind.
         rows: in each.
     """
@@ -74,7 +74,7 @@ def measure(seed: int = 0, *, seeds: int = 20, rows: int = 200) -> Measured:
     conditions: dict[tuple[str, str], list[float]] = {}
     correlations: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for kind in KINDS:
-        for each in range(seed, seed + seeds):
+        for each in repetitions(seed, seeds):
             raw = features(each, kind, rows)
             correlations[kind].append(float(np.corrcoef(raw.numpy().T)[0, 1]))
             for form in FORMS:

@@ -16,7 +16,7 @@ from torch import Tensor
 from descend.gallery.fitting import shuffled
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
-from descend.gallery.spread import Estimate, mean, ratio
+from descend.gallery.spread import Estimate, mean, ratio, repetitions
 from descend.optim import adam, sgd
 
 __all__ = ["TARGETS", "Measured", "Trace", "measure", "picture"]
@@ -104,7 +104,7 @@ def measure(
     """Run each method; SGD and Adam with the best of a grid of constant rates, chosen on the first seed.
 
     Args:
-        seed: the first.
+        seed: of all.
         seeds: how many data sets.
         rows: in each.
         passes: of the stochastic methods.
@@ -112,7 +112,7 @@ def measure(
     """
     traces: dict[str, list[Trace]] = {name: [] for name in ("gradient descent", "SGD", "Adam", "L-BFGS")}
     rates: dict[str, float] = {}
-    for each in range(seed, seed + seeds):
+    for each in repetitions(seed, seeds):
         problem = Problem(each, rows)
         traces["gradient descent"].append(_whole(problem, most))
         for name, grid in GRIDS.items():
@@ -147,6 +147,7 @@ def _stochastic(problem: Problem, name: str, rate: float, passes: int, seed: int
     optimizer = sgd([w], lr=rate) if name == "SGD" else adam([w], lr=rate)
     trace, spent = Trace([0.0], [0.0], [problem.exactly(w) - problem.least]), 0.0
     count = len(problem.x)
+    stride = max(1, count // batch // 4)
     for epoch in range(passes):
         for at, chosen in enumerate(shuffled(seed, count, epoch, batch), 1):
             start = perf_counter()
@@ -154,7 +155,7 @@ def _stochastic(problem: Problem, name: str, rate: float, passes: int, seed: int
             problem.loss(w, chosen).backward()
             optimizer.step()
             spent += perf_counter() - start
-            if at % 5 == 0:
+            if at % stride == 0:
                 _note(trace, epoch + at * batch / count, spent, problem, w)
     return trace
 
