@@ -6,7 +6,7 @@ from descend.gallery import write, write_index
 
 pytestmark = pytest.mark.browser
 
-NAMES = {"race": 4, "scaling": 7, "batch_norm": 5}
+NAMES = {"race": 4, "scaling": 7, "batch_norm": 5, "second_order": 3}
 WIDEST = """Math.max(...[...document.querySelectorAll('.plot .main-svg')]
     .map(figure => figure.getBoundingClientRect().right))"""
 
@@ -42,6 +42,14 @@ def test_colours_follow_the_readers_scheme(browser, folder):
         page.view(1280, dark=True)
         page.wait(f"{line} !== '{day}'")
         assert (day, page.value(line)) == ("rgb(199, 80, 0)", "rgb(242, 162, 92)")
+
+
+def test_labels_that_look_like_numbers_are_words(browser, folder):
+    with browser.open(folder / "second_order.html") as page:
+        ticks = page.value(
+            "[...document.querySelectorAll('#plot-second_order-2 .xtick text')].map(t => t.textContent)"
+        )
+        assert ticks == ["0.1", "0.01", "0.0001", "1e-06"]
 
 
 def test_the_race_is_run(browser, folder):

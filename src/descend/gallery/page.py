@@ -135,6 +135,8 @@ def _figure(key: str, panel: Panel) -> Figure:
     if panel.equal:
         layout["yaxis"] |= {"scaleanchor": "x", "constrain": "domain"}
         layout["xaxis"] |= {"constrain": "domain"}
+    if any(isinstance(mark, Bars) for mark in panel.marks):
+        layout["xaxis"] |= {"type": "category"}  # labels such as 0.1 are words
     if any(isinstance(mark, Cells) for mark in panel.marks):
         layout["yaxis"]["autorange"] = "reversed"
     frames = _frames(moving)

@@ -19,7 +19,7 @@ from torch.func import functional_call
 from descend.gallery.fitting import network, shuffled
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
-from descend.gallery.spread import Estimate, mean, ratio, repetitions, words
+from descend.gallery.spread import Estimate, ratio, repetitions, words
 from descend.optim import sgd
 
 __all__ = ["CASES", "Measured", "Probe", "measure", "picture", "probe"]
@@ -240,22 +240,23 @@ def picture(found: Measured) -> Picture:
                 Axis("rate", log=True),
                 Axis("cross-entropy", log=True),
                 shape="wide",
-                note=f"The mean of the last 20 of {len(steps)} steps; {CHANCE:.2f} is the loss of a guess.",
+                note=f"The mean of the last 20 of {len(steps)} steps; {CHANCE:.2f} is the loss of a guess. "
+                "Bands reach from the best network to the worst.",
             ),
         ),
     )
 
 
 def _ended(name: str, ends: Tensor) -> Line:
-    bands = [mean(column.log().tolist()) for column in ends.T]
+    """The geometric mean over networks, and from the best to the worst of them."""
     return Line(
         numbers(RATES),
-        numbers(math.exp(band.value) for band in bands),
+        numbers(ends.log().mean(0).exp()),
         name,
         _COLOURS[name],
         dots=True,
-        low=numbers(math.exp(band.value if band.low is None else band.low) for band in bands),
-        high=numbers(math.exp(band.value if band.high is None else band.high) for band in bands),
+        low=numbers(ends.min(0).values),
+        high=numbers(ends.max(0).values),
     )
 
 

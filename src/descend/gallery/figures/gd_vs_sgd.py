@@ -176,7 +176,7 @@ def picture(found: Measured) -> Picture:
         finding=f"After one pass over the rows the excess loss of gradient descent is {after} times that of SGD; "
         f"after {epochs} steps each, SGD's is {behind} times that of gradient descent. SGD's noise floor is "
         f"reached, and gradient descent is ahead, from pass {crossing} on. An epoch of SGD took {cost} times as "
-        "long as a step of gradient descent, since it must gather its rows.",
+        "long as a step of gradient descent (the lecture: about as long): it must gather its rows.",
         supported=(after.low or after.value) > 1.0 and (behind.low or behind.value) > 1.0,
         panels=(by_step, by_epoch),
     )
