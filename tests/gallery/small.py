@@ -12,7 +12,7 @@ SIZES = {
     "depth": {"seeds": 2, "rows": 100},
     "initialization": {"seeds": 2, "layers": 8, "width": 64, "rows": 64},
     "restarts": {"landscapes": 6, "starts": 64, "steps": 150},
-    "early_stopping": {"seeds": 2, "epochs": 16, "train": 100, "width": 32},
+    "early_stopping": {"seeds": 2, "epochs": 50, "train": 100, "width": 64},
     "scaling": {"seeds": 3},
     "whitening": {"rows": 100},
     "batch_norm": {"seeds": 2, "tried": 1, "steps": 24, "every": 8, "layers": 2, "width": 16},

@@ -134,6 +134,18 @@ class TestMomentum:
             before, now = now, now - alpha * curvature * now + beta * (now - before)
             np.testing.assert_allclose(path[step], now, atol=1e-9)
 
+    def test_nesterovs_gradient_is_taken_ahead(self, found):
+        """The lecture's two lines, written anew; PyTorch's parameters are the points ahead."""
+        third = math.sqrt(3 * 50.0 + 1)
+        alpha, beta = 4 / (3 * 50.0 + 1), (third - 2) / (third + 2)
+        path = found["momentum"].paths["Nesterov"][:, 0].numpy()
+        curvature = np.array([1.0, 50.0])
+        old = new = path[0]
+        for step in range(30):
+            ahead = new + beta * (new - old)
+            np.testing.assert_allclose(path[step], ahead, atol=1e-9)
+            old, new = new, ahead - alpha * curvature * ahead
+
 
 class TestAdaptive:
     @pytest.mark.parametrize("name", ["Adagrad", "RMSprop", "Adam"])
@@ -193,7 +205,7 @@ def test_rates_are_told_apart(found):
         assert good[-1] < low[-1] < low[0] < loud[-1]
     rows, labels = digits(FIRST, train=100, noise=0.2).train
     first = nn.functional.cross_entropy(network(FIRST, hidden=(64,))(rows), labels)
-    assert losses["good"][0][0] == pytest.approx(float(first), rel=1e-6)
+    assert losses["good"][0][0] == pytest.approx(first.item(), rel=1e-6)
     assert learning_rate.RATES["low"] < learning_rate.RATES["good"] < learning_rate.RATES["high"]
 
 
@@ -274,6 +286,7 @@ def test_early_stopping_keeps_and_stops_where_counting_says(found):
                 stopped = epoch
                 break
         assert (run.kept, run.stopped) == (kept, stopped)
+    assert min(run.stopped for run in found["early_stopping"].runs) < 50
 
 
 class TestScaling:
@@ -373,6 +386,10 @@ class TestRandomVsGrid:
         assert float(grids.mean()) == 2.0  # offsets 0 to 4
         expected = sum((1 - row / 20) ** 16 for row in range(1, 20))
         assert float(randoms.mean()) == pytest.approx(expected, abs=0.03)
+
+    def test_grids_lie_at_every_offset(self):
+        grids, _ = random_vs_grid._searched(torch.arange(400.0).reshape(20, 20).double(), 16, 1, 0)
+        assert sorted(grids.tolist()) == [20.0 * first + second for first in range(5) for second in range(5)]
 
     def test_a_cell_is_the_training_of_one_network(self):
         data = digits(FIRST, train=100)
