@@ -72,10 +72,15 @@ def follow(function: Function, start: Tensor, make: Maker, steps: int) -> Tensor
     optimizer = make([point])
     visited = torch.empty((steps + 1, *point.shape), dtype=torch.float64)
     visited[0] = point.detach()
-    for step in range(1, steps + 1):
+
+    def closure() -> Tensor:
         optimizer.zero_grad(set_to_none=True)
-        function(point).sum().backward()
-        optimizer.step()
+        value = function(point).sum()
+        value.backward()
+        return value
+
+    for step in range(1, steps + 1):
+        optimizer.step(closure)  # type: ignore[arg-type]
         visited[step] = point.detach()
     return visited
 
