@@ -58,7 +58,13 @@ def page(picture: Picture, seed: int) -> str:
     )
     navigation = element("ul", element("li", element("a", "All figures", href="index.html")))
     return document(
-        picture.title, navigation=navigation, opening=opening, body=body, figures=figures, style=style()
+        picture.title,
+        navigation=navigation,
+        opening=opening,
+        body=body,
+        figures=figures,
+        style=style(),
+        instead=f"{picture.name}.png beside this page shows the same",
     )
 
 

@@ -14,7 +14,14 @@ __all__ = ["document"]
 
 
 def document(
-    title: str, *, navigation: Html, opening: Html, body: Html, figures: Sequence[Figure], style: str = ""
+    title: str,
+    *,
+    navigation: Html,
+    opening: Html,
+    body: Html,
+    figures: Sequence[Figure],
+    style: str = "",
+    instead: str = "their numbers are in the tables",
 ) -> str:
     """A whole page in the report's look.
 
@@ -28,6 +35,7 @@ def document(
         body: the sections.
         figures: what the script draws into the places that ``body`` and ``opening`` hold.
         style: CSS to be added to the report's.
+        instead: where a reader whose browser cannot draw the figures finds their numbers. Default: in the tables.
 
     >>> empty = Html("")
     >>> page = document("a < b", navigation=empty, opening=empty, body=empty, figures=[])
@@ -42,6 +50,7 @@ def document(
         navigation=navigation,
         opening=opening,
         body=body,
+        instead=join(instead),
         data=_payload(figures),
         script=script,
     )
