@@ -108,9 +108,8 @@ def _gradient(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def _descend(x: Tensor, y: Tensor, spectrum: Tensor, gap: Gap, epochs: int) -> tuple[Tensor, float]:
     w = torch.zeros(x.shape[1], requires_grad=True)
-    optimizer = sgd(
-        [w], lr=1.0 / float(spectrum[0] + spectrum[-1])
-    )  # of F, whose Hessian is twice the Gram matrix
+    # 2/(L + μ) of F, whose Hessian is twice the Gram matrix.
+    optimizer = sgd([w], lr=1.0 / float(spectrum[0] + spectrum[-1]))
     excess, seconds = [_excess(w, gap)], 0.0
     for _ in range(epochs):
         start = perf_counter()

@@ -64,7 +64,6 @@ def measure(seed: int = 0) -> Measured:
     for name, make in LAYERS.items():
         norm: nn.Module = make().double().train()
         point = x.clone().requires_grad_()
-        # A cube of an entry, since a single linear one could cancel.
         (slope,) = torch.autograd.grad(norm(point)[1, 1, 0, 0], point)
         shares[name] = (slope != 0).double().mean((2, 3))
         changed = torch.cat([x[:1], other[1:]])
