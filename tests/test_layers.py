@@ -33,6 +33,7 @@ LAYERS = [
     {"launch"},
     {"many"},
     {"report", "export", "estimators"},
+    {"gallery"},
     {"cli"},
     {"__main__"},
 ]
