@@ -19,5 +19,6 @@ SIZES = {
     "normalization_zoo": {},
     "dropout": {"seeds": 2, "epochs": 4, "train": 100, "width": 16},
     "random_vs_grid": {"seeds": 2, "epochs": 1, "train": 100, "draws": 50},
+    "augmentation": {"seeds": 2, "epochs": 2, "train": 50, "width": 16},
     "second_order": {"seeds": 2, "rows": 200, "passes": 4, "most": 60},
 }

@@ -26,7 +26,7 @@ def test_all_have_small_sizes():
 def test_the_lectures_figures_are_there():
     lecture = (
         "polynomial activations gd_vs_sgd schedules momentum adaptive race learning_rate depth initialization restarts "
-        "early_stopping scaling whitening batch_norm normalization_zoo dropout random_vs_grid second_order"
+        "early_stopping scaling whitening batch_norm normalization_zoo dropout random_vs_grid augmentation second_order"
     )
     assert set(lecture.split()) <= set(FIGURES)
 

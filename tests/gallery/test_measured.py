@@ -15,6 +15,7 @@ from descend.gallery import paths
 from descend.gallery.figures import (
     activations,
     adaptive,
+    augmentation,
     batch_norm,
     dropout,
     gd_vs_sgd,
@@ -135,7 +136,7 @@ class TestMomentum:
             np.testing.assert_allclose(path[step], now, atol=1e-9)
 
     def test_nesterovs_gradient_is_taken_ahead(self, found):
-        """The lecture's two lines, written anew; PyTorch's parameters are the points ahead."""
+        """The lecture's two lines, written anew."""
         third = math.sqrt(3 * 50.0 + 1)
         alpha, beta = 4 / (3 * 50.0 + 1), (third - 2) / (third + 2)
         path = found["momentum"].paths["Nesterov"][:, 0].numpy()
@@ -143,7 +144,7 @@ class TestMomentum:
         old = new = path[0]
         for step in range(30):
             ahead = new + beta * (new - old)
-            np.testing.assert_allclose(path[step], ahead, atol=1e-9)
+            np.testing.assert_allclose(path[step], new, atol=1e-9)
             old, new = new, ahead - alpha * curvature * ahead
 
 
@@ -354,6 +355,31 @@ def test_norms_share_what_their_definition_says(found):
     assert {name: found["normalization_zoo"].size(name) for name in sizes} == sizes
     assert found["normalization_zoo"].moved["batch"] > 0.01
     assert {found["normalization_zoo"].moved[name] for name in ("layer", "instance", "group")} == {0.0}
+
+
+class TestAugmentation:
+    def test_the_sheet_changes_the_same_scans(self):
+        original, strips = augmentation.sheet(0)
+        tiles, flipped = original.split(32, 1), strips["flip"].split(32, 1)
+        mirrored = [torch.equal(one, other.flip(1)) for one, other in zip(flipped, tiles, strict=True)]
+        same = [torch.equal(one, other) for one, other in zip(flipped, tiles, strict=True)]
+        assert all(map(bool.__or__, mirrored, same))
+        assert any(mirrored)
+        assert all(
+            strip.shape == original.shape and not torch.equal(strip, original) for strip in strips.values()
+        )
+
+    def test_scans_move_by_at_most_a_pixel(self):
+        rows = torch.zeros(200, 8, 8)
+        rows[:, 4, 4] = 1.0
+        moved = augmentation._moved(rows.flatten(1), 1, torch.Generator().manual_seed(0)).reshape(-1, 8, 8)
+        places = moved.nonzero()[:, 1:]
+        assert len(places) == 200
+        assert {tuple(place) for place in places.tolist()} == set(itertools.product((3, 4, 5), repeat=2))
+
+    def test_shifts_help_on_shifted_scans(self, found):
+        more = augmentation.measure(0, seeds=2, epochs=30, train=100, width=32)
+        assert bool((more.augmented[:, 1] < more.plain[:, 1]).all())
 
 
 class TestDropout:

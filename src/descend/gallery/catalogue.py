@@ -11,6 +11,7 @@ from descend.errors import UserError, did_you_mean
 from descend.gallery.figures import (
     activations,
     adaptive,
+    augmentation,
     batch_norm,
     depth,
     dropout,
@@ -76,6 +77,9 @@ FIGURES: dict[str, Entry] = {
     "dropout": Entry("two modes, and the ensemble of sub-networks", dropout.measure, dropout.picture),
     "random_vs_grid": Entry(
         "searching when one hyperparameter matters", random_vs_grid.measure, random_vs_grid.picture
+    ),
+    "augmentation": Entry(
+        "the sheet of pictures, and errors on scans that moved", augmentation.measure, augmentation.picture
     ),
     "second_order": Entry("gradients and time to a target", second_order.measure, second_order.picture),
 }

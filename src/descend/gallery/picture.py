@@ -33,7 +33,7 @@ __all__ = [
 
 Numbers = tuple[float | None, ...]
 Dash = Literal["solid", "dash", "dot"]
-Shape = Literal["half", "third", "square", "tile", "wide"]
+Shape = Literal["half", "third", "square", "tile", "wide", "strip"]
 
 
 def numbers(values: Iterable[SupportsFloat], *, above: float | None = None) -> Numbers:
@@ -139,7 +139,7 @@ class Panel:
         y: the vertical axis.
         marks: what is drawn, from the back to the front.
         shape: its size on the page: ``half``, ``third`` or the whole width (``wide``) of it; ``square`` and
-            ``tile`` are a half and a third as high as wide.
+            ``tile`` are a half and a third as high as wide, ``strip`` a half that is low.
         equal: one unit is as long on both axes.
         moving: the page lets its lines grow from their first point; on paper they are complete.
         note: a line below it.

@@ -18,8 +18,9 @@ WIDTH = 1600
 """Pixels."""
 
 _DPI = 125
-_ROW = {"half": 490, "third": 400, "square": 760, "tile": 560, "wide": 520}
-_SHARE = {"half": 3, "third": 2, "square": 3, "tile": 2, "wide": 6}
+_ROW = {"half": 490, "third": 400, "square": 760, "tile": 560, "wide": 520, "strip": 210}
+_COLUMNS = 6
+_SHARE = {"half": 3, "third": 2, "square": 3, "tile": 2, "wide": 6, "strip": 3}
 _HEAD, _LINE, _FOOT = 92, 30, 26
 _WRAP = 142
 _STYLE: dict[str, Any] = {
@@ -55,7 +56,7 @@ def rows_of(picture: Picture) -> list[list[Panel]]:
         wants = _SHARE[panel.shape]
         if wants > room:
             rows.append([])
-            room = 6
+            room = _COLUMNS
         rows[-1].append(panel)
         room -= wants
     return rows
@@ -112,27 +113,26 @@ def _note(panel: Panel, wide: float) -> list[str]:
     return textwrap.wrap(panel.note, int((wide - 60) / 9.6))
 
 
-def _wide(row: Sequence[Panel], panel: Panel) -> float:
-    return _SHARE[panel.shape] / sum(_SHARE[one.shape] for one in row) * WIDTH
+def _wide(panel: Panel) -> float:
+    return _SHARE[panel.shape] / _COLUMNS * WIDTH
 
 
 def _tall(row: Sequence[Panel]) -> int:
     """The height of a row, with the longest of its notes and legends."""
-    notes = max(len(_note(panel, _wide(row, panel))) for panel in row)
+    notes = max(len(_note(panel, _wide(panel))) for panel in row)
     return max(_ROW[panel.shape] for panel in row) + (26 * notes + 6 if notes else 0)
 
 
 def _row(figure: Any, row: Sequence[Panel], top: float, tall: float, whole: tuple[int, int]) -> None:
     width, height = whole
-    columns = sum(_SHARE[panel.shape] for panel in row)
     at = 0
     for panel in row:
         share = _SHARE[panel.shape]
-        x0 = at / columns * width
-        wide = share / columns * width
+        x0 = at / _COLUMNS * width
+        wide = share / _COLUMNS * width
         left = 86 if panel.y.ticks or panel.y.title else 30
         notes = _note(panel, wide)
-        most = max(len(_note(one, _wide(row, one))) for one in row)
+        most = max(len(_note(one, _wide(one))) for one in row)
         foot = (72 if panel.x.ticks or panel.x.title else 34) + (26 * most + 6 if most else 0)
         head = 50 + 25 * _legend_rows(panel, wide)
         box = (x0 + left, top - tall + foot, wide - left - 28, tall - foot - head)

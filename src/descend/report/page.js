@@ -43,7 +43,7 @@
   };
 
   // Paper has no layout to measure while its event runs: sizes that fit the narrower of A4 and letter.
-  const paper = { half: [310, 250], third: [190, 190], square: [285, 285], tile: [190, 190], wide: [640, 290] };
+  const paper = { half: [310, 250], third: [190, 190], square: [285, 285], tile: [190, 190], wide: [640, 290], strip: [310, 70] };
 
   const drawOne = ({ key, shape, data, layout, frames }, styles, printing) => {
     const place = document.getElementById("plot-" + key);

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
 from descend.gallery.spread import mean, repetitions, words
-from descend.nn import initialize, mlp
+from descend.nn import geometric, initialize, mlp
 from descend.nn.init import Fill, kaiming_normal, kaiming_uniform, normal, orthogonal, xavier_normal, zeros
 from descend.randomness import generator
 
@@ -31,6 +31,7 @@ SCHEMES: dict[str, tuple[Callable[[], Fill], float | None]] = {
     "Kaiming normal": (kaiming_normal, None),
     "Kaiming uniform": (kaiming_uniform, None),
     "orthogonal": (orthogonal, None),
+    "geometric": (geometric, None),
 }
 """Each scheme's constructor and its gain; None is the rectifier's, √2."""
 
@@ -105,7 +106,13 @@ def picture(found: Measured) -> Picture:
     colours = {
         name: f"s{at}" for at, name in enumerate(("normal, σ = 0.01", "normal, σ = 0.2", "Kaiming normal"), 1)
     }
-    colours |= {"Xavier, gain 1": "s4", "Kaiming uniform": "s5", "orthogonal": "s6", "zeros": "s8"}
+    colours |= {
+        "Xavier, gain 1": "s4",
+        "Kaiming uniform": "s5",
+        "orthogonal": "s6",
+        "geometric": "s7",
+        "zeros": "s8",
+    }
     layers = range(next(iter(found.moments.values())).shape[1])
 
     def lines(of: dict[str, Tensor], *, theory: bool) -> tuple[Line, ...]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from descend.gallery.paths import Function, Maker, contours, first_within, follow
 from descend.gallery.picture import Axis, Line, Numbers, Panel, Picture, Points, numbers
 from descend.gallery.spread import mean, ratio
-from descend.optim import sgd
+from descend.optim import heavy_ball, nesterov, sgd
 from descend.randomness import generator
 
 __all__ = ["Measured", "measure", "methods", "picture"]
@@ -63,15 +63,15 @@ def methods(condition: float) -> dict[str, tuple[Maker, float]]:
     return {
         "gradient descent": (lambda p: sgd(p, lr=2 / (k + 1)), (k - 1) / (k + 1)),
         "heavy ball": (
-            lambda p: sgd(p, lr=4 / (root + 1) ** 2, momentum=ball),
+            lambda p: heavy_ball(p, lr=4 / (root + 1) ** 2, momentum=ball),
             (root - 1) / (root + 1),
         ),
         "heavy ball, ¾ of the rate": (
-            lambda p: sgd(p, lr=3 / (root + 1) ** 2, momentum=ball),
+            lambda p: heavy_ball(p, lr=3 / (root + 1) ** 2, momentum=ball),
             (root - 1) / (root + 1),
         ),
         "Nesterov": (
-            lambda p: sgd(p, lr=4 / (3 * k + 1), momentum=ahead, nesterov=True),
+            lambda p: nesterov(p, lr=4 / (3 * k + 1), momentum=ahead),
             1 - 2 / third,
         ),
     }

@@ -27,15 +27,15 @@ from descend.gallery.paths import (
 )
 from descend.gallery.picture import Axis, Line, Panel, Picture, Points, numbers
 from descend.gallery.spread import Estimate, mean, ratio
-from descend.optim import adagrad, adam, rmsprop, sgd
+from descend.optim import adagrad, adam, heavy_ball, nesterov, rmsprop, sgd
 from descend.randomness import generator
 
 __all__ = ["Measured", "Surface", "measure", "picture", "steep_saddle"]
 
 RACERS: dict[str, Family] = {
     "SGD": lambda p, t: sgd(p, lr=t),
-    "momentum": lambda p, t: sgd(p, lr=t, momentum=0.9),
-    "Nesterov": lambda p, t: sgd(p, lr=t, momentum=0.9, nesterov=True),
+    "heavy ball": lambda p, t: heavy_ball(p, lr=t, momentum=0.9),
+    "Nesterov": lambda p, t: nesterov(p, lr=t, momentum=0.9),
     "Adagrad": lambda p, t: adagrad(p, lr=t),
     "RMSprop": lambda p, t: rmsprop(p, lr=t, alpha=0.9),
     "Adam": lambda p, t: adam(p, lr=t),

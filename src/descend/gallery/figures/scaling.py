@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from descend.data.rotation import whiten
 from descend.data.scaling import standard
 from descend.gallery.paths import contours
 from descend.gallery.picture import Axis, Bars, Panel, Picture, Points, numbers
@@ -34,13 +35,12 @@ def features(seed: int, kind: str, rows: int) -> Tensor:
 
 
 def whitened(rows: Tensor) -> Tensor:
-    """Rows with mean 0 and covariance I: X = U S Vᵀ of the centred rows gives √m U.
+    """Rows with mean 0 and covariance I, by :func:`descend.data.rotation.whiten`.
 
-    The lecture divides by S alone, which leaves columns of length 1, so of variance 1/m.
+    The lecture divides by the singular values alone, which leaves columns of length 1, so of variance 1/m.
     """
-    u, _, _ = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
-    white: Tensor = u * len(rows) ** 0.5
-    return white
+    shift, spread, matrix = whiten(rows.numpy(), ridge=0.0, standardize=False)
+    return torch.from_numpy((rows.numpy() - shift) / spread @ matrix)
 
 
 def scaled(rows: Tensor, form: str) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from descend.data.rotation import pca
 from descend.gallery.figures.scaling import whitened
 from descend.gallery.picture import Axis, Panel, Picture, Points, numbers
 from descend.gallery.spread import exact, words
@@ -45,9 +46,9 @@ def measure(seed: int = 0, *, rows: int = 600) -> Measured:
     draws = torch.randn(rows, 2, generator=generator(seed, "gallery/whitening"), dtype=torch.float64)
     mix = torch.tensor([[2.4, 1.1], [0.4, 0.9]], dtype=torch.float64)
     original = draws @ mix + torch.tensor([2.0, 1.0], dtype=torch.float64)
-    centred = original - original.mean(0)
-    _, _, axes = torch.linalg.svd(centred, full_matrices=False)
-    return Measured({"original": original, "decorrelated": centred @ axes.T, "whitened": whitened(original)})
+    shift, spread, axes = pca(original.numpy(), standardize=False)
+    turned = torch.from_numpy((original.numpy() - shift) / spread @ axes)
+    return Measured({"original": original, "decorrelated": turned, "whitened": whitened(original)})
 
 
 _COLOURS = {"original": "s2", "decorrelated": "s3", "whitened": "s1"}
