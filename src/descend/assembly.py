@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -72,11 +73,16 @@ def order_of(planned: Plan) -> Order:
 
 
 def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], Iterable[Batch]]:
-    """All rows of a part in order; what is in memory is one batch that stays on the device."""
-    if part.inputs is not None and not (part.stored and device.type != "cpu"):
-        weights = None if part.weights is None else part.weights.to(device)
-        whole = [Batch(part.inputs.to(device), part.targets.to(device), weights)]
-        return lambda: whole
+    """All rows of a part in order; what is in memory is one batch that stays on the device, from the first call on."""
+    inputs = part.inputs
+    if inputs is not None and not (part.stored and device.type != "cpu"):
+
+        @functools.cache
+        def whole() -> list[Batch]:
+            weights = None if part.weights is None else part.weights.to(device)
+            return [Batch(inputs.to(device), part.targets.to(device), weights)]
+
+        return whole
     order = Order(len(part), EVALUATED_AT_ONCE, sampling="in_order")
     batches = part_batches(part, order, device, workers)
     return lambda: (each for step in batches.epoch(0) for each in step)
