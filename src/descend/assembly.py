@@ -14,7 +14,14 @@ from descend.data.prepare import Part
 from descend.metrics import better
 from descend.outcome import measured
 from descend.planning import Plan
-from descend.recipe.build import build_optimizer, build_penalty, build_schedule
+from descend.recipe.build import build_optimizer, build_schedule
+from descend.recipe.terms import (
+    build_constraints,
+    build_penalty,
+    build_row_penalty,
+    build_settle,
+    check_batches,
+)
 from descend.run import Run
 from descend.training.averaging import WeightAverage
 from descend.training.loop import Training
@@ -62,6 +69,8 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         recipe.data["sampling"],
         seed,
     )
+    check_batches(run.model, order.sizes())
+    held = build_constraints(recipe, run.model)
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
     loss.trust(prepared.train.targets)
@@ -73,7 +82,8 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         loss,
         device=device,
         gradient=GradientSettings(**recipe.gradient),
-        penalty=build_penalty(recipe, run.model),
+        penalty=build_penalty(recipe, run.model, held),
+        row_penalty=build_row_penalty(recipe, run.model, loss),
         precision=recipe.engine["precision"],
         seed=seed,
     )
@@ -84,7 +94,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     return Training(
         model=run.model,
         objective=objective,
-        optimizer=build_optimizer(recipe, run.model),
+        optimizer=build_optimizer(recipe, run.model, held),
         schedule=schedule,
         batches=batches,
         stopping=Stopping(
@@ -98,7 +108,11 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         evaluate=evaluate,
         monitor=stop["monitor"],
         schedule_hears=recipe.schedule.get("monitor", "validation"),
-        average=WeightAverage(objective.parameters, stop["average"] * batches.steps_per_epoch)
+        average=WeightAverage(
+            objective.parameters,
+            stop["average"] * batches.steps_per_epoch,
+            build_settle(recipe, run.model, held),
+        )
         if stop["average"]
         else None,
     )

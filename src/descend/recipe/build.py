@@ -1,16 +1,17 @@
-"""From a resolved recipe to the objects that train: network, loss, optimizer, schedule, penalties."""
+"""From a resolved recipe to the objects that train: network, loss, optimizer, schedule."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from descend.constraints import Held
 from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.losses import Loss
 from descend.nn.init import initialize
@@ -19,7 +20,8 @@ from descend.randomness import forked, generator, key
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.defaults import Facts
 from descend.recipe.recipe import Recipe
-from descend.regularization import decayed_parameters, l1_penalty, l2_penalty, weight_decay
+from descend.recipe.terms import build_constraints
+from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.schedules import Schedule
 
 __all__ = [
@@ -27,7 +29,6 @@ __all__ = [
     "build_model",
     "build_optimizer",
     "build_output",
-    "build_penalty",
     "build_schedule",
     "check_shape",
 ]
@@ -94,6 +95,7 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
         raise
     except Exception as cause:  # a scheme from elsewhere
         raise RecipeError([Problem("init", "name", f"cannot fill the weights: {words_of(cause)}")]) from cause
+    build_constraints(recipe, model)
     check_shape(model, facts)
     return model
 
@@ -265,10 +267,11 @@ class ForeignLoss(nn.Module):
         return self
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over the model's trainable parameters, with decoupled weight decay where asked.
+def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ()) -> torch.optim.Optimizer:
+    """The optimizer over the model's trainable parameters, with what is to happen before and after its steps.
 
-    Weights are one group and biases and norms another, so that only the former decay.
+    Weights are one group and biases and norms another, so that only the former decay. After a step come the soft
+    threshold and then the constraints that ``held`` holds.
 
     Raises:
         RecipeError: the optimizer refuses its settings or parameters.
@@ -302,6 +305,10 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         )
     if strength and decay and not own_decay:
         weight_decay(optimizer, decay, strength)
+    if recipe.regularize["l1_prox"] and decay:
+        l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
+    for each in held:
+        each.follow(optimizer)
     return optimizer
 
 
@@ -361,18 +368,3 @@ class TorchSchedule:
 
     def load_state_dict(self, state: Mapping[str, float | int]) -> None:
         """Nothing to restore: it is stepped to where it is asked for."""
-
-
-def build_penalty(recipe: Recipe, model: nn.Module) -> Callable[[], Tensor] | None:
-    """What is added to the loss, as a function of no arguments; None where nothing is."""
-    l1, l2 = float(recipe.regularize["l1"]), float(recipe.regularize["l2"])
-    decay, _ = decayed_parameters(model)
-    if not decay or not (l1 or l2):
-        return None
-
-    def penalty() -> Tensor:
-        terms = [l2 * l2_penalty(decay)] if l2 else []
-        terms += [l1 * l1_penalty(decay)] if l1 else []
-        return torch.stack(terms).sum()
-
-    return penalty

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from descend.data.batches import Batch
 from descend.losses import Loss as KnownLoss
 from descend.randomness import key, seeder
+from descend.regularization import differentiable_inputs
 from descend.training.chain import Chain, derivative_of_loss
 from descend.training.settings import GradientSettings
 
@@ -47,6 +48,8 @@ class Objective:
         loss: mean loss of outputs and targets.
         gradient: clipping.
         penalty: a differentiable function of the parameters, added to the loss.
+        row_penalty: a differentiable function of a batch's inputs, outputs and targets, such as a penalty of the
+            Jacobian, whose mean over rows is added to the loss. It sees inputs that outputs can be differentiated by.
         precision: "float32", or "bfloat16" for autocast.
         seed: of the run.
         device: where the model is.
@@ -71,19 +74,22 @@ class Objective:
         device: torch.device,
         gradient: GradientSettings | None = None,
         penalty: Callable[[], Tensor] | None = None,
+        row_penalty: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
         precision: str = "float32",
         seed: int = 0,
     ) -> None:
         self.model, self.loss, self.penalty, self.seed = model, loss, penalty, seed
-        self.gradient = gradient or GradientSettings()
+        self.row_penalty, self.gradient = row_penalty, gradient or GradientSettings()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.wants_norm = False
         self.norm: Tensor | None = None
         self._device, self._mixed = device, precision == "bfloat16"
-        self._chain = None if self._mixed else Chain.of(model)
+        self._chain = None if self._mixed or row_penalty is not None else Chain.of(model)
         self._seed_device = seeder(device)
         # Seeding takes a tenth of a small network's step; where nothing draws, it is left out.
-        self._draws = self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss)
+        self._draws = (
+            self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss) or penalty is not None
+        )
         self._batches: Sequence[Batch] = ()
         self._place = (0, 0)
 
@@ -154,11 +160,14 @@ class Objective:
         return torch.dot(losses, weights.to(losses.dtype)) / len(losses)
 
     def _mean_loss(self, batch: Batch) -> Tensor:
-        if not self._mixed:
-            return self._loss_of_rows(self.model(batch.inputs), batch.targets, batch.weights)
-        with self.autocast():
-            outputs = self.model(batch.inputs)
-        return self._loss_of_rows(outputs.float(), batch.targets, batch.weights)
+        inputs = batch.inputs if self.row_penalty is None else differentiable_inputs(batch.inputs)
+        if self._mixed:
+            with self.autocast():
+                outputs = self.model(inputs).float()
+        else:
+            outputs = self.model(inputs)
+        mean = self._loss_of_rows(outputs, batch.targets, batch.weights)
+        return mean if self.row_penalty is None else mean + self.row_penalty(inputs, outputs, batch.targets)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision that the network runs in."""

@@ -125,6 +125,16 @@ class Whitening(nn.Module, ABC):
                 self.batches_whitened.copy_(self.num_batches_tracked)
         return self
 
+    @property
+    def of_images(self) -> bool:
+        """Whether positions count as rows, so that a single row has a covariance."""
+        return self._dims > 1
+
+    @property
+    def differentiable_twice(self) -> bool:
+        """Whether the gradient has a derivative of its own."""
+        return getattr(self._root, "backward", "exact") == "exact"
+
     def extra_repr(self) -> str:
         """The settings, as torch's norms show theirs."""
         return f"{self.num_features}, groups={self.groups}, momentum={self.momentum}, eps={self.eps}"
@@ -152,7 +162,7 @@ def _restored(columns: Tensor, like: Tensor) -> Tensor:
 def whiten(
     x: Tensor, root: Root, groups: int, weight: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
-    """y = γ ∘ (W (x - μ)) + β by operations that autograd differentiates as often as wanted.
+    """Whitened activations γ ∘ (W (x - μ)) + β, by operations that autograd differentiates as often as wanted.
 
     The layers use a faster form of it for first derivatives. Arguments as there.
 
