@@ -169,9 +169,9 @@ def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
     """How a recipe chooses the method, as it is typed."""
     path = f"{entry.section}.{entry.key}"
     first = facts["parameters"][0] if facts["parameters"] else None
-    if entry.is_key:
-        if entry.section != "constrain":
-            return f"--set {path}=0.01"
+    if entry.is_key and first is None:
+        return f"--set {path}=0.01"
+    if entry.is_key and first is not None:
         key, _, value = _line(first).partition(" = ")
         return f"--set {path}='*', or --set '{path}={{pattern=\"*\", {key}={value}}}'"
     if first is None or first["default"] is None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from torch.utils.hooks import RemovableHandle
 from descend.errors import UserError
 
 __all__ = ["Constraint", "Held", "Place", "baked", "constrain"]
+
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,18 @@ class Place:
     def parametrized(self) -> bool:
         """Whether it is computed from other variables."""
         return parametrize.is_parametrized(self.module, self.name)
+
+    @property
+    def parametrization(self) -> nn.Module:
+        """What computes it, of a parametrised weight."""
+        found: nn.Module = _parametrizations(self.module)[self.name][0]
+        return found
+
+    @property
+    def variable(self) -> Tensor:
+        """What it is computed from, of a parametrised weight."""
+        found: Tensor = _parametrizations(self.module)[self.name].original
+        return found
 
 
 class Constraint(ABC):
@@ -137,13 +152,10 @@ def _places(model: nn.Module) -> Iterator[Place]:
     for path, module in model.named_modules():
         if isinstance(module, (*_NORMS, parametrize.ParametrizationList)):
             continue
-        lists = getattr(module, "parametrizations", {})
         own = [(name, p) for name, p in module.named_parameters(recurse=False) if p.requires_grad]
         # Parametrised by a constraint: still that weight. By anything else: its variables are not for us.
         own += [
-            (name, held.original)
-            for name, held in (lists.items() if isinstance(lists, nn.ModuleDict) else [])
-            if _constrains(held)
+            (name, held.original) for name, held in _parametrizations(module).items() if _constrains(held)
         ]
         for name, parameter in own:
             if parameter.dim() >= 2 and id(parameter) not in seen:
@@ -151,11 +163,15 @@ def _places(model: nn.Module) -> Iterator[Place]:
                 yield Place(module, name, f"{path}.{name}".lstrip("."))
 
 
+def _parametrizations(module: nn.Module) -> dict[str, Any]:
+    return dict(module.parametrizations.items()) if parametrize.is_parametrized(module) else {}  # type: ignore[union-attr, operator]
+
+
 def _constrains(held: Iterable[nn.Module]) -> bool:
     return any(getattr(each, "constrains", False) for each in held)
 
 
-def baked(model: nn.Module, *, constraints_alone: bool = False) -> nn.Module:
+def baked(model: M, *, constraints_alone: bool = False) -> M:
     """The model with parametrised weights as plain ones of the same values, changed in place.
 
     Args:
@@ -169,8 +185,7 @@ def baked(model: nn.Module, *, constraints_alone: bool = False) -> nn.Module:
     (['bias', 'weight'], [0.5])
     """
     for module in list(model.modules()):
-        if parametrize.is_parametrized(module):
-            for name, held in list(module.parametrizations.items()):  # type: ignore[union-attr, operator]
-                if not constraints_alone or _constrains(held):
-                    parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        for name, held in _parametrizations(module).items():
+            if not constraints_alone or _constrains(held):
+                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
     return model

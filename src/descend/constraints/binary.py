@@ -59,7 +59,7 @@ class Binary(Constraint):
     def impose(self, place: Place) -> None:
         """Parametrise the weight by the sign of latent weights that start at its values."""
         if place.parametrized:
-            if isinstance(place.module.parametrizations[place.name][0], _Signs):  # type: ignore[index, union-attr]
+            if isinstance(place.parametrization, _Signs):
                 return
             raise UserError(f"'{place.path}' is held by another constraint; binary cannot hold it too")
         scale = self.scale
@@ -71,9 +71,9 @@ class Binary(Constraint):
 
     def project_(self, place: Place) -> None:
         """Clip the latent weights to [-s, s]: beyond, steps would change nothing for ever longer."""
-        held = place.module.parametrizations[place.name]  # type: ignore[index]
-        limit = held[0].scale  # type: ignore[index]
-        held.original.clamp_(-limit, limit)  # type: ignore[union-attr, operator]
+        signs = place.parametrization
+        assert isinstance(signs, _Signs)
+        place.variable.clamp_(-signs.scale, signs.scale)
 
 
 @method(

@@ -143,7 +143,8 @@ def srip(weight: Tensor, *, iterations: Count = 2) -> Tensor:
     vector = nn.functional.normalize(start, dim=0)
     for _ in range(iterations):
         vector = nn.functional.normalize(torch.addmm(vector, held, held.mT @ vector, beta=-1), dim=0)
-    return torch.addmm(vector, wide, wide.mT @ vector, beta=-1).norm()
+    norm: Tensor = torch.linalg.vector_norm(torch.addmm(vector, wide, wide.mT @ vector, beta=-1))
+    return norm
 
 
 ORTHOGONALITIES: Mapping[str, Callable[..., Tensor | None]] = {

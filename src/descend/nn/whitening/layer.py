@@ -98,6 +98,7 @@ class Whitening(nn.Module, ABC):
                 f"{type(self).__name__} whitens by the covariance of a batch, and a batch of one row has none; "
                 "use batches of more rows, or a norm of single rows ('layer', 'group')"
             )
+        y: Tensor
         y, mean, covariance = _Whiten.apply(x, self.weight, self.bias, self._root, self.groups)
         with torch.no_grad():
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)

@@ -99,7 +99,8 @@ class SpectralRoot:
             )
         eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
         root: Tensor = _SquareRoot.apply(covariance + self.eps * eye, self.eps)
-        return torch.linalg.inv(root)
+        inverse: Tensor = torch.linalg.inv(root)
+        return inverse
 
 
 def power_series(values: Tensor, terms: int) -> Tensor:
@@ -215,7 +216,7 @@ class _SquareRoot(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, floor: float) -> Tensor:
         values, vectors = torch.linalg.eigh(matrix.nan_to_num(0.0, 0.0, 0.0))
-        root = (vectors * values.clamp_min(floor).sqrt().unsqueeze(-2)) @ vectors.mT
+        root: Tensor = (vectors * values.clamp_min(floor).sqrt().unsqueeze(-2)) @ vectors.mT
         ctx.save_for_backward(root)
         return root
 
@@ -233,7 +234,7 @@ class _Lyapunov(torch.autograd.Function):
     def forward(ctx: Any, root: Tensor, right: Tensor) -> Tensor:
         values, vectors = torch.linalg.eigh(root)
         inner = (vectors.mT @ right @ vectors) / (values.unsqueeze(-1) + values.unsqueeze(-2))
-        solution = vectors @ inner @ vectors.mT
+        solution: Tensor = vectors @ inner @ vectors.mT
         ctx.save_for_backward(root, solution)
         return solution
 
