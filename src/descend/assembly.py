@@ -70,7 +70,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         seed,
     )
     check_batches(run.model, order.sizes())
-    held = build_constraints(recipe, run.model)
+    held = build_constraints(recipe, run.model, seed)
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
     loss.trust(prepared.train.targets)

@@ -241,7 +241,7 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
     if model is None:
         model = build_model(recipe, facts_of(schema), seed=0)  # whatever it starts from is replaced
     else:
-        build_constraints(recipe, model)
+        build_constraints(recipe, model, seed=0)
     try:
         weights, _ = read_state(path / "weights.safetensors")
         model.load_state_dict(weights)

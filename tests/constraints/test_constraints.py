@@ -299,6 +299,7 @@ class TestState:
         expected = model(x)
         plain = baked(copy.deepcopy(model))
         assert torch.equal(plain(x), expected)
+        assert torch.equal(model(x), expected)  # the copy's original is as it was
         assert sorted(plain.state_dict()) == sorted(network(False).state_dict())
         assert all(HOLDS[name](plain.get_submodule(layer).weight.detach()) for layer in ("linear1", "output"))
 
@@ -313,6 +314,20 @@ def test_baking_constraints_alone_leaves_other_parametrisations() -> None:
         "1.bias",
         "1.weight",
     ]
+
+
+def test_baking_one_of_two_parametrisations_of_a_module() -> None:
+    layer = nn.Bilinear(2, 3, 4)
+    nn.utils.parametrizations.weight_norm(layer, "weight")
+    layer.register_parameter("other", nn.Parameter(torch.randn(3, 3)))
+    constrain(layer, binary(), "other")
+    expected = layer.other.detach().clone(), layer.weight.detach().clone()
+    plain = baked(copy.deepcopy(layer), constraints_alone=True)
+    assert torch.equal(plain.other, expected[0])
+    assert torch.equal(plain.weight, expected[1])
+    assert isinstance(plain.other, nn.Parameter)
+    assert not isinstance(plain.weight, nn.Parameter)
+    assert torch.equal(layer.other, expected[0])
 
 
 def test_a_constraint_of_ones_own() -> None:

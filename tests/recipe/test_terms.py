@@ -66,7 +66,7 @@ class TestPenalty:
     def test_that_of_a_constraint(self) -> None:
         model = mlp((4,), 3, hidden=(8,))
         recipe = complete(constrain={"orthogonal": {"pattern": "*", "method": "penalty", "strength": 2.0}})
-        penalty = build_penalty(recipe, model, build_constraints(recipe, model))
+        penalty = build_penalty(recipe, model, build_constraints(recipe, model, 0))
         assert penalty is not None
         exact = orthogonality_penalty([model.linear1.weight, model.output.weight], "so", probes="exact")
         torch.testing.assert_close(penalty(), 2.0 * exact)

@@ -187,5 +187,23 @@ def baked(model: M, *, constraints_alone: bool = False) -> M:
     for module in list(model.modules()):
         for name, held in _parametrizations(module).items():
             if not constraints_alone or _constrains(held):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+                _bake(module, name)
     return model
+
+
+def _bake(module: nn.Module, name: str) -> None:
+    """Put a weight's value in the place of its parametrisation.
+
+    ``torch.nn.utils.parametrize.remove_parametrizations`` takes the weight from the module's class, which copies of
+    the module share; this gives the module a class of its own.
+    """
+    value: Tensor = getattr(module, name).detach().clone(memory_format=torch.contiguous_format)
+    parametrized = type(module)
+    del module.parametrizations[name]  # type: ignore[union-attr, operator]
+    if _parametrizations(module):
+        body = {k: v for k, v in vars(parametrized).items() if k not in (name, "__dict__", "__weakref__")}
+        module.__class__ = type(parametrized.__name__, parametrized.__bases__, body)
+    else:
+        del module.parametrizations
+        module.__class__ = parametrized.__bases__[0]
+    module.register_parameter(name, nn.Parameter(value))

@@ -95,7 +95,7 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
         raise
     except Exception as cause:  # a scheme from elsewhere
         raise RecipeError([Problem("init", "name", f"cannot fill the weights: {words_of(cause)}")]) from cause
-    build_constraints(recipe, model)
+    build_constraints(recipe, model, seed)
     check_shape(model, facts)
     return model
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from descend.constraints import CONSTRAINTS, Held, constrain
 from descend.errors import Problem, RecipeError, UserError
 from descend.nn.whitening import Whitening
+from descend.randomness import forked, seeder
+from descend.randomness import key as random_key
 from descend.recipe.catalogue import find
 from descend.recipe.recipe import Recipe
 from descend.regularization import (
@@ -28,8 +30,10 @@ RowPenalty = Callable[[Tensor, Tensor, Tensor], Tensor]
 Settle = Callable[[Sequence[Tensor]], None]
 
 
-def build_constraints(recipe: Recipe, model: nn.Module) -> list[Held]:
+def build_constraints(recipe: Recipe, model: nn.Module, seed: int) -> list[Held]:
     """Impose the recipe's constraints on a model, in place, and return what holds them. Twice is as once.
+
+    What a constraint draws (an orthogonal weight's basis is completed at random) follows from the seed.
 
     Raises:
         RecipeError: a pattern matches no weight, or a weight would be held by two constraints.
@@ -42,8 +46,11 @@ def build_constraints(recipe: Recipe, model: nn.Module) -> list[Held]:
             continue
         table = value if isinstance(value, Mapping) else {"pattern": value}
         settings = {name: each for name, each in table.items() if name != "pattern"}
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
         try:
-            held = constrain(model, CONSTRAINTS[key](**settings), table["pattern"])
+            with forked(device):
+                seeder(device)(random_key(seed, "constraints"))
+                held = constrain(model, CONSTRAINTS[key](**settings), table["pattern"])
         except UserError as cause:
             problems.append(Problem("constrain", key, str(cause)))
             continue
