@@ -61,7 +61,12 @@ class TestPenalty:
         name = settings.pop("name")
         torch.manual_seed(0)
         weights = [model.linear1.weight, model.output.weight]
-        torch.testing.assert_close(found, 0.5 * orthogonality_penalty(weights, name, **settings))
+        expected = 0.5 * orthogonality_penalty(weights, name, **settings)
+        torch.testing.assert_close(found.detach(), expected.detach())
+        if found.requires_grad:
+            found.backward()
+        for weight, gradient in zip(weights, torch.autograd.grad(expected, weights), strict=True):
+            torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-5)
 
     def test_that_of_a_constraint(self) -> None:
         model = mlp((4,), 3, hidden=(8,))

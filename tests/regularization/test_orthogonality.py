@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from descend.errors import UserError
 from descend.nn import convnet, mlp
-from descend.regularization import ORTHOGONALITIES, orthogonality_penalty, regular_weights
+from descend.regularization import ORTHOGONALITIES, add_gradients, orthogonality_penalty, regular_weights
 from descend.regularization.orthogonality import dso, mc, so, srip
 
 KINDS = ["so", "dso", "mc", "srip"]
@@ -46,9 +47,10 @@ def test_both_grams_as_they_are_written(shape: tuple[int, int, int]) -> None:
     w = matrix(*shape).requires_grad_()
     left = (w @ w.mT - torch.eye(rows)).square().sum()
     right = (w.mT @ w - torch.eye(columns)).square().sum()
-    torch.testing.assert_close(so(w), torch.minimum(left, right))
-    torch.testing.assert_close(dso(w), left + right)
-    for mine, theirs in ((so(w), left), (so(w), right), (dso(w), left + right)):
+    once, twice = so(w, probes="exact"), dso(w, probes="exact")
+    torch.testing.assert_close(once, torch.minimum(left, right))
+    torch.testing.assert_close(twice, left + right)
+    for mine, theirs in ((once, left), (once, right), (twice, left + right)):
         a, b = (torch.autograd.grad(each, w, retain_graph=True)[0] for each in (mine, theirs))
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
@@ -65,6 +67,26 @@ def test_probes_have_the_right_mean_and_gradient(penalty: object, shape: tuple[i
     (found,) = torch.autograd.grad(estimates.mean(), w)
     (expected,) = torch.autograd.grad(exact, w)
     torch.testing.assert_close(found, expected, rtol=0, atol=0.06 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("kind", ["so", "dso"])
+@pytest.mark.parametrize("probes", [2, "exact"])
+@pytest.mark.parametrize("layout", ["wide", "tall", "kernel", "channels_last"])
+def test_gradients_added_in_place_are_autograds(kind: str, probes: object, layout: str) -> None:
+    shape = {"wide": (4, 9), "tall": (9, 4)}.get(layout, (5, 2, 3, 3))
+    raw = matrix(shape[0], int(np.prod(shape[1:]))).view(shape)
+    if layout == "channels_last":
+        raw = raw.contiguous(memory_format=torch.channels_last)
+    w, other = nn.Parameter(raw), nn.Parameter(raw.clone())
+    for each in (w, other):
+        each.grad = torch.ones_like(each)
+    torch.manual_seed(5)
+    value = add_gradients([w], 0.3, kind=kind, probes=probes)  # type: ignore[arg-type]
+    torch.manual_seed(5)
+    expected = 0.3 * orthogonality_penalty([other], kind, probes=probes)
+    expected.backward()
+    torch.testing.assert_close(value, expected.detach())
+    torch.testing.assert_close(w.grad, other.grad, rtol=1e-10, atol=1e-10)
 
 
 def test_as_many_probes_as_rows_are_exact() -> None:

@@ -16,6 +16,7 @@ from descend.randomness import key as random_key
 from descend.recipe.catalogue import find
 from descend.recipe.recipe import Recipe
 from descend.regularization import (
+    add_gradients,
     decayed_parameters,
     gradient_penalty,
     jacobian_penalty,
@@ -83,8 +84,10 @@ def build_penalty(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ()) -
         settings = {name: value for name, value in table.items() if name != "name"}
 
         def orthogonality() -> Tensor:
-            parts = [of_weight(weight, **settings) for weight in regular_weights(model)]
-            return strength * torch.stack(parts).sum()
+            weights = regular_weights(model)
+            if table["name"] in ("so", "dso") and all(weight.is_leaf for weight in weights):
+                return add_gradients(weights, strength, kind=table["name"], **settings)
+            return strength * torch.stack([of_weight(weight, **settings) for weight in weights]).sum()
 
         terms.append(orthogonality)
     terms += [each.penalty for each in held if each.penalty() is not None]

@@ -17,12 +17,18 @@ scale the next layer puts back.
 """
 
 from descend.regularization.decay import decayed_parameters, weight_decay
-from descend.regularization.orthogonality import ORTHOGONALITIES, orthogonality_penalty, regular_weights
+from descend.regularization.orthogonality import (
+    ORTHOGONALITIES,
+    add_gradients,
+    orthogonality_penalty,
+    regular_weights,
+)
 from descend.regularization.slope import differentiable_inputs, gradient_penalty, jacobian_penalty
 from descend.regularization.sparsity import l1_penalty, l1_prox, l2_penalty, soft_threshold
 
 __all__ = [
     "ORTHOGONALITIES",
+    "add_gradients",
     "decayed_parameters",
     "differentiable_inputs",
     "gradient_penalty",

@@ -32,6 +32,7 @@ from descend.method import method
 __all__ = [
     "ORTHOGONALITIES",
     "Probes",
+    "add_gradients",
     "dso",
     "mc",
     "no_penalty",
@@ -42,6 +43,9 @@ __all__ = [
 ]
 
 Probes = Count | Literal["exact"]
+
+PROBES = 8
+"""Few enough that the penalty costs a fraction of a step, and so many that its noise is that of a small batch."""
 
 
 @method(row="G4", reference="", formula="0")
@@ -58,7 +62,7 @@ def no_penalty(weight: Tensor) -> None:
     reference="Bansal, Chen and Wang 2018; probes: Hutchinson 1990",
     formula="||W W^T - I||_F^2 (or W^T W, the smaller), estimated by the mean of ||(W W^T - I) z||^2, z random signs",
 )
-def so(weight: Tensor, *, probes: Probes = "exact") -> Tensor:
+def so(weight: Tensor, *, probes: Probes = PROBES) -> Tensor:
     """Soft orthogonality: the squared distance of the Gram matrix from the identity.
 
     The exact penalty costs about twice a pass through the layer with as many rows as it has units, several times
@@ -67,7 +71,7 @@ def so(weight: Tensor, *, probes: Probes = "exact") -> Tensor:
 
     Args:
         weight: (d_out, ...).
-        probes: vectors z to average over, or ``"exact"``; as many as M has rows, or more, are exact too.
+        probes: vectors z to average over, or ``"exact"``; as many as M has rows, or more, are exact too. Default 8.
 
     >>> so(torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     tensor(9.)
@@ -76,7 +80,7 @@ def so(weight: Tensor, *, probes: Probes = "exact") -> Tensor:
     size = len(wide)
     if probes == "exact" or probes >= size:
         return (wide @ wide.mT - torch.eye(size, dtype=wide.dtype, device=wide.device)).square().sum()
-    signs = torch.randint(0, 2, (size, probes), device=wide.device).to(wide.dtype) * 2 - 1
+    signs = _signs(wide, probes)
     return torch.addmm(signs, wide, wide.mT @ signs, beta=-1).square().sum() / probes
 
 
@@ -86,7 +90,7 @@ def so(weight: Tensor, *, probes: Probes = "exact") -> Tensor:
     formula="||W^T W - I||_F^2 + ||W W^T - I||_F^2",
     note="Its gradient is exactly twice that of so, for every shape: the two terms differ by a constant.",
 )
-def dso(weight: Tensor, *, probes: Probes = "exact") -> Tensor:
+def dso(weight: Tensor, *, probes: Probes = PROBES) -> Tensor:
     """Double soft orthogonality: both Gram matrices.
 
     Args:
@@ -181,6 +185,57 @@ def orthogonality_penalty(
     if not terms:
         raise UserError("a penalty of orthogonality needs at least one weight of two dimensions or more")
     return torch.stack(terms).sum()
+
+
+@torch.no_grad()
+def add_gradients(
+    weights: Iterable[Tensor], strength: float, *, kind: str = "so", probes: Probes = PROBES
+) -> Tensor:
+    """Add the gradient of strength·``so`` (or ``dso``) to ``.grad`` of each weight; returns the value, detached.
+
+    What ``(strength * orthogonality_penalty(weights, kind)).backward()`` does, without a tape and in one pass over
+    each gradient's memory: with R = M Z for the probes Z it is 2/p (R (Wᵀ Z)ᵀ + Z (Wᵀ R)ᵀ), one product.
+
+    Args:
+        weights: leaves of autograd, which have a gradient already or none.
+        strength: the factor.
+        kind: ``"so"`` or ``"dso"``.
+        probes: as of :func:`so`.
+
+    >>> w = nn.Parameter(torch.tensor([[2.0, 0.0]]))
+    >>> add_gradients([w], 0.5), w.grad         # 0.5 (w w^T - 1)^2 and its gradient
+    (tensor(4.5000), tensor([[12.,  0.]]))
+    """
+    total, times = [], 2.0 if kind == "dso" else 1.0
+    for weight in weights:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        gradient, wide = _wide(weight.grad), _wide(weight)
+        size = len(wide)
+        if probes == "exact" or probes >= size:
+            left = wide @ wide.mT
+            left.diagonal().sub_(1.0)
+            value, right, factor = left.square().sum(), wide, 4.0
+        else:
+            signs = _signs(wide, probes)
+            inner = wide.mT @ signs
+            rest = torch.addmm(signs, wide, inner, beta=-1)
+            value, factor = rest.square().sum() / probes, 2.0 / probes
+            left = torch.cat([rest, signs], 1)
+            right = torch.cat([inner, wide.mT @ rest], 1).mT
+        gradient.addmm_(left, right, alpha=strength * times * factor)
+        if gradient.data_ptr() != weight.grad.data_ptr():  # it could not be seen as a matrix in place
+            weight.grad.copy_((gradient if len(weight) == size else gradient.mT).view_as(weight))
+        shape = weight.flatten(1).shape
+        total.append(times * value + (abs(shape[0] - shape[1]) if kind == "dso" else 0.0))
+    return strength * torch.stack(total).sum()
+
+
+def _signs(like: Tensor, probes: int) -> Tensor:
+    """Random signs, a column per probe."""
+    return (
+        torch.empty(len(like), probes, dtype=like.dtype, device=like.device).bernoulli_().mul_(2.0).sub_(1.0)
+    )
 
 
 def regular_weights(model: nn.Module) -> list[Tensor]:

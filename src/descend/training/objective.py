@@ -47,7 +47,8 @@ class Objective:
         model: any module.
         loss: mean loss of outputs and targets.
         gradient: clipping.
-        penalty: a differentiable function of the parameters, added to the loss.
+        penalty: a differentiable function of the parameters, added to the loss. One that adds its own gradient to
+            ``.grad`` returns a value without a graph.
         row_penalty: a differentiable function of a batch's inputs, outputs and targets, such as a penalty of the
             Jacobian, whose mean over rows is added to the loss. It sees inputs that outputs can be differentiated by.
         precision: "float32", or "bfloat16" for autocast.
@@ -116,7 +117,8 @@ class Objective:
         if self.penalty is not None:
             with torch.enable_grad():
                 penalty = self.penalty()
-                penalty.backward()
+                if penalty.requires_grad:
+                    penalty.backward()
             value = value + penalty.detach()
         self._finish()
         return value

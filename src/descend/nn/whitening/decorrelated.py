@@ -8,15 +8,13 @@ from torch import nn
 
 from descend.domains import Count, Positive, Share
 from descend.method import method
-from descend.nn.whitening.layer import Groups, Whitening, group_count
+from descend.nn.whitening.layer import Groups, Whitening
 from descend.nn.whitening.roots import Backward, SpectralRoot
 
 __all__ = ["DecorrelatedBatchNorm1d", "DecorrelatedBatchNorm2d", "decorrelated"]
 
 EPS = 1e-3
 ITERATIONS = 19
-LARGEST = {1: 16, 2: 64}
-"""Channels of a group at most, for vectors and for images, whose positions count as rows."""
 
 
 class DecorrelatedBatchNorm1d(Whitening):
@@ -65,7 +63,7 @@ class DecorrelatedBatchNorm1d(Whitening):
         super().__init__(
             features,
             SpectralRoot(eps, backward, iterations),
-            groups=group_count(features, groups, LARGEST[1]),
+            groups=groups,
             dims=1,
             momentum=momentum,
             eps=eps,
@@ -76,8 +74,7 @@ class DecorrelatedBatchNorm1d(Whitening):
 class DecorrelatedBatchNorm2d(Whitening):
     """Decorrelated batch normalisation of images (n, C, H, W): every position counts as a row.
 
-    Arguments, errors and source as of :class:`DecorrelatedBatchNorm1d`; automatic groups have at most 64
-    channels.
+    Arguments, errors and source as of :class:`DecorrelatedBatchNorm1d`.
 
     >>> import torch
     >>> DecorrelatedBatchNorm2d(6, groups=2)(torch.randn(5, 6, 4, 4)).shape
@@ -98,7 +95,7 @@ class DecorrelatedBatchNorm2d(Whitening):
         super().__init__(
             features,
             SpectralRoot(eps, backward, iterations),
-            groups=group_count(features, groups, LARGEST[2]),
+            groups=groups,
             dims=2,
             momentum=momentum,
             eps=eps,
@@ -129,8 +126,7 @@ def decorrelated(
     Args:
         features: C, the number of channels.
         dims: 1 for (n, C), 2 for (n, C, H, W).
-        groups: a divisor of C; ``"auto"`` is the fewest with at most 16 channels each for vectors and 64 for
-            images. A group of d channels needs clearly more than d rows (or rows times positions) in a batch.
+        groups: a divisor of C; ``"auto"`` is the fewest with at most 16 channels each. A group of d channels needs clearly more than d rows (or rows times positions) in a batch.
         momentum: the weight of the newest batch in the running averages. Default 0.1.
         eps: ε, added to the eigenvalues of the covariance. Default 1e-3.
         backward: how the root is differentiated: ``"exact"``, or ``"power_iteration"``. Default ``"exact"``.

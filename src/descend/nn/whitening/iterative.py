@@ -8,15 +8,13 @@ from torch import nn
 
 from descend.domains import Count, Positive, Share
 from descend.method import method
-from descend.nn.whitening.layer import Groups, Whitening, group_count
+from descend.nn.whitening.layer import Groups, Whitening
 from descend.nn.whitening.roots import NewtonRoot
 
 __all__ = ["IterNorm1d", "IterNorm2d", "iterative"]
 
 EPS = 1e-5
 ITERATIONS = 5
-LARGEST = {1: 16, 2: 64}
-"""Channels of a group at most, for vectors and for images, whose positions count as rows."""
 
 
 class IterNorm1d(Whitening):
@@ -62,7 +60,7 @@ class IterNorm1d(Whitening):
         super().__init__(
             features,
             NewtonRoot(iterations, eps),
-            groups=group_count(features, groups, LARGEST[1]),
+            groups=groups,
             dims=1,
             momentum=momentum,
             eps=eps,
@@ -73,7 +71,7 @@ class IterNorm1d(Whitening):
 class IterNorm2d(Whitening):
     """Iterative normalisation of images (n, C, H, W): every position counts as a row.
 
-    Arguments, errors and source as of :class:`IterNorm1d`; automatic groups have at most 64 channels.
+    Arguments, errors and source as of :class:`IterNorm1d`.
 
     >>> import torch
     >>> IterNorm2d(6, groups=2)(torch.randn(5, 6, 4, 4)).shape
@@ -93,7 +91,7 @@ class IterNorm2d(Whitening):
         super().__init__(
             features,
             NewtonRoot(iterations, eps),
-            groups=group_count(features, groups, LARGEST[2]),
+            groups=groups,
             dims=2,
             momentum=momentum,
             eps=eps,
@@ -123,8 +121,7 @@ def iterative(
     Args:
         features: C, the number of channels.
         dims: 1 for (n, C), 2 for (n, C, H, W).
-        groups: a divisor of C; ``"auto"`` is the fewest with at most 16 channels each for vectors and 64 for
-            images.
+        groups: a divisor of C; ``"auto"`` is the fewest with at most 16 channels each.
         momentum: the weight of the newest batch in the running averages. Default 0.1.
         eps: ε, added to the covariance's diagonal. Default 1e-5.
         iterations: T, Newton steps. Default 5.

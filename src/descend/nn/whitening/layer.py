@@ -16,18 +16,21 @@ __all__ = ["Groups", "Whitening", "group_count", "whiten"]
 
 Groups = Count | Literal["auto"]
 
+LARGEST = 16
+"""Channels of an automatic group at most. More would need more rows for a covariance, and more time."""
 
-def group_count(features: int, groups: int | str, largest: int) -> int:
-    """The number of groups of equal size: as said, or the fewest with at most ``largest`` channels each.
+
+def group_count(features: int, groups: int | str) -> int:
+    """The number of groups of equal size: as said, or the fewest with at most 16 channels each.
 
     Raises:
         UserError: the groups do not divide the features.
 
-    >>> group_count(256, "auto", 16), group_count(24, "auto", 16), group_count(24, 3, 16)
+    >>> group_count(256, "auto"), group_count(24, "auto"), group_count(24, 3)
     (16, 2, 3)
     """
     if groups == "auto":
-        return next(g for g in range(1, features + 1) if features % g == 0 and features // g <= largest)
+        return next(g for g in range(1, features + 1) if features % g == 0 and features // g <= LARGEST)
     count = int(groups)
     if count < 1 or features % count:
         divisors = [g for g in range(1, features + 1) if features % g == 0]
@@ -61,13 +64,21 @@ class Whitening(nn.Module, ABC):
     batches_whitened: Tensor
 
     def __init__(
-        self, features: int, root: Root, *, groups: int, dims: int, momentum: float, eps: float, affine: bool
+        self,
+        features: int,
+        root: Root,
+        *,
+        groups: int | Literal["auto"],
+        dims: int,
+        momentum: float,
+        eps: float,
+        affine: bool,
     ) -> None:
         super().__init__()
-        self.num_features, self.groups, self.momentum, self.eps = features, groups, momentum, eps
+        self.num_features, self.groups = features, group_count(features, groups)
+        self.momentum, self.eps = momentum, eps
         self._root, self._dims = root, dims
-        size = features // groups
-        eye = torch.eye(size).repeat(groups, 1, 1)
+        eye = torch.eye(features // self.groups).repeat(self.groups, 1, 1)
         self.weight = nn.Parameter(torch.ones(features)) if affine else None
         self.bias = nn.Parameter(torch.zeros(features)) if affine else None
         self.register_buffer("running_mean", torch.zeros(features))
@@ -197,54 +208,69 @@ class _Whiten(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-            columns = _columns(wide, groups)
-            mean = columns.mean(-1, keepdim=True)
-            centred = columns - mean
-            covariance = (centred @ centred.mT).div_(columns.shape[-1])
+            mean = wide.mean(_over(x))
+            centred = _centred_columns(wide, mean, groups)
+            covariance = (centred @ centred.mT).div_(centred.shape[-1])
             matrix, saved = root.of(covariance)
-            if weight is None or bias is None:
-                y = matrix @ centred
-            else:
-                scaled = matrix * weight.to(wide.dtype).view(groups, -1, 1)
-                y = torch.baddbmm(bias.to(wide.dtype).view(groups, -1, 1), scaled, centred)
+            scaled = matrix if weight is None else matrix * weight.to(wide.dtype).view(groups, -1, 1)
+            y = _restored_sum(scaled @ centred, None if bias is None else bias.to(wide.dtype), x)
             ctx.save_for_backward(x, weight, bias, centred, matrix, *saved)
             ctx.root, ctx.groups = root, groups
-            mean, y = mean.reshape(-1), _restored(y, x).to(x.dtype)
             ctx.mark_non_differentiable(mean, covariance)
-        return y, mean, covariance
+        return y.to(x.dtype), mean, covariance
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, centred, matrix, *saved = ctx.saved_tensors
         g = gradients[0]
         if torch.is_grad_enabled():  # the gradient shall be differentiated again
-            inputs = [each for each in (x, weight, bias) if each is not None and each.requires_grad]
-            again = iter(
-                torch.autograd.grad(
-                    whiten(x, ctx.root, ctx.groups, weight, bias), inputs, g, create_graph=True
-                )
-            )
-            wanted = (x, weight, bias)
-            return (
-                *(next(again) if each is not None and each.requires_grad else None for each in wanted),
-                None,
-                None,
-            )
+            affine = (x, weight, bias)
+            inputs = [each for each in affine if each is not None and each.requires_grad]
+            y = whiten(x, ctx.root, ctx.groups, weight, bias)
+            again = iter(torch.autograd.grad(y, inputs, g, create_graph=True))
+            found = [next(again) if each is not None and each.requires_grad else None for each in affine]
+            return *found, None, None
         with torch.autocast(x.device.type, enabled=False):
-            columns = _columns(g.to(centred.dtype), ctx.groups)
+            wide = g.to(centred.dtype)
+            count = centred.shape[-1]
+            total = wide.sum(_over(x))
+            # As the columns X sum to 0, it makes no difference to M whether those of G do.
+            columns = _centred_columns(wide, total / count, ctx.groups)
             products = columns @ centred.mT
-            total = columns.sum(-1, keepdim=True)
             of_weight = of_bias = None
             scaled = matrix
             if weight is not None:
-                of_bias = total.reshape(-1).to(weight.dtype)
+                of_bias = total.to(weight.dtype)
                 of_weight = (matrix * products).sum(-1).reshape(-1).to(weight.dtype)
                 gain = weight.to(centred.dtype).view(ctx.groups, -1, 1)
                 products, scaled = products * gain, matrix * gain
             of_root = 0.5 * (products + products.mT)
             of_covariance = ctx.root.gradient(of_root, tuple(saved))
-            count = centred.shape[-1]
-            back = scaled.mT
-            found = torch.baddbmm((back @ total).div_(-count), back, columns)
-            found = found.baddbmm_(of_covariance, centred, alpha=2.0 / count)
-            return _restored(found, x).to(x.dtype), of_weight, of_bias, None, None
+            of_x = (scaled.mT @ columns).baddbmm_(of_covariance, centred, alpha=2.0 / count)
+            return _restored_sum(of_x, None, x).to(x.dtype), of_weight, of_bias, None, None
+
+
+def _over(x: Tensor) -> tuple[int, ...]:
+    """The dimensions that rows and positions are in."""
+    return (0, *range(2, x.dim()))
+
+
+def _centred_columns(x: Tensor, mean: Tensor, groups: int) -> Tensor:
+    """``_columns(x - mean)``, in one pass over the memory."""
+    if x.dim() == 2:
+        return _columns(x - mean, groups)
+    turned = x.transpose(0, 1)
+    columns = torch.empty(turned.shape, dtype=x.dtype, device=x.device)
+    torch.sub(turned, mean.view(-1, *[1] * (x.dim() - 1)), out=columns)
+    return columns.view(groups, x.shape[1] // groups, -1)
+
+
+def _restored_sum(columns: Tensor, shift: Tensor | None, like: Tensor) -> Tensor:
+    """``_restored(columns) + shift``, in one pass over the memory."""
+    if like.dim() == 2:
+        turned = columns.permute(2, 0, 1).reshape(like.shape)
+        return turned if shift is None else turned.add_(shift)
+    turned = columns.view(like.shape[1], like.shape[0], *like.shape[2:]).transpose(0, 1)
+    if shift is None:
+        return turned.contiguous()
+    return torch.add(turned, _along_channels(shift, like), out=torch.empty_like(like, dtype=columns.dtype))
