@@ -126,7 +126,8 @@ def decorrelated(
     Args:
         features: C, the number of channels.
         dims: 1 for (n, C), 2 for (n, C, H, W).
-        groups: a divisor of C; ``"auto"`` is the fewest with at most 16 channels each. A group of d channels needs clearly more than d rows (or rows times positions) in a batch.
+        groups: a divisor of C; ``"auto"`` is the fewest with at most 16 channels each. A group of d
+            channels needs clearly more than d rows (or rows times positions) in a batch.
         momentum: the weight of the newest batch in the running averages. Default 0.1.
         eps: ε, added to the eigenvalues of the covariance. Default 1e-3.
         backward: how the root is differentiated: ``"exact"``, or ``"power_iteration"``. Default ``"exact"``.
