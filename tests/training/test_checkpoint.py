@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -39,22 +40,27 @@ def test_the_last_checkpoint_is_the_last_state(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_stops_training_and_loses_nothing(tmp_path: Path, monkeypatch) -> None:
-    write, count = module.write_atomically, []
+    write, flush, count = module.write_atomically, os.fsync, []
 
     def filling(path: Path, content: bytes) -> None:
         count.append(path)
-        if len(count) > 4:
-            monkeypatch.setattr(os, "fsync", full)
         write(path, content)
 
     def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if len(count) > 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        flush(descriptor)
 
+    # Both here and not by the writing thread, which may be under way when they are undone.
     monkeypatch.setattr(module, "write_atomically", filling)
+    monkeypatch.setattr(os, "fsync", full)
     folder = tmp_path / "run"
     with pytest.raises(CheckpointError, match="No space left on device") as caught:
         descend.train(data(), RECIPE, out=folder)
     assert caught.value.exit_status == 2
+    for thread in threading.enumerate():  # it may still be at a later state, with the same file
+        if thread.name == "checkpoint":
+            thread.join()
     monkeypatch.undo()
     saved = load_checkpoint(folder / "checkpoints")
     assert saved is not None
