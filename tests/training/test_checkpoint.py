@@ -47,7 +47,7 @@ def test_a_disk_that_fills_up_stops_training_and_loses_nothing(tmp_path: Path, m
         write(path, content)
 
     def full(descriptor: int) -> None:
-        if len(count) > 4:
+        if len(count) > 1:  # how many writes there are depends on how fast they are; two for certain
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         flush(descriptor)
 
