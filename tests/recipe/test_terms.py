@@ -115,6 +115,14 @@ class TestConstraints:
         assert (w.T @ w - torch.eye(4)).abs().max() < 1e-6
         assert (model.output.weight.norm(dim=1) <= 0.5 + 1e-6).all()
 
+    def test_it_is_a_function_of_the_seed_alone(self) -> None:
+        recipe = complete(constrain={"orthogonal": "*"})
+        states = []
+        for outside in (1, 2):
+            torch.manual_seed(outside)
+            states.append(build_model(recipe, FACTS, 5).state_dict())
+        assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
     def test_a_pattern_that_matches_nothing(self) -> None:
         recipe = complete(constrain={"orthogonal": "linaer*", "simplex": "conv*"})
         with pytest.raises(RecipeError) as caught:
