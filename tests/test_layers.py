@@ -21,7 +21,7 @@ LAYERS = [
     {"_version", "errors", "domains", "method", "randomness"},
     {"data"},
     {"nn", "augmentation"},
-    {"losses", "metrics", "schedules", "optim", "regularization"},
+    {"losses", "metrics", "schedules", "optim", "regularization", "constraints"},
     {"training"},
     {"pack"},
     {"recipe"},

@@ -20,8 +20,15 @@ from descend.metrics import better
 from descend.outcome import measured
 from descend.planning import Plan
 from descend.recipe.augment import build_augmentations
-from descend.recipe.build import build_optimizer, build_penalty, build_schedule
+from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.defaults import facts_of
+from descend.recipe.terms import (
+    build_constraints,
+    build_penalty,
+    build_row_penalty,
+    build_settle,
+    check_batches,
+)
 from descend.run import Run
 from descend.training.averaging import WeightAverage
 from descend.training.loop import Training
@@ -105,7 +112,10 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     """The parts of the training, ready to start; ``batches`` stand in for the plan's own."""
     recipe, prepared, seed = run.recipe, planned.prepared, planned.seed
     workers = recipe.engine["workers"]
-    batches = batches or part_batches(prepared.train, order_of(planned), device, workers)
+    order = order_of(planned)
+    check_batches(run.model, order.sizes())
+    held = build_constraints(recipe, run.model, seed)
+    batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
     batches = augmented(batches, planned, device, loss)
     loss.trust(prepared.train.targets)
@@ -117,7 +127,8 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         loss,
         device=device,
         gradient=GradientSettings(**recipe.gradient),
-        penalty=build_penalty(recipe, run.model),
+        penalty=build_penalty(recipe, run.model, held),
+        row_penalty=build_row_penalty(recipe, run.model, loss),
         precision=recipe.engine["precision"],
         products=recipe.engine["products"],
         seed=seed,
@@ -129,7 +140,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     return Training(
         model=run.model,
         objective=objective,
-        optimizer=build_optimizer(recipe, run.model),
+        optimizer=build_optimizer(recipe, run.model, held),
         schedule=schedule,
         batches=batches,
         stopping=Stopping(
@@ -144,7 +155,11 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         evaluate=evaluate,
         monitor=stop["monitor"],
         schedule_hears=recipe.schedule.get("monitor", "validation"),
-        average=WeightAverage(objective.parameters, stop["average"] * batches.steps_per_epoch)
+        average=WeightAverage(
+            objective.parameters,
+            stop["average"] * batches.steps_per_epoch,
+            build_settle(recipe, run.model, held),
+        )
         if stop["average"]
         else None,
     )
