@@ -1,44 +1,16 @@
-"""Trainings as they run alone, and as a pack."""
+"""Packs with networks of any kind, held against the trainings that their members are alone."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
-from functools import cache
 
 import torch
+from solo_and_packed import TOLERANCE, trainings
 
-from descend.assembly import assemble
 from descend.pack import PackTraining, Rider
-from descend.planning import Planner
-from descend.recipe.build import build_model
-from descend.recipe.defaults import facts_of
-from descend.run import Run
 from descend.training.loop import fit
 
-ENGINE = {"threads": 1, "products": "blas"}
-
-
-@cache
-def planner(data):
-    return Planner(data)
-
-
-def trainings(recipes, seeds, data, dtype=torch.float32):
-    """Plans with their trainings, built anew, without validation."""
-    made = []
-    for recipe, seed in zip(recipes, seeds, strict=True):
-        planned = planner(data).plan({**recipe, "engine": ENGINE}, seed)
-        model = build_model(planned.recipe, facts_of(planned.prepared.schema), seed).to(dtype)
-        train = planned.prepared.train
-        targets = train.targets.to(dtype) if train.targets.is_floating_point() else train.targets
-        train = dataclasses.replace(train, inputs=train.inputs.to(dtype), targets=targets)
-        planned = dataclasses.replace(planned, prepared=dataclasses.replace(planned.prepared, train=train))
-        run = Run(planned.recipe, {}, planned.prepared.schema, model)
-        training = assemble(planned, run, torch.device("cpu"))
-        training.evaluate = None
-        made.append((planned, training))
-    return made
+__all__ = ["assert_equal_solo", "difference", "pack_of", "state_of", "trainings"]
 
 
 def pack_of(made, network_of):
@@ -80,7 +52,7 @@ def assert_equal_solo(recipes, network_of, *, data="digits", dtype=torch.float32
         going.remove(drop)
         assert [rider.number for rider in pack.riders] == sorted(going)
     fit(pack, until=3)
-    allowed = 1e-5 if dtype == torch.float32 else 1e-10
+    allowed = TOLERANCE[dtype]
     for number in going:
         alone = solo[number][1]
         assert difference(alone.model.state_dict(), state_of(pack, number)) < allowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,25 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
 from descend.launch import begin_folder, finish_run, lower_rate
 from descend.many.evaluation import PackEvaluation
 from descend.many.member import Member, Watcher
-from descend.pack import PackTraining, Rider, stack
+from descend.pack import CannotPack, PackTraining, Rider, stack
 from descend.pack.network import Network, StackedNetwork
 from descend.pack.vmapped import can_vmap, vmapped
 from descend.randomness import forked
+from descend.run import MANIFEST, json_bytes, load, read_json
 from descend.training.checkpoint import Checkpointer, load_checkpoint
-from descend.training.loop import NotFinite, fit
+from descend.training.loop import NotFinite, Record, fit
 from descend.training.observers import stopping_on_signals
 from descend.training.settings import CheckpointSettings
-from descend.training.state import clone
+from descend.training.state import clone, write_atomically
 from descend.training.threads import choose_threads, using_threads
 
-__all__ = ["PackedEngine", "why_not_vmap"]
+__all__ = ["PackedEngine"]
+
+HISTORY = "history.jsonl"
 
 
 class PackedEngine:
@@ -39,6 +42,9 @@ class PackedEngine:
         device: of the pack.
         folder: for the pack's own checkpoints, or None.
         vmap: whether to use ``torch.func.vmap`` in place of stacked modules.
+
+    Raises:
+        CannotPack: the members' networks cannot be run as one.
     """
 
     def __init__(
@@ -56,7 +62,6 @@ class PackedEngine:
         self._watcher, self._device, self._folder = watcher, device, folder
         self.threads = torch.get_num_threads()
         self._checkpointer: Checkpointer | None = None
-        trainings = [member.training for member in members]
         riders = []
         for member in members:
             regularize = member.plan.recipe.regularize
@@ -69,13 +74,7 @@ class PackedEngine:
                     float(regularize["l2"]),
                 )
             )
-        arithmetic = autocast(members[0].plan.recipe.engine["precision"], device)
-        models = [t.model for t in trainings]
-        network: Network = (
-            vmapped(models, rows_to_try(members[0]), arithmetic)
-            if vmap
-            else StackedNetwork(stack(models), arithmetic)
-        )
+        network = network_of(members, device, vmap=vmap)
         validated = len(members[0].plan.prepared.validation) > 0
         with self._arithmetic():
             self.pack = PackTraining(
@@ -83,7 +82,7 @@ class PackedEngine:
                 network,
                 PackEvaluation(members, device) if validated else None,
                 ended=self._ended,
-                recorded=watcher.epoch_ended,
+                recorded=self._recorded,
             )
 
     @contextmanager
@@ -132,17 +131,24 @@ class PackedEngine:
         finally:
             pack.load_state_dict(before)
 
-    def begin(self, why: str, *, resume: bool) -> None:
-        """Write what is known before the first step, or go on from the pack's last checkpoint."""
+    def begin(self, why: str, threads: str, *, resume: bool) -> None:
+        """Write what is known before the first step, or go on from the pack's last checkpoint.
+
+        Args:
+            why: the reason for training the members like this.
+            threads: the reason for the number of threads.
+            resume: whether to go on.
+        """
         for member in self.members:
             run = member.run
             run.environment |= {
                 "threads": self.threads,
+                "threads_reason": threads,
                 "engine": {"name": self.name, "why": why, "members": len(self.members)},
             }
             if run.recipe.engine["threads"] == "auto":
                 run.recipe = run.recipe.replace({"engine.threads": self.threads})
-            if member.folder is not None and not (resume and (member.folder / "recipe.toml").exists()):
+            if member.folder is not None and not member.resumed:
                 begin_folder(member.folder, run)
         settings = CheckpointSettings(**self.members[0].plan.recipe.checkpoint)
         self._checkpointer = Checkpointer(self._folder, settings)
@@ -154,6 +160,25 @@ class PackedEngine:
                     self.pack.load_state_dict(state)
                 if self.pack.stopped == "interrupted":
                     self.pack.stopped = ""
+        if resume:
+            self._take_finished()
+        for member in self.members:
+            if member.folder is not None and member.going:
+                lines = "".join(json.dumps(record) + "\n" for record in member.training.history)
+                (member.folder / HISTORY).write_text(lines, encoding="utf-8")
+
+    def _take_finished(self) -> None:
+        """Members that had stopped before: their runs as they were written."""
+        going = {rider.number for rider in self.pack.riders if not rider.training.stopped}
+        for member in self.members:
+            if member.folder is None or member.number in going:
+                continue
+            found = read_json(member.folder / "metrics.json")
+            member.stopped = str(found.get("stopped", "finished"))
+            if found.get("status") == "failed":
+                member.run.metrics = found
+            else:
+                member.run = load(member.folder, model=member.run.model)
 
     def advance(self, until: int | None) -> None:
         """Train all members that go on up to an epoch; None: to their ends.
@@ -178,34 +203,52 @@ class PackedEngine:
         with self._arithmetic():
             self.pack.drop(numbers, reason)
 
+    def _recorded(self, number: int, record: Record) -> None:
+        folder = self._of_number[number].folder
+        if folder is not None:
+            with (folder / HISTORY).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        self._watcher.epoch_ended(number, record)
+
     def _ended(self, rider: Rider) -> None:
         member = self._of_number[rider.number]
         run, training = member.run, rider.training
         member.stopped = training.stopped
         run.history = training.history
-        if rider.failure:
+        if member.folder is not None and (member.folder / MANIFEST).exists():
+            # It was written before the pack's last checkpoint was: what it gives now are the same bits.
+            member.run = load(member.folder, model=run.model)
+        elif rider.failure:
             member.fail(
                 f"Training diverged: {rider.failure}. Lower the learning rate: "
                 f"--set optimizer.lr={lower_rate(run)}",
                 training.epoch,
                 training.step,
             )
+            if member.folder is not None:
+                write_atomically(member.folder / "metrics.json", json_bytes(run.metrics))
         else:
             finish_run(run, training, member.plan, self._device, tested=member.tested)
-        self._watcher.finished(member.number, run)
+        self._watcher.finished(member.number, member.run)
 
 
-def why_not_vmap(member: Member, device: torch.device) -> str:
-    """Why a member cannot ride by ``torch.func.vmap``; empty where it can."""
-    precision = member.plan.recipe.engine["precision"]
-    return can_vmap(member.training.model, rows_to_try(member), autocast(precision, device))
+def network_of(members: Sequence[Member], device: torch.device, *, vmap: bool) -> Network:
+    """The members' networks as one.
 
-
-def rows_to_try(member: Member) -> Tensor:
-    """A few of a member's rows, for a look at what its network does."""
-    batches = member.training.batches
+    Raises:
+        CannotPack: they cannot be.
+    """
+    models = [member.training.model for member in members]
+    arithmetic = autocast(members[0].plan.recipe.engine["precision"], device)
+    if not vmap:
+        return StackedNetwork(stack(models), arithmetic)
+    batches = members[0].training.batches
     assert isinstance(batches, MemoryBatches)
-    return batches.tensors[0][:4]
+    rows = batches.tensors[0][:4]
+    reason = can_vmap(models[0], rows, arithmetic)
+    if reason:
+        raise CannotPack(reason)
+    return vmapped(models, rows, arithmetic)
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], Any] | None:

@@ -37,6 +37,7 @@ from descend.nn.convnet import convnet
 from descend.nn.init import (
     INITS,
     constant,
+    geometric,
     initialize,
     kaiming_normal,
     kaiming_uniform,
@@ -50,7 +51,9 @@ from descend.nn.init import (
 from descend.nn.mlp import linear, mlp
 from descend.nn.normalization import NORMS, normalized
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
+from descend.nn.polynomial import Powers, polynomial
 from descend.nn.residual import Residual
+from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, IterNorm1d, IterNorm2d
 
 __all__ = [
     "ACTIVATIONS",
@@ -58,9 +61,14 @@ __all__ = [
     "MODELS",
     "NORMS",
     "OUTPUTS",
+    "DecorrelatedBatchNorm1d",
+    "DecorrelatedBatchNorm2d",
     "Identity",
+    "IterNorm1d",
+    "IterNorm2d",
     "Maxout",
     "Output",
+    "Powers",
     "Residual",
     "Sigmoid",
     "Sine",
@@ -71,6 +79,7 @@ __all__ = [
     "elu",
     "gain",
     "gelu",
+    "geometric",
     "identity",
     "initialize",
     "kaiming_normal",
@@ -82,6 +91,7 @@ __all__ = [
     "normal",
     "normalized",
     "orthogonal",
+    "polynomial",
     "relu",
     "selu",
     "sigmoid",
@@ -96,6 +106,7 @@ __all__ = [
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "linear": linear,
+    "polynomial": polynomial,
     "mlp": mlp,
     "convnet": convnet,
 }
