@@ -124,6 +124,7 @@ class Launch:
         observers: who else watches.
         batches: in place of the training rows as the plan draws them.
         tested: whether the test part is measured at the end.
+        threads: how many CPU threads to use, and why; by default as the recipe says, or measured.
     """
 
     def __init__(
@@ -136,6 +137,7 @@ class Launch:
         observers: Sequence[Observer] = (),
         batches: Batches | None = None,
         tested: bool = True,
+        threads: tuple[int, str] | None = None,
     ) -> None:
         self.planned, self.tested = planned, tested
         self.device = choose_device(planned.recipe.engine["device"])
@@ -147,7 +149,7 @@ class Launch:
         else:
             check_shape(model, facts)
         network = model.to(self.device)
-        self.threads, why = measured_threads(planned, network, self.device)
+        self.threads, why = threads or measured_threads(planned, network, self.device)
         self.run = started_run(planned, network, self.device, self.threads, why, folder)
         with self._arithmetic():
             self.training = assemble(planned, self.run, self.device, batches)

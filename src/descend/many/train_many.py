@@ -9,7 +9,7 @@ from typing import Any, Literal
 from descend.errors import Problem, RecipeError, UserError
 from descend.many.building import build
 from descend.many.grouping import groups
-from descend.many.loop_engine import LoopEngine
+from descend.many.loop_engine import LoopEngine, WorkerChoice, check_workers, in_one_loop
 from descend.many.member import Engine, Member, Watcher, Watchers
 from descend.many.packed_engine import PackedEngine
 from descend.planning import Parts, Planner, choose_device
@@ -37,6 +37,7 @@ def train_many(
     test: Any = None,
     sample_weight: Any = None,
     engine: EngineChoice = "auto",
+    workers: WorkerChoice = "auto",
     rungs: Sequence[int] = (),
     survivors: Survivors | None = None,
     watchers: Sequence[Watcher] = (),
@@ -63,6 +64,8 @@ def train_many(
         sample_weight: a weight per row of ``data``.
         engine: "packed" (stacked modules), "vmap", "loop" (one after another); "auto" takes for each group what is
             fastest. ``run.environment["engine"]`` says which ran, and why.
+        workers: processes, each on one thread, that share those who are trained one after another; 1 for none. "auto"
+            starts one a core where the work is worth it. A member whose process is killed is a failed one.
         rungs: epochs at the end of which ``survivors`` is asked who goes on.
         survivors: called with a rung's epoch and the runs that have reached it and go on, by number; gives the
             numbers of those that continue. The others are stopped ("dropped") with their best weights so far.
@@ -83,6 +86,7 @@ def train_many(
     recipes = list(recipes)
     if not recipes:
         raise UserError("train_many needs at least one recipe")
+    check_workers(workers)
     each_seed = _for_each(seeds, len(recipes), "seeds")
     each_parts = [None] * len(recipes) if parts is None else _for_each(list(parts), len(recipes), "parts")
     planner = Planner(
@@ -98,7 +102,7 @@ def train_many(
     members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
     for member in members:
         member.tested = tested
-    engines = _engines(members, engine, Watchers(list(watchers)), folder, resume)
+    engines = in_one_loop(_engines(members, engine, Watchers(list(watchers)), folder, resume), workers)
     for epoch in [*sorted(rungs), None]:
         for one in engines:
             one.advance(epoch)
