@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -167,6 +168,24 @@ class TestAccidents:
         assert not any(run.failed for run in runs)
         assert sorted(watch.epochs) == [(n, e) for n in range(4) for e in range(1, 5)]
 
+    @pytest.mark.parametrize("started", [0, 1])
+    def test_where_the_system_starts_no_more_processes(
+        self, monkeypatch: pytest.MonkeyPatch, started: int
+    ) -> None:
+        process = multiprocessing.get_context("fork").Process
+        left, start = [None] * started, process.start
+
+        def sometimes(self: multiprocessing.Process) -> None:
+            if not left:
+                raise BlockingIOError("Resource temporarily unavailable")
+            left.pop()
+            start(self)
+
+        monkeypatch.setattr(process, "start", sometimes)
+        for one, other in zip(in_loops(RECIPES, 2), in_loops(RECIPES, 1), strict=True):
+            assert_same(one, other)
+        assert not left
+
     def test_a_worker_that_is_asked_to_stop_stops_all(self) -> None:
         with pytest.raises(Interrupted, match=r"networks not done$"):
             in_loops([odd("SIGTERM"), *RECIPES], 2)
@@ -216,7 +235,9 @@ class TestWhereItHelps:
         assert [run.environment["engine"]["why"] for run in runs] == ["no other member is like it"] * 2
 
     def test_threads_that_are_asked_for_are_kept(self) -> None:
-        runs = in_loops([each.replace({"engine.threads": 2}) for each in RECIPES[:2]], 2)
+        runs = in_loops(
+            [each.replace({"engine.threads": 2, "stop.max_epochs": 1}) for each in RECIPES[:2]], 2
+        )
         assert [run.environment["threads"] for run in runs] == [2, 2]
         assert [run.environment["engine"]["workers"] for run in runs] == [1, 1]
 
@@ -224,6 +245,15 @@ class TestWhereItHelps:
         run, _ = in_loops([each.replace({"engine.threads": "auto"}) for each in RECIPES[:2]], 2)
         assert run.recipe.engine["threads"] == 1
         assert run.reasons["engine.threads"] == "one of 2 processes"
+
+    def test_a_daemon_has_no_children(self) -> None:
+        """As within somebody else's worker pool."""
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        child = context.Process(target=lambda: theirs.send_bytes(why_not_here().encode()), daemon=True)
+        child.start()
+        assert ours.recv_bytes() == b"this process is a worker itself, and may have none"
+        child.join()
 
     @pytest.mark.parametrize("workers", [0, "all", 1.5])
     def test_no_number(self, workers: object) -> None:

@@ -44,6 +44,8 @@ def why_not_here() -> str:
     """Why no worker can be started here; empty where it can."""
     if sys.platform != "linux":
         return "worker processes are forked, on Linux alone"
+    if multiprocessing.current_process().daemon:
+        return "this process is a worker itself, and may have none"
     # Autograd keeps a thread for each device that it sees and refuses to work in a fork of such a process.
     if torch.cuda.is_available():
         return "a process that may use CUDA is not forked"
@@ -98,8 +100,12 @@ class Workers:
                         waiting.clear()
                         for worker in self._busy.values():
                             worker.ask_to_stop()
-                    while waiting and len(self._busy) < self._count:
-                        self._give(waiting.popleft())
+                    while waiting and len(self._busy) < self._count and self._give(waiting[0]):
+                        waiting.popleft()
+                    if waiting and not self._count:
+                        for number in waiting:
+                            done(Outcome(number, "returned", None, "the system starts no process"))
+                        break
                     for pipe in wait(list(self._busy), timeout=NOTICE):
                         assert isinstance(pipe, Connection)
                         self._listen(self._busy[pipe], told, done)
@@ -107,12 +113,18 @@ class Workers:
             for worker in [*self._busy.values(), *self._idle]:
                 worker.end()
 
-    def _give(self, number: int) -> None:
-        worker = self._idle.pop() if self._idle else self._start()
+    def _give(self, number: int) -> bool:
+        """Let an idle or a new worker train; False, and fewer workers from now on, where the system starts none."""
+        try:
+            worker = self._idle.pop() if self._idle else self._start()
+        except OSError:
+            self._count = len(self._busy)
+            return False
         worker.number = number
         self._busy[worker.pipe] = worker
         with suppress(OSError):  # it is dead: listening to it tells how
             worker.pipe.send_bytes(to_bytes(None, {"number": number}))
+        return True
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("fork")
@@ -122,8 +134,13 @@ class Workers:
         with warnings.catch_warnings():
             # Of threads that a fork leaves behind; a worker has one thread and uses nobody else's.
             warnings.simplefilter("ignore", DeprecationWarning)
-            process.start()
-        theirs.close()
+            try:
+                process.start()
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
         return _Worker(process, ours)
 
     def _listen(
