@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -190,6 +191,20 @@ class TestAccidents:
         with pytest.raises(Interrupted, match=r"networks not done$"):
             in_loops([odd("SIGTERM"), *RECIPES], 2)
 
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_what_was_interrupted_goes_on_to_the_same_bits(self, tmp_path: Path, workers: int) -> None:
+        class Impatient(Watch):
+            def epoch_ended(self, number: int, record: dict) -> None:
+                if (number, record["epoch"]) == (1, 2):
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        long = [each.replace({"stop.max_epochs": 40, "stop.patience": "none"}) for each in RECIPES]
+        with pytest.raises(Interrupted, match="go on with resume=True"):
+            in_loops(long, 2, out=tmp_path, watchers=[Impatient()])
+        again = in_loops(long, workers, out=tmp_path, resume=True)
+        for one, other in zip(in_loops(long, 1), again, strict=True):
+            assert_same(one, other)
+
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_an_interrupted_parent_takes_its_workers_with_it(self, tmp_path: Path, number: int) -> None:
         process = subprocess.Popen(
@@ -200,11 +215,18 @@ class TestAccidents:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
         assert process.stdout is not None
-        assert process.stdout.readline() == "two epochs of each of two\n"
-        # As Ctrl-C does, to the whole group; a polite request goes to the parent alone.
-        (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-        said = json.loads(process.stdout.readline())
-        process.wait(timeout=60)
+        try:
+            assert process.stdout.readline() == "two epochs of each of two\n"
+            # As Ctrl-C does, to the whole group; a polite request goes to the parent alone.
+            (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+            said = json.loads(process.stdout.readline())
+            process.wait(timeout=60)
+            with pytest.raises(ProcessLookupError):  # nobody of the group is left
+                os.killpg(process.pid, 0)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.stdout.close()
         assert "networks not done; go on with resume=True" in said["interrupted"]
         assert not said["children"]
         for folder in ("0000", "0001"):
@@ -213,8 +235,6 @@ class TestAccidents:
             )
             assert state["stopped"] == "interrupted"
             assert meta["epoch"] >= 2
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)
 
 
 class TestWhereItHelps:

@@ -3,7 +3,8 @@
 ======================  ==============================================================================
 :mod:`.train_many`      the function that everything else calls
 :mod:`.member`          one variant: its plan, its run, how far it has come
-:mod:`.loop_engine`     members one after another
+:mod:`.loop_engine`     members one after another, here or in worker processes
+:mod:`.workers`         those processes
 ======================  ==============================================================================
 """
 
