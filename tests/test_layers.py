@@ -20,8 +20,8 @@ ARCHITECTURE = SOURCE.parents[1] / "docs" / "architecture.md"
 LAYERS = [
     {"_version", "errors", "domains", "method", "randomness"},
     {"data"},
-    {"nn"},
-    {"losses", "metrics", "schedules", "optim", "regularization"},
+    {"nn", "augmentation"},
+    {"losses", "metrics", "schedules", "optim", "regularization", "constraints"},
     {"training"},
     {"pack"},
     {"recipe"},
@@ -33,6 +33,7 @@ LAYERS = [
     {"launch"},
     {"many"},
     {"report", "export", "estimators"},
+    {"gallery"},
     {"cli"},
     {"__main__"},
 ]

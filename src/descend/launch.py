@@ -14,13 +14,14 @@ from descend.assembly import assemble, evaluation_batches, measured_threads
 from descend.data.batches import Batches
 from descend.data.prepare import Part
 from descend.environment import describe_environment
-from descend.errors import DivergedError, Interrupted, UserError
+from descend.errors import DivergedError, Interrupted, RunError, UserError
 from descend.outcome import details, measured
 from descend.planning import Plan, choose_device, plan_run
 from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
+from descend.recipe.transfer import freeze_parts, start_from_pretrained
 from descend.run import Run, json_bytes, make_folder, read_json
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
@@ -148,17 +149,21 @@ class Launch:
             raise UserError(f"model must be a torch.nn.Module; found a {type(model).__name__}")
         else:
             check_shape(model, facts)
+            freeze_parts(planned.recipe, model)
+        state = load_checkpoint(folder / "checkpoints") if folder is not None and resume else None
+        # A checkpoint holds the weights that training has come to; what it started from is past.
+        pretrained = None if state is not None else start_from_pretrained(planned.recipe, model)
         network = model.to(self.device)
         self.threads, why = threads or measured_threads(planned, network, self.device)
-        self.run = started_run(planned, network, self.device, self.threads, why, folder)
+        self.run = started_run(planned, network, self.device, self.threads, why, folder, pretrained)
         with self._arithmetic():
             self.training = assemble(planned, self.run, self.device, batches)
             if folder is not None and resume:
                 first = read_json(folder / "environment.json")
+                _check_pretrained(pretrained, first, folder)
                 # The run is still the one that was started then, by that command.
                 times = [*first.get("resumed", []), self.run.environment["started"]]
                 self.run.environment = first | {"resumed": times}
-                state = load_checkpoint(folder / "checkpoints")
                 if state is not None:  # else it starts from the beginning, which gives the same bits as well
                     self.training.load_state_dict(state)
                 if self.training.stopped == "interrupted":
@@ -208,10 +213,28 @@ class Launch:
         return run
 
 
+def _check_pretrained(pretrained: dict[str, Any] | None, first: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to start a run over from other weights than those it was started with."""
+    if pretrained is not None and first.get("pretrained", {}).get("digest") != pretrained["digest"]:
+        raise RunError(
+            f"the pretrained weights {pretrained['path']} are not those that the run in {folder} was started with; "
+            "put that file back, or train anew in another folder"
+        )
+
+
 def started_run(
-    planned: Plan, network: nn.Module, device: torch.device, threads: int, why: str, folder: Path | None
+    planned: Plan,
+    network: nn.Module,
+    device: torch.device,
+    threads: int,
+    why: str,
+    folder: Path | None,
+    pretrained: dict[str, Any] | None = None,
 ) -> Run:
-    """The run as far as it is known before the first step; 0 threads stand for a number not chosen yet."""
+    """The run as far as it is known before the first step; 0 threads stand for a number not chosen yet.
+
+    ``pretrained`` is what :func:`descend.recipe.transfer.start_from_pretrained` said of the network's weights.
+    """
     recipe = planned.recipe
     if threads and recipe.engine["threads"] == "auto":
         recipe = recipe.replace({"engine.threads": threads})
@@ -227,6 +250,7 @@ def started_run(
             "rows": len(planned.source),
         },
         "model": {"summary": str(network), "parameters": sum(p.numel() for p in network.parameters())},
+        **({} if pretrained is None else {"pretrained": pretrained}),
     }
     return Run(
         recipe=recipe,

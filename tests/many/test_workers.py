@@ -199,7 +199,7 @@ class TestAccidents:
                     os.kill(os.getpid(), signal.SIGTERM)
 
         long = [each.replace({"stop.max_epochs": 40, "stop.patience": "none"}) for each in RECIPES]
-        with pytest.raises(Interrupted, match="go on with resume=True"):
+        with pytest.raises(Interrupted, match="continue with resume=True"):
             in_loops(long, 2, out=tmp_path, watchers=[Impatient()])
         again = in_loops(long, workers, out=tmp_path, resume=True)
         for one, other in zip(in_loops(long, 1), again, strict=True):
@@ -227,7 +227,7 @@ class TestAccidents:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.stdout.close()
-        assert "networks not done; go on with resume=True" in said["interrupted"]
+        assert "networks not done; continue with resume=True" in said["interrupted"]
         assert not said["children"]
         for folder in ("0000", "0001"):
             state, meta = descend.training.state.read_state(
@@ -252,7 +252,7 @@ class TestWhereItHelps:
         apart = [recipe(0.01, **{"model.hidden": [6], "model.norm": "none"}), recipe(0.01)]
         runs = train_many(apart, data(), seeds=5, workers=2)
         assert [run.environment["engine"]["workers"] for run in runs] == [2, 2]
-        assert [run.environment["engine"]["why"] for run in runs] == ["no other member is like it"] * 2
+        assert [run.environment["engine"]["why"] for run in runs] == ["no other member can ride with it"] * 2
 
     def test_threads_that_are_asked_for_are_kept(self) -> None:
         runs = in_loops(

@@ -3,8 +3,13 @@
 ======================  ==============================================================================
 :mod:`.train_many`      the function that everything else calls
 :mod:`.member`          one variant: its plan, its run, how far it has come
+:mod:`.building`        from plans to networks and trainings
+:mod:`.grouping`        who can ride with whom
+:mod:`.choosing`        which engine, by a short measurement, within the memory there is
+:mod:`.packed_engine`   members as one program
 :mod:`.loop_engine`     members one after another, here or in worker processes
 :mod:`.workers`         those processes
+:mod:`.evaluation`      loss and metrics of a pack on its validation rows
 ======================  ==============================================================================
 """
 

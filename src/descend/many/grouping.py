@@ -9,16 +9,23 @@ from typing import Any
 
 from torch import nn
 
+from descend.augmentation.pipeline import AugmentedBatches
 from descend.data.batches import MemoryBatches
+from descend.losses import Loss
 from descend.many.member import Member
 from descend.pack.gradients import loss_signature
 from descend.pack.stacking import CannotPack, pads, signature, widths_of
 from descend.pack.updates import can_pack, optimizer_signature
+from descend.recipe.adapters import OnProbabilities
 
 __all__ = ["WASTE", "Group", "groups", "rides"]
 
 WASTE = 2.0
 """Networks are padded to the widest while all together have less than this many times the weights they need."""
+
+
+ALONE = ("l1_prox", "jacobian", "gradient_penalty", "orthogonality")
+"""Keys of [regularize] that have no packed form."""
 
 
 @dataclass(eq=False)
@@ -61,21 +68,23 @@ def groups(members: Sequence[Member]) -> list[Group]:
 def rides(member: Member) -> str:
     """Why a member cannot ride with others at all; empty where it can."""
     training, recipe = member.training, member.plan.recipe
+    if isinstance(training.batches, AugmentedBatches):
+        return "data.augment has no packed form"
+    if member.plan.prepared.train.stored:
+        return "its rows stay on disk"
     if not isinstance(training.batches, MemoryBatches):
         return "its rows are loaded one by one"
     if recipe.get("stop.max_seconds") is not None:
         return "stop.max_seconds is a time of its own"
-    odd = [
-        key
-        for key, value in recipe.regularize.items()
-        if key not in ("weight_decay", "l1", "l2") and value not in (None, 0, 0.0, "none", False, 1)
-    ]
-    if odd:
-        return f"regularize.{odd[0]} has no packed form"
-    if (
-        not hasattr(training.objective.loss, "per_sample")
-        or type(training.objective.loss).__name__ == "ForeignLoss"
-    ):
+    if recipe.get("stop.gradient_tolerance") is not None:
+        return "stop.gradient_tolerance watches a gradient of its own"
+    if recipe.get("model.freeze"):
+        return "model.freeze holds parts of its network fixed"
+    terms = [f"regularize.{key}" for key in ALONE if recipe.regularize[key] not in (0, "none")]
+    terms += [f"constrain.{key}" for key, value in recipe.constrain.items() if value is not None]
+    if terms:
+        return f"{terms[0]} has no packed form"
+    if not isinstance(training.objective.loss, (Loss, OnProbabilities)):
         return "its loss is not one of descend's"
     return can_pack(training.optimizer)
 

@@ -210,8 +210,7 @@ class LoopEngine:
         workers.run(self._heard, done)
         left = [member for member in self.members if member.going or member.stopped == "interrupted"]
         if workers.stop_requested or any(member.stopped == "interrupted" for member in members):
-            saved = "" if members[0].folder is None else "; go on with resume=True"
-            raise Interrupted(f"stopped with {len(left)} of {len(self.members)} networks not done{saved}")
+            raise Interrupted(f"stopped with {len(left)} of {len(self.members)} networks not done")
         for member in returned:
             self._advance(member, until)
 

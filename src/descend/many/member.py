@@ -24,6 +24,7 @@ class Member:
         resumed: whether to go on from what is in the folder.
         tested: whether the test part is measured at the end.
         stopped: why it stopped; empty while it goes on.
+        engine_before: what trained it before it was interrupted; empty where it had not begun.
 
     ``run`` and ``training`` are set when it is built; the run's history grows while it trains.
     """
@@ -34,6 +35,7 @@ class Member:
     resumed: bool = False
     tested: bool = True
     stopped: str = ""
+    engine_before: str = ""
     run: Run = field(init=False)
     training: Training = field(init=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,14 +18,17 @@ from descend.many.member import Member, Watcher
 from descend.pack import PackTraining, Rider, stack
 from descend.pack.network import Network, StackedNetwork
 from descend.randomness import forked
+from descend.run import MANIFEST, json_bytes, load, read_json
 from descend.training.checkpoint import Checkpointer, load_checkpoint
-from descend.training.loop import NotFinite, fit
+from descend.training.loop import NotFinite, Record, fit
 from descend.training.observers import stopping_on_signals
 from descend.training.settings import CheckpointSettings
-from descend.training.state import clone
+from descend.training.state import clone, write_atomically
 from descend.training.threads import choose_threads, using_threads
 
 __all__ = ["PackedEngine"]
+
+HISTORY = "history.jsonl"
 
 
 class PackedEngine:
@@ -76,7 +80,7 @@ class PackedEngine:
                 network,
                 PackEvaluation(members, device) if validated else None,
                 ended=self._ended,
-                recorded=watcher.epoch_ended,
+                recorded=self._recorded,
             )
 
     @contextmanager
@@ -125,17 +129,24 @@ class PackedEngine:
         finally:
             pack.load_state_dict(before)
 
-    def begin(self, why: str, *, resume: bool) -> None:
-        """Write what is known before the first step, or go on from the pack's last checkpoint."""
+    def begin(self, why: str, threads: str, *, resume: bool) -> None:
+        """Write what is known before the first step, or go on from the pack's last checkpoint.
+
+        Args:
+            why: the reason for training the members like this.
+            threads: the reason for the number of threads.
+            resume: whether to go on.
+        """
         for member in self.members:
             run = member.run
             run.environment |= {
                 "threads": self.threads,
+                "threads_reason": threads,
                 "engine": {"name": self.name, "why": why, "members": len(self.members)},
             }
             if run.recipe.engine["threads"] == "auto":
                 run.recipe = run.recipe.replace({"engine.threads": self.threads})
-            if member.folder is not None and not (resume and (member.folder / "recipe.toml").exists()):
+            if member.folder is not None and not member.resumed:
                 begin_folder(member.folder, run)
         settings = CheckpointSettings(**self.members[0].plan.recipe.checkpoint)
         self._checkpointer = Checkpointer(self._folder, settings)
@@ -147,6 +158,25 @@ class PackedEngine:
                     self.pack.load_state_dict(state)
                 if self.pack.stopped == "interrupted":
                     self.pack.stopped = ""
+        if resume:
+            self._take_finished()
+        for member in self.members:
+            if member.folder is not None and member.going:
+                lines = "".join(json.dumps(record) + "\n" for record in member.training.history)
+                (member.folder / HISTORY).write_text(lines, encoding="utf-8")
+
+    def _take_finished(self) -> None:
+        """Members that had stopped before: their runs as they were written."""
+        going = {rider.number for rider in self.pack.riders if not rider.training.stopped}
+        for member in self.members:
+            if member.folder is None or member.number in going:
+                continue
+            found = read_json(member.folder / "metrics.json")
+            member.stopped = str(found.get("stopped", "finished"))
+            if found.get("status") == "failed":
+                member.run.metrics = found
+            else:
+                member.run = load(member.folder, model=member.run.model)
 
     def advance(self, until: int | None) -> None:
         """Train all members that go on up to an epoch; None: to their ends.
@@ -171,21 +201,33 @@ class PackedEngine:
         with self._arithmetic():
             self.pack.drop(numbers, reason)
 
+    def _recorded(self, number: int, record: Record) -> None:
+        folder = self._of_number[number].folder
+        if folder is not None:
+            with (folder / HISTORY).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        self._watcher.epoch_ended(number, record)
+
     def _ended(self, rider: Rider) -> None:
         member = self._of_number[rider.number]
         run, training = member.run, rider.training
         member.stopped = training.stopped
         run.history = training.history
-        if rider.failure:
+        if member.folder is not None and (member.folder / MANIFEST).exists():
+            # It was written before the pack's last checkpoint was: what it gives now are the same bits.
+            member.run = load(member.folder, model=run.model)
+        elif rider.failure:
             member.fail(
                 f"Training diverged: {rider.failure}. Lower the learning rate: "
                 f"--set optimizer.lr={lower_rate(run)}",
                 training.epoch,
                 training.step,
             )
+            if member.folder is not None:
+                write_atomically(member.folder / "metrics.json", json_bytes(run.metrics))
         else:
             finish_run(run, training, member.plan, self._device, tested=member.tested)
-        self._watcher.finished(member.number, run)
+        self._watcher.finished(member.number, member.run)
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], Any] | None:

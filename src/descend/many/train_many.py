@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from descend.errors import Problem, RecipeError, UserError
+from descend.errors import Interrupted, Problem, RecipeError, UserError
 from descend.many.building import build
+from descend.many.choosing import EngineChoice, choose
 from descend.many.grouping import groups
-from descend.many.loop_engine import LoopEngine, WorkerChoice, check_workers, in_one_loop
-from descend.many.member import Engine, Member, Watcher, Watchers
-from descend.many.packed_engine import PackedEngine
-from descend.planning import Parts, Planner, choose_device
+from descend.many.loop_engine import WorkerChoice, check_workers, in_one_loop
+from descend.many.member import Member, Watcher, Watchers
+from descend.planning import Parts, Planner
 from descend.recipe import Recipe
-from descend.run import Run
+from descend.run import Run, check_unused, read_json
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
-EngineChoice = Literal["auto", "packed", "vmap", "loop"]
 Survivors = Callable[[int, Mapping[int, Run]], Collection[int]]
 """(epoch, runs that go on by number) -> the numbers of those that go on."""
 
@@ -99,43 +98,30 @@ def train_many(
         allow_imports=allow_imports,
     )
     folder = None if out is None else Path(out)
+    if folder is not None and not resume:
+        check_unused(folder)
     members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
     for member in members:
         member.tested = tested
-    engines = in_one_loop(_engines(members, engine, Watchers(list(watchers)), folder, resume), workers)
+    build(members)
+    watcher = Watchers(list(watchers))
+    chosen = [
+        one for group in groups(members) for one in choose(group, engine, watcher, folder, resume=resume)
+    ]
+    engines = in_one_loop(chosen, workers)
     for epoch in [*sorted(rungs), None]:
         for one in engines:
-            one.advance(epoch)
+            try:
+                one.advance(epoch)
+            except Interrupted as cause:
+                where = f"; continue with resume=True and out={str(folder)!r}" if folder is not None else ""
+                raise Interrupted(f"{cause}{where}") from None
         going = {member.number: member.run for member in members if member.going}
         if epoch is not None and survivors is not None and going:
             dropped = set(going) - set(survivors(epoch, going))
             for one in engines:
                 one.drop(dropped, "dropped")
     return [member.run for member in members]
-
-
-def _engines(
-    members: list[Member], choice: EngineChoice, watcher: Watcher, folder: Path | None, resume: bool
-) -> list[Engine]:
-    """An engine for each group of members."""
-    build(members)
-    made: list[Engine] = []
-    for group in groups(members):
-        device = choose_device(group.members[0].plan.recipe.engine["device"])
-        if choice == "loop":
-            made.append(LoopEngine(group.members, watcher, "asked for"))
-        elif group.why_not_together:
-            made.append(LoopEngine(group.members, watcher, group.why_not_together))
-        elif len(group.members) == 1 and choice == "auto":
-            made.append(LoopEngine(group.members, watcher, "no other member is like it"))
-        elif group.why_not_packed:
-            made.append(LoopEngine(group.members, watcher, group.why_not_packed))
-        else:
-            pack = PackedEngine(group.members, watcher, device)
-            pack.choose_threads()
-            pack.begin("stacked", resume=resume)
-            made.append(pack)
-    return made
 
 
 def _for_each(values: Any, count: int, name: str) -> list[Any]:
@@ -159,13 +145,20 @@ def _planned(
     members: list[Member] = []
     problems: list[Problem] = []
     for number, (recipe, seed, own) in enumerate(zip(recipes, seeds, parts, strict=True)):
+        path = None if folder is None else folder / f"{number:04d}"
+        begun = resume and path is not None and (path / "recipe.toml").exists()
         try:
-            plan = planner.plan(recipe, seed, own)
+            if begun and path is not None:
+                plan = planner.resumed(path, recipe, seed, own)
+            else:
+                plan = planner.plan(recipe, seed, own)
         except RecipeError as cause:
             problems += [problem.of(f"recipe {number}") for problem in cause.problems]
             continue
-        path = None if folder is None else folder / f"{number:04d}"
-        members.append(Member(number, plan, path, resume))
+        member = Member(number, plan, path, begun)
+        if begun and path is not None:
+            member.engine_before = str(read_json(path / "environment.json").get("engine", {}).get("name", ""))
+        members.append(member)
     if problems:
         raise RecipeError(problems)
     return members

@@ -9,11 +9,13 @@
 :mod:`.batches`     rows of each member, side by side
 :mod:`.noise`       dropout's draws, each member's own
 :mod:`.flat`        stacked tensors in one piece of memory
+:mod:`.rider`       a member: an ordinary training, and what its pack must know besides
 :mod:`.training`    the training of a pack, for the ordinary loop
 ==================  ==================================================================================
 """
 
+from descend.pack.rider import Rider
 from descend.pack.stacking import CannotPack, Stack, stack
-from descend.pack.training import PackTraining, Rider
+from descend.pack.training import PackTraining
 
 __all__ = ["CannotPack", "PackTraining", "Rider", "Stack", "stack"]

@@ -82,7 +82,8 @@ class PackedBatches:
             return
         device = self._tensors[0].device
         indices = self._indices(epoch).to(device, non_blocking=True)
-        at, place = sum(sizes[:start]), start
+        at = place = 0
+        # The pieces are the same wherever the epoch is entered: a batch's place in memory decides its last bits.
         while place < len(sizes):
             size, count = sizes[place], 1
             while (
@@ -91,14 +92,15 @@ class PackedBatches:
                 and count < self._batches_per_gather
             ):
                 count += 1
-            # Rows in the order (batch, member, row), so that each batch is one piece of what is gathered.
-            index = indices[:, at : at + count * size].view(members, count, size).transpose(0, 1).reshape(-1)
-            gathered = [
-                tensor.index_select(0, index).view(count, members, size, *tensor.shape[1:]).unbind(0)
-                for tensor in self._tensors
-            ]
-            for parts in zip(*gathered, strict=True):
-                yield _batch(parts)
+            if place + count > start:
+                piece = indices[:, at : at + count * size].view(members, count, size)
+                # Rows in the order (batch, member, row), so that each batch is one piece of what is gathered.
+                index = piece.transpose(0, 1).reshape(-1)
+                gathered = [
+                    tensor.index_select(0, index).view(count, members, size, *tensor.shape[1:]).unbind(0)
+                    for tensor in self._tensors
+                ]
+                yield from [_batch(parts) for parts in zip(*gathered, strict=True)][max(0, start - place) :]
             at, place = at + count * size, place + count
 
     def select(self, places: list[int]) -> PackedBatches:

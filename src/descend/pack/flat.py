@@ -9,20 +9,26 @@ from torch import Tensor
 
 __all__ = ["Flat", "spread"]
 
+END = 128
+"""Zeros at the end of a vector: more than the processor's vector units handle at a time."""
+
 
 class Flat:
     """Stacked tensors (K, …) as contiguous views of one vector, one after another.
 
     >>> flat = Flat([torch.ones(2, 3), torch.zeros(2, 1)])
-    >>> flat.vector.shape, flat.views[0].shape
-    (torch.Size([8]), torch.Size([2, 3]))
+    >>> [tuple(view.shape) for view in flat.views]
+    [(2, 3), (2, 1)]
     """
 
     def __init__(self, like: Sequence[Tensor], *, zeros: bool = False) -> None:
         sizes = [t.numel() for t in like]
         first = like[0]
-        self.vector = torch.zeros(sum(sizes), dtype=first.dtype, device=first.device)
-        self.views = [part.view(t.shape) for part, t in zip(self.vector.split(sizes), like, strict=True)]
+        # Kernels handle the last few numbers of a vector by other instructions, which round differently. Zeros
+        # stand there, so that a member's bits do not depend on how many others there are.
+        self.vector = torch.zeros(sum(sizes) + END, dtype=first.dtype, device=first.device)
+        sizes.append(END)
+        self.views = [part.view(t.shape) for part, t in zip(self.vector.split(sizes), like, strict=False)]
         if not zeros:
             torch._foreach_copy_(self.views, [t.detach() for t in like])
 

@@ -22,40 +22,20 @@ from descend.pack.flat import Flat, spread
 from descend.pack.gradients import LossOfMembers
 from descend.pack.network import Network
 from descend.pack.noise import Noise
+from descend.pack.rider import Rider, rate, restore, state_of
 from descend.pack.updates import PackedOptimizer
 from descend.randomness import forked
 from descend.regularization import decayed_parameters
 from descend.training.loop import NotFinite, Observer, Record, Training, record_of
 from descend.training.state import clone
 
-__all__ = ["PackTraining", "Rider"]
+__all__ = ["PackTraining"]
 
 COMPACT = 0.125
 """Members that have stopped are removed once they are this share of the pack."""
 
 Evaluate = Callable[[Callable[[Tensor], Tensor], Sequence[int]], dict[str, Tensor]]
 """(outputs of (K, n, …) inputs, members' numbers) -> values (K,) by name."""
-
-
-@dataclass(eq=False)
-class Rider:
-    """One member of a pack.
-
-    Args:
-        number: names it.
-        training: as it would train alone.
-        decay: its decoupled weight decay.
-        l1: factor of Σ|W| in its loss.
-        l2: factor of ΣW² in its loss.
-        failure: what went bad, if something did.
-    """
-
-    number: int
-    training: Training
-    decay: float = 0.0
-    l1: float = 0.0
-    l2: float = 0.0
-    failure: str = ""
 
 
 @dataclass
@@ -134,11 +114,7 @@ class PackTraining:
         trainings = [rider.training for rider in self.riders]
         steps = self.batches.steps_per_epoch
         factors = [
-            [
-                t.optimizer.param_groups[0]["initial_lr"] * t.schedule.factor(self.step + ahead)
-                for t in trainings
-            ]
-            for ahead in range(steps - self.step_in_epoch)
+            [rate(t, self.step + ahead) for t in trainings] for ahead in range(steps - self.step_in_epoch)
         ]
         vector = self._weights.vector
         rates = torch.tensor(factors, dtype=vector.dtype).to(vector.device, non_blocking=True)
@@ -151,8 +127,6 @@ class PackTraining:
             self._optimizer.step(self._gradients, rates[self.step_in_epoch - first])
             if self._averages is not None:
                 self._average(self._averages, self.step + 1)
-            if self.step_in_epoch == steps - 1:
-                self._last_rates = rates[-1]
             return losses
 
         return advance
@@ -261,7 +235,6 @@ class PackTraining:
         if self.evaluate is not None:
             numbers = [rider.number for rider in self.riders]
             named |= {f"validation.{k}": v for k, v in self.evaluate(self.network.outputs, numbers).items()}
-        named["lr"] = self._last_rates
         listed = torch.stack([value.float() for value in named.values()]).tolist()
         return dict(zip(named, listed, strict=True))
 
@@ -275,8 +248,7 @@ class PackTraining:
             rider.failure = f"{', '.join(bad)} is not finite after epoch {t.epoch}"
             t.stopped = "diverged"
             return False
-        lr = own.pop("lr")
-        record = record_of(own, t.epoch, t.step, t.seconds, lr)
+        record = record_of(own, t.epoch, t.step, t.seconds, rate(t, self.step - 1))
         validation = record.get("validation")
         t.stopped = t.stopping.observe(validation[t.monitor] if validation else None, seconds=t.seconds) or ""
         record["best"] = t.stopping.improved
@@ -340,7 +312,7 @@ class PackTraining:
             "best_tensors": list(self._best),
             "losses": list(self.losses),
             "norm": self._norm,
-            "members": [_state_of(rider) for rider in self.riders],
+            "members": [state_of(rider) for rider in self.riders],
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
             "step": self.step,
@@ -369,7 +341,7 @@ class PackTraining:
         self.losses = [loss.to(device) for loss in state["losses"]]
         self._norm = None if state["norm"] is None else state["norm"].to(device)
         for rider, own in zip(self.riders, state["members"], strict=True):
-            _restore(rider, own)
+            restore(rider, own)
         self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
         self.seconds, self.history, self.stopped = state["seconds"], state["history"], state["stopped"]
 
@@ -384,26 +356,3 @@ def _norms(tensors: Sequence[Tensor]) -> Tensor:
     each = [torch.linalg.vector_norm(t.flatten(1), dim=1) for t in tensors]
     norms: Tensor = torch.linalg.vector_norm(torch.stack(each), dim=0)
     return norms
-
-
-def _state_of(rider: Rider) -> dict[str, Any]:
-    t = rider.training
-    return {
-        "schedule": dict(t.schedule.state_dict()),
-        "stopping": t.stopping.state_dict(),
-        "epoch": t.epoch,
-        "step": t.step,
-        "seconds": t.seconds,
-        "history": list(t.history),
-        "stopped": t.stopped,
-        "failure": rider.failure,
-    }
-
-
-def _restore(rider: Rider, state: Mapping[str, Any]) -> None:
-    t = rider.training
-    t.schedule.load_state_dict(state["schedule"])
-    t.stopping.load_state_dict(state["stopping"])
-    t.epoch, t.step, t.seconds = state["epoch"], state["step"], state["seconds"]
-    t.history, t.stopped, rider.failure = state["history"], state["stopped"], state["failure"]
-    t.best = {} if t.stopped else None

@@ -156,7 +156,9 @@ class Training:
             self.losses, self.step_in_epoch = [], 0
             self.epoch += 1
             record["seconds"] = self.seconds = seconds()
-            self.stopped = self.stopping.observe(_monitored(self, record), seconds=self.seconds) or ""
+            norm = record.get("gradient_norm")
+            reason = self.stopping.observe(_monitored(self, record), seconds=self.seconds, gradient_norm=norm)
+            self.stopped = reason or ""
             record["best"] = self.stopping.improved
             if self.stopping.improved:
                 self.best = clone(self.model.state_dict())
@@ -220,8 +222,8 @@ def fit(training: Trainee, *, until: int | None = None) -> str:
         until: pause at the end of this epoch; going on later gives the same bits as not having paused.
 
     Returns:
-        "max_epochs", "patience", "max_seconds", "target", "interrupted" (in the middle of an epoch: going on
-        later gives the same bits), or "" after a pause.
+        "max_epochs", "patience", "max_seconds", "target", "gradient_tolerance", "interrupted" (in the middle of an
+        epoch: going on later gives the same bits), or "" after a pause.
 
     Raises:
         NotFinite: a loss, a metric or a weight became NaN or infinite; noticed at the end of the epoch.
