@@ -31,7 +31,7 @@ class Problem:
         source: where the rows come from.
         widths: units of each layer, inputs first, logits last; ReLU between.
         batch_size: rows of a step; the last batch of an epoch is smaller and is kept.
-        x_train: (n, d) float32 in [0, 1].
+        x_train: (n, d) float32 in [0, 1]; (n, C, H, W) where the networks are convolutional.
         y_train: (n,) int64.
         x_validation: (m, d) float32.
         y_validation: (m,) int64.

@@ -16,16 +16,16 @@ from torch.utils.data import DataLoader, TensorDataset
 from contenders.contract import LEARNING_RATE, Contender, Prepare, Problem, Run, Timing
 from contenders.network import mlp
 
-__all__ = ["DATALOADER", "DATALOADER_NO_ITEM"]
+__all__ = ["DATALOADER", "DATALOADER_NO_ITEM", "with_item"]
 
 
-def with_item(problem: Problem, seed: int) -> Run:
+def with_item(problem: Problem, seed: int, *, rate: float = LEARNING_RATE) -> Run:
     train, validation = _loaders(problem)
 
     def run(epochs: int) -> Timing:
         torch.manual_seed(seed)
         model, criterion = mlp(problem.widths), nn.CrossEntropyLoss()
-        optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
+        optimizer = torch.optim.Adam(model.parameters(), lr=rate)
         steps, history = 0, []
         start = time.perf_counter()
         for _ in range(epochs):

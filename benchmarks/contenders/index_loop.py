@@ -14,7 +14,7 @@ object is :mod:`contenders.floor`.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -27,16 +27,28 @@ from contenders.network import mlp
 __all__ = ["INDEX_LOOP"]
 
 
-def prepare(problem: Problem, seed: int, *, gather: str, flat: bool) -> Run:
-    inputs, targets = torch.from_numpy(problem.x_train), torch.from_numpy(problem.y_train)
-    held_inputs, held_targets = torch.from_numpy(problem.x_validation), torch.from_numpy(problem.y_validation)
+def prepare(
+    problem: Problem,
+    seed: int,
+    *,
+    gather: str,
+    flat: bool,
+    rate: float = LEARNING_RATE,
+    network: Callable[[], nn.Module] | None = None,
+    device: str = "cpu",
+) -> Run:
+    """The loop; ``network`` builds another one than the problem's."""
+    train, held = (problem.x_train, problem.y_train), (problem.x_validation, problem.y_validation)
+    inputs, targets = (torch.from_numpy(array).to(device) for array in train)
+    held_inputs, held_targets = (torch.from_numpy(array).to(device) for array in held)
+    build = network or partial(mlp, problem.widths)
     batches = {"epoch": _views_of_an_epoch, "step": _batch_by_batch}[gather]
 
     def run(epochs: int) -> Timing:
         torch.manual_seed(seed)
-        model = mlp(problem.widths)
+        model = build().to(device)
         parameters = [_flattened(model)] if flat else list(model.parameters())
-        optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, fused=True)
+        optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
         steps, history = 0, []
         start = time.perf_counter()
         for _ in range(epochs):
@@ -59,13 +71,13 @@ def prepare(problem: Problem, seed: int, *, gather: str, flat: bool) -> Run:
 
 
 def _views_of_an_epoch(inputs: Tensor, targets: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    order = torch.randperm(len(inputs))
+    order = torch.randperm(len(inputs), device=inputs.device)
     x, y = inputs.index_select(0, order), targets.index_select(0, order)
     return zip(x.split(batch_size), y.split(batch_size), strict=True)
 
 
 def _batch_by_batch(inputs: Tensor, targets: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for rows in torch.randperm(len(inputs)).split(batch_size):
+    for rows in torch.randperm(len(inputs), device=inputs.device).split(batch_size):
         yield inputs.index_select(0, rows), targets.index_select(0, rows)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,7 +38,15 @@ from descend.training.settings import GradientSettings
 from descend.training.stopping import Stopping
 from descend.training.threads import choose_threads
 
-__all__ = ["assemble", "augmented", "evaluation_batches", "measured_threads", "order_of", "part_batches"]
+__all__ = [
+    "assemble",
+    "augmented",
+    "evaluation_batches",
+    "measured_threads",
+    "order_of",
+    "part_batches",
+    "throwaway_steps",
+]
 
 EVALUATED_AT_ONCE = 1024
 """Rows of a torch ``Dataset`` that are evaluated together."""
@@ -174,12 +183,21 @@ def measured_threads(planned: Plan, network: nn.Module, device: torch.device) ->
         return torch.get_num_threads(), "the arithmetic runs on another device"
     if planned.prepared.train.inputs is None:
         return 1, "rows are loaded one by one"
+    with throwaway_steps(planned, network, device) as step:
+        return choose_threads(step)
+
+
+@contextmanager
+def throwaway_steps(
+    planned: Plan, network: nn.Module, device: torch.device
+) -> Iterator[Callable[[], object]]:
+    """Training steps to be timed, on copies: nothing of them is left, in the network or in the random state."""
     probe = Run(planned.recipe, {}, planned.prepared.schema, copy.deepcopy(network))
     training = assemble(planned, probe, device)
     step_batches = next(training.batches.epoch(0))
     training.model.train()
     rng = torch.get_rng_state()
     try:
-        return choose_threads(lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0)))  # type: ignore[arg-type]
+        yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]
     finally:
         torch.set_rng_state(rng)

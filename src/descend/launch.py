@@ -125,6 +125,7 @@ class Launch:
         observers: who else watches.
         batches: in place of the training rows as the plan draws them.
         tested: whether the test part is measured at the end.
+        threads: how many CPU threads to use, and why; by default as the recipe says, or measured.
     """
 
     def __init__(
@@ -137,6 +138,7 @@ class Launch:
         observers: Sequence[Observer] = (),
         batches: Batches | None = None,
         tested: bool = True,
+        threads: tuple[int, str] | None = None,
     ) -> None:
         self.planned, self.tested = planned, tested
         self.device = choose_device(planned.recipe.engine["device"])
@@ -152,7 +154,7 @@ class Launch:
         # A checkpoint holds the weights that training has come to; what it started from is past.
         pretrained = None if state is not None else start_from_pretrained(planned.recipe, model)
         network = model.to(self.device)
-        self.threads, why = measured_threads(planned, network, self.device)
+        self.threads, why = threads or measured_threads(planned, network, self.device)
         self.run = started_run(planned, network, self.device, self.threads, why, folder, pretrained)
         with self._arithmetic():
             self.training = assemble(planned, self.run, self.device, batches)

@@ -7,7 +7,8 @@
 :mod:`.grouping`        who can ride with whom
 :mod:`.choosing`        which engine, by a short measurement, within the memory there is
 :mod:`.packed_engine`   members as one program
-:mod:`.loop_engine`     members one after another
+:mod:`.loop_engine`     members one after another, here or in worker processes
+:mod:`.workers`         those processes
 :mod:`.evaluation`      loss and metrics of a pack on its validation rows
 ======================  ==============================================================================
 """

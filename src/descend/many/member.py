@@ -44,12 +44,12 @@ class Member:
         """Whether it trains on."""
         return not self.stopped
 
-    def fail(self, message: str, epochs: int, steps: int) -> None:
-        """Note that it diverged."""
-        self.stopped = "diverged"
+    def fail(self, message: str, epochs: int, steps: int, reason: str = "diverged") -> None:
+        """Note that it diverged, or failed for another reason."""
+        self.stopped = reason
         self.run.metrics = {
             "status": "failed",
-            "stopped": "diverged",
+            "stopped": reason,
             "message": message,
             "task": self.run.schema.task,
             "epochs": epochs,

@@ -10,6 +10,7 @@ from descend.errors import Interrupted, Problem, RecipeError, UserError
 from descend.many.building import build
 from descend.many.choosing import EngineChoice, choose
 from descend.many.grouping import groups
+from descend.many.loop_engine import WorkerChoice, check_workers, in_one_loop
 from descend.many.member import Member, Watcher, Watchers
 from descend.planning import Parts, Planner
 from descend.recipe import Recipe
@@ -35,6 +36,7 @@ def train_many(
     test: Any = None,
     sample_weight: Any = None,
     engine: EngineChoice = "auto",
+    workers: WorkerChoice = "auto",
     rungs: Sequence[int] = (),
     survivors: Survivors | None = None,
     watchers: Sequence[Watcher] = (),
@@ -61,6 +63,8 @@ def train_many(
         sample_weight: a weight per row of ``data``.
         engine: "packed" (stacked modules), "vmap", "loop" (one after another); "auto" takes for each group what is
             fastest. ``run.environment["engine"]`` says which ran, and why.
+        workers: processes, each on one thread, that share those who are trained one after another; 1 for none. "auto"
+            starts one a core where the work is worth it. A member whose process is killed is a failed one.
         rungs: epochs at the end of which ``survivors`` is asked who goes on.
         survivors: called with a rung's epoch and the runs that have reached it and go on, by number; gives the
             numbers of those that continue. The others are stopped ("dropped") with their best weights so far.
@@ -81,6 +85,7 @@ def train_many(
     recipes = list(recipes)
     if not recipes:
         raise UserError("train_many needs at least one recipe")
+    check_workers(workers)
     each_seed = _for_each(seeds, len(recipes), "seeds")
     each_parts = [None] * len(recipes) if parts is None else _for_each(list(parts), len(recipes), "parts")
     planner = Planner(
@@ -100,9 +105,10 @@ def train_many(
         member.tested = tested
     build(members)
     watcher = Watchers(list(watchers))
-    engines = [
+    chosen = [
         one for group in groups(members) for one in choose(group, engine, watcher, folder, resume=resume)
     ]
+    engines = in_one_loop(chosen, workers)
     for epoch in [*sorted(rungs), None]:
         for one in engines:
             try:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from descend.errors import CheckpointError
 
-__all__ = ["FORMAT", "clone", "decode", "encode", "read_state", "to_bytes", "write_atomically"]
+__all__ = ["FORMAT", "clone", "decode", "encode", "from_bytes", "read_state", "to_bytes", "write_atomically"]
 
 FORMAT = 1
 """Version of the file's layout; a file of a newer one is refused."""
@@ -123,6 +123,29 @@ def read_state(path: Path) -> tuple[Any, dict[str, Any]]:
         raise CheckpointError(f"no such checkpoint: {path}") from None
     except (OSError, safetensors.SafetensorError, ValueError) as cause:
         raise CheckpointError(f"the checkpoint {path} is damaged or cut short ({cause})") from cause
+    return _opened(tensors, header, str(path))
+
+
+def from_bytes(content: bytes) -> tuple[Any, dict[str, Any]]:
+    """The tree and the meta in what :func:`to_bytes` gave.
+
+    Raises:
+        CheckpointError: the content is cut short, altered, or of a newer version.
+
+    >>> from_bytes(to_bytes({"step": 3}, {"part": "train"}))
+    ({'step': 3}, {'part': 'train'})
+    """
+    try:
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (safetensors.SafetensorError, ValueError) as cause:
+        raise CheckpointError(f"the state is damaged or cut short ({cause})") from cause
+    return _opened(tensors, header, "received")
+
+
+def _opened(tensors: dict[str, Tensor], header: dict[str, str], path: str) -> tuple[Any, dict[str, Any]]:
+    """The tree and the meta of a file that was read; ``path`` names it in errors."""
     if "descend" not in header:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of descend")
     try:

@@ -1,0 +1,236 @@
+"""Worker processes: trainings one after another, on as many cores as there are.
+
+A worker is a fork of this process, as those of PyTorch's ``DataLoader`` are, and finds every training in its
+memory. It is told a number, trains, and sends the state back. Whoever waits for it then holds the training as if it
+had been trained here: going on, measuring and saving are done by this process, so a worker needs nothing but the
+tensors of its training, and leaves the thread pools of other libraries, which do not survive a fork, alone.
+
+What goes through the pipes is a state as :func:`descend.training.state.to_bytes` writes it. Reading it executes
+nothing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Literal
+
+import torch
+
+from descend.errors import DivergedError
+from descend.launch import Launch
+from descend.training.loop import Record
+from descend.training.observers import Quiet, stopping_on_signals
+from descend.training.state import from_bytes, to_bytes
+
+__all__ = ["Outcome", "Workers", "why_not_here"]
+
+NOTICE = 0.2
+"""Seconds within which a request to stop is passed on."""
+
+LAST_WORDS = 10.0
+"""Seconds that a worker has to save its checkpoint when it is asked to stop and nobody listens any more."""
+
+
+def why_not_here() -> str:
+    """Why no worker can be started here; empty where it can."""
+    if sys.platform != "linux":
+        return "worker processes are forked, on Linux alone"
+    if multiprocessing.current_process().daemon:
+        return "this process is a worker itself, and may have none"
+    # Autograd keeps a thread for each device that it sees and refuses to work in a fork of such a process.
+    if torch.cuda.is_available():
+        return "a process that may use CUDA is not forked"
+    return ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training that was given to a worker.
+
+    Args:
+        number: the training's.
+        kind: "trained" (to its end, to the pause, or interrupted), "diverged", "lost" (the worker died), "returned"
+            (it has to be trained here: something went wrong that is best seen where it is).
+        state: of the training, where it was trained or diverged.
+        message: what went wrong.
+    """
+
+    number: int
+    kind: Literal["trained", "diverged", "lost", "returned"]
+    state: dict[str, Any] | None = None
+    message: str = ""
+
+
+class Workers:
+    """Trains several launches in worker processes, each on one thread.
+
+    Args:
+        launches: by number. They are left as they are: what was trained is in the outcomes.
+        until: as for :meth:`Launch.advance`.
+        count: of processes, at most.
+    """
+
+    def __init__(self, launches: Mapping[int, Launch], until: int | None, count: int) -> None:
+        self.stop_requested = False
+        self._launches, self._until, self._count = launches, until, count
+        self._busy: dict[Connection, _Worker] = {}
+        self._idle: list[_Worker] = []
+
+    def run(self, told: Callable[[int, Record], None], done: Callable[[Outcome], None]) -> None:
+        """Train all; on Ctrl-C and SIGTERM stop those in work after their step, and begin no more.
+
+        Args:
+            told: called with a training's number and each line of its history, while it trains.
+            done: called with each outcome.
+        """
+        waiting = deque(self._launches)
+        try:
+            with stopping_on_signals(self):  # type: ignore[arg-type] # all that it asks for is stop_requested
+                while waiting or self._busy:
+                    if self.stop_requested:
+                        waiting.clear()
+                        for worker in self._busy.values():
+                            worker.ask_to_stop()
+                    while waiting and len(self._busy) < self._count and self._give(waiting[0]):
+                        waiting.popleft()
+                    if waiting and not self._count:
+                        for number in waiting:
+                            done(Outcome(number, "returned", None, "the system starts no process"))
+                        break
+                    for pipe in wait(list(self._busy), timeout=NOTICE):
+                        assert isinstance(pipe, Connection)
+                        self._listen(self._busy[pipe], told, done)
+        finally:
+            for worker in [*self._busy.values(), *self._idle]:
+                worker.end()
+
+    def _give(self, number: int) -> bool:
+        """Let an idle or a new worker train; False, and fewer workers from now on, where the system starts none."""
+        try:
+            worker = self._idle.pop() if self._idle else self._start()
+        except OSError:
+            self._count = len(self._busy)
+            return False
+        worker.number = number
+        self._busy[worker.pipe] = worker
+        with suppress(OSError):  # it is dead: listening to it tells how
+            worker.pipe.send_bytes(to_bytes(None, {"number": number}))
+        return True
+
+    def _start(self) -> _Worker:
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe()
+        inherited = [ours, *self._busy, *(worker.pipe for worker in self._idle)]
+        process = context.Process(target=self._serve, args=(theirs, inherited), name="descend-worker")
+        with warnings.catch_warnings():
+            # Of threads that a fork leaves behind; a worker has one thread and uses nobody else's.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            try:
+                process.start()
+            except OSError:
+                ours.close()
+                raise
+            finally:
+                theirs.close()
+        return _Worker(process, ours)
+
+    def _listen(
+        self, worker: _Worker, told: Callable[[int, Record], None], done: Callable[[Outcome], None]
+    ) -> None:
+        try:
+            state, said = from_bytes(worker.pipe.recv_bytes())
+        except (EOFError, OSError):
+            del self._busy[worker.pipe]
+            done(Outcome(worker.number, "lost", None, worker.obituary()))
+            return
+        if said["is"] == "epoch":
+            told(worker.number, state)
+            return
+        outcome = Outcome(worker.number, said["is"], state, said["message"])
+        self._idle.append(self._busy.pop(worker.pipe))
+        worker.number = -1
+        done(outcome)
+
+    def _serve(self, pipe: Connection, inherited: list[Connection]) -> None:
+        """The life of a worker: a number comes in, the state of its training goes out."""
+        # Ctrl-C reaches all processes of a terminal. The parent asks its workers to stop, by SIGTERM.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        for (
+            each
+        ) in inherited:  # as long as one process holds the other end of a pipe, nobody sees that it is closed
+            each.close()
+        torch.set_num_threads(1)
+        try:
+            while True:
+                number = from_bytes(pipe.recv_bytes())[1]["number"]
+                pipe.send_bytes(self._trained(self._launches[number], pipe))
+        except (EOFError, OSError):
+            return  # no more work, or no more parent
+
+    def _trained(self, launched: Launch, pipe: Connection) -> bytes:
+        training = launched.training
+        training.observers = [_Messenger(self, pipe), *training.observers]
+        try:
+            launched.advance(self._until)
+            return to_bytes(training.state_dict(), {"is": "trained", "message": ""})
+        except DivergedError as cause:
+            return to_bytes(training.state_dict(), {"is": "diverged", "message": str(cause)})
+        except Exception as cause:
+            return to_bytes(None, {"is": "returned", "message": repr(cause)})
+
+
+class _Worker:
+    """A worker process as its parent sees it; ``number`` is that of the training it does, -1 of none."""
+
+    def __init__(self, process: BaseProcess, pipe: Connection) -> None:
+        self.process, self.pipe, self.number = process, pipe, -1
+        self._asked = False
+
+    def ask_to_stop(self) -> None:
+        """Let it stop after its step."""
+        if not self._asked:
+            self._asked = True
+            self.process.terminate()
+
+    def obituary(self) -> str:
+        """What it died of."""
+        self.pipe.close()
+        self.process.join()
+        code = self.process.exitcode or 0
+        of = f"by signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"with exit status {code}"
+        advice = (
+            "; the system does so when memory runs out: use fewer workers" if -code == signal.SIGKILL else ""
+        )
+        return f"the worker process {self.process.pid} was ended {of}{advice}"
+
+    def end(self) -> None:
+        """Let it go. One that still trains saves its checkpoint first, if it does so soon."""
+        self.pipe.close()
+        if self.number >= 0:
+            self.ask_to_stop()
+        self.process.join(LAST_WORDS)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+
+
+class _Messenger(Quiet):
+    """In a worker: tells the parent of each epoch, and passes on a request to stop that came before the first step."""
+
+    def __init__(self, workers: Workers, pipe: Connection) -> None:
+        self._workers, self._pipe = workers, pipe
+
+    def started(self, training: Any) -> None:
+        training.stop_requested = training.stop_requested or self._workers.stop_requested
+
+    def epoch_ended(self, training: Any, record: Record) -> None:
+        self._pipe.send_bytes(to_bytes(record, {"is": "epoch"}))
