@@ -32,6 +32,7 @@ LAYERS = [
     {"launch"},
     {"many"},
     {"report", "export", "estimators"},
+    {"comparison"},
     {"cli"},
     {"__main__"},
 ]

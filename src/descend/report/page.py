@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from string import Template
 
@@ -14,7 +15,7 @@ from descend.report.run_files import RunFiles, mapping, number, text
 from descend.report.summary import summary
 from descend.report.words import TASKS, count, duration, metric, score
 
-__all__ = ["render"]
+__all__ = ["document", "render"]
 
 _PART_NAMES = {"test": "Test", "validation": "Validation", "train": "Training"}
 
@@ -40,13 +41,28 @@ def render(run: RunFiles) -> str:
             context.environment_section(run),
         ]
     )
+    return document(run.name, _opening(run), body, figures, _SECTIONS)
+
+
+def document(
+    title: str, opening: Html, body: Html, figures: Sequence[Figure], sections: Mapping[str, str]
+) -> str:
+    """A page in the report's style, as one HTML document that asks the network for nothing.
+
+    Args:
+        title: what the window is called.
+        opening: what stands above the sections.
+        body: the sections.
+        figures: whose places are in the body.
+        sections: names in the navigation by key; those that the body lacks are left out.
+    """
     script = _resource("page.js")
     return Template(_resource("page.html")).substitute(
-        title=join(f"{run.name} \N{MIDDLE DOT} descend"),
+        title=join(f"{title} \N{MIDDLE DOT} descend"),
         policy=_policy(script, drawing=bool(figures)),
         style=_resource("page.css"),
-        navigation=_navigation(body),
-        opening=_opening(run),
+        navigation=_navigation(body, sections),
+        opening=opening,
         body=body,
         data=_payload(figures),
         script=script,
@@ -70,7 +86,7 @@ def _policy(script: str, *, drawing: bool) -> str:
     return "; ".join(rules)
 
 
-def _payload(figures: list[Figure]) -> Html:
+def _payload(figures: Sequence[Figure]) -> Html:
     """The figures and the packed library; nothing when there is nothing to draw."""
     if not figures:
         return Html("")
@@ -90,10 +106,10 @@ _SECTIONS = {
 }
 
 
-def _navigation(body: Html) -> Html:
+def _navigation(body: Html, sections: Mapping[str, str]) -> Html:
     links = [
         element("li", element("a", name, href=f"#{key}"))
-        for key, name in _SECTIONS.items()
+        for key, name in sections.items()
         if f'<section id="{key}"' in body
     ]
     return element("ul", links)
