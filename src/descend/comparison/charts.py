@@ -67,7 +67,8 @@ def curves(outcomes: Sequence[Outcome], name: str, key: str) -> Figure | None:
     if name in SHARES:
         y["tickformat"] = ".0%" if max(seen) - min(seen) > 0.1 else ".1%"
     elif min(seen) > 0 and max(seen) > 30 * min(seen):
-        y |= {"type": "log", "title": {"text": f"validation {metric(name)} (log scale)", "standoff": 8}}
+        y = axis_spec(f"validation {metric(name)} (log scale)", type="log", nticks=6, tickformat=".3~g")
+        y |= {"dtick": "D2"} if max(seen) < 300 * min(seen) else {"dtick": 1}
     layout = layout_spec(
         axis_spec("epoch", tickformat=",d", nticks=7, rangemode="tozero"), y, hovermode="closest"
     )

@@ -21,6 +21,8 @@ from descend.many.train_many import EngineChoice
 from descend.metrics import METRICS, main_metric
 from descend.planning import Parts, Plan, Planner, as_recipe
 from descend.recipe import Recipe
+from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
+from descend.recipe.defaults import facts_of
 from descend.recipe.toml import path_of
 from descend.run import check_unused, json_bytes, make_folder
 from descend.training.state import write_atomically
@@ -193,12 +195,21 @@ def _planned(planner: Planner, variants: Sequence[Variant], seed: int) -> list[P
     problems: list[Problem] = []
     for variant in variants:
         try:
-            plans.append(planner.plan(variant.recipe, seed))
+            plan = planner.plan(variant.recipe, seed)
+            _build(plan)
+            plans.append(plan)
         except RecipeError as cause:
             problems += [problem.of(variant.name) for problem in cause.problems]
     if problems:
         raise RecipeError(problems)
     return plans
+
+
+def _build(plan: Plan) -> None:
+    """Build what will train, once and to no use, so that what does not fit is told before others have trained."""
+    facts = facts_of(plan.prepared.schema)
+    build_loss(plan.recipe, facts, build_output(plan.recipe, facts))
+    build_optimizer(plan.recipe, build_model(plan.recipe, facts, plan.seed))
 
 
 def _rows(plan: Plan) -> tuple[Any, ...]:

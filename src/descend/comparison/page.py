@@ -198,9 +198,9 @@ def _rates(found: Comparison) -> tuple[Html, list[Figure]]:
     ]
     words = (
         f"How much the learning rate matters: the share of the rates tried whose validation score is within "
-        f"{100 * TOLERANCE:g} % of the variant's best. Rates are spread evenly on a logarithmic scale, so half of them "
-        f"are half of the way from {found.conditions.bounds[0]:g} to {found.conditions.bounds[1]:g}. Where the best rate "
-        "is at the edge, a better one may lie beyond: widen the range."
+        f"{100 * TOLERANCE:g} % of the variant's best. Rates are spread evenly on a logarithmic scale from "
+        f"{found.conditions.bounds[0]:g} to {found.conditions.bounds[1]:g}, so it is also how wide the good range is "
+        "there. Where the best rate is at the edge, a better one may lie beyond: widen the range."
     )
     head: list[Child] = ["variant", "best rate", "good rates", ""]
     return section(
