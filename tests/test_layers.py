@@ -32,7 +32,7 @@ LAYERS = [
     {"launch"},
     {"many"},
     {"report", "export", "estimators"},
-    {"comparison"},
+    {"comparison", "cross_validation"},
     {"cli"},
     {"__main__"},
 ]

@@ -19,6 +19,7 @@ from descend._version import __version__
 
 if TYPE_CHECKING:
     from descend.comparison import Comparison, compare
+    from descend.cross_validation import CrossValidation, cross_validate
     from descend.estimators import Classifier, Regressor
     from descend.launch import train
     from descend.many import train_many
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Classifier",
     "Comparison",
+    "CrossValidation",
     "Recipe",
     "Regressor",
     "Run",
     "__version__",
     "compare",
+    "cross_validate",
     "load",
     "train",
     "train_many",
@@ -41,10 +44,12 @@ __all__ = [
 _HOMES = {
     "Classifier": "descend.estimators",
     "Comparison": "descend.comparison",
+    "CrossValidation": "descend.cross_validation",
     "Recipe": "descend.recipe",
     "Regressor": "descend.estimators",
     "Run": "descend.run",
     "compare": "descend.comparison",
+    "cross_validate": "descend.cross_validation",
     "load": "descend.run",
     "train": "descend.launch",
     "train_many": "descend.many",
