@@ -40,6 +40,7 @@ LAYERS = [
 
 LATE_AND_UPWARD = {
     ("run", "export"): "Run.export is a door to the part above, opened when it is used",
+    ("launch", "many"): "train(seeds=) and init.restarts train several networks, when that is asked for",
     ("run", "report"): "Run.report likewise",
 }
 """Imports within functions that run upward, each with its reason."""

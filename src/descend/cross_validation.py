@@ -16,7 +16,7 @@ from descend.data.source import Source
 from descend.data.task import check_targets
 from descend.errors import DivergedError, UserError
 from descend.many import Watcher, train_many
-from descend.many.train_many import EngineChoice
+from descend.many.train_members import EngineChoice
 from descend.metrics import main_metric
 from descend.planning import Planner
 from descend.randomness import key

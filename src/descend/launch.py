@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
 import torch
 from torch import nn
@@ -30,15 +30,37 @@ from descend.training.settings import CheckpointSettings
 from descend.training.state import write_atomically
 from descend.training.threads import using_threads
 
-__all__ = ["Launch", "begin_folder", "execute", "started_run", "train"]
+__all__ = ["Launch", "begin_folder", "execute", "measure_parts", "started_run", "train"]
 
 
+@overload
 def train(
     data: Any,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     *,
     target: str | Sequence[str] | None = None,
     seed: int = 0,
+    seeds: int,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    sample_weight: Any = None,
+    model: None = None,
+    observers: Sequence[Observer] = (),
+    allow_imports: bool = False,
+) -> list[Run]: ...
+
+
+@overload
+def train(
+    data: Any,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    target: str | Sequence[str] | None = None,
+    seed: int = 0,
+    seeds: None = None,
     out: str | Path | None = None,
     resume: bool = False,
     device: str | None = None,
@@ -48,7 +70,26 @@ def train(
     model: nn.Module | None = None,
     observers: Sequence[Observer] = (),
     allow_imports: bool = False,
-) -> Run:
+) -> Run: ...
+
+
+def train(
+    data: Any,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    target: str | Sequence[str] | None = None,
+    seed: int = 0,
+    seeds: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    sample_weight: Any = None,
+    model: nn.Module | None = None,
+    observers: Sequence[Observer] = (),
+    allow_imports: bool = False,
+) -> Run | list[Run]:
     """Train a network on data.
 
     Args:
@@ -58,6 +99,8 @@ def train(
             data.
         target: the column to predict, or several.
         seed: every random number of the run follows from it.
+        seeds: train as many networks, with the seeds ``seed``, ``seed + 1``, ..., and return a list of their runs
+            (:func:`descend.train_many`); ``out`` is then the folder of their folders.
         out: the run folder; without it nothing is written.
         resume: continue the run in ``out`` from its last checkpoint, to the same bits as if it had not
             stopped. Data and recipe must be those it started with; a recipe may be left out.
@@ -70,7 +113,7 @@ def train(
         allow_imports: whether a recipe file may name import paths.
 
     Returns:
-        The run, with the best weights by the monitored value.
+        The run, with the best weights by the monitored value; or a list of runs.
 
     Raises:
         UserError: the data, the recipe or the folder cannot be used; nothing was written.
@@ -81,6 +124,26 @@ def train(
     >>> sorted(run.metrics["test"])
     ['accuracy', 'balanced_accuracy', 'loss']
     """
+    if seeds is not None:
+        from descend.many import train_many
+
+        if model is not None or observers:
+            raise UserError("seeds train several networks: give no model and no observers (watch train_many)")
+        if seeds < 1:
+            raise UserError(f"seeds: a number of networks, 1 or more, was expected; found {seeds}")
+        return train_many(
+            [recipe] * seeds,
+            data,
+            seeds=range(seed, seed + seeds),
+            target=target,
+            out=out,
+            resume=resume,
+            device=device,
+            validation=validation,
+            test=test,
+            sample_weight=sample_weight,
+            allow_imports=allow_imports,
+        )
     folder = None if out is None else Path(out)
     planned = plan_run(
         data,
@@ -108,6 +171,18 @@ def execute(
     batches: Batches | None = None,
 ) -> Run:
     """Train what was planned; see :func:`train`. ``batches`` stand in for the training rows as the plan draws them."""
+    if max(planned.recipe.init["restarts"], planned.recipe.model["ensemble"]) > 1:
+        if model is not None or batches is not None:
+            raise UserError(
+                "init.restarts and model.ensemble train several networks from weights that the recipe draws, and cannot "
+                "be used with a model of your own, nor in the scikit-learn estimators"
+            )
+        from descend.many.restarts import train_restarts
+
+        run = train_restarts(planned, folder, resume=resume)
+        if run.failed:
+            raise DivergedError(run.metrics["message"])
+        return run
     launched = Launch(planned, folder, resume=resume, model=model, observers=observers, batches=batches)
     launched.advance()
     return launched.finish()
@@ -262,6 +337,14 @@ def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -
     }
     if interrupted:
         return
+    measure_parts(run, planned, device)
+    if run.path is not None:
+        run.write_files()
+
+
+def measure_parts(run: Run, planned: Plan, device: torch.device) -> None:
+    """Loss and metrics of each part, and of the last of them what the report shows of single rows."""
+    prepared = planned.prepared
     shown: str | None = None
     for name in ("train", "validation", "test"):
         part: Part = getattr(prepared, name)
@@ -273,8 +356,6 @@ def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -
         part = getattr(prepared, shown)
         rows = evaluation_batches(part, device)
         run.evaluation = details(run.predictor, rows(), run.measure, part.rows, planned.source, shown)
-    if run.path is not None:
-        run.write_files()
 
 
 def _give_up(

@@ -17,7 +17,7 @@ from descend.comparison.variants import Variant, variants_of
 from descend.environment import describe_environment
 from descend.errors import Problem, RecipeError, UserError, did_you_mean
 from descend.many import Watcher, train_many
-from descend.many.train_many import EngineChoice
+from descend.many.train_members import EngineChoice
 from descend.metrics import METRICS, main_metric
 from descend.planning import Parts, Plan, Planner, as_recipe
 from descend.recipe import Recipe

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from descend.errors import Problem, RecipeError, UserError
-from descend.many.loop_engine import LoopEngine
-from descend.many.member import Engine, Member, Watcher, Watchers
+from descend.many.member import Member, Watcher, Watchers
+from descend.many.restarts import copies, train_restarts
+from descend.many.train_members import EngineChoice, Survivors, train_members
 from descend.planning import Parts, Planner
 from descend.recipe import Recipe
 from descend.run import Run
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
-
-EngineChoice = Literal["auto", "packed", "vmap", "loop"]
-Survivors = Callable[[int, Mapping[int, Run]], Collection[int]]
-"""(epoch, runs that go on by number) -> the numbers of those that go on."""
 
 
 def train_many(
@@ -92,15 +89,16 @@ def train_many(
     folder = None if out is None else Path(out)
     members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
     watcher = Watchers(list(watchers))
-    engines: list[Engine] = [LoopEngine(members, watcher)]
-    for epoch in [*sorted(rungs), None]:
-        for one in engines:
-            one.advance(epoch)
-        going = {member.number: member.run for member in members if member.going}
-        if epoch is not None and survivors is not None and going:
-            dropped = set(going) - set(survivors(epoch, going))
-            for one in engines:
-                one.drop(dropped, "dropped")
+    several = [member for member in members if copies(member.plan.recipe) > 1]
+    if several and rungs:
+        raise UserError(
+            "init.restarts and model.ensemble cannot be stopped at rungs: leave out one or the other"
+        )
+    single = [member for member in members if member not in several]
+    train_members(single, watcher, engine, rungs, survivors)
+    for member in several:
+        member.run = train_restarts(member.plan, member.folder, resume=member.resumed, engine=engine)
+        watcher.finished(member.number, member.run)
     return [member.run for member in members]
 
 

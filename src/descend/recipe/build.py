@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.losses import Loss
+from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
-from descend.nn.outputs import OUTPUTS
+from descend.nn.outputs import OUTPUTS, Link
 from descend.randomness import forked, generator, key
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.defaults import Facts
@@ -30,6 +31,7 @@ __all__ = [
     "build_penalty",
     "build_schedule",
     "check_shape",
+    "link_of",
 ]
 
 _OUTPUTS_OF_TASK: Mapping[str, tuple[str, ...]] = {
@@ -65,16 +67,39 @@ def _settings(recipe: Recipe, section: str, besides: tuple[str, ...] = ()) -> di
 def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
     """The network with its initial weights, on the CPU; a pure function of recipe, shapes and seed.
 
+    Where the recipe asks for an ensemble it is one of networks with the first draws of the initial weights.
+
     Raises:
         RecipeError: the model's or the initialisation's settings do not fit the data.
     """
+    count = int(recipe.model.get("ensemble", 1))
+    if count == 1:
+        return _build_network(recipe, facts, seed, int(recipe.init.get("draw", 0)))
+    link = link_of(recipe, facts)
+    return Ensemble([_build_network(recipe, facts, seed, draw) for draw in range(count)], link)
+
+
+def link_of(recipe: Recipe, facts: Facts) -> Link:
+    """What leads from predictions to raw outputs, which an ensemble needs to give the raw outputs of a mean.
+
+    Raises:
+        RecipeError: the output activation, one from elsewhere, does not say.
+    """
+    link = getattr(build_output(recipe, facts), "link", None)
+    if link is None:
+        message = f"the output '{recipe.model['output']}' names no link, so its mean has no raw outputs"
+        raise RecipeError([Problem("model", "ensemble", message, f"use one of: {', '.join(OUTPUTS)}")])
+    return cast(Link, link)
+
+
+def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:
     constructor = find("model", recipe.model["name"])
     context = {"inputs": facts.input_shape, "outputs": facts.outputs}
-    settings = _settings(recipe, "model", ("output",))
+    settings = _settings(recipe, "model", ("output", "ensemble"))
     if recipe.model["name"] in CATALOGUE["model"]:
         settings = {key: _imported(key, value) for key, value in settings.items()}
     with forked():
-        torch.default_generator.manual_seed(key(seed, "init"))
+        torch.default_generator.manual_seed(key(seed, "init", draw))
         model = _call("model", constructor, context, settings)
     if not isinstance(model, nn.Module):
         raise RecipeError(
@@ -86,10 +111,11 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
                 )
             ]
         )
-    scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init", ("output_gain",)))
+    own = _settings(recipe, "init", ("output_gain", "draw", "restarts"))
+    scheme = _call("init", find("init", recipe.init["name"]), {}, own)
     last = float(recipe.init["output_gain"])
     try:
-        initialize(model, scheme, generator=generator(seed, "weights"), last_layer_gain=last)
+        initialize(model, scheme, generator=generator(seed, "weights", draw), last_layer_gain=last)
     except UserError:
         raise
     except Exception as cause:  # a scheme from elsewhere

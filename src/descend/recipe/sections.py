@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from descend.data.settings import DataSettings
+from descend.domains import Count
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
 from descend.recipe.parameters import Parameter, of_constructor, of_settings
 from descend.training.settings import (
@@ -26,9 +27,12 @@ class ModelSettings:
 
     Args:
         output: what turns the last layer into a prediction; "auto" follows from the task.
+        ensemble: networks, from as many draws of the initial weights, whose mean prediction is the prediction; with
+            more ``init.restarts`` the best of these by validation.
     """
 
     output: str = "auto"
+    ensemble: Count = 1
 
 
 @dataclass(frozen=True)
