@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, Order
 from descend.data.prepare import Part
 from descend.metrics import better
-from descend.outcome import measured
+from descend.outcome import details, measured
 from descend.planning import Plan
 from descend.recipe.build import build_optimizer, build_penalty, build_schedule
 from descend.run import Run
@@ -23,7 +23,7 @@ from descend.training.settings import GradientSettings
 from descend.training.stopping import Stopping
 from descend.training.threads import choose_threads
 
-__all__ = ["assemble", "evaluation_batches", "measured_threads", "part_batches"]
+__all__ = ["assemble", "evaluation_batches", "measure_parts", "measured_threads", "part_batches"]
 
 EVALUATED_AT_ONCE = 1024
 """Rows of a torch ``Dataset`` that are evaluated together."""
@@ -103,6 +103,22 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         if stop["average"]
         else None,
     )
+
+
+def measure_parts(run: Run, planned: Plan, device: torch.device) -> None:
+    """Loss and metrics of each part, and of the last of them what the report shows of single rows."""
+    prepared = planned.prepared
+    shown: str | None = None
+    for name in ("train", "validation", "test"):
+        part: Part = getattr(prepared, name)
+        if len(part):
+            rows = evaluation_batches(part, device)
+            run.metrics[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
+            shown = name
+    if shown is not None:
+        part = getattr(prepared, shown)
+        rows = evaluation_batches(part, device)
+        run.evaluation = details(run.predictor, rows(), run.measure, part.rows, planned.source, shown)
 
 
 def measured_threads(planned: Plan, network: nn.Module, device: torch.device) -> tuple[int, str]:

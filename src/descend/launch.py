@@ -10,12 +10,10 @@ from typing import Any, NoReturn, overload
 import torch
 from torch import nn
 
-from descend.assembly import assemble, evaluation_batches, measured_threads
+from descend.assembly import assemble, measure_parts, measured_threads
 from descend.data.batches import Batches
-from descend.data.prepare import Part
 from descend.environment import describe_environment
 from descend.errors import DivergedError, Interrupted, UserError
-from descend.outcome import details, measured
 from descend.planning import Plan, choose_device, plan_run
 from descend.randomness import forked
 from descend.recipe import Recipe
@@ -30,7 +28,7 @@ from descend.training.settings import CheckpointSettings
 from descend.training.state import write_atomically
 from descend.training.threads import using_threads
 
-__all__ = ["Launch", "begin_folder", "execute", "measure_parts", "started_run", "train"]
+__all__ = ["Launch", "begin_folder", "execute", "started_run", "train"]
 
 
 @overload
@@ -340,22 +338,6 @@ def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -
     measure_parts(run, planned, device)
     if run.path is not None:
         run.write_files()
-
-
-def measure_parts(run: Run, planned: Plan, device: torch.device) -> None:
-    """Loss and metrics of each part, and of the last of them what the report shows of single rows."""
-    prepared = planned.prepared
-    shown: str | None = None
-    for name in ("train", "validation", "test"):
-        part: Part = getattr(prepared, name)
-        if len(part):
-            rows = evaluation_batches(part, device)
-            run.metrics[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
-            shown = name
-    if shown is not None:
-        part = getattr(prepared, shown)
-        rows = evaluation_batches(part, device)
-        run.evaluation = details(run.predictor, rows(), run.measure, part.rows, planned.source, shown)
 
 
 def _give_up(

@@ -40,6 +40,13 @@ class TestAnOrdinaryRun:
         assert answer["recipe"]["data"]["target"] == "band"
         assert isinstance(answer["recipe"]["model"]["hidden"], list)
 
+    def test_an_ensemble(self, descend):
+        result = descend("train", "iris", "--set", "model.ensemble=2", "--set", "init.restarts=3", "--set",
+                         "stop.max_epochs=2", "--set", "engine.threads=1", "--out", "run")  # fmt: skip
+        assert result.status == 0, result.err
+        assert "This is an ensemble of the 2 best of 3 networks." in " ".join(result.out.split())
+        assert "for the best of 3 networks" in open("run/report.html", encoding="utf-8").read()  # noqa: PTH123, SIM115
+
     def test_what_people_see(self, trained, houses):
         folder, result = trained
         words = " ".join(result.err.split())

@@ -1,3 +1,4 @@
+import importlib
 import json
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 from descend import compare, load, train
 from descend.comparison import compare as module_function
 from descend.comparison.results import pairwise
-from descend.errors import RecipeError, UserError
+from descend.errors import Interrupted, RecipeError, UserError
 
 SMALL = {"model": {"hidden": [8]}, "stop": {"max_epochs": 3}, "engine": {"threads": 1}}
 VARY = {"optimizer.name": ["sgd", "adam"]}
@@ -145,6 +146,21 @@ class TestRates:
         made = compare("iris", VARY, recipe=SMALL, seeds=2, tune=0, goal=2.0)
         assert made.target == 2.0
         assert [outcome.to_target for outcome in made.outcomes] == [None, None]
+
+
+def test_restarts_and_ensembles_are_variants_like_any(tmp_path):
+    made = compare("iris", {"model.ensemble": [1, 2]}, recipe=SMALL, seeds=2, tune=0, out=tmp_path / "one")
+    assert [outcome.runs[0].networks for outcome in made.outcomes] == [1, 2]
+    assert load(made.outcomes[1].runs[0].path).metrics["members"]["kept"] in ([0, 1], [1, 0])
+
+
+def test_stopped_by_a_signal(monkeypatch):
+    def stop(*_, **__):
+        raise Interrupted("stopped in epoch 1 after 3 steps")
+
+    monkeypatch.setattr(importlib.import_module("descend.comparison.compare"), "train_many", stop)
+    with pytest.raises(Interrupted, match="during the tuning, and a comparison starts anew"):
+        compare("iris", VARY, recipe=SMALL)
 
 
 class TestMistakes:

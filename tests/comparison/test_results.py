@@ -1,6 +1,7 @@
 """Targets, times and choices on histories made by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -55,6 +56,10 @@ class TestReaching:
 
     def test_accumulated_batches_cost_a_gradient_each(self):
         assert trial(0.9, accumulate=4).to_reach("accuracy", 0.5).gradients == 40
+
+    def test_every_network_of_an_ensemble_counts(self):
+        reach = replace(trial(0.5, 0.9), networks=3).to_reach("accuracy", 0.9)
+        assert (reach.steps, reach.gradients, reach.seconds) == (20, 60, 3.0)
 
     def test_a_method_that_evaluates_more_counts_for_itself(self):
         run = trial(0.9)

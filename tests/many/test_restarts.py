@@ -16,6 +16,7 @@ from descend.planning import plan
 from descend.randomness import forked, key
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
+from descend.training.objective import Objective
 
 SMALL = Recipe(
     model={"hidden": [8], "dropout": 0.1},
@@ -75,14 +76,16 @@ class TestRestarts:
         with pytest.raises(UserError, match="a model of your own"):
             train("iris", SMALL.replace({"init.restarts": 2}), model=nn.Linear(4, 3))
         with pytest.raises(UserError, match="estimators"):
-            descend.Classifier(recipe=SMALL.replace({"init.restarts": 2})).fit(np.eye(20), [0, 1] * 10)
+            descend.Classifier(recipe=SMALL.replace({"init.restarts": 2, "data.validation": 0.3})).fit(
+                np.eye(40), [0, 1] * 20
+            )
 
     def test_one_that_diverges_does_not_count(self, monkeypatch):
         def made(**_):
             return Half()
 
         run = train(
-            "diabetes", {"model": {"name": made}, "init": {"restarts": 3}, "stop": {"max_epochs": 1}}, seed=1
+            "diabetes", {"model": {"name": made}, "init": {"restarts": 6}, "stop": {"max_epochs": 1}}, seed=1
         )
         values = run.metrics["members"]["validation"]
         assert any(value is None for value in values)
@@ -109,12 +112,13 @@ class Half(nn.Module):
         return self.linear(inputs) * torch.where(self.broken & self.training, math.nan, 1.0)
 
 
-class TestEnsembles:
-    @pytest.fixture(scope="class")
-    def run(self, tmp_path_factory):
-        recipe = SMALL.replace({"model.ensemble": 2, "init.restarts": 4})
-        return train("iris", recipe, out=tmp_path_factory.mktemp("runs") / "one")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    recipe = SMALL.replace({"model.ensemble": 2, "init.restarts": 4})
+    return train("iris", recipe, out=tmp_path_factory.mktemp("runs") / "one")
 
+
+class TestEnsembles:
     def test_predict_the_mean_of_the_best(self, run):
         assert isinstance(run.model, Ensemble)
         alone = [train("iris", SMALL.replace({"init.draw": draw})) for draw in range(4)]
@@ -143,9 +147,7 @@ class TestEnsembles:
     def test_are_exported_to_onnx(self, run, tmp_path):
         runtime = pytest.importorskip("onnxruntime")
         session = runtime.InferenceSession(str(run.export("onnx", tmp_path / "model.onnx")))
-        given = {session.get_inputs()[0].name: np.array(ROWS)} if len(session.get_inputs()) == 1 else None
-        if given is None:
-            given = {one.name: np.array(ROWS)[:, [at]] for at, one in enumerate(session.get_inputs())}
+        given = {one.name: np.array(ROWS)[:, at] for at, one in enumerate(session.get_inputs())}
         found = session.run(None, given)
         assert any(
             each.shape == (3, 3) and np.allclose(each, run.predict_proba(ROWS), atol=1e-5) for each in found
@@ -183,46 +185,33 @@ def labels():
     return load_iris().target_names[load_iris().target]
 
 
-class StopAt:
-    """A schedule that asks the process to stop, once, in the middle of the second network."""
-
-    left = 0
-
-    def __init__(self):
-        pass
-
-    def factor(self, step):
-        StopAt.left -= 1
-        if StopAt.left == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-        return 1.0
-
-    def observe(self, value):
-        pass
-
-    def state_dict(self):
-        return {}
-
-    def load_state_dict(self, state):
-        pass
-
-
-@pytest.mark.parametrize("steps", [3, 17, 21])
-def test_resume_is_exact(tmp_path, steps):
-    recipe = SMALL.replace(
-        {"init.restarts": 3, "schedule.name": StopAt, "model.ensemble": 2, "checkpoint.every_seconds": 0.0}
-    )
-    StopAt.left = -1
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_resume_is_exact(tmp_path, monkeypatch, share):
+    """Stopped in the first, in the middle of the second, in the last of three networks."""
+    recipe = SMALL.replace({"init.restarts": 3, "model.ensemble": 2, "checkpoint.every_seconds": 0.0})
     whole = train("iris", recipe)
-    per_run = len(whole.history) * whole.history[0]["step"]
-    StopAt.left = 2 * steps * per_run // 17 % (3 * per_run) or 1
-    with pytest.raises(Interrupted, match=f"continue with --resume --out {tmp_path}/run"):
-        train("iris", recipe, out=tmp_path / "run")
+    steps, called = 3 * whole.history[-1]["step"], Objective.__call__
+    done = []
+
+    def call(self):
+        done.append(1)
+        if len(done) == int(share * steps):
+            os.kill(os.getpid(), signal.SIGINT)
+        return called(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Objective, "__call__", call)
+        with pytest.raises(
+            Interrupted, match=f"one of 3 networks .* continue with --resume --out {tmp_path}/run"
+        ):
+            train("iris", recipe, out=tmp_path / "run")
+    assert len(done) < steps
     resumed = train("iris", recipe, out=tmp_path / "run", resume=True)
     assert torch.equal(weights_of(resumed), weights_of(whole))
     assert resumed.metrics["members"] == whole.metrics["members"]
     assert resumed.metrics["test"] == whole.metrics["test"]
-    assert torch.equal(weights_of(train("iris", None, out=tmp_path / "run", resume=True)), weights_of(whole))
+    again = train("iris", None, out=tmp_path / "run", resume=True)
+    assert torch.equal(weights_of(again), weights_of(whole))
 
 
 class Landscape(nn.Module):
@@ -230,7 +219,7 @@ class Landscape(nn.Module):
 
     A, B, C = (1.0, 0.8), (1.3, -0.7), (0.6, 1.9)
     D, E, F = (0.9, 0.6), (0.8, 2.1), (-1.4, 0.5)
-    REACH = 6.0
+    REACH = 3.0
 
     def __init__(self, **_):
         super().__init__()
@@ -256,22 +245,23 @@ class Value:
 
 def test_restarts_find_the_global_minimum_of_the_lectures_g_more_often():
     """E5. Gradient descent from one random point finds it seldom; from the best of eight of them it does mostly."""
-    side = torch.linspace(-9, 9, 1801, dtype=torch.float64)
+    side = torch.linspace(-6, 6, 1201, dtype=torch.float64)
     least = Landscape.g(*torch.meshgrid(side, side, indexing="ij")).min().item()
     data = (np.arange(16.0)[:, None], np.arange(16.0))
     recipe = Recipe(
-        model={"name": Landscape}, loss={"name": Value}, optimizer={"name": "sgd", "lr": 0.2},
-        schedule={"name": "constant", "warmup": 0}, data={"sampling": "in_order", "batch_size": 16},
-        stop={"max_epochs": 60, "patience": None, "average": 0.0, "min_improvement": 0.0}, engine={"threads": 1},
+        model={"name": Landscape}, loss={"name": Value}, optimizer={"name": "sgd", "lr": 0.1},
+        schedule={"name": "constant", "warmup": 0}, data={"sampling": "full", "batch_size": 16},
+        stop={"max_epochs": 40, "patience": None, "average": 0.0, "min_improvement": 0.0}, engine={"threads": 1},
     )  # fmt: skip
 
     def found(restarts):
         runs = train_many([recipe.replace({"init.restarts": restarts})] * 12, data, seeds=range(12))
         return sum(run.metrics["validation"]["loss"] < least + 0.02 for run in runs)
 
+    # From one point of this square about a quarter finds it, so of eight 1 - (3/4)^8 = 90 % should.
     once, eight = found(1), found(8)
-    assert once <= 6
-    assert eight >= once + 4
+    assert 1 <= once <= 6
+    assert eight >= 9
 
 
 class TestSeeds:

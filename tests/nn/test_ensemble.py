@@ -1,6 +1,6 @@
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -23,6 +23,7 @@ def ensemble(outputs, link):
 
 
 @pytest.mark.parametrize(("name", "classes"), [("softmax", 4), ("sigmoid", 1), ("sine", 1), ("identity", 3)])
+@settings(deadline=None)
 @given(seed=st.integers(0, 500), members=st.integers(1, 5), scale=st.sampled_from([0.1, 1.0, 5.0]))
 def test_the_activation_of_its_outputs_is_the_mean_of_the_members(name, classes, seed, members, scale):
     random = torch.Generator().manual_seed(seed)
@@ -50,6 +51,7 @@ def test_one_unsure_member_is_heard():
     assert ensemble(torch.tensor([[[100.0]], [[0.0]]]), "logit").item() == pytest.approx(1.0986123)
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 500))
 def test_its_loss_is_at_most_the_mean_of_the_members_losses(seed):
     random = torch.Generator().manual_seed(seed)

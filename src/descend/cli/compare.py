@@ -191,6 +191,9 @@ def _results(found: Comparison) -> Table:
     headings += ["good rates"] if how.rates else []
     table = plain_table("variant", *headings, right=headings)
 
+    for column in table.columns[1:]:
+        column.no_wrap = True
+
     def row(outcome: Outcome) -> list[str]:
         reach = outcome.to_target
         cells = [at_rate(outcome), value(how.metric, outcome.mean), interval_words(outcome)]

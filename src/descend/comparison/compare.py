@@ -15,7 +15,7 @@ from descend.comparison.results import Comparison, Conditions, Outcome, pairwise
 from descend.comparison.trials import Trial, trial_of
 from descend.comparison.variants import Variant, variants_of
 from descend.environment import describe_environment
-from descend.errors import Problem, RecipeError, UserError, did_you_mean
+from descend.errors import Interrupted, Problem, RecipeError, UserError, did_you_mean
 from descend.many import Watcher, train_many
 from descend.many.train_members import EngineChoice
 from descend.metrics import METRICS, main_metric
@@ -24,7 +24,7 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
 from descend.recipe.defaults import facts_of
 from descend.recipe.toml import path_of
-from descend.run import check_unused, json_bytes, make_folder
+from descend.run import Run, check_unused, json_bytes, make_folder
 from descend.training.state import write_atomically
 
 __all__ = ["compare"]
@@ -291,7 +291,17 @@ class _Trainer:
             return found
         for watcher in self._watchers:
             watcher.phase(phase, len(wanted))
-        runs = train_many(
+        try:
+            runs = self._train(wanted, out)
+        except Interrupted:
+            saved = "" if out is None else f"; the runs that were finished are in {out}"
+            raise Interrupted(f"stopped during the {phase}, and a comparison starts anew{saved}") from None
+        for (number, rate, seed), run in zip(wanted, runs, strict=True):
+            found[number].append(trial_of(run, seed, rate))
+        return found
+
+    def _train(self, wanted: Sequence[tuple[int, float | None, int]], out: Path | None) -> list[Run]:
+        return train_many(
             [self.variants[number].at(rate) for number, rate, _ in wanted],
             self._data,
             seeds=[seed for _, _, seed in wanted],
@@ -300,9 +310,6 @@ class _Trainer:
             watchers=self._watchers,
             **self._arguments,
         )
-        for (number, rate, seed), run in zip(wanted, runs, strict=True):
-            found[number].append(trial_of(run, seed, rate))
-        return found
 
 
 def _tuned(trainer: _Trainer, how: Conditions) -> list[list[Trial]]:

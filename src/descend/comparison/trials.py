@@ -38,6 +38,8 @@ class Trial:
         metrics: by part: the loss and metrics of the weights that were kept.
         history: a record per epoch.
         accumulate: batches whose gradients make one step.
+        networks: how many were trained for it (``init.restarts``, ``model.ensemble``): the history is that of one,
+            and its gradients and seconds count so many times.
         engine: what trained it.
         path: its run folder, or None.
     """
@@ -49,6 +51,7 @@ class Trial:
     metrics: Mapping[str, Mapping[str, float]]
     history: Sequence[Record]
     accumulate: int = 1
+    networks: int = 1
     engine: str = "loop"
     path: Path | None = None
 
@@ -66,9 +69,8 @@ class Trial:
         for record in self.history:
             value = record.get("validation", {}).get(metric)
             if value is not None and at_least_as_good(metric, value, target):
-                return Reach(
-                    record["epoch"], record["step"], gradients_of(record, self.accumulate), record["seconds"]
-                )
+                gradients = gradients_of(record, self.accumulate) * self.networks
+                return Reach(record["epoch"], record["step"], gradients, record["seconds"] * self.networks)
         return None
 
 
@@ -110,6 +112,7 @@ def trial_of(run: Run, seed: int, rate: float | None) -> Trial:
         parts,
         tuple(run.history),
         int(run.recipe.get("gradient.accumulate", 1)),
+        max(int(run.recipe.get("init.restarts", 1)), int(run.recipe.get("model.ensemble", 1))),
         name,
         None if run.failed else run.path,
     )

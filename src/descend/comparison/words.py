@@ -29,7 +29,7 @@ def interval_words(outcome: Outcome) -> str:
     if span is None:
         return NONE
     if name in SHARES:
-        return f"{100 * span[0]:.2f} to {100 * span[1]:.2f}\N{NO-BREAK SPACE}%"
+        return f"{100 * span[0]:.2f}\N{EN DASH}{100 * span[1]:.2f}\N{NO-BREAK SPACE}%"
     return f"{score(name, span[0])} to {score(name, span[1])}"
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from descend.assembly import measured_threads
+from descend.assembly import measure_parts, measured_threads
 from descend.errors import Interrupted
-from descend.launch import begin_folder, measure_parts, started_run
+from descend.launch import begin_folder, started_run
 from descend.many.member import Member, Watchers
 from descend.many.train_members import EngineChoice, train_members
 from descend.metrics import better
