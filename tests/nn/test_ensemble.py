@@ -40,6 +40,12 @@ def test_log_probabilities_stay_exact_where_probabilities_round_to_0():
     assert found.item() == pytest.approx(-200 - torch.log(torch.tensor(2.0)).item(), rel=1e-6)
 
 
+def test_its_logits_are_log_probabilities():
+    outputs = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torch.softmax(outputs, -1).mean(0).log()
+    assert torch.allclose(ensemble(outputs, "logit"), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("z", [90.0, -90.0, 1e4, -1e4])
 def test_logits_of_sure_members_stay_finite(z):
     outputs = torch.tensor([[[z]], [[z]]])
