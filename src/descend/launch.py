@@ -175,6 +175,10 @@ def execute(
                 "init.restarts and model.ensemble train several networks from weights that the recipe draws, and cannot "
                 "be used with a model of your own, nor in the scikit-learn estimators"
             )
+        if observers:
+            raise UserError(
+                "init.restarts and model.ensemble train several networks, and observers watch one"
+            )
         from descend.many.restarts import train_restarts
 
         run = train_restarts(planned, folder, resume=resume)

@@ -17,6 +17,7 @@ from descend.randomness import forked, key
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
 from descend.training.objective import Objective
+from descend.training.observers import Quiet
 
 SMALL = Recipe(
     model={"hidden": [8], "dropout": 0.1},
@@ -79,6 +80,10 @@ class TestRestarts:
             descend.Classifier(recipe=SMALL.replace({"init.restarts": 2, "data.validation": 0.3})).fit(
                 np.eye(40), [0, 1] * 20
             )
+
+    def test_are_not_watched(self):
+        with pytest.raises(UserError, match="observers watch one"):
+            train("iris", SMALL.replace({"init.restarts": 2}), observers=[Quiet()])
 
     def test_one_that_diverges_does_not_count(self, monkeypatch):
         def made(**_):

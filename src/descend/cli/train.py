@@ -175,13 +175,18 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
     """Train, with a progress bar that is gone afterwards, whatever happened."""
     from descend.launch import execute
+    from descend.many.restarts import copies
     from descend.metrics import main_metric
     from descend.training.loop import Observer
     from descend.training.observers import ProgressBar, TensorBoard
 
     bar = ProgressBar(show, main_metric(planned.prepared.schema.task))
-    watching: list[Observer] = [] if show.quiet else [bar]
+    networks = copies(planned.recipe)
+    watching: list[Observer] = [] if show.quiet or networks > 1 else [bar]
     try:
+        if networks > 1 and not tensorboard:
+            with show.status(f"Training {networks} networks"):
+                return execute(planned, folder, resume=resume)
         if tensorboard:
             watching.append(TensorBoard(folder / "tensorboard"))
         return execute(planned, folder, resume=resume, observers=watching)
