@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_iris
 
 from descend import compare, load, train
 from descend.comparison import compare as module_function
@@ -152,6 +153,24 @@ def test_restarts_and_ensembles_are_variants_like_any(tmp_path):
     made = compare("iris", {"model.ensemble": [1, 2]}, recipe=SMALL, seeds=2, tune=0, out=tmp_path / "one")
     assert [outcome.runs[0].networks for outcome in made.outcomes] == [1, 2]
     assert load(made.outcomes[1].runs[0].path).metrics["members"]["kept"] in ([0, 1], [1, 0])
+
+
+def test_parts_that_are_given_are_used():
+    X, y = load_iris(return_X_y=True)
+    rows = np.random.default_rng(0).permutation(150)
+    train_rows, validation, test = np.split(rows, [90, 120])
+    made = compare(
+        (X[train_rows], y[train_rows]), VARY, recipe=SMALL, seeds=2, tune=2,
+        validation=(X[validation], y[validation]), test=(X[test], y[test]),
+    )  # fmt: skip
+    assert made.conditions.rows == {"train": 90, "validation": 30, "test": 30}
+    assert all(score * 30 == pytest.approx(round(score * 30)) for score in made.outcomes[0].scores)
+
+
+def test_without_test_rows_the_validation_rows_are_judged_by():
+    made = compare("diabetes", VARY, recipe={**SMALL, "data": {"test": 0.0}}, seeds=2, tune=0)
+    assert (made.conditions.part, made.conditions.metric) == ("validation", "r2")
+    assert made.outcomes[0].scores == [run.metrics["validation"]["r2"] for run in made.outcomes[0].runs]
 
 
 def test_stopped_by_a_signal(monkeypatch):
