@@ -30,6 +30,19 @@ EXAMPLES = (
     "  descend methods --json"
 )
 
+SHAPES = {
+    ("model", "activation"): "(n, ...) → (n, ...), every number by itself",
+    ("model", "norm"): "(n, C) → (n, C), images (n, C, H, W) → (n, C, H, W)",
+    ("init", "name"): "fills a weight (d_out, d_in), or (d_out, d_in, height, width), in place",
+    (
+        "optimizer",
+        "name",
+    ): "parameters of any shapes, in place; each entry by itself unless the formula says otherwise",
+    ("schedule", "name"): "the number of the step → the factor of the rate",
+    ("data", "scale"): "(n, d) → (n, d), with statistics of the training rows",
+}
+"""Shapes of a family, for methods whose docstring says nothing of its own."""
+
 LINE = 200
 """Width of the table in a file or a pipe, so that each method is one line to search through."""
 
@@ -79,7 +92,8 @@ def _rows(entry: Entry) -> list[str]:
 
 
 def _choice(entry: Entry) -> str:
-    return f"{entry.section}.{entry.key}"
+    """What the entry is a choice for; keys that are methods themselves are one table for their section."""
+    return entry.section if entry.is_key else f"{entry.section}.{entry.key}"
 
 
 def _table(found: Sequence[Entry], console: Console) -> None:
@@ -90,7 +104,7 @@ def _table(found: Sequence[Entry], console: Console) -> None:
     order = list(SECTIONS)
     for key in sorted(dict.fromkeys(map(_choice, found)), key=lambda one: order.index(one.partition(".")[0])):
         section, _, inner = key.partition(".")
-        about = f": {SECTIONS[section].about}" if inner == "name" else ""
+        about = f": {SECTIONS[section].about}" if inner in ("name", "") else ""
         console.print(f"{key}{about}", style="bold")
         table = plain_table("name", "row", "what it is")
         for entry in found:
@@ -102,16 +116,20 @@ def _table(found: Sequence[Entry], console: Console) -> None:
 
 def _parameters(entry: Entry) -> dict[str, Parameter]:
     """What a recipe may set; what the builder supplies has no default."""
+    from descend.recipe.catalogue import PENALTIES
     from descend.recipe.parameters import MISSING, of_constructor
     from descend.recipe.sections import SECTIONS
 
+    if entry.section == "regularize" and entry.key in PENALTIES:  # its settings are keys beside it
+        return {}
     found = of_constructor(entry.constructor, SECTIONS[entry.section].context) or {}
     return {key: value for key, value in found.items() if value.default is not MISSING}
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    from descend.cli.docstrings import about_arguments, plain
+    from descend.cli.docstrings import about_arguments, plain, shapes_of
     from descend.recipe.parameters import describe
+    from descend.recipe.toml import path_of
 
     card, about = entry.card, about_arguments(entry.constructor)
     return {
@@ -121,8 +139,11 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "row": card.row,
         "summary": plain(card.summary),
         "formula": card.formula,
+        "shapes": shapes_of(entry.constructor) or SHAPES.get((entry.section, entry.key), ""),
         "reference": card.reference,
+        "lecture": card.lecture,
         "note": card.note,
+        "code": path_of(entry.constructor),
         "parameters": [
             {
                 "name": key,
@@ -143,11 +164,16 @@ def _explained(entry: Entry) -> str:
     lines = [f"{entry.name}{row}", "", about_method(entry.constructor), "", f"Use: {_use(entry, facts)}"]
     if facts["formula"]:
         lines += ["", _wrapped(f"Formula: {facts['formula']}")]
+    # What the docstring says of shapes is among its words already.
+    if facts["shapes"] and "Shapes:" not in lines[2]:
+        lines += ["", _wrapped(f"Shapes: {facts['shapes']}")]
     if facts["parameters"]:
-        lines += ["", "Parameters, with their defaults:"]
+        lines += ["", f"Parameters, with the defaults of {facts['code']}:"]
     for parameter in facts["parameters"]:
         words = f"  {_line(parameter)}  ({parameter['type']}) {parameter['about']}"
         lines.append(_wrapped(words.rstrip(), "      "))
+    if facts["lecture"]:
+        lines += ["", _wrapped(f"In the lecture: {facts['lecture']}")]
     if facts["note"]:
         lines += ["", _wrapped(f"Note: {facts['note']}")]
     if facts["reference"]:
@@ -165,6 +191,11 @@ def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
     """How a recipe chooses the method, as it is typed."""
     path = f"{entry.section}.{entry.key}"
     first = facts["parameters"][0] if facts["parameters"] else None
+    if entry.is_key and first is None:
+        return f"--set {path}=0.01"
+    if entry.is_key and first is not None:
+        key, _, value = _line(first).partition(" = ")
+        return f"--set {path}='*', or --set '{path}={{pattern=\"*\", {key}={value}}}'"
     if first is None or first["default"] is None:
         return f"--set {path}={entry.name}"
     key, _, value = _line(first).partition(" = ")

@@ -10,10 +10,10 @@ from descend.comparison.results import TOLERANCE, Comparison
 from descend.comparison.words import at_rate, findings, interval_words, p_value, reached, value, within
 from descend.errors import UserError
 from descend.report import write_page
+from descend.report.document import document
 from descend.report.figures import Figure
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element, join
-from descend.report.page import document
 from descend.report.parts import code, facts, figure_box, fold, section, table
 from descend.report.words import TASKS, amount, count, duration, metric
 
@@ -50,7 +50,22 @@ def render(found: Comparison) -> str:
         [results, _tests(found), learning, rates, _method(found), _reproduce(found), _environment(found)]
     )
     title = f"Comparison on {found.conditions.data}"
-    return document(title, _opening(found, title), body, [*first, *second, *third], _SECTIONS)
+    return document(
+        title,
+        navigation=_navigation(body),
+        opening=_opening(found, title),
+        body=body,
+        figures=[*first, *second, *third],
+    )
+
+
+def _navigation(body: Html) -> Html:
+    links = [
+        element("li", element("a", name, href=f"#{key}"))
+        for key, name in _SECTIONS.items()
+        if f'<section id="{key}"' in body
+    ]
+    return element("ul", links)
 
 
 def _opening(found: Comparison, title: str) -> Html:

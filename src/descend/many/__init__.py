@@ -5,7 +5,12 @@
 :mod:`.train_members`   planned members, by the engine that suits them
 :mod:`.restarts`        several draws of the initial weights: the best of them, or an ensemble
 :mod:`.member`          one variant: its plan, its run, how far it has come
+:mod:`.building`        from plans to networks and trainings
+:mod:`.grouping`        who can ride with whom
+:mod:`.choosing`        which engine, by a short measurement, within the memory there is
+:mod:`.packed_engine`   members as one program
 :mod:`.loop_engine`     members one after another
+:mod:`.evaluation`      loss and metrics of a pack on its validation rows
 ======================  ==============================================================================
 """
 

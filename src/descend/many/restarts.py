@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
-from descend.assembly import measure_parts, measured_threads
+from descend.assembly import measured_threads
 from descend.errors import Interrupted
+from descend.finishing import measure_parts
 from descend.launch import begin_folder, started_run
 from descend.many.member import Member, Watchers
 from descend.many.train_members import EngineChoice, train_members
@@ -21,7 +22,7 @@ from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
-from descend.run import MANIFEST, Run, json_bytes, load
+from descend.run import MANIFEST, Run, json_bytes, load, read_json
 from descend.training.state import write_atomically
 from descend.training.threads import using_threads
 
@@ -39,6 +40,7 @@ def train_restarts(
     *,
     resume: bool = False,
     engine: EngineChoice = "auto",
+    tested: bool = True,
 ) -> Run:
     """Train a network from each draw of the initial weights, on the same rows in the same order, and keep the best.
 
@@ -51,6 +53,7 @@ def train_restarts(
         folder: the run folder, or None.
         resume: go on with what is in the folder.
         engine: as of :func:`descend.train_many`.
+        tested: whether the test part is measured.
 
     Returns:
         The run of the best network, or of the ensemble of the best: then its history is that of the best member.
@@ -76,7 +79,11 @@ def train_restarts(
         for draw in range(copies(planned.recipe))
     ]
     try:
-        train_members(members, Watchers(), engine)
+        for member in members:
+            member.tested = tested
+            if member.engine_before:  # the others go on with it, too: another engine has other last bits
+                engine = cast(EngineChoice, member.engine_before)
+        train_members(members, Watchers(), engine, folder=inner, resume=resume)
     except Interrupted as cause:
         going = f"; continue with --resume --out {folder}" if folder is not None else ""
         words = str(cause).partition("; continue")[0]
@@ -87,7 +94,7 @@ def train_restarts(
     run = _combined(run, [member.run for member in chosen])
     with using_threads(threads), forked(device):
         if len(chosen) > 1:
-            measure_parts(run, planned, device)
+            measure_parts(run, planned, device, tested=tested)
     monitor = planned.recipe.stop["monitor"]
     run.metrics["seconds"] = sum(float(member.run.metrics.get("seconds", 0.0)) for member in members)
     run.metrics["members"] = {
@@ -111,8 +118,16 @@ def _plan_of(planned: Plan, draw: int, threads: Any) -> Plan:
 
 
 def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> Member:
-    folder = None if inner is None else inner / f"{draw:04d}"
-    return Member(draw, plan, folder, resume and folder is not None and (folder / "recipe.toml").exists())
+    if inner is None:
+        return Member(draw, plan)
+    folder = inner / f"{draw:04d}"
+    begun = resume and (folder / "recipe.toml").exists()
+    member = Member(draw, plan, folder, begun)
+    if begun:  # a pack names itself in what it begins; what trains alone does so in the end
+        member.engine_before = str(
+            read_json(folder / "environment.json").get("engine", {}).get("name", "loop")
+        )
+    return member
 
 
 def _value(member: Member, monitor: str) -> float | None:

@@ -12,7 +12,7 @@ from descend.many.restarts import copies, train_restarts
 from descend.many.train_members import EngineChoice, Survivors, train_members
 from descend.planning import Parts, Planner
 from descend.recipe import Recipe
-from descend.run import Run
+from descend.run import Run, check_unused, read_json
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
@@ -34,6 +34,7 @@ def train_many(
     rungs: Sequence[int] = (),
     survivors: Survivors | None = None,
     watchers: Sequence[Watcher] = (),
+    tested: bool = True,
     allow_imports: bool = False,
 ) -> list[Run]:
     """Train several variants on the same data, together where they can ride together.
@@ -60,6 +61,7 @@ def train_many(
         survivors: called with a rung's epoch and the runs that have reached it and go on, by number; gives the
             numbers of those that continue. The others are stopped ("dropped") with their best weights so far.
         watchers: who watches.
+        tested: whether the test parts are measured; they should be touched once.
         allow_imports: whether recipe files may name import paths.
 
     Returns:
@@ -87,7 +89,11 @@ def train_many(
         allow_imports=allow_imports,
     )
     folder = None if out is None else Path(out)
+    if folder is not None and not resume:
+        check_unused(folder)
     members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
+    for member in members:
+        member.tested = tested
     watcher = Watchers(list(watchers))
     several = [member for member in members if copies(member.plan.recipe) > 1]
     if several and rungs:
@@ -95,9 +101,11 @@ def train_many(
             "init.restarts and model.ensemble cannot be stopped at rungs: leave out one or the other"
         )
     single = [member for member in members if member not in several]
-    train_members(single, watcher, engine, rungs, survivors)
+    train_members(single, watcher, engine, rungs, survivors, folder, resume=resume)
     for member in several:
-        member.run = train_restarts(member.plan, member.folder, resume=member.resumed, engine=engine)
+        member.run = train_restarts(
+            member.plan, member.folder, resume=member.resumed, engine=engine, tested=tested
+        )
         watcher.finished(member.number, member.run)
     return [member.run for member in members]
 
@@ -123,13 +131,22 @@ def _planned(
     members: list[Member] = []
     problems: list[Problem] = []
     for number, (recipe, seed, own) in enumerate(zip(recipes, seeds, parts, strict=True)):
+        path = None if folder is None else folder / f"{number:04d}"
+        begun = resume and path is not None and (path / "recipe.toml").exists()
         try:
-            plan = planner.plan(recipe, seed, own)
+            if begun and path is not None:
+                plan = planner.resumed(path, recipe, seed, own)
+            else:
+                plan = planner.plan(recipe, seed, own)
         except RecipeError as cause:
             problems += [problem.of(f"recipe {number}") for problem in cause.problems]
             continue
-        path = None if folder is None else folder / f"{number:04d}"
-        members.append(Member(number, plan, path, resume))
+        member = Member(number, plan, path, begun)
+        if begun and path is not None:
+            member.engine_before = str(
+                read_json(path / "environment.json").get("engine", {}).get("name", "loop")
+            )
+        members.append(member)
     if problems:
         raise RecipeError(problems)
     return members

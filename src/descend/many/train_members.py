@@ -1,17 +1,19 @@
-"""Training planned members: grouped, each group by the engine that suits it."""
+"""Training planned members: built, grouped, each group by the engine that suits it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal
+from pathlib import Path
 
-from descend.many.loop_engine import LoopEngine
-from descend.many.member import Engine, Member, Watcher
+from descend.errors import Interrupted
+from descend.many.building import build
+from descend.many.choosing import EngineChoice, choose
+from descend.many.grouping import groups
+from descend.many.member import Member, Watcher
 from descend.run import Run
 
 __all__ = ["EngineChoice", "Survivors", "train_members"]
 
-EngineChoice = Literal["auto", "packed", "vmap", "loop"]
 Survivors = Callable[[int, Mapping[int, Run]], Collection[int]]
 """(epoch, runs that go on by number) -> the numbers of those that go on."""
 
@@ -22,12 +24,22 @@ def train_members(
     engine: EngineChoice = "auto",
     rungs: Sequence[int] = (),
     survivors: Survivors | None = None,
+    folder: Path | None = None,
+    *,
+    resume: bool = False,
 ) -> None:
     """Train members to their ends; see :func:`descend.train_many` for the arguments. Each gets its ``run``."""
-    engines: list[Engine] = [LoopEngine(members, watcher)]
+    build(members)
+    engines = [
+        one for group in groups(members) for one in choose(group, engine, watcher, folder, resume=resume)
+    ]
     for epoch in [*sorted(rungs), None]:
         for one in engines:
-            one.advance(epoch)
+            try:
+                one.advance(epoch)
+            except Interrupted as cause:
+                where = f"; continue with resume=True and out={str(folder)!r}" if folder is not None else ""
+                raise Interrupted(f"{cause}{where}") from None
         going = {member.number: member.run for member in members if member.going}
         if epoch is not None and survivors is not None and going:
             dropped = set(going) - set(survivors(epoch, going))

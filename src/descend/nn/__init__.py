@@ -37,6 +37,7 @@ from descend.nn.convnet import convnet
 from descend.nn.init import (
     INITS,
     constant,
+    geometric,
     initialize,
     kaiming_normal,
     kaiming_uniform,
@@ -50,6 +51,8 @@ from descend.nn.init import (
 from descend.nn.mlp import linear, mlp
 from descend.nn.normalization import NORMS, normalized
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
+from descend.nn.polynomial import Powers, polynomial
+from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, IterNorm1d, IterNorm2d
 
 __all__ = [
     "ACTIVATIONS",
@@ -57,9 +60,14 @@ __all__ = [
     "MODELS",
     "NORMS",
     "OUTPUTS",
+    "DecorrelatedBatchNorm1d",
+    "DecorrelatedBatchNorm2d",
     "Identity",
+    "IterNorm1d",
+    "IterNorm2d",
     "Maxout",
     "Output",
+    "Powers",
     "Sigmoid",
     "Sine",
     "Softmax",
@@ -69,6 +77,7 @@ __all__ = [
     "elu",
     "gain",
     "gelu",
+    "geometric",
     "identity",
     "initialize",
     "kaiming_normal",
@@ -80,6 +89,7 @@ __all__ = [
     "normal",
     "normalized",
     "orthogonal",
+    "polynomial",
     "relu",
     "selu",
     "sigmoid",
@@ -94,6 +104,7 @@ __all__ = [
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "linear": linear,
+    "polynomial": polynomial,
     "mlp": mlp,
     "convnet": convnet,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from descend.data.settings import DataSettings
 from descend.domains import Count
@@ -11,9 +12,11 @@ from descend.recipe.catalogue import CATALOGUE, Constructor, find
 from descend.recipe.parameters import Parameter, of_constructor, of_settings
 from descend.training.settings import (
     CheckpointSettings,
+    ConstrainSettings,
     EngineSettings,
     GradientSettings,
     InitSettings,
+    OptimizerSettings,
     RegularizeSettings,
     StopSettings,
 )
@@ -29,10 +32,19 @@ class ModelSettings:
         output: what turns the last layer into a prediction; "auto" follows from the task.
         ensemble: networks, from as many draws of the initial weights, whose mean prediction is the prediction; with
             more ``init.restarts`` the best of these by validation.
+        pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are matched by name; the
+            inputs are scaled by the new data's statistics.
+        pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs, as with other
+            classes, "replace" always, "keep" never.
+        freeze: patterns of names of weights or modules that are held fixed, such as "conv*"; running statistics of what
+            is frozen are held fixed too.
     """
 
     output: str = "auto"
     ensemble: Count = 1
+    pretrained: str | None = None
+    pretrained_head: Literal["auto", "keep", "replace"] = "auto"
+    freeze: str | tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,10 +76,11 @@ SECTIONS: Mapping[str, Section] = {
         Section("model", "which network", ModelSettings, ("inputs", "outputs")),
         Section("loss", "what is minimised", None, ()),
         Section("init", "where to start", InitSettings),
-        Section("optimizer", "which direction", None, ("params",)),
+        Section("optimizer", "which direction", OptimizerSettings, ("params",)),
         Section("schedule", "which step size", None, ("steps_per_epoch", "total_steps", "optimizer")),
         Section("gradient", "what happens to the gradient before the step", GradientSettings),
         Section("regularize", "what is held against overfitting", RegularizeSettings),
+        Section("constrain", "which sets weights stay in", ConstrainSettings),
         Section("stop", "when to stop", StopSettings),
         Section("checkpoint", "how often the state is saved", CheckpointSettings),
         Section("engine", "where and how the arithmetic runs", EngineSettings),
