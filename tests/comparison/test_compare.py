@@ -51,6 +51,11 @@ class TestItIsFair:
             assert dict(outcome.curve)[outcome.lr] == best
             assert outcome.tuned
 
+    def test_runs_that_tune_do_not_touch_the_test_rows(self, found):
+        made, _ = found
+        assert all("test" not in trial.metrics for outcome in made.outcomes for trial in outcome.tuning)
+        assert all("test" in run.metrics for outcome in made.outcomes for run in outcome.runs)
+
     def test_final_runs_have_fresh_seeds(self, found):
         made, _ = found
         for outcome in made.outcomes:

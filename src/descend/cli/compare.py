@@ -161,6 +161,10 @@ def _show(found: Comparison, console: Console) -> None:
             f"Target: a validation {metric(how.metric)} of {value(how.metric, found.target)}; medians over "
             f"{len(how.seeds)} seeds."
         )
+    if found.engine != "loop":
+        console.print(
+            f"Runs were trained together ({found.engine}): times are the group's; compare steps and gradients."
+        )
     if found.tests:
         from descend.cli.preview import plain_table
 

@@ -292,7 +292,7 @@ class _Trainer:
         for watcher in self._watchers:
             watcher.phase(phase, len(wanted))
         try:
-            runs = self._train(wanted, out)
+            runs = self._train(wanted, out, tested=phase != "tuning")
         except Interrupted:
             saved = "" if out is None else f"; the runs that were finished are in {out}"
             raise Interrupted(f"stopped during the {phase}, and a comparison starts anew{saved}") from None
@@ -300,7 +300,9 @@ class _Trainer:
             found[number].append(trial_of(run, seed, rate))
         return found
 
-    def _train(self, wanted: Sequence[tuple[int, float | None, int]], out: Path | None) -> list[Run]:
+    def _train(
+        self, wanted: Sequence[tuple[int, float | None, int]], out: Path | None, *, tested: bool
+    ) -> list[Run]:
         return train_many(
             [self.variants[number].at(rate) for number, rate, _ in wanted],
             self._data,
@@ -308,6 +310,7 @@ class _Trainer:
             parts=[self._parts[number] for number, _, _ in wanted],
             out=out,
             watchers=self._watchers,
+            tested=tested,
             **self._arguments,
         )
 
