@@ -82,5 +82,8 @@ class TestVariants:
         plain, said = variants_of(Recipe(), {"optimizer": ["sgd", {"name": "adam", "lr": 0.1}]})
         assert (plain.says_rate, said.says_rate) == (False, True)
         assert plain.has_rate
+        assert all(
+            each.has_rate for each in variants_of(Recipe(), {"model.dropout": [0.0, 0.5]})
+        )  # the default's
         assert plain.at(0.5).get("optimizer.lr") == 0.5
         assert said.at(None) is said.recipe

@@ -39,8 +39,9 @@ class Variant:
     @property
     def has_rate(self) -> bool:
         """Whether its optimizer takes a learning rate."""
-        known = section_parameters(SECTIONS["optimizer"], self.recipe.get("optimizer.name", "auto"))
-        return known is None or not known or "lr" in known
+        name = self.recipe.get("optimizer.name", "auto")
+        known = section_parameters(SECTIONS["optimizer"], name)
+        return name == "auto" or known is None or "lr" in known
 
     def at(self, rate: float | None) -> Recipe:
         """Its recipe at a learning rate; None leaves the rate as it is."""
