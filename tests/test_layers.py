@@ -30,10 +30,11 @@ LAYERS = [
     {"run"},
     {"planning"},
     {"assembly"},
+    {"finishing"},
     {"launch"},
     {"many"},
     {"report", "export", "estimators"},
-    {"gallery"},
+    {"comparison", "cross_validation", "gallery"},
     {"cli"},
     {"__main__"},
 ]
@@ -41,6 +42,7 @@ LAYERS = [
 
 LATE_AND_UPWARD = {
     ("run", "export"): "Run.export is a door to the part above, opened when it is used",
+    ("launch", "many"): "train(seeds=) and init.restarts train several networks, when that is asked for",
     ("run", "report"): "Run.report likewise",
 }
 """Imports within functions that run upward, each with its reason."""

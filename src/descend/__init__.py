@@ -18,19 +18,38 @@ from typing import TYPE_CHECKING, Any
 from descend._version import __version__
 
 if TYPE_CHECKING:
+    from descend.comparison import Comparison, compare
+    from descend.cross_validation import CrossValidation, cross_validate
     from descend.estimators import Classifier, Regressor
     from descend.launch import train
     from descend.many import train_many
     from descend.recipe import Recipe
     from descend.run import Run, load
 
-__all__ = ["Classifier", "Recipe", "Regressor", "Run", "__version__", "load", "train", "train_many"]
+__all__ = [
+    "Classifier",
+    "Comparison",
+    "CrossValidation",
+    "Recipe",
+    "Regressor",
+    "Run",
+    "__version__",
+    "compare",
+    "cross_validate",
+    "load",
+    "train",
+    "train_many",
+]
 
 _HOMES = {
     "Classifier": "descend.estimators",
+    "Comparison": "descend.comparison",
+    "CrossValidation": "descend.cross_validation",
     "Recipe": "descend.recipe",
     "Regressor": "descend.estimators",
     "Run": "descend.run",
+    "compare": "descend.comparison",
+    "cross_validate": "descend.cross_validation",
     "load": "descend.run",
     "train": "descend.launch",
     "train_many": "descend.many",

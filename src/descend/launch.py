@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
 import torch
 from torch import nn
 
-from descend.assembly import assemble, evaluation_batches, measured_threads
+from descend.assembly import assemble, measured_threads
 from descend.data.batches import Batches
-from descend.data.prepare import Part
 from descend.environment import describe_environment
 from descend.errors import DivergedError, Interrupted, RunError, UserError
-from descend.outcome import details, measured
+from descend.finishing import finish_run
 from descend.planning import Plan, choose_device, plan_run
 from descend.randomness import forked
 from descend.recipe import Recipe
@@ -31,15 +30,37 @@ from descend.training.settings import CheckpointSettings
 from descend.training.state import write_atomically
 from descend.training.threads import using_threads
 
-__all__ = ["Launch", "begin_folder", "execute", "finish_run", "lower_rate", "started_run", "train"]
+__all__ = ["Launch", "begin_folder", "execute", "lower_rate", "started_run", "train"]
 
 
+@overload
 def train(
     data: Any,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     *,
     target: str | Sequence[str] | None = None,
     seed: int = 0,
+    seeds: int,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    sample_weight: Any = None,
+    model: None = None,
+    observers: Sequence[Observer] = (),
+    allow_imports: bool = False,
+) -> list[Run]: ...
+
+
+@overload
+def train(
+    data: Any,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    target: str | Sequence[str] | None = None,
+    seed: int = 0,
+    seeds: None = None,
     out: str | Path | None = None,
     resume: bool = False,
     device: str | None = None,
@@ -49,7 +70,26 @@ def train(
     model: nn.Module | None = None,
     observers: Sequence[Observer] = (),
     allow_imports: bool = False,
-) -> Run:
+) -> Run: ...
+
+
+def train(
+    data: Any,
+    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+    *,
+    target: str | Sequence[str] | None = None,
+    seed: int = 0,
+    seeds: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    device: str | None = None,
+    validation: Any = None,
+    test: Any = None,
+    sample_weight: Any = None,
+    model: nn.Module | None = None,
+    observers: Sequence[Observer] = (),
+    allow_imports: bool = False,
+) -> Run | list[Run]:
     """Train a network on data.
 
     Args:
@@ -59,6 +99,8 @@ def train(
             data.
         target: the column to predict, or several.
         seed: every random number of the run follows from it.
+        seeds: train as many networks, with the seeds ``seed``, ``seed + 1``, ..., and return a list of their runs
+            (:func:`descend.train_many`); ``out`` is then the folder of their folders.
         out: the run folder; without it nothing is written.
         resume: continue the run in ``out`` from its last checkpoint, to the same bits as if it had not
             stopped. Data and recipe must be those it started with; a recipe may be left out.
@@ -71,7 +113,7 @@ def train(
         allow_imports: whether a recipe file may name import paths.
 
     Returns:
-        The run, with the best weights by the monitored value.
+        The run, with the best weights by the monitored value; or a list of runs.
 
     Raises:
         UserError: the data, the recipe or the folder cannot be used; nothing was written.
@@ -82,6 +124,26 @@ def train(
     >>> sorted(run.metrics["test"])
     ['accuracy', 'balanced_accuracy', 'loss']
     """
+    if seeds is not None:
+        from descend.many import train_many
+
+        if model is not None or observers:
+            raise UserError("seeds train several networks: give no model and no observers (watch train_many)")
+        if seeds < 1:
+            raise UserError(f"seeds: a number of networks, 1 or more, was expected; found {seeds}")
+        return train_many(
+            [recipe] * seeds,
+            data,
+            seeds=range(seed, seed + seeds),
+            target=target,
+            out=out,
+            resume=resume,
+            device=device,
+            validation=validation,
+            test=test,
+            sample_weight=sample_weight,
+            allow_imports=allow_imports,
+        )
     folder = None if out is None else Path(out)
     planned = plan_run(
         data,
@@ -109,6 +171,22 @@ def execute(
     batches: Batches | None = None,
 ) -> Run:
     """Train what was planned; see :func:`train`. ``batches`` stand in for the training rows as the plan draws them."""
+    if max(planned.recipe.init["restarts"], planned.recipe.model["ensemble"]) > 1:
+        if model is not None or batches is not None:
+            raise UserError(
+                "init.restarts and model.ensemble train several networks from weights that the recipe draws, and cannot "
+                "be used with a model of your own, nor in the scikit-learn estimators"
+            )
+        if observers:
+            raise UserError(
+                "init.restarts and model.ensemble train several networks, and observers watch one"
+            )
+        from descend.many.restarts import train_restarts
+
+        run = train_restarts(planned, folder, resume=resume)
+        if run.failed:
+            raise DivergedError(run.metrics["message"])
+        return run
     launched = Launch(planned, folder, resume=resume, model=model, observers=observers, batches=batches)
     launched.advance()
     return launched.finish()
@@ -269,50 +347,6 @@ def begin_folder(folder: Path, run: Run) -> None:
     write_atomically(folder / "schema.json", run.schema.to_json().encode())
     write_atomically(folder / "environment.json", json_bytes(run.environment))
     write_atomically(folder / "recipe.toml", run.recipe.to_toml(reasons).encode())
-
-
-def finish_run(
-    run: Run, training: Training, planned: Plan, device: torch.device, *, tested: bool = True
-) -> None:
-    """Take the best weights, measure every part, and write the run.
-
-    Args:
-        run: what training leaves.
-        training: done, or interrupted.
-        planned: what was trained.
-        device: where the network is.
-        tested: whether the test part is measured; it should be once.
-    """
-    if training.best is not None:
-        run.model.load_state_dict(training.best)
-    run.model.eval()
-    run.history = training.history
-    prepared = planned.prepared
-    interrupted = training.stopped == "interrupted"
-    run.metrics = {
-        "status": "interrupted" if interrupted else "finished",
-        "task": prepared.schema.task,
-        "best_epoch": training.stopping.best_epoch,
-        "epochs": training.epoch,
-        "steps": training.step,
-        "seconds": training.seconds,
-        "stopped": training.stopped,
-    }
-    if interrupted:
-        return
-    shown: str | None = None
-    for name in ("train", "validation", *(["test"] if tested else [])):
-        part: Part = getattr(prepared, name)
-        if len(part):
-            rows = evaluation_batches(part, device)
-            run.metrics[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
-            shown = name
-    if shown is not None:
-        part = getattr(prepared, shown)
-        rows = evaluation_batches(part, device)
-        run.evaluation = details(run.predictor, rows(), run.measure, part.rows, planned.source, shown)
-    if run.path is not None:
-        run.write_files()
 
 
 def _give_up(

@@ -257,6 +257,15 @@ def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
                 'use "objective", or hold out rows',
             )
         )
+    if not validated and recipe.init["restarts"] > recipe.model["ensemble"]:
+        problems.append(
+            Problem(
+                "init",
+                "restarts",
+                "there are no validation rows to choose the best by",
+                "hold out rows (data.validation)",
+            )
+        )
     if not validated and recipe.get("stop.target") is not None:
         problems.append(Problem("stop", "target", "there are no validation rows to reach it on"))
     if problems:

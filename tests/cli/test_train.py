@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from descend.cli import main
-from descend.cli.train import _new_folder
+from descend.cli.folders import new_folder
 from descend.errors import CheckpointError
 from descend.run import load
 
@@ -39,6 +39,13 @@ class TestAnOrdinaryRun:
         assert answer["recipe"]["stop"]["max_epochs"] == 6
         assert answer["recipe"]["data"]["target"] == "band"
         assert isinstance(answer["recipe"]["model"]["hidden"], list)
+
+    def test_an_ensemble(self, descend):
+        result = descend("train", "iris", "--set", "model.ensemble=2", "--set", "init.restarts=3", "--set",
+                         "stop.max_epochs=2", "--set", "engine.threads=1", "--out", "run")  # fmt: skip
+        assert result.status == 0, result.err
+        assert "This is an ensemble of the 2 best of 3 networks." in " ".join(result.out.split())
+        assert "for the best of 3 networks" in open("run/report.html", encoding="utf-8").read()  # noqa: PTH123, SIM115
 
     def test_what_people_see(self, trained, houses):
         folder, result = trained
@@ -139,7 +146,7 @@ class TestAnOrdinaryRun:
 class TestTheFolder:
     def test_two_of_one_second_differ(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        folders = [_new_folder("my data.csv") for _ in range(5)]
+        folders = [new_folder("my data.csv") for _ in range(5)]
         assert len(set(folders)) == 5
         assert all(folder.name.startswith("my-data-20") for folder in folders)
 
@@ -148,7 +155,7 @@ class TestTheFolder:
     )
     def test_any_name_becomes_a_folder(self, tmp_path, monkeypatch, name, stem):
         monkeypatch.chdir(tmp_path)
-        assert _new_folder(name).name.startswith(f"{stem}-20")
+        assert new_folder(name).name.startswith(f"{stem}-20")
 
     def test_a_mistake_leaves_nothing(self, descend, houses, tmp_path):
         result = descend("train", houses, "--target", "band", "--set", "stop.monitor=r2")

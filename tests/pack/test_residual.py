@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from packs import assert_equal_solo
 from torch import nn
 
 from descend import train_many
@@ -12,6 +11,7 @@ from descend.nn import Residual
 from descend.pack import stack
 from descend.pack.gradients import chain_of
 from descend.pack.network import StackedNetwork
+from packs import assert_equal_solo
 
 
 def stacked(models, rows):

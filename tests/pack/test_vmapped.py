@@ -6,7 +6,6 @@ import copy
 
 import pytest
 import torch
-from packs import assert_equal_solo, difference, pack_of, state_of, trainings
 from torch import nn
 from user_modules import Attention, Averaging, Half, InstanceNormed, NormAndDropout, Recurrent, ResidualMlp
 
@@ -15,6 +14,7 @@ from descend.pack import CannotPack
 from descend.pack.structure import structure
 from descend.pack.vmapped import can_vmap, vmapped
 from descend.training.loop import fit
+from packs import assert_equal_solo, difference, pack_of, state_of, trainings
 
 WEIGHT_NORM = {"model": {"hidden": [16, 12], "norm": "weight", "dropout": 0.1}}
 MODELS = [

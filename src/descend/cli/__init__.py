@@ -11,6 +11,8 @@ immediate.
 :mod:`.train`         ``train``
 :mod:`.preview`       what ``train`` shows before training
 :mod:`.summary`       what ``train`` shows after training, and prints with ``--json``
+:mod:`.compare`       ``compare``
+:mod:`.folders`       where results go when nobody says where
 :mod:`.use`           ``predict``, ``evaluate``, ``report``, ``export``
 :mod:`.recipe`        ``recipe``
 :mod:`.default`       the default recipe as commented TOML

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,17 @@ def _course(run: Run) -> str:
         "target": f"the target, a {monitor} of {stop.get('target')}, was reached",
     }.get(found["stopped"], str(found["stopped"]))
     best = f"; the weights kept are those of epoch {found['best_epoch']}" if "validation" in found else ""
-    return f"{text}; stopped because {why}{best}."
+    return f"{text}; stopped because {why}{best}.{_members(found)}"
+
+
+def _members(found: Mapping[str, Any]) -> str:
+    """Which of several networks were kept; the course above is that of the best."""
+    members = found.get("members")
+    if members is None:
+        return ""
+    kept, trained = len(members["kept"]), len(members["validation"])
+    what = "the best" if kept == 1 else f"an ensemble of the {kept} best" if kept < trained else "an ensemble"
+    return f" This is {what} of {trained} networks."
 
 
 def answer_of(run: Run, report: Path | None) -> dict[str, Any]:

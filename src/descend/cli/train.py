@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from descend.cli.folders import new_folder
 from descend.cli.options import (
     AllowImports,
     Assignments,
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from descend.planning import Plan
+    from descend.recipe import Recipe
     from descend.run import Run
 
-__all__ = ["EXAMPLES", "train"]
+__all__ = ["EXAMPLES", "asked_recipe", "train"]
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -41,8 +42,6 @@ EXAMPLES = (
     "  descend train digits --set optimizer.name=sgd --set optimizer.lr=0.1 --set stop.max_epochs=5\n"
     "  descend train --resume --out runs/pictures"
 )
-
-FOLDER = Path("runs")
 
 
 def train(
@@ -112,7 +111,7 @@ def train(
 
             planned = plan_run(
                 data,
-                _recipe(recipe, assignments or [], allow_imports),
+                asked_recipe(recipe, assignments or [], allow_imports),
                 out,
                 resume=resume,
                 target=target,
@@ -131,7 +130,7 @@ def train(
             found.print(f"The run in {out} is finished; there is nothing left to train.")
         else:
             preview(planned, found)
-            folder = out or _new_folder(planned.source.name)
+            folder = out or new_folder(planned.source.name)
             run = _trained(planned, folder, resume, tensorboard, show)
         report = _reported(run, show)
         summary(run, report, found)
@@ -140,7 +139,8 @@ def train(
         answer(answer_of(run, report))
 
 
-def _recipe(file: Path | None, assignments: Sequence[str], allow_imports: bool) -> Any:
+def asked_recipe(file: Path | None, assignments: Sequence[str], allow_imports: bool) -> Recipe:
+    """The recipe of a file, with what --set changes."""
     from descend.recipe import Recipe
 
     asked = Recipe() if file is None else Recipe.load(file, allow_imports=allow_imports)
@@ -172,30 +172,21 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
     return reference
 
 
-def _new_folder(name: str) -> Path:
-    """A folder that nobody else has, made now."""
-    stem = re.sub(r"\.\w{2,7}$", "", Path(name).name)
-    stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "data"
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    FOLDER.mkdir(exist_ok=True)
-    for count in range(1, 1000):
-        folder = FOLDER / (f"{stem}-{stamp}" + (f"-{count}" if count > 1 else ""))
-        with suppress(FileExistsError):
-            folder.mkdir()
-            return folder
-    raise UserError(f"no unused folder was found in {FOLDER}; name one: --out FOLDER")
-
-
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
     """Train, with a progress bar that is gone afterwards, whatever happened."""
     from descend.launch import execute
+    from descend.many.restarts import copies
     from descend.metrics import main_metric
     from descend.training.loop import Observer
     from descend.training.observers import ProgressBar, TensorBoard
 
     bar = ProgressBar(show, main_metric(planned.prepared.schema.task))
-    watching: list[Observer] = [] if show.quiet else [bar]
+    networks = copies(planned.recipe)
+    watching: list[Observer] = [] if show.quiet or networks > 1 else [bar]
     try:
+        if networks > 1 and not tensorboard:
+            with show.status(f"Training {networks} networks"):
+                return execute(planned, folder, resume=resume)
         if tensorboard:
             watching.append(TensorBoard(folder / "tensorboard"))
         return execute(planned, folder, resume=resume, observers=watching)

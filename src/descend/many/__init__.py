@@ -2,6 +2,8 @@
 
 ======================  ==============================================================================
 :mod:`.train_many`      the function that everything else calls
+:mod:`.train_members`   planned members, by the engine that suits them
+:mod:`.restarts`        several draws of the initial weights: the best of them, or an ensemble
 :mod:`.member`          one variant: its plan, its run, how far it has come
 :mod:`.building`        from plans to networks and trainings
 :mod:`.grouping`        who can ride with whom

@@ -13,7 +13,8 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
-from descend.launch import begin_folder, finish_run, lower_rate
+from descend.finishing import finish_run
+from descend.launch import begin_folder, lower_rate
 from descend.many.evaluation import PackEvaluation
 from descend.many.member import Member, Watcher
 from descend.pack import CannotPack, PackTraining, Rider, stack

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from descend.errors import Interrupted, Problem, RecipeError, UserError
-from descend.many.building import build
-from descend.many.choosing import EngineChoice, choose
-from descend.many.grouping import groups
-from descend.many.loop_engine import WorkerChoice, check_workers, in_one_loop
+from descend.errors import Problem, RecipeError, UserError
+from descend.many.loop_engine import WorkerChoice, check_workers
 from descend.many.member import Member, Watcher, Watchers
+from descend.many.restarts import copies, train_restarts
+from descend.many.train_members import EngineChoice, Survivors, train_members
 from descend.planning import Parts, Planner
 from descend.recipe import Recipe
 from descend.run import Run, check_unused, read_json
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
-
-Survivors = Callable[[int, Mapping[int, Run]], Collection[int]]
-"""(epoch, runs that go on by number) -> the numbers of those that go on."""
 
 
 def train_many(
@@ -103,24 +99,19 @@ def train_many(
     members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
     for member in members:
         member.tested = tested
-    build(members)
     watcher = Watchers(list(watchers))
-    chosen = [
-        one for group in groups(members) for one in choose(group, engine, watcher, folder, resume=resume)
-    ]
-    engines = in_one_loop(chosen, workers)
-    for epoch in [*sorted(rungs), None]:
-        for one in engines:
-            try:
-                one.advance(epoch)
-            except Interrupted as cause:
-                where = f"; continue with resume=True and out={str(folder)!r}" if folder is not None else ""
-                raise Interrupted(f"{cause}{where}") from None
-        going = {member.number: member.run for member in members if member.going}
-        if epoch is not None and survivors is not None and going:
-            dropped = set(going) - set(survivors(epoch, going))
-            for one in engines:
-                one.drop(dropped, "dropped")
+    several = [member for member in members if copies(member.plan.recipe) > 1]
+    if several and rungs:
+        raise UserError(
+            "init.restarts and model.ensemble cannot be stopped at rungs: leave out one or the other"
+        )
+    single = [member for member in members if member not in several]
+    train_members(single, watcher, engine, rungs, survivors, folder, resume=resume, workers=workers)
+    for member in several:
+        member.run = train_restarts(
+            member.plan, member.folder, resume=member.resumed, engine=engine, tested=tested
+        )
+        watcher.finished(member.number, member.run)
     return [member.run for member in members]
 
 
@@ -157,7 +148,9 @@ def _planned(
             continue
         member = Member(number, plan, path, begun)
         if begun and path is not None:
-            member.engine_before = str(read_json(path / "environment.json").get("engine", {}).get("name", ""))
+            member.engine_before = str(
+                read_json(path / "environment.json").get("engine", {}).get("name", "loop")
+            )
         members.append(member)
     if problems:
         raise RecipeError(problems)

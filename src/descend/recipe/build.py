@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from descend.constraints import Held
 from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.losses import Loss
+from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
-from descend.nn.outputs import OUTPUTS
+from descend.nn.outputs import OUTPUTS, Link
 from descend.randomness import forked, generator, key
 from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
@@ -36,6 +37,7 @@ __all__ = [
     "build_output",
     "build_schedule",
     "check_shape",
+    "link_of",
 ]
 
 _OUTPUTS_OF_TASK: Mapping[str, tuple[str, ...]] = {
@@ -76,17 +78,39 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
 
     Parts that the recipe freezes are held fixed; pretrained weights are another step
     (:func:`descend.recipe.transfer.start_from_pretrained`), since a network that is loaded does not need them again.
+    Where the recipe asks for an ensemble it is one of networks with the first draws of the initial weights.
 
     Raises:
         RecipeError: the model's or the initialisation's settings do not fit the data.
     """
+    count = int(recipe.model.get("ensemble", 1))
+    if count == 1:
+        return _build_network(recipe, facts, seed, int(recipe.init.get("draw", 0)))
+    link = link_of(recipe, facts)
+    return Ensemble([_build_network(recipe, facts, seed, draw) for draw in range(count)], link)
+
+
+def link_of(recipe: Recipe, facts: Facts) -> Link:
+    """What leads from predictions to raw outputs, which an ensemble needs to give the raw outputs of a mean.
+
+    Raises:
+        RecipeError: the output activation, one from elsewhere, does not say.
+    """
+    link = getattr(build_output(recipe, facts), "link", None)
+    if link is None:
+        message = f"the output '{recipe.model['output']}' names no link, so its mean has no raw outputs"
+        raise RecipeError([Problem("model", "ensemble", message, f"use one of: {', '.join(OUTPUTS)}")])
+    return cast(Link, link)
+
+
+def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:
     constructor = find("model", recipe.model["name"])
     context = {"inputs": facts.input_shape, "outputs": facts.outputs}
     settings = _settings(recipe, "model")
     if recipe.model["name"] in CATALOGUE["model"]:
         settings = {key: _imported(key, value) for key, value in settings.items()}
     with forked():
-        torch.default_generator.manual_seed(key(seed, "init"))
+        torch.default_generator.manual_seed(key(seed, "init", draw))
         model = _call("model", constructor, context, settings)
     if not isinstance(model, nn.Module):
         raise RecipeError(
@@ -101,7 +125,7 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
     scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init"))
     last = float(recipe.init["output_gain"])
     try:
-        initialize(model, scheme, generator=generator(seed, "weights"), last_layer_gain=last)
+        initialize(model, scheme, generator=generator(seed, "weights", draw), last_layer_gain=last)
     except UserError as cause:
         raise RecipeError([Problem("init", None, str(cause))]) from cause
     except Exception as cause:  # a scheme from elsewhere

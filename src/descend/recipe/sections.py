@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from descend.data.settings import DataSettings
+from descend.domains import Count
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
 from descend.recipe.parameters import Parameter, of_constructor, of_settings
 from descend.training.settings import (
@@ -29,6 +30,8 @@ class ModelSettings:
 
     Args:
         output: what turns the last layer into a prediction; "auto" follows from the task.
+        ensemble: networks, from as many draws of the initial weights, whose mean prediction is the prediction; with
+            more ``init.restarts`` the best of these by validation.
         pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are matched by name; the
             inputs are scaled by the new data's statistics.
         pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs, as with other
@@ -38,6 +41,7 @@ class ModelSettings:
     """
 
     output: str = "auto"
+    ensemble: Count = 1
     pretrained: str | None = None
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import tomli_w
 
 from descend.errors import UserError
 
-__all__ = ["dump", "parse", "parse_assignment", "path_of"]
+__all__ = ["dump", "parse", "parse_assignment", "parse_value", "path_of"]
 
 _QUOTED = re.compile(r"""\s*(?P<table>\w+\.\w+\.)(?P<name>"(?:[^"\\]|\\.)*")\s*=(?P<value>.*)\Z""", re.DOTALL)
 _BARE = re.compile(r"[A-Za-z_*?][\w.:/+*?-]*\Z")
@@ -121,13 +121,25 @@ def parse_assignment(text: str) -> tuple[str, Any]:
         path, equals, raw = (part.strip() for part in text.partition("="))
         if not equals or "." not in path or not all(path.split(".")):
             raise UserError("expected section.key=value, such as optimizer.lr=0.1")
+    return path, parse_value(raw)
+
+
+def parse_value(raw: str) -> Any:
+    """A value as TOML has it; a bare word is a string.
+
+    Raises:
+        UserError: it is neither.
+
+    >>> parse_value("1e-3"), parse_value("sgd"), parse_value("[64, 64]")
+    (0.001, 'sgd', [64, 64])
+    """
     if "\n" in raw or "\r" in raw:
         raise UserError("the value spans several lines")
     try:
-        return path, parse(f"value = {raw}")["value"]
+        return parse(f"value = {raw}")["value"]
     except UserError:
         if _BARE.match(raw):
-            return path, raw
+            return raw
         raise UserError(
             f"the value {_short(raw)} is neither TOML nor a bare word; quote texts that hold spaces or signs"
         ) from None

@@ -15,7 +15,7 @@ from descend.errors import UserError
 from descend.report.page import render
 from descend.report.run_files import read
 
-__all__ = ["write"]
+__all__ = ["write", "write_page"]
 
 
 def write(folder: Path) -> Path:
@@ -42,9 +42,16 @@ def write(folder: Path) -> Path:
     ('report.html', True)
     """
     folder = Path(folder)
-    page = render(read(folder))
-    path = folder / "report.html"
-    partial = folder / f".report.html.{os.getpid()}"
+    return write_page(folder / "report.html", render(read(folder)))
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write a page so that it is complete or absent, and an earlier one stays until then.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with partial.open("w", encoding="utf-8", errors="xmlcharrefreplace", newline="\n") as file:
             file.write(page)

@@ -88,6 +88,8 @@ def _how(run: RunFiles) -> Iterator[str]:
     words += f" took {count(epochs)} epoch{'s' if epochs != 1 else ''}"
     seconds = number(run.metrics.get("seconds"))
     words += f" and {duration(seconds).replace(' ', NO_BREAK)}" if seconds is not None else ""
+    networks = len(items(mapping(run.metrics.get("members")).get("validation")))
+    words += f" for the best of {networks:,} networks" if networks else ""
     reason = text(run.metrics.get("stopped"))
     words += "; " + _STOPPED.get(reason, f"it stopped for this reason: {reason}") if reason else ""
     yield words + "."

@@ -108,9 +108,14 @@ class InitSettings:
     Args:
         output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same value, so
             that the first steps need not undo random ones.
+        draw: which of the initial weights that the seed could give; split and order of the rows do not depend on it.
+        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on the validation
+            rows is kept.
     """
 
     output_gain: NonNegative | Literal["auto"] = "auto"
+    draw: Natural = 0
+    restarts: Count = 1
 
 
 @dataclass(frozen=True, kw_only=True)

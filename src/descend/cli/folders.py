@@ -1,0 +1,33 @@
+"""Where a command puts what it makes when nobody says where."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from descend.errors import UserError
+
+__all__ = ["FOLDER", "new_folder"]
+
+FOLDER = Path("runs")
+
+
+def new_folder(name: str, prefix: str = "") -> Path:
+    """A folder that nobody else has, made now.
+
+    Args:
+        name: of the data.
+        prefix: what it holds, where that is no run.
+    """
+    stem = re.sub(r"\.\w{2,7}$", "", Path(name).name)
+    stem = prefix + (re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "data")
+    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    FOLDER.mkdir(exist_ok=True)
+    for count in range(1, 1000):
+        folder = FOLDER / (f"{stem}-{stamp}" + (f"-{count}" if count > 1 else ""))
+        with suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise UserError(f"no unused folder was found in {FOLDER}; name one: --out FOLDER")

@@ -1,0 +1,178 @@
+"""Several draws of the initial weights: the best network is kept, or the best few as an ensemble."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from descend.assembly import measured_threads
+from descend.errors import Interrupted
+from descend.finishing import measure_parts
+from descend.launch import begin_folder, started_run
+from descend.many.member import Member, Watchers
+from descend.many.train_members import EngineChoice, train_members
+from descend.metrics import better
+from descend.nn.ensemble import Ensemble
+from descend.planning import Plan, choose_device
+from descend.randomness import forked
+from descend.recipe import Recipe
+from descend.recipe.build import build_model, link_of
+from descend.recipe.defaults import facts_of
+from descend.run import MANIFEST, Run, json_bytes, load, read_json
+from descend.training.state import write_atomically
+from descend.training.threads import using_threads
+
+__all__ = ["copies", "train_restarts"]
+
+
+def copies(recipe: Recipe) -> int:
+    """How many networks a resolved recipe trains for one run."""
+    return max(int(recipe.init["restarts"]), int(recipe.model["ensemble"]))
+
+
+def train_restarts(
+    planned: Plan,
+    folder: Path | None = None,
+    *,
+    resume: bool = False,
+    engine: EngineChoice = "auto",
+    tested: bool = True,
+) -> Run:
+    """Train a network from each draw of the initial weights, on the same rows in the same order, and keep the best.
+
+    The best are those with the best monitored value on the validation rows; ties go to the earlier draw. Each network
+    has a folder of its own within ``folder`` while it trains, so that a run that was stopped goes on to the same bits;
+    these folders are gone once the run is whole.
+
+    Args:
+        planned: with ``init.restarts`` or ``model.ensemble`` above 1.
+        folder: the run folder, or None.
+        resume: go on with what is in the folder.
+        engine: as of :func:`descend.train_many`.
+        tested: whether the test part is measured.
+
+    Returns:
+        The run of the best network, or of the ensemble of the best: then its history is that of the best member.
+        ``metrics["members"]`` says what each draw reached and which were kept. Where too few networks came to their
+        end, it has failed (``run.failed``).
+
+    Raises:
+        Interrupted: a signal asked to stop.
+    """
+    if folder is not None and resume and (folder / MANIFEST).exists():
+        return load(folder, allow_imports=True)  # importing was allowed, or refused, when the plan was made
+    device = choose_device(planned.recipe.engine["device"])
+    facts = facts_of(planned.prepared.schema, str(device))
+    network = build_model(planned.recipe, facts, planned.seed).to(device)
+    first = _plan_of(planned, 0, planned.recipe.engine["threads"])
+    threads, why = measured_threads(first, build_model(first.recipe, facts, first.seed).to(device), device)
+    run = started_run(planned, network, device, threads, why, folder)
+    if folder is not None and not resume:
+        begin_folder(folder, run)
+    inner = None if folder is None else folder / "members"
+    members = [
+        _member(_plan_of(planned, draw, threads), draw, inner, resume)
+        for draw in range(copies(planned.recipe))
+    ]
+    try:
+        for member in members:
+            member.tested = tested
+            if member.engine_before:  # the others go on with it, too: another engine has other last bits
+                engine = cast(EngineChoice, member.engine_before)
+        train_members(members, Watchers(), engine, folder=inner, resume=resume)
+    except Interrupted as cause:
+        going = f"; continue with --resume --out {folder}" if folder is not None else ""
+        words = str(cause).partition("; continue")[0]
+        raise Interrupted(f"one of {len(members)} networks was {words}{going}") from None
+    chosen = _best(members, planned.recipe)
+    if not chosen:
+        return _failed(run, members)
+    run = _combined(run, [member.run for member in chosen])
+    with using_threads(threads), forked(device):
+        if len(chosen) > 1:
+            measure_parts(run, planned, device, tested=tested)
+    monitor = planned.recipe.stop["monitor"]
+    run.metrics["seconds"] = sum(float(member.run.metrics.get("seconds", 0.0)) for member in members)
+    run.metrics["members"] = {
+        "kept": [member.number for member in chosen],
+        "monitor": monitor,
+        "validation": [_value(member, monitor) for member in members],
+    }
+    if folder is not None:
+        run.write_files()
+        if inner is not None:
+            shutil.rmtree(inner, ignore_errors=True)
+    return run
+
+
+def _plan_of(planned: Plan, draw: int, threads: Any) -> Plan:
+    """The plan of one network."""
+    recipe = planned.recipe.replace(
+        {"init.draw": draw, "init.restarts": 1, "model.ensemble": 1, "engine.threads": threads}
+    )
+    return dataclasses.replace(planned, resolved=dataclasses.replace(planned.resolved, recipe=recipe))
+
+
+def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> Member:
+    if inner is None:
+        return Member(draw, plan)
+    folder = inner / f"{draw:04d}"
+    begun = resume and (folder / "recipe.toml").exists()
+    member = Member(draw, plan, folder, begun)
+    if begun:  # a pack names itself in what it begins; what trains alone does so in the end
+        member.engine_before = str(
+            read_json(folder / "environment.json").get("engine", {}).get("name", "loop")
+        )
+    return member
+
+
+def _value(member: Member, monitor: str) -> float | None:
+    found = member.run.metrics.get("validation", {}).get(monitor)
+    return None if member.run.failed or found is None else float(found)
+
+
+def _best(members: list[Member], recipe: Recipe) -> list[Member]:
+    """As many as are wanted, the best first; none where too few came to their end."""
+    wanted, monitor = int(recipe.model["ensemble"]), str(recipe.stop["monitor"])
+    finished = [member for member in members if not member.run.failed]
+    if len(finished) < wanted:
+        return []
+    sign = -1.0 if better(monitor) == "higher" else 1.0
+
+    def rank(member: Member) -> float:
+        value = _value(member, monitor)
+        return 0.0 if value is None else sign * value  # without validation rows all are kept
+
+    return sorted(finished, key=rank)[:wanted]
+
+
+def _combined(run: Run, chosen: list[Run]) -> Run:
+    """The run as that of the chosen networks."""
+    best = chosen[0]
+    model: nn.Module = best.model
+    if len(chosen) > 1:
+        model = Ensemble([one.model for one in chosen], link_of(run.recipe, facts_of(run.schema)))
+    return dataclasses.replace(
+        run,
+        model=model.eval(),
+        history=best.history,
+        metrics=dict(best.metrics),
+        evaluation=best.evaluation,
+    )
+
+
+def _failed(run: Run, members: list[Member]) -> Run:
+    """The run where too few networks came to their end."""
+    lost = [member.run for member in members if member.run.failed]
+    needed = int(run.recipe.model["ensemble"])
+    run.metrics = lost[0].metrics | {
+        "message": f"{len(lost)} of {len(members)} networks diverged, and {needed} are needed. The first of them:\n"
+        f"{lost[0].metrics['message']}"
+    }
+    if run.path is not None:
+        write_atomically(run.path / "metrics.json", json_bytes(run.metrics))
+    return run
