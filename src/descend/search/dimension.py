@@ -131,7 +131,7 @@ class Dimension:
             else:
                 value = self.low + share * (self.high - self.low)
             value = min(max(value, self.low), self.high)
-            found.append(int(math.floor(value + 0.5)) if self.whole else value)
+            found.append(math.floor(value + 0.5) if self.whole else value)
         return list(dict.fromkeys(found))
 
     def corners(self) -> list[Any]:
