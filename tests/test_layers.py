@@ -20,9 +20,10 @@ ARCHITECTURE = SOURCE.parents[1] / "docs" / "architecture.md"
 LAYERS = [
     {"_version", "errors", "domains", "method", "randomness"},
     {"data"},
-    {"nn"},
+    {"nn", "augmentation"},
     {"losses", "metrics", "schedules", "optim", "regularization"},
     {"training"},
+    {"pack"},
     {"recipe"},
     {"predictor", "environment"},
     {"outcome"},

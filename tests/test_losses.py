@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from scipy import special
+from scipy import special, stats
 from torch import nn
 from torch.nn import functional
 
@@ -16,6 +16,7 @@ from descend.losses import (
     MeanAbsoluteError,
     MeanSquaredError,
     Squared,
+    Wasserstein,
 )
 from descend.method import card
 from descend.nn.outputs import OUTPUTS
@@ -74,6 +75,18 @@ CASES = {
         draw(N, K),
         distributions(),
         lambda z, q: nn.KLDivLoss(reduction="batchmean")(z.log_softmax(1), q),
+    ),
+    "wasserstein": (
+        Wasserstein(),
+        draw(N, K),
+        distributions(),
+        lambda z, q: torch.tensor(
+            [
+                stats.wasserstein_distance(range(K), range(K), a, b)
+                for a, b in zip(z.detach().softmax(1), q, strict=True)
+            ],
+            dtype=torch.float64,
+        ).mean(),
     ),
     "kl, classes": (KullbackLeibler(), draw(N, K), CLASSES, nn.CrossEntropyLoss()),
 }

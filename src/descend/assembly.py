@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, Order
+from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
+from descend.augmentation.pixels import Pixels
+from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
 from descend.data.prepare import Part
+from descend.data.schema import Schema
 from descend.metrics import better
 from descend.outcome import measured
 from descend.planning import Plan
+from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_penalty, build_schedule
+from descend.recipe.defaults import facts_of
 from descend.run import Run
 from descend.training.averaging import WeightAverage
 from descend.training.loop import Training
@@ -23,15 +29,21 @@ from descend.training.settings import GradientSettings
 from descend.training.stopping import Stopping
 from descend.training.threads import choose_threads
 
-__all__ = ["assemble", "evaluation_batches", "measured_threads", "part_batches"]
+__all__ = ["assemble", "augmented", "evaluation_batches", "measured_threads", "order_of", "part_batches"]
 
 EVALUATED_AT_ONCE = 1024
 """Rows of a torch ``Dataset`` that are evaluated together."""
+BLOCK_BYTES = 2**18
+"""Size of a block of neighbouring rows, for orders in blocks: large enough to be read at a disk's full speed."""
+BLOCKS_IN_WINDOW = 1024
+"""Blocks whose rows are mixed."""
 
 
 def part_batches(part: Part, order: Order, device: torch.device, workers: int = 0) -> Batches:
     """The batches of a part, in memory on the device, or fetched; weights are scaled to a mean of 1."""
     weights = None if part.weights is None else part.weights / part.weights.mean()
+    if part.inputs is not None and part.stored and device.type != "cpu":
+        return MovedBatches(MemoryBatches(part.inputs, part.targets, weights, order), device)
     if part.inputs is not None:
         own = None if weights is None else weights.to(device)
         return MemoryBatches(part.inputs.to(device), part.targets.to(device), own, order)
@@ -40,30 +52,56 @@ def part_batches(part: Part, order: Order, device: torch.device, workers: int = 
     )
 
 
-def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], list[Batch]]:
+def blocks_of(schema: Schema) -> tuple[int, int]:
+    """Rows of a block and of a window for an order in blocks, by the size of an encoded row."""
+    block = max(1, BLOCK_BYTES // (4 * math.prod(schema.input_shape)))
+    return block, block * BLOCKS_IN_WINDOW
+
+
+def order_of(planned: Plan) -> Order:
+    """Which training rows each step sees."""
+    recipe, prepared = planned.recipe, planned.prepared
+    return Order(
+        len(prepared.train),
+        recipe.data["batch_size"],
+        recipe.gradient["accumulate"],
+        recipe.data["sampling"],
+        planned.seed,
+        *(blocks_of(prepared.schema) if recipe.data["shuffle"] == "blocks" else ()),
+    )
+
+
+def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], Iterable[Batch]]:
     """All rows of a part in order; what is in memory is one batch that stays on the device."""
-    if part.inputs is not None:
+    if part.inputs is not None and not (part.stored and device.type != "cpu"):
         weights = None if part.weights is None else part.weights.to(device)
         whole = [Batch(part.inputs.to(device), part.targets.to(device), weights)]
         return lambda: whole
     order = Order(len(part), EVALUATED_AT_ONCE, sampling="in_order")
     batches = part_batches(part, order, device, workers)
-    return lambda: [each for step in batches.epoch(0) for each in step]
+    return lambda: (each for step in batches.epoch(0) for each in step)
+
+
+def augmented(batches: Batches, planned: Plan, device: torch.device, loss: Any = None) -> Batches:
+    """The batches as the recipe's augmentation changes them."""
+    schema, train = planned.prepared.schema, planned.prepared.train
+    layout = layout_of(schema, planned.prepared.preprocess).to(device)
+    methods = build_augmentations(planned.recipe, layout, facts_of(schema), loss)
+    if not methods:
+        return batches
+    pixels = Pixels.of(schema, train.inputs).to(device) if layout.kind == "pictures" else None
+    return AugmentedBatches(
+        batches, Pipeline(methods, pixels=pixels, classes=len(schema.classes), seed=planned.seed)
+    )
 
 
 def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | None = None) -> Training:
     """The parts of the training, ready to start; ``batches`` stand in for the plan's own."""
     recipe, prepared, seed = run.recipe, planned.prepared, planned.seed
     workers = recipe.engine["workers"]
-    order = Order(
-        len(prepared.train),
-        recipe.data["batch_size"],
-        recipe.gradient["accumulate"],
-        recipe.data["sampling"],
-        seed,
-    )
-    batches = batches or part_batches(prepared.train, order, device, workers)
+    batches = batches or part_batches(prepared.train, order_of(planned), device, workers)
     loss: Any = run.loss
+    batches = augmented(batches, planned, device, loss)
     loss.trust(prepared.train.targets)
     stop = recipe.stop
     total = stop["max_epochs"] * batches.steps_per_epoch
@@ -94,6 +132,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
             larger_is_better=better(stop["monitor"]) == "higher",
             max_seconds=stop.get("max_seconds"),
             target=stop.get("target"),
+            gradient_tolerance=stop.get("gradient_tolerance"),
             min_improvement=stop["min_improvement"],
         ),
         evaluate=evaluate,

@@ -11,7 +11,17 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
-__all__ = ["Count", "Fraction", "Natural", "NonNegative", "Positive", "Probability", "Share"]
+__all__ = [
+    "AtLeastOne",
+    "Count",
+    "Fraction",
+    "Natural",
+    "NonNegative",
+    "Portion",
+    "Positive",
+    "Probability",
+    "Share",
+]
 
 Positive = Annotated[float, Gt(0)]
 """A real number above 0: a learning rate, a scale."""
@@ -33,3 +43,9 @@ Count = Annotated[int, Ge(1)]
 
 Natural = Annotated[int, Ge(0)]
 """A whole number, 0 or more."""
+
+Portion = Annotated[float, Gt(0), Le(1)]
+"""A real number in (0, 1]: a part, or the whole."""
+
+AtLeastOne = Annotated[float, Ge(1)]
+"""A real number, 1 or more: a ratio of the larger to the smaller."""

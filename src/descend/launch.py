@@ -14,13 +14,14 @@ from descend.assembly import assemble, evaluation_batches, measured_threads
 from descend.data.batches import Batches
 from descend.data.prepare import Part
 from descend.environment import describe_environment
-from descend.errors import DivergedError, Interrupted, UserError
+from descend.errors import DivergedError, Interrupted, RunError, UserError
 from descend.outcome import details, measured
 from descend.planning import Plan, choose_device, plan_run
 from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
+from descend.recipe.transfer import freeze_parts, start_from_pretrained
 from descend.run import Run, json_bytes, make_folder, read_json
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
@@ -30,7 +31,7 @@ from descend.training.settings import CheckpointSettings
 from descend.training.state import write_atomically
 from descend.training.threads import using_threads
 
-__all__ = ["Launch", "begin_folder", "execute", "started_run", "train"]
+__all__ = ["Launch", "begin_folder", "execute", "finish_run", "lower_rate", "started_run", "train"]
 
 
 def train(
@@ -123,6 +124,7 @@ class Launch:
         model: a network in place of the recipe's.
         observers: who else watches.
         batches: in place of the training rows as the plan draws them.
+        tested: whether the test part is measured at the end.
     """
 
     def __init__(
@@ -134,8 +136,9 @@ class Launch:
         model: nn.Module | None = None,
         observers: Sequence[Observer] = (),
         batches: Batches | None = None,
+        tested: bool = True,
     ) -> None:
-        self.planned = planned
+        self.planned, self.tested = planned, tested
         self.device = choose_device(planned.recipe.engine["device"])
         facts = facts_of(planned.prepared.schema, str(self.device))
         if model is None:
@@ -144,17 +147,21 @@ class Launch:
             raise UserError(f"model must be a torch.nn.Module; found a {type(model).__name__}")
         else:
             check_shape(model, facts)
+            freeze_parts(planned.recipe, model)
+        state = load_checkpoint(folder / "checkpoints") if folder is not None and resume else None
+        # A checkpoint holds the weights that training has come to; what it started from is past.
+        pretrained = None if state is not None else start_from_pretrained(planned.recipe, model)
         network = model.to(self.device)
         self.threads, why = measured_threads(planned, network, self.device)
-        self.run = started_run(planned, network, self.device, self.threads, why, folder)
+        self.run = started_run(planned, network, self.device, self.threads, why, folder, pretrained)
         with self._arithmetic():
             self.training = assemble(planned, self.run, self.device, batches)
             if folder is not None and resume:
                 first = read_json(folder / "environment.json")
+                _check_pretrained(pretrained, first, folder)
                 # The run is still the one that was started then, by that command.
                 times = [*first.get("resumed", []), self.run.environment["started"]]
                 self.run.environment = first | {"resumed": times}
-                state = load_checkpoint(folder / "checkpoints")
                 if state is not None:  # else it starts from the beginning, which gives the same bits as well
                     self.training.load_state_dict(state)
                 if self.training.stopped == "interrupted":
@@ -197,19 +204,37 @@ class Launch:
         """
         run, training = self.run, self.training
         with self._arithmetic():
-            _finish(run, training, self.planned, self.device)
+            finish_run(run, training, self.planned, self.device, tested=self.tested)
         if training.stopped == "interrupted":
             where = f"; continue with --resume --out {run.path}" if run.path is not None else ""
             raise Interrupted(f"stopped in epoch {training.epoch + 1} after {training.step} steps{where}")
         return run
 
 
+def _check_pretrained(pretrained: dict[str, Any] | None, first: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to start a run over from other weights than those it was started with."""
+    if pretrained is not None and first.get("pretrained", {}).get("digest") != pretrained["digest"]:
+        raise RunError(
+            f"the pretrained weights {pretrained['path']} are not those that the run in {folder} was started with; "
+            "put that file back, or train anew in another folder"
+        )
+
+
 def started_run(
-    planned: Plan, network: nn.Module, device: torch.device, threads: int, why: str, folder: Path | None
+    planned: Plan,
+    network: nn.Module,
+    device: torch.device,
+    threads: int,
+    why: str,
+    folder: Path | None,
+    pretrained: dict[str, Any] | None = None,
 ) -> Run:
-    """The run as far as it is known before the first step."""
+    """The run as far as it is known before the first step; 0 threads stand for a number not chosen yet.
+
+    ``pretrained`` is what :func:`descend.recipe.transfer.start_from_pretrained` said of the network's weights.
+    """
     recipe = planned.recipe
-    if recipe.engine["threads"] == "auto":
+    if threads and recipe.engine["threads"] == "auto":
         recipe = recipe.replace({"engine.threads": threads})
     environment = describe_environment() | {
         "threads": threads,
@@ -223,6 +248,7 @@ def started_run(
             "rows": len(planned.source),
         },
         "model": {"summary": str(network), "parameters": sum(p.numel() for p in network.parameters())},
+        **({} if pretrained is None else {"pretrained": pretrained}),
     }
     return Run(
         recipe=recipe,
@@ -243,8 +269,18 @@ def begin_folder(folder: Path, run: Run) -> None:
     write_atomically(folder / "recipe.toml", run.recipe.to_toml(reasons).encode())
 
 
-def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -> None:
-    """Take the best weights, measure every part, and write the run."""
+def finish_run(
+    run: Run, training: Training, planned: Plan, device: torch.device, *, tested: bool = True
+) -> None:
+    """Take the best weights, measure every part, and write the run.
+
+    Args:
+        run: what training leaves.
+        training: done, or interrupted.
+        planned: what was trained.
+        device: where the network is.
+        tested: whether the test part is measured; it should be once.
+    """
     if training.best is not None:
         run.model.load_state_dict(training.best)
     run.model.eval()
@@ -263,7 +299,7 @@ def _finish(run: Run, training: Training, planned: Plan, device: torch.device) -
     if interrupted:
         return
     shown: str | None = None
-    for name in ("train", "validation", "test"):
+    for name in ("train", "validation", *(["test"] if tested else [])):
         part: Part = getattr(prepared, name)
         if len(part):
             rows = evaluation_batches(part, device)
@@ -304,7 +340,7 @@ def _give_up(
 
 def _explained(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> str:
     if origin is None:
-        return f"Training diverged: {symptom}. Lower the learning rate: --set optimizer.lr={_lower(run)}"
+        return f"Training diverged: {symptom}. Lower the learning rate: --set optimizer.lr={lower_rate(run)}"
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
@@ -312,13 +348,14 @@ def _explained(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> 
         lines.append(f"Rows of the data: {listed} ({len(numbers)} in the batch).")
     lines.append(f"The learning rate was {origin.rate:g}. The network was put back to its last good state.")
     lines.append("What helps, in this order:")
-    lines.append(f"  a lower rate: --set optimizer.lr={_lower(run)}")
+    lines.append(f"  a lower rate: --set optimizer.lr={lower_rate(run)}")
     lines.append("  limited gradients: --set gradient.clip_norm=1.0")
     if origin.rows and len(origin.rows) <= 8:
         lines.append("  a look at the rows named above: they may hold extreme values")
     return "\n".join(lines)
 
 
-def _lower(run: Run) -> str:
+def lower_rate(run: Run) -> str:
+    """A tenth of the run's rate, in words."""
     rate = run.recipe.optimizer.get("lr", 1e-3)
     return f"{float(rate) / 10:g}"

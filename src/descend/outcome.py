@@ -79,9 +79,10 @@ def details(
         source: where the rows came from, to show them.
         part: the part's name.
     """
-    held = list(batches)
-    outputs = torch.cat([outputs_of(predictor.model, b.inputs, precision=predictor.precision) for b in held])
-    targets = torch.cat([b.targets for b in held])
+    parts = [
+        (outputs_of(predictor.model, b.inputs, precision=predictor.precision), b.targets) for b in batches
+    ]
+    outputs, targets = (torch.cat(each) for each in zip(*parts, strict=True))
     with torch.inference_mode():
         losses = loss.per_sample(outputs, targets).float().cpu().numpy()
     outputs, targets = outputs.cpu(), targets.cpu()
@@ -148,6 +149,9 @@ def _shown(source: Source, row: int) -> Mapping[str, Any]:
             pixels = np.clip(255.0 * pixels / top, 0, 255).astype(np.uint8)
         else:
             shown["values"] = {name: _json_ready(value) for name, value in values.items()}
+    elif source.stored is not None:
+        values = source.stored.rows(row, row + 1).row(0, named=True)
+        shown["values"] = {name: _json_ready(value) for name, value in values.items()}
     elif source.inputs is not None and source.kind == "images":
         pixels = np.asarray(source.inputs[row])
     if pixels is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from descend.augmentation.pipeline import layout_of
 from descend.data.prepare import Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
@@ -19,6 +20,7 @@ from descend.data.sources import read
 from descend.errors import Problem, RecipeError, RunError, UserError, words_of
 from descend.metrics import METRICS
 from descend.recipe import Recipe
+from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
@@ -82,6 +84,9 @@ def plan(
     return planner.plan(recipe, seed)
 
 
+DRAWN = ("batch_size", "sampling", "shuffle", "augment")
+"""Keys of ``[data]`` that say what batches are made of prepared rows."""
+
 Parts = Mapping[str, Any]
 """Row numbers of "train", "validation" and "test"; a number may occur again, and rows may be left out."""
 
@@ -137,7 +142,7 @@ class Planner:
             asked = asked.replace(self._said)
         # Batches are drawn from prepared rows; how does not matter for preparing them.
         said = {key: value for key, value in asked.data.items() if value is not None}
-        settings = DataSettings(**{k: v for k, v in said.items() if k not in ("batch_size", "sampling")})
+        settings = DataSettings(**{k: v for k, v in said.items() if k not in DRAWN})
         source = self._source(settings)
         if self._validation is not None or self._test is not None:
             validation = settings.validation if self._validation is None else 0.0
@@ -151,7 +156,34 @@ class Planner:
         chosen = choose_device(asked.get("engine.device", "auto"))
         resolved = resolve(asked, facts_of(prepared.schema, str(chosen)))
         _check_monitor(resolved.recipe, prepared)
+        layout = layout_of(prepared.schema, prepared.preprocess)
+        build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
         return Plan(source, prepared, resolved, seed)
+
+    def resumed(
+        self,
+        folder: Path,
+        recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
+        seed: int | None = None,
+        parts: Parts | None = None,
+    ) -> Plan:
+        """The plan of the run that a folder holds, to go on with.
+
+        Args:
+            folder: of the run.
+            recipe: what is said now; it must not contradict what the run was started with.
+            seed: what is said now, or None.
+            parts: as it was started with.
+
+        Raises:
+            RunError: the folder holds no run that these data and this recipe continue.
+        """
+        saved, own_seed = _saved_recipe(folder, recipe, self._allow_imports), _saved_seed(folder)
+        if seed is not None and seed != own_seed:
+            raise RunError(f"the run in {folder} was started with the seed {own_seed}, not {seed}")
+        planned = self.plan(saved, own_seed, parts)
+        _check_fingerprint(folder, planned.prepared.schema)
+        return planned
 
     def _source(self, settings: DataSettings) -> Source:
         key = repr(settings)
@@ -248,16 +280,14 @@ def plan_run(
     Raises:
         RunError: the folder is in use, or holds no run that these data and this recipe continue.
     """
+    planner = Planner(data, allow_imports=allow_imports, **arguments)
     if resume:
         if folder is None:
             raise UserError("resume needs the folder of the run: give out")
-        recipe, seed = _saved_recipe(folder, recipe, allow_imports), _saved_seed(folder)
-    elif folder is not None:
+        return planner.resumed(folder, recipe)
+    if folder is not None:
         check_unused(folder)
-    planned = plan(data, recipe, seed=seed, allow_imports=allow_imports, **arguments)
-    if folder is not None and resume:
-        _check_fingerprint(folder, planned.prepared.schema)
-    return planned
+    return planner.plan(recipe, seed)
 
 
 def _saved_seed(folder: Path) -> int:

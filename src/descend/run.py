@@ -26,7 +26,7 @@ from descend.recipe.defaults import facts_of
 from descend.recipe.toml import parse
 from descend.training.state import read_state, to_bytes, write_atomically
 
-__all__ = ["Run", "check_unused", "json_bytes", "load", "make_folder", "read_json", "read_text"]
+__all__ = ["MANIFEST", "Run", "check_unused", "json_bytes", "load", "make_folder", "read_json", "read_text"]
 
 FORMAT = 1
 """Version of the run folder's layout; a folder of a newer one is refused."""

@@ -22,7 +22,9 @@ def test_json_lists_every_entry(descend):
     for one in found:
         assert one["summary"]
         assert one["row"]
-        assert {"reference", "formula", "note", "parameters"} <= set(one)
+        assert one["lecture"]
+        assert one["shapes"] or one["key"] == "output"
+        assert {"reference", "formula", "note", "parameters", "code"} <= set(one)
     adam = next(one for one in found if one["name"] == "adam")
     parameters = {one["name"]: one for one in adam["parameters"]}
     assert parameters["lr"]["default"] == 0.001
@@ -63,6 +65,63 @@ def test_what_it_says_to_type_works():
             assert words[::2] == ["--set"] * (len(words) // 2)
             said = Recipe().with_assignments(words[1::2]).get(f"{entry.section}.{entry.key}")
             assert (said["name"] if isinstance(said, dict) else said) == entry.name
+
+
+def test_shapes_place_code_and_difference_are_shown(descend):
+    text = " ".join(descend("methods", "D4").out.split())
+    for words in (
+        "x+ = x - a g + b (x - x-)",
+        "Shapes: parameters of any shapes",
+        "momentum = 0.9",
+        "descend.optim.momentum:heavy_ball",
+        "In the lecture: Training algorithms, which method: Heavy ball method",
+        "PyTorch's SGD keeps the rate outside its buffer",
+        "Source: Polyak 1964",
+    ):
+        assert words in text
+    assert descend("methods", "D4").out == descend("methods", "heavy_ball").out
+
+
+# Where the lecture has a slip or differs from PyTorch, and words of the note that says so.
+SLIPS = {
+    "bce": "without the first minus",
+    "polynomial": "the exponents are [1, 2, 3]",
+    "sgd": ["index sets run over {0, ..., m - 1}", "keeps the rate outside the buffer"],
+    "cross_entropy": ["m for the number of classes", "is K e"],
+    "adam": ["without bias correction", "eps under the root"],
+    "adamw": ["bias correction", "decoupled", "2 w W"],
+    "adagrad": "eps under the root",
+    "rmsprop": "eps under the root",
+    "batch": ["running averages of sigma", "unbiased variance"],
+    "mlp": ["probability to drop", "probability to keep"],
+    "convnet": ["probability to drop", "probability to keep"],
+    "leaky_relu": ["0.1", "0.01"],
+    "heavy_ball": "the rate is constant",
+    "nesterov": "look-ahead points",
+    # Of other parts of the catalogue, where they are there.
+    "gd": "",
+    "pca": "",
+    "whiten": "",
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_every_slip_of_the_lecture_is_noted_where_its_method_stands(descend, name):
+    cards = [entry.card for entry in entries() if entry.name == name]
+    if not SLIPS[name]:
+        assert all(card.note for card in cards)
+        return
+    assert cards
+    words = [SLIPS[name]] if isinstance(SLIPS[name], str) else SLIPS[name]
+    assert any(all(each in card.note for each in words) for card in cards), [card.note for card in cards]
+
+
+def test_the_penalties_say_whose_lambda_they_mean():
+    from descend.method import card
+    from descend.regularization import l2_penalty, weight_decay
+
+    assert "2 w W" in card(weight_decay).note
+    assert "2 w W" in card(l2_penalty).note
 
 
 @pytest.mark.parametrize("name", ["D6", "d6"])

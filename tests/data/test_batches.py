@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
-from descend.data.batches import LoadedBatches, MemoryBatches, Order
+from descend.data.batches import LoadedBatches, MemoryBatches, Order, shuffled_blocks
 
 CPU = torch.device("cpu")
 orders = st.builds(
@@ -31,6 +31,33 @@ def test_each_row_once_an_epoch(order: Order, epoch: int) -> None:
     assert sorted(seen) == list(range(order.rows))
     assert [sum(map(len, step)) for step in steps] == order.rows_per_step
     assert all(len(rows) > 1 for step in steps for rows in step) or order.rows == 1 or order.batch_size == 1
+
+
+class TestBlocks:
+    @given(st.integers(1, 300), st.integers(1, 40), st.integers(1, 120), st.integers(0, 9))
+    def test_every_row_once_from_few_blocks_at_a_time(
+        self, rows: int, block: int, window: int, epoch: int
+    ) -> None:
+        order = Order(rows, 7, seed=3, block=block, window=window).indices(epoch)
+        assert sorted(order.tolist()) == list(range(rows))
+        most = -(-(window - 1) // block) + 2  # the last block is shorter, and one is cut at each end
+        for piece in order.split(window):
+            assert len(set((piece // block).tolist())) <= most
+
+    def test_it_is_a_pure_function_of_seed_and_epoch(self) -> None:
+        order = Order(1000, 10, seed=1, block=16, window=128)
+        assert torch.equal(order.indices(2), Order(1000, 10, seed=1, block=16, window=128).indices(2))
+        assert not torch.equal(order.indices(2), order.indices(3))
+        assert not torch.equal(order.indices(2), Order(1000, 10, seed=2, block=16, window=128).indices(2))
+
+    def test_blocks_and_rows_are_shuffled(self) -> None:
+        draw = torch.Generator().manual_seed(0)
+        first = torch.stack([shuffled_blocks(12, 3, 6, draw) for _ in range(4000)])
+        # Each row is equally often at each place, and rows of a block are apart as well as together.
+        counts = torch.stack([(first == row).sum(0) for row in range(12)]).float()
+        expected = 4000 / 12
+        assert ((counts - expected) ** 2 / expected).sum() < 200  # chi-square with 121 degrees: 1e-4 at 184
+        assert not (first.diff(dim=1) == 1).all(1).any()
 
 
 def test_epochs_differ_and_repeat() -> None:
@@ -70,6 +97,25 @@ def test_gathering_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("descend.data.batches.CHUNK_BYTES", 1)
     pieces = [b.inputs for step in MemoryBatches(inputs, targets, None, order).epoch(1) for b in step]
     assert all(torch.equal(a, b) for a, b in zip(whole, pieces, strict=True))
+
+
+@settings(deadline=None, max_examples=60)
+@given(orders, st.integers(0, 30), st.sampled_from([1, 500, 64 * 2**20]))
+def test_a_batch_lies_where_it_lay_wherever_the_epoch_is_entered(
+    order: Order, start: int, piece: int
+) -> None:
+    """A matrix product's last bits depend on its operands' alignment, and a resumed run must repeat them."""
+    inputs, targets = torch.zeros(order.rows, 3), torch.arange(order.rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("descend.data.batches.CHUNK_BYTES", piece)
+        whole, entered = (
+            [
+                [batch.inputs.data_ptr() % 64 for batch in step]
+                for step in MemoryBatches(inputs, targets, None, order).epoch(0, at)
+            ]
+            for at in (0, start)
+        )
+    assert entered == whole[start:]
 
 
 class Noisy(Dataset):

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
+from sklearn.preprocessing import OneHotEncoder
 
 from descend.data.labels import classes_of, codes_of, restore
 from descend.errors import DataError
+from descend.losses.classification import one_hot
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,26 @@ def test_labels_come_back_as_they_went_in(targets):
     assert back.dtype == targets.dtype
     assert back.tolist() == targets.tolist()
     assert [type(one) for one in back.tolist()] == [type(one) for one in targets.tolist()]
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [
+        np.array(["b", "a", "ä", "b", "a"]),
+        np.array([True, False, True]),
+        np.array([7, -1, 3, 7, 7, 12]),
+        np.array([0.5, -2.0, 0.5, 1.5]),
+    ],
+    ids=lambda targets: str(targets.dtype),
+)
+def test_one_hot_rows_are_scikit_learn_s_and_come_back(targets):
+    """Row i is 1 at the place of its class and 0 elsewhere; the place of the 1 gives the label back."""
+    classes, dtype = classes_of(targets)
+    codes = torch.tensor(codes_of(targets, classes), dtype=torch.int64)
+    rows = one_hot(codes, torch.zeros(len(targets), len(classes)))
+    expected = OneHotEncoder(sparse_output=False).fit_transform(targets[:, None])
+    assert rows.tolist() == expected.tolist()
+    assert restore(classes, dtype)[rows.argmax(1).numpy()].tolist() == targets.tolist()
 
 
 def test_classes_are_in_numpy_order():

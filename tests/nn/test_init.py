@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from descend.errors import UserError
 from descend.method import card
 from descend.nn.activations import gain
 from descend.nn.init import INITS, initialize
@@ -45,6 +46,7 @@ def assert_moments(weight, variance, shape):
         ("xavier_uniform", {}, 2 / (D_IN + D_OUT), "uniform"),
         ("kaiming_normal", {}, 1 / D_IN, "normal"),
         ("kaiming_uniform", {}, 1 / D_IN, "uniform"),
+        ("geometric", {}, 1 / math.sqrt(D_IN * D_OUT), "normal"),
         ("kaiming_normal", {"mode": "fan_out"}, 1 / D_OUT, "normal"),
         ("kaiming_uniform", {"mode": "fan_out"}, 1 / D_OUT, "uniform"),
     ],
@@ -58,12 +60,33 @@ def test_moments_of_a_million_draws(name, settings, scale, shape, g):
     [
         ("xavier_normal", 2 / (9 * 400 + 9 * 300), "normal"),
         ("xavier_uniform", 2 / (9 * 400 + 9 * 300), "uniform"),
+        ("geometric", 1 / (9 * math.sqrt(400 * 300)), "normal"),
         ("kaiming_normal", 1 / (9 * 400), "normal"),
         ("kaiming_uniform", 1 / (9 * 400), "uniform"),
     ],
 )
 def test_a_convolution_counts_its_kernel(name, scale, shape):
     assert_moments(filled(name, (300, 400, 3, 3)), scale, shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "holds"), [("geometric", True), ("kaiming_normal", False), ("xavier_normal", False)]
+)
+def test_geometric_gives_every_layer_the_same_ratio_of_gradient_to_weight(name, holds):
+    """Defazio and Bottou's property, on widths from 32 to 512; the others' ratios follow the widths."""
+    widths = (512, 32, 256, 64)
+    ratios = torch.zeros(5, dtype=torch.float64)
+    for seed in range(40):
+        model = mlp((64,), 64, hidden=widths).double()
+        initialize(model, INITS[name](), generator=seeded(seed), last_layer_gain=math.sqrt(2.0))
+        x = torch.randn(200, 64, dtype=torch.float64, generator=seeded(seed + 1000))
+        signs = torch.randn(200, 64, dtype=torch.float64, generator=seeded(seed + 2000))
+        (model(x) * signs).sum().backward()
+        layers = [m for m in model if isinstance(m, nn.Linear)]
+        ratios += torch.stack([m.weight.grad.square().mean() / m.weight.square().mean() for m in layers])
+    spread = (ratios.max() / ratios.min()).item()
+    assert (spread < 1.6) == holds, spread
+    assert holds or spread > 3
 
 
 def test_normal_has_its_own_width():
@@ -201,6 +224,15 @@ class TestInitialize:
         assert torch.equal(v, plain.weight)
         torch.testing.assert_close(g, plain.weight.norm(dim=1, keepdim=True))
         assert torch.count_nonzero(normed.bias) == 0
+
+    @pytest.mark.parametrize(
+        ("name", "settings"), [("zeros", {}), ("normal", {"std": 0.0}), ("constant", {"value": 0.0})]
+    )
+    @pytest.mark.filterwarnings("ignore:init")
+    def test_a_weight_normed_layer_cannot_start_from_zero(self, name, settings):
+        """w = g v/‖v‖ is 0/0 there: torch would train on NaN."""
+        with pytest.raises(UserError, match="has no direction"):
+            initialize(weight_norm(nn.Linear(5, 4)), INITS[name](**settings), generator=seeded())
 
     def test_is_a_function_of_the_generator(self):
         states = []

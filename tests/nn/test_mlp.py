@@ -1,10 +1,12 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
 
 from descend.errors import UserError
 from descend.method import card
-from descend.nn import ACTIVATIONS, MODELS, NORMS, linear, mlp
+from descend.nn import ACTIVATIONS, MODELS, NORMS, initialize, kaiming_normal, linear, mlp
 
 
 def names(model):
@@ -53,6 +55,27 @@ def test_every_combination_gives_outputs_and_gradients(activation, norm, positio
     assert outputs.shape == (8, 3)
     outputs.square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(("k", "hidden"), [(2, (6,)), (3, (6, 5)), (5, (4, 3, 2))])
+def test_maxout_has_k_affine_maps_for_every_unit(k, hidden):
+    """k (d_in + 1) parameters a unit; the layer behind sees the units alone."""
+    model = mlp((4,), 3, hidden=hidden, activation={"name": "maxout", "k": k})
+    widths = (4, *hidden)
+    expected = sum(k * (a + 1) * b for a, b in pairwise(widths)) + (widths[-1] + 1) * 3
+    assert sum(p.numel() for p in model.parameters()) == expected
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_maxout_starts_with_a_variance_that_keeps_the_signal(k):
+    """Var(W) = 1/(d_in E[max_k z²]), and so E[h²] of the input's size through two layers; 1/d_in would grow it."""
+    model = mlp((256,), 1, hidden=(256, 256), activation={"name": "maxout", "k": k})
+    initialize(model, kaiming_normal(), generator=torch.Generator().manual_seed(0))
+    z = torch.randn(200_000, k, generator=torch.Generator().manual_seed(1)).max(1).values
+    assert model.linear1.weight.var().item() * 256 == pytest.approx(1 / z.square().mean().item(), rel=0.03)
+    x = torch.randn(400, 256, generator=torch.Generator().manual_seed(2))
+    for depth in (2, 4):
+        assert model[:depth](x).square().mean().item() == pytest.approx(1.0, rel=0.15)
 
 
 def test_maxout_widens_the_layer_and_the_norm_before_it():

@@ -74,15 +74,22 @@ def choice(draw: st.DrawFn, section: str, key: str) -> Any:
     family = CHOICES[section, key]
     name = draw(st.sampled_from(sorted(family)))
     parameters = inspect.signature(family[name]).parameters.values()
-    settings = [each.name for each in parameters if each.default is not each.empty]
-    if (section, key) == ("data", "scale") or not settings or draw(st.booleans()):
+    settings = [
+        each.name for each in parameters
+        if each.default is not each.empty and each.kind is not each.POSITIONAL_ONLY
+    ]  # fmt: skip
+    if not settings or draw(st.booleans()):
         return name
-    hints = typing.get_type_hints(family[name], include_extras=True)
+    made = family[name].__init__ if inspect.isclass(family[name]) else family[name]
+    hints = typing.get_type_hints(made, include_extras=True)
     return {"name": name} | {each: draw(valid(hints[each])) for each in settings if draw(st.booleans())}
 
 
 def value_of(section: str, parameter: Parameter) -> st.SearchStrategy[Any]:
     """A valid value of a key."""
+    if (section, parameter.name) == ("data", "augment"):
+        one = choice(section, parameter.name)
+        return st.one_of(one, st.lists(one, max_size=3).map(tuple))
     if (section, parameter.name) in CHOICES:
         return choice(section, parameter.name) if parameter.name != "output" else st.just("auto")
     return valid(parameter.annotation)
@@ -107,9 +114,11 @@ def valid_sections(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
             said[key] = draw(value_of(name, parameters[key]))
         found[name] = said
     optimizer = found.get("optimizer", {})
+    for key in ("cost", "positions"):  # of a form that their types cannot say
+        found.get("loss", {}).pop(key, None)
     if optimizer.get("nesterov"):  # the one combination that a constructor refuses
         optimizer |= {"name": "sgd", "momentum": 0.5, "dampening": 0.0}
-        for key in set(optimizer) - {"name", "lr", "momentum", "dampening", "nesterov", "fused"}:
+        for key in set(optimizer) - {"name", "lr", "groups", "momentum", "dampening", "nesterov", "fused"}:
             del optimizer[key]
     return found
 

@@ -61,13 +61,17 @@ def task_of(entry: Entry) -> str:
         return next(task for task in ("multiclass", "binary", "regression") if task in tasks)
     if entry.key == "output":
         return {"sigmoid": "binary", "sine": "binary", "identity": "regression"}.get(entry.name, "multiclass")
+    if entry.key == "augment":
+        return "multiclass" if "rows" in entry.constructor.fits else "images"
     return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
 
 
 def recipe_of(entry: Entry) -> Recipe:
     said = {section: dict(values) for section, values in QUICK.items()}
-    if task_of(entry) == "images" or entry.name == "linear":
-        said["model"] = {"name": "linear"} if entry.name == "linear" else {"channels": [4], "dense": [8]}
+    if entry.name in ("linear", "polynomial"):
+        said["model"] = {}
+    elif task_of(entry) == "images":
+        said["model"] = {"channels": [4], "dense": [8]}
     if entry.section == "schedule":
         said["schedule"] = {}
     said[entry.section] = said[entry.section] | {entry.key: entry.name}
@@ -138,8 +142,6 @@ class TestCards:
             if parameter.default is inspect.Parameter.empty:
                 assert entry.key != "name", "what the builder does not give needs a default"
                 continue
-            if (entry.section, entry.key) == ("data", "scale"):
-                continue
             assert describe(parameter.annotation)
             assert check(parameter, parameter.default)[1] is None, parameter
             assert f"{parameter.name}:" in doc or entry.name == "linear", parameter.name
@@ -159,7 +161,7 @@ class TestEntries:
     def test_the_lectures_choices_are_there(self):
         names = {(entry.section, entry.key, entry.name) for entry in EVERY}
         for section, key, expected in [
-            ("model", "name", "linear mlp convnet"),
+            ("model", "name", "linear polynomial mlp convnet"),
             (
                 "model",
                 "activation",
@@ -167,15 +169,15 @@ class TestEntries:
             ),
             ("model", "output", "identity sigmoid sine softmax"),
             ("model", "norm", "none batch layer group instance weight"),
-            ("loss", "name", "mse l1 huber bce squared cross_entropy kl"),
+            ("loss", "name", "mse l1 huber bce squared cross_entropy kl wasserstein"),
             (
                 "init",
                 "name",
-                "xavier_normal xavier_uniform kaiming_normal kaiming_uniform orthogonal zeros constant",
+                "xavier_normal xavier_uniform kaiming_normal kaiming_uniform geometric orthogonal zeros constant",
             ),
-            ("optimizer", "name", "sgd adagrad rmsprop adam adamw sparse_adam adamax"),
+            ("optimizer", "name", "sgd heavy_ball nesterov adagrad rmsprop adam adamw sparse_adam adamax"),
             ("schedule", "name", "constant inverse exponential staircase plateau cosine warmup one_cycle"),
-            ("data", "scale", "standard none"),
+            ("data", "scale", "center standard minmax pca whiten zca none"),
         ]:
             assert {(section, key, name) for name in expected.split()} <= names
 

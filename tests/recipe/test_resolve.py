@@ -27,6 +27,7 @@ SETTINGS = {
     "model": ModelSettings,
     "init": training.InitSettings,
     "gradient": training.GradientSettings,
+    "optimizer": training.OptimizerSettings,
     "regularize": training.RegularizeSettings,
     "stop": training.StopSettings,
     "checkpoint": training.CheckpointSettings,
@@ -98,7 +99,7 @@ class TestAnyRecipeAndData:
         found = resolve(Recipe(), facts)
         left = [path for path, value in found.recipe.said().items() if value == "auto"]
         # Measured on the machine, read off the images, and a matter of the network's own sizes.
-        assert set(left) <= {"engine.threads", "data.image_size", "model.head"}
+        assert set(left) <= {"engine.threads", "data.image_size", "model.head", "model.pretrained_head"}
         assert set(dict(found.recipe.items())) == set(SECTIONS)
         text = found.to_toml()
         assert text.count("  # auto: ") == len(found.reasons)
@@ -165,7 +166,7 @@ class TestImportPaths:
         own = inspect.signature(torch.optim.NAdam).parameters
         values = found.recipe.optimizer
         assert values["lr"] == own["lr"].default == 2e-3
-        assert {key: values[key] for key in values if key != "name"} == {
+        assert {key: values[key] for key in values if key not in ("name", "groups")} == {
             key: each.default for key, each in own.items() if key != "params" and each.default is not None
         }
         assert not [path for path in found.reasons if path.startswith("optimizer.")]

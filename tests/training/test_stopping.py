@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import descend
 from descend.training.stopping import Stopping
 
 
@@ -37,6 +39,53 @@ def run(stopping: Stopping, values: list[float | None], seconds: float = 0.0) ->
 )
 def test_sequences(options: dict, values: list, expected: tuple) -> None:
     assert run(Stopping(**options), values, seconds=1.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "norms", "expected"),
+    [
+        ({"gradient_tolerance": 0.1}, [1.0, 0.5, 0.1, 0.05], (3, "gradient_tolerance")),
+        ({"gradient_tolerance": 0.1}, [1.0, 0.11, 0.2, 0.3], (4, None)),
+        ({"gradient_tolerance": 0.1, "max_epochs": 2}, [1.0, 0.05], (2, "gradient_tolerance")),
+        ({"gradient_tolerance": 0.1, "patience": 1}, [1.0, 0.05], (2, "gradient_tolerance")),
+        ({"gradient_tolerance": 0.1, "target": 9.0}, [0.05], (1, "target")),
+        ({"gradient_tolerance": 0.1}, [None, None, 0.1], (3, "gradient_tolerance")),
+        ({}, [0.0, 0.0], (2, None)),
+    ],
+)
+def test_a_vanished_gradient(options: dict, norms: list, expected: tuple) -> None:
+    """Values do not improve, norms fall: by hand, with the reason that counts first where several hold."""
+    stopping = Stopping(**{"max_epochs": 9, **options})
+    epoch, reason = 0, None
+    for epoch, norm in enumerate(norms, 1):  # noqa: B007 - the last one is looked at
+        reason = stopping.observe(1.0, seconds=0.0, gradient_norm=norm)
+        if reason:
+            break
+    assert (epoch, reason) == expected
+
+
+def test_in_a_training_it_is_the_norm_of_the_objective_s_gradient() -> None:
+    """Linear least squares by full batches: it stops in the first epoch whose gradient is small enough, and not before."""
+    x = np.linspace(-1, 1, 60)[:, None]
+    recipe = {
+        "data": {"sampling": "full"},
+        "model": "linear",
+        "optimizer": {"name": "sgd", "lr": 0.2},
+        "regularize": {"weight_decay": 0.0},
+        "schedule": {"warmup": 0.0},
+        "stop": {"max_epochs": 500, "average": 0.0, "patience": None, "gradient_tolerance": 1e-3},
+        "engine": {"threads": 1, "device": "cpu"},
+    }
+    run = descend.train((x, 3 * x[:, 0] + 1), recipe)
+    norms = [record["gradient_norm"] for record in run.history]
+    assert run.metrics["stopped"] == "gradient_tolerance"
+    assert norms[-1] <= 1e-3 < min(norms[:-1])
+    assert 10 < len(norms) < 200
+    loose = descend.train(
+        (x, 3 * x[:, 0] + 1), descend.Recipe(**recipe).replace({"stop.gradient_tolerance": 0.1})
+    )
+    assert loose.metrics["epochs"] < run.metrics["epochs"]
+    assert [r["gradient_norm"] for r in loose.history] == norms[: loose.metrics["epochs"]]
 
 
 def test_a_negative_score_can_improve() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 
-__all__ = ["about_arguments", "about_method", "plain"]
+__all__ = ["about_arguments", "about_method", "plain", "shapes_of"]
 
 _SECTION = re.compile(r"(Args|Returns|Raises|Source|Example|Examples|Yields|Notes?|References?):\s*\S*.*\Z")
 _DEFAULT = re.compile(r"\s*Default (\([^)]*\)|\"[^\"]*\"|\S+?)\.(?=\s|\Z)")
@@ -68,6 +68,24 @@ def about_method(subject: object) -> str:
         if not skipping:
             kept.append(plain(line) if not line.startswith(" ") else plain(line.rstrip()))
     return "\n".join(kept).strip()
+
+
+def shapes_of(subject: object) -> str:
+    """What a docstring says behind ``Shapes:``, on one line; empty where it says nothing.
+
+    >>> def f():
+    ...     '''Something.
+    ...
+    ...     Shapes: (n, 1) → (n,)
+    ...     in float.
+    ...
+    ...     Args:
+    ...     '''
+    >>> shapes_of(f)
+    '(n, 1) → (n,) in float.'
+    """
+    _, _, behind = (inspect.getdoc(subject) or "").partition("Shapes: ")
+    return plain(" ".join(behind.split("\n\n", 1)[0].split()))
 
 
 def plain(text: str) -> str:

@@ -30,6 +30,19 @@ EXAMPLES = (
     "  descend methods --json"
 )
 
+SHAPES = {
+    ("model", "activation"): "(n, ...) → (n, ...), every number by itself",
+    ("model", "norm"): "(n, C) → (n, C), images (n, C, H, W) → (n, C, H, W)",
+    ("init", "name"): "fills a weight (d_out, d_in), or (d_out, d_in, height, width), in place",
+    (
+        "optimizer",
+        "name",
+    ): "parameters of any shapes, in place; each entry by itself unless the formula says otherwise",
+    ("schedule", "name"): "the number of the step → the factor of the rate",
+    ("data", "scale"): "(n, d) → (n, d), with statistics of the training rows",
+}
+"""Shapes of a family, for methods whose docstring says nothing of its own."""
+
 LINE = 200
 """Width of the table in a file or a pipe, so that each method is one line to search through."""
 
@@ -110,8 +123,9 @@ def _parameters(entry: Entry) -> dict[str, Parameter]:
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    from descend.cli.docstrings import about_arguments, plain
+    from descend.cli.docstrings import about_arguments, plain, shapes_of
     from descend.recipe.parameters import describe
+    from descend.recipe.toml import path_of
 
     card, about = entry.card, about_arguments(entry.constructor)
     return {
@@ -121,8 +135,11 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "row": card.row,
         "summary": plain(card.summary),
         "formula": card.formula,
+        "shapes": shapes_of(entry.constructor) or SHAPES.get((entry.section, entry.key), ""),
         "reference": card.reference,
+        "lecture": card.lecture,
         "note": card.note,
+        "code": path_of(entry.constructor),
         "parameters": [
             {
                 "name": key,
@@ -143,11 +160,16 @@ def _explained(entry: Entry) -> str:
     lines = [f"{entry.name}{row}", "", about_method(entry.constructor), "", f"Use: {_use(entry, facts)}"]
     if facts["formula"]:
         lines += ["", _wrapped(f"Formula: {facts['formula']}")]
+    # What the docstring says of shapes is among its words already.
+    if facts["shapes"] and "Shapes:" not in lines[2]:
+        lines += ["", _wrapped(f"Shapes: {facts['shapes']}")]
     if facts["parameters"]:
-        lines += ["", "Parameters, with their defaults:"]
+        lines += ["", f"Parameters, with the defaults of {facts['code']}:"]
     for parameter in facts["parameters"]:
         words = f"  {_line(parameter)}  ({parameter['type']}) {parameter['about']}"
         lines.append(_wrapped(words.rstrip(), "      "))
+    if facts["lecture"]:
+        lines += ["", _wrapped(f"In the lecture: {facts['lecture']}")]
     if facts["note"]:
         lines += ["", _wrapped(f"Note: {facts['note']}")]
     if facts["reference"]:

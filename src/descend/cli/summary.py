@@ -49,6 +49,7 @@ def _course(run: Run) -> str:
     monitor = metric(str(stop["monitor"]))
     why = {
         "max_epochs": "all epochs were trained",
+        "gradient_tolerance": f"the gradient's norm is at most {stop.get('gradient_tolerance')}",
         "patience": f"{stop.get('patience')} epochs brought no better validation {monitor}",
         "max_seconds": f"the limit of {stop.get('max_seconds')} seconds was reached",
         "target": f"the target, a {monitor} of {stop.get('target')}, was reached",

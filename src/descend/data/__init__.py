@@ -18,8 +18,10 @@
 :mod:`.task`              regression, binary, multiclass: inferred, with the reason
 :mod:`.split`             training, validation and test rows
 :mod:`.schema`            everything prediction needs to know, as JSON
+:mod:`.rotation`          scales of all inputs together: principal components, whitening
 :mod:`.scaling`           scales, and the module that turns raw rows into network inputs
 :mod:`.fitting`           categories, medians and scales from the training rows
+:mod:`.streaming`         data larger than memory: stored tables, rows on disk
 :mod:`.prepare`           all of it in order
 :mod:`.batches`           mini-batches in an order that depends on seed and epoch alone
 ========================  ==========================================================================

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from descend.randomness import forked, generator, key
 
-__all__ = ["Batch", "Batches", "LoadedBatches", "MemoryBatches", "Order"]
+__all__ = ["Batch", "Batches", "LoadedBatches", "MemoryBatches", "MovedBatches", "Order", "shuffled_blocks"]
 
 Place = tuple[int, int, int]
 """An item to fetch: epoch, position within the epoch, row."""
@@ -67,6 +67,8 @@ class Order:
             (n draws, independent), "full" (all rows, in order, one batch), "in_order" (batches without
             shuffling, for evaluation).
         seed: of the run.
+        block, window: rows of a block and of a window; where they are not 0, an epoch shuffles blocks of
+            neighbouring rows, and rows within windows of such blocks, see :func:`shuffled_blocks`.
 
     >>> order = Order(rows=10, batch_size=4, seed=0)
     >>> [len(batch) for batch in order.batches(0)], order.steps_per_epoch
@@ -80,6 +82,8 @@ class Order:
     accumulate: int = 1
     sampling: Literal["epoch", "with_replacement", "full", "in_order"] = "epoch"
     seed: int = 0
+    block: int = 0
+    window: int = 0
 
     def sizes(self) -> list[int]:
         """Rows in each batch of an epoch."""
@@ -109,6 +113,8 @@ class Order:
         draw = generator(self.seed, "order", epoch)
         if self.sampling == "with_replacement":
             return torch.randint(self.rows, (self.rows,), generator=draw)
+        if self.block:
+            return shuffled_blocks(self.rows, self.block, self.window, draw)
         return torch.randperm(self.rows, generator=draw)
 
     def batches(self, epoch: int) -> tuple[Tensor, ...]:
@@ -118,6 +124,33 @@ class Order:
     def step(self, epoch: int, step: int) -> list[Tensor]:
         """The rows of each batch of one step."""
         return list(self.batches(epoch)[step * self.accumulate : (step + 1) * self.accumulate])
+
+
+def shuffled_blocks(rows: int, block: int, window: int, draw: torch.Generator) -> Tensor:
+    """An order of all rows that reads a file in pieces: (rows,) int64.
+
+    Blocks of neighbouring rows are put in a random order, and the rows are then shuffled within each window
+    of that order. While a window is used, only its blocks are needed, so that every page of a file
+    larger than memory is read about once an epoch. Rows that lie together in the file stay in one window, or
+    in two: a file that is sorted should be shuffled before.
+
+    Args:
+        rows: number of rows.
+        block: rows of a block; the last one may be shorter.
+        window: rows of a window.
+        draw: where the random numbers come from.
+
+    >>> order = shuffled_blocks(12, 3, 6, torch.Generator().manual_seed(0))
+    >>> sorted(order.tolist()) == list(range(12)), len(set((order[:6] // 3).tolist()))
+    (True, 2)
+    """
+    blocks = torch.randperm(-(-rows // block), generator=draw)
+    order = (blocks[:, None] * block + torch.arange(block)).flatten()
+    order = order[order < rows]
+    for start in range(0, rows, window):
+        piece = order[start : start + window]
+        order[start : start + window] = piece[torch.randperm(len(piece), generator=draw)]
+    return order
 
 
 class MemoryBatches:
@@ -159,12 +192,17 @@ class MemoryBatches:
             return
         sizes = self.order.sizes()
         indices = self.order.indices(epoch).to(self.tensors[0].device, non_blocking=True)
-        at = sum(sizes[: start * accumulate])
-        for first in range(start, total, self._steps_per_gather):
+        # Rows are gathered in the pieces of a whole epoch, wherever it is entered, so that a batch always lies at the same
+        # place of its piece: matrix products round differently where their operands are aligned differently.
+        begin = start - start % self._steps_per_gather
+        at = sum(sizes[: begin * accumulate])
+        for first in range(begin, total, self._steps_per_gather):
             of_batches = sizes[first * accumulate : (first + self._steps_per_gather) * accumulate]
             index = indices[at : at + sum(of_batches)]
             at += len(index)
             split = [tensor.index_select(0, index).split(of_batches) for tensor in self.tensors]
+            if first < start:
+                split = [parts[(start - first) * accumulate :] for parts in split]
             if accumulate == 1:
                 for parts in zip(*split, strict=True):
                     yield [self._batch(parts)]
@@ -176,6 +214,45 @@ class MemoryBatches:
     @staticmethod
     def _batch(parts: Sequence[Tensor]) -> Batch:
         return Batch(parts[0], parts[1], parts[2] if len(parts) > 2 else None)
+
+
+class MovedBatches:
+    """Batches that are moved to a device one by one, since all of them together may not fit there.
+
+    Args:
+        batches: on the CPU.
+        device: where they go.
+    """
+
+    def __init__(self, batches: Batches, device: torch.device) -> None:
+        self.batches, self.device = batches, device
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return self.batches.steps_per_epoch
+
+    @property
+    def rows_per_step(self) -> list[int]:
+        """Rows that each step of an epoch averages over."""
+        return self.batches.rows_per_step
+
+    def rows(self, epoch: int, step: int) -> list[Tensor]:
+        """Row numbers of each batch of a step."""
+        return self.batches.rows(epoch, step)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """For each step from ``start`` on, its batches on the device."""
+        for held in self.batches.epoch(epoch, start):
+            yield [self._moved(batch) for batch in held]
+
+    def _moved(self, batch: Batch) -> Batch:
+        inputs, targets, weights = (
+            None if part is None else part.to(self.device, non_blocking=True) for part in batch
+        )
+        assert inputs is not None
+        assert targets is not None
+        return Batch(inputs, targets, weights)
 
 
 class LoadedBatches:

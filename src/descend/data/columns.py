@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from descend.data.settings import DataSettings
+from descend.data.streaming import StoredTable
 from descend.data.values import (
     listed,
     parse_booleans,
@@ -116,7 +117,7 @@ def raise_all(problems: Sequence[str]) -> None:
 
 
 def infer(
-    frame: pl.DataFrame, settings: DataSettings, *, keep_constant: bool = False
+    frame: pl.DataFrame | StoredTable, settings: DataSettings, *, keep_constant: bool = False
 ) -> tuple[list[Column], pl.DataFrame]:
     """The kind of every column, and the used columns with their values parsed.
 
@@ -129,7 +130,8 @@ def infer(
         keep_constant: use constant numeric columns too (the black corners of an image have their place).
 
     Returns: a :class:`Column` for every column of the frame, not fitted yet; and a frame of the used
-        columns: Float64 for numbers and days, Boolean, String for categories.
+        columns: Float64 for numbers and days, Boolean, String for categories; of a table that is not in
+        memory, without rows.
 
     Raises:
         DataError: all columns that cannot be used, each with the ways out.
@@ -152,7 +154,7 @@ def infer(
             continue
         columns.append(column)
         if values is not None:
-            parsed.append(values)
+            parsed.append(values.clear() if isinstance(frame, StoredTable) else values)
     raise_all(problems)
     if not parsed:
         facts = "; ".join(f"{column.name}: {column.note or column.kind}" for column in columns[:8])

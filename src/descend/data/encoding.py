@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
 from descend.data.columns import Column, raise_all, refuse, refuse_wild
 from descend.data.settings import DataSettings
 from descend.data.source import Array
+from descend.data.streaming import StoredTable
 from descend.data.values import listed, parse_booleans, parse_dates, parse_numbers, tidy, to_text
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["OTHER", "conform", "encode", "fit_categories"]
+__all__ = ["OTHER", "StoredColumns", "conform", "encode", "fit_categories"]
 
 OTHER = "other"
 
@@ -65,7 +66,35 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
     return pl.DataFrame(parsed)
 
 
-def fit_categories(columns: Sequence[Column], parsed: pl.DataFrame, rows: Array,
+class StoredColumns:
+    """The columns of a stored table with their values parsed as their kinds say.
+
+    Args:
+        table: the raw values.
+        columns: their kinds.
+        missing: words that stand for a missing value in text.
+    """
+
+    def __init__(self, table: StoredTable, columns: Sequence[Column], missing: Sequence[str]) -> None:
+        self.table, self.missing = table, missing
+        self._of_name = {column.name: column for column in columns}
+
+    @overload
+    def __getitem__(self, which: str) -> pl.Series: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> pl.DataFrame: ...
+
+    def __getitem__(self, which: str | slice) -> pl.Series | pl.DataFrame:
+        """A column by its name, or some rows of all used columns."""
+        if isinstance(which, slice):
+            columns = list(self._of_name.values())
+            return conform(self.table.rows(which.start, which.stop), columns, self.missing)
+        held = self.table[which].to_frame()
+        return conform(held, [self._of_name[which]], self.missing).to_series()
+
+
+def fit_categories(columns: Sequence[Column], parsed: pl.DataFrame | StoredColumns, rows: Array,
                    settings: DataSettings) -> list[Column]:  # fmt: skip
     """The columns with categories and missing-value indicators from the training rows.
 

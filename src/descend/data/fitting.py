@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from descend.data.columns import Column, infer, raise_all, refuse_wild
-from descend.data.encoding import encode, fit_categories
-from descend.data.scaling import SCALES, Scale
+from descend.data.encoding import StoredColumns, encode, fit_categories
+from descend.data.rotation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
+from descend.data.scaling import ELEMENTWISE, SCALES, Scale
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Array, Source
+from descend.data.streaming import StoredTable
 from descend.data.torch_datasets import item_input
 from descend.errors import DataError, Problem, RecipeError, did_you_mean
 
@@ -33,22 +36,72 @@ def fit_inputs(
     schema: Schema, source: Source, settings: DataSettings, train: Array, weights: Array | None
 ) -> tuple[Schema, Rows | None]:
     """The schema with its input side fitted, and the raw rows as the preprocessing module takes them."""
-    scale = _scale(settings.scale)
+    scale = _Chosen.of(settings)
     own = positive(weights, train)
     if source.kind == "table":
         return _fit_table(schema, source, settings, train, scale, own)
     if source.kind == "dataset":
-        return _fit_dataset(schema, source)
+        return _fit_dataset(schema, source, scale)
     assert source.inputs is not None
     inputs = np.ascontiguousarray(source.inputs)
     schema = dataclasses.replace(schema, input_shape=inputs.shape[1:])
-    shift, spread = _fit_images(inputs, train, scale, own) if source.kind == "images" else _fit_entries(
-        inputs, train, scale, own
+    if scale.rotate is not None:
+        scale.check_size(int(np.prod(inputs.shape[1:])), "entries in a row")
+    shift, spread = _fit_images(inputs, train, scale.first, own) if source.kind == "images" else _fit_entries(
+        inputs, train, scale.first, own
     )  # fmt: skip
     if not (np.isfinite(shift).all() and np.isfinite(spread).all()):
         raise DataError(f"{source.name}: the numbers are too large to be scaled; divide them by a constant")
     schema = dataclasses.replace(schema, shift=tuple(shift.tolist()), spread=tuple(spread.tolist()))
+    if scale.rotate is not None:
+        per_channel = (
+            (len(shift), *[1] * (inputs.ndim - 2)) if len(shift) == inputs.shape[1] else inputs.shape[1:]
+        )
+        scaled = inputs[train].astype(np.float32)
+        scaled -= shift.reshape(per_channel).astype(np.float32)
+        scaled /= spread.reshape(per_channel).astype(np.float32)
+        rotation = scale.rotation(scaled.reshape(len(train), -1), own)
+        schema = dataclasses.replace(schema, rotation=rotation)
     return schema, lambda start, stop: torch.from_numpy(inputs[start:stop])
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The scale that the settings choose: one of each input, and for some a rotation of all of them after it."""
+
+    name: str
+    first: Scale
+    rotate: Callable[..., tuple[Array, Array, Array]] | None = None
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: DataSettings) -> _Chosen:
+        name = settings.scale_name
+        options = {} if isinstance(settings.scale, str) else {**settings.scale}
+        options.pop("name", None)
+        if name not in SCALES:
+            hint = did_you_mean(name, SCALES)
+            raise RecipeError([Problem("data", "scale", f"unknown scale {name!r}", hint=hint)])
+        if name in ELEMENTWISE:
+            return cls(name, ELEMENTWISE[name])
+        if settings.stream:
+            message = f"'{name}' needs all inputs of all rows together, and data.stream is for what memory cannot hold"
+            raise RecipeError([Problem("data", "scale", message, f"one of: {', '.join(ELEMENTWISE)}")])
+        first = "standard" if options.pop("standardize", STANDARDIZE) else "center"
+        return cls(name, ELEMENTWISE[first], ROTATIONS[name], options)
+
+    def check_size(self, size: int, what: str) -> None:
+        """Refuse a matrix that would be too large to travel with the schema."""
+        if size > LARGEST_SIDE:
+            message = f"'{self.name}' turns at most {LARGEST_SIDE} inputs together; there are {size:,} {what}"
+            hint = f"one of: {', '.join(ELEMENTWISE)}; or smaller images (data.image_size)"
+            raise RecipeError([Problem("data", "scale", message, hint)])
+
+    def rotation(self, rows: Array, weights: Array | None) -> Rotation:
+        """The rotation of training rows (n, d) that the first scale has been applied to."""
+        assert self.rotate is not None
+        centre, _, matrix = self.rotate(rows, weights, standardize=False, **self.options)
+        return Rotation.of(centre, matrix)
 
 
 def _fit_images(inputs: Array, train: Array, scale: Scale, weights: Array | None) -> tuple[Array, Array]:
@@ -78,36 +131,62 @@ def _fit_entries(inputs: Array, train: Array, scale: Scale, weights: Array | Non
     return scale(by_channel, None if weights is None else np.repeat(weights, size))
 
 
-def _fit_dataset(schema: Schema, source: Source) -> tuple[Schema, None]:
+def _fit_dataset(schema: Schema, source: Source, scale: _Chosen) -> tuple[Schema, None]:
     """Items are taken as the dataset gives them: it owns its transforms."""
+    if scale.name not in ("standard", "none"):
+        message = f"'{scale.name}' needs rows in memory; a torch Dataset's items are taken as they are"
+        raise RecipeError(
+            [Problem("data", "scale", message, "give the data as arrays, or scale in the Dataset")]
+        )
     shape = item_input(source.dataset, 0).shape or (1,)
     return dataclasses.replace(schema, input_shape=shape, scale="none", clip=None), None
 
 
-def _scale(name: str) -> Scale:
-    if name not in SCALES:
-        raise RecipeError(
-            [Problem("data", "scale", f"unknown scale {name!r}", hint=did_you_mean(name, SCALES))]
-        )
-    return SCALES[name]
-
-
 def _fit_table(
-    schema: Schema, source: Source, settings: DataSettings, train: Array, scale: Scale, weights: Array | None
+    schema: Schema,
+    source: Source,
+    settings: DataSettings,
+    train: Array,
+    scale: _Chosen,
+    weights: Array | None,
 ) -> tuple[Schema, Rows]:
-    assert source.frame is not None
-    columns, parsed = infer(source.frame, settings, keep_constant=source.grid is not None)
+    table = source.frame if source.stored is None else source.stored
+    assert table is not None
+    parsed: pl.DataFrame | StoredColumns
+    columns, parsed = infer(table, settings, keep_constant=source.grid is not None)
+    if isinstance(table, StoredTable):
+        parsed = StoredColumns(table, columns, settings.missing)
     columns = fit_categories(columns, parsed, train, settings)
-    kept = source.frame.columns if source.grid is not None else settings.columns
-    columns = _fit_numbers(columns, parsed, train, scale, weights, kept=kept)
+    kept = table.columns if source.grid is not None else settings.columns
+    columns = _fit_numbers(columns, parsed, train, scale.first, weights, kept=kept)
     _check_reach(columns, parsed)
+    rotation = None if scale.rotate is None else _rotation(columns, parsed, train, scale, weights)
     width = sum(len(column.inputs) for column in columns)
     shape = source.grid if source.grid and int(np.prod(source.grid)) == width else (width,)
-    schema = dataclasses.replace(schema, columns=tuple(columns), input_shape=shape)
+    schema = dataclasses.replace(schema, columns=tuple(columns), input_shape=shape, rotation=rotation)
     return schema, lambda start, stop: torch.from_numpy(encode(parsed[start:stop], columns))
 
 
-def _check_reach(columns: Sequence[Column], parsed: pl.DataFrame) -> None:
+def _rotation(
+    columns: Sequence[Column],
+    parsed: pl.DataFrame | StoredColumns,
+    train: Array,
+    scale: _Chosen,
+    weights: Array | None,
+) -> Rotation | None:
+    """The rotation of a table's numbers; None where it has none."""
+    numbers = [column for column in columns if column.kind in ("numeric", "date")]
+    scale.check_size(len(numbers), "columns of numbers")
+    if not numbers:
+        return None
+    rows = np.empty((len(train), len(numbers)))
+    for at, column in enumerate(numbers):
+        values = parsed[column.name].to_numpy()[train]
+        rows[:, at] = (np.where(np.isnan(values), column.fill, values) - column.mean) / column.scale
+    return scale.rotation(rows, weights)
+
+
+def _check_reach(columns: Sequence[Column], parsed: pl.DataFrame | StoredColumns) -> None:
     problems = []
     for column in columns:
         if column.kind in ("numeric", "date"):
@@ -120,7 +199,7 @@ def _check_reach(columns: Sequence[Column], parsed: pl.DataFrame) -> None:
 
 def _fit_numbers(
     columns: Sequence[Column],
-    parsed: pl.DataFrame,
+    parsed: pl.DataFrame | StoredColumns,
     train: Array,
     scale: Scale,
     weights: Array | None,

@@ -14,6 +14,8 @@ from descend.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import polars as pl
 
+    from descend.data.streaming import StoredTable
+
 __all__ = ["as_array", "as_frame", "frame_of_array", "is_frame", "is_records", "take", "unique_names"]
 
 
@@ -244,7 +246,9 @@ def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFram
     return pl.DataFrame([_of_array(name, array[:, at]) for at, name in enumerate(names)])
 
 
-def take(frame: pl.DataFrame, names: Sequence[str], what: str) -> tuple[pl.DataFrame, list[pl.Series]]:
+def take(
+    frame: pl.DataFrame | StoredTable, names: Sequence[str], what: str
+) -> tuple[pl.DataFrame | StoredTable, list[pl.Series]]:
     """The columns named, and the frame without them.
 
     Raises:

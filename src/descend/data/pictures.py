@@ -12,6 +12,7 @@ import numpy as np
 
 from descend.data.source import Array, Source
 from descend.data.split import PART_WORDS
+from descend.data.streaming import mapped
 from descend.data.values import listed
 from descend.errors import DataError, require
 
@@ -31,6 +32,7 @@ def pictures(
     size: int | Literal["auto"] = "auto",
     shape: tuple[int, int, int] | None = None,
     predicting: bool = False,
+    stream: bool = False,
 ) -> Source:
     """The images below a folder, as uint8 (n, channels, height, width).
 
@@ -43,6 +45,7 @@ def pictures(
         size: side in pixels; ``auto`` keeps images that have one size of at most 256 pixels, and
             resizes others to their median height and width, scaled down to at most 128.
         shape: (channels, height, width) that training had; overrides ``size``.
+        stream: whether the pixels are kept on disk, for images that do not fit into memory.
         predicting: images may lie anywhere below the folder, and have no class.
 
     Raises:
@@ -58,11 +61,12 @@ def pictures(
     if shape is None and any(head[:2] != (height, width) for head in heads):
         notes.append(f"images are resized to {height} x {width} pixels (height x width)")
     try:
-        inputs = np.empty((len(files), channels, height, width), dtype=np.uint8)
+        allocate = mapped if stream else np.empty
+        inputs = allocate((len(files), channels, height, width), dtype=np.uint8)
     except MemoryError as cause:
         raise DataError(
             f"{path}: {len(files)} images of {height} x {width} pixels do not fit into memory; "
-            "choose a smaller data.image_size"
+            "choose a smaller data.image_size, or data.stream = true"
         ) from cause
 
     def load(at: int) -> None:

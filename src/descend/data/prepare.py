@@ -14,11 +14,12 @@ from torch import Tensor
 from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, positive
 from descend.data.labels import classes_of, codes_of
-from descend.data.scaling import SCALES, UNIT, Preprocess
+from descend.data.scaling import UNIT, Preprocess, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source
 from descend.data.split import Split, split
+from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
 from descend.data.torch_datasets import EncodedItems
 from descend.data.values import listed, rows_hold, rows_text
@@ -39,6 +40,7 @@ class Part:
             regression.
         weights: float32 (n,), or None for equal weights.
         rows: the rows' numbers in the source, int64 (n,).
+        stored: whether ``inputs`` lie on disk, mapped into memory, and may be larger than it.
         dataset: where ``inputs`` is None: the items, encoded, as (input, target) or (input, target, weight);
             row i of the part is item ``rows[i]``.
     """
@@ -48,6 +50,7 @@ class Part:
     weights: Tensor | None
     rows: Array
     dataset: Any = None
+    stored: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -112,7 +115,8 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
         classes=classes, label_dtype=dtype,
-        scale=settings.scale, clip=settings.clip if settings.clip != "none" and settings.scale in UNIT else None,
+        scale=settings.scale_name,
+        clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
         reference=source.reference, name=source.name,
         rows={part: len(getattr(parts, part)) for part in PARTS},
     )  # fmt: skip
@@ -121,13 +125,15 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     schema, raw = fit_inputs(schema, source, settings, parts.train, weights)
     schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
     preprocess = Preprocess(schema)
-    inputs = _encoded(preprocess, schema, raw, parts)
+    inputs = _encoded(preprocess, schema, raw, parts, stored=settings.stream)
     encoded_targets = schema.encode_targets(targets)
     own = dict.fromkeys(PARTS, weights) | {"train": _class_weights(codes, parts.train, settings, weights)}
     made = {
         part: _part(schema, source, inputs.get(part), encoded_targets, own[part], getattr(parts, part))
         for part in PARTS
     }
+    if settings.stream:
+        made = {part: dataclasses.replace(one, stored=True) for part, one in made.items()}
     notes = (*source.notes, *parts.notes, *unseen, *_column_notes(schema.columns))
     return Prepared(schema, preprocess, made["train"], made["validation"], made["test"], notes)
 
@@ -200,16 +206,25 @@ def _unseen(codes: Array, parts: Split, classes: Sequence[object]) -> tuple[str,
 
 def _with_target_scale(schema: Schema, targets: Array, train: Array, weights: Array | None) -> Schema:
     numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
-    shift, spread = SCALES["standard"](numbers, positive(weights, train))
+    shift, spread = standard(numbers, positive(weights, train))
     return dataclasses.replace(schema, target_mean=tuple(shift.tolist()), target_scale=tuple(spread.tolist()))
 
 
-def _encoded(preprocess: Preprocess, schema: Schema, raw: Rows | None, parts: Split) -> dict[str, Tensor]:
-    """The encoded rows of each part, made block by block, so that a table needs no second copy in memory."""
+def _encoded(
+    preprocess: Preprocess, schema: Schema, raw: Rows | None, parts: Split, *, stored: bool
+) -> dict[str, Tensor]:
+    """The encoded rows of each part, made block by block, so that a table needs no second copy in memory.
+
+    Where they are to be ``stored`` they lie on disk, and need no memory of their own.
+    """
     if raw is None:
         return {}
     chosen = {part: getattr(parts, part) for part in PARTS}
-    made = {part: torch.empty((len(rows), *schema.input_shape)) for part, rows in chosen.items()}
+    shapes = {part: (len(rows), *schema.input_shape) for part, rows in chosen.items()}
+    made = {
+        part: torch.from_numpy(mapped(shape, np.float32)) if stored else torch.empty(shape)
+        for part, shape in shapes.items()
+    }
     total = sum(map(len, chosen.values()))
     block = max(1, min(_BLOCK, 2**24 // int(np.prod(schema.input_shape))))
     with torch.no_grad():

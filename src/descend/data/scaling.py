@@ -1,7 +1,9 @@
 """Scales of the inputs, and the module that turns raw rows into what the network gets.
 
 A scale is a function of the training rows (n, d) that returns shift and spread, both of shape (d,);
-an input x enters the network as (x - shift) / spread. A new scale is one function and one line in ``SCALES``.
+an input x enters the network as (x - shift) / spread. A new scale is one function and one line in
+``ELEMENTWISE``. Scales of all inputs together, which also return a matrix, are in
+:mod:`descend.data.rotation`.
 """
 
 from __future__ import annotations
@@ -13,11 +15,23 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.columns import Column
+from descend.data.rotation import ROTATIONS, Rotation
 from descend.data.schema import Form, Schema
 from descend.data.source import Array
 from descend.method import method
 
-__all__ = ["SCALES", "UNIT", "Postprocess", "Preprocess", "Scale", "none", "standard"]
+__all__ = [
+    "ELEMENTWISE",
+    "SCALES",
+    "UNIT",
+    "Postprocess",
+    "Preprocess",
+    "Scale",
+    "center",
+    "minmax",
+    "none",
+    "standard",
+]
 
 Scale = Callable[[Array, "Array | None"], "tuple[Array, Array]"]
 
@@ -28,7 +42,7 @@ Scale = Callable[[Array, "Array | None"], "tuple[Array, Array]"]
     formula="(x - mean) / standard deviation",
     note="the deviation divides by n; an input that does not vary keeps spread 1",
 )
-def standard(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
+def standard(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
     """Mean 0 and standard deviation 1 for each input.
 
     The mean is taken about the first row, so that inputs with a large offset (dates, identifiers) lose
@@ -63,14 +77,63 @@ def _sum(rows: Array, weights: Array | None) -> Array:
     return found
 
 
+@method(
+    row="F1",
+    reference="Ju Sun, Training DNNs (2025); scikit-learn's StandardScaler(with_std=False)",
+    formula="x - mean",
+    note="units stay as they are, and numbers have no smooth bound (data.clip)",
+)
+def center(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
+    """Mean 0 for each input, which keeps its unit.
+
+    Args:
+        rows: training inputs, float64 (n, d), without missing values.
+        weights: a weight for each row, or None.
+
+    Returns: shift (d,) and spread (d,), which is 1.
+
+    >>> center(np.array([[1.0, 5.0], [3.0, 5.0]]))[0].tolist()
+    [2.0, 5.0]
+    """
+    shift, _ = standard(rows, weights)
+    return shift, np.ones_like(shift)
+
+
+@method(
+    row="F1",
+    reference="scikit-learn's MinMaxScaler",
+    formula="(x - min) / (max - min)",
+    note="new rows may lie outside [0, 1], and one outlier presses the others together; numbers have no "
+    "smooth bound (data.clip)",
+)
+def minmax(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
+    """From 0, the smallest training value of each input, to 1, the largest.
+
+    Args:
+        rows: training inputs, float64 (n, d), without missing values.
+        weights: a weight for each row, or None; rows of weight 0 do not count.
+
+    Returns: shift (d,) and spread (d,), 1 where an input does not vary.
+
+    >>> shift, spread = minmax(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> shift.tolist(), spread.tolist()
+    ([1.0, 5.0], [2.0, 1.0])
+    """
+    counted = rows if weights is None else rows[weights > 0]
+    low, high = counted.min(axis=0), counted.max(axis=0)
+    return low, np.where(high > low, high - low, 1.0)
+
+
 @method(row="F1", reference="the raw numbers", formula="x", note="shows why scaling matters")
-def none(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
+def none(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
     """Inputs as they are."""
     return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
 
 
-SCALES: dict[str, Scale] = {"standard": standard, "none": none}
-UNIT = frozenset({"standard"})
+ELEMENTWISE: dict[str, Scale] = {"standard": standard, "center": center, "minmax": minmax, "none": none}
+"""Scales of each input by itself."""
+SCALES: dict[str, Callable[..., tuple[Array, ...]]] = {**ELEMENTWISE, **ROTATIONS}
+UNIT = frozenset({"standard", "whiten", "zca"})
 """Scales that give numbers a standard deviation of 1, to which the smooth bound applies."""
 
 
@@ -78,13 +141,18 @@ class Preprocess(nn.Module):
     """Raw rows to network inputs, built from a schema alone.
 
     Tables, float64 (n, C) to float32 (n, d): a missing number becomes its fill and the numbers are
-    scaled, v = (x - mean) / scale, and compressed, v / sqrt(1 + (v / clip)^2); truth values become
+    scaled, v = (x - mean) / scale, rotated where the scale says so, and compressed,
+    v / sqrt(1 + (v / clip)^2); truth values become
     -1 and 1 (0 where missing); a category becomes a one-hot block (all zeros where missing or unseen);
     then come the 0/1 indicators of missing values. Numbers are centred in float64, so that a large offset
     costs no digits. Order of the inputs: numbers and truth values, categories, indicators, see ``names``.
+    A rotation takes the numbers; truth values, categories and indicators stay.
 
     Images, uint8 (n, channels, height, width), and tensors, float32 (n, ...): (x - shift) / spread
-    in float32, with one shift for each channel of images, and for each entry or channel of tensors.
+    in float32, with one shift for each channel of images, and for each entry or channel of tensors; then the
+    rotation of all entries of a row, in float64, so that the result hardly depends on which rows go together.
+
+    ``numbers`` says which of a table's inputs are numbers, and ``columns`` which used column each belongs to.
 
     All operations survive ``torch.export`` and ONNX with any number of rows, and treat each row alone.
 
@@ -100,10 +168,16 @@ class Preprocess(nn.Module):
     def __init__(self, schema: Schema) -> None:
         super().__init__()
         self.names: tuple[str, ...] = ()
+        self.numbers: tuple[bool, ...] = ()
+        self.columns: tuple[int, ...] = ()
         self.rows: nn.Module
         if schema.kind == "table":
-            self.rows = _TableRows(schema.used, schema.clip, schema.input_shape)
+            self.rows = _TableRows(schema.used, schema.clip, schema.input_shape, schema.rotation)
+            if schema.scale in ("pca", "whiten"):
+                self.rows.name_components()
             self.names = self.rows.names
+            self.columns = tuple(torch.cat([self.rows.numeric, self.rows.source, self.rows.gap]).tolist())
+            self.numbers = tuple(at in self.rows.turned for at in range(len(self.names)))
         else:
             self.rows = _ArrayRows(schema)
 
@@ -122,8 +196,16 @@ class _TableRows(nn.Module):
     source: Tensor
     code: Tensor
     gap: Tensor
+    centre: Tensor
+    turn: Tensor
 
-    def __init__(self, columns: tuple[Column, ...], clip: float | None, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        columns: tuple[Column, ...],
+        clip: float | None,
+        shape: tuple[int, ...],
+        rotation: Rotation | None,
+    ) -> None:
         super().__init__()
         numeric = [(at, column) for at, column in enumerate(columns) if column.kind != "categorical"]
         onehot = [
@@ -157,6 +239,22 @@ class _TableRows(nn.Module):
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
         for name, values in numbers.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
+        self.turned = [at for at, (_, column) in enumerate(numeric) if column.kind != "boolean"]
+        self.rotated = rotation is not None
+        if rotation is not None:
+            # Truth values are among the numbers; the matrix leaves them as they are.
+            centre, turn = np.zeros(len(numeric)), np.eye(len(numeric))
+            centre[self.turned] = rotation.centre
+            turn[np.ix_(self.turned, self.turned)] = rotation.matrix
+            self.register_buffer("centre", torch.from_numpy(centre), persistent=False)
+            self.register_buffer("turn", torch.from_numpy(turn), persistent=False)
+
+    def name_components(self) -> None:
+        """Call the rotated inputs components, since none of them is a column any more."""
+        number = {at: place for place, at in enumerate(self.turned, start=1)}
+        self.names = tuple(
+            f"component {number[at]}" if at in number else name for at, name in enumerate(self.names)
+        )
 
     def forward(self, rows: Tensor) -> Tensor:
         blocks = []
@@ -164,6 +262,8 @@ class _TableRows(nn.Module):
             values = rows.index_select(1, self.numeric)
             values = torch.where(torch.isnan(values), self.fill, values)
             values = (values - self.mean) / self.scale
+            if self.rotated:
+                values = (values - self.centre) @ self.turn
             if self.clipped:
                 ratio = values / self.bound
                 values = values / torch.sqrt(1.0 + ratio * ratio)
@@ -179,9 +279,17 @@ class _TableRows(nn.Module):
 class _ArrayRows(nn.Module):
     shift: Tensor
     spread: Tensor
+    centre: Tensor
+    turn: Tensor
 
     def __init__(self, schema: Schema) -> None:
         super().__init__()
+        self.shape = schema.input_shape
+        self.rotated = schema.rotation is not None
+        if schema.rotation is not None:
+            centre = torch.tensor(schema.rotation.centre, dtype=torch.float64)
+            self.register_buffer("centre", centre, persistent=False)
+            self.register_buffer("turn", torch.from_numpy(schema.rotation.matrix), persistent=False)
         self.scaled = bool(schema.shift)
         ones = [1] * (len(schema.input_shape) - 1)
         per_channel = schema.kind == "images" or len(schema.shift) != int(np.prod(schema.input_shape))
@@ -192,7 +300,12 @@ class _ArrayRows(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         values = rows.to(torch.float32)
-        return (values - self.shift) / self.spread if self.scaled else values
+        if self.scaled:
+            values = (values - self.shift) / self.spread
+        if self.rotated:
+            turned = (values.flatten(1).to(torch.float64) - self.centre) @ self.turn
+            values = turned.to(torch.float32).reshape(-1, *self.shape)
+        return values
 
 
 class Postprocess(nn.Module):

@@ -17,6 +17,7 @@ from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
 from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
+from descend.data.rotation import Rotation
 from descend.data.settings import MISSING
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task
@@ -53,6 +54,8 @@ class Schema:
         clip: the smooth bound on scaled numbers, or None.
         shift, spread: of images and tensors: an entry x is encoded as (x - shift) / spread, with one pair
             for each channel, or for each entry.
+        rotation: what turns the scaled numbers of a table, or the scaled entries of images and tensors,
+            where ``scale`` is ``pca``, ``whiten`` or ``zca``.
         fingerprint: of the data, see :meth:`descend.data.source.Source.fingerprint`.
         reference: what named the data, or None.
         name: a short name of the data.
@@ -76,6 +79,7 @@ class Schema:
     clip: float | None = None
     shift: tuple[float, ...] = ()
     spread: tuple[float, ...] = ()
+    rotation: Rotation | None = None
     fingerprint: str = ""
     reference: str | None = None
     name: str = ""
@@ -313,6 +317,13 @@ def _fault(schema: Schema) -> str:
         return "shift and spread do not fit"
     if schema.kind == "images" and len(schema.shift) != schema.input_shape[0]:
         return "shift needs a number for each channel"
+    if schema.rotation is not None:
+        numbers = sum(column.kind in ("numeric", "date") for column in schema.columns)
+        if schema.rotation.size != (numbers if schema.kind == "table" else size):
+            return "the rotation does not fit the inputs"
+        fault = schema.rotation.fault()
+        if fault:
+            return fault
     if schema.task in ("binary", "multiclass"):
         if len(set(schema.classes)) < 2 or schema.outputs != (
             1 if schema.task == "binary" else len(schema.classes)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.data.streaming import StoredTable
 from descend.data.values import tidy
 from descend.errors import DataError
 
@@ -35,6 +36,7 @@ class Source:
         targets: raw labels or numbers, shape (n,) or (n, T); None only for data read for prediction.
         target_names: a name for each target.
         frame: the features of a table, one column each, without targets.
+        stored: the features of a table that stays on disk, in place of ``frame``.
         inputs: images as uint8 (n, channels, height, width), or numbers of shape (n, ...).
         dataset: a map-style torch ``Dataset`` of (input, target) items, left as it is.
         split: "train", "validation" or "test" for each row, where the data come with a split.
@@ -53,6 +55,7 @@ class Source:
     targets: Array | None
     target_names: tuple[str, ...]
     frame: pl.DataFrame | None = None
+    stored: StoredTable | None = None
     inputs: Array | None = None
     dataset: Any = None
     split: Array | None = None
@@ -65,7 +68,7 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        for rows in (self.frame, self.inputs, self.dataset):
+        for rows in (self.frame, self.stored, self.inputs, self.dataset):
             if rows is not None:
                 return len(rows)
         raise DataError(f"{self.name} holds no rows")
@@ -77,8 +80,12 @@ class Source:
             rows: row numbers.
 
         Raises:
-            DataError: there is no such row.
+            DataError: there is no such row, or the table is not in memory.
         """
+        if self.stored is not None:
+            raise DataError(
+                f"{self.name}: rows cannot be chosen from a table that stays on disk (data.stream)"
+            )
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise DataError(
                 f"{self.name} has the rows 0 to {len(self) - 1}; found {rows.min()} to {rows.max()}"
@@ -111,6 +118,8 @@ class Source:
             with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # hashing runs outside Python's lock
                 for one in pool.map(_digest_series, self.frame):
                     digest.update(one)
+        for series in self.stored or ():  # one at a time
+            digest.update(_digest_series(series))
         if self.inputs is not None:
             _digest_array(digest, self.inputs)
         if self.dataset is not None:
@@ -179,6 +188,10 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
         return train
     import polars as pl
 
+    if any(one is not None and one.stored is not None for one in (train, validation, test)):
+        raise DataError(
+            f"{train.name}: data.stream takes one file; name the column that says which part a row is in (data.split)"
+        )
     given = [
         (part, one) for part, one in zip(PARTS, (train, validation, test), strict=True) if one is not None
     ]

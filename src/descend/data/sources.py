@@ -20,6 +20,7 @@ from descend.data.schema import Schema
 from descend.data.settings import ColumnChoice, DataSettings
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
+from descend.data.streaming import StoredTable
 from descend.data.tables import TABLES, read_table
 from descend.data.values import listed
 from descend.errors import DataError, did_you_mean
@@ -103,6 +104,7 @@ class _Reader:
 
     def _named(self, name: str) -> Source:
         if name in BUNDLED:
+            self._refuse_stream(name)
             return bundled(name)
         if is_function_path(name) and not Path(name).exists():
             found = call(name)
@@ -111,10 +113,15 @@ class _Reader:
             return self._object(found, name, name)
         return self._path(Path(name))
 
+    def _refuse_stream(self, what: str) -> None:
+        if self.settings.stream:
+            raise DataError(f"data.stream is for files; these data ({what}) are in memory already")
+
     def _object(self, data: Any, name: str, reference: str | None) -> Source:
         """Data in memory."""
         if isinstance(data, Source):
             return data
+        self._refuse_stream(_described(data))
         if isinstance(data, Mapping) and not is_frame(data):
             return self._mapping(data, name, reference)
         if is_frame(data) or is_records(data):
@@ -158,6 +165,13 @@ class _Reader:
         if folder:
             return self._folder(path)
         ending = path.suffix.lower()
+        if self.settings.stream:
+            if ending not in (".parquet", ".pq"):
+                raise DataError(
+                    f"{path}: data.stream reads Parquet files and folders of images; save this as Parquet, such as "
+                    f"with polars: pl.scan_csv('data.csv').sink_parquet('data.parquet')"
+                )
+            return self._frame(StoredTable.open(path), path.name, str(path))
         if ending in TABLES:
             text = [column for column, kind in self.settings.columns.items() if kind == "categorical"]
             frame, notes = read_table(path, missing=self.settings.missing, text=text)
@@ -171,9 +185,15 @@ class _Reader:
         shape = None
         if self.schema is not None and self.schema.kind == "images" and len(self.schema.input_shape) == 3:
             shape = (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
-        return pictures(path, size=self.settings.image_size, shape=shape, predicting=self.predicting)
+        return pictures(
+            path,
+            size=self.settings.image_size,
+            shape=shape,
+            predicting=self.predicting,
+            stream=self.settings.stream,
+        )
 
-    def _frame(self, frame: pl.DataFrame, name: str, reference: str | None) -> Source:
+    def _frame(self, frame: pl.DataFrame | StoredTable, name: str, reference: str | None) -> Source:
         """A table with its targets, weights, split and groups taken out."""
         names = _targets(self.settings, frame.columns)
         if names is None and not self.predicting:
@@ -206,7 +226,9 @@ class _Reader:
             else None
         )
         return Source(
-            name, reference, "table", found, names or (), frame=frame, split=split,
+            name, reference, "table", found, names or (), split=split,
+            frame=None if isinstance(frame, StoredTable) else frame,
+            stored=frame if isinstance(frame, StoredTable) else None,
             groups=extra.get("groups"), weights=extra.get("weights"),
         )  # fmt: skip
 

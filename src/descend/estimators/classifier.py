@@ -37,7 +37,7 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]
     ``max_epochs``            ``stop.max_epochs``               100
     ``patience``              ``stop.patience``                 20, "none" to never stop early
     ``validation_fraction``   ``data.validation``               0.15, 0 for none
-    ``scale``                 ``data.scale``                    "standard", "none"
+    ``scale``                 ``data.scale``                    "standard", "minmax", "zca", "none"
     ``device``                ``engine.device``                 "cpu", "cuda"
     ========================  ================================  ==============================================
 

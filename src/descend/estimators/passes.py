@@ -19,6 +19,7 @@ from descend.planning import Plan, choose_device, plan
 from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved
+from descend.recipe.transfer import start_from_pretrained
 from descend.run import Run
 from descend.training.loop import NotFinite, fit
 from descend.training.state import clone
@@ -50,6 +51,7 @@ def begin(source: Source, weights: Array | None, sections: Sections, seed: int) 
     schedule = sections.get("schedule") or {"name": "constant"}
     recipe = as_recipe(sections | {"data": data, "schedule": schedule, "engine": engine(sections)})
     network, planned = network_and_threads(plan(_weighing(source, weights), recipe, seed=seed), sections)
+    start_from_pretrained(planned.recipe, network)
     device = choose_device(planned.recipe.engine["device"])
     return Run(
         recipe=planned.recipe,
@@ -98,7 +100,12 @@ def pass_over(
             training.stopping.epochs = training.epoch
         training.stopped = ""
         training.stopping = dataclasses.replace(
-            training.stopping, max_epochs=training.epoch + 1, patience=None, max_seconds=None, target=None
+            training.stopping,
+            max_epochs=training.epoch + 1,
+            patience=None,
+            max_seconds=None,
+            target=None,
+            gradient_tolerance=None,
         )
         try:
             fit(training)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from descend.losses.base import Form, Loss
 from descend.losses.classification import BinaryCrossEntropy, CrossEntropy, KullbackLeibler, Squared
 from descend.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
+from descend.losses.transport import Wasserstein
 
 __all__ = [
     "LOSSES",
@@ -30,6 +31,7 @@ __all__ = [
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Squared",
+    "Wasserstein",
 ]
 
 LOSSES: dict[str, Callable[..., Loss]] = {
@@ -40,4 +42,5 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "squared": Squared,
     "cross_entropy": CrossEntropy,
     "kl": KullbackLeibler,
+    "wasserstein": Wasserstein,
 }

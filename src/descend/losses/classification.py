@@ -15,7 +15,7 @@ from descend.errors import UserError
 from descend.losses.base import Form, Loss, Reduction, same_shape
 from descend.method import method
 
-__all__ = ["BinaryCrossEntropy", "CrossEntropy", "KullbackLeibler", "Squared"]
+__all__ = ["BinaryCrossEntropy", "CrossEntropy", "KullbackLeibler", "Squared", "one_hot"]
 
 _BINARY = frozenset({"binary"})
 _MULTICLASS = frozenset({"multiclass"})
@@ -39,8 +39,18 @@ def _in_unit_interval(targets: Tensor) -> None:
         raise UserError(f"binary targets must lie in [0, 1]; found {found:g}")
 
 
-def _one_hot(targets: Tensor, like: Tensor) -> Tensor:
-    """Class numbers as one-hot rows; distributions as they are."""
+def one_hot(targets: Tensor, like: Tensor) -> Tensor:
+    """Class numbers (n,) in 0…K−1 as one-hot rows (n, K); distributions (n, K) as they are.
+
+    The lecture's encoding of labels. ``like`` gives K and the type.
+
+    Raises:
+        UserError: distributions of another shape than ``like``.
+
+    >>> one_hot(torch.tensor([2, 0]), torch.zeros(2, 3))
+    tensor([[0., 0., 1.],
+            [1., 0., 0.]])
+    """
     if targets.dim() == 2:
         same_shape(like, targets)
         return targets
@@ -143,7 +153,7 @@ class Squared(Loss):
             losses = ((torch.sigmoid(flat) if logits else flat) - targets).square()
         else:
             probabilities = torch.softmax(outputs, 1) if logits else outputs
-            losses = (probabilities - _one_hot(targets, outputs)).square().sum(1)
+            losses = (probabilities - one_hot(targets, outputs)).square().sum(1)
         return losses.mean() if reduction == "mean" else losses
 
 
@@ -152,7 +162,7 @@ class Squared(Loss):
     reference="Szegedy et al. 2016 (label smoothing); torch.nn.CrossEntropyLoss",
     formula="l = -sum_k q_k log softmax(z)_k, q = (1 - a) onehot + a/K",
     note="The lecture gives every wrong class e and the right one 1 - (K - 1) e; PyTorch's a, used "
-    "here, is K e.",
+    "here, is K e. (The lecture writes m for the number of classes K, and elsewhere for that of rows.)",
 )
 @final
 class CrossEntropy(_Smoothed):
@@ -216,5 +226,5 @@ class KullbackLeibler(Loss):
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
         logs = torch.log_softmax(outputs, 1) if self.form == "logits" else _log(outputs)
-        losses = functional.kl_div(logs, _one_hot(targets, outputs), reduction="none").sum(1)
+        losses = functional.kl_div(logs, one_hot(targets, outputs), reduction="none").sum(1)
         return losses.mean() if reduction == "mean" else losses

@@ -19,12 +19,14 @@ class LoopEngine:
     Args:
         members: whose ``run`` is replaced by the one that training leaves.
         watcher: is told of each epoch.
+        why: the reason for training them like this.
     """
 
     name = "loop"
 
-    def __init__(self, members: Sequence[Member], watcher: Watcher) -> None:
+    def __init__(self, members: Sequence[Member], watcher: Watcher, why: str) -> None:
         self.members = list(members)
+        self._why = why
         self._watcher = watcher
         self._launched: dict[int, Launch] = {}
 
@@ -38,7 +40,15 @@ class LoopEngine:
         launched = self._launched.get(member.number)
         if launched is None:
             told = _Told(self._watcher.epoch_ended, member.number)
-            launched = Launch(member.plan, member.folder, resume=member.resumed, observers=[told])
+            launched = Launch(
+                member.plan,
+                member.folder,
+                resume=member.resumed,
+                model=member.training.model,
+                observers=[told],
+                tested=member.tested,
+            )
+            launched.run.environment["engine"] = {"name": self.name, "why": self._why, "members": 1}
             self._launched[member.number] = launched
             member.run = launched.run
         try:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from descend.planning import Plan
 from descend.run import Run
+from descend.training.loop import Training
 
 __all__ = ["Engine", "Member", "Watcher"]
 
@@ -21,17 +22,22 @@ class Member:
         plan: data and resolved recipe.
         folder: of its run, or None.
         resumed: whether to go on from what is in the folder.
+        tested: whether the test part is measured at the end.
         stopped: why it stopped; empty while it goes on.
+        engine_before: what trained it before it was interrupted; empty where it had not begun.
 
-    ``run`` is set by the engine that trains it; its history grows while it trains.
+    ``run`` and ``training`` are set when it is built; the run's history grows while it trains.
     """
 
     number: int
     plan: Plan
     folder: Path | None = None
     resumed: bool = False
+    tested: bool = True
     stopped: str = ""
+    engine_before: str = ""
     run: Run = field(init=False)
+    training: Training = field(init=False)
 
     @property
     def going(self) -> bool:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from descend.errors import Problem, RecipeError, UserError
-from descend.many.loop_engine import LoopEngine
-from descend.many.member import Engine, Member, Watcher, Watchers
+from descend.errors import Interrupted, Problem, RecipeError, UserError
+from descend.many.building import build
+from descend.many.choosing import EngineChoice, choose
+from descend.many.grouping import groups
+from descend.many.member import Member, Watcher, Watchers
 from descend.planning import Parts, Planner
 from descend.recipe import Recipe
-from descend.run import Run
+from descend.run import Run, check_unused, read_json
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
-EngineChoice = Literal["auto", "packed", "vmap", "loop"]
 Survivors = Callable[[int, Mapping[int, Run]], Collection[int]]
 """(epoch, runs that go on by number) -> the numbers of those that go on."""
 
@@ -37,6 +38,7 @@ def train_many(
     rungs: Sequence[int] = (),
     survivors: Survivors | None = None,
     watchers: Sequence[Watcher] = (),
+    tested: bool = True,
     allow_imports: bool = False,
 ) -> list[Run]:
     """Train several variants on the same data, together where they can ride together.
@@ -63,6 +65,7 @@ def train_many(
         survivors: called with a rung's epoch and the runs that have reached it and go on, by number; gives the
             numbers of those that continue. The others are stopped ("dropped") with their best weights so far.
         watchers: who watches.
+        tested: whether the test parts are measured; they should be touched once.
         allow_imports: whether recipe files may name import paths.
 
     Returns:
@@ -90,12 +93,23 @@ def train_many(
         allow_imports=allow_imports,
     )
     folder = None if out is None else Path(out)
+    if folder is not None and not resume:
+        check_unused(folder)
     members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
+    for member in members:
+        member.tested = tested
+    build(members)
     watcher = Watchers(list(watchers))
-    engines: list[Engine] = [LoopEngine(members, watcher)]
+    engines = [
+        one for group in groups(members) for one in choose(group, engine, watcher, folder, resume=resume)
+    ]
     for epoch in [*sorted(rungs), None]:
         for one in engines:
-            one.advance(epoch)
+            try:
+                one.advance(epoch)
+            except Interrupted as cause:
+                where = f"; continue with resume=True and out={str(folder)!r}" if folder is not None else ""
+                raise Interrupted(f"{cause}{where}") from None
         going = {member.number: member.run for member in members if member.going}
         if epoch is not None and survivors is not None and going:
             dropped = set(going) - set(survivors(epoch, going))
@@ -125,13 +139,20 @@ def _planned(
     members: list[Member] = []
     problems: list[Problem] = []
     for number, (recipe, seed, own) in enumerate(zip(recipes, seeds, parts, strict=True)):
+        path = None if folder is None else folder / f"{number:04d}"
+        begun = resume and path is not None and (path / "recipe.toml").exists()
         try:
-            plan = planner.plan(recipe, seed, own)
+            if begun and path is not None:
+                plan = planner.resumed(path, recipe, seed, own)
+            else:
+                plan = planner.plan(recipe, seed, own)
         except RecipeError as cause:
             problems += [problem.of(f"recipe {number}") for problem in cause.problems]
             continue
-        path = None if folder is None else folder / f"{number:04d}"
-        members.append(Member(number, plan, path, resume))
+        member = Member(number, plan, path, begun)
+        if begun and path is not None:
+            member.engine_before = str(read_json(path / "environment.json").get("engine", {}).get("name", ""))
+        members.append(member)
     if problems:
         raise RecipeError(problems)
     return members

@@ -37,6 +37,7 @@ from descend.nn.convnet import convnet
 from descend.nn.init import (
     INITS,
     constant,
+    geometric,
     initialize,
     kaiming_normal,
     kaiming_uniform,
@@ -50,6 +51,7 @@ from descend.nn.init import (
 from descend.nn.mlp import linear, mlp
 from descend.nn.normalization import NORMS, normalized
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
+from descend.nn.polynomial import Powers, polynomial
 
 __all__ = [
     "ACTIVATIONS",
@@ -60,6 +62,7 @@ __all__ = [
     "Identity",
     "Maxout",
     "Output",
+    "Powers",
     "Sigmoid",
     "Sine",
     "Softmax",
@@ -69,6 +72,7 @@ __all__ = [
     "elu",
     "gain",
     "gelu",
+    "geometric",
     "identity",
     "initialize",
     "kaiming_normal",
@@ -80,6 +84,7 @@ __all__ = [
     "normal",
     "normalized",
     "orthogonal",
+    "polynomial",
     "relu",
     "selu",
     "sigmoid",
@@ -94,6 +99,7 @@ __all__ = [
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "linear": linear,
+    "polynomial": polynomial,
     "mlp": mlp,
     "convnet": convnet,
 }

@@ -251,7 +251,7 @@ def identity() -> nn.Module:
     reference="Rosenblatt 1958",
     formula="f(x) = sign(x)",
     note="Refused for gradient training: f' = 0 almost everywhere. The perceptron converges by a "
-    "rule that is no gradient.",
+    "rule that is no gradient: descend.optim.perceptron, with Novikoff's bound.",
 )
 def sign() -> nn.Module:
     """Sign function; refused, because its derivative is zero almost everywhere.

@@ -9,6 +9,7 @@ name           variance
 ============== =====================================================
 xavier_*       g² · 2 / (d_in + d_out)
 kaiming_*      g² / d_in  (g² = 2 for the rectifier)
+geometric      g² / √(d_in d_out)
 normal         std²
 ============== =====================================================
 
@@ -29,14 +30,17 @@ import torch
 from torch import Generator, Tensor, nn
 
 from descend.domains import NonNegative
+from descend.errors import UserError
 from descend.method import method
 from descend.nn.activations import gain as gain_of
 from descend.nn.activations import is_activation
+from descend.nn.geometric import geometric
 
 __all__ = [
     "INITS",
     "Fill",
     "constant",
+    "geometric",
     "initialize",
     "kaiming_normal",
     "kaiming_uniform",
@@ -269,6 +273,7 @@ INITS: dict[str, Callable[..., Fill | None]] = {
     "xavier_uniform": xavier_uniform,
     "kaiming_normal": kaiming_normal,
     "kaiming_uniform": kaiming_uniform,
+    "geometric": geometric,
     "orthogonal": orthogonal,
     "zeros": zeros,
     "constant": constant,
@@ -302,6 +307,9 @@ def initialize(
         gain: one gain for all layers but the last; None (the default) finds each layer's own.
         generator: where the random numbers come from.
         last_layer_gain: the gain of the last layer. Default 1.
+
+    Raises:
+        UserError: a weight-normed layer would get a weight of zero.
 
     Warns:
         UserWarning: the signal would shrink or grow by more than a factor of 1000 on its way through the
@@ -347,6 +355,12 @@ def _fill_layer(layer: nn.Module, scheme: Fill, gain: float, generator: Generato
     fresh = torch.empty(weight.shape, dtype=weight.dtype, device=generator.device)
     scheme(fresh, gain, generator)
     if nn.utils.parametrize.is_parametrized(layer, "weight"):
+        normed = hasattr(layer.get_submodule("parametrizations.weight"), "original1")
+        if normed and not fresh.flatten(1).any(1).all():
+            raise UserError(
+                "a weight-normed layer cannot start from zero weights: w = g v/||v|| has no direction there; choose "
+                "another init or another norm"
+            )
         layer.weight = fresh.to(weight.device)  # the parametrisation solves for its own variables
     else:
         weight.copy_(fresh)

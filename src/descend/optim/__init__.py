@@ -5,17 +5,40 @@
 >>> model = torch.nn.Linear(2, 1)
 >>> optimizer = adam(model.parameters(), lr=0.01)
 >>> model(torch.ones(1, 2)).sum().backward(); optimizer.step()
+
+:func:`descend.optim.perceptron.perceptron` is no optimizer: it trains one unit without a derivative.
 """
 
-from descend.optim.first_order import (
-    OPTIMIZERS,
-    adagrad,
-    adam,
-    adamax,
-    adamw,
-    rmsprop,
-    sgd,
-    sparse_adam,
-)
+from __future__ import annotations
 
-__all__ = ["OPTIMIZERS", "adagrad", "adam", "adamax", "adamw", "rmsprop", "sgd", "sparse_adam"]
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+
+from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
+from descend.optim.momentum import heavy_ball, nesterov
+
+__all__ = [
+    "OPTIMIZERS",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "heavy_ball",
+    "nesterov",
+    "rmsprop",
+    "sgd",
+    "sparse_adam",
+]
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "sgd": sgd,
+    "heavy_ball": heavy_ball,
+    "nesterov": nesterov,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adamw,
+    "sparse_adam": sparse_adam,
+    "adamax": adamax,
+}

@@ -21,67 +21,14 @@ respected, and means an added λ x in the gradient for all but ``adamw``, where 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
-
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from descend.domains import Fraction, NonNegative, Positive
-from descend.errors import UserError
 from descend.method import method
+from descend.optim.building import Params, build
 
-__all__ = ["OPTIMIZERS", "Params", "adagrad", "adam", "adamax", "adamw", "rmsprop", "sgd", "sparse_adam"]
-
-Params = Iterable[Tensor] | Iterable[dict[str, Any]]
-"""Parameters, or groups: dicts with ``params`` and settings of their own."""
-
-_FUSED_DTYPES = frozenset({torch.float32, torch.float64, torch.bfloat16})
-
-
-def _build(
-    constructor: Callable[..., Optimizer],
-    params: Params,
-    settings: dict[str, Any],
-    *,
-    fused: bool | None = False,
-    fused_on: frozenset[str] = frozenset(),
-) -> Optimizer:
-    """Build one of PyTorch's optimizers, whose complaints become UserErrors.
-
-    It is fused where ``fused`` says so or, for None, where all parameters allow it.
-    """
-    listed = [_group(entry) if isinstance(entry, dict) else entry for entry in params]
-    if fused is None:
-        fused = all(_fusible(p, fused_on) for p in _tensors(listed))
-    if fused:
-        settings = {**settings, "fused": True}
-    try:
-        return constructor(listed, **settings)
-    except (TypeError, ValueError, RuntimeError) as cause:
-        raise UserError(f"{constructor.__name__.lower()}: {cause}") from cause
-
-
-def _group(entry: dict[str, Any]) -> dict[str, Any]:
-    """A parameter group whose parameters are a list, so that they can be looked at twice."""
-    if "params" not in entry:
-        raise UserError(f"a parameter group needs the key 'params'; found the keys {sorted(entry)}")
-    inside = entry["params"]
-    return {**entry, "params": [inside] if isinstance(inside, Tensor) else list(inside)}
-
-
-def _tensors(listed: list[Any]) -> Iterator[Any]:
-    for entry in listed:
-        if isinstance(entry, dict):
-            yield from _tensors(entry["params"])
-        else:
-            yield entry[1] if isinstance(entry, tuple) else entry  # a pair from named_parameters()
-
-
-def _fusible(p: object, devices: frozenset[str]) -> bool:
-    return isinstance(p, Tensor) and p.device.type in devices and p.dtype in _FUSED_DTYPES
-
+__all__ = ["adagrad", "adam", "adamax", "adamw", "rmsprop", "sgd", "sparse_adam"]
 
 _CPU_AND_CUDA = frozenset({"cpu", "cuda"})
 
@@ -91,8 +38,8 @@ _CPU_AND_CUDA = frozenset({"cpu", "cuda"})
     reference="Robbins and Monro 1951; Polyak 1964; Sutskever et al. 2013; torch.optim.SGD",
     formula="v <- mu v + (1 - tau) g; x <- x - t v, or x <- x - t (g + mu v) with nesterov",
     note="PyTorch keeps the rate outside the buffer: it equals the lecture's heavy ball, "
-    "x - t g + mu (x - x_old), only while the rate is constant. The first step has v = g whatever the "
-    "dampening.",
+    "x - t g + mu (x - x_old), only while the rate is constant; heavy_ball is that one. The first step has v = g "
+    "whatever the dampening. The lecture's index sets run over {0, ..., m - 1}; [data] sampling says how they are drawn.",
 )
 def sgd(
     params: Params,
@@ -129,7 +76,7 @@ def sgd(
         "dampening": dampening,
         "weight_decay": 0.0,
     }
-    return _build(torch.optim.SGD, params, settings, fused=fused, fused_on=_CPU_AND_CUDA)
+    return build(torch.optim.SGD, params, settings, fused=fused, fused_on=_CPU_AND_CUDA)
 
 
 @method(
@@ -164,7 +111,7 @@ def adagrad(
     0.5
     """
     settings = {"lr": lr, "eps": eps, "initial_accumulator_value": initial, "weight_decay": 0.0}
-    return _build(torch.optim.Adagrad, params, settings, fused=fused, fused_on=frozenset({"cpu"}))
+    return build(torch.optim.Adagrad, params, settings, fused=fused, fused_on=frozenset({"cpu"}))
 
 
 @method(
@@ -209,7 +156,7 @@ def rmsprop(
         "centered": centered,
         "weight_decay": 0.0,
     }
-    return _build(torch.optim.RMSprop, params, settings)
+    return build(torch.optim.RMSprop, params, settings)
 
 
 @method(
@@ -247,15 +194,16 @@ def adam(
     0.75
     """
     settings = {"lr": lr, "betas": tuple(betas), "eps": eps, "amsgrad": amsgrad, "weight_decay": 0.0}
-    return _build(torch.optim.Adam, params, settings, fused=fused, fused_on=_CPU_AND_CUDA)
+    return build(torch.optim.Adam, params, settings, fused=fused, fused_on=_CPU_AND_CUDA)
 
 
 @method(
     row="D6",
     reference="Loshchilov and Hutter 2019; torch.optim.AdamW",
     formula="x <- (1 - t w) x, then Adam's step",
-    note="Without a weight decay it is Adam; [regularize] weight_decay gives it one, 0 by "
-    "default where PyTorch's is 0.01.",
+    note="Without a weight decay it is Adam, which the lecture prints without bias correction and with eps under the "
+    "root; [regularize] weight_decay gives it one, 0 by default where PyTorch's is 0.01. It is decoupled: the lecture's "
+    "penalty w ||W||^2 would add 2 w W to the gradient, and PyTorch's weight_decay of SGD adds w W.",
 )
 def adamw(
     params: Params,
@@ -285,7 +233,7 @@ def adamw(
     0.65
     """
     settings = {"lr": lr, "betas": tuple(betas), "eps": eps, "amsgrad": amsgrad, "weight_decay": 0.0}
-    return _build(torch.optim.AdamW, params, settings, fused=fused, fused_on=_CPU_AND_CUDA)
+    return build(torch.optim.AdamW, params, settings, fused=fused, fused_on=_CPU_AND_CUDA)
 
 
 @method(
@@ -320,7 +268,7 @@ def sparse_adam(
     >>> (table.weight == before).flatten().tolist()
     [True, False, True]
     """
-    return _build(torch.optim.SparseAdam, params, {"lr": lr, "betas": tuple(betas), "eps": eps})
+    return build(torch.optim.SparseAdam, params, {"lr": lr, "betas": tuple(betas), "eps": eps})
 
 
 @method(
@@ -351,17 +299,6 @@ def adamax(
     >>> (w * 3).sum().backward(); optimizer.step(); round(w.item(), 6)
     0.75
     """
-    return _build(
+    return build(
         torch.optim.Adamax, params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": 0.0}
     )
-
-
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
-    "sgd": sgd,
-    "adagrad": adagrad,
-    "rmsprop": rmsprop,
-    "adam": adam,
-    "adamw": adamw,
-    "sparse_adam": sparse_adam,
-    "adamax": adamax,
-}

@@ -16,9 +16,14 @@ from descend.losses import Loss
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS
 from descend.randomness import forked, generator, key
+from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.defaults import Facts
+from descend.recipe.parameters import of_settings
+from descend.recipe.rates import apply_factors, split_by_factor
 from descend.recipe.recipe import Recipe
+from descend.recipe.sections import SECTIONS
+from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_penalty, l2_penalty, weight_decay
 from descend.schedules import Schedule
 
@@ -58,19 +63,25 @@ def _call(
         raise RecipeError([Problem(section, None, words_of(cause))]) from cause
 
 
-def _settings(recipe: Recipe, section: str, besides: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {k: v for k, v in getattr(recipe, section).items() if k not in ("name", *besides)}
+def _settings(recipe: Recipe, section: str) -> dict[str, Any]:
+    """What the constructor is given: the section without its name and the keys that belong to no constructor."""
+    own = SECTIONS[section].settings
+    besides = {"name", *(of_settings(own) if own else ())}
+    return {key: value for key, value in getattr(recipe, section).items() if key not in besides}
 
 
 def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
     """The network with its initial weights, on the CPU; a pure function of recipe, shapes and seed.
+
+    Parts that the recipe freezes are held fixed; pretrained weights are another step
+    (:func:`descend.recipe.transfer.start_from_pretrained`), since a network that is loaded does not need them again.
 
     Raises:
         RecipeError: the model's or the initialisation's settings do not fit the data.
     """
     constructor = find("model", recipe.model["name"])
     context = {"inputs": facts.input_shape, "outputs": facts.outputs}
-    settings = _settings(recipe, "model", ("output",))
+    settings = _settings(recipe, "model")
     if recipe.model["name"] in CATALOGUE["model"]:
         settings = {key: _imported(key, value) for key, value in settings.items()}
     with forked():
@@ -86,15 +97,16 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
                 )
             ]
         )
-    scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init", ("output_gain",)))
+    scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init"))
     last = float(recipe.init["output_gain"])
     try:
         initialize(model, scheme, generator=generator(seed, "weights"), last_layer_gain=last)
-    except UserError:
-        raise
+    except UserError as cause:
+        raise RecipeError([Problem("init", None, str(cause))]) from cause
     except Exception as cause:  # a scheme from elsewhere
         raise RecipeError([Problem("init", "name", f"cannot fill the weights: {words_of(cause)}")]) from cause
     check_shape(model, facts)
+    freeze_parts(recipe, model)
     return model
 
 
@@ -184,17 +196,26 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
                 )
             ]
         )
+    made: Loss | OnProbabilities = loss
     if loss.form == "logits" and getattr(output, "link", None) != "logit":
-        return OnProbabilities(loss.on_probabilities(), output)
-    return loss
+        made = OnProbabilities(loss.on_probabilities(), output)
+    try:
+        made(*_two_rows(facts))
+    except UserError as cause:  # a cost of other classes than the data's, say
+        raise RecipeError([Problem("loss", None, str(cause))]) from cause
+    return made
+
+
+def _two_rows(facts: Facts) -> tuple[Tensor, Tensor]:
+    """Raw outputs and targets of two rows, to try a loss on."""
+    outputs = torch.linspace(-2.0, 2.0, 2 * facts.outputs).reshape(2, facts.outputs)
+    targets = {"binary": torch.tensor([0.0, 1.0]), "multiclass": torch.tensor([0, 1])}
+    return outputs, targets.get(facts.task, torch.zeros(2, facts.outputs))
 
 
 def _check_foreign(loss: Any, facts: Facts) -> None:
     """One call on the raw outputs of two rows, so that a misfit is a message and not a crash in training."""
-    outputs = torch.linspace(-2.0, 2.0, 2 * facts.outputs).reshape(2, facts.outputs)
-    targets = {"binary": torch.tensor([0.0, 1.0]), "multiclass": torch.tensor([0, 1])}.get(
-        facts.task, torch.zeros(2, facts.outputs)
-    )
+    outputs, targets = _two_rows(facts)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -214,61 +235,11 @@ def _check_foreign(loss: Any, facts: Facts) -> None:
     raise RecipeError([Problem("loss", "name", message)])
 
 
-class OnProbabilities(nn.Module):
-    """A loss of probabilities behind an output activation that has no fused form."""
-
-    def __init__(self, loss: Loss, output: nn.Module) -> None:
-        super().__init__()
-        self.loss, self.output = loss, output
-
-    def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean loss of raw outputs."""
-        return cast(Tensor, self.loss(self.output(outputs), targets, weights))
-
-    def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each row."""
-        return self.loss.per_sample(self.output(outputs), targets)
-
-    def trust(self, targets: Tensor) -> None:
-        """Check targets once."""
-        self.loss.trust(targets)
-
-    def unsmoothed(self) -> OnProbabilities:
-        """The loss as it is measured, without label smoothing."""
-        return OnProbabilities(self.loss.unsmoothed(), self.output)
-
-
-class ForeignLoss(nn.Module):
-    """A loss by import path, called as PyTorch's are: ``loss(outputs, targets)`` gives a mean."""
-
-    def __init__(self, loss: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean loss; with weights the loss is called row by row and averaged with them."""
-        shaped = targets.unsqueeze(1) if targets.is_floating_point() and targets.dim() == 1 else targets
-        if weights is None:
-            return self.loss(outputs, shaped)
-        return torch.dot(self.per_sample(outputs, targets), weights) / weights.sum()
-
-    def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each row."""
-        shaped = targets.unsqueeze(1) if targets.is_floating_point() and targets.dim() == 1 else targets
-        return torch.stack([self.loss(outputs[i : i + 1], shaped[i : i + 1]) for i in range(len(outputs))])
-
-    def trust(self, targets: Tensor) -> None:
-        """Nothing is known of its domain."""
-
-    def unsmoothed(self) -> ForeignLoss:
-        """Itself: nothing is known of its smoothing."""
-        return self
-
-
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer over the model's trainable parameters, with decoupled weight decay where asked.
 
-    Weights are one group and biases and norms another, so that only the former decay.
+    Weights are one group and biases and norms another, so that only the former decay; ``optimizer.groups`` divides them
+    further by the factor of their rate.
 
     Raises:
         RecipeError: the optimizer refuses its settings or parameters.
@@ -285,6 +256,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         groups += [{"params": rest}] if rest else []
     else:
         groups.append({"params": [p for p in model.parameters() if p.requires_grad]})
+    groups, factors = split_by_factor(groups, model, recipe.optimizer["groups"])
     optimizer = _call("optimizer", constructor, {"params": groups}, _settings(recipe, "optimizer"))
     if not isinstance(optimizer, torch.optim.Optimizer):
         made = type(optimizer).__name__
@@ -300,6 +272,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
                 )
             ]
         )
+    apply_factors(optimizer, factors)
     if strength and decay and not own_decay:
         weight_decay(optimizer, decay, strength)
     return optimizer
@@ -331,36 +304,6 @@ def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) ->
         )
         raise RecipeError([Problem("schedule", "name", message)])
     return cast(Schedule, made)
-
-
-class TorchSchedule:
-    """A scheduler of PyTorch's, stepped once per training step, as a factor of the base rate."""
-
-    def __init__(self, make: Callable[[torch.optim.Optimizer], Any]) -> None:
-        self._optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-        self._scheduler = make(self._optimizer)
-        self._factors = [self._rate()]
-
-    def _rate(self) -> float:
-        return float(self._optimizer.param_groups[0]["lr"])
-
-    def factor(self, step: int) -> float:
-        """The factor before a step. It is stepped as far as it was asked for, and remembers the way."""
-        while len(self._factors) <= step:
-            self._optimizer.step()
-            self._scheduler.step()
-            self._factors.append(self._rate())
-        return self._factors[step]
-
-    def observe(self, value: float) -> None:
-        """PyTorch's scheduler is stepped by number and does not listen."""
-
-    def state_dict(self) -> dict[str, float | int]:
-        """Nothing: the steps taken determine it."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, float | int]) -> None:
-        """Nothing to restore: it is stepped to where it is asked for."""
 
 
 def build_penalty(recipe: Recipe, model: nn.Module) -> Callable[[], Tensor] | None:

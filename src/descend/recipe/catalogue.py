@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from descend.augmentation import AUGMENTATIONS
 from descend.data.scaling import SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
@@ -36,11 +37,12 @@ CATALOGUE: Mapping[str, Mapping[str, Constructor]] = {
 
 CHOICES: Mapping[tuple[str, str], Mapping[str, Constructor]] = {
     ("data", "scale"): SCALES,
+    ("data", "augment"): AUGMENTATIONS,
     ("model", "activation"): ACTIVATIONS,
     ("model", "norm"): NORMS,
     ("model", "output"): OUTPUTS,
 }
-"""Keys of a section, other than ``name``, whose value is a name of a family."""
+"""Keys of a section, other than ``name``, whose value is a name of a family, or a list of such names."""
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def _loss(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 
 def _init(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    if before["model"]["name"] not in ("linear", "mlp", "convnet"):
+    if before["model"]["name"] not in ("linear", "polynomial", "mlp", "convnet"):
         return {
             "name": ("torch", "the module brings its own initialisation"),
             "output_gain": (1.0, "the module brings its own initialisation"),
@@ -155,6 +155,8 @@ def _schedule(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str
 def _regularize(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
     if before["optimizer"]["name"] != "adamw":
         return {"weight_decay": (0.0, "no decay unless asked with this optimizer")}
+    if not facts.classification and facts.rows < FEW_ROWS:
+        return {"weight_decay": (1.0, "strong, as few rows of regression are mostly noise to a network")}
     return {"weight_decay": (0.01, "mild; AdamW's usual value")}
 
 

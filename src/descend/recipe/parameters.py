@@ -39,7 +39,8 @@ class Parameter:
 def of_constructor(constructor: Callable[..., Any], context: Sequence[str]) -> dict[str, Parameter] | None:
     """The keys that a constructor takes beside ``context``, what the builder supplies.
 
-    None where the constructor takes any keyword, so that nothing can be said about its keys.
+    None where the constructor takes any keyword, so that nothing can be said about its keys. What can only be
+    given by its position is the builder's.
 
     >>> def sgd(params, *, lr: float = 0.1): ...
     >>> list(of_constructor(sgd, ["params"]))
@@ -66,7 +67,8 @@ def _of_constructor(
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             return None
-        if parameter.kind is parameter.VAR_POSITIONAL or parameter.name in (*context, "self"):
+        nameless = parameter.kind in (parameter.VAR_POSITIONAL, parameter.POSITIONAL_ONLY)
+        if nameless or parameter.name in (*context, "self"):
             continue
         annotation = hints.get(parameter.name, parameter.annotation)
         if annotation is parameter.empty or isinstance(annotation, str):
@@ -224,6 +226,8 @@ def describe(annotation: Any) -> str:
 
 def _describe_one(part: Any, *, plural: bool) -> str:
     origin, arguments = typing.get_origin(part), typing.get_args(part)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_describe_one(each, plural=plural) for each in arguments)
     if origin is typing.Annotated:
         base = _describe_one(arguments[0], plural=plural)
         bounds = [_bound(mark) for mark in arguments[1:]]
@@ -239,7 +243,7 @@ def _describe_one(part: Any, *, plural: bool) -> str:
             )
         return "a list of " + (_describe_one(items[0], plural=True) if items else "values")
     if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return "a table"
+        return "tables" if plural else "a table"
     names: dict[Any, tuple[str, str]] = {
         bool: ("true or false", "true or false"),
         int: ("a whole number", "whole numbers"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from descend.data.settings import DataSettings
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
@@ -13,6 +14,7 @@ from descend.training.settings import (
     EngineSettings,
     GradientSettings,
     InitSettings,
+    OptimizerSettings,
     RegularizeSettings,
     StopSettings,
 )
@@ -26,9 +28,18 @@ class ModelSettings:
 
     Args:
         output: what turns the last layer into a prediction; "auto" follows from the task.
+        pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are matched by name; the
+            inputs are scaled by the new data's statistics.
+        pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs, as with other
+            classes, "replace" always, "keep" never.
+        freeze: patterns of names of weights or modules that are held fixed, such as "conv*"; running statistics of what
+            is frozen are held fixed too.
     """
 
     output: str = "auto"
+    pretrained: str | None = None
+    pretrained_head: Literal["auto", "keep", "replace"] = "auto"
+    freeze: str | tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ SECTIONS: Mapping[str, Section] = {
         Section("model", "which network", ModelSettings, ("inputs", "outputs")),
         Section("loss", "what is minimised", None, ()),
         Section("init", "where to start", InitSettings),
-        Section("optimizer", "which direction", None, ("params",)),
+        Section("optimizer", "which direction", OptimizerSettings, ("params",)),
         Section("schedule", "which step size", None, ("steps_per_epoch", "total_steps", "optimizer")),
         Section("gradient", "what happens to the gradient before the step", GradientSettings),
         Section("regularize", "what is held against overfitting", RegularizeSettings),

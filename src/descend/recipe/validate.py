@@ -104,7 +104,9 @@ def _section(
 
 
 def _choice(section: str, key: str, value: Any, allow_imports: bool, complain: Callable[..., None]) -> Any:
-    """A checked name of a family, or a table of a name and its settings."""
+    """A checked name of a family, or a table of a name and its settings, or a list of these."""
+    if isinstance(value, tuple):
+        return tuple(_choice(section, key, each, allow_imports, complain) for each in value)
     table = {"name": value} if isinstance(value, str) else value
     if (isinstance(value, str) and value == "auto") or not isinstance(table, Mapping):
         return value

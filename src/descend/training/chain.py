@@ -12,7 +12,8 @@ A model that is not a plain chain of known layers has no :class:`Chain`, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from descend.training.products import Library, Product, is_large, product
 
-__all__ = ["Chain", "derivative_of_loss", "known_layers"]
+__all__ = ["RULES", "Chain", "Rule", "by_autograd", "derivative_of_loss", "known_layers"]
 
 aten = torch.ops.aten
 Forward = Callable[[Tensor], tuple[Tensor, Any]]
@@ -195,6 +196,33 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
 }
 
 
+def by_autograd(
+    layer: nn.Module, arithmetic: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Rule:
+    """The rule of any layer: autograd, on a tape of this layer alone.
+
+    Args:
+        layer: any module.
+        arithmetic: what its forward pass runs in, such as autocast.
+    """
+    parameters = list(layer.parameters())
+
+    def forward(x: Tensor) -> tuple[Tensor, Any]:
+        leaf = x.detach()
+        if leaf.is_floating_point():
+            leaf.requires_grad_()
+        with torch.enable_grad(), arithmetic():
+            y = layer(leaf)
+        return y.detach(), (leaf, y)
+
+    def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+        leaf, y = saved
+        found = torch.autograd.grad(y, [*([leaf] if wanted else []), *parameters], d.to(y.dtype))
+        return (found[0], list(found[1:])) if wanted else (None, list(found))
+
+    return Rule(forward, backward)
+
+
 def known_layers() -> list[type[nn.Module]]:
     """Layer types that a :class:`Chain` can differentiate."""
     return list(RULES)
@@ -274,12 +302,8 @@ class Chain:
     True
     """
 
-    def __init__(self, layers: list[nn.Module], library: Library = "blas") -> None:
-        large = product(library)
-        self._rules = [
-            _linear(layer, large) if type(layer) is nn.Linear else RULES[type(layer)](layer)
-            for layer in layers
-        ]
+    def __init__(self, layers: Sequence[nn.Module], rules: Sequence[Rule]) -> None:
+        self._rules = list(rules)
         self.draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in layers)
         self._first = next(
             (place for place, layer in enumerate(layers) if next(layer.parameters(), None) is not None), 0
@@ -300,7 +324,11 @@ class Chain:
         parameters = [p for layer in layers for p in layer.parameters()]
         if len({id(p) for p in parameters}) != len(parameters) or not parameters:
             return None
-        return cls(layers, library)
+        large = product(library)
+        return cls(
+            layers,
+            [_linear(each, large) if type(each) is nn.Linear else RULES[type(each)](each) for each in layers],
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
         """The output in training mode, and what :meth:`backward` needs. Nothing is recorded by autograd."""

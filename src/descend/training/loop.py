@@ -39,7 +39,6 @@ class NotFinite(TrainingError):
 class Trainee(Protocol):
     """What the loop trains: one network (:class:`Training`), or many as one."""
 
-    batches: Batches
     observers: Sequence[Observer]
     epoch: int
     step_in_epoch: int
@@ -49,6 +48,10 @@ class Trainee(Protocol):
     history: list[Record]
     stop_requested: bool
     stopped: str
+
+    @property
+    def batches(self) -> Batches:
+        """The training rows, step by step. They may be others in the next epoch."""
 
     def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
         """What takes one step on its batches and gives the loss, which stays on the device."""
@@ -153,7 +156,9 @@ class Training:
             self.losses, self.step_in_epoch = [], 0
             self.epoch += 1
             record["seconds"] = self.seconds = seconds()
-            self.stopped = self.stopping.observe(_monitored(self, record), seconds=self.seconds) or ""
+            norm = record.get("gradient_norm")
+            reason = self.stopping.observe(_monitored(self, record), seconds=self.seconds, gradient_norm=norm)
+            self.stopped = reason or ""
             record["best"] = self.stopping.improved
             if self.stopping.improved:
                 self.best = clone(self.model.state_dict())
@@ -217,8 +222,8 @@ def fit(training: Trainee, *, until: int | None = None) -> str:
         until: pause at the end of this epoch; going on later gives the same bits as not having paused.
 
     Returns:
-        "max_epochs", "patience", "max_seconds", "target", "interrupted" (in the middle of an epoch: going on
-        later gives the same bits), or "" after a pause.
+        "max_epochs", "patience", "max_seconds", "target", "gradient_tolerance", "interrupted" (in the middle of an
+        epoch: going on later gives the same bits), or "" after a pause.
 
     Raises:
         NotFinite: a loss, a metric or a weight became NaN or infinite; noticed at the end of the epoch.

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from descend.errors import CheckpointError, require
-from descend.training.loop import Record, Training
+from descend.training.loop import Record, Trainee, Training
 
 __all__ = ["HistoryFile", "ProgressBar", "Quiet", "TensorBoard", "stopping_on_signals"]
 
@@ -192,7 +192,7 @@ class TensorBoard(Quiet):
 
 
 @contextmanager
-def stopping_on_signals(training: Training) -> Iterator[None]:
+def stopping_on_signals(training: Trainee) -> Iterator[None]:
     """While inside, Ctrl-C and SIGTERM ask the training to stop after the current step.
 
     A second Ctrl-C is not caught: it ends the program at once. Outside the main thread, where signals cannot be

@@ -6,7 +6,8 @@ parts that use it take it whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
@@ -19,6 +20,7 @@ __all__ = [
     "EngineSettings",
     "GradientSettings",
     "InitSettings",
+    "OptimizerSettings",
     "RegularizeSettings",
     "StopSettings",
 ]
@@ -70,6 +72,18 @@ class InitSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """Keys of the optimizer section that belong to no single method.
+
+    Args:
+        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first that matches a
+            weight counts, and weights that none matches have the rate itself.
+    """
+
+    groups: Mapping[str, Positive] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class StopSettings:
     """When to stop, and which weights to keep.
 
@@ -82,6 +96,9 @@ class StopSettings:
         monitor: the value watched on the validation rows: "loss" or a metric of the task.
         max_seconds: training stops at the end of the epoch that passes this time.
         target: training stops once the monitored value is this good.
+        gradient_tolerance: training stops once the norm of the gradient at an epoch's last step, before clipping, is at
+            most this. With sampling = "full" it is the gradient of the objective; with batches that of one of them, whose noise
+            keeps it from vanishing.
         min_improvement: a new best value must be better by this share of the old one. Above 0 it keeps earlier,
             simpler weights where later ones are hardly better.
         average: horizon, in epochs, of a moving average of the weights
@@ -94,6 +111,7 @@ class StopSettings:
     monitor: str = "auto"
     max_seconds: Positive | None = None
     target: float | None = None
+    gradient_tolerance: Positive | None = None
     min_improvement: Fraction | Literal["auto"] = "auto"
     average: NonNegative | Literal["auto"] = "auto"
 

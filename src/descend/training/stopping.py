@@ -21,6 +21,7 @@ class Stopping:
         larger_is_better: whether the monitored value is a score rather than a loss.
         max_seconds: stop at the end of the epoch that passes this time.
         target: stop once the monitored value is this good.
+        gradient_tolerance: stop once the norm of the gradient is at most this.
         min_improvement: share of the best value by which a better one must differ from it.
 
     >>> stopping = Stopping(max_epochs=9, patience=2)
@@ -35,19 +36,34 @@ class Stopping:
     larger_is_better: bool = False
     max_seconds: float | None = None
     target: float | None = None
+    gradient_tolerance: float | None = None
     min_improvement: float = 0.0
     epochs: int = 0
     best: float = math.nan
     best_epoch: int = 0
 
-    def observe(self, value: float | None, *, seconds: float) -> str | None:
-        """Count an epoch with its monitored value (None where there is none); the reason to stop, if any."""
+    def observe(
+        self, value: float | None, *, seconds: float, gradient_norm: float | None = None
+    ) -> str | None:
+        """Count an epoch with its monitored value (None where there is none); the reason to stop, if any.
+
+        Args:
+            value: the monitored value of the epoch.
+            seconds: time since the training began.
+            gradient_norm: of the epoch's last step; None where it was not measured.
+        """
         self.epochs += 1
         if value is None or math.isnan(self.best) or self._better(value, self.best, self.min_improvement):
             self.best = math.nan if value is None else value
             self.best_epoch = self.epochs
         if self.target is not None and value is not None and not self._better(self.target, value):
             return "target"
+        if (
+            self.gradient_tolerance is not None
+            and gradient_norm is not None
+            and gradient_norm <= self.gradient_tolerance
+        ):
+            return "gradient_tolerance"
         if self.patience is not None and self.epochs - self.best_epoch >= self.patience:
             return "patience"
         if self.max_seconds is not None and seconds >= self.max_seconds:

@@ -1,0 +1,49 @@
+"""From plans to members that can be trained: networks, runs, trainings; rows on the device once for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from descend.assembly import assemble, order_of, part_batches
+from descend.data.batches import MemoryBatches, Order
+from descend.launch import started_run
+from descend.many.member import Member
+from descend.planning import choose_device
+from descend.recipe.build import build_model
+from descend.recipe.defaults import facts_of
+from descend.recipe.transfer import start_from_pretrained
+from descend.training.threads import using_threads
+
+__all__ = ["build"]
+
+
+def build(members: Sequence[Member]) -> None:
+    """Give every member its run and its training.
+
+    Members whose plans share prepared rows share their tensors on the device.
+    """
+    on_device: dict[tuple[int, str], MemoryBatches] = {}
+    with using_threads(1):  # many small tensors: a second thread would only be waited for
+        for member in members:
+            _build(member, on_device)
+
+
+def _build(member: Member, on_device: dict[tuple[int, str], MemoryBatches]) -> None:
+    plan = member.plan
+    device = choose_device(plan.recipe.engine["device"])
+    network = build_model(plan.recipe, facts_of(plan.prepared.schema, str(device)), plan.seed)
+    pretrained = start_from_pretrained(plan.recipe, network)
+    network = network.to(device)
+    member.run = started_run(plan, network, device, 0, "", member.folder, pretrained)
+    key = (id(plan.prepared), str(device))
+    train = plan.prepared.train
+    if train.inputs is not None and not train.stored and key not in on_device:
+        made = part_batches(train, Order(len(train), len(train)), device)
+        assert isinstance(made, MemoryBatches)
+        on_device[key] = made
+    batches = None
+    if key in on_device:
+        tensors = on_device[key].tensors
+        weights = tensors[2] if len(tensors) > 2 else None
+        batches = MemoryBatches(tensors[0], tensors[1], weights, order_of(plan))
+    member.training = assemble(plan, member.run, device, batches)

@@ -1,0 +1,209 @@
+"""Which engine trains a group: the one that a short measurement shows to be faster, within the memory there is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from descend.many.grouping import Group
+from descend.many.loop_engine import LoopEngine
+from descend.many.member import Engine, Member, Watcher
+from descend.many.packed_engine import PackedEngine
+from descend.pack import CannotPack
+from descend.planning import choose_device
+from descend.randomness import forked
+from descend.training.loop import Training
+from descend.training.state import clone
+from descend.training.threads import cores, using_threads
+
+__all__ = ["EngineChoice", "bytes_of_member", "choose", "room"]
+
+EngineChoice = Literal["auto", "packed", "vmap", "loop"]
+
+OBVIOUS = 30_000
+"""Weights of a network of linear layers below which a pack is faster than anything else, without a measurement."""
+
+SHARE = 0.5
+"""Share of the free memory that a pack may take."""
+
+
+def choose(
+    group: Group, choice: EngineChoice, watcher: Watcher, folder: Path | None, *, resume: bool
+) -> list[Engine]:
+    """The engines that train a group: one, or several packs where one would not fit into memory.
+
+    Args:
+        group: members that can ride together, or the reason why not.
+        choice: what was asked for.
+        watcher: is told what happens.
+        folder: of all runs, or None.
+        resume: whether to go on from what is there; then each group keeps the engine it had.
+    """
+    before = _engine_before(group) if resume else ""
+    wanted = before or choice
+    if wanted == "loop":
+        return [LoopEngine(group.members, watcher, "asked for" if not before else "as before")]
+    if group.why_not_together:
+        return [LoopEngine(group.members, watcher, group.why_not_together)]
+    if len(group.members) == 1 and wanted == "auto":
+        return [LoopEngine(group.members, watcher, "no other member can ride with it")]
+    made: list[Engine] = []
+    parts, note = _fitting(group.members)
+    for members in parts:
+        reason = group.why_not_packed
+        try:
+            made.append(_pack(members, wanted, reason, note, watcher, folder, resume=resume))
+        except CannotPack as cause:
+            made.append(LoopEngine(members, watcher, "; ".join(filter(None, (reason, str(cause))))))
+        except _Slower as found:
+            made.append(LoopEngine(members, watcher, str(found)))
+    return made
+
+
+class _Slower(Exception):
+    """A pack would be slower than one after another."""
+
+
+def _pack(
+    members: list[Member],
+    wanted: str,
+    why_not_packed: str,
+    note: str,
+    watcher: Watcher,
+    folder: Path | None,
+    *,
+    resume: bool,
+) -> PackedEngine:
+    device = choose_device(members[0].plan.recipe.engine["device"])
+    own = None if folder is None else folder / "packs" / f"{min(member.number for member in members):04d}"
+    vmap = bool(why_not_packed) or wanted == "vmap"
+    pack = PackedEngine(members, watcher, device, own, vmap=vmap)
+    threads = pack.choose_threads()
+    why = f"by vmap, since {why_not_packed}" if why_not_packed else "their layers can be stacked"
+    if wanted == "auto" and (vmap or not _obvious(members[0].training.model)):
+        together, apart = pack.step_seconds() / len(members), step_alone(members[0], len(members))
+        figures = (
+            f"{1e6 * together:,.0f} µs a step and member together, {1e6 * apart:,.0f} µs one after another"
+        )
+        if together >= apart:
+            raise _Slower(figures)
+        why = f"{why}; {figures}"
+    elif wanted != "auto":
+        why = f"{why}; {'as before' if resume else 'asked for'}"
+    pack.begin("; ".join(filter(None, (why, note))), threads, resume=resume)
+    return pack
+
+
+def _obvious(model: nn.Module) -> bool:
+    if any(isinstance(module, (nn.Conv1d, nn.Conv2d)) for module in model.modules()):
+        return False
+    return sum(p.numel() for p in model.parameters()) < OBVIOUS
+
+
+def step_alone(member: Member, members: int) -> float:
+    """Seconds that a step of one member takes when all are trained one after another, as fast as that goes."""
+    training = member.training
+    device = next(training.model.parameters()).device
+    counts = {1, cores()} if device.type == "cpu" else {torch.get_num_threads()}
+    with forked(device):
+        alone = {count: _timed(training, count, device) for count in sorted(counts)}
+    return min(alone.values())
+
+
+def _timed(training: Training, threads: int, device: torch.device, steps: int = 4) -> float:
+    before = clone(training.state_dict())
+    try:
+        with using_threads(threads):
+            batches = next(training.batches.epoch(0))
+            advance = training.stepper()
+            taken = []
+            for _ in range(steps):
+                began = time.perf_counter()
+                advance(batches)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                taken.append(time.perf_counter() - began)
+        return min(taken)
+    finally:
+        training.load_state_dict(before)
+
+
+def _engine_before(group: Group) -> str:
+    """The engine that trained a group before it was interrupted; empty where none had begun."""
+    for member in group.members:
+        if member.engine_before:
+            return member.engine_before
+    return ""
+
+
+def _fitting(members: Sequence[Member]) -> tuple[list[list[Member]], str]:
+    """The members in parts that fit into memory, and a word about it."""
+    device = choose_device(members[0].plan.recipe.engine["device"])
+    free, each = room(device), max(bytes_of_member(member) for member in members)
+    most = max(1, int(SHARE * free // each))
+    if len(members) <= most:
+        return [list(members)], ""
+    count = -(-len(members) // most)
+    size = -(-len(members) // count)
+    parts = [list(members[at : at + size]) for at in range(0, len(members), size)]
+    note = (
+        f"in {len(parts)} packs of at most {size}, since a member takes about {each / 2**20:,.0f} MiB "
+        f"and {free / 2**30:,.1f} GiB are free"
+    )
+    return parts, note
+
+
+def bytes_of_member(member: Member) -> int:
+    """About the memory that one more member of a pack takes.
+
+    Its weights are there some nine times (gradient, direction, two states of the optimizer, average, best, copies),
+    the signals of a batch three times, those of the validation rows twice at their widest.
+    """
+    training, prepared = member.training, member.plan.prepared
+    sizes: list[int] = []
+
+    def note(module: nn.Module, arguments: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output[0].numel())
+
+    model = training.model
+    handles = [
+        module.register_forward_hook(note) for module in model.modules() if not list(module.children())
+    ]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        device = next(model.parameters()).device
+        with torch.inference_mode(), forked(device):
+            model.eval()(torch.zeros(2, *prepared.schema.input_shape, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes:
+            module.training = mode
+    row = max(1, torch.Size(prepared.schema.input_shape).numel())
+    widest = max([row, *sizes])
+    rows = min(member.plan.recipe.data["batch_size"], len(prepared.train))
+    weights = sum(p.numel() for p in model.parameters())
+    numbers = 9 * weights + 3 * rows * (row + sum(sizes)) + 2 * len(prepared.validation) * widest
+    return int(numbers * next(model.parameters()).element_size())
+
+
+def room(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    if hasattr(os, "sysconf"):
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+    return 4 * 2**30

@@ -1,0 +1,99 @@
+"""Loss and metrics of all members of a pack on their validation rows, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from descend.data.prepare import Part
+from descend.many.member import Member
+from descend.metrics import METRICS
+
+__all__ = ["PackEvaluation"]
+
+
+class PackEvaluation:
+    """Values (K,) by name for the members of a pack.
+
+    Args:
+        members: with equal numbers of validation rows, tasks and losses.
+        device: of the pack.
+    """
+
+    def __init__(self, members: Sequence[Member], device: torch.device) -> None:
+        first = members[0].run
+        self._schemas = {member.number: member.run.schema for member in members}
+        self._measure: Any = first.measure
+        self._predictor = first.predictor
+        self._task = first.schema.task
+        parts: dict[int, int] = {}
+        held: list[Part] = []
+        self._place: dict[int, int] = {}
+        for member in members:
+            part = member.plan.prepared.validation
+            if id(part) not in parts:
+                parts[id(part)] = len(held)
+                held.append(part)
+            self._place[member.number] = parts[id(part)]
+        self._inputs = torch.stack([_tensor(part.inputs) for part in held]).to(device)
+        self._targets = torch.stack([part.targets for part in held]).to(device)
+        self._weights = (
+            None
+            if held[0].weights is None
+            else torch.stack([_tensor(part.weights) for part in held]).to(device)
+        )
+
+    def __call__(self, outputs_of: Callable[[Tensor], Tensor], numbers: Sequence[int]) -> dict[str, Tensor]:
+        """Loss and metrics of the members of these numbers, in original units."""
+        with torch.inference_mode():
+            inputs, targets, weights = self._inputs, self._targets, self._weights
+            if len(inputs) > 1:
+                index = torch.tensor([self._place[number] for number in numbers], device=inputs.device)
+                inputs, targets = inputs[index], targets[index]
+                weights = None if weights is None else weights[index]
+            outputs = outputs_of(inputs)
+            members, rows = outputs.shape[:2]
+            targets = targets.expand(members, *targets.shape[1:])
+            flat = self._measure.per_sample(outputs.flatten(0, 1), targets.flatten(0, 1)).view(members, rows)
+            if weights is None:
+                found = {"loss": flat.mean(1)}
+            else:
+                weights = weights.expand(members, rows).to(flat.dtype)
+                found = {"loss": (flat * weights).sum(1) / weights.sum(1)}
+            predictions, shown = self._shown(outputs, targets, numbers)
+            for name, metric in METRICS[self._task].items():
+                found[name] = _each(metric, predictions, shown, weights)
+        return found
+
+    def _shown(self, outputs: Tensor, targets: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Predictions and targets as metrics take them."""
+        if self._task in ("binary", "multiclass"):
+            flat = self._predictor.finished(outputs.flatten(0, 1))
+            if self._task == "binary":
+                chosen = flat.squeeze(1) > (0.0 if self._predictor.form == "logits" else 0.5)
+            else:
+                chosen = flat.argmax(1)
+            return chosen.long().view(outputs.shape[:2]), targets
+        schemas = [self._schemas[number] for number in numbers]
+
+        def each(values: Sequence[Any]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64, device=outputs.device).unsqueeze(1)
+
+        scale, mean = each([s.target_scale for s in schemas]), each([s.target_mean for s in schemas])
+        return outputs.double() * scale + mean, targets.double() * scale + mean
+
+
+def _each(
+    metric: Callable[..., Tensor], predictions: Tensor, targets: Tensor, weights: Tensor | None
+) -> Tensor:
+    if weights is None:
+        return torch.vmap(lambda p, y: metric(p, y))(predictions, targets)
+    return torch.vmap(metric)(predictions, targets, weights)
+
+
+def _tensor(values: Tensor | None) -> Tensor:
+    assert values is not None
+    return values

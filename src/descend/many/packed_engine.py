@@ -1,0 +1,237 @@
+"""Members as one program: stacked modules where there are packed layers, ``torch.func.vmap`` elsewhere."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from descend.errors import Interrupted
+from descend.launch import begin_folder, finish_run, lower_rate
+from descend.many.evaluation import PackEvaluation
+from descend.many.member import Member, Watcher
+from descend.pack import PackTraining, Rider, stack
+from descend.pack.network import Network, StackedNetwork
+from descend.randomness import forked
+from descend.run import MANIFEST, json_bytes, load, read_json
+from descend.training.checkpoint import Checkpointer, load_checkpoint
+from descend.training.loop import NotFinite, Record, fit
+from descend.training.observers import stopping_on_signals
+from descend.training.settings import CheckpointSettings
+from descend.training.state import clone, write_atomically
+from descend.training.threads import choose_threads, using_threads
+
+__all__ = ["PackedEngine"]
+
+HISTORY = "history.jsonl"
+
+
+class PackedEngine:
+    """Trains the members of a group as one pack.
+
+    Args:
+        members: built, and alike enough to ride together.
+        watcher: is told of each epoch, and of members that have stopped.
+        device: of the pack.
+        folder: for the pack's own checkpoints, or None.
+        vmap: whether to use ``torch.func.vmap`` in place of stacked modules.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        watcher: Watcher,
+        device: torch.device,
+        folder: Path | None = None,
+        *,
+        vmap: bool = False,
+    ) -> None:
+        self.members = list(members)
+        self.name = "vmap" if vmap else "packed"
+        self._of_number = {member.number: member for member in members}
+        self._watcher, self._device, self._folder = watcher, device, folder
+        self.threads = torch.get_num_threads()
+        self._checkpointer: Checkpointer | None = None
+        trainings = [member.training for member in members]
+        riders = []
+        for member in members:
+            regularize = member.plan.recipe.regularize
+            riders.append(
+                Rider(
+                    member.number,
+                    member.training,
+                    float(regularize["weight_decay"]),
+                    float(regularize["l1"]),
+                    float(regularize["l2"]),
+                )
+            )
+        network: Network = StackedNetwork(
+            stack([t.model for t in trainings]), autocast(members[0].plan.recipe.engine["precision"], device)
+        )
+        validated = len(members[0].plan.prepared.validation) > 0
+        with self._arithmetic():
+            self.pack = PackTraining(
+                riders,
+                network,
+                PackEvaluation(members, device) if validated else None,
+                ended=self._ended,
+                recorded=self._recorded,
+            )
+
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        with using_threads(self.threads), forked(self._device):
+            yield
+
+    def step_seconds(self, steps: int = 3) -> float:
+        """The time of a step of the whole pack; the pack is left as it was."""
+        with self._undone() as step, self._arithmetic():
+            step()
+            taken = []
+            for _ in range(steps):
+                began = time.perf_counter()
+                step()
+                taken.append(time.perf_counter() - began)
+        return min(taken)
+
+    def choose_threads(self) -> str:
+        """Choose the number of CPU threads by a measurement; why it was chosen."""
+        said = self.members[0].plan.recipe.engine["threads"]
+        if said != "auto":
+            self.threads = int(said)
+            return ""
+        if self._device.type != "cpu":
+            return "the arithmetic runs on another device"
+        with self._undone() as step, forked(self._device):
+            self.threads, why = choose_threads(step, seconds=0.05)
+        return why
+
+    @contextmanager
+    def _undone(self) -> Iterator[Callable[[], None]]:
+        """Steps that leave no trace."""
+        pack = self.pack
+        before = clone(pack.state_dict())
+        batches = next(pack.batches.epoch(0))
+        advance = pack.stepper()
+
+        def step() -> None:
+            advance(batches)
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
+
+        try:
+            yield step
+        finally:
+            pack.load_state_dict(before)
+
+    def begin(self, why: str, threads: str, *, resume: bool) -> None:
+        """Write what is known before the first step, or go on from the pack's last checkpoint.
+
+        Args:
+            why: the reason for training the members like this.
+            threads: the reason for the number of threads.
+            resume: whether to go on.
+        """
+        for member in self.members:
+            run = member.run
+            run.environment |= {
+                "threads": self.threads,
+                "threads_reason": threads,
+                "engine": {"name": self.name, "why": why, "members": len(self.members)},
+            }
+            if run.recipe.engine["threads"] == "auto":
+                run.recipe = run.recipe.replace({"engine.threads": self.threads})
+            if member.folder is not None and not member.resumed:
+                begin_folder(member.folder, run)
+        settings = CheckpointSettings(**self.members[0].plan.recipe.checkpoint)
+        self._checkpointer = Checkpointer(self._folder, settings)
+        self.pack.observers = [self._checkpointer]
+        if self._folder is not None and resume:
+            state = load_checkpoint(self._folder)
+            if state is not None:
+                with self._arithmetic():
+                    self.pack.load_state_dict(state)
+                if self.pack.stopped == "interrupted":
+                    self.pack.stopped = ""
+        if resume:
+            self._take_finished()
+        for member in self.members:
+            if member.folder is not None and member.going:
+                lines = "".join(json.dumps(record) + "\n" for record in member.training.history)
+                (member.folder / HISTORY).write_text(lines, encoding="utf-8")
+
+    def _take_finished(self) -> None:
+        """Members that had stopped before: their runs as they were written."""
+        going = {rider.number for rider in self.pack.riders if not rider.training.stopped}
+        for member in self.members:
+            if member.folder is None or member.number in going:
+                continue
+            found = read_json(member.folder / "metrics.json")
+            member.stopped = str(found.get("stopped", "finished"))
+            if found.get("status") == "failed":
+                member.run.metrics = found
+            else:
+                member.run = load(member.folder, model=member.run.model)
+
+    def advance(self, until: int | None) -> None:
+        """Train all members that go on up to an epoch; None: to their ends.
+
+        Raises:
+            Interrupted: a signal asked to stop; a checkpoint was saved if there is a folder.
+        """
+        assert self._checkpointer is not None
+        with self._arithmetic():
+            try:
+                with stopping_on_signals(self.pack):
+                    fit(self.pack, until=until)
+            except NotFinite:  # within an epoch; its end tells who
+                self.pack.close_epoch(lambda: self.pack.seconds)
+            finally:
+                self._checkpointer.close()
+        if self.pack.stopped == "interrupted":
+            raise Interrupted(f"stopped in epoch {self.pack.epoch + 1}")
+
+    def drop(self, numbers: set[int], reason: str) -> None:
+        """Stop some members where they are, with their best weights so far."""
+        with self._arithmetic():
+            self.pack.drop(numbers, reason)
+
+    def _recorded(self, number: int, record: Record) -> None:
+        folder = self._of_number[number].folder
+        if folder is not None:
+            with (folder / HISTORY).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        self._watcher.epoch_ended(number, record)
+
+    def _ended(self, rider: Rider) -> None:
+        member = self._of_number[rider.number]
+        run, training = member.run, rider.training
+        member.stopped = training.stopped
+        run.history = training.history
+        if member.folder is not None and (member.folder / MANIFEST).exists():
+            # It was written before the pack's last checkpoint was: what it gives now are the same bits.
+            member.run = load(member.folder, model=run.model)
+        elif rider.failure:
+            member.fail(
+                f"Training diverged: {rider.failure}. Lower the learning rate: "
+                f"--set optimizer.lr={lower_rate(run)}",
+                training.epoch,
+                training.step,
+            )
+            if member.folder is not None:
+                write_atomically(member.folder / "metrics.json", json_bytes(run.metrics))
+        else:
+            finish_run(run, training, member.plan, self._device, tested=member.tested)
+        self._watcher.finished(member.number, member.run)
+
+
+def autocast(precision: str, device: torch.device) -> Callable[[], Any] | None:
+    """The arithmetic of a precision; None for the weights' own."""
+    if precision != "bfloat16":
+        return None
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,0 +1,21 @@
+"""Packs: K trainings as one program.
+
+==================  ==================================================================================
+:mod:`.stacking`    plain modules to one that runs them together, and back
+:mod:`.layers`      the stacked layers
+:mod:`.gradients`   losses and gradients, without a tape where layers are known
+:mod:`.network`     what training asks of the networks as one
+:mod:`.updates`     optimizer steps with settings and rates that differ between members
+:mod:`.batches`     rows of each member, side by side
+:mod:`.noise`       dropout's draws, each member's own
+:mod:`.flat`        stacked tensors in one piece of memory
+:mod:`.rider`       a member: an ordinary training, and what its pack must know besides
+:mod:`.training`    the training of a pack, for the ordinary loop
+==================  ==================================================================================
+"""
+
+from descend.pack.rider import Rider
+from descend.pack.stacking import CannotPack, Stack, stack
+from descend.pack.training import PackTraining
+
+__all__ = ["CannotPack", "PackTraining", "Rider", "Stack", "stack"]

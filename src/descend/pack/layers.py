@@ -1,0 +1,285 @@
+"""Layers of a pack: K layers of one kind, their weights stacked along a leading member dimension.
+
+A pack's signal has the shape (K, B, …): for each member its own batch. Linear layers are batched matrix products;
+convolutions run as one grouped convolution with the members side by side in the channels, (B, K·C, …), and give a
+view of it in the order (K, B, C, …), so that between convolutions nothing is copied. What one member computes
+depends on no other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+__all__ = [
+    "PackedBatchNorm",
+    "PackedConv",
+    "PackedDropout",
+    "PackedEach",
+    "PackedEmbedding",
+    "PackedGroupNorm",
+    "PackedLayerNorm",
+    "PackedLinear",
+    "PackedMask",
+    "PackedMixed",
+    "PackedRows",
+    "folded",
+    "unfolded",
+]
+
+
+def folded(x: Tensor) -> Tensor:
+    """(K, B, C, …) → (B, K·C, …); a view where x is one of such a tensor."""
+    return x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
+
+
+def unfolded(x: Tensor, members: int) -> Tensor:
+    """(B, K·C, …) → (K, B, C, …), a view."""
+    return x.view(x.shape[0], members, -1, *x.shape[2:]).transpose(0, 1)
+
+
+class _Stacked(nn.Module):
+    """A layer with parameters of a leading member dimension. ``tensors`` are those of the K layers, by name."""
+
+    def __init__(self, layers: list[nn.Module], names: list[str]) -> None:
+        super().__init__()
+        for name in names:
+            each = [getattr(layer, name) for layer in layers]
+            if each[0] is None:
+                self.register_parameter(name, None)
+            elif isinstance(each[0], nn.Parameter):
+                self.register_parameter(name, nn.Parameter(torch.stack([p.detach() for p in each])))
+            else:
+                self.register_buffer(name, torch.stack(each))
+
+
+class PackedLinear(_Stacked):
+    """y = x Wᵀ + b for each member: (K, B, i) → (K, B, o), W (K, o, i), b (K, o).
+
+    >>> layers = [nn.Linear(3, 2) for _ in range(4)]
+    >>> x = torch.randn(4, 5, 3)
+    >>> y = PackedLinear(layers)(x)
+    >>> torch.allclose(y[1], layers[1](x[1]), atol=1e-6)
+    True
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__(layers, ["weight", "bias"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(K, B, i) → (K, B, o)."""
+        if self.bias is None:
+            return torch.bmm(x, self.weight.transpose(1, 2))
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.transpose(1, 2))
+
+
+class PackedConv(_Stacked):
+    """Convolution in one or two dimensions: (K, B, C, …) → (K, B, O, …), W (K, O, C/groups, …)."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+    def __init__(self, layers: list[Any]) -> None:
+        super().__init__(layers, ["weight", "bias"])
+        first = layers[0]
+        self._run = F.conv1d if isinstance(first, nn.Conv1d) else F.conv2d
+        self._settings = (first.stride, first.padding, first.dilation)
+        self._groups: int = first.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(K, B, C, …) → (K, B, O, …)."""
+        members = len(self.weight)
+        bias = None if self.bias is None else self.bias.reshape(-1)
+        y = self._run(folded(x), self.weight.flatten(0, 1), bias, *self._settings, members * self._groups)
+        return unfolded(y, members)
+
+
+class PackedBatchNorm(_Stacked):
+    """Batch normalisation of each member by its own batch: (K, B, C) or (K, B, C, …)."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, layers: list[Any]) -> None:
+        super().__init__(layers, ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"])
+        self.momentum: float = layers[0].momentum
+        self.eps: float = layers[0].eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        gain, shift = (None if t is None else t.reshape(-1) for t in (self.weight, self.bias))
+        y = F.batch_norm(
+            folded(x),
+            self.running_mean.view(-1),
+            self.running_var.view(-1),
+            gain,
+            shift,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+        return unfolded(y, len(self.running_mean))
+
+
+class PackedLayerNorm(_Stacked):
+    """Layer normalisation: (K, B, …, *shape), gain and shift (K, *shape)."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, layers: list[Any]) -> None:
+        super().__init__(layers, ["weight", "bias"])
+        self._shape: tuple[int, ...] = tuple(layers[0].normalized_shape)
+        self._eps: float = layers[0].eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return _affine(F.layer_norm(x, self._shape, eps=self._eps), self.weight, self.bias, len(self._shape))
+
+
+class PackedGroupNorm(_Stacked):
+    """Group normalisation: (K, B, C, …), gain and shift (K, C)."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, layers: list[Any]) -> None:
+        super().__init__(layers, ["weight", "bias"])
+        self._groups: int = layers[0].num_groups
+        self._eps: float = layers[0].eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        y = F.group_norm(x.flatten(0, 1), self._groups, eps=self._eps).view(x.shape)
+        return _affine(y, self.weight, self.bias, x.dim() - 2, channels=True)
+
+
+def _affine(
+    y: Tensor, weight: Tensor | None, bias: Tensor | None, own: int, *, channels: bool = False
+) -> Tensor:
+    """Gain and shift of each member over its last ``own`` dimensions, or over the first of those alone."""
+
+    def spread(t: Tensor) -> Tensor:
+        shape = (t.shape[1], *([1] * (own - 1))) if channels else t.shape[1:]
+        return t.view(len(t), *([1] * (y.dim() - 1 - own)), *shape)
+
+    if weight is not None:
+        y = y * spread(weight)
+    return y if bias is None else y + spread(bias)
+
+
+class PackedEmbedding(_Stacked):
+    """Rows of a table by number: int64 (K, B, …) → (K, B, …, D), W (K, V, D)."""
+
+    weight: Tensor
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        super().__init__(layers, ["weight"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Numbers to rows."""
+        members, rows = self.weight.shape[:2]
+        first = torch.arange(members, device=x.device).mul_(rows).view(-1, *([1] * (x.dim() - 1)))
+        return F.embedding(x + first, self.weight.flatten(0, 1))
+
+
+class PackedDropout(nn.Module):
+    """Dropout whose noise is put in before each step: x · noise, noise = bernoulli(1 − p) / (1 − p).
+
+    Args:
+        rates: p, the probability to drop, for each member; 0 where a member has no dropout here.
+        features: 0 drops single entries; else whole channels, the number of trailing dimensions that share a draw.
+    """
+
+    def __init__(self, rates: list[float], features: int = 0) -> None:
+        super().__init__()
+        self.rates, self.features = rates, features
+        self.noise: Tensor | None = None
+        self.shape: tuple[int, ...] = ()
+        self.dtype = torch.float32
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape; in evaluation, x itself."""
+        self.shape, self.dtype = tuple(x.shape), x.dtype
+        return x * self.noise if self.training and self.noise is not None else x
+
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of one member's noise, (B, …), as it was seen last."""
+        own = self.shape[1:]
+        return (*own[: len(own) - self.features], *([1] * self.features))
+
+
+class PackedMask(nn.Module):
+    """Keeps units that a narrower member does not have at zero: x · mask, mask (K, 1, H) of 0 and 1."""
+
+    mask: Tensor
+
+    def __init__(self, widths: list[int], dims: int = 0) -> None:
+        super().__init__()
+        unit = torch.arange(max(widths)) < torch.tensor(widths).unsqueeze(1)
+        self.register_buffer("mask", unit.float().view(len(widths), 1, -1, *([1] * dims)), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return x * self.mask
+
+
+class PackedEach(nn.Module):
+    """One module without weights for all members, on rows (B, …) that stand together: (K, B, …) → (K, B, …)."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Each member's rows through the module."""
+        y = cast(Tensor, self.module(x.flatten(0, 1)))
+        return y.view(*x.shape[:2], *y.shape[1:])
+
+
+class PackedRows(nn.Module):
+    """Pooling, whose windows see one channel: on (B, K·C, …), so that nothing is copied between convolutions."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(K, B, C, …) → (K, B, C, …)."""
+        return unfolded(self.module(folded(x)), len(x))
+
+
+class PackedMixed(nn.Module):
+    """Elementwise functions that differ between members.
+
+    Args:
+        modules: the different ones.
+        of_member: which of them each member has.
+    """
+
+    def __init__(self, modules: list[nn.Module], of_member: list[int]) -> None:
+        super().__init__()
+        self.kinds = nn.ModuleList(modules)
+        self.of_member = of_member
+        self.runs: list[tuple[int, int, int]] = []  # first member, how many, which module
+        for member, kind in enumerate(of_member):
+            if self.runs and self.runs[-1][2] == kind:
+                first, count, _ = self.runs[-1]
+                self.runs[-1] = (first, count + 1, kind)
+            else:
+                self.runs.append((member, 1, kind))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return torch.cat([self.kinds[kind](x.narrow(0, at, count)) for at, count, kind in self.runs])

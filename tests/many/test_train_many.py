@@ -1,0 +1,224 @@
+"""train_many: the runs that train would give, whatever engine made them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import descend
+from descend import train_many
+from descend.errors import Interrupted, RecipeError, RunError, UserError
+from descend.many import choosing
+
+SMALL: dict[str, Any] = {
+    "model": {"hidden": [12, 12]},
+    "stop": {"max_epochs": 4},
+    "engine": {"threads": 1},
+}
+
+
+def recipe(**sections: dict[str, Any]) -> dict[str, Any]:
+    return {**SMALL, **{name: {**SMALL.get(name, {}), **own} for name, own in sections.items()}}
+
+
+def engines(runs: list[descend.Run]) -> list[tuple[str, int]]:
+    return [(run.environment["engine"]["name"], run.environment["engine"]["members"]) for run in runs]
+
+
+@pytest.mark.parametrize("data", ["iris", "diabetes", "breast_cancer"])
+def test_runs_are_those_that_train_gives(data: str) -> None:
+    recipes = [
+        recipe(),
+        recipe(optimizer={"lr": 1e-2}, model={"dropout": 0.3}),
+        recipe(model={"hidden": [9, 12], "activation": "tanh"}),
+        recipe(optimizer={"name": "sgd", "lr": 0.05}),
+    ]
+    seeds = [0, 1, 0, 2]
+    together = train_many(recipes, data, seeds=seeds)
+    assert engines(together) == [("packed", 3)] * 3 + [("loop", 1)]
+    for own, seed, run in zip(recipes, seeds, together, strict=True):
+        alone = descend.train(data, own, seed=seed)
+        assert run.metrics["epochs"] == alone.metrics["epochs"]
+        assert run.metrics["best_epoch"] == alone.metrics["best_epoch"]
+        assert run.recipe.to_toml() == alone.recipe.to_toml()
+        for part in ("train", "validation", "test"):
+            assert run.metrics[part] == pytest.approx(alone.metrics[part], rel=1e-4, abs=1e-6)
+        for mine, theirs in zip(run.history, alone.history, strict=True):
+            assert mine["validation"] == pytest.approx(theirs["validation"], rel=1e-4, abs=1e-6)
+            assert mine["train"]["loss"] == pytest.approx(theirs["train"]["loss"], rel=1e-4)
+            assert set(mine) == set(theirs)
+        for name, tensor in alone.model.state_dict().items():
+            torch.testing.assert_close(run.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+def test_each_member_stops_by_itself() -> None:
+    recipes = [recipe(stop={"max_epochs": epochs, "patience": "none"}) for epochs in (1, 2, 5, 5)]
+    runs = train_many(recipes, "iris")
+    assert [run.metrics["epochs"] for run in runs] == [1, 2, 5, 5]
+    assert [len(run.history) for run in runs] == [1, 2, 5, 5]
+    assert {run.metrics["stopped"] for run in runs} == {"max_epochs"}
+    patient = train_many([recipe(stop={"max_epochs": 40, "patience": p}) for p in (1, 2, 3)], "iris")
+    alone = [descend.train("iris", recipe(stop={"max_epochs": 40, "patience": p})) for p in (1, 2, 3)]
+    assert [run.metrics["epochs"] for run in patient] == [run.metrics["epochs"] for run in alone]
+
+
+def test_folds_are_members() -> None:
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 3
+    rows = np.arange(60)
+    folds = [{"train": rows[rows % 3 != fold], "test": rows[rows % 3 == fold]} for fold in range(3)]
+    runs = train_many([SMALL] * 3, (X, y), parts=folds)
+    assert engines(runs) == [("packed", 3)] * 3
+    assert [run.schema.rows["test"] for run in runs] == [20, 20, 20]
+    again = np.concatenate([rows[:40], rows[:10]])  # a bootstrap sample repeats rows
+    (sample,) = train_many([SMALL], (X, y), parts=[{"train": again, "test": rows[40:]}])
+    assert sum(sample.schema.rows.values()) == 70
+
+
+def test_a_member_that_diverges_is_a_run_that_says_so(tmp_path: Path) -> None:
+    recipes = [recipe(optimizer={"name": "sgd", "lr": lr}) for lr in (0.01, 1e30, 0.02)]
+    calm = train_many([recipes[0], recipes[2]], "iris")
+    runs = train_many(recipes, "iris", out=tmp_path / "out")
+    assert [run.failed for run in runs] == [False, True, False]
+    assert "optimizer.lr" in runs[1].metrics["message"]
+    assert runs[0].metrics["test"] == calm[0].metrics["test"]
+    with pytest.raises(RunError, match="diverged"):
+        descend.load(tmp_path / "out" / "0001")
+
+
+def test_rungs_let_survivors_go_on() -> None:
+    recipes = [recipe(optimizer={"lr": lr}, stop={"max_epochs": 6}) for lr in (1e-5, 1e-3, 1e-2)]
+    recipes.append(recipe(optimizer={"name": "sgd", "lr": 0.1}, stop={"max_epochs": 6}))
+    asked = []
+
+    def survivors(epoch: int, going: Any) -> list[int]:
+        asked.append((epoch, sorted(going)))
+        return [2, 3] if epoch == 2 else [2]
+
+    runs = train_many(recipes, "iris", rungs=[2, 4], survivors=survivors)
+    assert asked == [(2, [0, 1, 2, 3]), (4, [2, 3])]
+    assert [run.metrics["epochs"] for run in runs] == [2, 2, 6, 4]
+    assert [run.metrics["stopped"] for run in runs] == ["dropped", "dropped", "max_epochs", "dropped"]
+    alone = descend.train("iris", recipes[2])
+    assert runs[2].metrics["validation"] == pytest.approx(alone.metrics["validation"], rel=1e-4)
+
+
+def test_why_a_member_rides_alone() -> None:
+    class Own(nn.Module):
+        def __init__(self, inputs: tuple[int, ...], outputs: int) -> None:
+            super().__init__()
+            self.layer = nn.Linear(inputs[0], outputs)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(x)
+
+    timed = recipe(stop={"max_seconds": 60.0})
+    runs = train_many([SMALL, SMALL, timed, recipe(data={"batch_size": 16})], "iris", engine="auto")
+    assert [name for name, _ in engines(runs)] == ["packed", "packed", "loop", "loop"]
+    assert "max_seconds" in runs[2].environment["engine"]["why"]
+    assert "no other member" in runs[3].environment["engine"]["why"]
+    forced = train_many([SMALL, SMALL], "iris", engine="loop")
+    assert engines(forced) == [("loop", 1)] * 2
+
+
+def test_a_pack_that_would_not_fit_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train_many([recipe(optimizer={"lr": lr}) for lr in (1e-3, 2e-3, 3e-3, 4e-3)], "iris")
+    monkeypatch.setattr(choosing, "bytes_of_member", lambda member: 2**20)
+    monkeypatch.setattr(choosing, "room", lambda device: int(2.5 * 2**20 / choosing.SHARE))
+    runs = train_many([recipe(optimizer={"lr": lr}) for lr in (1e-3, 2e-3, 3e-3, 4e-3)], "iris")
+    assert engines(runs) == [("packed", 2)] * 4
+    assert "2 packs of at most 2" in runs[0].environment["engine"]["why"]
+    for run, same in zip(runs, whole, strict=True):
+        assert run.metrics["test"] == pytest.approx(same.metrics["test"], rel=1e-5)
+
+
+def test_a_large_network_is_timed_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "OBVIOUS", 0)
+    for alone, chosen in [(1e9, "packed"), (0.0, "loop")]:
+        monkeypatch.setattr(choosing, "step_alone", lambda member, members, alone=alone: alone)
+        runs = train_many([SMALL, SMALL], "iris")
+        assert engines(runs)[0][0] == chosen
+        assert "µs a step" in runs[0].environment["engine"]["why"]
+    timed = train_many([recipe(), recipe(model={"dropout": 0.3})], "iris")
+    monkeypatch.undo()
+    untimed = train_many([recipe(), recipe(model={"dropout": 0.3})], "iris")
+    assert timed[1].metrics["test"] == pytest.approx(untimed[1].metrics["test"], rel=1e-4)
+
+
+def test_all_mistakes_at_once_and_nothing_written(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        train_many(
+            [{"optimizer": {"lr": -1}}, SMALL, {"model": {"hiden": [3]}}], "iris", out=tmp_path / "out"
+        )
+    assert "recipe 0: [optimizer] lr" in str(caught.value)
+    assert "recipe 2: [model] hiden" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UserError, match="at least one recipe"):
+        train_many([], "iris")
+    with pytest.raises(UserError, match="one for each of the 2 recipes"):
+        train_many([SMALL, SMALL], "iris", seeds=[1])
+    with pytest.raises(UserError, match="'train', 'validation' and 'test'"):
+        train_many([SMALL], "iris", parts=[{"fit": [1]}])
+
+
+@pytest.mark.slow
+def test_a_killed_pack_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("kill_many.py")
+
+    def start(folder: str, after: int, how: str) -> int:
+        command = [sys.executable, str(script), str(tmp_path / folder), str(after), how]
+        return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
+
+    assert start("whole", 0, "new") == 0
+    for after in (2, 5, 11):
+        folder = f"killed-{after}"
+        assert start(folder, after, "new") == -9
+        assert start(folder, 0, "resume") == 0
+        for number in range(4):
+            name = f"{number:04d}/weights.safetensors"
+            assert (tmp_path / folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+            lines = [
+                (tmp_path / where / f"{number:04d}" / "history.jsonl").read_text().count("\n")
+                for where in (folder, "whole")
+            ]
+            assert lines[0] == lines[1]
+
+
+def test_what_does_not_fit_is_not_resumed(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    train_many([SMALL, SMALL], "iris", out=out)
+    with pytest.raises(RunError, match="is not empty"):
+        train_many([SMALL, SMALL], "iris", out=out)
+    with pytest.raises(RunError, match="lr"):
+        train_many([recipe(optimizer={"lr": 0.5}), SMALL], "iris", out=out, resume=True)
+    with pytest.raises(RunError, match="seed"):
+        train_many([SMALL, SMALL], "iris", seeds=3, out=out, resume=True)
+    again = train_many([SMALL, SMALL], "iris", out=out, resume=True)
+    assert [run.metrics["stopped"] for run in again] == ["max_epochs"] * 2
+
+
+def test_an_interrupted_pack_goes_on(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    class Interrupt:
+        def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
+            if record["epoch"] == 2 and number == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        def finished(self, number: int, run: descend.Run) -> None: ...
+
+    recipes = [recipe(optimizer={"lr": lr}) for lr in (1e-3, 1e-2)]
+    with pytest.raises(Interrupted, match="resume=True"):
+        train_many(recipes, "iris", out=tmp_path / "out", watchers=[Interrupt()])
+    resumed = train_many(recipes, "iris", out=tmp_path / "out", resume=True)
+    whole = train_many(recipes, "iris")
+    for run, same in zip(resumed, whole, strict=True):
+        for name, tensor in same.model.state_dict().items():
+            assert torch.equal(run.model.state_dict()[name], tensor)
