@@ -32,7 +32,9 @@ LAYERS = [
     {"assembly"},
     {"launch"},
     {"many"},
-    {"report", "export", "estimators"},
+    {"report", "export"},
+    {"search"},
+    {"estimators"},
     {"cli"},
     {"__main__"},
 ]

@@ -23,15 +23,30 @@ if TYPE_CHECKING:
     from descend.many import train_many
     from descend.recipe import Recipe
     from descend.run import Run, load
+    from descend.search.result import SearchResult
+    from descend.search.searching import search
 
-__all__ = ["Classifier", "Recipe", "Regressor", "Run", "__version__", "load", "train", "train_many"]
+__all__ = [
+    "Classifier",
+    "Recipe",
+    "Regressor",
+    "Run",
+    "SearchResult",
+    "__version__",
+    "load",
+    "search",
+    "train",
+    "train_many",
+]
 
 _HOMES = {
     "Classifier": "descend.estimators",
     "Recipe": "descend.recipe",
     "Regressor": "descend.estimators",
     "Run": "descend.run",
+    "SearchResult": "descend.search",
     "load": "descend.run",
+    "search": "descend.search",
     "train": "descend.launch",
     "train_many": "descend.many",
 }
