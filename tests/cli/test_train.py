@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from descend.cli import main
-from descend.cli.train import _new_folder
+from descend.cli.train import new_folder
 from descend.errors import CheckpointError
 from descend.run import load
 
@@ -139,7 +139,7 @@ class TestAnOrdinaryRun:
 class TestTheFolder:
     def test_two_of_one_second_differ(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        folders = [_new_folder("my data.csv") for _ in range(5)]
+        folders = [new_folder("my data.csv") for _ in range(5)]
         assert len(set(folders)) == 5
         assert all(folder.name.startswith("my-data-20") for folder in folders)
 
@@ -148,7 +148,7 @@ class TestTheFolder:
     )
     def test_any_name_becomes_a_folder(self, tmp_path, monkeypatch, name, stem):
         monkeypatch.chdir(tmp_path)
-        assert _new_folder(name).name.startswith(f"{stem}-20")
+        assert new_folder(name).name.startswith(f"{stem}-20")
 
     def test_a_mistake_leaves_nothing(self, descend, houses, tmp_path):
         result = descend("train", houses, "--target", "band", "--set", "stop.monitor=r2")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from descend.planning import Plan
     from descend.run import Run
 
-__all__ = ["EXAMPLES", "train"]
+__all__ = ["EXAMPLES", "new_folder", "train"]
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -131,7 +131,7 @@ def train(
             found.print(f"The run in {out} is finished; there is nothing left to train.")
         else:
             preview(planned, found)
-            folder = out or _new_folder(planned.source.name)
+            folder = out or new_folder(planned.source.name)
             run = _trained(planned, folder, resume, tensorboard, show)
         report = _reported(run, show)
         summary(run, report, found)
@@ -172,7 +172,7 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
     return reference
 
 
-def _new_folder(name: str) -> Path:
+def new_folder(name: str) -> Path:
     """A folder that nobody else has, made now."""
     stem = re.sub(r"\.\w{2,7}$", "", Path(name).name)
     stem = re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "data"

@@ -47,7 +47,7 @@ class Figure:
         layout: Plotly's layout.
         legend: what its colours and lines mean: the class of a mark in the page's style, and words.
         note: a line below it.
-        shape: its width and height in the page: "half", "third" or "square".
+        shape: its width and height in the page: "half", "third", "square" or "wide".
     """
 
     key: str

@@ -43,7 +43,7 @@
   };
 
   // Paper has no layout to measure while its event runs: sizes that fit the narrower of A4 and letter.
-  const paper = { half: [310, 250], third: [190, 190], square: [285, 285] };
+  const paper = { half: [310, 250], third: [190, 190], square: [285, 285], wide: [640, 280] };
 
   const drawOne = ({ key, shape, data, layout }, styles, printing) => {
     const place = document.getElementById("plot-" + key);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from string import Template
 
@@ -14,17 +15,13 @@ from descend.report.run_files import RunFiles, mapping, number, text
 from descend.report.summary import summary
 from descend.report.words import TASKS, count, duration, metric, score
 
-__all__ = ["render"]
+__all__ = ["document", "render"]
 
 _PART_NAMES = {"test": "Test", "validation": "Validation", "train": "Training"}
 
 
 def render(run: RunFiles) -> str:
-    """The report of a run as one HTML document that asks the network for nothing.
-
-    A content security policy in the page forbids every request and every script but the two that are meant,
-    which it names by their hash. So even text that were not escaped could do no harm.
-    """
+    """The report of a run as one HTML document."""
     learning, curves = results.learning_section(run)
     outcome, plots = results.results_section(run)
     figures = [*curves, *plots]
@@ -40,13 +37,31 @@ def render(run: RunFiles) -> str:
             context.environment_section(run),
         ]
     )
+    return document(f"{run.name} \N{MIDDLE DOT} descend", _opening(run), body, _SECTIONS, figures)
+
+
+def document(
+    title: str, opening: Html, body: Html, sections: Mapping[str, str], figures: Sequence[Figure]
+) -> str:
+    """A page of descend's: one HTML document that asks the network for nothing.
+
+    A content security policy in the page forbids every request and every script but the two that are meant,
+    which it names by their hash. So even text that were not escaped could do no harm.
+
+    Args:
+        title: of the document.
+        opening: what stands above the sections.
+        body: the sections.
+        sections: names in the navigation by the sections' ids; those that the body lacks are left out.
+        figures: what the page's script draws.
+    """
     script = _resource("page.js")
     return Template(_resource("page.html")).substitute(
-        title=join(f"{run.name} \N{MIDDLE DOT} descend"),
+        title=join(title),
         policy=_policy(script, drawing=bool(figures)),
         style=_resource("page.css"),
-        navigation=_navigation(body),
-        opening=_opening(run),
+        navigation=_navigation(body, sections),
+        opening=opening,
         body=body,
         data=_payload(figures),
         script=script,
@@ -70,7 +85,7 @@ def _policy(script: str, *, drawing: bool) -> str:
     return "; ".join(rules)
 
 
-def _payload(figures: list[Figure]) -> Html:
+def _payload(figures: Sequence[Figure]) -> Html:
     """The figures and the packed library; nothing when there is nothing to draw."""
     if not figures:
         return Html("")
@@ -90,10 +105,10 @@ _SECTIONS = {
 }
 
 
-def _navigation(body: Html) -> Html:
+def _navigation(body: Html, sections: Mapping[str, str]) -> Html:
     links = [
         element("li", element("a", name, href=f"#{key}"))
-        for key, name in _SECTIONS.items()
+        for key, name in sections.items()
         if f'<section id="{key}"' in body
     ]
     return element("ul", links)

@@ -19,7 +19,7 @@ from descend.run import json_bytes, read_json
 from descend.search.trial import Trial
 from descend.training.state import write_atomically
 
-__all__ = ["Journal", "begun", "resumed"]
+__all__ = ["Journal", "begun", "begun_with", "resumed"]
 
 FORMAT = 1
 HEADER, TRIALS = "search.json", "trials.jsonl"
@@ -85,12 +85,7 @@ def resumed(folder: Path | None, header: Mapping[str, Any]) -> Journal:
     """
     if folder is None:
         raise UserError("resume needs the folder of the search: give out")
-    path = folder / HEADER
-    if not path.exists():
-        raise RunError(f"nothing to resume in {folder}: it holds no search")
-    before = read_json(path)
-    if not isinstance(before.get("format"), int) or before["format"] > FORMAT:
-        raise RunError(f"{path} is damaged, or of a newer version of descend than this one ({__version__})")
+    before = begun_with(folder)
     now = json.loads(json.dumps(header))
     changed = _differences("", {key: before.get(key) for key in now}, now)
     if changed:
@@ -99,6 +94,24 @@ def resumed(folder: Path | None, header: Mapping[str, Any]) -> Journal:
             "another folder:\n  " + "\n  ".join(changed)
         )
     return Journal(folder, _read(folder / TRIALS))
+
+
+def begun_with(folder: Path) -> dict[str, Any]:
+    """What the search in a folder was begun with.
+
+    Raises:
+        RunError: it holds no search, or one of a newer version.
+    """
+    path = folder / HEADER
+    if not path.exists():
+        raise RunError(f"nothing to resume in {folder}: it holds no search")
+    before = read_json(path)
+    if not isinstance(before.get("format"), int) or before["format"] > FORMAT:
+        raise RunError(f"{path} is damaged, or of a newer version of descend than this one ({__version__})")
+    lacking = [key for key in ("data", "recipe", "space", "trials") if key not in before]
+    if lacking or not isinstance(before["data"], dict):
+        raise RunError(f"{path} is damaged: it lacks {', '.join(lacking) or 'the data'}")
+    return before
 
 
 def _differences(where: str, before: Any, now: Any) -> list[str]:

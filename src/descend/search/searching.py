@@ -15,10 +15,11 @@ from descend.metrics import METRICS, main_metric
 from descend.planning import Plan, Planner, as_recipe
 from descend.recipe import Recipe
 from descend.run import Run, load
+from descend.search import halving
 from descend.search import journal as journals
 from descend.search.check import check
 from descend.search.default import default_space
-from descend.search.halving import Bracket, Race, brackets, budget
+from descend.search.halving import Bracket, Race
 from descend.search.journal import Journal
 from descend.search.result import SearchResult, table_of
 from descend.search.space import Point, Space, as_space
@@ -50,7 +51,7 @@ def search(
     validation: Any = None,
     test: Any = None,
     sample_weight: Any = None,
-    watchers: Sequence[Callable[[Journal, int], Watcher]] = (),
+    watchers: Sequence[Callable[[Journal, int, str], Watcher]] = (),
     allow_imports: bool = False,
 ) -> SearchResult:
     """Search for the best recipe.
@@ -79,7 +80,8 @@ def search(
         validation: data that compare trials, in place of a part of ``data``.
         test: data for the winner, in place of a part of ``data``.
         sample_weight: a weight per row of ``data``.
-        watchers: each is called with the journal and the number of trials, and gives a watcher of trainings.
+        watchers: each is called with the journal, the number of trials and the metric, and gives a watcher of
+            trainings.
         allow_imports: whether a recipe file may name import paths.
 
     Raises:
@@ -139,7 +141,7 @@ def search(
     }
     trainer = _Trainer(
         data, base, seed, measure, races, journal, engine, arguments,
-        [each(journal, asked.trials) for each in watchers],
+        [each(journal, asked.trials, measure) for each in watchers],
     )  # fmt: skip
     try:
         done = explore(asked, trainer, [race.numbers for race in races], journal.trials)
@@ -153,7 +155,7 @@ def search(
         raise Interrupted(f"stopped after {len(journal.trials)} of {asked.trials} trials{where}") from stop
     spent = sum(trial.epochs for trial in listed)
     whole = int(planned.recipe.stop["max_epochs"])
-    most = budget(races, whole) if method == "halving" else whole * len(listed)
+    most = halving.budget(races, whole) if method == "halving" else whole * len(listed)
     return SearchResult(best, listed, searched, measure, method, (spent, most), folder)
 
 
@@ -179,7 +181,7 @@ def _metric(asked: str | None, planned: Plan) -> str:
 def _races(method: str, trials: int, batch: int, planned: Plan, count: int) -> list[Bracket]:
     """The blocks in which trials are trained together; those of successive halving have rungs."""
     if method == "halving":
-        return brackets(trials, int(planned.recipe.stop["max_epochs"]), count)
+        return halving.brackets(trials, int(planned.recipe.stop["max_epochs"]), count)
     return [Bracket(range(start, min(start + batch, trials)), ()) for start in range(0, trials, batch)]
 
 
