@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from descend._version import __version__
 
 if TYPE_CHECKING:
-    from descend.estimators import Classifier, Regressor
+    from descend.estimators import Classifier, Regressor, Search
     from descend.launch import train
     from descend.many import train_many
     from descend.recipe import Recipe
@@ -31,6 +31,7 @@ __all__ = [
     "Recipe",
     "Regressor",
     "Run",
+    "Search",
     "SearchResult",
     "__version__",
     "load",
@@ -44,6 +45,7 @@ _HOMES = {
     "Recipe": "descend.recipe",
     "Regressor": "descend.estimators",
     "Run": "descend.run",
+    "Search": "descend.estimators",
     "SearchResult": "descend.search",
     "load": "descend.run",
     "search": "descend.search",

@@ -206,7 +206,7 @@ def _searched(
             said["recipe"],
             space=said["space"],
             trials=TRIALS if said["trials"] is None else said["trials"],
-            method=said["method"] or METHOD,
+            method=said["method"] or METHOD,  # type: ignore[arg-type]  # it is checked there
             target=said["target"],
             seed=said["seed"] or 0,
             metric=said["metric"],

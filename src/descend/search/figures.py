@@ -92,11 +92,7 @@ def importances(found: Importance) -> Figure:
     x = axis_spec("share of what the keys tell", tickformat=".0%", rangemode="tozero", nticks=5)
     layout = layout_spec(x, axis_spec("", type="category", showgrid=False), bargap=0.35)
     words = "; ".join(f"{key} {100 * share:.0f} %" for key, share in reversed(ranked))
-    trust = (
-        f"A forest that knows the values predicts the rank of held-out trials with R² {found.fit:.2f}."
-        if found.fit > 0.1
-        else "The values do not predict the rank of held-out trials, so these shares mean nothing."
-    )
+    trust = f"A forest that knows the values predicts the rank of held-out trials with R² {found.fit:.2f}."
     return Figure("importance", "Importance", f"Importance of the keys: {words}.", data, layout, note=trust)
 
 

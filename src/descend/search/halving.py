@@ -40,7 +40,7 @@ class Bracket:
 
     def kept(self, place: int) -> int:
         """How many go on after the rung of this place, from 0."""
-        return max(1, len(self.numbers) // ETA ** (place + 1))
+        return max(1, len(self.numbers) // int(ETA ** (place + 1)))
 
 
 def brackets(trials: int, epochs: int, count: int = 1) -> list[Bracket]:

@@ -10,10 +10,13 @@ import numpy as np
 from descend.search.space import Space
 from descend.search.trial import Trial
 
-__all__ = ["FEWEST", "Importance", "importance"]
+__all__ = ["FEWEST", "TELLING", "Importance", "importance"]
 
 FEWEST = 12
 """Fewer trials tell nothing about several keys."""
+
+TELLING = 0.1
+"""A fit below this says that the values do not tell the rank, and that shares of it mean nothing."""
 
 _FOLDS, _TREES, _SHUFFLES = 4, 60, 8
 
@@ -24,7 +27,7 @@ class Importance:
 
     Args:
         shares: by key, 0 or more, with the sum 1; all 0 where nothing is told.
-        fit: R² of the prediction of held-out trials, 1 at best. Near 0 or below, the shares mean nothing.
+        fit: R² of the prediction of held-out trials, 1 at best. Below :data:`TELLING` the shares mean nothing.
     """
 
     shares: dict[str, float]
@@ -62,18 +65,20 @@ def importance(trials: Sequence[Trial], space: Space, metric: str) -> Importance
     ranks = np.empty(len(trials))
     ranks[order] = np.linspace(0.0, 1.0, len(trials))
     drawn = np.random.default_rng(0)
-    fits, losses = [], np.zeros(len(space))
+    guessed = np.empty(len(trials))
+    without = np.empty((len(space), _SHUFFLES, len(trials)))
     for learned, held in KFold(_FOLDS, shuffle=True, random_state=0).split(places):
         forest = RandomForestRegressor(_TREES, random_state=0).fit(places[learned], ranks[learned])
-        fits.append(float(r2_score(ranks[held], forest.predict(places[held]))))
+        guessed[held] = forest.predict(places[held])
         for column in range(len(space)):
             shuffled = np.concatenate([places[held]] * _SHUFFLES)
             shuffled[:, column] = np.concatenate(
                 [drawn.permutation(places[held, column]) for _ in range(_SHUFFLES)]
             )
-            guessed = forest.predict(shuffled)
-            losses[column] += fits[-1] - float(r2_score(np.tile(ranks[held], _SHUFFLES), guessed))
+            without[column, :, held] = forest.predict(shuffled).reshape(_SHUFFLES, -1).T
+    fit = float(r2_score(ranks, guessed))
+    losses = np.array([fit - np.mean([r2_score(ranks, one) for one in each]) for each in without])
     kept = np.maximum(losses, 0.0)
     total = float(kept.sum())
     shares = kept / total if total > 0 else kept
-    return Importance(dict(zip(space.keys, shares.tolist(), strict=True)), float(np.mean(fits)))
+    return Importance(dict(zip(space.keys, shares.tolist(), strict=True)), fit)

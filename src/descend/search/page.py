@@ -12,7 +12,7 @@ from descend.report.page import document
 from descend.report.parts import code, facts, figure_box, section, table
 from descend.report.words import amount, count, duration, metric, score
 from descend.search.figures import course, importances, parallel, value_text
-from descend.search.importance import FEWEST, importance
+from descend.search.importance import FEWEST, TELLING, Importance, importance
 from descend.search.result import SearchResult
 from descend.training.state import write_atomically
 
@@ -48,10 +48,10 @@ def render(result: SearchResult) -> str:
     name = str((result.best.environment.get("data") or {}).get("name") or "search")
     found = importance(result.trials, result.space, result.metric)
     figures = [course(result.trials, result.metric)]
-    if found is not None:
+    if found is not None and found.fit >= TELLING:
         figures.append(importances(found))
     figures.append(parallel(result.trials, result.space, result.metric))
-    body = join([*_sections(result, figures)])
+    body = join([*_sections(result, figures, _caveat(found))])
     opening = join(
         [
             element("p", "Hyperparameter search", class_="eyebrow"),
@@ -97,13 +97,24 @@ def _tiles(result: SearchResult) -> list[tuple[str, Child]]:
     ]
 
 
-def _sections(result: SearchResult, figures: list[Figure]) -> Iterator[Html]:
-    few = len(result.trials) < FEWEST
+def _caveat(found: Importance | None) -> str | None:
+    """Why there is no figure of importance."""
+    if found is None:
+        return f"Which keys mattered is not shown: that takes at least {FEWEST} trials."
+    if found.fit < TELLING:
+        return (
+            "Which keys mattered is not shown: a forest that knows the values does not predict the rank of held-out "
+            f"trials (R² {found.fit:.2f}). More trials would tell."
+        )
+    return None
+
+
+def _sections(result: SearchResult, figures: list[Figure], caveat: str | None) -> Iterator[Html]:
     yield section(
         "search",
         "Search",
         element("div", [figure_box(each) for each in figures], class_="figures"),
-        element("p", f"Importance needs at least {FEWEST} trials.", class_="note") if few else None,
+        element("p", caveat, class_="note") if caveat else None,
     )
     yield section("trials", "Trials", _table(result))
     words = (
