@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from descend.metrics import better
 from descend.run import Run
 from descend.search.trial import Trial, value_until
+from descend.training.loop import Record
 
 __all__ = ["ETA", "Bracket", "Race", "brackets", "budget"]
 
@@ -106,12 +107,17 @@ class Race:
     numbers: Sequence[int]
     known: Mapping[int, Trial] = field(default_factory=dict)
     values: dict[int, dict[int, float]] = field(default_factory=dict)
+    _histories: dict[int, list[Record]] = field(default_factory=dict)
+
+    def epoch_ended(self, member: int, record: Record) -> None:
+        """Note what an epoch of a member measured."""
+        self._histories.setdefault(member, []).append(record)
 
     def survivors(self, epoch: int, going: Mapping[int, Run]) -> Collection[int]:
         """The members that go on after a rung."""
         scores = {number: trial.rungs[epoch] for number, trial in self.known.items() if epoch in trial.rungs}
-        for member, run in going.items():
-            value = value_until(run.history, self.metric, epoch)
+        for member in going:
+            value = value_until(self._histories[member], self.metric, epoch)
             scores[self.numbers[member]] = value
             self.values.setdefault(self.numbers[member], {})[epoch] = value
         sign = -1.0 if better(self.metric) == "higher" else 1.0

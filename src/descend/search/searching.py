@@ -225,7 +225,8 @@ class _Recorder:
         self._trainer, self._points, self._race = trainer, points, race
 
     def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
-        """Nothing to record yet."""
+        """Tell the race how its members do."""
+        self._race.epoch_ended(number, record)
 
     def finished(self, number: int, run: Run) -> None:
         """Record the trial, unless it was interrupted."""

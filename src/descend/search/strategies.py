@@ -6,6 +6,7 @@ state of its own, so a search that was killed asks again and gets the same answe
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
@@ -115,13 +116,16 @@ class Tpe:
     def ask(self, numbers: range, before: Sequence[Trial]) -> list[Point]:
         """The points of a batch, by the records of all trials before it."""
         optuna = self._optuna
-        sampler = optuna.samplers.TPESampler(
-            n_startup_trials=self.startup,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            seed=key(self.seed, "search tpe", numbers[0]) % 2**32,
-        )
+        with warnings.catch_warnings():
+            # "group", which learns each branch of a conditional space by itself, is called experimental.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(
+                n_startup_trials=self.startup,
+                multivariate=True,
+                group=True,
+                constant_liar=True,
+                seed=key(self.seed, "search tpe", numbers[0]) % 2**32,
+            )
         higher = better(self.metric) == "higher"
         study = optuna.create_study(sampler=sampler, direction="maximize" if higher else "minimize")
         for trial in before:

@@ -111,13 +111,11 @@ def trial_of(number: int, values: Point, run: Run, metric: str, rungs: Mapping[i
 
 
 def value_until(history: Iterable[Mapping[str, Any]], metric: str, epoch: int) -> float:
-    """The best validation score of the epochs up to one; the worst there is where none was measured."""
-    higher = better(metric) == "higher"
-    values = [
-        record["validation"][metric]
-        for record in history
-        if record["epoch"] <= epoch and metric in record.get("validation", {})
-    ]
-    if not values:
-        return -math.inf if higher else math.inf
-    return float(max(values) if higher else min(values))
+    """The best validation score of the epochs up to one.
+
+    >>> history = [{"epoch": at, "validation": {"accuracy": at / 10}} for at in (1, 2, 3)]
+    >>> value_until(history, "accuracy", 2)
+    0.2
+    """
+    values = [record["validation"][metric] for record in history if record["epoch"] <= epoch]
+    return float(max(values) if better(metric) == "higher" else min(values))
