@@ -136,7 +136,8 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
                 f"method: random, quasi_random, grid or tpe was expected, found '{self.method}' (halving needs "
                 "one split: descend.search)"
             )
-        template = clone(inner).set_params(random_state=self._seed())
+        seed = self._seed()
+        template = clone(inner).set_params(random_state=seed)
         source, _ = template._source(X, y, None, reset=True, least=2)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(template, name):
@@ -152,7 +153,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         )
         if hasattr(self, "best_estimator_"):
             del self.best_estimator_
-        self._searched(template, source, folds)
+        self._searched(template, source, folds, seed)
         if self.refit:
             chosen = clone(template).set_params(recipe=self._recipe(template, source, self.best_params_))
             self.best_estimator_ = chosen.fit(X, y)
@@ -161,8 +162,10 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     def _seed(self) -> int:
         return Classifier(random_state=self.random_state)._drawn_seed()
 
-    def _searched(self, template: Network, source: Source, folds: list[tuple[Array, Array]]) -> None:
-        seed, base = int(template.random_state), self._recipe(template, source, {})
+    def _searched(
+        self, template: Network, source: Source, folds: list[tuple[Array, Array]], seed: int
+    ) -> None:
+        base = self._recipe(template, source, {})
         # What is left open is chosen by the training rows of a fold.
         planner = Planner(source.take(np.asarray(folds[0][0])))
         planned = planner.plan(base, seed)
@@ -251,26 +254,26 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         asked = sections | {"data": data, "engine": engine(sections)}
         return as_recipe(asked).replace(point)
 
-    @available_if(_refitted("predict"))
+    @available_if(_refitted("predict"))  # type: ignore[untyped-decorator]
     def predict(self, X: Any) -> Array:
         """Predictions of the best estimator."""
-        return self._best().predict(X)  # type: ignore[attr-defined, no-any-return]
+        return self._best().predict(X)  # type: ignore[no-any-return]
 
-    @available_if(_refitted("predict_proba"))
+    @available_if(_refitted("predict_proba"))  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes by the best estimator, (n, K)."""
-        return self._best().predict_proba(X)  # type: ignore[attr-defined, no-any-return]
+        return self._best().predict_proba(X)  # type: ignore[no-any-return]
 
-    @available_if(_refitted("predict_log_proba"))
+    @available_if(_refitted("predict_log_proba"))  # type: ignore[untyped-decorator]
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of :meth:`predict_proba`."""
-        return self._best().predict_log_proba(X)  # type: ignore[attr-defined, no-any-return]
+        return self._best().predict_log_proba(X)  # type: ignore[no-any-return]
 
     def score(self, X: Any, y: Any = None) -> float:
         """Accuracy, or R², of the best estimator; with ``scoring``, that score."""
         best = self._best()
         if self.scorer_ in ("accuracy", "r2"):
-            return float(best.score(X, y))  # type: ignore[attr-defined]
+            return float(best.score(X, y))
         from sklearn.metrics import get_scorer
 
         return float(get_scorer(self.scorer_)(best, X, y))
