@@ -21,7 +21,7 @@ LAYERS = [
     {"_version", "errors", "domains", "method", "randomness"},
     {"data"},
     {"nn", "augmentation"},
-    {"losses", "metrics", "schedules", "optim", "regularization"},
+    {"losses", "metrics", "schedules", "optim", "regularization", "constraints"},
     {"training"},
     {"pack"},
     {"recipe"},
@@ -35,6 +35,7 @@ LAYERS = [
     {"report", "export"},
     {"search"},
     {"estimators"},
+    {"gallery"},
     {"cli"},
     {"__main__"},
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,8 +20,15 @@ from descend.metrics import better
 from descend.outcome import measured
 from descend.planning import Plan
 from descend.recipe.augment import build_augmentations
-from descend.recipe.build import build_optimizer, build_penalty, build_schedule
+from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.defaults import facts_of
+from descend.recipe.terms import (
+    build_constraints,
+    build_penalty,
+    build_row_penalty,
+    build_settle,
+    check_batches,
+)
 from descend.run import Run
 from descend.training.averaging import WeightAverage
 from descend.training.loop import Training
@@ -72,11 +80,16 @@ def order_of(planned: Plan) -> Order:
 
 
 def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], Iterable[Batch]]:
-    """All rows of a part in order; what is in memory is one batch that stays on the device."""
-    if part.inputs is not None and not (part.stored and device.type != "cpu"):
-        weights = None if part.weights is None else part.weights.to(device)
-        whole = [Batch(part.inputs.to(device), part.targets.to(device), weights)]
-        return lambda: whole
+    """All rows of a part in order; what is in memory is one batch that stays on the device, from the first call on."""
+    inputs = part.inputs
+    if inputs is not None and not (part.stored and device.type != "cpu"):
+
+        @functools.cache
+        def whole() -> list[Batch]:
+            weights = None if part.weights is None else part.weights.to(device)
+            return [Batch(inputs.to(device), part.targets.to(device), weights)]
+
+        return whole
     order = Order(len(part), EVALUATED_AT_ONCE, sampling="in_order")
     batches = part_batches(part, order, device, workers)
     return lambda: (each for step in batches.epoch(0) for each in step)
@@ -99,7 +112,10 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     """The parts of the training, ready to start; ``batches`` stand in for the plan's own."""
     recipe, prepared, seed = run.recipe, planned.prepared, planned.seed
     workers = recipe.engine["workers"]
-    batches = batches or part_batches(prepared.train, order_of(planned), device, workers)
+    order = order_of(planned)
+    check_batches(run.model, order.sizes())
+    held = build_constraints(recipe, run.model, seed)
+    batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
     batches = augmented(batches, planned, device, loss)
     loss.trust(prepared.train.targets)
@@ -111,7 +127,8 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         loss,
         device=device,
         gradient=GradientSettings(**recipe.gradient),
-        penalty=build_penalty(recipe, run.model),
+        penalty=build_penalty(recipe, run.model, held),
+        row_penalty=build_row_penalty(recipe, run.model, loss),
         precision=recipe.engine["precision"],
         products=recipe.engine["products"],
         seed=seed,
@@ -123,7 +140,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     return Training(
         model=run.model,
         objective=objective,
-        optimizer=build_optimizer(recipe, run.model),
+        optimizer=build_optimizer(recipe, run.model, held),
         schedule=schedule,
         batches=batches,
         stopping=Stopping(
@@ -138,7 +155,11 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         evaluate=evaluate,
         monitor=stop["monitor"],
         schedule_hears=recipe.schedule.get("monitor", "validation"),
-        average=WeightAverage(objective.parameters, stop["average"] * batches.steps_per_epoch)
+        average=WeightAverage(
+            objective.parameters,
+            stop["average"] * batches.steps_per_epoch,
+            build_settle(recipe, run.model, held),
+        )
         if stop["average"]
         else None,
     )

@@ -23,6 +23,7 @@ from descend.predictor import Predictor
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.defaults import facts_of
+from descend.recipe.terms import build_constraints
 from descend.recipe.toml import parse
 from descend.training.state import read_state, to_bytes, write_atomically
 
@@ -244,6 +245,8 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
     environment = read_json(path / "environment.json")
     if model is None:
         model = build_model(recipe, facts_of(schema), seed=0)  # whatever it starts from is replaced
+    else:
+        build_constraints(recipe, model, seed=0)
     try:
         weights, _ = read_state(path / "weights.safetensors")
         model.load_state_dict(weights)

@@ -119,6 +119,9 @@ def test_why_a_member_rides_alone() -> None:
             return self.layer(x)
 
     timed = recipe(stop={"max_seconds": 60.0})
+    held = [recipe(constrain={"norm_ball": "*"}), recipe(regularize={"l1_prox": 0.1})]
+    for run, key in zip(train_many(held, "iris"), ("constrain.norm_ball", "regularize.l1_prox"), strict=True):
+        assert key in run.environment["engine"]["why"]
     runs = train_many([SMALL, SMALL, timed, recipe(data={"batch_size": 16})], "iris", engine="auto")
     assert [name for name, _ in engines(runs)] == ["packed", "packed", "loop", "loop"]
     assert "max_seconds" in runs[2].environment["engine"]["why"]

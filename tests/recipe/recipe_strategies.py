@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from descend.constraints import CONSTRAINTS
 from descend.recipe.catalogue import CATALOGUE, CHOICES
 from descend.recipe.defaults import Facts
 from descend.recipe.parameters import Parameter
@@ -85,11 +86,25 @@ def choice(draw: st.DrawFn, section: str, key: str) -> Any:
     return {"name": name} | {each: draw(valid(hints[each])) for each in settings if draw(st.booleans())}
 
 
+@st.composite
+def constrained(draw: st.DrawFn, name: str) -> Any:
+    """A pattern, several, or a table with the settings of a constraint."""
+    pattern = draw(st.one_of(st.just("*"), st.just("linear*"), st.just(["linear1", "output.weight"])))
+    hints = typing.get_type_hints(CONSTRAINTS[name], include_extras=True)
+    hints.pop("return")
+    table = {"pattern": pattern} | {
+        key: draw(valid(hint)) for key, hint in hints.items() if draw(st.booleans())
+    }
+    return draw(st.sampled_from([None, pattern, table]))
+
+
 def value_of(section: str, parameter: Parameter) -> st.SearchStrategy[Any]:
     """A valid value of a key."""
     if (section, parameter.name) == ("data", "augment"):
         one = choice(section, parameter.name)
         return st.one_of(one, st.lists(one, max_size=3).map(tuple))
+    if section == "constrain":
+        return constrained(parameter.name)
     if (section, parameter.name) in CHOICES:
         return choice(section, parameter.name) if parameter.name != "output" else st.just("auto")
     return valid(parameter.annotation)

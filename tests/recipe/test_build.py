@@ -20,7 +20,6 @@ from descend.recipe.build import (
     build_model,
     build_optimizer,
     build_output,
-    build_penalty,
     build_schedule,
     check_shape,
 )
@@ -365,22 +364,6 @@ class TestOptimizer:
         model[0].weight.requires_grad_(False)
         optimizer = build_optimizer(complete(), model)
         assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
-
-
-class TestPenalty:
-    def test_none_where_nothing_is_asked(self):
-        assert build_penalty(complete(), nn.Linear(2, 2)) is None
-        assert build_penalty(complete(regularize={"l2": 0.1}), nn.BatchNorm1d(3)) is None
-
-    def test_its_value_and_gradient(self):
-        model = nn.Linear(2, 2)
-        penalty = build_penalty(complete(regularize={"l1": 0.5, "l2": 0.25}), model)
-        value = penalty()
-        value.backward()
-        w = model.weight.detach()
-        torch.testing.assert_close(value.detach(), 0.5 * w.abs().sum() + 0.25 * (w * w).sum())
-        torch.testing.assert_close(model.weight.grad, 0.5 * w.sign() + 0.5 * w)
-        assert model.bias.grad is None
 
 
 def test_every_problem_is_a_recipes():

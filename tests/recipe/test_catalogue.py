@@ -16,7 +16,16 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 import descend
 from descend.errors import UserError
 from descend.recipe import Recipe
-from descend.recipe.catalogue import CATALOGUE, CHOICES, Entry, entries, find, import_object, is_import_path
+from descend.recipe.catalogue import (
+    CATALOGUE,
+    CHOICES,
+    KEYS,
+    Entry,
+    entries,
+    find,
+    import_object,
+    is_import_path,
+)
 from descend.recipe.parameters import check, describe, of_constructor
 from descend.recipe.sections import SECTIONS, section_parameters
 
@@ -66,6 +75,13 @@ def task_of(entry: Entry) -> str:
     return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
 
 
+def value_of(entry: Entry) -> object:
+    """What a recipe says to use it."""
+    if not entry.is_key:
+        return entry.name
+    return "*" if entry.section == "constrain" else 0.01
+
+
 def recipe_of(entry: Entry) -> Recipe:
     said = {section: dict(values) for section, values in QUICK.items()}
     if entry.name in ("linear", "polynomial"):
@@ -74,7 +90,7 @@ def recipe_of(entry: Entry) -> Recipe:
         said["model"] = {"channels": [4], "dense": [8]}
     if entry.section == "schedule":
         said["schedule"] = {}
-    said[entry.section] = said[entry.section] | {entry.key: entry.name}
+    said[entry.section] = said[entry.section] | {entry.key: value_of(entry)}
     if entry.name == "sparse_adam":
         said["model"] = {"name": Sparse}
     return Recipe.of(said)
@@ -101,7 +117,7 @@ def test_every_entry_trains_for_an_epoch(entry, data):
             return
         run = descend.train(data[task_of(entry)], recipe_of(entry), seed=1)
     assert run.metrics["status"] == "finished"
-    assert run.recipe.get(f"{entry.section}.{entry.key}") == entry.name
+    assert run.recipe.get(f"{entry.section}.{entry.key}") == value_of(entry)
     if entry.name not in ("zeros", "sparse_adam"):
         assert all(parameter.abs().sum() > 0 for parameter in run.model.parameters())
     assert run.metrics["steps"] == math.ceil(run.schema.rows["train"] / 32)
@@ -150,7 +166,7 @@ class TestCards:
 class TestEntries:
     def test_all_of_them_once(self):
         assert len({(e.section, e.key, e.name) for e in EVERY}) == len(EVERY)
-        expected = sum(map(len, CATALOGUE.values())) + sum(map(len, CHOICES.values()))
+        expected = sum(len(family) for families in (CATALOGUE, CHOICES, KEYS) for family in families.values())
         assert len(EVERY) == expected
 
     @every_entry
@@ -168,7 +184,8 @@ class TestEntries:
                 "sigmoid tanh relu leaky_relu maxout elu gelu silu selu softplus identity sign",
             ),
             ("model", "output", "identity sigmoid sine softmax"),
-            ("model", "norm", "none batch layer group instance weight"),
+            ("model", "norm", "none batch layer group instance weight decorrelated iterative"),
+            ("regularize", "orthogonality", "none so dso mc srip"),
             ("loss", "name", "mse l1 huber bce squared cross_entropy kl wasserstein"),
             (
                 "init",

@@ -9,7 +9,7 @@ from torch import nn
 from descend.data.batches import Batch
 from descend.losses import CrossEntropy
 from descend.nn import mlp
-from descend.regularization import l2_penalty
+from descend.regularization import jacobian_penalty, l2_penalty
 from descend.training.objective import Objective
 from descend.training.settings import GradientSettings
 
@@ -118,3 +118,49 @@ def test_an_optimizer_that_evaluates_several_times_a_step() -> None:
         steps.step(plain)
     assert after < before
     assert after < plain()
+
+
+def test_a_penalty_that_draws_follows_the_step() -> None:
+    """Also for a chain without dropout, which by itself would need no seed."""
+    model = network()
+    objective = Objective(
+        model, CrossEntropy(), device=CPU, penalty=lambda: torch.rand(()) * l2_penalty(model.parameters())
+    )
+    batch = Batch(ROWS, TARGETS, None)
+    first = objective.at([batch], 2, 7)()
+    torch.rand(100)
+    assert torch.equal(objective(), first)
+    assert not torch.equal(objective.at([batch], 2, 8)(), first)
+
+
+def test_a_penalty_of_rows_is_a_mean_over_accumulated_batches() -> None:
+    model = network(activation="tanh")
+
+    def slope(inputs: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return jacobian_penalty(outputs, inputs, projections="exact")
+
+    objective = Objective(model, CrossEntropy(), device=CPU, row_penalty=slope)
+    whole = objective.at([Batch(ROWS, TARGETS, None)], 0, 0)()
+    expected = gradients(model)
+    parts = [slice(0, 10), slice(10, 24)]
+    value = objective.at([Batch(ROWS[p], TARGETS[p], None) for p in parts], 0, 0)()
+    torch.testing.assert_close(value, whole, rtol=1e-12, atol=0)
+    for mine, theirs in zip(gradients(model), expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
+
+
+def test_a_penalty_may_add_its_own_gradient() -> None:
+    model, batch = network(), Batch(ROWS, TARGETS, None)
+    weight = model.linear1.weight
+
+    def by_itself() -> torch.Tensor:
+        assert weight.grad is not None
+        weight.grad.add_(weight.detach())
+        return weight.detach().square().sum() / 2
+
+    found = Objective(model, CrossEntropy(), device=CPU, penalty=by_itself).at([batch], 0, 0)()
+    mine = gradients(model)
+    other = Objective(model, CrossEntropy(), device=CPU, penalty=lambda: weight.square().sum() / 2)
+    torch.testing.assert_close(found, other.at([batch], 0, 0)())
+    for own, theirs in zip(mine, gradients(model), strict=True):
+        torch.testing.assert_close(own, theirs)

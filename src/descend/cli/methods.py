@@ -92,7 +92,8 @@ def _rows(entry: Entry) -> list[str]:
 
 
 def _choice(entry: Entry) -> str:
-    return f"{entry.section}.{entry.key}"
+    """What the entry is a choice for; keys that are methods themselves are one table for their section."""
+    return entry.section if entry.is_key else f"{entry.section}.{entry.key}"
 
 
 def _table(found: Sequence[Entry], console: Console) -> None:
@@ -103,7 +104,7 @@ def _table(found: Sequence[Entry], console: Console) -> None:
     order = list(SECTIONS)
     for key in sorted(dict.fromkeys(map(_choice, found)), key=lambda one: order.index(one.partition(".")[0])):
         section, _, inner = key.partition(".")
-        about = f": {SECTIONS[section].about}" if inner == "name" else ""
+        about = f": {SECTIONS[section].about}" if inner in ("name", "") else ""
         console.print(f"{key}{about}", style="bold")
         table = plain_table("name", "row", "what it is")
         for entry in found:
@@ -115,9 +116,12 @@ def _table(found: Sequence[Entry], console: Console) -> None:
 
 def _parameters(entry: Entry) -> dict[str, Parameter]:
     """What a recipe may set; what the builder supplies has no default."""
+    from descend.recipe.catalogue import PENALTIES
     from descend.recipe.parameters import MISSING, of_constructor
     from descend.recipe.sections import SECTIONS
 
+    if entry.section == "regularize" and entry.key in PENALTIES:  # its settings are keys beside it
+        return {}
     found = of_constructor(entry.constructor, SECTIONS[entry.section].context) or {}
     return {key: value for key, value in found.items() if value.default is not MISSING}
 
@@ -187,6 +191,11 @@ def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
     """How a recipe chooses the method, as it is typed."""
     path = f"{entry.section}.{entry.key}"
     first = facts["parameters"][0] if facts["parameters"] else None
+    if entry.is_key and first is None:
+        return f"--set {path}=0.01"
+    if entry.is_key and first is not None:
+        key, _, value = _line(first).partition(" = ")
+        return f"--set {path}='*', or --set '{path}={{pattern=\"*\", {key}={value}}}'"
     if first is None or first["default"] is None:
         return f"--set {path}={entry.name}"
     key, _, value = _line(first).partition(" = ")

@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from descend._version import __version__
-from descend.cli import methods, recipe, search, train, use
+from descend.cli import gallery, methods, recipe, search, train, use
 from descend.cli.output import Lasting, write_json
 from descend.errors import DescendError
 
@@ -71,6 +71,7 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (use.export, use.EXPORT_EXAMPLES, "Write a trained network for use elsewhere."),
     (recipe.recipe, recipe.EXAMPLES, "Print, check or explain a recipe."),
     (methods.methods, methods.EXAMPLES, "List the methods, or explain one."),
+    (gallery.gallery, gallery.EXAMPLES, "Measure the lecture's figures anew."),
 ]
 for _command, _examples, _short in _COMMANDS:
     app.command(epilog=_examples, short_help=_short)(_command)

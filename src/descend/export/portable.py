@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from descend.constraints import baked
 from descend.data.scaling import Postprocess
 from descend.data.schema import Schema
 from descend.errors import UserError
@@ -54,13 +55,13 @@ class Portable(nn.Module):
 
 
 def portable(predictor: Predictor) -> Portable:
-    """A copy of a predictor as one module: on the CPU, in evaluation mode, without gradients.
+    """A copy of a predictor as one module: on the CPU, in evaluation mode, with plain weights without gradients.
 
     Raises:
         UserError: the network cannot be copied.
     """
     try:
-        return copy.deepcopy(Portable(predictor)).cpu().eval().requires_grad_(False)
+        return baked(copy.deepcopy(Portable(predictor)).cpu().eval()).requires_grad_(False)
     except Exception as cause:  # whatever a foreign module's own copying raises
         raise UserError(
             f"the network ({type(predictor.model).__name__}) cannot be exported, because it cannot be copied "

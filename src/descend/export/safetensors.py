@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from descend._version import __version__
+from descend.constraints import baked
 from descend.data.scaling import Postprocess, Preprocess
 from descend.data.schema import Schema
 from descend.errors import RunError, UserError
@@ -32,7 +34,9 @@ def content(run: Run) -> bytes:
         UserError: the network's state is more than tensors.
     """
     tensors: dict[str, Tensor] = {}
-    for name, value in run.model.state_dict().items():
+    # What a constraint computes from other variables is written as the weight that it is.
+    network = baked(copy.deepcopy(run.model), constraints_alone=True) if run.recipe.constrain else run.model
+    for name, value in network.state_dict().items():
         if not isinstance(value, Tensor):
             raise UserError(
                 f"safetensors holds tensors only; the network's state '{name}' is a {type(value).__name__}"
@@ -78,7 +82,7 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
     allowed = allow_imports or model is not None
     recipe = Recipe.loads(texts["recipe"], source=f"{path}: recipe", allow_imports=allowed)
     facts = facts_of(schema)
-    module = build_model(recipe, facts, seed=0) if model is None else model
+    module = baked(build_model(recipe, facts, seed=0), constraints_alone=True) if model is None else model
     try:
         module.load_state_dict(state)
     except RuntimeError as cause:

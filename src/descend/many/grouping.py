@@ -11,15 +11,21 @@ from torch import nn
 
 from descend.augmentation.pipeline import AugmentedBatches
 from descend.data.batches import MemoryBatches
+from descend.losses import Loss
 from descend.many.member import Member
 from descend.pack.gradients import loss_signature
 from descend.pack.stacking import CannotPack, pads, signature, widths_of
 from descend.pack.updates import can_pack, optimizer_signature
+from descend.recipe.adapters import OnProbabilities
 
 __all__ = ["WASTE", "Group", "groups", "rides"]
 
 WASTE = 2.0
 """Networks are padded to the widest while all together have less than this many times the weights they need."""
+
+
+ALONE = ("l1_prox", "jacobian", "gradient_penalty", "orthogonality")
+"""Keys of [regularize] that have no packed form."""
 
 
 @dataclass(eq=False)
@@ -74,17 +80,11 @@ def rides(member: Member) -> str:
         return "stop.gradient_tolerance watches a gradient of its own"
     if recipe.get("model.freeze"):
         return "model.freeze holds parts of its network fixed"
-    odd = [
-        key
-        for key, value in recipe.regularize.items()
-        if key not in ("weight_decay", "l1", "l2") and value not in (None, 0, 0.0, "none", False, 1)
-    ]
-    if odd:
-        return f"regularize.{odd[0]} has no packed form"
-    if (
-        not hasattr(training.objective.loss, "per_sample")
-        or type(training.objective.loss).__name__ == "ForeignLoss"
-    ):
+    terms = [f"regularize.{key}" for key in ALONE if recipe.regularize[key] not in (0, "none")]
+    terms += [f"constrain.{key}" for key, value in recipe.constrain.items() if value is not None]
+    if terms:
+        return f"{terms[0]} has no packed form"
+    if not isinstance(training.objective.loss, (Loss, OnProbabilities)):
         return "its loss is not one of descend's"
     return can_pack(training.optimizer)
 

@@ -52,6 +52,7 @@ from descend.nn.mlp import linear, mlp
 from descend.nn.normalization import NORMS, normalized
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
 from descend.nn.polynomial import Powers, polynomial
+from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, IterNorm1d, IterNorm2d
 
 __all__ = [
     "ACTIVATIONS",
@@ -59,7 +60,11 @@ __all__ = [
     "MODELS",
     "NORMS",
     "OUTPUTS",
+    "DecorrelatedBatchNorm1d",
+    "DecorrelatedBatchNorm2d",
     "Identity",
+    "IterNorm1d",
+    "IterNorm2d",
     "Maxout",
     "Output",
     "Powers",

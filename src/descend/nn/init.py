@@ -35,6 +35,7 @@ from descend.method import method
 from descend.nn.activations import gain as gain_of
 from descend.nn.activations import is_activation
 from descend.nn.geometric import geometric
+from descend.nn.whitening import Whitening
 
 __all__ = [
     "INITS",
@@ -282,7 +283,7 @@ INITS: dict[str, Callable[..., Fill | None]] = {
 }
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)
+_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, Whitening)
 
 
 def initialize(

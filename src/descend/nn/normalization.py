@@ -12,8 +12,9 @@ instance   one row, one channel, all positions      no
 ========== ======================================== ============================
 
 followed by a learned scale γ and shift β per channel: y = γ (x − μ) / √(σ² + ε) + β, with σ² the biased
-variance (divided by the size of the set). ``weight`` normalises no activations; it rewrites the weights of
-the layer before it as a length times a direction.
+variance (divided by the size of the set). ``decorrelated`` and ``iterative`` (:mod:`descend.nn.whitening`)
+share the set of ``batch`` and also make the covariances between channels of a group 0. ``weight`` normalises
+no activations; it rewrites the weights of the layer before it as a length times a direction.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from descend.domains import Count, Positive, Share
 from descend.errors import UserError
 from descend.method import method
 from descend.nn.choice import Choice, choose
+from descend.nn.whitening import decorrelated, iterative
 
 __all__ = ["NORMS", "batch", "group", "instance", "layer", "none", "normalized", "weight"]
 
@@ -185,6 +187,8 @@ NORMS: dict[str, Callable[..., nn.Module | None]] = {
     "group": group,
     "instance": instance,
     "weight": weight,
+    "decorrelated": decorrelated,
+    "iterative": iterative,
 }
 
 

@@ -1,16 +1,17 @@
-"""From a resolved recipe to the objects that train: network, loss, optimizer, schedule, penalties."""
+"""From a resolved recipe to the objects that train: network, loss, optimizer, schedule."""
 
 from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from descend.constraints import Held
 from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.losses import Loss
 from descend.nn.init import initialize
@@ -23,8 +24,9 @@ from descend.recipe.parameters import of_settings
 from descend.recipe.rates import apply_factors, split_by_factor
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
+from descend.recipe.terms import build_constraints
 from descend.recipe.transfer import freeze_parts
-from descend.regularization import decayed_parameters, l1_penalty, l2_penalty, weight_decay
+from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.schedules import Schedule
 
 __all__ = [
@@ -32,7 +34,6 @@ __all__ = [
     "build_model",
     "build_optimizer",
     "build_output",
-    "build_penalty",
     "build_schedule",
     "check_shape",
 ]
@@ -105,6 +106,7 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
         raise RecipeError([Problem("init", None, str(cause))]) from cause
     except Exception as cause:  # a scheme from elsewhere
         raise RecipeError([Problem("init", "name", f"cannot fill the weights: {words_of(cause)}")]) from cause
+    build_constraints(recipe, model, seed)
     check_shape(model, facts)
     freeze_parts(recipe, model)
     return model
@@ -235,11 +237,12 @@ def _check_foreign(loss: Any, facts: Facts) -> None:
     raise RecipeError([Problem("loss", "name", message)])
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over the model's trainable parameters, with decoupled weight decay where asked.
+def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ()) -> torch.optim.Optimizer:
+    """The optimizer over the model's trainable parameters, with what is to happen before and after its steps.
 
     Weights are one group and biases and norms another, so that only the former decay; ``optimizer.groups`` divides them
-    further by the factor of their rate.
+    further by the factor of their rate. After a step come the soft threshold and then the constraints that ``held``
+    holds.
 
     Raises:
         RecipeError: the optimizer refuses its settings or parameters.
@@ -275,6 +278,10 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     apply_factors(optimizer, factors)
     if strength and decay and not own_decay:
         weight_decay(optimizer, decay, strength)
+    if recipe.regularize["l1_prox"] and decay:
+        l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
+    for each in held:
+        each.follow(optimizer)
     return optimizer
 
 
@@ -304,18 +311,3 @@ def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) ->
         )
         raise RecipeError([Problem("schedule", "name", message)])
     return cast(Schedule, made)
-
-
-def build_penalty(recipe: Recipe, model: nn.Module) -> Callable[[], Tensor] | None:
-    """What is added to the loss, as a function of no arguments; None where nothing is."""
-    l1, l2 = float(recipe.regularize["l1"]), float(recipe.regularize["l2"])
-    decay, _ = decayed_parameters(model)
-    if not decay or not (l1 or l2):
-        return None
-
-    def penalty() -> Tensor:
-        terms = [l2 * l2_penalty(decay)] if l2 else []
-        terms += [l1 * l1_penalty(decay)] if l1 else []
-        return torch.stack(terms).sum()
-
-    return penalty

@@ -14,15 +14,35 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.augmentation import AUGMENTATIONS
+from descend.constraints import CONSTRAINTS
 from descend.data.scaling import SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
 from descend.method import Card, card
 from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS
 from descend.optim import OPTIMIZERS
+from descend.regularization import (
+    ORTHOGONALITIES,
+    gradient_penalty,
+    jacobian_penalty,
+    l1_penalty,
+    l1_prox,
+    l2_penalty,
+    weight_decay,
+)
 from descend.schedules import SCHEDULES
 
-__all__ = ["CATALOGUE", "CHOICES", "Entry", "entries", "find", "import_object", "is_import_path"]
+__all__ = [
+    "CATALOGUE",
+    "CHOICES",
+    "KEYS",
+    "PENALTIES",
+    "Entry",
+    "entries",
+    "find",
+    "import_object",
+    "is_import_path",
+]
 
 Constructor = Callable[..., Any]
 
@@ -41,8 +61,21 @@ CHOICES: Mapping[tuple[str, str], Mapping[str, Constructor]] = {
     ("model", "activation"): ACTIVATIONS,
     ("model", "norm"): NORMS,
     ("model", "output"): OUTPUTS,
+    ("regularize", "orthogonality"): ORTHOGONALITIES,
 }
 """Keys of a section, other than ``name``, whose value is a name of a family, or a list of such names."""
+
+PENALTIES: Mapping[str, Constructor] = {
+    "weight_decay": weight_decay,
+    "l2": l2_penalty,
+    "l1": l1_penalty,
+    "l1_prox": l1_prox,
+    "jacobian": jacobian_penalty,
+    "gradient_penalty": gradient_penalty,
+}
+
+KEYS: Mapping[str, Mapping[str, Constructor]] = {"regularize": PENALTIES, "constrain": CONSTRAINTS}
+"""Sections in which a key is a method itself; its value says how strongly, or to what, it is applied."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +86,11 @@ class Entry:
     key: str
     name: str
     constructor: Constructor
+
+    @property
+    def is_key(self) -> bool:
+        """Whether the method is a key of its section rather than the value of one."""
+        return self.key in KEYS.get(self.section, {})
 
     @property
     def card(self) -> Card:
@@ -70,6 +108,9 @@ def entries() -> Iterator[Entry]:
     for (section, key), family in families.items():
         for name, constructor in family.items():
             yield Entry(section, key, name, constructor)
+    for section, methods in KEYS.items():
+        for name, constructor in methods.items():
+            yield Entry(section, name, name, constructor)
 
 
 def is_import_path(name: str) -> bool:
@@ -109,6 +150,12 @@ def import_object(path: str) -> Any:
     return found
 
 
+def _family(section: str, key: str) -> Mapping[str, Constructor]:
+    if key in KEYS.get(section, {}):
+        return KEYS[section]
+    return CATALOGUE[section] if key == "name" else CHOICES[section, key]
+
+
 def find(section: str, name: str | Constructor, key: str = "name") -> Constructor:
     """The constructor behind a name of the catalogue, an import path, or a callable itself.
 
@@ -117,7 +164,7 @@ def find(section: str, name: str | Constructor, key: str = "name") -> Constructo
     """
     if callable(name):
         return name
-    family = CATALOGUE[section] if key == "name" else CHOICES[section, key]
+    family = _family(section, key)
     if name in family:
         return family[name]
     if is_import_path(name):

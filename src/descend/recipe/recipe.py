@@ -37,6 +37,7 @@ class Recipe:
         schedule: the size of a step over time.
         gradient: accumulation and clipping.
         regularize: weight decay and penalties.
+        constrain: sets that weights stay in.
         stop: when to stop and what to keep.
         checkpoint: how often to save.
         engine: device, precision, threads.
@@ -63,6 +64,7 @@ class Recipe:
     schedule: Mapping[str, Any] = field(default_factory=dict)
     gradient: Mapping[str, Any] = field(default_factory=dict)
     regularize: Mapping[str, Any] = field(default_factory=dict)
+    constrain: Mapping[str, Any] = field(default_factory=dict)
     stop: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
@@ -145,6 +147,8 @@ class Recipe:
                 before = sections.setdefault(section, {}).get(outer, {})
                 if (section, outer) in CHOICES and isinstance(before, str):
                     before = {"name": before}
+                elif section == "constrain" and isinstance(before, (str, list, tuple)):
+                    before = {"pattern": before}
                 if isinstance(before, Mapping):
                     sections[section][outer] = {**before, inner: value}
                 else:

@@ -11,6 +11,7 @@ from descend.recipe.catalogue import CATALOGUE, Constructor, find
 from descend.recipe.parameters import Parameter, of_constructor, of_settings
 from descend.training.settings import (
     CheckpointSettings,
+    ConstrainSettings,
     EngineSettings,
     GradientSettings,
     InitSettings,
@@ -75,6 +76,7 @@ SECTIONS: Mapping[str, Section] = {
         Section("schedule", "which step size", None, ("steps_per_epoch", "total_steps", "optimizer")),
         Section("gradient", "what happens to the gradient before the step", GradientSettings),
         Section("regularize", "what is held against overfitting", RegularizeSettings),
+        Section("constrain", "which sets weights stay in", ConstrainSettings),
         Section("stop", "when to stop", StopSettings),
         Section("checkpoint", "how often the state is saved", CheckpointSettings),
         Section("engine", "where and how the arithmetic runs", EngineSettings),

@@ -14,7 +14,7 @@ from descend.errors import UserError
 __all__ = ["dump", "parse", "parse_assignment", "path_of"]
 
 _QUOTED = re.compile(r"""\s*(?P<table>\w+\.\w+\.)(?P<name>"(?:[^"\\]|\\.)*")\s*=(?P<value>.*)\Z""", re.DOTALL)
-_BARE = re.compile(r"[A-Za-z_][\w.:/+-]*\Z")
+_BARE = re.compile(r"[A-Za-z_*?][\w.:/+*?-]*\Z")
 
 
 def _short(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, words_of
-from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find, is_import_path
+from descend.recipe.catalogue import CATALOGUE, CHOICES, KEYS, Constructor, find, is_import_path
 from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 
@@ -93,6 +93,8 @@ def _section(
             # A network from elsewhere may call what it likes "activation".
             if fault is None and (section.name, key) in CHOICES and (ours or key in own):
                 checked = _choice(section.name, key, checked, allow_imports, complain)
+            elif fault is None and section.name == "constrain" and checked is not None:
+                checked = _constrained(key, checked, complain)
             if fault:
                 complain(key, fault)
             result[key] = checked
@@ -121,24 +123,53 @@ def _choice(section: str, key: str, value: Any, allow_imports: bool, complain: C
     if name == "auto":
         complain(key, "settings need the name of whose they are, and not 'auto'")
         return value
-    found = of_constructor(find(section, name, key), ())
+    result = _table(key, table, "name", name, find(section, name, key), complain)
+    return value if isinstance(value, str) else result
+
+
+def _table(
+    key: str,
+    table: Mapping[str, Any],
+    first: str,
+    name: str | Constructor,
+    constructor: Constructor,
+    complain: Callable[..., None],
+) -> dict[str, Any]:
+    """A table whose key ``first`` says what it is about, and whose others are settings of a constructor, checked."""
+    found = of_constructor(constructor, ())
     if found is None:
-        return value
+        return dict(table)
     # Parameters without a default are the builder's.
     settings = {each: parameter for each, parameter in found.items() if parameter.default is not MISSING}
-    result: dict[str, Any] = {"name": name}
+    result: dict[str, Any] = {first: table[first]}
     for each, said in table.items():
-        if each != "name" and each not in settings:
+        if each != first and each not in settings:
             complain(
                 f"{key}.{each}",
                 f"unknown key of '{name}'",
                 did_you_mean(str(each), settings) or "it has no settings",
             )
-        elif each != "name":
+        elif each != first:
             result[each], fault = check(settings[each], said)
             if fault:
                 complain(f"{key}.{each}", fault)
-    return value if isinstance(value, str) else result
+    return result
+
+
+def _constrained(key: str, value: Any, complain: Callable[..., None]) -> Any:
+    """What a constraint holds: a pattern, several, or a table with them and the constraint's settings."""
+    pattern = value.get("pattern") if isinstance(value, Mapping) else value
+    several = isinstance(pattern, (list, tuple)) and all(isinstance(each, str) for each in pattern)
+    if not isinstance(pattern, str) and not (several and pattern):
+        complain(
+            key,
+            "expected a pattern of weights' names, several, or a table with the key 'pattern'",
+            'such as "linear*"',
+        )
+        return value
+    if isinstance(value, Mapping):
+        return _table(key, value, "pattern", key, KEYS["constrain"][key], complain)
+    return value
 
 
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:

@@ -47,7 +47,9 @@ class Figure:
         layout: Plotly's layout.
         legend: what its colours and lines mean: the class of a mark in the page's style, and words.
         note: a line below it.
-        shape: its width and height in the page: "half", "third", "square" or "wide".
+        shape: its width and height in the page: "half", "third" or "square"; "tile" is a square third and
+            "wide" the whole width, for pages whose style has them.
+        frames: states that the reader can play, as Plotly's frames.
     """
 
     key: str
@@ -58,10 +60,12 @@ class Figure:
     legend: Sequence[tuple[str, str]] = ()
     note: str = ""
     shape: str = "half"
+    frames: Sequence[Spec] = ()
 
     def specification(self) -> Spec:
         """What the page's script needs to draw it."""
-        return {"key": self.key, "shape": self.shape, "data": self.data, "layout": self.layout}
+        drawn = {"key": self.key, "shape": self.shape, "data": self.data, "layout": self.layout}
+        return drawn | ({"frames": list(self.frames)} if self.frames else {})
 
 
 def plotly_text(value: str) -> str:

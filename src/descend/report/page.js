@@ -43,9 +43,9 @@
   };
 
   // Paper has no layout to measure while its event runs: sizes that fit the narrower of A4 and letter.
-  const paper = { half: [310, 250], third: [190, 190], square: [285, 285], wide: [640, 280] };
+  const paper = { half: [310, 250], third: [190, 190], square: [285, 285], tile: [190, 190], wide: [640, 290], strip: [310, 70] };
 
-  const drawOne = ({ key, shape, data, layout }, styles, printing) => {
+  const drawOne = ({ key, shape, data, layout, frames }, styles, printing) => {
     const place = document.getElementById("plot-" + key);
     if (!seen(place)) return; // inside something closed; drawn when that opens
     const shown = coloured(layout, styles);
@@ -54,7 +54,7 @@
     shown.dragmode = touch.matches ? false : "zoom";
     shown.autosize = !printing;
     if (printing) [shown.width, shown.height] = paper[shape];
-    Plotly.react(place, coloured(data, styles), shown, config);
+    Plotly.react(place, { data: coloured(data, styles), layout: shown, config, frames: coloured(frames, styles) });
   };
 
   const draw = (printing = false) => {

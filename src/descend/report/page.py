@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from string import Template
-
 from descend.report import context, results
-from descend.report.bundle import bundle, integrity
-from descend.report.figures import Figure
-from descend.report.markup import Child, Html, data_block, element, join
+from descend.report.document import document
+from descend.report.markup import Child, Html, element, join
 from descend.report.parts import facts
 from descend.report.run_files import RunFiles, mapping, number, text
 from descend.report.summary import summary
 from descend.report.words import TASKS, count, duration, metric, score
 
-__all__ = ["document", "render"]
+__all__ = ["render"]
 
 _PART_NAMES = {"test": "Test", "validation": "Validation", "train": "Training"}
 
 
 def render(run: RunFiles) -> str:
-    """The report of a run as one HTML document."""
+    """The report of a run as one HTML document that asks the network for nothing."""
     learning, curves = results.learning_section(run)
     outcome, plots = results.results_section(run)
     figures = [*curves, *plots]
@@ -37,60 +32,7 @@ def render(run: RunFiles) -> str:
             context.environment_section(run),
         ]
     )
-    return document(f"{run.name} \N{MIDDLE DOT} descend", _opening(run), body, _SECTIONS, figures)
-
-
-def document(
-    title: str, opening: Html, body: Html, sections: Mapping[str, str], figures: Sequence[Figure]
-) -> str:
-    """A page of descend's: one HTML document that asks the network for nothing.
-
-    A content security policy in the page forbids every request and every script but the two that are meant,
-    which it names by their hash. So even text that were not escaped could do no harm.
-
-    Args:
-        title: of the document.
-        opening: what stands above the sections.
-        body: the sections.
-        sections: names in the navigation by the sections' ids; those that the body lacks are left out.
-        figures: what the page's script draws.
-    """
-    script = _resource("page.js")
-    return Template(_resource("page.html")).substitute(
-        title=join(title),
-        policy=_policy(script, drawing=bool(figures)),
-        style=_resource("page.css"),
-        navigation=_navigation(body, sections),
-        opening=opening,
-        body=body,
-        data=_payload(figures),
-        script=script,
-    )
-
-
-def _resource(name: str) -> str:
-    return (files("descend.report") / name).read_text(encoding="utf-8")
-
-
-def _policy(script: str, *, drawing: bool) -> str:
-    scripts = [integrity(script), *([bundle().integrity] if drawing else [])]
-    rules = [
-        "default-src 'none'",
-        "script-src " + " ".join(scripts),
-        "style-src 'unsafe-inline'",
-        "img-src data:",
-        "base-uri 'none'",
-        "form-action 'none'",
-    ]
-    return "; ".join(rules)
-
-
-def _payload(figures: Sequence[Figure]) -> Html:
-    """The figures and the packed library; nothing when there is nothing to draw."""
-    if not figures:
-        return Html("")
-    packed = element("script", Html(bundle().packed), type="text/plain", id="library")
-    return join([data_block("figures", [figure.specification() for figure in figures]), packed])
+    return document(run.name, navigation=_navigation(body), opening=_opening(run), body=body, figures=figures)
 
 
 _SECTIONS = {
@@ -105,10 +47,10 @@ _SECTIONS = {
 }
 
 
-def _navigation(body: Html, sections: Mapping[str, str]) -> Html:
+def _navigation(body: Html) -> Html:
     links = [
         element("li", element("a", name, href=f"#{key}"))
-        for key, name in sections.items()
+        for key, name in _SECTIONS.items()
         if f'<section id="{key}"' in body
     ]
     return element("ul", links)

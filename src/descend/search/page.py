@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
+from descend.report.document import document
 from descend.report.figures import Figure
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element, join
-from descend.report.page import document
 from descend.report.parts import code, facts, figure_box, section, table
 from descend.report.words import amount, count, duration, metric, score
 from descend.search.figures import course, importances, parallel, value_text
@@ -60,7 +61,16 @@ def render(result: SearchResult) -> str:
             facts(_tiles(result), class_="tiles"),
         ]
     )
-    return document(f"{name}, searched \N{MIDDLE DOT} descend", opening, body, _SECTIONS, figures)
+    style = (files("descend.search") / "page.css").read_text(encoding="utf-8")
+    links = [
+        element("li", element("a", title, href=f"#{key}"))
+        for key, title in _SECTIONS.items()
+        if f'<section id="{key}"' in body
+    ]
+    navigation = element("ul", links)
+    return document(
+        f"{name}, searched", navigation=navigation, opening=opening, body=body, figures=figures, style=style
+    )
 
 
 def _summary(result: SearchResult) -> Iterator[str]:

@@ -7,7 +7,7 @@ any of them, and does what a decaying rate would do without having to know when 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,6 +29,8 @@ class WeightAverage:
     Args:
         parameters: what is averaged; they are changed only within :meth:`applied`.
         horizon: in steps, above 0.
+        settle: called within :meth:`applied` once the parameters hold the average, with their own values, to bring
+            the average into a set that it may have left: constraints need not survive averaging.
 
     Source: Polyak and Juditsky 1992; the start-up rule is that of TensorFlow's ExponentialMovingAverage.
 
@@ -44,8 +46,13 @@ class WeightAverage:
     11.0
     """
 
-    def __init__(self, parameters: Sequence[Tensor], horizon: float) -> None:
-        self.horizon = horizon
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        horizon: float,
+        settle: Callable[[Sequence[Tensor]], None] | None = None,
+    ) -> None:
+        self.horizon, self._settle = horizon, settle
         self._weights = [p.detach() for p in parameters]
         self._average = [p.clone() for p in self._weights]
         self._decay = math.exp(-1.0 / horizon)
@@ -61,6 +68,8 @@ class WeightAverage:
         own = [weight.clone() for weight in self._weights]
         torch._foreach_copy_(self._weights, self._average)
         try:
+            if self._settle is not None:
+                self._settle(own)
             yield
         finally:
             torch._foreach_copy_(self._weights, own)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from descend.data.batches import Batch
 from descend.losses import Loss as KnownLoss
 from descend.randomness import key, seeder
+from descend.regularization import differentiable_inputs
 from descend.training.chain import Chain, derivative_of_loss
 from descend.training.products import Library
 from descend.training.settings import GradientSettings
@@ -47,7 +48,10 @@ class Objective:
         model: any module.
         loss: mean loss of outputs and targets.
         gradient: clipping.
-        penalty: a differentiable function of the parameters, added to the loss.
+        penalty: a differentiable function of the parameters, added to the loss. One that adds its own gradient to
+            ``.grad`` returns a value without a graph.
+        row_penalty: a differentiable function of a batch's inputs, outputs and targets, such as a penalty of the
+            Jacobian, whose mean over rows is added to the loss. It sees inputs that outputs can be differentiated by.
         precision: "float32", or "bfloat16" for autocast.
         products: the library that multiplies large matrices.
         seed: of the run.
@@ -73,20 +77,23 @@ class Objective:
         device: torch.device,
         gradient: GradientSettings | None = None,
         penalty: Callable[[], Tensor] | None = None,
+        row_penalty: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
         precision: str = "float32",
         products: Library = "blas",
         seed: int = 0,
     ) -> None:
         self.model, self.loss, self.penalty, self.seed = model, loss, penalty, seed
-        self.gradient = gradient or GradientSettings()
+        self.row_penalty, self.gradient = row_penalty, gradient or GradientSettings()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.wants_norm = False
         self.norm: Tensor | None = None
         self._device, self._mixed = device, precision == "bfloat16"
-        self._chain = None if self._mixed else Chain.of(model, products)
+        self._chain = None if self._mixed or row_penalty is not None else Chain.of(model, products)
         self._seed_device = seeder(device)
         # Seeding takes a tenth of a small network's step; where nothing draws, it is left out.
-        self._draws = self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss)
+        self._draws = (
+            self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss) or penalty is not None
+        )
         self._batches: Sequence[Batch] = ()
         self._place = (0, 0)
 
@@ -113,7 +120,8 @@ class Objective:
         if self.penalty is not None:
             with torch.enable_grad():
                 penalty = self.penalty()
-                penalty.backward()
+                if penalty.requires_grad:
+                    penalty.backward()
             value = value + penalty.detach()
         self._finish()
         return value
@@ -157,11 +165,14 @@ class Objective:
         return torch.dot(losses, weights.to(losses.dtype)) / len(losses)
 
     def _mean_loss(self, batch: Batch) -> Tensor:
-        if not self._mixed:
-            return self._loss_of_rows(self.model(batch.inputs), batch.targets, batch.weights)
-        with self.autocast():
-            outputs = self.model(batch.inputs)
-        return self._loss_of_rows(outputs.float(), batch.targets, batch.weights)
+        inputs = batch.inputs if self.row_penalty is None else differentiable_inputs(batch.inputs)
+        if self._mixed:
+            with self.autocast():
+                outputs = self.model(inputs).float()
+        else:
+            outputs = self.model(inputs)
+        mean = self._loss_of_rows(outputs, batch.targets, batch.weights)
+        return mean if self.row_penalty is None else mean + self.row_penalty(inputs, outputs, batch.targets)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision that the network runs in."""

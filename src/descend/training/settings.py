@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
 from descend.domains import Count, Fraction, Natural, NonNegative, Positive
+from descend.nn.choice import Choice
 from descend.training.products import Library
 
 __all__ = [
     "CheckpointSettings",
+    "ConstrainSettings",
+    "Constrained",
     "EngineSettings",
     "GradientSettings",
     "InitSettings",
@@ -46,17 +49,56 @@ class GradientSettings:
 class RegularizeSettings:
     """What is added to the loss, or taken from the weights, against overfitting.
 
-    Biases and the gains of normalisation layers are left alone by all three.
+    Biases and the gains of normalisation layers are left alone by all of them.
 
     Args:
         weight_decay: decoupled decay: before each step w <- (1 - rate * weight_decay) w (AdamW's rule).
         l2: adds l2 * sum ||W||_F^2 to the loss (the lecture's Omega; its gradient is 2 * l2 * W).
         l1: adds l1 * sum |W| to the loss.
+        l1_prox: after each step W <- sign(W) max(|W| - rate * l1_prox, 0), which makes weights exactly zero.
+        jacobian: adds jacobian * mean over rows of ||J||_F^2, J the outputs' derivative by the inputs.
+        jacobian_projections: random projections that estimate it without bias, one more pass backward each, or
+            "exact".
+        gradient_penalty: adds gradient_penalty * mean over rows of ||d loss / d x||^2.
+        orthogonality: "so", "dso", "mc" or "srip", or a table with ``name`` and settings: a penalty of the layers'
+            weights for not being orthonormal.
+        orthogonality_strength: its factor.
     """
 
     weight_decay: NonNegative | Literal["auto"] = "auto"
     l2: NonNegative = 0.0
     l1: NonNegative = 0.0
+    l1_prox: NonNegative = 0.0
+    jacobian: NonNegative = 0.0
+    jacobian_projections: Count | Literal["exact"] = 1
+    gradient_penalty: NonNegative = 0.0
+    orthogonality: Choice = "none"
+    orthogonality_strength: NonNegative = 0.01
+
+
+Constrained = str | tuple[str, ...] | dict[str, Any]
+"""Names of weights as a pattern, several patterns, or a table with the key ``pattern`` and settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConstrainSettings:
+    """Constraints that weights keep after every step, in averages of them, and in what is exported.
+
+    Each key is a constraint, its value a pattern of the names of weights (``"linear1.weight"``) or of the layers
+    that hold them (``"linear*"``), several such patterns, or a table with the key ``pattern`` and the
+    constraint's settings. A weight is held by one constraint at most.
+
+    Args:
+        orthogonal: orthonormal rows or columns; settings ``method`` and ``strength``.
+        norm_ball: a bound of each unit's weights; settings ``radius``, ``norm`` and ``over``.
+        simplex: weights of each unit that are not negative and have a fixed sum; settings ``total`` and ``over``.
+        binary: weights of two values; setting ``scale``.
+    """
+
+    orthogonal: Constrained | None = None
+    norm_ball: Constrained | None = None
+    simplex: Constrained | None = None
+    binary: Constrained | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,4 @@
-"""Explicit regularisation: weight decay and penalties of the weights.
-
-Three things are called λ. The lecture adds λ Σ‖W‖²_F to the objective, whose gradient is 2 λ W. PyTorch's
-``weight_decay`` of SGD and Adam adds λ W to the gradient, so it is the lecture's with λ/2. Decoupled weight
-decay, AdamW's and :func:`weight_decay`'s, multiplies W by 1 − t λ with t the rate; for plain SGD that is the
-same as adding λ W, for adaptive methods it is not, since there the added gradient would be divided by √s.
-
-By default only weights are regularised: a bias makes no function steeper, and what is taken from a norm's
-scale the next layer puts back.
-"""
+"""Weight decay, and which parameters it is for."""
 
 from __future__ import annotations
 
@@ -23,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from descend.errors import UserError
 from descend.method import method
 
-__all__ = ["decayed_parameters", "l1_penalty", "l2_penalty", "weight_decay"]
+__all__ = ["decayed_parameters", "weight_decay"]
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
@@ -34,7 +25,8 @@ def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
     Regularised are the parameters of two or more dimensions outside norms: the weights of linear,
     convolutional, embedding and recurrent layers. Biases and the scales and shifts of norms are not. Of a
     weight-normed layer, w = g v/‖v‖, the lengths g are regularised, since Σ g² = ‖W‖²_F, and v is not, since
-    its length means nothing. A parameter that occurs twice is listed once.
+    its length means nothing. Of other parametrised layers (orthogonal, binary, spectrally normed) nothing is: the
+    size of what is trained is not that of the weight. A parameter that occurs twice is listed once.
 
     >>> decay, rest = decayed_parameters(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
     >>> [tuple(p.shape) for p in decay], [tuple(p.shape) for p in rest]
@@ -42,32 +34,28 @@ def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
     """
     decay: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
-    lengths, directions = _weight_norm_parameters(model)
+    lengths = _lengths(model)
     seen: set[int] = set()
     for module in model.modules():
         for parameter in module.parameters(recurse=False):
             if id(parameter) in seen or not parameter.requires_grad:
                 continue
             seen.add(id(parameter))
-            if id(parameter) in directions:
-                regularised = False
-            elif id(parameter) in lengths:
-                regularised = True
+            if isinstance(module, parametrize.ParametrizationList):
+                regularised = id(parameter) in lengths
             else:
                 regularised = parameter.dim() >= 2 and not isinstance(module, _NORMS)
             (decay if regularised else rest).append(parameter)
     return decay, rest
 
 
-def _weight_norm_parameters(model: nn.Module) -> tuple[set[int], set[int]]:
-    """The identities of all g and of all v of weight-normed layers."""
-    lengths: set[int] = set()
-    directions: set[int] = set()
-    for module in model.modules():
-        if isinstance(module, parametrize.ParametrizationList) and hasattr(module, "original1"):
-            lengths.add(id(module.original0))
-            directions.add(id(module.original1))
-    return lengths, directions
+def _lengths(model: nn.Module) -> set[int]:
+    """The identities of all lengths g of weight-normed layers."""
+    return {
+        id(module.original0)
+        for module in model.modules()
+        if isinstance(module, parametrize.ParametrizationList) and hasattr(module, "original1")
+    }
 
 
 @method(
@@ -104,57 +92,15 @@ def weight_decay(optimizer: Optimizer, params: Iterable[Tensor], strength: float
     if not strength >= 0:
         raise UserError(f"weight_decay must be 0 or more; found {strength}")
     chosen = {id(p) for p in params}
-    groups = [(group, [p for p in group["params"] if id(p) in chosen]) for group in optimizer.param_groups]
-    if sum(len(members) for _, members in groups) != len(chosen):
+    # Loading a state gives an optimizer new groups: they are looked up at each step, and only their members kept.
+    groups = [[p for p in group["params"] if id(p) in chosen] for group in optimizer.param_groups]
+    if sum(map(len, groups)) != len(chosen):
         raise UserError("weight_decay: some of the parameters to decay are not among the optimizer's")
 
     @torch.no_grad()
     def decay(stepping: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for group, members in groups:
+        for group, members in zip(stepping.param_groups, groups, strict=True):
             if members:
                 torch._foreach_mul_(members, 1.0 - float(group["lr"]) * strength)
 
     return optimizer.register_step_pre_hook(decay)
-
-
-@method(
-    row="G1",
-    reference="Hoerl and Kennard 1970",
-    formula="sum_k ||W_k||_F^2, gradient 2 W_k",
-    note="With factor w its gradient is 2 w W; PyTorch's weight_decay w adds w W.",
-)
-def l2_penalty(params: Iterable[Tensor]) -> Tensor:
-    """Sum of squares of the weights, a scalar with gradient 2 W.
-
-    Args:
-        params: the weights; see :func:`decayed_parameters`.
-
-    >>> l2_penalty([torch.tensor([[1.0, 2.0]]), torch.tensor([3.0])])
-    tensor(14.)
-    """
-    return _sum([weight.square().sum() for weight in params])
-
-
-@method(
-    row="G2",
-    reference="Tibshirani 1996",
-    formula="sum_k sum_ij |W_k,ij|, subgradient sign(W_k), 0 at 0",
-    note="Gradient steps bring weights near zero but not onto it. The lecture's code sums all parameters, "
-    "biases as well.",
-)
-def l1_penalty(params: Iterable[Tensor]) -> Tensor:
-    """Sum of absolute values of the weights, a scalar with gradient sign(W).
-
-    Args:
-        params: the weights; see :func:`decayed_parameters`.
-
-    >>> l1_penalty([torch.tensor([[1.0, -2.0]]), torch.tensor([3.0])])
-    tensor(6.)
-    """
-    return _sum([weight.abs().sum() for weight in params])
-
-
-def _sum(terms: list[Tensor]) -> Tensor:
-    if not terms:
-        raise UserError("a penalty needs at least one weight")
-    return torch.stack(terms).sum()

@@ -5,7 +5,7 @@ from torch import nn
 from descend.errors import UserError
 from descend.method import card
 from descend.nn import NORMS, convnet, mlp
-from descend.regularization import decayed_parameters, l1_penalty, l2_penalty, weight_decay
+from descend.regularization import decayed_parameters, l1_penalty, l1_prox, l2_penalty, weight_decay
 
 
 def shapes(parameters):
@@ -177,3 +177,21 @@ def test_every_method_has_a_card(subject, row):
     found = card(subject)
     assert found is not None
     assert found.row == row
+
+
+@pytest.mark.parametrize("hook", [weight_decay, l1_prox])
+def test_the_rate_is_that_of_the_step_after_a_state_is_loaded(hook) -> None:
+    """Loading a state replaces an optimizer's groups; a schedule changes the rate in the new ones."""
+    weights = []
+    for load in (False, True):
+        w = nn.Parameter(torch.full((3,), 2.0))
+        optimizer = torch.optim.SGD([w], lr=0.5)
+        hook(optimizer, [w], 0.5)
+        if load:
+            optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.param_groups[0]["lr"] = 0.1
+        w.grad = torch.zeros(3)
+        optimizer.step()
+        weights.append(w.detach())
+    assert torch.equal(*weights)
+    assert weights[0][0].item() == pytest.approx({weight_decay: 1.9, l1_prox: 1.95}[hook])

@@ -1,0 +1,99 @@
+"""``descend gallery``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from descend.cli.options import Json, Seed
+from descend.cli.output import answering, people, screen
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from descend.gallery import Picture, Written
+
+__all__ = ["EXAMPLES", "gallery"]
+
+EXAMPLES = (
+    "\b\nExamples:\n"
+    "  descend gallery               all figures, and gallery/index.html to look at them\n"
+    "  descend gallery momentum      one of them\n"
+    "  descend gallery --list        their names\n"
+    "  descend gallery --seed 1      everything measured with other random numbers"
+)
+
+
+def gallery(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A figure; without it all are measured.", show_default=False),
+    ] = None,
+    listing: Annotated[
+        bool, typer.Option("--list", help="Print the figures' names and measure nothing.")
+    ] = False,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the files go.")] = Path(
+        "gallery"
+    ),
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the lecture's figures anew, and write each as a picture and a page.
+
+    A figure takes seconds. It says what to see, the number that shows it, and whether the measurement supports
+    what the lecture says.
+    """
+    with answering(as_json) as answer:
+        from descend.gallery.catalogue import FIGURES, entry
+
+        console = people()
+        if name is not None:
+            entry(name)
+        names = [name] if name is not None else list(FIGURES)
+        if listing:
+            _list(names, console)
+            answer({"figures": [{"name": each, "about": FIGURES[each].about} for each in names]})
+            return
+        answer(_measure(names, out, 0 if seed is None else seed, console))
+
+
+def _list(names: list[str], console: Console) -> None:
+    from descend.cli.preview import plain_table
+    from descend.gallery.catalogue import FIGURES
+
+    table = plain_table("name", "what it shows")
+    for each in names:
+        table.add_row(each, FIGURES[each].about)
+    console.print(table)
+
+
+def _measure(names: list[str], out: Path, seed: int, console: Console) -> dict[str, Any]:
+    from descend.gallery import draw, prepare, write, write_index
+    from descend.gallery.folder import facts
+
+    prepare(out)
+    passing = screen(quiet=not sys.stderr.isatty())
+    found = []
+    for number, each in enumerate(names, 1):
+        passing.print(f"{number} of {len(names)}: {each} ...", end="\r")
+        picture = draw(each, seed)
+        files = write(picture, out, seed)
+        _say(picture, files, console)
+        found.append(facts(picture, seed) | {"png": str(files.image), "html": str(files.page)})
+    index = write_index(out)
+    console.print(f"All figures: {index}")
+    return {
+        "folder": str(out),
+        "index": str(index),
+        "seconds": round(sum(one["seconds"] for one in found), 3),
+        "figures": found,
+    }
+
+
+def _say(picture: Picture, files: Written, console: Console) -> None:
+    console.print(f"{picture.name}: {picture.title} ({picture.seconds:.1f} s)", style="bold")
+    console.print(f"{picture.finding} {picture.verdict}")
+    console.print(f"{files.image}, {files.page}\n")

@@ -1,0 +1,31 @@
+"""Layers that whiten activations: each group of channels gets mean 0 and covariance I over the batch.
+
+Batch norm makes the variances 1 and leaves the correlations; these take the correlations away too.
+
+=============================  ================================================
+layer                          inverse root of the covariance
+=============================  ================================================
+DecorrelatedBatchNorm1d, 2d    by eigenvectors, exact
+IterNorm1d, 2d                 by a few Newton steps
+=============================  ================================================
+
+>>> import torch
+>>> layer = DecorrelatedBatchNorm1d(8, groups=2)
+>>> layer(torch.randn(32, 8)).shape, layer.eval()(torch.randn(1, 8)).shape
+(torch.Size([32, 8]), torch.Size([1, 8]))
+"""
+
+from descend.nn.whitening.decorrelated import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, decorrelated
+from descend.nn.whitening.iterative import IterNorm1d, IterNorm2d, iterative
+from descend.nn.whitening.layer import Whitening, whiten
+
+__all__ = [
+    "DecorrelatedBatchNorm1d",
+    "DecorrelatedBatchNorm2d",
+    "IterNorm1d",
+    "IterNorm2d",
+    "Whitening",
+    "decorrelated",
+    "iterative",
+    "whiten",
+]

@@ -1,0 +1,53 @@
+"""Small pictures of every figure, and a browser."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Tests are imported by path, so the modules beside them are found only if told where.
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+sys.path.insert(0, str(Path(__file__).parent))
+
+import chromium
+import small
+
+from descend.gallery.catalogue import FIGURES
+from descend.training.threads import using_threads
+
+
+class Measurements(dict):
+    """What each figure's ``measure`` gives at its small sizes, measured when first asked for."""
+
+    def __missing__(self, name):
+        with using_threads(1):
+            self[name] = FIGURES[name].measure(0, **small.SIZES[name])
+        return self[name]
+
+
+@pytest.fixture(scope="session")
+def found():
+    return Measurements()
+
+
+@pytest.fixture(scope="session")
+def pictures(found):
+    """A picture by name."""
+
+    def picture(name):
+        return FIGURES[name].picture(found[name])
+
+    return picture
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[chromium.Browser]:
+    """A running chromium; without one the test is skipped."""
+    program = chromium.find()
+    if program is None:
+        pytest.skip("no chromium on this machine, so the gallery was not tested in a browser")
+    with chromium.running(program) as started:
+        yield started

@@ -1,0 +1,40 @@
+"""The files of the gallery and their index."""
+
+import json
+
+import pytest
+
+from descend.errors import UserError
+from descend.gallery import prepare, write, write_index
+
+
+def test_a_figure_is_three_files_and_the_index_shows_all(pictures, tmp_path):
+    for name in ("whitening", "scaling"):
+        files = write(pictures(name), tmp_path, 7)
+        assert files.image.read_bytes().startswith(b"\x89PNG")
+        assert files.page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+        numbers = json.loads(files.numbers.read_text(encoding="utf-8"))
+        assert numbers["name"] == name
+        assert numbers["seed"] == 7
+        assert isinstance(numbers["supported"], bool)
+        assert {"name", "value", "low", "high"} == set(numbers["number"])
+    index = write_index(tmp_path).read_text(encoding="utf-8")
+    assert index.index('href="scaling.html"') < index.index('href="whitening.html"')  # the lecture's order
+    assert "2 figures" in index
+    assert 'href="momentum.html"' not in index
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_folder_that_cannot_be_is_said_before_anything_is_measured(tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match="cannot be made"):
+            prepare(place)
+
+
+def test_a_file_that_cannot_be_written_is_a_users_error(pictures, tmp_path):
+    (tmp_path / "whitening.png").mkdir()
+    (tmp_path / "whitening.png" / "kept").write_text("")
+    with pytest.raises(UserError, match=r"whitening\.png: cannot be written"):
+        write(pictures("whitening"), tmp_path)
+    assert not list(tmp_path.glob(".whitening*"))
