@@ -11,8 +11,9 @@ import sys
 import pytest
 
 import descend
-from descend.errors import RecipeError, RunError, TrainingError, UserError
+from descend.errors import Interrupted, RecipeError, RunError, TrainingError, UserError
 from descend.search import Space
+from descend.search.journal import Journal
 from descend.search.searching import search
 
 SPACE = {"optimizer.lr": {"log_uniform": [1e-3, 1e-1]}, "model.hidden": [[8], [16]]}
@@ -129,6 +130,19 @@ def test_a_search_that_was_killed_ends_as_if_it_had_not_been(tmp_path, method, a
 
 
 class TestResuming:
+    def test_an_interrupt_says_how_to_go_on(self, tmp_path, monkeypatch):
+        add = Journal.add
+
+        def hit(journal, trial):
+            add(journal, trial)
+            if len(journal.trials) == 2:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Journal, "add", hit)
+        with pytest.raises(Interrupted, match=r"stopped after 2 of 9 trials; continue with --resume --out"):
+            search("iris", RECIPE, out=tmp_path / "stopped", **ASKED)
+        assert len(lines(tmp_path / "stopped")) == 2
+
     def test_a_finished_search_trains_nothing(self, searched):
         before = (searched.path / "trials.jsonl").read_bytes()
         again = search("iris", RECIPE, out=searched.path, resume=True, **ASKED)

@@ -150,7 +150,7 @@ def search(
         if winner is None:
             raise TrainingError(_all_diverged(listed, searched))
         best = _refitted(data, base, winner, seed, folder, resume, arguments)
-    except Interrupted as stop:
+    except (Interrupted, KeyboardInterrupt) as stop:
         where = f"; continue with --resume --out {folder}" if folder is not None else ""
         raise Interrupted(f"stopped after {len(journal.trials)} of {asked.trials} trials{where}") from stop
     spent = sum(trial.epochs for trial in listed)
