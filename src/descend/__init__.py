@@ -20,11 +20,13 @@ from descend._version import __version__
 if TYPE_CHECKING:
     from descend.comparison import Comparison, compare
     from descend.cross_validation import CrossValidation, cross_validate
-    from descend.estimators import Classifier, Regressor
+    from descend.estimators import Classifier, Regressor, Search
     from descend.launch import train
     from descend.many import train_many
     from descend.recipe import Recipe
     from descend.run import Run, load
+    from descend.search.result import SearchResult
+    from descend.search.searching import search
 
 __all__ = [
     "Classifier",
@@ -33,10 +35,13 @@ __all__ = [
     "Recipe",
     "Regressor",
     "Run",
+    "Search",
+    "SearchResult",
     "__version__",
     "compare",
     "cross_validate",
     "load",
+    "search",
     "train",
     "train_many",
 ]
@@ -48,9 +53,12 @@ _HOMES = {
     "Recipe": "descend.recipe",
     "Regressor": "descend.estimators",
     "Run": "descend.run",
+    "Search": "descend.estimators",
+    "SearchResult": "descend.search",
     "compare": "descend.comparison",
     "cross_validate": "descend.cross_validation",
     "load": "descend.run",
+    "search": "descend.search",
     "train": "descend.launch",
     "train_many": "descend.many",
 }

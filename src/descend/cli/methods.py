@@ -39,6 +39,20 @@ SHAPES = {
         "name",
     ): "parameters of any shapes, in place; each entry by itself unless the formula says otherwise",
     ("schedule", "name"): "the number of the step → the factor of the rate",
+    (
+        "regularize",
+        "orthogonality",
+    ): "weights (d_out, d_in), convolutions as (d_out, d_in height width) → a number",
+    ("regularize", "weight_decay"): "weights of two or more dimensions, in place",
+    ("regularize", "l2"): "weights of two or more dimensions → a number",
+    ("regularize", "l1"): "weights of two or more dimensions → a number",
+    ("regularize", "l1_prox"): "weights of two or more dimensions, in place",
+    ("regularize", "jacobian"): "rows (n, ...) and their outputs (n, K) → a number",
+    ("regularize", "gradient_penalty"): "rows (n, ...), their outputs (n, K) and targets → a number",
+    ("constrain", "orthogonal"): "weights (d_out, d_in), convolutions as (d_out, d_in height width)",
+    ("constrain", "norm_ball"): "weights (d_out, ...), each unit's or the whole, in place",
+    ("constrain", "simplex"): "weights (d_out, ...), each unit's or the whole, in place",
+    ("constrain", "binary"): "weights of any shape",
     ("data", "scale"): "(n, d) → (n, d), with statistics of the training rows",
 }
 """Shapes of a family, for methods whose docstring says nothing of its own."""

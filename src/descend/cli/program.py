@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from descend._version import __version__
-from descend.cli import compare, gallery, methods, recipe, train, use
+from descend.cli import compare, gallery, methods, recipe, search, train, use
 from descend.cli.output import Lasting, write_json
 from descend.errors import DescendError
 
@@ -65,6 +65,7 @@ def _descend(
 _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (train.train, train.EXAMPLES, "Train a network on data."),
     (compare.compare, compare.EXAMPLES, "Compare choices fairly."),
+    (search.search, search.EXAMPLES, "Search for the best recipe over a space of them."),
     (use.predict, use.PREDICT_EXAMPLES, "Predict new rows with a trained network."),
     (use.evaluate, use.EVALUATE_EXAMPLES, "Measure a trained network on data."),
     (use.report, use.REPORT_EXAMPLES, "Write the report of a run anew."),

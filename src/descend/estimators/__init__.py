@@ -7,6 +7,8 @@ scikit-learn's conventions to the letter: they pass its ``parametrize_with_check
 :mod:`.network`           what both estimators share: parameters, ``fit``, ``partial_fit``, outputs
 :mod:`.classifier`        :class:`Classifier`
 :mod:`.regressor`         :class:`Regressor`
+:mod:`.search`            :class:`Search`, over recipes by cross-validation
+:mod:`.scores`            names of scores
 :mod:`.asked`             constructor parameters as a recipe
 :mod:`.checked`           X, y and weights as scikit-learn checks them
 :mod:`.distinct`          rows as a weighted set, so that a weight and a repetition are the same thing
@@ -25,5 +27,6 @@ True
 
 from descend.estimators.classifier import Classifier
 from descend.estimators.regressor import Regressor
+from descend.estimators.search import Search
 
-__all__ = ["Classifier", "Regressor"]
+__all__ = ["Classifier", "Regressor", "Search"]

@@ -107,12 +107,17 @@ def _obvious(model: nn.Module) -> bool:
 
 
 def step_alone(member: Member, members: int) -> float:
-    """Seconds that a step of one member takes when all are trained one after another, as fast as that goes."""
+    """Seconds for each step of each member when all are trained one after another, as fast as that goes.
+
+    Workers of one thread share the members, or one process uses all threads.
+    """
     training = member.training
     device = next(training.model.parameters()).device
     counts = {1, cores()} if device.type == "cpu" else {torch.get_num_threads()}
     with forked(device):
         alone = {count: _timed(training, count, device) for count in sorted(counts)}
+    if device.type == "cpu":
+        alone[1] /= min(cores(), members)
     return min(alone.values())
 
 

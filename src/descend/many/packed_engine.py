@@ -164,6 +164,10 @@ class PackedEngine:
         if resume:
             self._take_finished()
         for member in self.members:
+            if member.going:
+                member.run.history = (
+                    member.training.history
+                )  # the same list: it grows while the member trains
             if member.folder is not None and member.going:
                 lines = "".join(json.dumps(record) + "\n" for record in member.training.history)
                 (member.folder / HISTORY).write_text(lines, encoding="utf-8")

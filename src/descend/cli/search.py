@@ -1,0 +1,265 @@
+"""``descend search``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from descend.cli.options import (
+    AllowImports,
+    Assignments,
+    Device,
+    Json,
+    OptionalData,
+    RecipeFile,
+    Seed,
+    Target,
+)
+from descend.cli.output import answering, people, screen
+from descend.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from descend.search import SearchResult
+
+__all__ = ["EXAMPLES", "search"]
+
+EXAMPLES = (
+    "\b\nExamples:\n"
+    "  descend search digits\n"
+    "  descend search houses.csv --target price --space space.toml --trials 100 --method tpe\n"
+    "  descend search digits --method halving --trials 81 --out runs/digits-search\n"
+    "  descend search --resume --out runs/digits-search"
+)
+
+TRIALS, METHOD = 64, "random"
+
+
+def search(
+    data: OptionalData = None,
+    target: Target = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What varies, in TOML: optimizer.lr = { log_uniform = [1e-4, 1e-1] }, ...  "
+            "[default: rate, decay, batch size, network]",
+            show_default=False,
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="How many configurations, at most.  [default: 64]", show_default=False
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="random, quasi_random, grid, tpe (needs the extra 'search') or halving.  [default: random]",
+            show_default=False,
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What trials are compared by, on the validation rows: loss, accuracy, r2, ...  "
+            "[default: the main one of the task]",
+            show_default=False,
+        ),
+    ] = None,
+    brackets: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Brackets of halving, as in Hyperband; more of them are more patient.  [default: 1]",
+            show_default=False,
+        ),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="How trials are trained together: auto, packed, vmap or loop."),
+    ] = "auto",
+    recipe: RecipeFile = None,
+    assignments: Assignments = None,
+    seed: Seed = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The folder of the search.  [default: runs/NAME-search-DATE-TIME]",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the search in --out; finished trials are not repeated. What was said when it began "
+            "may be left out.",
+        ),
+    ] = False,
+    device: Device = None,
+    allow_imports: AllowImports = False,
+    as_json: Json = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print only the search's folder, and what went wrong.")
+    ] = False,
+) -> None:
+    """Search for the best recipe for DATA over a space of configurations.
+
+    All trials share one split and one seed and are compared on the validation rows. The winner is trained anew,
+    measured once on the test rows, and saved as a run in the folder's "best".
+    """
+    with answering(as_json) as answer:
+        found, show = people(quiet=quiet), screen(quiet=quiet)
+        said: dict[str, Any] = {
+            "data": data,
+            "target": target,
+            "trials": trials,
+            "method": method,
+            "metric": metric,
+            "brackets": brackets,
+            "seed": seed,
+            "space": space,
+        }
+        said["recipe"] = _recipe(recipe, assignments or [], allow_imports)
+        if resume:
+            said = _as_begun(out, said, allow_imports)
+        elif data is None:
+            raise UserError(
+                "say what to search for: descend search DATA; a first try is: descend search digits"
+            )
+        result = _searched(said, out, resume, engine, device, allow_imports, show)
+        from descend.search.page import write
+
+        report = write(result)
+        result.best.report()
+        _summary(result, report, found)
+        if quiet and not as_json:
+            people().print(str(result.path), soft_wrap=True)
+        answer(_answer(result, report))
+
+
+def _recipe(file: Path | None, assignments: list[str], allow_imports: bool) -> Any:
+    from descend.recipe import Recipe
+
+    if file is None and not assignments:
+        return None
+    asked = Recipe() if file is None else Recipe.load(file, allow_imports=allow_imports)
+    return asked.with_assignments(assignments) if assignments else asked
+
+
+def _as_begun(out: Path | None, said: dict[str, Any], allow_imports: bool) -> dict[str, Any]:
+    """What is not said now, as it was said when the search began."""
+    from descend.recipe import Recipe
+    from descend.search.journal import begun_with
+    from descend.search.space import Space
+
+    if out is None:
+        raise UserError("--resume needs the folder of the search: --out FOLDER")
+    before = begun_with(out)
+    known = {key: before.get(key) for key in ("trials", "method", "metric", "brackets", "seed")}
+    known |= {"data": before["data"]["reference"], "target": before["data"]["target"]}
+    known["recipe"] = Recipe.loads(before["recipe"], allow_imports=allow_imports)
+    known["space"] = Space.of(before["space"])
+    if said["data"] is None and not isinstance(known["data"], str):
+        raise UserError(f"the search in {out} does not say which data it was for; name them: DATA")
+    return {key: known[key] if value is None else value for key, value in said.items()}
+
+
+def _searched(
+    said: dict[str, Any],
+    out: Path | None,
+    resume: bool,
+    engine: str,
+    device: str | None,
+    allow_imports: bool,
+    show: Console,
+) -> SearchResult:
+    from contextlib import suppress
+
+    from descend.cli.folders import new_folder
+    from descend.many.train_many import EngineChoice
+    from descend.search import search
+    from descend.search.journal import Journal
+    from descend.search.progress import SearchBar
+
+    engines = EngineChoice.__args__  # type: ignore[attr-defined]
+    if engine not in engines:
+        raise UserError(f"--engine: one of {', '.join(engines)} was expected, found '{engine}'")
+    bars: list[SearchBar] = []
+
+    def bar(journal: Journal, total: int, name: str) -> SearchBar:
+        bars.append(SearchBar(show, journal, total, name))
+        return bars[0]
+
+    folder = out or new_folder(f"{Path(str(said['data'])).stem}-search")
+    try:
+        return search(
+            said["data"],
+            said["recipe"],
+            space=said["space"],
+            trials=TRIALS if said["trials"] is None else said["trials"],
+            method=said["method"] or METHOD,  # type: ignore[arg-type]  # it is checked there
+            target=said["target"],
+            seed=said["seed"] or 0,
+            metric=said["metric"],
+            brackets=1 if said["brackets"] is None else said["brackets"],
+            out=folder,
+            resume=resume,
+            engine=engine,  # type: ignore[arg-type]
+            device=device,
+            watchers=[] if show.quiet else [bar],
+            allow_imports=allow_imports,
+        )
+    finally:
+        for each in bars:
+            each.close()
+        with suppress(OSError):
+            folder.rmdir()  # only an empty folder goes: the search had not begun
+
+
+def _summary(result: SearchResult, report: Path, console: Console) -> None:
+    from descend.cli.summary import PARTS, scores
+    from descend.report.words import NO_BREAK, metric, score
+    from descend.search.figures import value_text
+
+    best, winner = result.best, result.winner
+    spent, most = result.budget
+    diverged = sum(trial.status == "diverged" for trial in result.trials)
+    lost = f", {diverged} diverged" if diverged else ""
+    console.print()
+    console.print(
+        f"{len(result.trials)} trials{lost}; {spent:,} epochs of at most {most:,}. Best: trial "
+        f"{winner.number + 1}, validation {metric(result.metric)} "
+        f"{score(result.metric, winner.score).replace(NO_BREAK, ' ')}."
+    )
+    for key, value in winner.values.items():
+        console.print(f"  {key} = {value_text(value)}", soft_wrap=True)
+    console.print("The winner, trained anew:")
+    console.print(scores({part: best.metrics[part] for part in PARTS if part in best.metrics}))
+    console.print(f"Run     {best.path}", soft_wrap=True)
+    console.print(f"Report  {report}", soft_wrap=True)
+
+
+def _answer(result: SearchResult, report: Path) -> dict[str, Any]:
+    """The JSON object of ``descend search --json``."""
+    from descend.cli.summary import answer_of
+
+    best = result.best
+    return {
+        "search": str(result.path),
+        "report": str(report),
+        "method": result.method,
+        "metric": result.metric,
+        "epochs": {"spent": result.budget[0], "most": result.budget[1]},
+        "winner": result.winner.to_json(),
+        "trials": [trial.to_json() for trial in result.trials],
+        "best": answer_of(best, None if best.path is None else best.path / "report.html"),
+    }

@@ -1,0 +1,298 @@
+"""A search over recipes as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from scipy.stats import rankdata
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.model_selection import check_cv
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from descend.data.source import Array, Source
+from descend.errors import DivergedError, Interrupted, UserError
+from descend.estimators.asked import Sections, as_recipe
+from descend.estimators.classifier import Classifier
+from descend.estimators.fitting import ENOUGH, engine
+from descend.estimators.network import Network
+from descend.estimators.scores import SCORES, score_of
+from descend.many import train_many
+from descend.planning import Planner
+from descend.recipe import Recipe
+from descend.run import Run
+from descend.search.check import check
+from descend.search.default import default_space
+from descend.search.space import Point, Space, as_space
+from descend.search.strategies import explore, strategy
+from descend.search.trial import Trial
+
+__all__ = ["Search"]
+
+
+def _refitted(name: str) -> Any:
+    """Whether the estimator has a method, as scikit-learn asks it."""
+
+    def has(self: Search) -> bool:
+        getattr(self.best_estimator_ if hasattr(self, "best_estimator_") else self._inner(), name)
+        return True
+
+    return has
+
+
+class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+    """Search for the best recipe by cross-validation; in use like ``RandomizedSearchCV``.
+
+    Every candidate is trained on each fold's training rows and scored on its held-out rows; candidates and folds
+    are members of :func:`descend.train_many` and share one seed. Then the best is trained on all rows.
+
+    Args:
+        estimator: a :class:`descend.Classifier` or :class:`descend.Regressor`, whose parameters hold for all
+            candidates; None is a classifier by default settings.
+        space: a :class:`descend.search.Space`, a mapping or a TOML file; None is the default space around the
+            estimator's recipe.
+        n_trials: how many candidates, at most.
+        method: "random", "quasi_random", "grid" or "tpe".
+        cv: folds, as scikit-learn takes them: None for 5, a number, a splitter, or pairs of row numbers.
+        scoring: None for accuracy or R²; or "accuracy", "balanced_accuracy", "r2", "neg_mean_absolute_error",
+            "neg_root_mean_squared_error", "neg_log_loss".
+        refit: whether to train the best candidate on all rows; predictions need it.
+        random_state: the seed of points and trainings; None draws one from NumPy's global generator.
+        engine: as for :func:`descend.train_many`.
+
+    Attributes:
+        best_params_: values of the best candidate, by ``section.key``.
+        best_score_: its mean score over the folds.
+        best_index_: its place in ``cv_results_``.
+        best_estimator_: the estimator trained by it on all rows.
+        cv_results_: arrays with a place for each candidate: ``params``, ``param_<key>``,
+            ``split<k>_test_score``, ``mean_test_score``, ``std_test_score``, ``rank_test_score``,
+            ``mean_fit_time``, ``std_fit_time``, ``mean_score_time``, ``std_score_time``. Candidates that diverged
+            on any fold have the score NaN and rank last. Held-out rows are scored within training, so the times
+            of scoring are 0.
+        n_splits_: how many folds.
+        scorer_: the name of the score.
+        classes_, n_features_in_, feature_names_in_: of the data.
+
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> space = {"optimizer.lr": {"log_uniform": [1e-3, 1e-1]}}
+    >>> search = Search(Classifier(max_epochs=5), space, n_trials=3, cv=2, random_state=0).fit(X, y)
+    >>> sorted(search.best_params_), search.predict(X).shape
+    (['optimizer.lr'], (150,))
+    """
+
+    best_estimator_: Network
+
+    def __init__(
+        self,
+        estimator: Network | None = None,
+        space: Space | Mapping[str, Any] | str | Path | None = None,
+        *,
+        n_trials: int = 16,
+        method: str = "random",
+        cv: Any = None,
+        scoring: str | None = None,
+        refit: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        engine: str = "auto",
+    ) -> None:
+        self.estimator = estimator
+        self.space = space
+        self.n_trials = n_trials
+        self.method = method
+        self.cv = cv
+        self.scoring = scoring
+        self.refit = refit
+        self.random_state = random_state
+        self.engine = engine
+
+    def _inner(self) -> Network:
+        return Classifier() if self.estimator is None else self.estimator
+
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> Self:
+        """Search, then train the best candidate on all rows.
+
+        Args:
+            X: features, as :meth:`descend.Classifier.fit` takes them.
+            y: targets.
+            groups: a label for each row, for splitters that keep groups together.
+
+        Raises:
+            ValueError: data or parameters that cannot be used.
+            DivergedError: every candidate diverged.
+        """
+        inner = self._inner()
+        if not isinstance(inner, Network):
+            raise UserError(
+                f"Search takes a descend.Classifier or descend.Regressor, found a {type(inner).__name__}; "
+                "for others there is sklearn.model_selection.RandomizedSearchCV"
+            )
+        if self.method not in ("random", "quasi_random", "grid", "tpe"):
+            raise UserError(
+                f"method: random, quasi_random, grid or tpe was expected, found '{self.method}' (halving needs "
+                "one split: descend.search)"
+            )
+        seed = self._seed()
+        template = clone(inner).set_params(random_state=seed)
+        source, _ = template._source(X, y, None, reset=True, least=2)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(template, name):
+                setattr(self, name, getattr(template, name))
+            elif hasattr(self, name):
+                delattr(self, name)
+        if is_classifier(template):
+            self.classes_ = np.unique(source.targets)
+        folds = list(
+            check_cv(self.cv, source.targets, classifier=is_classifier(template)).split(
+                np.zeros((len(source), 1)), source.targets, groups
+            )
+        )
+        if hasattr(self, "best_estimator_"):
+            del self.best_estimator_
+        self._searched(template, source, folds, seed)
+        if self.refit:
+            chosen = clone(template).set_params(recipe=self._recipe(template, source, self.best_params_))
+            self.best_estimator_ = chosen.fit(X, y)
+        return self
+
+    def _seed(self) -> int:
+        return Classifier(random_state=self.random_state)._drawn_seed()
+
+    def _searched(
+        self, template: Network, source: Source, folds: list[tuple[Array, Array]], seed: int
+    ) -> None:
+        base = self._recipe(template, source, {})
+        # What is left open is chosen by the training rows of a fold.
+        planner = Planner(source.take(np.asarray(folds[0][0])))
+        planned = planner.plan(base, seed)
+        space = default_space(base, planned.recipe) if self.space is None else as_space(self.space)
+        check(space, base, planner, seed)
+        metric, self.scorer_ = score_of(self.scoring, planned.prepared.schema.task)
+        asked = strategy(self.method, space, self.n_trials, seed, metric)  # type: ignore[arg-type]
+        self.n_splits_ = len(folds)
+        scores, times = np.full((asked.trials, len(folds)), np.nan), np.zeros((asked.trials, len(folds)))
+        params: list[Point] = [{} for _ in range(asked.trials)]
+
+        def evaluate(points: Mapping[int, Point], place: int) -> dict[int, Trial]:
+            runs = self._trained([base.replace(point) for point in points.values()], source, folds, seed)
+            for number, own in zip(points, runs, strict=True):
+                params[number] = points[number]
+                times[number] = [run.metrics.get("seconds", 0.0) for run in own]
+                scores[number] = [np.nan if run.failed else run.metrics["test"][metric] for run in own]
+            means = {number: float(scores[number].mean()) for number in points}
+            return {
+                number: Trial(number, points[number], "finished", mean)
+                if np.isfinite(mean)
+                else Trial(number, points[number], "diverged")
+                for number, mean in means.items()
+            }
+
+        size = asked.batch
+        blocks = [range(at, min(at + size, asked.trials)) for at in range(0, asked.trials, size)]
+        try:
+            explore(asked, evaluate, blocks, {})
+        except Interrupted as stop:
+            raise KeyboardInterrupt(str(stop)) from stop
+        self._keep(space, params, scores * SCORES[self.scorer_][1], times)
+
+    def _trained(
+        self, recipes: list[Recipe], source: Source, folds: list[tuple[Array, Array]], seed: int
+    ) -> list[list[Run]]:
+        """The runs of each recipe, one for each fold."""
+        parts = [{"train": learned, "test": held} for learned, held in folds]
+        runs = train_many(
+            [recipe for recipe in recipes for _ in parts],
+            source,
+            seeds=seed,
+            parts=parts * len(recipes),
+            engine=self.engine,  # type: ignore[arg-type]
+        )
+        return [runs[at : at + len(parts)] for at in range(0, len(runs), len(parts))]
+
+    def _keep(self, space: Space, params: list[Point], scores: Array, times: Array) -> None:
+        mean = scores.mean(axis=1)
+        if not np.isfinite(mean).any():
+            raise DivergedError(
+                f"All {len(params)} candidates diverged on some fold. Lower the learning rates of the space, or "
+                "limit gradients: recipe={'gradient': {'clip_norm': 1.0}}"
+            )
+        columns: dict[str, Any] = {}
+        for key in space.keys:
+            column = np.ma.MaskedArray(np.empty(len(params), dtype=object), mask=True)
+            for row, point in enumerate(params):
+                if key in point:
+                    column[row] = point[key]
+            columns[f"param_{key}"] = column
+        ranked = np.where(np.isfinite(mean), -mean, np.inf)
+        self.cv_results_ = {
+            "mean_fit_time": times.mean(axis=1),
+            "std_fit_time": times.std(axis=1),
+            "mean_score_time": np.zeros(len(params)),
+            "std_score_time": np.zeros(len(params)),
+            **columns,
+            "params": params,
+            **{f"split{fold}_test_score": scores[:, fold] for fold in range(scores.shape[1])},
+            "mean_test_score": mean,
+            "std_test_score": scores.std(axis=1),
+            "rank_test_score": rankdata(ranked, method="min").astype(np.int32),
+        }
+        self.best_index_ = int(np.nanargmax(mean))
+        self.best_score_ = float(mean[self.best_index_])
+        self.best_params_ = params[self.best_index_]
+
+    def _recipe(self, template: Network, source: Source, point: Point) -> Recipe:
+        """The estimator's recipe with a candidate's values; few rows are not held out to choose when to stop."""
+        sections: Sections = template._asked()
+        data = dict(sections["data"])
+        if data.get("validation") is None and len(source) < ENOUGH:
+            data["validation"] = 0.0
+        data.pop("test", None)
+        asked = sections | {"data": data, "engine": engine(sections)}
+        return as_recipe(asked).replace(point)
+
+    @available_if(_refitted("predict"))  # type: ignore[untyped-decorator]
+    def predict(self, X: Any) -> Array:
+        """Predictions of the best estimator."""
+        return self._best().predict(X)  # type: ignore[no-any-return]
+
+    @available_if(_refitted("predict_proba"))  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> Array:
+        """Probabilities of the classes by the best estimator, (n, K)."""
+        return self._best().predict_proba(X)  # type: ignore[no-any-return]
+
+    @available_if(_refitted("predict_log_proba"))  # type: ignore[untyped-decorator]
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of :meth:`predict_proba`."""
+        return self._best().predict_log_proba(X)  # type: ignore[no-any-return]
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Accuracy, or R², of the best estimator; with ``scoring``, that score."""
+        best = self._best()
+        if self.scorer_ in ("accuracy", "r2"):
+            return float(best.score(X, y))
+        from sklearn.metrics import get_scorer
+
+        return float(get_scorer(self.scorer_)(best, X, y))
+
+    def _best(self) -> Network:
+        check_is_fitted(self)
+        if not hasattr(self, "best_estimator_"):
+            raise AttributeError("predictions need refit=True")
+        return self.best_estimator_
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "cv_results_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        own = self._inner().__sklearn_tags__()
+        tags.estimator_type = own.estimator_type
+        tags.classifier_tags = own.classifier_tags
+        tags.regressor_tags = own.regressor_tags
+        tags.input_tags = own.input_tags
+        tags.target_tags = own.target_tags
+        return tags

@@ -1,0 +1,69 @@
+"""Whether a space can be searched: every problem at once, before any training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from descend.errors import Problem, RecipeError
+from descend.planning import Planner
+from descend.recipe import Recipe
+from descend.search.space import Space
+
+__all__ = ["check"]
+
+_FIXED = {
+    "data.target": "what is predicted",
+    "data.task": "what is predicted",
+    "data.validation": "the rows that trials are compared on",
+    "data.test": "the rows that are kept for the winner",
+    "data.split": "the rows that trials are compared on",
+    "data.groups": "the rows that trials are compared on",
+    "data.weights": "how rows count",
+}
+"""Keys that all trials must share, and what they decide."""
+
+_OF_THE_MACHINE = ("engine", "checkpoint")
+
+
+def check(space: Space, recipe: Recipe, planner: Planner, seed: int, *, halving: bool = False) -> None:
+    """Try the corners of every dimension: both ends of a range, every choice, each with its conditions met.
+
+    Args:
+        space: what varies.
+        recipe: what does not.
+        planner: of the data.
+        seed: of the search.
+        halving: whether rungs count epochs, whose number must then be the same for all.
+
+    Raises:
+        RecipeError: unknown keys, values that a constructor or the data refuse, and keys that all trials must share.
+    """
+    problems: dict[str, Problem] = {}
+
+    def note(problem: Problem) -> None:
+        problems.setdefault(str(replace(problem, source="")), problem)
+
+    usable = []
+    for dimension in space:
+        section, _, key = dimension.key.partition(".")
+        if dimension.key in _FIXED:
+            why = f"{_FIXED[dimension.key]} must be the same for all trials"
+            note(Problem(section, key, why, "say it in the recipe", "space"))
+        elif section in _OF_THE_MACHINE:
+            note(Problem(section, key, "it changes nothing that is learned", "say it in the recipe", "space"))
+        elif halving and dimension.key == "stop.max_epochs":
+            why = "successive halving stops trainings itself, by epochs"
+            note(Problem(section, key, why, "say one number in the recipe", "space"))
+        else:
+            usable.append(dimension)
+    for dimension in usable:
+        for value in dimension.corners():
+            point = space.fixed(dimension.key, value)
+            point = {name: said for name, said in point.items() if name in {each.key for each in usable}}
+            try:
+                planner.plan(recipe.replace(point), seed)
+            except RecipeError as cause:
+                for problem in cause.problems:
+                    note(problem.of("space"))
+    if problems:
+        raise RecipeError(list(problems.values()))
