@@ -109,7 +109,12 @@ def _sureness(found: Comparison, first: str) -> list[str]:
 
 def _speed(found: Comparison) -> list[str]:
     times = [(outcome.to_target, outcome) for outcome in found.outcomes]
-    reaching = [(reach.seconds, outcome, reach) for reach, outcome in times if reach is not None]
+    alone = found.engine == "loop"  # the seconds of runs that were trained together are their group's
+    reaching = [
+        (reach.seconds if alone else reach.gradients, outcome, reach)
+        for reach, outcome in times
+        if reach is not None
+    ]
     if not reaching:
         return (
             ["No variant reached the target in at least half of its runs."]
@@ -120,5 +125,5 @@ def _speed(found: Comparison) -> list[str]:
     name, how = quickest.name, found.conditions
     return [
         f"{name} reached the target, a validation {metric(how.metric)} of {value(how.metric, found.target)}, first: "
-        f"after {duration(reach.seconds)} and {reach.gradients:,.0f} gradients."
+        f"after {f'{duration(reach.seconds)} and ' if alone else ''}{reach.gradients:,.0f} gradients."
     ]
