@@ -18,7 +18,7 @@ from descend.planning import plan
 from descend.randomness import forked, key
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
-from descend.training.objective import Objective
+from descend.training.checkpoint import Checkpointer
 from descend.training.observers import Quiet
 
 SMALL = Recipe(
@@ -210,9 +210,9 @@ def stopping(monkeypatch, owner, name, at):
     ("engine", "owner", "name", "share"),
     [
         # in the first, in the middle of the second, in the last of three networks
-        ("loop", Objective, "__call__", 0.1),
-        ("loop", Objective, "__call__", 0.5),
-        ("loop", Objective, "__call__", 0.9),
+        ("loop", Checkpointer, "stepped", 0.1),
+        ("loop", Checkpointer, "stepped", 0.5),
+        ("loop", Checkpointer, "stepped", 0.9),
         ("packed", PackTraining, "close_epoch", 0.2),
     ],
 )

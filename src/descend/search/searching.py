@@ -248,14 +248,14 @@ def _refitted(
 ) -> Run:
     """The winner trained anew: its recipe, the search's split and seed, to its own end, with the test part."""
     recipe = base.replace(winner.values)
-    if folder is None:
-        refitted: Run = train(data, recipe, seed=seed, **arguments)
-        return refitted
-    path = folder / BEST
-    if resume and (path / "manifest.json").exists():
-        return load(path, allow_imports=True)
-    begun = resume and (path / "recipe.toml").exists() and (path / "environment.json").exists()
-    refitted = train(data, recipe, seed=seed, out=path, resume=begun, **arguments)
+    kept: dict[str, Any] = {}
+    if folder is not None:
+        path = folder / BEST
+        if resume and (path / "manifest.json").exists():
+            return load(path, allow_imports=True)
+        begun = resume and (path / "recipe.toml").exists() and (path / "environment.json").exists()
+        kept = {"out": path, "resume": begun}
+    refitted: Run = train(data, recipe, seed=seed, **kept, **arguments)
     return refitted
 
 
