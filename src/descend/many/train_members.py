@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from descend.errors import Interrupted
@@ -47,6 +48,6 @@ def train_members(
                 raise Interrupted(f"{cause}{where}") from None
         going = {member.number: member.run for member in members if member.going}
         if epoch is not None and survivors is not None and going:
-            dropped = set(going) - decided.at(epoch, lambda epoch=epoch, going=going: survivors(epoch, going))
+            dropped = set(going) - decided.at(epoch, partial(survivors, epoch, going))
             for one in engines:
                 one.drop(dropped, "dropped")
