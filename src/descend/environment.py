@@ -6,6 +6,7 @@ import datetime
 import platform
 import shlex
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,23 @@ def describe_environment() -> dict[str, Any]:
     ['command', 'cores', 'cpu', 'descend']
     """
     return {
+        **_lasting(),
+        "cores": cores(),
+        "command": _command(),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+@cache
+def _lasting() -> dict[str, str]:
+    """What stays as it is while a process lives: reading it takes milliseconds, and each of many members has it."""
+    return {
         "descend": __version__,
         "python": platform.python_version(),
         "torch": metadata.version("torch"),
         "numpy": metadata.version("numpy"),
         "platform": platform.platform(),
         "cpu": _processor(),
-        "cores": cores(),
-        "command": _command(),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -225,3 +225,67 @@ def test_an_interrupted_pack_goes_on(tmp_path: Path) -> None:
     for run, same in zip(resumed, whole, strict=True):
         for name, tensor in same.model.state_dict().items():
             assert torch.equal(run.model.state_dict()[name], tensor)
+
+
+class Interrupt:
+    """Asks to stop when one member has done some epochs."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
+        import os
+        import signal
+
+        if record["epoch"] == self.epoch and number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def finished(self, number: int, run: descend.Run) -> None: ...
+
+
+def test_a_pack_resumes_whole_though_less_memory_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes = [recipe(optimizer={"lr": lr}) for lr in (1e-3, 2e-3, 3e-3)]
+    whole = train_many(recipes, "iris")
+    with pytest.raises(Interrupted):
+        train_many(recipes, "iris", out=tmp_path / "out", watchers=[Interrupt(2)])
+    monkeypatch.setattr(choosing, "bytes_of_member", lambda member: 2**20)
+    monkeypatch.setattr(choosing, "room", lambda device: int(2**20 / choosing.SHARE))
+    resumed = train_many(recipes, "iris", out=tmp_path / "out", resume=True)
+    assert engines(resumed) == [("packed", 3)] * 3
+    for run, same in zip(resumed, whole, strict=True):
+        for name, tensor in same.model.state_dict().items():
+            assert torch.equal(run.model.state_dict()[name], tensor)
+
+
+def test_a_rung_that_was_decided_is_not_asked_again(tmp_path: Path) -> None:
+    def half(epoch: int, going: Any) -> list[int]:
+        return sorted(going)[: len(going) // 2 + len(going) % 2]
+
+    recipes = [recipe(optimizer={"lr": lr}, stop={"max_epochs": 6}) for lr in (1e-3, 2e-3, 3e-3, 4e-3)]
+    with pytest.raises(Interrupted):
+        train_many(recipes, "iris", out=tmp_path / "out", rungs=[2], survivors=half, watchers=[Interrupt(4)])
+    runs = train_many(recipes, "iris", out=tmp_path / "out", rungs=[2], survivors=half, resume=True)
+    assert [run.metrics["epochs"] for run in runs] == [6, 6, 2, 2]
+
+
+def test_all_diverge_within_an_epoch() -> None:
+    recipes = [
+        recipe(
+            data={"batch_size": 8},
+            optimizer={"name": "sgd", "lr": lr},
+            checkpoint={"every_seconds": 1e-6},
+        )
+        for lr in (1e8, 2e8)
+    ]
+    runs = train_many(recipes, "iris", engine="packed")
+    assert [run.failed for run in runs] == [True, True]
+    assert all(run.metrics["steps"] < 12 for run in runs)
+
+
+def test_unknown_choices_are_refused() -> None:
+    with pytest.raises(UserError, match='engine: one of "auto", "packed"'):
+        train_many([SMALL], "iris", engine="paked")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="rungs: numbers of epochs"):
+        train_many([SMALL], "iris", rungs=[0])

@@ -213,3 +213,20 @@ def test_best_weights_are_those_of_each_members_best_epoch() -> None:
     assert [training.stopping.best_epoch for _, training in made] == [2, 4]
     assert made[0][1].best is not None
     assert torch.equal(flat(made[0][1].best), seen[2][0])
+
+
+@pytest.mark.parametrize("activations", [("relu", "relu"), ("sigmoid", "sigmoid"), ("tanh", "selu")])
+def test_dropout_of_narrow_members_when_the_wide_one_has_gone(activations: tuple[str, str]) -> None:
+    wide, narrow = activations
+    models = [{"hidden": [12, 12], "activation": wide}] + [{"hidden": [9, 9], "activation": narrow}] * 2
+    recipes = varied(model=[{**own, "dropout": 0.3} for own in models])
+    alone = trainings(recipes, [0, 1, 2], "iris", torch.float64)
+    pack = pack_of(trainings(recipes, [0, 1, 2], "iris", torch.float64))
+    fit(pack, until=1)
+    pack.drop({0}, "dropped")
+    fit(pack, until=3)
+    found = weights(pack)
+    for number in (1, 2):
+        fit(alone[number][1], until=3)
+        own = flat(alone[number][1].model.state_dict())
+        assert (found[number] - own).norm() <= TOLERANCE[torch.float64] * own.norm()

@@ -8,6 +8,7 @@
 :mod:`.building`        from plans to networks and trainings
 :mod:`.grouping`        who can ride with whom
 :mod:`.choosing`        which engine, by a short measurement, within the memory there is
+:mod:`.rungs`           who went on at each rung
 :mod:`.packed_engine`   members as one program
 :mod:`.loop_engine`     members one after another, here or in worker processes
 :mod:`.workers`         those processes

@@ -54,8 +54,7 @@ def choose(
     if len(group.members) == 1 and wanted == "auto":
         return [LoopEngine(group.members, watcher, "no other member can ride with it")]
     made: list[Engine] = []
-    parts, note = _fitting(group.members)
-    for members in parts:
+    for members, note in _packs(group.members):
         reason = group.why_not_packed
         try:
             made.append(_pack(members, wanted, reason, note, watcher, folder, resume=resume))
@@ -145,6 +144,23 @@ def _engine_before(group: Group) -> str:
         if member.engine_before:
             return member.engine_before
     return ""
+
+
+def _packs(members: Sequence[Member]) -> list[tuple[list[Member], str]]:
+    """The members in packs, each with a word about its size; those that rode together before do so again.
+
+    A pack's checkpoint is of all its members, and how much memory is free may have changed since.
+    """
+    before: dict[int, list[Member]] = {}
+    for member in members:
+        if member.pack_before is not None:
+            before.setdefault(member.pack_before, []).append(member)
+    packs = [(alike, "") for alike in before.values()]
+    fresh = [member for member in members if member.pack_before is None]
+    if fresh:
+        parts, note = _fitting(fresh)
+        packs += [(part, note) for part in parts]
+    return packs
 
 
 def _fitting(members: Sequence[Member]) -> tuple[list[list[Member]], str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from descend.planning import Plan
-from descend.run import Run
+from descend.run import Run, read_json
 from descend.training.loop import Training
 
 __all__ = ["Engine", "Member", "Watcher"]
@@ -25,6 +25,7 @@ class Member:
         tested: whether the test part is measured at the end.
         stopped: why it stopped; empty while it goes on.
         engine_before: what trained it before it was interrupted; empty where it had not begun.
+        pack_before: the lowest number of the pack that it rode in then, if any.
 
     ``run`` and ``training`` are set when it is built; the run's history grows while it trains.
     """
@@ -36,8 +37,15 @@ class Member:
     tested: bool = True
     stopped: str = ""
     engine_before: str = ""
+    pack_before: int | None = None
     run: Run = field(init=False)
     training: Training = field(init=False)
+
+    def take_up(self, folder: Path) -> None:
+        """Note what trained it before, as its folder says."""
+        engine = read_json(folder / "environment.json").get("engine", {})
+        # A pack names itself in what it begins; what trains alone does so in the end.
+        self.engine_before, self.pack_before = str(engine.get("name", "loop")), engine.get("pack")
 
     @property
     def going(self) -> bool:

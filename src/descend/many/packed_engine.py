@@ -145,7 +145,12 @@ class PackedEngine:
             run.environment |= {
                 "threads": self.threads,
                 "threads_reason": threads,
-                "engine": {"name": self.name, "why": why, "members": len(self.members)},
+                "engine": {
+                    "name": self.name,
+                    "why": why,
+                    "members": len(self.members),
+                    "pack": min(self._of_number),
+                },
             }
             if run.recipe.engine["threads"] == "auto":
                 run.recipe = run.recipe.replace({"engine.threads": self.threads})

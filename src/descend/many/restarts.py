@@ -22,7 +22,7 @@ from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
-from descend.run import MANIFEST, Run, json_bytes, load, read_json
+from descend.run import MANIFEST, Run, json_bytes, load
 from descend.training.state import write_atomically
 from descend.training.threads import using_threads
 
@@ -123,10 +123,8 @@ def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> Member:
     folder = inner / f"{draw:04d}"
     begun = resume and (folder / "recipe.toml").exists()
     member = Member(draw, plan, folder, begun)
-    if begun:  # a pack names itself in what it begins; what trains alone does so in the end
-        member.engine_before = str(
-            read_json(folder / "environment.json").get("engine", {}).get("name", "loop")
-        )
+    if begun:
+        member.take_up(folder)
     return member
 
 

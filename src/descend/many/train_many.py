@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from descend.errors import Problem, RecipeError, UserError
 from descend.many.loop_engine import WorkerChoice, check_workers
@@ -13,7 +13,7 @@ from descend.many.restarts import copies, train_restarts
 from descend.many.train_members import EngineChoice, Survivors, train_members
 from descend.planning import Parts, Planner
 from descend.recipe import Recipe
-from descend.run import Run, check_unused, read_json
+from descend.run import Run, check_unused
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
@@ -82,6 +82,7 @@ def train_many(
     if not recipes:
         raise UserError("train_many needs at least one recipe")
     check_workers(workers)
+    _check_choices(engine, rungs)
     each_seed = _for_each(seeds, len(recipes), "seeds")
     each_parts = [None] * len(recipes) if parts is None else _for_each(list(parts), len(recipes), "parts")
     planner = Planner(
@@ -113,6 +114,15 @@ def train_many(
         )
         watcher.finished(member.number, member.run)
     return [member.run for member in members]
+
+
+def _check_choices(engine: Any, rungs: Sequence[Any]) -> None:
+    if engine not in get_args(EngineChoice):
+        known = ", ".join(f'"{name}"' for name in get_args(EngineChoice))
+        raise UserError(f"engine: one of {known} was expected, found {engine!r}")
+    for epoch in rungs:
+        if not isinstance(epoch, int) or epoch < 1:
+            raise UserError(f"rungs: numbers of epochs, 1 or more, were expected, found {epoch!r}")
 
 
 def _for_each(values: Any, count: int, name: str) -> list[Any]:
@@ -148,9 +158,7 @@ def _planned(
             continue
         member = Member(number, plan, path, begun)
         if begun and path is not None:
-            member.engine_before = str(
-                read_json(path / "environment.json").get("engine", {}).get("name", "loop")
-            )
+            member.take_up(path)
         members.append(member)
     if problems:
         raise RecipeError(problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from descend.errors import Interrupted
@@ -11,6 +12,7 @@ from descend.many.choosing import EngineChoice, choose
 from descend.many.grouping import groups
 from descend.many.loop_engine import WorkerChoice, in_one_loop
 from descend.many.member import Member, Watcher
+from descend.many.rungs import Decisions
 from descend.run import Run
 
 __all__ = ["EngineChoice", "Survivors", "train_members"]
@@ -36,6 +38,7 @@ def train_members(
         one for group in groups(members) for one in choose(group, engine, watcher, folder, resume=resume)
     ]
     engines = in_one_loop(chosen, workers)
+    decided = Decisions(folder, resume=resume)
     for epoch in [*sorted(rungs), None]:
         for one in engines:
             try:
@@ -45,6 +48,6 @@ def train_members(
                 raise Interrupted(f"{cause}{where}") from None
         going = {member.number: member.run for member in members if member.going}
         if epoch is not None and survivors is not None and going:
-            dropped = set(going) - set(survivors(epoch, going))
+            dropped = set(going) - decided.at(epoch, partial(survivors, epoch, going))
             for one in engines:
                 one.drop(dropped, "dropped")

@@ -97,7 +97,8 @@ class StackedNetwork:
             for entry in self._stack.entries:
                 if entry.owner is layer and entry.name == "weight" and len(entry.shapes[0]) >= 2:
                     sizes = [shape[0] for shape in entry.shapes]
-                    current = sizes if len(set(sizes)) > 1 else None
+                    # After compaction all may be equally narrow, and the stack still as wide as it was.
+                    current = sizes if min(sizes) < entry.tensor.shape[1] else None
             if isinstance(layer, PackedDropout):
                 found.append(current)
         return found

@@ -225,9 +225,8 @@ class PackTraining:
     def _measured(self) -> dict[str, list[float]]:
         """Values of all members by name, in one transfer from the device."""
         losses = torch.stack(self.losses)
-        shares = torch.tensor(self.batches.rows_per_step, dtype=losses.dtype).to(
-            losses.device, non_blocking=True
-        )
+        rows = self.batches.rows_per_step[: len(losses)]  # an epoch that diverged is closed in its middle
+        shares = torch.tensor(rows, dtype=losses.dtype).to(losses.device, non_blocking=True)
         named = {"train.loss": (losses * shares.unsqueeze(1)).sum(0) / shares.sum()}
         if self._norm is not None:
             named["gradient_norm"] = self._norm
