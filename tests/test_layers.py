@@ -31,7 +31,7 @@ LAYERS = [
     {"run"},
     {"planning"},
     {"assembly"},
-    {"launch"},
+    {"launch", "checking"},
     {"many"},
     {"report", "export", "estimators"},
     {"gallery"},
