@@ -131,3 +131,15 @@ class TestObjective:
         with pytest.raises(UserError, match="--data"):
             optimality_of(run)
         assert optimality_of(run, (x, y)).products > 0
+
+    def test_is_what_was_measured_on_the_training_rows(self):
+        """By predicting, which drops nothing and takes the norms' averages."""
+        recipe = {
+            "model": {"hidden": [6], "norm": "batch", "dropout": 0.5},
+            "loss": {"name": "cross_entropy", "label_smoothing": 0.0},
+            "optimizer": {"lr": 0.05},  # or the outputs are near zero, whatever is dropped
+            "stop": {"max_epochs": 8},
+        }
+        run = package.train("iris", recipe)
+        assert run.metrics["train"]["loss"] < 0.5
+        assert optimality_of(run, limit=1).loss == pytest.approx(run.metrics["train"]["loss"], rel=1e-4)
