@@ -19,6 +19,7 @@ ARCHITECTURE = SOURCE.parents[1] / "docs" / "architecture.md"
 
 LAYERS = [
     {"_version", "errors", "domains", "method", "randomness"},
+    {"linalg"},
     {"data"},
     {"nn", "augmentation"},
     {"losses", "metrics", "schedules", "optim", "regularization", "constraints"},
@@ -31,7 +32,7 @@ LAYERS = [
     {"planning"},
     {"assembly"},
     {"finishing"},
-    {"launch"},
+    {"launch", "checking"},
     {"many"},
     {"report", "export"},
     {"search"},

@@ -192,7 +192,7 @@ class TestEntries:
                 "name",
                 "xavier_normal xavier_uniform kaiming_normal kaiming_uniform geometric orthogonal zeros constant",
             ),
-            ("optimizer", "name", "sgd heavy_ball nesterov adagrad rmsprop adam adamw sparse_adam adamax"),
+            ("optimizer", "name", "gd sgd heavy_ball nesterov adagrad rmsprop adam adamw sparse_adam adamax"),
             ("schedule", "name", "constant inverse exponential staircase plateau cosine warmup one_cycle"),
             ("data", "scale", "center standard minmax pca whiten zca none"),
         ]:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from descend.data.batches import Batch
+from descend.errors import UserError
 from descend.losses import CrossEntropy
 from descend.nn import mlp
 from descend.regularization import jacobian_penalty, l2_penalty
@@ -164,3 +165,39 @@ def test_a_penalty_may_add_its_own_gradient() -> None:
     torch.testing.assert_close(found, other.at([batch], 0, 0)())
     for own, theirs in zip(mine, gradients(model), strict=True):
         torch.testing.assert_close(own, theirs)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_differentiable_loss_is_the_closures(weighted: bool) -> None:
+    """Value, gradient, random numbers; over several batches, with weights and a penalty; and .grad is left alone."""
+    model = network(dropout=0.5)
+    weights = torch.rand(24, dtype=torch.float64) if weighted else None
+    parts = [slice(0, 10), slice(10, 24)]
+    batches = [Batch(ROWS[p], TARGETS[p], None if weights is None else weights[p]) for p in parts]
+    objective = Objective(
+        model, CrossEntropy(), device=CPU, seed=5, penalty=lambda: 0.1 * l2_penalty(model.parameters())
+    ).at(batches, 2, 7)
+    value = objective()
+    noted = [g.clone() for g in gradients(model)]
+    torch.rand(100)
+    loss = objective.differentiable()
+    torch.testing.assert_close(loss.detach(), value, rtol=1e-12, atol=0)
+    found = torch.autograd.grad(loss, objective.parameters, create_graph=True)
+    for mine, theirs, left in zip(found, noted, gradients(model), strict=True):
+        torch.testing.assert_close(mine.detach(), theirs, rtol=1e-10, atol=1e-14)
+        assert torch.equal(left, theirs)
+    assert all(g.requires_grad for g in found)
+
+
+def test_a_penalty_without_a_graph_has_no_differentiable_loss() -> None:
+    model = network()
+    weight = model.linear1.weight
+
+    def by_itself() -> torch.Tensor:
+        weight.grad = weight.detach().clone()
+        return l2_penalty(model.parameters())
+
+    objective = Objective(model, CrossEntropy(), device=CPU, penalty=by_itself)
+    with pytest.raises(UserError, match="no second derivative"):
+        objective.at([Batch(ROWS, TARGETS, None)], 0, 0).differentiable()
+    assert weight.grad is None

@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from descend._version import __version__
-from descend.cli import compare, gallery, methods, recipe, search, train, use
+from descend.cli import check, compare, gallery, methods, recipe, search, train, use
 from descend.cli.output import Lasting, write_json
 from descend.errors import DescendError
 
@@ -76,6 +76,7 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
 ]
 for _command, _examples, _short in _COMMANDS:
     app.command(epilog=_examples, short_help=_short)(_command)
+app.add_typer(check.app, name="check", short_help="Check an objective by its derivatives.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -156,11 +156,11 @@ class PackedEngine:
                 run.recipe = run.recipe.replace({"engine.threads": self.threads})
             if member.folder is not None and not member.resumed:
                 begin_folder(member.folder, run)
-        settings = CheckpointSettings(**self.members[0].plan.recipe.checkpoint)
-        self._checkpointer = Checkpointer(self._folder, settings)
-        self.pack.observers = [self._checkpointer]
-        if self._folder is not None and resume:
-            state = load_checkpoint(self._folder)
+        if self._folder is not None:  # a pack does not go back to a good state: without a folder, no copies
+            settings = CheckpointSettings(**self.members[0].plan.recipe.checkpoint)
+            self._checkpointer = Checkpointer(self._folder, settings)
+            self.pack.observers = [self._checkpointer]
+            state = load_checkpoint(self._folder) if resume else None
             if state is not None:
                 with self._arithmetic():
                     self.pack.load_state_dict(state)
@@ -196,7 +196,6 @@ class PackedEngine:
         Raises:
             Interrupted: a signal asked to stop; a checkpoint was saved if there is a folder.
         """
-        assert self._checkpointer is not None
         with self._arithmetic():
             try:
                 with stopping_on_signals(self.pack):
@@ -204,7 +203,8 @@ class PackedEngine:
             except NotFinite:  # within an epoch; its end tells who
                 self.pack.close_epoch(lambda: self.pack.seconds)
             finally:
-                self._checkpointer.close()
+                if self._checkpointer is not None:
+                    self._checkpointer.close()
         if self.pack.stopped == "interrupted":
             raise Interrupted(f"stopped in epoch {self.pack.epoch + 1}")
 

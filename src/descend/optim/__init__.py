@@ -16,6 +16,7 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
+from descend.optim.gradient_descent import gd
 from descend.optim.momentum import heavy_ball, nesterov
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "adam",
     "adamax",
     "adamw",
+    "gd",
     "heavy_ball",
     "nesterov",
     "rmsprop",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "gd": gd,
     "sgd": sgd,
     "heavy_ball": heavy_ball,
     "nesterov": nesterov,

@@ -135,7 +135,9 @@ def _init(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 
 def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    if not facts.classification and facts.rows < FEW_ROWS:
+    if said.get("name") == "gd":
+        rate = (1.0, "the first rate tried at each step; backtracking shortens it")
+    elif not facts.classification and facts.rows < FEW_ROWS:
         rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")
     else:
         rate = (1e-3, "works for most networks with averaged weights")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import Batch
+from descend.errors import UserError
 from descend.losses import Loss as KnownLoss
 from descend.randomness import key, seeder
 from descend.regularization import differentiable_inputs
@@ -124,6 +125,45 @@ class Objective:
                     penalty.backward()
             value = value + penalty.detach()
         self._finish()
+        return value
+
+    def differentiable(self) -> Tensor:
+        """F on the same rows and random numbers as a call gives it, with its graph, to be differentiated twice.
+
+        ``.grad`` is left as it is, and nothing is clipped.
+
+        Raises:
+            UserError: a penalty adds its own gradient to ``.grad``, and so has no graph.
+
+        >>> from descend.losses import MeanSquaredError
+        >>> model = nn.Linear(1, 1, bias=False)
+        >>> objective = Objective(model, MeanSquaredError(), device=torch.device("cpu"))
+        >>> loss = objective.at([Batch(torch.ones(4, 1), torch.zeros(4, 1), None)], epoch=0, step=0).differentiable()
+        >>> (slope,) = torch.autograd.grad(loss, model.weight, create_graph=True)
+        >>> torch.autograd.grad(slope.sum(), model.weight)
+        (tensor([[2.]]),)
+        """
+        self.seed_step()
+        whole = sum(len(batch.targets) for batch in self._batches)
+        with torch.enable_grad():
+            parts = [self._mean_loss(batch) * (len(batch.targets) / whole) for batch in self._batches]
+            value = torch.stack(parts).sum()
+            return value if self.penalty is None else value + self._graphed_penalty(self.penalty)
+
+    def _graphed_penalty(self, penalty: Callable[[], Tensor]) -> Tensor:
+        held = [parameter.grad for parameter in self.parameters]
+        try:
+            for parameter in self.parameters:
+                parameter.grad = None
+            value = penalty()
+            if any(parameter.grad is not None for parameter in self.parameters):
+                raise UserError(
+                    "a penalty of this recipe adds its own gradient and has no second derivative; without "
+                    "[regularize] orthogonality of the kinds so and dso there is one"
+                )
+        finally:
+            for parameter, gradient in zip(self.parameters, held, strict=True):
+                parameter.grad = gradient
         return value
 
     def _accumulated(self) -> Tensor:

@@ -1,0 +1,92 @@
+"""What can be asked of a trained network's objective, such as whether it is at a minimum."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from descend.assembly import part_batches
+from descend.data.batches import Batch, Order
+from descend.errors import RunError, UserError
+from descend.planning import Planner, choose_device
+from descend.recipe.terms import build_constraints, build_penalty, build_row_penalty
+from descend.run import Run
+from descend.training.objective import Objective
+from descend.training.optimality import Optimality, optimality
+
+__all__ = ["objective_of", "optimality_of"]
+
+
+def objective_of(
+    run: Run, data: Any = None, *, device: str | None = None, allow_imports: bool = False
+) -> Objective:
+    """The objective that a run's recipe minimises, in float64, on all of its training rows, as one smooth function.
+
+    It is what training estimated step by step, without what is drawn: dropout is off, norms use their averages, rows
+    are not augmented. The run is not touched: network and loss are copies.
+
+    Args:
+        run: a finished one.
+        data: that it was trained on, in any form that training takes; None finds them by what the run noted.
+        device: in place of the recipe's.
+        allow_imports: whether data may come from a function named in the run.
+
+    Raises:
+        UserError: the run did not note where its data are.
+        RunError: the data are others than the run's.
+    """
+    noted = run.environment.get("data", {}).get("reference")
+    if data is None and noted is None:
+        raise UserError("the run was trained on data that have no name; give them: --data DATA")
+    seed = int(run.environment["seed"])
+    planner = Planner(noted if data is None else data, device=device, allow_imports=allow_imports)
+    planned = planner.plan(run.recipe, seed)
+    found, own = planned.prepared.schema.fingerprint, run.schema.fingerprint
+    if found != own:
+        raise RunError(
+            f"the data are not those that the run was trained on (fingerprint {found}, was {own}); "
+            "give the same data: --data DATA"
+        )
+    where = choose_device(planned.recipe.engine["device"])
+    model = copy.deepcopy(run.model).to(where, torch.float64).eval()
+    loss: Any = copy.deepcopy(run.loss).to(where, torch.float64)
+    held = build_constraints(planned.recipe, model, seed)
+    objective = Objective(
+        model,
+        loss,
+        device=where,
+        penalty=build_penalty(planned.recipe, model, held),
+        row_penalty=build_row_penalty(planned.recipe, model, loss),
+        seed=seed,
+    )
+    train = planned.prepared.train
+    order = Order(len(train), len(train), sampling="in_order")
+    (batches,) = part_batches(train, order, where).epoch(0)
+    return objective.at([Batch(*(_double(each) for each in batch)) for batch in batches], 0, 0)
+
+
+def optimality_of(
+    run: Run, data: Any = None, *, tolerance: float = 1e-4, limit: int = 200, **arguments: Any
+) -> Optimality:
+    """The conditions of optimality at the weights that a run kept.
+
+    Args:
+        run: a finished one.
+        data: as of :func:`objective_of`.
+        tolerance: the gradient's norm up to which a point is stationary. Default 1e-4.
+        limit: on products with the Hessian. Default 200.
+        **arguments: ``device`` and ``allow_imports``, as of :func:`objective_of`.
+
+    >>> import descend
+    >>> run = descend.train("iris", {"model": "linear", "stop": {"max_epochs": 2}})
+    >>> optimality_of(run).verdict
+    'not stationary'
+    """
+    objective = objective_of(run, data, **arguments)
+    return optimality(objective.differentiable, objective.parameters, tolerance=tolerance, limit=limit)
+
+
+def _double(tensor: Any) -> Any:
+    return tensor.double() if tensor is not None and tensor.is_floating_point() else tensor

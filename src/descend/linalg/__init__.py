@@ -1,0 +1,32 @@
+"""Linear algebra on the parameters of a network: curvature as products, and what is solved with products alone.
+
+A vector is one flat tensor of all parameters (:mod:`~descend.linalg.vectors`); a matrix is a function that multiplies
+one (:mod:`~descend.linalg.operators`). Conjugate gradients (:mod:`~descend.linalg.solvers`) and Lanczos'
+process (:mod:`~descend.linalg.spectrum`) need no more than that.
+
+>>> import torch
+>>> w = torch.tensor([1.0, -1.0], requires_grad=True)
+>>> product = Hessian((w**2 * torch.tensor([0.5, 2.0])).sum(), [w])
+>>> product(torch.ones(2))
+tensor([1., 4.])
+"""
+
+from __future__ import annotations
+
+from descend.linalg.operators import EmpiricalFisher, GaussNewton, Hessian, Jacobian
+from descend.linalg.solvers import Solution, conjugate_gradient
+from descend.linalg.spectrum import Extremes, lanczos
+from descend.linalg.vectors import flat, views
+
+__all__ = [
+    "EmpiricalFisher",
+    "Extremes",
+    "GaussNewton",
+    "Hessian",
+    "Jacobian",
+    "Solution",
+    "conjugate_gradient",
+    "flat",
+    "lanczos",
+    "views",
+]
