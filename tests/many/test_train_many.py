@@ -270,7 +270,7 @@ def test_a_rung_that_was_decided_is_not_asked_again(tmp_path: Path) -> None:
     assert [run.metrics["epochs"] for run in runs] == [6, 6, 2, 2]
 
 
-def test_all_diverge_within_an_epoch() -> None:
+def test_all_diverge_within_an_epoch(tmp_path: Path) -> None:
     recipes = [
         recipe(
             data={"batch_size": 8},
@@ -279,7 +279,7 @@ def test_all_diverge_within_an_epoch() -> None:
         )
         for lr in (1e8, 2e8)
     ]
-    runs = train_many(recipes, "iris", engine="packed")
+    runs = train_many(recipes, "iris", engine="packed", out=tmp_path / "out")
     assert [run.failed for run in runs] == [True, True]
     assert all(run.metrics["steps"] < 12 for run in runs)
 

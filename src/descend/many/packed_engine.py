@@ -33,6 +33,9 @@ __all__ = ["PackedEngine"]
 
 HISTORY = "history.jsonl"
 
+SHORT = 2e-4
+"""Seconds of a step below which a pack stays on one thread: its operations are larger than a single network's."""
+
 
 class PackedEngine:
     """Trains the members of a group as one pack.
@@ -111,7 +114,7 @@ class PackedEngine:
         if self._device.type != "cpu":
             return "the arithmetic runs on another device"
         with self._undone() as step, forked(self._device):
-            self.threads, why = choose_threads(step, seconds=0.05)
+            self.threads, why = choose_threads(step, seconds=0.05, short=SHORT)
         return why
 
     @contextmanager

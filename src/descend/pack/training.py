@@ -117,7 +117,12 @@ class PackTraining:
             [rate(t, self.step + ahead) for t in trainings] for ahead in range(steps - self.step_in_epoch)
         ]
         vector = self._weights.vector
-        rates = torch.tensor(factors, dtype=vector.dtype).to(vector.device, non_blocking=True)
+        rates = list(torch.tensor(factors, dtype=vector.dtype).to(vector.device, non_blocking=True))
+        for ahead in range(
+            1, len(rates)
+        ):  # rates that stay are one tensor, so that nothing is done for them again
+            if factors[ahead] == factors[ahead - 1]:
+                rates[ahead] = rates[ahead - 1]
         first = self.step_in_epoch
         self.network.train()
 

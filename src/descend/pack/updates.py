@@ -212,7 +212,8 @@ class PackedOptimizer:
 
     def _gather(self, weights: Flat) -> None:
         """Tensors of the settings that differ, and the pieces that are updated together."""
-        self._weights, self._directions = weights, weights.twin()
+        self._weights, self._directions, self._rates = weights, weights.twin(), weights.twin()
+        self._spread_from: Tensor | None = None
         vector = weights.vector
         given: dict[str, Setting] = {
             name: values[0]
@@ -245,7 +246,7 @@ class PackedOptimizer:
 
         Args:
             gradients: of the pack.
-            rates: t of each member, (K,).
+            rates: t of each member, (K,); the same tensor as at the step before where they have not changed.
         """
         self.counts = [count + 1 for count in self.counts]
         count: Setting = self.counts[0]
@@ -260,9 +261,15 @@ class PackedOptimizer:
             for weight, decays in zip(self._weights.views, self._decayed, strict=True):
                 if decays:
                     weight.mul_(spread(factors, weight))
-        for direction in self._directions.views:
-            direction.mul_(spread(rates, direction))
-        self._weights.vector.sub_(self._directions.vector)
+        self._weights.vector.addcmul_(self._directions.vector, self._spread(rates), value=-1.0)
+
+    def _spread(self, rates: Tensor) -> Tensor:
+        """The rates, one for each number in the pack's vector; kept while they do not change."""
+        if rates is not self._spread_from:
+            for view in self._rates.views:
+                view.copy_(spread(rates, view).expand_as(view))
+            self._spread_from = rates
+        return self._rates.vector
 
     def select(self, places: list[int], weights: Flat) -> None:
         """Go on with some of the members, whose weights these are."""

@@ -47,7 +47,7 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 def choose_threads(
-    step: Callable[[], object], *, most: int | None = None, seconds: float = 0.4
+    step: Callable[[], object], *, most: int | None = None, seconds: float = 0.4, short: float = SHORT
 ) -> tuple[int, str]:
     """The number of threads with which ``step`` runs fastest, and why.
 
@@ -59,6 +59,7 @@ def choose_threads(
         step: one step of training on throw-away copies.
         most: the largest number to try; the cores of this process by default.
         seconds: about how long to measure.
+        short: seconds of a step below which it stays on one thread without a measurement.
 
     >>> choose_threads(lambda: None, most=1)
     (1, 'the only core')
@@ -69,7 +70,7 @@ def choose_threads(
     with using_threads(1):
         step()
         shortest = min(_timed(step) for _ in range(5))
-    if shortest < SHORT:
+    if shortest < short:
         return 1, f"a step takes {1e6 * shortest:,.0f} µs on one thread, too little to share"
     candidates = [1]
     while candidates[-1] * 2 <= limit:
