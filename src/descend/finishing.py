@@ -6,7 +6,7 @@ import torch
 
 from descend.assembly import evaluation_batches
 from descend.data.prepare import Part
-from descend.outcome import details, measured
+from descend.outcome import Later, details, measured
 from descend.planning import Plan
 from descend.run import Run
 from descend.training.loop import Training
@@ -59,6 +59,10 @@ def measure_parts(run: Run, planned: Plan, device: torch.device, *, tested: bool
             run.metrics[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
             shown = name
     if shown is not None:
-        part = getattr(prepared, shown)
+        part, name = getattr(prepared, shown), shown
         rows = evaluation_batches(part, device)
-        run.evaluation = details(run.predictor, rows(), run.measure, part.rows, planned.source, shown)
+        evaluation = Later(
+            lambda: details(run.predictor, rows(), run.measure, part.rows, planned.source, name)
+        )
+        # A run without a folder may never be asked for it.
+        run.evaluation = evaluation if run.path is None else dict(evaluation)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,31 @@ from descend.metrics import METRICS
 from descend.predictor import Predictor
 from descend.training.evaluation import measure, outputs_of
 
-__all__ = ["details", "measured", "units_of"]
+__all__ = ["Later", "details", "measured", "units_of"]
 
 WORST = 12
 POINTS = 2000
+
+
+class Later(Mapping[str, Any]):
+    """A mapping that is made when something of it is first asked for.
+
+    >>> made = Later(lambda: {"rows": 3})
+    >>> made["rows"], len(made)
+    (3, 1)
+    """
+
+    def __init__(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        self._made = functools.cache(make)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._made()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
 
 
 def units_of(schema: Schema, device: torch.device) -> Callable[[Tensor], Tensor] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -67,7 +68,7 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
-    evaluation: dict[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
     path: Path | None = None
 
     def __post_init__(self) -> None:
@@ -156,7 +157,7 @@ class Run:
             "weights.safetensors": to_bytes(self.model.state_dict(), {"descend": __version__}),
             "history.jsonl": "".join(json.dumps(record) + "\n" for record in self.history).encode(),
             "metrics.json": json_bytes(self.metrics),
-            "evaluation.json": json_bytes(self.evaluation),
+            "evaluation.json": json_bytes(dict(self.evaluation)),
             "environment.json": json_bytes(self.environment),
         }
         for name, data in content.items():
