@@ -47,6 +47,10 @@ class Later(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._made())
 
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """A copy, and what a process is sent, is what was made."""
+        return dict, (dict(self),)
+
 
 def units_of(schema: Schema, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """Standardised regression values -> original units; None for classification."""
