@@ -52,6 +52,9 @@ DRAWN = {
 }
 """The keys drawn of sections of which not all are; the others say what files there are, or how long to go on."""
 
+SEVERAL = {("init", "restarts"), ("model", "ensemble")}
+"""Keys that train several networks, which no observer can stop; tests/many/test_restarts.py resumes them."""
+
 SAMPLES = 80
 
 
@@ -156,7 +159,7 @@ def recipes(draw: st.DrawFn, entry: Entry, task: str, model: str) -> dict[str, d
             chosen = draw(st.sampled_from(fitting))
         keys = section_parameters(section, chosen) or {}
         keys = {key: value for key, value in keys.items() if key in DRAWN.get(name, keys)}
-        plain = {key: value for key, value in keys.items() if (name, key) not in CHOICES}
+        plain = {key: value for key, value in keys.items() if (name, key) not in SEVERAL.union(CHOICES)}
         said[name] = ({"name": chosen} if chosen else {}) | draw(settings_of(plain))
         for key in keys:
             ours = (entry.section, entry.key) == (name, key)
