@@ -43,6 +43,7 @@ class Case:
         separable: whether a parameter's step depends on that parameter's gradients alone.
         stateful: whether steps depend on those before them.
         sparse: whether gradients must be sparse.
+        graph: whether the closure returns the loss with its graph, and calls no backward().
     """
 
     name: str
@@ -53,6 +54,7 @@ class Case:
     separable: bool = True
     stateful: bool = True
     sparse: bool = False
+    graph: bool = False
 
     def __str__(self) -> str:
         return ",".join([self.name, *(f"{key}={value}" for key, value in self.settings.items())])
@@ -73,20 +75,23 @@ class Problem:
                 p.copy_(torch.randn(4, 3, generator=draw, dtype=torch.float64))
         self.rows = torch.tensor([0, 1, 3])
         self.goal = torch.randn(3, 3, generator=draw, dtype=torch.float64).to(dtype)
-        self.sign = 1.0
+        self.sign, self.graph, self.second_moves = 1.0, case.graph, True
 
     def parameters(self) -> list[nn.Parameter]:
         return list(self.tables.parameters())
 
     def loss(self):
         first, second = self.tables
+        if self.graph and not self.second_moves:
+            return self.sign * (first(self.rows) * second(self.rows).detach() - self.goal).square().sum()
         return self.sign * (first(self.rows) * second(self.rows) - self.goal).square().sum()
 
     def closure(self, optimizer):
         def evaluate():
             optimizer.zero_grad()
             loss = self.loss()
-            loss.backward()
+            if not self.graph:
+                loss.backward()
             return loss
 
         return evaluate
@@ -150,6 +155,11 @@ class Contract:
         """The objective of descend's loop returns its loss without a tape."""
         a, b = Problem(case), Problem(case)
         first, second = case.make(a.parameters()), case.make(b.parameters())
+        if case.graph:
+            with pytest.raises(UserError, match="graph"):
+                second.step(lambda: b.closure(second)().detach())
+            assert torch.equal(a.vector(), b.vector())
+            return
         for _ in range(3):
             first.step(a.closure(first))
             second.step(lambda: b.closure(second)().detach())
@@ -244,6 +254,7 @@ class Contract:
             second.grad = None
             return loss
 
+        problem.second_moves = False
         before = first.detach().clone()
         optimizer.step(closure)
         assert torch.equal(second, held)
@@ -253,7 +264,8 @@ class Contract:
         problem = Problem(case)
         before = problem.vector()
         optimizer = case.make(problem.parameters())
-        optimizer.step(lambda: problem.loss().detach())
+        if not case.graph:
+            optimizer.step(lambda: problem.loss().detach())
         if not case.needs_closure:
             optimizer.step()
         assert torch.equal(problem.vector(), before)
@@ -264,6 +276,8 @@ class Contract:
         optimizer = OPTIMIZERS[case.name]([w])
 
         def closure():
+            if case.graph:
+                return (0.0 * w).sum()
             w.grad = torch.zeros(3).to_sparse() if case.sparse else torch.zeros(3)
             return torch.zeros(())
 

@@ -31,7 +31,7 @@ from descend.recipe.sections import SECTIONS, section_parameters
 
 QUICK = Recipe(
     model={"hidden": [8]},
-    data={"batch_size": 32},
+    data={"batch_size": 32, "sampling": "epoch"},
     stop={"max_epochs": 1, "average": 0.0},
     schedule={"warmup": 0.0},
     engine={"threads": 1, "device": "cpu"},

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -40,21 +41,30 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 
 
 class KillAt(Quiet):
-    """Ends the process at once, as a power cut would, when a step is done."""
+    """Ends the process at once, as a power cut would, when a step is done; or once what is being written is written."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, written: bool) -> None:
+        self.step, self.written = step, written
 
     def stepped(self, training) -> None:
         if training.step == self.step:
+            for thread in threading.enumerate() if self.written else ():
+                if thread.name == "checkpoint":
+                    thread.join()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train(folder: Path, *, resume: bool = False, kill_at: int = 0, every_seconds: float = 0.0) -> None:
+def train(
+    folder: Path,
+    *,
+    resume: bool = False,
+    kill_at: int = 0,
+    every_seconds: float = 0.0,
+    written: bool = False,
+) -> None:
     recipe = {**RECIPE, "checkpoint": {"every_seconds": every_seconds}}
-    descend.train(
-        data(), recipe, seed=3, out=folder, resume=resume, observers=[KillAt(kill_at)] if kill_at else []
-    )
+    observers = [KillAt(kill_at, written)] if kill_at else []
+    descend.train(data(), recipe, seed=3, out=folder, resume=resume, observers=observers)
 
 
 def in_child(*arguments, **options) -> int:
@@ -74,10 +84,10 @@ def main(folder: Path) -> None:
     assert in_child(folder / "whole") == 0
     steps = json.loads((folder / "whole" / "metrics.json").read_text())["steps"]
     outcome = {}
-    for how, every in (("each_step", 0.0), ("each_epoch", 60.0)):
+    for how, every in (("each_step", 0.0), ("written", 0.0), ("each_epoch", 60.0)):
         for step in range(1, steps + 1):
             run = folder / f"{how}-{step}"
-            killed = in_child(run, kill_at=step, every_seconds=every)
+            killed = in_child(run, kill_at=step, every_seconds=every, written=how == "written")
             saved = (run / "checkpoints" / "last.safetensors").exists()
             resumed = in_child(run, resume=True, every_seconds=every)
             outcome[run.name] = {"killed": killed, "resumed": resumed, "saved": saved}

@@ -70,8 +70,11 @@ def test_killed_at_every_step_and_resumed_gives_the_same_bits(tmp_path: Path) ->
         assert outcome["resumed"] == 0, done.stderr
         assert weights(tmp_path / name) == whole, name
         assert history(tmp_path / name) == told, name
-    # The steps take less time than a write, so the first runs leave no checkpoint and start over; most do leave one.
-    assert sum(outcome["saved"] for outcome in found["outcome"].values()) >= len(found["outcome"]) // 3
+    # Steps take less time than a write, so a run that is killed at once may leave no checkpoint, and starts over.
+    # Those that were killed when a write was done left one.
+    written = {name: outcome["saved"] for name, outcome in found["outcome"].items() if "written" in name}
+    assert len(written) == found["steps"]
+    assert all(saved for name, saved in written.items() if name != "written-1"), written
 
 
 @pytest.mark.parametrize("changes", [{}, IN_ORDER], ids=["one_cycle+adamw", "plateau+momentum"])

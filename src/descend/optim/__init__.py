@@ -18,9 +18,12 @@ from torch.optim import Optimizer
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
 from descend.optim.gradient_descent import gd
 from descend.optim.momentum import heavy_ball, nesterov
+from descend.optim.rows import Rows
 
 __all__ = [
     "OPTIMIZERS",
+    "WHOLE_DATA",
+    "Rows",
     "adagrad",
     "adam",
     "adamax",
@@ -45,3 +48,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sparse_adam": sparse_adam,
     "adamax": adamax,
 }
+
+WHOLE_DATA: frozenset[str] = frozenset({"gd"})
+"""Those that are meant for the loss of all rows, and find the length of their steps by themselves."""

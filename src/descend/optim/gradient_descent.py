@@ -10,23 +10,23 @@ and the t taken is t₀ or more than 2 ρ (1 − c)/L. F never grows; no L has t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, final
 
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
 
 from descend.domains import Positive, Share
-from descend.errors import UserError
 from descend.method import method
 from descend.optim.building import Params, build
+from descend.optim.evaluation import Evaluations
+from descend.optim.line_search import armijo
+from descend.optim.whole import Position, WholeStep
 
 __all__ = ["GD", "gd"]
 
 
 @final
-class GD(Optimizer):
+class GD(WholeStep):
     """x⁺ = x − t g with t found by backtracking over all parameters at once; see :func:`gd`.
 
     It has no state. ``c`` and ``rho`` belong to the step as a whole: those of the first group count.
@@ -40,62 +40,25 @@ class GD(Optimizer):
                 raise ValueError(f"{name} must be above 0 and below 1; found {value}")
         super().__init__(params, {"lr": lr, "c": c, "rho": rho})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step, and return the loss before it.
+    def advance(self, asked: Evaluations, position: Position) -> Any:
+        """One evaluation where the step starts, and one of the loss for each t that is tried.
 
-        ``closure`` is evaluated once where the step starts and once for each t that is tried. Where rounding hides every
-        decrease the parameters stay where they are.
-
-        Raises:
-            UserError: there is no closure, or a gradient is sparse.
+        Where rounding hides every decrease the parameters stay where they are.
         """
-        if closure is None:
-            raise UserError(
-                "gd compares losses, so its step needs a function that computes one and its gradient: "
-                "optimizer.step(closure); sgd steps without one"
-            )
-        before = _evaluated(closure)
-        moving = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if not moving:
-            return before
-        params = [p for p, _ in moving]
-        # Copies, as the closure fills the gradients anew. With a rate for each group, t g is meant group by group.
-        steps = [_dense(p) * float(group["lr"]) for p, group in moving]
-        slope = float(sum(torch.sum(step * p.grad) for step, p in zip(steps, params, strict=True)))
-        if slope == 0.0:
-            return before
+        gradient = asked.gradient()
+        # With a rate for each group, t g is meant group by group.
+        step = -self.by_rate(gradient.vector)
+
+        def value_at(share: float) -> float:
+            position.move(step, share)
+            return asked.value()
+
+        slope = float(torch.dot(step, gradient.vector))
         c, rho = self.param_groups[0]["c"], self.param_groups[0]["rho"]
-        starts = [p.clone() for p in params]
-        value, share, least = _number(before), 1.0, torch.finfo(params[0].dtype).eps ** 2
-        accepted = False
-        try:
-            while not accepted and share >= least:
-                torch._foreach_copy_(params, torch._foreach_sub(starts, steps, alpha=share))
-                # The difference of the losses, as value − c t ‖g‖² may round to value. One that is not a number fails.
-                accepted = value - _number(_evaluated(closure)) >= c * share * slope
-                share *= rho
-        finally:  # whatever happens, Ctrl-C included
-            if not accepted:
-                torch._foreach_copy_(params, starts)
-        return before
-
-
-def _evaluated(closure: Callable[[], Any]) -> Any:
-    with torch.enable_grad():
-        return closure()
-
-
-def _number(loss: Any) -> float:
-    return float(loss.detach() if isinstance(loss, Tensor) else loss)
-
-
-def _dense(p: Tensor) -> Tensor:
-    gradient = p.grad
-    assert gradient is not None
-    if gradient.is_sparse:
-        raise UserError("gd moves every coordinate, and does not take sparse gradients; use sparse_adam")
-    return gradient
+        least = torch.finfo(step.dtype).eps ** 2
+        if armijo(value_at, gradient.number, slope, c=c, rho=rho, least=least) is None:
+            position.back()
+        return gradient.loss
 
 
 @method(

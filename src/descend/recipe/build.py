@@ -25,7 +25,7 @@ from descend.recipe.parameters import of_settings
 from descend.recipe.rates import apply_factors, split_by_factor
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
-from descend.recipe.terms import build_constraints
+from descend.recipe.terms import build_constraints, check_needs
 from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.schedules import Schedule
@@ -299,6 +299,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ())
                 )
             ]
         )
+    check_needs(recipe, model, optimizer)
     apply_factors(optimizer, factors)
     if strength and decay and not own_decay:
         weight_decay(optimizer, decay, strength)

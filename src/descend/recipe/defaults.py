@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.data.schema import Schema
+from descend.optim import WHOLE_DATA
 from descend.training.products import best_library
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
@@ -80,7 +81,7 @@ def proposals(section: str, facts: Facts, said: Mapping[str, Any], before: Value
         section: its name.
         facts: of the data and machine.
         said: what the recipe says in this section.
-        before: the complete sections before this one.
+        before: the complete sections before this one, and what the recipe says in those after it.
     """
     rule = _RULES.get(section)
     if rule is None:
@@ -93,7 +94,9 @@ Rule = Callable[[Facts, Mapping[str, Any], Values], dict[str, tuple[Any, str]]]
 
 def _data(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
     size = min(256, max(32, 2 ** round(math.log2(max(facts.rows, 1) / 20))))
-    return {
+    name = before["optimizer"].get("name")
+    whole = {"sampling": ("full", f"{name} lowers the loss of all rows")} if name in WHOLE_DATA else {}
+    return whole | {
         "task": (facts.task, "inferred from the targets"),
         "batch_size": (size, f"about 20 steps an epoch for {facts.rows:,} rows, between 32 and 256"),
     }
@@ -135,9 +138,7 @@ def _init(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 
 def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
-    if said.get("name") == "gd":
-        rate = (1.0, "the first rate tried at each step; backtracking shortens it")
-    elif not facts.classification and facts.rows < FEW_ROWS:
+    if not facts.classification and facts.rows < FEW_ROWS:
         rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")
     else:
         rate = (1e-3, "works for most networks with averaged weights")
@@ -148,6 +149,12 @@ def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[st
 
 
 def _schedule(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
+    name = before["optimizer"]["name"]
+    if name in WHOLE_DATA:
+        return {
+            "name": ("constant", f"{name} finds the length of its steps itself"),
+            "warmup": (0.0, f"{name} finds the length of its steps itself"),
+        }
     return {
         "name": ("constant", "averaged weights do what a decay would, without knowing when training ends"),
         "warmup": (5.0, "small steps until the optimizer's averages are known"),
@@ -171,7 +178,9 @@ def _stop(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
         else (None, "there are no validation rows"),
         "monitor": ("loss", "the smoothest measure of fit on few validation rows"),
         "min_improvement": (0.01, "earlier, simpler weights unless later ones are better by 1 %"),
-        "average": (3.0, "settles near the minimum without a decaying rate"),
+        "average": (0.0, "steps on all rows have no noise to average")
+        if before["optimizer"]["name"] in WHOLE_DATA
+        else (3.0, "settles near the minimum without a decaying rate"),
     }
 
 

@@ -46,7 +46,8 @@ def resolve(recipe: Recipe, facts: Facts) -> Resolved:
         said = {
             key: value for key, value in getattr(recipe, name).items() if not _is_auto(own.get(key), value)
         }
-        proposed = proposals(name, facts, said, complete)
+        later = {each: getattr(recipe, each) for each in SECTIONS if each not in complete}
+        proposed = proposals(name, facts, said, {**later, **complete})
         values: dict[str, Any] = {}
         chosen: Any = None
         if section.named:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from descend.constraints import CONSTRAINTS, Held, constrain
 from descend.errors import Problem, RecipeError, UserError
@@ -25,7 +26,14 @@ from descend.regularization import (
     regular_weights,
 )
 
-__all__ = ["build_constraints", "build_penalty", "build_row_penalty", "build_settle", "check_batches"]
+__all__ = [
+    "build_constraints",
+    "build_penalty",
+    "build_row_penalty",
+    "build_settle",
+    "check_batches",
+    "check_needs",
+]
 
 RowPenalty = Callable[[Tensor, Tensor, Tensor], Tensor]
 Settle = Callable[[Sequence[Tensor]], None]
@@ -176,3 +184,31 @@ def check_batches(model: nn.Module, sizes: Sequence[int]) -> None:
                     )
                 ]
             )
+
+
+def check_needs(recipe: Recipe, model: nn.Module, optimizer: Optimizer) -> None:
+    """Refuse an optimizer that needs second derivatives where a part of the recipe has none.
+
+    Raises:
+        RecipeError: naming the part, and what to do.
+    """
+    needs: frozenset[str] = getattr(optimizer, "needs", frozenset())
+    if not needs & {"graph", "outputs"}:
+        return
+    name = recipe.optimizer["name"]
+    problems = []
+    choice = recipe.regularize["orthogonality"]
+    kind = choice["name"] if isinstance(choice, Mapping) else choice
+    if kind in ("so", "dso") and float(recipe.regularize["orthogonality_strength"]):
+        message = f"'{name}' differentiates twice, and '{kind}' gives a gradient alone"
+        problems.append(
+            Problem("regularize", "orthogonality", message, "'mc' or 'srip' there; bfgs or lbfgs here")
+        )
+    for where, module in model.named_modules():
+        if isinstance(module, Whitening) and not module.differentiable_twice:
+            message = f"'{name}' differentiates twice, and the gradient of '{where}' is an approximation without derivative"
+            problems.append(
+                Problem("optimizer", "name", message, "backward = 'exact' in the norm; bfgs or lbfgs here")
+            )
+    if problems:
+        raise RecipeError(problems)

@@ -181,6 +181,8 @@ class Training:
             "seconds": self.seconds,
             "losses": list(self.losses),
             "gradient_norm": self.objective.norm,
+            "gradients": self.objective.gradients,
+            "several": self.objective.several,
             "average": None if self.average is None else self.average.state_dict(),
             "history": list(self.history),
             "best": self.best,
@@ -201,6 +203,7 @@ class Training:
         self.losses = [loss.to(device) for loss in state["losses"]]
         norm = state["gradient_norm"]
         self.objective.norm = None if norm is None else norm.to(device)
+        self.objective.gradients, self.objective.several = state["gradients"], state["several"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.history, self.best, self.stopped = state["history"], state["best"], state["stopped"]
@@ -271,7 +274,8 @@ def _measured_epoch(t: Training) -> Record:
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise NotFinite(f"{', '.join(bad)} is not finite after epoch {t.epoch + 1}")
-    return record_of(values, t.epoch + 1, t.step, t.seconds, t.optimizer.param_groups[0]["lr"])
+    record = record_of(values, t.epoch + 1, t.step, t.seconds, t.optimizer.param_groups[0]["lr"])
+    return record | {"gradients": t.objective.gradients} if t.objective.several else record
 
 
 def record_of(values: Mapping[str, float], epoch: int, step: int, seconds: float, lr: float) -> Record:

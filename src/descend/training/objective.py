@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from descend.data.batches import Batch
 from descend.errors import UserError
 from descend.losses import Loss as KnownLoss
-from descend.randomness import key, seeder
+from descend.optim.rows import LOSS, buffers_kept
+from descend.randomness import generator, key, seeder
 from descend.regularization import differentiable_inputs
 from descend.training.chain import Chain, derivative_of_loss
 from descend.training.products import Library
@@ -43,7 +46,10 @@ class Objective:
     would not be. It leaves dF/dw in ``.grad`` of the parameters, accumulated
     over the step's batches and clipped as asked, and returns F, detached. However often it is called
     within a step, it sees the same rows and the same random numbers: the generator is seeded from (seed,
-    epoch, step) at each call.
+    epoch, step) at each call; and running averages, as of batch norm, are updated once.
+
+    Optimizers that ask for more than a gradient find it here (:class:`descend.optim.evaluation.RichClosure`):
+    :meth:`value`, :meth:`differentiable`, :meth:`linearized`, :meth:`part`.
 
     Args:
         model: any module.
@@ -57,6 +63,11 @@ class Objective:
         products: the library that multiplies large matrices.
         seed: of the run.
         device: where the model is.
+
+    Attributes:
+        gradients: what was computed so far, in gradients of one batch.
+        several: whether any step took more than one gradient.
+        norm: of the last gradient, before clipping, where it was wanted.
 
     A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, with the same
     result at less cost; any other by autograd.
@@ -95,13 +106,18 @@ class Objective:
         self._draws = (
             self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss) or penalty is not None
         )
+        self.gradients, self.several = 0.0, False
+        self._share, self._whole = 1.0, self
         self._batches: Sequence[Batch] = ()
         self._place = (0, 0)
+        self._fresh = True
+        self._buffers = list(model.buffers())
 
     def at(self, batches: Sequence[Batch], epoch: int, step: int) -> Objective:
         """This objective on the rows and the random numbers of one step."""
         self._batches = batches
         self._place = (epoch, step)
+        self._fresh = True
         return self
 
     def seed_step(self) -> None:
@@ -114,10 +130,12 @@ class Objective:
             self.seed_step()
         for parameter in self.parameters:
             parameter.grad = None
-        if len(self._batches) == 1:
-            value = self._differentiated(self._batches[0])
-        else:
-            value = self._accumulated()
+        with nullcontext() if self._fresh else self._buffers_kept():
+            if len(self._batches) == 1:
+                value = self._differentiated(self._batches[0])
+            else:
+                value = self._accumulated()
+        self._counted(1.0)
         if self.penalty is not None:
             with torch.enable_grad():
                 penalty = self.penalty()
@@ -143,28 +161,133 @@ class Objective:
         >>> torch.autograd.grad(slope.sum(), model.weight)
         (tensor([[2.]]),)
         """
-        self.seed_step()
-        whole = sum(len(batch.targets) for batch in self._batches)
+        loss, _, added = self.linearized()
+        return loss if added is None else loss + added
+
+    def value(self) -> Tensor:
+        """F alone, detached, on the same rows and random numbers as a call."""
+        with torch.no_grad():
+            if self._chain is None:
+                loss, _ = self._losses()
+            else:
+                loss = self._value_of_chain(self._chain)
+            if self.penalty is not None:
+                loss = loss + self._own_penalty(self.penalty)[0]
+        self._counted(LOSS)
+        return loss
+
+    def linearized(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The terms of F with their graphs: the mean loss, the outputs (n, ...) of all rows it is computed from, the penalty.
+
+        Raises:
+            UserError: as :meth:`differentiable`.
+        """
         with torch.enable_grad():
-            parts = [self._mean_loss(batch) * (len(batch.targets) / whole) for batch in self._batches]
-            value = torch.stack(parts).sum()
-            return value if self.penalty is None else value + self._graphed_penalty(self.penalty)
+            loss, outputs = self._losses()
+            added = None if self.penalty is None else self._graphed_penalty(self.penalty)
+        self._counted(1.0)
+        return loss, outputs, added
+
+    def part(self, share: float, *, nested: bool = False) -> Objective:
+        """The objective on a share of the step's rows, with the step's random numbers.
+
+        Args:
+            share: of each batch, above 0; one row at least.
+            nested: whether the rows are the same at every step, and a larger share holds those of a smaller one; else they are
+                drawn anew at each step.
+        """
+        part = copy.copy(self)
+        # It leaves running averages alone: they are of whole steps.
+        part._whole, part._share, part._fresh = self._whole, self._share * share, False
+        where = (0, 0) if nested else self._place
+        chosen = []
+        for place, batch in enumerate(self._batches):
+            rows = len(batch.targets)
+            order = torch.randperm(rows, generator=generator(self.seed, f"part {place}", *where))
+            kept = order[: max(1, math.ceil(share * rows))].to(batch.targets.device)
+            chosen.append(
+                Batch(
+                    batch.inputs[kept],
+                    batch.targets[kept],
+                    None if batch.weights is None else batch.weights[kept],
+                )
+            )
+        return part.on(chosen)
+
+    def on(self, batches: Sequence[Batch]) -> Objective:
+        """This objective on other batches within the same step."""
+        self._batches = batches
+        return self
+
+    def spend(self, gradients: float) -> None:
+        """Count what an optimizer computed with a graph it was given, in gradients of the step's rows."""
+        self._whole.gradients += gradients * self._share * len(self._batches)
+        self._whole.several = True
+
+    def _counted(self, gradients: float) -> None:
+        self._whole.gradients += gradients * self._share * len(self._batches)
+        if not self._fresh:  # something of this step was evaluated before, or this is a part
+            self._whole.several = True
+        self._fresh = False
+
+    def _losses(self) -> tuple[Tensor, Tensor]:
+        """The mean loss of all batches and the outputs that it is computed from."""
+        self.seed_step()
+        with buffers_kept(self.model, keep=not self._fresh):
+            found = [self._outputs(batch) for batch in self._batches]
+        if len(self._batches) == 1:
+            (inputs, outputs), (batch,) = found[0], self._batches
+            return self._loss_on(inputs, outputs, batch), outputs
+        sizes = [len(batch.targets) for batch in self._batches]
+        outputs = torch.cat([each for _, each in found])
+        parts = [
+            self._loss_on(inputs, own, batch) * (size / sum(sizes))
+            for (inputs, _), own, batch, size in zip(
+                found, outputs.split(sizes), self._batches, sizes, strict=True
+            )
+        ]
+        return torch.stack(parts).sum(), outputs
+
+    @contextmanager
+    def _buffers_kept(self) -> Iterator[None]:
+        """As :func:`buffers_kept`, where no graph outlives the evaluation: the chain holds the buffers themselves."""
+        held = [buffer.clone() for buffer in self._buffers]
+        yield
+        if held:
+            torch._foreach_copy_(self._buffers, held)
 
     def _graphed_penalty(self, penalty: Callable[[], Tensor]) -> Tensor:
+        value, graphed = self._own_penalty(penalty)
+        if not graphed:
+            raise UserError(
+                "a penalty of this recipe adds its own gradient and has no second derivative; without "
+                "[regularize] orthogonality of the kinds so and dso there is one"
+            )
+        return value
+
+    def _own_penalty(self, penalty: Callable[[], Tensor]) -> tuple[Tensor, bool]:
+        """The penalty, and whether its gradient is left to its graph; what it added to ``.grad`` is taken back."""
         held = [parameter.grad for parameter in self.parameters]
         try:
             for parameter in self.parameters:
                 parameter.grad = None
             value = penalty()
-            if any(parameter.grad is not None for parameter in self.parameters):
-                raise UserError(
-                    "a penalty of this recipe adds its own gradient and has no second derivative; without "
-                    "[regularize] orthogonality of the kinds so and dso there is one"
-                )
+            return value, all(parameter.grad is None for parameter in self.parameters)
         finally:
             for parameter, gradient in zip(self.parameters, held, strict=True):
                 parameter.grad = gradient
-        return value
+
+    def _value_of_chain(self, chain: Chain) -> Tensor:
+        if self._draws:
+            self.seed_step()
+        sizes = [len(batch.targets) for batch in self._batches]
+        with nullcontext() if self._fresh else self._buffers_kept():
+            parts = [
+                self._loss_of_rows(chain.forward(batch.inputs)[0], batch.targets, batch.weights)
+                * (size / sum(sizes))
+                for batch, size in zip(self._batches, sizes, strict=True)
+            ]
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
     def _accumulated(self) -> Tensor:
         """Batches contribute by their share of the step's rows, so that the step equals one large batch."""
@@ -205,12 +328,17 @@ class Objective:
         return torch.dot(losses, weights.to(losses.dtype)) / len(losses)
 
     def _mean_loss(self, batch: Batch) -> Tensor:
+        inputs, outputs = self._outputs(batch)
+        return self._loss_on(inputs, outputs, batch)
+
+    def _outputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs = batch.inputs if self.row_penalty is None else differentiable_inputs(batch.inputs)
         if self._mixed:
             with self.autocast():
-                outputs = self.model(inputs).float()
-        else:
-            outputs = self.model(inputs)
+                return inputs, self.model(inputs).float()
+        return inputs, self.model(inputs)
+
+    def _loss_on(self, inputs: Tensor, outputs: Tensor, batch: Batch) -> Tensor:
         mean = self._loss_of_rows(outputs, batch.targets, batch.weights)
         return mean if self.row_penalty is None else mean + self.row_penalty(inputs, outputs, batch.targets)
 

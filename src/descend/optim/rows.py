@@ -1,0 +1,118 @@
+"""The objective of a model on a batch, for optimizers that ask for more than a gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from descend.errors import UserError
+
+__all__ = ["LOSS", "Rows", "buffers_kept"]
+
+LOSS = 1 / 3
+"""Gradients that a loss alone counts for: a forward pass, where a gradient is that and two of its like."""
+
+
+@final
+class Rows:
+    """The mean loss of a model on some rows, in every form that an optimizer of descend may ask for.
+
+    All evaluations see the same rows and the same random numbers (those in line when this was made). Running averages, as of
+    batch norm, are updated by the first evaluation alone.
+
+    Args:
+        model: any module.
+        loss: mean loss of outputs and targets, with a graph.
+        inputs: (b, ...).
+        targets: (b, ...).
+
+    >>> from descend.optim import gd
+    >>> model = nn.Linear(1, 1)
+    >>> x = torch.linspace(-1, 1, 8)[:, None]
+    >>> rows = Rows(model, nn.functional.mse_loss, x, 3 * x + 1)
+    >>> before = gd(model.parameters()).step(rows)
+    >>> bool(rows.value() < before)
+    True
+    """
+
+    def __init__(
+        self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
+    ) -> None:
+        if len(inputs) != len(targets):
+            raise UserError(
+                f"a target for each row is needed; found {len(inputs)} rows, {len(targets)} targets"
+            )
+        self.model, self.loss, self.inputs, self.targets = model, loss, inputs, targets
+        self.gradients = 0.0
+        self._random = torch.get_rng_state()
+        self._on_device = torch.cuda.get_rng_state(inputs.device) if inputs.is_cuda else None
+        self._fresh = True
+
+    def __call__(self) -> Tensor:
+        """The loss, detached; its gradient is left in ``.grad``."""
+        for parameter in self.model.parameters():
+            parameter.grad = None
+        value = self.differentiable()
+        value.backward()
+        return value.detach()
+
+    def value(self) -> Tensor:
+        """The loss, detached, without a gradient."""
+        self.spend(LOSS)
+        with torch.no_grad():
+            return self._losses()[0]
+
+    def differentiable(self) -> Tensor:
+        """The loss with its graph."""
+        self.spend(1.0)
+        with torch.enable_grad():
+            return self._losses()[0]
+
+    def linearized(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Loss and outputs with their graphs; nothing is added to this loss."""
+        self.spend(1.0)
+        with torch.enable_grad():
+            loss, outputs = self._losses()
+        return loss, outputs, None
+
+    def part(self, share: float, *, nested: bool = False) -> Rows:
+        """The same on a share of the rows: drawn with what is next in line, or the first ones."""
+        count = max(1, math.ceil(share * len(self.inputs)))
+        order = torch.arange(len(self.inputs)) if nested else torch.randperm(len(self.inputs))
+        chosen = order[:count].to(self.inputs.device)
+        return Rows(self.model, self.loss, self.inputs[chosen], self.targets[chosen])
+
+    def spend(self, gradients: float) -> None:
+        """Count what was computed, in gradients of all rows, in ``gradients``."""
+        self.gradients += gradients
+
+    def _losses(self) -> tuple[Tensor, Tensor]:
+        torch.set_rng_state(self._random)
+        if self._on_device is not None:
+            torch.cuda.set_rng_state(self._on_device, self.inputs.device)
+        with buffers_kept(self.model, keep=not self._fresh):
+            outputs = self.model(self.inputs)
+        self._fresh = False
+        return self.loss(outputs, self.targets), outputs
+
+
+@contextmanager
+def buffers_kept(model: nn.Module, *, keep: bool = True) -> Iterator[None]:
+    """Evaluate a model without a trace in its buffers, such as the running averages of norms."""
+    # Others take their places meanwhile: a graph that saved a buffer must find it as it was.
+    held = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
+    if not keep or not held:
+        yield
+        return
+    try:
+        for module, name, buffer in held:
+            module._buffers[name] = None if buffer is None else buffer.clone()
+        yield
+    finally:
+        for module, name, buffer in held:
+            module._buffers[name] = buffer
