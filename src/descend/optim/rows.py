@@ -85,7 +85,9 @@ class Rows:
         count = max(1, math.ceil(share * len(self.inputs)))
         order = torch.arange(len(self.inputs)) if nested else torch.randperm(len(self.inputs))
         chosen = order[:count].to(self.inputs.device)
-        return Rows(self.model, self.loss, self.inputs[chosen], self.targets[chosen])
+        part = Rows(self.model, self.loss, self.inputs[chosen], self.targets[chosen])
+        part._fresh = False  # running averages are of whole batches
+        return part
 
     def spend(self, gradients: float) -> None:
         """Count what was computed, in gradients of all rows, in ``gradients``."""
