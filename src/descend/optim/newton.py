@@ -19,7 +19,7 @@ from typing import Any, final
 import torch
 from torch.optim import Optimizer
 
-from descend.domains import AtLeastOne, Count, Fraction, Portion, Positive, Share
+from descend.domains import AtLeastOne, Count, Fraction, NonNegative, Portion, Positive, Share
 from descend.method import method
 from descend.optim.building import Params, build
 from descend.optim.curved import CurvedStep, Matrix, require
@@ -53,7 +53,7 @@ class Newton(CurvedStep):
 
     def advance(self, asked: Evaluations, position: Position) -> Any:
         """One gradient, one curvature with a product for each iteration, and a loss for each t that is tried."""
-        return _search(self, asked, asked, position)
+        return _search(self, asked, position)
 
 
 @final
@@ -70,6 +70,7 @@ class SubsampledNewton(CurvedStep):
         curvature: Matrix = "hessian",
         share: float = 0.1,
         growth: float = 1.0,
+        damping: float = 0.1,
         theta: float = 0.1,
         limit: int | None = None,
         c: float = 1e-4,
@@ -78,6 +79,7 @@ class SubsampledNewton(CurvedStep):
         _check_search(c, rho)
         require("share", share, 0 < share <= 1, "above 0 and at most 1")
         require("growth", growth, growth >= 1, "1 or more")
+        require("damping", damping, damping >= 0, "0 or more")
         require("theta", theta, 0 <= theta < 1, "0 or more and below 1")
         super().__init__(
             params,
@@ -89,6 +91,7 @@ class SubsampledNewton(CurvedStep):
             rho=rho,
             share=share,
             growth=growth,
+            damping=damping,
         )
 
     @property
@@ -105,7 +108,7 @@ class SubsampledNewton(CurvedStep):
         """As Newton's, but for the curvature, which is that of rows drawn anew at each step."""
         group = self.param_groups[0]
         share = self.memory.get("share", group["share"])
-        loss = _search(self, asked, asked.part(share), position)
+        loss = _search(self, asked, position, share=share, damping=group["damping"])
         if group["growth"] > 1:
             self.memory["share"] = min(1.0, share * group["growth"])
         return loss
@@ -116,12 +119,16 @@ def _check_search(c: float, rho: float) -> None:
         require(name, value, 0 < value < 1, "above 0 and below 1")
 
 
-def _search(optimizer: CurvedStep, asked: Evaluations, sample: Evaluations, position: Position) -> Any:
-    """The step along p: gradient and losses are of all rows, the curvature is of the sample."""
-    slope, curvature = optimizer.slope(asked), optimizer.curvature(sample)
+def _search(
+    optimizer: CurvedStep, asked: Evaluations, position: Position, *, share: float = 1.0, damping: float = 0.0
+) -> Any:
+    """The step along p: gradient and losses are of all rows, the curvature is of a share and damped."""
+    slope, curvature = optimizer.slope(asked), optimizer.curvature(asked.part(share))
     if slope.leads_nowhere:
         return slope.loss
-    solution = optimizer.solve(curvature, slope)
+    ridge = damping * slope.size
+    product = (lambda vector: curvature(vector) + ridge * vector) if ridge else curvature
+    solution = optimizer.solve(product, slope)
     group, step = optimizer.param_groups[0], slope.in_parameters(solution.step)
 
     def value_at(t: float) -> float:
@@ -192,8 +199,10 @@ def newton(
 @method(
     row="D12",
     reference="Roosta-Khorasani and Mahoney 2018, algorithm 3",
-    formula="as newton, with B the curvature of a random share of the rows, |B p + g| <= min(theta, sqrt|g|) |g|",
-    note="Gradient and losses are those of all rows of the step; only the curvature is of a sample, drawn anew at each step.",
+    formula="as newton, with B = (curvature of a random share of the rows) + damping |g| I, "
+    "|B p + g| <= min(theta, sqrt|g|) |g|",
+    note="Gradient and losses are those of all rows of the step; only the curvature is of a sample, drawn anew at each step. "
+    "The paper has no damping, or a constant one.",
 )
 def subsampled_newton(
     params: Params,
@@ -202,6 +211,7 @@ def subsampled_newton(
     curvature: Matrix = "hessian",
     share: Portion = 0.1,
     growth: AtLeastOne = 1.0,
+    damping: NonNegative = 0.1,
     theta: Fraction = 0.1,
     limit: Count | None = None,
     c: Share = 1e-4,
@@ -212,7 +222,10 @@ def subsampled_newton(
     Products with the curvature are what Newton's method spends its time on, and a mean over few rows gives them nearly as well
     as one over all: if the sample's curvature B has (1 − ε) H ≤ B ≤ (1 + ε) H, the error shrinks by a factor of
     about ε + θ at each step near the minimum. A sample that grows makes ε vanish, and the errors fall superlinearly.
-    With a share of 1 it is :func:`newton`.
+
+    With more parameters than rows in the sample its curvature is singular, and the gradient of all rows points where it sees
+    nothing. So damping ‖g‖ is added to its diagonal: where the curvature is positive semidefinite no p is longer than
+    1/damping, and near the minimum the damping vanishes. With a share of 1 and a damping of 0 it is :func:`newton`.
 
     A step costs a gradient and a loss for each t tried on all rows, and a gradient and two for each iteration of
     conjugate gradients on the sample. It remembers one number.
@@ -224,6 +237,8 @@ def subsampled_newton(
         share: of the rows whose curvature is taken; below 1, ``step`` must be given an objective that has parts
             (:class:`descend.optim.Rows`). Default 0.1.
         growth: factor of the share from step to step, until it is 1. Default 1.
+        damping: how much of ‖g‖ is added to the curvature's diagonal; 0 keeps steps the same under a linear change of variables,
+            and is for models of few parameters. Default 0.1.
         theta: θ: conjugate gradients end at a residual of min(θ, √‖g‖) ‖g‖. Default 0.1.
         limit: on their iterations. Default the number of parameters.
         c: how much of the decrease that the slope promises is asked for. Default 1e-4.
@@ -246,6 +261,7 @@ def subsampled_newton(
         "curvature": curvature,
         "share": share,
         "growth": growth,
+        "damping": damping,
         "theta": theta,
         "limit": limit,
         "c": c,
