@@ -18,12 +18,20 @@ from torch.optim import Optimizer
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
 from descend.optim.gradient_descent import gd
 from descend.optim.momentum import heavy_ball, nesterov
+from descend.optim.newton import Newton, SubsampledNewton, newton, subsampled_newton
 from descend.optim.rows import Rows
+from descend.optim.trish import TRish, trish
+from descend.optim.trust_region import STRON, TrustRegion, stron, trust_region
 
 __all__ = [
     "OPTIMIZERS",
+    "STRON",
     "WHOLE_DATA",
+    "Newton",
     "Rows",
+    "SubsampledNewton",
+    "TRish",
+    "TrustRegion",
     "adagrad",
     "adam",
     "adamax",
@@ -31,9 +39,14 @@ __all__ = [
     "gd",
     "heavy_ball",
     "nesterov",
+    "newton",
     "rmsprop",
     "sgd",
     "sparse_adam",
+    "stron",
+    "subsampled_newton",
+    "trish",
+    "trust_region",
 ]
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -47,7 +60,12 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": adamw,
     "sparse_adam": sparse_adam,
     "adamax": adamax,
+    "newton": newton,
+    "trust_region": trust_region,
+    "subsampled_newton": subsampled_newton,
+    "trish": trish,
+    "stron": stron,
 }
 
-WHOLE_DATA: frozenset[str] = frozenset({"gd"})
+WHOLE_DATA: frozenset[str] = frozenset({"gd", "newton", "stron", "subsampled_newton", "trust_region"})
 """Those that are meant for the loss of all rows, and find the length of their steps by themselves."""
