@@ -89,6 +89,14 @@ class TestInverseRoot:
             torch.testing.assert_close(root, oracle(each, 4, float(ridge)), rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(found[2], 0.5 * torch.eye(3, dtype=torch.float64))
 
+    @pytest.mark.parametrize("method", [*METHODS, "cholesky"])
+    def test_a_relative_ridge_is_in_units_of_the_largest_eigenvalue(self, method):
+        stack = with_spectra([[1.0, 2.0, 8.0], [0.0, 1.0, 500.0]])
+        power = 1 if method == "cholesky" else 4
+        found = inverse_root(stack, power, 0.25, method, relative=True)
+        for each, ridge, root in zip(stack, (2.0, 125.0), found, strict=True):
+            torch.testing.assert_close(root, oracle(each, power, ridge), rtol=1e-8, atol=1e-10)
+
     def test_the_scaled_iteration_takes_half_of_newton_s_steps(self):
         for power, newton in ((1, 24), (2, 21), (4, 20)):
             taken = kronecker._steps(1e-6, power, 1.2e-7)

@@ -106,7 +106,14 @@ def largest_eigenvalue(stack: Tensor, iterations: int = 16) -> Tensor:
 
 
 @torch.no_grad()
-def inverse_root(stack: Tensor, power: int, ridge: Tensor | float, method: RootMethod = "auto") -> Tensor:
+def inverse_root(
+    stack: Tensor,
+    power: int,
+    ridge: Tensor | float,
+    method: RootMethod = "auto",
+    *,
+    relative: bool = False,
+) -> Tensor:
     """(A + ridge I)^(-1/power) of each symmetric positive semidefinite matrix A of a stack.
 
     Three methods. With ε the precision of the type and κ the condition of A + ridge I, the error in norm relative to the root
@@ -135,6 +142,8 @@ def inverse_root(stack: Tensor, power: int, ridge: Tensor | float, method: RootM
         stack: A, (k, n, n).
         power: 1 or more.
         ridge: 0 or more; one, or (k,) of each matrix.
+        relative: the ridge is in units of each matrix' largest eigenvalue, of which products know an estimate
+            (:func:`largest_eigenvalue`). Default False.
         method: "auto" is Cholesky for power 1, else eigenvectors on the CPU and Newton's iteration elsewhere; the reasons
             are at the head of this file.
 
@@ -152,7 +161,9 @@ def inverse_root(stack: Tensor, power: int, ridge: Tensor | float, method: RootM
         method = "cholesky" if power == 1 else "eigh" if stack.device.type == "cpu" else "newton"
     shift = torch.as_tensor(ridge, dtype=stack.dtype, device=stack.device).expand(stack.shape[0])
     if method == "eigh":
-        return _by_eigenvectors(stack, power, shift)
+        return _by_eigenvectors(stack, power, shift, relative)
+    if relative:
+        shift = shift * largest_eigenvalue(stack)
     shifted = stack.clone()
     shifted.diagonal(dim1=-2, dim2=-1).add_(shift.unsqueeze(-1))
     found, good = _by_cholesky(shifted) if method == "cholesky" else _by_newton(shifted, power, shift)
@@ -162,12 +173,13 @@ def inverse_root(stack: Tensor, power: int, ridge: Tensor | float, method: RootM
     return found
 
 
-def _by_eigenvectors(stack: Tensor, power: int, ridge: Tensor) -> Tensor:
+def _by_eigenvectors(stack: Tensor, power: int, ridge: Tensor, relative: bool = False) -> Tensor:
     finite = torch.isfinite(stack).all(-1).all(-1)
     # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
     values, vectors = torch.linalg.eigh(torch.where(finite[:, None, None], stack, 0.0))
     numbers = torch.finfo(stack.dtype)
-    values = values.clamp_min(0.0) + ridge.unsqueeze(-1)
+    values = values.clamp_min(0.0)
+    values = values + (ridge.unsqueeze(-1) * values[:, -1:] if relative else ridge.unsqueeze(-1))
     values = values.maximum(values[:, -1:] * numbers.eps).clamp_min(numbers.tiny)
     half = vectors * values.pow(-0.5 / power).unsqueeze(-2)
     found = half @ half.mT

@@ -19,11 +19,15 @@ from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd
 from descend.optim.gradient_descent import gd
 from descend.optim.momentum import heavy_ball, nesterov
 from descend.optim.rows import Rows
+from descend.optim.shampoo import Shampoo, shampoo
+from descend.optim.soap import SOAP, soap
 
 __all__ = [
     "OPTIMIZERS",
+    "SOAP",
     "WHOLE_DATA",
     "Rows",
+    "Shampoo",
     "adagrad",
     "adam",
     "adamax",
@@ -33,6 +37,8 @@ __all__ = [
     "nesterov",
     "rmsprop",
     "sgd",
+    "shampoo",
+    "soap",
     "sparse_adam",
 ]
 
@@ -47,6 +53,8 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": adamw,
     "sparse_adam": sparse_adam,
     "adamax": adamax,
+    "shampoo": shampoo,
+    "soap": soap,
 }
 
 WHOLE_DATA: frozenset[str] = frozenset({"gd"})
