@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal as torch_orthogonal
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from descend.constraints.base import Constraint, Place
 from descend.domains import Positive
 from descend.errors import UserError
+from descend.linalg.stiefel import (
+    cayley,
+    equally_shaped,
+    frames_of,
+    nearest_frame_,
+    polished,
+    put_frames_,
+    tangent,
+)
 from descend.method import method as card
 
-__all__ = ["METHODS", "Exponential", "Penalty", "orthogonal"]
+__all__ = ["METHODS", "Cayley", "Exponential", "Penalty", "orthogonal"]
 
 
 class _Frames(nn.Module):
@@ -83,28 +94,83 @@ class Penalty(Constraint):
         return self.strength * (wide @ wide.mT - eye).square().sum()
 
 
+class Cayley(Constraint):
+    """A step along the manifold of orthonormal frames in place of the optimizer's step, by Cayley's transform.
+
+    Where an optimizer went from X to X + D, the weight goes to (I − W/2)⁻¹ (I + W/2) X, with W X the tangent part of D: exactly,
+    and for any optimizer (:mod:`descend.linalg.stiefel`). Weights that an optimizer keeps orthonormal by itself (those in
+    groups with ``orthonormal=True`` of :class:`descend.optim.CayleyAdam` and its like) are left to it.
+
+    A line search in the optimizer sees X + D and not where the step leads.
+    """
+
+    fixes_size = True
+
+    def impose(self, place: Place) -> None:
+        """Make the weight the nearest orthonormal one."""
+        if place.parametrized:
+            raise UserError(f"'{place.path}' is held by another constraint; orthogonal cannot hold it too")
+        nearest_frame_(place.weight)
+
+    def project_(self, place: Place) -> None:
+        """Make the weight the nearest orthonormal one, as after averaging."""
+        nearest_frame_(place.weight)
+
+    def follow(self, optimizer: Optimizer, places: Sequence[Place]) -> Sequence[RemovableHandle]:
+        """Turn each step into one along the manifold: one hook remembers where it starts, one changes where it ends."""
+        own = {
+            id(p)
+            for group in optimizer.param_groups
+            for p in group["params"]
+            if optimizer.defaults.get("orthonormal") is not None and group["orthonormal"]
+        }
+        weights = [place.weight.detach() for place in places if id(place.weight) not in own]
+        starts: list[Tensor] = []
+
+        def remember(stepping: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            starts[:] = [weight.clone() for weight in weights]
+
+        @torch.no_grad()
+        def retract(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            for chosen in equally_shaped(weights):
+                frames = frames_of([starts[index] for index in chosen])
+                moved = [weights[index] for index in chosen]
+                step = tangent(frames, frames_of(moved) - frames)
+                # Twice: what else is hooked in before may have changed the size of where the step starts.
+                put_frames_(moved, polished(cayley(frames, step), 2))
+            starts.clear()
+
+        if not weights:
+            return []
+        return [optimizer.register_step_pre_hook(remember), optimizer.register_step_post_hook(retract)]
+
+
 METHODS: Mapping[str, Callable[[float], Constraint]] = {
     "exponential": lambda strength: Exponential(),
+    "cayley": lambda strength: Cayley(),
     "penalty": Penalty,
 }
-"""How orthogonality is kept, by name: a function of the strength. A step along the manifold would stand here too."""
+"""How orthogonality is kept, by name: a function of the strength."""
 
 
 @card(
     row="G6",
-    reference="Lezcano-Casado and Martínez-Rubio 2019; torch.nn.utils.parametrizations.orthogonal",
-    formula="W = B exp(A), A = -A^T; or loss + w ||W W^T - I||_F^2",
+    reference="Lezcano-Casado and Martínez-Rubio 2019; torch.nn.utils.parametrizations.orthogonal; Li, Fuxin and Todorovic "
+    "2020",
+    formula="W = B exp(A), A = -A^T; or W <- (I - A/2)^-1 (I + A/2) W, A W the tangent part of a step; or "
+    "loss + w ||W W^T - I||_F^2",
     note="A weight of at most as many rows as columns gets orthonormal rows, any other orthonormal columns. Weight "
     "decay leaves it alone.",
 )
 def orthogonal(
-    *, method: Literal["exponential", "penalty"] = "exponential", strength: Positive = 1.0
+    *, method: Literal["exponential", "cayley", "penalty"] = "exponential", strength: Positive = 1.0
 ) -> Constraint:
     """Orthogonal weights: the rows (or columns) of each weight stay orthonormal, so that no signal is stretched.
 
     Args:
-        method: ``"exponential"`` parametrises the weight and holds exactly, up to rounding; ``"penalty"`` pulls
-            towards orthonormality and holds nearly. Default ``"exponential"``.
+        method: ``"exponential"`` parametrises the weight by a matrix exponential; ``"cayley"`` leaves it a plain weight
+            and turns each step of the optimizer into one along the manifold, which is cheaper. Both hold exactly, up to
+            rounding. ``"penalty"`` pulls towards orthonormality and holds nearly. Default ``"exponential"``.
         strength: w, the factor of the penalty. Default 1.
 
     >>> type(orthogonal(method="penalty")).__name__

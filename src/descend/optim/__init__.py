@@ -19,15 +19,21 @@ from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd
 from descend.optim.gradient_descent import gd
 from descend.optim.momentum import heavy_ball, nesterov
 from descend.optim.rows import Rows
+from descend.optim.stiefel import CayleyAdam, CayleySGD, cayley_adam, cayley_sgd
 
 __all__ = [
+    "ALONG_FRAMES",
     "OPTIMIZERS",
     "WHOLE_DATA",
+    "CayleyAdam",
+    "CayleySGD",
     "Rows",
     "adagrad",
     "adam",
     "adamax",
     "adamw",
+    "cayley_adam",
+    "cayley_sgd",
     "gd",
     "heavy_ball",
     "nesterov",
@@ -47,7 +53,12 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": adamw,
     "sparse_adam": sparse_adam,
     "adamax": adamax,
+    "cayley_sgd": cayley_sgd,
+    "cayley_adam": cayley_adam,
 }
 
 WHOLE_DATA: frozenset[str] = frozenset({"gd"})
 """Those that are meant for the loss of all rows, and find the length of their steps by themselves."""
+
+ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
+"""Those that keep the weights of groups with ``orthonormal=True`` orthonormal by themselves."""
