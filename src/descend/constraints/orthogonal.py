@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal as torch_orthogonal
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from descend.constraints.base import Constraint, Place
+from descend.constraints.cayley import Cayley
 from descend.domains import Positive
 from descend.errors import UserError
-from descend.linalg.stiefel import (
-    cayley,
-    equally_shaped,
-    frames_of,
-    nearest_frame_,
-    polished,
-    put_frames_,
-    tangent,
-)
 from descend.method import method as card
 
-__all__ = ["METHODS", "Cayley", "Exponential", "Penalty", "orthogonal"]
+__all__ = ["METHODS", "Exponential", "Penalty", "orthogonal"]
 
 
 class _Frames(nn.Module):
@@ -92,57 +82,6 @@ class Penalty(Constraint):
         wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT
         eye = torch.eye(len(wide), dtype=wide.dtype, device=wide.device)
         return self.strength * (wide @ wide.mT - eye).square().sum()
-
-
-class Cayley(Constraint):
-    """A step along the manifold of orthonormal frames in place of the optimizer's step, by Cayley's transform.
-
-    Where an optimizer went from X to X + D, the weight goes to (I − W/2)⁻¹ (I + W/2) X, with W X the tangent part of D: exactly,
-    and for any optimizer (:mod:`descend.linalg.stiefel`). Weights that an optimizer keeps orthonormal by itself (those in
-    groups with ``orthonormal=True`` of :class:`descend.optim.CayleyAdam` and its like) are left to it.
-
-    A line search in the optimizer sees X + D and not where the step leads.
-    """
-
-    fixes_size = True
-
-    def impose(self, place: Place) -> None:
-        """Make the weight the nearest orthonormal one."""
-        if place.parametrized:
-            raise UserError(f"'{place.path}' is held by another constraint; orthogonal cannot hold it too")
-        nearest_frame_(place.weight)
-
-    def project_(self, place: Place) -> None:
-        """Make the weight the nearest orthonormal one, as after averaging."""
-        nearest_frame_(place.weight)
-
-    def follow(self, optimizer: Optimizer, places: Sequence[Place]) -> Sequence[RemovableHandle]:
-        """Turn each step into one along the manifold: one hook remembers where it starts, one changes where it ends."""
-        own = {
-            id(p)
-            for group in optimizer.param_groups
-            for p in group["params"]
-            if optimizer.defaults.get("orthonormal") is not None and group["orthonormal"]
-        }
-        weights = [place.weight.detach() for place in places if id(place.weight) not in own]
-        starts: list[Tensor] = []
-
-        def remember(stepping: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            starts[:] = [weight.clone() for weight in weights]
-
-        @torch.no_grad()
-        def retract(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            for chosen in equally_shaped(weights):
-                frames = frames_of([starts[index] for index in chosen])
-                moved = [weights[index] for index in chosen]
-                step = tangent(frames, frames_of(moved) - frames)
-                # Twice: what else is hooked in before may have changed the size of where the step starts.
-                put_frames_(moved, polished(cayley(frames, step), 2))
-            starts.clear()
-
-        if not weights:
-            return []
-        return [optimizer.register_step_pre_hook(remember), optimizer.register_step_post_hook(retract)]
 
 
 METHODS: Mapping[str, Callable[[float], Constraint]] = {

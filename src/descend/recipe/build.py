@@ -316,7 +316,10 @@ def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ())
     if recipe.regularize["l1_prox"] and decay:
         l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
     for each in held:
-        each.follow(optimizer)
+        try:
+            each.follow(optimizer)
+        except UserError as cause:
+            raise RecipeError([Problem("constrain", None, str(cause))]) from cause
     return optimizer
 
 
