@@ -1,17 +1,65 @@
 """Optimizers: which direction. All are ``torch.optim.Optimizer`` objects and work in any PyTorch loop.
 
 >>> import torch
->>> from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
+>>> from descend.optim import adam
+>>> model = torch.nn.Linear(2, 1)
+>>> optimizer = adam(model.parameters(), lr=0.01)
+>>> model(torch.ones(1, 2)).sum().backward(); optimizer.step()
+
+:func:`descend.optim.perceptron.perceptron` is no optimizer: it trains one unit without a derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+
+from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
 from descend.optim.gradient_descent import gd
 from descend.optim.momentum import heavy_ball, nesterov
 from descend.optim.newton import Newton, SubsampledNewton, newton, subsampled_newton
 from descend.optim.rows import Rows
 from descend.optim.shampoo import Shampoo, shampoo
 from descend.optim.soap import SOAP, soap
+from descend.optim.stiefel import CayleyAdam, CayleySGD, cayley_adam, cayley_sgd
 from descend.optim.trish import TRish, trish
 from descend.optim.trust_region import STRON, TrustRegion, stron, trust_region
 
-__all__ = ["Newton", "OPTIMIZERS", "Rows", "SOAP", "STRON", "Shampoo", "SubsampledNewton", "TRish", "TrustRegion", "WHOLE_DATA", "adagrad", "adam", "adamax", "adamw", "gd", "heavy_ball", "nesterov", "newton", "rmsprop", "sgd", "shampoo", "soap", "sparse_adam", "stron", "subsampled_newton", "trish", "trust_region",]
+__all__ = [
+    "ALONG_FRAMES",
+    "OPTIMIZERS",
+    "SOAP",
+    "STRON",
+    "WHOLE_DATA",
+    "CayleyAdam",
+    "CayleySGD",
+    "Newton",
+    "Rows",
+    "Shampoo",
+    "SubsampledNewton",
+    "TRish",
+    "TrustRegion",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "cayley_adam",
+    "cayley_sgd",
+    "gd",
+    "heavy_ball",
+    "nesterov",
+    "newton",
+    "rmsprop",
+    "sgd",
+    "shampoo",
+    "soap",
+    "sparse_adam",
+    "stron",
+    "subsampled_newton",
+    "trish",
+    "trust_region",
+]
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "gd": gd,
@@ -31,7 +79,12 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "stron": stron,
     "shampoo": shampoo,
     "soap": soap,
+    "cayley_sgd": cayley_sgd,
+    "cayley_adam": cayley_adam,
 }
 
 WHOLE_DATA: frozenset[str] = frozenset({"gd", "newton", "stron", "subsampled_newton", "trust_region"})
 """Those that are meant for the loss of all rows, and find the length of their steps by themselves."""
+
+ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
+"""Those that keep the weights of groups with ``orthonormal=True`` orthonormal by themselves."""
