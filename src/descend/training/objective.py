@@ -18,7 +18,7 @@ from descend.optim.rows import LOSS, buffers_kept
 from descend.randomness import generator, key, seeder
 from descend.regularization import differentiable_inputs
 from descend.training.chain import Chain, derivative_of_loss
-from descend.training.products import Library
+from descend.linalg.products import Library
 from descend.training.settings import GradientSettings
 
 __all__ = ["Loss", "Objective"]
