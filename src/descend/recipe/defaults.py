@@ -12,7 +12,7 @@ from typing import Any
 
 from descend.data.schema import Schema
 from descend.optim import WHOLE_DATA
-from descend.training.products import best_library
+from descend.linalg.products import best_library
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
 

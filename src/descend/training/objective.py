@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from descend.data.batches import Batch
 from descend.errors import UserError
+from descend.linalg.products import Library
 from descend.losses import Loss as KnownLoss
 from descend.optim.rows import LOSS, buffers_kept
 from descend.randomness import generator, key, seeder
 from descend.regularization import differentiable_inputs
 from descend.training.chain import Chain, derivative_of_loss
 from descend.training.clipping import clipped
-from descend.training.products import Library
 from descend.training.settings import GradientSettings
 
 __all__ = ["Loss", "Objective"]

@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 
 from descend.domains import Count, Fraction, Natural, NonNegative, Positive
 from descend.nn.choice import Choice
-from descend.training.products import Library
+from descend.linalg.products import Library
 
 __all__ = [
     "CheckpointSettings",
