@@ -2,7 +2,8 @@
 
 A vector is one flat tensor of all parameters (:mod:`~descend.linalg.vectors`); a matrix is a function that multiplies
 one (:mod:`~descend.linalg.operators`). Conjugate gradients (:mod:`~descend.linalg.solvers`) and Lanczos'
-process (:mod:`~descend.linalg.spectrum`) need no more than that.
+process (:mod:`~descend.linalg.spectrum`) need no more than that. An inverse can be built from pairs of steps and what
+they changed the gradient by (:mod:`~descend.linalg.pairs`).
 
 >>> import torch
 >>> w = torch.tensor([1.0, -1.0], requires_grad=True)
@@ -14,6 +15,7 @@ tensor([1., 4.])
 from __future__ import annotations
 
 from descend.linalg.operators import EmpiricalFisher, GaussNewton, Hessian, Jacobian
+from descend.linalg.pairs import Pairs, damped
 from descend.linalg.solvers import Solution, conjugate_gradient
 from descend.linalg.spectrum import Extremes, lanczos
 from descend.linalg.vectors import flat, views
@@ -24,8 +26,10 @@ __all__ = [
     "GaussNewton",
     "Hessian",
     "Jacobian",
+    "Pairs",
     "Solution",
     "conjugate_gradient",
+    "damped",
     "flat",
     "lanczos",
     "views",
