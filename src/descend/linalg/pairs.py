@@ -101,7 +101,7 @@ class Pairs:
         curvature, square = torch.dot(step, change), torch.dot(change, change)
         least = torch.finfo(step.dtype).eps * torch.linalg.vector_norm(step) * square.sqrt()
         # Not true for what is not a number; of infinite entries the bound is infinite.
-        taken = (curvature > least) & torch.isfinite(square)
+        taken: Tensor = torch.gt(curvature, least) & torch.isfinite(square)
         slot = self._oldest.reshape(1)
         for rows, new in ((self._steps, step), (self._changes, change)):
             kept = rows.index_select(0, slot).squeeze(0)
@@ -122,7 +122,7 @@ class Pairs:
     @property
     def none(self) -> Tensor:
         """Whether there is no pair, 0-dimensional."""
-        return (self._products.diagonal() == 0).all()
+        return torch.eq(self._products.diagonal(), 0).all()
 
     def inverse_times(self, vector: Tensor, *, first: float | Tensor = 1.0) -> Tensor:
         """H v, (n,), for ``vector`` v, (n,); with no pair it is ``first`` times v."""
@@ -137,10 +137,11 @@ class Pairs:
         scaling = torch.where(self.none, first, self._scaling)
 
         alpha = _solved(upper, self._steps.mv(vector)[order], upper=True)
-        rest = scaling * (vector - self._changes.t().mv(alpha[place]))
+        rest: Tensor = scaling * (vector - self._changes.t().mv(alpha[place]))
         delta = _solved(upper.t(), diagonal * alpha - self._changes.mv(rest)[order], upper=False)
         return rest + self._steps.t().mv(delta[place])
 
 
 def _solved(triangle: Tensor, right: Tensor, *, upper: bool) -> Tensor:
-    return torch.linalg.solve_triangular(triangle, right.unsqueeze(1), upper=upper).squeeze(1)
+    solution: Tensor = torch.linalg.solve_triangular(triangle, right.unsqueeze(1), upper=upper)
+    return solution.squeeze(1)

@@ -40,11 +40,9 @@ def checked(**settings: Any) -> dict[str, Any]:
     """
     if not settings["lr"] >= 0:
         raise ValueError(f"lr must be 0 or more; found {settings['lr']}")
-    if not settings["iterations"] >= 1:
+    if not settings.get("iterations", 1) >= 1:
         raise ValueError(f"iterations must be 1 or more; found {settings['iterations']}")
     for name in ("c1", "c2"):
         if not 0 < settings[name] < 1:
             raise ValueError(f"{name} must be above 0 and below 1; found {settings[name]}")
-    if not settings["c1"] < settings["c2"]:
-        raise ValueError(f"c1 must be below c2; found {settings['c1']} and {settings['c2']}")
     return settings

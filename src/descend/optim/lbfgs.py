@@ -13,7 +13,7 @@ A step goes along −H g, with H from the last m pairs of steps s and changes of
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
@@ -116,21 +116,49 @@ class LBFGS(Iterations):
 @method(
     row="D8",
     reference="Liu and Nocedal 1989; Powell 1978; Berahas, Nocedal and Takac 2016",
-    formula="x <- x - t H g, H from the last m pairs (s, y), y of the same rows, damped such that s'y >= 0.2 s'Bs",
+    formula="x <- x - t H g, H from the last m pairs (s, y) of the same rows, damped such that s'y >= 0.2 s'Bs",
+    note="After PyTorch-LBFGS, with the initial scaling of the damped pair.",
 )
 def lbfgs(
     params: Params,
     *,
     lr: Positive = 1.0,
     memory: Count = 10,
-    line_search: LineSearch = "armijo",
+    line_search: LineSearch = "strong_wolfe",
     overlap: Portion = 1.0,
     damping: Fraction = 0.2,
     iterations: Count = 1,
     c1: Share = 1e-4,
     c2: Share = 0.9,
 ) -> Optimizer:
-    """L-BFGS.
+    """L-BFGS for batches and for all rows.
+
+    An iteration costs two gradients, and more where the first length is refused. With all rows in a step it is the method of
+    Liu and Nocedal, and ``iterations`` may be set high. On batches each step fits its rows as far as the line
+    search goes; on noisy ones ``line_search="none"`` with a smaller rate is the steadier choice, and waits for nothing.
+    The state is 2 m numbers per parameter.
+
+    Args:
+        params: parameters or groups; rates of groups beside the largest are a change of variables.
+        lr: the first length tried along −H g, or the only one, and the length of the very first step. Default 1.
+        memory: m, pairs. Default 10.
+        line_search: "strong_wolfe"; "armijo", which needs losses alone for each length tried; "none". Default "strong_wolfe".
+        overlap: share of the step's rows that both gradients of a pair are taken on. A smaller one costs two gradients on the
+            part in place of one on all rows, and needs a closure with parts (:class:`descend.optim.Rows`). Default 1.
+        damping: the share of the old curvature along s that a pair keeps at least; 0 leaves out pairs with sᵀy ≤ 0 in place of
+            damping them. Pairs whose curvature the strong Wolfe conditions see to are not damped. Default 0.2.
+        iterations: on the same rows, in a step. Default 1.
+        c1: the share of the promised decrease that is asked for. Default 1e-4.
+        c2: the share of the slope that may be left. Default 0.9.
+
+    Raises:
+        UserError: a setting outside its domain; ``step`` without a closure; a part of the rows where there are no parts.
+
+    >>> x = torch.tensor([-1.2, 1.0], dtype=torch.float64, requires_grad=True)
+    >>> optimizer = lbfgs([x], iterations=40)
+    >>> _ = optimizer.step(lambda: (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2)  # Rosenbrock's valley
+    >>> [round(each, 6) for each in x.tolist()]
+    [1.0, 1.0]
     """
     settings = {
         "lr": lr,

@@ -134,7 +134,9 @@ class WholeStep(Optimizer, ABC):
         rates = [group["lr"] for group in self.param_groups]
         if all(rate is rates[0] or rate == rates[0] for rate in rates) or not max(rates) > 0:
             return rates[0], None
-        shares = [torch.full_like(p, float(g["lr"] / max(rates))) for g in self.param_groups for p in g["params"]]
+        shares = [
+            torch.full_like(p, float(g["lr"] / max(rates))) for g in self.param_groups for p in g["params"]
+        ]
         return max(rates), flat(shares).sqrt_()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
