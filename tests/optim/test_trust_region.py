@@ -58,7 +58,9 @@ class TestAgainstSciPy:
         np.testing.assert_allclose(path.places, theirs, rtol=1e-6, atol=1e-8)
         assert any(a == b for a, b in itertools.pairwise(path.places)), "no step was rejected"
 
-    @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of SciPy's Krylov method, at the minimum
+    @pytest.mark.filterwarnings(
+        "ignore:invalid value:RuntimeWarning"
+    )  # of SciPy's Krylov method, at the minimum
     @pytest.mark.parametrize("method", ["trust-ncg", "trust-krylov"])
     @pytest.mark.parametrize("make", [trust_region, stron])
     def test_on_logistic_regression(self, method, make):

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from descend.linalg.products import Library, Product, is_large, product
+from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 
 __all__ = ["RULES", "Chain", "Rule", "by_autograd", "derivative_of_loss", "known_layers"]
 
