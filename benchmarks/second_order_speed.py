@@ -219,7 +219,7 @@ def peers() -> dict[str, Make]:
 
 OURS: Mapping[str, Make] = {
     "descend shampoo": lambda model, lr: optim.shampoo(model.parameters(), lr=lr, roots_every=10),
-    "descend soap": lambda model, lr: optim.soap(model.parameters(), lr=lr, bases_every=10),
+    "descend soap": lambda model, lr: optim.soap(model.parameters(), lr=lr, basis_every=10),
 }
 ADAM: Mapping[str, Make] = {
     "torch Adam, fused": lambda model, lr: torch.optim.Adam(model.parameters(), lr=lr, fused=True)
@@ -266,7 +266,7 @@ def layers() -> Iterator[tuple[str, Comparison]]:
     data, widths = Rows(), [64] * 41
     makes: dict[str, Callable[[Any, nn.Module], Any]] = {
         "shampoo": lambda params, model: optim.shampoo(params, lr=1e-4, roots_every=10),
-        "soap": lambda params, model: optim.soap(params, lr=1e-4, bases_every=10),
+        "soap": lambda params, model: optim.soap(params, lr=1e-4, basis_every=10),
         "kfac": lambda params, model: optim.kfac(
             params, model=model, likelihood="categorical", lr=1e-4, factors_every=10, inverses_every=10
         ),
