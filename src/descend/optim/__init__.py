@@ -24,6 +24,7 @@ from descend.optim.trish import TRish, trish
 from descend.optim.trust_region import STRON, TrustRegion, stron, trust_region
 
 __all__ = [
+    "CURVED",
     "OPTIMIZERS",
     "STRON",
     "WHOLE_DATA",
@@ -69,3 +70,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 WHOLE_DATA: frozenset[str] = frozenset({"gd", "newton", "stron", "subsampled_newton", "trust_region"})
 """Those that are meant for the loss of all rows, and find the length of their steps by themselves."""
+
+CURVED: frozenset[str] = frozenset({"newton", "stron", "subsampled_newton", "trish", "trust_region"})
+"""Those that lower a quadratic model of the loss by conjugate gradients."""
