@@ -56,6 +56,20 @@ CASES: dict[str, dict[str, Any]] = {
     "so": {"regularize": {"orthogonality": "so"}, "model": {"dropout": 0.0}},
     "srip": {"regularize": {"orthogonality": "srip"}},
     "orthogonal": {"constrain": {"orthogonal": "linear*"}, "optimizer": {"name": "adamw", "lr": 1e-2}},
+    "orthogonal_cayley": {
+        "constrain": {"orthogonal": {"pattern": "linear*", "method": "cayley"}},
+        "optimizer": {"name": "adamw", "lr": 1e-2},
+    },
+    "cayley_adam": {
+        "constrain": {"orthogonal": {"pattern": "linear*", "method": "cayley"}},
+        "optimizer": {"name": "cayley_adam", "lr": 1e-2, "groups": {"output": 0.5}},
+        "regularize": {"weight_decay": 0.1},
+    },
+    "cayley_sgd": {
+        "constrain": {"orthogonal": {"pattern": "linear*", "method": "cayley"}},
+        "optimizer": {"name": "cayley_sgd", "momentum": 0.9, "iterations": 2},
+        "regularize": {"weight_decay": 0.1, "l1_prox": 0.01},
+    },
     "orthogonal_penalty": {"constrain": {"orthogonal": {"pattern": "linear1", "method": "penalty"}}},
     "norm_ball": {"constrain": {"norm_ball": {"pattern": "*", "radius": 0.5}}, "optimizer": {"lr": 1e-2}},
     "simplex": {"constrain": {"simplex": ["linear*"]}, "optimizer": {"lr": 1e-2}},
@@ -127,7 +141,15 @@ def is_orthonormal(weight: torch.Tensor) -> bool:
     return bool((weight @ weight.mT - torch.eye(len(weight))).abs().max() <= 1e-6)
 
 
-HOLDS = {"norm_ball": in_ball, "simplex": in_simplex, "binary": is_binary, "orthogonal": is_orthonormal}
+HOLDS = {
+    "norm_ball": in_ball,
+    "simplex": in_simplex,
+    "binary": is_binary,
+    "orthogonal": is_orthonormal,
+    "orthogonal_cayley": is_orthonormal,
+    "cayley_adam": is_orthonormal,
+    "cayley_sgd": is_orthonormal,
+}
 
 
 class Watch(Quiet):

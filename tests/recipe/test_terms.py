@@ -158,7 +158,7 @@ class TestSaid:
             (3, "orthogonal: expected a text, a list of texts, a table"),
             ({"method": "exponential"}, "orthogonal: expected a pattern of weights' names"),
             ({"pattern": []}, "orthogonal: expected a pattern of weights' names"),
-            ({"pattern": "*", "method": "expm"}, 'orthogonal.method: expected "exponential" or "penalty"'),
+            ({"pattern": "*", "method": "expm"}, 'orthogonal.method: expected "exponential", "cayley" or "penalty"'),
             ({"pattern": "*", "radius": 1.0}, "orthogonal.radius: unknown key of 'orthogonal'"),
         ],
     )  # fmt: skip

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from descend.errors import UserError
 
-__all__ = ["Constraint", "Held", "Place", "baked", "constrain"]
+__all__ = ["Constraint", "Following", "Held", "Place", "baked", "constrain"]
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -57,9 +57,14 @@ class Place:
 class Constraint(ABC):
     """A set that weights stay in.
 
-    A constraint is kept in one of three ways: by a projection after each step; by a parametrisation, a function
-    whose values all lie in the set; or, approximately, by a penalty.
+    A constraint is kept in one of four ways: by a projection after each step; by a step along the set in place of the
+    optimizer's; by a parametrisation, a function whose values all lie in the set; or, approximately, by a penalty.
+
+    Attributes:
+        fixes_size: whether all members of the set have one size, and are plain weights: to shrink them means nothing.
     """
+
+    fixes_size: ClassVar[bool] = False
 
     @abstractmethod
     def impose(self, place: Place) -> None:
@@ -72,12 +77,27 @@ class Constraint(ABC):
         """A differentiable term of the objective; None for constraints that are kept otherwise."""
         return None
 
+    def follow(self, optimizer: Optimizer, places: Sequence[Place]) -> Sequence[RemovableHandle]:
+        """Keep weights in the set from step to step of an optimizer; what ends that. Here: :meth:`project_` after each."""
+
+        @torch.no_grad()
+        def project(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            for place in places:
+                self.project_(place)
+
+        return [optimizer.register_step_post_hook(project)]
+
 
 class Held:
     """A constraint and the weights that it holds."""
 
     def __init__(self, constraint: Constraint, places: Sequence[Place]) -> None:
         self.constraint, self.places = constraint, tuple(places)
+
+    @property
+    def fixed_in_size(self) -> list[Tensor]:
+        """The weights whose size the constraint fixes, so that neither decay nor threshold is for them."""
+        return [place.weight for place in self.places] if self.constraint.fixes_size else []
 
     def project_(self) -> None:
         """Bring every weight back into the set, in place. Call it after each change of the weights."""
@@ -91,13 +111,24 @@ class Held:
         found = [term for term in terms if term is not None]
         return torch.stack(found).sum() if found else None
 
-    def follow(self, optimizer: Optimizer) -> RemovableHandle:
-        """Call :meth:`project_` after each step of an optimizer; the handle's ``remove()`` ends that."""
+    def follow(self, optimizer: Optimizer) -> Following:
+        """Keep the weights in the set from step to step of an optimizer, until ``remove()`` of the result is called.
 
-        def project(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            self.project_()
+        Call it last: what else changes weights before or after a step, such as a decay, is to come before it.
+        """
+        return Following(self.constraint.follow(optimizer, self.places))
 
-        return optimizer.register_step_post_hook(project)
+
+class Following:
+    """The hooks by which an optimizer keeps a constraint; ``remove()`` takes them away."""
+
+    def __init__(self, handles: Sequence[RemovableHandle]) -> None:
+        self._handles = handles
+
+    def remove(self) -> None:
+        """Let the weights go where the optimizer leads."""
+        for handle in self._handles:
+            handle.remove()
 
 
 def constrain(model: nn.Module, constraint: Constraint, pattern: str | Sequence[str] = "*") -> Held:

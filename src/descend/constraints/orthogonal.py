@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal as torch_orthogonal
 
 from descend.constraints.base import Constraint, Place
+from descend.constraints.cayley import Cayley
 from descend.domains import Positive
 from descend.errors import UserError
 from descend.method import method as card
@@ -85,26 +86,30 @@ class Penalty(Constraint):
 
 METHODS: Mapping[str, Callable[[float], Constraint]] = {
     "exponential": lambda strength: Exponential(),
+    "cayley": lambda strength: Cayley(),
     "penalty": Penalty,
 }
-"""How orthogonality is kept, by name: a function of the strength. A step along the manifold would stand here too."""
+"""How orthogonality is kept, by name: a function of the strength."""
 
 
 @card(
     row="G6",
-    reference="Lezcano-Casado and Martínez-Rubio 2019; torch.nn.utils.parametrizations.orthogonal",
-    formula="W = B exp(A), A = -A^T; or loss + w ||W W^T - I||_F^2",
+    reference="Lezcano-Casado and Martínez-Rubio 2019; torch.nn.utils.parametrizations.orthogonal; Li, Fuxin and Todorovic "
+    "2020",
+    formula="W = B exp(A), A = -A^T; or W <- (I - A/2)^-1 (I + A/2) W, A W the tangent part of a step; or "
+    "loss + w ||W W^T - I||_F^2",
     note="A weight of at most as many rows as columns gets orthonormal rows, any other orthonormal columns. Weight "
     "decay leaves it alone.",
 )
 def orthogonal(
-    *, method: Literal["exponential", "penalty"] = "exponential", strength: Positive = 1.0
+    *, method: Literal["exponential", "cayley", "penalty"] = "exponential", strength: Positive = 1.0
 ) -> Constraint:
     """Orthogonal weights: the rows (or columns) of each weight stay orthonormal, so that no signal is stretched.
 
     Args:
-        method: ``"exponential"`` parametrises the weight and holds exactly, up to rounding; ``"penalty"`` pulls
-            towards orthonormality and holds nearly. Default ``"exponential"``.
+        method: ``"exponential"`` parametrises the weight by a matrix exponential; ``"cayley"`` leaves it a plain weight
+            and turns each step of the optimizer into one along the manifold, which is cheaper. Both hold exactly, up to
+            rounding. ``"penalty"`` pulls towards orthonormality and holds nearly. Default ``"exponential"``.
         strength: w, the factor of the penalty. Default 1.
 
     >>> type(orthogonal(method="penalty")).__name__

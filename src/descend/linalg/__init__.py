@@ -2,7 +2,8 @@
 
 A vector is one flat tensor of all parameters (:mod:`~descend.linalg.vectors`); a matrix is a function that multiplies
 one (:mod:`~descend.linalg.operators`). Conjugate gradients (:mod:`~descend.linalg.solvers`) and Lanczos'
-process (:mod:`~descend.linalg.spectrum`) need no more than that.
+process (:mod:`~descend.linalg.spectrum`) need no more than that. Factors of Kronecker products are the exception: small
+matrices, in stacks (:mod:`~descend.linalg.kronecker`).
 
 >>> import torch
 >>> w = torch.tensor([1.0, -1.0], requires_grad=True)
@@ -13,6 +14,7 @@ tensor([1., 4.])
 
 from __future__ import annotations
 
+from descend.linalg.kronecker import Stacking, inverse_root, largest_eigenvalue
 from descend.linalg.operators import EmpiricalFisher, GaussNewton, Hessian, Jacobian
 from descend.linalg.solvers import Solution, conjugate_gradient
 from descend.linalg.spectrum import Extremes, lanczos
@@ -25,8 +27,11 @@ __all__ = [
     "Hessian",
     "Jacobian",
     "Solution",
+    "Stacking",
     "conjugate_gradient",
     "flat",
+    "inverse_root",
     "lanczos",
+    "largest_eigenvalue",
     "views",
 ]

@@ -20,16 +20,24 @@ from descend.optim.gradient_descent import gd
 from descend.optim.momentum import heavy_ball, nesterov
 from descend.optim.newton import Newton, SubsampledNewton, newton, subsampled_newton
 from descend.optim.rows import Rows
+from descend.optim.shampoo import Shampoo, shampoo
+from descend.optim.soap import SOAP, soap
+from descend.optim.stiefel import CayleyAdam, CayleySGD, cayley_adam, cayley_sgd
 from descend.optim.trish import TRish, trish
 from descend.optim.trust_region import STRON, TrustRegion, stron, trust_region
 
 __all__ = [
+    "ALONG_FRAMES",
     "CURVED",
     "OPTIMIZERS",
+    "SOAP",
     "STRON",
     "WHOLE_DATA",
+    "CayleyAdam",
+    "CayleySGD",
     "Newton",
     "Rows",
+    "Shampoo",
     "SubsampledNewton",
     "TRish",
     "TrustRegion",
@@ -37,12 +45,16 @@ __all__ = [
     "adam",
     "adamax",
     "adamw",
+    "cayley_adam",
+    "cayley_sgd",
     "gd",
     "heavy_ball",
     "nesterov",
     "newton",
     "rmsprop",
     "sgd",
+    "shampoo",
+    "soap",
     "sparse_adam",
     "stron",
     "subsampled_newton",
@@ -66,6 +78,10 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "subsampled_newton": subsampled_newton,
     "trish": trish,
     "stron": stron,
+    "shampoo": shampoo,
+    "soap": soap,
+    "cayley_sgd": cayley_sgd,
+    "cayley_adam": cayley_adam,
 }
 
 WHOLE_DATA: frozenset[str] = frozenset({"gd", "newton", "stron", "subsampled_newton", "trust_region"})
@@ -73,3 +89,6 @@ WHOLE_DATA: frozenset[str] = frozenset({"gd", "newton", "stron", "subsampled_new
 
 CURVED: frozenset[str] = frozenset({"newton", "stron", "subsampled_newton", "trish", "trust_region"})
 """Those that lower a quadratic model of the loss by conjugate gradients."""
+
+ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
+"""Those that keep the weights of groups with ``orthonormal=True`` orthonormal by themselves."""

@@ -17,6 +17,7 @@ from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS, Link
+from descend.optim import ALONG_FRAMES
 from descend.randomness import forked, generator, key
 from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
@@ -265,8 +266,9 @@ def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ())
     """The optimizer over the model's trainable parameters, with what is to happen before and after its steps.
 
     Weights are one group and biases and norms another, so that only the former decay; ``optimizer.groups`` divides them
-    further by the factor of their rate. After a step come the soft threshold and then the constraints that ``held``
-    holds.
+    further by the factor of their rate. Weights that are held orthonormal as they are neither decay nor are set to zero,
+    and are a group of their own for an optimizer that can move along them. After a step come the soft threshold and
+    then the constraints that ``held`` holds.
 
     Raises:
         RecipeError: the optimizer refuses its settings or parameters.
@@ -275,6 +277,10 @@ def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ())
     decay, rest = decayed_parameters(model)
     if not decay and not rest:
         raise RecipeError([Problem("model", None, "the network has no weights to train")])
+    fixed = [p for each in held for p in each.fixed_in_size]
+    held_back = {id(p) for p in fixed}
+    rest = [*rest, *(p for p in decay if id(p) in held_back)]
+    decay = [p for p in decay if id(p) not in held_back]
     strength = float(recipe.regularize["weight_decay"])
     own_decay = recipe.optimizer["name"] == "adamw"
     groups: list[dict[str, Any]] = []
@@ -283,6 +289,10 @@ def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ())
         groups += [{"params": rest}] if rest else []
     else:
         groups.append({"params": [p for p in model.parameters() if p.requires_grad]})
+    if fixed and recipe.optimizer["name"] in ALONG_FRAMES:
+        for group in groups:
+            group["params"] = [p for p in group["params"] if id(p) not in held_back]
+        groups = [*filter(lambda group: group["params"], groups), {"params": fixed, "orthonormal": True}]
     groups, factors = split_by_factor(groups, model, recipe.optimizer["groups"])
     optimizer = _call("optimizer", constructor, {"params": groups}, _settings(recipe, "optimizer"))
     if not isinstance(optimizer, torch.optim.Optimizer):
@@ -306,7 +316,10 @@ def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ())
     if recipe.regularize["l1_prox"] and decay:
         l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
     for each in held:
-        each.follow(optimizer)
+        try:
+            each.follow(optimizer)
+        except UserError as cause:
+            raise RecipeError([Problem("constrain", None, str(cause))]) from cause
     return optimizer
 
 

@@ -150,6 +150,7 @@ def build_settle(recipe: Recipe, model: nn.Module, held: Sequence[Held]) -> Sett
     It is a function of these, in the order of the model's trainable parameters, whose place the average takes.
     """
     sparse = {id(p) for p in decayed_parameters(model)[0]} if recipe.regularize["l1_prox"] else set()
+    sparse -= {id(p) for each in held for p in each.fixed_in_size}
     if not held and not sparse:
         return None
     parameters = [p for p in model.parameters() if p.requires_grad]

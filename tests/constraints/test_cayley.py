@@ -1,0 +1,293 @@
+"""Orthonormal weights by Cayley's transform, under optimizers that know nothing of it and under those that do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from descend.constraints import Held, constrain, norm_ball, orthogonal
+from descend.errors import UserError
+from descend.linalg.stiefel import frames_of, off_frame, polar
+from descend.nn import convnet, mlp
+from descend.optim import CayleyAdam, CayleySGD, gd, heavy_ball, nesterov
+from descend.recipe import Recipe
+from descend.recipe.build import build_optimizer
+from descend.recipe.defaults import Facts
+from descend.recipe.resolve import resolve
+from descend.regularization import weight_decay
+
+FACTS = Facts("table", 500, "multiclass", (4,), 3, 100)
+
+OPTIMIZERS: dict[str, Callable[[Any], Optimizer]] = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=1.0, momentum=0.9),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.3, fused=True),
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, weight_decay=1.0),
+    "lbfgs": lambda p: torch.optim.LBFGS(p, lr=1.0, max_iter=3),
+    "heavy_ball": lambda p: heavy_ball(p, lr=0.1),
+    "nesterov": lambda p: nesterov(p, lr=0.1),
+    "gd": gd,
+}
+
+
+def network(images: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    return convnet((1, 4, 4), 3, channels=(5,), dense=(6,)) if images else mlp((4,), 3, hidden=(6, 5))
+
+
+def train(
+    model: nn.Module, optimizer: Optimizer, steps: int, watch: Callable[[], None] = lambda: None
+) -> None:
+    torch.manual_seed(1)
+    x = torch.randn(16, 1, 4, 4) if isinstance(model[0], nn.Conv2d) else torch.randn(16, 4)  # type: ignore[index]
+    y = torch.arange(16) % 3
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        if torch.is_grad_enabled() and not isinstance(optimizer, type(gd([nn.Parameter(torch.ones(1))]))):
+            loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    for _ in range(steps):
+        optimizer.step(closure)  # type: ignore[arg-type]
+        watch()
+
+
+def worst(held: Held) -> float:
+    return max(float(off_frame(frames_of([place.weight.detach()]))) for place in held.places)
+
+
+@pytest.mark.parametrize("images", [False, True], ids=["mlp", "convnet"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_holds_after_every_step_of_any_optimizer(name: str, images: bool) -> None:
+    model = network(images)
+    held = constrain(model, orthogonal(method="cayley"))
+    before = [place.weight.detach().clone() for place in held.places]
+    assert worst(held) <= 1e-6
+    optimizer = OPTIMIZERS[name](model.parameters())
+    held.follow(optimizer)
+    found: list[float] = []
+    train(model, optimizer, 12, lambda: found.append(worst(held)))
+    assert max(found) <= 1e-6
+    assert not all(torch.equal(place.weight, old) for place, old in zip(held.places, before, strict=True))
+    assert "parametrizations" not in "".join(model.state_dict())
+
+
+def test_without_following_it_does_not_hold() -> None:
+    model = network()
+    held = constrain(model, orthogonal(method="cayley"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    train(model, optimizer, 1)
+    assert worst(held) > 1e-3
+
+
+def test_until_it_is_removed() -> None:
+    model = network()
+    held = constrain(model, orthogonal(method="cayley"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    following = held.follow(optimizer)
+    train(model, optimizer, 3)
+    assert worst(held) <= 1e-6
+    following.remove()
+    train(model, optimizer, 1)
+    assert worst(held) > 1e-3
+
+
+def test_under_sgd_it_is_cayley_sgd() -> None:
+    """Without momentum the displacement is −t G."""
+    one, two = network().double(), network().double()
+    held = constrain(one, orthogonal(method="cayley"), ["linear1", "linear2"])
+    first = torch.optim.SGD(one.parameters(), lr=0.01)
+    held.follow(first)
+    matrices = [p for name, p in two.named_parameters() if name in ("linear1.weight", "linear2.weight")]
+    others = [p for name, p in two.named_parameters() if name not in ("linear1.weight", "linear2.weight")]
+    second = CayleySGD([{"params": matrices, "orthonormal": True}, {"params": others}], lr=0.01)
+    x = torch.randn(16, 4, dtype=torch.float64)
+    for model, optimizer in ((one, first), (two, second)):
+        for _ in range(6):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
+
+
+def test_adam_under_it_finds_the_nearest_frame() -> None:
+    """Procrustes, by the singular value decomposition."""
+    torch.manual_seed(0)
+    layer, goal = nn.Linear(12, 8), torch.randn(8, 12)
+    optimizer = torch.optim.Adam([layer.weight], lr=0.05)
+    constrain(layer, orthogonal(method="cayley")).follow(optimizer)
+    for step in range(600):
+        optimizer.param_groups[0]["lr"] = 0.05 * 0.985**step
+        optimizer.zero_grad()
+        (layer.weight - goal).square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(layer.weight.detach(), polar(goal.T).T, rtol=0, atol=2e-3)
+
+
+def test_what_follows_an_optimizer_before_it_may_shrink_weights() -> None:
+    """A decay of 10 % a step, hooked in first, is taken back."""
+    model = network()
+    held = constrain(model, orthogonal(method="cayley"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    weight_decay(optimizer, [place.weight for place in held.places], 0.1)
+    held.follow(optimizer)
+    found: list[float] = []
+    train(model, optimizer, 12, lambda: found.append(worst(held)))
+    assert max(found) <= 1e-6
+
+
+def test_an_average_is_brought_to_the_nearest_frame() -> None:
+    layer = nn.Linear(6, 4)
+    held = constrain(layer, orthogonal(method="cayley"))
+    with torch.no_grad():
+        layer.weight.lerp_(torch.randn(4, 6), 0.3)
+    expected = polar(layer.weight.detach().T).T
+    held.project_()
+    torch.testing.assert_close(layer.weight.detach(), expected, rtol=0, atol=1e-6)
+    bits = layer.weight.detach().clone()
+    held.project_()
+    assert torch.equal(layer.weight, bits)
+
+
+def test_it_starts_at_the_nearest_frame_and_an_orthonormal_weight_stays() -> None:
+    layer = nn.Linear(6, 4)
+    expected = polar(layer.weight.detach().T).T
+    constrain(layer, orthogonal(method="cayley"))
+    torch.testing.assert_close(layer.weight.detach(), expected, rtol=0, atol=1e-7)
+    bits = layer.weight.detach().clone()
+    constrain(layer, orthogonal(method="cayley"))
+    assert torch.equal(layer.weight, bits)
+
+
+@pytest.mark.parametrize("constructor", [CayleySGD, CayleyAdam])
+def test_an_optimizer_that_moves_along_the_manifold_is_left_to_it(constructor: Any) -> None:
+    """Its steps are its own to the bit; weights that it does not hold itself are held all the same."""
+    one, two = network(), network()
+    held = constrain(one, orthogonal(method="cayley"), ["linear1", "linear2"])
+    constrain(two, orthogonal(method="cayley"), ["linear1", "linear2"])
+
+    def groups(model: Any) -> list[dict[str, Any]]:
+        rest = [p for p in model.parameters() if p is not model.linear1.weight]
+        return [{"params": [model.linear1.weight], "orthonormal": True}, {"params": rest}]
+
+    first, second = constructor(groups(one), lr=0.1), constructor(groups(two), lr=0.1)
+    held.follow(first)
+    found: list[float] = []
+    train(one, first, 1, lambda: found.append(worst(held)))
+    train(two, second, 1)
+    assert torch.equal(one.linear1.weight, two.linear1.weight)  # type: ignore[arg-type]
+    assert not torch.equal(one.linear2.weight, two.linear2.weight)  # type: ignore[arg-type]
+    assert max(found) <= 1e-6
+
+
+@pytest.mark.parametrize("second", ["norm_ball", "exponential", "cayley"])
+def test_a_weight_under_another_constraint_is_refused(second: str) -> None:
+    model = nn.Linear(3, 2)
+    constrain(model, orthogonal())
+    if second == "exponential":
+        return
+    with pytest.raises(UserError, match="'weight' is held by another constraint"):
+        constrain(model, norm_ball() if second == "norm_ball" else orthogonal(method="cayley"))
+
+
+def test_the_optimizer_sees_tangent_gradients_where_the_step_starts() -> None:
+    model = nn.Linear(6, 4)
+    held = constrain(model, orthogonal(method="cayley"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    held.follow(optimizer)
+    model(torch.ones(3, 6)).square().sum().backward()
+    x, g = model.weight.detach().T.clone(), model.weight.grad.T.clone()  # type: ignore[union-attr]
+    bias = model.bias.grad.clone()  # type: ignore[union-attr]
+    optimizer.step()
+    seen = model.weight.grad.T  # type: ignore[union-attr]
+    torch.testing.assert_close(seen, g - x @ (x.T @ g + g.T @ x) / 2, rtol=1e-5, atol=1e-5)
+    assert torch.equal(model.bias.grad, bias)  # type: ignore[arg-type]
+
+
+def test_weights_without_a_gradient_stay() -> None:
+    model = network()
+    held = constrain(model, orthogonal(method="cayley"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    held.follow(optimizer)
+    before = [place.weight.detach().clone() for place in held.places]
+    held.places[0].weight.grad = torch.ones_like(held.places[0].weight)
+    optimizer.step()
+    assert not torch.allclose(held.places[0].weight, before[0])
+    for place, old in zip(held.places[1:], before[1:], strict=True):
+        torch.testing.assert_close(place.weight.detach(), old, rtol=0, atol=2e-7)
+
+
+def test_optimizers_that_ask_for_curvature_are_refused() -> None:
+    class Curved(torch.optim.SGD):
+        needs = frozenset({"graph"})
+
+    model = network()
+    held = constrain(model, orthogonal(method="cayley"))
+    with pytest.raises(UserError, match=r"curved asks for the curvature.*use method = 'exponential'"):
+        held.follow(Curved(model.parameters()))
+
+
+def test_sparse_gradients_are_refused() -> None:
+    table = nn.Embedding(5, 3, sparse=True)
+    optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
+    constrain(table, orthogonal(method="cayley")).follow(optimizer)
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(UserError, match="does not take sparse gradients"):
+        optimizer.step()
+
+
+class TestInARecipe:
+    def built(self, **sections: Any) -> tuple[nn.Module, Optimizer]:
+        model = network()
+        held = constrain(model, orthogonal(method="cayley"), "linear*")
+        recipe = resolve(Recipe.of(sections), FACTS).recipe
+        return model, build_optimizer(recipe, model, [held])
+
+    def test_cayley_adam_is_told_which_weights_are_orthonormal(self) -> None:
+        model, optimizer = self.built(
+            optimizer={"name": "cayley_adam", "lr": 0.01, "groups": {"linear2": 0.5}},
+            regularize={"weight_decay": 0.1},
+        )
+        found = {
+            id(p): (group["orthonormal"], group["lr"])
+            for group in optimizer.param_groups
+            for p in group["params"]
+        }
+        named = {name: found[id(p)] for name, p in model.named_parameters()}
+        assert named == {
+            "linear1.weight": (True, 0.01),
+            "linear1.bias": (False, 0.01),
+            "linear2.weight": (True, 0.005),
+            "linear2.bias": (False, 0.005),
+            "output.weight": (False, 0.01),
+            "output.bias": (False, 0.01),
+        }
+
+    @pytest.mark.parametrize("name", ["adamw", "sgd", "cayley_sgd"])
+    def test_neither_decay_nor_threshold_touches_them(self, name: str) -> None:
+        """With gradients of zero other weights shrink, and these stay as they are."""
+        model, optimizer = self.built(
+            optimizer={"name": name, "lr": 0.1}, regularize={"weight_decay": 0.5, "l1_prox": 0.1}
+        )
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+        for n, p in model.named_parameters():
+            if n.startswith("linear") and n.endswith("weight"):
+                torch.testing.assert_close(p.detach(), before[n], rtol=0, atol=2e-7)
+        output = model.get_parameter("output.weight")
+        assert float(output.detach().norm()) < 0.99 * float(before["output.weight"].norm())
+
+    def test_without_a_constraint_it_has_no_such_group(self) -> None:
+        model = network()
+        recipe = resolve(Recipe(optimizer="cayley_adam"), FACTS).recipe
+        optimizer = build_optimizer(recipe, model)
+        assert not any(group["orthonormal"] for group in optimizer.param_groups)
