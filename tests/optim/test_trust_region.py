@@ -352,11 +352,3 @@ def test_settings_outside_their_domain_are_refused(wrong):
     if next(iter(wrong)) not in ("share", "growth"):
         with pytest.raises(ValueError, match="must be"):
             TrustRegion([w], **wrong)
-
-
-def test_says_what_it_needs():
-    w = torch.ones(2, requires_grad=True)
-    assert trust_region([w]).needs == {"graph"}
-    assert stron([w], curvature="gauss_newton").needs == {"outputs", "part"}
-    with pytest.raises(UserError, match="trust_region needs the network's outputs"):
-        trust_region([w], curvature="gauss_newton").step(lambda: (w * w).sum())
