@@ -1,4 +1,4 @@
-"""Newton's method against dense algebra, SciPy and its rate of convergence, with all rows and with some."""
+"""Newton's method against dense algebra, SciPy and its rate of convergence."""
 
 import itertools
 import math
@@ -18,14 +18,13 @@ import descend
 from descend.data.batches import Batch
 from descend.errors import RecipeError, UserError
 from descend.losses import MeanSquaredError
-from descend.optim import Newton, Rows, SubsampledNewton, newton, subsampled_newton
+from descend.optim import Newton, Rows, newton
 from descend.training.objective import Objective
 
 OF_ALL = {"evaluations": None, "needs_closure": True, "separable": False, "graph": True}
 CASES = [
     Case("newton", lr=0.5, stateful=False, **OF_ALL),
     Case("newton", {"forcing": 0.0, "limit": 4}, lr=1.0, stateful=False, **OF_ALL),
-    Case("subsampled_newton", lr=0.5, stateful=False, plain={"share": 1.0}, **OF_ALL),
 ]  # fmt: skip
 
 
@@ -35,7 +34,7 @@ def case(request):
 
 
 class TestContract(Contract):
-    """They keep it, though neither has a state to keep while its share is constant."""
+    """It keeps it, without a state to keep."""
 
 
 EIGENVALUES = st.lists(st.floats(0.1, 100), min_size=1, max_size=6)
@@ -123,29 +122,17 @@ class PenaltyBeside:
         return F.binary_cross_entropy_with_logits(own, targets[: self.count]) + extra.square().sum()
 
 
-def errors_of(optimizer, problem, steps):
-    """Distances to the minimum, which SciPy's root finder knows to the last digit."""
-    w = scipy.optimize.root(
-        lambda w: problem.at(w)[1], np.zeros(6), jac=lambda w: problem.at(w)[2], tol=1e-14
-    ).x
-    found = []
-    for _ in range(steps):
-        optimizer.step(problem.rows())
-        found.append(float(np.linalg.norm(problem.weights.detach().numpy() - w)))
-    return found
-
-
 class TestTheRateOfConvergence:
     def test_solved_exactly_the_error_is_squared(self):
         problem = Logistic()
-        errors = errors_of(newton(problem.model.parameters(), forcing=0.0, limit=50), problem, 6)
+        errors = problem.errors(newton(problem.model.parameters(), forcing=0.0, limit=50), 6)
         pairs = [(a, b) for a, b in itertools.pairwise(errors) if a > 1e-6]
         assert len(pairs) >= 3
         assert all(b <= 2.0 * a**2 for a, b in pairs)
 
     def test_with_the_forcing_term_it_is_superlinear(self):
         problem = Logistic()
-        errors = errors_of(newton(problem.model.parameters()), problem, 8)
+        errors = problem.errors(newton(problem.model.parameters()), 8)
         ratios = [b / a for a, b in itertools.pairwise(errors) if a > 1e-7]
         assert ratios[-1] < 0.02
         assert ratios[-1] < 0.2 * ratios[0]
@@ -172,7 +159,7 @@ class Masked(nn.Module):
 
 @pytest.mark.parametrize("objective", ["function", "rows", "loop"])
 @pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])
-def test_gradient_and_hessian_are_of_one_batch_and_one_dropout_mask(objective, curvature):
+def test_newtons_hessian_and_gradient_are_of_one_batch_and_one_dropout_mask(objective, curvature):
     """Regression: Newton-CG whose Hessian is of one batch or mask, and whose gradient is of another."""
     if (objective, curvature) == ("function", "gauss_newton"):
         pytest.skip("a function gives no outputs")
@@ -231,13 +218,6 @@ class TestGaussNewton:
         with pytest.raises(UserError, match="newton needs the network's outputs"):
             newton([w], curvature="gauss_newton").step(lambda: (w * w).sum())
 
-    def test_says_what_it_needs(self):
-        w = torch.ones(2, requires_grad=True)
-        assert newton([w]).needs == {"graph"}
-        assert newton([w], curvature="gauss_newton").needs == {"outputs"}
-        assert subsampled_newton([w]).needs == {"graph", "part"}
-        assert subsampled_newton([w], share=1.0).needs == {"graph"}
-
 
 class TestWhereTheModelFails:
     def test_negative_curvature_is_left_downhill(self):
@@ -259,11 +239,8 @@ class TestWhereTheModelFails:
         path.step()
         assert path.x.tolist() == [2.0, 3.0]
 
-    @pytest.mark.parametrize("make", [newton, subsampled_newton])
-    def test_a_gradient_that_is_no_number_moves_nothing(self, make):
-        path = Path(
-            make, lambda x: torch.sqrt(x).sum(), [-1.0, 1.0], **({} if make is newton else {"share": 1.0})
-        )
+    def test_a_gradient_that_is_no_number_moves_nothing(self):
+        path = Path(newton, lambda x: torch.sqrt(x).sum(), [-1.0, 1.0])
         assert math.isnan(path.step())
         assert path.x.tolist() == [-1.0, 1.0]
 
@@ -297,93 +274,6 @@ def test_a_group_of_a_lower_rate_moves_less():
     assert torch.equal(parts[1], held)
 
 
-class TestSubsampled:
-    def test_with_all_rows_it_is_newtons(self):
-        paths = []
-        for make in (newton, lambda p: subsampled_newton(p, share=1.0, damping=0.0, theta=0.5)):
-            problem = Logistic()
-            optimizer = make(problem.model.parameters())
-            paths.append([])
-            for _ in range(5):
-                optimizer.step(problem.rows())
-                paths[-1].append(problem.weights.tolist())
-        assert paths[0] == paths[1]
-
-    def test_the_step_is_of_the_samples_curvature_and_the_gradient_of_all_rows(self, monkeypatch):
-        problem, samples = Logistic(), []
-        part = Rows.part
-        monkeypatch.setattr(
-            Rows,
-            "part",
-            lambda self, *args, **kwargs: samples.append(part(self, *args, **kwargs)) or samples[-1],
-        )
-        optimizer = subsampled_newton(problem.model.parameters(), share=0.2, damping=0.0, theta=0.0, limit=50)
-        slope = problem.at(np.zeros(6))[1]
-        optimizer.step(problem.rows())
-        (sample,) = samples
-        assert len(sample.inputs) == math.ceil(0.2 * 569)
-        problem.x, problem.y = sample.inputs, sample.targets
-        expected = np.linalg.solve(problem.at(np.zeros(6))[2], -slope)
-        np.testing.assert_allclose(problem.weights.detach(), expected, rtol=1e-8)
-
-    def test_steps_do_not_change_with_a_change_of_variables(self):
-        """X w = (X A) (A⁻¹ w): solved exactly, every iterate is the other's, whatever A does to the condition."""
-        draw = torch.Generator().manual_seed(1)
-        mix = torch.randn(6, 6, generator=draw, dtype=torch.float64)
-        mix = mix @ torch.diag(torch.logspace(0, 2, 6, dtype=torch.float64))
-        assert torch.linalg.cond(mix) > 100
-        found = []
-        for a in (None, mix):
-            problem = Logistic(mix=a)
-            optimizer = subsampled_newton(
-                problem.model.parameters(), share=0.3, damping=0.0, theta=0.0, limit=200
-            )
-            torch.manual_seed(7)
-            found.append([])
-            for _ in range(5):
-                optimizer.step(problem.rows())
-                found[-1].append((problem.back @ problem.weights).tolist())
-        np.testing.assert_allclose(found[1], found[0], rtol=1e-5)
-
-    def test_a_growing_sample_converges_superlinearly_and_a_constant_one_linearly(self):
-        ratios = {}
-        for growth in (1.0, 2.0):
-            torch.manual_seed(0)
-            problem = Logistic()
-            optimizer = subsampled_newton(problem.model.parameters(), share=0.2, growth=growth, theta=0.1)
-            errors = errors_of(optimizer, problem, 9)
-            ratios[growth] = [b / a for a, b in itertools.pairwise(errors) if a > 1e-7]
-        assert all(ratio < 0.8 for ratio in ratios[1.0][2:])
-        assert min(ratios[1.0]) > 0.01
-        assert ratios[2.0][-1] < 0.01
-
-    @pytest.mark.parametrize("damping", [0.1, 1.0])
-    def test_damped_it_takes_no_step_beyond_what_its_sample_sees(self, damping):
-        """Thirty parameters and five rows: B is singular, and p = −(B + damping ‖g‖ I)⁻¹ g is at most 1/damping long."""
-        draw = torch.Generator().manual_seed(0)
-        model = nn.Linear(30, 1, bias=False, dtype=torch.float64)
-        nn.init.zeros_(model.weight)
-        x = torch.randn(50, 30, generator=draw, dtype=torch.float64)
-        rows = Rows(model, F.mse_loss, x, 100.0 * torch.randn(50, 1, generator=draw, dtype=torch.float64))
-        subsampled_newton(model.parameters(), share=0.1, damping=damping, theta=0.0, limit=100).step(rows)
-        assert 0.5 / damping < float(model.weight.norm()) <= 1 / damping * (1 + 1e-9)
-
-    def test_the_share_grows_and_is_remembered(self):
-        problem = Logistic()
-        optimizer = subsampled_newton(problem.model.parameters(), share=0.2, growth=2.0)
-        shares = []
-        for _ in range(4):
-            optimizer.step(problem.rows())
-            shares.append(optimizer.memory["share"])
-        assert shares == pytest.approx([0.4, 0.8, 1.0, 1.0])
-        assert sum(len(state) for state in optimizer.state.values()) == 1
-
-    def test_a_function_without_parts_is_refused(self):
-        w = torch.ones(2, requires_grad=True)
-        with pytest.raises(UserError, match="set the share to 1"):
-            subsampled_newton([w]).step(lambda: (w * w).sum())
-
-
 @pytest.mark.parametrize(
     "wrong",
     [{"c": 1.0}, {"rho": 0.0}, {"lr": -1.0}, {"forcing": 1.0}, {"limit": 0}, {"curvature": "fisher"}],
@@ -395,15 +285,6 @@ def test_settings_outside_their_domain_are_refused(wrong):
         newton([w], **wrong)
     with pytest.raises(ValueError, match="must be"):
         Newton([w], **wrong)
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"share": 0.0}, {"share": 1.1}, {"growth": 0.9}, {"theta": -0.1}, {"damping": -0.1}]
-)
-def test_settings_of_the_sample_are_checked(wrong):
-    w = torch.ones(1, requires_grad=True)
-    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
-        SubsampledNewton([w], **wrong)
 
 
 class TestFromARecipe:
@@ -422,16 +303,6 @@ class TestFromARecipe:
         assert losses[-1] < 0.7 * losses[0]
         assert run.recipe.data["sampling"] == "full"
         assert run.history[-1]["gradients"] > 3 * run.metrics["steps"]
-
-    def test_a_sample_costs_its_share(self, tmp_path):
-        spent = {}
-        for share in (0.1, 1.0):
-            recipe = self.recipe("subsampled_newton").replace(
-                {"optimizer.share": share, "optimizer.limit": 10}
-            )
-            run = descend.train("iris", recipe, seed=0, out=tmp_path / str(share))
-            spent[share] = run.history[-1]["gradients"]
-        assert spent[0.1] < 0.5 * spent[1.0]
 
     def test_a_penalty_without_second_derivative_is_refused(self, tmp_path):
         recipe = self.recipe("newton", regularize={"orthogonality": "so", "orthogonality_strength": 0.1})

@@ -35,6 +35,7 @@ __all__ = [
     "ALONG_FRAMES",
     "BFGS",
     "CG",
+    "CURVED",
     "LBFGS",
     "OPTIMIZERS",
     "SOAP",
@@ -107,6 +108,12 @@ WHOLE_DATA: frozenset[str] = frozenset(
     {"bfgs", "cg", "coordinate_descent", "gd", "newton", "stron", "subsampled_newton", "trust_region"}
 )
 """Those that are meant for the loss of all rows, and find the length of their steps by themselves."""
+
+ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
+"""Those that keep the weights of groups with ``orthonormal=True`` orthonormal by themselves."""
+
+CURVED: frozenset[str] = frozenset({"newton", "stron", "subsampled_newton", "trish", "trust_region"})
+"""Those that lower a quadratic model of the loss by conjugate gradients."""
 
 ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
 """Those that keep the weights of groups with ``orthonormal=True`` orthonormal by themselves."""

@@ -70,7 +70,7 @@ class CurvedStep(WholeStep, ABC):
         lr: at least 0.
         curvature: "hessian" or "gauss_newton".
         forcing: conjugate gradients end at the latest when the model's gradient is this share of g; in [0, 1).
-        limit: on their iterations; None for as many as there are parameters.
+        limit: on their iterations, at least 1.
         settings: further ones, of the subclass.
     """
 
@@ -81,13 +81,13 @@ class CurvedStep(WholeStep, ABC):
         lr: float,
         curvature: Matrix,
         forcing: float,
-        limit: int | None,
+        limit: int,
         **settings: Any,
     ) -> None:
         require("lr", lr, lr >= 0, "0 or more")
         require("curvature", curvature, curvature in ("hessian", "gauss_newton"), "hessian or gauss_newton")
         require("forcing", forcing, 0 <= forcing < 1, "0 or more and below 1")
-        require("limit", limit, limit is None or limit >= 1, "1 or more")
+        require("limit", limit, limit >= 1, "1 or more")
         common = {"lr": lr, "curvature": curvature, "forcing": forcing, "limit": limit}
         super().__init__(params, {**common, **settings})
 

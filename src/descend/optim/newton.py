@@ -44,7 +44,7 @@ class Newton(CurvedStep):
         lr: float = 1.0,
         curvature: Matrix = "hessian",
         forcing: float = 0.5,
-        limit: int | None = None,
+        limit: int = 100,
         c: float = 1e-4,
         rho: float = 0.5,
     ) -> None:
@@ -72,7 +72,7 @@ class SubsampledNewton(CurvedStep):
         growth: float = 1.0,
         damping: float = 0.1,
         theta: float = 0.1,
-        limit: int | None = None,
+        limit: int = 100,
         c: float = 1e-4,
         rho: float = 0.5,
     ) -> None:
@@ -160,7 +160,7 @@ def newton(
     lr: Positive = 1.0,
     curvature: Matrix = "hessian",
     forcing: Fraction = 0.5,
-    limit: Count | None = None,
+    limit: Count = 100,
     c: Share = 1e-4,
     rho: Share = 0.5,
 ) -> Optimizer:
@@ -180,7 +180,7 @@ def newton(
         curvature: B: "hessian", or "gauss_newton", for which ``step`` must be given the network's outputs
             (:class:`descend.optim.Rows`). Default "hessian".
         forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖; 0 solves exactly. Default 0.5.
-        limit: on their iterations. Default the number of parameters.
+        limit: on their iterations. Default 100.
         c: how much of the decrease that the slope promises is asked for. Default 1e-4.
         rho: ρ, the factor from one t to the next. Default 0.5.
 
@@ -213,7 +213,7 @@ def subsampled_newton(
     growth: AtLeastOne = 1.0,
     damping: NonNegative = 0.1,
     theta: Fraction = 0.1,
-    limit: Count | None = None,
+    limit: Count = 100,
     c: Share = 1e-4,
     rho: Share = 0.5,
 ) -> Optimizer:
@@ -240,7 +240,7 @@ def subsampled_newton(
         damping: how much of ‖g‖ is added to the curvature's diagonal; 0 keeps steps the same under a linear change of variables,
             and is for models of few parameters. Default 0.1.
         theta: θ: conjugate gradients end at a residual of min(θ, √‖g‖) ‖g‖. Default 0.1.
-        limit: on their iterations. Default the number of parameters.
+        limit: on their iterations. Default 100.
         c: how much of the decrease that the slope promises is asked for. Default 1e-4.
         rho: ρ, the factor from one t to the next. Default 0.5.
 

@@ -58,7 +58,7 @@ class TRish(CurvedStep):
         gamma1: float = 4.0,
         gamma2: float = 0.5,
         forcing: float = 0.5,
-        limit: int | None = 5,
+        limit: int = 5,
     ) -> None:
         for name, value in (("gamma1", gamma1), ("gamma2", gamma2)):
             require(name, value, value > 0, "above 0")
@@ -94,7 +94,7 @@ def trish(
     gamma1: Positive = 4.0,
     gamma2: Positive = 0.5,
     forcing: Fraction = 0.5,
-    limit: Count | None = 5,
+    limit: Count = 5,
 ) -> Optimizer:
     """A second-order method for batches: steps on a quadratic model, bounded by the gradient's norm, all of them taken.
 

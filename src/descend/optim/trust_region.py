@@ -111,7 +111,7 @@ class TrustRegion(_RatioStep):
         curvature: Matrix = "hessian",
         accept: float = 1e-4,
         forcing: float = 0.5,
-        limit: int | None = None,
+        limit: int = 100,
     ) -> None:
         require("accept", accept, 0 <= accept < BAD, "0 or more and below 1/4")
         super().__init__(params, lr=lr, curvature=curvature, forcing=forcing, limit=limit, accept=accept)
@@ -139,11 +139,11 @@ class STRON(_RatioStep):
         params: Params,
         lr: float = 1.0,
         curvature: Matrix = "hessian",
-        share: float = 0.1,
+        share: float = 0.25,
         growth: float = 1.2,
         accept: float = 1e-4,
-        forcing: float = 0.1,
-        limit: int | None = None,
+        forcing: float = 0.5,
+        limit: int = 100,
     ) -> None:
         require("accept", accept, 0 <= accept < BAD, "0 or more and below 1/4")
         require("share", share, 0 < share <= 1, "above 0 and at most 1")
@@ -192,7 +192,7 @@ def trust_region(
     curvature: Matrix = "hessian",
     accept: Fraction = 1e-4,
     forcing: Fraction = 0.5,
-    limit: Count | None = None,
+    limit: Count = 100,
 ) -> Optimizer:
     """A quadratic model of the loss, trusted within a ball that adapts to how well it predicts.
 
@@ -206,7 +206,7 @@ def trust_region(
             (:class:`descend.optim.Rows`). Default "hessian".
         accept: the least ratio of the loss's decrease to the model's with which a step is taken, below 1/4. Default 1e-4.
         forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖. Default 0.5.
-        limit: on their iterations. Default the number of parameters.
+        limit: on their iterations. Default 100.
 
     Raises:
         UserError: a setting outside its domain; ``step`` without a closure, or with one whose loss has no graph.
@@ -234,11 +234,11 @@ def stron(
     *,
     lr: Positive = 1.0,
     curvature: Matrix = "hessian",
-    share: Portion = 0.1,
+    share: Portion = 0.25,
     growth: AtLeastOne = 1.2,
     accept: Fraction = 1e-4,
-    forcing: Fraction = 0.1,
-    limit: Count | None = None,
+    forcing: Fraction = 0.5,
+    limit: Count = 100,
 ) -> Optimizer:
     """A trust region on a sample of the rows that grows until it is all of them.
 
@@ -252,11 +252,11 @@ def stron(
         lr: factor of all radii; the first is this times the norm of the first gradient. Default 1.
         curvature: B: "hessian", or "gauss_newton". Default "hessian".
         share: of the rows in the first sample; below 1, ``step`` must be given an objective that has parts
-            (:class:`descend.optim.Rows`, whose rows should be in no particular order). Default 0.1.
+            (:class:`descend.optim.Rows`, whose rows should be in no particular order). Default 0.25.
         growth: factor of the share from step to step, until it is 1. Default 1.2.
         accept: the least ratio of the loss's decrease to the model's with which a step is taken, below 1/4. Default 1e-4.
-        forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖. Default 0.1.
-        limit: on their iterations. Default the number of parameters.
+        forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖; the paper has 0.1. Default 0.5.
+        limit: on their iterations. Default 100.
 
     Raises:
         UserError: a setting outside its domain; ``step`` without a closure, or with one that has no parts.

@@ -12,7 +12,7 @@ from typing import Any
 
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
-from descend.optim import WHOLE_DATA
+from descend.optim import CURVED, WHOLE_DATA
 from descend.optim.bfgs import LARGEST
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
@@ -146,6 +146,11 @@ def _init(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 
 def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
+    name = said.get("name")
+    if name in CURVED:
+        matrix = ("gauss_newton", "of networks it has a minimum to go to, where the Hessian has saddles")
+        most = {"limit": (20, "more iterations cost more than they bring")} if name in WHOLE_DATA else {}
+        return {"name": (name, "as the recipe says"), "curvature": matrix, **most}
     if not facts.classification and facts.rows < FEW_ROWS:
         rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")
     else:

@@ -1,0 +1,36 @@
+"""What the rules propose beside an optimizer with a quadratic model of the loss."""
+
+import pytest
+
+from descend.optim import CURVED, OPTIMIZERS, WHOLE_DATA
+from descend.recipe import Recipe
+from descend.recipe.defaults import Facts
+from descend.recipe.parameters import of_constructor
+from descend.recipe.resolve import resolve
+
+FACTS = Facts("table", 300, "regression", (10,), 1, 60)
+
+
+def test_they_are_those_that_have_a_curvature_to_choose():
+    assert {
+        name for name, make in OPTIMIZERS.items() if "curvature" in of_constructor(make, ("params",))
+    } == CURVED
+
+
+@pytest.mark.parametrize("name", sorted(CURVED))
+def test_networks_get_the_gauss_newton_matrix_and_a_reason(name):
+    found = resolve(Recipe(optimizer={"name": name}), FACTS)
+    assert found.recipe.optimizer["curvature"] == "gauss_newton"
+    assert "minimum" in found.reasons["optimizer.curvature"]
+    assert found.recipe.optimizer["limit"] == (20 if name in WHOLE_DATA else 5)
+    assert found.recipe.data["sampling"] == ("full" if name in WHOLE_DATA else "epoch")
+
+
+def test_what_the_recipe_says_stands():
+    said = {"name": "newton", "curvature": "hessian", "limit": 3}
+    assert said.items() <= resolve(Recipe(optimizer=said), FACTS).recipe.optimizer.items()
+
+
+def test_the_rate_is_the_constructors():
+    assert resolve(Recipe(optimizer={"name": "newton"}), FACTS).recipe.optimizer["lr"] == 1.0
+    assert resolve(Recipe(), FACTS).recipe.optimizer["name"] == "adamw"
