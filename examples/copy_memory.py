@@ -39,12 +39,12 @@ def memoryless(delay: int) -> float:
 
 
 def main(
-    delay: int = 100, steps: int = 3000, hidden: int = 128, batch: int = 20, rate: float = 1e-3, seed: int = 0
+    delay: int = 100, steps: int = 500, units: int = 128, batch: int = 20, rate: float = 1e-3, seed: int = 0
 ) -> dict[str, float]:
     """Train on new sequences at each step; cross-entropy on others, and the share of symbols said right."""
     torch.manual_seed(seed)
     draw = torch.Generator().manual_seed(seed)
-    model = UnitaryRNN(SYMBOLS + 2, SYMBOLS + 2, hidden)
+    model = UnitaryRNN(SYMBOLS + 2, SYMBOLS + 2, units)
     optimizer = rmsprop(model.parameters(), lr=rate, alpha=0.9)
     for step in range(1, steps + 1):
         inputs, wanted = sequences(batch, delay, draw)

@@ -109,6 +109,6 @@ class TestCopyMemory:
         assert float(loss) == pytest.approx(program["memoryless"](6), rel=1e-5)
 
     def test_the_unitary_network_remembers(self, program):
-        found = program["main"](delay=10, steps=150, hidden=64, rate=3e-3)
+        found = program["main"](delay=10, steps=150, units=64, rate=3e-3)
         assert found["loss"] < 0.1 * found["memoryless"]
         assert found["right"] > 0.95

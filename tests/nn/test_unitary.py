@@ -127,7 +127,7 @@ class TestUnitaryRNN:
     def test_is_its_recurrence(self) -> None:
         """With the dense matrix, step by step."""
         seeded()
-        model = UnitaryRNN(3, 2, hidden=5).double()
+        model = UnitaryRNN(3, 2, units=5).double()
         with torch.no_grad():
             model.act.bias.uniform_(-0.2, 0.2)
             x, w = torch.randn(4, 6, 3, dtype=DOUBLE), dense(model.turn)
@@ -143,7 +143,7 @@ class TestUnitaryRNN:
     def test_gradients_neither_vanish_nor_explode(self) -> None:
         """With modReLU the identity, dF/dh₀ is as long as dF/dh_T, after 500 steps; a plain tanh network's is not."""
         seeded()
-        model = UnitaryRNN(1, 1, hidden=32).double()
+        model = UnitaryRNN(1, 1, units=32).double()
         torch.nn.init.zeros_(model.reading.weight)
         h = torch.complex(*model.start.detach().chunk(2))[None].requires_grad_()
         state = h
@@ -159,7 +159,7 @@ class TestUnitaryRNN:
 
     def test_the_start_has_norm_one_on_average(self) -> None:
         seeded()
-        squares = [float(UnitaryRNN(1, 1, hidden=64).start.detach().square().sum()) for _ in range(50)]
+        squares = [float(UnitaryRNN(1, 1, units=64).start.detach().square().sum()) for _ in range(50)]
         assert np.mean(squares) == pytest.approx(1.0, abs=0.05)
 
 
@@ -171,7 +171,7 @@ class TestInARecipe:
         self, shape: tuple[int, ...], steps: tuple[int, int]
     ) -> None:
         seeded()
-        model = unitary_rnn(shape, 5, hidden=6)
+        model = unitary_rnn(shape, 5, units=6)
         rows = torch.randn(3, *shape)
         sequence = rows.flatten(2).mT if len(shape) == 3 else rows.reshape(3, *steps)
         assert sequence.shape == (3, *steps)
@@ -189,7 +189,7 @@ class TestInARecipe:
         x = draw.normal(size=(240, 8, 1)).astype(np.float32)
         y = (x[:, 0, 0] > 0).astype(int)
         recipe = {
-            "model": {"name": "unitary_rnn", "hidden": 8},
+            "model": {"name": "unitary_rnn", "units": 8},
             "optimizer": {"lr": 0.02},
             "stop": {"max_epochs": 10},
             "engine": {"threads": 1, "device": "cpu"},
@@ -202,5 +202,5 @@ class TestInARecipe:
         np.testing.assert_allclose(found, run.predict_proba(x[:9]), rtol=1e-4, atol=1e-5)
 
     def test_a_setting_outside_its_domain(self) -> None:
-        with pytest.raises(RecipeError, match="hidden"):
-            descend.Recipe(model={"name": "unitary_rnn", "hidden": 0})
+        with pytest.raises(RecipeError, match="units"):
+            descend.Recipe(model={"name": "unitary_rnn", "units": 0})

@@ -111,21 +111,21 @@ class UnitaryRNN(nn.Module):
     Args:
         features: numbers at each step.
         outputs: raw outputs at each step.
-        hidden: N, complex units. Default 128.
+        units: N, the complex numbers of the state. Default 128.
 
-    >>> model = UnitaryRNN(features=3, outputs=2, hidden=16)
+    >>> model = UnitaryRNN(features=3, outputs=2, units=16)
     >>> model(torch.randn(5, 7, 3)).shape
     torch.Size([5, 7, 2])
     """
 
-    def __init__(self, features: int, outputs: int, hidden: int = 128) -> None:
+    def __init__(self, features: int, outputs: int, units: int = 128) -> None:
         super().__init__()
-        bound = math.sqrt(3.0 / (2.0 * hidden))
-        self.start = nn.Parameter(torch.empty(2 * hidden).uniform_(-bound, bound))
-        self.reading = nn.Linear(features, 2 * hidden, bias=False)
-        self.turn = UnitaryMap(hidden)
-        self.act = ModReLU(hidden)
-        self.output = nn.Linear(2 * hidden, outputs)
+        bound = math.sqrt(3.0 / (2.0 * units))
+        self.start = nn.Parameter(torch.empty(2 * units).uniform_(-bound, bound))
+        self.reading = nn.Linear(features, 2 * units, bias=False)
+        self.turn = UnitaryMap(units)
+        self.act = ModReLU(units)
+        self.output = nn.Linear(2 * units, outputs)
         for layer in (self.reading, self.output):
             nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(self.output.bias)
@@ -157,11 +157,11 @@ class UnitaryRNN(nn.Module):
 class _RowsAsSequences(nn.Module):
     """A :class:`UnitaryRNN` that reads a row of any shape step by step, and gives its last output."""
 
-    def __init__(self, inputs: tuple[int, ...], outputs: int, hidden: int) -> None:
+    def __init__(self, inputs: tuple[int, ...], outputs: int, units: int) -> None:
         super().__init__()
         self.pictures = len(inputs) == 3
         features = {1: 1, 2: inputs[-1], 3: inputs[0]}[len(inputs)]
-        self.network = UnitaryRNN(features, outputs, hidden)
+        self.network = UnitaryRNN(features, outputs, units)
 
     def forward(self, rows: Tensor) -> Tensor:
         """(n, *inputs) → (n, outputs)."""
@@ -177,7 +177,7 @@ class _RowsAsSequences(nn.Module):
     note="The modulus of the state is changed by modReLU and by what is read alone. In a loop of one's own UnitaryRNN gives an "
     "output at each step.",
 )
-def unitary_rnn(inputs: tuple[int, ...], outputs: int, *, hidden: Count = 128) -> nn.Module:
+def unitary_rnn(inputs: tuple[int, ...], outputs: int, *, units: Count = 128) -> nn.Module:
     """Unitary recurrent network: reads a row step by step, with a state that keeps its size over any number of steps.
 
     A row of shape (T, d) is T steps of d numbers, a plain row of d numbers is d steps of one, and an image (C, H, W) is read
@@ -187,12 +187,12 @@ def unitary_rnn(inputs: tuple[int, ...], outputs: int, *, hidden: Count = 128) -
     Args:
         inputs: the shape of one row, of one to three dimensions.
         outputs: the number of raw outputs.
-        hidden: N, the complex units of the state. Default 128.
+        units: N, the complex numbers of the state. Default 128.
 
     Raises:
         UserError: rows of more dimensions.
 
-    >>> unitary_rnn((20, 3), 4, hidden=8)(torch.zeros(5, 20, 3)).shape
+    >>> unitary_rnn((20, 3), 4, units=8)(torch.zeros(5, 20, 3)).shape
     torch.Size([5, 4])
     """
     if not 1 <= len(inputs) <= 3:
@@ -200,7 +200,7 @@ def unitary_rnn(inputs: tuple[int, ...], outputs: int, *, hidden: Count = 128) -
             f"model 'unitary_rnn' reads rows of shape (steps, numbers), (steps,) or (channels, height, width); "
             f"the data's rows have shape {inputs}"
         )
-    return _RowsAsSequences(inputs, outputs, hidden)
+    return _RowsAsSequences(inputs, outputs, units)
 
 
 def _complex(pairs: Tensor) -> Tensor:
