@@ -49,6 +49,8 @@ types: $(VENV)/.dev ## Check types
 bench: $(VENV)/.bench ## Measure speed against other libraries (takes half an hour; leave the machine alone)
 	@$(BIN)/python benchmarks/training_speed.py --size both
 	@$(BIN)/python benchmarks/packs.py
+	@$(BIN)/python benchmarks/second_order_speed.py
+	@$(BIN)/python benchmarks/time_to_target.py
 	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/default_quality.py
 

@@ -1,22 +1,28 @@
-"""What can be asked of a trained network's objective, such as whether it is at a minimum."""
+"""What can be asked of an objective: whether its derivatives are right, whether a trained network is at a minimum."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from descend.assembly import part_batches
+from descend.assembly import augmented, part_batches
+from descend.constraints import Held
 from descend.data.batches import Batch, Order
 from descend.errors import RunError, UserError
-from descend.planning import Planner, choose_device
+from descend.planning import Plan, Planner, choose_device
+from descend.randomness import generator
+from descend.recipe.build import build_model
+from descend.recipe.defaults import facts_of
 from descend.recipe.terms import build_constraints, build_penalty, build_row_penalty
 from descend.run import Run
+from descend.training.derivatives import DerivativeCheck, check_derivatives
 from descend.training.objective import Objective
 from descend.training.optimality import Optimality, optimality
 
-__all__ = ["objective_of", "optimality_of"]
+__all__ = ["check_gradients", "objective_of", "optimality_of"]
 
 
 def objective_of(
@@ -53,14 +59,7 @@ def objective_of(
     model = copy.deepcopy(run.model).to(where, torch.float64).eval()
     loss: Any = copy.deepcopy(run.loss).to(where, torch.float64)
     held = build_constraints(planned.recipe, model, seed)
-    objective = Objective(
-        model,
-        loss,
-        device=where,
-        penalty=build_penalty(planned.recipe, model, held),
-        row_penalty=build_row_penalty(planned.recipe, model, loss),
-        seed=seed,
-    )
+    objective = _objective(planned, model, loss, held, where)
     train = planned.prepared.train
     order = Order(len(train), len(train), sampling="in_order")
     (batches,) = part_batches(train, order, where).epoch(0)
@@ -86,6 +85,64 @@ def optimality_of(
     """
     objective = objective_of(run, data, **arguments)
     return optimality(objective.differentiable, objective.parameters, tolerance=tolerance, limit=limit)
+
+
+def check_gradients(
+    data: Any,
+    recipe: Any = None,
+    *,
+    rows: int = 32,
+    tolerance: float = 1e-4,
+    seed: int = 0,
+    **arguments: Any,
+) -> DerivativeCheck:
+    """Whether the gradient of a recipe's objective is right: as training computes it, by autograd, and by differences.
+
+    In float64, on the first rows of the first step, in training mode: dropout draws the same at every evaluation, norms use
+    the batch. The weights are the initial ones, moved a little at random, since at some of them (an output layer of
+    zeros) derivatives vanish, right or wrong.
+
+    Args:
+        data: as of :func:`descend.train`.
+        recipe: likewise.
+        rows: that are used, at most. Default 32.
+        tolerance: the relative error up to which derivatives agree. Default 1e-4.
+        seed: of weights, rows and directions.
+        **arguments: ``target``, ``device`` and ``allow_imports``, as of :func:`descend.train`.
+
+    >>> check_gradients("iris", {"model": {"hidden": [4]}}).agrees
+    True
+    """
+    planned = Planner(data, **arguments).plan(recipe, seed)
+    device = choose_device(planned.recipe.engine["device"])
+    model = build_model(planned.recipe, facts_of(planned.prepared.schema, str(device)), seed)
+    model = model.to(device, torch.float64).train()
+    draw = generator(seed, "moved")
+    held = build_constraints(planned.recipe, model, seed)
+    with torch.no_grad():
+        for p in model.parameters():
+            noise = torch.randn(p.shape, generator=draw, dtype=torch.float64).to(device)
+            p.add_(noise * (0.1 if p.dim() < 2 else 0.3 / p[0].numel() ** 0.5))
+    run = Run(planned.recipe, {}, planned.prepared.schema, model)
+    loss: Any = run.loss.to(device, torch.float64)
+    objective = _objective(planned, model, loss, held, device)
+    order = Order(len(planned.prepared.train), min(rows, len(planned.prepared.train)), seed=seed)
+    batches = augmented(part_batches(planned.prepared.train, order, device), planned, device, loss)
+    first = [Batch(*(_double(each) for each in batch)) for batch in next(batches.epoch(0))]
+    return check_derivatives(objective.at(first, 0, 0), tolerance=tolerance, seed=seed)
+
+
+def _objective(
+    planned: Plan, model: torch.nn.Module, loss: Any, held: Sequence[Held], device: torch.device
+) -> Objective:
+    return Objective(
+        model,
+        loss,
+        device=device,
+        penalty=build_penalty(planned.recipe, model, held),
+        row_penalty=build_row_penalty(planned.recipe, model, loss),
+        seed=planned.seed,
+    )
 
 
 def _double(tensor: Any) -> Any:

@@ -17,6 +17,7 @@ from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
+from descend.data.split import is_drawn
 from descend.errors import Problem, RecipeError, RunError, UserError, words_of
 from descend.metrics import METRICS
 from descend.recipe import Recipe
@@ -149,7 +150,9 @@ class Planner:
             settings = dataclasses.replace(settings, validation=validation, test=0.0)
         if parts is not None:
             source = self._take(source, parts)
-        key = (repr((id(source), settings)), seed)
+        # Where the rows of each part are given, all seeds share them.
+        drawn = is_drawn(source.split, settings.validation, settings.test)
+        key = (repr((id(source), settings)), seed if drawn else 0)
         if key not in self._prepared:
             self._prepared[key] = prepare(source, settings, seed)
         prepared = self._prepared[key]

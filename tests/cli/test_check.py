@@ -1,4 +1,4 @@
-"""``descend check optimality``: against the algebra of least squares, on trained runs, and what it refuses."""
+"""``descend check``: against the algebra of least squares, planted faults, on trained runs, and what it refuses."""
 
 import hashlib
 import math
@@ -143,3 +143,70 @@ class TestObjective:
         run = package.train("iris", recipe)
         assert run.metrics["train"]["loss"] < 0.5
         assert optimality_of(run, limit=1).loss == pytest.approx(run.metrics["train"]["loss"], rel=1e-4)
+
+
+PLANTED = """
+import torch
+
+
+class _Wrong(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.tanh()
+
+    @staticmethod
+    def backward(ctx, d):
+        (x,) = ctx.saved_tensors
+        return d * (1 - x.tanh())  # the square is missing
+
+
+class Wrong(torch.nn.Module):
+    def forward(self, x):
+        return _Wrong.apply(x)
+
+
+def network(inputs, outputs):
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(inputs[0], 5), torch.nn.Sequential(torch.nn.Tanh(), Wrong()),
+        torch.nn.Linear(5, outputs),
+    )
+"""
+
+
+class TestGradients:
+    def test_all_agree(self, descend):
+        result = descend("check", "gradients", "iris", "--set", "model.hidden=[5]", "--json")
+        assert result.status == 0
+        assert result.json["agrees"] is True
+        assert result.json["culprits"] == []
+        assert [each["name"] for each in result.json["parameters"]] == [
+            "linear1.weight", "linear1.bias", "output.weight", "output.bias",
+        ]  # fmt: skip
+        assert max(each["numeric_error"] for each in result.json["parameters"]) < 1e-6
+
+    def test_a_planted_fault_is_named(self, descend, tmp_path, monkeypatch):
+        (tmp_path / "planted.py").write_text(PLANTED, encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+        arguments = ["check", "gradients", "iris", "--set", "model.name=planted.network"]
+        result = descend(*arguments, "--json")
+        assert result.status == 3
+        assert result.json["culprits"] == ["2.1"]
+        said = descend(*arguments)
+        assert said.status == 3
+        assert "not the derivative of what it computes: 2.1 (Wrong)" in said.out
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["nothing.csv"], "nothing.csv"),
+            (["iris", "--rows", "0"], "rows"),
+            (["iris", "--set", "model.activation=sin"], "no such activation"),
+            (["iris", "--tolerance", "-1"], "tolerance"),
+        ],
+    )
+    def test_mistakes_exit_with_two(self, descend, arguments, words):
+        result = descend("check", "gradients", *arguments)
+        assert result.status == 2
+        assert words in result.err
+        assert "Traceback" not in result.err

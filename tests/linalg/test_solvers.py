@@ -80,6 +80,23 @@ class TestWithoutABall:
         found = conjugate_gradient(lambda v: v, torch.zeros(3))
         assert (found.step.tolist(), found.iterations, found.ending) == ([0.0] * 3, 0, "converged")
 
+    @pytest.mark.parametrize("radius", [math.inf, 2.0])
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_what_is_not_finite_ends_it_at_the_iterate_before(self, bad, radius):
+        matrix, gradient = symmetric([1.0, 2.0, 5.0])
+        products = []
+
+        def product(vector):
+            products.append(vector)
+            return matrix @ vector if len(products) < 3 else torch.full_like(vector, bad)
+
+        found = conjugate_gradient(product, gradient, radius=radius, tolerance=0.0, limit=100)
+        before = conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius, tolerance=0.0, limit=2)
+        assert torch.equal(found.step, before.step)
+        assert (found.decrease, found.iterations, found.ending) == (before.decrease, 3, "not finite")
+        found = conjugate_gradient(lambda v: v, torch.tensor([bad, 1.0]), radius=radius)
+        assert (found.step.tolist(), found.iterations, found.ending) == ([0.0, 0.0], 0, "not finite")
+
 
 class TestInABall:
     @settings(deadline=None, max_examples=80)

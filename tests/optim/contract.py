@@ -44,6 +44,8 @@ class Case:
         stateful: whether steps depend on those before them.
         sparse: whether gradients must be sparse.
         graph: whether the closure returns the loss with its graph, and calls no backward().
+        plain: settings without which a function that returns the loss will not do: they stand in for defaults that ask
+            for parts of the rows.
     """
 
     name: str
@@ -55,12 +57,13 @@ class Case:
     stateful: bool = True
     sparse: bool = False
     graph: bool = False
+    plain: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return ",".join([self.name, *(f"{key}={value}" for key, value in self.settings.items())])
 
     def make(self, params: Any, **changes: Any) -> torch.optim.Optimizer:
-        settings = {**({} if self.lr is None else {"lr": self.lr}), **self.settings, **changes}
+        settings = {**({} if self.lr is None else {"lr": self.lr}), **self.plain, **self.settings, **changes}
         return OPTIMIZERS[self.name](params, **settings)
 
 
@@ -134,7 +137,7 @@ class Contract:
     def test_its_default_settings_do_too(self, case):
         problem = Problem(case)
         before = problem.loss().item()
-        problem.train(OPTIMIZERS[case.name](problem.parameters()), 100)
+        problem.train(OPTIMIZERS[case.name](problem.parameters(), **case.plain), 100)
         assert problem.loss().item() < before
 
     def test_a_closure_runs_with_gradients_and_its_loss_is_returned(self, case):
@@ -273,7 +276,7 @@ class Contract:
     def test_no_decay_unless_told(self, case):
         """With a gradient of zero no weight moves: PyTorch's own default for AdamW would shrink it."""
         w = torch.ones(3, requires_grad=True)
-        optimizer = OPTIMIZERS[case.name]([w])
+        optimizer = OPTIMIZERS[case.name]([w], **case.plain)
 
         def closure():
             if case.graph:

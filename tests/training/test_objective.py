@@ -201,3 +201,92 @@ def test_a_penalty_without_a_graph_has_no_differentiable_loss() -> None:
     with pytest.raises(UserError, match="no second derivative"):
         objective.at([Batch(ROWS, TARGETS, None)], 0, 0).differentiable()
     assert weight.grad is None
+
+
+@pytest.mark.parametrize("chain", [True, False])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_alone_is_the_closures(chain: bool, weighted: bool) -> None:
+    """Value and random numbers, over several batches, with weights and a penalty; no gradient, and .grad is left."""
+    model = network(dropout=0.5)
+    weights = torch.rand(24, dtype=torch.float64) if weighted else None
+    parts = [slice(0, 10), slice(10, 24)]
+    batches = [Batch(ROWS[p], TARGETS[p], None if weights is None else weights[p]) for p in parts]
+    penalty = lambda: 0.1 * l2_penalty(model.parameters())  # noqa: E731 - one line
+    objective = Objective(model, CrossEntropy(), device=CPU, seed=5, penalty=penalty).at(batches, 2, 7)
+    if not chain:
+        objective._chain = None
+    value = objective()
+    noted = [g.clone() for g in gradients(model)]
+    found = objective.value()
+    torch.testing.assert_close(found, value, rtol=1e-12, atol=0)
+    assert not found.requires_grad
+    assert all(torch.equal(a, b) for a, b in zip(gradients(model), noted, strict=True))
+
+
+def test_the_loss_alone_with_a_penalty_of_the_slope() -> None:
+    model = network()
+    slope = lambda x, z, y: torch.autograd.grad(z.sum(), x, create_graph=True)[0].square().mean()  # noqa: E731
+    objective = Objective(model, CrossEntropy(), device=CPU, row_penalty=slope)
+    objective.at([Batch(ROWS, TARGETS, None)], 0, 0)
+    torch.testing.assert_close(objective.value(), objective(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("chain", [True, False])
+def test_running_averages_move_once_a_step(chain: bool) -> None:
+    """However often the objective is evaluated, and a part of it never moves them."""
+    batch = Batch(ROWS, TARGETS, None)
+    model, other = network(norm="batch"), network(norm="batch")
+    other.load_state_dict(model.state_dict())
+    objective = Objective(model, CrossEntropy(), device=CPU).at([batch], 0, 0)
+    if not chain:
+        objective._chain = None
+    assert (objective._chain is None) is not chain
+    objective.part(0.5)()
+    first = objective()
+    objective.value(), objective.differentiable(), objective.linearized(), objective.part(0.3).value()
+    assert torch.equal(objective(), first)
+    other.train()(ROWS)
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name]), name
+    objective.at([batch], 0, 1)()
+    assert not torch.equal(model.state_dict()["norm1.running_mean"], other.state_dict()["norm1.running_mean"])
+
+
+def test_parts_are_shares_of_the_rows_drawn_anew_or_nested() -> None:
+    model = network()
+    objective = Objective(model, CrossEntropy(), device=CPU, seed=3).at([Batch(ROWS, TARGETS, None)], 1, 4)
+    (part,) = objective.part(0.25)._batches
+    assert len(part.targets) == 6
+    assert torch.equal(part.inputs, objective.part(0.25)._batches[0].inputs)
+    assert not torch.equal(part.inputs, objective.at(objective._batches, 1, 5).part(0.25)._batches[0].inputs)
+    small, large = (objective.part(share, nested=True)._batches[0].inputs for share in (0.25, 0.5))
+    assert torch.equal(small, large[:6])
+    assert torch.equal(
+        small, objective.at(objective._batches, 9, 9).part(0.25, nested=True)._batches[0].inputs
+    )
+    assert len(objective.part(1e-9)._batches[0].targets) == 1
+    assert len(objective.part(0.5).part(0.5)._batches[0].targets) == 6
+
+
+def test_what_is_computed_is_counted() -> None:
+    batches = [Batch(ROWS[:12], TARGETS[:12], None), Batch(ROWS[12:], TARGETS[12:], None)]
+    objective = Objective(network(), CrossEntropy(), device=CPU).at(batches, 0, 0)
+    objective()
+    assert (objective.gradients, objective.several) == (2.0, False)
+    objective.at(batches, 0, 1)()
+    assert (objective.gradients, objective.several) == (4.0, False)
+    objective.value()
+    assert objective.several
+    assert objective.gradients == pytest.approx(4 + 2 / 3)
+    objective.part(0.5)()
+    assert objective.gradients == pytest.approx(5 + 2 / 3)
+
+
+def test_the_loss_of_given_outputs() -> None:
+    model = network()
+    batches = [Batch(ROWS[:10], TARGETS[:10], None), Batch(ROWS[10:], TARGETS[10:], None)]
+    objective = Objective(model, CrossEntropy(), device=CPU).at(batches, 0, 0)
+    loss, outputs, added = objective.linearized()
+    assert added is None
+    torch.testing.assert_close(objective.loss_of(outputs.detach()), loss.detach())
+    torch.testing.assert_close(objective.loss_of(0 * outputs.detach()), torch.tensor(3.0).log().double())

@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from descend.cli.options import AllowImports, Device, Json, RunFolder
+from descend.cli.options import (
+    AllowImports,
+    Assignments,
+    Data,
+    Device,
+    Json,
+    RecipeFile,
+    RunFolder,
+    Seed,
+    Target,
+)
 from descend.cli.output import answering, people
+
+if TYPE_CHECKING:
+    from descend.training.derivatives import DerivativeCheck
 
 __all__ = ["app"]
 
+GRADIENTS_EXAMPLES = (
+    "\b\nExamples:\n"
+    "  descend check gradients digits\n"
+    "  descend check gradients houses.csv --target price --recipe mine.toml --allow-imports\n"
+    "\nExit status: 0 all derivatives agree, 2 a mistake in what was asked, 3 one does not agree"
+)
 OPTIMALITY_EXAMPLES = (
     "\b\nExamples:\n"
     "  descend check optimality runs/houses\n"
@@ -73,3 +92,76 @@ def optimality(
         console.print(f"  eigenvalues from     {found.smallest:.3g} to {found.largest:.3g}")
         console.print(f"  each within          {found.error:.1g}, by {found.products} products")
         answer({"run": str(run), "tolerance": tolerance, **dataclasses.asdict(found)})
+
+
+@app.command(epilog=GRADIENTS_EXAMPLES, short_help="Are a recipe's derivatives right?")
+def gradients(
+    data: Data,
+    target: Target = None,
+    recipe: RecipeFile = None,
+    assignments: Assignments = None,
+    rows: Annotated[int, typer.Option(min=1, help="Rows that the objective is taken on, at most.")] = 32,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="The relative error up to which derivatives agree.")
+    ] = 1e-4,
+    seed: Seed = None,
+    device: Device = None,
+    allow_imports: AllowImports = False,
+    as_json: Json = False,
+) -> None:
+    """Compare the gradient that training uses with automatic differentiation and with differences of the loss.
+
+    In double precision, near the initial weights, in training mode. Every module, the loss and the penalties are also looked at
+    alone, so that a wrong derivative is found where it is.
+    """
+    with answering(as_json) as answer:
+        from descend.checking import check_gradients
+        from descend.cli.train import asked_recipe
+
+        found = check_gradients(
+            data,
+            asked_recipe(recipe, assignments or [], allow_imports),
+            rows=rows,
+            tolerance=tolerance,
+            seed=seed or 0,
+            target=target,
+            device=device,
+            allow_imports=allow_imports,
+        )
+        console = people()
+        names = [each.name for each in found.parameters] + [each.name for each in found.modules]
+        width = max(map(len, names))
+        console.print(f"loss {found.loss:.6g}; relative errors of derivatives, by parameter and by part")
+        console.print(f"  {'':{width}}    norm     training's  differences")
+        for parameter in found.parameters:
+            mark = "" if parameter.agrees else "   WRONG"
+            console.print(
+                f"  {parameter.name:{width}}  {parameter.norm:9.3g}  {parameter.analytic_error:9.1e}  "
+                f"{parameter.numeric_error:9.1e}{mark}",
+                soft_wrap=True,
+            )
+        for module in found.modules:
+            mark = "" if module.agrees else "   WRONG"
+            console.print(
+                f"  {module.name:{width}}  {'':9}  {'':9}  {module.error:9.1e}  {module.kind}{mark}"
+            )
+        console.print(_verdict(found))
+        answer(
+            {
+                "agrees": found.agrees,
+                "culprits": [each.name for each in found.culprits],
+                **dataclasses.asdict(found),
+            }
+        )
+    if not found.agrees:
+        raise typer.Exit(3)
+
+
+def _verdict(found: DerivativeCheck) -> str:
+    if found.agrees:
+        return f"all agree within {found.tolerance:g}"
+    wrong = ", ".join(f"{each.name} ({each.kind})" for each in found.culprits)
+    if wrong:
+        return f"not the derivative of what it computes: {wrong}"
+    names = ", ".join(each.name for each in found.parameters if not each.agrees)
+    return f"every part alone is right, and the derivatives by these are not: {names}"

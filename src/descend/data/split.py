@@ -12,7 +12,7 @@ from descend.data.values import listed, rows_hold
 from descend.errors import DataError
 from descend.randomness import key
 
-__all__ = ["PART_WORDS", "Split", "part_names", "split"]
+__all__ = ["PART_WORDS", "Split", "is_drawn", "part_names", "split"]
 
 PART_WORDS = {
     "train": "train", "training": "train", "fit": "train",
@@ -53,6 +53,17 @@ def part_names(values: Sequence[object] | Array, where: str) -> Array:
     if not (found == "train").any():
         raise DataError(f"{where}: no row is marked 'train'; without training rows nothing can be learned")
     return found
+
+
+def is_drawn(given: Array | None, validation: float, test: float) -> bool:
+    """Whether a split depends on the seed: some part's rows are drawn. Arguments are those of :func:`split`.
+
+    >>> is_drawn(None, 0.2, 0.0), is_drawn(np.array(["train", "validation"]), 0.2, 0.2)
+    (True, False)
+    """
+    if given is None:
+        return validation > 0 or test > 0
+    return validation > 0 and not bool((given == "validation").any())
 
 
 def split(

@@ -2,7 +2,9 @@
 
 A vector is one flat tensor of all parameters (:mod:`~descend.linalg.vectors`); a matrix is a function that multiplies
 one (:mod:`~descend.linalg.operators`). Conjugate gradients (:mod:`~descend.linalg.solvers`) and Lanczos'
-process (:mod:`~descend.linalg.spectrum`) need no more than that.
+process (:mod:`~descend.linalg.spectrum`) need no more than that. An inverse can be built from pairs of steps and what
+they changed the gradient by (:mod:`~descend.linalg.pairs`). Factors of Kronecker products are the exception: small
+matrices, in stacks (:mod:`~descend.linalg.kronecker`).
 
 >>> import torch
 >>> w = torch.tensor([1.0, -1.0], requires_grad=True)
@@ -13,7 +15,9 @@ tensor([1., 4.])
 
 from __future__ import annotations
 
+from descend.linalg.kronecker import Stacking, inverse_root, largest_eigenvalue
 from descend.linalg.operators import EmpiricalFisher, GaussNewton, Hessian, Jacobian
+from descend.linalg.pairs import Pairs, damped
 from descend.linalg.solvers import Solution, conjugate_gradient
 from descend.linalg.spectrum import Extremes, lanczos
 from descend.linalg.vectors import flat, views
@@ -24,9 +28,14 @@ __all__ = [
     "GaussNewton",
     "Hessian",
     "Jacobian",
+    "Pairs",
     "Solution",
+    "Stacking",
     "conjugate_gradient",
+    "damped",
     "flat",
+    "inverse_root",
     "lanczos",
+    "largest_eigenvalue",
     "views",
 ]

@@ -12,9 +12,9 @@ from torch import Tensor
 
 __all__ = ["Ending", "Solution", "conjugate_gradient"]
 
-Ending = Literal["converged", "boundary", "negative curvature", "limit"]
+Ending = Literal["converged", "boundary", "negative curvature", "limit", "not finite"]
 """Why the iteration ended: the residual is small; the ball's surface is reached; the model falls without end along a
-direction; the number of iterations is used up."""
+direction; the number of iterations is used up; a product or the gradient is not finite, and the iterate before is given."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,17 @@ def conjugate_gradient(
     small = tolerance**2 * square
     limit = len(gradient) if limit is None else limit
     for iteration in range(limit + 1):
+        if not math.isfinite(square):
+            return Solution(step, decrease, iteration, "not finite")
         if square <= small:
             return Solution(step, decrease, iteration, "converged")
         if iteration == limit:
             break
         curved = product(direction)
         curvature = float(torch.dot(direction, curved))
-        downward = not curvature > 0.0
+        if not math.isfinite(curvature):
+            return Solution(step, decrease, iteration + 1, "not finite")
+        downward = curvature <= 0.0
         if downward and math.isinf(radius):
             if iteration == 0:
                 step, decrease = direction, square - curvature / 2

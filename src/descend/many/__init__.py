@@ -13,6 +13,7 @@
 :mod:`.loop_engine`     members one after another, here or in worker processes
 :mod:`.workers`         those processes
 :mod:`.evaluation`      loss and metrics of a pack on its validation rows
+:mod:`.member_metrics`  the metrics of all of them at once
 ======================  ==============================================================================
 """
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from descend.data.prepare import Part
 from descend.many.member import Member
-from descend.metrics import METRICS
+from descend.many.member_metrics import Scored, metrics_of_members
+from descend.pack.losses import row_losses
 
 __all__ = ["PackEvaluation"]
 
@@ -28,7 +29,7 @@ class PackEvaluation:
         self._schemas = {member.number: member.run.schema for member in members}
         self._measure: Any = first.measure
         self._predictor = first.predictor
-        self._task = first.schema.task
+        self._task, self._classes = first.schema.task, len(first.schema.classes)
         parts: dict[int, int] = {}
         held: list[Part] = []
         self._place: dict[int, int] = {}
@@ -57,16 +58,14 @@ class PackEvaluation:
             outputs = outputs_of(inputs)
             members, rows = outputs.shape[:2]
             targets = targets.expand(members, *targets.shape[1:])
-            flat = self._measure.per_sample(outputs.flatten(0, 1), targets.flatten(0, 1)).view(members, rows)
+            losses = row_losses(self._measure, outputs, targets)
             if weights is None:
-                found = {"loss": flat.mean(1)}
+                found = {"loss": losses.mean(1)}
             else:
-                weights = weights.expand(members, rows).to(flat.dtype)
-                found = {"loss": (flat * weights).sum(1) / weights.sum(1)}
-            predictions, shown = self._shown(outputs, targets, numbers)
-            for name, metric in METRICS[self._task].items():
-                found[name] = _each(metric, predictions, shown, weights)
-        return found
+                weights = weights.expand(members, rows).to(losses.dtype)
+                found = {"loss": (losses * weights).sum(1) / weights.sum(1)}
+            scored = Scored(*self._shown(outputs, targets, numbers), weights, self._classes)
+            return found | metrics_of_members(self._task, scored)
 
     def _shown(self, outputs: Tensor, targets: Tensor, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Predictions and targets as metrics take them."""
@@ -75,7 +74,8 @@ class PackEvaluation:
             if self._task == "binary":
                 chosen = flat.squeeze(1) > (0.0 if self._predictor.form == "logits" else 0.5)
             else:
-                chosen = flat.argmax(1)
+                # Of rows that stand last the kernel takes many at a time.
+                chosen = flat.view(outputs.shape).transpose(1, 2).contiguous().max(1).indices
             return chosen.long().view(outputs.shape[:2]), targets
         schemas = [self._schemas[number] for number in numbers]
 
@@ -84,14 +84,6 @@ class PackEvaluation:
 
         scale, mean = each([s.target_scale for s in schemas]), each([s.target_mean for s in schemas])
         return outputs.double() * scale + mean, targets.double() * scale + mean
-
-
-def _each(
-    metric: Callable[..., Tensor], predictions: Tensor, targets: Tensor, weights: Tensor | None
-) -> Tensor:
-    if weights is None:
-        return torch.vmap(lambda p, y: metric(p, y))(predictions, targets)
-    return torch.vmap(metric)(predictions, targets, weights)
 
 
 def _tensor(values: Tensor | None) -> Tensor:

@@ -15,31 +15,65 @@ from collections.abc import Callable
 
 from torch.optim import Optimizer
 
+from descend.optim.bfgs import BFGS, bfgs
+from descend.optim.conjugate import CG, cg
+from descend.optim.coordinate import CoordinateDescent, coordinate_descent
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
 from descend.optim.gradient_descent import gd
+from descend.optim.lbfgs import LBFGS, lbfgs
 from descend.optim.momentum import heavy_ball, nesterov
+from descend.optim.newton import Newton, SubsampledNewton, newton, subsampled_newton
 from descend.optim.rows import Rows
+from descend.optim.shampoo import Shampoo, shampoo
+from descend.optim.soap import SOAP, soap
+from descend.optim.sqn import SQN, sqn
 from descend.optim.stiefel import CayleyAdam, CayleySGD, cayley_adam, cayley_sgd
+from descend.optim.trish import TRish, trish
+from descend.optim.trust_region import STRON, TrustRegion, stron, trust_region
 
 __all__ = [
     "ALONG_FRAMES",
+    "BFGS",
+    "CG",
+    "LBFGS",
     "OPTIMIZERS",
+    "SOAP",
+    "SQN",
+    "STRON",
     "WHOLE_DATA",
     "CayleyAdam",
     "CayleySGD",
+    "CoordinateDescent",
+    "Newton",
     "Rows",
+    "Shampoo",
+    "SubsampledNewton",
+    "TRish",
+    "TrustRegion",
     "adagrad",
     "adam",
     "adamax",
     "adamw",
+    "bfgs",
     "cayley_adam",
     "cayley_sgd",
+    "cg",
+    "coordinate_descent",
     "gd",
     "heavy_ball",
+    "lbfgs",
     "nesterov",
+    "newton",
     "rmsprop",
     "sgd",
+    "shampoo",
+    "soap",
     "sparse_adam",
+    "sqn",
+    "stron",
+    "subsampled_newton",
+    "trish",
+    "trust_region",
 ]
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
@@ -53,11 +87,25 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": adamw,
     "sparse_adam": sparse_adam,
     "adamax": adamax,
+    "newton": newton,
+    "trust_region": trust_region,
+    "subsampled_newton": subsampled_newton,
+    "trish": trish,
+    "stron": stron,
+    "shampoo": shampoo,
+    "soap": soap,
     "cayley_sgd": cayley_sgd,
     "cayley_adam": cayley_adam,
+    "coordinate_descent": coordinate_descent,
+    "cg": cg,
+    "bfgs": bfgs,
+    "lbfgs": lbfgs,
+    "sqn": sqn,
 }
 
-WHOLE_DATA: frozenset[str] = frozenset({"gd"})
+WHOLE_DATA: frozenset[str] = frozenset(
+    {"bfgs", "cg", "coordinate_descent", "gd", "newton", "stron", "subsampled_newton", "trust_region"}
+)
 """Those that are meant for the loss of all rows, and find the length of their steps by themselves."""
 
 ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})

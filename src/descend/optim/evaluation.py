@@ -159,6 +159,18 @@ class Evaluations:
         loss = self._call()
         return float(loss.detach() if isinstance(loss, Tensor) else loss)
 
+    def check_graph(self, loss: Any) -> None:
+        """Refuse a loss without a graph at the first step, and not only when a second derivative is due.
+
+        Args:
+            loss: as :meth:`gradient` found it.
+
+        Raises:
+            UserError: it is of a function, and has no graph.
+        """
+        if self._rich is None and not (isinstance(loss, Tensor) and loss.requires_grad):
+            raise self._no_graph()
+
     def hessian(self) -> Curvature:
         """The Hessian where the parameters are now, with the loss and the gradient there.
 

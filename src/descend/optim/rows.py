@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from descend.errors import UserError
+from descend.randomness import forked
 
 __all__ = ["LOSS", "Rows", "buffers_kept"]
 
@@ -49,6 +50,7 @@ class Rows:
             )
         self.model, self.loss, self.inputs, self.targets = model, loss, inputs, targets
         self.gradients = 0.0
+        self._whole, self._share = self, 1.0
         self._random = torch.get_rng_state()
         self._on_device = torch.cuda.get_rng_state(inputs.device) if inputs.is_cuda else None
         self._fresh = True
@@ -85,18 +87,23 @@ class Rows:
         count = max(1, math.ceil(share * len(self.inputs)))
         order = torch.arange(len(self.inputs)) if nested else torch.randperm(len(self.inputs))
         chosen = order[:count].to(self.inputs.device)
-        return Rows(self.model, self.loss, self.inputs[chosen], self.targets[chosen])
+        part = Rows(self.model, self.loss, self.inputs[chosen], self.targets[chosen])
+        # It counts for the whole, and leaves running averages alone.
+        part._whole, part._share, part._fresh = self._whole, self._share * share, False
+        return part
 
     def spend(self, gradients: float) -> None:
         """Count what was computed, in gradients of all rows, in ``gradients``."""
-        self.gradients += gradients
+        self._whole.gradients += gradients * self._share
 
     def _losses(self) -> tuple[Tensor, Tensor]:
-        torch.set_rng_state(self._random)
-        if self._on_device is not None:
-            torch.cuda.set_rng_state(self._on_device, self.inputs.device)
-        with buffers_kept(self.model, keep=not self._fresh):
-            outputs = self.model(self.inputs)
+        # Only the first evaluation moves on in the line: the next part, or batch, is to draw other numbers.
+        with nullcontext() if self._fresh else forked(self.inputs.device):
+            torch.set_rng_state(self._random)
+            if self._on_device is not None:
+                torch.cuda.set_rng_state(self._on_device, self.inputs.device)
+            with buffers_kept(self.model, keep=not self._fresh):
+                outputs = self.model(self.inputs)
         self._fresh = False
         return self.loss(outputs, self.targets), outputs
 

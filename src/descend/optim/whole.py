@@ -124,6 +124,21 @@ class WholeStep(Optimizer, ABC):
             at += count
         return flat(parts)
 
+    def metric(self) -> tuple[Any, Tensor | None]:
+        """The largest rate of the groups, and each entry's share of it as a change of variables: its root, (n,).
+
+        With D the diagonal matrix of the shares, a method that works on F as a function of D^(−1/2) x sees the gradient
+        D^(1/2) g, and its step d moves x by D^(1/2) d: downhill is downhill and pairs stay pairs. None where all rates are
+        the same, or zero.
+        """
+        rates = [group["lr"] for group in self.param_groups]
+        if all(rate is rates[0] or rate == rates[0] for rate in rates) or not max(rates) > 0:
+            return rates[0], None
+        shares = [
+            torch.full_like(p, float(g["lr"] / max(rates))) for g in self.param_groups for p in g["params"]
+        ]
+        return max(rates), flat(shares).sqrt_()
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state as it was saved: precision and integers are kept, where PyTorch would cast to the parameter's type."""
         super().load_state_dict(dict(state_dict))

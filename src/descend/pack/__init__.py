@@ -4,7 +4,8 @@
 :mod:`.stacking`    plain modules to one that runs them together, and back
 :mod:`.layers`      the stacked layers
 :mod:`.padding`     layers of different widths made equally wide
-:mod:`.gradients`   losses and gradients, without a tape where layers are known
+:mod:`.gradients`   gradients, without a tape where layers are known
+:mod:`.losses`      losses of all members and their derivatives by the outputs
 :mod:`.network`     what training asks of the networks as one
 :mod:`.vmapped`     networks that no packed layers are known for, run together by ``torch.func``
 :mod:`.template`    the module that is run for all of them

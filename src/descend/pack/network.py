@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from descend.data.batches import Batch
 from descend.pack.flat import Flat
-from descend.pack.gradients import LossOfMembers, chain_of
+from descend.pack.gradients import chain_of
 from descend.pack.layers import PackedDropout
+from descend.pack.losses import LossOfMembers
 from descend.pack.stacking import Stack
 
 __all__ = ["Network", "StackedNetwork"]

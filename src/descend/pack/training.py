@@ -19,7 +19,7 @@ from torch import Tensor
 from descend.data.batches import Batch, MemoryBatches
 from descend.pack.batches import PackedBatches
 from descend.pack.flat import Flat, spread
-from descend.pack.gradients import LossOfMembers
+from descend.pack.losses import LossOfMembers
 from descend.pack.network import Network
 from descend.pack.noise import Noise
 from descend.pack.rider import Rider, rate, restore, state_of

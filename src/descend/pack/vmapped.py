@@ -18,8 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from descend.data.batches import Batch
 from descend.pack.flat import Flat
-from descend.pack.gradients import LossOfMembers
 from descend.pack.layers import PackedDropout
+from descend.pack.losses import LossOfMembers
 from descend.pack.noise import Noise
 from descend.pack.stacking import DROPOUTS, CannotPack
 from descend.pack.structure import structure

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.data.schema import Schema
+from descend.linalg.products import best_library
 from descend.optim import WHOLE_DATA
-from descend.training.products import best_library
+from descend.optim.bfgs import LARGEST
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
 
@@ -109,12 +110,19 @@ def _model(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, t
         return found | {"name": ("convnet", "the inputs are images")}
     return found | {
         "name": ("mlp", "the rows are a table" if facts.kind == "table" else "each row is a vector"),
-        "hidden": ((256, 256), "wide enough for most tables; early stopping keeps it from overfitting"),
+        "hidden": _hidden(facts, before["optimizer"].get("name")),
         "activation": ("silu", "smooth, and better than relu on average over small tables"),
         "dropout": (0.4, "few rows of regression: a network fits their noise at once")
         if not facts.classification and facts.rows < FEW_ROWS
         else (0.1, "mild, against overfitting"),
     }
+
+
+def _hidden(facts: Facts, optimizer: str | None) -> tuple[tuple[int, ...], str]:
+    if optimizer == "bfgs":
+        each = math.prod(facts.input_shape) + 1 + facts.outputs
+        return (min(32, max(1, (LARGEST - facts.outputs) // each)),), "bfgs keeps a matrix of n x n numbers"
+    return (256, 256), "wide enough for most tables; early stopping keeps it from overfitting"
 
 
 def _loss(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:

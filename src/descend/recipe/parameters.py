@@ -118,7 +118,18 @@ def check(parameter: Parameter, value: Any) -> tuple[Any, str | None]:
     >>> check(lr, -1)[1]
     'expected a number above 0, found -1'
     """
-    annotation = parameter.annotation
+    if type(value) in (bool, int, float, str):
+        return _check_plain(parameter.annotation, value)
+    return _check(parameter.annotation, value)
+
+
+@functools.lru_cache(maxsize=4096, typed=True)
+def _check_plain(annotation: Any, value: Any) -> tuple[Any, str | None]:
+    """Of a single number or word: the same ones are checked again and again where many recipes differ in little."""
+    return _check(annotation, value)
+
+
+def _check(annotation: Any, value: Any) -> tuple[Any, str | None]:
     if annotation is Any and (value is None or callable(value)):
         return value, None
     if callable(value):

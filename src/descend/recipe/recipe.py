@@ -83,8 +83,15 @@ class Recipe:
             source: what messages call the place the sections come from.
             allow_imports: whether names may be import paths; importing runs code.
         """
-        values = validated(dict(sections), source=source, allow_imports=allow_imports)
-        return cls(**values)
+        return cls._checked(validated(dict(sections), source=source, allow_imports=allow_imports))
+
+    @classmethod
+    def _checked(cls, sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
+        """A recipe from sections whose values have been checked already."""
+        made = object.__new__(cls)
+        for section in SECTIONS:
+            object.__setattr__(made, section, MappingProxyType(dict(sections.get(section, {}))))
+        return made
 
     @classmethod
     def loads(cls, text: str, *, source: str = "recipe", allow_imports: bool = True) -> Recipe:
@@ -134,10 +141,12 @@ class Recipe:
         Where the name of a method changes, arguments of the old one that the new one does not take must be
         removed by the caller; they are reported like any unknown key.
         """
-        sections = {name: dict(values) for name, values in self.items()}
+        sections: dict[str, dict[str, Any]] = {}
         problems: list[Problem] = []
         for path, value in changes.items():
             section, dot, key = path.partition(".")
+            if section in SECTIONS:
+                sections.setdefault(section, dict(getattr(self, section)))
             if not dot and isinstance(value, Mapping):
                 sections.setdefault(section, {}).update(value)
             elif not dot:
@@ -159,7 +168,8 @@ class Recipe:
                 sections.setdefault(section, {})[key] = value
         if problems:
             raise RecipeError(problems)
-        return Recipe.of(sections, source=source)
+        # The others have been checked when this recipe was made.
+        return Recipe._checked({**dict(self.items()), **validated(sections, source=source)})
 
     def get(self, path: str, default: Any = None) -> Any:
         """The value said at ``section.key``, or ``default`` where the recipe says nothing."""

@@ -5,7 +5,7 @@ costs several times the arithmetic. The networks people train most are chains, x
 gradient is the product of known Jacobians read from the end (backpropagation as it is taught). A
 :class:`Chain` does exactly this, with the same ATen kernels in the same order that autograd would call, so the
 bits agree, at a fraction of the cost. Only large matrices may be multiplied by another library
-(:mod:`descend.training.products`), which is asked for by its name.
+(:mod:`descend.linalg.products`), which is asked for by its name.
 
 A model that is not a plain chain of known layers has no :class:`Chain`, and the objective uses autograd.
 """
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from descend.linalg.products import Library, Product, is_large, product
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
-from descend.training.products import Library, Product, is_large, product
 
 __all__ = ["RULES", "Chain", "Rule", "by_autograd", "derivative_of_loss", "known_layers"]
 

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from descend.data.batches import Batch
 from descend.errors import UserError
+from descend.linalg.products import Library
 from descend.losses import Loss as KnownLoss
 from descend.optim.rows import LOSS, buffers_kept
 from descend.randomness import generator, key, seeder
 from descend.regularization import differentiable_inputs
 from descend.training.chain import Chain, derivative_of_loss
-from descend.training.products import Library
+from descend.training.clipping import clipped
 from descend.training.settings import GradientSettings
 
 __all__ = ["Loss", "Objective"]
@@ -97,6 +98,7 @@ class Objective:
         self.model, self.loss, self.penalty, self.seed = model, loss, penalty, seed
         self.row_penalty, self.gradient = row_penalty, gradient or GradientSettings()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._clips = self.gradient.clip_norm is not None or self.gradient.clip_value is not None
         self.wants_norm = False
         self.norm: Tensor | None = None
         self._device, self._mixed = device, precision == "bfloat16"
@@ -142,7 +144,9 @@ class Objective:
                 if penalty.requires_grad:
                     penalty.backward()
             value = value + penalty.detach()
-        self._finish()
+        if self.wants_norm or self._clips:
+            norm = clipped(self.parameters, self.gradient, wants_norm=self.wants_norm)
+            self.norm = self.norm if norm is None else norm
         return value
 
     def differentiable(self) -> Tensor:
@@ -166,15 +170,13 @@ class Objective:
 
     def value(self) -> Tensor:
         """F alone, detached, on the same rows and random numbers as a call."""
-        with torch.no_grad():
-            if self._chain is None:
-                loss, _ = self._losses()
-            else:
-                loss = self._value_of_chain(self._chain)
+        # A penalty of the rows differentiates by the inputs, and needs a graph for that.
+        with torch.set_grad_enabled(self.row_penalty is not None):
+            loss = self._losses()[0] if self._chain is None else self._value_of_chain(self._chain)
             if self.penalty is not None:
                 loss = loss + self._own_penalty(self.penalty)[0]
         self._counted(LOSS)
-        return loss
+        return loss.detach()
 
     def linearized(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """The terms of F with their graphs: the mean loss, the outputs (n, ...) of all rows it is computed from, the penalty.
@@ -182,11 +184,26 @@ class Objective:
         Raises:
             UserError: as :meth:`differentiable`.
         """
+        loss, outputs = self.mean_loss()
         with torch.enable_grad():
-            loss, outputs = self._losses()
             added = None if self.penalty is None else self._graphed_penalty(self.penalty)
-        self._counted(1.0)
         return loss, outputs, added
+
+    def mean_loss(self) -> tuple[Tensor, Tensor]:
+        """F without what is added to it for all rows together, and the outputs (n, ...), with their graphs."""
+        with torch.enable_grad():
+            found = self._losses()
+        self._counted(1.0)
+        return found
+
+    def loss_of(self, outputs: Tensor) -> Tensor:
+        """The mean loss that ``outputs`` (n, ...) of the step's rows would have, without penalties."""
+        sizes = [len(batch.targets) for batch in self._batches]
+        parts = [
+            self._loss_of_rows(own, batch.targets, batch.weights) * (size / sum(sizes))
+            for own, batch, size in zip(outputs.split(sizes), self._batches, sizes, strict=True)
+        ]
+        return torch.stack(parts).sum()
 
     def part(self, share: float, *, nested: bool = False) -> Objective:
         """The objective on a share of the step's rows, with the step's random numbers.
@@ -255,6 +272,24 @@ class Objective:
         yield
         if held:
             torch._foreach_copy_(self._buffers, held)
+
+    def penalty_gradients(self) -> tuple[Tensor, list[Tensor]] | None:
+        """The penalty's value and its gradient by each parameter, by its graph or as it gives it; None without one."""
+        if self.penalty is None:
+            return None
+        held = [parameter.grad for parameter in self.parameters]
+        try:
+            for parameter in self.parameters:
+                parameter.grad = None
+            with torch.enable_grad():
+                value = self.penalty()
+                if value.requires_grad:
+                    value.backward()
+            found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.parameters]
+        finally:
+            for parameter, gradient in zip(self.parameters, held, strict=True):
+                parameter.grad = gradient
+        return value.detach(), found
 
     def _graphed_penalty(self, penalty: Callable[[], Tensor]) -> Tensor:
         value, graphed = self._own_penalty(penalty)
@@ -347,27 +382,3 @@ class Objective:
         if not self._mixed:
             return nullcontext()
         return torch.autocast(self._device.type, dtype=torch.bfloat16)
-
-    def _finish(self) -> None:
-        """Clip the gradient, and note its norm before clipping where that is wanted."""
-        clip = self.gradient
-        if clip.clip_norm is None and clip.clip_value is None and not self.wants_norm:
-            return
-        gradients = [_entries(p) for p in self.parameters if p.grad is not None]
-        if clip.clip_norm is not None or self.wants_norm:
-            self.norm = torch.nn.utils.get_total_norm(gradients)
-        if clip.clip_norm is not None and self.norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, clip.clip_norm, self.norm)
-        if clip.clip_value is not None:
-            torch._foreach_clamp_min_(gradients, -clip.clip_value)
-            torch._foreach_clamp_max_(gradients, clip.clip_value)
-
-
-def _entries(parameter: Tensor) -> Tensor:
-    """A gradient to read and to change; of a sparse one the entries that are there, each once."""
-    gradient = parameter.grad
-    assert gradient is not None
-    if gradient.is_sparse:
-        parameter.grad = gradient.coalesce()
-        gradient = parameter.grad._values()
-    return gradient

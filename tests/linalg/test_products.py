@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from descend.training import products
+from descend.linalg import products
+from descend.linalg.products import LARGE, best_library, is_large, product
 from descend.training.chain import Chain
-from descend.training.products import LARGE, best_library, is_large, product
 
 needs_onednn = pytest.mark.skipif(product("onednn") is None, reason="this PyTorch has no oneDNN")
 

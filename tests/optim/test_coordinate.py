@@ -1,0 +1,145 @@
+"""Coordinate descent against Gauss and Seidel, and the contract every optimizer keeps."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from contract import Case, Contract
+from descents import Descent, Quadratic, logistic, rosenbrock
+
+import descend
+from descend.errors import UserError
+from descend.optim import CoordinateDescent, coordinate_descent
+
+CASES = [
+    Case("coordinate_descent", lr=0.05, evaluations=None, needs_closure=True, separable=False),
+    Case(
+        "coordinate_descent",
+        {"size": 5, "rule": "exact", "order": "random"},
+        lr=0.1,
+        evaluations=None,
+        needs_closure=True,
+        separable=False,
+    ),
+]
+
+SINGLE = {"size": 1, "rule": "exact", "c2": 1e-10, "c1": 1e-6}
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request):
+    return request.param
+
+
+class TestContract(Contract):
+    """Its state is one number for each block."""
+
+
+def sweep(a, b, x, order):
+    """Gauss and Seidel: each coordinate solves its own equation with what the others are by then."""
+    x = x.clone()
+    for i in order:
+        x[i] = (b[i] - a[i] @ x + a[i, i] * x[i]) / a[i, i]
+    return x
+
+
+def test_single_entries_with_exact_steps_are_gauss_and_seidel():
+    quadratic = Quadratic([0.5, 1.0, 2.0, 5.0, 9.0])
+    descent, x = Descent(coordinate_descent, quadratic, [0.0] * 5, **SINGLE), torch.zeros(5).double()
+    for _ in range(8):
+        descent.step()
+        x = sweep(quadratic.a, quadratic.b, x, range(5))
+        torch.testing.assert_close(descent.at, x, rtol=1e-7, atol=1e-8)
+    backwards = sweep(quadratic.a, quadratic.b, torch.zeros(5).double(), reversed(range(5)))
+    first = Descent(coordinate_descent, quadratic, [0.0] * 5, **SINGLE)
+    first.step()
+    assert float((first.at - backwards).norm()) > 0.01  # the control: the order shows
+
+
+def test_a_random_order_is_a_function_of_seed_and_sweep():
+    quadratic = Quadratic([0.5, 1.0, 2.0, 5.0, 9.0])
+    runs = {}
+    for seed in (0, 0, 1):
+        descent = Descent(coordinate_descent, quadratic, [0.0] * 5, order="random", seed=seed, **SINGLE)
+        torch.manual_seed(len(runs))
+        descent.step(3)
+        assert torch.equal(runs.setdefault(seed, descent.at), descent.at)
+    assert not torch.equal(runs[0], runs[1])
+    order = [CoordinateDescent.order_of("random", 5, seed=0, sweep=each) for each in range(20)]
+    assert all(sorted(each) == [0, 1, 2, 3, 4] for each in order)
+    assert len({tuple(each) for each in order}) > 10
+    x = torch.zeros(5).double()
+    for each in order[:3]:
+        x = sweep(quadratic.a, quadratic.b, x, each)
+    torch.testing.assert_close(runs[0], x, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("rule", ["armijo", "exact"])
+@pytest.mark.parametrize("size", [None, 1])
+def test_never_ascends(rule, size):
+    descent = Descent(coordinate_descent, rosenbrock, [-1.2, 1.0], rule=rule, size=size)
+    values = [descent.step() for _ in range(60)]
+    assert all(after <= before for before, after in itertools.pairwise(values))
+    assert values[-1] < 0.98 * values[1]
+
+
+def test_finds_the_minimum_of_logistic_regression():
+    loss, _ = logistic()
+    best = Descent(descend.optim.bfgs, loss, [0.0] * 8, iterations=60)
+    best.step()
+    descent = Descent(coordinate_descent, loss, [0.0] * 8, size=1, rule="exact")
+    descent.step(150)
+    assert descent.value == pytest.approx(best.value, abs=1e-6)
+
+
+def test_blocks_are_tensors_or_runs_of_their_entries():
+    tensors = [
+        torch.zeros(2, 3, requires_grad=True),
+        torch.zeros(2, requires_grad=True),
+        torch.zeros((), requires_grad=True),
+    ]
+    blocks = lambda size: coordinate_descent(tensors, size=size).blocks()  # noqa: E731
+    assert blocks(None) == [slice(0, 6), slice(6, 8), slice(8, 9)]
+    assert blocks(4) == [slice(0, 4), slice(4, 6), slice(6, 8), slice(8, 9)]
+    assert blocks(1) == [slice(at, at + 1) for at in range(9)]
+
+
+def test_each_block_has_its_own_length():
+    w, z = (torch.ones(1, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    optimizer = coordinate_descent([w, z])
+    for _ in range(6):
+        optimizer.step(lambda: (100 * w * w / 2 + z * z / 200).sum())
+    steep, flat = optimizer.state[w]["lengths"].tolist()
+    assert steep <= 0.02
+    assert flat > 10
+    assert optimizer.state[w]["lengths"].dtype == torch.float64
+
+
+def test_a_loss_that_is_no_number_is_refused():
+    descent = Descent(coordinate_descent, lambda x: (x - torch.log(x)).sum(), [8.0, 0.1], lr=100.0, size=1)
+    values = [descent.step() for _ in range(40)]
+    assert all(math.isfinite(value) for value in values)
+    assert descent.at.tolist() == pytest.approx([1.0, 1.0], abs=1e-2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"size": 0}, {"rule": "best"}, {"order": "any"}],
+    ids=str,
+)
+def test_settings_outside_their_domain_are_refused(wrong):
+    with pytest.raises(UserError, match=rf"coordinatedescent: {next(iter(wrong))} must be"):
+        coordinate_descent([torch.ones(1, requires_grad=True)], **wrong)
+
+
+def test_from_a_recipe_the_loss_of_all_rows_falls(tmp_path):
+    recipe = descend.Recipe(
+        optimizer={"name": "coordinate_descent"},
+        model={"name": "mlp", "hidden": [8], "dropout": 0.0},
+        stop={"max_epochs": 8},
+    )
+    run = descend.train("iris", recipe, seed=0, out=tmp_path / "run")
+    losses = [record["train"]["loss"] for record in run.history]
+    assert all(after <= before for before, after in itertools.pairwise(losses))
+    assert losses[-1] < 0.8 * losses[0]

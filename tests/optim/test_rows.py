@@ -1,0 +1,72 @@
+"""The objective of a plain loop: one set of rows and random numbers within a step, and parts that are drawn anew."""
+
+import torch
+from torch import nn
+
+from descend.optim import Rows
+
+
+def network(**norm):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(3, 8), nn.BatchNorm1d(8) if norm else nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 1)
+    )
+
+
+def rows(model, count=40):
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(count, 3, generator=draw)
+    return Rows(model, nn.functional.mse_loss, x, x.sum(1, keepdim=True))
+
+
+def test_every_evaluation_sees_one_dropout_mask_and_the_next_rows_see_another():
+    model = network()
+    torch.manual_seed(5)
+    first = rows(model)
+    losses = [first(), first.value(), first.differentiable().detach(), first.linearized()[0].detach()]
+    assert len({loss.item() for loss in losses}) == 1
+    assert rows(model).value() != losses[0]
+
+
+def test_the_numbers_are_those_in_line_when_it_was_made():
+    model = network()
+    torch.manual_seed(5)
+    made = rows(model)
+    torch.manual_seed(5)
+    expected = nn.functional.mse_loss(model(made.inputs), made.targets)
+    torch.rand(7)
+    assert made.value() == expected
+
+
+def test_parts_are_drawn_anew_whatever_was_evaluated_between():
+    """Regression: each evaluation put the random numbers back, so that all steps of a plain loop had one sample."""
+    model = nn.Linear(3, 1)  # draws nothing
+    whole = rows(model)
+    drawn = []
+    for _ in range(4):
+        whole()
+        drawn.append(whole.part(0.2).inputs)
+        whole.value()
+    assert len({tuple(each.flatten().tolist()) for each in drawn}) == 4
+
+
+def test_nested_parts_hold_one_another():
+    whole = rows(nn.Linear(3, 1))
+    small, large = (whole.part(share, nested=True).inputs for share in (0.2, 0.5))
+    assert (len(small), len(large)) == (8, 20)
+    assert torch.equal(large[:8], small)
+    assert torch.equal(whole.part(0.2, nested=True).inputs, small)
+
+
+def test_parts_leave_running_averages_alone_and_count_for_the_whole():
+    model = network(norm="batch")
+    whole = rows(model)
+    part = whole.part(0.25)
+    held = model[1].running_mean.clone()
+    part()
+    part.value()
+    assert torch.equal(model[1].running_mean, held)
+    assert whole.gradients == 0.25 * (1 + 1 / 3)
+    whole()
+    assert not torch.equal(model[1].running_mean, held)
+    assert whole.gradients == 0.25 * (1 + 1 / 3) + 1

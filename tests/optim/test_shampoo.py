@@ -1,0 +1,558 @@
+"""Shampoo against its definition in dense double precision, its theorems, and the faults of others' implementations."""
+
+import copy
+import io
+import math
+
+import pytest
+import torch
+from contract import Case, Contract, Problem, saved
+
+from descend.errors import UserError
+from descend.optim import Shampoo, shampoo
+from descend.optim.blocks import Blocks, Cutting, parts
+
+CASES = [
+    Case("shampoo", lr=0.03),
+    Case("shampoo", {"roots_every": 1, "graft": "adam"}, lr=0.03),
+    Case("shampoo", {"roots_every": 1, "graft": "none", "betas": (0.0, 0.9)}, lr=0.03),
+    Case("shampoo", {"roots_every": 2, "graft": "sgd", "block_size": 2}, lr=0.02),
+    Case("shampoo", {"roots_every": 3, "graft": "adagrad", "statistics": "sum", "vectors": "matrix"}, lr=0.3),
+    Case("shampoo", {"roots_every": 1, "one_sided": True, "statistics_every": 2}, lr=0.03),
+]
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request):
+    return request.param
+
+
+class TestContract(Contract):
+    pass
+
+
+def random(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def gradients(*shape, steps, seed=0):
+    """Gradients that have a direction in common, and noise."""
+    common = random(*shape, seed=seed)
+    return [common + random(*shape, seed=100 * seed + step + 1) for step in range(steps)]
+
+
+def taken(optimizer, params, per_step):
+    """Where the parameters are after steps with these gradients: one list of gradients for each step."""
+    for given in per_step:
+        for p, g in zip(params, given, strict=True):
+            p.grad = g.clone().to(p.dtype)
+        optimizer.step()
+    return [p.detach().clone() for p in params]
+
+
+def zeros(*shapes, dtype=torch.float64):
+    return [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
+
+
+def power(matrix, exponent, ridge):
+    """(A + ridge λ_max I)^exponent by eigenvectors."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return (vectors * (values.clamp_min(0) + ridge * values[-1]) ** exponent) @ vectors.T
+
+
+class Reference:
+    """Shampoo of one tensor of any order, dense, as the paper writes it.
+
+    No blocks, no stacks: each mode's covariance by einsum of the whole tensor, each product by tensordot.
+    """
+
+    def __init__(self, shape, lr, betas, *, roots_every, graft, ridge, eps=1e-8, summed=False):
+        self.w = torch.zeros(shape, dtype=torch.float64)
+        self.lr, self.betas, self.every, self.graft = lr, betas, roots_every, graft
+        self.ridge, self.eps, self.summed = ridge, eps, summed
+        self.c = [torch.zeros(n, n, dtype=torch.float64) for n in shape]
+        self.roots = None
+        self.m, self.v, self.a = (torch.zeros_like(self.w) for _ in range(3))
+        self.t = 0
+
+    def step(self, g):
+        self.t += 1
+        b1, b2 = self.betas
+        keep, add = (1.0, 1.0) if self.summed else (b2, 1 - b2)
+        order = g.dim()
+        for mode in range(order):
+            flat = g.transpose(0, mode).reshape(g.shape[mode], -1)
+            self.c[mode] = keep * self.c[mode] + add * flat @ flat.T
+        weight = 1.0 if self.summed else 1 - b2**self.t
+        if self.t % self.every == 0 or (self.graft == "none" and self.roots is None):
+            self.roots = [power(c / weight, -1 / (2 * order), self.ridge) for c in self.c]
+        if self.graft == "adagrad":
+            self.v = self.v + g * g
+            simple = g / (self.v.sqrt() + self.eps)
+        elif self.graft in ("rmsprop", "adam"):
+            self.v = b2 * self.v + (1 - b2) * g * g
+            self.a = b1 * self.a + (1 - b1) * g
+            top = self.a / (1 - b1**self.t) if self.graft == "adam" else g
+            simple = top / ((self.v / (1 - b2**self.t)).sqrt() + self.eps)
+        else:
+            simple = g
+        p = simple
+        if self.roots is not None:
+            p = g
+            for mode, root in enumerate(self.roots):
+                p = torch.tensordot(root, p.movedim(mode, 0), dims=1).movedim(0, mode)
+            if self.graft != "none":
+                p = p * simple.norm() / p.norm()
+        self.m = b1 * self.m + (1 - b1) * p
+        if self.graft == "adam":
+            self.w = self.w - self.lr * self.m * simple.norm() / self.m.norm()
+        else:
+            self.w = self.w - self.lr * self.m / (1 - b1**self.t)
+        return self.w
+
+
+class TestAgainstDenseAlgebra:
+    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    @pytest.mark.parametrize("shape", [(5,), (4, 6), (3, 4, 5), (2, 3, 4, 3)])
+    @pytest.mark.parametrize("roots_every", [1, 3])
+    def test_of_every_order_for_several_steps(self, shape, graft, roots_every):
+        settings = {"roots_every": roots_every, "graft": graft, "ridge": 1e-4}
+        reference = Reference(shape, 0.1, (0.9, 0.95), **settings)
+        # Blocks that hold the tensor whole; none of its dimensions may be merged.
+        params = zeros(shape)
+        optimizer = shampoo(
+            params, lr=0.1, betas=(0.9, 0.95), block_size=max(shape), vectors="matrix", **settings
+        )
+        for g in gradients(*shape, steps=7):
+            expected = reference.step(g)
+            (got,) = taken(optimizer, params, [[g]])
+            torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-10)
+
+    def test_with_sums_as_adagrad(self):
+        settings = {"roots_every": 2, "graft": "adagrad", "ridge": 1e-5}
+        reference = Reference((4, 3), 0.1, (0.5, 0.9), summed=True, **settings)
+        params = zeros((4, 3))
+        optimizer = shampoo(params, lr=0.1, betas=(0.5, 0.9), statistics="sum", **settings)
+        for g in gradients(4, 3, steps=6):
+            expected = reference.step(g)
+            torch.testing.assert_close(taken(optimizer, params, [[g]])[0], expected, rtol=1e-8, atol=1e-10)
+
+    def test_statistics_now_and_then(self):
+        """Every second gradient is seen; the roots are those of the averages over these."""
+        params = zeros((4, 3))
+        optimizer = shampoo(
+            params, lr=1.0, betas=(0.0, 0.8), statistics_every=2, roots_every=5, graft="sgd", ridge=1e-3
+        )
+        given = gradients(4, 3, steps=5)
+        before = taken(optimizer, params, [[g] for g in given[:4]])[0]
+        after = taken(optimizer, params, [[given[4]]])[0]
+        seen = given[0::2]
+        shares = torch.tensor([0.8 ** (2 - k) * 0.2 for k in range(3)], dtype=torch.float64)
+        shares /= 1 - 0.8**3
+        left = sum(s * g @ g.T for s, g in zip(shares, seen, strict=True))
+        right = sum(s * g.T @ g for s, g in zip(shares, seen, strict=True))
+        found = power(left, -0.25, 1e-3) @ given[4] @ power(right, -0.25, 1e-3)
+        expected = found * given[4].norm() / found.norm()
+        torch.testing.assert_close(before - after, expected, rtol=1e-9, atol=1e-11)
+
+
+class TestTheorems:
+    @pytest.mark.parametrize("shape", [(6, 4), (5, 5), (3, 8)])
+    def test_one_gradient_and_no_ridge_give_the_orthogonal_factor(self, shape):
+        """(G Gᵀ)^(-1/4) G (Gᵀ G)^(-1/4) = U Vᵀ."""
+        g = random(*shape)
+        params = zeros(shape)
+        optimizer = shampoo(params, lr=1.0, graft="none", ridge=1e-14)
+        (got,) = taken(optimizer, params, [[g]])
+        u, _, vt = torch.linalg.svd(g, full_matrices=False)
+        torch.testing.assert_close(-got, u @ vt, rtol=1e-3, atol=1e-3)
+
+    def test_of_vectors_it_is_full_matrix_adagrad(self):
+        """x ← x − t (Σ g gᵀ + ridge)^(-1/2) g."""
+        given = [random(6, seed=seed) for seed in range(9)]
+        params = zeros((6,))
+        optimizer = shampoo(
+            params, lr=0.3, betas=(0.0, 0.9), roots_every=1, statistics="sum", graft="none",
+            vectors="matrix", ridge=1e-8,
+        )  # fmt: skip
+        total, x = torch.zeros(6, 6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
+        for g in given:
+            total += torch.outer(g, g)
+            x = x - 0.3 * power(total, -0.5, 1e-8) @ g
+            torch.testing.assert_close(taken(optimizer, params, [[g]])[0], x, rtol=1e-6, atol=1e-8)
+
+    @pytest.mark.parametrize("side", ["rows", "columns", "both"])
+    def test_it_does_not_see_a_rotation(self, side):
+        """Gradients Q_L G Q_R lead to Q_L W Q_R: an orthogonal change of the units' coordinates changes nothing."""
+        q, _ = torch.linalg.qr(random(5, 5, seed=7))
+        r, _ = torch.linalg.qr(random(4, 4, seed=8))
+        q = q if side != "columns" else torch.eye(5, dtype=torch.float64)
+        r = r if side != "rows" else torch.eye(4, dtype=torch.float64)
+        given = gradients(5, 4, steps=8)
+        ends = []
+        for turned in (False, True):
+            params = zeros((5, 4))
+            optimizer = shampoo(params, lr=0.1, roots_every=1, graft="sgd", ridge=1e-5)
+            ends += taken(optimizer, params, [[q @ g @ r] if turned else [g] for g in given])
+        torch.testing.assert_close(ends[1], q @ ends[0] @ r, rtol=1e-8, atol=1e-10)
+
+    def test_rmsprop_alone_would_see_it(self):
+        """The control: before the first root there is only the simple method."""
+        q, _ = torch.linalg.qr(random(5, 5, seed=7))
+        given = gradients(5, 4, steps=8)
+        ends = []
+        for turned in (False, True):
+            params = zeros((5, 4))
+            optimizer = shampoo(params, lr=0.1, roots_every=100)
+            ends += taken(optimizer, params, [[q @ g] if turned else [g] for g in given])
+        assert (ends[1] - q @ ends[0]).abs().max() > 0.1
+
+    def test_one_sided_has_the_exponent_of_one_side(self):
+        """(G Gᵀ)^(-1/2) G = U Vᵀ as well, of the smaller side alone."""
+        g = random(3, 8)
+        params = zeros((3, 8))
+        optimizer = shampoo(params, lr=1.0, graft="none", ridge=1e-14, one_sided=True)
+        (got,) = taken(optimizer, params, [[g]])
+        u, _, vt = torch.linalg.svd(g, full_matrices=False)
+        torch.testing.assert_close(-got, u @ vt, rtol=1e-3, atol=1e-3)
+        assert [k for k in optimizer.state[params[0]] if k.startswith("covariance")] == ["covariance.0.0"]
+
+    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd"])
+    def test_steps_are_as_long_as_those_of_the_method_grafted_from(self, graft):
+        """Without momentum in between, for each tensor and whatever its blocks."""
+        given = gradients(7, 5, steps=6)
+        params = zeros((7, 5))
+        settings = {"lr": 0.1, "betas": (0.0, 0.99), "graft": graft, "block_size": 3}
+        optimizer = shampoo(params, roots_every=1, **settings)
+        simple = zeros((7, 5))
+        other = shampoo(simple, roots_every=1000, **settings)
+        for g in given:
+            old = [p.detach().clone() for p in (params[0], simple[0])]
+            moved = taken(optimizer, params, [[g]])[0] - old[0]
+            expected = taken(other, simple, [[g]])[0] - old[1]
+            assert moved.norm().item() == pytest.approx(expected.norm().item(), rel=1e-9)
+            assert (moved - expected).norm() > 0.1 * expected.norm()
+
+    @pytest.mark.parametrize(
+        ("graft", "theirs"),
+        [
+            ("adam", lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.9, 0.99))),
+            ("adagrad", lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-8)),
+            ("sgd", lambda p: torch.optim.SGD(p, lr=0.1)),
+        ],
+    )
+    def test_the_simple_methods_are_pytorch_s(self, graft, theirs):
+        """Biases take them always, weights until the first roots. Momentum is Adam's own, and none for the others."""
+        given = [[random(4, 3, seed=s), random(4, seed=50 + s)] for s in range(6)]
+        params, others = zeros((4, 3), (4,)), zeros((4, 3), (4,))
+        betas = (0.9, 0.99) if graft == "adam" else (0.0, 0.99)
+        got = taken(shampoo(params, lr=0.1, betas=betas, roots_every=9, graft=graft), params, given)
+        expected = taken(theirs(others), others, given)
+        if graft == "adam":  # Of weights the length alone, along the momentum of its steps.
+            got, expected = got[1:], expected[1:]
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+    def test_rmsprop_for_biases_is_adam_with_its_momentum_after(self):
+        given = [random(4, seed=s) for s in range(8)]
+        params = zeros((4,))
+        got = taken(shampoo(params, lr=0.1, betas=(0.9, 0.99)), params, [[g] for g in given])[0]
+        x, v, m = (torch.zeros(4, dtype=torch.float64) for _ in range(3))
+        for t, g in enumerate(given, 1):
+            v = 0.99 * v + 0.01 * g * g
+            m = 0.9 * m + 0.1 * g / ((v / (1 - 0.99**t)).sqrt() + 1e-8)
+            x = x - 0.1 * m / (1 - 0.9**t)
+        torch.testing.assert_close(got, x, rtol=1e-10, atol=1e-12)
+
+
+class TestNamedFaults:
+    """Faults of existing implementations (issue 5), each shown absent."""
+
+    @pytest.mark.parametrize("order", [1, 2, 3, 4])
+    def test_exponent_is_one_over_twice_the_order(self, order):
+        """jettify, kozistr: −1/order. A gradient c e₁⊗…⊗e₁ has covariances c² e₁e₁ᵀ: P = c · c^(-2·order/(2·order)) = 1."""
+        shape = (3,) * order
+        for scale in (0.1, 50.0):
+            g = torch.zeros(shape, dtype=torch.float64)
+            g[(0,) * order] = scale
+            params = zeros(shape)
+            optimizer = shampoo(params, lr=1.0, graft="none", ridge=1e-12, vectors="matrix", block_size=3)
+            (got,) = taken(optimizer, params, [[g]])
+            assert -got[(0,) * order].item() == pytest.approx(1.0, rel=1e-6)
+
+    def test_momentum_is_of_preconditioned_gradients_and_never_of_raw_ones(self):
+        """kozistr: the buffer of preconditioned gradients is mixed into the raw gradient, whose scale is another.
+
+        With the loss in other units, P is the same at every step, and so must every step be.
+        """
+        given = gradients(4, 3, steps=6)
+        ends = []
+        for unit in (1.0, 1e4):
+            params = zeros((4, 3))
+            optimizer = shampoo(params, lr=0.1, graft="none", roots_every=1)
+            ends += taken(optimizer, params, [[unit * g] for g in given])
+        torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-12)
+
+    def test_momentum_is_taken_after_preconditioning_and_grafting(self):
+        """M = Σ β^(t−k) P_k with each P_k preconditioned by the roots of its own step, not by those of the last."""
+        first, second = gradients(4, 3, steps=2)
+        singles = []
+        params = zeros((4, 3))
+        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), graft="sgd", roots_every=1)
+        singles.append(-taken(optimizer, params, [[first]])[0])
+        singles.append(-taken(optimizer, params, [[second]])[0] - singles[0])
+        params = zeros((4, 3))
+        optimizer = shampoo(params, lr=1.0, betas=(0.9, 0.9), graft="sgd", roots_every=1)
+        one = taken(optimizer, params, [[first]])[0]
+        two = taken(optimizer, params, [[second]])[0]
+        expected = (0.9 * 0.1 * singles[0] + 0.1 * singles[1]) / (1 - 0.81)
+        torch.testing.assert_close(one - two, expected, rtol=1e-9, atol=1e-12)
+
+    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    def test_weights_move_before_the_first_root(self, graft):
+        """kozistr: none for the first k − 1 steps, as the roots are zeros until then."""
+        params = zeros((4, 3), (4,))
+        optimizer = shampoo(params, lr=0.1, roots_every=50, graft=graft)
+        last = [p.detach().clone() for p in params]
+        for step in range(5):
+            moved = taken(optimizer, params, [[random(4, 3, seed=step), random(4, seed=step)]])
+            for before, after in zip(last, moved, strict=True):
+                assert (after - before).abs().min() > 1e-6
+            last = moved
+
+    def test_the_state_is_tensors_and_whole_numbers(self):
+        """pytorch_optimizer: objects of Python, which weights_only refuses."""
+        params = zeros((7, 5), (4,), (3, 2, 3, 3))
+        optimizer = shampoo(params, block_size=4, roots_every=2, graft="adam", vectors="matrix")
+        taken(optimizer, params, [[random(*p.shape, seed=s) for p in params] for s in range(3)])
+        for state in optimizer.state_dict()["state"].values():
+            assert {type(value) for value in state.values()} <= {torch.Tensor, int}
+        file = io.BytesIO()
+        torch.save(optimizer.state_dict(), file)
+        file.seek(0)
+        loaded = torch.load(file, weights_only=True)
+        other = shampoo(params, block_size=4, roots_every=2, graft="adam", vectors="matrix")
+        other.load_state_dict(loaded)
+        assert str(other.state_dict()) == str(optimizer.state_dict())
+
+    def test_factors_of_half_precision_weights_stay_in_single_precision(self):
+        """load_state_dict casts to the parameter's type, so that factors are silently demoted."""
+        params = zeros((6, 4), dtype=torch.bfloat16)
+        optimizer = shampoo(params, lr=0.1, roots_every=2)
+        taken(optimizer, params, [[random(6, 4, seed=s)] for s in range(5)])
+        before = {k: v for k, v in optimizer.state[params[0]].items() if isinstance(v, torch.Tensor)}
+        assert {v.dtype for v in before.values()} == {torch.float32}
+        other = shampoo(params, lr=0.1, roots_every=2)
+        other.load_state_dict(saved(optimizer))
+        for key, value in before.items():
+            assert other.state[params[0]][key].dtype is torch.float32
+            assert torch.equal(other.state[params[0]][key], value)
+        assert other.state[params[0]]["step"] == 5
+
+    def test_old_roots_are_used_until_the_next(self):
+        """Between two roots the preconditioner is fixed: P is linear in the gradient, and known after a change of settings."""
+        params = zeros((4, 3))
+        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), roots_every=3, graft="none")
+        given = gradients(4, 3, steps=8)
+        taken(optimizer, params, [[g] for g in given[:3]])
+        optimizer.param_groups[0]["roots_every"] = 100
+        steps = []
+        for g in (given[3], 2 * given[3]):
+            before = params[0].detach().clone()
+            steps.append(taken(optimizer, params, [[g]])[0] - before)
+        torch.testing.assert_close(steps[1], 2 * steps[0], rtol=1e-9, atol=1e-12)
+
+
+class TestBlocks:
+    def test_parts_are_as_equal_as_can_be(self):
+        for size in range(1, 60):
+            for limit in range(1, 20):
+                found = parts(size, limit)
+                sizes = [each for _, count, each in found for _ in range(count)]
+                assert sum(sizes) == size
+                assert len(sizes) == math.ceil(size / limit)
+                assert max(sizes) <= limit
+                assert max(sizes) - min(sizes) <= 1
+                firsts = [first + k * each for first, count, each in found for k in range(count)]
+                assert firsts == [sum(sizes[:k]) for k in range(len(sizes))]
+
+    @pytest.mark.parametrize(
+        "shapes",
+        [
+            [(4, 6), (3,), (2, 2), ()],
+            [(7, 5), (7, 5)],
+            [(5, 4, 3, 3), (1, 9), (8, 1)],
+            [(10,)],
+            [(2, 0), (3, 3)],
+        ],
+    )
+    @pytest.mark.parametrize("vectors", [False, True])
+    def test_every_number_has_its_place(self, shapes, vectors):
+        blocks = Blocks(shapes, Cutting(3, 8192, False, vectors))
+        total = sum(math.prod(shape) for shape in shapes)
+        assert blocks.size == total
+        numbers = torch.arange(float(total))
+        tensors = [
+            part.view(shape)
+            for part, shape in zip(numbers.split([math.prod(s) for s in shapes]), shapes, strict=True)
+        ]
+        vector = torch.full((total,), -1.0)
+        blocks.copy(tensors, vector)
+        assert torch.equal(vector.sort().values, numbers)
+        back = [torch.zeros(shape) for shape in shapes]
+        blocks.add(vector, back, 2.0)
+        for each, tensor in zip(back, tensors, strict=True):
+            assert torch.equal(each, 2 * tensor)
+
+    @pytest.mark.parametrize(
+        ("shape", "merged"),
+        [((64, 32, 3, 3), (64, 32, 9)), ((64, 3, 3, 3), (64, 27)), ((10, 1, 5, 5), (10, 25)), ((6, 7), (6, 7)),
+         ((1, 9), (9,)), ((), (1,)), ((4, 2, 2, 2, 2), (4, 16))],
+    )  # fmt: skip
+    def test_small_dimensions_are_merged(self, shape, merged):
+        assert Cutting(128, 8192, False, True).plan(shape)[0] == merged
+
+    def test_a_dimension_that_is_too_large_has_no_matrix_and_is_not_cut(self):
+        blocks = Blocks([(50, 6)], Cutting(4, 10, False, False))
+        assert [(stack.block, stack.count, stack.sides) for stack in blocks.stacks] == [((50, 3), 2, (1,))]
+
+    @pytest.mark.parametrize("graft", ["none", "sgd"])
+    def test_are_as_separate_parameters(self, graft):
+        """Without a length in common, which belongs to the tensor."""
+        given = gradients(7, 5, steps=5)
+        params = zeros((7, 5))
+        settings = {"lr": 0.1, "roots_every": 2, "graft": "none", "block_size": 3}
+        got = taken(shampoo(params, **settings), params, [[g] for g in given])[0]
+        # 7 is 3 + 2 + 2 and 5 is 3 + 2
+        cut = lambda t: [part for rows in t.split([3, 2, 2]) for part in rows.split([3, 2], dim=1)]  # noqa: E731
+        pieces = zeros(*[part.shape for part in cut(given[0])])
+        expected = taken(shampoo(pieces, **settings), pieces, [cut(g) for g in given])
+        torch.testing.assert_close(cut(got), expected, rtol=1e-9, atol=1e-12)
+
+    def test_parameters_in_one_stack_are_as_alone(self):
+        shapes = [(4, 3), (4, 3), (3,), (8, 3), (2, 3, 2, 2)]
+        settings = {"lr": 0.1, "roots_every": 2, "block_size": 4}
+        given = [[random(*s, seed=10 * step + k) for k, s in enumerate(shapes)] for step in range(5)]
+        params = zeros(*shapes)
+        together = taken(shampoo(params, **settings), params, given)
+        for place, shape in enumerate(shapes):
+            alone = zeros(shape)
+            (got,) = taken(shampoo(alone, **settings), alone, [[each[place]] for each in given])
+            torch.testing.assert_close(together[place], got, rtol=1e-9, atol=1e-12)
+
+    def test_channels_last_weights_are_moved_as_others(self):
+        given = [random(4, 3, 2, 2, seed=s) for s in range(4)]
+        ends = []
+        for memory in (torch.contiguous_format, torch.channels_last):
+            p = torch.nn.Parameter(
+                torch.zeros(4, 3, 2, 2, dtype=torch.float64).contiguous(memory_format=memory)
+            )
+            optimizer = shampoo([p], lr=0.1, roots_every=2)
+            for g in given:
+                p.grad = g.contiguous(memory_format=memory)
+                optimizer.step()
+            ends.append(p.detach())
+        torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-12)
+
+    def test_parameters_that_come_and_go_keep_their_state(self):
+        """A parameter without a gradient now and then is where it would be if it had been trained alone."""
+        shapes = [(4, 3), (4, 3)]
+        params, alone = zeros(*shapes), zeros((4, 3))
+        settings = {"lr": 0.1, "roots_every": 2}
+        optimizer, other = shampoo(params, **settings), shampoo(alone, **settings)
+        for step in range(7):
+            given = [random(4, 3, seed=step), random(4, 3, seed=50 + step)]
+            params[0].grad, params[1].grad = given[0], given[1] if step % 3 else None
+            optimizer.step()
+            if step % 3:
+                taken(other, alone, [[given[1]]])
+        torch.testing.assert_close(params[1].detach(), alone[0].detach(), rtol=1e-9, atol=1e-12)
+        assert [optimizer.state[p]["step"] for p in params] == [7, 4]
+
+
+class TestMemory:
+    @pytest.mark.parametrize(
+        ("graft", "vectors", "others"), [("rmsprop", 2, 6), ("adam", 3, 7), ("adagrad", 2, 6), ("sgd", 1, 5)]
+    )
+    def test_is_what_the_documentation_says(self, graft, vectors, others):
+        """784-512-512-10, within 10 %: square blocks of 128 would take 4 numbers for each weight."""
+        shapes = [(512, 784), (512,), (512, 512), (512,), (10, 512), (10,)]
+        params = zeros(*shapes, dtype=torch.float32)
+        optimizer = shampoo(params, graft=graft, roots_every=1)
+        for p in params:
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+        held = sum(
+            v.numel() for s in optimizer.state.values() for v in s.values() if isinstance(v, torch.Tensor)
+        )
+        storages = {
+            v.untyped_storage().data_ptr(): v.untyped_storage().nbytes()
+            for s in optimizer.state.values()
+            for v in s.values()
+            if isinstance(v, torch.Tensor)
+        }
+        assert sum(storages.values()) == 4 * held  # nothing is held twice
+        weights = sum(math.prod(s) for s in shapes if len(s) == 2)
+        biases = sum(math.prod(s) for s in shapes if len(s) == 1)
+        assert held == pytest.approx(others * weights + vectors * biases, rel=0.1)
+
+
+def test_numbers_that_are_not_finite_stay_so():
+    """Bad numbers are loud: a NaN in a gradient is in the weights after the next step, root or not."""
+    for roots_every in (1, 5):
+        params = zeros((4, 3))
+        optimizer = shampoo(params, roots_every=roots_every)
+        g = random(4, 3)
+        g[1, 1] = math.nan
+        (got,) = taken(optimizer, params, [[g]])
+        assert got.isnan().any()
+
+
+def test_a_gradient_of_zeros_moves_nothing_and_harms_nothing():
+    params = zeros((4, 3))
+    optimizer = shampoo(params, roots_every=1, graft="adam")
+    zero = torch.zeros(4, 3, dtype=torch.float64)
+    (got,) = taken(optimizer, params, [[zero]] * 3)
+    assert torch.equal(got, zero)
+    taken(optimizer, params, [[random(4, 3)]])
+    (got,) = taken(optimizer, params, [[zero]] * 3)
+    assert torch.isfinite(got).all()
+
+
+def test_a_copy_of_the_optimizer_goes_on_as_it_does():
+    problem = Problem(Case("shampoo"))
+    optimizer = shampoo(problem.parameters(), lr=0.03, roots_every=2)
+    problem.train(optimizer, 3)
+    twin, other = copy.deepcopy((problem, optimizer))
+    assert torch.equal(twin.train(other, 3), problem.train(optimizer, 3))
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("setting", "words"),
+        [
+            ({"betas": (1.0, 0.9)}, "betas must be 0 or more and below 1"),
+            ({"block_size": 0}, "block_size must be 1 or more; found 0"),
+            ({"roots_every": 0}, "roots_every must be 1 or more"),
+            ({"ridge": 0.0}, "ridge must be above 0"),
+            ({"eps": -1.0}, "eps must be 0 or more"),
+            ({"graft": "lion"}, "graft must be one of rmsprop, adam"),
+            ({"statistics": "mean"}, "statistics must be one of average, sum"),
+            ({"lr": math.nan}, "lr must be 0 or more"),
+        ],
+    )
+    def test_settings(self, setting, words):
+        with pytest.raises(UserError, match=f"shampoo: {words}"):
+            shampoo([torch.ones(1, requires_grad=True)], **setting)
+        with pytest.raises(ValueError, match=words):
+            Shampoo([torch.ones(1, requires_grad=True)], **setting)
+
+    def test_sparse_gradients(self):
+        problem = Problem(Case("shampoo", sparse=True))
+        with pytest.raises(UserError, match="use sparse_adam"):
+            problem.train(shampoo(problem.parameters()), 1)
+
+    def test_complex_parameters(self):
+        p = torch.nn.Parameter(torch.zeros(2, 2, dtype=torch.complex64))
+        p.grad = torch.ones_like(p)
+        with pytest.raises(UserError, match="complex"):
+            shampoo([p]).step()

@@ -1,0 +1,162 @@
+"""The check of derivatives: it passes what ``gradcheck`` passes, and finds what is planted."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from descend.checking import check_gradients
+from descend.data.batches import Batch
+from descend.losses import MeanSquaredError
+from descend.training.derivatives import check_derivatives
+from descend.training.objective import Objective
+
+DEVICE = torch.device("cpu")
+
+
+class Scaled(torch.autograd.Function):
+    """The identity, whose derivative is said to be ``factor``."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, d):
+        return d * ctx.factor, None
+
+
+class Planted(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.inner = nn.Tanh()
+
+    def forward(self, x):
+        return Scaled.apply(self.inner(x), self.factor)
+
+
+def objective_on(model, loss=None, rows=12, **settings):
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(rows, 4, generator=draw, dtype=torch.float64)
+    targets = torch.randn(rows, 2, generator=draw, dtype=torch.float64)
+    objective = Objective(model.double(), loss or MeanSquaredError(), device=DEVICE, **settings)
+    return objective.at([Batch(inputs, targets, None)], epoch=0, step=0)
+
+
+def network(*middle):
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 6), *middle, nn.Linear(6, 2))
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        [nn.Tanh()],
+        [nn.ReLU()],
+        [nn.BatchNorm1d(6), nn.ReLU()],
+        [nn.Dropout(0.5)],
+        [nn.LayerNorm(6), nn.Softplus()],
+    ],
+    ids=lambda each: type(each[0]).__name__,
+)
+def test_what_gradcheck_passes_agrees(middle):
+    objective = objective_on(network(*middle))
+    found = check_derivatives(objective)
+    assert found.agrees, found
+    model = copy.deepcopy(objective.model)
+    inputs = objective._batches[0].inputs.clone().requires_grad_()
+
+    def outputs(x):
+        torch.manual_seed(3)
+        return model(x)
+
+    assert torch.autograd.gradcheck(outputs, (inputs,))
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.001, -1.0])
+def test_a_planted_fault_is_found_and_named(factor):
+    """The module around it is wrong as well, and the one inside it is right: the innermost wrong one is named."""
+    found = check_derivatives(objective_on(network(nn.Sequential(nn.Identity(), Planted(factor)))))
+    assert [each.name for each in found.culprits] == ["1.1"]
+    assert not found.agrees
+    assert {each.name for each in found.modules if not each.agrees} == {"1", "1.1"}
+    wrong = {each.name for each in found.parameters if not each.agrees}
+    assert wrong == {"0.weight", "0.bias"}
+
+
+def test_a_fault_below_the_tolerance_passes():
+    assert check_derivatives(objective_on(network(Planted(1.001))), tolerance=0.01).agrees
+
+
+def test_a_chain_whose_rule_is_wrong_is_seen():
+    """The derivative that training uses is compared, not only autograd's."""
+    objective = objective_on(network(nn.Tanh()))
+    assert objective._chain is not None
+    rule = objective._chain._rules[1]
+    wrong = rule._replace(backward=lambda d, saved, wanted: (0.9 * rule.backward(d, saved, wanted)[0], []))
+    objective._chain._rules[1] = wrong
+    found = check_derivatives(objective)
+    assert [each.name for each in found.parameters if each.analytic_error > 0.05] == ["0.weight", "0.bias"]
+    assert all(each.numeric_error < 1e-6 for each in found.parameters)
+    assert found.culprits == ()
+
+
+def test_a_wrong_penalty_is_named():
+    model = network(nn.Tanh())
+
+    def penalty():
+        model[0].weight.grad = 0.5 * model[0].weight.detach()  # of |w|^2 it would be 2 w
+        return model[0].weight.detach().square().sum()
+
+    found = check_derivatives(objective_on(model, penalty=penalty))
+    assert [each.name for each in found.culprits] == ["penalty"]
+
+
+def test_a_wrong_loss_is_named():
+    def loss(outputs, targets, weights=None):
+        return Scaled.apply((outputs - targets).square().mean(), 0.5)
+
+    found = check_derivatives(objective_on(network(nn.Tanh()), loss=loss))
+    assert [each.name for each in found.culprits] == ["loss"]
+
+
+def test_nothing_is_changed():
+    model = network(nn.BatchNorm1d(6), nn.Dropout(0.3))
+    objective = objective_on(model)
+    model[0].weight.grad = torch.ones_like(model[0].weight)
+    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    check_derivatives(objective)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert torch.equal(model[0].weight.grad, torch.ones_like(model[0].weight))
+    assert model[3].weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe"),
+    [
+        ("digits", {"model": {"hidden": [8], "norm": "batch", "activation": "relu", "dropout": 0.3}}),
+        ("diabetes", {"model": {"hidden": [6]}, "regularize": {"l2": 0.1, "jacobian": 0.1}}),
+        ("digits", {"model": {"hidden": [8]}, "regularize": {"orthogonality": "so"}}),
+        ("wine", {"model": {"hidden": [8]}, "constrain": {"orthogonal": "linear1*"}}),
+        ("digits", {"model": {"name": "convnet", "channels": [4], "dense": [8]}, "data": {"augment": ["flip"]}}),
+        ("breast_cancer", {"model": {"hidden": [6]}, "loss": "squared", "data": {"augment": ["mixup"]}}),
+    ],
+)  # fmt: skip
+def test_the_objectives_of_recipes_agree(data, recipe):
+    found = check_gradients(data, recipe, seed=2)
+    assert found.agrees, found
+
+
+def test_straight_through_is_no_derivative():
+    """Signs have the derivative zero; what trains them is another. It is said where."""
+    found = check_gradients("iris", {"model": {"hidden": [4]}, "constrain": {"binary": "linear1*"}})
+    assert [each.kind for each in found.culprits] == ["_Signs"]
+
+
+def test_the_loss_is_that_of_the_objective():
+    objective = objective_on(network(nn.Tanh()), penalty=lambda: torch.tensor(2.0))
+    assert check_derivatives(objective).loss == pytest.approx(float(objective()))
