@@ -80,3 +80,35 @@ def test_transfer_keeps_what_the_first_digits_taught():
     assert len(found) == 5
     assert all(0.4 < accuracy < 1.0 for accuracy in found.values())
     assert found["pretrained, convolutions frozen"] > found["from scratch, convolutions frozen"]
+
+
+class TestCopyMemory:
+    @pytest.fixture
+    def program(self):
+        return runpy.run_path(str(EXAMPLES / "copy_memory.py"))
+
+    def test_the_task_is_the_paper_s(self, program):
+        """Ten symbols, T − 1 blanks, the mark, ten blanks; said after T + 10 steps."""
+        inputs, wanted = program["sequences"](5, 7, torch.Generator().manual_seed(0))
+        assert inputs.shape == (5, 27, 10)
+        told = inputs.argmax(-1)
+        assert (told[:, :10] < 8).all()
+        assert (told[:, 10:16] == 8).all()
+        assert (told[:, 16] == 9).all()
+        assert (told[:, 17:] == 8).all()
+        assert (wanted[:, :17] == 8).all()
+        assert torch.equal(wanted[:, 17:], told[:, :10])
+
+    def test_the_baseline_is_that_of_who_remembers_nothing(self, program):
+        """Blanks said for certain, and each of eight symbols with probability 1/8."""
+        _, wanted = program["sequences"](50, 6, torch.Generator().manual_seed(0))
+        said = torch.full((*wanted.shape, 10), -1e4)
+        said[:, :-10, 8] = 0.0
+        said[:, -10:, :8] = 0.0
+        loss = torch.nn.functional.cross_entropy(said.flatten(0, 1), wanted.flatten())
+        assert float(loss) == pytest.approx(program["memoryless"](6), rel=1e-5)
+
+    def test_the_unitary_network_remembers(self, program):
+        found = program["main"](delay=10, steps=150, units=64, rate=3e-3)
+        assert found["loss"] < 0.1 * found["memoryless"]
+        assert found["right"] > 0.95

@@ -53,6 +53,7 @@ from descend.nn.normalization import NORMS, normalized
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
 from descend.nn.polynomial import Powers, polynomial
 from descend.nn.residual import Residual
+from descend.nn.unitary import ModReLU, UnitaryMap, UnitaryRNN, unitary_rnn
 from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, IterNorm1d, IterNorm2d
 
 __all__ = [
@@ -67,12 +68,15 @@ __all__ = [
     "IterNorm1d",
     "IterNorm2d",
     "Maxout",
+    "ModReLU",
     "Output",
     "Powers",
     "Residual",
     "Sigmoid",
     "Sine",
     "Softmax",
+    "UnitaryMap",
+    "UnitaryRNN",
     "activation",
     "constant",
     "convnet",
@@ -99,6 +103,7 @@ __all__ = [
     "softplus",
     "tanh",
     "torch_default",
+    "unitary_rnn",
     "xavier_normal",
     "xavier_uniform",
     "zeros",
@@ -109,4 +114,5 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "polynomial": polynomial,
     "mlp": mlp,
     "convnet": convnet,
+    "unitary_rnn": unitary_rnn,
 }
