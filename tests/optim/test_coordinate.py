@@ -94,11 +94,7 @@ def test_finds_the_minimum_of_logistic_regression():
 
 
 def test_blocks_are_tensors_or_runs_of_their_entries():
-    tensors = [
-        torch.zeros(2, 3, requires_grad=True),
-        torch.zeros(2, requires_grad=True),
-        torch.zeros((), requires_grad=True),
-    ]
+    tensors = [torch.zeros(shape, requires_grad=True) for shape in ((2, 3), (2,), ())]
     blocks = lambda size: coordinate_descent(tensors, size=size).blocks()  # noqa: E731
     assert blocks(None) == [slice(0, 6), slice(6, 8), slice(8, 9)]
     assert blocks(4) == [slice(0, 4), slice(4, 6), slice(6, 8), slice(8, 9)]

@@ -114,6 +114,3 @@ ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
 
 CURVED: frozenset[str] = frozenset({"newton", "stron", "subsampled_newton", "trish", "trust_region"})
 """Those that lower a quadratic model of the loss by conjugate gradients."""
-
-ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
-"""Those that keep the weights of groups with ``orthonormal=True`` orthonormal by themselves."""

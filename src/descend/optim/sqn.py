@@ -124,7 +124,8 @@ def sqn(
         every: L, steps from one average to the next; 10 to 20 in the paper. Default 10.
         curvature: "hessian", the second derivative; "gauss_newton", that of the loss as a function of the outputs, which
             must be given (:class:`descend.optim.Rows`). Default "hessian".
-        share: of the step's rows that the product is taken on. Default 1.
+        share: of the step's rows that the product is taken on. The paper takes six to twelve times the rows of a step; a
+            closure may offer as many by its ``differentiable``. Default 1.
 
     Raises:
         UserError: a setting outside its domain; a closure that returns a loss without its graph.

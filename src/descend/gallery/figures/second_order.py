@@ -17,7 +17,7 @@ from descend.gallery.fitting import shuffled
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
 from descend.gallery.spread import Estimate, mean, ratio, repetitions
-from descend.optim import adam, sgd
+from descend.optim import adam, lbfgs, sgd
 
 __all__ = ["TARGETS", "Measured", "Trace", "measure", "picture"]
 
@@ -74,22 +74,10 @@ class Problem:
     def _least(self) -> float:
         w = torch.zeros(self.x.shape[1], 10, dtype=torch.float64, requires_grad=True)
         x = self.x.double()
-        optimizer = torch.optim.LBFGS(
-            [w],
-            max_iter=800,
-            history_size=30,
-            tolerance_grad=1e-10,
-            tolerance_change=0.0,
-            line_search_fn="strong_wolfe",
+        optimizer = lbfgs([w], memory=30, iterations=800)
+        optimizer.step(
+            lambda: torch.nn.functional.cross_entropy(x @ w, self.y) + 0.5 * PENALTY * w.square().sum()
         )
-
-        def closure() -> Tensor:
-            optimizer.zero_grad()
-            value = torch.nn.functional.cross_entropy(x @ w, self.y) + 0.5 * PENALTY * w.square().sum()
-            value.backward()
-            return value
-
-        optimizer.step(closure)
         return self.exactly(w)
 
     @property
@@ -161,17 +149,12 @@ def _stochastic(problem: Problem, name: str, rate: float, passes: int, seed: int
 
 
 def _lbfgs(problem: Problem, most: int) -> Trace:
-    """Every evaluation counts, those of the line search as well; what is kept is the best so far."""
+    """Every evaluation counts, those of the line search as well; what is kept is the best so far.
+
+    All iterations are of one step, so that none computes again the gradient that the one before it ended with.
+    """
     w = _begin(problem)
-    optimizer = torch.optim.LBFGS(
-        [w],
-        max_iter=most,
-        max_eval=most,
-        history_size=10,
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
-        line_search_fn="strong_wolfe",
-    )
+    optimizer = lbfgs([w], iterations=most)
     trace = Trace([0.0], [0.0], [problem.exactly(w) - problem.least])
     start, noting = perf_counter(), 0.0
 
@@ -181,8 +164,9 @@ def _lbfgs(problem: Problem, most: int) -> Trace:
         value = problem.loss(w)
         value.backward()
         pause = perf_counter()
-        _note(trace, float(len(trace.passes)), pause - start - noting, problem, w)
-        trace.excess[-1] = min(trace.excess[-2:])
+        if len(trace.passes) <= most:
+            _note(trace, float(len(trace.passes)), pause - start - noting, problem, w)
+            trace.excess[-1] = min(trace.excess[-2:])
         noting += perf_counter() - pause
         return value
 
