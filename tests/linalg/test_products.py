@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from descend.linalg import products
-from descend.training.chain import Chain
 from descend.linalg.products import LARGE, best_library, is_large, product
+from descend.training.chain import Chain
 
 needs_onednn = pytest.mark.skipif(product("onednn") is None, reason="this PyTorch has no oneDNN")
 

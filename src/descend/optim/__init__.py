@@ -17,10 +17,12 @@ from torch.optim import Optimizer
 
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
 from descend.optim.gradient_descent import gd
+from descend.optim.kfac import KFAC, kfac
 from descend.optim.momentum import heavy_ball, nesterov
 from descend.optim.rows import Rows
 
 __all__ = [
+    "KFAC",
     "OPTIMIZERS",
     "WHOLE_DATA",
     "Rows",
@@ -30,6 +32,7 @@ __all__ = [
     "adamw",
     "gd",
     "heavy_ball",
+    "kfac",
     "nesterov",
     "rmsprop",
     "sgd",
@@ -47,6 +50,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": adamw,
     "sparse_adam": sparse_adam,
     "adamax": adamax,
+    "kfac": kfac,
 }
 
 WHOLE_DATA: frozenset[str] = frozenset({"gd"})

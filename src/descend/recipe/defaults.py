@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.data.schema import Schema
-from descend.optim import WHOLE_DATA
 from descend.linalg.products import best_library
+from descend.optim import WHOLE_DATA
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Le
 
 from descend.domains import Count, Fraction, Natural, NonNegative, Positive
-from descend.nn.choice import Choice
 from descend.linalg.products import Library
+from descend.nn.choice import Choice
 
 __all__ = [
     "CheckpointSettings",
