@@ -149,7 +149,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     return Training(
         model=run.model,
         objective=objective,
-        optimizer=build_optimizer(recipe, run.model, held),
+        optimizer=build_optimizer(recipe, run.model, held, loss=loss, seed=seed),
         schedule=schedule,
         batches=batches,
         stopping=Stopping(

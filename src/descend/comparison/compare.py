@@ -208,8 +208,8 @@ def _planned(planner: Planner, variants: Sequence[Variant], seed: int) -> list[P
 def _build(plan: Plan) -> None:
     """Build what will train, once and to no use, so that what does not fit is told before others have trained."""
     facts = facts_of(plan.prepared.schema)
-    build_loss(plan.recipe, facts, build_output(plan.recipe, facts))
-    build_optimizer(plan.recipe, build_model(plan.recipe, facts, plan.seed))
+    loss = build_loss(plan.recipe, facts, build_output(plan.recipe, facts))
+    build_optimizer(plan.recipe, build_model(plan.recipe, facts, plan.seed), loss=loss)
 
 
 def _rows(plan: Plan) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from descend.optim.conjugate import CG, cg
 from descend.optim.coordinate import CoordinateDescent, coordinate_descent
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
 from descend.optim.gradient_descent import gd
+from descend.optim.kfac import KFAC, kfac
 from descend.optim.lbfgs import LBFGS, lbfgs
 from descend.optim.momentum import heavy_ball, nesterov
 from descend.optim.newton import Newton, SubsampledNewton, newton, subsampled_newton
@@ -36,6 +37,7 @@ __all__ = [
     "BFGS",
     "CG",
     "CURVED",
+    "KFAC",
     "LBFGS",
     "OPTIMIZERS",
     "SOAP",
@@ -62,6 +64,7 @@ __all__ = [
     "coordinate_descent",
     "gd",
     "heavy_ball",
+    "kfac",
     "lbfgs",
     "nesterov",
     "newton",
@@ -102,6 +105,7 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "bfgs": bfgs,
     "lbfgs": lbfgs,
     "sqn": sqn,
+    "kfac": kfac,
 }
 
 WHOLE_DATA: frozenset[str] = frozenset(

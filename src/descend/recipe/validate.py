@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, words_of
+from descend.likelihoods import Normal
 from descend.recipe.catalogue import CATALOGUE, CHOICES, KEYS, Constructor, find, is_import_path
 from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
 from descend.recipe.sections import SECTIONS, Section, section_parameters
@@ -209,8 +210,11 @@ def _owner_of(key: str, besides: str) -> str | None:
 
 def _refusal(section: Section, constructor: Constructor, values: Mapping[str, Any]) -> str | None:
     """What the constructor itself says against its arguments, learned by building one on a stand-in."""
+    network = torch.nn.utils.skip_init(torch.nn.Linear, 2, 2, bias=False)  # draws no random number
     stand_ins: dict[str, Any] = {
-        "params": [torch.nn.Parameter(torch.zeros(2, 2))],
+        "params": [torch.nn.init.zeros_(network.weight)],
+        "model": network,
+        "likelihood": Normal(),
         "steps_per_epoch": 10,
         "total_steps": 100,
     }

@@ -230,10 +230,7 @@ def known_layers() -> list[type[nn.Module]]:
 
 def _plain(layer: nn.Module) -> bool:
     """Whether the layer does just what its type says: no hooks, no reparametrisation, nothing left out."""
-    hooked = (
-        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    )
-    if hooked or type(layer) not in RULES or not all(p.requires_grad for p in layer.parameters()):
+    if _hooked(layer) or type(layer) not in RULES or not all(p.requires_grad for p in layer.parameters()):
         return False
     if isinstance(layer, nn.Linear):
         return layer.bias is not None
@@ -244,6 +241,15 @@ def _plain(layer: nn.Module) -> bool:
     if isinstance(layer, (nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.ELU, nn.Dropout)):
         return not layer.inplace
     return True
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def derivative_of_loss(
@@ -302,8 +308,11 @@ class Chain:
     True
     """
 
-    def __init__(self, layers: Sequence[nn.Module], rules: Sequence[Rule]) -> None:
+    def __init__(
+        self, layers: Sequence[nn.Module], rules: Sequence[Rule], model: nn.Module | None = None
+    ) -> None:
         self._rules = list(rules)
+        self._modules = list(layers if model is None else model.modules())
         self.draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in layers)
         self._first = next(
             (place for place, layer in enumerate(layers) if next(layer.parameters(), None) is not None), 0
@@ -328,7 +337,13 @@ class Chain:
         return cls(
             layers,
             [_linear(each, large) if type(each) is nn.Linear else RULES[type(each)](each) for each in layers],
+            model,
         )
+
+    @property
+    def hooked(self) -> bool:
+        """Whether someone has put a hook on the model since, which the chain would pass by."""
+        return any(map(_hooked, self._modules))
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
         """The output in training mode, and what :meth:`backward` needs. Nothing is recorded by autograd."""

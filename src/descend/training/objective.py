@@ -71,7 +71,7 @@ class Objective:
         norm: of the last gradient, before clipping, where it was wanted.
 
     A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, with the same
-    result at less cost; any other by autograd.
+    result at less cost; any other by autograd, and so is a chain while there are hooks on it.
 
     >>> from descend.losses import MeanSquaredError
     >>> model = nn.Linear(2, 1)
@@ -172,7 +172,8 @@ class Objective:
         """F alone, detached, on the same rows and random numbers as a call."""
         # A penalty of the rows differentiates by the inputs, and needs a graph for that.
         with torch.set_grad_enabled(self.row_penalty is not None):
-            loss = self._losses()[0] if self._chain is None else self._value_of_chain(self._chain)
+            chain = self._free_chain()
+            loss = self._losses()[0] if chain is None else self._value_of_chain(chain)
             if self.penalty is not None:
                 loss = loss + self._own_penalty(self.penalty)[0]
         self._counted(LOSS)
@@ -312,6 +313,10 @@ class Objective:
             for parameter, gradient in zip(self.parameters, held, strict=True):
                 parameter.grad = gradient
 
+    def _free_chain(self) -> Chain | None:
+        """The chain, if the model is one and no hook waits to be called: an optimizer may watch layers at some steps."""
+        return None if self._chain is None or self._chain.hooked else self._chain
+
     def _value_of_chain(self, chain: Chain) -> Tensor:
         if self._draws:
             self.seed_step()
@@ -336,20 +341,21 @@ class Objective:
 
     def _differentiated(self, batch: Batch, share: float | Tensor | None = None) -> Tensor:
         """The mean loss of one batch, times its share of the step; its gradient is added to ``.grad``."""
-        if self._chain is None:
+        chain = self._free_chain()
+        if chain is None:
             with torch.enable_grad():
                 part = self._mean_loss(batch) if share is None else self._mean_loss(batch) * share
                 part.backward()
             return part.detach()
         # The chain computes on detached tensors: nothing here is recorded by autograd.
-        outputs, saved = self._chain.forward(batch.inputs)
+        outputs, saved = chain.forward(batch.inputs)
         value, derivative = derivative_of_loss(
             self.loss if batch.weights is None else self._loss_of_rows, outputs, batch.targets, batch.weights
         )
         if share is not None:
             value, derivative = value * share, derivative * share
-        gradients = self._chain.backward(derivative, saved)
-        for parameter, gradient in zip(self._chain.parameters, gradients, strict=True):
+        gradients = chain.backward(derivative, saved)
+        for parameter, gradient in zip(chain.parameters, gradients, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(gradient)
             else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,10 +75,8 @@ class Problem:
     def _least(self) -> float:
         w = torch.zeros(self.x.shape[1], 10, dtype=torch.float64, requires_grad=True)
         x = self.x.double()
-        optimizer = lbfgs([w], memory=30, iterations=800)
-        optimizer.step(
-            lambda: torch.nn.functional.cross_entropy(x @ w, self.y) + 0.5 * PENALTY * w.square().sum()
-        )
+        step: Any = lbfgs([w], memory=30, iterations=800).step
+        step(lambda: torch.nn.functional.cross_entropy(x @ w, self.y) + 0.5 * PENALTY * w.square().sum())
         return self.exactly(w)
 
     @property
@@ -170,7 +169,8 @@ def _lbfgs(problem: Problem, most: int) -> Trace:
         noting += perf_counter() - pause
         return value
 
-    optimizer.step(closure)
+    step: Any = optimizer.step
+    step(closure)
     return trace
 
 
