@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ from descend.recipe.terms import (
 from descend.run import Run
 from descend.training.averaging import WeightAverage
 from descend.training.loop import Training
-from descend.training.objective import Objective
+from descend.training.objective import Composition, Objective
 from descend.training.settings import GradientSettings
 from descend.training.stopping import Stopping
 from descend.training.threads import choose_threads
@@ -124,6 +124,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     order = order_of(planned)
     check_batches(run.model, order.sizes())
     held = build_constraints(recipe, run.model, seed)
+    rows_of = _rows_of_steps(order) if batches is None else batches.rows
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
     batches = augmented(batches, planned, device, loss)
@@ -142,6 +143,10 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         products=recipe.engine["products"],
         seed=seed,
     )
+    optimizer = build_optimizer(recipe, run.model, held)
+    average = getattr(optimizer, "average", None)
+    if average is not None:
+        objective.composition = Composition(average, rows_of, len(prepared.train))
     evaluate: Callable[[], dict[str, Tensor]] | None = None
     if len(prepared.validation):
         rows = evaluation_batches(prepared.validation, device, workers)
@@ -149,7 +154,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     return Training(
         model=run.model,
         objective=objective,
-        optimizer=build_optimizer(recipe, run.model, held),
+        optimizer=optimizer,
         schedule=schedule,
         batches=batches,
         stopping=Stopping(
@@ -172,6 +177,12 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         if stop["average"]
         else None,
     )
+
+
+def _rows_of_steps(order: Order) -> Callable[[int, int], Sequence[Tensor]]:
+    """The row numbers of each batch of a step, by epoch and step."""
+    batches = functools.lru_cache(maxsize=1)(order.batches)
+    return lambda epoch, step: batches(epoch)[step * order.accumulate : (step + 1) * order.accumulate]
 
 
 def measured_threads(planned: Plan, network: nn.Module, device: torch.device) -> tuple[int, str]:

@@ -15,23 +15,28 @@ from collections.abc import Callable
 
 from torch.optim import Optimizer
 
+from descend.optim.compositional import ASCPG, SCGD, asc_pg, scgd
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
 from descend.optim.gradient_descent import gd
 from descend.optim.momentum import heavy_ball, nesterov
 from descend.optim.rows import Rows
 
 __all__ = [
+    "ASCPG",
     "OPTIMIZERS",
+    "SCGD",
     "WHOLE_DATA",
     "Rows",
     "adagrad",
     "adam",
     "adamax",
     "adamw",
+    "asc_pg",
     "gd",
     "heavy_ball",
     "nesterov",
     "rmsprop",
+    "scgd",
     "sgd",
     "sparse_adam",
 ]
@@ -47,6 +52,8 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adamw": adamw,
     "sparse_adam": sparse_adam,
     "adamax": adamax,
+    "scgd": scgd,
+    "asc_pg": asc_pg,
 }
 
 WHOLE_DATA: frozenset[str] = frozenset({"gd"})

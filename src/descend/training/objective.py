@@ -21,7 +21,7 @@ from descend.training.chain import Chain, derivative_of_loss
 from descend.training.products import Library
 from descend.training.settings import GradientSettings
 
-__all__ = ["Loss", "Objective"]
+__all__ = ["Composition", "Loss", "Objective"]
 
 
 class Loss(Protocol):
@@ -32,6 +32,33 @@ class Loss(Protocol):
 
     def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of each row, (b,); asked for where rows have weights."""
+
+
+class Composition:
+    """What an optimizer puts between outputs and loss: an average of each row's outputs over steps.
+
+    Args:
+        average: as :meth:`descend.optim.SCGD.average`.
+        rows: numbers of the rows of each batch of a step, by epoch and step.
+        total: of rows.
+    """
+
+    def __init__(
+        self,
+        average: Callable[[Tensor, Tensor, int], Tensor],
+        rows: Callable[[int, int], Sequence[Tensor]],
+        total: int,
+    ) -> None:
+        self._average, self._rows, self._total = average, rows, total
+        self._numbers: Iterator[Tensor] = iter(())
+
+    def begin(self, epoch: int, step: int) -> None:
+        """An evaluation of a step begins; its batches follow in order."""
+        self._numbers = iter(self._rows(epoch, step))
+
+    def __call__(self, outputs: Tensor) -> Tensor:
+        """The averages of the next batch's outputs."""
+        return self._average(outputs, next(self._numbers).to(outputs.device), self._total)
 
 
 class Objective:
@@ -68,6 +95,7 @@ class Objective:
         gradients: what was computed so far, in gradients of one batch.
         several: whether any step took more than one gradient.
         norm: of the last gradient, before clipping, where it was wanted.
+        composition: what stands between outputs and loss, where the optimizer is one for compositional objectives.
 
     A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, with the same
     result at less cost; any other by autograd.
@@ -106,6 +134,7 @@ class Objective:
         self._draws = (
             self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss) or penalty is not None
         )
+        self.composition: Composition | None = None
         self.gradients, self.several = 0.0, False
         self._share, self._whole = 1.0, self
         self._batches: Sequence[Batch] = ()
@@ -126,6 +155,7 @@ class Objective:
 
     def __call__(self) -> Tensor:
         """The mean loss, detached; its gradient is left in ``.grad``."""
+        self._begin()
         if self._draws:
             self.seed_step()
         for parameter in self.parameters:
@@ -166,6 +196,7 @@ class Objective:
 
     def value(self) -> Tensor:
         """F alone, detached, on the same rows and random numbers as a call."""
+        self._begin()
         with torch.no_grad():
             if self._chain is None:
                 loss, _ = self._losses()
@@ -182,6 +213,7 @@ class Objective:
         Raises:
             UserError: as :meth:`differentiable`.
         """
+        self._begin()
         with torch.enable_grad():
             loss, outputs = self._losses()
             added = None if self.penalty is None else self._graphed_penalty(self.penalty)
@@ -199,6 +231,7 @@ class Objective:
         part = copy.copy(self)
         # It leaves running averages alone: they are of whole steps.
         part._whole, part._share, part._fresh = self._whole, self._share * share, False
+        part.composition = None
         where = (0, 0) if nested else self._place
         chosen = []
         for place, batch in enumerate(self._batches):
@@ -223,6 +256,10 @@ class Objective:
         """Count what an optimizer computed with a graph it was given, in gradients of the step's rows."""
         self._whole.gradients += gradients * self._share * len(self._batches)
         self._whole.several = True
+
+    def _begin(self) -> None:
+        if self.composition is not None:
+            self.composition.begin(*self._place)
 
     def _counted(self, gradients: float) -> None:
         self._whole.gradients += gradients * self._share * len(self._batches)
@@ -308,8 +345,9 @@ class Objective:
             return part.detach()
         # The chain computes on detached tensors: nothing here is recorded by autograd.
         outputs, saved = self._chain.forward(batch.inputs)
+        plain = batch.weights is None and self.composition is None
         value, derivative = derivative_of_loss(
-            self.loss if batch.weights is None else self._loss_of_rows, outputs, batch.targets, batch.weights
+            self.loss if plain else self._loss_of_rows, outputs, batch.targets, batch.weights
         )
         if share is not None:
             value, derivative = value * share, derivative * share
@@ -322,6 +360,8 @@ class Objective:
         return value
 
     def _loss_of_rows(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        if self.composition is not None:
+            outputs = self.composition(outputs)
         if weights is None:
             return self.loss(outputs, targets)
         losses = self.loss.per_sample(outputs, targets)
