@@ -24,7 +24,9 @@ from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.defaults import facts_of
 from descend.recipe.terms import (
+    Keeper,
     build_constraints,
+    build_lagrangian,
     build_penalty,
     build_row_penalty,
     build_settle,
@@ -123,7 +125,9 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     workers = recipe.engine["workers"]
     order = order_of(planned)
     check_batches(run.model, order.sizes())
-    held = build_constraints(recipe, run.model, seed)
+    lagrangian = build_lagrangian(recipe, run.model)
+    held: list[Keeper] = [*build_constraints(recipe, run.model, seed)]
+    held += [] if lagrangian is None else [lagrangian]
     rows_of = _rows_of_steps(order) if batches is None else batches.rows
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
@@ -168,6 +172,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         ),
         evaluate=evaluate,
         monitor=stop["monitor"],
+        lagrangian=lagrangian,
         schedule_hears=recipe.schedule.get("monitor", "validation"),
         average=WeightAverage(
             objective.parameters,

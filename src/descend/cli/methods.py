@@ -53,6 +53,8 @@ SHAPES = {
     ("constrain", "norm_ball"): "weights (d_out, ...), each unit's or the whole, in place",
     ("constrain", "simplex"): "weights (d_out, ...), each unit's or the whole, in place",
     ("constrain", "binary"): "weights of any shape",
+    ("constrain", "inequality"): "the network → a number or a vector (m,)",
+    ("constrain", "equality"): "the network → a number or a vector (m,)",
     ("data", "scale"): "(n, d) → (n, d), with statistics of the training rows",
 }
 """Shapes of a family, for methods whose docstring says nothing of its own."""

@@ -23,6 +23,7 @@ from descend.optim.rows import Rows
 
 __all__ = [
     "ASCPG",
+    "COMPOSITIONAL",
     "OPTIMIZERS",
     "SCGD",
     "WHOLE_DATA",
@@ -58,3 +59,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 
 WHOLE_DATA: frozenset[str] = frozenset({"gd"})
 """Those that are meant for the loss of all rows, and find the length of their steps by themselves."""
+
+COMPOSITIONAL: frozenset[str] = frozenset({"scgd", "asc_pg"})
+"""Those that minimise a loss of an average: from a recipe, of each row's outputs."""

@@ -4,27 +4,27 @@ The problem is
 
     min F(x) = f(g(x)),   g(x) = E_w g_w(x),
 
-where a step sees one sample g_w and not g. The gradient is ∇g(x) ∇f(g(x)), and ∇g_w(x) ∇f(g_w(x)) is no unbiased estimate of it unless
-f' is constant: plain SGD minimises E f(g_w(x)), another function. Both methods here keep a running average y of the inner values and
-take f' there.
+where a step sees one sample g_w and not g. The gradient is ∇g(x) ∇f(g(x)), and ∇g_w(x) ∇f(g_w(x)) is no unbiased estimate
+of it unless f' is constant: plain SGD minimises E f(g_w(x)), another function. Both methods here keep a running average y
+of the inner values and take f' there.
 
 An objective is written as it stands, with the optimizer's ``average`` around the inner function:
 
     optimizer.step(lambda: f(optimizer.average(g(x))))
 
 ``average`` returns y; its derivative is that of the value it was given, so that backward() finds ∇g_w(x) ∇f(y) by itself. Nothing
-else is asked of the closure. Where it never calls ``average`` the inner function is the identity, which is known without noise, and
-the methods are SGD.
+else is asked of the closure. Where it never calls ``average`` the inner function is the identity, which is known without
+noise, and the methods are SGD.
 
 The average may also be one of many, by rows: ``average(outputs, rows, total)`` keeps a y for each of ``total`` rows and takes in
 those numbered ``rows``. So the lecture's objective of dropout,
 
     F(W) = 1/m Σ_i ℓ(y_i, E_SN[SN_W(x_i)]),
 
-whose inner function is the output for row i averaged over sub-networks SN, is ``loss(optimizer.average(model(x), rows, m), y)`` with
-the model in training mode. (Dropout as it is used minimises the larger 1/m Σ_i E_SN ℓ(y_i, SN_W(x_i)); by Jensen's inequality the
-two differ where sub-networks disagree.) From a recipe this is what both methods do: outputs are averaged for each row, over masks and
-augmentations, in m·K numbers of state.
+whose inner function is the output for row i averaged over sub-networks SN, is ``loss(optimizer.average(model(x), rows, m),
+y)`` with the model in training mode. (Dropout as it is used minimises the larger 1/m Σ_i E_SN ℓ(y_i, SN_W(x_i)); by
+Jensen's inequality the two differ where sub-networks disagree.) From a recipe this is what both methods do: outputs are
+averaged for each row, over masks and augmentations, in m·K numbers of state.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ __all__ = ["ASCPG", "SCGD", "asc_pg", "scgd"]
 class SCGD(Optimizer):
     """y⁺ = (1 − β) y + β g_w(x), x⁺ = x − α ∇g_w(x) ∇f(y⁺); see :func:`scgd`.
 
-    The state of the first parameter holds ``y``, as many numbers as the inner function has values (times ``total`` with rows), and
-    ``seen``, how often each was taken in.
+    The state of the first parameter holds ``y``, as many numbers as the inner function has values (times ``total`` with
+    rows), and ``seen``, how often each was taken in.
     """
 
     def __init__(self, params: Params, lr: float, beta: float, beta_decay: float) -> None:
@@ -73,7 +73,9 @@ class SCGD(Optimizer):
             UserError: the shape is another one than before, or ``rows`` come without their total.
         """
         memory, group = self.state[self.param_groups[0]["params"][0]], self.param_groups[0]
-        taken_in = _taken_in(memory, value, rows, total, _shares(group["beta"], group["beta_decay"]))
+        taken_in = _taken_in(
+            memory, value, rows, total, _shares(group["beta"], group["beta_decay"], value.dtype)
+        )
         return _in_place_of(value, taken_in)
 
     @torch.no_grad()
@@ -93,7 +95,7 @@ class SCGD(Optimizer):
             if any(gradient.is_sparse for gradient in gradients):
                 raise UserError("scgd does not take sparse gradients; use sparse_adam")
             if moving:
-                torch._foreach_add_(moving, torch._foreach_mul(gradients, group["lr"]), alpha=-1)
+                torch._foreach_add_(moving, gradients, alpha=-float(group["lr"]))
         return loss
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -125,7 +127,12 @@ class ASCPG(WholeStep):
         """
         memory, share = self.memory, self._share()
         if self._takes_in or "y" not in memory:
-            return _in_place_of(value, _taken_in(memory, value, rows, total, lambda seen: share))
+            return _in_place_of(
+                value,
+                _taken_in(
+                    memory, value, rows, total, lambda seen: torch.full_like(seen, share, dtype=value.dtype)
+                ),
+            )
         return _in_place_of(value, _looked_up(memory, value, rows, total))
 
     def advance(self, asked: Evaluations, position: Position) -> Any:
@@ -135,8 +142,7 @@ class ASCPG(WholeStep):
         """
         memory, start = self.memory, position.start
         previous = memory.get("previous")
-        extrapolates = "y" in memory and previous is not None and len(previous) == len(start)
-        if extrapolates:
+        if "y" in memory and previous is not None and len(previous) == len(start):
             # Written so that β = 1 gives x itself, to the bit.
             position.put(start + (1.0 / self._share() - 1.0) * (start - previous))
             with self._taking_in():
@@ -163,7 +169,7 @@ class ASCPG(WholeStep):
             self._takes_in = False
 
     def _share(self) -> float:
-        """β of this step: of the first and, after it, of k = 2, 3, …"""
+        """β of this step: 1 of the first, after it that of k = 2, 3, …."""
         group = self.param_groups[0]
         taken: int = self.memory.get("steps", 0)
         return float(group["beta"]) * (taken + 1) ** -float(group["beta_decay"]) if taken else 1.0
@@ -177,7 +183,7 @@ class _InPlaceOf(torch.autograd.Function):
         return shown.clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
         return slope, None
 
@@ -187,12 +193,11 @@ def _in_place_of(value: Tensor, shown: Tensor) -> Tensor:
     return found
 
 
-def _shares(beta: float, decay: float) -> Callable[[Tensor], Tensor]:
+def _shares(beta: float, decay: float, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """β of the k-th value by how many came before it; the first is taken whole."""
 
     def shares(seen: Tensor) -> Tensor:
-        later = beta * (seen + 1.0) ** -decay
-        return torch.where(seen == 0, 1.0, later)
+        return beta * (seen + 1).to(dtype) ** -decay
 
     return shares
 
@@ -202,7 +207,7 @@ def _taken_in(
     value: Tensor,
     rows: Tensor | None,
     total: int | None,
-    share: Callable[[Tensor], Tensor | float],
+    share: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Take a value into the average, in place, and give the average where the value belongs."""
     new = value.detach()
@@ -213,7 +218,8 @@ def _taken_in(
         memory["seen"] = torch.zeros(counts, dtype=torch.int64, device=new.device)
     before = _looked_up(memory, value, rows, total)
     seen = memory["seen"] if rows is None else memory["seen"][rows]
-    weight = torch.where(seen == 0, 1.0, share(seen)).to(new.dtype)
+    # Shares are computed in the values' precision: PyTorch would take single precision for a count plus 1.0.
+    weight = torch.where(seen == 0, torch.ones_like(seen, dtype=new.dtype), share(seen))
     after = torch.lerp(before, new, weight.reshape(weight.shape + (1,) * (new.dim() - weight.dim())))
     if rows is None:
         memory["y"].copy_(after)
@@ -271,16 +277,20 @@ def _checked(lr: float, beta: float, beta_decay: float) -> dict[str, Any]:
     row="D15",
     reference="Wang, Fang and Liu 2017",
     formula="y <- (1 - b) y + b g_w(x), x <- x - a grad g_w(x) grad f(y); b_k = beta k^-beta_decay",
-    note="The lecture names it for dropout's objective, the loss of the mean prediction of all sub-networks. From a recipe the "
-    "inner function is the network's raw output for each row; without dropout and augmentation there is nothing to average, and beta = 1 is SGD.",
+    note="The lecture names it for dropout's objective, the loss of the mean prediction of all sub-networks. From a recipe "
+    "the inner function is the network's raw output for each row; without dropout and augmentation there is nothing to "
+    "average, and beta = 1 is SGD.",
 )
-def scgd(params: Params, *, lr: Positive = 0.1, beta: Portion = 0.5, beta_decay: NonNegative = 0.0) -> Optimizer:
+def scgd(
+    params: Params, *, lr: Positive = 0.1, beta: Portion = 0.5, beta_decay: NonNegative = 0.0
+) -> Optimizer:
     """Stochastic compositional gradient descent: SGD for a loss of an average, F(x) = f(E g_w(x)).
 
-    With β_k = beta k^(−beta_decay) the k-th inner value is taken into the running average y (the first one whole), and x moves along
-    ∇g_w(x) ∇f(y). y lags behind g(x) by about α/β steps and is left with a share β of the noise, so that both must fall: with
-    α_k ~ k^(−3/4), β_k ~ k^(−1/2) a convex F comes within O(k^(−1/4)) of its minimum, and with α_k ~ 1/k, β_k ~ k^(−2/3) a strongly
-    convex one has E‖x_k − x*‖² = O(k^(−2/3)). For networks a constant β serves as a constant momentum does.
+    With β_k = beta k^(−beta_decay) the k-th inner value is taken into the running average y (the first one whole), and x
+    moves along ∇g_w(x) ∇f(y). y lags behind g(x) by about α/β steps and is left with a share β of the noise, so that both
+    must fall: with α_k ~ k^(−3/4), β_k ~ k^(−1/2) a convex F comes within O(k^(−1/4)) of its minimum, and with α_k ~ 1/k,
+    β_k ~ k^(−2/3) a strongly convex one has E‖x_k − x*‖² = O(k^(−2/3)). For networks a constant β serves as a constant
+    momentum does.
 
     How an inner function is given: :mod:`descend.optim.compositional`. Constraints and proximal steps are hooks after the step,
     as :func:`descend.regularization.l1_prox`. Memory: the numbers of y and a count, with rows for each row.
@@ -311,18 +321,23 @@ def scgd(params: Params, *, lr: Positive = 0.1, beta: Portion = 0.5, beta_decay:
     row="D15",
     reference="Wang, Liu and Fang 2017",
     formula="x+ = prox(x - a grad g_w(x) grad f(y)), z = (1 - 1/b) x + x+/b, y <- (1 - b) y + b g_w(z)",
-    note="The proximal step is [regularize] l1_prox, or a projection of [constrain]: what stands after the step. With batches a row's "
-    "average is fed when the row is seen, while the extrapolation is that of the last step; sampling = \"full\" is the paper's method.",
+    note="The proximal step is [regularize] l1_prox, or a projection of [constrain]: what stands after the step. With "
+    "batches a row's average is fed when the row is seen, while the extrapolation is that of the last step; with "
+    'sampling = "full" it is the paper\'s method.',
 )
-def asc_pg(params: Params, *, lr: Positive = 0.1, beta: Portion = 0.5, beta_decay: NonNegative = 0.0) -> Optimizer:
+def asc_pg(
+    params: Params, *, lr: Positive = 0.1, beta: Portion = 0.5, beta_decay: NonNegative = 0.0
+) -> Optimizer:
     """Accelerated stochastic compositional proximal gradient, for F(x) = f(E g_w(x)) + R(x).
 
-    SCGD's average y lags behind as x moves. Here it is fed with inner values at a point beyond x, z = x + (1/β − 1)(x − x⁻), chosen so that
-    for an affine g the lag is none and for a smooth one of second order in the step. With α_k ~ 1/k, β_k ~ k^(−4/5) a strongly convex F
-    has E‖x_k − x*‖² = O(k^(−4/5)), where SCGD has O(k^(−2/3)). The price is one more evaluation of the loss a step.
+    SCGD's average y lags behind as x moves. Here it is fed with inner values at a point beyond x, z = x + (1/β − 1)(x −
+    x⁻), chosen so that for an affine g the lag is none and for a smooth one of second order in the step. With α_k ~ 1/k,
+    β_k ~ k^(−4/5) a strongly convex F has E‖x_k − x*‖² = O(k^(−4/5)), where SCGD has O(k^(−2/3)). The price is one more
+    evaluation of the loss a step.
 
-    What follows the step as a hook, a soft threshold (:func:`descend.regularization.l1_prox`) or a projection, is its proximal map of R: x⁺
-    is where the next step finds the parameters. k counts steps. Memory: the numbers of y, a count, and one per parameter.
+    What follows the step as a hook, a soft threshold (:func:`descend.regularization.l1_prox`) or a projection, is its
+    proximal map of R: x⁺ is where the next step finds the parameters. k counts steps. Memory: the numbers of y, a count,
+    and one per parameter.
 
     Args:
         params: parameters or groups.

@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from descend.constraints import Held
 from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
@@ -25,7 +24,7 @@ from descend.recipe.parameters import of_settings
 from descend.recipe.rates import apply_factors, split_by_factor
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
-from descend.recipe.terms import build_constraints, check_needs
+from descend.recipe.terms import Keeper, build_constraints, check_needs
 from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.schedules import Schedule
@@ -261,7 +260,7 @@ def _check_foreign(loss: Any, facts: Facts) -> None:
     raise RecipeError([Problem("loss", "name", message)])
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ()) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Keeper] = ()) -> torch.optim.Optimizer:
     """The optimizer over the model's trainable parameters, with what is to happen before and after its steps.
 
     Weights are one group and biases and norms another, so that only the former decay; ``optimizer.groups`` divides them

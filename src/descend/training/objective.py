@@ -220,6 +220,21 @@ class Objective:
         self._counted(1.0)
         return loss, outputs, added
 
+    def steepness(self) -> Tensor:
+        """‖dF/dw‖ on the step's rows with the model in the mode that it is in, before clipping; ``.grad`` is left as it is."""
+        held = [parameter.grad for parameter in self.parameters]
+        plain = copy.copy(self)
+        plain.composition, plain._chain, plain._draws = None, None, True
+        plain.gradient = GradientSettings()
+        plain.wants_norm = True
+        try:
+            plain()
+        finally:
+            for parameter, gradient in zip(self.parameters, held, strict=True):
+                parameter.grad = gradient
+        assert plain.norm is not None
+        return plain.norm
+
     def part(self, share: float, *, nested: bool = False) -> Objective:
         """The objective on a share of the step's rows, with the step's random numbers.
 
