@@ -34,8 +34,9 @@ from descend.recipe.terms import (
 )
 from descend.run import Run
 from descend.training.averaging import WeightAverage
+from descend.training.composition import Composition
 from descend.training.loop import Training
-from descend.training.objective import Composition, Objective
+from descend.training.objective import Objective
 from descend.training.settings import GradientSettings
 from descend.training.stopping import Stopping
 from descend.training.threads import choose_threads

@@ -62,11 +62,14 @@ def _constraints(training: Training, train: Part, device: torch.device) -> dict[
     assert training.lagrangian is not None
     order = Order(len(train), ROWS_AT_ONCE, accumulate=len(train), sampling="in_order")
     (rows,) = part_batches(train, order, device).epoch(0)
-    steepness = float(training.objective.at(rows, 0, 0).steepness())
+    objective = training.objective.plain().at(rows, 0, 0)
+    objective.wants_norm = True
+    objective()
+    assert objective.norm is not None
     found = {name: float(value) for name, value in training.lagrangian.measured().items()}
     feasible = bool(found.pop("feasible"))
     # The objective's gradient is that of the Lagrangian at the multipliers' next estimate.
-    residual = KKT(stationarity=steepness, **found)
+    residual = KKT(stationarity=float(objective.norm), **found)
     return {"kkt": residual.residual, **dataclasses.asdict(residual), "feasible": feasible}
 
 

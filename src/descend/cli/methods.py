@@ -205,12 +205,17 @@ def _line(parameter: Mapping[str, Any]) -> str:
 
 def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
     """How a recipe chooses the method, as it is typed."""
+    from descend.constraints import CONDITIONS
+
     path = f"{entry.section}.{entry.key}"
     first = facts["parameters"][0] if facts["parameters"] else None
     if entry.is_key and first is None:
         return f"--set {path}=0.01"
     if entry.is_key and first is not None:
         key, _, value = _line(first).partition(" = ")
+        if entry.key in CONDITIONS:
+            function = "package.module:function"
+            return f"--set {path}={function}, or --set '{path}={{function=\"{function}\", {key}={value}}}'"
         return f"--set {path}='*', or --set '{path}={{pattern=\"*\", {key}={value}}}'"
     if first is None or first["default"] is None:
         return f"--set {path}={entry.name}"

@@ -29,7 +29,7 @@ class Condition:
     kind: Literal["inequality", "equality"]
     function: Callable[[Any], Tensor]
     penalty: float = 1.0
-    growth: float = 2.0
+    growth: float = 1.0
     rate: float = 1.0
     ascend: Literal["epoch", "step"] = "epoch"
     tolerance: float = 1e-3
@@ -94,18 +94,22 @@ def inequality(
     function: Callable[[Any], Tensor],
     *,
     penalty: Positive = 1.0,
-    growth: AtLeastOne = 2.0,
+    growth: AtLeastOne = 1.0,
     rate: Portion = 1.0,
     ascend: Literal["epoch", "step"] = "epoch",
     tolerance: NonNegative = 1e-3,
 ) -> Condition:
     """A condition c(w) ≤ 0, kept by an augmented Lagrangian with a multiplier λ ≥ 0 for each of its numbers.
 
+    Scale c so that it is of order 1 where training starts: ‖w‖²/r² − 1 rather than ‖w‖² − r². Steps of a fixed rate α stay stable
+    while α ρ ‖∇c‖² is below 1 or so.
+
     Args:
         function: of the model: c(w) with its graph, a number or a vector (m,).
         penalty: ρ, the factor of the quadratic term. Default 1.
-        growth: what ρ is multiplied by at the end of an epoch that has not lowered the violation by a tenth. Default 2; 1
-            for never.
+        growth: what ρ is multiplied by at the end of an epoch that has not lowered the violation by a tenth, up to 10⁴ times
+            its first value. Default 1, never: multipliers rise anyway, and a large ρ asks for small rates. Above 1 where the
+            violation stands still.
         rate: the share of the full multiplier step, ρ c. Default 1.
         ascend: when multipliers take a step: ``"epoch"``, at the end of each, or ``"step"``, after each step of the
             optimizer, where the rate should be small. Default ``"epoch"``.
@@ -136,7 +140,7 @@ def equality(
     function: Callable[[Any], Tensor],
     *,
     penalty: Positive = 1.0,
-    growth: AtLeastOne = 2.0,
+    growth: AtLeastOne = 1.0,
     rate: Portion = 1.0,
     ascend: Literal["epoch", "step"] = "epoch",
     tolerance: NonNegative = 1e-3,
@@ -146,8 +150,9 @@ def equality(
     Args:
         function: of the model: c(w) with its graph, a number or a vector (m,).
         penalty: ρ, the factor of the quadratic term. Default 1.
-        growth: what ρ is multiplied by at the end of an epoch that has not lowered the violation by a tenth. Default 2; 1
-            for never.
+        growth: what ρ is multiplied by at the end of an epoch that has not lowered the violation by a tenth, up to 10⁴ times
+            its first value. Default 1, never: multipliers rise anyway, and a large ρ asks for small rates. Above 1 where the
+            violation stands still.
         rate: the share of the full multiplier step, ρ c. Default 1.
         ascend: ``"epoch"`` or ``"step"``, as of :func:`inequality`. Default ``"epoch"``.
         tolerance: the violation up to which weights count as meeting it. Default 1e-3.

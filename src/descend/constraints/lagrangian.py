@@ -17,7 +17,7 @@ __all__ = ["AugmentedLagrangian"]
 
 FALLEN = 0.9
 """The penalty grows unless the violation has fallen below this share of what it was."""
-LIMIT = 1e6
+LIMIT = 1e4
 """The penalty grows to at most this many times its first value: beyond, conditions are not met for another reason."""
 
 

@@ -200,9 +200,10 @@ def _condition(key: str, value: Any, allow_imports: bool, complain: Callable[...
             if problem:
                 complain(key, *problem)
                 return value
+    said = tuple(said) if isinstance(said, list) else said
     if isinstance(value, Mapping):
-        return _table(key, value, "function", key, CONDITIONS[key], complain)
-    return tuple(said) if isinstance(said, list) else said
+        return _table(key, {**value, "function": said}, "function", key, CONDITIONS[key], complain)
+    return said
 
 
 def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:

@@ -18,10 +18,11 @@ from descend.optim.rows import LOSS, buffers_kept
 from descend.randomness import generator, key, seeder
 from descend.regularization import differentiable_inputs
 from descend.training.chain import Chain, derivative_of_loss
+from descend.training.composition import Composition
 from descend.training.products import Library
 from descend.training.settings import GradientSettings
 
-__all__ = ["Composition", "Loss", "Objective"]
+__all__ = ["Loss", "Objective"]
 
 
 class Loss(Protocol):
@@ -32,33 +33,6 @@ class Loss(Protocol):
 
     def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Loss of each row, (b,); asked for where rows have weights."""
-
-
-class Composition:
-    """What an optimizer puts between outputs and loss: an average of each row's outputs over steps.
-
-    Args:
-        average: as :meth:`descend.optim.SCGD.average`.
-        rows: numbers of the rows of each batch of a step, by epoch and step.
-        total: of rows.
-    """
-
-    def __init__(
-        self,
-        average: Callable[[Tensor, Tensor, int], Tensor],
-        rows: Callable[[int, int], Sequence[Tensor]],
-        total: int,
-    ) -> None:
-        self._average, self._rows, self._total = average, rows, total
-        self._numbers: Iterator[Tensor] = iter(())
-
-    def begin(self, epoch: int, step: int) -> None:
-        """An evaluation of a step begins; its batches follow in order."""
-        self._numbers = iter(self._rows(epoch, step))
-
-    def __call__(self, outputs: Tensor) -> Tensor:
-        """The averages of the next batch's outputs."""
-        return self._average(outputs, next(self._numbers).to(outputs.device), self._total)
 
 
 class Objective:
@@ -220,20 +194,11 @@ class Objective:
         self._counted(1.0)
         return loss, outputs, added
 
-    def steepness(self) -> Tensor:
-        """‖dF/dw‖ on the step's rows with the model in the mode that it is in, before clipping; ``.grad`` is left as it is."""
-        held = [parameter.grad for parameter in self.parameters]
+    def plain(self) -> Objective:
+        """This objective by autograd in the mode that the model is in, not clipped, and without an average of outputs."""
         plain = copy.copy(self)
-        plain.composition, plain._chain, plain._draws = None, None, True
-        plain.gradient = GradientSettings()
-        plain.wants_norm = True
-        try:
-            plain()
-        finally:
-            for parameter, gradient in zip(self.parameters, held, strict=True):
-                parameter.grad = gradient
-        assert plain.norm is not None
-        return plain.norm
+        plain.composition, plain._chain, plain._draws, plain.gradient = None, None, True, GradientSettings()
+        return plain
 
     def part(self, share: float, *, nested: bool = False) -> Objective:
         """The objective on a share of the step's rows, with the step's random numbers.
