@@ -16,6 +16,7 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 
 from descend.optim.bfgs import BFGS, bfgs
+from descend.optim.compositional import ASCPG, SCGD, asc_pg, scgd
 from descend.optim.conjugate import CG, cg
 from descend.optim.coordinate import CoordinateDescent, coordinate_descent
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
@@ -34,12 +35,15 @@ from descend.optim.trust_region import STRON, TrustRegion, stron, trust_region
 
 __all__ = [
     "ALONG_FRAMES",
+    "ASCPG",
     "BFGS",
     "CG",
+    "COMPOSITIONAL",
     "CURVED",
     "KFAC",
     "LBFGS",
     "OPTIMIZERS",
+    "SCGD",
     "SOAP",
     "SQN",
     "STRON",
@@ -57,6 +61,7 @@ __all__ = [
     "adam",
     "adamax",
     "adamw",
+    "asc_pg",
     "bfgs",
     "cayley_adam",
     "cayley_sgd",
@@ -69,6 +74,7 @@ __all__ = [
     "nesterov",
     "newton",
     "rmsprop",
+    "scgd",
     "sgd",
     "shampoo",
     "soap",
@@ -106,6 +112,8 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "lbfgs": lbfgs,
     "sqn": sqn,
     "kfac": kfac,
+    "scgd": scgd,
+    "asc_pg": asc_pg,
 }
 
 WHOLE_DATA: frozenset[str] = frozenset(
@@ -118,3 +126,6 @@ ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
 
 CURVED: frozenset[str] = frozenset({"newton", "stron", "subsampled_newton", "trish", "trust_region"})
 """Those that lower a quadratic model of the loss by conjugate gradients."""
+
+COMPOSITIONAL: frozenset[str] = frozenset({"scgd", "asc_pg"})
+"""Those that minimise a loss of an average: from a recipe, of each row's outputs."""

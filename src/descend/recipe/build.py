@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from descend.constraints import Held
 from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
@@ -26,7 +25,7 @@ from descend.recipe.parameters import of_settings
 from descend.recipe.rates import apply_factors, split_by_factor
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
-from descend.recipe.terms import build_constraints, check_needs
+from descend.recipe.terms import Keeper, build_constraints, check_needs
 from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.schedules import Schedule
@@ -268,7 +267,7 @@ def _check_foreign(loss: Any, facts: Facts) -> None:
 
 
 def build_optimizer(
-    recipe: Recipe, model: nn.Module, held: Sequence[Held] = (), *, loss: Any = None, seed: int = 0
+    recipe: Recipe, model: nn.Module, held: Sequence[Keeper] = (), *, loss: Any = None, seed: int = 0
 ) -> torch.optim.Optimizer:
     """The optimizer over the model's trainable parameters, with what is to happen before and after its steps.
 

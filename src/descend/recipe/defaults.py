@@ -12,7 +12,7 @@ from typing import Any
 
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
-from descend.optim import CURVED, WHOLE_DATA
+from descend.optim import COMPOSITIONAL, CURVED, WHOLE_DATA
 from descend.optim.bfgs import LARGEST
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
@@ -174,6 +174,14 @@ def _schedule(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str
     }
 
 
+def _gradient(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
+    if before["optimizer"]["name"] not in COMPOSITIONAL:
+        return {}
+    return {
+        "clip_norm": (1.0, "averages of outputs lag behind, and a rate that suits labels is long for numbers")
+    }
+
+
 def _regularize(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
     if before["optimizer"]["name"] != "adamw":
         return {"weight_decay": (0.0, "no decay unless asked with this optimizer")}
@@ -211,6 +219,7 @@ _RULES: Mapping[str, Rule] = {
     "init": _init,
     "optimizer": _optimizer,
     "schedule": _schedule,
+    "gradient": _gradient,
     "regularize": _regularize,
     "stop": _stop,
     "engine": _engine,

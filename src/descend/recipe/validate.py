@@ -9,9 +9,18 @@ from typing import Any
 
 import torch
 
+from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, words_of
 from descend.likelihoods import Normal
-from descend.recipe.catalogue import CATALOGUE, CHOICES, KEYS, Constructor, find, is_import_path
+from descend.recipe.catalogue import (
+    CATALOGUE,
+    CHOICES,
+    KEYS,
+    Constructor,
+    find,
+    import_object,
+    is_import_path,
+)
 from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 
@@ -89,6 +98,8 @@ def _section(
                 "unknown key" + (f" of '{name}'" if isinstance(name, str) and name != "auto" else ""),
                 f"[{owner}] has one of that name" if owner and not hint.startswith("did") else hint,
             )
+        elif section.name == "constrain" and key in CONDITIONS and value not in (None, "none"):
+            result[key] = _condition(key, value, allow_imports, complain)
         else:
             checked, fault = check(known[key], value)
             # A network from elsewhere may call what it likes "activation".
@@ -171,6 +182,45 @@ def _constrained(key: str, value: Any, complain: Callable[..., None]) -> Any:
     if isinstance(value, Mapping):
         return _table(key, value, "pattern", key, KEYS["constrain"][key], complain)
     return value
+
+
+def _condition(key: str, value: Any, allow_imports: bool, complain: Callable[..., None]) -> Any:
+    """What a general condition is a function of: functions or their import paths, or a table with them and settings."""
+    said = value.get("function") if isinstance(value, Mapping) else value
+    several = list(said) if isinstance(said, (list, tuple)) else [said]
+    if not several or not all(callable(each) or isinstance(each, str) for each in several):
+        complain(
+            key,
+            "expected a function of the network, several, or a table with the key 'function'",
+            'such as "package.module:function"',
+        )
+        return value
+    for each in several:
+        if isinstance(each, str):
+            problem = _path_problem(each, allow_imports)
+            if problem:
+                complain(key, *problem)
+                return value
+    said = tuple(said) if isinstance(said, list) else said
+    if isinstance(value, Mapping):
+        return _table(key, {**value, "function": said}, "function", key, CONDITIONS[key], complain)
+    return said
+
+
+def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
+    if not is_import_path(path):
+        return f"'{path}' is no import path", 'a function is named "package.module:function"'
+    if not allow_imports:
+        return (
+            f"'{path}' is an import path, and importing runs its code",
+            "allow it with --allow-imports (allow_imports=True)",
+        )
+    try:
+        found = import_object(path)
+    except UserError as cause:
+        message, _, hint = str(cause).partition("; ")
+        return message, hint
+    return None if callable(found) else (f"'{path}' is a {type(found).__name__}, not a function", "")
 
 
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:

@@ -20,6 +20,7 @@ from descend.randomness import generator, key, seeder
 from descend.regularization import differentiable_inputs
 from descend.training.chain import Chain, derivative_of_loss
 from descend.training.clipping import clipped
+from descend.training.composition import Composition
 from descend.training.settings import GradientSettings
 
 __all__ = ["Loss", "Objective"]
@@ -69,6 +70,7 @@ class Objective:
         gradients: what was computed so far, in gradients of one batch.
         several: whether any step took more than one gradient.
         norm: of the last gradient, before clipping, where it was wanted.
+        composition: what stands between outputs and loss, where the optimizer is one for compositional objectives.
 
     A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, with the same
     result at less cost; any other by autograd, and so is a chain while there are hooks on it.
@@ -108,6 +110,7 @@ class Objective:
         self._draws = (
             self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss) or penalty is not None
         )
+        self.composition: Composition | None = None
         self.gradients, self.several = 0.0, False
         self._share, self._whole = 1.0, self
         self._batches: Sequence[Batch] = ()
@@ -128,6 +131,7 @@ class Objective:
 
     def __call__(self) -> Tensor:
         """The mean loss, detached; its gradient is left in ``.grad``."""
+        self._begin()
         if self._draws:
             self.seed_step()
         for parameter in self.parameters:
@@ -170,6 +174,7 @@ class Objective:
 
     def value(self) -> Tensor:
         """F alone, detached, on the same rows and random numbers as a call."""
+        self._begin()
         # A penalty of the rows differentiates by the inputs, and needs a graph for that.
         with torch.set_grad_enabled(self.row_penalty is not None):
             chain = self._free_chain()
@@ -192,6 +197,7 @@ class Objective:
 
     def mean_loss(self) -> tuple[Tensor, Tensor]:
         """F without what is added to it for all rows together, and the outputs (n, ...), with their graphs."""
+        self._begin()
         with torch.enable_grad():
             found = self._losses()
         self._counted(1.0)
@@ -206,6 +212,12 @@ class Objective:
         ]
         return torch.stack(parts).sum()
 
+    def plain(self) -> Objective:
+        """This objective by autograd in the mode that the model is in, not clipped, and without an average of outputs."""
+        plain = copy.copy(self)
+        plain.composition, plain._chain, plain._draws, plain._clips = None, None, True, False
+        return plain
+
     def part(self, share: float, *, nested: bool = False) -> Objective:
         """The objective on a share of the step's rows, with the step's random numbers.
 
@@ -217,19 +229,14 @@ class Objective:
         part = copy.copy(self)
         # It leaves running averages alone: they are of whole steps.
         part._whole, part._share, part._fresh = self._whole, self._share * share, False
+        part.composition = None
         where = (0, 0) if nested else self._place
         chosen = []
         for place, batch in enumerate(self._batches):
             rows = len(batch.targets)
             order = torch.randperm(rows, generator=generator(self.seed, f"part {place}", *where))
             kept = order[: max(1, math.ceil(share * rows))].to(batch.targets.device)
-            chosen.append(
-                Batch(
-                    batch.inputs[kept],
-                    batch.targets[kept],
-                    None if batch.weights is None else batch.weights[kept],
-                )
-            )
+            chosen.append(batch.some(kept))
         return part.on(chosen)
 
     def on(self, batches: Sequence[Batch]) -> Objective:
@@ -241,6 +248,10 @@ class Objective:
         """Count what an optimizer computed with a graph it was given, in gradients of the step's rows."""
         self._whole.gradients += gradients * self._share * len(self._batches)
         self._whole.several = True
+
+    def _begin(self) -> None:
+        if self.composition is not None:
+            self.composition.begin(*self._place)
 
     def _counted(self, gradients: float) -> None:
         self._whole.gradients += gradients * self._share * len(self._batches)
@@ -349,8 +360,9 @@ class Objective:
             return part.detach()
         # The chain computes on detached tensors: nothing here is recorded by autograd.
         outputs, saved = chain.forward(batch.inputs)
+        plain = batch.weights is None and self.composition is None
         value, derivative = derivative_of_loss(
-            self.loss if batch.weights is None else self._loss_of_rows, outputs, batch.targets, batch.weights
+            self.loss if plain else self._loss_of_rows, outputs, batch.targets, batch.weights
         )
         if share is not None:
             value, derivative = value * share, derivative * share
@@ -363,6 +375,8 @@ class Objective:
         return value
 
     def _loss_of_rows(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        if self.composition is not None:
+            outputs = self.composition(outputs)
         if weights is None:
             return self.loss(outputs, targets)
         losses = self.loss.per_sample(outputs, targets)
