@@ -237,12 +237,8 @@ class Objective:
             order = torch.randperm(rows, generator=generator(self.seed, f"part {place}", *where))
             kept = order[: max(1, math.ceil(share * rows))].to(batch.targets.device)
             chosen.append(batch.some(kept))
-        return part.on(chosen)
-
-    def on(self, batches: Sequence[Batch]) -> Objective:
-        """This objective on other batches within the same step."""
-        self._batches = batches
-        return self
+        part._batches = chosen
+        return part
 
     def spend(self, gradients: float) -> None:
         """Count what an optimizer computed with a graph it was given, in gradients of the step's rows."""
