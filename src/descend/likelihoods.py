@@ -41,7 +41,7 @@ class Likelihood(ABC):
 
     @abstractmethod
     def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """S = −d log p(y | z)/dz of each prediction, in the shape of the outputs; not divided by their number."""
+        """The slope s = −d log p(y | z)/dz of each prediction, in the shape of the outputs; not divided by their number."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)

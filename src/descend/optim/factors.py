@@ -129,7 +129,7 @@ class Factors:
         return torch.stack(found).sum()
 
     def push(self, layers: Sequence[Layer], momentum: float, share: Tensor) -> None:
-        """V ← μ v + ν d with the directions d last computed and a ``share`` ν of them, (); v is in the parameters' state."""
+        """Momentum v ← μ v + ν d, with the directions d last computed and a ``share`` ν of them, ()."""
         for place, _ in self._parts(layers):
             self._momentum[place].mul_(momentum).add_(self._gradient[place] * share)
 
