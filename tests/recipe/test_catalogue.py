@@ -93,6 +93,8 @@ def recipe_of(entry: Entry) -> Recipe:
     said = {section: dict(values) for section, values in QUICK.items()}
     if entry.name in ("linear", "polynomial"):
         said["model"] = {}
+    elif entry.name == "unitary_rnn":
+        said["model"] = {"units": 8}
     elif task_of(entry) == "images":
         said["model"] = {"channels": [4], "dense": [8]}
     if entry.section == "schedule":
