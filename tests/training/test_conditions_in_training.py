@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_diabetes
 from torch import nn
 
 import descend
@@ -39,7 +38,7 @@ LINEAR = {
     "model": "linear",
     "optimizer": {"name": "sgd", "lr": 0.1},
     "schedule": {"name": "constant", "warmup": 0.0},
-    "stop": {"max_epochs": 400, "patience": None, "average": 0.0},
+    "stop": {"max_epochs": 250, "patience": None, "average": 0.0},
     "engine": {"threads": 1},
 }
 
@@ -62,7 +61,9 @@ class TestKept:
         self, optimizer: dict[str, object]
     ) -> None:
         """Against the secular equation on the encoded rows: the recipe's loss is the mean of squares."""
-        said = recipe(inequality={"function": short, "penalty": 2.0}) | {"optimizer": optimizer}
+        said = recipe(inequality={"function": short, "penalty": 2.0, "tolerance": 1e-4}) | {
+            "optimizer": optimizer
+        }
         run = descend.train("diabetes", said, seed=0)
         found = run.metrics["constraints"]
         assert found["feasible"]
@@ -74,7 +75,7 @@ class TestKept:
         assert last["violation"] < 1e-3
         assert last["feasible"] is True
         weights = next(p for p in run.model.parameters() if p.dim() > 1).detach()
-        assert float(weights.norm()) == pytest.approx(RADIUS, rel=1e-2)
+        assert float(weights.norm()) == pytest.approx(RADIUS, rel=2e-3)
         free = descend.train("diabetes", {**LINEAR, "optimizer": optimizer}, seed=0)
         assert float(next(p for p in free.model.parameters() if p.dim() > 1).norm()) > 2 * RADIUS
         assert "constraints" not in free.metrics
@@ -94,6 +95,7 @@ class TestKept:
         said = {
             "model": {"name": "mlp", "hidden": [16], "dropout": 0.2, "norm": "batch"},
             "constrain": {"inequality": {"function": bounded, "ascend": "step", "rate": 0.05}},
+            "optimizer": {"name": "adam", "lr": 0.02},
             "stop": {"max_epochs": 30, "patience": None},
         }
         run = descend.train("iris", said, seed=0)
@@ -104,7 +106,7 @@ class TestKept:
     def test_epochs_that_violate_it_are_not_kept_once_one_does_not(self) -> None:
         run = descend.train("diabetes", recipe(inequality=short), seed=0)
         feasible = [each["epoch"] for each in run.history if each["constraints"]["feasible"]]
-        assert 1 < feasible[0] < 400
+        assert 1 < feasible[0] < 250
         assert run.metrics["best_epoch"] in feasible
         marked = [each["epoch"] for each in run.history if each["best"]]
         assert marked[: feasible[0]] == list(range(1, feasible[0] + 1))  # while there is none, the latest
@@ -213,8 +215,9 @@ class TestReport:
     def test_shows_the_residual_and_its_course(self, tmp_path: Path) -> None:
         said = recipe(inequality={"function": short})
         said["stop"] = {**LINEAR["stop"], "max_epochs": 20}  # type: ignore[dict-item]
-        descend.train("diabetes", said, seed=0, out=tmp_path / "run")
-        page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+        page = (
+            descend.train("diabetes", said, seed=0, out=tmp_path / "run").report().read_text(encoding="utf-8")
+        )
         for words in (
             "KKT residual",
             "gradient of the Lagrangian",
@@ -222,10 +225,6 @@ class TestReport:
             "multiplier times slack",
         ):
             assert words in page
-
-
-def test_data_are_as_the_tests_think() -> None:
-    assert load_diabetes().data.shape == (442, 10)
 
 
 class TestStopping:

@@ -339,6 +339,8 @@ def asc_pg(
     proximal map of R: x⁺ is where the next step finds the parameters. k counts steps. Memory: the numbers of y, a count,
     and one per parameter.
 
+    On batches with rows keep beta at about 0.3 or more: a small one extrapolates far, along the steps of other rows.
+
     Args:
         params: parameters or groups.
         lr: α, the rate. Default 0.1.
