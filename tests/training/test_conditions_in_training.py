@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_iris
 from torch import nn
 
 import descend
@@ -67,6 +69,7 @@ class TestKept:
         run = descend.train("diabetes", said, seed=0)
         found = run.metrics["constraints"]
         assert found["feasible"]
+        assert found["multipliers"][0][0] > 0
         assert found["kkt"] == max(
             found[key] for key in ("stationarity", "violation", "complementarity", "sign")
         )
@@ -75,9 +78,9 @@ class TestKept:
         assert last["violation"] < 1e-3
         assert last["feasible"] is True
         weights = next(p for p in run.model.parameters() if p.dim() > 1).detach()
-        assert float(weights.norm()) == pytest.approx(RADIUS, rel=2e-3)
+        assert weights.norm().item() == pytest.approx(RADIUS, rel=2e-3)
         free = descend.train("diabetes", {**LINEAR, "optimizer": optimizer}, seed=0)
-        assert float(next(p for p in free.model.parameters() if p.dim() > 1).norm()) > 2 * RADIUS
+        assert next(p for p in free.model.parameters() if p.dim() > 1).norm().item() > 2 * RADIUS
         assert "constraints" not in free.metrics
         assert "constraints" not in free.history[-1]
 
@@ -121,6 +124,36 @@ class TestKept:
 
 def bounded(model: nn.Module) -> torch.Tensor:
     return torch.stack([p.square().sum() for p in model.parameters() if p.dim() > 1]).sum() / 20 - 1
+
+
+class TestSeveralNetworks:
+    SAID: ClassVar[dict[str, object]] = {
+        "model": {"name": "mlp", "hidden": [16]},
+        "constrain": {"inequality": bounded},
+        "optimizer": {"name": "adam", "lr": 0.02},
+        "stop": {"max_epochs": 10},
+    }
+
+    def test_restarts_keep_one_that_meets_its_constraints(self) -> None:
+        run = descend.train("iris", {**self.SAID, "init": {"restarts": 2}}, seed=0)
+        assert run.metrics["constraints"]["feasible"]
+        assert float(bounded(run.model).detach()) <= 1e-3
+
+    def test_of_an_ensemble_each_network_meets_them(self) -> None:
+        run = descend.train(
+            "iris", {**self.SAID, "model": {"name": "mlp", "hidden": [16], "ensemble": 2}}, seed=0
+        )
+        assert "constraints" not in run.metrics
+        assert all(float(bounded(member).detach()) <= 1e-3 for member in run.model.members)  # type: ignore[union-attr]
+
+    def test_passes_over_more_rows_go_on_with_the_multipliers(self) -> None:
+        x, y = load_iris(return_X_y=True)
+        fitted = descend.Classifier(
+            hidden=(16,), optimizer="adam", lr=0.02, recipe={"constrain": self.SAID["constrain"]}
+        )
+        for _ in range(12):
+            fitted.partial_fit(x, y, classes=[0, 1, 2])
+        assert float(bounded(fitted.run_.model).detach()) < 0.1
 
 
 class TestResume:
