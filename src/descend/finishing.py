@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import torch
 
@@ -57,8 +58,8 @@ def finish_run(
         run.write_files()
 
 
-def _constraints(training: Training, train: Part, device: torch.device) -> dict[str, float | bool]:
-    """The KKT residual of the kept weights: of the recipe's objective on all training rows, without dropout."""
+def _constraints(training: Training, train: Part, device: torch.device) -> dict[str, Any]:
+    """The KKT residual of the kept weights and their multipliers, of the objective on all training rows without dropout."""
     assert training.lagrangian is not None
     order = Order(len(train), ROWS_AT_ONCE, accumulate=len(train), sampling="in_order")
     (rows,) = part_batches(train, order, device).epoch(0)
@@ -70,7 +71,12 @@ def _constraints(training: Training, train: Part, device: torch.device) -> dict[
     feasible = bool(found.pop("feasible"))
     # The objective's gradient is that of the Lagrangian at the multipliers' next estimate.
     residual = KKT(stationarity=float(objective.norm), **found)
-    return {"kkt": residual.residual, **dataclasses.asdict(residual), "feasible": feasible}
+    return {
+        "kkt": residual.residual,
+        **dataclasses.asdict(residual),
+        "feasible": feasible,
+        "multipliers": [each.tolist() for each in training.lagrangian.estimates()],
+    }
 
 
 def measure_parts(run: Run, planned: Plan, device: torch.device, *, tested: bool = True) -> None:

@@ -365,6 +365,16 @@ class TestAverage:
             train(model, OPTIMIZERS[name](model.parameters(), lr=0.05), range(6, 12)), straight
         )
 
+    @pytest.mark.parametrize("name", BOTH)
+    def test_it_can_begin_anew(self, name):
+        w = torch.ones(1, requires_grad=True)
+        optimizer = OPTIMIZERS[name]([w])
+        for _ in range(3):
+            optimizer.step(lambda: optimizer.average(w * torch.ones(2)).sum())
+        optimizer.forget()
+        optimizer.step(lambda: optimizer.average(w * torch.ones(5)).sum())
+        assert optimizer.state[w]["y"].shape == (5,)
+
     @pytest.mark.parametrize(("name", "numbers"), [("scgd", 60 * 2 + 60), ("asc_pg", 60 * 2 + 60 + 5)])
     def test_memory_is_what_the_documentation_says(self, name, numbers):
         w = torch.ones(5, requires_grad=True)
@@ -430,6 +440,22 @@ class TestFromARecipe:
         run = self.trained("asc_pg")
         last = run.history[-1]
         assert last["gradients"] == pytest.approx(last["step"] + (last["step"] - 1) / 3)
+
+    @pytest.mark.parametrize("name", BOTH)
+    def test_rows_that_come_later_have_averages_of_their_own(self, name):
+        x, y = load_diabetes(return_X_y=True)
+        fitted = descend.Regressor(hidden=(4,), optimizer=name)
+        for rows in (slice(0, 100), slice(100, 180), slice(180, 280)):
+            fitted.partial_fit(x[rows], y[rows])
+        assert np.isfinite(fitted.predict(x)).all()
+
+    def test_weighted_rows_of_an_estimator(self):
+        x, y = load_diabetes(return_X_y=True)
+        weights = np.random.default_rng(0).uniform(0.5, 3, len(x))
+        fitted = descend.Regressor(hidden=(8,), optimizer="scgd", max_epochs=15).fit(
+            x, y, sample_weight=weights
+        )
+        assert fitted.score(x, y) > 0.2
 
     def test_it_is_not_packed(self):
         assert "no packed form" in can_pack(scgd([torch.ones(1, requires_grad=True)]))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_iris
 from torch import nn
 
 import descend
@@ -39,7 +40,7 @@ LINEAR = {
     "model": "linear",
     "optimizer": {"name": "sgd", "lr": 0.1},
     "schedule": {"name": "constant", "warmup": 0.0},
-    "stop": {"max_epochs": 400, "patience": None, "average": 0.0},
+    "stop": {"max_epochs": 250, "patience": None, "average": 0.0},
     "engine": {"threads": 1},
 }
 
@@ -62,10 +63,13 @@ class TestKept:
         self, optimizer: dict[str, object]
     ) -> None:
         """Against the secular equation on the encoded rows: the recipe's loss is the mean of squares."""
-        said = recipe(inequality={"function": short, "penalty": 2.0}) | {"optimizer": optimizer}
+        said = recipe(inequality={"function": short, "penalty": 2.0, "tolerance": 1e-4}) | {
+            "optimizer": optimizer
+        }
         run = descend.train("diabetes", said, seed=0)
         found = run.metrics["constraints"]
         assert found["feasible"]
+        assert found["multipliers"][0][0] > 0
         assert found["kkt"] == max(
             found[key] for key in ("stationarity", "violation", "complementarity", "sign")
         )
@@ -74,9 +78,9 @@ class TestKept:
         assert last["violation"] < 1e-3
         assert last["feasible"] is True
         weights = next(p for p in run.model.parameters() if p.dim() > 1).detach()
-        assert float(weights.norm()) == pytest.approx(RADIUS, rel=1e-2)
+        assert weights.norm().item() == pytest.approx(RADIUS, rel=2e-3)
         free = descend.train("diabetes", {**LINEAR, "optimizer": optimizer}, seed=0)
-        assert float(next(p for p in free.model.parameters() if p.dim() > 1).norm()) > 2 * RADIUS
+        assert next(p for p in free.model.parameters() if p.dim() > 1).norm().item() > 2 * RADIUS
         assert "constraints" not in free.metrics
         assert "constraints" not in free.history[-1]
 
@@ -94,6 +98,7 @@ class TestKept:
         said = {
             "model": {"name": "mlp", "hidden": [16], "dropout": 0.2, "norm": "batch"},
             "constrain": {"inequality": {"function": bounded, "ascend": "step", "rate": 0.05}},
+            "optimizer": {"name": "adam", "lr": 0.02},
             "stop": {"max_epochs": 30, "patience": None},
         }
         run = descend.train("iris", said, seed=0)
@@ -104,7 +109,7 @@ class TestKept:
     def test_epochs_that_violate_it_are_not_kept_once_one_does_not(self) -> None:
         run = descend.train("diabetes", recipe(inequality=short), seed=0)
         feasible = [each["epoch"] for each in run.history if each["constraints"]["feasible"]]
-        assert 1 < feasible[0] < 400
+        assert 1 < feasible[0] < 250
         assert run.metrics["best_epoch"] in feasible
         marked = [each["epoch"] for each in run.history if each["best"]]
         assert marked[: feasible[0]] == list(range(1, feasible[0] + 1))  # while there is none, the latest
@@ -119,6 +124,36 @@ class TestKept:
 
 def bounded(model: nn.Module) -> torch.Tensor:
     return torch.stack([p.square().sum() for p in model.parameters() if p.dim() > 1]).sum() / 20 - 1
+
+
+class TestSeveralNetworks:
+    SAID: ClassVar[dict[str, object]] = {
+        "model": {"name": "mlp", "hidden": [16]},
+        "constrain": {"inequality": bounded},
+        "optimizer": {"name": "adam", "lr": 0.02},
+        "stop": {"max_epochs": 10},
+    }
+
+    def test_restarts_keep_one_that_meets_its_constraints(self) -> None:
+        run = descend.train("iris", {**self.SAID, "init": {"restarts": 2}}, seed=0)
+        assert run.metrics["constraints"]["feasible"]
+        assert float(bounded(run.model).detach()) <= 1e-3
+
+    def test_of_an_ensemble_each_network_meets_them(self) -> None:
+        run = descend.train(
+            "iris", {**self.SAID, "model": {"name": "mlp", "hidden": [16], "ensemble": 2}}, seed=0
+        )
+        assert "constraints" not in run.metrics
+        assert all(float(bounded(member).detach()) <= 1e-3 for member in run.model.members)  # type: ignore[union-attr]
+
+    def test_passes_over_more_rows_go_on_with_the_multipliers(self) -> None:
+        x, y = load_iris(return_X_y=True)
+        fitted = descend.Classifier(
+            hidden=(16,), optimizer="adam", lr=0.02, recipe={"constrain": self.SAID["constrain"]}
+        )
+        for _ in range(12):
+            fitted.partial_fit(x, y, classes=[0, 1, 2])
+        assert float(bounded(fitted.run_.model).detach()) < 0.1
 
 
 class TestResume:
@@ -213,8 +248,9 @@ class TestReport:
     def test_shows_the_residual_and_its_course(self, tmp_path: Path) -> None:
         said = recipe(inequality={"function": short})
         said["stop"] = {**LINEAR["stop"], "max_epochs": 20}  # type: ignore[dict-item]
-        descend.train("diabetes", said, seed=0, out=tmp_path / "run")
-        page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+        page = (
+            descend.train("diabetes", said, seed=0, out=tmp_path / "run").report().read_text(encoding="utf-8")
+        )
         for words in (
             "KKT residual",
             "gradient of the Lagrangian",
@@ -222,10 +258,6 @@ class TestReport:
             "multiplier times slack",
         ):
             assert words in page
-
-
-def test_data_are_as_the_tests_think() -> None:
-    assert load_diabetes().data.shape == (442, 10)
 
 
 class TestStopping:

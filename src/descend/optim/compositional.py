@@ -78,6 +78,10 @@ class SCGD(Optimizer):
         )
         return _in_place_of(value, taken_in)
 
+    def forget(self) -> None:
+        """Begin the average anew, as for other rows."""
+        _forget(self.state[self.param_groups[0]["params"][0]])
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step; ``closure``, if given, is evaluated once, and its loss returned.
@@ -135,6 +139,10 @@ class ASCPG(WholeStep):
             )
         return _in_place_of(value, _looked_up(memory, value, rows, total))
 
+    def forget(self) -> None:
+        """Begin the average anew, as for other rows."""
+        _forget(self.memory)
+
     def advance(self, asked: Evaluations, position: Position) -> Any:
         """One evaluation of the loss at the extrapolated point for y, and of the gradient at x with it.
 
@@ -191,6 +199,11 @@ class _InPlaceOf(torch.autograd.Function):
 def _in_place_of(value: Tensor, shown: Tensor) -> Tensor:
     found: Tensor = _InPlaceOf.apply(value, shown)
     return found
+
+
+def _forget(memory: dict[str, Any]) -> None:
+    for name in ("y", "seen", "previous", "steps"):
+        memory.pop(name, None)
 
 
 def _shares(beta: float, decay: float, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -338,6 +351,8 @@ def asc_pg(
     What follows the step as a hook, a soft threshold (:func:`descend.regularization.l1_prox`) or a projection, is its
     proximal map of R: x⁺ is where the next step finds the parameters. k counts steps. Memory: the numbers of y, a count,
     and one per parameter.
+
+    On batches with rows keep beta at about 0.3 or more: a small one extrapolates far, along the steps of other rows.
 
     Args:
         params: parameters or groups.
