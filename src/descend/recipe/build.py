@@ -21,7 +21,7 @@ from descend.randomness import forked, generator, key
 from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.defaults import Facts
-from descend.recipe.parameters import of_settings
+from descend.recipe.parameters import of_settings, signature_of
 from descend.recipe.rates import apply_factors, split_by_factor
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
@@ -52,12 +52,11 @@ def _call(
     section: str, constructor: Constructor, context: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Any:
     """Call a constructor with what it takes of the context; its complaint becomes the recipe's problem."""
-    try:
-        wanted = inspect.signature(constructor).parameters
-        anything = any(p.kind is p.VAR_KEYWORD for p in wanted.values())
-    except (TypeError, ValueError):
-        wanted, anything = {}, True  # type: ignore[assignment]
-    given = {name: value for name, value in context.items() if name in wanted or anything}
+    signature = signature_of(constructor)
+    if signature is None or any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
+        given = dict(context)
+    else:
+        given = {name: value for name, value in context.items() if name in signature.parameters}
     try:
         return constructor(**given, **settings)
     except RecipeError:

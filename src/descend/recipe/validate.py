@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, words_of
 from descend.recipe.catalogue import CATALOGUE, CHOICES, KEYS, Constructor, find, is_import_path
-from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
+from descend.recipe.parameters import MISSING, Parameter, check, of_constructor, signature_of
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 
 __all__ = ["validated"]
@@ -216,13 +215,10 @@ def _refusal(section: Section, constructor: Constructor, values: Mapping[str, An
     }
     if section.name == "model" or section.name not in CATALOGUE:
         return None
-    try:
-        wanted = inspect.signature(constructor).parameters
-    except (TypeError, ValueError):
+    signature = signature_of(constructor)
+    if signature is None or "optimizer" in signature.parameters:
         return None
-    if "optimizer" in wanted:
-        return None
-    context = {key: value for key, value in stand_ins.items() if key in wanted}
+    context = {key: value for key, value in stand_ins.items() if key in signature.parameters}
     own = of_constructor(constructor, section.context) or {}
     arguments = {key: value for key, value in values.items() if key in own}
     try:
