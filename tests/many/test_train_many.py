@@ -154,6 +154,18 @@ def test_a_large_network_is_timed_both_ways(monkeypatch: pytest.MonkeyPatch) -> 
     assert timed[1].metrics["test"] == pytest.approx(untimed[1].metrics["test"], rel=1e-4)
 
 
+def test_a_step_that_is_all_arithmetic_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "OBVIOUS", 0)
+    monkeypatch.setattr(choosing, "step_alone", lambda member, members: 1e9)
+    wide = recipe(model={"hidden": [24], "norm": "none"}, data={"batch_size": 10}, stop={"max_epochs": 1})
+    weights = 4 * 24 + 24 * 3
+    for limit, chosen in [(weights * 10, "loop"), (weights * 10 + 1, "packed")]:
+        monkeypatch.setattr(choosing, "ARITHMETIC", limit)
+        runs = train_many([wide, wide], "iris", seeds=[0, 1])
+        assert engines(runs)[0][0] == chosen
+        assert ("all arithmetic" in runs[0].environment["engine"]["why"]) == (chosen == "loop")
+
+
 def test_all_mistakes_at_once_and_nothing_written(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         train_many(

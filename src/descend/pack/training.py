@@ -127,9 +127,11 @@ class PackTraining:
         self.network.train()
 
         def advance(batches: Sequence[Batch]) -> Tensor:
+            own = rates[self.step_in_epoch - first]
             self._noise.draw(batches, self.epoch, self.step_in_epoch)
+            self._optimizer.begin_step(own)
             losses = self._differentiate(batches)
-            self._optimizer.step(self._gradients, rates[self.step_in_epoch - first])
+            self._optimizer.step(self._gradients, own)
             if self._averages is not None:
                 self._average(self._averages, self.step + 1)
             return losses

@@ -21,7 +21,7 @@ from descend.randomness import forked, generator, key
 from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.defaults import Facts
-from descend.recipe.parameters import of_settings
+from descend.recipe.parameters import of_settings, signature_of
 from descend.recipe.rates import apply_factors, split_by_factor
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
@@ -64,10 +64,10 @@ def _call(
 
 def _named(constructor: Constructor) -> tuple[set[str], bool]:
     """The parameters that a constructor names, and whether it takes any."""
-    try:
-        parameters = inspect.signature(constructor).parameters
-    except (TypeError, ValueError):
+    signature = signature_of(constructor)
+    if signature is None:
         return set(), True
+    parameters = signature.parameters
     return set(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 

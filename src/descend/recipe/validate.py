@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +20,7 @@ from descend.recipe.catalogue import (
     import_object,
     is_import_path,
 )
-from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
+from descend.recipe.parameters import MISSING, Parameter, check, of_constructor, signature_of
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 
 __all__ = ["validated"]
@@ -270,13 +269,10 @@ def _refusal(section: Section, constructor: Constructor, values: Mapping[str, An
     }
     if section.name == "model" or section.name not in CATALOGUE:
         return None
-    try:
-        wanted = inspect.signature(constructor).parameters
-    except (TypeError, ValueError):
+    signature = signature_of(constructor)
+    if signature is None or "optimizer" in signature.parameters:
         return None
-    if "optimizer" in wanted:
-        return None
-    context = {key: value for key, value in stand_ins.items() if key in wanted}
+    context = {key: value for key, value in stand_ins.items() if key in signature.parameters}
     own = of_constructor(constructor, section.context) or {}
     arguments = {key: value for key, value in values.items() if key in own}
     try:
