@@ -21,6 +21,7 @@ from descend.training.chain import Chain, derivative_of_loss
 from descend.training.clipping import clipped
 from descend.training.products import Library
 from descend.training.settings import GradientSettings
+from descend.training.slope import SlopeChain
 
 __all__ = ["Loss", "Objective"]
 
@@ -70,8 +71,8 @@ class Objective:
         several: whether any step took more than one gradient.
         norm: of the last gradient, before clipping, where it was wanted.
 
-    A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, with the same
-    result at less cost; any other by autograd.
+    A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, or with a penalty
+    of its Jacobian by :class:`descend.training.slope.SlopeChain`, with the same result at less cost; any other by autograd.
 
     >>> from descend.losses import MeanSquaredError
     >>> model = nn.Linear(2, 1)
@@ -103,6 +104,7 @@ class Objective:
         self.norm: Tensor | None = None
         self._device, self._mixed = device, precision == "bfloat16"
         self._chain = None if self._mixed or row_penalty is not None else Chain.of(model, products)
+        self._sloped = None if self._mixed else SlopeChain.of(model, row_penalty, products)
         self._seed_device = seeder(device)
         # Seeding takes a tenth of a small network's step; where nothing draws, it is left out.
         self._draws = (
@@ -336,20 +338,25 @@ class Objective:
 
     def _differentiated(self, batch: Batch, share: float | Tensor | None = None) -> Tensor:
         """The mean loss of one batch, times its share of the step; its gradient is added to ``.grad``."""
-        if self._chain is None:
+        chain = self._chain or self._sloped
+        if chain is None:
             with torch.enable_grad():
                 part = self._mean_loss(batch) if share is None else self._mean_loss(batch) * share
                 part.backward()
             return part.detach()
         # The chain computes on detached tensors: nothing here is recorded by autograd.
-        outputs, saved = self._chain.forward(batch.inputs)
+        outputs, saved = chain.forward(batch.inputs)
         value, derivative = derivative_of_loss(
             self.loss if batch.weights is None else self._loss_of_rows, outputs, batch.targets, batch.weights
         )
         if share is not None:
             value, derivative = value * share, derivative * share
-        gradients = self._chain.backward(derivative, saved)
-        for parameter, gradient in zip(self._chain.parameters, gradients, strict=True):
+        if isinstance(chain, SlopeChain):
+            added, gradients = chain.backward(derivative, outputs, saved, 1.0 if share is None else share)
+            value = value + added
+        else:
+            gradients = chain.backward(derivative, saved)
+        for parameter, gradient in zip(chain.parameters, gradients, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(gradient)
             else:
