@@ -17,10 +17,10 @@ from descend.randomness import key as random_key
 from descend.recipe.catalogue import find, import_object
 from descend.recipe.recipe import Recipe
 from descend.regularization import (
+    JacobianPenalty,
     add_gradients,
     decayed_parameters,
     gradient_penalty,
-    jacobian_penalty,
     l1_penalty,
     l2_penalty,
     regular_weights,
@@ -164,13 +164,13 @@ def build_row_penalty(recipe: Recipe, model: nn.Module, loss: Any) -> RowPenalty
                 ]
             )
 
+    of_outputs = JacobianPenalty(jacobian, projections)
+    if not gradient:
+        return of_outputs
+
     def penalty(inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        terms = []
-        if jacobian:
-            terms.append(jacobian * jacobian_penalty(outputs, inputs, projections=projections))
-        if gradient:
-            terms.append(gradient * gradient_penalty(loss.per_sample(outputs, targets), inputs))
-        return torch.stack(terms).sum()
+        found = gradient * gradient_penalty(loss.per_sample(outputs, targets), inputs)
+        return of_outputs(inputs, outputs, targets) + found if jacobian else found
 
     return penalty
 

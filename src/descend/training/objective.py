@@ -12,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import Batch
-from descend.errors import UserError
 from descend.linalg.products import Library
 from descend.losses import Loss as KnownLoss
 from descend.optim.rows import LOSS, buffers_kept
 from descend.randomness import generator, key, seeder
 from descend.regularization import differentiable_inputs
+from descend.training.added import graphed_penalty, penalty_alone
 from descend.training.chain import Chain, derivative_of_loss
 from descend.training.clipping import clipped
 from descend.training.composition import Composition
 from descend.training.settings import GradientSettings
+from descend.training.slope import SlopeChain
 
 __all__ = ["Loss", "Objective"]
 
@@ -72,8 +73,9 @@ class Objective:
         norm: of the last gradient, before clipping, where it was wanted.
         composition: what stands between outputs and loss, where the optimizer is one for compositional objectives.
 
-    A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, with the same
-    result at less cost; any other by autograd, and so is a chain while there are hooks on it.
+    A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, or with a penalty
+    of its Jacobian by :class:`descend.training.slope.SlopeChain`, with the same result at less cost; any other by autograd,
+    and so is a chain while there are hooks on it.
 
     >>> from descend.losses import MeanSquaredError
     >>> model = nn.Linear(2, 1)
@@ -105,6 +107,7 @@ class Objective:
         self.norm: Tensor | None = None
         self._device, self._mixed = device, precision == "bfloat16"
         self._chain = None if self._mixed or row_penalty is not None else Chain.of(model, products)
+        self._sloped = None if self._mixed else SlopeChain.of(model, row_penalty, products)
         self._seed_device = seeder(device)
         # Seeding takes a tenth of a small network's step; where nothing draws, it is left out.
         self._draws = (
@@ -180,7 +183,7 @@ class Objective:
             chain = self._free_chain()
             loss = self._losses()[0] if chain is None else self._value_of_chain(chain)
             if self.penalty is not None:
-                loss = loss + self._own_penalty(self.penalty)[0]
+                loss = loss + penalty_alone(self.penalty, self.parameters)
         self._counted(LOSS)
         return loss.detach()
 
@@ -192,7 +195,7 @@ class Objective:
         """
         loss, outputs = self.mean_loss()
         with torch.enable_grad():
-            added = None if self.penalty is None else self._graphed_penalty(self.penalty)
+            added = None if self.penalty is None else graphed_penalty(self.penalty, self.parameters)
         return loss, outputs, added
 
     def mean_loss(self) -> tuple[Tensor, Tensor]:
@@ -215,7 +218,8 @@ class Objective:
     def plain(self) -> Objective:
         """This objective by autograd in the mode that the model is in, not clipped, and without an average of outputs."""
         plain = copy.copy(self)
-        plain.composition, plain._chain, plain._draws, plain._clips = None, None, True, False
+        plain.composition, plain._chain, plain._sloped = None, None, None
+        plain._draws, plain._clips = True, False
         return plain
 
     def part(self, share: float, *, nested: bool = False) -> Objective:
@@ -281,48 +285,12 @@ class Objective:
         if held:
             torch._foreach_copy_(self._buffers, held)
 
-    def penalty_gradients(self) -> tuple[Tensor, list[Tensor]] | None:
-        """The penalty's value and its gradient by each parameter, by its graph or as it gives it; None without one."""
-        if self.penalty is None:
-            return None
-        held = [parameter.grad for parameter in self.parameters]
-        try:
-            for parameter in self.parameters:
-                parameter.grad = None
-            with torch.enable_grad():
-                value = self.penalty()
-                if value.requires_grad:
-                    value.backward()
-            found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.parameters]
-        finally:
-            for parameter, gradient in zip(self.parameters, held, strict=True):
-                parameter.grad = gradient
-        return value.detach(), found
-
-    def _graphed_penalty(self, penalty: Callable[[], Tensor]) -> Tensor:
-        value, graphed = self._own_penalty(penalty)
-        if not graphed:
-            raise UserError(
-                "a penalty of this recipe adds its own gradient and has no second derivative; without "
-                "[regularize] orthogonality of the kinds so and dso there is one"
-            )
-        return value
-
-    def _own_penalty(self, penalty: Callable[[], Tensor]) -> tuple[Tensor, bool]:
-        """The penalty, and whether its gradient is left to its graph; what it added to ``.grad`` is taken back."""
-        held = [parameter.grad for parameter in self.parameters]
-        try:
-            for parameter in self.parameters:
-                parameter.grad = None
-            value = penalty()
-            return value, all(parameter.grad is None for parameter in self.parameters)
-        finally:
-            for parameter, gradient in zip(self.parameters, held, strict=True):
-                parameter.grad = gradient
-
     def _free_chain(self) -> Chain | None:
         """The chain, if the model is one and no hook waits to be called: an optimizer may watch layers at some steps."""
         return None if self._chain is None or self._chain.hooked else self._chain
+
+    def _free_slope(self) -> SlopeChain | None:
+        return None if self._sloped is None or self._sloped.hooked else self._sloped
 
     def _value_of_chain(self, chain: Chain) -> Tensor:
         if self._draws:
@@ -348,7 +316,7 @@ class Objective:
 
     def _differentiated(self, batch: Batch, share: float | Tensor | None = None) -> Tensor:
         """The mean loss of one batch, times its share of the step; its gradient is added to ``.grad``."""
-        chain = self._free_chain()
+        chain = self._free_chain() or self._free_slope()
         if chain is None:
             with torch.enable_grad():
                 part = self._mean_loss(batch) if share is None else self._mean_loss(batch) * share
@@ -362,7 +330,11 @@ class Objective:
         )
         if share is not None:
             value, derivative = value * share, derivative * share
-        gradients = chain.backward(derivative, saved)
+        if isinstance(chain, SlopeChain):
+            added, gradients = chain.backward(derivative, outputs, saved, 1.0 if share is None else share)
+            value = value + added
+        else:
+            gradients = chain.backward(derivative, saved)
         for parameter, gradient in zip(chain.parameters, gradients, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(gradient)
