@@ -145,11 +145,11 @@ class TestAStep:
         """In y with x = D^½ y the ball is a ball: SciPy's step there, brought back."""
         matrix, gradient, function = quadratic([-2.0, 3.0, 9.0, 27.0], seed=4)
         parts = [torch.zeros(2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-        optimizer = trust_region([{"params": [parts[0]], "lr": 0.4}, {"params": [parts[1]], "lr": 0.1}])
+        optimizer = trust_region([{"params": [parts[0]], "lr": 2.0}, {"params": [parts[1]], "lr": 0.5}])
         optimizer.step(lambda: function(torch.cat(parts)))
         root = torch.tensor([1.0, 1.0, 0.25, 0.25], dtype=torch.float64).sqrt()
         y = torch.cat(parts).detach() / root
-        assert float(y.norm()) == pytest.approx(0.4)
+        assert float(y.norm()) == pytest.approx(2.0)
         theirs = []
         scipy.optimize.minimize(
             lambda y: float(function(root * torch.tensor(y))),
@@ -157,7 +157,7 @@ class TestAStep:
             jac=lambda y: (root * gradient + root * (matrix @ (root * torch.tensor(y)))).numpy(),
             hess=lambda y: (root[:, None] * matrix * root).numpy(),
             method="trust-ncg",
-            options={"initial_trust_radius": 0.4, "maxiter": 1},
+            options={"initial_trust_radius": 2.0, "maxiter": 1, "max_trust_radius": 1e3},
             callback=lambda y: theirs.append(y.copy()),
         )
         np.testing.assert_allclose(y, theirs[0], rtol=1e-9)

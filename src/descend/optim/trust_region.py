@@ -227,7 +227,8 @@ def trust_region(
     reference="Chauhan, Sharma and Dahiya 2018, algorithm 1",
     formula="as trust_region, with loss, gradient and curvature of the first rows of a fixed order, growing in number",
     note="Conjugate gradients leave at negative curvature along it, to the surface of the ball; the authors' code, made for "
-    "convex losses, would step uphill. The radius follows Nocedal and Wright's rule, within the intervals that the paper allows.",
+    "convex losses, would step uphill. The radius follows Nocedal and Wright's rule, within the intervals that the paper allows. "
+    "The training loss that a run records is the sample's until it is all rows.",
 )
 def stron(
     params: Params,
