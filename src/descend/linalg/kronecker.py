@@ -188,7 +188,7 @@ def _by_eigenvectors(stack: Tensor, power: int, ridge: Tensor, relative: bool = 
     values = values.maximum(values[:, -1:] * numbers.eps).clamp_min(numbers.tiny)
     half = vectors * values.pow(-0.5 / power).unsqueeze(-2)
     found = half @ half.mT
-    return (found + found.mT) / 2
+    return torch.div(found + found.mT, 2)
 
 
 def _by_cholesky(shifted: Tensor) -> tuple[Tensor, Tensor]:
