@@ -129,7 +129,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     lagrangian = build_lagrangian(recipe, run.model)
     held: list[Keeper] = [*build_constraints(recipe, run.model, seed)]
     held += [] if lagrangian is None else [lagrangian]
-    rows_of = _rows_of_steps(order) if batches is None else batches.rows
+    rows_of = _rows_of_steps(order, device) if batches is None else batches.rows
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
     batches = augmented(batches, planned, device, loss)
@@ -185,9 +185,13 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     )
 
 
-def _rows_of_steps(order: Order) -> Callable[[int, int], Sequence[Tensor]]:
-    """The row numbers of each batch of a step, by epoch and step."""
-    batches = functools.lru_cache(maxsize=1)(order.batches)
+def _rows_of_steps(order: Order, device: torch.device) -> Callable[[int, int], Sequence[Tensor]]:
+    """The row numbers of each batch of a step, by epoch and step; those of an epoch go to the device at once."""
+
+    @functools.lru_cache(maxsize=1)
+    def batches(epoch: int) -> tuple[Tensor, ...]:
+        return torch.split(order.indices(epoch).to(device, non_blocking=True), order.sizes())
+
     return lambda epoch, step: batches(epoch)[step * order.accumulate : (step + 1) * order.accumulate]
 
 

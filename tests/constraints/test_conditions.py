@@ -225,6 +225,12 @@ class TestMinimize:
         assert found.converged
         assert w.item() == pytest.approx(1.0)
 
+    def test_a_derivative_that_is_no_number_ends_it_where_there_was_one(self) -> None:
+        w = vector(1.0)
+        found = minimize(lambda w: w.sum(), w, [inequality(lambda w: -w.abs().sqrt())])  # no slope at 0
+        assert math.isfinite(w.item())
+        assert math.isfinite(found.loss)
+
     def test_without_conditions_it_is_bfgs(self) -> None:
         w = vector(-1.2, 1.0)
         found = minimize(lambda w: (1 - w[0]) ** 2 + 100 * (w[1] - w[0] ** 2) ** 2, w, [])

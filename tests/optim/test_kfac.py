@@ -13,9 +13,15 @@ from torch import nn
 from torch.func import functional_call, hessian, jacrev
 from torch.nn import functional as F
 
-from descend.errors import UserError
+import descend
+from descend.data.batches import Batch
+from descend.errors import RecipeError, UserError
+from descend.losses import CrossEntropy
+from descend.nn import mlp
 from descend.optim import KFAC, kfac
 from descend.optim.layers import layers_of
+from descend.pack.updates import can_pack
+from descend.training.objective import Objective
 
 CASES = [
     Case("kfac", lr=0.01, layers=True, separable=False),
@@ -734,3 +740,48 @@ class TestRefusals:
 def test_the_problem_of_the_contract_is_the_same_with_layers():
     tables, layers = Problem(Case("sgd")), Problem(Case("kfac", layers=True))
     assert torch.equal(tables.loss(), layers.loss())
+
+
+class TestInDescend:
+    def test_the_loop_s_objective_lets_it_watch_a_chain_and_weighs_accumulated_batches_by_their_rows(self):
+        """Whether the step's rows come as one batch or as three, inputs have the same moments; draws have not."""
+        x, y = double(30, 5), torch.arange(30) % 3
+        found = []
+        for sizes in ([30], [10, 10, 10]):
+            torch.manual_seed(0)
+            model = mlp((5,), 3, hidden=(7,), activation="tanh").double()
+            optimizer = KFAC(model.parameters(), model, "categorical", lr=0.0)
+            objective = Objective(model, CrossEntropy(), device=torch.device("cpu"))
+            batches = [Batch(a, b, None) for a, b in zip(x.split(sizes), y.split(sizes), strict=True)]
+            for step in range(12):
+                optimizer.step(objective.at(batches, 0, step))
+            state = optimizer.state[model.linear1.weight]
+            assert state["estimates"] == 6  # at steps 0, 1, 2, 4, 8 and 10
+            found.append(state)
+        torch.testing.assert_close(found[0]["inputs"], found[1]["inputs"])
+        assert not torch.allclose(found[0]["slopes"], found[1]["slopes"])
+
+    def test_a_recipe_gives_the_model_the_likelihood_of_its_loss_and_the_seed(self):
+        """Another seed draws other targets; and a run is a function of its seed."""
+        x, y = double(64, 3).numpy(), double(64, seed=1).numpy()
+        recipe = {
+            "model": {"name": "mlp", "hidden": [4]}, "optimizer": {"name": "kfac", "lr": 0.05}, "stop": {"max_epochs": 2},
+            "engine": {"threads": 1, "device": "cpu"},
+        }  # fmt: skip
+        runs = [descend.train((x, y), recipe, seed=seed) for seed in (0, 0, 1)]
+        weights = [run.model.output.weight for run in runs]
+        assert torch.equal(weights[0], weights[1])
+        assert not torch.equal(weights[0], weights[2])
+
+    def test_a_loss_that_is_no_logarithm_is_refused_before_anything_starts(self, tmp_path):
+        x, y = double(64, 3).numpy(), double(64, seed=1).numpy()
+        recipe = {"loss": {"name": "huber"}, "optimizer": {"name": "kfac"}}
+        with pytest.raises(
+            RecipeError, match=r"(?s)optimizer.*needs a likelihood.*shampoo and adam take any loss"
+        ):
+            descend.train((x, y), recipe, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_pack_says_why_it_rides_alone(self):
+        model = nn.Linear(2, 1)
+        assert can_pack(kfac(model.parameters(), model, "normal")) == "the optimizer KFAC has no packed form"

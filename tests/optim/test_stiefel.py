@@ -406,6 +406,7 @@ class TestRefusals:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu_it_is_as_on_the_cpu(make):
     found = []
     for device in ("cpu", "cuda"):

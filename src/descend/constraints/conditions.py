@@ -28,11 +28,11 @@ class Condition:
 
     kind: Literal["inequality", "equality"]
     function: Callable[[Any], Tensor]
-    penalty: float = 1.0
-    growth: float = 1.0
-    rate: float = 1.0
-    ascend: Literal["epoch", "step"] = "epoch"
-    tolerance: float = 1e-3
+    penalty: float
+    growth: float
+    rate: float
+    ascend: Literal["epoch", "step"]
+    tolerance: float
 
     @property
     def name(self) -> str:

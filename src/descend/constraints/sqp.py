@@ -67,12 +67,12 @@ def minimize(
         min_d  g·d + d·B d / 2 + ρ (Σ max(c + ∇c·d, 0) + Σ |h + ∇h·d|),
 
     which has a solution whatever the constraints are; its dual is a quadratic program in a box, whose solution is the new
-    λ. ρ is raised while that lowers the linearised violation. The step is halved until φ falls enough, after one correction
-    for the curvature of the constraints, without which full steps near a solution can be refused (Maratos 1978). Trial
-    points that are not finite are refused.
+    λ. ρ is raised until the step promises most of what can be done for feasibility. The step is halved until φ falls
+    enough, after one correction for the curvature of the constraints, without which full steps near a solution can be
+    refused (Maratos 1978). Trial points that are not finite are refused.
 
     All of it is dense, in float64: time n³ + n² m and memory n² a step, for some hundreds of parameters. Weights should be
-    float64: float32 ones end at a residual near 1e-4.
+    float64: float32 ones end at a residual of 1e-6 to 1e-4.
 
     Args:
         loss: F of the subject, with its graph; deterministic.
@@ -196,6 +196,9 @@ def _solve(problem: _Problem, x: Tensor, tolerance: float, limit: int) -> Soluti
         if found is None:  # rounding hides every decrease
             break
         new = problem.at(found)
+        if not (new.gradient.isfinite().all() and new.jacobian.isfinite().all()):
+            problem.accepted = point.x
+            break
         moved = new.x - point.x
         change = new.gradient - point.gradient + (new.jacobian - point.jacobian).T @ multipliers
         if not scaled and torch.dot(moved, change) > 0:
@@ -334,4 +337,6 @@ def _updated(matrix: Tensor, moved: Tensor, change: Tensor) -> Tensor:
         theta = 0.8 * known / (known - curved)
         change = theta * change + (1 - theta) * along
         curved = torch.dot(moved, change)
-    return matrix - torch.outer(along, along) / known + torch.outer(change, change) / curved
+    updated = matrix - torch.outer(along, along) / known + torch.outer(change, change) / curved
+    _, failed = torch.linalg.cholesky_ex(updated)
+    return matrix if failed else updated  # rounding may take definiteness away

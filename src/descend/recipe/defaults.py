@@ -153,6 +153,8 @@ def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[st
         return {"name": (name, "as the recipe says"), "curvature": matrix, **most}
     if not facts.classification and facts.rows < FEW_ROWS:
         rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")
+        if said.get("name") == "soap":  # which fits faster still
+            return {"name": ("soap", "as said"), "lr": rate}
     else:
         rate = (1e-3, "works for most networks with averaged weights")
     return {
