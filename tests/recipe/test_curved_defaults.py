@@ -11,10 +11,9 @@ from descend.recipe.resolve import resolve
 FACTS = Facts("table", 300, "regression", (10,), 1, 60)
 
 
-def test_they_are_those_that_have_a_curvature_to_choose():
-    assert {
-        name for name, make in OPTIMIZERS.items() if "curvature" in of_constructor(make, ("params",))
-    } == CURVED
+def test_they_are_those_that_have_a_curvature_and_iterations_to_choose():
+    settings = {name: of_constructor(make, ("params",)) or {} for name, make in OPTIMIZERS.items()}
+    assert {name for name, known in settings.items() if {"curvature", "limit"} <= set(known)} == CURVED
 
 
 @pytest.mark.parametrize("name", sorted(CURVED))
