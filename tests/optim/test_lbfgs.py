@@ -250,9 +250,28 @@ def test_a_pair_on_a_part_of_the_rows():
     torch.testing.assert_close(moved, -0.3 * gradient / max(1.0, float(gradient.norm())))
     torch.testing.assert_close(optimizer.state[x]["changes"][0], half.a @ moved)
     assert closure.shares == [0.5]
-    assert closure.other.calls == 2
+    assert (closure.calls, closure.other.calls) == (1, 2)
     with pytest.raises(UserError, match=r"lbfgs evaluates a part.*Rows"):
         lbfgs([x], overlap=0.5).step(lambda: whole(x))
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "bfgs", "cg", "coordinate_descent", "sqn"])
+def test_parameters_may_join_later(name):
+    """As when layers are unfrozen: what is known of fewer coordinates does not get in the way."""
+    a, b = (torch.tensor(each, dtype=torch.float64, requires_grad=True) for each in ([1.0, 2.0], [3.0]))
+    quadratic = Quadratic([1.0, 2.0, 4.0])
+    settings = {"lr": 0.05, "every": 2} if name == "sqn" else {}
+    optimizer = getattr(descend.optim, name)([a], **settings)
+    loss = lambda: quadratic(torch.cat([a, b]))  # noqa: E731
+    for _ in range(6):
+        optimizer.step(loss)
+    assert b.tolist() == [3.0]
+    between = loss().item()
+    optimizer.add_param_group({"params": [b]})
+    for _ in range(6):
+        optimizer.step(loss)
+    assert b.tolist() != [3.0]
+    assert loss().item() < between
 
 
 class Waiting(TorchDispatchMode):
