@@ -98,10 +98,24 @@ def test_a_loss_that_is_no_number_is_refused():
     assert descent.at.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)
 
 
+def test_a_slope_that_is_no_number_is_refused_though_the_loss_is_one():
+    loss = lambda x: (torch.where(x < 1, 0.0 * torch.sqrt(1 - x), 0.0) - x).sum()  # noqa: E731
+    descent = Descent(bfgs, loss, [0.0])
+    descent.step()
+    assert 0.5 <= descent.at.item() < 1
+
+
 def test_from_a_place_where_the_gradient_is_no_number_there_is_no_step():
     descent = Descent(bfgs, lambda x: (x * torch.nan).sum(), [2.0])
     descent.step()
     assert descent.at.tolist() == [2.0]
+
+
+def test_a_pair_without_curvature_is_not_learned():
+    descent = Descent(bfgs, lambda x: -x.sum(), [0.0, 0.0])
+    descent.step()
+    assert "inverse" not in descent.state
+    assert descent.at.isfinite().all()
 
 
 def test_at_a_minimum_nothing_moves():

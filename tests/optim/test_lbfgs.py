@@ -119,6 +119,45 @@ def test_the_damped_pair_of_a_step_is_powells():
     assert bool(Pairs.of(undamped.state).none)
 
 
+def test_after_a_shortened_step_the_damping_knows_how_short():
+    """B s = −t g with the t that was taken."""
+    loss = lambda x: (x**4 / 4 - x * x / 2).sum()  # noqa: E731
+    descent = Descent(lbfgs, loss, [0.1], line_search="armijo", lr=28.0)
+    x, g = descent.at, torch.func.grad(loss)(descent.at)
+    descent.step()
+    s, y = descent.at - x, torch.func.grad(loss)(descent.at) - g
+    assert float(s / -g) == pytest.approx(28 / 4)  # over the hump twice, and back
+    curved = -7 * g
+    old, new = float(s @ curved), float(s @ y)
+    assert new < 0
+    theta = 0.8 * old / (old - new)
+    torch.testing.assert_close(descent.state["changes"][0], theta * y + (1 - theta) * curved)
+
+
+def test_a_direction_that_was_cut_gives_no_pair():
+    """A gradient that is missing holds a coordinate where it is, so that s is not −t H g and B s is not known."""
+    a, b = (torch.tensor([each], dtype=torch.float64, requires_grad=True) for each in (1.0, -2.0))
+    optimizer = lbfgs([a, b], lr=0.3, line_search="none")
+
+    def closure(*, with_b=True):
+        optimizer.zero_grad()
+        loss = (a * a + a * b + 2 * b * b).sum()
+        loss.backward()
+        if not with_b:
+            b.grad = None
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+    before, held = {name: each.clone() for name, each in optimizer.state[a].items()}, (a.item(), b.item())
+    optimizer.step(lambda: closure(with_b=False))
+    assert b.item() == held[1]
+    assert a.item() != held[0]
+    assert all(torch.equal(each, before[name]) for name, each in optimizer.state[a].items())
+    optimizer.step(closure)
+    assert not torch.equal(optimizer.state[a]["changes"], before["changes"])
+
+
 class Noisy(nn.Module):
     """A network with dropout and a norm with running averages."""
 
@@ -211,9 +250,28 @@ def test_a_pair_on_a_part_of_the_rows():
     torch.testing.assert_close(moved, -0.3 * gradient / max(1.0, float(gradient.norm())))
     torch.testing.assert_close(optimizer.state[x]["changes"][0], half.a @ moved)
     assert closure.shares == [0.5]
-    assert closure.other.calls == 2
+    assert (closure.calls, closure.other.calls) == (1, 2)
     with pytest.raises(UserError, match=r"lbfgs evaluates a part.*Rows"):
         lbfgs([x], overlap=0.5).step(lambda: whole(x))
+
+
+@pytest.mark.parametrize("name", ["lbfgs", "bfgs", "cg", "coordinate_descent", "sqn"])
+def test_parameters_may_join_later(name):
+    """As when layers are unfrozen: what is known of fewer coordinates does not get in the way."""
+    a, b = (torch.tensor(each, dtype=torch.float64, requires_grad=True) for each in ([1.0, 2.0], [3.0]))
+    quadratic = Quadratic([1.0, 2.0, 4.0])
+    settings = {"lr": 0.05, "every": 2} if name == "sqn" else {}
+    optimizer = getattr(descend.optim, name)([a], **settings)
+    loss = lambda: quadratic(torch.cat([a, b]))  # noqa: E731
+    for _ in range(6):
+        optimizer.step(loss)
+    assert b.tolist() == [3.0]
+    between = loss().item()
+    optimizer.add_param_group({"params": [b]})
+    for _ in range(6):
+        optimizer.step(loss)
+    assert b.tolist() != [3.0]
+    assert loss().item() < between
 
 
 class Waiting(TorchDispatchMode):
@@ -259,6 +317,7 @@ def test_a_batch_that_is_no_number_leaves_parameters_and_forgets_the_pairs():
     descent.function = lambda x: (x * torch.nan).sum()
     descent.step()
     assert torch.equal(descent.at, x)
+    assert not descent.state
     descent.function = good
     descent.step(60)
     assert descent.value < 1e-8

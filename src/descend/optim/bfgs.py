@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from descend.domains import Count, Positive, Share
 from descend.method import method
-from descend.optim.along import search
+from descend.optim.along import Found, search
 from descend.optim.building import Params, build
 from descend.optim.evaluation import Evaluations, Gradient
 from descend.optim.iterations import Iterations, checked
@@ -56,7 +56,7 @@ class BFGS(Iterations):
                 "lbfgs needs 20 n numbers"
             )
 
-    def iterate(self, asked: Evaluations, position: Position, here: Gradient) -> Gradient | None:
+    def iterate(self, asked: Evaluations, position: Position, here: Gradient) -> Found | None:
         """Search along −H g by the strong Wolfe conditions, and change H by the pair.
 
         Where the search finds nothing H is forgotten, so that the next one goes along −g.
@@ -78,7 +78,7 @@ class BFGS(Iterations):
             return None
         change = found.gradient.vector - here.vector
         self._learn(found.t * step, change if metric is None else metric * change)
-        return found.gradient
+        return found
 
     def _learn(self, step: Tensor, change: Tensor) -> None:
         curvature, square = torch.dot(step, change), torch.dot(change, change)

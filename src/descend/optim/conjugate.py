@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from descend.domains import Count, Positive, Share
 from descend.method import method
-from descend.optim.along import search
+from descend.optim.along import Found, search
 from descend.optim.building import Params, build
 from descend.optim.evaluation import Evaluations, Gradient
 from descend.optim.iterations import Iterations, checked
@@ -47,7 +47,7 @@ class CG(Iterations):
             raise ValueError(f"restart must be above 0; found {restart}")
         super().__init__(params, checked(lr=lr, c1=c1, c2=c2, iterations=iterations) | {"restart": restart})
 
-    def iterate(self, asked: Evaluations, position: Position, here: Gradient) -> Gradient | None:
+    def iterate(self, asked: Evaluations, position: Position, here: Gradient) -> Found | None:
         """Search along the direction; where nothing is found, the next one starts again from −g."""
         chosen, memory = self.param_groups[0], self.memory
         rate, metric = self.metric()
@@ -77,7 +77,7 @@ class CG(Iterations):
         lost = across.abs() >= chosen["restart"] * square
         memory["carried"] = torch.where(lost, torch.zeros_like(direction), beta * direction)
         memory["fall"] = found.t * float(rate) * slope
-        return found.gradient
+        return found
 
     def _direction(self, gradient: Tensor, missing: Tensor | None) -> tuple[Tensor, float]:
         """The next direction and its slope: −g unless what is carried leads downhill."""

@@ -82,7 +82,9 @@ class CoordinateDescent(WholeStep):
         """One sweep."""
         chosen, memory, blocks = self.param_groups[0], self.memory, self.blocks()
         count = memory.get("count", 0)
-        lengths = memory["lengths"].tolist() if memory else [0.5] * len(blocks)
+        lengths = memory["lengths"].tolist() if memory else []
+        longer = 2.0 if chosen["rule"] == "armijo" else 1.0
+        lengths += [1.0 / longer] * (len(blocks) - len(lengths))
         first = asked.gradient()
         if first.empty:
             return first.loss
@@ -98,7 +100,7 @@ class CoordinateDescent(WholeStep):
                 step,
                 here,
                 rule="armijo" if chosen["rule"] == "armijo" else "strong_wolfe",
-                first=lengths[at] * (2.0 if chosen["rule"] == "armijo" else 1.0),
+                first=longer * lengths[at],
                 c1=chosen["c1"],
                 c2=chosen["c2"],
             )

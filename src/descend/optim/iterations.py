@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from descend.optim.along import Found
 from descend.optim.evaluation import Evaluations, Gradient
 from descend.optim.whole import Position, WholeStep
 
@@ -17,19 +18,26 @@ class Iterations(WholeStep, ABC):
     Within a step the gradient where an iteration ends is that where the next one starts, and is computed once.
     """
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters. What is remembered is of vectors of fewer entries, and is forgotten."""
+        super().add_param_group(param_group)
+        self.state.clear()
+
     def advance(self, asked: Evaluations, position: Position) -> Any:
         """Iterate on the same rows, and stop early where an iteration finds nothing."""
-        here: Gradient | None = asked.gradient()
-        loss = None if here is None else here.loss
-        for count in range(self.param_groups[0]["iterations"]):
-            if here is None or here.empty:
+        here = asked.gradient()
+        loss = here.loss
+        for left in reversed(range(self.param_groups[0]["iterations"])):
+            found = None if here.empty else self.iterate(asked, position, here)
+            if found is None:
                 break
-            here = self.iterate(asked, Position(asked.parameters) if count else position, here)
+            if left:
+                here, position = found.gradient or asked.gradient(), Position(asked.parameters)
         return loss
 
     @abstractmethod
-    def iterate(self, asked: Evaluations, position: Position, here: Gradient) -> Gradient | None:
-        """Move the parameters, and give the gradient on all rows of the step where they are then; None if nothing moved."""
+    def iterate(self, asked: Evaluations, position: Position, here: Gradient) -> Found | None:
+        """Move the parameters, and say where to, with the gradient on all rows of the step if it is known; None if nowhere."""
 
 
 def checked(**settings: Any) -> dict[str, Any]:

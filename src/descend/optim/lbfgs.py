@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from descend.domains import Count, Fraction, Portion, Positive, Share
 from descend.linalg import Pairs, damped
 from descend.method import method
-from descend.optim.along import LineSearch, search
+from descend.optim.along import Found, LineSearch, search
 from descend.optim.building import Params, build
 from descend.optim.evaluation import Evaluations, Gradient
 from descend.optim.iterations import Iterations, checked
@@ -67,7 +67,7 @@ class LBFGS(Iterations):
         }
         super().__init__(params, defaults)
 
-    def iterate(self, asked: Evaluations, position: Position, here: Gradient) -> Gradient | None:
+    def iterate(self, asked: Evaluations, position: Position, here: Gradient) -> Found | None:
         """Search along −H g, and take the pair. Without a line search nothing waits for the device.
 
         Where the search finds nothing the pairs, which may be at fault, are forgotten.
@@ -91,9 +91,9 @@ class LBFGS(Iterations):
         if found is None:
             self.memory.clear()
             return None
-        there = found.gradient
         if part is asked:
-            there = after = there or asked.gradient()
+            after = found.gradient or asked.gradient()
+            found = Found(found.t, after)
         else:
             after = part.gradient()
 
@@ -105,7 +105,7 @@ class LBFGS(Iterations):
             change = damped(found.t * step, change, (-found.t * rate) * gradient, chosen["damping"])
         # Where a part of the direction was left out, B s is not known: a pair with s = 0 is not taken.
         pairs.add((whole * found.t) * step, change)
-        return there or asked.gradient()
+        return found
 
     def _pairs(self, like: Tensor) -> Pairs:
         if not self.memory:

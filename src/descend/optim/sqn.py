@@ -56,6 +56,11 @@ class SQN(WholeStep):
         settings = {"memory": memory, "every": every, "curvature": curvature, "share": share}
         super().__init__(params, {"lr": lr} | settings)
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters. What is remembered is of vectors of fewer entries, and is forgotten: sgd comes first again."""
+        super().add_param_group(param_group)
+        self.state.clear()
+
     def advance(self, asked: Evaluations, position: Position) -> Any:
         """One gradient; at every L-th step a product at the average as well. Nothing waits for the device."""
         here = asked.gradient()

@@ -75,8 +75,11 @@ class Problem:
     def _least(self) -> float:
         w = torch.zeros(self.x.shape[1], 10, dtype=torch.float64, requires_grad=True)
         x = self.x.double()
-        step: Any = lbfgs([w], memory=30, iterations=800).step
-        step(lambda: torch.nn.functional.cross_entropy(x @ w, self.y) + 0.5 * PENALTY * w.square().sum())
+
+        def loss() -> Any:
+            return torch.nn.functional.cross_entropy(x @ w, self.y) + 0.5 * PENALTY * w.square().sum()
+
+        lbfgs([w], memory=30, iterations=800).step(loss)
         return self.exactly(w)
 
     @property
@@ -157,7 +160,7 @@ def _lbfgs(problem: Problem, most: int) -> Trace:
     trace = Trace([0.0], [0.0], [problem.exactly(w) - problem.least])
     start, noting = perf_counter(), 0.0
 
-    def closure() -> Tensor:
+    def closure() -> Any:
         nonlocal noting
         optimizer.zero_grad()
         value = problem.loss(w)
@@ -169,8 +172,7 @@ def _lbfgs(problem: Problem, most: int) -> Trace:
         noting += perf_counter() - pause
         return value
 
-    step: Any = optimizer.step
-    step(closure)
+    optimizer.step(closure)
     return trace
 
 
