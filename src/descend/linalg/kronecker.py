@@ -178,17 +178,17 @@ def _by_eigenvectors(stack: Tensor, power: int, ridge: Tensor, relative: bool = 
     finite = torch.isfinite(stack.abs().amax((-2, -1)))
     if not bool(finite.all()):
         # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
-        found = torch.full_like(stack, math.nan)
-        found[finite] = _by_eigenvectors(stack[finite], power, ridge[finite], relative)
-        return found
+        roots = torch.full_like(stack, math.nan)
+        roots[finite] = _by_eigenvectors(stack[finite], power, ridge[finite], relative)
+        return roots
     values, vectors = torch.linalg.eigh(stack)
     numbers = torch.finfo(stack.dtype)
     values = values.clamp_min(0.0)
     values = values + (ridge.unsqueeze(-1) * values[:, -1:] if relative else ridge.unsqueeze(-1))
     values = values.maximum(values[:, -1:] * numbers.eps).clamp_min(numbers.tiny)
     half = vectors * values.pow(-0.5 / power).unsqueeze(-2)
-    found = half @ half.mT
-    return torch.div(found + found.mT, 2)
+    found: Tensor = half @ half.mT
+    return (found + found.mT) / 2
 
 
 def _by_cholesky(shifted: Tensor) -> tuple[Tensor, Tensor]:

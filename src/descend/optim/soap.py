@@ -128,11 +128,13 @@ def _renew(fleet: Fleet, stack: Stack, side: int, covariance: Tensor, basis: Ten
     """One step of orthogonal iteration of the eigenvectors along a side, with averages and squares taken along."""
     image = covariance @ basis
     order = (basis * image).sum(-2).argsort(stable=True, dim=-1, descending=True)
-    found = torch.linalg.qr(image.take_along_dim(order.unsqueeze(-2), -1)).Q
+    ordered = image.gather(-1, order.unsqueeze(-2).expand_as(image))
+    # What torch.linalg.qr does, without its R.
+    found = torch.linalg.householder_product(*torch.geqrf(ordered))
     # Squares belong to their vectors, and change places with them. The average is a tensor, and is seen from the new ones.
     square = stack.of(fleet.vector("square"))
     places = order.view(order.shape[0], *(-1 if dim == side else 1 for dim in range(len(stack.block))))
-    square.copy_(square.take_along_dim(places, side + 1))
+    square.copy_(square.gather(side + 1, places.expand_as(square)))
     average = stack.of(fleet.vector("average"))
     multiply(found.mT @ basis, average.clone(), side, average)
     basis.copy_(found)
