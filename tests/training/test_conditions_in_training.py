@@ -105,7 +105,7 @@ class TestKept:
         }
         run = descend.train("iris", said, seed=0)
         assert run.metrics["constraints"]["feasible"]
-        assert float(bounded(run.model)) <= 1e-3
+        assert float(bounded(run.model).detach()) <= 1e-3
         assert run.metrics["test"]["accuracy"] > 0.8
 
     def test_epochs_that_violate_it_are_not_kept_once_one_does_not(self) -> None:
