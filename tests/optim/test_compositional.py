@@ -13,8 +13,10 @@ from sklearn.linear_model import Lasso
 
 import descend
 from descend.errors import UserError
+from descend.launch import Launch
 from descend.optim import ASCPG, OPTIMIZERS, SCGD, Rows, asc_pg, scgd
 from descend.pack.updates import can_pack
+from descend.planning import plan
 from descend.regularization import l1_prox
 
 CASES = [
@@ -429,6 +431,33 @@ class TestFromARecipe:
         if not changes:  # in the first epoch each row's first outputs are taken whole
             assert losses[0][0] == losses[1][0]
         assert losses[0][1:] != losses[1][1:]
+
+    @pytest.mark.parametrize("sampling", ["epoch", "with_replacement", "full"])
+    @pytest.mark.parametrize("accumulate", [1, 2])
+    def test_each_average_is_that_of_its_own_row(self, sampling, accumulate):
+        """With steps of almost nothing each row's average is the output for that row."""
+        planned = plan(
+            "iris",
+            {
+                "data": {"sampling": sampling},
+                "model": {"name": "mlp", "hidden": [8], "dropout": 0.0},
+                "init": {"output_gain": 1.0},
+                "optimizer": {"name": "scgd", "lr": 1e-12},
+                "gradient": {"accumulate": accumulate},
+                "stop": {"max_epochs": 2, "average": 0.0},
+                "engine": {"threads": 1},
+            },
+        )
+        launched = Launch(planned)
+        launched.advance()
+        training = launched.training
+        (memory,) = [each for each in training.optimizer.state.values() if each]
+        with torch.no_grad():
+            expected = training.model(planned.prepared.train.inputs)
+        seen = memory["seen"] > 0
+        assert seen.float().mean() > 0.7
+        torch.testing.assert_close(memory["y"][seen], expected[seen])
+        assert len(expected.unique(dim=0)) > 50
 
     def test_steps_are_clipped_unless_said_otherwise(self):
         recipe = {"optimizer": "scgd", "stop": {"max_epochs": 1}}

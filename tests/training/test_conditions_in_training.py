@@ -14,6 +14,8 @@ from sklearn.datasets import load_iris
 from torch import nn
 
 import descend
+from descend.cli import main
+from descend.cli.summary import _constraints
 from descend.errors import Interrupted, RecipeError
 from descend.recipe import Recipe
 from descend.training.observers import Quiet
@@ -103,7 +105,7 @@ class TestKept:
         }
         run = descend.train("iris", said, seed=0)
         assert run.metrics["constraints"]["feasible"]
-        assert float(bounded(run.model)) <= 1e-3
+        assert float(bounded(run.model).detach()) <= 1e-3
         assert run.metrics["test"]["accuracy"] > 0.8
 
     def test_epochs_that_violate_it_are_not_kept_once_one_does_not(self) -> None:
@@ -258,6 +260,39 @@ class TestReport:
             "multiplier times slack",
         ):
             assert words in page
+
+
+class TestCommandLine:
+    def test_names_a_function_and_is_told_the_residual(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "my_bound.py").write_text(
+            "def small(model):\n    return model.output.weight.square().sum() / 4 - 1\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        words = [
+            "train",
+            "iris",
+            "--set",
+            "model.name=linear",
+            "--set",
+            "constrain.inequality=my_bound:small",
+        ]
+        words += ["--set", "stop.max_epochs=2", "--quiet"]
+        try:
+            assert main([*words, "--json", "--out", "one"]) == 0
+            found = json.loads(capsys.readouterr().out.splitlines()[-1])["constraints"]
+            assert found["kkt"] >= found["violation"] >= 0
+        finally:
+            sys.modules.pop("my_bound", None)
+
+    def test_the_summary_says_it(self) -> None:
+        assert _constraints({}) == ""
+        found = {"violation": 0.25, "feasible": False, "kkt": 0.5}
+        assert (
+            _constraints({"constraints": found})
+            == " The constraints are violated by 0.25; the KKT residual is 0.5."
+        )
 
 
 class TestStopping:

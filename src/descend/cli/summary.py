@@ -56,7 +56,7 @@ def _course(run: Run) -> str:
         "target": f"the target, a {monitor} of {stop.get('target')}, was reached",
     }.get(found["stopped"], str(found["stopped"]))
     best = f"; the weights kept are those of epoch {found['best_epoch']}" if "validation" in found else ""
-    return f"{text}; stopped because {why}{best}.{_members(found)}"
+    return f"{text}; stopped because {why}{best}.{_members(found)}{_constraints(found)}"
 
 
 def _members(found: Mapping[str, Any]) -> str:
@@ -69,6 +69,18 @@ def _members(found: Mapping[str, Any]) -> str:
     return f" This is {what} of {trained} networks."
 
 
+def _constraints(found: Mapping[str, Any]) -> str:
+    """Whether general constraints are met, and how near the weights are to a solution under them."""
+    constraints = found.get("constraints")
+    if constraints is None:
+        return ""
+    left = f"violated by {constraints['violation']:.2g}"
+    return (
+        f" The constraints are {'met' if constraints['feasible'] else left}; "
+        f"the KKT residual is {constraints['kkt']:.2g}."
+    )
+
+
 def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
     """The JSON object of ``descend train --json``."""
     found = run.metrics
@@ -78,6 +90,7 @@ def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
         "task": found["task"],
         "metrics": {part: found[part] for part in PARTS if part in found},
         **{key: found[key] for key in ("epochs", "steps", "seconds", "best_epoch", "stopped")},
+        **({"constraints": found["constraints"]} if "constraints" in found else {}),
         "seed": run.environment.get("seed"),
         "data": {**run.environment.get("data", {}), "fingerprint": run.schema.fingerprint},
         "recipe": {section: dict(values) for section, values in run.recipe.items()},
