@@ -209,3 +209,15 @@ def test_other_penalties_and_other_networks_are_left_to_autograd() -> None:
         Objective(model, CrossEntropy(), device=CPU, precision="bfloat16", row_penalty=penalty)._sloped
         is None
     )
+
+
+def test_a_network_that_is_watched_goes_through_autograd() -> None:
+    """A hook put on later is called, and with it gone the gradient is by hand again."""
+    model, by_hand, by_tape = pair("Tanh", JacobianPenalty(0.7))
+    seen: list[int] = []
+    handle = model[1].register_forward_hook(lambda layer, inputs, output: seen.append(1))
+    assert_agree(by_hand, by_tape, batches(9))
+    assert len(seen) == 2
+    handle.remove()
+    assert_agree(by_hand, by_tape, batches(9))
+    assert by_hand._free_slope() is not None

@@ -43,6 +43,7 @@ class DecorrelatedBatchNorm1d(Whitening):
     Source: Huang, Yang, Lang and Deng 2018; Wang, Dang, Hu, Fua and Salzmann 2019.
 
     >>> import torch
+    >>> _ = torch.manual_seed(0)
     >>> x = torch.randn(100, 4) @ torch.randn(4, 4)
     >>> y = DecorrelatedBatchNorm1d(4, eps=1e-6)(x)
     >>> torch.allclose(y.T @ y / 100, torch.eye(4), atol=1e-2)

@@ -41,6 +41,7 @@ class IterNorm1d(Whitening):
     Source: Huang, Zhou, Zhu, Liu and Shao 2019.
 
     >>> import torch
+    >>> _ = torch.manual_seed(0)
     >>> x = torch.randn(100, 4) @ torch.randn(4, 4)
     >>> y = IterNorm1d(4, iterations=40)(x)
     >>> torch.allclose(y.T @ y / 100, torch.eye(4), atol=1e-2)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from descend.domains import Count
 from descend.errors import UserError
+from descend.nn.whitening.products import combined, multiplied
 from descend.nn.whitening.roots import Root
 
 __all__ = ["Groups", "Whitening", "group_count", "whiten"]
@@ -210,10 +211,10 @@ class _Whiten(torch.autograd.Function):
             wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
             mean = wide.mean(_over(x))
             centred = _centred_columns(wide, mean, groups)
-            covariance = (centred @ centred.mT).div_(centred.shape[-1])
+            covariance = multiplied(centred, centred.mT).div_(centred.shape[-1])
             matrix, saved = root.of(covariance)
             scaled = matrix if weight is None else matrix * weight.to(wide.dtype).view(groups, -1, 1)
-            y = _restored_sum(scaled @ centred, None if bias is None else bias.to(wide.dtype), x)
+            y = _restored_sum(multiplied(scaled, centred), None if bias is None else bias.to(wide.dtype), x)
             ctx.save_for_backward(x, weight, bias, centred, matrix, *saved)
             ctx.root, ctx.groups = root, groups
             ctx.mark_non_differentiable(mean, covariance)
@@ -236,7 +237,7 @@ class _Whiten(torch.autograd.Function):
             total = wide.sum(_over(x))
             # As the columns X sum to 0, it makes no difference to M whether those of G do.
             columns = _centred_columns(wide, total / count, ctx.groups)
-            products = columns @ centred.mT
+            products = multiplied(columns, centred.mT)
             of_weight = of_bias = None
             scaled = matrix
             if weight is not None:
@@ -246,7 +247,7 @@ class _Whiten(torch.autograd.Function):
                 products, scaled = products * gain, matrix * gain
             of_root = 0.5 * (products + products.mT)
             of_covariance = ctx.root.gradient(of_root, tuple(saved))
-            of_x = (scaled.mT @ columns).baddbmm_(of_covariance, centred, alpha=2.0 / count)
+            of_x = combined(multiplied(scaled.mT, columns), of_covariance, centred, alpha=2.0 / count)
             return _restored_sum(of_x, None, x).to(x.dtype), of_weight, of_bias, None, None
 
 

@@ -23,10 +23,15 @@ import torch
 from torch import Tensor
 
 from descend.errors import UserError
+from descend.nn.whitening.products import combined, multiplied
+from descend.nn.whitening.spectrum import newton_differences, newton_values
 
 __all__ = ["NewtonRoot", "Root", "SpectralRoot", "power_series"]
 
 Backward = Literal["exact", "power_iteration"]
+
+LARGE = 128
+"""Channels of a group from which on Newton's polynomial is computed from eigenvectors, where that is faster."""
 
 
 class Root(Protocol):
@@ -69,14 +74,14 @@ class SpectralRoot:
         # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
         values, vectors = torch.linalg.eigh(covariance.nan_to_num(0.0, 0.0, 0.0))
         values = values.clamp_min(0.0) + self.eps
-        root = (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT
+        root = multiplied(vectors * values.rsqrt().unsqueeze(-2), vectors.mT)
         return root + (covariance - covariance), (vectors, values)
 
     def gradient(self, of_root: Tensor, saved: tuple[Tensor, ...]) -> Tensor:
         """dL/dS by the formula at the head of this file."""
         vectors, values = saved
-        inner = vectors.mT @ of_root @ vectors
-        return vectors @ (self._divided_differences(values) * inner) @ vectors.mT
+        inner = multiplied(multiplied(vectors.mT, of_root), vectors)
+        return multiplied(multiplied(vectors, self._divided_differences(values) * inner), vectors.mT)
 
     def _divided_differences(self, values: Tensor) -> Tensor:
         """The matrix K."""
@@ -146,7 +151,10 @@ class NewtonRoot:
 
         B_k = (3 I - P_k Q_k)/2,   P_(k+1) = B_k P_k,   Q_(k+1) = Q_k B_k,   Q_0 = N,
 
-    which are the same polynomials of N and stable (Higham 2008, Functions of Matrices, section 6.3).
+    which are the same polynomials of N and stable (Higham 2008, Functions of Matrices, section 6.3). That takes 3 (T - 1)
+    products of matrices, and twice as many for the gradient. On a CPU the eigenvectors of a large matrix cost as much as
+    some twenty; there the same polynomial and its derivative are computed from them
+    (:mod:`descend.nn.whitening.spectrum`).
 
     Args:
         iterations: T.
@@ -167,31 +175,35 @@ class NewtonRoot:
         return shifted / trace, trace, eye
 
     def of(self, covariance: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """W, and Q_k, P_k and B_k of each step."""
+        """W, and what the gradient needs: N's eigenvalues and eigenvectors, or Q_k, P_k and B_k of each step."""
         normed, trace, eye = self._normed(covariance)
+        if self._by_eigenvectors(covariance):
+            # As in SpectralRoot, a covariance that is not finite gives NaN.
+            values, vectors = torch.linalg.eigh(normed.nan_to_num(0.0, 0.0, 0.0))
+            root = multiplied(vectors * newton_values(values, self.iterations).unsqueeze(-2), vectors.mT)
+            return root * trace.rsqrt() + (covariance - covariance), (trace, root, normed, values, vectors)
         # The first step starts at P_0 = I and needs no product.
         factor = 1.5 * eye - 0.5 * normed
-        root, square = factor, normed @ factor
+        root, square = factor, normed
         steps = [normed, factor]
         for _ in range(self.iterations - 1):
-            factor = torch.baddbmm(eye, root, square, beta=1.5, alpha=-0.5)
+            square = multiplied(square, factor)
+            factor = combined(eye, root, square, beta=1.5, alpha=-0.5)
             steps += [square, root, factor]
-            # The last step computes a square that nobody needs; to leave it out would save one product in 3 T.
-            root, square = factor @ root, square @ factor
+            root = multiplied(factor, root)
         return root * trace.rsqrt(), (trace, root, *steps)
 
     def gradient(self, of_root: Tensor, saved: tuple[Tensor, ...]) -> Tensor:
         """dL/dS: the iteration's tangent in the direction dL/dP, and the part through the trace."""
-        trace, last, normed, first, *rest = saved
+        trace, last, normed, *rest = saved
         direction = of_root * trace.rsqrt()
-        d_root = -0.5 * direction
-        d_square = torch.baddbmm(direction @ first, normed, d_root)
-        for at in range(0, len(rest), 3):
-            square, root, factor = rest[at : at + 3]
-            d_factor = torch.baddbmm(d_root @ square, root, d_square).mul_(-0.5)
-            d_root = torch.baddbmm(d_factor @ root, factor, d_root)
-            if at + 3 < len(rest):
-                d_square = torch.baddbmm(d_square @ factor, square, d_factor)
+        if self._by_eigenvectors(of_root):
+            values, vectors = rest
+            inner = multiplied(multiplied(vectors.mT, direction), vectors)
+            inner *= newton_differences(values, self.iterations)
+            d_root = multiplied(multiplied(vectors, inner), vectors.mT)
+        else:
+            d_root = self._tangent(direction, normed, rest)
         through_scale = -0.5 * (direction * last).sum((-2, -1))
         through_norm = -(d_root * normed).sum((-2, -1))
         found = d_root / trace
@@ -199,6 +211,22 @@ class NewtonRoot:
             (through_scale + through_norm).unsqueeze(-1) / trace.squeeze(-1)
         )
         return 0.5 * (found + found.mT)
+
+    def _by_eigenvectors(self, like: Tensor) -> bool:
+        return like.device.type == "cpu" and like.shape[-1] >= LARGE and self.iterations > 3
+
+    def _tangent(self, direction: Tensor, normed: Tensor, steps: list[Tensor]) -> Tensor:
+        """The derivative of P_T in a direction, step by step."""
+        first, *rest = steps
+        d_root = -0.5 * direction
+        d_square = combined(multiplied(direction, first), normed, d_root)
+        for at in range(0, len(rest), 3):
+            square, root, factor = rest[at : at + 3]
+            d_factor = combined(multiplied(d_root, square), root, d_square).mul_(-0.5)
+            d_root = combined(multiplied(d_factor, root), factor, d_root)
+            if at + 3 < len(rest):
+                d_square = combined(multiplied(d_square, factor), square, d_factor)
+        return d_root
 
     def differentiable(self, covariance: Tensor) -> Tensor:
         """W by the iteration as it is written."""
