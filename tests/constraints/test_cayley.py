@@ -85,7 +85,8 @@ def test_every_optimizer_keeps_it_or_says_what_does(name: str) -> None:
     """With all that an objective can offer. Those that ask for curvature are refused."""
     model = network()
     held = constrain(model, orthogonal(method="cayley"))
-    optimizer = CATALOGUE[name](model.parameters())
+    beside = {"model": model, "likelihood": CrossEntropy().likelihood} if name == "kfac" else {}
+    optimizer = CATALOGUE[name](model.parameters(), **beside)
     torch.manual_seed(1)
     rows = Rows(model, CrossEntropy(), torch.randn(16, 4), torch.arange(16) % 3)
     if getattr(optimizer, "needs", None):

@@ -3,8 +3,8 @@
 A vector is one flat tensor of all parameters (:mod:`~descend.linalg.vectors`); a matrix is a function that multiplies
 one (:mod:`~descend.linalg.operators`). Conjugate gradients (:mod:`~descend.linalg.solvers`) and Lanczos'
 process (:mod:`~descend.linalg.spectrum`) need no more than that. An inverse can be built from pairs of steps and what
-they changed the gradient by (:mod:`~descend.linalg.pairs`). Factors of Kronecker products are the exception: small
-matrices, in stacks (:mod:`~descend.linalg.kronecker`).
+they changed the gradient by (:mod:`~descend.linalg.pairs`). Matrices of layers are the exception: factors of Kronecker
+products (:mod:`~descend.linalg.kronecker`) and orthonormal frames (:mod:`~descend.linalg.stiefel`), in stacks.
 
 >>> import torch
 >>> w = torch.tensor([1.0, -1.0], requires_grad=True)
