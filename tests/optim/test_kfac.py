@@ -670,6 +670,24 @@ def test_memory_is_as_the_formula_says():
     assert abs(numbers / expected - 1) < 0.1
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_it_learns_the_same_inputs_and_goes_on_from_a_file():
+    """Other targets are drawn there, so that only what does not depend on them is the same."""
+    x, found = torch.randn(60, 4), []
+    for device in ("cpu", "cuda"):
+        model = two_layers(torch.float32).to(device)
+        optimizer = KFAC(model.parameters(), model, "categorical", lr=0.1)
+        y = (x[:, 0] > 0).long().to(device)
+        trained(model, x.to(device), y, F.cross_entropy, optimizer, steps=20)
+        found.append(factors(optimizer, model[0].weight)[0].cpu())
+        again = KFAC(model.parameters(), model, "categorical")
+        again.load_state_dict(saved(optimizer))
+        assert torch.equal(factors(again, model[0].weight)[1], factors(optimizer, model[0].weight)[1])
+        assert F.cross_entropy(trained(model, x.to(device), y, F.cross_entropy, again, steps=30), y) < 0.3
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+
 def test_numbers_that_are_not_finite_come_out_and_nothing_crashes():
     for likelihood in ("categorical", "normal", "bernoulli"):
         model = nn.Linear(2, 3)
@@ -716,8 +734,10 @@ class TestRefusals:
         model = nn.Sequential(nn.Embedding(3, 2, sparse=True), nn.Linear(2, 1))
         optimizer = kfac(model.parameters(), model, "normal")
         model(torch.tensor([0, 1])).sum().backward()
+        before = model[1].weight.detach().clone()
         with pytest.raises(UserError, match="sparse_adam"):
             optimizer.step()
+        assert torch.equal(model[1].weight, before)
 
     def test_outputs_that_are_no_tensor(self):
         model = nn.LSTM(2, 2)
