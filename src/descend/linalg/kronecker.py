@@ -6,12 +6,12 @@ A network of many layers has many small factors of few sizes. Those of one size 
 Which method computes the root was measured, in float32 on one CPU thread (AMD, MKL), for the fourth root of 40 matrices of
 64, 16 of 128 and 6 of 256 rows, at a condition of 10⁶ with the smallest eigenvalue at the ridge:
 
-============== =============== ================ ================================
-method         milliseconds    relative error   products of the stack in a second
-============== =============== ================ ================================
-``eigh``       5.7, 9, 17      2e-2             it costs 25, 13, 8 products
-``newton``     15, 37, 98      6e-4             4 products a step, 11 steps
-============== =============== ================ ================================
+============== =============== ================ ===================================
+method         milliseconds    relative error   in products of a stack with itself
+============== =============== ================ ===================================
+``eigh``       5.7, 9, 17      2e-2             25, 13, 8
+``newton``     15, 37, 98      6e-4             44: 4 a step, 11 steps
+============== =============== ================ ===================================
 
 The errors fall in proportion to the condition. Those of LAPACK's eigenvalues are 30 times those of products, and still
 far below what the statistics of a mini-batch are sure of; so time decides, and on the CPU for the eigenvectors. CUDA devices
