@@ -112,3 +112,14 @@ class TestCopyMemory:
         found = program["main"](delay=10, steps=150, units=64, rate=3e-3)
         assert found["loss"] < 0.1 * found["memoryless"]
         assert found["right"] > 0.95
+
+
+def test_dropout_as_composition_minimises_the_loss_of_the_mean_prediction():
+    """Each method is better at its own objective, the loss of a mean is below the mean loss, and they differ by the variance."""
+    found = runpy.run_path(str(EXAMPLES / "dropout_as_composition.py"))["main"](steps=500)
+    sgd, scgd, asc_pg = (found[name] for name in ("sgd", "scgd", "asc_pg"))
+    for other in (scgd, asc_pg):
+        assert other[0] < sgd[0] - 0.003
+        assert other[1] > sgd[1] + 0.02
+    assert all(of_mean < mean_of for of_mean, mean_of, _ in found.values())
+    assert all(error < 0.7 for _, _, error in found.values())

@@ -21,7 +21,7 @@ LAYERS = [
     {"_version", "errors", "domains", "method", "randomness"},
     {"linalg"},
     {"data"},
-    {"nn", "augmentation"},
+    {"nn", "augmentation", "likelihoods"},
     {"losses", "metrics", "schedules", "optim", "regularization", "constraints"},
     {"training"},
     {"pack"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,9 @@ from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.defaults import facts_of
 from descend.recipe.terms import (
+    Keeper,
     build_constraints,
+    build_lagrangian,
     build_penalty,
     build_row_penalty,
     build_settle,
@@ -32,6 +34,7 @@ from descend.recipe.terms import (
 )
 from descend.run import Run
 from descend.training.averaging import WeightAverage
+from descend.training.composition import Composition
 from descend.training.loop import Training
 from descend.training.objective import Objective
 from descend.training.settings import GradientSettings
@@ -123,7 +126,10 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     workers = recipe.engine["workers"]
     order = order_of(planned)
     check_batches(run.model, order.sizes())
-    held = build_constraints(recipe, run.model, seed)
+    lagrangian = build_lagrangian(recipe, run.model)
+    held: list[Keeper] = [*build_constraints(recipe, run.model, seed)]
+    held += [] if lagrangian is None else [lagrangian]
+    rows_of = _rows_of_steps(order, device) if batches is None else batches.rows
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
     batches = augmented(batches, planned, device, loss)
@@ -142,6 +148,10 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         products=recipe.engine["products"],
         seed=seed,
     )
+    optimizer = build_optimizer(recipe, run.model, held, loss=loss, seed=seed)
+    average = getattr(optimizer, "average", None)
+    if average is not None:
+        objective.composition = Composition(average, rows_of, len(prepared.train))
     evaluate: Callable[[], dict[str, Tensor]] | None = None
     if len(prepared.validation):
         rows = evaluation_batches(prepared.validation, device, workers)
@@ -149,7 +159,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     return Training(
         model=run.model,
         objective=objective,
-        optimizer=build_optimizer(recipe, run.model, held),
+        optimizer=optimizer,
         schedule=schedule,
         batches=batches,
         stopping=Stopping(
@@ -163,6 +173,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         ),
         evaluate=evaluate,
         monitor=stop["monitor"],
+        lagrangian=lagrangian,
         schedule_hears=recipe.schedule.get("monitor", "validation"),
         average=WeightAverage(
             objective.parameters,
@@ -172,6 +183,16 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         if stop["average"]
         else None,
     )
+
+
+def _rows_of_steps(order: Order, device: torch.device) -> Callable[[int, int], Sequence[Tensor]]:
+    """The row numbers of each batch of a step, by epoch and step; those of an epoch go to the device at once."""
+
+    @functools.lru_cache(maxsize=1)
+    def batches(epoch: int) -> tuple[Tensor, ...]:
+        return torch.split(order.indices(epoch).to(device, non_blocking=True), order.sizes())
+
+    return lambda epoch, step: batches(epoch)[step * order.accumulate : (step + 1) * order.accumulate]
 
 
 def measured_threads(planned: Plan, network: nn.Module, device: torch.device) -> tuple[int, str]:

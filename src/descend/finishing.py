@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import torch
 
-from descend.assembly import evaluation_batches
+from descend.assembly import evaluation_batches, part_batches
+from descend.constraints import KKT
+from descend.data.batches import Order
 from descend.data.prepare import Part
 from descend.outcome import Later, details, measured
 from descend.planning import Plan
@@ -12,6 +17,9 @@ from descend.run import Run
 from descend.training.loop import Training
 
 __all__ = ["finish_run", "measure_parts"]
+
+ROWS_AT_ONCE = 1024
+"""Rows that are differentiated together."""
 
 
 def finish_run(
@@ -44,8 +52,31 @@ def finish_run(
     if interrupted:
         return
     measure_parts(run, planned, device, tested=tested)
+    if training.lagrangian is not None:
+        run.metrics["constraints"] = _constraints(training, prepared.train, device)
     if run.path is not None:
         run.write_files()
+
+
+def _constraints(training: Training, train: Part, device: torch.device) -> dict[str, Any]:
+    """The KKT residual of the kept weights and their multipliers, of the objective on all training rows without dropout."""
+    assert training.lagrangian is not None
+    order = Order(len(train), ROWS_AT_ONCE, accumulate=len(train), sampling="in_order")
+    (rows,) = part_batches(train, order, device).epoch(0)
+    objective = training.objective.plain().at(rows, 0, 0)
+    objective.wants_norm = True
+    objective()
+    assert objective.norm is not None
+    found = {name: float(value) for name, value in training.lagrangian.measured().items()}
+    feasible = bool(found.pop("feasible"))
+    # The objective's gradient is that of the Lagrangian at the multipliers' next estimate.
+    residual = KKT(stationarity=float(objective.norm), **found)
+    return {
+        "kkt": residual.residual,
+        **dataclasses.asdict(residual),
+        "feasible": feasible,
+        "multipliers": [each.tolist() for each in training.lagrangian.estimates()],
+    }
 
 
 def measure_parts(run: Run, planned: Plan, device: torch.device, *, tested: bool = True) -> None:

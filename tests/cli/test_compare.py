@@ -38,6 +38,17 @@ def test_quiet(descend):
     assert (result.status, result.out, result.err) == (0, "x\n", "")
 
 
+def test_resume_needs_a_comparison_that_was_begun(descend):
+    vary = ("--vary", "model.activation=relu,tanh", "--resume")
+    for more, words in [
+        ((), "--out FOLDER"),
+        (("--out", "y"), "nothing to resume in y: it holds no comparison"),
+    ]:
+        result = descend("compare", "iris", *vary, *more, *COMMON)
+        assert result.status == 2
+        assert words in " ".join(result.err.split())
+
+
 def test_every_mistake_at_once(descend, tmp_path):
     result = descend("compare", "iris", "--vary", "optimizer.name=sgd,adm", "--vary", "model.dropot=0,1")
     assert result.status == 2

@@ -3,6 +3,7 @@ import shlex
 import pytest
 
 from descend.cli.methods import _explained
+from descend.constraints import CONDITIONS
 from descend.recipe import Recipe
 from descend.recipe.catalogue import entries
 
@@ -62,9 +63,13 @@ def test_what_it_says_to_type_works():
         use = next(line for line in _explained(entry).splitlines() if line.startswith("Use: "))
         alternatives = use.removeprefix("Use: ").split(", or ")
         for words in map(shlex.split, alternatives):
+            if entry.key in CONDITIONS:  # a function that is there, in place of the one that is named
+                words = [word.replace("package.module:function", "math:sqrt") for word in words]
             assert words[::2] == ["--set"] * (len(words) // 2)
             said = Recipe().with_assignments(words[1::2]).get(f"{entry.section}.{entry.key}")
-            if entry.is_key:
+            if entry.key in CONDITIONS:
+                assert (said["function"] if isinstance(said, dict) else said) == "math:sqrt"
+            elif entry.is_key:
                 assert (said["pattern"] if isinstance(said, dict) else said) in ("*", 0.01)
             else:
                 assert (said["name"] if isinstance(said, dict) else said) == entry.name

@@ -8,7 +8,7 @@ from sklearn.datasets import load_iris
 from descend import compare, load, train
 from descend.comparison import compare as module_function
 from descend.comparison.results import pairwise
-from descend.errors import Interrupted, RecipeError, UserError
+from descend.errors import Interrupted, RecipeError, RunError, UserError
 
 SMALL = {"model": {"hidden": [8]}, "stop": {"max_epochs": 3}, "engine": {"threads": 1}}
 VARY = {"optimizer.name": ["sgd", "adam"]}
@@ -16,16 +16,28 @@ VARY = {"optimizer.name": ["sgd", "adam"]}
 
 class Phases:
     def __init__(self):
-        self.phases, self.runs = [], []
+        self.phases, self.runs, self.trained = [], [], set()
 
     def phase(self, name, runs):
         self.phases.append((name, runs))
 
     def epoch_ended(self, number, record):
-        pass
+        self.trained.add((self.phases[-1][0], number))
 
     def finished(self, number, run):
         self.runs.append(run)
+
+
+class Killer(Phases):
+    """Ends everything in the second epoch of the third run of a phase."""
+
+    def __init__(self, phase):
+        super().__init__()
+        self.of = phase
+
+    def epoch_ended(self, number, record):
+        if self.phases[-1][0] == self.of and number == 2 and record["epoch"] == 2:
+            raise RuntimeError("killed")
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +195,54 @@ def test_stopped_by_a_signal(monkeypatch):
         raise Interrupted("stopped in epoch 1 after 3 steps")
 
     monkeypatch.setattr(importlib.import_module("descend.comparison.compare"), "train_many", stop)
-    with pytest.raises(Interrupted, match="during the tuning, and a comparison starts anew"):
+    with pytest.raises(Interrupted, match=r"^stopped during the tuning$"):
         compare("iris", VARY, recipe=SMALL)
+
+
+ASKED = {"recipe": SMALL, "seeds": 2, "tune": 2, "seed": 7}
+
+
+class TestResume:
+    """One that was stopped goes on: to the same numbers, and no finished run is trained again."""
+
+    @pytest.mark.parametrize("phase", ["tuning", "final runs"])
+    @pytest.mark.parametrize("engine", ["loop", "packed"])
+    def test_to_the_same_numbers(self, phase, engine, tmp_path):
+        whole = compare("iris", VARY, **ASKED, engine=engine)
+        with pytest.raises(RuntimeError, match="killed"):
+            compare("iris", VARY, **ASKED, engine=engine, out=tmp_path / "one", watchers=[Killer(phase)])
+        watcher = Phases()
+        again = {**ASKED, "out": tmp_path / "one", "resume": True}
+        found = compare("iris", VARY, **again, engine=engine, watchers=[watcher])
+        assert [outcome.lr for outcome in found.outcomes] == [outcome.lr for outcome in whole.outcomes]
+        assert [outcome.scores for outcome in found.outcomes] == [
+            outcome.scores for outcome in whole.outcomes
+        ]
+        for mine, theirs in zip(found.outcomes, whole.outcomes, strict=True):
+            assert mine.curve == theirs.curve
+            for one, other in zip(mine.runs, theirs.runs, strict=True):
+                losses = [[record["train"]["loss"] for record in trial.history] for trial in (one, other)]
+                assert losses[0] == losses[1]
+        assert ("tuning", 0) not in watcher.trained
+        assert (phase, 0) not in watcher.trained
+        assert (phase, 2) in watcher.trained
+        assert not (tmp_path / "one" / "tuning").exists()
+        assert (tmp_path / "one" / "report.html").exists()
+        with pytest.raises(RunError, match="the comparison is done"):
+            compare("iris", VARY, **again, engine=engine)
+
+    def test_what_was_asked_must_be_asked_again(self, tmp_path):
+        with pytest.raises(RuntimeError, match="killed"):
+            compare("iris", VARY, **ASKED, out=tmp_path / "one", watchers=[Killer("tuning")])
+        again = {**ASKED, "out": tmp_path / "one", "resume": True}
+        with pytest.raises(RunError, match=r"seeds: was 2, now 3"):
+            compare("iris", VARY, **again | {"seeds": 3})
+        with pytest.raises(RunError, match=r"variants\.rmsprop: was not there"):
+            compare("iris", {"optimizer.name": ["sgd", "adam", "rmsprop"]}, **again)
+        with pytest.raises(RunError, match="holds no comparison"):
+            compare("iris", VARY, **again | {"out": tmp_path / "other"})
+        with pytest.raises(UserError, match="give out"):
+            compare("iris", VARY, **again | {"out": None})
 
 
 class TestMistakes:

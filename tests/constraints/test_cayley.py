@@ -13,8 +13,10 @@ from torch.optim import Optimizer
 from descend.constraints import Held, constrain, norm_ball, orthogonal
 from descend.errors import UserError
 from descend.linalg.stiefel import frames_of, off_frame, polar
+from descend.losses import CrossEntropy
 from descend.nn import convnet, mlp
-from descend.optim import CayleyAdam, CayleySGD, gd, heavy_ball, nesterov
+from descend.optim import OPTIMIZERS as CATALOGUE
+from descend.optim import CayleyAdam, CayleySGD, Rows, gd, heavy_ball, nesterov
 from descend.recipe import Recipe
 from descend.recipe.build import build_optimizer
 from descend.recipe.defaults import Facts
@@ -78,6 +80,26 @@ def test_holds_after_every_step_of_any_optimizer(name: str, images: bool) -> Non
     assert "parametrizations" not in "".join(model.state_dict())
 
 
+@pytest.mark.parametrize("name", sorted({*CATALOGUE} - {"sparse_adam"}))
+def test_every_optimizer_keeps_it_or_says_what_does(name: str) -> None:
+    """With all that an objective can offer. Those that ask for curvature are refused."""
+    model = network()
+    held = constrain(model, orthogonal(method="cayley"))
+    optimizer = CATALOGUE[name](model.parameters())
+    torch.manual_seed(1)
+    rows = Rows(model, CrossEntropy(), torch.randn(16, 4), torch.arange(16) % 3)
+    if getattr(optimizer, "needs", None):
+        with pytest.raises(UserError, match=f"{name.replace('_', '')} asks for the curvature"):
+            held.follow(optimizer)
+        return
+    held.follow(optimizer)
+    before = float(rows.value())
+    for _ in range(5):
+        optimizer.step(rows)  # type: ignore[arg-type]
+        assert worst(held) <= 1e-6
+    assert float(rows.value()) < before
+
+
 def test_without_following_it_does_not_hold() -> None:
     model = network()
     held = constrain(model, orthogonal(method="cayley"))
@@ -117,17 +139,27 @@ def test_under_sgd_it_is_cayley_sgd() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
-def test_adam_under_it_finds_the_nearest_frame() -> None:
-    """Procrustes, by the singular value decomposition."""
+@pytest.mark.parametrize("by_closure", [False, True])
+def test_adam_under_it_finds_the_nearest_frame(by_closure: bool) -> None:
+    """Procrustes, by the singular value decomposition; Adam on whole gradients would come to rest elsewhere."""
     torch.manual_seed(0)
     layer, goal = nn.Linear(12, 8), torch.randn(8, 12)
     optimizer = torch.optim.Adam([layer.weight], lr=0.05)
     constrain(layer, orthogonal(method="cayley")).follow(optimizer)
+
+    def closure() -> Any:
+        optimizer.zero_grad()
+        loss = (layer.weight - goal).square().sum()
+        loss.backward()
+        return loss
+
     for step in range(600):
         optimizer.param_groups[0]["lr"] = 0.05 * 0.985**step
-        optimizer.zero_grad()
-        (layer.weight - goal).square().sum().backward()
-        optimizer.step()
+        if by_closure:
+            optimizer.step(closure)
+        else:
+            closure()
+            optimizer.step()
     torch.testing.assert_close(layer.weight.detach(), polar(goal.T).T, rtol=0, atol=2e-3)
 
 

@@ -154,6 +154,18 @@ def test_a_large_network_is_timed_both_ways(monkeypatch: pytest.MonkeyPatch) -> 
     assert timed[1].metrics["test"] == pytest.approx(untimed[1].metrics["test"], rel=1e-4)
 
 
+def test_a_step_that_is_all_arithmetic_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "OBVIOUS", 0)
+    monkeypatch.setattr(choosing, "step_alone", lambda member, members: 1e9)
+    wide = recipe(model={"hidden": [24], "norm": "none"}, data={"batch_size": 10}, stop={"max_epochs": 1})
+    weights = 4 * 24 + 24 * 3
+    for limit, chosen in [(weights * 10, "loop"), (weights * 10 + 1, "packed")]:
+        monkeypatch.setattr(choosing, "ARITHMETIC", limit)
+        runs = train_many([wide, wide], "iris", seeds=[0, 1])
+        assert engines(runs)[0][0] == chosen
+        assert ("all arithmetic" in runs[0].environment["engine"]["why"]) == (chosen == "loop")
+
+
 def test_all_mistakes_at_once_and_nothing_written(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         train_many(
@@ -289,3 +301,30 @@ def test_unknown_choices_are_refused() -> None:
         train_many([SMALL], "iris", engine="paked")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="rungs: numbers of epochs"):
         train_many([SMALL], "iris", rungs=[0])
+
+
+def test_schedules_of_one_kind_are_asked_once_and_those_that_listen_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    factor = descend.schedules.ClosedForm.factor
+
+    def counted(self: Any, step: int) -> float:
+        asked.append(step)
+        return factor(self, step)
+
+    monkeypatch.setattr(descend.schedules.ClosedForm, "factor", counted)
+    closed = [recipe(schedule={"name": "cosine"}, optimizer={"lr": lr}) for lr in (1e-3, 1e-2, 2e-2)]
+    runs = train_many(closed, "iris")
+    assert engines(runs) == [("packed", 3)] * 3
+    steps = runs[0].metrics["steps"]
+    assert (
+        len(asked) <= steps + 3 * 4 + 9
+    )  # each step once, each record of each member, a measurement of few steps
+    listening = [
+        recipe(schedule={"name": "plateau", "patience": 0, "threshold": t}, optimizer={"lr": 0.1})
+        for t in (0.0, 0.9)
+    ]
+    for own, run in zip(listening, train_many(listening, "iris"), strict=True):
+        alone = descend.train("iris", own)
+        assert [record["lr"] for record in run.history] == [record["lr"] for record in alone.history]

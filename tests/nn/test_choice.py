@@ -39,4 +39,4 @@ def test_a_wrong_choice_says_what_is_right(choice, words):
 
 
 def test_settings_are_the_parameters_with_a_default():
-    assert settings_of(lambda features, *, dims, eps=1.0, momentum=0.1: None) == ["eps", "momentum"]
+    assert settings_of(lambda features, *, dims, eps=1.0, momentum=0.1: None) == ("eps", "momentum")

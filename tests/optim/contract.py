@@ -44,8 +44,9 @@ class Case:
         stateful: whether steps depend on those before them.
         sparse: whether gradients must be sparse.
         graph: whether the closure returns the loss with its graph, and calls no backward().
-        plain: settings without which a function that returns the loss will not do: they stand in for defaults that ask
+        needed: settings without which a function that returns the loss will not do: they stand in for defaults that ask
             for parts of the rows.
+        layers: whether it is told the model, and works on the weights of its linear layers.
     """
 
     name: str
@@ -57,26 +58,83 @@ class Case:
     stateful: bool = True
     sparse: bool = False
     graph: bool = False
-    plain: dict[str, Any] = field(default_factory=dict)
+    needed: dict[str, Any] = field(default_factory=dict)
+    layers: bool = False
 
     def __str__(self) -> str:
         return ",".join([self.name, *(f"{key}={value}" for key, value in self.settings.items())])
 
     def make(self, params: Any, **changes: Any) -> torch.optim.Optimizer:
-        settings = {**({} if self.lr is None else {"lr": self.lr}), **self.plain, **self.settings, **changes}
+        return self.plain(
+            params, **{**({} if self.lr is None else {"lr": self.lr}), **self.settings, **changes}
+        )
+
+    def plain(self, params: Any, **settings: Any) -> torch.optim.Optimizer:
+        """With the default of every setting that is not given, or with what it needs here."""
+        settings = self.needed | settings
+        if self.layers:
+            params = [entry | _listed(entry) if isinstance(entry, dict) else entry for entry in params]
+            settings = {"model": model_of(params), "likelihood": "normal"} | settings
         return OPTIMIZERS[self.name](params, **settings)
 
 
+def _listed(group: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a group as a list, so that they can be looked at twice."""
+    if "params" not in group:
+        return {}
+    inside = group["params"]
+    return {"params": [inside] if isinstance(inside, torch.Tensor) else list(inside)}
+
+
+def model_of(params: list[Any]) -> nn.Module:
+    """The model of a :class:`Problem` whose parameters these are; else one whose weight is the first of them."""
+    inside = [
+        each for entry in params for each in (entry.get("params", []) if isinstance(entry, dict) else [entry])
+    ]
+    found = [each[1] if isinstance(each, tuple) else each for each in inside]
+    for each in found:
+        if hasattr(each, "model"):
+            return each.model
+    model = nn.Linear(1, 1, bias=False)
+    model._parameters["weight"] = next((each for each in found if isinstance(each, torch.Tensor)), None)
+    return model
+
+
+class Product(nn.Module):
+    """The product of what two layers give, element by element."""
+
+    def __init__(self, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, rows):
+        first, second = self.layers
+        return first(rows) * second(rows)
+
+
 class Problem:
-    """Least squares whose parameters are rows of two tables, with sparse gradients on request."""
+    """Least squares whose parameters are rows of two tables, with sparse gradients on request.
+
+    A linear layer on one-hot rows looks up its columns: with such the problem is the same one.
+    """
 
     def __init__(self, case: Case, dtype: torch.dtype = torch.float64, seed: int = 0) -> None:
         draw = torch.Generator().manual_seed(seed)
-        self.tables = nn.ModuleList(nn.Embedding(4, 3, sparse=case.sparse, dtype=dtype) for _ in range(2))
+        self.tables = nn.ModuleList(
+            nn.Linear(4, 3, bias=False, dtype=dtype)
+            if case.layers
+            else nn.Embedding(4, 3, sparse=case.sparse, dtype=dtype)
+            for _ in range(2)
+        )
+        self.model = Product(self.tables)
         with torch.no_grad():
             for p in self.tables.parameters():
-                p.copy_(torch.randn(4, 3, generator=draw, dtype=torch.float64))
+                start = torch.randn(4, 3, generator=draw, dtype=torch.float64)
+                p.copy_(start.T if case.layers else start)
+                p.model = self.model
         self.rows = torch.tensor([0, 1, 3])
+        if case.layers:
+            self.rows = nn.functional.one_hot(self.rows, 4).to(dtype)
         self.goal = torch.randn(3, 3, generator=draw, dtype=torch.float64).to(dtype)
         self.sign, self.graph, self.second_moves = 1.0, case.graph, True
 
@@ -87,7 +145,7 @@ class Problem:
         first, second = self.tables
         if self.graph and not self.second_moves:
             return self.sign * (first(self.rows) * second(self.rows).detach() - self.goal).square().sum()
-        return self.sign * (first(self.rows) * second(self.rows) - self.goal).square().sum()
+        return self.sign * (self.model(self.rows) - self.goal).square().sum()
 
     def closure(self, optimizer):
         def evaluate():
@@ -137,7 +195,7 @@ class Contract:
     def test_its_default_settings_do_too(self, case):
         problem = Problem(case)
         before = problem.loss().item()
-        problem.train(OPTIMIZERS[case.name](problem.parameters(), **case.plain), 100)
+        problem.train(case.plain(problem.parameters()), 100)
         assert problem.loss().item() < before
 
     def test_a_closure_runs_with_gradients_and_its_loss_is_returned(self, case):
@@ -276,7 +334,7 @@ class Contract:
     def test_no_decay_unless_told(self, case):
         """With a gradient of zero no weight moves: PyTorch's own default for AdamW would shrink it."""
         w = torch.ones(3, requires_grad=True)
-        optimizer = OPTIMIZERS[case.name]([w], **case.plain)
+        optimizer = case.plain([w])
 
         def closure():
             if case.graph:
@@ -295,9 +353,7 @@ class Contract:
         problem = Problem(case, dtype)
         optimizer = case.make(problem.parameters())
         problem.train(optimizer, 3)
-        restored = OPTIMIZERS[case.name](
-            problem.parameters(), **({} if case.lr is None else {"lr": 50 * case.lr})
-        )
+        restored = case.plain(problem.parameters(), **({} if case.lr is None else {"lr": 50 * case.lr}))
         restored.load_state_dict(saved(optimizer))
         assert torch.equal(problem.train(restored, 3), expected)
 
@@ -333,7 +389,7 @@ class Contract:
         assert torch.equal(got, expected)
 
     def test_groups_given_are_not_changed(self, case):
-        w = nn.Parameter(torch.ones(1))
+        w = nn.Parameter(torch.ones(1, 1))
         group = {"params": iter([w])}
         case.make([group])
         assert set(group) == {"params"}

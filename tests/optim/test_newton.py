@@ -257,21 +257,31 @@ class TestWhereTheModelFails:
         assert path.x.tolist() == [3.0]
 
 
-def test_a_group_of_a_lower_rate_moves_less():
-    """p = −D^½ H⁻¹ D^½ g, by dense algebra."""
-    matrix, gradient, function = quadratic([1.0, 3.0, 9.0, 27.0], seed=4)
-    parts = [torch.zeros(2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    optimizer = newton(
-        [{"params": [parts[0]], "lr": 0.8}, {"params": [parts[1]], "lr": 0.2}], forcing=0.0, limit=20
-    )
-    optimizer.step(lambda: function(torch.cat(parts)))
-    root = torch.tensor([1.0, 1.0, 0.25, 0.25], dtype=torch.float64).sqrt()
-    expected = 0.8 * root * torch.linalg.solve(matrix, -root * gradient)
-    torch.testing.assert_close(torch.cat(parts).detach(), expected, rtol=1e-9, atol=1e-12)
-    held = parts[1].detach().clone()
-    optimizer.param_groups[1]["lr"] = 0.0
-    optimizer.step(lambda: function(torch.cat(parts)))
-    assert torch.equal(parts[1], held)
+class TestGroupsOfDifferentRates:
+    def path(self, rates, **chosen):
+        self.matrix, self.gradient, function = quadratic([1.0, 3.0, 9.0, 27.0], seed=4)
+        parts = [torch.zeros(2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+        groups = [{"params": [part], "lr": rate} for part, rate in zip(parts, rates, strict=True)]
+        newton(groups, **chosen).step(lambda: function(torch.cat(parts)))
+        return torch.cat(parts).detach()
+
+    def test_solved_exactly_the_step_does_not_depend_on_them(self):
+        got = self.path((1.0, 0.25), forcing=0.0, limit=20)
+        torch.testing.assert_close(
+            got, torch.linalg.solve(self.matrix, -self.gradient), rtol=1e-9, atol=1e-12
+        )
+
+    def test_cut_short_it_is_in_proportion_to_them(self):
+        got = self.path((1.0, 0.25), limit=1)
+        shares = torch.tensor([1.0, 1.0, 0.25, 0.25], dtype=torch.float64)
+        direction = -shares * self.gradient
+        length = -(self.gradient @ direction) / (direction @ self.matrix @ direction)
+        torch.testing.assert_close(got, length * direction)
+
+    def test_at_zero_a_group_stays_and_the_step_is_newtons_in_the_others(self):
+        got = self.path((1.0, 0.0), forcing=0.0, limit=20)
+        expected = torch.linalg.solve(self.matrix[:2, :2], -self.gradient[:2])
+        torch.testing.assert_close(got, torch.cat([expected, torch.zeros(2, dtype=torch.float64)]))
 
 
 @pytest.mark.parametrize(

@@ -403,3 +403,22 @@ class TestRefusals:
         table(torch.tensor([1])).sum().backward()
         with pytest.raises(UserError, match="cayleysgd does not take sparse gradients; use sparse_adam"):
             optimizer.step()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_it_is_as_on_the_cpu(make):
+    found = []
+    for device in ("cpu", "cuda"):
+        weights = [
+            nn.Parameter(frame(8, 3).detach().to(device)),
+            nn.Parameter(frame(9, 9).detach().to(device)),
+        ]
+        optimizer = make(weights)
+        for step in range(5):
+            for weight in weights:
+                weight.grad = drawn(*weight.shape, seed=step).to(device)
+            optimizer.step()
+        found.append([weight.detach().cpu() for weight in weights])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-12)

@@ -20,7 +20,7 @@ OF_ALL = {
     "needs_closure": True,
     "separable": False,
     "graph": True,
-    "plain": {"share": 1.0},
+    "needed": {"share": 1.0},
 }
 CASES = [
     Case("subsampled_newton", lr=0.5, stateful=False, **OF_ALL),

@@ -26,7 +26,7 @@ OF_ALL = {"evaluations": None, "needs_closure": True, "separable": False, "graph
 CASES = [
     Case("trust_region", lr=0.1, **OF_ALL),
     Case("trust_region", {"accept": 0.1, "forcing": 0.0, "limit": 4}, lr=0.05, **OF_ALL),
-    Case("stron", lr=0.005, plain={"share": 1.0}, **OF_ALL),
+    Case("stron", lr=0.005, needed={"share": 1.0}, **OF_ALL),
 ]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from descend.constraints import CONSTRAINTS
+from descend.constraints import CONDITIONS, CONSTRAINTS
 from descend.recipe.catalogue import CATALOGUE, CHOICES
 from descend.recipe.defaults import Facts
 from descend.recipe.parameters import Parameter
@@ -88,13 +88,12 @@ def choice(draw: st.DrawFn, section: str, key: str) -> Any:
 
 @st.composite
 def constrained(draw: st.DrawFn, name: str) -> Any:
-    """A pattern, several, or a table with the settings of a constraint."""
-    pattern = draw(st.one_of(st.just("*"), st.just("linear*"), st.just(["linear1", "output.weight"])))
-    hints = typing.get_type_hints(CONSTRAINTS[name], include_extras=True)
-    hints.pop("return")
-    table = {"pattern": pattern} | {
-        key: draw(valid(hint)) for key, hint in hints.items() if draw(st.booleans())
-    }
+    """A pattern, several, or a table with the settings of a constraint; of a condition import paths of functions."""
+    key, known = ("function", "math:sqrt") if name in CONDITIONS else ("pattern", "linear*")
+    pattern = draw(st.sampled_from([known, "math:exp" if name in CONDITIONS else "*", (known, known)]))
+    hints = typing.get_type_hints({**CONDITIONS, **CONSTRAINTS}[name], include_extras=True)
+    hints = {each: hint for each, hint in hints.items() if each not in ("return", "function")}
+    table = {key: pattern} | {key: draw(valid(hint)) for key, hint in hints.items() if draw(st.booleans())}
     return draw(st.sampled_from([None, pattern, table]))
 
 

@@ -14,6 +14,7 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 import descend
+from descend.constraints import CONDITIONS
 from descend.errors import UserError
 from descend.recipe import Recipe
 from descend.recipe.catalogue import (
@@ -79,13 +80,21 @@ def value_of(entry: Entry) -> object:
     """What a recipe says to use it."""
     if not entry.is_key:
         return entry.name
+    if entry.key in CONDITIONS:
+        return weights_are_few
     return "*" if entry.section == "constrain" else 0.01
+
+
+def weights_are_few(model):
+    return sum(weight.square().mean() for weight in model.parameters()) - 100.0
 
 
 def recipe_of(entry: Entry) -> Recipe:
     said = {section: dict(values) for section, values in QUICK.items()}
     if entry.name in ("linear", "polynomial"):
         said["model"] = {}
+    elif entry.name == "unitary_rnn":
+        said["model"] = {"units": 8}
     elif task_of(entry) == "images":
         said["model"] = {"channels": [4], "dense": [8]}
     if entry.section == "schedule":

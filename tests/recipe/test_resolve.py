@@ -44,7 +44,12 @@ def defaults_of(section: str, name: str | None) -> dict[str, object]:
         found = {each.name: getattr(made, each.name) for each in dataclasses.fields(made)}
     if section in CATALOGUE:
         parameters = inspect.signature(CATALOGUE[section][name]).parameters.values()
-        found |= {each.name: each.default for each in parameters if each.default is not each.empty}
+        supplied = SECTIONS[section].context
+        found |= {
+            each.name: each.default
+            for each in parameters
+            if each.default is not each.empty and each.name not in supplied
+        }
     return found
 
 

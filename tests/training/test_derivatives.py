@@ -95,9 +95,9 @@ def test_a_chain_whose_rule_is_wrong_is_seen():
     """The derivative that training uses is compared, not only autograd's."""
     objective = objective_on(network(nn.Tanh()))
     assert objective._chain is not None
-    rule = objective._chain._rules[1]
+    rule = objective._chain.rules[1]
     wrong = rule._replace(backward=lambda d, saved, wanted: (0.9 * rule.backward(d, saved, wanted)[0], []))
-    objective._chain._rules[1] = wrong
+    objective._chain.rules[1] = wrong
     found = check_derivatives(objective)
     assert [each.name for each in found.parameters if each.analytic_error > 0.05] == ["0.weight", "0.bias"]
     assert all(each.numeric_error < 1e-6 for each in found.parameters)

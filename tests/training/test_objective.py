@@ -121,6 +121,27 @@ def test_an_optimizer_that_evaluates_several_times_a_step() -> None:
     assert after < plain()
 
 
+def test_hooks_that_come_and_go_are_called_and_the_bits_are_the_chain_s() -> None:
+    """An optimizer may watch layers at some steps; at the others a chain is differentiated without a tape."""
+    model = network(dropout=0.5)
+    objective, called = (
+        Objective(model, CrossEntropy(), device=CPU).at([Batch(ROWS, TARGETS, None)], 0, 0),
+        [],
+    )
+    expected, value = [objective(), *gradients(model)], objective.value()
+    for module in (model, model[0], model[-1]):
+        handle = module.register_forward_hook(
+            lambda module, inputs, outputs: called.append(outputs.requires_grad)
+        )
+        assert all(torch.equal(a, b) for a, b in zip([objective(), *gradients(model)], expected, strict=True))
+        assert torch.equal(objective.value(), value)
+        assert called == [True, False]  # there is no graph behind a value
+        handle.remove()
+        objective()
+        assert called == [True, False]
+        called.clear()
+
+
 def test_a_penalty_that_draws_follows_the_step() -> None:
     """Also for a chain without dropout, which by itself would need no seed."""
     model = network()

@@ -59,9 +59,13 @@ def shifted(pictures: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor
     height, width = pictures.shape[-2:]
     tall, wide = min(reach, height), min(reach, width)  # what has moved farther is gone as well
     padded = functional.pad(pictures, (wide, wide, tall, tall))
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
-    place = torch.arange(len(pictures), device=pictures.device)
-    return windows[place, :, tall - down.clamp(-tall, tall), wide - right.clamp(-wide, wide)]
+    # One window starts at each place in memory; whole windows are copied, twice as fast as pixels by their indices.
+    per_picture, per_channel, per_row, per_pixel = padded.stride()
+    last = (len(pictures) - 1) * per_picture + 2 * tall * per_row + 2 * wide * per_pixel
+    windows = padded.as_strided((last + 1, *pictures.shape[1:]), (1, per_channel, per_row, per_pixel))
+    place = torch.arange(len(pictures), device=pictures.device) * per_picture
+    place += (tall - down.clamp(-tall, tall)) * per_row + (wide - right.clamp(-wide, wide)) * per_pixel
+    return windows.index_select(0, place)
 
 
 @method(

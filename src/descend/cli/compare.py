@@ -88,6 +88,13 @@ def compare(
             show_default=False,
         ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Continue the comparison in --out, which was stopped; everything else is said as when it began.",
+        ),
+    ] = False,
     device: Device = None,
     allow_imports: AllowImports = False,
     as_json: Json = False,
@@ -110,6 +117,8 @@ def compare(
 
             asked = asked_recipe(recipe, assignments or [], allow_imports)
             varied = parse_variations(vary or [])
+        if resume and out is None:
+            raise UserError("--resume needs the folder of the comparison: --out FOLDER")
         folder = out or new_folder(data, "compare-")
         bar = _Bar(show)
         try:
@@ -126,6 +135,7 @@ def compare(
                 seed=seed or 0,
                 target=target,
                 out=folder,
+                resume=resume,
                 device=device,
                 watchers=[bar],
                 allow_imports=allow_imports,

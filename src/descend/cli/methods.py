@@ -53,6 +53,8 @@ SHAPES = {
     ("constrain", "norm_ball"): "weights (d_out, ...), each unit's or the whole, in place",
     ("constrain", "simplex"): "weights (d_out, ...), each unit's or the whole, in place",
     ("constrain", "binary"): "weights of any shape",
+    ("constrain", "inequality"): "the network → a number or a vector (m,)",
+    ("constrain", "equality"): "the network → a number or a vector (m,)",
     ("data", "scale"): "(n, d) → (n, d), with statistics of the training rows",
 }
 """Shapes of a family, for methods whose docstring says nothing of its own."""
@@ -203,12 +205,17 @@ def _line(parameter: Mapping[str, Any]) -> str:
 
 def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
     """How a recipe chooses the method, as it is typed."""
+    from descend.constraints import CONDITIONS
+
     path = f"{entry.section}.{entry.key}"
     first = facts["parameters"][0] if facts["parameters"] else None
     if entry.is_key and first is None:
         return f"--set {path}=0.01"
     if entry.is_key and first is not None:
         key, _, value = _line(first).partition(" = ")
+        if entry.key in CONDITIONS:
+            function = "package.module:function"
+            return f"--set {path}={function}, or --set '{path}={{function=\"{function}\", {key}={value}}}'"
         return f"--set {path}='*', or --set '{path}={{pattern=\"*\", {key}={value}}}'"
     if first is None or first["default"] is None:
         return f"--set {path}={entry.name}"

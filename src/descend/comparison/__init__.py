@@ -5,6 +5,7 @@
 :mod:`.variants`        the combinations of what is varied
 :mod:`.rates`           the learning rates that are tried
 :mod:`.trials`          what is kept of a run, and when it reached a target
+:mod:`.folder`          what is on the disk, so that one that was stopped goes on
 :mod:`.statistics`      intervals, paired tests, Holm's correction
 :mod:`.results`         what was found
 :mod:`.words`           the findings in words

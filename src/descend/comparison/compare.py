@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from descend.comparison.folder import FINAL, TUNING, begin, finish, take_up
 from descend.comparison.rates import log_uniform
 from descend.comparison.results import Comparison, Conditions, Outcome, pairwise, pick, target_of
 from descend.comparison.trials import Trial, trial_of
@@ -24,8 +25,7 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
 from descend.recipe.defaults import facts_of
 from descend.recipe.toml import path_of
-from descend.run import Run, check_unused, json_bytes, make_folder
-from descend.training.state import write_atomically
+from descend.run import Run, check_unused
 
 __all__ = ["compare"]
 
@@ -48,6 +48,7 @@ def compare(
     seed: int = 0,
     target: str | Sequence[str] | None = None,
     out: str | Path | None = None,
+    resume: bool = False,
     device: str | None = None,
     validation: Any = None,
     test: Any = None,
@@ -80,6 +81,8 @@ def compare(
         seed: the split and the tuning runs follow from it; the final runs have the seeds after it.
         target: the column to predict, or several.
         out: a folder for the report, the numbers and the final runs; without it nothing is written.
+        resume: go on with the comparison in ``out``, which was stopped or killed: with the same numbers as if it had not
+            been. All else must be said as it was. Its ``seconds`` are then those since it was taken up.
         device: shorthand for the recipe's ``engine.device``.
         validation: data that choose when to stop, in place of a part of ``data``.
         test: data touched by the final runs alone, in place of a part of ``data``.
@@ -108,7 +111,9 @@ def compare(
     count = _rates_to_try(tune, variants)
     _check_numbers(seeds, tests, rates, level)
     folder = None if out is None else Path(out)
-    if folder is not None:
+    if folder is None and resume:
+        raise UserError("resume needs the folder of the comparison: give out")
+    if folder is not None and not resume:
         check_unused(folder)
     given = {
         "target": target,
@@ -132,11 +137,12 @@ def compare(
         level=level,
         tested=tests,
     )
-    trainer = _Trainer(data, variants, _parts(plans), {**given, "engine": engine}, watchers)
     if folder is not None:
-        make_folder(folder)
+        asked = _asked(how, variants, plans, goal)
+        (take_up if resume else begin)(folder, asked)
+    trainer = _Trainer(data, variants, _parts(plans), {**given, "engine": engine}, watchers, folder, resume)
     tuning = _tuned(trainer, how)
-    outcomes = _final(trainer, how, tuning, folder)
+    outcomes = _final(trainer, how, tuning)
     goal = target_of(outcomes[0].runs, how.metric) if goal is None else goal
     outcomes = [replace(outcome, target=goal) for outcome in outcomes]
     found = Comparison(
@@ -151,6 +157,24 @@ def compare(
     if folder is not None:
         _save(found, folder)
     return found
+
+
+def _asked(
+    how: Conditions, variants: Sequence[Variant], plans: Sequence[Plan], goal: float | None
+) -> dict[str, Any]:
+    """What a comparison that goes on must be asked as well."""
+    return {
+        "data": how.data,
+        "fingerprint": plans[0].prepared.schema.fingerprint,
+        "variants": {variant.name: variant.recipe.to_toml() for variant in variants},
+        "metric": how.metric,
+        "seed": how.seed,
+        "seeds": len(how.seeds),
+        "rates": list(how.rates),
+        "goal": goal,
+        "level": how.level,
+        "tests": how.tested,
+    }
 
 
 class Progress(Watcher, Protocol):
@@ -208,8 +232,8 @@ def _planned(planner: Planner, variants: Sequence[Variant], seed: int) -> list[P
 def _build(plan: Plan) -> None:
     """Build what will train, once and to no use, so that what does not fit is told before others have trained."""
     facts = facts_of(plan.prepared.schema)
-    build_loss(plan.recipe, facts, build_output(plan.recipe, facts))
-    build_optimizer(plan.recipe, build_model(plan.recipe, facts, plan.seed))
+    loss = build_loss(plan.recipe, facts, build_output(plan.recipe, facts))
+    build_optimizer(plan.recipe, build_model(plan.recipe, facts, plan.seed), loss=loss)
 
 
 def _rows(plan: Plan) -> tuple[Any, ...]:
@@ -278,37 +302,41 @@ class _Trainer:
         parts: Sequence[Parts],
         arguments: Mapping[str, Any],
         watchers: Sequence[Progress],
+        folder: Path | None,
+        resume: bool,
     ) -> None:
         self.variants = variants
+        self._folder, self._resume = folder, resume
         self._data, self._parts, self._arguments, self._watchers = data, parts, arguments, watchers
 
     def __call__(
-        self, phase: str, wanted: Sequence[tuple[int, float | None, int]], out: Path | None = None
+        self, phase: str, wanted: Sequence[tuple[int, float | None, int]], into: str
     ) -> list[list[Trial]]:
-        """The trials of each variant, for (variant's number, rate, seed)."""
+        """The trials of each variant, for (variant's number, rate, seed); ``into`` names the folder of their runs."""
         found: list[list[Trial]] = [[] for _ in self.variants]
         if not wanted:
             return found
         for watcher in self._watchers:
             watcher.phase(phase, len(wanted))
         try:
-            runs = self._train(wanted, out, tested=phase != "tuning")
+            runs = self._train(wanted, into, tested=phase != "tuning")
         except Interrupted:
-            saved = "" if out is None else f"; the runs that were finished are in {out}"
-            raise Interrupted(f"stopped during the {phase}, and a comparison starts anew{saved}") from None
+            where = "" if self._folder is None else f"; continue with --resume --out {self._folder}"
+            raise Interrupted(f"stopped during the {phase}{where}") from None
         for (number, rate, seed), run in zip(wanted, runs, strict=True):
             found[number].append(trial_of(run, seed, rate))
         return found
 
     def _train(
-        self, wanted: Sequence[tuple[int, float | None, int]], out: Path | None, *, tested: bool
+        self, wanted: Sequence[tuple[int, float | None, int]], into: str, *, tested: bool
     ) -> list[Run]:
         return train_many(
             [self.variants[number].at(rate) for number, rate, _ in wanted],
             self._data,
             seeds=[seed for _, _, seed in wanted],
             parts=[self._parts[number] for number, _, _ in wanted],
-            out=out,
+            out=None if self._folder is None else self._folder / into,
+            resume=self._resume,
             watchers=self._watchers,
             tested=tested,
             **self._arguments,
@@ -317,12 +345,12 @@ class _Trainer:
 
 def _tuned(trainer: _Trainer, how: Conditions) -> list[list[Trial]]:
     tunable = [number for number, variant in enumerate(trainer.variants) if variant.has_rate]
-    return trainer("tuning", [(number, rate, how.seed) for number in tunable for rate in how.rates])
+    wanted = [(number, rate, how.seed) for number in tunable for rate in how.rates]
+    # Their folders go when all is done.
+    return [[replace(trial, path=None) for trial in own] for own in trainer("tuning", wanted, TUNING)]
 
 
-def _final(
-    trainer: _Trainer, how: Conditions, tuning: Sequence[Sequence[Trial]], folder: Path | None
-) -> list[Outcome]:
+def _final(trainer: _Trainer, how: Conditions, tuning: Sequence[Sequence[Trial]]) -> list[Outcome]:
     """The final runs of each variant at its best rate; none of a variant that diverged at every rate."""
     best = [pick(trials, how.metric) for trials in tuning]
     wanted = [
@@ -331,7 +359,7 @@ def _final(
         if chosen is not None or not tuning[number]
         for seed in how.seeds
     ]
-    runs = trainer("final runs", wanted, None if folder is None else folder / "runs")
+    runs = trainer("final runs", wanted, FINAL)
     return [
         Outcome(variant, _rate(variant, chosen), chosen is not None, trials, final, how)
         for variant, chosen, trials, final in zip(trainer.variants, best, tuning, runs, strict=True)
@@ -348,8 +376,8 @@ def _rate(variant: Variant, chosen: Trial | None) -> float | None:
 def _save(found: Comparison, folder: Path) -> None:
     """The numbers, the recipes, and the page."""
     content = json.loads(json.dumps(found.to_dict(), default=_plain))
-    write_atomically(folder / "comparison.json", json_bytes(content | {"environment": found.environment}))
     found.report()
+    finish(folder, content | {"environment": found.environment})
 
 
 def _plain(value: Any) -> Any:

@@ -35,6 +35,11 @@ class Batch(NamedTuple):
     targets: Tensor
     weights: Tensor | None
 
+    def some(self, rows: Tensor) -> Batch:
+        """The batch of the rows with these numbers in it."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Batch(self.inputs[rows], self.targets[rows], weights)
+
 
 class Batches(Protocol):
     """What the loop needs of its data."""

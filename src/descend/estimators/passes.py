@@ -94,6 +94,9 @@ def pass_over(
         training = assemble(planned, run, device, weighted(part, recipe, seed, device, draws=len(part)))
         if state is not None:
             training.load_state_dict(state)
+            forget = getattr(training.optimizer, "forget", None)
+            if forget is not None:  # averages of rows: these are others
+                forget()
         elif run.history:
             training.epoch, training.step = run.metrics["epochs"], run.metrics["steps"]
             training.history, training.seconds = list(run.history), run.metrics["seconds"]

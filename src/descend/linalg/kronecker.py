@@ -21,6 +21,7 @@ Cholesky's factorisation takes a third of the eigenvectors' time, at an error of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal, final
 
@@ -174,16 +175,20 @@ def inverse_root(
 
 
 def _by_eigenvectors(stack: Tensor, power: int, ridge: Tensor, relative: bool = False) -> Tensor:
-    finite = torch.isfinite(stack).all(-1).all(-1)
-    # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
-    values, vectors = torch.linalg.eigh(torch.where(finite[:, None, None], stack, 0.0))
+    finite = torch.isfinite(stack.abs().amax((-2, -1)))
+    if not bool(finite.all()):
+        # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
+        found = torch.full_like(stack, math.nan)
+        found[finite] = _by_eigenvectors(stack[finite], power, ridge[finite], relative)
+        return found
+    values, vectors = torch.linalg.eigh(stack)
     numbers = torch.finfo(stack.dtype)
     values = values.clamp_min(0.0)
     values = values + (ridge.unsqueeze(-1) * values[:, -1:] if relative else ridge.unsqueeze(-1))
     values = values.maximum(values[:, -1:] * numbers.eps).clamp_min(numbers.tiny)
     half = vectors * values.pow(-0.5 / power).unsqueeze(-2)
     found = half @ half.mT
-    return torch.where(finite[:, None, None], (found + found.mT) / 2, torch.nan)
+    return torch.div(found + found.mT, 2)
 
 
 def _by_cholesky(shifted: Tensor) -> tuple[Tensor, Tensor]:

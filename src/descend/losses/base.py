@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import UserError
+from descend.likelihoods import Likelihood
 
 __all__ = ["Form", "Loss", "Reduction", "same_shape"]
 
@@ -44,6 +45,11 @@ class Loss(nn.Module, ABC):
         """
         self._check(targets)
         self._trusted = True
+
+    @property
+    def likelihood(self) -> Likelihood | None:
+        """The distribution of targets whose negative logarithm this is, up to a constant; None where it is none."""
+        return None
 
     def unsmoothed(self) -> Loss:
         """The loss as it is measured: without label smoothing, which is a means of training."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from descend.domains import Probability
 from descend.errors import UserError
+from descend.likelihoods import Bernoulli, Categorical
 from descend.losses.base import Form, Loss, Reduction, same_shape
 from descend.method import method
 
@@ -108,6 +109,11 @@ class BinaryCrossEntropy(_Smoothed):
     form: Form = "logits"
     tasks = _BINARY
 
+    @property
+    def likelihood(self) -> Bernoulli | None:
+        """Bernoulli; None for probabilities, which are not its natural parameter."""
+        return Bernoulli() if self.form == "logits" else None
+
     def _check(self, targets: Tensor) -> None:
         _in_unit_interval(targets)
 
@@ -185,6 +191,11 @@ class CrossEntropy(_Smoothed):
     form: Form = "logits"
     tasks = _MULTICLASS
 
+    @property
+    def likelihood(self) -> Categorical | None:
+        """Categorical; None for probabilities, which are not its natural parameter."""
+        return Categorical() if self.form == "logits" else None
+
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
         # log softmax leaves the logarithms of probabilities as they are, since those sum to 1.
         logits = outputs if self.form == "logits" else _log(outputs)
@@ -216,6 +227,11 @@ class KullbackLeibler(Loss):
 
     form: Form = "logits"
     tasks = _MULTICLASS
+
+    @property
+    def likelihood(self) -> Categorical | None:
+        """Categorical; None for probabilities, which are not its natural parameter."""
+        return Categorical() if self.form == "logits" else None
 
     def _check(self, targets: Tensor) -> None:
         if targets.dim() == 2:

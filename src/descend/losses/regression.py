@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from descend.domains import Positive
 from descend.errors import UserError
+from descend.likelihoods import Normal
 from descend.losses.base import Form, Loss, Reduction, same_shape
 from descend.method import method
 
@@ -36,6 +37,11 @@ class MeanSquaredError(Loss):
 
     form: Form = "values"
     tasks = _TASKS
+
+    @property
+    def likelihood(self) -> Normal:
+        """Normal, of variance 1/2 for each target."""
+        return Normal()
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
         same_shape(outputs, targets)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from descend.data.batches import MemoryBatches
 from descend.many.grouping import Group
 from descend.many.loop_engine import LoopEngine
 from descend.many.member import Engine, Member, Watcher
@@ -28,6 +29,13 @@ EngineChoice = Literal["auto", "packed", "vmap", "loop"]
 
 OBVIOUS = 30_000
 """Weights of a network of linear layers below which a pack is faster than anything else, without a measurement."""
+
+ARITHMETIC = 20_000_000
+"""Weights of linear layers times rows of a batch from which on a step on the CPU is all arithmetic. A pack saves the work
+around it, some 0.1 ms, where the arithmetic takes 2 ms and more, and loops may have several processes for it."""
+
+HOPELESS = 2.0
+"""A pack whose first steps take this many times as long as one after another is not measured further."""
 
 SHARE = 0.5
 """Share of the free memory that a pack may take."""
@@ -82,27 +90,61 @@ def _pack(
     device = choose_device(members[0].plan.recipe.engine["device"])
     own = None if folder is None else folder / "packs" / f"{min(member.number for member in members):04d}"
     vmap = bool(why_not_packed) or wanted == "vmap"
+    measured = wanted == "auto" and (vmap or not _obvious(members[0].training.model))
+    if measured and device.type == "cpu":
+        weights, rows = _linear_weights(members[0].training.model), _rows_of_a_batch(members[0])
+        if weights * rows >= ARITHMETIC:
+            raise _Slower(
+                f"a step of {weights:,} weights on {rows} rows is all arithmetic, which a pack does no faster"
+            )
     pack = PackedEngine(members, watcher, device, own, vmap=vmap)
-    threads = pack.choose_threads()
     why = f"by vmap, since {why_not_packed}" if why_not_packed else "their layers can be stacked"
-    if wanted == "auto" and (vmap or not _obvious(members[0].training.model)):
-        together, apart = pack.step_seconds() / len(members), step_alone(members[0], len(members))
-        figures = (
-            f"{1e6 * together:,.0f} µs a step and member together, {1e6 * apart:,.0f} µs one after another"
-        )
-        if together >= apart:
-            raise _Slower(figures)
+    if measured:
+        threads, figures = _timed_both_ways(pack)
         why = f"{why}; {figures}"
-    elif wanted != "auto":
+    else:
+        threads = pack.choose_threads()
+    if wanted != "auto":
         why = f"{why}; {'as before' if resume else 'asked for'}"
     pack.begin("; ".join(filter(None, (why, note))), threads, resume=resume)
     return pack
+
+
+def _timed_both_ways(pack: PackedEngine) -> tuple[str, str]:
+    """The reason for the pack's number of threads, and the figures that speak for it.
+
+    Raises:
+        _Slower: the figures speak against it.
+    """
+    count = len(pack.members)
+    apart, together = step_alone(pack.members[0], count), pack.step_seconds(1) / count
+    threads = ""
+    if together < HOPELESS * apart:
+        threads = pack.choose_threads()
+        together = pack.step_seconds() / count
+    figures = f"{1e6 * together:,.0f} µs a step and member together, {1e6 * apart:,.0f} µs one after another"
+    if together >= apart:
+        raise _Slower(figures)
+    return threads, figures
 
 
 def _obvious(model: nn.Module) -> bool:
     if any(isinstance(module, (nn.Conv1d, nn.Conv2d)) for module in model.modules()):
         return False
     return sum(p.numel() for p in model.parameters()) < OBVIOUS
+
+
+def _linear_weights(model: nn.Module) -> int:
+    """Weights that are multiplied once for each row, and so are most of the arithmetic; 0 where there is more of it."""
+    if any(isinstance(module, (nn.Conv1d, nn.Conv2d)) for module in model.modules()):
+        return 0
+    return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
+
+
+def _rows_of_a_batch(member: Member) -> int:
+    batches = member.training.batches
+    assert isinstance(batches, MemoryBatches)  # the others ride with nobody
+    return max(batches.order.sizes())
 
 
 def step_alone(member: Member, members: int) -> float:

@@ -68,7 +68,7 @@ class PackedEngine:
         self._checkpointer: Checkpointer | None = None
         riders = []
         for member in members:
-            regularize = member.plan.recipe.regularize
+            regularize, stop = member.plan.recipe.regularize, member.plan.recipe.stop
             riders.append(
                 Rider(
                     member.number,
@@ -76,6 +76,7 @@ class PackedEngine:
                     float(regularize["weight_decay"]),
                     float(regularize["l1"]),
                     float(regularize["l2"]),
+                    (repr(member.plan.recipe.schedule), stop["max_epochs"]),
                 )
             )
         network = network_of(members, device, vmap=vmap)

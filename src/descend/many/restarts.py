@@ -95,6 +95,7 @@ def train_restarts(
     with using_threads(threads), forked(device):
         if len(chosen) > 1:
             measure_parts(run, planned, device, tested=tested)
+            run.metrics.pop("constraints", None)  # conditions are those of each network
     monitor = planned.recipe.stop["monitor"]
     run.metrics["seconds"] = sum(float(member.run.metrics.get("seconds", 0.0)) for member in members)
     run.metrics["members"] = {
@@ -134,16 +135,17 @@ def _value(member: Member, monitor: str) -> float | None:
 
 
 def _best(members: list[Member], recipe: Recipe) -> list[Member]:
-    """As many as are wanted, the best first; none where too few came to their end."""
+    """As many as are wanted, those that meet their constraints and then the best first; none where too few came to their end."""
     wanted, monitor = int(recipe.model["ensemble"]), str(recipe.stop["monitor"])
     finished = [member for member in members if not member.run.failed]
     if len(finished) < wanted:
         return []
     sign = -1.0 if better(monitor) == "higher" else 1.0
 
-    def rank(member: Member) -> float:
+    def rank(member: Member) -> tuple[bool, float]:
         value = _value(member, monitor)
-        return 0.0 if value is None else sign * value  # without validation rows all are kept
+        met = member.run.metrics.get("constraints", {}).get("feasible", True)
+        return not met, 0.0 if value is None else sign * value  # without validation rows all are kept
 
     return sorted(finished, key=rank)[:wanted]
 

@@ -7,6 +7,7 @@ only, ``activation=torch.nn.Mish``.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -60,11 +61,12 @@ def choose(
     return constructor, settings
 
 
-def settings_of(constructor: Callable[..., Any]) -> list[str]:
-    """The names of a constructor's settings: its parameters with a default.
+@functools.lru_cache(maxsize=512)
+def settings_of(constructor: Callable[..., Any]) -> tuple[str, ...]:
+    """The names of a constructor's settings: its parameters with a default. They are read once.
 
     >>> settings_of(lambda features, *, eps=1e-5: None)
-    ['eps']
+    ('eps',)
     """
     parameters = inspect.signature(constructor).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.default is not parameter.empty]
+    return tuple(parameter.name for parameter in parameters if parameter.default is not parameter.empty)

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from torch.optim import Optimizer
 
 from descend.optim.bfgs import BFGS, bfgs
+from descend.optim.compositional import ASCPG, SCGD, asc_pg, scgd
 from descend.optim.conjugate import CG, cg
 from descend.optim.coordinate import CoordinateDescent, coordinate_descent
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
 from descend.optim.gradient_descent import gd
+from descend.optim.kfac import KFAC, kfac
 from descend.optim.lbfgs import LBFGS, lbfgs
 from descend.optim.momentum import heavy_ball, nesterov
 from descend.optim.newton import Newton, SubsampledNewton, newton, subsampled_newton
@@ -33,11 +35,15 @@ from descend.optim.trust_region import STRON, TrustRegion, stron, trust_region
 
 __all__ = [
     "ALONG_FRAMES",
+    "ASCPG",
     "BFGS",
     "CG",
+    "COMPOSITIONAL",
     "CURVED",
+    "KFAC",
     "LBFGS",
     "OPTIMIZERS",
+    "SCGD",
     "SOAP",
     "SQN",
     "STRON",
@@ -55,6 +61,7 @@ __all__ = [
     "adam",
     "adamax",
     "adamw",
+    "asc_pg",
     "bfgs",
     "cayley_adam",
     "cayley_sgd",
@@ -62,10 +69,12 @@ __all__ = [
     "coordinate_descent",
     "gd",
     "heavy_ball",
+    "kfac",
     "lbfgs",
     "nesterov",
     "newton",
     "rmsprop",
+    "scgd",
     "sgd",
     "shampoo",
     "soap",
@@ -102,6 +111,9 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "bfgs": bfgs,
     "lbfgs": lbfgs,
     "sqn": sqn,
+    "kfac": kfac,
+    "scgd": scgd,
+    "asc_pg": asc_pg,
 }
 
 WHOLE_DATA: frozenset[str] = frozenset(
@@ -114,3 +126,6 @@ ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
 
 CURVED: frozenset[str] = frozenset({"newton", "stron", "subsampled_newton", "trish", "trust_region"})
 """Those that lower a quadratic model of the loss by conjugate gradients."""
+
+COMPOSITIONAL: frozenset[str] = frozenset({"scgd", "asc_pg"})
+"""Those that minimise a loss of an average: from a recipe, of each row's outputs."""

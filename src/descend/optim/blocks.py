@@ -204,6 +204,10 @@ class Blocks:
             start += math.prod(region.shape)
         self.size = start
         self._places = list(self._placed())
+        # Most tensors of most networks are one block: no view of them has to be made.
+        self._plain = [
+            region.whole and region.shape == tuple(shapes[region.tensor]) for region, _, _ in self._places
+        ]
         self._tensors = len(shapes)
         owners = [
             region.tensor for stack in self.stacks for region in stack.regions for _ in range(region.count)
@@ -232,7 +236,7 @@ class Blocks:
     def copy(self, tensors: Sequence[Tensor], vector: Tensor, views: list[Tensor] | None = None) -> None:
         """Fill the vector from the tensors. ``views`` may be its :meth:`views`, if they are known."""
         sources = [tensor.contiguous() for tensor in tensors]
-        found = [region.of(sources[region.tensor]) for region, _, _ in self._places]
+        found = self._regions_of(sources)
         torch._foreach_copy_(self.views(vector) if views is None else views, found)
 
     def add(
@@ -244,11 +248,17 @@ class Blocks:
             each if each.is_contiguous() else torch.zeros_like(each, memory_format=torch.contiguous_format)
             for each in tensors
         ]
-        found = [region.of(targets[region.tensor]) for region, _, _ in self._places]
-        torch._foreach_add_(found, self.views(vector) if views is None else views, alpha=alpha)
+        parts_of = self._regions_of(targets)
+        torch._foreach_add_(parts_of, self.views(vector) if views is None else views, alpha=alpha)
         for tensor, target in zip(tensors, targets, strict=True):
             if target is not tensor:
                 tensor.add_(target)
+
+    def _regions_of(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        return [
+            tensors[region.tensor] if plain else region.of(tensors[region.tensor])
+            for (region, _, _), plain in zip(self._places, self._plain, strict=True)
+        ]
 
     def norms(self, vector: Tensor) -> Tensor:
         """The Euclidean norm of each tensor that is cut, in the order of the tensors; 0 of the others."""

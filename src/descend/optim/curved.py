@@ -1,8 +1,8 @@
 """What the methods with a quadratic model of the loss have in common: m(s) = g·s + s·Bs/2, with B a curvature of F at x.
 
 B is the Hessian, or the Gauss-Newton matrix (:mod:`descend.linalg.operators`). Near a minimum the first gives Newton's rate
-of convergence. The second is positive semidefinite wherever the loss is convex in the outputs, as all losses of the catalogue
-are but those of probabilities, so that its model has a minimum; it is the Hessian but for a term that vanishes with the
+of convergence. The second is positive semidefinite wherever the loss is convex in the outputs, as most losses are, so that
+its model has a minimum; it is the Hessian but for a term that vanishes with the
 residuals, and needs the network's outputs.
 """
 
@@ -30,8 +30,8 @@ Matrix = Literal["hessian", "gauss_newton"]
 class Slope(NamedTuple):
     """The gradient as a step sees it.
 
-    With D the groups' rates as shares of the largest, steps are taken in the variables y of x = D^½ y: a group of a
-    lower rate moves less. Where all rates are the same y is x.
+    With D the groups' rates as shares of the largest, steps are taken in the variables y of x = D^½ y: without curvature
+    each group moves in proportion to its rate. Where all rates are the same y is x.
 
     Args:
         loss: F(x), as the closure returned it.

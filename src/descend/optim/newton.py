@@ -35,7 +35,8 @@ class Newton(CurvedStep):
     """x⁺ = x + t p with p from conjugate gradients on all rows, and t from backtracking; see :func:`newton`.
 
     It has no state. The settings belong to the step as a whole: those of the first group count. Where groups have different
-    rates, with D their shares of the largest, p = −D^½ B⁻¹ D^½ g, which points downhill as well.
+    rates, conjugate gradients start in the direction −D g, with D the rates' shares of the largest; solved exactly, the
+    step is Newton's in the groups whose rate is not zero, as Newton's does not depend on the scale of variables.
     """
 
     def __init__(
@@ -126,8 +127,8 @@ def _search(
     slope, curvature = optimizer.slope(asked), optimizer.curvature(asked.part(share))
     if slope.leads_nowhere:
         return slope.loss
-    ridge = damping * slope.size
-    product = (lambda vector: curvature(vector) + ridge * vector) if ridge else curvature
+    curved, ridge = slope.in_y(curvature), damping * slope.size
+    product = (lambda vector: curved(vector) + ridge * vector) if ridge else curved
     solution = optimizer.solve(product, slope)
     group, step = optimizer.param_groups[0], slope.in_parameters(solution.step)
 
@@ -175,7 +176,8 @@ def newton(
     far from a minimum the Hessian has directions of negative curvature, which end conjugate gradients early.
 
     Args:
-        params: parameters or groups; where their rates differ, a group with a lower one moves less.
+        params: parameters or groups; where their rates differ, conjugate gradients turn to one with a lower rate later, and a
+            group of rate 0 stays.
         lr: t₀, the first t tried; 1 is Newton's step. Default 1.
         curvature: B: "hessian", or "gauss_newton", for which ``step`` must be given the network's outputs
             (:class:`descend.optim.Rows`). Default "hessian".
@@ -231,7 +233,8 @@ def subsampled_newton(
     conjugate gradients on the sample. It remembers one number.
 
     Args:
-        params: parameters or groups; where their rates differ, a group with a lower one moves less.
+        params: parameters or groups; where their rates differ, conjugate gradients turn to one with a lower rate later, and a
+            group of rate 0 stays.
         lr: t₀, the first t tried. Default 1.
         curvature: B: "hessian", or "gauss_newton". Default "hessian".
         share: of the rows whose curvature is taken; below 1, ``step`` must be given an objective that has parts

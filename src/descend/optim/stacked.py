@@ -120,7 +120,7 @@ class Fleet:
 
     def move(self, vector: Tensor, length: float) -> None:
         """Add length times the vector, remembered or scratch, to the parameters."""
-        self.blocks.add(vector, [p.detach() for p in self.params], length, self._parts(vector))
+        self.blocks.add(vector, self.params, length, self._parts(vector))
 
     def mapped(
         self, vector: Tensor, matrices: list[list[Tensor]], out: str, *, transposed: bool = False

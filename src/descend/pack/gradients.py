@@ -23,18 +23,20 @@ from descend.training.chain import RULES, Chain, Rule, by_autograd
 __all__ = ["chain_of"]
 
 
-def _linear(layer: PackedLinear, into: Tensor | None) -> Rule:
+def _linear(layer: PackedLinear, into: Sequence[Tensor]) -> Rule:
     weight = layer.weight.detach()
     bias = None if layer.bias is None else layer.bias.detach().unsqueeze(1)
     transposed = weight.transpose(1, 2)
-    of_weight = torch.empty_like(weight) if into is None else into
+    of_weight = into[0]
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias, x, transposed), x
 
     def backward(d: Tensor, x: Tensor, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
         torch.bmm(d.transpose(1, 2), x, out=of_weight)
-        return torch.bmm(d, weight) if wanted else None, [of_weight, *([] if bias is None else [d.sum(1)])]
+        if bias is not None:
+            torch.sum(d, 1, out=into[1])
+        return torch.bmm(d, weight) if wanted else None, list(into)
 
     return Rule(forward, backward)
 
@@ -86,7 +88,7 @@ def _sum(layer: PackedSum) -> Rule:
     return Rule(lambda x: (layer(x), None), backward)
 
 
-def _rule(layer: nn.Module, into: Tensor | None) -> Rule:
+def _rule(layer: nn.Module, into: Sequence[Tensor]) -> Rule:
     if isinstance(layer, PackedLinear):
         return _linear(layer, into)
     if isinstance(layer, PackedDropout):
@@ -113,7 +115,7 @@ def chain_of(
 
     Args:
         stack: in training mode.
-        gradients: where those by the parameters shall end up; weights of linear layers are written there directly.
+        gradients: where those by the parameters shall end up; linear layers write theirs there directly.
         arithmetic: autocast, say; then all layers run on one tape.
     """
     if arithmetic is not None:
@@ -122,6 +124,6 @@ def chain_of(
     rules = []
     for layer in stack.network:
         count = len(list(layer.parameters()))
-        rules.append(_rule(layer, gradients[place] if count else None))
+        rules.append(_rule(layer, gradients[place : place + count]))
         place += count
     return Chain(list(stack.network), rules)

@@ -137,7 +137,7 @@ class LossOfMembers:
         rows, classes = outputs.shape[1:]
         logs = _log_softmax(outputs)
         at = targets.unsqueeze(1)
-        values = logs.gather(1, at).squeeze(1).mean(1).neg_()
+        values = logs.gather(1, at).sum((1, 2)).mul_(-1.0 / rows)
         if self._smoothing is None:
             towards = torch.zeros_like(logs).scatter_(1, at, -1.0 / rows)
         else:

@@ -112,6 +112,8 @@ class StackedNetwork:
     def prepare(self, gradients: Sequence[Tensor]) -> None:
         """Gather the rules that differentiate the layers."""
         self._chain = chain_of(self._stack, gradients, self._arithmetic)
+        # Of the gradients that the rules do not write to their places; the first step tells.
+        self._apart: list[int] | None = None
 
     def train(self) -> None:
         """Training mode."""
@@ -129,9 +131,12 @@ class StackedNetwork:
         if share is not None:
             values, derivative = values * share, derivative * share
         found = self._chain.backward(derivative, saved)
-        apart = [(g, f) for g, f in zip(gradients.views, found, strict=True) if g.data_ptr() != f.data_ptr()]
-        if apart:
-            torch._foreach_copy_([g for g, _ in apart], [f for _, f in apart])
+        if self._apart is None:
+            pairs = enumerate(zip(gradients.views, found, strict=True))
+            self._apart = [place for place, (g, f) in pairs if g.data_ptr() != f.data_ptr()]
+        if self._apart:
+            views = gradients.views
+            torch._foreach_copy_([views[at] for at in self._apart], [found[at] for at in self._apart])
         if kept is not None:
             gradients.vector.add_(kept)
         return values

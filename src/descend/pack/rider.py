@@ -21,6 +21,7 @@ class Rider:
         decay: its decoupled weight decay.
         l1: factor of Σ|W| in its loss.
         l2: factor of ΣW² in its loss.
+        schedule: what its schedule is built from: riders of equal ones have equal factors. None: it is like no other.
         failure: what went bad, if something did.
     """
 
@@ -29,6 +30,7 @@ class Rider:
     decay: float = 0.0
     l1: float = 0.0
     l2: float = 0.0
+    schedule: Any = None
     failure: str = ""
 
 

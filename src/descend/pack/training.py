@@ -26,6 +26,7 @@ from descend.pack.rider import Rider, rate, restore, state_of
 from descend.pack.updates import PackedOptimizer
 from descend.randomness import forked
 from descend.regularization import decayed_parameters
+from descend.schedules import ClosedForm
 from descend.training.loop import NotFinite, Observer, Record, Training, record_of
 from descend.training.state import clone
 
@@ -111,30 +112,43 @@ class PackTraining:
 
     def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
         """What takes one step of all members on their batches and gives their losses (K,)."""
-        trainings = [rider.training for rider in self.riders]
-        steps = self.batches.steps_per_epoch
-        factors = [
-            [rate(t, self.step + ahead) for t in trainings] for ahead in range(steps - self.step_in_epoch)
-        ]
-        vector = self._weights.vector
-        rates = list(torch.tensor(factors, dtype=vector.dtype).to(vector.device, non_blocking=True))
-        for ahead in range(
-            1, len(rates)
-        ):  # rates that stay are one tensor, so that nothing is done for them again
-            if factors[ahead] == factors[ahead - 1]:
-                rates[ahead] = rates[ahead - 1]
+        rates = self._rates(range(self.step, self.step + self.batches.steps_per_epoch - self.step_in_epoch))
         first = self.step_in_epoch
         self.network.train()
 
         def advance(batches: Sequence[Batch]) -> Tensor:
+            own = rates[self.step_in_epoch - first]
             self._noise.draw(batches, self.epoch, self.step_in_epoch)
+            self._optimizer.begin_step(own)
             losses = self._differentiate(batches)
-            self._optimizer.step(self._gradients, rates[self.step_in_epoch - first])
+            self._optimizer.step(self._gradients, own)
             if self._averages is not None:
                 self._average(self._averages, self.step + 1)
             return losses
 
         return advance
+
+    def _rates(self, steps: range) -> list[Tensor]:
+        """The rates (K,) of some steps. Those that stay are one tensor, so that nothing is done for them again."""
+        of_schedule: dict[Any, list[float]] = {}
+        columns = []
+        for rider in self.riders:
+            schedule = rider.training.schedule
+            # One that listens may be elsewhere than its like.
+            alike = rider.schedule is not None and isinstance(schedule, ClosedForm)
+            key = rider.schedule if alike else id(schedule)
+            if key not in of_schedule:
+                of_schedule[key] = [float(schedule.factor(step)) for step in steps]
+            columns.append(of_schedule[key])
+        bases = [[rider.training.optimizer.param_groups[0]["initial_lr"]] for rider in self.riders]
+        vector = self._weights.vector
+        products = torch.tensor(columns, dtype=torch.float64) * torch.tensor(bases, dtype=torch.float64)
+        rates = list(products.t().to(vector.dtype).contiguous().to(vector.device, non_blocking=True))
+        factors = list(zip(*of_schedule.values(), strict=True))
+        for at in range(1, len(rates)):
+            if factors[at] == factors[at - 1]:
+                rates[at] = rates[at - 1]
+        return rates
 
     @torch.no_grad()
     def _differentiate(self, batches: Sequence[Batch]) -> Tensor:

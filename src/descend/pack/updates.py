@@ -11,8 +11,11 @@ Adamax       m ← β₁ m + (1 − β₁) g;  u ← max(β₂ u, abs(g) + ε); 
 ============ =====================================================================================
 
 Each update is a function from gradient and state to a direction d; the step is x ← (1 − t λ) x − t d with λ the
-decoupled weight decay. Settings that all members share are numbers and the whole pack is one vector; settings that
-differ are tensors (K,) and each stacked tensor is handled by itself.
+decoupled weight decay. AdamW decays behind the gradient, as PyTorch does; decay that is not the optimizer's own
+(:func:`descend.regularization.weight_decay`) comes first, and the gradient is that at the decayed weights.
+
+Settings that all members share are numbers and the whole pack is one vector; settings that differ are tensors (K,) and
+each stacked tensor is handled by itself.
 """
 
 from __future__ import annotations
@@ -188,6 +191,9 @@ class PackedOptimizer:
                     self.settings[f"beta{place + 1}"] = [float(group["betas"][place]) for group in groups]
             else:
                 self.settings[name] = [float(group[name]) for group in groups]
+        # What differed once stays a tensor: other kernels round differently, and none of the members that go on shall
+        # notice that one has left.
+        self._differ = {name for name, values in self.settings.items() if len(set(values)) > 1}
         self._flags = {flag: bool(groups[0][flag]) for flag in flags}
         self._kind = type(optimizers[0])
         self.decays = list(decays)
@@ -216,12 +222,13 @@ class PackedOptimizer:
         self._spread_from: Tensor | None = None
         vector = weights.vector
         given: dict[str, Setting] = {
-            name: values[0]
-            if len(set(values)) == 1
-            else torch.tensor(values, dtype=vector.dtype, device=vector.device)
+            name: torch.tensor(values, dtype=vector.dtype, device=vector.device)
+            if name in self._differ
+            else values[0]
             for name, values in self.settings.items()
-        }
-        apart = any(isinstance(value, Tensor) for value in given.values()) or len(set(self.counts)) > 1
+        } | self._flags
+        self._counts_differ = len(set(self.counts)) > 1  # they grow together
+        apart = any(isinstance(value, Tensor) for value in given.values()) or self._counts_differ
         whole = [(self._directions.vector, {name: flat.vector for name, flat in self.state.items()}, given)]
         self._pieces = (
             [
@@ -241,8 +248,21 @@ class PackedOptimizer:
         )
 
     @torch.no_grad()
+    def begin_step(self, rates: Tensor) -> None:
+        """What comes before the gradient: weight decay that is not the optimizer's own."""
+        if self._kind is not AdamW:
+            self._shrink(rates)
+
+    def _shrink(self, rates: Tensor) -> None:
+        if self._decay is not None:
+            factors = 1.0 - rates * self._decay
+            for weight, decays in zip(self._weights.views, self._decayed, strict=True):
+                if decays:
+                    weight.mul_(spread(factors, weight))
+
+    @torch.no_grad()
     def step(self, gradients: Flat, rates: Tensor) -> None:
-        """Update the weights.
+        """Update the weights, with the gradients that were taken after :meth:`begin_step`.
 
         Args:
             gradients: of the pack.
@@ -250,17 +270,14 @@ class PackedOptimizer:
         """
         self.counts = [count + 1 for count in self.counts]
         count: Setting = self.counts[0]
-        if len(set(self.counts)) > 1:
+        if self._counts_differ:
             count = torch.tensor(self.counts, dtype=rates.dtype, device=rates.device)
         given = gradients.views if self._apart else [gradients.vector]
         for (direction, state, settings), gradient in zip(self._pieces, given, strict=True):
             own = spread(count, direction) if isinstance(count, Tensor) else count
-            self._direct(direction, gradient, state, {**settings, **self._flags}, own)
-        if self._decay is not None:
-            factors = 1.0 - rates * self._decay
-            for weight, decays in zip(self._weights.views, self._decayed, strict=True):
-                if decays:
-                    weight.mul_(spread(factors, weight))
+            self._direct(direction, gradient, state, settings, own)
+        if self._kind is AdamW:
+            self._shrink(rates)
         self._weights.vector.addcmul_(self._directions.vector, self._spread(rates), value=-1.0)
 
     def _spread(self, rates: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from descend.constraints import Held
 from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
@@ -22,11 +21,11 @@ from descend.randomness import forked, generator, key
 from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.defaults import Facts
-from descend.recipe.parameters import of_settings
+from descend.recipe.parameters import of_settings, signature_of
 from descend.recipe.rates import apply_factors, split_by_factor
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
-from descend.recipe.terms import build_constraints, check_needs
+from descend.recipe.terms import Keeper, build_constraints, check_needs
 from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.schedules import Schedule
@@ -53,11 +52,7 @@ def _call(
     section: str, constructor: Constructor, context: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Any:
     """Call a constructor with what it takes of the context; its complaint becomes the recipe's problem."""
-    try:
-        wanted = inspect.signature(constructor).parameters
-        anything = any(p.kind is p.VAR_KEYWORD for p in wanted.values())
-    except (TypeError, ValueError):
-        wanted, anything = {}, True  # type: ignore[assignment]
+    wanted, anything = _named(constructor)
     given = {name: value for name, value in context.items() if name in wanted or anything}
     try:
         return constructor(**given, **settings)
@@ -65,6 +60,15 @@ def _call(
         raise
     except Exception as cause:  # anyone's constructor may raise anything
         raise RecipeError([Problem(section, None, words_of(cause))]) from cause
+
+
+def _named(constructor: Constructor) -> tuple[set[str], bool]:
+    """The parameters that a constructor names, and whether it takes any."""
+    signature = signature_of(constructor)
+    if signature is None:
+        return set(), True
+    parameters = signature.parameters
+    return set(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
 def _settings(recipe: Recipe, section: str) -> dict[str, Any]:
@@ -262,13 +266,16 @@ def _check_foreign(loss: Any, facts: Facts) -> None:
     raise RecipeError([Problem("loss", "name", message)])
 
 
-def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ()) -> torch.optim.Optimizer:
+def build_optimizer(
+    recipe: Recipe, model: nn.Module, held: Sequence[Keeper] = (), *, loss: Any = None, seed: int = 0
+) -> torch.optim.Optimizer:
     """The optimizer over the model's trainable parameters, with what is to happen before and after its steps.
 
     Weights are one group and biases and norms another, so that only the former decay; ``optimizer.groups`` divides them
     further by the factor of their rate. Weights that are held orthonormal as they are neither decay nor are set to zero,
     and are a group of their own for an optimizer that can move along them. After a step come the soft threshold and
-    then the constraints that ``held`` holds.
+    then the constraints that ``held`` holds. An optimizer that names them is also given the ``model``, the ``likelihood``
+    of the loss, the run's ``seed``, and the library of large ``products``.
 
     Raises:
         RecipeError: the optimizer refuses its settings or parameters.
@@ -294,7 +301,16 @@ def build_optimizer(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ())
             group["params"] = [p for p in group["params"] if id(p) not in held_back]
         groups = [*filter(lambda group: group["params"], groups), {"params": fixed, "orthonormal": True}]
     groups, factors = split_by_factor(groups, model, recipe.optimizer["groups"])
-    optimizer = _call("optimizer", constructor, {"params": groups}, _settings(recipe, "optimizer"))
+    beside = {
+        "model": model,
+        "likelihood": getattr(loss, "likelihood", None),
+        "seed": seed,
+        "products": recipe.engine["products"],
+    }
+    # One that takes any key is given none of these.
+    named, _ = _named(constructor)
+    context = {"params": groups} | {key: value for key, value in beside.items() if key in named}
+    optimizer = _call("optimizer", constructor, context, _settings(recipe, "optimizer"))
     if not isinstance(optimizer, torch.optim.Optimizer):
         made = type(optimizer).__name__
         raise RecipeError([Problem("optimizer", "name", f"expected a torch.optim.Optimizer, got a {made}")])

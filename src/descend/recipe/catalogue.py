@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.augmentation import AUGMENTATIONS
-from descend.constraints import CONSTRAINTS
+from descend.constraints import CONDITIONS, CONSTRAINTS
 from descend.data.scaling import SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
@@ -74,7 +74,10 @@ PENALTIES: Mapping[str, Constructor] = {
     "gradient_penalty": gradient_penalty,
 }
 
-KEYS: Mapping[str, Mapping[str, Constructor]] = {"regularize": PENALTIES, "constrain": CONSTRAINTS}
+KEYS: Mapping[str, Mapping[str, Constructor]] = {
+    "regularize": PENALTIES,
+    "constrain": {**CONSTRAINTS, **CONDITIONS},
+}
 """Sections in which a key is a method itself; its value says how strongly, or to what, it is applied."""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
-from descend.optim import CURVED, WHOLE_DATA
+from descend.optim import COMPOSITIONAL, CURVED, WHOLE_DATA
 from descend.optim.bfgs import LARGEST
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
@@ -153,6 +153,8 @@ def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[st
         return {"name": (name, "as the recipe says"), "curvature": matrix, **most}
     if not facts.classification and facts.rows < FEW_ROWS:
         rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")
+        if said.get("name") == "soap":  # which fits faster still
+            return {"name": ("soap", "as said"), "lr": rate}
     else:
         rate = (1e-3, "works for most networks with averaged weights")
     return {
@@ -171,6 +173,14 @@ def _schedule(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str
     return {
         "name": ("constant", "averaged weights do what a decay would, without knowing when training ends"),
         "warmup": (5.0, "small steps until the optimizer's averages are known"),
+    }
+
+
+def _gradient(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
+    if before["optimizer"]["name"] not in COMPOSITIONAL:
+        return {}
+    return {
+        "clip_norm": (1.0, "averages of outputs lag behind, and a rate that suits labels is long for numbers")
     }
 
 
@@ -211,6 +221,7 @@ _RULES: Mapping[str, Rule] = {
     "init": _init,
     "optimizer": _optimizer,
     "schedule": _schedule,
+    "gradient": _gradient,
     "regularize": _regularize,
     "stop": _stop,
     "engine": _engine,

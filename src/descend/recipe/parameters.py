@@ -20,7 +20,7 @@ from typing import Any, Literal
 import annotated_types
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-__all__ = ["MISSING", "Parameter", "check", "describe", "of_constructor", "of_settings"]
+__all__ = ["MISSING", "Parameter", "check", "describe", "of_constructor", "of_settings", "signature_of"]
 
 MISSING: Any = inspect.Parameter.empty
 """The default of a parameter that has none."""
@@ -53,13 +53,32 @@ def of_constructor(constructor: Callable[..., Any], context: Sequence[str]) -> d
     return None if found is None else dict(found)
 
 
+def signature_of(constructor: Callable[..., Any]) -> inspect.Signature | None:
+    """A constructor's signature, read once; None where it shows none.
+
+    >>> list(signature_of(lambda params, lr=0.1: None).parameters)
+    ['params', 'lr']
+    """
+    try:
+        return _signature_of(constructor)
+    except TypeError:  # a callable that cannot be hashed
+        return _signature_of.__wrapped__(constructor)
+
+
+@functools.lru_cache(maxsize=512)
+def _signature_of(constructor: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(constructor)
+    except (TypeError, ValueError):
+        return None
+
+
 @functools.lru_cache(maxsize=512)
 def _of_constructor(
     constructor: Callable[..., Any], context: tuple[str, ...]
 ) -> Mapping[str, Parameter] | None:
-    try:
-        signature = inspect.signature(constructor)
-    except (TypeError, ValueError):
+    signature = signature_of(constructor)
+    if signature is None:
         return None
     hints = _hints(constructor)
     owner = getattr(constructor, "__name__", type(constructor).__name__)

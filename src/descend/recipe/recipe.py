@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError
 from descend.recipe.catalogue import CHOICES
 from descend.recipe.sections import SECTIONS
@@ -156,8 +157,8 @@ class Recipe:
                 before = sections.setdefault(section, {}).get(outer, {})
                 if (section, outer) in CHOICES and isinstance(before, str):
                     before = {"name": before}
-                elif section == "constrain" and isinstance(before, (str, list, tuple)):
-                    before = {"pattern": before}
+                elif section == "constrain" and (isinstance(before, (str, list, tuple)) or callable(before)):
+                    before = {"function" if outer in CONDITIONS else "pattern": before}
                 if isinstance(before, Mapping):
                     sections[section][outer] = {**before, inner: value}
                 else:

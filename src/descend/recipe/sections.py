@@ -76,7 +76,12 @@ SECTIONS: Mapping[str, Section] = {
         Section("model", "which network", ModelSettings, ("inputs", "outputs")),
         Section("loss", "what is minimised", None, ()),
         Section("init", "where to start", InitSettings),
-        Section("optimizer", "which direction", OptimizerSettings, ("params",)),
+        Section(
+            "optimizer",
+            "which direction",
+            OptimizerSettings,
+            ("params", "model", "likelihood", "seed", "products"),
+        ),
         Section("schedule", "which step size", None, ("steps_per_epoch", "total_steps", "optimizer")),
         Section("gradient", "what happens to the gradient before the step", GradientSettings),
         Section("regularize", "what is held against overfitting", RegularizeSettings),

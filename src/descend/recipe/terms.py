@@ -9,25 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from descend.constraints import CONSTRAINTS, Held, constrain
-from descend.errors import Problem, RecipeError, UserError
+from descend.constraints import CONDITIONS, CONSTRAINTS, AugmentedLagrangian, Held, constrain
+from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.nn.whitening import Whitening
 from descend.randomness import forked, seeder
 from descend.randomness import key as random_key
-from descend.recipe.catalogue import find
+from descend.recipe.catalogue import find, import_object
 from descend.recipe.recipe import Recipe
 from descend.regularization import (
+    JacobianPenalty,
     add_gradients,
     decayed_parameters,
     gradient_penalty,
-    jacobian_penalty,
     l1_penalty,
     l2_penalty,
     regular_weights,
 )
 
 __all__ = [
+    "Keeper",
     "build_constraints",
+    "build_lagrangian",
     "build_penalty",
     "build_row_penalty",
     "build_settle",
@@ -37,6 +39,8 @@ __all__ = [
 
 RowPenalty = Callable[[Tensor, Tensor, Tensor], Tensor]
 Settle = Callable[[Sequence[Tensor]], None]
+Keeper = Held | AugmentedLagrangian
+"""What holds weights to something: a set, or conditions."""
 
 
 def build_constraints(recipe: Recipe, model: nn.Module, seed: int) -> list[Held]:
@@ -51,7 +55,7 @@ def build_constraints(recipe: Recipe, model: nn.Module, seed: int) -> list[Held]
     holder: dict[str, str] = {}
     problems: list[Problem] = []
     for key, value in recipe.constrain.items():
-        if value is None:
+        if value is None or key in CONDITIONS:
             continue
         table = value if isinstance(value, Mapping) else {"pattern": value}
         settings = {name: each for name, each in table.items() if name != "pattern"}
@@ -74,7 +78,35 @@ def build_constraints(recipe: Recipe, model: nn.Module, seed: int) -> list[Held]
     return found
 
 
-def build_penalty(recipe: Recipe, model: nn.Module, held: Sequence[Held] = ()) -> Callable[[], Tensor] | None:
+def build_lagrangian(recipe: Recipe, model: nn.Module) -> AugmentedLagrangian | None:
+    """What holds a model to the recipe's general conditions; None where there are none.
+
+    Raises:
+        RecipeError: a function does not give a finite number or vector that depends on the weights.
+    """
+    found, problems = [], []
+    for key, constructor in CONDITIONS.items():
+        value = recipe.constrain.get(key)
+        if value is None:
+            continue
+        table = value if isinstance(value, Mapping) else {"function": value}
+        settings = {name: each for name, each in table.items() if name != "function"}
+        said = table["function"]
+        for each in said if isinstance(said, (list, tuple)) else (said,):
+            condition = constructor(import_object(each) if isinstance(each, str) else each, **settings)
+            try:
+                condition.checked(model)
+            except Exception as cause:  # anyone's function may raise anything
+                problems.append(Problem("constrain", key, words_of(cause)))
+            found.append(condition)
+    if problems:
+        raise RecipeError(problems)
+    return AugmentedLagrangian(model, found) if found else None
+
+
+def build_penalty(
+    recipe: Recipe, model: nn.Module, held: Sequence[Keeper] = ()
+) -> Callable[[], Tensor] | None:
     """What is added to the loss, as a function of no arguments; None where nothing is."""
     regularize = recipe.regularize
     l1, l2 = float(regularize["l1"]), float(regularize["l2"])
@@ -132,18 +164,18 @@ def build_row_penalty(recipe: Recipe, model: nn.Module, loss: Any) -> RowPenalty
                 ]
             )
 
+    of_outputs = JacobianPenalty(jacobian, projections)
+    if not gradient:
+        return of_outputs
+
     def penalty(inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
-        terms = []
-        if jacobian:
-            terms.append(jacobian * jacobian_penalty(outputs, inputs, projections=projections))
-        if gradient:
-            terms.append(gradient * gradient_penalty(loss.per_sample(outputs, targets), inputs))
-        return torch.stack(terms).sum()
+        found = gradient * gradient_penalty(loss.per_sample(outputs, targets), inputs)
+        return of_outputs(inputs, outputs, targets) + found if jacobian else found
 
     return penalty
 
 
-def build_settle(recipe: Recipe, model: nn.Module, held: Sequence[Held]) -> Settle | None:
+def build_settle(recipe: Recipe, model: nn.Module, held: Sequence[Keeper]) -> Settle | None:
     """What brings averaged weights back to where the last ones are: into constraints, and onto exact zeros.
 
     The average of weights that became zero is not zero for a long time; it takes the zeros of the last weights.

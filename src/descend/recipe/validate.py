@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
+from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, words_of
-from descend.recipe.catalogue import CATALOGUE, CHOICES, KEYS, Constructor, find, is_import_path
-from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
+from descend.likelihoods import Normal
+from descend.recipe.catalogue import (
+    CATALOGUE,
+    CHOICES,
+    KEYS,
+    Constructor,
+    find,
+    import_object,
+    is_import_path,
+)
+from descend.recipe.parameters import MISSING, Parameter, check, of_constructor, signature_of
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 
 __all__ = ["validated"]
@@ -88,6 +97,8 @@ def _section(
                 "unknown key" + (f" of '{name}'" if isinstance(name, str) and name != "auto" else ""),
                 f"[{owner}] has one of that name" if owner and not hint.startswith("did") else hint,
             )
+        elif section.name == "constrain" and key in CONDITIONS and value not in (None, "none"):
+            result[key] = _condition(key, value, allow_imports, complain)
         else:
             checked, fault = check(known[key], value)
             # A network from elsewhere may call what it likes "activation".
@@ -172,6 +183,45 @@ def _constrained(key: str, value: Any, complain: Callable[..., None]) -> Any:
     return value
 
 
+def _condition(key: str, value: Any, allow_imports: bool, complain: Callable[..., None]) -> Any:
+    """What a general condition is a function of: functions or their import paths, or a table with them and settings."""
+    said = value.get("function") if isinstance(value, Mapping) else value
+    several = list(said) if isinstance(said, (list, tuple)) else [said]
+    if not several or not all(callable(each) or isinstance(each, str) for each in several):
+        complain(
+            key,
+            "expected a function of the network, several, or a table with the key 'function'",
+            'such as "package.module:function"',
+        )
+        return value
+    for each in several:
+        if isinstance(each, str):
+            problem = _path_problem(each, allow_imports)
+            if problem:
+                complain(key, *problem)
+                return value
+    said = tuple(said) if isinstance(said, list) else said
+    if isinstance(value, Mapping):
+        return _table(key, {**value, "function": said}, "function", key, CONDITIONS[key], complain)
+    return said
+
+
+def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
+    if not is_import_path(path):
+        return f"'{path}' is no import path", 'a function is named "package.module:function"'
+    if not allow_imports:
+        return (
+            f"'{path}' is an import path, and importing runs its code",
+            "allow it with --allow-imports (allow_imports=True)",
+        )
+    try:
+        found = import_object(path)
+    except UserError as cause:
+        message, _, hint = str(cause).partition("; ")
+        return message, hint
+    return None if callable(found) else (f"'{path}' is a {type(found).__name__}, not a function", "")
+
+
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:
     if callable(name) or (isinstance(name, str) and name == "auto"):
         return None
@@ -209,20 +259,20 @@ def _owner_of(key: str, besides: str) -> str | None:
 
 def _refusal(section: Section, constructor: Constructor, values: Mapping[str, Any]) -> str | None:
     """What the constructor itself says against its arguments, learned by building one on a stand-in."""
+    network = torch.nn.utils.skip_init(torch.nn.Linear, 2, 2, bias=False)  # draws no random number
     stand_ins: dict[str, Any] = {
-        "params": [torch.nn.Parameter(torch.zeros(2, 2))],
+        "params": [torch.nn.init.zeros_(network.weight)],
+        "model": network,
+        "likelihood": Normal(),
         "steps_per_epoch": 10,
         "total_steps": 100,
     }
     if section.name == "model" or section.name not in CATALOGUE:
         return None
-    try:
-        wanted = inspect.signature(constructor).parameters
-    except (TypeError, ValueError):
+    signature = signature_of(constructor)
+    if signature is None or "optimizer" in signature.parameters:
         return None
-    if "optimizer" in wanted:
-        return None
-    context = {key: value for key, value in stand_ins.items() if key in wanted}
+    context = {key: value for key, value in stand_ins.items() if key in signature.parameters}
     own = of_constructor(constructor, section.context) or {}
     arguments = {key: value for key, value in values.items() if key in own}
     try:

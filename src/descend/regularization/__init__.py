@@ -23,15 +23,23 @@ from descend.regularization.orthogonality import (
     orthogonality_penalty,
     regular_weights,
 )
-from descend.regularization.slope import differentiable_inputs, gradient_penalty, jacobian_penalty
+from descend.regularization.slope import (
+    JacobianPenalty,
+    differentiable_inputs,
+    gradient_penalty,
+    jacobian_directions,
+    jacobian_penalty,
+)
 from descend.regularization.sparsity import l1_penalty, l1_prox, l2_penalty, soft_threshold
 
 __all__ = [
     "ORTHOGONALITIES",
+    "JacobianPenalty",
     "add_gradients",
     "decayed_parameters",
     "differentiable_inputs",
     "gradient_penalty",
+    "jacobian_directions",
     "jacobian_penalty",
     "l1_penalty",
     "l1_prox",

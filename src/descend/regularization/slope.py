@@ -7,7 +7,8 @@ others.
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -16,7 +17,13 @@ from descend.domains import Count
 from descend.errors import UserError
 from descend.method import method
 
-__all__ = ["differentiable_inputs", "gradient_penalty", "jacobian_penalty"]
+__all__ = [
+    "JacobianPenalty",
+    "differentiable_inputs",
+    "gradient_penalty",
+    "jacobian_directions",
+    "jacobian_penalty",
+]
 
 Projections = Count | Literal["exact"]
 
@@ -68,17 +75,55 @@ def jacobian_penalty(outputs: Tensor, inputs: Tensor, *, projections: Projection
     >>> jacobian_penalty(x @ W.T, x, projections="exact")      # ||W||_F^2
     tensor(14.)
     """
-    rows, width = outputs.shape
+    directions, factor = jacobian_directions(outputs, projections)
     total = outputs.new_zeros(())
-    if projections == "exact" or projections >= width:
-        for column in outputs.unbind(1):
-            total = total + _slope(column.sum(), inputs).square().sum()
-        return total / rows
-    for _ in range(projections):
-        noise = torch.randn(outputs.shape, dtype=outputs.dtype, device=outputs.device)
-        direction = torch.nn.functional.normalize(noise, dim=1)
+    for direction in directions:
         total = total + _slope((direction * outputs).sum(), inputs).square().sum()
-    return total * (width / (projections * rows))
+    return total * factor
+
+
+def jacobian_directions(outputs: Tensor, projections: Projections) -> tuple[Tensor, float]:
+    """Directions v (p, n, K) and a factor c such that c Σ_ij ‖v_ijᵀ J(x_i)‖² estimates the mean of ‖J‖²_F.
+
+    Args:
+        outputs: (n, K).
+        projections: as of :func:`jacobian_penalty`, which says where the directions are drawn from.
+
+    >>> directions, factor = jacobian_directions(torch.zeros(4, 2), "exact")
+    >>> directions[:, 0].tolist(), factor
+    ([[1.0, 0.0], [0.0, 1.0]], 0.25)
+    """
+    rows, width = outputs.shape
+    if projections == "exact" or projections >= width:
+        eye = torch.eye(width, dtype=outputs.dtype, device=outputs.device)
+        return eye.unsqueeze(1).expand(width, rows, width), 1 / rows
+    noise = torch.randn((projections, rows, width), dtype=outputs.dtype, device=outputs.device)
+    return torch.nn.functional.normalize(noise, dim=2), width / (projections * rows)
+
+
+@final
+@dataclass(frozen=True)
+class JacobianPenalty:
+    """:func:`jacobian_penalty` with a strength, as a function of a batch that says what it is.
+
+    Whoever knows the network's layers can compute its gradient in another way than through two tapes.
+
+    Args:
+        strength: λ, by which the penalty is multiplied.
+        projections: as of :func:`jacobian_penalty`.
+
+    >>> W = torch.tensor([[1.0, 2.0], [0.0, 3.0]])
+    >>> x = torch.ones(5, 2, requires_grad=True)
+    >>> JacobianPenalty(0.5, "exact")(x, x @ W.T, torch.zeros(5))
+    tensor(7.)
+    """
+
+    strength: float
+    projections: Projections = 1
+
+    def __call__(self, inputs: Tensor, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The penalty of a batch, whose outputs were computed from its inputs within a graph."""
+        return self.strength * jacobian_penalty(outputs, inputs, projections=self.projections)
 
 
 @method(

@@ -186,8 +186,10 @@ def learning(
     rate: Values,
     gradient: Values,
     seconds: Values,
+    violation: Values = (),
+    residual: Values = (),
 ) -> list[Figure]:
-    """The curves that were recorded, at most five: loss, metric, learning rate, gradient norm, time.
+    """The curves that were recorded, at most seven: loss, metric, rate, gradient norm, time; of constraints two.
 
     Args:
         epochs: the epochs' numbers.
@@ -199,6 +201,8 @@ def learning(
         rate: the learning rate.
         gradient: the Euclidean norm of the gradient.
         seconds: the time of each epoch.
+        violation: of general constraints.
+        residual: of the KKT conditions, with the gradient of the epoch's last step.
     """
     if not epochs:
         return []
@@ -217,6 +221,8 @@ def learning(
         Curve("rate", "Learning rate", [Line("rate", "--neutral", rate)]),
         Curve("gradient", "Gradient norm", [Line("norm", "--neutral", gradient)]),
         Curve("time", "Time per epoch", [Line("seconds", "--neutral", seconds)], "seconds"),
+        Curve("violation", "Violation of constraints", [Line("violation", "--neutral", violation)]),
+        Curve("kkt", "KKT residual", [Line("residual", "--neutral", residual)]),
     ]
     figures = [figure for curve in curves if (figure := curve.figure(epochs, best)) is not None]
     total = duration(sum(value or 0.0 for value in seconds))

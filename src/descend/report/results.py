@@ -36,6 +36,8 @@ def learning_section(run: RunFiles) -> tuple[Html, list[Figure]]:
         rate=run.series("lr"),
         gradient=run.series("gradient_norm"),
         seconds=run.seconds,
+        violation=run.series("constraints", "violation"),
+        residual=run.series("constraints", "kkt"),
     )
     if not figures:
         words = "No epoch was completed, so there are no learning curves."
@@ -97,7 +99,7 @@ def results_section(run: RunFiles) -> tuple[Html, list[Figure]]:
     """Scores by part; then the confusion matrix, or predicted against true values."""
     part = text(run.evaluation.get("part")) or "test"
     body, figures = _classes(run, part) if "confusion" in run.evaluation else _targets(run, part)
-    return section("results", "Results", _scores(run), body), figures
+    return section("results", "Results", _scores(run), _constraints(run), body), figures
 
 
 def _scores(run: RunFiles) -> Child:
@@ -112,6 +114,30 @@ def _scores(run: RunFiles) -> Child:
         [[metric(name), *(score(name, run.score(part, name)) for part in parts)] for name in names],
         numeric=range(1, len(parts) + 1),
     )
+
+
+_CONDITIONS: Mapping[str, str] = {
+    "kkt": "KKT residual, the largest of these",
+    "stationarity": "gradient of the Lagrangian",
+    "violation": "violation",
+    "complementarity": "multiplier times slack",
+    "sign": "multipliers below zero",
+}
+
+
+def _constraints(run: RunFiles) -> Child:
+    """How well the weights meet the conditions that a solution under constraints does."""
+    found = mapping(run.metrics.get("constraints"))
+    rows = [[words, amount(number(found.get(key)))] for key, words in _CONDITIONS.items() if key in found]
+    if not rows:
+        return None
+    met = "are met to the tolerance asked for" if found.get("feasible") is True else "are not met"
+    note = f"The constraints {met}. All of these are zero at a solution; they are measured on all training rows, without dropout."
+    return [
+        element("h3", "Constraints"),
+        element("p", note, class_="note"),
+        table("Conditions of optimality under constraints", ["", "residual"], rows, numeric=[1]),
+    ]
 
 
 def _classes(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:

@@ -19,7 +19,7 @@ from descend.run import json_bytes, read_json
 from descend.search.trial import Trial
 from descend.training.state import write_atomically
 
-__all__ = ["Journal", "begun", "begun_with", "resumed"]
+__all__ = ["Journal", "begun", "begun_with", "differences", "resumed"]
 
 FORMAT = 1
 HEADER, TRIALS = "search.json", "trials.jsonl"
@@ -87,7 +87,7 @@ def resumed(folder: Path | None, header: Mapping[str, Any]) -> Journal:
         raise UserError("resume needs the folder of the search: give out")
     before = begun_with(folder)
     now = json.loads(json.dumps(header))
-    changed = _differences("", {key: before.get(key) for key in now}, now)
+    changed = differences("", {key: before.get(key) for key in now}, now)
     if changed:
         raise RunError(
             f"this is not the search that {folder} was begun with; resume without changes, or search anew in "
@@ -114,13 +114,18 @@ def begun_with(folder: Path) -> dict[str, Any]:
     return before
 
 
-def _differences(where: str, before: Any, now: Any) -> list[str]:
+def differences(where: str, before: Any, now: Any) -> list[str]:
+    """What differs between two things that JSON can hold, a line each.
+
+    >>> differences("", {"trials": 8, "seed": 0}, {"trials": 9, "seed": 0})
+    ['trials: was 8, now 9']
+    """
     if isinstance(before, dict) and isinstance(now, dict):
         keys = dict.fromkeys([*before, *now])
         return [
             line
             for key in keys
-            for line in _differences(f"{where}.{key}".lstrip("."), before.get(key), now.get(key))
+            for line in differences(f"{where}.{key}".lstrip("."), before.get(key), now.get(key))
         ]
     if before == now:
         return []

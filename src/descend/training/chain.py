@@ -230,10 +230,7 @@ def known_layers() -> list[type[nn.Module]]:
 
 def _plain(layer: nn.Module) -> bool:
     """Whether the layer does just what its type says: no hooks, no reparametrisation, nothing left out."""
-    hooked = (
-        layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    )
-    if hooked or type(layer) not in RULES or not all(p.requires_grad for p in layer.parameters()):
+    if _hooked(layer) or type(layer) not in RULES or not all(p.requires_grad for p in layer.parameters()):
         return False
     if isinstance(layer, nn.Linear):
         return layer.bias is not None
@@ -244,6 +241,15 @@ def _plain(layer: nn.Module) -> bool:
     if isinstance(layer, (nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.ELU, nn.Dropout)):
         return not layer.inplace
     return True
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
 
 
 def derivative_of_loss(
@@ -292,6 +298,13 @@ class Chain:
 
     It holds the layers' own tensors: after a module is moved or its parameters replaced, make a new one.
 
+    Attributes:
+        layers: in order.
+        rules: of each layer.
+        first: the place of the first layer with parameters.
+        parameters: of all layers, in order.
+        draws: whether the forward pass draws random numbers.
+
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
     >>> chain = Chain.of(model)
     >>> x = torch.ones(2, 3)
@@ -302,10 +315,13 @@ class Chain:
     True
     """
 
-    def __init__(self, layers: Sequence[nn.Module], rules: Sequence[Rule]) -> None:
-        self._rules = list(rules)
+    def __init__(
+        self, layers: Sequence[nn.Module], rules: Sequence[Rule], model: nn.Module | None = None
+    ) -> None:
+        self.layers, self.rules = list(layers), list(rules)
+        self._modules = list(layers if model is None else model.modules())
         self.draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in layers)
-        self._first = next(
+        self.first = next(
             (place for place, layer in enumerate(layers) if next(layer.parameters(), None) is not None), 0
         )
         self.parameters = [p for layer in layers for p in layer.parameters()]
@@ -328,12 +344,18 @@ class Chain:
         return cls(
             layers,
             [_linear(each, large) if type(each) is nn.Linear else RULES[type(each)](each) for each in layers],
+            model,
         )
+
+    @property
+    def hooked(self) -> bool:
+        """Whether someone has put a hook on the model since, which the chain would pass by."""
+        return any(map(_hooked, self._modules))
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
         """The output in training mode, and what :meth:`backward` needs. Nothing is recorded by autograd."""
         saved = []
-        for forward, _ in self._rules:
+        for forward, _ in self.rules:
             x, kept = forward(x)
             saved.append(kept)
         return x, saved
@@ -344,8 +366,8 @@ class Chain:
         They are valid until the next call, which may write to the same memory.
         """
         gradients: list[Tensor] = []
-        for place in range(len(self._rules) - 1, self._first - 1, -1):
-            before, of_layer = self._rules[place].backward(d, saved[place], place > self._first)
+        for place in range(len(self.rules) - 1, self.first - 1, -1):
+            before, of_layer = self.rules[place].backward(d, saved[place], place > self.first)
             gradients[:0] = of_layer
             if before is not None:
                 d = before

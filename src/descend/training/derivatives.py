@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from descend.optim.rows import buffers_kept
 from descend.randomness import forked, generator, key
+from descend.training.added import penalty_alone, penalty_with_gradients
 from descend.training.objective import Objective
 
 __all__ = ["DerivativeCheck", "ModuleDerivative", "ParameterDerivative", "check_derivatives"]
@@ -141,10 +142,9 @@ def check_derivatives(
 def _automatic(objective: Objective, parameters: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
     mean, _ = objective.mean_loss()
     found = list(torch.autograd.grad(mean, parameters, materialize_grads=True))
-    added = objective.penalty_gradients()
-    if added is None:
+    if objective.penalty is None:
         return float(mean.detach()), found
-    value, gradients = added
+    value, gradients = penalty_with_gradients(objective.penalty, objective.parameters)
     by_parameter = {id(p): g for p, g in zip(objective.parameters, gradients, strict=True)}
     sums = [g + by_parameter[id(p)] for g, p in zip(found, parameters, strict=True)]
     return float(mean.detach() + value), sums
@@ -264,19 +264,18 @@ def _of_modules(
     with torch.no_grad():
         error = _error_along([point], [gradient], lambda: float(objective.loss_of(point)), draw)
     yield ModuleDerivative("loss", type(objective.loss).__name__, error, error <= tolerance)
-    objective.seed_step()
-    added = objective.penalty_gradients()
-    if added is not None:
+    if objective.penalty is not None:
+        objective.seed_step()
+        _, gradients = penalty_with_gradients(objective.penalty, objective.parameters)
         moved = [p.detach() for p in objective.parameters]
         with torch.no_grad():
-            error = _error_along(moved, added[1], lambda: _penalty(objective), draw)
+            error = _error_along(moved, gradients, lambda: _penalty(objective), draw)
         yield ModuleDerivative("penalty", "penalty", error, error <= tolerance)
 
 
 def _penalty(objective: Objective) -> float:
     objective.seed_step()
-    found = objective.penalty_gradients()
-    return 0.0 if found is None else float(found[0])
+    return 0.0 if objective.penalty is None else float(penalty_alone(objective.penalty, objective.parameters))
 
 
 def _error_of_call(

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from descend.constraints import AugmentedLagrangian
 from descend.data.batches import Batch, Batches
 from descend.errors import TrainingError
 from descend.optim.lean import Step, lean_step
@@ -99,6 +100,8 @@ class Training:
         schedule_hears: "validation" to tell the schedule the validation loss, "objective" the training loss.
         observers: who watches.
         average: of recent weights; evaluated and kept in place of the last ones where there is one.
+        lagrangian: what holds the weights to general conditions, if there are any; epochs that do not meet them are kept only
+            while none does.
     """
 
     model: nn.Module
@@ -112,6 +115,7 @@ class Training:
     schedule_hears: str = "validation"
     observers: Sequence[Observer] = ()
     average: WeightAverage | None = None
+    lagrangian: AugmentedLagrangian | None = None
 
     epoch: int = 0
     step_in_epoch: int = 0
@@ -151,13 +155,18 @@ class Training:
 
     def close_epoch(self, seconds: Callable[[], float]) -> Record:
         """Measure the epoch, choose whether its weights are kept and whether to stop, and start the next."""
+        if self.lagrangian is not None:
+            self.lagrangian.epoch_ended()
         with self.average.applied() if self.average is not None else nullcontext():
             record = _measured_epoch(self)
             self.losses, self.step_in_epoch = [], 0
             self.epoch += 1
             record["seconds"] = self.seconds = seconds()
             norm = record.get("gradient_norm")
-            reason = self.stopping.observe(_monitored(self, record), seconds=self.seconds, gradient_norm=norm)
+            feasible = record.get("constraints", {}).get("feasible", True)
+            reason = self.stopping.observe(
+                _monitored(self, record), seconds=self.seconds, gradient_norm=norm, feasible=feasible
+            )
             self.stopped = reason or ""
             record["best"] = self.stopping.improved
             if self.stopping.improved:
@@ -184,6 +193,7 @@ class Training:
             "gradients": self.objective.gradients,
             "several": self.objective.several,
             "average": None if self.average is None else self.average.state_dict(),
+            "lagrangian": None if self.lagrangian is None else self.lagrangian.state_dict(),
             "history": list(self.history),
             "best": self.best,
             "stopped": self.stopped,
@@ -206,6 +216,8 @@ class Training:
         self.objective.gradients, self.objective.several = state["gradients"], state["several"]
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.lagrangian is not None:
+            self.lagrangian.load_state_dict(state["lagrangian"])
         self.history, self.best, self.stopped = state["history"], state["best"], state["stopped"]
         if self.best is not None:
             self.best = {name: tensor.to(device) for name, tensor in self.best.items()}
@@ -268,6 +280,8 @@ def _measured_epoch(t: Training) -> Record:
     if t.objective.norm is not None:
         named["gradient_norm"] = t.objective.norm
     named["weight_norm"] = _norm(t.model)
+    if t.lagrangian is not None:
+        named |= {f"constraints.{name}": value for name, value in t.lagrangian.measured().items()}
     if t.evaluate is not None:
         named |= {f"validation.{name}": value for name, value in t.evaluate().items()}
     values = dict(zip(named, torch.stack([v.float() for v in named.values()]).tolist(), strict=True))
@@ -275,6 +289,10 @@ def _measured_epoch(t: Training) -> Record:
     if bad:
         raise NotFinite(f"{', '.join(bad)} is not finite after epoch {t.epoch + 1}")
     record = record_of(values, t.epoch + 1, t.step, t.seconds, t.optimizer.param_groups[0]["lr"])
+    if t.lagrangian is not None:
+        own = record["constraints"]
+        own["feasible"] = bool(own["feasible"])
+        own["kkt"] = max(values.get("gradient_norm", 0.0), own["violation"], own["complementarity"])
     return record | {"gradients": t.objective.gradients} if t.objective.several else record
 
 

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import Batch
-from descend.errors import UserError
 from descend.linalg.products import Library
 from descend.losses import Loss as KnownLoss
 from descend.optim.rows import LOSS, buffers_kept
 from descend.randomness import generator, key, seeder
 from descend.regularization import differentiable_inputs
+from descend.training.added import graphed_penalty, penalty_alone
 from descend.training.chain import Chain, derivative_of_loss
 from descend.training.clipping import clipped
+from descend.training.composition import Composition
 from descend.training.settings import GradientSettings
+from descend.training.slope import SlopeChain
 
 __all__ = ["Loss", "Objective"]
 
@@ -69,9 +71,11 @@ class Objective:
         gradients: what was computed so far, in gradients of one batch.
         several: whether any step took more than one gradient.
         norm: of the last gradient, before clipping, where it was wanted.
+        composition: what stands between outputs and loss, where the optimizer is one for compositional objectives.
 
-    A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, with the same
-    result at less cost; any other by autograd.
+    A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, or with a penalty
+    of its Jacobian by :class:`descend.training.slope.SlopeChain`, with the same result at less cost; any other by autograd,
+    and so is a chain while there are hooks on it.
 
     >>> from descend.losses import MeanSquaredError
     >>> model = nn.Linear(2, 1)
@@ -103,11 +107,13 @@ class Objective:
         self.norm: Tensor | None = None
         self._device, self._mixed = device, precision == "bfloat16"
         self._chain = None if self._mixed or row_penalty is not None else Chain.of(model, products)
+        self._sloped = None if self._mixed else SlopeChain.of(model, row_penalty, products)
         self._seed_device = seeder(device)
         # Seeding takes a tenth of a small network's step; where nothing draws, it is left out.
         self._draws = (
             self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss) or penalty is not None
         )
+        self.composition: Composition | None = None
         self.gradients, self.several = 0.0, False
         self._share, self._whole = 1.0, self
         self._batches: Sequence[Batch] = ()
@@ -128,6 +134,7 @@ class Objective:
 
     def __call__(self) -> Tensor:
         """The mean loss, detached; its gradient is left in ``.grad``."""
+        self._begin()
         if self._draws:
             self.seed_step()
         for parameter in self.parameters:
@@ -170,11 +177,13 @@ class Objective:
 
     def value(self) -> Tensor:
         """F alone, detached, on the same rows and random numbers as a call."""
+        self._begin()
         # A penalty of the rows differentiates by the inputs, and needs a graph for that.
         with torch.set_grad_enabled(self.row_penalty is not None):
-            loss = self._losses()[0] if self._chain is None else self._value_of_chain(self._chain)
+            chain = self._free_chain()
+            loss = self._losses()[0] if chain is None else self._value_of_chain(chain)
             if self.penalty is not None:
-                loss = loss + self._own_penalty(self.penalty)[0]
+                loss = loss + penalty_alone(self.penalty, self.parameters)
         self._counted(LOSS)
         return loss.detach()
 
@@ -186,11 +195,12 @@ class Objective:
         """
         loss, outputs = self.mean_loss()
         with torch.enable_grad():
-            added = None if self.penalty is None else self._graphed_penalty(self.penalty)
+            added = None if self.penalty is None else graphed_penalty(self.penalty, self.parameters)
         return loss, outputs, added
 
     def mean_loss(self) -> tuple[Tensor, Tensor]:
         """F without what is added to it for all rows together, and the outputs (n, ...), with their graphs."""
+        self._begin()
         with torch.enable_grad():
             found = self._losses()
         self._counted(1.0)
@@ -205,6 +215,13 @@ class Objective:
         ]
         return torch.stack(parts).sum()
 
+    def plain(self) -> Objective:
+        """This objective by autograd in the mode that the model is in, not clipped, and without an average of outputs."""
+        plain = copy.copy(self)
+        plain.composition, plain._chain, plain._sloped = None, None, None
+        plain._draws, plain._clips = True, False
+        return plain
+
     def part(self, share: float, *, nested: bool = False) -> Objective:
         """The objective on a share of the step's rows, with the step's random numbers.
 
@@ -216,30 +233,25 @@ class Objective:
         part = copy.copy(self)
         # It leaves running averages alone: they are of whole steps.
         part._whole, part._share, part._fresh = self._whole, self._share * share, False
+        part.composition = None
         where = (0, 0) if nested else self._place
         chosen = []
         for place, batch in enumerate(self._batches):
             rows = len(batch.targets)
             order = torch.randperm(rows, generator=generator(self.seed, f"part {place}", *where))
             kept = order[: max(1, math.ceil(share * rows))].to(batch.targets.device)
-            chosen.append(
-                Batch(
-                    batch.inputs[kept],
-                    batch.targets[kept],
-                    None if batch.weights is None else batch.weights[kept],
-                )
-            )
-        return part.on(chosen)
-
-    def on(self, batches: Sequence[Batch]) -> Objective:
-        """This objective on other batches within the same step."""
-        self._batches = batches
-        return self
+            chosen.append(batch.some(kept))
+        part._batches = chosen
+        return part
 
     def spend(self, gradients: float) -> None:
         """Count what an optimizer computed with a graph it was given, in gradients of the step's rows."""
         self._whole.gradients += gradients * self._share * len(self._batches)
         self._whole.several = True
+
+    def _begin(self) -> None:
+        if self.composition is not None:
+            self.composition.begin(*self._place)
 
     def _counted(self, gradients: float) -> None:
         self._whole.gradients += gradients * self._share * len(self._batches)
@@ -273,44 +285,12 @@ class Objective:
         if held:
             torch._foreach_copy_(self._buffers, held)
 
-    def penalty_gradients(self) -> tuple[Tensor, list[Tensor]] | None:
-        """The penalty's value and its gradient by each parameter, by its graph or as it gives it; None without one."""
-        if self.penalty is None:
-            return None
-        held = [parameter.grad for parameter in self.parameters]
-        try:
-            for parameter in self.parameters:
-                parameter.grad = None
-            with torch.enable_grad():
-                value = self.penalty()
-                if value.requires_grad:
-                    value.backward()
-            found = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self.parameters]
-        finally:
-            for parameter, gradient in zip(self.parameters, held, strict=True):
-                parameter.grad = gradient
-        return value.detach(), found
+    def _free_chain(self) -> Chain | None:
+        """The chain, if the model is one and no hook waits to be called: an optimizer may watch layers at some steps."""
+        return None if self._chain is None or self._chain.hooked else self._chain
 
-    def _graphed_penalty(self, penalty: Callable[[], Tensor]) -> Tensor:
-        value, graphed = self._own_penalty(penalty)
-        if not graphed:
-            raise UserError(
-                "a penalty of this recipe adds its own gradient and has no second derivative; without "
-                "[regularize] orthogonality of the kinds so and dso there is one"
-            )
-        return value
-
-    def _own_penalty(self, penalty: Callable[[], Tensor]) -> tuple[Tensor, bool]:
-        """The penalty, and whether its gradient is left to its graph; what it added to ``.grad`` is taken back."""
-        held = [parameter.grad for parameter in self.parameters]
-        try:
-            for parameter in self.parameters:
-                parameter.grad = None
-            value = penalty()
-            return value, all(parameter.grad is None for parameter in self.parameters)
-        finally:
-            for parameter, gradient in zip(self.parameters, held, strict=True):
-                parameter.grad = gradient
+    def _free_slope(self) -> SlopeChain | None:
+        return None if self._sloped is None or self._sloped.hooked else self._sloped
 
     def _value_of_chain(self, chain: Chain) -> Tensor:
         if self._draws:
@@ -336,20 +316,26 @@ class Objective:
 
     def _differentiated(self, batch: Batch, share: float | Tensor | None = None) -> Tensor:
         """The mean loss of one batch, times its share of the step; its gradient is added to ``.grad``."""
-        if self._chain is None:
+        chain = self._free_chain() or self._free_slope()
+        if chain is None:
             with torch.enable_grad():
                 part = self._mean_loss(batch) if share is None else self._mean_loss(batch) * share
                 part.backward()
             return part.detach()
         # The chain computes on detached tensors: nothing here is recorded by autograd.
-        outputs, saved = self._chain.forward(batch.inputs)
+        outputs, saved = chain.forward(batch.inputs)
+        plain = batch.weights is None and self.composition is None
         value, derivative = derivative_of_loss(
-            self.loss if batch.weights is None else self._loss_of_rows, outputs, batch.targets, batch.weights
+            self.loss if plain else self._loss_of_rows, outputs, batch.targets, batch.weights
         )
         if share is not None:
             value, derivative = value * share, derivative * share
-        gradients = self._chain.backward(derivative, saved)
-        for parameter, gradient in zip(self._chain.parameters, gradients, strict=True):
+        if isinstance(chain, SlopeChain):
+            added, gradients = chain.backward(derivative, outputs, saved, 1.0 if share is None else share)
+            value = value + added
+        else:
+            gradients = chain.backward(derivative, saved)
+        for parameter, gradient in zip(chain.parameters, gradients, strict=True):
             if parameter.grad is not None:
                 parameter.grad.add_(gradient)
             else:
@@ -357,6 +343,8 @@ class Objective:
         return value
 
     def _loss_of_rows(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        if self.composition is not None:
+            outputs = self.composition(outputs)
         if weights is None:
             return self.loss(outputs, targets)
         losses = self.loss.per_sample(outputs, targets)

@@ -6,7 +6,7 @@ parts that use it take it whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,7 @@ from descend.nn.choice import Choice
 
 __all__ = [
     "CheckpointSettings",
+    "Conditioned",
     "ConstrainSettings",
     "Constrained",
     "EngineSettings",
@@ -79,13 +80,16 @@ class RegularizeSettings:
 Constrained = str | tuple[str, ...] | dict[str, Any]
 """Names of weights as a pattern, several patterns, or a table with the key ``pattern`` and settings."""
 
+Conditioned = str | tuple[str, ...] | dict[str, Any] | Callable[..., Any]
+"""A function of the model as an import path or itself, several, or a table with the key ``function`` and settings."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConstrainSettings:
-    """Constraints that weights keep after every step, in averages of them, and in what is exported.
+    """Constraints that weights keep after every step, in averages of them, and in what is exported; and general conditions.
 
-    Each key is a constraint, its value a pattern of the names of weights (``"linear1.weight"``) or of the layers
-    that hold them (``"linear*"``), several such patterns, or a table with the key ``pattern`` and the
+    Each of the first four keys is a constraint, its value a pattern of the names of weights (``"linear1.weight"``) or of
+    the layers that hold them (``"linear*"``), several such patterns, or a table with the key ``pattern`` and the
     constraint's settings. A weight is held by one constraint at most.
 
     Args:
@@ -93,12 +97,18 @@ class ConstrainSettings:
         norm_ball: a bound of each unit's weights; settings ``radius``, ``norm`` and ``over``.
         simplex: weights of each unit that are not negative and have a fixed sum; settings ``total`` and ``over``.
         binary: weights of two values; setting ``scale``.
+        inequality: a function c of the network that is to be at most 0, as an import path ``package.module:function``,
+            several, or a table with the key ``function`` and the settings of :func:`descend.constraints.inequality`. It is
+            met at the end, to a tolerance, and not at every step.
+        equality: likewise a function that is to be 0.
     """
 
     orthogonal: Constrained | None = None
     norm_ball: Constrained | None = None
     simplex: Constrained | None = None
     binary: Constrained | None = None
+    inequality: Conditioned | None = None
+    equality: Conditioned | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

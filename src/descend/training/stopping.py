@@ -13,7 +13,8 @@ class Stopping:
     """Early stopping: keeps count of epochs without a new best value.
 
     An epoch is better when its monitored value is better than the best before by more than the share
-    ``min_improvement`` of that; the earliest of equals is kept.
+    ``min_improvement`` of that; the earliest of equals is kept. An epoch whose weights violate constraints is never better
+    than one whose weights meet them; while none does, the latest counts as the best.
 
     Args:
         max_epochs: passes over the training rows, at most.
@@ -41,9 +42,15 @@ class Stopping:
     epochs: int = 0
     best: float = math.nan
     best_epoch: int = 0
+    best_feasible: bool = False
 
     def observe(
-        self, value: float | None, *, seconds: float, gradient_norm: float | None = None
+        self,
+        value: float | None,
+        *,
+        seconds: float,
+        gradient_norm: float | None = None,
+        feasible: bool = True,
     ) -> str | None:
         """Count an epoch with its monitored value (None where there is none); the reason to stop, if any.
 
@@ -51,15 +58,23 @@ class Stopping:
             value: the monitored value of the epoch.
             seconds: time since the training began.
             gradient_norm: of the epoch's last step; None where it was not measured.
+            feasible: whether the epoch's weights meet what constraints there are. Default True.
         """
         self.epochs += 1
-        if value is None or math.isnan(self.best) or self._better(value, self.best, self.min_improvement):
+        better = (
+            value is None or math.isnan(self.best) or self._better(value, self.best, self.min_improvement)
+        )
+        if feasible != self.best_feasible:
+            better = feasible
+        if better or not (feasible or self.best_feasible):
             self.best = math.nan if value is None else value
-            self.best_epoch = self.epochs
-        if self.target is not None and value is not None and not self._better(self.target, value):
+            self.best_epoch, self.best_feasible = self.epochs, feasible
+        reached = self.target is not None and value is not None and not self._better(self.target, value)
+        if reached and feasible:
             return "target"
         if (
-            self.gradient_tolerance is not None
+            feasible
+            and self.gradient_tolerance is not None
             and gradient_norm is not None
             and gradient_norm <= self.gradient_tolerance
         ):
@@ -86,7 +101,12 @@ class Stopping:
 
     def state_dict(self) -> dict[str, float | int]:
         """What counting has found, to go on later."""
-        return {"epochs": self.epochs, "best": self.best, "best_epoch": self.best_epoch}
+        return {
+            "epochs": self.epochs,
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "best_feasible": self.best_feasible,
+        }
 
     def load_state_dict(self, state: dict[str, float | int]) -> None:
         """Go on from what :meth:`state_dict` gave."""
@@ -95,3 +115,4 @@ class Stopping:
             state["best"],
             int(state["best_epoch"]),
         )
+        self.best_feasible = bool(state.get("best_feasible", True))

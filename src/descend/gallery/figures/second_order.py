@@ -75,11 +75,8 @@ class Problem:
     def _least(self) -> float:
         w = torch.zeros(self.x.shape[1], 10, dtype=torch.float64, requires_grad=True)
         x = self.x.double()
-
-        def loss() -> Any:
-            return torch.nn.functional.cross_entropy(x @ w, self.y) + 0.5 * PENALTY * w.square().sum()
-
-        lbfgs([w], memory=30, iterations=800).step(loss)
+        step: Any = lbfgs([w], memory=30, iterations=800).step
+        step(lambda: torch.nn.functional.cross_entropy(x @ w, self.y) + 0.5 * PENALTY * w.square().sum())
         return self.exactly(w)
 
     @property
@@ -160,7 +157,7 @@ def _lbfgs(problem: Problem, most: int) -> Trace:
     trace = Trace([0.0], [0.0], [problem.exactly(w) - problem.least])
     start, noting = perf_counter(), 0.0
 
-    def closure() -> Any:
+    def closure() -> Tensor:
         nonlocal noting
         optimizer.zero_grad()
         value = problem.loss(w)
@@ -172,7 +169,8 @@ def _lbfgs(problem: Problem, most: int) -> Trace:
         noting += perf_counter() - pause
         return value
 
-    optimizer.step(closure)
+    step: Any = optimizer.step
+    step(closure)
     return trace
 
 

@@ -1,0 +1,787 @@
+"""K-FAC against dense Gauss-Newton matrices, theorems and other forms of the same network; faults of other codes by name."""
+
+import copy
+import gc
+import io
+import math
+import pickle
+
+import pytest
+import torch
+from contract import Case, Contract, Problem, saved
+from torch import nn
+from torch.func import functional_call, hessian, jacrev
+from torch.nn import functional as F
+
+import descend
+from descend.data.batches import Batch
+from descend.errors import RecipeError, UserError
+from descend.losses import CrossEntropy
+from descend.nn import mlp
+from descend.optim import KFAC, kfac
+from descend.optim.layers import layers_of
+from descend.pack.updates import can_pack
+from descend.training.objective import Objective
+
+CASES = [
+    Case("kfac", lr=0.01, layers=True, separable=False),
+    Case(
+        "kfac",
+        {"momentum": 0.0, "damping": 1e-3, "factors_every": 1, "inverses_every": 2, "decay": 0.5},
+        lr=0.02, layers=True, separable=False,
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request):
+    return request.param
+
+
+class TestContract(Contract):
+    def test_no_decay_unless_told(self, case):
+        """As for the others, after a forward pass of the layer: without one no gradient is expected."""
+        layer = nn.Linear(2, 1)
+        before = copy.deepcopy(layer.state_dict())
+        optimizer = case.plain(layer.parameters(), model=layer)
+        (0.0 * layer(torch.ones(3, 2)).sum()).backward()
+        optimizer.step()
+        assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
+
+
+def double(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def natural(model, likelihood, **changes):
+    """Plain natural gradient: no momentum, no clipping, a damping that is nearly none, everything anew at each step."""
+    settings = {
+        "lr": 1.0, "momentum": 0.0, "damping": 1e-14, "kl_clip": math.inf, "factors_every": 1, "inverses_every": 1,
+    }  # fmt: skip
+    return KFAC(model.parameters(), model, likelihood, **(settings | changes))
+
+
+def factors(optimizer, weight):
+    return optimizer.state[weight]["inputs"], optimizer.state[weight]["slopes"]
+
+
+def learned(model, likelihood, x, **changes):
+    """The factors of one forward pass, without a step to speak of."""
+    optimizer = natural(model, likelihood, lr=0.0, damping=1e-3, **changes)
+    (0.0 * model(x).sum()).backward()
+    optimizer.step()
+    return optimizer
+
+
+def gauss_newton(model, loss, x, y):
+    """The dense generalised Gauss-Newton matrix of the mean loss, by torch.func, over (weight, bias) row by row as [W b]."""
+    held = {name: p.detach() for name, p in model.named_parameters()}
+    jacobians = jacrev(lambda p: functional_call(model, p, (x,)))(held)
+    parts = [jacobians["weight"]]
+    if "bias" in jacobians:
+        parts.append(jacobians["bias"].unsqueeze(-1))
+    j = torch.cat(parts, -1).flatten(-2).flatten(0, -2)
+    z = model(x).detach()
+    h = hessian(lambda z: loss(z, y))(z).reshape(z.numel(), z.numel())
+    return j.T @ h @ j
+
+
+def kron(a, g):
+    """A ⊗ G over the rows of a matrix (m, n)."""
+    return torch.kron(g, a)
+
+
+LOSSES = {
+    "normal": (F.mse_loss, lambda z: torch.zeros_like(z)),
+    "categorical": (F.cross_entropy, lambda z: torch.zeros(len(z), dtype=torch.long)),
+    "bernoulli": (
+        lambda z, y: F.binary_cross_entropy_with_logits(z, y),
+        lambda z: torch.full_like(z, 0.3),
+    ),
+}
+
+
+@pytest.mark.parametrize("likelihood", LOSSES)
+def test_one_linear_layer_is_the_generalised_gauss_newton_matrix(likelihood):
+    """Exactly A ⊗ G where the loss's curvature is the same for all rows; G is an average over 40 000 draws."""
+    torch.manual_seed(1)
+    outputs = 1 if likelihood == "bernoulli" else 3
+    model = nn.Linear(2, outputs, dtype=torch.float64)
+    few = double(4, 2) if likelihood == "normal" else double(1, 2)
+    loss, targets = LOSSES[likelihood]
+    dense = gauss_newton(model, loss, few, targets(model(few)))
+    a, g = factors(learned(model, likelihood, few.repeat(40_000 // len(few), 1)), model.weight)
+    one = torch.cat([few, torch.ones(len(few), 1)], 1)
+    # The mean squared error is a mean over outputs as well, so a row is three predictions.
+    predictions = len(few) * (3 if likelihood == "normal" else 1)
+    torch.testing.assert_close(a[0], one.T @ one / predictions)
+    torch.testing.assert_close(kron(a[0], g[0]), dense, rtol=0, atol=0.03 * dense.abs().max().item())
+
+
+def test_the_natural_gradient_of_linear_regression_is_newton_s():
+    """With one output G is a number, so that the step leads towards the least-squares solution exactly, whatever is drawn."""
+    torch.manual_seed(0)
+    model = nn.Linear(5, 1, dtype=torch.float64)
+    x, y = double(300, 5) @ double(5, 5, seed=3), double(300, 1, seed=1)
+    ones = torch.cat([x, torch.ones(300, 1)], 1)
+    best = torch.linalg.lstsq(ones, y).solution[:, 0]
+    start = torch.cat([model.weight[0], model.bias]).detach()
+    F.mse_loss(model(x), y).backward()
+    optimizer = natural(model, "normal")
+    F.mse_loss(model(x), y).backward()
+    model.zero_grad()
+    F.mse_loss(model(x), y).backward()
+    optimizer.step()
+    step = torch.cat([model.weight[0], model.bias]).detach() - start
+    assert torch.cosine_similarity(step, best - start, dim=0).item() > 1 - 1e-10
+    length = (step.norm() / (best - start).norm()).item()
+    assert abs(length - 1) < 0.2  # 1 over the mean square of 300 normal numbers
+
+
+def trained(model, x, targets, loss, optimizer, steps=4):
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss(model(x), targets).backward()
+        optimizer.step()
+    return model(x).detach()
+
+
+def two_layers(dtype=torch.float64):
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Linear(4, 6, dtype=dtype), nn.Tanh(), nn.Linear(6, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize(("method", "same"), [("natural", True), ("sgd", False)])
+def test_steps_do_not_depend_on_how_inputs_are_scaled_mixed_and_shifted(method, same):
+    x, y = double(60, 4), double(60, 3, seed=1)
+    mix, shift = double(4, 4, seed=5) + 2 * torch.eye(4), 3 * double(4, seed=6)
+    got = []
+    for inputs in (x, x @ mix + shift):
+        model = two_layers()
+        if inputs is not x:
+            with torch.no_grad():  # the same function of the data
+                model[0].weight.copy_(model[0].weight @ torch.linalg.inv(mix).T)
+                model[0].bias.sub_(model[0].weight @ shift)
+        optimizer = (
+            natural(model, "normal", lr=0.3, damping=1e-20)
+            if method == "natural"
+            else torch.optim.SGD(model.parameters(), lr=0.3)
+        )
+        got.append(trained(model, inputs, y, F.mse_loss, optimizer))
+    assert (got[0] - two_layers()(x)).abs().max() > 0.1
+    assert torch.allclose(*got, rtol=1e-6, atol=1e-7) == same
+
+
+def test_factors_of_a_network_are_inputs_and_slopes_of_each_layer():
+    """A exactly, and G to the error of its draws, from Jacobians by torch.func."""
+    model, few = two_layers(), double(5, 4)
+    optimizer = learned(model, "categorical", few.repeat(8000, 1))
+    hidden = [few, model[:2](few)]
+    for layer, inputs, rest in ((model[0], hidden[0], model[1:]), (model[2], hidden[1], nn.Identity())):
+        a, g = factors(optimizer, layer.weight)
+        ones = torch.cat([inputs, torch.ones(5, 1)], 1).detach()
+        torch.testing.assert_close(a[0], ones.T @ ones / 5)
+        exact = torch.zeros_like(g[0])
+        for row in layer(inputs).detach():
+            j = jacrev(rest)(row)
+            p = torch.softmax(rest(row), 0).detach()
+            exact += j.T @ (torch.diag(p) - torch.outer(p, p)) @ j / 5
+        torch.testing.assert_close(g[0], exact.detach(), rtol=0, atol=0.03 * exact.abs().max().item())
+
+
+@pytest.mark.parametrize("damping", [1e-4, 0.1, 10.0])
+def test_damping_is_split_so_that_both_factors_have_their_share(damping):
+    """The step against a dense solve with (A + π√λ I) ⊗ (G + √λ/π I); their means are shifted in the same proportion."""
+    model, x, y = two_layers(), double(50, 4), torch.arange(50) % 3
+    optimizer = natural(model, "categorical", damping=damping, lr=0.7)
+    before = [p.detach().clone() for p in model.parameters()]
+    trained(model, x, y, F.cross_entropy, optimizer, steps=1)
+    for layer, weight, bias in ((model[0], *before[:2]), (model[2], *before[2:])):
+        a, g = (each[0] for each in factors(optimizer, layer.weight))
+        eyes = [torch.eye(len(each), dtype=each.dtype) for each in (a, g)]
+        pi = math.sqrt((a.trace() / len(a)) / (g.trace() / len(g)))
+        of_a, of_g = pi * math.sqrt(damping), math.sqrt(damping) / pi
+        assert math.isclose(of_a / (a.trace() / len(a)), of_g / (g.trace() / len(g)), rel_tol=1e-9)
+        gradient = torch.cat([layer.weight.grad, layer.bias.grad[:, None]], 1)
+        matrix = kron(a + of_a * eyes[0], g + of_g * eyes[1])
+        step = -0.7 * torch.linalg.solve(matrix, gradient.flatten()).view_as(gradient)
+        torch.testing.assert_close(layer.weight - weight, step[:, :-1].detach(), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(layer.bias - bias, step[:, -1].detach(), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kl_clip", [1e-6, 1e-3, 1e6])
+def test_a_step_is_shortened_to_what_predictions_may_change(kl_clip):
+    """Δᵀ F Δ = κ with the damped Fisher matrix F, or Δ is the step itself where that is shorter."""
+    moves, squares = [], []
+    for clip in (kl_clip, math.inf):
+        model, x, y = two_layers(), double(50, 4), torch.arange(50) % 3
+        start = [p.detach().clone() for p in model.parameters()]
+        optimizer = natural(model, "categorical", damping=1e-2, lr=0.5, kl_clip=clip)
+        trained(model, x, y, F.cross_entropy, optimizer, steps=1)
+        square = 0.0
+        for place in (0, 2):
+            state = optimizer.state[model[place].weight]
+            move = torch.cat(
+                [model[place].weight - start[place], (model[place].bias - start[place + 1])[:, None]], 1
+            )
+            a, g = (torch.linalg.inv(state[f"{name}_inverse"][0]) for name in ("inputs", "slopes"))
+            square += (move * (g @ move @ a)).sum().item()
+        moves.append(torch.cat([(p - s).flatten() for p, s in zip(model.parameters(), start, strict=True)]))
+        squares.append(square)
+    assert math.isclose(squares[0], min(kl_clip, squares[1]), rel_tol=1e-6)
+    assert torch.cosine_similarity(*moves, dim=0).item() > 1 - 1e-9
+
+
+def test_momentum_adds_what_is_left_of_steps_before():
+    """With a gradient that does not change and factors that do not either, the n-th step is (1 − μⁿ)/(1 − μ) of the first."""
+    layer = nn.Linear(2, 1, dtype=torch.float64)
+    optimizer = natural(layer, "normal", momentum=0.5, factors_every=1000, inverses_every=1000, damping=0.1)
+    x, places = double(20, 2), []
+    layer(x)
+    for step in range(
+        1, 8
+    ):  # the first steps have factors due; a pass in evaluation mode is not learned from
+        layer.train(step == 1)
+        layer(x).sum().backward() if step == 1 else None
+        layer.weight.grad, layer.bias.grad = torch.ones(1, 2).double(), torch.ones(1).double()
+        before = layer.weight.detach().clone()
+        optimizer.step()
+        places.append((layer.weight - before).detach())
+    for n, move in enumerate(places, start=1):
+        torch.testing.assert_close(move, places[0] * (1 - 0.5**n) / 0.5)
+
+
+GEOMETRIES = {
+    "plain": {},
+    "stride and padding": {"stride": (2, 1), "padding": (1, 2)},
+    "dilation": {"dilation": (2, 1), "padding": 1},
+    "groups": {"groups": 2},
+    "depthwise": {"groups": 4, "out": 4},
+    "same": {"padding": "same", "dilation": 2},
+    "reflected": {"padding": 1, "padding_mode": "reflect"},
+    "circular": {"padding": (1, 0), "padding_mode": "circular", "groups": 2},
+    "no bias": {"bias": False, "stride": 2},
+}
+
+
+@pytest.mark.parametrize("settings", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_a_convolution_is_its_matrix_on_what_its_kernel_lies_on(settings):
+    """Regression: stride, padding, dilation and groups. The convolution itself, and its gradient, are the oracle."""
+    settings = dict(settings)
+    conv = nn.Conv2d(4, settings.pop("out", 6), (3, 2), dtype=torch.float64, **settings)
+    (layer,) = layers_of(conv, None)
+    x = double(3, 4, 7, 6)
+    y = conv(x)
+    inputs, products = layer.inputs(conv, x), layer.slopes(conv, y)
+    matrices = torch.zeros(layer.groups, *layer.shape, dtype=torch.float64)
+    for view, p in zip(layer.views(matrices), layer.parameters, strict=True):
+        view.copy_(p.detach())
+    torch.testing.assert_close(inputs @ matrices.mT, products)
+    slope = double(*y.shape, seed=1)
+    y.backward(slope)
+    gradients = layer.views(layer.slopes(conv, slope).mT @ inputs)
+    for gradient, p in zip(gradients, layer.parameters, strict=True):
+        torch.testing.assert_close(gradient, p.grad)
+
+
+class Do(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+class Halves(nn.Module):
+    """A layer for each half of a row; the same one, or two."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x):
+        return torch.cat([self.first(x[:, :4]), self.second(x[:, 4:])], 1)
+
+
+def linear(weight, bias):
+    made = nn.Linear(weight[0].numel(), len(weight), dtype=torch.float64)
+    made.load_state_dict({"weight": weight.flatten(1), "bias": bias})
+    return made
+
+
+def conv(*settings, **more):
+    return nn.Conv2d(*settings, dtype=torch.float64, **more)
+
+
+def whole_image():
+    of_image = conv(2, 3, 4)
+    yield nn.Sequential(Do(lambda x: x.view(-1, 2, 4, 4)), of_image, nn.Flatten())
+    yield nn.Sequential(linear(of_image.weight, of_image.bias))
+
+
+def dilated_kernel():
+    corners = conv(2, 3, 2, dilation=3)
+    yield nn.Sequential(Do(lambda x: x.view(-1, 2, 4, 4)), corners, nn.Flatten())
+    yield nn.Sequential(
+        Do(lambda x: x.view(-1, 2, 4, 4)[:, :, ::3, ::3].flatten(1)), linear(corners.weight, corners.bias)
+    )
+
+
+def two_groups():
+    grouped = conv(8, 6, (1, 1), groups=2)
+    yield nn.Sequential(Do(lambda x: x[:, :8, None, None]), grouped, nn.Flatten())
+    parts = zip(grouped.weight.chunk(2), grouped.bias.chunk(2), strict=True)
+    yield nn.Sequential(Do(lambda x: x[:, :8]), Halves(*(linear(*each) for each in parts)))
+
+
+def positions():
+    along = conv(4, 3, 1)
+    yield nn.Sequential(Do(lambda x: x.view(-1, 4, 1, 8)), along, nn.Flatten())
+    yield nn.Sequential(
+        Do(lambda x: x.view(-1, 4, 8).mT), linear(along.weight, along.bias), Do(lambda y: y.mT.flatten(1))
+    )
+
+
+def called_twice():
+    shared = nn.Linear(4, 3, dtype=torch.float64)
+    yield nn.Sequential(Do(lambda x: x[:, :8]), Halves(shared, shared))
+    yield nn.Sequential(
+        Do(lambda x: x[:, :8].view(-1, 2, 4)), linear(shared.weight, shared.bias), nn.Flatten()
+    )
+
+
+def shared_weight():
+    first, second = nn.Linear(4, 3, dtype=torch.float64), nn.Linear(4, 3, dtype=torch.float64)
+    second.weight, second.bias = first.weight, first.bias
+    yield nn.Sequential(Do(lambda x: x[:, :8]), Halves(first, second))
+    once = linear(first.weight, first.bias)
+    yield nn.Sequential(Do(lambda x: x[:, :8]), Halves(once, once))
+
+
+def in_place():
+    first = nn.Linear(32, 3, dtype=torch.float64)
+    yield nn.Sequential(first, nn.ReLU(inplace=True))
+    yield nn.Sequential(linear(first.weight, first.bias), nn.ReLU())
+
+
+@pytest.mark.parametrize(
+    "forms", [whole_image, dilated_kernel, two_groups, positions, called_twice, shared_weight, in_place]
+)
+def test_two_forms_of_one_network_take_the_same_steps(forms):
+    """Regression: dilation, groups, shared modules, activations in place. The draws are the same, as are the outputs."""
+    torch.manual_seed(4)
+    x, got = double(40, 32), []
+    for model in list(forms()):
+        model.append(linear(double(2, len(model(x)[0]), seed=9), torch.zeros(2)))
+        optimizer = KFAC(model.parameters(), model, "normal", lr=0.1, factors_every=1, inverses_every=2)
+        before = model(x).detach()
+        got.append(trained(model, x, x[:, :2] - x[:, 2:4], F.mse_loss, optimizer, steps=5))
+        assert (got[-1] - before).abs().max() > 0.05
+    torch.testing.assert_close(got[0], got[1], rtol=1e-9, atol=1e-11)
+
+
+def test_what_is_shared_by_uncorrelated_places_is_the_gauss_newton_matrix():
+    """z = W u + W v with inputs whose products cancel over rows: A sums over the places, and G is their mean."""
+    shared = nn.Linear(3, 2, bias=False, dtype=torch.float64)
+    u, v = double(6, 3), double(6, 3, seed=1)
+    both = torch.cat([torch.cat([u, v], 1), torch.cat([u, -v], 1)])
+    model = nn.Sequential(Do(lambda x: x.view(-1, 2, 3)), shared, Do(lambda y: y.sum(1)))
+    whole = nn.Linear(3, 2, bias=False, dtype=torch.float64)
+    dense = gauss_newton(whole, F.mse_loss, both[:, :3] + both[:, 3:], torch.zeros(12, 2))
+    a, g = factors(learned(model, "normal", both.repeat(3000, 1)), shared.weight)
+    torch.testing.assert_close(kron(a[0], g[0]), dense, rtol=0, atol=0.03 * dense.abs().max().item())
+
+
+class TestFaultsOfOtherCodes:
+    def test_the_empirical_fisher_in_place_of_the_sampled_one(self):
+        """With the data's targets slopes vanish at a perfect fit, and the matrix with them; with drawn ones they do not."""
+        model, x = two_layers(), double(200, 4)
+        found = []
+        for y in (model(x).detach(), model(x).detach() + 5):  # a perfect fit, and a bad one
+            optimizer = natural(model, "normal", lr=0.0)
+            F.mse_loss(model(x), y).backward()
+            optimizer.step()
+            found.append(factors(optimizer, model[2].weight)[1][0].clone())
+        assert torch.equal(*found)
+        torch.testing.assert_close(found[0], 2.0 * torch.eye(3, dtype=torch.float64), rtol=0, atol=0.4)
+
+    @pytest.mark.parametrize("rows", [10, 1000])
+    def test_slopes_of_a_mean_loss_left_too_small_by_the_square_of_the_batch(self, rows):
+        """G is of single predictions: the mean squared error's is 2, for ten rows as for a thousand, and whatever the steps."""
+        model = nn.Linear(2, 1, dtype=torch.float64)
+        optimizer = natural(model, "normal", lr=0.0)
+        means = []
+        for _ in range(4000 // rows):
+            model.zero_grad()
+            F.mse_loss(model(double(rows, 2)), torch.zeros(rows, 1)).backward()
+            optimizer.state[model.weight]["estimates"] = 0  # the average forgets, and holds the last estimate
+            optimizer.step()
+            means.append(factors(optimizer, model.weight)[1].item())
+        assert abs(sum(means) / len(means) - 2) < 0.2
+
+    def test_averages_started_at_the_identity_and_not_debiased(self):
+        """The first estimate is taken whole, the second makes it their mean, and one that stays the same is the average."""
+        layer = nn.Linear(2, 1, bias=False, dtype=torch.float64)
+        optimizer = natural(layer, "normal", lr=0.0, decay=0.9)
+        seen, rows = [], [double(20, 2, seed=k) * (k + 1) for k in range(30)]
+        for x in rows:
+            layer(x).sum().backward()
+            optimizer.step()
+            seen.append(factors(optimizer, layer.weight)[0][0].clone())
+        single = [x.T @ x / 20 for x in rows]
+        torch.testing.assert_close(seen[0], single[0])
+        torch.testing.assert_close(seen[1], (single[0] + single[1]) / 2)
+        torch.testing.assert_close(seen[9], sum(single[:10]) / 10)
+        torch.testing.assert_close(seen[10], 0.9 * seen[9] + 0.1 * single[10])
+
+    def test_factors_demoted_to_bfloat16(self):
+        """A weight of low precision has factors of float32, in the state, in a file, and after it is loaded."""
+        model = nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 2)).to(torch.bfloat16)
+        x, optimizer = torch.randn(50, 6).to(torch.bfloat16), KFAC(model.parameters(), model, "normal")
+        trained(model, x, torch.zeros(50, 2).to(torch.bfloat16), F.mse_loss, optimizer)
+        again = KFAC(model.parameters(), model, "normal")
+        again.load_state_dict(saved(optimizer))
+        for layer in (model[0], model[2]):
+            for name in ("inputs", "slopes", "inputs_inverse", "slopes_inverse", "momentum"):
+                own, loaded = (each.state[layer.weight][name] for each in (optimizer, again))
+                assert own.dtype == loaded.dtype == torch.float32
+                assert torch.equal(own, loaded)
+                assert not torch.equal(own, own.bfloat16().float())
+
+    def test_moments_in_low_precision_under_autocast(self):
+        model = nn.Linear(6, 4)
+        optimizer = natural(model, "normal", lr=0.0)
+        x = torch.randn(64, 6)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            z = model(x)
+        z.float().sum().backward()
+        optimizer.step()
+        ones = torch.cat([x, torch.ones(64, 1)], 1)
+        torch.testing.assert_close(factors(optimizer, model.weight)[0][0], ones.T @ ones / 256)
+
+    def test_factors_lost_by_state_dict(self):
+        """Saved between two estimates and between two inversions, in a file of data alone, it goes on to the same bits."""
+        x, y = torch.randn(40, 4), torch.randn(40, 3)
+        settings = {"lr": 0.1, "factors_every": 3, "inverses_every": 5}
+        model = two_layers(torch.float32)
+        optimizer = KFAC(model.parameters(), model, "normal", **settings)
+        trained(model, x, y, F.mse_loss, optimizer, steps=7)
+        twin = copy.deepcopy(model)
+        again = KFAC(twin.parameters(), twin, "normal", **settings)
+        again.load_state_dict(saved(optimizer))
+        expected = trained(model, x, y, F.mse_loss, optimizer, steps=9)
+        assert torch.equal(trained(twin, x, y, F.mse_loss, again, steps=9), expected)
+
+
+def test_in_a_stack_each_layer_is_by_itself():
+    """Five layers of one shape, one of which is left out of a step, against optimizers of a layer each."""
+    layers = [nn.Linear(3, 3, dtype=torch.float64) for _ in range(5)]
+    model = nn.Sequential(*layers)
+    alone = copy.deepcopy(model)
+    together = natural(model, "normal", damping=1e-2, momentum=0.9, lr=0.1)
+    single = [natural(alone, "normal", damping=1e-2, momentum=0.9, lr=0.1) for _ in layers]
+    still = nn.Parameter(torch.zeros(()))  # its gradient makes a step of one in which the layer has none
+    still.grad = torch.zeros(())
+    for one, layer in zip(single, alone, strict=True):
+        one.param_groups.clear()
+        one.add_param_group({"params": [*layer.parameters(), still], **one.defaults})
+    x, y = double(30, 3), double(30, 3, seed=1)
+    for step in range(4):
+        for net in (model, alone):
+            net.zero_grad()
+            F.mse_loss(net(x), y).backward()
+            if step == 2:
+                net[3].weight.grad = net[3].bias.grad = None
+        together.step()
+        for one in single:
+            one.step()
+    for p, q in zip(model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
+
+
+class TestWatching:
+    def test_leaves_gradients_random_numbers_and_buffers_as_they_are(self):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
+        twin, x = copy.deepcopy(model), torch.randn(16, 4)
+        optimizer = KFAC(model.parameters(), model, "categorical")
+        results = []
+        for net in (model, twin):
+            torch.manual_seed(1)
+            F.cross_entropy(net(x), torch.zeros(16, dtype=torch.long)).backward()
+            results.append([*(p.grad for p in net.parameters()), *net.buffers(), torch.rand(3)])
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+        optimizer.step()
+        assert optimizer.state[model[0].weight]["estimates"] == 1
+
+    def test_happens_in_training_with_gradients_alone_and_when_due(self):
+        model, x = nn.Sequential(nn.Linear(4, 2)), torch.randn(16, 4)
+        optimizer = KFAC(model.parameters(), model, "normal", factors_every=4)
+        counts = []
+        for _ in range(10):
+            with torch.no_grad():
+                model(x)
+            model.eval()(x)
+            watched = bool(model._forward_hooks)
+            model.train()(x).sum().backward()
+            optimizer.step()
+            counts.append((watched, optimizer.state[model[0].weight]["estimates"]))
+        due = [True, True, True, False, True, False, False, False, True, False]  # 0, 1, 2, then every fourth
+        assert counts == [(watched, sum(due[: k + 1])) for k, watched in enumerate(due)]
+        assert factors(optimizer, model[0].weight)[0][0, 4, 4] == 0.5  # 16 rows over 32 predictions, not more
+
+    def test_a_pass_outside_of_the_closure_is_not_learned_from(self):
+        model, x = nn.Linear(2, 1, dtype=torch.float64), double(10, 2)
+        optimizer = natural(model, "normal", lr=0.0)
+        model(100 * x)
+
+        def closure():
+            loss = model(x).sum()
+            loss.backward()
+            return loss
+
+        optimizer.step(closure)
+        assert factors(optimizer, model.weight)[0][0, 2, 2] == 1
+        torch.testing.assert_close(factors(optimizer, model.weight)[0][0, :2, :2], x.T @ x / 10)
+
+    def test_passes_of_one_step_count_by_their_rows(self):
+        """As when a step's gradient is accumulated over batches; each pass draws targets of its own."""
+        model, x = nn.Linear(2, 1, dtype=torch.float64), double(12, 2)
+        optimizer = natural(model, "normal", lr=0.0)
+        for part in (x[:8], x[8:]):
+            model(part).sum().backward()
+        optimizer.step()
+        torch.testing.assert_close(factors(optimizer, model.weight)[0][0, :2, :2], x.T @ x / 12)
+
+    def test_draws_are_a_function_of_seed_step_and_pass(self):
+        def slopes(seed, passes=1, skipped=0):
+            model = nn.Linear(2, 1, dtype=torch.float64)
+            optimizer = natural(model, "normal", lr=0.0, seed=seed)
+            for _ in range(skipped):
+                model(double(10, 2)).sum().backward()
+                optimizer.step()
+            optimizer.state[model.weight]["estimates"] = 0
+            for _ in range(passes):
+                torch.rand(3)
+                model(double(10, 2)).sum().backward()
+            optimizer.step()
+            return factors(optimizer, model.weight)[1].item()
+
+        assert slopes(0) == slopes(0)
+        assert len({slopes(0), slopes(1), slopes(0, skipped=1), slopes(0, passes=2)}) == 4
+
+    def test_a_copy_of_the_model_is_not_watched_and_can_be_saved(self):
+        model = nn.Sequential(nn.Linear(2, 1))
+        optimizer = natural(model, "normal", lr=0.0)
+        file = io.BytesIO()
+        torch.save(model, file)
+        file.seek(0)
+        others = [
+            copy.deepcopy(model),
+            pickle.loads(pickle.dumps(model)),
+            torch.load(file, weights_only=False),
+        ]
+        for other in others:
+            other(torch.ones(3, 2)).sum().backward()
+        model(torch.ones(5, 2)).sum().backward()
+        optimizer.step()
+        assert optimizer.state[model[0].weight]["estimates"] == 1
+        assert factors(optimizer, model[0].weight)[0][0, 0, 0] == 1
+
+    def test_ends_with_the_optimizer(self):
+        model = nn.Sequential(nn.Linear(2, 1))
+        optimizer = KFAC(model.parameters(), model, "normal")
+        assert model._forward_hooks
+        assert model[0]._forward_hooks
+        del optimizer
+        gc.collect()
+        assert not model._forward_hooks
+        assert not model[0]._forward_hooks
+        assert not model._forward_pre_hooks
+
+    def test_a_layer_that_is_used_at_times_is_learned_when_it_first_is(self):
+        class Sometimes(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.always, self.rare, self.both = nn.Linear(2, 2), nn.Linear(2, 2), False
+
+            def forward(self, x):
+                return self.always(x) + self.rare(x) if self.both else self.always(x)
+
+        model, x = Sometimes(), torch.randn(20, 2)
+        optimizer = KFAC(model.parameters(), model, "normal", lr=0.1)
+        for step in range(8):
+            model.both = step == 6  # no step at which factors are due
+            optimizer.zero_grad()
+            before = model.rare.weight.detach().clone()
+            model(x).square().mean().backward()
+            optimizer.step()
+            assert torch.equal(model.rare.weight, before) == (step != 6)
+        state = optimizer.state[model.rare.weight]
+        assert state["estimates"] == 1
+        assert "average" not in state
+
+
+class TestOtherParameters:
+    def test_take_adam_s_step(self):
+        model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)).double()
+        optimizer = KFAC(model.parameters(), model, "normal", lr=0.2, others=0.05)
+        twins = [nn.Parameter(p.detach().clone()) for p in model[1].parameters()]
+        adam = torch.optim.Adam(twins, lr=0.01)
+        for step in range(4):
+            optimizer.zero_grad()
+            model(double(20, 3, seed=step)).square().mean().backward()
+            for twin, p in zip(twins, model[1].parameters(), strict=True):
+                twin.grad = p.grad.clone()
+            optimizer.step()
+            adam.step()
+            for twin, p in zip(twins, model[1].parameters(), strict=True):
+                torch.testing.assert_close(p, twin, rtol=1e-12, atol=1e-14)
+
+    def test_are_those_that_no_product_of_a_layer_explains(self):
+        embedding, head = nn.Embedding(5, 3), nn.Linear(3, 5)
+        head.weight = embedding.weight
+        normed = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+        odd = nn.Linear(3, 2)
+        other = nn.Linear(3, 2)
+        other.weight = odd.weight  # with a bias of its own
+        model = nn.ModuleList([embedding, head, normed, odd, other, nn.Conv2d(1, 1, 1)])
+        found = layers_of(model, None)
+        assert [(layer.name, layer.bias is None) for layer in found] == [("3", True), ("5", False)]
+        frozen = [p for name, p in model.named_parameters() if name != "5.bias"]
+        assert [layer.bias is None for layer in layers_of(model, frozen)] == [True, True]
+
+
+def test_memory_is_as_the_formula_says():
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Flatten(), nn.Linear(8, 5), nn.LayerNorm(5))
+    optimizer = KFAC(model.parameters(), model, "normal")
+    model(torch.randn(6, 4, 3, 3)).sum().backward()
+    optimizer.step()
+    numbers = sum(
+        value.numel()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if torch.is_tensor(value)
+    )
+    expected = 2 * (2 * (19**2 + 4**2) + 4 * 19) + (2 * (9**2 + 5**2) + 5 * 9) + 2 * 10
+    assert abs(numbers / expected - 1) < 0.1
+
+
+def test_numbers_that_are_not_finite_come_out_and_nothing_crashes():
+    for likelihood in ("categorical", "normal", "bernoulli"):
+        model = nn.Linear(2, 3)
+        optimizer = KFAC(model.parameters(), model, likelihood)
+        model(torch.full((4, 2), math.nan)).sum().backward()
+        optimizer.step()
+        assert not model.weight.isfinite().any()
+
+
+def test_weights_that_start_at_zero_let_no_slope_through_at_first():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    nn.init.zeros_(model[2].weight)
+    x = torch.randn(64, 3)
+    optimizer = KFAC(model.parameters(), model, "normal", lr=0.1)
+    y = x[:, :1].sin()
+    trained(model, x, y, F.mse_loss, optimizer, steps=60)
+    assert F.mse_loss(model(x), y) < 0.1 * y.var()
+
+
+class TestRefusals:
+    def test_settings(self):
+        model = nn.Linear(2, 1)
+        for name, value in [
+            ("lr", -1.0), ("momentum", 1.0), ("damping", 0.0), ("decay", 1.0), ("kl_clip", 0.0),
+            ("factors_every", 0), ("inverses_every", 0), ("others", -1.0),
+        ]:  # fmt: skip
+            with pytest.raises(UserError, match=f"^kfac: {name} must be .*found {value}"):
+                kfac(model.parameters(), model, "normal", **{name: value})
+
+    @pytest.mark.parametrize("likelihood", ["poisson", None])
+    def test_a_loss_without_likelihood(self, likelihood):
+        model = nn.Linear(2, 1)
+        with pytest.raises(
+            UserError, match=r"needs a likelihood.*categorical, bernoulli, normal.*shampoo and adam"
+        ):
+            kfac(model.parameters(), model, likelihood)
+
+    def test_a_model_without_layers(self):
+        model = nn.Embedding(3, 2)
+        with pytest.raises(UserError, match=r"Linear or Conv2d.*shampoo and adam"):
+            kfac(model.parameters(), model, "normal")
+
+    def test_sparse_gradients(self):
+        model = nn.Sequential(nn.Embedding(3, 2, sparse=True), nn.Linear(2, 1))
+        optimizer = kfac(model.parameters(), model, "normal")
+        model(torch.tensor([0, 1])).sum().backward()
+        with pytest.raises(UserError, match="sparse_adam"):
+            optimizer.step()
+
+    def test_outputs_that_are_no_tensor(self):
+        model = nn.LSTM(2, 2)
+        wrapped = nn.Sequential(nn.Linear(2, 2), model)
+        optimizer = kfac(wrapped.parameters(), wrapped, "normal")
+        with pytest.raises(UserError, match="one tensor; the model returned a tuple"):
+            wrapped(torch.ones(3, 2))
+        del optimizer
+
+    def test_gradients_of_passes_that_it_has_not_seen(self):
+        model = nn.Linear(2, 1).eval()
+        optimizer = kfac(model.parameters(), model, "normal")
+        before = model.weight.detach().clone()
+        model(torch.ones(3, 2)).sum().backward()
+        with pytest.raises(UserError, match=r"has seen none.*model\.train\(\)"):
+            optimizer.step()
+        assert torch.equal(model.weight, before)
+
+
+def test_the_problem_of_the_contract_is_the_same_with_layers():
+    tables, layers = Problem(Case("sgd")), Problem(Case("kfac", layers=True))
+    assert torch.equal(tables.loss(), layers.loss())
+
+
+class TestInDescend:
+    def test_the_loop_s_objective_lets_it_watch_a_chain_and_weighs_accumulated_batches_by_their_rows(self):
+        """Whether the step's rows come as one batch or as three, inputs have the same moments; draws have not."""
+        x, y = double(30, 5), torch.arange(30) % 3
+        found = []
+        for sizes in ([30], [10, 10, 10]):
+            torch.manual_seed(0)
+            model = mlp((5,), 3, hidden=(7,), activation="tanh").double()
+            optimizer = KFAC(model.parameters(), model, "categorical", lr=0.0)
+            objective = Objective(model, CrossEntropy(), device=torch.device("cpu"))
+            batches = [Batch(a, b, None) for a, b in zip(x.split(sizes), y.split(sizes), strict=True)]
+            for step in range(12):
+                optimizer.step(objective.at(batches, 0, step))
+            state = optimizer.state[model.linear1.weight]
+            assert state["estimates"] == 6  # at steps 0, 1, 2, 4, 8 and 10
+            found.append(state)
+        torch.testing.assert_close(found[0]["inputs"], found[1]["inputs"])
+        assert not torch.allclose(found[0]["slopes"], found[1]["slopes"])
+
+    def test_a_recipe_gives_the_model_the_likelihood_of_its_loss_and_the_seed(self):
+        """Another seed draws other targets; and a run is a function of its seed."""
+        x, y = double(64, 3).numpy(), double(64, seed=1).numpy()
+        recipe = {
+            "model": {"name": "mlp", "hidden": [4]}, "optimizer": {"name": "kfac", "lr": 0.05}, "stop": {"max_epochs": 2},
+            "engine": {"threads": 1, "device": "cpu"},
+        }  # fmt: skip
+        runs = [descend.train((x, y), recipe, seed=seed) for seed in (0, 0, 1)]
+        weights = [run.model.output.weight for run in runs]
+        assert torch.equal(weights[0], weights[1])
+        assert not torch.equal(weights[0], weights[2])
+
+    def test_a_loss_that_is_no_logarithm_is_refused_before_anything_starts(self, tmp_path):
+        x, y = double(64, 3).numpy(), double(64, seed=1).numpy()
+        recipe = {"loss": {"name": "huber"}, "optimizer": {"name": "kfac"}}
+        with pytest.raises(
+            RecipeError, match=r"(?s)optimizer.*needs a likelihood.*shampoo and adam take any loss"
+        ):
+            descend.train((x, y), recipe, out=tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+    def test_a_pack_says_why_it_rides_alone(self):
+        model = nn.Linear(2, 1)
+        assert can_pack(kfac(model.parameters(), model, "normal")) == "the optimizer KFAC has no packed form"

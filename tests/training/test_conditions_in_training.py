@@ -1,0 +1,291 @@
+"""General constraints from a recipe: kept, reported, resumed to the same bits, and refused in words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_iris
+from torch import nn
+
+import descend
+from descend.errors import Interrupted, RecipeError
+from descend.recipe import Recipe
+from descend.training.observers import Quiet
+from descend.training.stopping import Stopping
+
+RADIUS = 0.2
+
+
+def short(model: nn.Module) -> torch.Tensor:
+    """‖w‖² ≤ RADIUS², of all weights but biases."""
+    return torch.stack([p.square().sum() for p in model.parameters() if p.dim() > 1]).sum() - RADIUS**2
+
+
+def balanced(model: nn.Module) -> torch.Tensor:
+    return next(p for p in model.parameters() if p.dim() > 1)[0, :2].sum()
+
+
+def constant(model: nn.Module) -> float:
+    return 1.0
+
+
+LINEAR = {
+    "data": {"sampling": "full", "validation": 0.2, "test": 0.2},
+    "model": "linear",
+    "optimizer": {"name": "sgd", "lr": 0.1},
+    "schedule": {"name": "constant", "warmup": 0.0},
+    "stop": {"max_epochs": 250, "patience": None, "average": 0.0},
+    "engine": {"threads": 1},
+}
+
+
+def recipe(**constrain: object) -> dict[str, object]:
+    return {**LINEAR, "constrain": constrain}
+
+
+class StopAt(Quiet):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def stepped(self, training: object) -> None:
+        training.stop_requested |= training.step == self.step  # type: ignore[attr-defined]
+
+
+class TestKept:
+    @pytest.mark.parametrize("optimizer", [{"name": "sgd", "lr": 0.1}, {"name": "gd"}])
+    def test_norm_constrained_least_squares_comes_to_its_kkt_point(
+        self, optimizer: dict[str, object]
+    ) -> None:
+        """Against the secular equation on the encoded rows: the recipe's loss is the mean of squares."""
+        said = recipe(inequality={"function": short, "penalty": 2.0, "tolerance": 1e-4}) | {
+            "optimizer": optimizer
+        }
+        run = descend.train("diabetes", said, seed=0)
+        found = run.metrics["constraints"]
+        assert found["feasible"]
+        assert found["multipliers"][0][0] > 0
+        assert found["kkt"] == max(
+            found[key] for key in ("stationarity", "violation", "complementarity", "sign")
+        )
+        last = run.history[-1]["constraints"]
+        assert last["kkt"] < 2e-3
+        assert last["violation"] < 1e-3
+        assert last["feasible"] is True
+        weights = next(p for p in run.model.parameters() if p.dim() > 1).detach()
+        assert weights.norm().item() == pytest.approx(RADIUS, rel=2e-3)
+        free = descend.train("diabetes", {**LINEAR, "optimizer": optimizer}, seed=0)
+        assert next(p for p in free.model.parameters() if p.dim() > 1).norm().item() > 2 * RADIUS
+        assert "constraints" not in free.metrics
+        assert "constraints" not in free.history[-1]
+
+    def test_an_equality(self) -> None:
+        run = descend.train("diabetes", recipe(equality=balanced), seed=0)
+        left = abs(balanced(run.model).item())
+        assert left < 1e-3
+        assert run.metrics["constraints"]["violation"] == pytest.approx(left, abs=1e-6)
+
+    def test_both_and_several(self) -> None:
+        run = descend.train("diabetes", recipe(equality=balanced, inequality=[short, balanced]), seed=0)
+        assert run.metrics["constraints"]["feasible"]
+
+    def test_with_batches_averages_dropout_and_steps_of_multipliers(self) -> None:
+        said = {
+            "model": {"name": "mlp", "hidden": [16], "dropout": 0.2, "norm": "batch"},
+            "constrain": {"inequality": {"function": bounded, "ascend": "step", "rate": 0.05}},
+            "optimizer": {"name": "adam", "lr": 0.02},
+            "stop": {"max_epochs": 30, "patience": None},
+        }
+        run = descend.train("iris", said, seed=0)
+        assert run.metrics["constraints"]["feasible"]
+        assert float(bounded(run.model)) <= 1e-3
+        assert run.metrics["test"]["accuracy"] > 0.8
+
+    def test_epochs_that_violate_it_are_not_kept_once_one_does_not(self) -> None:
+        run = descend.train("diabetes", recipe(inequality=short), seed=0)
+        feasible = [each["epoch"] for each in run.history if each["constraints"]["feasible"]]
+        assert 1 < feasible[0] < 250
+        assert run.metrics["best_epoch"] in feasible
+        marked = [each["epoch"] for each in run.history if each["best"]]
+        assert marked[: feasible[0]] == list(range(1, feasible[0] + 1))  # while there is none, the latest
+
+    def test_what_cannot_be_met_says_so(self) -> None:
+        said = recipe(equality=lambda model: next(model.parameters()).square().sum() + 1)
+        said["stop"] = {**LINEAR["stop"], "max_epochs": 20}  # type: ignore[dict-item]
+        run = descend.train("diabetes", said, seed=0)
+        assert not run.metrics["constraints"]["feasible"]
+        assert run.metrics["constraints"]["violation"] >= 1.0
+
+
+def bounded(model: nn.Module) -> torch.Tensor:
+    return torch.stack([p.square().sum() for p in model.parameters() if p.dim() > 1]).sum() / 20 - 1
+
+
+class TestSeveralNetworks:
+    SAID: ClassVar[dict[str, object]] = {
+        "model": {"name": "mlp", "hidden": [16]},
+        "constrain": {"inequality": bounded},
+        "optimizer": {"name": "adam", "lr": 0.02},
+        "stop": {"max_epochs": 10},
+    }
+
+    def test_restarts_keep_one_that_meets_its_constraints(self) -> None:
+        run = descend.train("iris", {**self.SAID, "init": {"restarts": 2}}, seed=0)
+        assert run.metrics["constraints"]["feasible"]
+        assert float(bounded(run.model).detach()) <= 1e-3
+
+    def test_of_an_ensemble_each_network_meets_them(self) -> None:
+        run = descend.train(
+            "iris", {**self.SAID, "model": {"name": "mlp", "hidden": [16], "ensemble": 2}}, seed=0
+        )
+        assert "constraints" not in run.metrics
+        assert all(float(bounded(member).detach()) <= 1e-3 for member in run.model.members)  # type: ignore[union-attr]
+
+    def test_passes_over_more_rows_go_on_with_the_multipliers(self) -> None:
+        x, y = load_iris(return_X_y=True)
+        fitted = descend.Classifier(
+            hidden=(16,), optimizer="adam", lr=0.02, recipe={"constrain": self.SAID["constrain"]}
+        )
+        for _ in range(12):
+            fitted.partial_fit(x, y, classes=[0, 1, 2])
+        assert float(bounded(fitted.run_.model).detach()) < 0.1
+
+
+class TestResume:
+    @pytest.mark.parametrize("ascend", ["epoch", "step"])
+    def test_to_the_same_bits_with_multipliers(self, tmp_path: Path, ascend: str) -> None:
+        said = {
+            "model": {"name": "mlp", "hidden": [6], "dropout": 0.2},
+            "constrain": {
+                "inequality": {"function": bounded, "ascend": ascend, "rate": 0.2},
+                "equality": balanced,
+            },
+            "stop": {"max_epochs": 6},
+            "engine": {"threads": 1},
+        }
+        descend.train("iris", said, seed=1, out=tmp_path / "whole")
+        with pytest.raises(Interrupted):
+            descend.train("iris", said, seed=1, out=tmp_path / "part", observers=[StopAt(9)])
+        descend.train("iris", out=tmp_path / "part", resume=True, allow_imports=True)
+        weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "part")]
+        assert weights[0] == weights[1]
+        lines = [
+            [
+                {k: v for k, v in json.loads(line).items() if k != "seconds"}
+                for line in (tmp_path / name / "history.jsonl").read_text().splitlines()
+            ]
+            for name in ("whole", "part")
+        ]
+        assert lines[0] == lines[1]
+        assert lines[0][-1]["constraints"]["kkt"] > 0
+        reports = [(tmp_path / name / "metrics.json").read_text() for name in ("whole", "part")]
+        assert json.loads(reports[0])["constraints"] == json.loads(reports[1])["constraints"]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(
+        ("said", "words"),
+        [
+            (constant, "expected a tensor with its graph, found a float"),
+            (lambda model: next(model.parameters()).detach().sum(), "does not depend on the parameters"),
+            (lambda model: model(1), ""),
+            ("no_path", "no import path"),
+            ("descend.nowhere:f", "cannot import"),
+            ("math:sqroot", "did you mean 'sqrt'"),
+            ("math:pi", "not a function"),
+            (3.0, "expected a function of the network"),
+            ({"pattern": "*"}, "expected a function of the network"),
+            ({"function": short, "penalty": -1.0}, "expected a number above 0"),
+            ({"function": short, "penalti": 1.0}, "did you mean 'penalty'"),
+        ],
+    )
+    def test_with_the_key_and_before_anything_is_written(
+        self, tmp_path: Path, said: object, words: str
+    ) -> None:
+        with pytest.raises(RecipeError, match=r"\[constrain\] inequality") as refused:
+            descend.train("iris", {"constrain": {"inequality": said}}, out=tmp_path / "run")
+        assert words in str(refused.value)
+        assert not (tmp_path / "run").exists()
+
+    def test_import_paths_of_recipes_from_elsewhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "mine_own.py").write_text(
+            "def small(model):\n    return sum(p.square().sum() for p in model.parameters()) - 9.0\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        Path("recipe.toml").write_text(
+            '[model]\nname = "linear"\n[stop]\nmax_epochs = 2\n'
+            '[constrain]\ninequality = {function = "mine_own:small", penalty = 2}\n'
+        )
+        with pytest.raises(RecipeError, match="importing runs its code"):
+            descend.train("iris", "recipe.toml")
+        assert "mine_own" not in sys.modules
+        try:
+            run = descend.train("iris", "recipe.toml", allow_imports=True, out=tmp_path / "run")
+            assert run.recipe.constrain["inequality"] == {"function": "mine_own:small", "penalty": 2.0}
+            with pytest.raises(RecipeError, match="--allow-imports"):
+                descend.load(tmp_path / "run")
+            loaded = descend.load(tmp_path / "run", allow_imports=True)
+            rows = np.zeros((2, 4))
+            assert np.array_equal(loaded.predict(rows), run.predict(rows))
+            changed = run.recipe.replace({"constrain.inequality.penalty": 3.0})
+            assert changed.constrain["inequality"]["penalty"] == 3.0
+        finally:
+            sys.modules.pop("mine_own", None)
+
+    def test_a_bare_function_takes_settings_later(self) -> None:
+        changed = Recipe(constrain={"equality": balanced}).replace({"constrain.equality.penalty": 3.0})
+        assert changed.constrain["equality"] == {"function": balanced, "penalty": 3.0}
+
+
+class TestReport:
+    def test_shows_the_residual_and_its_course(self, tmp_path: Path) -> None:
+        said = recipe(inequality={"function": short})
+        said["stop"] = {**LINEAR["stop"], "max_epochs": 20}  # type: ignore[dict-item]
+        page = (
+            descend.train("diabetes", said, seed=0, out=tmp_path / "run").report().read_text(encoding="utf-8")
+        )
+        for words in (
+            "KKT residual",
+            "gradient of the Lagrangian",
+            "Violation of constraints",
+            "multiplier times slack",
+        ):
+            assert words in page
+
+
+class TestStopping:
+    def test_weights_that_meet_constraints_win(self) -> None:
+        stopping = Stopping(max_epochs=99, patience=2)
+        course = [
+            (1.0, False),
+            (0.5, False),
+            (0.9, False),
+            (3.0, True),
+            (0.1, False),
+            (2.0, True),
+            (2.5, True),
+            (1.9, False),
+        ]
+        said = [stopping.observe(loss, seconds=0.0, feasible=met) for loss, met in course]
+        assert said == [None] * 7 + ["patience"]
+        assert (stopping.best_epoch, stopping.best) == (6, 2.0)
+
+    def test_a_target_counts_only_where_they_are_met(self) -> None:
+        stopping = Stopping(max_epochs=99, target=1.0, gradient_tolerance=0.1)
+        assert stopping.observe(0.5, seconds=0.0, gradient_norm=0.0, feasible=False) is None
+        assert stopping.observe(0.5, seconds=0.0) == "target"
+
+    def test_whether_the_best_meets_them_is_remembered(self) -> None:
+        stopping = Stopping(max_epochs=99)
+        stopping.observe(1.0, seconds=0.0, feasible=False)
+        again = Stopping(max_epochs=99)
+        again.load_state_dict(stopping.state_dict())
+        again.observe(2.0, seconds=0.0)
+        assert again.best_epoch == 2
