@@ -7,7 +7,7 @@ count; a turn is as many steps as it takes for every rare part (roots, inverses)
 turn by turn.
 
 - *shampoo*: the optimizer's step alone on 784-512-512-10, batch 64 of MNIST, roots or bases every 10 steps, statistics
-  every step; and the training loss after 100 steps with the best of four rates.
+  every step; and the training loss after 100 steps with the best of seven rates.
 - *layers*: the same on 40 layers of 64 x 64 with biases and norms, against one optimizer for each layer.
 - *kfac*: the whole training step on 784-512-512-10, batch 512, factors every 10 and inverses every 100 steps, against Adam's.
 - *products*: a Hessian- and a Gauss-Newton product against a gradient.
@@ -41,7 +41,7 @@ from instruments.threads import threads
 
 Optimizer = torch.optim.Optimizer
 Make = Callable[[nn.Module, float], Any]
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 
 
 @dataclass(frozen=True)
