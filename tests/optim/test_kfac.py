@@ -476,6 +476,15 @@ class TestFaultsOfOtherCodes:
         assert torch.equal(trained(twin, x, y, F.mse_loss, again, steps=9), expected)
 
 
+def test_the_state_is_no_part_of_a_stack():
+    """A bias of one number is a column with the stride of a row, which a file of bytes would not take."""
+    model = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 1))
+    for state in KFAC(model.parameters(), model, "normal").state_dict()["state"].values():
+        for each in state.values():
+            if torch.is_tensor(each):
+                each.reshape(-1).view(torch.uint8)
+
+
 def test_in_a_stack_each_layer_is_by_itself():
     """Five layers of one shape, one of which is left out of a step, against optimizers of a layer each."""
     layers = [nn.Linear(3, 3, dtype=torch.float64) for _ in range(5)]

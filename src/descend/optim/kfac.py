@@ -147,6 +147,18 @@ class KFAC(Optimizer):
         if self._watch is not None:
             self._arrange()
 
+    def state_dict(self) -> dict[str, Any]:
+        """The state with tensors of its own: those at work are parts of stacks, whose strides files do not take."""
+        found = super().state_dict()
+        found["state"] = {
+            key: {
+                name: each.clone(memory_format=torch.contiguous_format) if isinstance(each, Tensor) else each
+                for name, each in own.items()
+            }
+            for key, own in found["state"].items()
+        }
+        return found
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state as it was saved: factors keep their precision, where PyTorch would cast to the weights' type."""
         super().load_state_dict(dict(state_dict))
