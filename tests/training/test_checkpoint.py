@@ -78,3 +78,14 @@ def test_short_epochs_are_not_held_up_by_checkpoints(tmp_path: Path, monkeypatch
     monkeypatch.setattr(module.Checkpointer, "save", counted)
     descend.train(data(), {**RECIPE, "checkpoint": {"every_seconds": 1e6}}, out=tmp_path / "run")
     assert saves == [1, 4]  # the first epoch's, and the last state
+
+
+def test_a_write_that_fails_in_any_way_is_told_and_not_waited_for(tmp_path: Path, monkeypatch) -> None:
+    """A thread that died of something unforeseen was joined again and again."""
+
+    def broken(*arguments: object) -> bytes:
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr("descend.training.checkpoint.to_bytes", broken)
+    with pytest.raises(CheckpointError, match="unforeseen"):
+        descend.train("iris", {"model": {"hidden": [4]}, "stop": {"max_epochs": 2}}, out=tmp_path / "run")

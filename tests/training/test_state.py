@@ -141,3 +141,11 @@ def test_a_clone_shares_nothing() -> None:
     assert copy["w"].tolist() == [1, 1]
     assert copy["l"][0].item() == 0
     assert json.dumps(encode(copy)[1])
+
+
+def test_one_number_with_any_stride_is_kept(tmp_path: Path) -> None:
+    number = torch.as_strided(torch.arange(10.0), (1,), (7,), 3)
+    assert number.stride() == (7,)
+    path = tmp_path / "state"
+    path.write_bytes(to_bytes({"number": number}))
+    assert read_state(path)[0]["number"].tolist() == [3.0]

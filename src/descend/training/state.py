@@ -103,9 +103,12 @@ def _digest(tensors: dict[str, Tensor], described: str) -> str:
     total = blake2b(described.encode(), digest_size=16)
     for name in sorted(tensors):
         total.update(name.encode())
-        total.update(
-            tensors[name].reshape(-1).view(torch.uint8).numpy().data if tensors[name].numel() else b""
-        )
+        numbers = tensors[name].reshape(-1)
+        if (
+            len(numbers) == 1
+        ):  # it counts as contiguous with any stride, and cannot be seen as bytes with one but 1
+            numbers = numbers.clone(memory_format=torch.contiguous_format)
+        total.update(numbers.view(torch.uint8).numpy().data if len(numbers) else b"")
     return total.hexdigest()
 
 
