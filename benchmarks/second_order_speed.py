@@ -8,7 +8,8 @@ turn by turn.
 
 - *shampoo*: the optimizer's step alone on 784-512-512-10, batch 64 of MNIST, roots or bases every 10 steps, statistics
   every step; and the training loss after 100 steps with the best of seven rates.
-- *layers*: the same on 40 layers of 64 x 64 with biases and norms, against one optimizer for each layer.
+- *layers*: the same on 40 layers of 64 x 64 with biases and norms, against one optimizer for each layer; of K-FAC the
+  inverses and the step, as factors are learned in the pass of the model.
 - *kfac*: the whole training step on 784-512-512-10, batch 512, factors every 10 and inverses every 100 steps, against Adam's.
 - *products*: a Hessian- and a Gauss-Newton product against a gradient.
 - *cayley*: the optimizer's step on 64 blocks of 256 x 32, and how far from orthonormal the blocks are after 1000 steps.
@@ -262,6 +263,17 @@ class Rows:
         return torch.randn(64, 64, generator=draw), torch.randint(64, (64,), generator=draw)
 
 
+def each_layer(model: nn.Module) -> list[list[Tensor]]:
+    """The parameters of each linear layer and of the norm behind it."""
+    found: list[list[Tensor]] = []
+    for module in model:
+        if isinstance(module, nn.Linear):
+            found.append([])
+        if found:
+            found[-1] += module.parameters()
+    return found
+
+
 def layers() -> Iterator[tuple[str, Comparison]]:
     data, widths = Rows(), [64] * 41
     makes: dict[str, Callable[[Any, nn.Module], Any]] = {
@@ -273,7 +285,7 @@ def layers() -> Iterator[tuple[str, Comparison]]:
     }
     for name, make in makes.items():
         stacked, apart = network(*widths, norms=True), network(*widths, norms=True)
-        by_layer = [make(list(each.parameters()), apart) for each in apart if list(each.parameters())]
+        by_layer = [make(parameters, apart) for parameters in each_layer(apart)]
         turns = {
             "stacked": of_optimizer(stacked, [make(stacked.parameters(), stacked)], data, 20),
             "one for each layer": of_optimizer(apart, by_layer, data, 20),
