@@ -42,7 +42,7 @@ from instruments.threads import threads
 
 Optimizer = torch.optim.Optimizer
 Make = Callable[[nn.Module, float], Any]
-RATES = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,13 @@ def peers() -> dict[str, Make]:
 
 OURS: Mapping[str, Make] = {
     "descend shampoo": lambda model, lr: optim.shampoo(model.parameters(), lr=lr, roots_every=10),
+    "descend shampoo, SGD's lengths": lambda model, lr: optim.shampoo(
+        model.parameters(), lr=lr, roots_every=10, graft="sgd"
+    ),
     "descend soap": lambda model, lr: optim.soap(model.parameters(), lr=lr, basis_every=10),
+    "descend soap, whole sides": lambda model, lr: optim.soap(
+        model.parameters(), lr=lr, basis_every=10, block_size=1024
+    ),
 }
 ADAM: Mapping[str, Make] = {
     "torch Adam, fused": lambda model, lr: torch.optim.Adam(model.parameters(), lr=lr, fused=True)

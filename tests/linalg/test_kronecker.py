@@ -210,6 +210,36 @@ class TestLargestEigenvalue:
         assert largest_eigenvalue(torch.zeros(1, 2, 2)).item() == 0.0
 
 
+class TestWhereLapackGivesUp:
+    """Its divide and conquer has been seen to fail on covariances of pictures with pixels that are never lit."""
+
+    def test_double_precision_stands_in(self, monkeypatch):
+        exact = with_spectra([[9.0, 4.0, 1.0], [16.0, 1.0, 1.0]])
+        eigh, expected = torch.linalg.eigh, oracle(exact, 4, 1e-6)
+
+        def fails_in_single(matrix):
+            if matrix.dtype == torch.float32:
+                raise torch.linalg.LinAlgError("the algorithm failed to converge")
+            return eigh(matrix)
+
+        monkeypatch.setattr(torch.linalg, "eigh", fails_in_single)
+        assert error(inverse_root(exact.float(), 4, 1e-6, "eigh"), expected) < 1e-5
+
+    def test_a_matrix_that_fails_altogether_is_nan_and_the_others_are_not(self, monkeypatch):
+        exact = with_spectra([[9.0, 4.0, 1.0], [16.0, 1.0, 1.0]])
+        eigh, last, expected = torch.linalg.eigh, exact[1].float().double(), oracle(exact[:1], 4, 1e-6)
+
+        def fails(matrix):
+            if matrix.dim() == 3 or torch.equal(matrix, last):
+                raise torch.linalg.LinAlgError("the algorithm failed to converge")
+            return eigh(matrix)
+
+        monkeypatch.setattr(torch.linalg, "eigh", fails)
+        found = inverse_root(exact.float(), 4, 1e-6, "eigh")
+        assert torch.isnan(found[1]).all()
+        assert error(found[:1], expected) < 1e-5
+
+
 class TestStacking:
     def test_goes_there_and_back(self):
         draw = torch.Generator().manual_seed(0)

@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-__all__ = ["RootMethod", "Stacking", "inverse_root", "largest_eigenvalue"]
+__all__ = ["RootMethod", "Stacking", "eigenvectors", "inverse_root", "largest_eigenvalue"]
 
 RootMethod = Literal["auto", "cholesky", "eigh", "newton"]
 
@@ -174,6 +175,26 @@ def inverse_root(
     return found
 
 
+def eigenvectors(stack: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues in rising order (k, n) and eigenvectors (k, n, n) of symmetric matrices.
+
+    LAPACK's routine gives up on some matrices with many equal eigenvalues; then each is done in double precision, and one for
+    which that fails as well is NaN.
+
+    >>> eigenvectors(torch.diag(torch.tensor([3.0, 1.0])).unsqueeze(0))[0]
+    tensor([[1., 3.]])
+    """
+    try:
+        values, vectors = torch.linalg.eigh(stack)
+    except RuntimeError:  # LinAlgError is one
+        values, vectors = stack.new_full(stack.shape[:-1], math.nan), torch.full_like(stack, math.nan)
+        for place, matrix in enumerate(stack):
+            with suppress(RuntimeError):
+                found = torch.linalg.eigh(matrix.double())
+                values[place], vectors[place] = found[0].to(stack.dtype), found[1].to(stack.dtype)
+    return values, vectors
+
+
 def _by_eigenvectors(stack: Tensor, power: int, ridge: Tensor, relative: bool = False) -> Tensor:
     finite = torch.isfinite(stack.abs().amax((-2, -1)))
     if not bool(finite.all()):
@@ -181,7 +202,7 @@ def _by_eigenvectors(stack: Tensor, power: int, ridge: Tensor, relative: bool = 
         roots = torch.full_like(stack, math.nan)
         roots[finite] = _by_eigenvectors(stack[finite], power, ridge[finite], relative)
         return roots
-    values, vectors = torch.linalg.eigh(stack)
+    values, vectors = eigenvectors(stack)
     numbers = torch.finfo(stack.dtype)
     values = values.clamp_min(0.0)
     values = values + (ridge.unsqueeze(-1) * values[:, -1:] if relative else ridge.unsqueeze(-1))

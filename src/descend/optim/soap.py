@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from descend.domains import Count, Fraction, NonNegative, Positive
+from descend.linalg.kronecker import eigenvectors
 from descend.method import method
 from descend.optim.blocks import Stack
 from descend.optim.building import Params, build
@@ -118,7 +119,7 @@ def _turn(fleet: Fleet, gradient: Tensor) -> None:
         for side, covariance, old in zip(stack.sides, sides, vectors, strict=True):
             if age == 1:
                 # Largest first, as orthogonal iteration orders them. A gradient that is not finite shall come out as it is.
-                found = torch.linalg.eigh(covariance.nan_to_num(0.0, 0.0, 0.0)).eigenvectors.flip(-1)
+                found = eigenvectors(covariance.nan_to_num(0.0, 0.0, 0.0))[1].flip(-1)
                 old.copy_(found)
             else:
                 _renew(fleet, stack, side, covariance, old)
