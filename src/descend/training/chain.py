@@ -230,7 +230,7 @@ def known_layers() -> list[type[nn.Module]]:
 
 def _plain(layer: nn.Module) -> bool:
     """Whether the layer does just what its type says: no hooks, no reparametrisation, nothing left out."""
-    if _hooked(layer) or type(layer) not in RULES or not all(p.requires_grad for p in layer.parameters()):
+    if any(_hooks(layer)) or type(layer) not in RULES or not all(p.requires_grad for p in layer.parameters()):
         return False
     if isinstance(layer, nn.Linear):
         return layer.bias is not None
@@ -243,13 +243,13 @@ def _plain(layer: nn.Module) -> bool:
     return True
 
 
-def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
+def _hooks(module: nn.Module) -> list[Mapping[int, Any]]:
+    return [
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    ]
 
 
 def derivative_of_loss(
@@ -319,7 +319,10 @@ class Chain:
         self, layers: Sequence[nn.Module], rules: Sequence[Rule], model: nn.Module | None = None
     ) -> None:
         self.layers, self.rules = list(layers), list(rules)
-        self._modules = list(layers if model is None else model.modules())
+        # The dicts themselves, which modules keep for life: asked at every step whether one has become non-empty.
+        self._hooks = [
+            hooks for each in (layers if model is None else model.modules()) for hooks in _hooks(each)
+        ]
         self.draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in layers)
         self.first = next(
             (place for place, layer in enumerate(layers) if next(layer.parameters(), None) is not None), 0
@@ -350,7 +353,7 @@ class Chain:
     @property
     def hooked(self) -> bool:
         """Whether someone has put a hook on the model since, which the chain would pass by."""
-        return any(map(_hooked, self._modules))
+        return any(self._hooks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
         """The output in training mode, and what :meth:`backward` needs. Nothing is recorded by autograd."""
