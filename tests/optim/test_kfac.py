@@ -577,7 +577,8 @@ class TestWatching:
                 torch.rand(3)
                 model(double(10, 2)).sum().backward()
             optimizer.step()
-            return factors(optimizer, model.weight)[1].item()
+            # Of a matrix so small the last bits depend on where it lies in memory.
+            return round(factors(optimizer, model.weight)[1].item(), 9)
 
         assert slopes(0) == slopes(0)
         assert len({slopes(0), slopes(1), slopes(0, skipped=1), slopes(0, passes=2)}) == 4

@@ -123,7 +123,10 @@ def test_a_member_is_what_it_is_alone(made: tuple[str, list[dict[str, Any]], lis
 def test_bits_do_not_change_when_another_leaves(
     made: tuple[str, list[dict[str, Any]], list[int]], who: int, after: int
 ) -> None:
-    """Where a matrix is made of whole cache lines: products round by how their operands lie in memory."""
+    """Where a matrix is made of whole cache lines: products round by how their operands lie in memory.
+
+    With a batch norm bits may change: the kernel sums by how many channels all members have together. That is held to rounding.
+    """
     task, recipes, seeds = made
     who %= len(recipes)
     rows = data(task, 48, 16)
@@ -136,6 +139,7 @@ def test_bits_do_not_change_when_another_leaves(
     assert list(found) == [number for number in expected if number != who]
     # The last one's last bits may differ: the last numbers of a tensor are computed by other instructions.
     for number in list(found)[:-1]:
-        assert torch.equal(found[number], expected[number])
+        if recipes[0]["model"]["norm"] != "batch":
+            assert torch.equal(found[number], expected[number])
     for number in found:
         assert (found[number] - expected[number]).norm() <= 1e-4 * expected[number].norm()
