@@ -131,7 +131,8 @@ class PackedBatchNorm(_Stacked):
             self.momentum,
             self.eps,
         )
-        return unfolded(y, len(self.running_mean))
+        # In memory of its own for each member: what follows rounds by strides, which here would tell how many members there are.
+        return unfolded(y, len(self.running_mean)).contiguous()
 
 
 class PackedLayerNorm(_Stacked):
@@ -284,6 +285,9 @@ class PackedMixed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
+        x = (
+            x.contiguous()
+        )  # a part of a tensor of other strides is computed by other instructions than the whole
         return torch.cat([self.kinds[kind](x.narrow(0, at, count)) for at, count, kind in self.runs])
 
 
