@@ -61,10 +61,6 @@ class Quadratic:
         return self.a @ x - self.b
 
 
-def rosenbrock(x):
-    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
-
-
 def logistic():
     """ℓ2-penalised logistic regression of eight features of the breast cancer data, and SciPy's form of it."""
     rows, labels = load_breast_cancer(return_X_y=True)

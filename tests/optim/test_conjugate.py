@@ -8,7 +8,8 @@ import pytest
 import scipy.optimize
 import torch
 from contract import Case, Contract
-from descents import Descent, Quadratic, logistic, rosenbrock
+from descents import Descent, Quadratic, logistic
+from smooth import rosenbrock
 
 import descend
 from descend.errors import UserError

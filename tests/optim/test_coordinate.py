@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 from contract import Case, Contract
-from descents import Descent, Quadratic, logistic, rosenbrock
+from descents import Descent, Quadratic, logistic
+from smooth import rosenbrock
 
 import descend
 from descend.errors import UserError

@@ -11,6 +11,7 @@ from contract import Case, Contract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
+from smooth import rosenbrock
 
 import descend
 from descend.errors import UserError
@@ -54,10 +55,6 @@ class Descent:
 
     def value(self):
         return float(self.function(self.x.detach()))
-
-
-def rosenbrock(x):
-    return (1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2
 
 
 CURVATURES = st.lists(st.floats(0.01, 100), min_size=1, max_size=6)

@@ -8,7 +8,8 @@ import pytest
 import scipy.optimize
 import torch
 from contract import Case, Contract
-from descents import Descent, Quadratic, draw, logistic, rosenbrock
+from descents import Descent, Quadratic, draw, logistic
+from smooth import rosenbrock
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -11,7 +11,7 @@ from torch import nn
 import descend
 from descend.errors import UserError
 from descend.linalg import GaussNewton, flat
-from descend.optim import SQN, Rows, bfgs, sgd, sqn
+from descend.optim import OPTIMIZERS, SQN, Rows, bfgs, sgd, sqn
 
 CASES = [
     Case("sqn", {"every": 2}, lr=0.02, needs_closure=True, separable=False, graph=True),
@@ -290,3 +290,16 @@ def test_from_a_recipe_it_counts_its_products(tmp_path):
     steps = run.metrics["steps"]
     assert run.history[-1]["gradients"] == pytest.approx(steps + 3 * (steps // 5 - 1))
     assert math.isfinite(losses[-1])
+
+
+@pytest.mark.parametrize(
+    ("settings", "needs"),
+    [
+        ({}, {"graph"}),
+        ({"curvature": "gauss_newton"}, {"outputs"}),
+        ({"share": 0.5}, {"graph", "part"}),
+    ],
+    ids=["hessian", "gauss_newton", "part"],
+)
+def test_it_says_what_its_settings_need(settings, needs):
+    assert OPTIMIZERS["sqn"]([nn.Parameter(torch.ones(1))], **settings).needs == needs

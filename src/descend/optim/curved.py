@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -21,7 +21,7 @@ from descend.optim.building import Params
 from descend.optim.evaluation import Curvature, Evaluations, Need
 from descend.optim.whole import WholeStep
 
-__all__ = ["CurvedStep", "Matrix", "Slope", "require"]
+__all__ = ["CurvedStep", "Matrix", "Slope", "needs_of", "require"]
 
 Matrix = Literal["hessian", "gauss_newton"]
 """Which curvature the model of the loss has."""
@@ -92,9 +92,9 @@ class CurvedStep(WholeStep, ABC):
         super().__init__(params, {**common, **settings})
 
     @property
-    def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """The loss with its graph, or the outputs with theirs."""
-        return frozenset({"graph"} if self.param_groups[0]["curvature"] == "hessian" else {"outputs"})
+    def needs(self) -> frozenset[Need]:
+        """What the curvature needs, and parts of the rows where there is a share of them."""
+        return needs_of(self.param_groups[0])
 
     def curvature(self, asked: Evaluations) -> Curvature:
         """The curvature that was chosen, where the parameters are now."""
@@ -121,6 +121,18 @@ class CurvedStep(WholeStep, ABC):
         group = self.param_groups[0]
         tolerance = min(group["forcing"], math.sqrt(slope.size))
         return conjugate_gradient(product, slope.vector, tolerance=tolerance, limit=group["limit"], **ball)
+
+
+def needs_of(settings: Mapping[str, Any]) -> frozenset[Need]:
+    """What a ``curvature`` and a ``share`` of the rows ask of the objective.
+
+    >>> sorted(needs_of({"curvature": "gauss_newton", "share": 0.5}))
+    ['outputs', 'part']
+    """
+    found: set[Need] = {"graph" if settings["curvature"] == "hessian" else "outputs"}
+    if settings.get("share", 1.0) < 1.0:
+        found.add("part")
+    return frozenset(found)
 
 
 def require(name: str, value: Any, holds: bool, what: str) -> None:

@@ -23,7 +23,7 @@ from descend.domains import AtLeastOne, Count, Fraction, NonNegative, Portion, P
 from descend.method import method
 from descend.optim.building import Params, build
 from descend.optim.curved import CurvedStep, Matrix, require
-from descend.optim.evaluation import Evaluations, Need
+from descend.optim.evaluation import Evaluations
 from descend.optim.line_search import armijo
 from descend.optim.whole import Position
 
@@ -99,11 +99,6 @@ class SubsampledNewton(CurvedStep):
     def name(self) -> str:
         """As in the catalogue."""
         return "subsampled_newton"
-
-    @property
-    def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """What the curvature needs, and parts of the rows."""
-        return super().needs | ({"part"} if self.param_groups[0]["share"] < 1 else set())
 
     def advance(self, asked: Evaluations, position: Position) -> Any:
         """As Newton's, but for the curvature, which is that of rows drawn anew at each step."""

@@ -15,7 +15,7 @@ out, and the Gauss-Newton matrix, which has none, may take its place.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, final
+from typing import Any, final
 
 import torch
 from torch.optim import Optimizer
@@ -24,12 +24,11 @@ from descend.domains import Count, Portion, Positive
 from descend.linalg import Pairs
 from descend.method import method
 from descend.optim.building import Params, build
+from descend.optim.curved import Matrix, needs_of
 from descend.optim.evaluation import Evaluations, Need
 from descend.optim.whole import Position, WholeStep
 
 __all__ = ["SQN", "sqn"]
-
-Matrix = Literal["hessian", "gauss_newton"]
 
 
 @final
@@ -39,8 +38,6 @@ class SQN(WholeStep):
     The state is ``count``, how many steps were taken; ``sum`` of the iterates since the last average; ``average``, the last
     one; and the pairs (:class:`descend.linalg.Pairs`): 2 M + 2 numbers per parameter and M² more.
     """
-
-    needs: ClassVar[frozenset[Need]] = frozenset({"graph"})
 
     def __init__(
         self, params: Params, lr: float, memory: int, every: int, curvature: Matrix, share: float
@@ -55,6 +52,11 @@ class SQN(WholeStep):
             raise ValueError(f"share must be above 0 and at most 1; found {share}")
         settings = {"memory": memory, "every": every, "curvature": curvature, "share": share}
         super().__init__(params, {"lr": lr} | settings)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the curvature needs, and parts of the rows where there is a share of them."""
+        return needs_of(self.param_groups[0])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters. What is remembered is of vectors of fewer entries, and is forgotten: sgd comes first again."""

@@ -33,7 +33,7 @@ from descend.domains import AtLeastOne, Count, Fraction, Portion, Positive
 from descend.method import method
 from descend.optim.building import Params, build
 from descend.optim.curved import CurvedStep, Matrix, require
-from descend.optim.evaluation import Evaluations, Need
+from descend.optim.evaluation import Evaluations
 from descend.optim.whole import Position
 
 __all__ = ["STRON", "TrustRegion", "next_radius", "stron", "trust_region"]
@@ -158,11 +158,6 @@ class STRON(_RatioStep):
             share=share,
             growth=growth,
         )
-
-    @property
-    def needs(self) -> frozenset[Need]:  # type: ignore[override]
-        """What the curvature needs, and parts of the rows."""
-        return super().needs | ({"part"} if self.param_groups[0]["share"] < 1 else set())
 
     def first_radius(self, size: float) -> float:
         """The norm of the first gradient."""

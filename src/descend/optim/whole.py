@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,12 +59,12 @@ class WholeStep(Optimizer, ABC):
 
     What is remembered from step to step is :attr:`memory`, a dict of tensors and numbers that stands in the state of the
     first parameter. Settings other than the rate belong to the step as a whole: those of the first group count.
-
-    Attributes:
-        needs: what it asks of the objective beside loss and gradient.
     """
 
-    needs: ClassVar[frozenset[Need]] = frozenset()
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it asks of the objective beside loss and gradient, with the settings that it has."""
+        return frozenset()
 
     @property
     def name(self) -> str:
