@@ -219,6 +219,6 @@ def throwaway_steps(
     training.model.train()
     rng = torch.get_rng_state()
     try:
-        yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]
+        yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]  # torch says float
     finally:
         torch.set_rng_state(rng)

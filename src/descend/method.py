@@ -117,7 +117,7 @@ def method(*, row: str, reference: str, formula: str = "", note: str = "") -> Ca
         doc = inspect.getdoc(subject) or ""
         first = " ".join(doc.split("\n\n", 1)[0].split())
         summary = first.split(". ", 1)[0].rstrip(".") + "." if first else ""
-        subject.__card__ = Card(row, reference, formula, note, summary)  # type: ignore[attr-defined]
+        subject.__card__ = Card(row, reference, formula, note, summary)  # type: ignore[attr-defined]  # a card on anything
         return subject
 
     return give

@@ -117,7 +117,7 @@ class Run:
             raise UserError("a torch Dataset is evaluated as arrays: give (X, y)")
         device = next(self.model.parameters()).device
         moved = [None if t is None else t.to(device) for t in (part.inputs, part.targets, part.weights)]
-        found = measured(self.predictor, [Batch(*moved)], self.measure)  # type: ignore[arg-type]
+        found = measured(self.predictor, [Batch(*moved)], self.measure)  # type: ignore[arg-type]  # inputs and targets are there
         return {name: float(value) for name, value in found.items()}
 
     def export(self, format: str, path: str | Path | None = None) -> Path:

@@ -45,18 +45,18 @@ def train(
     model: nn.Module, optimizer: Optimizer, steps: int, watch: Callable[[], None] = lambda: None
 ) -> None:
     torch.manual_seed(1)
-    x = torch.randn(16, 1, 4, 4) if isinstance(model[0], nn.Conv2d) else torch.randn(16, 4)  # type: ignore[index]
+    x = torch.randn(16, 1, 4, 4) if isinstance(model[0], nn.Conv2d) else torch.randn(16, 4)
     y = torch.arange(16) % 3
 
     def closure() -> Tensor:
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
         if torch.is_grad_enabled() and not isinstance(optimizer, type(gd([nn.Parameter(torch.ones(1))]))):
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         return loss
 
     for _ in range(steps):
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
         watch()
 
 
@@ -96,7 +96,7 @@ def test_every_optimizer_keeps_it_or_says_what_does(name: str) -> None:
     held.follow(optimizer)
     before = float(rows.value())
     for _ in range(5):
-        optimizer.step(rows)  # type: ignore[arg-type]
+        optimizer.step(rows)
         assert worst(held) <= 1e-6
     assert float(rows.value()) < before
 
@@ -215,8 +215,8 @@ def test_an_optimizer_that_moves_along_the_manifold_is_left_to_it(constructor: A
     found: list[float] = []
     train(one, first, 1, lambda: found.append(worst(held)))
     train(two, second, 1)
-    assert torch.equal(one.linear1.weight, two.linear1.weight)  # type: ignore[arg-type]
-    assert not torch.equal(one.linear2.weight, two.linear2.weight)  # type: ignore[arg-type]
+    assert torch.equal(one.linear1.weight, two.linear1.weight)
+    assert not torch.equal(one.linear2.weight, two.linear2.weight)
     assert max(found) <= 1e-6
 
 
@@ -236,12 +236,12 @@ def test_the_optimizer_sees_tangent_gradients_where_the_step_starts() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     held.follow(optimizer)
     model(torch.ones(3, 6)).square().sum().backward()
-    x, g = model.weight.detach().T.clone(), model.weight.grad.T.clone()  # type: ignore[union-attr]
-    bias = model.bias.grad.clone()  # type: ignore[union-attr]
+    x, g = model.weight.detach().T.clone(), model.weight.grad.T.clone()
+    bias = model.bias.grad.clone()
     optimizer.step()
-    seen = model.weight.grad.T  # type: ignore[union-attr]
+    seen = model.weight.grad.T
     torch.testing.assert_close(seen, g - x @ (x.T @ g + g.T @ x) / 2, rtol=1e-5, atol=1e-5)
-    assert torch.equal(model.bias.grad, bias)  # type: ignore[arg-type]
+    assert torch.equal(model.bias.grad, bias)
 
 
 def test_weights_without_a_gradient_stay() -> None:

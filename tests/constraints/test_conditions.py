@@ -261,7 +261,7 @@ class TestMinimize:
     )
     def test_losses_that_are_none(self, loss: object, words: str) -> None:
         with pytest.raises(UserError, match=words):
-            minimize(loss, vector(0.0, 1.0), [])  # type: ignore[arg-type]
+            minimize(loss, vector(0.0, 1.0), [])
 
     @settings(deadline=None, max_examples=40)
     @given(st.integers(0, 10_000), st.integers(1, 6))
@@ -287,7 +287,7 @@ def settled(
     for _ in range(rounds):
         for _ in range(steps):
             optimizer.zero_grad()
-            (loss() + held.penalty()).backward()  # type: ignore[operator]
+            (loss() + held.penalty()).backward()
             optimizer.step()
         held.ascend()
 
@@ -485,7 +485,7 @@ class TestAugmentedLagrangian:
     )
     def test_functions_that_give_no_condition(self, function: object, words: str) -> None:
         with pytest.raises(UserError, match=words):
-            AugmentedLagrangian(vector(0.0, 1.0), [inequality(function)])  # type: ignore[arg-type]
+            AugmentedLagrangian(vector(0.0, 1.0), [inequality(function)])
 
     def test_no_condition(self) -> None:
         with pytest.raises(UserError, match="needs a condition"):
@@ -493,4 +493,4 @@ class TestAugmentedLagrangian:
 
     @pytest.mark.parametrize("make", [inequality, equality])
     def test_have_cards(self, make: object) -> None:
-        assert card(make).row == "G8"  # type: ignore[arg-type, union-attr]
+        assert card(make).row == "G8"

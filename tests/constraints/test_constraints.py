@@ -82,7 +82,7 @@ class TestNearestPoints:
             constraints={"type": "ineq", "fun": lambda w: 1.5 - np.linalg.norm(w, order)},
             options={"ftol": 1e-14, "maxiter": 500},
         )
-        mine = to_ball(torch.from_numpy(v)[None], 1.5, norm)[0].numpy()  # type: ignore[arg-type]
+        mine = to_ball(torch.from_numpy(v)[None], 1.5, norm)[0].numpy()
         np.testing.assert_allclose(mine, found.x, atol=2e-4)
         assert np.linalg.norm(mine, order) == pytest.approx(1.5)
 
@@ -93,9 +93,9 @@ class TestNearestPoints:
     @settings(deadline=None, max_examples=50)
     def test_points_inside_and_projected_ones_stay_bit_for_bit(self, values: list[float], norm: str) -> None:
         v = torch.tensor([values])
-        once = to_ball(v, 1.5, norm)  # type: ignore[arg-type]
-        assert torch.equal(to_ball(once, 1.5, norm), once)  # type: ignore[arg-type]
-        assert torch.equal(to_ball(v, 100.0, norm), v)  # type: ignore[arg-type]
+        once = to_ball(v, 1.5, norm)
+        assert torch.equal(to_ball(once, 1.5, norm), once)
+        assert torch.equal(to_ball(v, 100.0, norm), v)
 
     def test_many_entries_in_float32(self) -> None:
         v = torch.randn(1, 200_000, generator=torch.Generator().manual_seed(0))
@@ -260,9 +260,9 @@ class TestNames:
     @pytest.mark.parametrize("first", [orthogonal, binary])
     def test_two_that_exclude_each_other(self, first: object) -> None:
         model = nn.Linear(3, 2)
-        constrain(model, first())  # type: ignore[operator]
+        constrain(model, first())
         for second in (norm_ball(), simplex(), orthogonal(method="penalty"), orthogonal(), binary()):
-            if type(second) is type(first()):  # type: ignore[operator]
+            if type(second) is type(first()):
                 continue
             with pytest.raises(UserError, match="'weight' is held by another constraint"):
                 constrain(model, second)
@@ -336,7 +336,7 @@ def test_a_constraint_of_ones_own() -> None:
             self.project_(place)
 
         def project_(self, place: object) -> None:
-            place.weight.clamp_(min=0.0)  # type: ignore[attr-defined]
+            place.weight.clamp_(min=0.0)
 
     model = nn.Linear(3, 2)
     held = constrain(model, Positive())

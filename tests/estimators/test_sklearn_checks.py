@@ -18,7 +18,7 @@ APART = "check_array_api_input"
 def name_of(check: object) -> str:
     while hasattr(check, "func"):
         check = check.func
-    return check.__name__  # type: ignore[attr-defined]
+    return check.__name__
 
 
 @parametrize_with_checks([Classifier(), Regressor()])

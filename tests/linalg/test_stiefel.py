@@ -137,7 +137,7 @@ class TestCayley:
         n, q, seen = 300, 4, []
 
         class Watch(TorchDispatchMode):
-            def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
                 out = func(*args, **(kwargs or {}))
                 found = out if isinstance(out, (tuple, list)) else (out,)
                 seen.extend((str(func), tuple(t.shape)) for t in found if isinstance(t, Tensor))

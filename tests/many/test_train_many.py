@@ -298,7 +298,7 @@ def test_all_diverge_within_an_epoch(tmp_path: Path) -> None:
 
 def test_unknown_choices_are_refused() -> None:
     with pytest.raises(UserError, match='engine: one of "auto", "packed"'):
-        train_many([SMALL], "iris", engine="paked")  # type: ignore[arg-type]
+        train_many([SMALL], "iris", engine="paked")
     with pytest.raises(UserError, match="rungs: numbers of epochs"):
         train_many([SMALL], "iris", rungs=[0])
 

@@ -278,4 +278,4 @@ class TestWhereItHelps:
     @pytest.mark.parametrize("workers", [0, "all", 1.5])
     def test_no_number(self, workers: object) -> None:
         with pytest.raises(UserError, match="workers: a number of processes from 1"):
-            train_many(RECIPES, data(), workers=workers)  # type: ignore[arg-type]
+            train_many(RECIPES, data(), workers=workers)

@@ -120,7 +120,7 @@ class TestModReLU:
         act(z).abs().sum().backward()
         assert z.grad is not None
         assert torch.isfinite(torch.view_as_real(z.grad)).all()
-        assert torch.isfinite(act.bias.grad).all()  # type: ignore[arg-type]
+        assert torch.isfinite(act.bias.grad).all()
 
 
 class TestUnitaryRNN:
@@ -175,7 +175,7 @@ class TestInARecipe:
         rows = torch.randn(3, *shape)
         sequence = rows.flatten(2).mT if len(shape) == 3 else rows.reshape(3, *steps)
         assert sequence.shape == (3, *steps)
-        assert torch.equal(model(rows), model.network(sequence)[:, -1])  # type: ignore[operator, union-attr]
+        assert torch.equal(model(rows), model.network(sequence)[:, -1])
 
     def test_other_shapes_are_refused(self) -> None:
         with pytest.raises(
@@ -183,7 +183,7 @@ class TestInARecipe:
         ):
             unitary_rnn((1, 2, 3, 4), 2)
 
-    def test_trains_and_is_exported(self, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    def test_trains_and_is_exported(self, tmp_path) -> None:
         """The sign of the first of eight numbers decides, seven steps of noise later."""
         draw = np.random.default_rng(0)
         x = draw.normal(size=(240, 8, 1)).astype(np.float32)

@@ -202,9 +202,9 @@ class TestEquality:
     def test_it_cannot_be_changed(self):
         recipe = Recipe(optimizer="sgd")
         with pytest.raises(dataclasses.FrozenInstanceError):
-            recipe.optimizer = {}  # type: ignore[misc]
+            recipe.optimizer = {}
         with pytest.raises(TypeError):
-            recipe.optimizer["lr"] = 1.0  # type: ignore[index]
+            recipe.optimizer["lr"] = 1.0
 
     def test_later_changes_of_what_it_was_made_of_do_not_reach_it(self):
         hidden, columns = [3], {"a": "ignore"}

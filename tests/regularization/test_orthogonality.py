@@ -60,8 +60,8 @@ def test_both_grams_as_they_are_written(shape: tuple[int, int, int]) -> None:
 def test_probes_have_the_right_mean_and_gradient(penalty: object, shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     w = matrix(*shape).requires_grad_()
-    exact = penalty(w, probes="exact")  # type: ignore[operator]
-    estimates = torch.stack([penalty(w, probes=2) for _ in range(4000)])  # type: ignore[operator]
+    exact = penalty(w, probes="exact")
+    estimates = torch.stack([penalty(w, probes=2) for _ in range(4000)])
     error = estimates.detach().std() / 4000**0.5
     assert 0 < (estimates.mean() - exact).abs() < 5 * error < 0.1 * exact
     (found,) = torch.autograd.grad(estimates.mean(), w)
@@ -81,7 +81,7 @@ def test_gradients_added_in_place_are_autograds(kind: str, probes: object, layou
     for each in (w, other):
         each.grad = torch.ones_like(each)
     torch.manual_seed(5)
-    value = add_gradients([w], 0.3, kind=kind, probes=probes)  # type: ignore[arg-type]
+    value = add_gradients([w], 0.3, kind=kind, probes=probes)
     torch.manual_seed(5)
     expected = 0.3 * orthogonality_penalty([other], kind, probes=probes)
     expected.backward()

@@ -74,7 +74,7 @@ def test_the_threshold_follows_the_rate_and_leaves_other_parameters() -> None:
         weight.grad, bias.grad = torch.zeros(3), torch.zeros(3)
         return torch.zeros(())
 
-    lean_step(optimizer)(closure)  # type: ignore[arg-type]
+    lean_step(optimizer)(closure)
     optimizer.param_groups[0]["lr"] = 0.25
     optimizer.step()
     assert weight.tolist() == [1.25] * 3

@@ -32,7 +32,7 @@ def test_thinning_keeps_the_outline_of_every_stretch() -> None:
 
 
 def figure(values: list[float | None], **more: object) -> Figure:
-    made = Curve("k", "Title", [Line("validation", "--validation", values)], "unit", **more).figure(  # type: ignore[arg-type]
+    made = Curve("k", "Title", [Line("validation", "--validation", values)], "unit", **more).figure(
         [float(epoch) for epoch in range(1, len(values) + 1)], 2
     )
     assert made is not None

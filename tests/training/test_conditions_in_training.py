@@ -56,7 +56,7 @@ class StopAt(Quiet):
         self.step = step
 
     def stepped(self, training: object) -> None:
-        training.stop_requested |= training.step == self.step  # type: ignore[attr-defined]
+        training.stop_requested |= training.step == self.step
 
 
 class TestKept:
@@ -118,7 +118,7 @@ class TestKept:
 
     def test_what_cannot_be_met_says_so(self) -> None:
         said = recipe(equality=lambda model: next(model.parameters()).square().sum() + 1)
-        said["stop"] = {**LINEAR["stop"], "max_epochs": 20}  # type: ignore[dict-item]
+        said["stop"] = {**LINEAR["stop"], "max_epochs": 20}
         run = descend.train("diabetes", said, seed=0)
         assert not run.metrics["constraints"]["feasible"]
         assert run.metrics["constraints"]["violation"] >= 1.0
@@ -146,7 +146,7 @@ class TestSeveralNetworks:
             "iris", {**self.SAID, "model": {"name": "mlp", "hidden": [16], "ensemble": 2}}, seed=0
         )
         assert "constraints" not in run.metrics
-        assert all(float(bounded(member).detach()) <= 1e-3 for member in run.model.members)  # type: ignore[union-attr]
+        assert all(float(bounded(member).detach()) <= 1e-3 for member in run.model.members)
 
     def test_passes_over_more_rows_go_on_with_the_multipliers(self) -> None:
         x, y = load_iris(return_X_y=True)
@@ -249,7 +249,7 @@ class TestRefused:
 class TestReport:
     def test_shows_the_residual_and_its_course(self, tmp_path: Path) -> None:
         said = recipe(inequality={"function": short})
-        said["stop"] = {**LINEAR["stop"], "max_epochs": 20}  # type: ignore[dict-item]
+        said["stop"] = {**LINEAR["stop"], "max_epochs": 20}
         page = (
             descend.train("diabetes", said, seed=0, out=tmp_path / "run").report().read_text(encoding="utf-8")
         )

@@ -206,6 +206,6 @@ def test_no_step_waits_for_the_device() -> None:
             torch.cuda.set_sync_debug_mode("default")
         return objective_at(batches, epoch, step)
 
-    t.objective.at = at  # type: ignore[method-assign]
+    t.objective.at = at
     fit(t)
     assert len(waits) == order.steps_per_epoch

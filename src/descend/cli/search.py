@@ -190,7 +190,7 @@ def _searched(
     from descend.search.journal import Journal
     from descend.search.progress import SearchBar
 
-    engines = EngineChoice.__args__  # type: ignore[attr-defined]
+    engines = EngineChoice.__args__  # type: ignore[attr-defined]  # of a Literal
     if engine not in engines:
         raise UserError(f"--engine: one of {', '.join(engines)} was expected, found '{engine}'")
     bars: list[SearchBar] = []
@@ -213,7 +213,7 @@ def _searched(
             brackets=1 if said["brackets"] is None else said["brackets"],
             out=folder,
             resume=resume,
-            engine=engine,  # type: ignore[arg-type]
+            engine=engine,  # type: ignore[arg-type]  # it was checked
             device=device,
             watchers=[] if show.quiet else [bar],
             allow_imports=allow_imports,

@@ -195,7 +195,8 @@ def _places(model: nn.Module) -> Iterator[Place]:
 
 
 def _parametrizations(module: nn.Module) -> dict[str, Any]:
-    return dict(module.parametrizations.items()) if parametrize.is_parametrized(module) else {}  # type: ignore[union-attr, operator]
+    held: Any = module.parametrizations if parametrize.is_parametrized(module) else {}
+    return dict(held.items())
 
 
 def _constrains(held: Iterable[nn.Module]) -> bool:
@@ -230,7 +231,7 @@ def _bake(module: nn.Module, name: str) -> None:
     """
     value: Tensor = getattr(module, name).detach().clone(memory_format=torch.contiguous_format)
     parametrized = type(module)
-    del module.parametrizations[name]  # type: ignore[union-attr, operator]
+    del module.parametrizations[name]  # type: ignore[union-attr, operator]  # a ModuleDict, where there is one
     if _parametrizations(module):
         body = {k: v for k, v in vars(parametrized).items() if k not in (name, "__dict__", "__weakref__")}
         module.__class__ = type(parametrized.__name__, parametrized.__bases__, body)

@@ -196,7 +196,7 @@ def _of_numbers(
     values: pl.Series, kind: Literal["numeric", "date"], missing: int, keep_constant: bool
 ) -> tuple[Column, pl.Series | None]:
     refuse_wild(values)
-    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # of numbers it is a number
     if low == high and missing == 0 and not keep_constant:
         return Column(values.name, "constant", note=f"always {low:g}; not used", low=low, high=high), None
     note = ""
@@ -298,7 +298,7 @@ def refuse_wild(values: pl.Series, column: Column | None = None) -> None:
     """
     if values.null_count() == len(values):
         return
-    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # of numbers it is a number
     if max(-low, high) > LARGEST:
         centre, reach = 0.0, LARGEST
         what = "infinite values" if np.isinf([low, high]).any() else f"numbers beyond {LARGEST:g}"

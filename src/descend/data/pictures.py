@@ -160,7 +160,7 @@ def _all(work: Callable[[Any], T], items: Sequence[Any], names: Sequence[Path] |
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
         count = "an image" if len(failed) == 1 else f"{len(failed)} images"
         raise DataError(f"{count} of {len(items)} cannot be decoded: {shown}{more}; repair or remove them")
-    return found  # type: ignore[return-value]
+    return found  # type: ignore[return-value]  # none is None here
 
 
 def _words(cause: object) -> str:

@@ -54,7 +54,7 @@ def _known_targets(data: Any, size: int) -> Array | None:
     from torch.utils.data import Subset, TensorDataset
 
     if isinstance(data, Subset):
-        whole = _known_targets(data.dataset, len(data.dataset))  # type: ignore[arg-type]
+        whole = _known_targets(data.dataset, len(data.dataset))  # type: ignore[arg-type]  # sized, if it is a Subset of it
         return None if whole is None else whole[np.asarray(data.indices)]
     held = data.tensors[1] if isinstance(data, TensorDataset) and len(data.tensors) > 1 else None
     for attribute in ("targets", "labels"):

@@ -15,7 +15,7 @@ from descend.estimators.network import Network
 __all__ = ["Classifier"]
 
 
-class Classifier(ClassifierMixin, Network):  # type: ignore[misc]
+class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
     """A neural network that tells classes apart, as a scikit-learn estimator.
 
     Each parameter stands for a key of the recipe; None leaves it to the recipe, and what the recipe does

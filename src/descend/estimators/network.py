@@ -35,7 +35,7 @@ from descend.training.observers import ProgressBar
 __all__ = ["Network"]
 
 
-class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]
+class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit-learn has no types
     """Base of the estimators: parameters, training, raw outputs. See :class:`descend.Classifier`."""
 
     run_: Run

@@ -13,7 +13,7 @@ from descend.estimators.network import Network
 __all__ = ["Regressor"]
 
 
-class Regressor(RegressorMixin, Network):  # type: ignore[misc]
+class Regressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn has no types
     """A neural network that predicts one or several numbers, as a scikit-learn estimator.
 
     Parameters, attributes and behaviour are those of :class:`descend.Classifier`, without classes. Targets

@@ -43,7 +43,7 @@ def _refitted(name: str) -> Any:
     return has
 
 
-class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
+class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Search for the best recipe by cross-validation; in use like ``RandomizedSearchCV``.
 
     Every candidate is trained on each fold's training rows and scored on its held-out rows; candidates and folds
@@ -172,7 +172,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         space = default_space(base, planned.recipe) if self.space is None else as_space(self.space)
         check(space, base, planner, seed)
         metric, self.scorer_ = score_of(self.scoring, planned.prepared.schema.task)
-        asked = strategy(self.method, space, self.n_trials, seed, metric)  # type: ignore[arg-type]
+        asked = strategy(self.method, space, self.n_trials, seed, metric)  # type: ignore[arg-type]  # checked there
         self.n_splits_ = len(folds)
         scores, times = np.full((asked.trials, len(folds)), np.nan), np.zeros((asked.trials, len(folds)))
         params: list[Point] = [{} for _ in range(asked.trials)]
@@ -209,7 +209,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             source,
             seeds=seed,
             parts=parts * len(recipes),
-            engine=self.engine,  # type: ignore[arg-type]
+            engine=self.engine,  # type: ignore[arg-type]  # checked by those that take it
         )
         return [runs[at : at + len(parts)] for at in range(0, len(runs), len(parts))]
 
@@ -254,20 +254,20 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         asked = sections | {"data": data, "engine": engine(sections)}
         return as_recipe(asked).replace(point)
 
-    @available_if(_refitted("predict"))  # type: ignore[untyped-decorator]
+    @available_if(_refitted("predict"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict(self, X: Any) -> Array:
         """Predictions of the best estimator."""
-        return self._best().predict(X)  # type: ignore[no-any-return]
+        return self._best().predict(X)  # type: ignore[no-any-return]  # scikit-learn has no types
 
-    @available_if(_refitted("predict_proba"))  # type: ignore[untyped-decorator]
+    @available_if(_refitted("predict_proba"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of the classes by the best estimator, (n, K)."""
-        return self._best().predict_proba(X)  # type: ignore[no-any-return]
+        return self._best().predict_proba(X)  # type: ignore[no-any-return]  # scikit-learn has no types
 
-    @available_if(_refitted("predict_log_proba"))  # type: ignore[untyped-decorator]
+    @available_if(_refitted("predict_log_proba"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of :meth:`predict_proba`."""
-        return self._best().predict_log_proba(X)  # type: ignore[no-any-return]
+        return self._best().predict_log_proba(X)  # type: ignore[no-any-return]  # scikit-learn has no types
 
     def score(self, X: Any, y: Any = None) -> float:
         """Accuracy, or R², of the best estimator; with ``scoring``, that score."""

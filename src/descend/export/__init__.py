@@ -107,7 +107,7 @@ def export(run: Run, format: str, path: str | Path | None = None) -> Path:
 def _file(run: Run, format: str, path: str | Path | None) -> Path:
     if path is None and run.path is None:
         raise UserError(f"this run was not saved; say where to: run.export('{format}', 'model.{format}')")
-    file = Path(run.path if path is None else path)  # type: ignore[arg-type]
+    file = Path(run.path if path is None else path)  # type: ignore[arg-type]  # one of both is there, as was checked
     if file.is_dir():
         file = file / f"model.{format}"
     if not file.parent.is_dir():

@@ -80,7 +80,7 @@ def follow(function: Function, start: Tensor, make: Maker, steps: int) -> Tensor
         return value
 
     for step in range(1, steps + 1):
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)  # type: ignore[arg-type]  # torch says float, and takes tensors
         visited[step] = point.detach()
     return visited
 

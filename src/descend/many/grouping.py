@@ -93,7 +93,7 @@ def rides(member: Member) -> str:
 def _key(member: Member) -> tuple[Any, ...]:
     """What members that ride together share."""
     training, plan = member.training, member.plan
-    order = training.batches.order  # type: ignore[attr-defined]
+    order = training.batches.order  # type: ignore[attr-defined]  # those in memory have one
     prepared, recipe = plan.prepared, plan.recipe
     engine = {k: v for k, v in recipe.engine.items() if k != "products"}
     return (

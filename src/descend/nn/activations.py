@@ -362,7 +362,7 @@ def gain(activation_or_name: str | nn.Module) -> float:
         (nn.Identity, "linear"),
     ):
         if isinstance(module, kind):
-            return nn.init.calculate_gain(name)  # type: ignore[arg-type]
+            return nn.init.calculate_gain(name)  # type: ignore[arg-type]  # it names them by a Literal
     return 1.0 / math.sqrt(_second_moment(module))
 
 

@@ -36,7 +36,9 @@ def build_augmentations(recipe: Recipe, layout: Layout, facts: Facts, loss: Any 
             constructor = find("data", name, "augment")
             fits = getattr(constructor, "fits", None)
             if fits is not None and layout.kind not in fits:
-                others = [each for each, other in AUGMENTATIONS.items() if layout.kind in other.fits]  # type: ignore[attr-defined]
+                others = [
+                    each for each, other in AUGMENTATIONS.items() if layout.kind in getattr(other, "fits", ())
+                ]
                 message = f"'{name}' is for {' and '.join(sorted(fits))}; {layout.why or f'these are {layout.kind}'}"
                 problems.append(Problem("data", "augment", message, f"what fits: {', '.join(others)}"))
                 continue

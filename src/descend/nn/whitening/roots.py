@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from descend.errors import UserError
+from descend.linalg.kronecker import eigenvectors
 from descend.nn.whitening.products import combined, multiplied
 from descend.nn.whitening.spectrum import newton_differences, newton_values
 
@@ -72,7 +73,7 @@ class SpectralRoot:
     def of(self, covariance: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """W, and eigenvectors and eigenvalues. A covariance that is not finite gives NaN."""
         # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
-        values, vectors = torch.linalg.eigh(covariance.nan_to_num(0.0, 0.0, 0.0))
+        values, vectors = eigenvectors(covariance.nan_to_num(0.0, 0.0, 0.0))
         values = values.clamp_min(0.0) + self.eps
         root = multiplied(vectors * values.rsqrt().unsqueeze(-2), vectors.mT)
         return root + (covariance - covariance), (vectors, values)
@@ -179,7 +180,7 @@ class NewtonRoot:
         normed, trace, eye = self._normed(covariance)
         if self._by_eigenvectors(covariance):
             # As in SpectralRoot, a covariance that is not finite gives NaN.
-            values, vectors = torch.linalg.eigh(normed.nan_to_num(0.0, 0.0, 0.0))
+            values, vectors = eigenvectors(normed.nan_to_num(0.0, 0.0, 0.0))
             root = multiplied(vectors * newton_values(values, self.iterations).unsqueeze(-2), vectors.mT)
             return root * trace.rsqrt() + (covariance - covariance), (trace, root, normed, values, vectors)
         # The first step starts at P_0 = I and needs no product.
@@ -243,7 +244,7 @@ class _SquareRoot(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, floor: float) -> Tensor:
-        values, vectors = torch.linalg.eigh(matrix.nan_to_num(0.0, 0.0, 0.0))
+        values, vectors = eigenvectors(matrix.nan_to_num(0.0, 0.0, 0.0))
         root: Tensor = (vectors * values.clamp_min(floor).sqrt().unsqueeze(-2)) @ vectors.mT
         ctx.save_for_backward(root)
         return root
@@ -260,7 +261,7 @@ class _Lyapunov(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, root: Tensor, right: Tensor) -> Tensor:
-        values, vectors = torch.linalg.eigh(root)
+        values, vectors = eigenvectors(root)
         inner = (vectors.mT @ right @ vectors) / (values.unsqueeze(-1) + values.unsqueeze(-2))
         solution: Tensor = vectors @ inner @ vectors.mT
         ctx.save_for_backward(root, solution)
