@@ -99,6 +99,16 @@ class TestAnyRecipeAndData:
         assert again.recipe == found.recipe
         assert not {path for path in again.reasons if path not in found.reasons}
 
+    @pytest.mark.parametrize(
+        ("said", "found"), [({}, 1.0), ({"clip_norm": None}, None), ({"clip_norm": 5.0}, 5.0)]
+    )
+    def test_none_that_was_said_is_not_overruled(self, said, found):
+        """Nor by reading its text again, though None is what the key is by default."""
+        facts = Facts("table", 100, "regression", (3,), 1, 20)
+        resolved = resolve(Recipe(optimizer={"name": "scgd"}, gradient=said), facts)
+        assert resolved.recipe.get("gradient.clip_norm") == found
+        assert resolve(Recipe.loads(resolved.to_toml()), facts).recipe == resolved.recipe
+
     @settings(deadline=None, max_examples=50)
     @given(strategies.facts())
     def test_what_is_left_to_auto_is_decided_for_any_data(self, facts):

@@ -72,11 +72,14 @@ def resolve(recipe: Recipe, facts: Facts) -> Resolved:
                 values[key] = parameter.default
             else:
                 problems.append(Problem(name, key, f"{parameter.owner} needs a value for it"))
-        # What is None by default needs no word, and TOML has none for it.
+        # What is None by default needs no word, unless a rule would say otherwise.
         complete[name] = {
             key: value
             for key, value in values.items()
-            if value is not None or key not in parameters or parameters[key].default is not None
+            if value is not None
+            or key in proposed
+            or key not in parameters
+            or parameters[key].default is not None
         }
     if problems:
         raise RecipeError(problems)
