@@ -13,6 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 __all__ = [
     "AtLeastOne",
+    "BelowAQuarter",
     "Count",
     "Fraction",
     "Natural",
@@ -49,3 +50,6 @@ Portion = Annotated[float, Gt(0), Le(1)]
 
 AtLeastOne = Annotated[float, Ge(1)]
 """A real number, 1 or more: a ratio of the larger to the smaller."""
+
+BelowAQuarter = Annotated[float, Ge(0), Lt(0.25)]
+"""A real number in [0, 1/4): the ratio of decreases from which a step in a trust region is taken."""

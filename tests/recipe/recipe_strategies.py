@@ -130,7 +130,10 @@ def valid_sections(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     optimizer = found.get("optimizer", {})
     for key in ("cost", "positions"):  # of a form that their types cannot say
         found.get("loss", {}).pop(key, None)
-    if optimizer.get("nesterov"):  # the one combination that a constructor refuses
+    if {"gamma1", "gamma2"} & set(optimizer):  # trish refuses a first that is not above the second
+        second = optimizer.get("gamma2", 0.5)
+        optimizer |= {"gamma1": max(optimizer.get("gamma1", 4.0), 2 * second), "gamma2": second}
+    if optimizer.get("nesterov"):  # sgd refuses it without momentum
         optimizer |= {"name": "sgd", "momentum": 0.5, "dampening": 0.0}
         for key in set(optimizer) - {"name", "lr", "groups", "momentum", "dampening", "nesterov", "fused"}:
             del optimizer[key]

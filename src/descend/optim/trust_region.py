@@ -29,7 +29,7 @@ from typing import Any, final
 import torch
 from torch.optim import Optimizer
 
-from descend.domains import AtLeastOne, Count, Fraction, Portion, Positive
+from descend.domains import AtLeastOne, BelowAQuarter, Count, Fraction, Portion, Positive
 from descend.method import method
 from descend.optim.building import Params, build
 from descend.optim.curved import CurvedStep, Matrix, require
@@ -185,7 +185,7 @@ def trust_region(
     *,
     lr: Positive = 1.0,
     curvature: Matrix = "hessian",
-    accept: Fraction = 1e-4,
+    accept: BelowAQuarter = 1e-4,
     forcing: Fraction = 0.5,
     limit: Count = 100,
 ) -> Optimizer:
@@ -232,7 +232,7 @@ def stron(
     curvature: Matrix = "hessian",
     share: Portion = 0.25,
     growth: AtLeastOne = 1.2,
-    accept: Fraction = 1e-4,
+    accept: BelowAQuarter = 1e-4,
     forcing: Fraction = 0.5,
     limit: Count = 100,
 ) -> Optimizer:
