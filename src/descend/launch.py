@@ -16,19 +16,18 @@ from descend.environment import describe_environment
 from descend.errors import DivergedError, Interrupted, RunError, UserError
 from descend.finishing import finish_run
 from descend.planning import Plan, choose_device, plan_run
-from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
 from descend.recipe.transfer import freeze_parts, start_from_pretrained
 from descend.run import Run, json_bytes, make_folder, read_json
+from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
 from descend.training.loop import NotFinite, Observer, Training, fit
 from descend.training.observers import HistoryFile, stopping_on_signals
 from descend.training.settings import CheckpointSettings
 from descend.training.state import write_atomically
-from descend.training.threads import using_threads
 
 __all__ = ["Launch", "begin_folder", "execute", "lower_rate", "started_run", "train"]
 
@@ -258,7 +257,7 @@ class Launch:
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
-        with using_threads(self.threads), forked(self.device):
+        with arithmetic(self.threads, self.device, self.run.recipe.engine["denormals"]):
             yield
 
     def advance(self, until: int | None = None) -> str:

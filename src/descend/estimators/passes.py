@@ -16,14 +16,13 @@ from descend.errors import DataError, DivergedError
 from descend.estimators.asked import Sections, as_recipe
 from descend.estimators.fitting import engine, network_and_threads, weighted
 from descend.planning import Plan, choose_device, plan
-from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved
 from descend.recipe.transfer import start_from_pretrained
 from descend.run import Run
+from descend.training.arithmetic import arithmetic
 from descend.training.loop import NotFinite, fit
 from descend.training.state import clone
-from descend.training.threads import using_threads
 
 __all__ = ["begin", "pass_over"]
 
@@ -90,7 +89,7 @@ def pass_over(
     device = next(run.model.parameters()).device
     planned = Plan(source, _prepared(run, part), Resolved(recipe, {}), seed)
     before = clone(run.model.state_dict())
-    with forked(device), using_threads(recipe.engine["threads"]):
+    with arithmetic(recipe.engine["threads"], device, recipe.engine["denormals"]):
         training = assemble(planned, run, device, weighted(part, recipe, seed, device, draws=len(part)))
         if state is not None:
             training.load_state_dict(state)

@@ -22,12 +22,13 @@ from descend.pack.network import Network, StackedNetwork
 from descend.pack.vmapped import can_vmap, vmapped
 from descend.randomness import forked
 from descend.run import MANIFEST, json_bytes, load, read_json
+from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.loop import NotFinite, Record, fit
 from descend.training.observers import stopping_on_signals
 from descend.training.settings import CheckpointSettings
 from descend.training.state import clone, write_atomically
-from descend.training.threads import choose_threads, using_threads
+from descend.training.threads import choose_threads
 
 __all__ = ["PackedEngine"]
 
@@ -92,7 +93,7 @@ class PackedEngine:
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
-        with using_threads(self.threads), forked(self._device):
+        with arithmetic(self.threads, self._device, self.members[0].plan.recipe.engine["denormals"]):
             yield
 
     def step_seconds(self, steps: int = 3) -> float:

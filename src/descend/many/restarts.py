@@ -18,13 +18,12 @@ from descend.many.train_members import EngineChoice, train_members
 from descend.metrics import better
 from descend.nn.ensemble import Ensemble
 from descend.planning import Plan, choose_device
-from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
 from descend.run import MANIFEST, Run, json_bytes, load
+from descend.training.arithmetic import arithmetic
 from descend.training.state import write_atomically
-from descend.training.threads import using_threads
 
 __all__ = ["copies", "train_restarts"]
 
@@ -92,7 +91,7 @@ def train_restarts(
     if not chosen:
         return _failed(run, members)
     run = _combined(run, [member.run for member in chosen])
-    with using_threads(threads), forked(device):
+    with arithmetic(threads, device, planned.recipe.engine["denormals"]):
         if len(chosen) > 1:
             measure_parts(run, planned, device, tested=tested)
             run.metrics.pop("constraints", None)  # conditions are those of each network

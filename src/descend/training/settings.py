@@ -199,6 +199,9 @@ class EngineSettings:
             and records it. A resumed run uses the recorded number: another one changes the last bits.
         products: the library that multiplies the matrices of large linear layers on the CPU, PyTorch's "blas" or
             "onednn"; "auto" takes the faster one for this processor and records it, as the last bits depend on it.
+        denormals: "flush" takes numbers below the smallest normal one (1.2e-38 in float32) for zero on the CPU
+            (:mod:`descend.training.denormals`): they are rounding left over, and slow on many processors. "keep" computes
+            with them.
         workers: processes that load a torch ``Dataset``; 0 loads in the training process.
     """
 
@@ -206,4 +209,5 @@ class EngineSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Annotated[int, Ge(1), Le(1024)] | Literal["auto"] = "auto"
     products: Library | Literal["auto"] = "auto"
+    denormals: Literal["flush", "keep"] = "flush"
     workers: Natural = 0
