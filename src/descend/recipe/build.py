@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -347,9 +346,10 @@ def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) ->
     """The schedule; a scheduler of ``torch.optim.lr_scheduler`` by its import path serves as well."""
     constructor = find("schedule", recipe.schedule["name"])
     settings = _settings(recipe, "schedule")
-    wanted = inspect.signature(constructor).parameters
-    if "optimizer" in wanted:
-        if "metrics" in inspect.signature(getattr(constructor, "step", constructor)).parameters:
+    shown = signature_of(constructor)
+    if shown is not None and "optimizer" in shown.parameters:
+        step = signature_of(getattr(constructor, "step", constructor))
+        if step is not None and "metrics" in step.parameters:
             message = "a scheduler of PyTorch's is not told what it monitors"
             raise RecipeError([Problem("schedule", "name", message, "use 'plateau'")])
         return TorchSchedule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -257,22 +257,27 @@ def _owner_of(key: str, besides: str) -> str | None:
     return None
 
 
+def _stand_ins(names: Iterable[str]) -> dict[str, Any]:
+    """For what a builder gives a constructor under these names: something small to try its settings on."""
+    wanted = set(names)
+    found: dict[str, Any] = {"likelihood": Normal(), "steps_per_epoch": 10, "total_steps": 100}
+    if "model" in wanted:
+        found["model"] = torch.nn.utils.skip_init(torch.nn.Linear, 2, 2, bias=False)  # draws no random number
+        torch.nn.init.zeros_(found["model"].weight)
+        found["params"] = list(found["model"].parameters())
+    else:
+        found["params"] = [torch.nn.Parameter(torch.zeros(2, 2))]
+    return {name: made for name, made in found.items() if name in wanted}
+
+
 def _refusal(section: Section, constructor: Constructor, values: Mapping[str, Any]) -> str | None:
     """What the constructor itself says against its arguments, learned by building one on a stand-in."""
-    network = torch.nn.utils.skip_init(torch.nn.Linear, 2, 2, bias=False)  # draws no random number
-    stand_ins: dict[str, Any] = {
-        "params": [torch.nn.init.zeros_(network.weight)],
-        "model": network,
-        "likelihood": Normal(),
-        "steps_per_epoch": 10,
-        "total_steps": 100,
-    }
     if section.name == "model" or section.name not in CATALOGUE:
         return None
     signature = signature_of(constructor)
     if signature is None or "optimizer" in signature.parameters:
         return None
-    context = {key: value for key, value in stand_ins.items() if key in signature.parameters}
+    context = _stand_ins(signature.parameters)
     own = of_constructor(constructor, section.context) or {}
     arguments = {key: value for key, value in values.items() if key in own}
     try:
