@@ -9,7 +9,7 @@ from descend.search.halving import Bracket, Race, brackets, budget
 def raced(curve, count, bracket, known=(), skipped=()):
     """What is left of a race over a synthetic objective, and the epochs that it took."""
     numbers = [number for number in range(count) if number not in skipped]
-    race = Race(bracket, "accuracy", numbers, {trial.number: trial for trial in known})
+    race = Race([bracket], "accuracy", numbers, {trial.number: trial for trial in known})
     going, spent, before = dict(enumerate(numbers)), 0, 0
     for rung in bracket.rungs:
         spent += len(going) * (rung - before)
@@ -36,7 +36,7 @@ class TestWhoGoesOn:
         assert left == [0]
 
     def test_epochs_after_the_rung_do_not_count(self):
-        race = Race(Bracket(range(3), (2,)), "accuracy", [0, 1, 2])
+        race = Race([Bracket(range(3), (2,))], "accuracy", [0, 1, 2])
         for member, values in enumerate([(0.1, 0.2, 0.9), (0.1, 0.3, 0.3), (0.0, 0.0, 1.0)]):
             for epoch, value in enumerate(values, 1):
                 race.epoch_ended(member, {"epoch": epoch, "validation": {"accuracy": value}})
@@ -62,9 +62,35 @@ class TestWhoGoesOn:
         again, _, _ = raced(curve, 9, bracket, known, skipped=(3, 0, 8))
         assert again == whole == [4]
 
+    def test_brackets_race_side_by_side(self):
+        """Each bracket's trials fare as if they were alone, though all are trained together."""
+        both = brackets(40, 27, 2)
+        assert both[0].rungs != both[1].rungs
+
+        def curve(number, epoch):
+            return -abs((number % 20) - 7.3) - 3 / epoch
+
+        race = Race(both, "accuracy", list(range(40)))
+        going = dict.fromkeys(range(40))
+        before = 0
+        for rung in race.rungs:
+            for member in going:
+                for epoch in range(before + 1, rung + 1):
+                    race.epoch_ended(
+                        member, {"epoch": epoch, "validation": {"accuracy": curve(member, epoch)}}
+                    )
+            going, before = dict.fromkeys(sorted(race.survivors(rung, going))), rung
+        alone = []
+        for each in both:
+            shifted = Bracket(range(len(each.numbers)), each.rungs)
+            first = each.numbers.start
+            left, _, _ = raced(lambda n, e, first=first: curve(n + first, e), len(each.numbers), shifted)
+            alone += [number + first for number in left]
+        assert list(going) == alone
+
     @pytest.mark.parametrize(("metric", "kept"), [("accuracy", 2), ("loss", 0)])
     def test_direction(self, metric, kept):
-        race = Race(Bracket(range(3), (1,)), metric, [0, 1, 2])
+        race = Race([Bracket(range(3), (1,))], metric, [0, 1, 2])
         for member in range(3):
             race.epoch_ended(member, {"epoch": 1, "validation": {metric: float(member)}})
         assert list(race.survivors(1, dict.fromkeys(range(3)))) == [kept]

@@ -5,6 +5,9 @@ and so on, until the last ones are trained to their ends. One bracket bets that 
 good. Several brackets, as in Hyperband, hedge: each further one begins with a rung three times as late, the last
 ones with none.
 
+The brackets are trained together, as one pack where they fit: while the first has few trials left, the trials of the
+others keep it full.
+
 The budget is counted in epochs: :func:`budget` is what the brackets take if no training stops by itself.
 
 Sources: Jamieson, Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", 2016; Li et
@@ -90,37 +93,54 @@ def budget(races: Sequence[Bracket], epochs: int) -> int:
 
 @dataclass
 class Race:
-    """Who goes on in one bracket, for ``train_many``'s ``survivors``.
+    """Who goes on in each bracket, for ``train_many``'s ``survivors``. The brackets are trained together.
 
     What is ranked is the best validation score up to the rung. Trials that were recorded before a search was
     killed stay in the ranking with the scores they had, so the others fare as if it had not been.
 
     Args:
-        bracket: which.
+        brackets: whose trials race, each bracket by itself.
         metric: what is ranked.
         numbers: the trial number of each member of this call.
-        known: records of the bracket's trials that are done.
+        known: records of the brackets' trials that are done.
     """
 
-    bracket: Bracket
+    brackets: Sequence[Bracket]
     metric: str
     numbers: Sequence[int]
     known: Mapping[int, Trial] = field(default_factory=dict)
     values: dict[int, dict[int, float]] = field(default_factory=dict)
     _histories: dict[int, list[Record]] = field(default_factory=dict)
 
+    @property
+    def rungs(self) -> list[int]:
+        """The epochs at whose ends some bracket chooses."""
+        return sorted({rung for bracket in self.brackets for rung in bracket.rungs})
+
     def epoch_ended(self, member: int, record: Record) -> None:
         """Note what an epoch of a member measured."""
         self._histories.setdefault(member, []).append(record)
 
     def survivors(self, epoch: int, going: Mapping[int, Run]) -> Collection[int]:
-        """The members that go on after a rung."""
-        scores = {number: trial.rungs[epoch] for number, trial in self.known.items() if epoch in trial.rungs}
-        for member in going:
+        """The members that go on after a rung: all of the brackets that have none there."""
+        found = set(going)
+        for bracket in self.brackets:
+            if epoch in bracket.rungs:
+                racing = [member for member in going if self.numbers[member] in bracket.numbers]
+                found -= set(racing) - self._best(bracket, epoch, racing)
+        return found
+
+    def _best(self, bracket: Bracket, epoch: int, racing: Sequence[int]) -> set[int]:
+        scores = {
+            number: trial.rungs[epoch]
+            for number, trial in self.known.items()
+            if number in bracket.numbers and epoch in trial.rungs
+        }
+        for member in racing:
             value = value_until(self._histories[member], self.metric, epoch)
             scores[self.numbers[member]] = value
             self.values.setdefault(self.numbers[member], {})[epoch] = value
         sign = -1.0 if better(self.metric) == "higher" else 1.0
         ranked = sorted(scores, key=lambda number: (sign * scores[number], number))
-        kept = set(ranked[: self.bracket.kept(self.bracket.rungs.index(epoch))])
-        return [member for member in going if self.numbers[member] in kept]
+        kept = set(ranked[: bracket.kept(bracket.rungs.index(epoch))])
+        return {member for member in racing if self.numbers[member] in kept}

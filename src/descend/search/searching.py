@@ -113,7 +113,7 @@ def search(
     check(searched, base, planner, seed, halving=method == "halving")
     measure = _metric(metric, planned)
     asked = strategy(method, searched, trials, seed, measure)
-    races = _races(method, asked.trials, batch or asked.batch, planned, brackets)
+    blocks = _blocks(method, asked.trials, batch or asked.batch, planned, brackets)
     header = {
         "method": method,
         "trials": trials,
@@ -140,11 +140,11 @@ def search(
         "allow_imports": allow_imports,
     }
     trainer = _Trainer(
-        data, base, seed, measure, races, journal, engine, arguments,
+        data, base, seed, measure, blocks, journal, engine, arguments,
         [each(journal, asked.trials, measure) for each in watchers],
     )  # fmt: skip
     try:
-        done = explore(asked, trainer, [race.numbers for race in races], journal.trials)
+        done = explore(asked, trainer, [_numbers(block) for block in blocks], journal.trials)
         listed = tuple(done[number] for number in sorted(done))
         winner = best_of(listed, measure)
         if winner is None:
@@ -155,7 +155,7 @@ def search(
         raise Interrupted(f"stopped after {len(journal.trials)} of {asked.trials} trials{where}") from stop
     spent = sum(trial.epochs for trial in listed)
     whole = int(planned.recipe.stop["max_epochs"])
-    most = halving.budget(races, whole) if method == "halving" else whole * len(listed)
+    most = halving.budget(blocks[0], whole) if method == "halving" else whole * len(listed)
     return SearchResult(best, listed, searched, measure, method, (spent, most), folder)
 
 
@@ -178,11 +178,15 @@ def _metric(asked: str | None, planned: Plan) -> str:
     return asked or main_metric(task)
 
 
-def _races(method: str, trials: int, batch: int, planned: Plan, count: int) -> list[Bracket]:
-    """The blocks in which trials are trained together; those of successive halving have rungs."""
+def _blocks(method: str, trials: int, batch: int, planned: Plan, count: int) -> list[list[Bracket]]:
+    """The blocks in which trials are trained together, as brackets; only those of successive halving have rungs."""
     if method == "halving":
-        return halving.brackets(trials, int(planned.recipe.stop["max_epochs"]), count)
-    return [Bracket(range(start, min(start + batch, trials)), ()) for start in range(0, trials, batch)]
+        return [halving.brackets(trials, int(planned.recipe.stop["max_epochs"]), count)]
+    return [[Bracket(range(start, min(start + batch, trials)), ())] for start in range(0, trials, batch)]
+
+
+def _numbers(block: Sequence[Bracket]) -> range:
+    return range(block[0].numbers.start, block[-1].numbers.stop)
 
 
 @dataclass
@@ -193,24 +197,24 @@ class _Trainer:
     base: Recipe
     seed: int
     metric: str
-    races: Sequence[Bracket]
+    blocks: Sequence[Sequence[Bracket]]
     journal: Journal
     engine: EngineChoice
     arguments: Mapping[str, Any]
     watchers: Sequence[Watcher]
 
     def __call__(self, points: Mapping[int, Point], place: int) -> dict[int, Trial]:
-        numbers, bracket = sorted(points), self.races[place]
-        known = {number: trial for number, trial in self.journal.trials.items() if number in bracket.numbers}
-        race = Race(bracket, self.metric, numbers, known)
+        numbers, block = sorted(points), self.blocks[place]
+        known = {n: trial for n, trial in self.journal.trials.items() if n in _numbers(block)}
+        race = Race(block, self.metric, numbers, known)
         recorder = _Recorder(self, points, race)
         train_many(
             [self.base.replace(points[number]) for number in numbers],
             self.data,
             seeds=self.seed,
             engine=self.engine,
-            rungs=bracket.rungs,
-            survivors=race.survivors if bracket.rungs else None,
+            rungs=race.rungs,
+            survivors=race.survivors if race.rungs else None,
             watchers=[recorder, *self.watchers],
             tested=False,
             **self.arguments,
