@@ -16,7 +16,7 @@ from descend.planning import Plan, Planner, choose_device
 from descend.randomness import generator
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
-from descend.recipe.terms import build_constraints, build_penalty, build_row_penalty
+from descend.recipe.terms import build_constraints, build_lagrangian, build_penalty, build_row_penalty
 from descend.run import Run
 from descend.training.derivatives import DerivativeCheck, check_derivatives
 from descend.training.objective import Objective
@@ -69,7 +69,7 @@ def objective_of(
 def optimality_of(
     run: Run, data: Any = None, *, tolerance: float = 1e-4, limit: int = 200, **arguments: Any
 ) -> Optimality:
-    """The conditions of optimality at the weights that a run kept.
+    """The conditions of optimality at the weights that a run kept; under ``constrain.inequality`` and ``equality`` those of KKT.
 
     Args:
         run: a finished one.
@@ -84,7 +84,15 @@ def optimality_of(
     'not stationary'
     """
     objective = objective_of(run, data, **arguments)
-    return optimality(objective.differentiable, objective.parameters, tolerance=tolerance, limit=limit)
+    held = build_lagrangian(run.recipe, objective.model)
+    return optimality(
+        objective.differentiable,
+        objective.parameters,
+        tolerance=tolerance,
+        limit=limit,
+        subject=objective.model,
+        conditions=() if held is None else held.conditions,
+    )
 
 
 def check_gradients(

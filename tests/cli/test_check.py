@@ -69,6 +69,32 @@ class TestCommand:
         result = descend("check", "optimality", trained[0], "--data", fewer)
         assert (result.status, "fingerprint" in result.err) == (2, True)
 
+    def test_under_constraints(self, descend, tmp_path, monkeypatch):
+        """‖w‖ ≤ 0.2 holds least squares away from its minimum: the multiplier carries the rest of the gradient."""
+        (tmp_path / "my_bounds.py").write_text(
+            "def short(model):\n    return next(model.parameters()).square().sum() - 0.04\n"
+        )
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        lines = [
+            "model.name=linear", "data.sampling=full", "data.validation=0.0", "loss.name=mse", "optimizer.name=sgd", "optimizer.lr=0.1",
+            "optimizer.momentum=0.0", "schedule.name=constant", "schedule.warmup=0.0", "regularize.weight_decay=0.0",
+            "stop.max_epochs=400", "stop.average=0.0", "stop.patience=none", "constrain.inequality=my_bounds:short",
+        ]  # fmt: skip
+        settings = [part for line in lines for part in ("--set", line)]
+        train = descend("train", "diabetes", *settings, "--out", "run", "--allow-imports", "--quiet")
+        assert train.status == 0, train.err
+        assert "--allow-imports" in descend("check", "optimality", "run").err
+        asked = ["check", "optimality", "run", "--allow-imports", "--tolerance", "0.01"]
+        found = descend(*asked, "--json").json
+        assert found["verdict"] == "minimum"
+        assert found["multipliers"][0][0] > 0
+        assert found["gradient_norm"] == found["constraints"]["stationarity"] < 0.01
+        assert found["constraints"]["violation"] < 1e-3
+        said = " ".join(descend(*asked).out.split())
+        assert "the Lagrangian's" in said
+        assert "by least squares" in said
+
     def test_help_names_it(self, descend):
         assert "check" in descend("--help").out
         assert "optimality" in descend("check", "--help").out

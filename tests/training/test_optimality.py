@@ -5,9 +5,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import null_space
+from scipy.optimize import minimize
 from torch import nn
 from torch.func import functional_call, hessian
 
+from descend.constraints import equality, inequality
 from descend.data.batches import Batch
 from descend.errors import UserError
 from descend.linalg import flat, views
@@ -112,3 +115,99 @@ class TestOfNetworks:
         assert torch.equal(torch.get_rng_state(), state)
         assert all(p.grad is None for p in objective.parameters)
         assert optimality(objective.differentiable, objective.parameters) == first
+
+
+class TestUnderConstraints:
+    """Quadratics whose solutions follow from a linear system, and SciPy's."""
+
+    A = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, -1.0, 2.0]], dtype=torch.float64)
+    B = torch.tensor([1.0, -0.5], dtype=torch.float64)
+
+    def at_solution(self, h, g):
+        """The point and the multipliers of min ½ w'Hw + g'w with A w = b."""
+        size, count = len(h), len(self.A)
+        system = torch.zeros(size + count, size + count, dtype=torch.float64)
+        system[:size, :size], system[:size, size:], system[size:, :size] = h, self.A.T, self.A
+        solved = torch.linalg.solve(system, torch.cat([-g, self.B]))
+        return solved[:size].clone().requires_grad_(), solved[size:]
+
+    @pytest.mark.parametrize(("bend", "verdict"), [(5.0, "minimum"), (-5.0, "saddle")])
+    def test_equalities(self, bend, verdict):
+        """Curvature counts along the constraints alone: across them it may have either sign."""
+        along = torch.from_numpy(null_space(self.A.numpy()))
+        across = self.A.T @ torch.linalg.inv(self.A @ self.A.T) @ self.A
+        h = bend * along @ along.T - bend * across
+        w, multipliers = self.at_solution(h, torch.arange(4, dtype=torch.float64))
+
+        def loss():
+            return w @ h @ w / 2 + torch.arange(4, dtype=torch.float64) @ w
+
+        found = optimality(loss, [w], subject=w, conditions=[equality(lambda w: self.A @ w - self.B)])
+        assert found.verdict == verdict
+        assert found.gradient_norm < 1e-9
+        assert found.multipliers[0] == pytest.approx(multipliers.tolist(), rel=1e-8)
+        restricted = np.linalg.eigvalsh((along.T @ h @ along).numpy())
+        assert (found.smallest, found.largest) == pytest.approx((restricted[0], restricted[-1]), rel=1e-6)
+        assert found.constraints.residual < 1e-9
+        assert optimality(loss, [w]).verdict == "not stationary"  # F itself falls across the constraints
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_inequalities_against_slsqp(self, seed):
+        rng = np.random.default_rng(seed)
+        root, target = rng.normal(size=(5, 5)), 2 * rng.normal(size=5)
+        h = root @ root.T + np.eye(5)
+        solved = minimize(
+            lambda w: (w - target) @ h @ (w - target) / 2,
+            np.zeros(5),
+            jac=lambda w: h @ (w - target),
+            constraints={"type": "ineq", "fun": lambda w: np.array([1 - w @ w, 0.4 - w[0], 9.0 - w[1]])},
+            method="SLSQP",
+            options={"ftol": 1e-15, "maxiter": 500},
+        )
+        w = torch.from_numpy(solved.x).requires_grad_()
+        of_h, of_target = torch.from_numpy(h), torch.from_numpy(target)
+        conditions = [
+            inequality(lambda w: w @ w - 1),
+            inequality(lambda w: torch.stack([w[0] - 0.4, w[1] - 9.0])),
+        ]
+
+        def checked(w):
+            return optimality(
+                lambda: (w - of_target) @ of_h @ (w - of_target) / 2, [w], subject=w, conditions=conditions
+            )
+
+        found = checked(w)
+        assert found.verdict == "minimum"
+        assert found.gradient_norm < 1e-5
+        (of_ball,), (of_first, of_second) = found.multipliers
+        assert of_ball > 0
+        assert of_first >= 0
+        assert of_second == 0
+        # From the feasible side of the ball nothing holds it where it is; outside, it is not even allowed.
+        assert checked((0.9 * w.detach()).requires_grad_()).verdict == "not stationary"
+        assert checked((1.1 * w.detach()).requires_grad_()).verdict == "infeasible"
+
+    def test_a_multiplier_of_the_wrong_sign_does_not_help(self):
+        """At w = 1 the loss (w − 0.5)² pushes inwards: w ≤ 1 does not hold it there."""
+        w = torch.ones(1, dtype=torch.float64, requires_grad=True)
+        found = optimality(
+            lambda: (w - 0.5).square().sum(), [w], subject=w, conditions=[inequality(lambda w: w - 1)]
+        )
+        assert found.verdict == "not stationary"
+        assert found.multipliers[0] == pytest.approx((0.0,), abs=1e-12)
+        assert found.gradient_norm == pytest.approx(1.0)
+
+    def test_a_corner_leaves_no_direction(self):
+        w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+        found = optimality(
+            lambda: -w.square().sum() - w.sum(), [w], subject=w, conditions=[inequality(lambda w: w)]
+        )
+        assert (found.verdict, found.products, found.smallest) == ("minimum", 0, 0.0)
+        assert found.multipliers[0] == pytest.approx((1.0, 1.0))
+
+    def test_a_constraint_that_is_far_changes_nothing(self):
+        loss, parts, _ = quadratic([1.0, 2.0, 5.0], at=0.3)
+        far = [inequality(lambda parts: parts[0].sum() - 99)]
+        free, held = optimality(loss, parts), optimality(loss, parts, subject=parts, conditions=far)
+        assert (held.gradient_norm, held.verdict) == (free.gradient_norm, free.verdict)
+        assert (held.smallest, held.largest) == pytest.approx((free.smallest, free.largest), rel=1e-9)

@@ -47,6 +47,7 @@ MEANING = {
     "minimum": "the gradient vanishes and no curvature is negative: the conditions of a minimum hold",
     "saddle": "the gradient vanishes, and along some direction the loss still falls",
     "not stationary": "the gradient is larger than --tolerance: training could go on",
+    "infeasible": "a constraint is violated by more than its tolerance",
     "undecided": "no negative curvature was found, but more products (--products) are needed to rule it out",
 }
 
@@ -75,7 +76,8 @@ def optimality(
 ) -> None:
     """Measure the gradient and the Hessian's extreme eigenvalues of the whole training loss at a run's weights.
 
-    In double precision, without dropout and augmentation. The run is not changed.
+    In double precision, without dropout and augmentation. Under general constraints the conditions are those of Karush, Kuhn and
+    Tucker. The run is not changed.
     """
     with answering(as_json) as answer:
         from descend.checking import optimality_of
@@ -91,6 +93,14 @@ def optimality(
         console.print(f"  norm of the gradient {found.gradient_norm:.3g}")
         console.print(f"  eigenvalues from     {found.smallest:.3g} to {found.largest:.3g}")
         console.print(f"  each within          {found.error:.1g}, by {found.products} products")
+        if found.constraints is not None:
+            listed = ", ".join(f"{each:.4g}" for own in found.multipliers for each in own)
+            console.print(
+                "Gradient and curvature are the Lagrangian's, the latter along the active constraints."
+            )
+            console.print(f"  violation            {found.constraints.violation:.3g}")
+            console.print(f"  complementarity      {found.constraints.complementarity:.3g}")
+            console.print(f"  multipliers          {listed}, by least squares", soft_wrap=True)
         answer({"run": str(run), "tolerance": tolerance, **dataclasses.asdict(found)})
 
 
