@@ -136,7 +136,9 @@ class TestUnderConstraints:
         """Curvature counts along the constraints alone: across them it may have either sign."""
         along = torch.from_numpy(null_space(self.A.numpy()))
         across = self.A.T @ torch.linalg.inv(self.A @ self.A.T) @ self.A
-        h = bend * along @ along.T - bend * across
+        mixed = along @ torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64) @ self.A
+        spread = along @ torch.diag(torch.tensor([1.0, 3.0], dtype=torch.float64)) @ along.T
+        h = bend * spread - bend * across + mixed + mixed.T
         w, multipliers = self.at_solution(h, torch.arange(4, dtype=torch.float64))
 
         def loss():
