@@ -77,7 +77,8 @@ class TestCommand:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         lines = [
-            "model.name=linear", "data.sampling=full", "data.validation=0.0", "loss.name=mse", "optimizer.name=sgd", "optimizer.lr=0.1",
+            "model.name=linear", "data.sampling=full", "data.validation=0.0", "loss.name=mse",
+            "optimizer.name=sgd", "optimizer.lr=0.1",
             "optimizer.momentum=0.0", "schedule.name=constant", "schedule.warmup=0.0", "regularize.weight_decay=0.0",
             "stop.max_epochs=400", "stop.average=0.0", "stop.patience=none", "constrain.inequality=my_bounds:short",
         ]  # fmt: skip
