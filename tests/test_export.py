@@ -251,6 +251,15 @@ def test_recurrent_networks_and_attention_export(tmp_path: Path) -> None:
         assert_same(run, some, model.predict(some), model.predict_proba(some))
 
 
+def test_networks_of_complex_numbers_export(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(90, 5, 2)).astype(np.float32)
+    said = {**QUICK, "model": {"name": "unitary_rnn", "units": 8}}
+    run = descend.train((rows, rows[:, 0, 0] > 0), said)
+    model = load_exported(run.export("pt2", tmp_path))
+    for some in (rows[:1], rows[:7]):
+        assert_same(run, some, model.predict(some), model.predict_proba(some))
+
+
 def test_bfloat16_runs_export_in_float32(tmp_path: Path) -> None:
     run = descend.train("iris", {**QUICK, "engine": {"threads": 1, "precision": "bfloat16"}})
     rows = np.random.default_rng(0).normal(5, 2, (9, 4))
