@@ -225,6 +225,37 @@ class TestWhereLapackGivesUp:
         monkeypatch.setattr(torch.linalg, "eigh", fails_in_single)
         assert error(inverse_root(exact.float(), 4, 1e-6, "eigh"), expected) < 1e-5
 
+    def test_double_precision_stands_in_where_vectors_of_nan_come_back_without_a_word(self, monkeypatch):
+        stack = with_spectra([[1.0, 2.0, 4.0], [0.5, 1.0, 2.0]]).float()
+        plain = torch.linalg.eigh
+
+        def silent(matrices):
+            values, vectors = plain(matrices)
+            if matrices.dtype is torch.float32:
+                vectors[1, :, 2] = math.nan
+            return values, vectors
+
+        monkeypatch.setattr(torch.linalg, "eigh", silent)
+        values, vectors = kronecker.eigenvectors(stack)
+        torch.testing.assert_close(vectors @ (values.unsqueeze(-1) * vectors.mT), stack)
+
+    def test_covariances_with_rows_of_zeros_have_eigenvectors(self):
+        """Of these 300 the routine of Intel's library loses some on one thread: found on dead pixels of MNIST."""
+        draw = torch.Generator().manual_seed(0)
+        rows = torch.randn(300, 112, 28, generator=draw)
+        for each in rows:
+            each[torch.randperm(112, generator=draw)[:56]] = 0
+        stack = 1e-6 * rows @ rows.mT
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            values, vectors = kronecker.eigenvectors(stack)
+        finally:
+            torch.set_num_threads(before)
+        torch.testing.assert_close(
+            vectors @ (values.unsqueeze(-1) * vectors.mT), stack, rtol=0, atol=1e-5 * float(values.max())
+        )
+
     def test_a_matrix_that_fails_altogether_is_nan_and_the_others_are_not(self, monkeypatch):
         exact = with_spectra([[9.0, 4.0, 1.0], [16.0, 1.0, 1.0]])
         eigh, last, expected = torch.linalg.eigh, exact[1].float().double(), oracle(exact[:1], 4, 1e-6)

@@ -178,20 +178,26 @@ def inverse_root(
 def eigenvectors(stack: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues in rising order (k, n) and eigenvectors (k, n, n) of symmetric matrices.
 
-    LAPACK's routine gives up on some matrices with many equal eigenvalues; then each is done in double precision, and one for
-    which that fails as well is NaN.
+    LAPACK's routine gives up on some singular matrices, or, in Intel's version, returns vectors of NaN without a word: in
+    single precision about one in a hundred of those that have rows of zeros, as units that are never active leave them. Such
+    a matrix is done in double precision, and one for which that fails as well is NaN.
 
     >>> eigenvectors(torch.diag(torch.tensor([3.0, 1.0])).unsqueeze(0))[0]
     tensor([[1., 3.]])
     """
     try:
         values, vectors = torch.linalg.eigh(stack)
+        lost = ~torch.isfinite(vectors).all(-1).all(-1)
+        if not bool(lost.any()):
+            return values, vectors
     except RuntimeError:  # LinAlgError is one
-        values, vectors = stack.new_full(stack.shape[:-1], math.nan), torch.full_like(stack, math.nan)
-        for place, matrix in enumerate(stack):
-            with suppress(RuntimeError):
-                found = torch.linalg.eigh(matrix.double())
-                values[place], vectors[place] = found[0].to(stack.dtype), found[1].to(stack.dtype)
+        values, vectors = stack.new_empty(stack.shape[:-1]), torch.empty_like(stack)
+        lost = torch.ones(len(stack), dtype=torch.bool)
+    for place in lost.nonzero().flatten().tolist():
+        values[place], vectors[place] = math.nan, math.nan
+        with suppress(RuntimeError):
+            found = torch.linalg.eigh(stack[place].double())
+            values[place], vectors[place] = found[0].to(stack.dtype), found[1].to(stack.dtype)
     return values, vectors
 
 
