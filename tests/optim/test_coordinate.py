@@ -113,6 +113,21 @@ def test_each_block_has_its_own_length():
     assert optimizer.state[w]["lengths"].dtype == torch.float64
 
 
+def test_by_armijo_s_test_no_block_steps_beyond_its_minimum():
+    """On c x²/2 a step of t has the share 1 - c t/2 of the promised decrease, so that 1/2 means t ≤ 1/c."""
+    curvatures = [0.3, 1.0, 7.0, 90.0]
+    signs = {}
+    for c1 in (None, 1e-4):
+        loss = lambda x: (torch.tensor(curvatures).double() * x**2 / 2).sum()  # noqa: E731
+        descent = Descent(coordinate_descent, loss, [1.0] * 4, size=1, c1=c1)
+        signs[c1] = []
+        for _ in range(6):
+            descent.step()
+            signs[c1].append(bool((descent.at >= 0).all()))
+    assert all(signs[None])
+    assert not all(signs[1e-4])  # the control: these steps do
+
+
 def test_a_loss_that_is_no_number_is_refused():
     descent = Descent(coordinate_descent, lambda x: (x - torch.log(x)).sum(), [8.0, 0.1], lr=100.0, size=1)
     values = [descent.step() for _ in range(40)]

@@ -14,6 +14,7 @@ coordinate's own derivative is much cheaper, which this objective does not offer
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, final
 
 import torch
@@ -33,6 +34,9 @@ __all__ = ["CoordinateDescent", "coordinate_descent"]
 Rule = Literal["armijo", "exact"]
 Order = Literal["cyclic", "random"]
 
+_SHARES: Mapping[Rule, float] = {"armijo": 0.5, "exact": 1e-4}
+"""c1 where it is not given. The minimum itself has 1/2 on a quadratic, which rounding would take from an exact step."""
+
 
 @final
 class CoordinateDescent(WholeStep):
@@ -48,7 +52,7 @@ class CoordinateDescent(WholeStep):
         size: int | None,
         rule: Rule,
         order: Order,
-        c1: float,
+        c1: float | None,
         c2: float,
         seed: int,
     ) -> None:
@@ -60,7 +64,7 @@ class CoordinateDescent(WholeStep):
             raise ValueError(f"rule must be armijo or exact; found {rule!r}")
         if order not in ("cyclic", "random"):
             raise ValueError(f"order must be cyclic or random; found {order!r}")
-        settings = checked(lr=lr, c1=c1, c2=c2)
+        settings = checked(lr=lr, c1=_SHARES[rule] if c1 is None else c1, c2=c2)
         super().__init__(params, settings | {"size": size, "rule": rule, "order": order, "seed": seed})
 
     @property
@@ -134,7 +138,7 @@ def coordinate_descent(
     size: Count | None = None,
     rule: Rule = "armijo",
     order: Order = "cyclic",
-    c1: Share = 1e-4,
+    c1: Share | None = None,
     c2: Share = 1e-3,
     seed: Natural = 0,
 ) -> Optimizer:
@@ -149,7 +153,9 @@ def coordinate_descent(
         rule: "armijo", from twice the block's last t; "exact", the minimum along the block's gradient, from the last t.
             Default "armijo".
         order: of the blocks: "cyclic", or "random", anew at each sweep. Default "cyclic".
-        c1: the share of the promised decrease that is asked for. Default 1e-4.
+        c1: the share of the promised decrease that is asked for. On a quadratic, 1/2 takes steps up to the minimum along
+            the block's gradient, and less takes some beyond it: 1e-4 almost to the other side, from where the next sweep
+            comes back. Default None: 1/2 for "armijo", 1e-4 for "exact".
         c2: the share of the slope that an exact step may leave. Default 1e-3.
         seed: of random orders, which depend on it and on the number of the sweep alone. Default 0.
 

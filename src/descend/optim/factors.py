@@ -56,6 +56,7 @@ class Factors:
         sides = {"inputs": n, "slopes": m, "inputs_inverse": n, "slopes_inverse": m}
         self._stacks = {name: make(k, side, side) for name, side in sides.items()}
         self._gradient, self._momentum = make(k, m, n), make(k, m, n)
+        self._directions: list[Tensor] = []
         self._places: dict[Layer, slice] = {}
         self._gradients: dict[Layer, list[Tensor]] = {}
         at = 0
@@ -88,11 +89,13 @@ class Factors:
                 by_weight.setdefault(1.0 - min(1.0 - 1.0 / count, decay), []).append(layer)
         for weight, layers in by_weight.items():
             for place, part in self._parts(layers):
-                moments = [seen[layer] for layer in part]
-                inputs = torch.cat([each.inputs / each.predictions for each in moments])
-                slopes = torch.cat([each.slopes / each.vectors for each in moments])
-                self._stacks["inputs"][place].lerp_(inputs, weight)
-                self._stacks["slopes"][place].lerp_(slopes, weight)
+                for name in ("inputs", "slopes"):
+                    self._stacks[name][place].mul_(1.0 - weight)
+                for layer in part:
+                    found, own = seen[layer], self._state[layer.weight]
+                    # Nothing is made on the way: for large factors that takes several times the time.
+                    own["inputs"].add_(found.inputs, alpha=weight / found.predictions)
+                    own["slopes"].add_(found.slopes, alpha=weight / found.vectors)
 
     def invert(self, damping: float) -> None:
         """Compute the damped inverses anew. Waits for the device once."""
@@ -111,6 +114,7 @@ class Factors:
             Σ t² dᵀ g over these, with the ``rates`` t: what a step of length t changes predictions by, squared.
         """
         found = []
+        self._directions = []
         for place, part in self._parts(layers):
             targets = [view for layer in part for view in self._gradients[layer]]
             gradients = [
@@ -119,19 +123,20 @@ class Factors:
             torch._foreach_copy_(targets, gradients)
             gradient = self._gradient[place]
             direction = self._precondition(gradient, place)
-            products = torch.linalg.vecdot(gradient.flatten(1), direction.flatten(1))
             squares = [rates[layer] ** 2 for layer in part for _ in range(layer.groups)]
-            alike = all(each == squares[0] for each in squares)
-            found.append(
-                products.sum() * squares[0] if alike else torch.dot(products, products.new_tensor(squares))
-            )
-            gradient.copy_(direction)
+            if all(each == squares[0] for each in squares):
+                found.append(torch.dot(gradient.flatten(), direction.flatten()) * squares[0])
+            else:
+                products = torch.linalg.vecdot(gradient.flatten(1), direction.flatten(1))
+                found.append(torch.dot(products, products.new_tensor(squares)))
+            self._directions.append(direction)
         return torch.stack(found).sum()
 
     def push(self, layers: Sequence[Layer], momentum: float, share: Tensor) -> None:
         """Momentum v ← μ v + ν d, with the directions d last computed and a ``share`` ν of them, ()."""
-        for place, _ in self._parts(layers):
-            self._momentum[place].mul_(momentum).add_(self._gradient[place] * share)
+        for (place, _), direction in zip(self._parts(layers), self._directions, strict=True):
+            self._momentum[place].mul_(momentum).addcmul_(direction, share)
+        self._directions = []
 
     def _precondition(self, gradient: Tensor, place: slice) -> Tensor:
         left, right = self._stacks["slopes_inverse"][place], self._stacks["inputs_inverse"][place]
@@ -143,7 +148,7 @@ class Factors:
             self._large(g, self._large(r, d, None), None)
             for g, d, r in zip(left, gradient, right, strict=True)
         ]
-        return torch.stack(rows)
+        return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
 
     def _parts(self, layers: Sequence[Layer]) -> Iterator[tuple[slice, list[Layer]]]:
         """Where layers are in the stacks: all at once if it is all of them, else one by one."""

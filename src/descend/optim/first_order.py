@@ -54,7 +54,7 @@ def sgd(
 
     Args:
         params: parameters or groups.
-        lr: t, the rate. Default 0.05.
+        lr: t, the rate. Default 0.05; a recipe's rule for regression on few rows is finer (docs/defaults.md).
         momentum: μ, how much of the last direction is kept. Default 0.
         nesterov: take the gradient's step after the momentum's, which is Nesterov's method seen from the
             look-ahead point. Default False.

@@ -150,7 +150,7 @@ def heavy_ball(params: Params, *, lr: Positive = 0.01, momentum: Fraction = 0.9)
 
     Args:
         params: parameters or groups.
-        lr: α, the rate. Default 0.01.
+        lr: α, the rate. Default 0.01; a recipe's rule for regression on few rows is finer (docs/defaults.md).
         momentum: β, the share of the last step that is taken again, after Sutskever et al. 2013. Default 0.9.
 
     Raises:
@@ -181,7 +181,7 @@ def nesterov(params: Params, *, lr: Positive = 0.01, momentum: Fraction = 0.9) -
 
     Args:
         params: parameters or groups.
-        lr: α, the rate. Default 0.01.
+        lr: α, the rate. Default 0.01; a recipe's rule for regression on few rows is finer (docs/defaults.md).
         momentum: β, the share of the last step that is taken again, after Sutskever et al. 2013. Default 0.9.
 
     Raises:

@@ -329,7 +329,7 @@ def cayley_sgd(
 
     Args:
         params: parameters or groups; ``orthonormal=True`` in a group makes its weights orthonormal and keeps them so.
-        lr: t, the rate. Default 0.05.
+        lr: t, the rate. Default 0.05; a recipe's rule for regression on few rows is finer (docs/defaults.md).
         momentum: μ, how much of the last direction is kept. Default 0.
         iterations: s, of the paper's fixed-point iteration, whose error is O(t^(s+2)); None solves exactly, and is
             faster. Default None.
