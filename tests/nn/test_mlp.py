@@ -127,7 +127,8 @@ class TestDropout:
         assert not torch.equal(first, second)
         model.eval()
         assert torch.equal(model(x), model(x))
-        assert len(model(x).unique(dim=0)) == 1
+        # The same numbers; a BLAS may sum the last rows of a batch in another order than the others.
+        torch.testing.assert_close(model(x), model(x[:1]).expand(6, -1), rtol=1e-5, atol=1e-6)
 
     def test_evaluation_of_a_linear_network_is_the_mean_over_sub_networks(self):
         """The ensemble view: without an activation the mean over all masks is the network without dropout."""
