@@ -73,7 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     header = ["comparison", "contender", "ms a step", "÷ reference", "quality"]
     rows: list[list[str]] = []
     found: dict[str, Any] = {}
-    warnings.filterwarnings("ignore")
+    warnings.filterwarnings(
+        "ignore"
+    )  # of the peers, about PyTorch; they would stand between the lines of the table
     with threads(options.threads):
         for title in options.only.split(","):
             for name, comparison in COMPARISONS[title]():

@@ -236,7 +236,7 @@ def trains_somehow(entry: Entry, data: str, model: str, folder: Path, refusals: 
         note(f"{data} {sections}")
         shutil.rmtree(folder, ignore_errors=True)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # drawn recipes earn any
             try:
                 assert_trains_saves_and_resumes(DATA[data], Recipe.of(sections), stop, folder)
             except RecipeError as refused:

@@ -75,7 +75,7 @@ class TestPolynomial:
 def test_transfer_keeps_what_the_first_digits_taught():
     """Frozen convolutions that were trained on other digits are worth more than frozen ones as they were drawn."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # so few labelled rows earn some
         found = runpy.run_path(str(EXAMPLES / "transfer.py"))["main"](labelled=10, epochs=40, seeds=3)
     assert len(found) == 5
     assert all(0.4 < accuracy < 1.0 for accuracy in found.values())

@@ -75,11 +75,11 @@ class TestASeedIsEverything:
 
     def test_nothing_is_left_behind(self, iris):
         state, threads = torch.get_rng_state(), torch.get_num_threads()
-        numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
+        numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002 - the state that must stay
         descend.train(iris, QUICK)
         assert torch.equal(torch.get_rng_state(), state)
         assert torch.get_num_threads() == threads
-        assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+        assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002 - the same
         assert torch.is_grad_enabled()
 
     def test_nor_after_a_failure(self, iris):

@@ -19,7 +19,7 @@ from descend.metrics import (
     rmse,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")  # of scikit-learn
 
 CLASSIFICATION = {
     "accuracy": reference.accuracy_score,
@@ -57,7 +57,7 @@ def test_classification_equals_scikit_learn(name, weighted, data):
     assert got.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # of scikit-learn
 def test_a_predicted_class_that_no_target_has():
     y, p = np.array([0, 0, 2, 2]), np.array([0, 1, 2, 1])
     got = balanced_accuracy(torch.from_numpy(p), torch.from_numpy(y))

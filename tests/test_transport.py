@@ -79,7 +79,10 @@ def test_from_logits():
 def test_a_metric():
     p, q, r = (distributions(50, 6, seed) for seed in range(3))
     x = torch.arange(6.0, dtype=torch.float64)
-    d = lambda a, b: wasserstein_1d(a, b, x)  # noqa: E731
+
+    def d(a, b):
+        return wasserstein_1d(a, b, x)
+
     assert d(p, p).abs().max() == 0
     torch.testing.assert_close(d(p, q), d(q, p))
     assert (d(p, r) <= d(p, q) + d(q, r) + 1e-12).all()

@@ -57,7 +57,7 @@ def prepare(problem: Problem, seed: int, *, log_training: bool) -> Run:
     def run(epochs: int) -> Timing:
         torch.manual_seed(seed)
         with TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # its advice on workers, which the benchmark has chosen
             module = Module()
             trainer = lightning.Trainer(
                 max_epochs=epochs,

@@ -62,7 +62,10 @@ def _layers(*widths: int, activation: type[nn.Module]) -> nn.Module:
 def autoencoder() -> TrainingProblem:
     """Digits through a bottleneck of 8, eight layers of tanh: long known to be hard for first-order methods."""
     pixels = torch.tensor(load_digits().data, dtype=torch.float32) / 16
-    network = lambda: _layers(64, 128, 64, 32, 8, 32, 64, 128, 64, activation=nn.Tanh)  # noqa: E731
+
+    def network():
+        return _layers(64, 128, 64, 32, 8, 32, 64, 128, 64, activation=nn.Tanh)
+
     return TrainingProblem(
         "autoencoder", pixels, pixels, network, F.mse_loss, "normal", 6.0, (64, 256), every=0.05
     )
@@ -72,7 +75,10 @@ def mlp() -> TrainingProblem:
     """Digits by a network of two hidden layers; the training loss, down to where it is nearly nothing."""
     data = load_digits()
     pixels = torch.tensor(data.data, dtype=torch.float32) / 16
-    network = lambda: _layers(64, 128, 128, 10, activation=nn.ReLU)  # noqa: E731
+
+    def network():
+        return _layers(64, 128, 128, 10, activation=nn.ReLU)
+
     return TrainingProblem(
         "mlp", pixels, torch.tensor(data.target), network, F.cross_entropy, "categorical", 1.5, (64, 256)
     )

@@ -155,7 +155,12 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     evaluate: Callable[[], dict[str, Tensor]] | None = None
     if len(prepared.validation):
         rows = evaluation_batches(prepared.validation, device, workers)
-        evaluate = lambda: measured(run.predictor, rows(), run.measure)  # noqa: E731 - one line
+
+        def on_validation() -> dict[str, Tensor]:
+            return measured(run.predictor, rows(), run.measure)
+
+        evaluate = on_validation
+
     return Training(
         model=run.model,
         objective=objective,

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 COMMON = ("--set", "stop.max_epochs=2", "--set", "model.hidden=[8]", "--set", "engine.threads=1")
 
@@ -16,7 +17,7 @@ def test_json_holds_what_was_found(descend):
         assert {"settings", "lr", "mean", "interval", "seconds_to_target", "steps_to_target",
                 "gradients_to_target"} <= set(variant)  # fmt: skip
     assert {"p", "adjusted"} <= set(found["tests"][0])
-    assert json.loads(open("here/comparison.json").read())["target"] == found["target"]  # noqa: PTH123, SIM115
+    assert json.loads(Path("here/comparison.json").read_text(encoding="utf-8"))["target"] == found["target"]
 
 
 def test_the_table(descend):

@@ -5,6 +5,7 @@ import shlex
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ class TestAnOrdinaryRun:
                          "stop.max_epochs=2", "--set", "engine.threads=1", "--out", "run")  # fmt: skip
         assert result.status == 0, result.err
         assert "This is an ensemble of the 2 best of 3 networks." in " ".join(result.out.split())
-        assert "for the best of 3 networks" in open("run/report.html", encoding="utf-8").read()  # noqa: PTH123, SIM115
+        assert "for the best of 3 networks" in Path("run/report.html").read_text(encoding="utf-8")
 
     def test_what_people_see(self, trained, houses):
         folder, result = trained

@@ -321,7 +321,10 @@ class TestAugmentedLagrangian:
         x, y = load_diabetes(return_X_y=True)
         x, y = torch.tensor(x / x.std(0)), torch.tensor((y - y.mean()) / y.std())
         exact = nn.Linear(10, 1, bias=False, dtype=DOUBLE)
-        bound = lambda model: 0.5 * (model.weight.square().sum() - 0.04)  # noqa: E731
+
+        def bound(model):
+            return 0.5 * (model.weight.square().sum() - 0.04)
+
         found = minimize(lambda m: 0.5 * (m(x)[:, 0] - y).square().mean(), exact, [inequality(bound)])
         torch.manual_seed(0)
         model = nn.Linear(10, 1, bias=False, dtype=DOUBLE)

@@ -125,7 +125,7 @@ class Noisy(Dataset):
         return 20
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        drawn = torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()])  # noqa: NPY002
+        drawn = torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()])  # noqa: NPY002 - what data sets do
         return torch.cat([torch.tensor([float(index)]), drawn]), index
 
 
@@ -138,7 +138,7 @@ def test_a_data_set_draws_the_same_whatever_the_workers_and_the_start(workers: i
         return LoadedBatches(Noisy(), range(20), targets, None, order, device=CPU, workers=number)
 
     whole = [b for step in batches(0).epoch(2) for b in step]
-    state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002 - the state that must stay
     loaded = batches(workers)
     list(loaded.epoch(0))  # an epoch before, so that workers have lived
     later = [b for step in loaded.epoch(2, start=1) for b in step]
@@ -149,5 +149,5 @@ def test_a_data_set_draws_the_same_whatever_the_workers_and_the_start(workers: i
     if workers == 0:
         assert torch.equal(torch.get_rng_state(), state[0])
         assert random.getstate() == state[1]
-        assert np.random.get_state()[1].tolist() == state[2]  # noqa: NPY002
+        assert np.random.get_state()[1].tolist() == state[2]  # noqa: NPY002 - the same
     assert len({tuple(row) for b in whole for row in b.inputs[:, 1:].tolist()}) == 20

@@ -31,7 +31,7 @@ fuzz = settings(
 def attempt(data, **options):
     """The data prepared, or None after a DataError; anything else is a failure of the test."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # odd data may earn any; what counts is what is raised
         try:
             source = read(data, **options)
             prepared = prepare(source)
@@ -277,7 +277,7 @@ def test_random_arrays(dtypes, shape, rows, seed):
             with np.errstate(all="ignore"):
                 values = values * random.choice([1e-300, 0.1, 1.0, 1e30, 1e300, np.inf, np.nan])
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # of NumPy, about casts that lose numbers on purpose
             return values.astype(dtype)
 
     attempt((array(dtypes[0], (rows, *shape)), array(dtypes[1], (rows,))))

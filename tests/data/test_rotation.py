@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -358,7 +359,7 @@ class TestInTheSchema:
 
 
 class TestInARun:
-    RECIPE = {  # noqa: RUF012
+    RECIPE: ClassVar = {
         "data": {"scale": {"name": "whiten", "ridge": 1e-6}},
         "model": {"hidden": [8]},
         "stop": {"max_epochs": 2},

@@ -144,7 +144,6 @@ def test_the_module_alone_gives_what_training_used_to_the_bit(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sources())
-@pytest.mark.filterwarnings("ignore")
 def test_export_keeps_every_bit_with_any_number_of_rows(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
@@ -157,7 +156,7 @@ def test_export_keeps_every_bit_with_any_number_of_rows(name, tmp_path):
     for size in (1, 2, N):
         assert torch.equal(program.module()(matrix[:size]), wanted[:size])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # of the ONNX exporter, about itself
         path = tmp_path / "model.onnx"
         torch.onnx.export(
             prepared.preprocess, (matrix[:3],), path, dynamo=True, dynamic_shapes=shapes, verbose=False

@@ -126,7 +126,6 @@ def test_an_arrow_stream_is_read_too(tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
-@pytest.mark.filterwarnings("ignore")
 def test_damaged_binary_tables_are_refused(tmp_path, ending, capfd):
     path = tmp_path / f"data.{ending}"
     frame = pl.DataFrame({"a": np.arange(1000), "b": ["word"] * 1000})

@@ -21,7 +21,7 @@ def seeded(seed=0):
 
 def filled(name, shape, g=1.0, **settings):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # some schemes say that they are bad
         scheme = INITS[name](**settings)
     weight = torch.full(shape, math.nan)
     scheme(weight, g, seeded())
@@ -138,7 +138,7 @@ def test_bad_schemes_warn(name, words):
 class TestTheWarningsAreTrue:
     def train(self, name, **settings):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # that they are true is what is tested
             model = mlp((4,), 1, hidden=(5, 5), activation="tanh")
             initialize(model, INITS[name](**settings), generator=seeded())
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -228,7 +228,7 @@ class TestInitialize:
     @pytest.mark.parametrize(
         ("name", "settings"), [("zeros", {}), ("normal", {"std": 0.0}), ("constant", {"value": 0.0})]
     )
-    @pytest.mark.filterwarnings("ignore:init")
+    @pytest.mark.filterwarnings("ignore:init")  # that zeros are a bad start
     def test_a_weight_normed_layer_cannot_start_from_zero(self, name, settings):
         """w = g v/‖v‖ is 0/0 there: torch would train on NaN."""
         with pytest.raises(UserError, match="has no direction"):
@@ -249,7 +249,7 @@ class TestInitialize:
         torch.set_rng_state(before)
         for name in INITS:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+                warnings.simplefilter("ignore")  # some schemes say that they are bad
                 initialize(model, INITS[name](), generator=seeded())
         assert torch.equal(before, torch.get_rng_state())
 

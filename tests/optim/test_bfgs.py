@@ -100,7 +100,10 @@ def test_a_loss_that_is_no_number_is_refused():
 
 
 def test_a_slope_that_is_no_number_is_refused_though_the_loss_is_one():
-    loss = lambda x: (torch.where(x < 1, 0.0 * torch.sqrt(1 - x), 0.0) - x).sum()  # noqa: E731
+
+    def loss(x):
+        return (torch.where(x < 1, 0.0 * torch.sqrt(1 - x), 0.0) - x).sum()
+
     descent = Descent(bfgs, loss, [0.0])
     descent.step()
     assert 0.5 <= descent.at.item() < 1

@@ -66,7 +66,10 @@ def test_steepest_descent_would_not_do():
 def test_reaches_scipys_minimum_with_as_many_evaluations(name):
     if name == "rosenbrock":
         start, loss = [-1.2, 1.0], rosenbrock
-        both = lambda x: (scipy.optimize.rosen(x), scipy.optimize.rosen_der(x))  # noqa: E731
+
+        def both(x):
+            return (scipy.optimize.rosen(x), scipy.optimize.rosen_der(x))
+
     else:
         loss, both = logistic()
         start = [0.0] * 8

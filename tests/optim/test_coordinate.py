@@ -96,7 +96,10 @@ def test_finds_the_minimum_of_logistic_regression():
 
 def test_blocks_are_tensors_or_runs_of_their_entries():
     tensors = [torch.zeros(shape, requires_grad=True) for shape in ((2, 3), (2,), ())]
-    blocks = lambda size: coordinate_descent(tensors, size=size).blocks()  # noqa: E731
+
+    def blocks(size):
+        return coordinate_descent(tensors, size=size).blocks()
+
     assert blocks(None) == [slice(0, 6), slice(6, 8), slice(8, 9)]
     assert blocks(4) == [slice(0, 4), slice(4, 6), slice(6, 8), slice(8, 9)]
     assert blocks(1) == [slice(at, at + 1) for at in range(9)]
@@ -118,7 +121,10 @@ def test_by_armijo_s_test_no_block_steps_beyond_its_minimum():
     curvatures = [0.3, 1.0, 7.0, 90.0]
     signs = {}
     for c1 in (None, 1e-4):
-        loss = lambda x: (torch.tensor(curvatures).double() * x**2 / 2).sum()  # noqa: E731
+
+        def loss(x):
+            return (torch.tensor(curvatures).double() * x**2 / 2).sum()
+
         descent = Descent(coordinate_descent, loss, [1.0] * 4, size=1, c1=c1)
         signs[c1] = []
         for _ in range(6):

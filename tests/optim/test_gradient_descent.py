@@ -65,7 +65,10 @@ SHARES = st.floats(0.05, 0.9)
 @given(CURVATURES, st.floats(1e-3, 100), SHARES, SHARES)
 def test_the_step_is_as_long_as_the_theorem_says_and_the_first_that_passes(curvatures, first, c, rho):
     h = torch.tensor(curvatures, dtype=torch.float64)
-    f = lambda x: (h * x * x).sum() / 2  # noqa: E731
+
+    def f(x):
+        return (h * x * x).sum() / 2
+
     descent = Descent(f, [1.0] * len(curvatures), lr=first, c=c, rho=rho)
     before = descent.step()
     start, gradient = torch.ones_like(h), h

@@ -61,7 +61,10 @@ def test_while_it_remembers_everything_it_is_bfgs_in_effect():
 def test_reaches_scipys_minimum_with_as_many_evaluations(name):
     if name == "rosenbrock":
         start, loss = [-1.2, 1.0], rosenbrock
-        both = lambda x: (scipy.optimize.rosen(x), scipy.optimize.rosen_der(x))  # noqa: E731
+
+        def both(x):
+            return (scipy.optimize.rosen(x), scipy.optimize.rosen_der(x))
+
     else:
         loss, both = logistic()
         start = [0.0] * 8
@@ -87,7 +90,10 @@ def test_never_ascends(rule):
 @pytest.mark.parametrize("rule", ["armijo", "none"])
 def test_every_step_leads_downhill_where_the_loss_is_not_convex(rule):
     """Damped pairs keep H positive definite though sᵀy < 0: raw ones would be left out, or worse."""
-    loss = lambda x: (torch.cos(2 * x) + 0.05 * x * x).sum() + 0.3 * x[0] * x[1]  # noqa: E731
+
+    def loss(x):
+        return (torch.cos(2 * x) + 0.05 * x * x).sum() + 0.3 * x[0] * x[1]
+
     descent, negative = Descent(lbfgs, loss, [0.1, -0.2, 0.4], line_search=rule, lr=0.2, memory=4), 0
     for _ in range(20):
         x, before = descent.at, torch.func.grad(loss)(descent.at)
@@ -102,7 +108,10 @@ def test_every_step_leads_downhill_where_the_loss_is_not_convex(rule):
 
 
 def test_the_damped_pair_of_a_step_is_powells():
-    loss = lambda x: (torch.cos(x)).sum()  # noqa: E731
+
+    def loss(x):
+        return (torch.cos(x)).sum()
+
     descent = Descent(lbfgs, loss, [0.3, 0.2], line_search="none", lr=0.5)
     x, g = descent.at, torch.func.grad(loss)(descent.at)
     descent.step()
@@ -122,7 +131,10 @@ def test_the_damped_pair_of_a_step_is_powells():
 
 def test_after_a_shortened_step_the_damping_knows_how_short():
     """B s = −t g with the t that was taken."""
-    loss = lambda x: (x**4 / 4 - x * x / 2).sum()  # noqa: E731
+
+    def loss(x):
+        return (x**4 / 4 - x * x / 2).sum()
+
     descent = Descent(lbfgs, loss, [0.1], line_search="armijo", lr=28.0)
     x, g = descent.at, torch.func.grad(loss)(descent.at)
     descent.step()
@@ -263,7 +275,10 @@ def test_parameters_may_join_later(name):
     quadratic = Quadratic([1.0, 2.0, 4.0])
     settings = {"lr": 0.05, "every": 2} if name == "sqn" else {}
     optimizer = getattr(descend.optim, name)([a], **settings)
-    loss = lambda: quadratic(torch.cat([a, b]))  # noqa: E731
+
+    def loss():
+        return quadratic(torch.cat([a, b]))
+
     for _ in range(6):
         optimizer.step(loss)
     assert b.tolist() == [3.0]

@@ -230,9 +230,15 @@ def test_in_descend_s_loop_the_steps_are_the_lecture_s(name, lecture):
     }
     with pytest.warns(UserWarning, match="init 'zeros'"):
         run = descend.train((x, 2 * x[:, 0] + np.cos(9 * x[:, 0])), recipe)
-    scaled = lambda values: (values - values.mean()) / values.std()  # noqa: E731 - as the run prepares its data
+
+    def scaled(values):
+        return (values - values.mean()) / values.std()
+
     a, y = scaled(x[:, 0]), scaled(2 * x[:, 0] + np.cos(9 * x[:, 0]))
-    gradient = lambda w: np.array([2 * np.mean((w[0] * a + w[1] - y) * each) for each in (a, np.ones(40))])  # noqa: E731
+
+    def gradient(w):
+        return np.array([2 * np.mean((w[0] * a + w[1] - y) * each) for each in (a, np.ones(40))])
+
     *_, last = lecture(gradient, np.zeros(2), 0.1 * np.exp(-0.2 * np.arange(12)), [0.8] * 12)
     found = [run.model.output.weight.item(), run.model.output.bias.item()]
     np.testing.assert_allclose(found, last, atol=1e-6)

@@ -172,7 +172,7 @@ def test_newtons_hessian_and_gradient_are_of_one_batch_and_one_dropout_mask(obje
         x, y = x.roll(step, 0)[:20], y.roll(step, 0)[:20]
         model.masked.clear()
         closure = {
-            "function": lambda: F.mse_loss(model(x), y),  # noqa: B023
+            "function": lambda: F.mse_loss(model(x), y),  # noqa: B023 - it is used up in this turn
             "rows": Rows(model, F.mse_loss, x, y),
             "loop": whole.at([Batch(x, y, None)], epoch=0, step=step),
         }[objective]
@@ -201,7 +201,10 @@ class TestGaussNewton:
 
         model, w = Exponential(), np.array([1.0, 0.5])
         optimizer = newton(model.parameters(), curvature="gauss_newton", forcing=0.0, limit=20)
-        loss = lambda w: np.mean((w[0] * np.exp(w[1] * x[:, 0].numpy()) - y[:, 0].numpy()) ** 2)  # noqa: E731
+
+        def loss(w):
+            return np.mean((w[0] * np.exp(w[1] * x[:, 0].numpy()) - y[:, 0].numpy()) ** 2)
+
         for _ in range(5):
             e = np.exp(w[1] * x[:, 0].numpy())
             jacobian = np.stack([e, w[0] * x[:, 0].numpy() * e], axis=1)

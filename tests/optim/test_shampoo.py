@@ -423,7 +423,10 @@ class TestBlocks:
         settings = {"lr": 0.1, "roots_every": 2, "graft": "none", "block_size": 3}
         got = taken(shampoo(params, **settings), params, [[g] for g in given])[0]
         # 7 is 3 + 2 + 2 and 5 is 3 + 2
-        cut = lambda t: [part for rows in t.split([3, 2, 2]) for part in rows.split([3, 2], dim=1)]  # noqa: E731
+
+        def cut(t):
+            return [part for rows in t.split([3, 2, 2]) for part in rows.split([3, 2], dim=1)]
+
         pieces = zeros(*[part.shape for part in cut(given[0])])
         expected = taken(shampoo(pieces, **settings), pieces, [cut(g) for g in given])
         torch.testing.assert_close(cut(got), expected, rtol=1e-9, atol=1e-12)

@@ -248,7 +248,10 @@ class TestBlocks:
         params = zeros((7, 5))
         options = {"lr": 0.1, "basis_every": 2, "block_size": 3}
         got = taken(soap(params, **options), params, [[g] for g in given])[0]
-        cut = lambda t: [part for rows in t.split([3, 2, 2]) for part in rows.split([3, 2], dim=1)]  # noqa: E731
+
+        def cut(t):
+            return [part for rows in t.split([3, 2, 2]) for part in rows.split([3, 2], dim=1)]
+
         pieces = zeros(*[part.shape for part in cut(given[0])])
         expected = taken(soap(pieces, **options), pieces, [cut(g) for g in given])
         torch.testing.assert_close(cut(got), expected, rtol=1e-7, atol=1e-9)

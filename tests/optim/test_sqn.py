@@ -219,7 +219,10 @@ def synthetic(seed):
     w = draw(50, seed=seed + 10) / scales
     y = (torch.sigmoid(x @ w) > torch.rand(7000, generator=torch.Generator().manual_seed(seed))).double()
     found = torch.zeros(50, dtype=torch.float64, requires_grad=True)
-    loss = lambda: nn.functional.binary_cross_entropy_with_logits(x @ found, y)  # noqa: E731
+
+    def loss():
+        return nn.functional.binary_cross_entropy_with_logits(x @ found, y)
+
     bfgs([found], iterations=60).step(loss)
     return x, y, float(loss().detach())
 

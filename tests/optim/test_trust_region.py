@@ -259,7 +259,10 @@ class TestSaddles:
     @pytest.mark.parametrize("make", [trust_region, stron])
     def test_stron_exits_on_negative_curvature(self, make):
         """Regression: without the exit conjugate gradients divide by a negative p·Hp, and step uphill."""
-        function = lambda x: -(x @ x) / 2 + (x**4).sum() / 40  # noqa: E731
+
+        def function(x):
+            return -(x @ x) / 2 + (x**4).sum() / 40
+
         start = torch.tensor([0.3, -0.4], dtype=torch.float64)
         settings = {"lr": 1.0} if make is trust_region else {"lr": 1.0, "share": 1.0}
         path = Path(make, function, start.tolist(), **settings)

@@ -119,7 +119,7 @@ class Sparse(torch.nn.Module):
 @every_entry
 def test_every_entry_trains_for_an_epoch(entry, data):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # some entries say that they are a bad choice
         if entry.name == "sign":
             with pytest.raises(UserError, match="derivative is zero"):
                 descend.train(data["multiclass"], recipe_of(entry))

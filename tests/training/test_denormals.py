@@ -75,7 +75,7 @@ def test_nothing_is_changed_where_the_pool_is_out_of_reach(
 
 @pytest.mark.parametrize("choice", ["flush", "keep"])
 def test_the_setting(choice: str) -> None:
-    with arithmetic(1, torch.device("cpu"), choice):  # type: ignore[arg-type]
+    with arithmetic(1, torch.device("cpu"), choice):
         assert flushes() == (choice == "flush")
     assert not flushes()
 

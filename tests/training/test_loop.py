@@ -145,7 +145,7 @@ def test_a_rate_that_is_far_too_large_is_named_with_module_step_and_advice(tmp_p
     assert all(bool(tensor.isfinite().all()) for tensor in kept["model"].values())
 
 
-@pytest.mark.filterwarnings("ignore:init")
+@pytest.mark.filterwarnings("ignore:init")  # of the huge values that are planted
 def test_rows_with_values_that_overflow_are_named() -> None:
     def spoil(x: np.ndarray) -> None:
         x[[7, 31]] = 1e36

@@ -232,7 +232,10 @@ def test_the_loss_alone_is_the_closures(chain: bool, weighted: bool) -> None:
     weights = torch.rand(24, dtype=torch.float64) if weighted else None
     parts = [slice(0, 10), slice(10, 24)]
     batches = [Batch(ROWS[p], TARGETS[p], None if weights is None else weights[p]) for p in parts]
-    penalty = lambda: 0.1 * l2_penalty(model.parameters())  # noqa: E731 - one line
+
+    def penalty():
+        return 0.1 * l2_penalty(model.parameters())
+
     objective = Objective(model, CrossEntropy(), device=CPU, seed=5, penalty=penalty).at(batches, 2, 7)
     if not chain:
         objective._chain = None
@@ -246,7 +249,10 @@ def test_the_loss_alone_is_the_closures(chain: bool, weighted: bool) -> None:
 
 def test_the_loss_alone_with_a_penalty_of_the_slope() -> None:
     model = network()
-    slope = lambda x, z, y: torch.autograd.grad(z.sum(), x, create_graph=True)[0].square().mean()  # noqa: E731
+
+    def slope(x, z, y):
+        return torch.autograd.grad(z.sum(), x, create_graph=True)[0].square().mean()
+
     objective = Objective(model, CrossEntropy(), device=CPU, row_penalty=slope)
     objective.at([Batch(ROWS, TARGETS, None)], 0, 0)
     torch.testing.assert_close(objective.value(), objective(), rtol=1e-12, atol=0)

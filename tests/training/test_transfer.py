@@ -223,7 +223,7 @@ class TestTraining:
     def changes(self, first, **more):
         return {"model.pretrained": str(first), **more}
 
-    @pytest.mark.filterwarnings("ignore:pretrained weights")
+    @pytest.mark.filterwarnings("ignore:pretrained weights")  # the report of what found a place
     @pytest.mark.parametrize("freeze", ["conv*", ["conv1", "norm1"], ["*1"]], ids=str)
     def test_frozen_bits_stay(self, first, freeze):
         """Weight decay, averaging and batch statistics leave what is frozen; the rest moves."""

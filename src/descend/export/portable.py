@@ -123,7 +123,7 @@ def quiet() -> Iterator[None]:
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # of PyTorch's tracer, about itself
             yield
     finally:
         logging.disable(before)

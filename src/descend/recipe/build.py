@@ -248,7 +248,7 @@ def _check_foreign(loss: Any, facts: Facts) -> None:
     outputs, targets = _two_rows(facts)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # they come again in training
             found = ForeignLoss(loss)(outputs, targets)
     except Exception as cause:  # anyone's loss may raise anything
         fault = words_of(cause)

@@ -282,7 +282,7 @@ def _refusal(section: Section, constructor: Constructor, values: Mapping[str, An
     arguments = {key: value for key, value in values.items() if key in own}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # they come when it is built in earnest
             constructor(**context, **arguments)
     except Exception as cause:  # anyone's constructor may raise anything
         return words_of(cause)

@@ -130,7 +130,10 @@ def check_derivatives(
         used = [None if p.grad is None else p.grad.detach().clone() for _, p in named]
         for p, gradient in zip(objective.parameters, held, strict=True):
             p.grad = gradient
-        value = lambda: float(objective.value())  # noqa: E731 - one line
+
+        def value() -> float:
+            return float(objective.value())
+
         parameters = tuple(
             _of_parameter(name, p.detach(), g, a, value, tolerance, draw)
             for (name, p), g, a in zip(named, automatic, used, strict=True)
@@ -307,7 +310,10 @@ def _error_of_call(
             return None
         gradients = torch.autograd.grad(total, leaves, materialize_grads=True)
     with torch.no_grad():
-        value = lambda: float(_dot(call(), cotangents))  # noqa: E731 - one line
+
+        def value() -> float:
+            return float(_dot(call(), cotangents))
+
         moved = [leaf.detach() for leaf in leaves]
         # One after the other, so that a wrong derivative by a few numbers is not lost among many.
         return max(_error_along([p], [g], value, draw) for p, g in zip(moved, gradients, strict=True))
