@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from descend.assembly import augmented, part_batches
-from descend.constraints import Held
+from descend.constraints import CONDITIONS, AugmentedLagrangian, Held
 from descend.data.batches import Batch, Order
-from descend.errors import RunError, UserError
+from descend.errors import RecipeError, RunError, UserError
 from descend.planning import Plan, Planner, choose_device
 from descend.randomness import generator
 from descend.recipe.build import build_model
@@ -71,6 +71,8 @@ def optimality_of(
 ) -> Optimality:
     """The conditions of optimality at the weights that a run kept; under ``constrain.inequality`` and ``equality`` those of KKT.
 
+    Multipliers are not those of training, which belong to its last epoch, but those that fit the kept weights best.
+
     Args:
         run: a finished one.
         data: as of :func:`objective_of`.
@@ -78,13 +80,17 @@ def optimality_of(
         limit: on products with the Hessian. Default 200.
         **arguments: ``device`` and ``allow_imports``, as of :func:`objective_of`.
 
+    Raises:
+        UserError: as of :func:`objective_of`; a condition cannot be computed in double precision; the run is an ensemble of
+            networks, each of which is held to the conditions by itself.
+
     >>> import descend
     >>> run = descend.train("iris", {"model": "linear", "stop": {"max_epochs": 2}})
     >>> optimality_of(run).verdict
     'not stationary'
     """
     objective = objective_of(run, data, **arguments)
-    held = build_lagrangian(run.recipe, objective.model)
+    held = _held(run, objective.model)
     return optimality(
         objective.differentiable,
         objective.parameters,
@@ -93,6 +99,22 @@ def optimality_of(
         subject=objective.model,
         conditions=() if held is None else held.conditions,
     )
+
+
+def _held(run: Run, model: torch.nn.Module) -> AugmentedLagrangian | None:
+    """The general conditions, as functions of a copy of the model in double precision."""
+    if run.recipe.model["ensemble"] > 1 and any(run.recipe.constrain[key] is not None for key in CONDITIONS):
+        raise UserError(
+            f"this run is an ensemble of {run.recipe.model['ensemble']} networks, each held to the conditions of [constrain] by "
+            "itself; check a run of one network: --set model.ensemble=1"
+        )
+    try:
+        return build_lagrangian(run.recipe, model)
+    except RecipeError as cause:
+        raise UserError(
+            f"{cause}\nThe check is done in float64. A condition's own tensors must take the type of the weights: "
+            "tensor.to(weight)"
+        ) from cause
 
 
 def check_gradients(

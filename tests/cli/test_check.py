@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 import descend as package
 from descend.checking import objective_of, optimality_of
@@ -95,6 +96,20 @@ class TestCommand:
         said = " ".join(descend(*asked).out.split())
         assert "the Lagrangian's" in said
         assert "by least squares" in said
+
+    def test_conditions_that_cannot_be_checked(self):
+        """One that holds float32 numbers of its own, and those of an ensemble's networks."""
+        held = torch.full((1, 4), 0.1)
+
+        def along(model):
+            return (next(model.parameters())[:1] @ held.T).reshape(-1) - 9
+
+        said = {"model": {"name": "linear"}, "stop": {"max_epochs": 1}, "constrain": {"inequality": along}}
+        with pytest.raises(UserError, match=r"(?s)\[constrain\] inequality.*float64.*tensor.to\(weight\)"):
+            optimality_of(package.train("iris", said))
+        several = said | {"model": {"name": "linear", "ensemble": 2}}
+        with pytest.raises(UserError, match=r"an ensemble of 2 networks.*model.ensemble=1"):
+            optimality_of(package.train("iris", several))
 
     def test_help_names_it(self, descend):
         assert "check" in descend("--help").out

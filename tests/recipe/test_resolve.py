@@ -141,9 +141,9 @@ class TestAnyRecipeAndData:
         found = resolve(Recipe(optimizer=name), facts)
         chosen = resolve(Recipe(), facts).recipe.get("optimizer.name")
         few = not facts.classification and facts.rows < FEW_ROWS
-        own = {"soap": 5e-4, "sgd": 2.5e-3, "cayley_sgd": 2.5e-3, "heavy_ball": 5e-4, "nesterov": 5e-4}
-        if name in own and few:  # has a rule of its own
-            assert found.recipe.get("optimizer.lr") == own[name]
+        shares = {"soap": 2, "sgd": 20, "cayley_sgd": 20, "heavy_ball": 20, "nesterov": 20}
+        if name in shares and few:  # has a rule of its own
+            assert found.recipe.get("optimizer.lr") == defaults_of("optimizer", name)["lr"] / shares[name]
             assert "few rows" in found.reasons["optimizer.lr"]
         elif name != chosen:
             assert found.recipe.get("optimizer.lr") == defaults_of("optimizer", name)["lr"]

@@ -5,6 +5,7 @@ The rules were chosen by reasoning and by their mean over many data sets (docs/d
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
-from descend.optim import COMPOSITIONAL, CURVED, WHOLE_DATA
+from descend.optim import COMPOSITIONAL, CURVED, OPTIMIZERS, WHOLE_DATA
 from descend.optim.bfgs import LARGEST
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
@@ -21,14 +22,8 @@ __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
 FEW_ROWS = 1000
 """Regression on fewer training rows gets finer steps and more dropout."""
 
-_FINER: Mapping[str, float] = {
-    "soap": 5e-4,
-    "sgd": 2.5e-3,
-    "cayley_sgd": 2.5e-3,
-    "heavy_ball": 5e-4,
-    "nesterov": 5e-4,
-}
-"""Rates for these of optimizers that are not the default: half of its own, and a twentieth of theirs."""
+_FINER: Mapping[str, float] = {"soap": 2, "sgd": 20, "cayley_sgd": 20, "heavy_ball": 20, "nesterov": 20}
+"""What the own rates of these are divided by on few rows of regression (docs/defaults.md)."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +158,8 @@ def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[st
     if not facts.classification and facts.rows < FEW_ROWS:
         rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")
         if isinstance(name, str) and name in _FINER:
-            return {"name": (name, "as said"), "lr": (_FINER[name], rate[1])}
+            own = inspect.signature(OPTIMIZERS[name]).parameters["lr"].default
+            return {"name": (name, "as said"), "lr": (own / _FINER[name], rate[1])}
     else:
         rate = (1e-3, "works for most networks with averaged weights")
     return {

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
 
 import torch
 
 from descend.randomness import forked
-from descend.training.denormals import flushing_denormals
+from descend.training.denormals import Denormals, flushing_denormals
 from descend.training.threads import using_threads
 
-__all__ = ["Denormals", "arithmetic"]
-
-Denormals = Literal["flush", "keep"]
+__all__ = ["arithmetic"]
 
 
 @contextmanager

@@ -18,11 +18,13 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-__all__ = ["flushes", "flushing_denormals"]
+__all__ = ["Denormals", "flushes", "flushing_denormals"]
+
+Denormals = Literal["flush", "keep"]
 
 TINY = 1e-39
 """A denormal float32."""

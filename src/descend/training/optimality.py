@@ -45,7 +45,8 @@ class Optimality:
         verdict: "infeasible": a constraint is violated by more than its tolerance; "not stationary": the gradient is larger
             than was asked; "saddle": F falls along some direction (also at a maximum); "minimum": the necessary conditions
             hold; "undecided": no negative curvature was found, but the smallest eigenvalue is not known well enough.
-        constraints: the residuals under constraints; None without. Gradient and curvature are the Lagrangian's then,
+        constraints: the residuals under constraints; None without. λ c is at most λ times the condition's tolerance, since only
+            conditions that close to 0 count as active. Gradient and curvature are the Lagrangian's then,
             the latter along the active constraints.
         multipliers: for each condition its λ, (m,).
     """
@@ -118,7 +119,7 @@ def optimality(
     verdict: Verdict = "minimum"
     if held is not None and not held.feasible:
         verdict = "infeasible"
-    elif max(norm, 0.0 if residuals is None else residuals.complementarity) > tolerance:
+    elif norm > tolerance:
         verdict = "not stationary"
     elif smallest < -FLAT * scale:
         # A Ritz value is F's curvature along some vector, whether or not it has come near an eigenvalue.

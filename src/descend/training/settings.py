@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 from descend.domains import Count, Fraction, Natural, NonNegative, Positive
 from descend.linalg.products import Library
 from descend.nn.choice import Choice
+from descend.training.denormals import Denormals
 
 __all__ = [
     "CheckpointSettings",
@@ -209,5 +210,5 @@ class EngineSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     threads: Annotated[int, Ge(1), Le(1024)] | Literal["auto"] = "auto"
     products: Library | Literal["auto"] = "auto"
-    denormals: Literal["flush", "keep"] = "flush"
+    denormals: Denormals = "flush"
     workers: Natural = 0
