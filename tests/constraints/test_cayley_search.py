@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
@@ -157,6 +158,25 @@ class TestWhatIsSeen:
                 h[j, i] = 1e-6
                 ahead, back = (problem.of(curve(frame, 0.6 * step.T + s * h, 1.0)[0], bias) for s in (1, -1))
                 assert float(seen[i, j]) == pytest.approx(float(ahead - back) / 2e-6, rel=1e-6, abs=1e-7)
+
+    def test_where_the_step_starts_nothing_is_moved(self) -> None:
+        """The bits of weights and gradients there are those of a step without a search."""
+        problem = Problem()
+        optimizer = torch.optim.SGD(problem.layer.parameters(), lr=0.1)
+        problem.held.follow(optimizer)
+        before, counts = problem.layer.weight.detach().clone(), set()
+
+        def closure() -> Tensor:
+            counts.add(problem.layer.weight._version)
+            assert torch.equal(problem.layer.weight, before)
+            optimizer.zero_grad()
+            loss = problem.loss()
+            loss.backward()
+            return loss
+
+        count = problem.layer.weight._version
+        optimizer.step(closure)
+        assert counts == {count}
 
     def test_a_closure_that_leaves_the_graph_alone_leaves_gradients_alone(self) -> None:
         """Of a loss that is asked for without a gradient, the gradients of before are not turned once more."""
@@ -315,7 +335,7 @@ class TestWhatIsAccepted:
                 optimizer.step(closure)
                 losses.append(float(problem.loss().detach()))
                 assert problem.off() <= 1e-12
-            assert all(later <= earlier + 1e-13 for earlier, later in zip(losses, losses[1:], strict=False))
+            assert all(later <= earlier + 1e-13 for earlier, later in pairwise(losses))
             assert losses[-1] < losses[0] - 0.1
 
     @pytest.mark.parametrize("name", ["bfgs", "lbfgs", "cg", "gd"])
@@ -348,7 +368,7 @@ class TestPartsOfRows:
         for _ in range(12):
             optimizer.step(rows)
             losses.append(float(rows.value()))
-        assert all(later <= earlier for earlier, later in zip(losses, losses[1:], strict=False))
+        assert all(later <= earlier for earlier, later in pairwise(losses))
         assert losses[-1] < 0.5 * losses[0]
         assert float(off_frame(frames_of([model[0].weight.detach()]))) <= 1e-12
 
@@ -369,7 +389,7 @@ class TestFromARecipe:
     def test_searches_never_raise_the_loss_of_all_rows(self, name: str) -> None:
         run = descend.train("iris", {**RECIPE, "optimizer": {"name": name}}, seed=0)
         losses = [record["train"]["loss"] for record in run.history]
-        assert all(later <= earlier + 1e-6 for earlier, later in zip(losses, losses[1:], strict=False))
+        assert all(later <= earlier + 1e-6 for earlier, later in pairwise(losses))
         assert losses[-1] < 0.7 * losses[0]
         for name, weight in run.model.named_parameters():
             if name.startswith("linear") and weight.dim() > 1:

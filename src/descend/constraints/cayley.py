@@ -13,7 +13,7 @@ displacements are pairs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -26,6 +26,7 @@ from descend.constraints.base import Constraint, Place
 from descend.errors import UserError
 from descend.linalg.stiefel import (
     cayley,
+    cayley_adjoint,
     equally_shaped,
     frames_of,
     nearest_frame_,
@@ -83,7 +84,7 @@ class Cayley(Constraint):
             step.start()
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if closure is None:
-                step.pull_back(weights)
+                step.project_gradients()
                 return args, kwargs
             along = _along(closure, step, stepping)
             if len(args) > 1:
@@ -133,19 +134,20 @@ class _Along:
 
     def __call__(self) -> Any:
         """The loss where the step would lead; its gradient by the coordinates is left in ``.grad``."""
-        weights = self._step.weights
-        old = [(p.grad, None if p.grad is None else p.grad._version) for p in weights]
         with self._step.there() as moved:
+            old = [(p.grad, None if p.grad is None else p.grad._version) for p in self._step.weights]
             loss = self._closure()
             if isinstance(loss, Tensor) and loss.requires_grad and _without_gradients(self._stepping):
                 loss.backward()  # the closure has left that to the optimizer
+        if not moved:
+            self._step.project_gradients()
+            return loss
         # A closure of the loss alone leaves gradients of an earlier call, which are by the coordinates already.
-        fresh = [
+        self._step.pull_back(
             p
-            for p, (gradient, version) in zip(weights, old, strict=True)
+            for p, (gradient, version) in zip(self._step.weights, old, strict=True)
             if p.grad is not None and (p.grad is not gradient or p.grad._version != version)
-        ]
-        self._step.pull_back(fresh, moved=moved)
+        )
         return loss
 
     def value(self) -> Tensor:
@@ -200,33 +202,26 @@ class _Step:
             torch._foreach_copy_([weight.detach() for weight in self.weights], went)
 
     @torch.no_grad()
-    def pull_back(self, weights: Sequence[Tensor], *, moved: bool = False) -> None:
-        """Turn gradients at R(D) into those by D, in place; at D = 0 what is not tangent is taken from them.
+    def project_gradients(self) -> None:
+        """Take from each gradient at X what is not tangent, in place."""
+        for members, frames in self._stacks:
+            found = _with_gradients(members, frames)
+            if found is not None:
+                moving, at = found
+                gradients = _gradients(moving)
+                put_frames_(gradients, tangent(at, frames_of(gradients)).at(at))
 
-        Args:
-            weights: whose ``.grad`` is one at R(D), of those that are held.
-            moved: whether D may be other than 0.
-        """
+    @torch.no_grad()
+    def pull_back(self, weights: Iterable[Tensor]) -> None:
+        """Turn the gradients of some weights at R(D) into those by D, in place."""
         wanted = {id(weight) for weight in weights}
         for members, frames in self._stacks:
-            found = [
-                (index, p.grad) for index, p in enumerate(members) if p.grad is not None and id(p) in wanted
-            ]
-            if not found:
-                continue
-            places, gradients = zip(*found, strict=True)
-            if any(gradient.is_sparse for gradient in gradients):
-                raise UserError("orthogonal with method = 'cayley' does not take sparse gradients")
-            at = frames if len(found) == len(members) else frames[list(places)]
-            slopes = frames_of(gradients)
-            if not moved:
-                put_frames_(gradients, tangent(at, slopes).at(at))
-                continue
-            with torch.enable_grad():
-                put = frames_of([members[place] for place in places]).detach().requires_grad_()
-                led = cayley(at, tangent(at, put - at))
-            (slopes,) = torch.autograd.grad(led, put, slopes)
-            put_frames_(gradients, slopes)
+            found = _with_gradients(members, frames, wanted)
+            if found is not None:
+                moving, at = found
+                gradients = _gradients(moving)
+                step = tangent(at, frames_of(moving) - at)
+                put_frames_(gradients, cayley_adjoint(at, step, frames_of(gradients)))
 
     def finish(self) -> None:
         """Go along the manifold where the optimizer went straight."""
@@ -242,3 +237,24 @@ class _Step:
 
     def _changes(self) -> list[int]:
         return [weight._version for weight in self.weights]
+
+
+def _with_gradients(
+    members: list[Tensor], frames: Tensor, wanted: Container[int] | None = None
+) -> tuple[list[Tensor], Tensor] | None:
+    """Those of a stack's weights that have gradients, and are wanted, with their frames; None where there are none."""
+    places = [
+        place for place, p in enumerate(members) if p.grad is not None and (wanted is None or id(p) in wanted)
+    ]
+    if not places:
+        return None
+    if len(places) == len(members):
+        return members, frames
+    return [members[place] for place in places], frames[places]
+
+
+def _gradients(weights: Sequence[Tensor]) -> list[Tensor]:
+    found = [p.grad for p in weights if p.grad is not None]
+    if any(gradient.is_sparse for gradient in found):
+        raise UserError("orthogonal with method = 'cayley' does not take sparse gradients")
+    return found
