@@ -13,6 +13,7 @@ from torch import Tensor
 from descend.linalg.stiefel import (
     CACHED,
     cayley,
+    cayley_adjoint,
     cayley_iterated,
     equally_shaped,
     frames_of,
@@ -107,6 +108,21 @@ class TestCayley:
         for index, length in enumerate(lengths.tolist()):
             torch.testing.assert_close(got[index], dense(x, d, length)[index], rtol=0, atol=1e-12)
         assert torch.equal(got[2], x[2])
+
+    @pytest.mark.parametrize("shape", SHAPES, ids=str)
+    @pytest.mark.parametrize("size", [0.0, 0.3, 4.0])
+    def test_the_adjoint_of_its_derivative_is_that_of_the_dense_transform(
+        self, shape: tuple[int, int], size: float
+    ) -> None:
+        """By automatic differentiation through the n × n system, which knows nothing of q × q ones."""
+        x, d = drawn(*shape)
+        _, v = drawn(*shape, seed=1)
+        put = (size * d).requires_grad_()
+        (expected,) = torch.autograd.grad(dense(x, put, 1.0), put, v)
+        found = cayley_adjoint(x, tangent(x, size * d), v)
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+        one = cayley_adjoint(x[1], tangent(x[1], size * d[1]), v[1])
+        torch.testing.assert_close(one, found[1], rtol=0, atol=1e-13)
 
     def test_is_a_retraction_of_second_order(self) -> None:
         """X⁺ = exp(t W) X + O(t³): halving t divides the distance by eight."""

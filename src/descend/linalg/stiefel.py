@@ -34,6 +34,7 @@ from torch import Tensor
 __all__ = [
     "Tangent",
     "cayley",
+    "cayley_adjoint",
     "cayley_iterated",
     "equally_shaped",
     "frames_of",
@@ -113,6 +114,42 @@ def cayley(frames: Tensor, step: Tangent, length: float | Tensor = 1.0) -> Tenso
     inverse, _ = torch.linalg.inv_ex(system)
     # The increment is added to X at the end, so that a small step is not lost beside it.
     return _plus(frames, _plus(step.outside, frames, step.inside - 0.5 * gram), length * inverse)
+
+
+def cayley_adjoint(frames: Tensor, step: Tangent, slopes: Tensor) -> Tensor:
+    """The gradient of F(:func:`cayley` (X, P(D))) by D, with P(D) the tangent part: from ∇F where that leads to.
+
+    The derivative of the map, transposed. In the terms above X⁺ = X + B A⁻¹ with B = N + X (S − G/2) and
+    A = I + G/4 − S/2, and with V the gradient at X⁺ the chain rule gives, from the end to the start,
+
+        B̄ = V A⁻ᵀ,    Ā = −(X⁺ − X)ᵀ B̄,    C̄ = Xᵀ B̄,
+        N̄ = B̄ + N sym(Ā/2 − C̄),    S̄ = C̄ − Ā/2,
+        D̄ = (I − X Xᵀ) N̄ + X (S̄ − S̄ᵀ)/2,    sym(M) = (M + Mᵀ)/2.
+
+    It is tangent, as it must be, and at D = 0 the tangent part of V.
+
+    Args:
+        frames: X, (n, q) or (b, n, q), with XᵀX = I.
+        step: P(D).
+        slopes: V, of the shape of X.
+
+    >>> X, V = torch.eye(3, 2), torch.tensor([[5.0, 1.0], [3.0, 7.0], [2.0, 4.0]])
+    >>> torch.equal(cayley_adjoint(X, tangent(X, torch.zeros(3, 2)), V), tangent(X, V).at(X))
+    True
+    """
+    gram = step.outside.mT @ step.outside
+    system = 0.25 * gram - 0.5 * step.inside
+    system.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    inverse, _ = torch.linalg.inv_ex(system)
+    moved = _plus(step.outside, frames, step.inside - 0.5 * gram) @ inverse
+    of_base = slopes @ inverse.mT
+    of_system, inside = -(moved.mT @ of_base), frames.mT @ of_base
+    of_gram = 0.5 * of_system - inside
+    outside = _plus(of_base, step.outside, 0.5 * (of_gram + of_gram.mT))
+    return Tangent(
+        _plus(outside, frames, frames.mT @ outside, -1.0),
+        -0.5 * (of_gram - of_gram.mT),
+    ).at(frames)
 
 
 def cayley_iterated(frames: Tensor, step: Tangent, iterations: int, length: float | Tensor = 1.0) -> Tensor:
