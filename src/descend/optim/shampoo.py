@@ -54,6 +54,7 @@ class Shampoo(StackedStep):
         *,
         block_size: int = 128,
         roots_every: int = 10,
+        roots_from: int = 1,
         statistics_every: int = 1,
         statistics: Literal["average", "sum"] = "average",
         graft: Graft = "rmsprop",
@@ -65,7 +66,7 @@ class Shampoo(StackedStep):
         max_size: int = 8192,
     ) -> None:
         settings = {
-            "lr": lr, "betas": tuple(betas), "block_size": block_size, "roots_every": roots_every,
+            "lr": lr, "betas": tuple(betas), "block_size": block_size, "roots_every": roots_every, "roots_from": roots_from,
             "statistics_every": statistics_every, "statistics": statistics, "graft": graft,
             "nesterov": nesterov, "ridge": ridge, "eps": eps, "vectors": vectors, "one_sided": one_sided, "max_size": max_size,
         }  # fmt: skip
@@ -74,7 +75,7 @@ class Shampoo(StackedStep):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, whose settings are checked."""
         found = {**self.defaults, **param_group}
-        for name in ("block_size", "roots_every", "statistics_every", "max_size"):
+        for name in ("block_size", "roots_every", "roots_from", "statistics_every", "max_size"):
             if not found[name] >= 1:
                 raise ValueError(f"{name} must be 1 or more; found {found[name]}")
         for name in ("lr", "eps"):
@@ -130,8 +131,7 @@ class Shampoo(StackedStep):
         if (age - 1) % every == 0:
             keep, add = (1.0, 1.0) if summed else (beta, 1 - beta)
             fleet.accumulate(gradient, covariances, keep=keep, add=add)
-        first = group["graft"] == "none" and not fleet.recall("rooted")
-        if age % group["roots_every"] and not first:
+        if age < group["roots_from"] or (age % group["roots_every"] and fleet.recall("rooted")):
             return
         # The averages start at zero; their sum of weights so far is:
         weight = 1.0 if summed else 1 - beta ** ((age - 1) // every + 1)
@@ -205,8 +205,8 @@ def _graft(fleet: Fleet, found: Tensor, lengths: Tensor) -> None:
     reference="Gupta, Koren and Singer 2018; Anil, Gupta, Koren, Regan and Singer 2020",
     formula="L <- b2 L + (1-b2) G G'; R <- b2 R + (1-b2) G' G; P = L^(-1/4) G R^(-1/4), with the length of RMSProp's "
     "step; M <- b1 M + (1-b1) P; W <- W - t (b1 M + (1-b1) P) / (1-b1^(k+1))",
-    note="For tensors of order k the exponent is -1/(2k). Before the first roots the step is that of the method which "
-    "gives the length, so that weights move from the first step on.",
+    note="For tensors of order k the exponent is -1/(2k). The first roots are those of the first gradient; steps before "
+    "roots_from, if that is later, are those of the method which gives the length.",
 )
 def shampoo(
     params: Params,
@@ -215,6 +215,7 @@ def shampoo(
     betas: tuple[Fraction, Fraction] = (0.9, 0.99),
     block_size: Count = 128,
     roots_every: Count = 10,
+    roots_from: Count = 1,
     statistics_every: Count = 1,
     statistics: Literal["average", "sum"] = "average",
     graft: Graft = "rmsprop",
@@ -244,6 +245,7 @@ def shampoo(
         betas: β₁, how much of the momentum is kept, and β₂, of covariances and squares. Default (0.9, 0.99).
         block_size: the most rows and columns of a block. Default 128.
         roots_every: steps from one computation of the roots to the next. Default 10.
+        roots_from: the step of the first roots; steps before it are those of the method that gives the length. Default 1.
         statistics_every: steps from one gradient taken into the covariances to the next. Default 1.
         statistics: covariances are an "average" that forgets, or a "sum" as Adagrad's. Default "average".
         graft: the method whose step gives the length for each tensor: "rmsprop", "adagrad" or "sgd" that of this step
@@ -270,7 +272,7 @@ def shampoo(
             [ 1.,  0.]])
     """
     settings = {
-        "lr": lr, "betas": tuple(betas), "block_size": block_size, "roots_every": roots_every,
+        "lr": lr, "betas": tuple(betas), "block_size": block_size, "roots_every": roots_every, "roots_from": roots_from,
         "statistics_every": statistics_every, "statistics": statistics, "graft": graft,
         "nesterov": nesterov, "ridge": ridge, "eps": eps, "vectors": vectors, "one_sided": one_sided, "max_size": max_size,
     }  # fmt: skip
