@@ -68,7 +68,9 @@ class Reference:
     No blocks, no stacks: each mode's covariance by einsum of the whole tensor, each product by tensordot.
     """
 
-    def __init__(self, shape, lr, betas, *, roots_every, graft, ridge, nesterov, roots_from=1, eps=1e-8, summed=False):
+    def __init__(
+        self, shape, lr, betas, *, roots_every, graft, ridge, nesterov, roots_from=1, eps=1e-8, summed=False
+    ):
         self.w = torch.zeros(shape, dtype=torch.float64)
         self.lr, self.betas, self.every, self.graft = lr, betas, roots_every, graft
         self.ridge, self.eps, self.summed, self.nesterov = ridge, eps, summed, nesterov
@@ -121,7 +123,12 @@ class TestAgainstDenseAlgebra:
     @pytest.mark.parametrize(("roots_every", "roots_from"), [(1, 1), (3, 1), (3, 3), (3, 5)])
     @pytest.mark.parametrize("nesterov", [True, False])
     def test_of_every_order_for_several_steps(self, shape, graft, roots_every, roots_from, nesterov):
-        settings = {"roots_every": roots_every, "roots_from": roots_from, "graft": graft, "nesterov": nesterov}
+        settings = {
+            "roots_every": roots_every,
+            "roots_from": roots_from,
+            "graft": graft,
+            "nesterov": nesterov,
+        }
         settings["ridge"] = 1e-4
         reference = Reference(shape, 0.1, (0.9, 0.95), **settings)
         # Blocks that hold the tensor whole; none of its dimensions may be merged.
