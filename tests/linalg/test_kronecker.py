@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descend.linalg import Stacking, inverse_root, kronecker, largest_eigenvalue
+from descend.linalg import Stacking, inverse_root, inverse_roots, kronecker, largest_eigenvalue
 
 METHODS = ["eigh", "newton"]
 
@@ -93,9 +93,35 @@ class TestInverseRoot:
     def test_a_relative_ridge_is_in_units_of_the_largest_eigenvalue(self, method):
         stack = with_spectra([[1.0, 2.0, 8.0], [0.0, 1.0, 500.0]])
         power = 1 if method == "cholesky" else 4
-        found = inverse_root(stack, power, 0.25, method, relative=True)
+        (found,) = inverse_roots([stack], [power], 0.25, method)
         for each, ridge, root in zip(stack, (2.0, 125.0), found, strict=True):
             torch.testing.assert_close(root, oracle(each, power, ridge), rtol=1e-8, atol=1e-10)
+
+    @pytest.mark.parametrize("method", [*METHODS, "auto"])
+    def test_matrices_of_several_stacks_may_share_the_unit_of_their_ridge(self, method):
+        stacks = [with_spectra([[1.0, 2.0, 8.0], [0.0, 1.0, 500.0]]), with_spectra([[0.0, 0.0], [0.1, 2.0]])]
+        heard = []
+
+        def units(largest):
+            heard.extend(largest)
+            # The first of both stacks belong together, and the second.
+            both = torch.stack(largest).amax(0)
+            return [both, both]
+
+        found = inverse_roots(stacks, [4, 2], 0.25, method, units=units)
+        torch.testing.assert_close(torch.stack(heard), torch.tensor([[8.0, 500.0], [0.0, 2.0]]).double())
+        for stack, power, roots in zip(stacks, (4, 2), found, strict=True):
+            for each, ridge, root in zip(stack, (2.0, 125.0), roots, strict=True):
+                torch.testing.assert_close(root, oracle(each, power, ridge), rtol=1e-8, atol=1e-10)
+
+    @pytest.mark.parametrize("method", METHODS)
+    def test_what_is_not_finite_stays_in_the_units_that_know_of_it(self, method):
+        stacks = [with_spectra([[1.0, 2.0, 4.0]] * 2), with_spectra([[1.0, 3.0]])]
+        stacks[0][1, 0, 2] = stacks[0][1, 2, 0] = math.nan
+        found = inverse_roots(stacks, [4, 4], 0.5, method)
+        assert found[0][1].isnan().all()
+        torch.testing.assert_close(found[0][0], oracle(stacks[0][0], 4, 2.0), rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(found[1][0], oracle(stacks[1][0], 4, 1.5), rtol=1e-6, atol=1e-8)
 
     def test_the_scaled_iteration_takes_half_of_newton_s_steps(self):
         for power, newton in ((1, 24), (2, 21), (4, 20)):

@@ -19,6 +19,8 @@ CASES = [
     Case("shampoo", {"roots_every": 2, "graft": "sgd", "block_size": 2}, lr=0.02),
     Case("shampoo", {"roots_every": 3, "graft": "adagrad", "statistics": "sum", "vectors": "matrix"}, lr=0.3),
     Case("shampoo", {"roots_every": 1, "one_sided": True, "statistics_every": 2}, lr=0.03),
+    Case("shampoo", {"roots_every": 2, "nesterov": False}, lr=0.03),
+    Case("shampoo", {"roots_every": 1, "graft": "adam", "nesterov": False}, lr=0.03),
 ]
 
 
@@ -66,10 +68,13 @@ class Reference:
     No blocks, no stacks: each mode's covariance by einsum of the whole tensor, each product by tensordot.
     """
 
-    def __init__(self, shape, lr, betas, *, roots_every, graft, ridge, eps=1e-8, summed=False):
+    def __init__(
+        self, shape, lr, betas, *, roots_every, graft, ridge, nesterov, roots_from=1, eps=1e-8, summed=False
+    ):
         self.w = torch.zeros(shape, dtype=torch.float64)
         self.lr, self.betas, self.every, self.graft = lr, betas, roots_every, graft
-        self.ridge, self.eps, self.summed = ridge, eps, summed
+        self.ridge, self.eps, self.summed, self.nesterov = ridge, eps, summed, nesterov
+        self.roots_from = roots_from
         self.c = [torch.zeros(n, n, dtype=torch.float64) for n in shape]
         self.roots = None
         self.m, self.v, self.a = (torch.zeros_like(self.w) for _ in range(3))
@@ -84,7 +89,7 @@ class Reference:
             flat = g.transpose(0, mode).reshape(g.shape[mode], -1)
             self.c[mode] = keep * self.c[mode] + add * flat @ flat.T
         weight = 1.0 if self.summed else 1 - b2**self.t
-        if self.t % self.every == 0 or (self.graft == "none" and self.roots is None):
+        if self.t >= self.roots_from and (self.t % self.every == 0 or self.roots is None):
             self.roots = [power(c / weight, -1 / (2 * order), self.ridge) for c in self.c]
         if self.graft == "adagrad":
             self.v = self.v + g * g
@@ -104,19 +109,27 @@ class Reference:
             if self.graft != "none":
                 p = p * simple.norm() / p.norm()
         self.m = b1 * self.m + (1 - b1) * p
+        m, count = (b1 * self.m + (1 - b1) * p, self.t + 1) if self.nesterov else (self.m, self.t)
         if self.graft == "adam":
-            self.w = self.w - self.lr * self.m * simple.norm() / self.m.norm()
+            self.w = self.w - self.lr * m * simple.norm() / m.norm()
         else:
-            self.w = self.w - self.lr * self.m / (1 - b1**self.t)
+            self.w = self.w - self.lr * m / (1 - b1**count)
         return self.w
 
 
 class TestAgainstDenseAlgebra:
     @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
     @pytest.mark.parametrize("shape", [(5,), (4, 6), (3, 4, 5), (2, 3, 4, 3)])
-    @pytest.mark.parametrize("roots_every", [1, 3])
-    def test_of_every_order_for_several_steps(self, shape, graft, roots_every):
-        settings = {"roots_every": roots_every, "graft": graft, "ridge": 1e-4}
+    @pytest.mark.parametrize(("roots_every", "roots_from"), [(1, 1), (3, 1), (3, 3), (3, 5)])
+    @pytest.mark.parametrize("nesterov", [True, False])
+    def test_of_every_order_for_several_steps(self, shape, graft, roots_every, roots_from, nesterov):
+        settings = {
+            "roots_every": roots_every,
+            "roots_from": roots_from,
+            "graft": graft,
+            "nesterov": nesterov,
+        }
+        settings["ridge"] = 1e-4
         reference = Reference(shape, 0.1, (0.9, 0.95), **settings)
         # Blocks that hold the tensor whole; none of its dimensions may be merged.
         params = zeros(shape)
@@ -129,7 +142,7 @@ class TestAgainstDenseAlgebra:
             torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-10)
 
     def test_with_sums_as_adagrad(self):
-        settings = {"roots_every": 2, "graft": "adagrad", "ridge": 1e-5}
+        settings = {"roots_every": 2, "graft": "adagrad", "ridge": 1e-5, "nesterov": False}
         reference = Reference((4, 3), 0.1, (0.5, 0.9), summed=True, **settings)
         params = zeros((4, 3))
         optimizer = shampoo(params, lr=0.1, betas=(0.5, 0.9), statistics="sum", **settings)
@@ -181,6 +194,15 @@ class TestTheorems:
             x = x - 0.3 * power(total, -0.5, 1e-8) @ g
             torch.testing.assert_close(taken(optimizer, params, [[g]])[0], x, rtol=1e-6, atol=1e-8)
 
+    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    def test_the_first_step_is_along_the_orthogonal_factor_whatever_gives_its_length(self, graft):
+        """The first roots are those of the first gradient, however seldom those after them."""
+        g = random(6, 4)
+        params = zeros((6, 4))
+        (got,) = taken(shampoo(params, lr=1.0, graft=graft, roots_every=100, ridge=1e-14), params, [[g]])
+        u, _, vt = torch.linalg.svd(g, full_matrices=False)
+        torch.testing.assert_close(-got / got.norm(), u @ vt / 2, rtol=1e-3, atol=1e-3)
+
     @pytest.mark.parametrize("side", ["rows", "columns", "both"])
     def test_it_does_not_see_a_rotation(self, side):
         """Gradients Q_L G Q_R lead to Q_L W Q_R: an orthogonal change of the units' coordinates changes nothing."""
@@ -203,7 +225,7 @@ class TestTheorems:
         ends = []
         for turned in (False, True):
             params = zeros((5, 4))
-            optimizer = shampoo(params, lr=0.1, roots_every=100)
+            optimizer = shampoo(params, lr=0.1, roots_from=100)
             ends += taken(optimizer, params, [[q @ g] if turned else [g] for g in given])
         assert (ends[1] - q @ ends[0]).abs().max() > 0.1
 
@@ -225,7 +247,7 @@ class TestTheorems:
         settings = {"lr": 0.1, "betas": (0.0, 0.99), "graft": graft, "block_size": 3}
         optimizer = shampoo(params, roots_every=1, **settings)
         simple = zeros((7, 5))
-        other = shampoo(simple, roots_every=1000, **settings)
+        other = shampoo(simple, roots_from=1000, **settings)
         for g in given:
             old = [p.detach().clone() for p in (params[0], simple[0])]
             moved = taken(optimizer, params, [[g]])[0] - old[0]
@@ -246,7 +268,7 @@ class TestTheorems:
         given = [[random(4, 3, seed=s), random(4, seed=50 + s)] for s in range(6)]
         params, others = zeros((4, 3), (4,)), zeros((4, 3), (4,))
         betas = (0.9, 0.99) if graft == "adam" else (0.0, 0.99)
-        got = taken(shampoo(params, lr=0.1, betas=betas, roots_every=9, graft=graft), params, given)
+        got = taken(shampoo(params, lr=0.1, betas=betas, roots_from=9, graft=graft), params, given)
         expected = taken(theirs(others), others, given)
         if graft == "adam":  # Of weights the length alone, along the momentum of its steps.
             got, expected = got[1:], expected[1:]
@@ -255,13 +277,31 @@ class TestTheorems:
     def test_rmsprop_for_biases_is_adam_with_its_momentum_after(self):
         given = [random(4, seed=s) for s in range(8)]
         params = zeros((4,))
-        got = taken(shampoo(params, lr=0.1, betas=(0.9, 0.99)), params, [[g] for g in given])[0]
+        settings = {"lr": 0.1, "betas": (0.9, 0.99), "nesterov": False}
+        got = taken(shampoo(params, **settings), params, [[g] for g in given])[0]
         x, v, m = (torch.zeros(4, dtype=torch.float64) for _ in range(3))
         for t, g in enumerate(given, 1):
             v = 0.99 * v + 0.01 * g * g
             m = 0.9 * m + 0.1 * g / ((v / (1 - 0.99**t)).sqrt() + 1e-8)
             x = x - 0.1 * m / (1 - 0.9**t)
         torch.testing.assert_close(got, x, rtol=1e-10, atol=1e-12)
+
+    @pytest.mark.parametrize("nesterov", [True, False])
+    def test_the_shares_of_past_gradients_in_a_step(self, nesterov):
+        """Before the first roots and with SGD's lengths a step is an average of gradients, whose shares are told by unit vectors.
+
+        β^(k−j) for step j of k; for Nesterov's step once more of the last, and all of the others a step older.
+        """
+        beta, last = 0.8, 6
+        params = zeros((7,))
+        optimizer = shampoo(params, lr=1.0, betas=(beta, 0.9), graft="sgd", nesterov=nesterov)
+        unit = torch.eye(7, dtype=torch.float64)
+        before = taken(optimizer, params, [[unit[k]] for k in range(last)])[0]
+        after = taken(optimizer, params, [[unit[last]]])[0]
+        ages = torch.arange(last, -1, -1, dtype=torch.float64)
+        shares = beta ** (ages + 1) if nesterov else beta**ages
+        shares[last] += 1.0 if nesterov else 0.0
+        torch.testing.assert_close(before - after, shares / shares.sum(), rtol=1e-12, atol=1e-14)
 
 
 class TestNamedFaults:
@@ -301,7 +341,8 @@ class TestNamedFaults:
         singles.append(-taken(optimizer, params, [[first]])[0])
         singles.append(-taken(optimizer, params, [[second]])[0] - singles[0])
         params = zeros((4, 3))
-        optimizer = shampoo(params, lr=1.0, betas=(0.9, 0.9), graft="sgd", roots_every=1)
+        settings = {"lr": 1.0, "graft": "sgd", "roots_every": 1, "nesterov": False}
+        optimizer = shampoo(params, betas=(0.9, 0.9), **settings)
         one = taken(optimizer, params, [[first]])[0]
         two = taken(optimizer, params, [[second]])[0]
         expected = (0.9 * 0.1 * singles[0] + 0.1 * singles[1]) / (1 - 0.81)
@@ -311,7 +352,7 @@ class TestNamedFaults:
     def test_weights_move_before_the_first_root(self, graft):
         """kozistr: none for the first k − 1 steps, as the roots are zeros until then."""
         params = zeros((4, 3), (4,))
-        optimizer = shampoo(params, lr=0.1, roots_every=50, graft=graft)
+        optimizer = shampoo(params, lr=0.1, roots_from=50, graft=graft)
         last = [p.detach().clone() for p in params]
         for step in range(5):
             moved = taken(optimizer, params, [[random(4, 3, seed=step), random(4, seed=step)]])
@@ -360,6 +401,11 @@ class TestNamedFaults:
             before = params[0].detach().clone()
             steps.append(taken(optimizer, params, [[g]])[0] - before)
         torch.testing.assert_close(steps[1], 2 * steps[0], rtol=1e-9, atol=1e-12)
+
+
+def cut(matrix):
+    """The blocks of a matrix of 7 by 5 in blocks of 3: 7 is 3 + 2 + 2 and 5 is 3 + 2."""
+    return [part for rows in matrix.split([3, 2, 2]) for part in rows.split([3, 2], dim=1)]
 
 
 class TestBlocks:
@@ -415,21 +461,68 @@ class TestBlocks:
         blocks = Blocks([(50, 6)], Cutting(4, 10, False, False))
         assert [(stack.block, stack.count, stack.sides) for stack in blocks.stacks] == [((50, 3), 2, (1,))]
 
-    @pytest.mark.parametrize("graft", ["none", "sgd"])
-    def test_are_as_separate_parameters(self, graft):
-        """Without a length in common, which belongs to the tensor."""
+    def test_are_as_separate_parameters(self):
+        """Without a length in common, which belongs to the tensor, and with next to no ridge, whose unit does."""
         given = gradients(7, 5, steps=5)
         params = zeros((7, 5))
-        settings = {"lr": 0.1, "roots_every": 2, "graft": "none", "block_size": 3}
+        settings = {"lr": 0.1, "roots_every": 2, "graft": "none", "block_size": 3, "ridge": 1e-14}
         got = taken(shampoo(params, **settings), params, [[g] for g in given])[0]
-        # 7 is 3 + 2 + 2 and 5 is 3 + 2
-
-        def cut(t):
-            return [part for rows in t.split([3, 2, 2]) for part in rows.split([3, 2], dim=1)]
-
         pieces = zeros(*[part.shape for part in cut(given[0])])
         expected = taken(shampoo(pieces, **settings), pieces, [cut(g) for g in given])
         torch.testing.assert_close(cut(got), expected, rtol=1e-9, atol=1e-12)
+
+    def test_the_ridge_is_in_units_of_the_largest_eigenvalue_of_any_block_of_the_tensor(self):
+        """Another tensor in the same stacks, of much larger gradients, has no part in it."""
+        sizes = torch.tensor([1.0, 30.0, 0.01])[torch.tensor([0, 0, 0, 1, 1, 2, 2])]
+        given = [g * sizes[:, None] for g in gradients(7, 5, steps=3)]
+        others = [1000 * g for g in gradients(7, 5, steps=3, seed=1)]
+        params = zeros((7, 5), (7, 5))
+        optimizer = shampoo(
+            params, lr=1.0, betas=(0.0, 0.8), graft="none", block_size=3, ridge=0.1, roots_every=1
+        )
+        before = taken(optimizer, params, list(map(list, zip(given[:2], others[:2], strict=True))))[0]
+        after = taken(optimizer, params, [[given[2], others[2]]])[0]
+        shares = torch.tensor([0.8**2, 0.8, 1.0], dtype=torch.float64)
+        shares /= shares.sum()
+        seen = list(zip(*map(cut, given), strict=True))  # for each block its three gradients
+        left = [sum(s * g @ g.T for s, g in zip(shares, block, strict=True)) for block in seen]
+        right = [sum(s * g.T @ g for s, g in zip(shares, block, strict=True)) for block in seen]
+
+        def root(matrix, all_of_them):
+            top = max(torch.linalg.eigvalsh(each)[-1] for each in all_of_them)
+            values, vectors = torch.linalg.eigh(matrix)
+            return (vectors * (values + 0.1 * top) ** -0.25) @ vectors.T
+
+        expected = [
+            root(rows, left) @ block[2] @ root(columns, right)
+            for rows, columns, block in zip(left, right, seen, strict=True)
+        ]
+        torch.testing.assert_close(cut(before - after), expected, rtol=1e-9, atol=1e-12)
+
+    @pytest.mark.parametrize("faint", [0.0, 1e-4])
+    def test_a_block_that_had_next_to_no_gradient_does_not_take_the_step_of_the_others(self, faint):
+        """Pixels that are seldom lit: their block knows next to nothing when the roots are computed, and then one is lit."""
+        params = zeros((4, 8), dtype=torch.float32)
+        settings = {"lr": 1.0, "betas": (0.0, 0.9), "block_size": 4, "graft": "sgd", "ridge": 1e-2}
+        optimizer = shampoo(params, roots_every=3, **settings)
+        sizes = torch.tensor([1.0] * 4 + [faint] * 4)
+        dark = [g.float() * sizes for g in gradients(4, 8, steps=3)]
+        before = taken(optimizer, params, [[g] for g in dark])[0]
+        lit = dark[2] + 1e-2 * random(4, 8, seed=9).float() * torch.tensor([0.0] * 4 + [1.0] * 4)
+        moved = taken(optimizer, params, [[lit]])[0] - before
+        assert moved[:, :4].norm() > 0.9 * lit.norm()
+        assert moved[:, 4:].norm() > 0
+
+    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    def test_a_tensor_that_had_no_gradient_goes_along_the_next(self, graft):
+        """Of it nothing is known at the roots, so the next gradient is as it is."""
+        params = zeros((4, 3), dtype=torch.float32)
+        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), graft=graft, roots_every=3)
+        before = taken(optimizer, params, [[torch.zeros(4, 3)]] * 3)[0]
+        g = random(4, 3).float()
+        moved = taken(optimizer, params, [[g]])[0] - before
+        assert torch.nn.functional.cosine_similarity(-moved.flatten(), g.flatten(), dim=0) > 0.9999
+        assert 0.1 < moved.norm() < 10 * g.norm()
 
     def test_parameters_in_one_stack_are_as_alone(self):
         shapes = [(4, 3), (4, 3), (3,), (8, 3), (2, 3, 2, 2)]
@@ -536,6 +629,7 @@ class TestRefusals:
             ({"betas": (1.0, 0.9)}, "betas must be 0 or more and below 1"),
             ({"block_size": 0}, "block_size must be 1 or more; found 0"),
             ({"roots_every": 0}, "roots_every must be 1 or more"),
+            ({"roots_from": 0}, "roots_from must be 1 or more"),
             ({"ridge": 0.0}, "ridge must be above 0"),
             ({"eps": -1.0}, "eps must be 0 or more"),
             ({"graft": "lion"}, "graft must be one of rmsprop, adam"),

@@ -15,7 +15,7 @@ tensor([1., 4.])
 
 from __future__ import annotations
 
-from descend.linalg.kronecker import Stacking, inverse_root, largest_eigenvalue
+from descend.linalg.kronecker import Stacking, inverse_root, inverse_roots, largest_eigenvalue
 from descend.linalg.operators import EmpiricalFisher, GaussNewton, Hessian, Jacobian
 from descend.linalg.pairs import Pairs, damped
 from descend.linalg.solvers import Solution, conjugate_gradient
@@ -35,6 +35,7 @@ __all__ = [
     "damped",
     "flat",
     "inverse_root",
+    "inverse_roots",
     "lanczos",
     "largest_eigenvalue",
     "views",

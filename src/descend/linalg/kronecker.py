@@ -22,14 +22,14 @@ Cholesky's factorisation takes a third of the eigenvectors' time, at an error of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Literal, final
 
 import torch
 from torch import Tensor
 
-__all__ = ["RootMethod", "Stacking", "eigenvectors", "inverse_root", "largest_eigenvalue"]
+__all__ = ["RootMethod", "Stacking", "eigenvectors", "inverse_root", "inverse_roots", "largest_eigenvalue"]
 
 RootMethod = Literal["auto", "cholesky", "eigh", "newton"]
 
@@ -113,8 +113,6 @@ def inverse_root(
     power: int,
     ridge: Tensor | float,
     method: RootMethod = "auto",
-    *,
-    relative: bool = False,
 ) -> Tensor:
     """(A + ridge I)^(-1/power) of each symmetric positive semidefinite matrix A of a stack.
 
@@ -144,8 +142,6 @@ def inverse_root(
         stack: A, (k, n, n).
         power: 1 or more.
         ridge: 0 or more; one, or (k,) of each matrix.
-        relative: the ridge is in units of each matrix' largest eigenvalue, of which products know an estimate
-            (:func:`largest_eigenvalue`). Default False.
         method: "auto" is Cholesky for power 1, else eigenvectors on the CPU and Newton's iteration elsewhere; the reasons
             are at the head of this file.
 
@@ -155,23 +151,70 @@ def inverse_root(
     >>> inverse_root(torch.diag(torch.tensor([15.0, 80.0])).unsqueeze(0), 4, 1.0)[0].diagonal()
     tensor([0.5000, 0.3333])
     """
-    if power < 1:
-        raise ValueError(f"power must be 1 or more; found {power}")
-    if method == "cholesky" and power != 1:
-        raise ValueError(f"Cholesky's factorisation gives the inverse alone, power 1; found power {power}")
-    if method == "auto":
-        method = "cholesky" if power == 1 else "eigh" if stack.device.type == "cpu" else "newton"
+    method = _method(stack, power, method)
     shift = torch.as_tensor(ridge, dtype=stack.dtype, device=stack.device).expand(stack.shape[0])
     if method == "eigh":
-        return _by_eigenvectors(stack, power, shift, relative)
-    if relative:
-        shift = shift * largest_eigenvalue(stack)
+        return _by_eigenvectors(stack, power, shift)
     shifted = stack.clone()
     shifted.diagonal(dim1=-2, dim2=-1).add_(shift.unsqueeze(-1))
     found, good = _by_cholesky(shifted) if method == "cholesky" else _by_newton(shifted, power, shift)
     if not bool(good.all()):
         bad = ~good
         found[bad] = _by_eigenvectors(stack[bad], power, shift[bad])
+    return found
+
+
+@torch.no_grad()
+def inverse_roots(
+    stacks: Sequence[Tensor],
+    powers: Sequence[int],
+    ridge: float,
+    method: RootMethod = "auto",
+    *,
+    units: Callable[[list[Tensor]], Sequence[Tensor]] = list,
+) -> list[Tensor]:
+    """(A + ridge u I)^(-1/power) of each matrix of each stack, the ridge in units u of largest eigenvalues.
+
+    Computed as by :func:`inverse_root`. The largest eigenvalues come with the eigenvectors; for the other methods they are
+    those of :func:`largest_eigenvalue`, estimates from below.
+
+    Args:
+        stacks: of matrices A, (k, n, n) each.
+        powers: of each stack.
+        ridge: 0 or more.
+        method: of :func:`inverse_root`.
+        units: makes u, (k,) for each stack, from the largest eigenvalues, (k,) for each stack. By default u is the matrix'
+            own; matrices that are parts of one thing may share theirs.
+
+    Raises:
+        ValueError: as :func:`inverse_root`.
+
+    >>> stack = torch.diag_embed(torch.tensor([[1.0, 4.0], [0.0, 1.0]]))
+    >>> [root] = inverse_roots([stack], [2], 3.0)
+    >>> root.diagonal(dim1=-2, dim2=-1)  # 13, 16 and 3, 4
+    tensor([[0.2774, 0.2500],
+            [0.5774, 0.5000]])
+    >>> [root] = inverse_roots([stack], [2], 3.0, units=lambda largest: [each.max().expand(2) for each in largest])
+    >>> root.diagonal(dim1=-2, dim2=-1)  # 13, 16 and 12, 13
+    tensor([[0.2774, 0.2500],
+            [0.2887, 0.2774]])
+    """
+    methods = [_method(stack, power, method) for stack, power in zip(stacks, powers, strict=True)]
+    spectra = [
+        _spectrum(stack) if each == "eigh" else None for stack, each in zip(stacks, methods, strict=True)
+    ]
+    largest = [
+        largest_eigenvalue(stack) if spectrum is None else spectrum[0][:, -1]
+        for stack, spectrum in zip(stacks, spectra, strict=True)
+    ]
+    found = []
+    for stack, power, each, spectrum, unit in zip(
+        stacks, powers, methods, spectra, units(largest), strict=True
+    ):
+        if spectrum is None:
+            found.append(inverse_root(stack, power, ridge * unit, each))
+        else:
+            found.append(_from_eigenvectors(*spectrum, power, ridge * unit))
     return found
 
 
@@ -201,17 +244,35 @@ def eigenvectors(stack: Tensor) -> tuple[Tensor, Tensor]:
     return values, vectors
 
 
-def _by_eigenvectors(stack: Tensor, power: int, ridge: Tensor, relative: bool = False) -> Tensor:
-    finite = torch.isfinite(stack.abs().amax((-2, -1)))
-    if not bool(finite.all()):
-        # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
-        roots = torch.full_like(stack, math.nan)
-        roots[finite] = _by_eigenvectors(stack[finite], power, ridge[finite], relative)
-        return roots
-    values, vectors = eigenvectors(stack)
-    numbers = torch.finfo(stack.dtype)
-    values = values.clamp_min(0.0)
-    values = values + (ridge.unsqueeze(-1) * values[:, -1:] if relative else ridge.unsqueeze(-1))
+def _method(stack: Tensor, power: int, method: RootMethod) -> RootMethod:
+    if power < 1:
+        raise ValueError(f"power must be 1 or more; found {power}")
+    if method == "cholesky" and power != 1:
+        raise ValueError(f"Cholesky's factorisation gives the inverse alone, power 1; found power {power}")
+    if method != "auto":
+        return method
+    return "cholesky" if power == 1 else "eigh" if stack.device.type == "cpu" else "newton"
+
+
+def _by_eigenvectors(stack: Tensor, power: int, ridge: Tensor) -> Tensor:
+    return _from_eigenvectors(*_spectrum(stack), power, ridge)
+
+
+def _spectrum(stack: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, of which rounding made none negative, and eigenvectors; NaN for what is not finite."""
+    # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
+    whole = torch.isfinite(stack.abs().amax((-2, -1)))
+    if bool(whole.all()):
+        values, vectors = eigenvectors(stack)
+    else:
+        values, vectors = stack.new_full(stack.shape[:-1], math.nan), torch.full_like(stack, math.nan)
+        values[whole], vectors[whole] = eigenvectors(stack[whole])
+    return values.clamp_min(0.0), vectors
+
+
+def _from_eigenvectors(values: Tensor, vectors: Tensor, power: int, ridge: Tensor) -> Tensor:
+    numbers = torch.finfo(values.dtype)
+    values = values + ridge.unsqueeze(-1)
     values = values.maximum(values[:, -1:] * numbers.eps).clamp_min(numbers.tiny)
     half = vectors * values.pow(-0.5 / power).unsqueeze(-2)
     found: Tensor = half @ half.mT

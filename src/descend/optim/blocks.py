@@ -266,6 +266,18 @@ class Blocks:
         squares = torch.cat(of_blocks).square()
         return squares.new_zeros(self._tensors).index_add_(0, self._owners, squares).sqrt()
 
+    def largest(self, numbers: Sequence[Tensor]) -> list[Tensor]:
+        """From a number for each block, (count,) for each stack, the largest of all blocks of its tensor, and NaN beside NaN.
+
+        >>> blocks = Blocks([(4, 3), (3, 3)], Cutting(3, 8192, False, False))
+        >>> blocks.largest([torch.tensor([1.0, 2.0]), torch.tensor([5.0])])  # two blocks of 2 by 3, and one of 3 by 3
+        [tensor([2., 2.]), tensor([5.])]
+        """
+        joined = torch.cat(list(numbers))
+        found = joined.new_full((self._tensors,), -math.inf)
+        found = found.scatter_reduce(0, self._owners, joined, "amax")
+        return list(found[self._owners].split([stack.count for stack in self.stacks]))
+
     def scale(self, vector: Tensor, factors: Tensor) -> None:
         """Multiply each tensor that is cut by its factor."""
         of_blocks = factors[self._owners].split([stack.count for stack in self.stacks])

@@ -9,11 +9,16 @@ exponent is −1/(2k): for vectors −1/2, which is full-matrix Adagrad. With on
 orthogonal factor of G = U S Vᵀ.
 
 P has the direction; its length is that of a simpler method's step, for each tensor ("grafting"). Momentum comes last, over
-what was preconditioned and grafted, as in Anil et al. 2020.
+what was preconditioned and grafted, and as Nesterov's, as in Anil et al. 2020.
+
+What the ridge is measured by is the largest eigenvalue along a dimension of the whole tensor, not of each block. Blocks are
+an approximation of one matrix, and one that has hardly seen a gradient, of pixels that are seldom lit, would otherwise be
+raised to the size of the others, and take most of the length that the tensor has.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Literal, final
 
 import torch
@@ -21,8 +26,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from descend.domains import Count, Fraction, NonNegative, Positive
-from descend.linalg import inverse_root
+from descend.linalg import inverse_roots
 from descend.method import method
+from descend.optim.blocks import Blocks
 from descend.optim.building import Params, build
 from descend.optim.stacked import Fleet, StackedStep
 
@@ -48,9 +54,11 @@ class Shampoo(StackedStep):
         *,
         block_size: int = 128,
         roots_every: int = 10,
+        roots_from: int = 1,
         statistics_every: int = 1,
         statistics: Literal["average", "sum"] = "average",
         graft: Graft = "rmsprop",
+        nesterov: bool = True,
         ridge: float = 1e-6,
         eps: float = 1e-8,
         vectors: Literal["graft", "matrix"] = "graft",
@@ -58,16 +66,16 @@ class Shampoo(StackedStep):
         max_size: int = 8192,
     ) -> None:
         settings = {
-            "lr": lr, "betas": tuple(betas), "block_size": block_size, "roots_every": roots_every,
-            "statistics_every": statistics_every, "statistics": statistics, "graft": graft, "ridge": ridge,
-            "eps": eps, "vectors": vectors, "one_sided": one_sided, "max_size": max_size,
+            "lr": lr, "betas": tuple(betas), "block_size": block_size, "roots_every": roots_every, "roots_from": roots_from,
+            "statistics_every": statistics_every, "statistics": statistics, "graft": graft,
+            "nesterov": nesterov, "ridge": ridge, "eps": eps, "vectors": vectors, "one_sided": one_sided, "max_size": max_size,
         }  # fmt: skip
         super().__init__(params, settings)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group of parameters, whose settings are checked."""
         found = {**self.defaults, **param_group}
-        for name in ("block_size", "roots_every", "statistics_every", "max_size"):
+        for name in ("block_size", "roots_every", "roots_from", "statistics_every", "max_size"):
             if not found[name] >= 1:
                 raise ValueError(f"{name} must be 1 or more; found {found[name]}")
         for name in ("lr", "eps"):
@@ -100,12 +108,15 @@ class Shampoo(StackedStep):
         if beta == 0:
             fleet.move(found, -lr)
             return
-        momentum = fleet.vector("momentum").lerp_(found, 1 - beta)
+        momentum, steps = fleet.vector("momentum").lerp_(found, 1 - beta), fleet.age
+        if group["nesterov"]:
+            # The momentum as it would be after the same P once more.
+            momentum, steps = torch.lerp(momentum, found, 1 - beta, out=fleet.scratch("found")), steps + 1
         if group["graft"] != "adam":
-            fleet.move(momentum, -lr / (1 - beta**fleet.age))
+            fleet.move(momentum, -lr / (1 - beta**steps))
             return
         # Adam's step has a momentum of its own: it gives the length of ours, and is the step of what is not cut.
-        found = fleet.scratch("found").copy_(momentum)
+        found = momentum if group["nesterov"] else fleet.scratch("found").copy_(momentum)
         found[blocks.cut :].copy_(simple[blocks.cut :])
         if blocks.stacks:
             _graft(fleet, found, blocks.norms(simple))
@@ -120,17 +131,21 @@ class Shampoo(StackedStep):
         if (age - 1) % every == 0:
             keep, add = (1.0, 1.0) if summed else (beta, 1 - beta)
             fleet.accumulate(gradient, covariances, keep=keep, add=add)
-        first = group["graft"] == "none" and not fleet.recall("rooted")
-        if age % group["roots_every"] and not first:
+        if age < group["roots_from"] or (age % group["roots_every"] and fleet.recall("rooted")):
             return
         # The averages start at zero; their sum of weights so far is:
         weight = 1.0 if summed else 1 - beta ** ((age - 1) // every + 1)
-        for sides, roots in zip(covariances, fleet.matrices("root"), strict=True):
-            power = 2 * len(sides)
-            for covariance, root in zip(sides, roots, strict=True):
-                found = inverse_root(covariance, power, group["ridge"], relative=True)
-                # As the ridge is relative, the weight may be divided out afterwards.
-                torch.mul(found, weight ** (1 / power), out=root)
+        roots = [root for sides in fleet.matrices("root") for root in sides]
+        powers = [2 * len(sides) for sides in covariances for _ in sides]
+        found = inverse_roots(
+            [covariance for sides in covariances for covariance in sides],
+            powers,
+            group["ridge"],
+            units=functools.partial(_units, fleet.blocks, group["ridge"]),
+        )
+        for each, power, root in zip(found, powers, roots, strict=True):
+            # As the ridge is relative, the weight may be divided out afterwards.
+            torch.mul(each, weight ** (1 / power), out=root)
         fleet.remember(rooted=age)
 
 
@@ -139,6 +154,24 @@ _WORDS = {
     "statistics": ("average", "sum"),
     "vectors": ("graft", "matrix"),
 }
+
+
+def _units(blocks: Blocks, ridge: float, largest: list[Tensor]) -> list[Tensor]:
+    """The largest eigenvalue along each dimension of a tensor, for all of its blocks.
+
+    Where a tensor had no gradient but zeros, it is such that the root is I: nothing is known of it.
+    """
+    sides = [(number, side) for number, stack in enumerate(blocks.stacks) for side in stack.sides]
+    found = dict(zip(sides, largest, strict=True))
+    for dim in {side for _, side in sides}:
+        known = [
+            found.get((number, dim), largest[0].new_zeros(stack.count))
+            for number, stack in enumerate(blocks.stacks)
+        ]
+        for number, unit in enumerate(blocks.largest(known)):
+            if (number, dim) in found:
+                found[number, dim] = torch.where(unit == 0, 1 / ridge, unit)
+    return [found[place] for place in sides]
 
 
 def _simple_step(fleet: Fleet, gradient: Tensor) -> Tensor:
@@ -171,9 +204,9 @@ def _graft(fleet: Fleet, found: Tensor, lengths: Tensor) -> None:
     row="D11",
     reference="Gupta, Koren and Singer 2018; Anil, Gupta, Koren, Regan and Singer 2020",
     formula="L <- b2 L + (1-b2) G G'; R <- b2 R + (1-b2) G' G; P = L^(-1/4) G R^(-1/4), with the length of RMSProp's "
-    "step; M <- b1 M + (1-b1) P; W <- W - t M / (1-b1^k)",
-    note="For tensors of order k the exponent is -1/(2k). Before the first roots the step is that of the method which "
-    "gives the length, so that weights move from the first step on.",
+    "step; M <- b1 M + (1-b1) P; W <- W - t (b1 M + (1-b1) P) / (1-b1^(k+1))",
+    note="For tensors of order k the exponent is -1/(2k). The first roots are those of the first gradient; steps before "
+    "roots_from, if that is later, are those of the method which gives the length.",
 )
 def shampoo(
     params: Params,
@@ -182,9 +215,11 @@ def shampoo(
     betas: tuple[Fraction, Fraction] = (0.9, 0.99),
     block_size: Count = 128,
     roots_every: Count = 10,
+    roots_from: Count = 1,
     statistics_every: Count = 1,
     statistics: Literal["average", "sum"] = "average",
     graft: Graft = "rmsprop",
+    nesterov: bool = True,
     ridge: Positive = 1e-6,
     eps: NonNegative = 1e-8,
     vectors: Literal["graft", "matrix"] = "graft",
@@ -210,13 +245,17 @@ def shampoo(
         betas: β₁, how much of the momentum is kept, and β₂, of covariances and squares. Default (0.9, 0.99).
         block_size: the most rows and columns of a block. Default 128.
         roots_every: steps from one computation of the roots to the next. Default 10.
+        roots_from: the step of the first roots; steps before it are those of the method that gives the length. Default 1.
         statistics_every: steps from one gradient taken into the covariances to the next. Default 1.
         statistics: covariances are an "average" that forgets, or a "sum" as Adagrad's. Default "average".
         graft: the method whose step gives the length for each tensor: "rmsprop", "adagrad" or "sgd" that of this step
             alone, before momentum; "adam" that of Adam's step, after it; "none" leaves P as it is. Biases and other
             vectors take that method's step itself, and for "none" a diagonal Adagrad's (RMSProp's for averages).
             Default "rmsprop".
-        ridge: added to covariances, in units of their largest eigenvalues. Default 1e-6.
+        nesterov: steps are along the momentum as it would be after the same P once more, β₁ M + (1 − β₁) P, and not along
+            M. Default True.
+        ridge: added to covariances, in units of the largest eigenvalue along this dimension of any block of the tensor.
+            Default 1e-6.
         eps: ε of the simple method, outside its root. Default 1e-8.
         vectors: "matrix" gives vectors a covariance as well: full-matrix Adagrad. Default "graft".
         one_sided: only the smallest dimension of a tensor has a covariance; the exponent is −1/2. Default False.
@@ -233,8 +272,8 @@ def shampoo(
             [ 1.,  0.]])
     """
     settings = {
-        "lr": lr, "betas": tuple(betas), "block_size": block_size, "roots_every": roots_every,
-        "statistics_every": statistics_every, "statistics": statistics, "graft": graft, "ridge": ridge,
-        "eps": eps, "vectors": vectors, "one_sided": one_sided, "max_size": max_size,
+        "lr": lr, "betas": tuple(betas), "block_size": block_size, "roots_every": roots_every, "roots_from": roots_from,
+        "statistics_every": statistics_every, "statistics": statistics, "graft": graft,
+        "nesterov": nesterov, "ridge": ridge, "eps": eps, "vectors": vectors, "one_sided": one_sided, "max_size": max_size,
     }  # fmt: skip
     return build(Shampoo, params, settings)
