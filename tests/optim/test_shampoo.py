@@ -523,6 +523,8 @@ class TestBlocks:
         moved = taken(optimizer, params, [[g]])[0] - before
         assert torch.nn.functional.cosine_similarity(-moved.flatten(), g.flatten(), dim=0) > 0.9999
         assert 0.1 < moved.norm() < 10 * g.norm()
+        if graft == "none":
+            torch.testing.assert_close(-moved, g, rtol=1e-6, atol=0)
 
     def test_parameters_in_one_stack_are_as_alone(self):
         shapes = [(4, 3), (4, 3), (3,), (8, 3), (2, 3, 2, 2)]
