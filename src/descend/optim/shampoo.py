@@ -141,7 +141,7 @@ class Shampoo(StackedStep):
             [covariance for sides in covariances for covariance in sides],
             powers,
             group["ridge"],
-            units=functools.partial(_units, fleet.blocks, group["ridge"]),
+            units=functools.partial(_units, fleet.blocks, weight / group["ridge"]),
         )
         for each, power, root in zip(found, powers, roots, strict=True):
             # As the ridge is relative, the weight may be divided out afterwards.
@@ -156,10 +156,10 @@ _WORDS = {
 }
 
 
-def _units(blocks: Blocks, ridge: float, largest: list[Tensor]) -> list[Tensor]:
+def _units(blocks: Blocks, unknown: float, largest: list[Tensor]) -> list[Tensor]:
     """The largest eigenvalue along each dimension of a tensor, for all of its blocks.
 
-    Where a tensor had no gradient but zeros, it is such that the root is I: nothing is known of it.
+    Where a tensor had no gradient but zeros, nothing is known of it, and ``unknown`` is taken: that for which the root is I.
     """
     sides = [(number, side) for number, stack in enumerate(blocks.stacks) for side in stack.sides]
     found = dict(zip(sides, largest, strict=True))
@@ -170,7 +170,7 @@ def _units(blocks: Blocks, ridge: float, largest: list[Tensor]) -> list[Tensor]:
         ]
         for number, unit in enumerate(blocks.largest(known)):
             if (number, dim) in found:
-                found[number, dim] = torch.where(unit == 0, 1 / ridge, unit)
+                found[number, dim] = torch.where(unit == 0, unknown, unit)
     return [found[place] for place in sides]
 
 
