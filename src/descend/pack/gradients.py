@@ -23,13 +23,17 @@ from descend.training.chain import RULES, Chain, Rule, by_autograd
 __all__ = ["chain_of"]
 
 
-def _linear(layer: PackedLinear, into: Sequence[Tensor]) -> Rule:
+def _linear(layer: PackedLinear, into: Sequence[Tensor], rows_last: bool) -> Rule:
     weight = layer.weight.detach()
-    bias = None if layer.bias is None else layer.bias.detach().unsqueeze(1)
+    bias = None if layer.bias is None else layer.bias.detach().unsqueeze(2 if rows_last else 1)
     transposed = weight.transpose(1, 2)
     of_weight = into[0]
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
+        if rows_last:
+            rows = x.transpose(1, 2)
+            y = torch.bmm(weight, rows) if bias is None else torch.baddbmm(bias, weight, rows)
+            return y.transpose(1, 2), x
         return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias, x, transposed), x
 
     def backward(d: Tensor, x: Tensor, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
@@ -88,9 +92,16 @@ def _sum(layer: PackedSum) -> Rule:
     return Rule(lambda x: (layer(x), None), backward)
 
 
-def _rule(layer: nn.Module, into: Sequence[Tensor]) -> Rule:
+def _relu_in_place(layer: nn.Module) -> Rule:
+    """Of what nobody else reads: the memory that is written is warm, and none is asked for."""
+    return RULES[nn.ReLU](layer)._replace(forward=lambda x: (torch.relu_(x), x))
+
+
+def _rule(layer: nn.Module, into: Sequence[Tensor], before: nn.Module | None, rows_last: bool) -> Rule:
     if isinstance(layer, PackedLinear):
-        return _linear(layer, into)
+        return _linear(layer, into, rows_last)
+    if type(layer) is nn.ReLU and isinstance(before, PackedLinear):
+        return _relu_in_place(layer)
     if isinstance(layer, PackedDropout):
         return _times(lambda: layer.noise)
     if isinstance(layer, PackedMask):
@@ -110,6 +121,8 @@ def chain_of(
     stack: Stack,
     gradients: Sequence[Tensor],
     arithmetic: Callable[[], AbstractContextManager[object]] | None = None,
+    *,
+    rows_last: bool = False,
 ) -> Chain:
     """The stack's layers as a chain that differentiates itself.
 
@@ -117,13 +130,16 @@ def chain_of(
         stack: in training mode.
         gradients: where those by the parameters shall end up; linear layers write theirs there directly.
         arithmetic: autocast, say; then all layers run on one tape.
+        rows_last: the outputs (K, B, C) of a linear layer at the end lie in memory as (K, C, B).
     """
     if arithmetic is not None:
         return Chain([stack.network], [by_autograd(stack.network, arithmetic)])
     place = 0
     rules = []
-    for layer in stack.network:
+    layers = list(stack.network)
+    for at, layer in enumerate(layers):
         count = len(list(layer.parameters()))
-        rules.append(_rule(layer, gradients[place : place + count]))
+        before, last = layers[at - 1] if at else None, at == len(layers) - 1
+        rules.append(_rule(layer, gradients[place : place + count], before, rows_last and last))
         place += count
-    return Chain(list(stack.network), rules)
+    return Chain(layers, rules)

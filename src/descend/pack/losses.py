@@ -14,8 +14,6 @@ from descend.training.objective import Loss
 
 __all__ = ["LossOfMembers", "loss_signature", "row_losses"]
 
-aten = torch.ops.aten
-
 
 def loss_signature(loss: Loss) -> tuple[Any, ...]:
     """What the losses of two members must share: all but label smoothing.
@@ -48,7 +46,7 @@ def _log_softmax(outputs: Tensor) -> Tensor:
     PyTorch's kernel takes a row at a time where classes stand last, and many rows at a time where rows do: for a few
     classes that is ten times as fast, the copy included. A member's rows are handled apart from the others'.
     """
-    logs: Tensor = aten._log_softmax.default(outputs.transpose(1, 2).contiguous(), 1, False)
+    logs: Tensor = torch._log_softmax(outputs.transpose(1, 2).contiguous(), 1, False)
     return logs
 
 
@@ -82,6 +80,11 @@ class LossOfMembers:
         if _smooths(self._first):
             shares = [float(cast(CrossEntropy, loss).label_smoothing) for loss in losses]
             self._smoothing = torch.tensor(shares, dtype=torch.float64) if any(shares) else None
+
+    @property
+    def rows_last(self) -> bool:
+        """Whether outputs (K, B, C) are best given with the rows last in memory."""
+        return _smooths(self._first)
 
     def select(self, places: list[int]) -> LossOfMembers:
         """For some of the members."""
@@ -133,20 +136,19 @@ class LossOfMembers:
 
     def _cross_entropy(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # With q = (1 - a) onehot + a/C the loss is -sum q log p, and its derivative p - q is that of the log softmax
-        # along -q.
+        # along -q. Where q is 0, log p is finite or the outputs are not: the product tells no lies.
         rows, classes = outputs.shape[1:]
         logs = _log_softmax(outputs)
         at = targets.unsqueeze(1)
-        values = logs.gather(1, at).sum((1, 2)).mul_(-1.0 / rows)
         if self._smoothing is None:
             towards = torch.zeros_like(logs).scatter_(1, at, -1.0 / rows)
         else:
             share = self._smoothing = self._smoothing.to(logs.device, logs.dtype)
-            values = values * (1.0 - share) - logs.mean((1, 2)) * share
             evenly = (share / (-classes * rows)).view(-1, 1, 1)
             right = evenly - ((1.0 - share) / rows).view(-1, 1, 1)
             towards = evenly.expand_as(logs).contiguous().scatter_(1, at, right.expand(at.shape))
-        d = aten._log_softmax_backward_data.default(towards, logs, 1, logs.dtype)
+        values = (logs * towards).sum((1, 2))
+        d = torch._log_softmax_backward_data(towards, logs, 1, logs.dtype)
         return values, d.transpose(1, 2)
 
 

@@ -41,8 +41,8 @@ class Network(Protocol):
     def flags(self, chosen: Callable[[Tensor], bool], model: nn.Module) -> list[bool]:
         """For each trained tensor whether a member's parameter is chosen; ``model`` is the first member's."""
 
-    def prepare(self, gradients: Sequence[Tensor]) -> None:
-        """Get ready for steps whose gradients go to given tensors."""
+    def prepare(self, gradients: Sequence[Tensor], loss: LossOfMembers) -> None:
+        """Get ready for steps whose gradients go to given tensors, for a loss."""
 
     def train(self) -> None:
         """Training mode."""
@@ -109,9 +109,9 @@ class StackedNetwork:
         named = dict(model.named_parameters())
         return [chosen(named[entry.names[0]]) for entry in self._stack.entries if entry.trained]
 
-    def prepare(self, gradients: Sequence[Tensor]) -> None:
+    def prepare(self, gradients: Sequence[Tensor], loss: LossOfMembers) -> None:
         """Gather the rules that differentiate the layers."""
-        self._chain = chain_of(self._stack, gradients, self._arithmetic)
+        self._chain = chain_of(self._stack, gradients, self._arithmetic, rows_last=loss.rows_last)
         # Of the gradients that the rules do not write to their places; the first step tells.
         self._apart: list[int] | None = None
 

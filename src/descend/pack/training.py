@@ -108,7 +108,7 @@ class PackTraining:
         self._noise = Noise(
             self.network.dropouts, [t.objective.seed for t in trainings], self.network.widths, device
         )
-        self.network.prepare(self._gradients.views)
+        self.network.prepare(self._gradients.views, self._loss)
 
     def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
         """What takes one step of all members on their batches and gives their losses (K,)."""

@@ -113,12 +113,11 @@ def _adam(d: Tensor, g: Tensor, state: State, s: Mapping[str, Setting], k: Setti
         or isinstance(eps, Tensor)
         or isinstance(k, Tensor)
     ):
-        # PyTorch's own kernel, on a weight of 0 and with a rate of -1, leaves the direction there.
-        d.zero_()
+        # PyTorch's own kernel of AdamW, at a rate of -1: a decay of -1 makes 0 of a weight, and the step is the direction.
         counted = torch.full((), float(k), device=d.device)
-        torch._fused_adam_(
+        torch._fused_adamw_(
             [d], [g], [mean], [square], [], [counted],
-            lr=-1.0, beta1=beta1, beta2=beta2, weight_decay=0.0, eps=eps, amsgrad=False, maximize=False,
+            lr=-1.0, beta1=beta1, beta2=beta2, weight_decay=-1.0, eps=eps, amsgrad=False, maximize=False,
         )  # fmt: skip
         return
     _lerp(mean, g, 1.0 - beta1)

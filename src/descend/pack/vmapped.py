@@ -72,7 +72,7 @@ class VmappedNetwork:
         named = dict(model.named_parameters())
         return [chosen(named[name]) for name in self._template.trained]
 
-    def prepare(self, gradients: Sequence[Tensor]) -> None:
+    def prepare(self, gradients: Sequence[Tensor], loss: LossOfMembers) -> None:
         """Nothing to get ready: autograd makes its gradients anew at each step."""
 
     def train(self) -> None:

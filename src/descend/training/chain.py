@@ -280,11 +280,11 @@ def derivative_of_loss(
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
-    logs = aten._log_softmax.default(outputs, 1, False)
+    logs = torch._log_softmax(outputs, 1, False)
     if smoothing == 0.0:
         value, weight = aten.nll_loss_forward.default(logs, targets, None, 1, -100)
         d = aten.nll_loss_backward.default(torch.ones_like(value), logs, targets, None, 1, -100, weight)
-        return value, aten._log_softmax_backward_data.default(d, logs, 1, outputs.dtype)
+        return value, torch._log_softmax_backward_data(d, logs, 1, outputs.dtype)
     # With q = (1 - a) onehot + a/K the loss is -sum q log p and its derivative p - q, averaged over rows.
     rows, classes = outputs.shape
     value = F.nll_loss(logs, targets) * (1.0 - smoothing) - logs.sum(1).mean() * (smoothing / classes)
