@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from descend.assembly import throwaway_steps
@@ -11,7 +12,7 @@ from descend.data.batches import MemoryBatches
 from descend.errors import DivergedError, Interrupted, UserError
 from descend.launch import Launch
 from descend.many.member import Engine, Member, Watcher
-from descend.many.workers import Outcome, Workers, why_not_here
+from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers, why_not_here
 from descend.planning import choose_device
 from descend.training.loop import Record
 from descend.training.observers import Quiet
@@ -186,7 +187,8 @@ class LoopEngine:
 
     def _advance_in_workers(self, members: Sequence[Member], until: int | None, count: int) -> None:
         of_number = {member.number: member for member in members}
-        workers = Workers({n: self._launch(member, count) for n, member in of_number.items()}, until, count)
+        jobs = {n: _Alone(self._launch(member, count)) for n, member in of_number.items()}
+        workers = Workers(jobs, until, count)
         returned: list[Member] = []
 
         def done(outcome: Outcome) -> None:
@@ -207,7 +209,7 @@ class LoopEngine:
             if member.stopped and member.stopped != "interrupted":
                 self._finish(member)
 
-        workers.run(self._heard, done)
+        workers.run(lambda number, said, record: self._heard(number, record), done)
         left = [member for member in self.members if member.going or member.stopped == "interrupted"]
         if workers.stop_requested or any(member.stopped == "interrupted" for member in members):
             raise Interrupted(f"stopped with {len(left)} of {len(self.members)} networks not done")
@@ -236,6 +238,24 @@ def _seconds_of_a_step(member: Member) -> float:
             step()
             taken.append(time.perf_counter() - began)
     return min(taken)
+
+
+@dataclass(frozen=True)
+class _Alone:
+    """A training as a job for a worker."""
+
+    launched: Launch
+
+    def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
+        """Train, and tell of each epoch."""
+        training = self.launched.training
+        told = _Told(lambda number, record: tell({}, record), 0)
+        training.observers = [StopsWhenAsked(workers), told, *training.observers]
+        try:
+            self.launched.advance(until)
+        except DivergedError as cause:
+            return "diverged", training.state_dict(), str(cause)
+        return "trained", training.state_dict(), ""
 
 
 class _Told(Quiet):

@@ -1,9 +1,8 @@
-"""Worker processes: trainings one after another, on as many cores as there are.
+"""Worker processes: trainings, or packs of them, one after another, on as many cores as there are.
 
-A worker is a fork of this process, as those of PyTorch's ``DataLoader`` are, and finds every training in its
-memory. It is told a number, trains, and sends the state back. Whoever waits for it then holds the training as if it
-had been trained here: going on, measuring and saving are done by this process, so a worker needs nothing but the
-tensors of its training, and leaves the thread pools of other libraries, which do not survive a fork, alone.
+A worker is a fork of this process, as those of PyTorch's ``DataLoader`` are, and finds every job in its
+memory. It is told a number, works, and sends the state back. Whoever waits for it then holds the training as if it
+had been trained here. A worker leaves the thread pools of other libraries, which do not survive a fork, alone.
 
 What goes through the pipes is a state as :func:`descend.training.state.to_bytes` writes it. Reading it executes
 nothing.
@@ -21,17 +20,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
-from descend.errors import DivergedError
-from descend.launch import Launch
-from descend.training.loop import Record
 from descend.training.observers import Quiet, stopping_on_signals
 from descend.training.state import from_bytes, to_bytes
 
-__all__ = ["Outcome", "Workers", "why_not_here"]
+__all__ = ["Heard", "Job", "Kind", "Outcome", "StopsWhenAsked", "Tell", "Workers", "why_not_here"]
+
+Kind = Literal["trained", "diverged", "lost", "returned"]
+
+Tell = Callable[[Mapping[str, Any], Any], None]
+"""(what it is, a state): sends word from a worker to its parent."""
+
+Heard = Callable[[int, Mapping[str, Any], Any], None]
+"""(number of the job, what it is, a state): the word as it arrives."""
 
 NOTICE = 0.2
 """Seconds within which a request to stop is passed on."""
@@ -54,45 +58,61 @@ def why_not_here() -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training that was given to a worker.
+    """What came of a job that was given to a worker.
 
     Args:
-        number: the training's.
+        number: the job's.
         kind: "trained" (to its end, to the pause, or interrupted), "diverged", "lost" (the worker died), "returned"
-            (it has to be trained here: something went wrong that is best seen where it is).
+            (it has to be done here: something went wrong that is best seen where it is).
         state: of the training, where it was trained or diverged.
         message: what went wrong.
     """
 
     number: int
-    kind: Literal["trained", "diverged", "lost", "returned"]
+    kind: Kind
     state: dict[str, Any] | None = None
     message: str = ""
 
 
+class Job(Protocol):
+    """What a worker can do."""
+
+    def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
+        """Train; called in the worker.
+
+        Args:
+            until: the end of which epoch to pause at; None: to the end.
+            workers: whose ``stop_requested`` says whether to stop after the next step.
+            tell: sends word to the parent meanwhile.
+
+        Returns:
+            Kind, state and message of the outcome.
+        """
+
+
 class Workers:
-    """Trains several launches in worker processes, each on one thread.
+    """Does several jobs in worker processes, each on one thread.
 
     Args:
-        launches: by number. They are left as they are: what was trained is in the outcomes.
-        until: as for :meth:`Launch.advance`.
+        jobs: by number. They are left as they are: what was trained is in the outcomes.
+        until: as for :meth:`Job.work`.
         count: of processes, at most.
     """
 
-    def __init__(self, launches: Mapping[int, Launch], until: int | None, count: int) -> None:
+    def __init__(self, jobs: Mapping[int, Job], until: int | None, count: int) -> None:
         self.stop_requested = False
-        self._launches, self._until, self._count = launches, until, count
+        self._jobs, self._until, self._count = jobs, until, count
         self._busy: dict[Connection, _Worker] = {}
         self._idle: list[_Worker] = []
 
-    def run(self, told: Callable[[int, Record], None], done: Callable[[Outcome], None]) -> None:
-        """Train all; on Ctrl-C and SIGTERM stop those in work after their step, and begin no more.
+    def run(self, heard: Heard, done: Callable[[Outcome], None]) -> None:
+        """Do all; on Ctrl-C and SIGTERM stop those in work after their step, and begin no more.
 
         Args:
-            told: called with a training's number and each line of its history, while it trains.
+            heard: called with each word that a worker sends meanwhile.
             done: called with each outcome.
         """
-        waiting = deque(self._launches)
+        waiting = deque(self._jobs)
         try:
             with stopping_on_signals(self):  # type: ignore[arg-type] # all that it asks for is stop_requested
                 while waiting or self._busy:
@@ -108,7 +128,7 @@ class Workers:
                         break
                     for pipe in wait(list(self._busy), timeout=NOTICE):
                         assert isinstance(pipe, Connection)
-                        self._listen(self._busy[pipe], told, done)
+                        self._listen(self._busy[pipe], heard, done)
         finally:
             for worker in [*self._busy.values(), *self._idle]:
                 worker.end()
@@ -143,25 +163,23 @@ class Workers:
                 theirs.close()
         return _Worker(process, ours)
 
-    def _listen(
-        self, worker: _Worker, told: Callable[[int, Record], None], done: Callable[[Outcome], None]
-    ) -> None:
+    def _listen(self, worker: _Worker, heard: Heard, done: Callable[[Outcome], None]) -> None:
         try:
             state, said = from_bytes(worker.pipe.recv_bytes())
         except (EOFError, OSError):
             del self._busy[worker.pipe]
             done(Outcome(worker.number, "lost", None, worker.obituary()))
             return
-        if said["is"] == "epoch":
-            told(worker.number, state)
+        if "outcome" not in said:
+            heard(worker.number, said, state)
             return
-        outcome = Outcome(worker.number, said["is"], state, said["message"])
+        outcome = Outcome(worker.number, said["outcome"], state, said["message"])
         self._idle.append(self._busy.pop(worker.pipe))
         worker.number = -1
         done(outcome)
 
     def _serve(self, pipe: Connection, inherited: list[Connection]) -> None:
-        """The life of a worker: a number comes in, the state of its training goes out."""
+        """The life of a worker: a number comes in, the state of what it trained goes out."""
         # Ctrl-C reaches all processes of a terminal. The parent asks its workers to stop, by SIGTERM.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         for (
@@ -172,20 +190,19 @@ class Workers:
         try:
             while True:
                 number = from_bytes(pipe.recv_bytes())[1]["number"]
-                pipe.send_bytes(self._trained(self._launches[number], pipe))
+                pipe.send_bytes(self._done(self._jobs[number], pipe))
         except (EOFError, OSError):
             return  # no more work, or no more parent
 
-    def _trained(self, launched: Launch, pipe: Connection) -> bytes:
-        training = launched.training
-        training.observers = [_Messenger(self, pipe), *training.observers]
+    def _done(self, job: Job, pipe: Connection) -> bytes:
+        def tell(said: Mapping[str, Any], state: Any) -> None:
+            pipe.send_bytes(to_bytes(state, dict(said)))
+
         try:
-            launched.advance(self._until)
-            return to_bytes(training.state_dict(), {"is": "trained", "message": ""})
-        except DivergedError as cause:
-            return to_bytes(training.state_dict(), {"is": "diverged", "message": str(cause)})
+            kind, state, message = job.work(self._until, self, tell)
         except Exception as cause:
-            return to_bytes(None, {"is": "returned", "message": repr(cause)})
+            kind, state, message = "returned", None, repr(cause)
+        return to_bytes(state, {"outcome": kind, "message": message})
 
 
 class _Worker:
@@ -223,14 +240,12 @@ class _Worker:
             self.process.join()
 
 
-class _Messenger(Quiet):
-    """In a worker: tells the parent of each epoch, and passes on a request to stop that came before the first step."""
+class StopsWhenAsked(Quiet):
+    """In a worker: passes on a request to stop that came before the first step."""
 
-    def __init__(self, workers: Workers, pipe: Connection) -> None:
-        self._workers, self._pipe = workers, pipe
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
 
     def started(self, training: Any) -> None:
+        """Take up the request."""
         training.stop_requested = training.stop_requested or self._workers.stop_requested
-
-    def epoch_ended(self, training: Any, record: Record) -> None:
-        self._pipe.send_bytes(to_bytes(record, {"is": "epoch"}))
