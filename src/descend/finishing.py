@@ -10,13 +10,13 @@ import torch
 from descend.assembly import evaluation_batches, part_batches
 from descend.constraints import KKT
 from descend.data.batches import Order
-from descend.data.prepare import Part
+from descend.data.prepare import Part, Prepared
 from descend.outcome import Later, details, measured
 from descend.planning import Plan
 from descend.run import Run
 from descend.training.loop import Training
 
-__all__ = ["finish_run", "measure_parts"]
+__all__ = ["finish_run", "measure_parts", "take_over"]
 
 ROWS_AT_ONCE = 1024
 """Rows that are differentiated together."""
@@ -34,10 +34,7 @@ def finish_run(
         device: where the network is.
         tested: whether the test part is measured; it should be once.
     """
-    if training.best is not None:
-        run.model.load_state_dict(training.best)
-    run.model.eval()
-    run.history = training.history
+    _take_best(run, training)
     prepared = planned.prepared
     interrupted = training.stopped == "interrupted"
     run.metrics = {
@@ -82,18 +79,56 @@ def _constraints(training: Training, train: Part, device: torch.device) -> dict[
 def measure_parts(run: Run, planned: Plan, device: torch.device, *, tested: bool = True) -> None:
     """Loss and metrics of each part, the test part if ``tested``; of the last what the report shows of single rows."""
     prepared = planned.prepared
-    shown: str | None = None
-    for name in ("train", "validation", *(["test"] if tested else [])):
-        part: Part = getattr(prepared, name)
-        if len(part):
-            rows = evaluation_batches(part, device)
-            run.metrics[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
-            shown = name
-    if shown is not None:
-        part, name = getattr(prepared, shown), shown
-        rows = evaluation_batches(part, device)
-        evaluation = Later(
-            lambda: details(run.predictor, rows(), run.measure, part.rows, planned.source, name)
-        )
+    names = _measured_parts(prepared, tested)
+    for name in names:
+        rows = evaluation_batches(getattr(prepared, name), device)
+        run.metrics[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
+    if names:
+        evaluation = _single_rows(run, planned, device, names[-1])
         # A run without a folder may never be asked for it.
         run.evaluation = evaluation if run.path is None else dict(evaluation)
+
+
+def take_over(
+    run: Run,
+    training: Training,
+    planned: Plan,
+    device: torch.device,
+    metrics: dict[str, Any],
+    *,
+    tested: bool = True,
+) -> None:
+    """What :func:`finish_run` leaves, where another process has measured the parts and written the run.
+
+    Args:
+        run: what training leaves.
+        training: done, with its best weights.
+        planned: what was trained.
+        device: where the network is.
+        metrics: that were measured.
+        tested: whether the test part is among them.
+    """
+    _take_best(run, training)
+    run.metrics = metrics
+    names = _measured_parts(planned.prepared, tested)
+    if names:
+        run.evaluation = _single_rows(run, planned, device, names[-1])
+
+
+def _take_best(run: Run, training: Training) -> None:
+    if training.best is not None:
+        run.model.load_state_dict(training.best)
+    run.model.eval()
+    run.history = training.history
+
+
+def _measured_parts(prepared: Prepared, tested: bool) -> list[str]:
+    """The parts that have rows and are to be measured, in order."""
+    names = ("train", "validation", *(["test"] if tested else []))
+    return [name for name in names if len(getattr(prepared, name))]
+
+
+def _single_rows(run: Run, planned: Plan, device: torch.device, name: str) -> Later:
+    part: Part = getattr(planned.prepared, name)
+    rows = evaluation_batches(part, device)
+    return Later(lambda: details(run.predictor, rows(), run.measure, part.rows, planned.source, name))

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from descend.data.batches import MemoryBatches
 from descend.many.grouping import Group
-from descend.many.loop_engine import LoopEngine
+from descend.many.loop_engine import LoopEngine, WorkerChoice
 from descend.many.member import Engine, Member, Watcher
 from descend.many.packed_engine import PackedEngine
+from descend.many.side_by_side import processes_for
 from descend.pack import CannotPack
 from descend.planning import choose_device
 from descend.randomness import forked
@@ -42,16 +43,23 @@ SHARE = 0.5
 
 
 def choose(
-    group: Group, choice: EngineChoice, watcher: Watcher, folder: Path | None, *, resume: bool
+    group: Group,
+    choice: EngineChoice,
+    watcher: Watcher,
+    folder: Path | None,
+    *,
+    resume: bool,
+    workers: WorkerChoice = 1,
 ) -> list[Engine]:
-    """The engines that train a group: one, or several packs where one would not fit into memory.
+    """The engines that train a group: one, or several packs where one would not fit into memory, or processes share them.
 
     Args:
         group: members that can ride together, or the reason why not.
         choice: what was asked for.
         watcher: is told what happens.
         folder: of all runs, or None.
-        resume: whether to go on from what is there; then each group keeps the engine it had.
+        resume: whether to go on from what is there; then each group keeps the engine and the packs it had.
+        workers: processes that were asked for.
     """
     before = _engine_before(group) if resume else ""
     wanted = before or choice
@@ -65,7 +73,8 @@ def choose(
     for members, note in _packs(group.members):
         reason = group.why_not_packed
         try:
-            made.append(_pack(members, wanted, reason, note, watcher, folder, resume=resume))
+            count = 1 if members[0].pack_before is not None else processes_for(members, workers)
+            made += _pack(members, wanted, reason, note, watcher, folder, resume=resume, processes=count)
         except CannotPack as cause:
             made.append(LoopEngine(members, watcher, "; ".join(filter(None, (reason, str(cause))))))
         except _Slower as found:
@@ -86,9 +95,9 @@ def _pack(
     folder: Path | None,
     *,
     resume: bool,
-) -> PackedEngine:
+    processes: int,
+) -> list[PackedEngine]:
     device = choose_device(members[0].plan.recipe.engine["device"])
-    own = None if folder is None else folder / "packs" / f"{min(member.number for member in members):04d}"
     vmap = bool(why_not_packed) or wanted == "vmap"
     measured = wanted == "auto" and (vmap or not _obvious(members[0].training.model))
     if measured and device.type == "cpu":
@@ -97,30 +106,46 @@ def _pack(
             raise _Slower(
                 f"a step of {weights:,} weights on {rows} rows is all arithmetic, which a pack does no faster"
             )
-    pack = PackedEngine(members, watcher, device, own, vmap=vmap)
+
+    def pack_of(some: list[Member], threads: int | None = None) -> PackedEngine:
+        place = None if folder is None else folder / "packs" / f"{min(member.number for member in some):04d}"
+        return PackedEngine(some, watcher, device, place, vmap=vmap, threads=threads)
+
+    shared = processes > 1
     why = f"by vmap, since {why_not_packed}" if why_not_packed else "their layers can be stacked"
+    packs = [] if shared and not measured else [pack_of(members, 1 if shared else None)]
+    threads = f"one of {processes} processes"
     if measured:
-        threads, figures = _timed_both_ways(pack)
-        why = f"{why}; {figures}"
-    else:
-        threads = pack.choose_threads()
+        said, figures = _timed_both_ways(packs[0], processes)
+        threads, why = said or threads, f"{why}; {figures}"
+    elif not shared:
+        threads = packs[0].choose_threads()
+    if shared:
+        # Every so-maniest: neighbours are alike, and stop alike.
+        packs = [pack_of(members[place::processes], 1) for place in range(processes)]
+        why = f"{why}; {processes} packs side by side"
     if wanted != "auto":
         why = f"{why}; {'as before' if resume else 'asked for'}"
-    pack.begin("; ".join(filter(None, (why, note))), threads, resume=resume)
-    return pack
+    for pack in packs:
+        pack.begin("; ".join(filter(None, (why, note))), threads, resume=resume)
+    return packs
 
 
-def _timed_both_ways(pack: PackedEngine) -> tuple[str, str]:
+def _timed_both_ways(pack: PackedEngine, processes: int) -> tuple[str, str]:
     """The reason for the pack's number of threads, and the figures that speak for it.
+
+    Args:
+        pack: of all members, on one thread if processes are to share them.
+        processes: how many.
 
     Raises:
         _Slower: the figures speak against it.
     """
-    count = len(pack.members)
-    apart, together = step_alone(pack.members[0], count), pack.step_seconds(1) / count
+    count = len(pack.members) * processes
+    apart, together = step_alone(pack.members[0], len(pack.members)), pack.step_seconds(1) / count
     threads = ""
     if together < HOPELESS * apart:
-        threads = pack.choose_threads()
+        threads = pack.choose_threads() if processes == 1 else ""
         together = pack.step_seconds() / count
     figures = f"{1e6 * together:,.0f} µs a step and member together, {1e6 * apart:,.0f} µs one after another"
     if together >= apart:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
-from descend.finishing import finish_run
+from descend.finishing import finish_run, take_over
 from descend.launch import begin_folder, lower_rate
 from descend.many.evaluation import PackEvaluation
 from descend.many.member import Member, Watcher
+from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers
 from descend.pack import CannotPack, PackTraining, Rider, stack
 from descend.pack.network import Network, StackedNetwork
+from descend.pack.rider import restore, state_of
 from descend.pack.vmapped import can_vmap, vmapped
 from descend.randomness import forked
 from descend.run import MANIFEST, json_bytes, load, read_json
@@ -47,6 +49,10 @@ class PackedEngine:
         device: of the pack.
         folder: for the pack's own checkpoints, or None.
         vmap: whether to use ``torch.func.vmap`` in place of stacked modules.
+        threads: of the CPU, where they are settled; None: until :meth:`choose_threads`, those that there are.
+
+    It is a job that a worker process can do (:class:`descend.many.workers.Job`); what comes back goes to :meth:`heard` and
+    :meth:`done`.
 
     Raises:
         CannotPack: the members' networks cannot be run as one.
@@ -60,12 +66,14 @@ class PackedEngine:
         folder: Path | None = None,
         *,
         vmap: bool = False,
+        threads: int | None = None,
     ) -> None:
         self.members = list(members)
         self.name = "vmap" if vmap else "packed"
         self._of_number = {member.number: member for member in members}
         self._watcher, self._device, self._folder = watcher, device, folder
-        self.threads = torch.get_num_threads()
+        self.threads = threads or torch.get_num_threads()
+        self._known = dict.fromkeys(self._of_number, 0)
         self._checkpointer: Checkpointer | None = None
         riders = []
         for member in members:
@@ -195,12 +203,22 @@ class PackedEngine:
             else:
                 member.run = load(member.folder, model=member.run.model)
 
+    @property
+    def going(self) -> bool:
+        """Whether some member trains on."""
+        return any(member.going for member in self.members)
+
     def advance(self, until: int | None) -> None:
         """Train all members that go on up to an epoch; None: to their ends.
 
         Raises:
             Interrupted: a signal asked to stop; a checkpoint was saved if there is a folder.
         """
+        self._fit(until)
+        if self.pack.stopped == "interrupted":
+            raise Interrupted(f"stopped in epoch {self.pack.epoch + 1}")
+
+    def _fit(self, until: int | None) -> None:
         with self._arithmetic():
             try:
                 with stopping_on_signals(self.pack):
@@ -210,22 +228,97 @@ class PackedEngine:
             finally:
                 if self._checkpointer is not None:
                     self._checkpointer.close()
-        if self.pack.stopped == "interrupted":
-            raise Interrupted(f"stopped in epoch {self.pack.epoch + 1}")
 
     def drop(self, numbers: set[int], reason: str) -> None:
         """Stop some members where they are, with their best weights so far."""
         with self._arithmetic():
             self.pack.drop(numbers, reason)
 
+    def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
+        """:meth:`advance` in a worker, which tells of epochs and of members that have stopped; these it finishes."""
+
+        def recorded(number: int, record: Record) -> None:
+            self._write_line(number, record)
+            tell({"is": "epoch", "member": number}, record)
+
+        def ended(rider: Rider) -> None:
+            self._finish(rider)
+            run, training = self._of_number[rider.number].run, rider.training
+            left = {"rider": state_of(rider), "best": training.best, "metrics": run.metrics}
+            tell({"is": "ended", "member": rider.number}, left)
+
+        pack = self.pack
+        pack.recorded, pack.ended = recorded, ended
+        pack.observers = [StopsWhenAsked(workers), *pack.observers]
+        self._fit(until)
+        return "trained", None if pack.stopped == "finished" else pack.state_dict(), ""
+
+    def heard(self, said: Mapping[str, Any], state: Any) -> None:
+        """Take up what a worker tells while it works."""
+        member = self._of_number[said["member"]]
+        if said["is"] == "epoch":
+            member.training.history.append(
+                state
+            )  # which is the run's, and for those who watch; its end replaces it
+            self._told(member.number, state)
+            return
+        (rider,) = (rider for rider in self.pack.riders if rider.number == member.number)
+        restore(rider, state["rider"])
+        training = rider.training
+        training.best, member.stopped = state["best"], training.stopped
+        if rider.failure:
+            member.run.history, member.run.metrics = training.history, state["metrics"]
+        else:
+            take_over(member.run, training, member.plan, self._device, state["metrics"], tested=member.tested)
+        self._watcher.finished(member.number, member.run)
+
+    def done(self, outcome: Outcome) -> None:
+        """Go on from what a worker has left."""
+        if outcome.kind == "lost":
+            self._lose(outcome.message)
+        elif outcome.kind == "returned":
+            for rider in self.pack.riders:  # those who go on are as they were before
+                del rider.training.history[rider.training.epoch :]
+        elif outcome.state is None:
+            self.pack.stopped = "finished"
+        else:
+            with self._arithmetic():
+                self.pack.load_state_dict(outcome.state)
+            for member in self.members:
+                if member.going:
+                    member.run.history = member.training.history
+
+    def _lose(self, cause: str) -> None:
+        self.pack.stopped = "finished"
+        for member in self.members:
+            if member.going:
+                seen = list(member.training.history)
+                message = f"Training was cut off in epoch {len(seen) + 1}: {cause}"
+                member.fail(message, len(seen), seen[-1]["step"] if seen else 0, reason="lost")
+                self._watcher.finished(member.number, member.run)
+
     def _recorded(self, number: int, record: Record) -> None:
+        self._write_line(number, record)
+        self._told(number, record)
+
+    def _told(self, number: int, record: Record) -> None:
+        """Tell of an epoch, once: what a worker has given back starts over."""
+        if record["epoch"] > self._known[number]:
+            self._known[number] = record["epoch"]
+            self._watcher.epoch_ended(number, record)
+
+    def _write_line(self, number: int, record: Record) -> None:
         folder = self._of_number[number].folder
         if folder is not None:
             with (folder / HISTORY).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
-        self._watcher.epoch_ended(number, record)
 
     def _ended(self, rider: Rider) -> None:
+        self._finish(rider)
+        self._watcher.finished(rider.number, self._of_number[rider.number].run)
+
+    def _finish(self, rider: Rider) -> None:
+        """Measure and write a member that has stopped."""
         member = self._of_number[rider.number]
         run, training = member.run, rider.training
         member.stopped = training.stopped
@@ -244,7 +337,6 @@ class PackedEngine:
                 write_atomically(member.folder / "metrics.json", json_bytes(run.metrics))
         else:
             finish_run(run, training, member.plan, self._device, tested=member.tested)
-        self._watcher.finished(member.number, member.run)
 
 
 def network_of(members: Sequence[Member], device: torch.device, *, vmap: bool) -> Network:

@@ -59,8 +59,8 @@ def train_many(
         sample_weight: a weight per row of ``data``.
         engine: "packed" (stacked modules), "vmap", "loop" (one after another); "auto" takes for each group what is
             fastest. ``run.environment["engine"]`` says which ran, and why.
-        workers: processes, each on one thread, that share those who are trained one after another; 1 for none. "auto"
-            starts one a core where the work is worth it. A member whose process is killed is a failed one.
+        workers: processes, each on one thread, that share the members, as packs or one after another; 1 for none. "auto"
+            starts one a core where the work is worth it. Members whose process is killed are failed ones.
         rungs: epochs at the end of which ``survivors`` is asked who goes on.
         survivors: called with a rung's epoch and the runs that have reached it and go on, by number; gives the
             numbers of those that continue. The others are stopped ("dropped") with their best weights so far.

@@ -13,6 +13,7 @@ from descend.many.grouping import groups
 from descend.many.loop_engine import WorkerChoice, in_one_loop
 from descend.many.member import Member, Watcher
 from descend.many.rungs import Decisions
+from descend.many.side_by_side import side_by_side
 from descend.run import Run
 
 __all__ = ["EngineChoice", "Survivors", "train_members"]
@@ -35,9 +36,11 @@ def train_members(
     """Train members to their ends; see :func:`descend.train_many` for the arguments. Each gets its ``run``."""
     build(members)
     chosen = [
-        one for group in groups(members) for one in choose(group, engine, watcher, folder, resume=resume)
+        one
+        for group in groups(members)
+        for one in choose(group, engine, watcher, folder, resume=resume, workers=workers)
     ]
-    engines = in_one_loop(chosen, workers)
+    engines = in_one_loop(side_by_side(chosen, workers), workers)
     decided = Decisions(folder, resume=resume)
     for epoch in [*sorted(rungs), None]:
         for one in engines:

@@ -1,0 +1,140 @@
+"""Packs side by side: each in a process of its own, on one thread.
+
+Two threads that share the operations of one pack wait for each other at every one of them, some thirty times a step, and hand
+each other what they have computed. Two processes that train a half of the members each do neither. On two cores 20 networks of
+9,000 weights take a fifth less time so; and where another program wants a core, the threads wait at every operation for
+the one that has been put aside, and take four to eight times as long, while processes take twice as long at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from descend.data.batches import MemoryBatches
+from descend.errors import Interrupted
+from descend.many.loop_engine import WorkerChoice
+from descend.many.member import Engine, Member
+from descend.many.packed_engine import PackedEngine
+from descend.many.workers import Outcome, Workers, why_not_here
+from descend.planning import choose_device
+from descend.training.threads import cores
+
+__all__ = ["SideBySide", "processes_for", "seconds_ahead", "side_by_side"]
+
+EACH = 4
+"""Members of a pack at least: with fewer, what a step costs besides arithmetic is shared by too few."""
+
+WORTH = 0.3
+"""Seconds that processes must save, about. A start takes some hundredths of one, and what is known beforehand is rough."""
+
+OVERHEAD = 3e-4
+"""Seconds of a step of a small pack that are not arithmetic."""
+
+SPEED = 5e10
+"""Operations in floating point that a core does in a second, about, in products of small matrices."""
+
+
+def processes_for(members: Sequence[Member], workers: WorkerChoice) -> int:
+    """In how many packs, each in a process, members that ride together are best trained; 1 where it is not worth it.
+
+    Args:
+        members: of one group.
+        workers: processes that were asked for.
+    """
+    engine = members[0].plan.recipe.engine
+    if workers == 1 or why_not_here() or engine["threads"] not in (1, "auto"):
+        return 1
+    if choose_device(engine["device"]).type != "cpu":
+        return 1
+    count = max(1, min(cores() if workers == "auto" else workers, len(members) // EACH))
+    if workers == "auto" and seconds_ahead(members) * (1 - 1 / count) < WORTH:
+        return 1
+    return count
+
+
+def seconds_ahead(members: Sequence[Member], until: int | None = None) -> float:
+    """About how long a pack of these members trains on one thread, up to an epoch or to its end.
+
+    Of convolutions, which use a weight many times, it knows too little: their packs take longer.
+    """
+    going = [member for member in members if member.going]
+    if not going:
+        return 0.0
+    training = going[0].training
+    batches = training.batches
+    assert isinstance(batches, MemoryBatches)  # the others ride with nobody
+    last = max(member.training.stopping.max_epochs for member in going)
+    epochs = max(0, (last if until is None else min(last, until)) - training.epoch)
+    weights = sum(
+        module.weight.numel() for module in training.model.modules() if isinstance(module, nn.Linear)
+    )
+    rows = sum(batches.order.sizes())
+    return epochs * (
+        batches.steps_per_epoch * OVERHEAD + len(going) * rows * 6 * weights / SPEED
+    )  # 2 operations a weight and row, three times: forwards, and two backwards
+
+
+class SideBySide:
+    """Packs that are trained at the same time, each by a worker process.
+
+    Args:
+        packs: on one thread each.
+        workers: processes that were asked for; "auto" is one for each core.
+    """
+
+    def __init__(self, packs: Sequence[PackedEngine], workers: WorkerChoice) -> None:
+        self.packs, self._workers = list(packs), workers
+        self.members = [member for pack in packs for member in pack.members]
+
+    def advance(self, until: int | None) -> None:
+        """Train all members that go on up to an epoch; None: to their ends.
+
+        Raises:
+            Interrupted: a signal asked to stop; checkpoints were saved if there is a folder.
+        """
+        going = {number: pack for number, pack in enumerate(self.packs) if pack.going}
+        count = self._processes(list(going.values()), until)
+        here = list(going.values())
+        if count > 1:
+            workers, here = Workers(going, until, count), []
+
+            def done(outcome: Outcome) -> None:
+                pack = going[outcome.number]
+                pack.done(outcome)
+                if outcome.kind == "returned" and pack.going:
+                    here.append(pack)
+
+            workers.run(lambda number, said, state: going[number].heard(said, state), done)
+            left = [member for member in self.members if member.going]
+            if workers.stop_requested or any(pack.pack.stopped == "interrupted" for pack in going.values()):
+                raise Interrupted(f"stopped with {len(left)} of {len(self.members)} networks not done")
+        for pack in here:
+            pack.advance(until)
+
+    def drop(self, numbers: set[int], reason: str) -> None:
+        """Stop some members where they are; the others do not notice."""
+        for pack in self.packs:
+            pack.drop(numbers, reason)
+
+    def _processes(self, packs: Sequence[PackedEngine], until: int | None) -> int:
+        if self._workers != "auto":
+            return min(self._workers, len(packs))
+        count = min(cores(), len(packs))
+        ahead = [seconds_ahead(pack.members, until) for pack in packs]
+        return count if count > 1 and sum(ahead) - max(ahead) >= WORTH else 1
+
+
+def side_by_side(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine]:
+    """Engines with those packs together that can be trained at the same time: on the CPU, on one thread."""
+    fit = [
+        engine
+        for engine in engines
+        if isinstance(engine, PackedEngine)
+        and engine.threads == 1
+        and choose_device(engine.members[0].plan.recipe.engine["device"]).type == "cpu"
+    ]
+    if workers == 1 or why_not_here() or len(fit) < 2:
+        return list(engines)
+    return [SideBySide(fit, workers), *(engine for engine in engines if engine not in fit)]

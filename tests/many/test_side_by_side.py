@@ -1,0 +1,199 @@
+"""Packs in worker processes: the bits that each pack has here, and no accident goes unnoticed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_runs import Odd, Watch, assert_same, data, recipe
+
+import descend
+from descend.errors import Interrupted
+from descend.many import side_by_side, train_many
+from descend.many.side_by_side import seconds_ahead
+from descend.many.workers import why_not_here
+
+pytestmark = pytest.mark.skipif(bool(why_not_here()), reason=why_not_here() or "workers")
+
+RATES = [0.001 * 1.7**power for power in range(8)]
+EIGHT = [recipe(lr) for lr in RATES]
+
+
+def packed(recipes: list[descend.Recipe], workers: int, **arguments: Any) -> list[descend.Run]:
+    return train_many(recipes, data(), seeds=5, engine="packed", workers=workers, **arguments)
+
+
+def here(recipes: list[descend.Recipe], **arguments: Any) -> list[descend.Run]:
+    """The two packs one after the other, in this process."""
+    runs: list[Any] = [None] * len(recipes)
+    for place in range(2):
+        runs[place::2] = packed(recipes[place::2], 1, **arguments)
+    return runs
+
+
+def odd(happens: str) -> descend.Recipe:
+    return descend.Recipe(
+        **{name: getattr(recipe(0.01), name) for name in ("data", "optimizer", "stop", "engine")},
+        model={"name": lambda: Odd(happens, 6, 1)},
+    )
+
+
+class TestTheSameBits:
+    def test_as_in_this_process(self) -> None:
+        watch = Watch()
+        there = packed(EIGHT, 2, watchers=[watch])
+        for one, other in zip(here(EIGHT), there, strict=True):
+            assert_same(one, other)
+        assert sorted(watch.epochs) == [(n, e) for n in range(8) for e in range(1, 5)]
+        assert sorted(watch.ended) == list(range(8))
+        engines = [run.environment["engine"] for run in there]
+        assert [engine["pack"] for engine in engines] == [0, 1] * 4
+        assert {engine["members"] for engine in engines} == {4}
+        assert all("2 packs side by side" in engine["why"] for engine in engines)
+        assert {run.environment["threads"] for run in there} == {1}
+        assert {run.environment["threads_reason"] for run in there} == {"one of 2 processes"}
+
+    def test_where_members_stop_at_different_epochs(self) -> None:
+        patient = [
+            each.replace({"stop.max_epochs": 3 + 2 * place, "stop.patience": 1 + place % 3})
+            for place, each in enumerate(EIGHT)
+        ]
+        there = packed(patient, 2)
+        assert len({run.metrics["epochs"] for run in there}) > 2
+        for one, other in zip(here(patient), there, strict=True):
+            assert_same(one, other)
+
+    def test_with_folders_and_what_is_in_them(self, tmp_path: Path) -> None:
+        there = packed(EIGHT, 2, out=tmp_path)
+        for number, (one, other) in enumerate(zip(here(EIGHT), there, strict=True)):
+            loaded = descend.load(tmp_path / f"{number:04d}")
+            assert_same(one, loaded)
+            assert_same(one, other)
+            assert len((tmp_path / f"{number:04d}" / "history.jsonl").read_text().splitlines()) == 4
+        assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == ["0000", "0001"]
+
+    def test_across_rungs(self) -> None:
+        def survivors(epoch: int, runs: Any) -> list[int]:
+            assert all(len(run.history) == epoch for run in runs.values())
+            losses = {number: run.history[-1]["validation"]["loss"] for number, run in runs.items()}
+            return sorted(losses, key=lambda number: losses[number])[: len(losses) // 2]
+
+        there = packed(EIGHT, 2, rungs=[1, 3], survivors=survivors)
+        assert sorted(run.metrics["epochs"] for run in there) == [1] * 4 + [3] * 2 + [4] * 2
+        solo = train_many(EIGHT, data(), seeds=5, engine="loop", workers=1, rungs=[1, 3], survivors=survivors)
+        for one, other in zip(solo, there, strict=True):
+            assert one.metrics["epochs"] == other.metrics["epochs"]
+            assert one.metrics["stopped"] == other.metrics["stopped"]
+            torch.testing.assert_close(one.metrics["validation"], other.metrics["validation"])
+
+    def test_more_packs_than_processes(self) -> None:
+        wider = [each.replace({"model.hidden": [8, 8]}) for each in EIGHT]
+        there = packed([*EIGHT, *wider], 2)
+        assert {run.environment["engine"]["pack"] for run in there} == {0, 1, 8, 9}
+        for one, other in zip([*here(EIGHT), *here(wider)], there, strict=True):
+            assert_same(one, other)
+
+
+class TestAccidents:
+    def test_one_that_diverges_disturbs_nobody(self, tmp_path: Path) -> None:
+        plain = [each.replace({"optimizer.name": "sgd"}) for each in EIGHT]
+        wild = [*plain[:3], recipe(1e30).replace({"optimizer.name": "sgd"}), *plain[4:]]
+        there = packed(wild, 2, out=tmp_path)
+        assert [run.failed for run in there] == [number == 3 for number in range(8)]
+        assert there[3].metrics["stopped"] == "diverged"
+        assert "--set optimizer.lr=" in there[3].metrics["message"]
+        assert "diverged" in (tmp_path / "0003" / "metrics.json").read_text()
+        for number, (one, other) in enumerate(zip(here(wild), there, strict=True)):
+            if number != 3:
+                assert_same(one, other)
+
+    def test_the_members_of_a_pack_whose_worker_is_killed_are_failed_ones(self) -> None:
+        watch = Watch()
+        there = packed([*[odd("SIGKILL")] * 8, *EIGHT], 2, watchers=[watch])
+        for run in there[:8]:
+            assert run.failed
+            assert run.metrics["stopped"] == "lost"
+            assert "epoch 3" in run.metrics["message"]  # 5 steps an epoch, killed in step 12
+            assert "signal 9 (SIGKILL)" in run.metrics["message"]
+            assert len(run.history) == 2
+        assert sorted(watch.ended) == list(range(16))
+        for one, other in zip(here(EIGHT), there[8:], strict=True):
+            assert_same(one, other)
+
+    def test_what_fails_in_a_worker_is_tried_here(self) -> None:
+        watch = Watch()
+        there = packed([odd("raise")] * 8, 2, watchers=[watch])
+        assert not any(run.failed for run in there)
+        assert [len(run.history) for run in there] == [4] * 8
+        assert sorted(watch.epochs) == [(n, e) for n in range(8) for e in range(1, 5)]
+
+    def test_where_the_system_starts_no_more_processes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def never(self: multiprocessing.Process) -> None:
+            raise BlockingIOError("Resource temporarily unavailable")
+
+        expected = here(EIGHT)
+        monkeypatch.setattr(multiprocessing.get_context("fork").Process, "start", never)
+        for one, other in zip(expected, packed(EIGHT, 2), strict=True):
+            assert_same(one, other)
+
+    def test_a_worker_that_is_asked_to_stop_stops_all(self) -> None:
+        with pytest.raises(Interrupted, match=r"networks not done$"):
+            packed([*[odd("SIGTERM")] * 8, *EIGHT], 2)
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_what_was_interrupted_goes_on_to_the_same_bits(self, tmp_path: Path, workers: int) -> None:
+        class Impatient(Watch):
+            def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
+                if (number, record["epoch"]) == (1, 2):
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+        long = [each.replace({"stop.max_epochs": 40, "stop.patience": "none"}) for each in EIGHT]
+        with pytest.raises(Interrupted, match="continue with resume=True"):
+            packed(long, 2, out=tmp_path, watchers=[Impatient()])
+        assert not multiprocessing.active_children()
+        again = packed(long, workers, out=tmp_path, resume=True)
+        for one, other in zip(here(long), again, strict=True):
+            assert_same(one, other)
+
+
+class TestWhereItHelps:
+    def test_little_work_stays_here(self) -> None:
+        runs = train_many(EIGHT, data(), seeds=5)
+        assert {run.environment["engine"]["pack"] for run in runs} == {0}
+
+    def test_much_work_is_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(side_by_side, "cores", lambda: 2)
+        monkeypatch.setattr(side_by_side, "WORTH", 0.0)
+        runs = train_many(EIGHT, data(), seeds=5)
+        assert [run.environment["engine"]["pack"] for run in runs] == [0, 1] * 4
+
+    def test_few_members_stay_together(self) -> None:
+        runs = packed(EIGHT[:7], 2)
+        assert {run.environment["engine"]["pack"] for run in runs} == {0}
+
+    def test_threads_that_are_asked_for_are_kept(self) -> None:
+        runs = packed([each.replace({"engine.threads": 2, "stop.max_epochs": 1}) for each in EIGHT], 2)
+        assert {run.environment["threads"] for run in runs} == {2}
+        assert {run.environment["engine"]["pack"] for run in runs} == {0}
+
+    def test_seconds_ahead_are_those_of_the_epochs_that_are_left(self) -> None:
+        from descend.many.building import build
+        from descend.many.member import Member
+        from descend.planning import Planner
+
+        planner = Planner(data())
+        members = [Member(number, planner.plan(each, 5)) for number, each in enumerate(EIGHT)]
+        build(members)
+        whole = seconds_ahead(members)
+        assert seconds_ahead(members, 1) == pytest.approx(whole / 4)
+        assert seconds_ahead(members, 9) == whole
+        members[0].stopped = "patience"
+        assert seconds_ahead(members) < whole
+        for member in members:
+            member.stopped = "patience"
+        assert seconds_ahead(members) == 0.0
