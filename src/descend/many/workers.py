@@ -130,7 +130,10 @@ class Workers:
                         assert isinstance(pipe, Connection)
                         self._listen(self._busy[pipe], heard, done)
         finally:
-            for worker in [*self._busy.values(), *self._idle]:
+            workers = [*self._busy.values(), *self._idle]
+            for worker in workers:
+                worker.let_go()
+            for worker in workers:
                 worker.end()
 
     def _give(self, number: int) -> bool:
@@ -229,11 +232,14 @@ class _Worker:
         )
         return f"the worker process {self.process.pid} was ended {of}{advice}"
 
-    def end(self) -> None:
-        """Let it go. One that still trains saves its checkpoint first, if it does so soon."""
+    def let_go(self) -> None:
+        """Give it no more work, and stop what it does."""
         self.pipe.close()
         if self.number >= 0:
             self.ask_to_stop()
+
+    def end(self) -> None:
+        """Wait until it, let go, is gone. One that still trains saves its checkpoint first, if it does so soon."""
         self.process.join(LAST_WORDS)
         if self.process.is_alive():
             self.process.kill()
