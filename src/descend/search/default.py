@@ -11,7 +11,8 @@ __all__ = ["default_space"]
 
 _ANY: dict[str, Any] = {
     "regularize.weight_decay": {"log_uniform": [1e-4, 0.3]},
-    "data.batch_size": {"log_integers": [32, 256]},
+    # A few sizes, and not all between: trials of one size are trained together.
+    "data.batch_size": [32, 64, 128, 256],
 }
 _OF_MLP: dict[str, Any] = {
     "model.hidden": [(64, 64), (128, 128), (256, 256), (512, 512), (256, 256, 256)],
