@@ -10,20 +10,29 @@ import torch
 from descend.assembly import evaluation_batches, part_batches
 from descend.constraints import KKT
 from descend.data.batches import Order
-from descend.data.prepare import Part, Prepared
+from descend.data.prepare import Part
 from descend.outcome import Later, details, measured
 from descend.planning import Plan
 from descend.run import Run
 from descend.training.loop import Training
 
-__all__ = ["finish_run", "measure_parts", "take_over"]
+__all__ = ["Measurements", "finish_run", "measure_parts", "measurements_of"]
 
 ROWS_AT_ONCE = 1024
 """Rows that are differentiated together."""
 
+Measurements = dict[str, dict[str, float]]
+"""Loss and metrics by part, the last of which is the one whose rows the report shows."""
+
 
 def finish_run(
-    run: Run, training: Training, planned: Plan, device: torch.device, *, tested: bool = True
+    run: Run,
+    training: Training,
+    planned: Plan,
+    device: torch.device,
+    *,
+    tested: bool = True,
+    measurements: Measurements | None = None,
 ) -> None:
     """Take the best weights, measure every part, and write the run.
 
@@ -33,6 +42,7 @@ def finish_run(
         planned: what was trained.
         device: where the network is.
         tested: whether the test part is measured; it should be once.
+        measurements: what :func:`measurements_of` gave in another process, if it did.
     """
     _take_best(run, training)
     prepared = planned.prepared
@@ -48,7 +58,7 @@ def finish_run(
     }
     if interrupted:
         return
-    measure_parts(run, planned, device, tested=tested)
+    measure_parts(run, planned, device, tested=tested, measurements=measurements)
     if training.lagrangian is not None:
         run.metrics["constraints"] = _constraints(training, prepared.train, device)
     if run.path is not None:
@@ -76,43 +86,37 @@ def _constraints(training: Training, train: Part, device: torch.device) -> dict[
     }
 
 
-def measure_parts(run: Run, planned: Plan, device: torch.device, *, tested: bool = True) -> None:
+def measure_parts(
+    run: Run,
+    planned: Plan,
+    device: torch.device,
+    *,
+    tested: bool = True,
+    measurements: Measurements | None = None,
+) -> None:
     """Loss and metrics of each part, the test part if ``tested``; of the last what the report shows of single rows."""
-    prepared = planned.prepared
-    names = _measured_parts(prepared, tested)
-    for name in names:
-        rows = evaluation_batches(getattr(prepared, name), device)
-        run.metrics[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
-    if names:
-        evaluation = _single_rows(run, planned, device, names[-1])
+    found = _measured_parts(run, planned, device, tested) if measurements is None else measurements
+    run.metrics |= found
+    if found:
+        name = list(found)[-1]
+        part: Part = getattr(planned.prepared, name)
+        rows = evaluation_batches(part, device)
+        evaluation = Later(
+            lambda: details(run.predictor, rows(), run.measure, part.rows, planned.source, name)
+        )
         # A run without a folder may never be asked for it.
         run.evaluation = evaluation if run.path is None else dict(evaluation)
 
 
-def take_over(
-    run: Run,
-    training: Training,
-    planned: Plan,
-    device: torch.device,
-    metrics: dict[str, Any],
-    *,
-    tested: bool = True,
-) -> None:
-    """What :func:`finish_run` leaves, where another process has measured the parts and written the run.
+def measurements_of(
+    run: Run, training: Training, planned: Plan, device: torch.device, *, tested: bool = True
+) -> Measurements:
+    """Loss and metrics of each part with the best weights, for :func:`finish_run` in another process.
 
-    Args:
-        run: what training leaves.
-        training: done, with its best weights.
-        planned: what was trained.
-        device: where the network is.
-        metrics: that were measured.
-        tested: whether the test part is among them.
+    It computes with tensors alone. A worker may do no more: the tables of the data have threads that are not there in a fork.
     """
     _take_best(run, training)
-    run.metrics = metrics
-    names = _measured_parts(planned.prepared, tested)
-    if names:
-        run.evaluation = _single_rows(run, planned, device, names[-1])
+    return _measured_parts(run, planned, device, tested)
 
 
 def _take_best(run: Run, training: Training) -> None:
@@ -122,13 +126,11 @@ def _take_best(run: Run, training: Training) -> None:
     run.history = training.history
 
 
-def _measured_parts(prepared: Prepared, tested: bool) -> list[str]:
-    """The parts that have rows and are to be measured, in order."""
-    names = ("train", "validation", *(["test"] if tested else []))
-    return [name for name in names if len(getattr(prepared, name))]
-
-
-def _single_rows(run: Run, planned: Plan, device: torch.device, name: str) -> Later:
-    part: Part = getattr(planned.prepared, name)
-    rows = evaluation_batches(part, device)
-    return Later(lambda: details(run.predictor, rows(), run.measure, part.rows, planned.source, name))
+def _measured_parts(run: Run, planned: Plan, device: torch.device, tested: bool) -> Measurements:
+    found: Measurements = {}
+    for name in ("train", "validation", *(["test"] if tested else [])):
+        part: Part = getattr(planned.prepared, name)
+        if len(part):
+            rows = evaluation_batches(part, device)
+            found[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
+    return found

@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,15 @@ import torch
 from small_runs import Odd, Watch, assert_same, data, recipe
 
 import descend
+from descend import finishing
 from descend.errors import Interrupted
 from descend.many import side_by_side, train_many
 from descend.many.side_by_side import seconds_ahead
 from descend.many.workers import why_not_here
 
 pytestmark = pytest.mark.skipif(bool(why_not_here()), reason=why_not_here() or "workers")
+
+PROGRAM = Path(__file__).with_name("kill_side_by_side.py")
 
 RATES = [0.001 * 1.7**power for power in range(8)]
 EIGHT = [recipe(lr) for lr in RATES]
@@ -77,6 +82,32 @@ class TestTheSameBits:
             assert len((tmp_path / f"{number:04d}" / "history.jsonl").read_text().splitlines()) == 4
         assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == ["0000", "0001"]
 
+    def test_a_worker_touches_nothing_but_tensors(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The table of the data has threads, for which a fork would wait without end."""
+
+        def noting(name: str, function: Any) -> Any:
+            def noted(*given: Any, **named: Any) -> Any:
+                with (tmp_path / name).open("a") as file:
+                    file.write(f"{os.getpid()}\n")
+                return function(*given, **named)
+
+            return noted
+
+        monkeypatch.setattr(finishing, "details", noting("details", finishing.details))
+        monkeypatch.setattr(descend.Run, "write_files", noting("write_files", descend.Run.write_files))
+        for folder in (None, tmp_path / "runs"):
+            for run in packed(EIGHT, 2, out=folder):
+                assert dict(run.evaluation)
+        for name in ("details", "write_files"):
+            assert set((tmp_path / name).read_text().split()) == {str(os.getpid())}
+
+    def test_from_a_table_that_this_process_has_read_with_all_threads(self, tmp_path: Path) -> None:
+        recipes = [each.replace({"stop.max_epochs": 1, "model.norm": "none"}) for each in EIGHT]
+        runs = train_many(recipes, "digits", engine="packed", workers=2, out=tmp_path)
+        assert [run.metrics["status"] for run in runs] == ["finished"] * 8
+
     def test_across_rungs(self) -> None:
         def survivors(epoch: int, runs: Any) -> list[int]:
             assert all(len(run.history) == epoch for run in runs.values())
@@ -100,6 +131,25 @@ class TestTheSameBits:
 
 
 class TestAccidents:
+    @pytest.mark.slow
+    def test_a_killed_parent_resumes_to_the_same_bits(self, tmp_path: Path) -> None:
+        def start(folder: str, after: int, how: str) -> int:
+            command = [sys.executable, str(PROGRAM), str(tmp_path / folder), str(after), how]
+            return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
+
+        def lines(folder: str, number: int) -> int:
+            return (tmp_path / folder / f"{number:04d}" / "history.jsonl").read_text().count("\n")
+
+        assert start("whole", 0, "new") == 0
+        for after in (4, 14):  # before anyone, and after some have come to their ends
+            killed = f"killed-{after}"
+            assert start(killed, after, "new") == -signal.SIGKILL
+            assert start(killed, 0, "resume") == 0
+            for number in range(8):
+                name = f"{number:04d}/weights.safetensors"
+                assert (tmp_path / killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+                assert lines(killed, number) == lines("whole", number)
+
     def test_one_that_diverges_disturbs_nobody(self, tmp_path: Path) -> None:
         plain = [each.replace({"optimizer.name": "sgd"}) for each in EIGHT]
         wild = [*plain[:3], recipe(1e30).replace({"optimizer.name": "sgd"}), *plain[4:]]

@@ -13,7 +13,7 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
-from descend.finishing import finish_run, take_over
+from descend.finishing import Measurements, finish_run, measurements_of
 from descend.launch import begin_folder, lower_rate
 from descend.many.evaluation import PackEvaluation
 from descend.many.member import Member, Watcher
@@ -235,17 +235,19 @@ class PackedEngine:
             self.pack.drop(numbers, reason)
 
     def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
-        """:meth:`advance` in a worker, which tells of epochs and of members that have stopped; these it finishes."""
+        """:meth:`advance` in a worker, which tells of epochs and of members that have stopped; these it measures."""
 
         def recorded(number: int, record: Record) -> None:
-            self._write_line(number, record)
             tell({"is": "epoch", "member": number}, record)
 
         def ended(rider: Rider) -> None:
-            self._finish(rider)
-            run, training = self._of_number[rider.number].run, rider.training
-            left = {"rider": state_of(rider), "best": training.best, "metrics": run.metrics}
-            tell({"is": "ended", "member": rider.number}, left)
+            member, training = self._of_number[rider.number], rider.training
+            found = None
+            if not rider.failure:
+                found = measurements_of(member.run, training, member.plan, self._device, tested=member.tested)
+            left = {"rider": state_of(rider), "best": training.best, "measurements": found}
+            # It is written before the pack's next checkpoint is, in which it may not be any more.
+            tell({"is": "ended", "member": rider.number, "wait": self._folder is not None}, left)
 
         pack = self.pack
         pack.recorded, pack.ended = recorded, ended
@@ -257,20 +259,14 @@ class PackedEngine:
         """Take up what a worker tells while it works."""
         member = self._of_number[said["member"]]
         if said["is"] == "epoch":
-            member.training.history.append(
-                state
-            )  # which is the run's, and for those who watch; its end replaces it
-            self._told(member.number, state)
+            member.training.history.append(state)  # for those who watch the run, whose it is
+            self._recorded(member.number, state)
             return
         (rider,) = (rider for rider in self.pack.riders if rider.number == member.number)
         restore(rider, state["rider"])
-        training = rider.training
-        training.best, member.stopped = state["best"], training.stopped
-        if rider.failure:
-            member.run.history, member.run.metrics = training.history, state["metrics"]
-        else:
-            take_over(member.run, training, member.plan, self._device, state["metrics"], tested=member.tested)
-        self._watcher.finished(member.number, member.run)
+        rider.training.best = state["best"]
+        with self._arithmetic():
+            self._ended(rider, state["measurements"])
 
     def done(self, outcome: Outcome) -> None:
         """Go on from what a worker has left."""
@@ -298,27 +294,18 @@ class PackedEngine:
                 self._watcher.finished(member.number, member.run)
 
     def _recorded(self, number: int, record: Record) -> None:
-        self._write_line(number, record)
-        self._told(number, record)
-
-    def _told(self, number: int, record: Record) -> None:
-        """Tell of an epoch, once: what a worker has given back starts over."""
-        if record["epoch"] > self._known[number]:
-            self._known[number] = record["epoch"]
-            self._watcher.epoch_ended(number, record)
-
-    def _write_line(self, number: int, record: Record) -> None:
+        """Write and tell of an epoch, once: what a worker has given back starts over."""
+        if record["epoch"] <= self._known[number]:
+            return
+        self._known[number] = record["epoch"]
         folder = self._of_number[number].folder
         if folder is not None:
             with (folder / HISTORY).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
+        self._watcher.epoch_ended(number, record)
 
-    def _ended(self, rider: Rider) -> None:
-        self._finish(rider)
-        self._watcher.finished(rider.number, self._of_number[rider.number].run)
-
-    def _finish(self, rider: Rider) -> None:
-        """Measure and write a member that has stopped."""
+    def _ended(self, rider: Rider, measurements: Measurements | None = None) -> None:
+        """Write a member that has stopped, and measure it where no worker has."""
         member = self._of_number[rider.number]
         run, training = member.run, rider.training
         member.stopped = training.stopped
@@ -336,7 +323,15 @@ class PackedEngine:
             if member.folder is not None:
                 write_atomically(member.folder / "metrics.json", json_bytes(run.metrics))
         else:
-            finish_run(run, training, member.plan, self._device, tested=member.tested)
+            finish_run(
+                run,
+                training,
+                member.plan,
+                self._device,
+                tested=member.tested,
+                measurements=measurements,
+            )
+        self._watcher.finished(member.number, member.run)
 
 
 def network_of(members: Sequence[Member], device: torch.device, *, vmap: bool) -> Network:

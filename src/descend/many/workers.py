@@ -32,7 +32,7 @@ __all__ = ["Heard", "Job", "Kind", "Outcome", "StopsWhenAsked", "Tell", "Workers
 Kind = Literal["trained", "diverged", "lost", "returned"]
 
 Tell = Callable[[Mapping[str, Any], Any], None]
-"""(what it is, a state): sends word from a worker to its parent."""
+"""(what it is, a state): sends word from a worker to its parent. With "wait" it returns when the parent has taken it up."""
 
 Heard = Callable[[int, Mapping[str, Any], Any], None]
 """(number of the job, what it is, a state): the word as it arrives."""
@@ -175,6 +175,9 @@ class Workers:
             return
         if "outcome" not in said:
             heard(worker.number, said, state)
+            if said.get("wait"):
+                with suppress(OSError):  # it is dead: listening to it tells how
+                    worker.pipe.send_bytes(to_bytes(None))
             return
         outcome = Outcome(worker.number, said["outcome"], state, said["message"])
         self._idle.append(self._busy.pop(worker.pipe))
@@ -200,6 +203,8 @@ class Workers:
     def _done(self, job: Job, pipe: Connection) -> bytes:
         def tell(said: Mapping[str, Any], state: Any) -> None:
             pipe.send_bytes(to_bytes(state, dict(said)))
+            if said.get("wait"):
+                pipe.recv_bytes()
 
         try:
             kind, state, message = job.work(self._until, self, tell)
