@@ -145,6 +145,18 @@ def test_a_rate_that_is_far_too_large_is_named_with_module_step_and_advice(tmp_p
     assert all(bool(tensor.isfinite().all()) for tensor in kept["model"].values())
 
 
+def test_divergence_is_said_where_averaged_weights_are_brought_to_frames() -> None:
+    """Which happens before the epoch is measured, and so before anybody has seen the NaN."""
+    recipe = {
+        **RECIPE,
+        "optimizer": {"name": "sgd", "lr": 1e30},
+        "stop": {"max_epochs": 4, "average": 3.0},
+        "constrain": {"orthogonal": {"pattern": "linear*", "method": "cayley"}},
+    }
+    with pytest.raises(DivergedError, match="the update of 'linear1.weight' is not finite at step"):
+        descend.train(table(), recipe)
+
+
 @pytest.mark.filterwarnings("ignore:init")  # of the huge values that are planted
 def test_rows_with_values_that_overflow_are_named() -> None:
     def spoil(x: np.ndarray) -> None:
