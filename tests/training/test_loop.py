@@ -153,7 +153,7 @@ def test_divergence_is_said_where_averaged_weights_are_brought_to_frames() -> No
         "stop": {"max_epochs": 4, "average": 3.0},
         "constrain": {"orthogonal": {"pattern": "linear*", "method": "cayley"}},
     }
-    with pytest.raises(DivergedError, match="the update of 'linear1.weight' is not finite at step"):
+    with pytest.raises(DivergedError, match=r"the update of 'linear1\.weight' is not finite at step"):
         descend.train(table(), recipe)
 
 

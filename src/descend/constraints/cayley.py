@@ -109,8 +109,9 @@ def _without_gradients(optimizer: Optimizer) -> bool:
 
 
 def _refuse_curvature(optimizer: Optimizer) -> NoReturn:
+    name = getattr(optimizer, "name", type(optimizer).__name__.lower())
     raise UserError(
-        f"{type(optimizer).__name__.lower()} asks for the curvature of the loss, which is another one along "
+        f"{name} asks for the curvature of the loss, which is another one along "
         "orthonormal weights; use method = 'exponential' with it, or an optimizer that asks for gradients alone, "
         "such as lbfgs, cg, gd or adamw"
     )
