@@ -128,6 +128,34 @@ class TestWhatIsSeen:
             assert slope == pytest.approx(expected, rel=1e-11, abs=1e-11)
         assert problem.off() <= 1e-12
 
+    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize("writes", ["into", "another"])
+    def test_what_is_written_through_data_is_seen_as_well(self, seed: int, writes: str) -> None:
+        """PyTorch does not count it as a change, and optimizers of others do it."""
+
+        class Older(torch.optim.Optimizer):
+            @torch.no_grad()
+            def step(self, closure: Any = None) -> None:
+                with torch.enable_grad():
+                    closure()
+                p = self.param_groups[0]["params"][0]
+                if writes == "into":
+                    p.data.add_(step)
+                else:
+                    p.data = p.data + step
+                with torch.enable_grad():
+                    found.append(float(closure()))
+
+        problem, found = Problem(seed), []
+        frame, bias = problem.point
+        step = torch.randn(Q, N, dtype=DOUBLE)
+        optimizer = Older(problem.layer.parameters(), {})
+        problem.held.follow(optimizer)
+        optimizer.step(problem.loss)
+        there, _ = curve(frame, step.T, 1.0)
+        assert found == [pytest.approx(float(problem.of(there, bias)), rel=1e-13)]
+        torch.testing.assert_close(problem.layer.weight.detach().T, there, rtol=0, atol=1e-12)
+
     def test_the_curves_derivative_is_that_of_differences(self) -> None:
         """Of the tests' own formula."""
         frame, _ = Problem().point
