@@ -144,7 +144,7 @@ class TestWhatIsSeen:
                 else:
                     p.data = p.data + step
                 with torch.enable_grad():
-                    found.append(float(closure()))
+                    found.append(float(closure().detach()))
 
         problem, found = Problem(seed), []
         frame, bias = problem.point
