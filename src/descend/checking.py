@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from descend.assembly import augmented, part_batches
-from descend.constraints import CONDITIONS, AugmentedLagrangian, Held
+from descend.constraints import AugmentedLagrangian, Held
 from descend.data.batches import Batch, Order
 from descend.errors import RecipeError, RunError, UserError
 from descend.planning import Plan, Planner, choose_device
@@ -82,13 +82,18 @@ def optimality_of(
 
     Raises:
         UserError: as of :func:`objective_of`; a condition cannot be computed in double precision; the run is an ensemble of
-            networks, each of which is held to the conditions by itself.
+            networks, each of which was trained by itself.
 
     >>> import descend
     >>> run = descend.train("iris", {"model": "linear", "stop": {"max_epochs": 2}})
     >>> optimality_of(run).verdict
     'not stationary'
     """
+    if run.recipe.model["ensemble"] > 1:
+        raise UserError(
+            f"this run is an ensemble of {run.recipe.model['ensemble']} networks, each trained by itself, and nothing has "
+            "minimised the loss of their mean; check a run of one network: --set model.ensemble=1"
+        )
     objective = objective_of(run, data, **arguments)
     held = _held(run, objective.model)
     return optimality(
@@ -103,11 +108,6 @@ def optimality_of(
 
 def _held(run: Run, model: torch.nn.Module) -> AugmentedLagrangian | None:
     """The general conditions, as functions of a copy of the model in double precision."""
-    if run.recipe.model["ensemble"] > 1 and any(run.recipe.constrain[key] is not None for key in CONDITIONS):
-        raise UserError(
-            f"this run is an ensemble of {run.recipe.model['ensemble']} networks, each held to the conditions of [constrain] by "
-            "itself; check a run of one network: --set model.ensemble=1"
-        )
     try:
         return build_lagrangian(run.recipe, model)
     except RecipeError as cause:

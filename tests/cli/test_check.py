@@ -30,6 +30,10 @@ def fingerprints(folder):
     }
 
 
+def held_to(model):
+    return next(model.parameters()).square().sum() - 9
+
+
 class TestCommand:
     def test_a_run_that_was_stopped_early(self, descend, trained):
         folder, _ = trained
@@ -98,7 +102,7 @@ class TestCommand:
         assert "by least squares" in said
 
     def test_conditions_that_cannot_be_checked(self):
-        """One that holds float32 numbers of its own, and those of an ensemble's networks."""
+        """One that holds float32 numbers of its own."""
         held = torch.full((1, 4), 0.1)
 
         def along(model):
@@ -107,9 +111,17 @@ class TestCommand:
         said = {"model": {"name": "linear"}, "stop": {"max_epochs": 1}, "constrain": {"inequality": along}}
         with pytest.raises(UserError, match=r"(?s)\[constrain\] inequality.*float64.*tensor.to\(weight\)"):
             optimality_of(package.train("iris", said))
-        several = said | {"model": {"name": "linear", "ensemble": 2}}
+
+    @pytest.mark.parametrize(
+        "constrain",
+        [{}, {"inequality": held_to}, {"orthogonal": "linear*"}],
+        ids=["none", "inequality", "orthogonal"],
+    )
+    def test_an_ensemble_is_no_minimum_of_anything(self, constrain):
+        model = {"name": "mlp", "hidden": [4], "ensemble": 2}
+        run = package.train("iris", {"model": model, "stop": {"max_epochs": 1}, "constrain": constrain})
         with pytest.raises(UserError, match=r"an ensemble of 2 networks.*model.ensemble=1"):
-            optimality_of(package.train("iris", several))
+            optimality_of(run)
 
     def test_help_names_it(self, descend):
         assert "check" in descend("--help").out

@@ -128,6 +128,34 @@ class TestWhatIsSeen:
             assert slope == pytest.approx(expected, rel=1e-11, abs=1e-11)
         assert problem.off() <= 1e-12
 
+    @pytest.mark.parametrize("seed", range(2))
+    @pytest.mark.parametrize("writes", ["into", "another"])
+    def test_what_is_written_through_data_is_seen_as_well(self, seed: int, writes: str) -> None:
+        """PyTorch does not count it as a change, and optimizers of others do it."""
+
+        class Older(torch.optim.Optimizer):
+            @torch.no_grad()
+            def step(self, closure: Any = None) -> None:
+                with torch.enable_grad():
+                    closure()
+                p = self.param_groups[0]["params"][0]
+                if writes == "into":
+                    p.data.add_(step)
+                else:
+                    p.data = p.data + step
+                with torch.enable_grad():
+                    found.append(float(closure().detach()))
+
+        problem, found = Problem(seed), []
+        frame, bias = problem.point
+        step = torch.randn(Q, N, dtype=DOUBLE)
+        optimizer = Older(problem.layer.parameters(), {})
+        problem.held.follow(optimizer)
+        optimizer.step(problem.loss)
+        there, _ = curve(frame, step.T, 1.0)
+        assert found == [pytest.approx(float(problem.of(there, bias)), rel=1e-13)]
+        torch.testing.assert_close(problem.layer.weight.detach().T, there, rtol=0, atol=1e-12)
+
     def test_the_curves_derivative_is_that_of_differences(self) -> None:
         """Of the tests' own formula."""
         frame, _ = Problem().point
@@ -395,10 +423,10 @@ class TestFromARecipe:
             if name.startswith("linear") and weight.dim() > 1:
                 assert float(off_frame(frames_of([weight.detach()]))) <= 1e-6
 
-    @pytest.mark.parametrize("name", ["newton", "trust_region", "sqn"])
+    @pytest.mark.parametrize("name", ["newton", "trust_region", "subsampled_newton", "sqn"])
     def test_curvature_is_refused_with_what_works(self, name: str, tmp_path: Any) -> None:
         with pytest.raises(
-            RecipeError, match=r"\[constrain\].*method = 'exponential'.*lbfgs, cg, gd or adamw"
+            RecipeError, match=rf"\[constrain\]: {name} asks.*method = 'exponential'.*lbfgs, cg, gd or adamw"
         ):
             descend.train("iris", {**RECIPE, "optimizer": {"name": name}}, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()

@@ -176,6 +176,12 @@ class TestIllConditioned:
         torch.testing.assert_close(found[0], oracle(good, 1, 1e-5).float(), rtol=1e-5, atol=1e-5)
         assert torch.equal(found[1:], inverse_root(bad.unsqueeze(0), 1, 1e-5, "eigh"))
 
+    def test_a_matrix_of_zeros_does_not_end_what_cholesky_does_for_the_others(self):
+        stack = torch.stack([with_spectra([[1.0, 2.0, 4.0]])[0].float(), torch.zeros(3, 3)])
+        found = inverse_root(stack, 1, 0.0)
+        torch.testing.assert_close(found[0], oracle(stack[0], 1).float(), rtol=1e-5, atol=1e-5)
+        assert torch.equal(found[1:], inverse_root(stack[1:], 1, 0.0, "eigh"))
+
     def test_what_newton_does_not_finish_is_done_by_eigenvectors(self, monkeypatch):
         monkeypatch.setattr(kronecker, "_steps", lambda low, power, eps: 3)
         stack = with_spectra([torch.logspace(0, -6, 8).tolist(), [1.0] * 8])

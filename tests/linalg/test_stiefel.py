@@ -229,6 +229,15 @@ class TestPolar:
         assert off_frame(polar(matrix)) < 1e-6
         assert torch.equal(polar(matrix), polar(matrix))
 
+    @pytest.mark.parametrize("bad", [math.nan, math.inf])
+    def test_of_a_matrix_that_is_not_finite_is_nan_and_the_others_keep_theirs(self, bad: float) -> None:
+        _, d = drawn(6, 4)
+        expected = polar(d)
+        d[1, 2, 3] = bad
+        found = polar(d)
+        assert found[1].isnan().all()
+        assert torch.equal(found[[0, 2]], expected[[0, 2]])
+
 
 class TestWeights:
     @pytest.mark.parametrize("shape", [(3, 5), (5, 3), (4, 4), (2, 3, 2, 2), (9, 2, 2)], ids=str)

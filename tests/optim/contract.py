@@ -425,7 +425,7 @@ class Contract:
     def test_a_negative_rate_is_refused(self, case):
         if case.lr is None:
             pytest.skip("it has no rate")
-        with pytest.raises(UserError, match=case.name.replace("_", "")):
+        with pytest.raises(UserError, match=f"^{case.name}: "):
             case.make([nn.Parameter(torch.ones(1))], lr=-0.1)
 
     @pytest.mark.parametrize(

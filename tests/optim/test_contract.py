@@ -8,6 +8,7 @@ import torch
 from contract import Case, Contract
 
 from descend.optim import OPTIMIZERS
+from descend.optim.building import catalogued
 
 
 def cases():
@@ -22,6 +23,13 @@ def cases():
 
 def test_every_optimizer_is_put_through_it():
     assert {case.name for case in cases()} == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("case", list(cases()), ids=str)
+def test_messages_call_it_what_the_catalogue_does(case):
+    optimizer = case.make([torch.ones(2, 2, requires_grad=True)])
+    assert catalogued(type(optimizer)) == case.name
+    assert getattr(optimizer, "name", case.name) == case.name
 
 
 class Forgetful(torch.optim.Optimizer):

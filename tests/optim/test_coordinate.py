@@ -147,7 +147,7 @@ def test_a_loss_that_is_no_number_is_refused():
     ids=str,
 )
 def test_settings_outside_their_domain_are_refused(wrong):
-    with pytest.raises(UserError, match=rf"coordinatedescent: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=rf"coordinate_descent: {next(iter(wrong))} must be"):
         coordinate_descent([torch.ones(1, requires_grad=True)], **wrong)
 
 

@@ -239,6 +239,15 @@ class TestTheorems:
         torch.testing.assert_close(-got, u @ vt, rtol=1e-3, atol=1e-3)
         assert [k for k in optimizer.state[params[0]] if k.startswith("covariance")] == ["covariance.0.0"]
 
+    def test_before_roots_without_a_graft_a_vector_beside_a_matrix_does_not_change_its_steps(self):
+        given = gradients(7, 5, steps=3)
+        settings = {"lr": 0.1, "betas": (0.0, 0.99), "graft": "none", "roots_from": 100}
+        alone, beside = zeros((7, 5)), zeros((7, 5), (5,))
+        taken(shampoo(alone, **settings), alone, [[g] for g in given])
+        taken(shampoo(beside, **settings), beside, [[g, g[0]] for g in given])
+        assert torch.equal(alone[0], beside[0])
+        torch.testing.assert_close(alone[0].detach(), -0.1 * sum(given), rtol=0, atol=1e-12)
+
     @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd"])
     def test_steps_are_as_long_as_those_of_the_method_grafted_from(self, graft):
         """Without momentum in between, for each tensor and whatever its blocks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -143,6 +144,45 @@ def test_a_rate_that_is_far_too_large_is_named_with_module_step_and_advice(tmp_p
     kept = descend.training.checkpoint.load_checkpoint(tmp_path / "run" / "checkpoints")
     assert kept is not None
     assert all(bool(tensor.isfinite().all()) for tensor in kept["model"].values())
+
+
+def test_divergence_is_said_where_averaged_weights_are_brought_to_frames() -> None:
+    """Which happens before the epoch is measured, and so before anybody has seen the NaN."""
+    recipe = {
+        **RECIPE,
+        "optimizer": {"name": "sgd", "lr": 1e30},
+        "stop": {"max_epochs": 4, "average": 3.0},
+        "constrain": {"orthogonal": {"pattern": "linear*", "method": "cayley"}},
+    }
+    with pytest.raises(DivergedError, match=r"the update of 'linear1\.weight' is not finite at step"):
+        descend.train(table(), recipe)
+
+
+class Cliff(torch.nn.Linear):
+    """It gives no numbers while its weights in training are longer than 1."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        found = super().forward(rows)
+        over = self.training and float(self.weight.detach().norm()) > 1
+        return found * math.nan if over else found
+
+
+@pytest.mark.parametrize(
+    "name", ["gd", "cg", "bfgs", "lbfgs", "newton", "trust_region", "coordinate_descent"]
+)
+def test_a_step_into_nan_that_was_not_taken_is_no_divergence(name: str) -> None:
+    model = Cliff(4, 1)
+    torch.nn.init.zeros_(model.weight)
+    recipe = {
+        "data": {"sampling": "full", "scale": "none"},
+        "optimizer": {"name": name},
+        "stop": {"max_epochs": 6, "average": 0.0},
+        "engine": {"threads": 1, "device": "cpu"},
+    }
+    run = descend.train(table(), recipe, model=model)
+    assert run.history[-1]["epoch"] == 6
+    assert run.history[-1]["train"]["loss"] < 0.6
+    assert 0.5 < float(model.weight.detach().norm()) <= 1
 
 
 @pytest.mark.filterwarnings("ignore:init")  # of the huge values that are planted

@@ -117,7 +117,7 @@ def _speed(found: Comparison) -> list[str]:
     ]
     if not reaching:
         return (
-            ["No variant reached the target in at least half of its runs."]
+            ["No variant reached the target in more than half of its runs."]
             if found.target is not None
             else []
         )

@@ -109,8 +109,9 @@ def _without_gradients(optimizer: Optimizer) -> bool:
 
 
 def _refuse_curvature(optimizer: Optimizer) -> NoReturn:
+    name = getattr(optimizer, "name", type(optimizer).__name__.lower())
     raise UserError(
-        f"{type(optimizer).__name__.lower()} asks for the curvature of the loss, which is another one along "
+        f"{name} asks for the curvature of the loss, which is another one along "
         "orthonormal weights; use method = 'exponential' with it, or an optimizer that asks for gradients alone, "
         "such as lbfgs, cg, gd or adamw"
     )
@@ -175,7 +176,7 @@ class _Step:
     def __init__(self, weights: Sequence[Tensor]) -> None:
         self.weights = list(weights)
         self._stacks: list[tuple[list[Tensor], Tensor]] = []
-        self._versions: list[int] = []
+        self._versions: list[tuple[int, int]] = []
 
     @torch.no_grad()
     def start(self) -> None:
@@ -188,10 +189,9 @@ class _Step:
     def there(self) -> Iterator[bool]:
         """The weights at R(D) while within, then at X + D again, to the bit; whether they are elsewhere than at X.
 
-        That is told by PyTorch's count of a tensor's changes, for which nobody waits. At X they stay as they are.
+        At X they stay as they are.
         """
-        moved = self._changes() != self._versions
-        if not moved:
+        if not self._elsewhere():
             yield False
             return
         went = [weight.detach().clone() for weight in self.weights]
@@ -235,8 +235,22 @@ class _Step:
             # Twice: what is hooked in before may have changed the size of the weights where the step started.
             put_frames_(members, polished(moved, 2))
 
-    def _changes(self) -> list[int]:
-        return [weight._version for weight in self.weights]
+    def _elsewhere(self) -> bool:
+        """Whether the weights are elsewhere than at X.
+
+        Mostly that is told by PyTorch's count of a tensor's changes, for which nobody waits. What is written through
+        ``.data``, as older optimizers do, is not counted; on the CPU the numbers are looked at. Elsewhere one would have to
+        wait for the device, and such an optimizer is only seen if it puts another tensor there.
+        """
+        if self._changes() != self._versions:
+            return True
+        return any(
+            frames.device.type == "cpu" and not torch.equal(frames_of(members), frames)
+            for members, frames in self._stacks
+        )
+
+    def _changes(self) -> list[tuple[int, int]]:
+        return [(weight._version, weight.data_ptr()) for weight in self.weights]
 
 
 def _with_gradients(

@@ -281,7 +281,8 @@ def _from_eigenvectors(values: Tensor, vectors: Tensor, power: int, ridge: Tenso
 
 def _by_cholesky(shifted: Tensor) -> tuple[Tensor, Tensor]:
     factor, failed = torch.linalg.cholesky_ex(shifted)
-    found = torch.cholesky_inverse(factor)
+    # A factor with a zero on its diagonal would end the inversion of all; what comes of those that failed is not used.
+    found = torch.cholesky_inverse(factor.where((failed == 0)[:, None, None], 1.0))
     # Of a matrix it reads one triangle, so what is not finite may lie in the other.
     whole = torch.isfinite(shifted) & torch.isfinite(found)
     return found, (failed == 0) & whole.all(-1).all(-1)

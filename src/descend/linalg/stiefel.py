@@ -203,15 +203,18 @@ def polished(frames: Tensor, times: int = 1) -> Tensor:
 def polar(matrices: Tensor) -> Tensor:
     """The frames nearest to matrices of (n, q) or (b, n, q), n ≥ q: U Vᵀ of the singular value decomposition U Σ Vᵀ.
 
-    It is computed in float64. A matrix of less than full rank has several nearest frames; one of them is taken.
+    It is computed in float64. A matrix of less than full rank has several nearest frames; one of them is taken. A matrix that
+    is not finite gives NaN, and the others of its batch their frames.
 
     >>> polar(torch.tensor([[2.0, 0.0], [0.0, 0.5], [0.0, 0.0]]))
     tensor([[1., 0.],
             [0., 1.],
             [0., 0.]])
     """
-    left, _, right = torch.linalg.svd(matrices.double(), full_matrices=False)
-    nearest: Tensor = left @ right
+    # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
+    whole = matrices.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+    left, _, right = torch.linalg.svd(matrices.double().where(whole, 0.0), full_matrices=False)
+    nearest: Tensor = (left @ right).where(whole, torch.nan)
     return nearest.to(matrices.dtype)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.optim import Optimizer
 
 from descend.errors import UserError
 
-__all__ = ["Params", "build"]
+__all__ = ["Params", "build", "catalogued"]
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
 """Parameters, or groups: dicts with ``params`` and settings of their own."""
@@ -39,7 +40,18 @@ def build(
     try:
         return constructor(listed, **settings)
     except (TypeError, ValueError, RuntimeError) as cause:
-        raise UserError(f"{constructor.__name__.lower()}: {cause}") from cause
+        raise UserError(f"{catalogued(constructor)}: {cause}") from cause
+
+
+def catalogued(constructor: Callable[..., Any]) -> str:
+    """The name in the catalogue of an optimizer's class, which users know it by.
+
+    >>> catalogued(torch.optim.SparseAdam), catalogued(torch.optim.AdamW)
+    ('sparse_adam', 'adamw')
+    """
+    name = constructor.__name__
+    # A capital that a capital follows may begin a word (CayleySGD) or not (ASCPG).
+    return "asc_pg" if name == "ASCPG" else re.sub(r"(?<=[a-z])(?=[A-Z][A-Za-z])", "_", name).lower()
 
 
 def _group(entry: dict[str, Any]) -> dict[str, Any]:

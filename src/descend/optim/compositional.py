@@ -119,11 +119,6 @@ class ASCPG(WholeStep):
         super().__init__(params, _checked(lr, beta, beta_decay))
         self._takes_in = False
 
-    @property
-    def name(self) -> str:
-        """As in the catalogue."""
-        return "asc_pg"
-
     def average(self, value: Tensor, rows: Tensor | None = None, total: int | None = None) -> Tensor:
         """The running average y, whose derivative is that of ``value``; what it takes in are values at extrapolated points.
 

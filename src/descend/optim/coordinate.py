@@ -67,11 +67,6 @@ class CoordinateDescent(WholeStep):
         settings = checked(lr=lr, c1=_SHARES[rule] if c1 is None else c1, c2=c2)
         super().__init__(params, settings | {"size": size, "rule": rule, "order": order, "seed": seed})
 
-    @property
-    def name(self) -> str:
-        """As in the catalogue."""
-        return "coordinate_descent"
-
     def blocks(self) -> list[slice]:
         """Where each block lies in the vector of all parameters."""
         found, start = [], 0

@@ -95,11 +95,6 @@ class SubsampledNewton(CurvedStep):
             damping=damping,
         )
 
-    @property
-    def name(self) -> str:
-        """As in the catalogue."""
-        return "subsampled_newton"
-
     def advance(self, asked: Evaluations, position: Position) -> Any:
         """As Newton's, but for the curvature, which is that of rows drawn anew at each step."""
         group = self.param_groups[0]

@@ -104,6 +104,8 @@ class Shampoo(StackedStep):
                 found[blocks.cut :].copy_(simple[blocks.cut :])
                 if group["graft"] != "none":
                     _graft(fleet, found, blocks.norms(simple))
+            elif group["graft"] == "none" and found is not gradient:
+                found[: blocks.cut].copy_(gradient[: blocks.cut])
         lr = float(group["lr"])
         if beta == 0:
             fleet.move(found, -lr)
@@ -245,7 +247,8 @@ def shampoo(
         betas: β₁, how much of the momentum is kept, and β₂, of covariances and squares. Default (0.9, 0.99).
         block_size: the most rows and columns of a block. Default 128.
         roots_every: steps from one computation of the roots to the next. Default 10.
-        roots_from: the step of the first roots; steps before it are those of the method that gives the length. Default 1.
+        roots_from: the step of the first roots; steps before it are those of the method that gives the length, for
+            "none" of the gradient. Default 1.
         statistics_every: steps from one gradient taken into the covariances to the next. Default 1.
         statistics: covariances are an "average" that forgets, or a "sum" as Adagrad's. Default "average".
         graft: the method whose step gives the length for each tensor: "rmsprop", "adagrad" or "sgd" that of this step

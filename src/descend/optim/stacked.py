@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from descend.errors import UserError
 from descend.optim.blocks import Blocks, Cutting
+from descend.optim.building import catalogued
 from descend.optim.whole import exact_state
 
 __all__ = ["Fleet", "StackedStep", "multiply"]
@@ -225,7 +226,7 @@ class StackedStep(Optimizer, ABC):
                 if p.grad.is_sparse or p.is_complex():
                     kind = "complex" if p.is_complex() else "sparse"
                     raise UserError(
-                        f"{type(self).__name__.lower()} multiplies gradients by matrices, and does not take {kind} ones; "
+                        f"{catalogued(type(self))} multiplies gradients by matrices, and does not take {kind} ones; "
                         "use sparse_adam for sparse gradients"
                     )
                 # Factors of half-precision parameters are kept in single precision.

@@ -48,7 +48,7 @@ from descend.linalg.stiefel import (
     tangent,
 )
 from descend.method import method
-from descend.optim.building import Params, build
+from descend.optim.building import Params, build, catalogued
 from descend.optim.whole import exact_state
 
 __all__ = ["CayleyAdam", "CayleySGD", "cayley_adam", "cayley_sgd"]
@@ -69,7 +69,7 @@ class _Cayley(Optimizer, ABC):
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             if any(p.grad.is_sparse for p in moving):
-                name = type(self).__name__.lower()
+                name = catalogued(type(self))
                 raise UserError(f"{name} does not take sparse gradients; use sparse_adam")
             if not group["orthonormal"]:
                 self._plain(group, moving)

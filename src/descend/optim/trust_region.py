@@ -116,11 +116,6 @@ class TrustRegion(_RatioStep):
         require("accept", accept, 0 <= accept < BAD, "0 or more and below 1/4")
         super().__init__(params, lr=lr, curvature=curvature, forcing=forcing, limit=limit, accept=accept)
 
-    @property
-    def name(self) -> str:
-        """As in the catalogue."""
-        return "trust_region"
-
     def advance(self, asked: Evaluations, position: Position) -> Any:
         """One gradient, one curvature with a product for each iteration, and one loss."""
         return self.attempt(asked, position)

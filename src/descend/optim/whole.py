@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from descend.errors import UserError
 from descend.linalg import flat, views
+from descend.optim.building import catalogued
 from descend.optim.evaluation import Evaluations, Need
 
 __all__ = ["Position", "WholeStep", "exact_state"]
@@ -69,7 +70,7 @@ class WholeStep(Optimizer, ABC):
     @property
     def name(self) -> str:
         """As in the catalogue."""
-        return type(self).__name__.lower()
+        return catalogued(type(self))
 
     @property
     def everything(self) -> list[Tensor]:

@@ -70,7 +70,8 @@ class Objective:
     Attributes:
         gradients: what was computed so far, in gradients of one batch.
         several: whether any step took more than one gradient.
-        norm: of the last gradient, before clipping, where it was wanted.
+        norm: of the last gradient, before clipping, where it was wanted. One that is not finite counts at the step's first
+            evaluation alone.
         composition: what stands between outputs and loss, where the optimizer is one for compositional objectives.
 
     A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, or with a penalty
@@ -144,6 +145,7 @@ class Objective:
                 value = self._differentiated(self._batches[0])
             else:
                 value = self._accumulated()
+        again = not self._fresh
         self._counted(1.0)
         if self.penalty is not None:
             with torch.enable_grad():
@@ -153,6 +155,9 @@ class Objective:
             value = value + penalty.detach()
         if self.wants_norm or self._clips:
             norm = clipped(self.parameters, self.gradient, wants_norm=self.wants_norm)
+            if again and norm is not None and self.norm is not None:
+                # A search tries places where there is no gradient, and does not take them.
+                norm = torch.where(norm.isfinite(), norm, self.norm)
             self.norm = self.norm if norm is None else norm
         return value
 
