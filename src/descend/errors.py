@@ -102,16 +102,16 @@ class Problem:
 
 
 class RecipeError(UserError):
-    """Every problem of a recipe at once, in ``problems``."""
+    """Every problem of a recipe at once, in ``problems``; or of what else can be wrong in its sections and keys, by name."""
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
+    def __init__(self, problems: Sequence[Problem], of_what: str = "recipe") -> None:
+        self.problems, self.of_what = tuple(problems), of_what
         count = len(self.problems)
-        head = "The recipe has a problem:" if count == 1 else f"The recipe has {count} problems:"
+        head = f"The {self.of_what} has {'a problem' if count == 1 else f'{count} problems'}:"
         super().__init__("\n  ".join([head, *map(str, self.problems)]))
 
-    def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[Problem, ...]]]:
-        return type(self), (self.problems,)
+    def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[Problem, ...], str]]:
+        return RecipeError, (self.problems, self.of_what)
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:

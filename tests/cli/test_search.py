@@ -71,9 +71,18 @@ class TestASearch:
 class TestMistakes:
     def test_all_problems_of_a_space_at_once(self, descend, tmp_path):
         path = tmp_path / "wrong.toml"
-        path.write_text("optimizer.lr = { log_uniform = [0, 1] }\nmodel.dropout = { uniform = [0.5, 0.1] }\n")
+        path.write_text(
+            "optimizer.lr = { log_uniform = [0, 1] }\nmodel.dropout = { uniform = [0.5, 0.1] }\n"
+            "optimizer.nme = ['sgd']\ndata.test = [0.1, 0.2]\nmodel.hidden = [[8], [-8]]\n"
+        )
         result = descend("search", "iris", "--space", path, "--json")
         assert result.status == 2
+        assert result.err.startswith("Error: The space has 5 problems:")
+        assert "[optimizer] nme: unknown key; did you mean 'name'?" in result.err
+        assert (
+            "[data] test: the rows that are kept for the winner must be the same for all trials" in result.err
+        )
+        assert "[model] hidden: " in result.err
         assert "[optimizer] lr: log_uniform runs from 0 to 1" in result.err
         assert "[model] dropout: uniform is empty" in result.err
         assert result.json["error"]["kind"] == "RecipeError"

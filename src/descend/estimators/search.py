@@ -24,9 +24,9 @@ from descend.many import train_many
 from descend.planning import Planner
 from descend.recipe import Recipe
 from descend.run import Run
-from descend.search.check import check
+from descend.search.check import checked
 from descend.search.default import default_space
-from descend.search.space import Point, Space, as_space
+from descend.search.space import Point, Space
 from descend.search.strategies import explore, strategy
 from descend.search.trial import Trial
 
@@ -169,8 +169,8 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         # What is left open is chosen by the training rows of a fold.
         planner = Planner(source.take(np.asarray(folds[0][0])))
         planned = planner.plan(base, seed)
-        space = default_space(base, planned.recipe) if self.space is None else as_space(self.space)
-        check(space, base, planner, seed)
+        varied = default_space(base, planned.recipe) if self.space is None else self.space
+        space = checked(varied, base, planner, seed)
         metric, self.scorer_ = score_of(self.scoring, planned.prepared.schema.task)
         asked = strategy(self.method, space, self.n_trials, seed, metric)  # type: ignore[arg-type]  # checked there
         self.n_splits_ = len(folds)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from descend.errors import Problem, RecipeError
 from descend.planning import Planner
 from descend.recipe import Recipe
-from descend.search.space import Space
+from descend.search.space import Space, SpaceError, as_space
 
-__all__ = ["check"]
+__all__ = ["checked"]
 
 _FIXED = {
     "data.target": "what is predicted",
@@ -25,19 +28,44 @@ _FIXED = {
 _OF_THE_MACHINE = ("engine", "checkpoint")
 
 
-def check(space: Space, recipe: Recipe, planner: Planner, seed: int, *, halving: bool = False) -> None:
-    """Try the corners of every dimension: both ends of a range, every choice, each with its conditions met.
+def checked(
+    space: Space | Mapping[str, Any] | str | Path,
+    recipe: Recipe,
+    planner: Planner,
+    seed: int,
+    *,
+    halving: bool = False,
+) -> Space:
+    """The space, if it can be read and searched. Of one that cannot be read, the part that can is tried nevertheless.
+
+    Every dimension's corners are tried: both ends of a range, every choice, each with its conditions met.
 
     Args:
-        space: what varies.
+        space: what varies, in any form.
         recipe: what does not.
         planner: of the data.
         seed: of the search.
         halving: whether rungs count epochs, whose number must then be the same for all.
 
     Raises:
-        RecipeError: unknown keys, values that a constructor or the data refuse, and keys that all trials must share.
+        RecipeError: empty or impossible ranges, unknown keys, values that a constructor or the data refuse, and keys that all
+            trials must share; all at once.
+        UserError: it is no space.
     """
+    faults: tuple[Problem, ...] = ()
+    try:
+        found = as_space(space)
+    except SpaceError as cause:
+        faults, found = cause.problems, Space(cause.rest)
+    faults += _problems(found, recipe, planner, seed, halving=halving)
+    if faults:
+        raise RecipeError(faults, "space")
+    return found
+
+
+def _problems(
+    space: Space, recipe: Recipe, planner: Planner, seed: int, *, halving: bool
+) -> tuple[Problem, ...]:
     problems: dict[str, Problem] = {}
 
     def note(problem: Problem) -> None:
@@ -65,5 +93,4 @@ def check(space: Space, recipe: Recipe, planner: Planner, seed: int, *, halving:
             except RecipeError as cause:
                 for problem in cause.problems:
                     note(problem.of("space"))
-    if problems:
-        raise RecipeError(list(problems.values()))
+    return tuple(problems.values())

@@ -17,12 +17,12 @@ from descend.recipe import Recipe
 from descend.run import Run, load
 from descend.search import halving
 from descend.search import journal as journals
-from descend.search.check import check
+from descend.search.check import checked
 from descend.search.default import default_space
 from descend.search.halving import Bracket, Race
 from descend.search.journal import Journal
 from descend.search.result import SearchResult, table_of
-from descend.search.space import Point, Space, as_space
+from descend.search.space import Point, Space
 from descend.search.strategies import METHODS, Method, explore, strategy
 from descend.search.trial import Trial, best_of, trial_of
 
@@ -109,8 +109,8 @@ def search(
     if method not in METHODS:
         raise UserError(f"no such method of search '{method}'; {did_you_mean(str(method), METHODS)}")
     planned = planner.plan(base, seed)
-    searched = default_space(base, planned.recipe) if space is None else as_space(space)
-    check(searched, base, planner, seed, halving=method == "halving")
+    varied = default_space(base, planned.recipe) if space is None else space
+    searched = checked(varied, base, planner, seed, halving=method == "halving")
     measure = _metric(metric, planned)
     asked = strategy(method, searched, trials, seed, measure)
     blocks = _blocks(method, asked.trials, batch or asked.batch, planned, brackets)

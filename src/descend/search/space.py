@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -12,10 +12,18 @@ from descend.errors import Problem, RecipeError, UserError, did_you_mean
 from descend.recipe.toml import dump, parse
 from descend.search.dimension import KINDS, Dimension, dimension_of
 
-__all__ = ["Point", "Space", "as_space"]
+__all__ = ["Point", "Space", "SpaceError", "as_space"]
 
 Point = dict[str, Any]
 """One configuration: values by ``section.key``, of the dimensions that count there and no others."""
+
+
+class SpaceError(RecipeError):
+    """Every problem of a space at once, in ``problems``; ``rest`` are the dimensions without one."""
+
+    def __init__(self, problems: Sequence[Problem], rest: Sequence[Dimension] = ()) -> None:
+        super().__init__(problems, "space")
+        self.rest = tuple(rest)
 
 
 @dataclass(frozen=True)
@@ -41,13 +49,15 @@ class Space:
         """A space from nested tables, as its file has them, or from ``{"section.key": ...}``.
 
         Raises:
-            RecipeError: every fault at once.
+            SpaceError: every fault at once.
         """
         problems: list[Problem] = []
+        faulty: set[str] = set()
 
         def complain(key: str, message: str) -> None:
             section, _, rest = key.partition(".")
             problems.append(Problem(section, rest or None, message, source=source))
+            faulty.add(key)
 
         found: dict[str, Dimension] = {}
         for key, value in _entries(said):
@@ -76,7 +86,12 @@ class Space:
                             complain(dimension.key, f"when: '{condition.key}' never is {value!r}")
         order = _ordered(found, complain)
         if problems:
-            raise RecipeError(problems)
+            rest: list[Dimension] = []
+            for key in order:
+                needed = {condition.key for condition in found[key].when}
+                if key not in faulty and needed <= {each.key for each in rest}:
+                    rest.append(found[key])
+            raise SpaceError(problems, rest)
         return cls(tuple(found[key] for key in order))
 
     @classmethod
