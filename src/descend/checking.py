@@ -9,14 +9,15 @@ from typing import Any
 import torch
 
 from descend.assembly import augmented, part_batches
-from descend.constraints import AugmentedLagrangian, Held
+from descend.constraints import AugmentedLagrangian
 from descend.data.batches import Batch, Order
 from descend.errors import RecipeError, RunError, UserError
 from descend.planning import Plan, Planner, choose_device
 from descend.randomness import generator
+from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
-from descend.recipe.terms import build_constraints, build_lagrangian, build_penalty, build_row_penalty
+from descend.recipe.terms import Keeper, build_constraints, build_lagrangian, build_penalty, build_row_penalty
 from descend.run import Run
 from descend.training.derivatives import DerivativeCheck, check_derivatives
 from descend.training.objective import Objective
@@ -95,7 +96,7 @@ def optimality_of(
             "minimised the loss of their mean; check a run of one network: --set model.ensemble=1"
         )
     objective = objective_of(run, data, **arguments)
-    held = _held(run, objective.model)
+    held = _conditions(run.recipe, objective.model)
     return optimality(
         objective.differentiable,
         objective.parameters,
@@ -106,10 +107,10 @@ def optimality_of(
     )
 
 
-def _held(run: Run, model: torch.nn.Module) -> AugmentedLagrangian | None:
-    """The general conditions, as functions of a copy of the model in double precision."""
+def _conditions(recipe: Recipe, model: torch.nn.Module) -> AugmentedLagrangian | None:
+    """The general conditions, as functions of a model in double precision."""
     try:
-        return build_lagrangian(run.recipe, model)
+        return build_lagrangian(recipe, model)
     except RecipeError as cause:
         raise UserError(
             f"{cause}\nThe check is done in float64. A condition's own tensors must take the type of the weights: "
@@ -128,9 +129,9 @@ def check_gradients(
 ) -> DerivativeCheck:
     """Whether the gradient of a recipe's objective is right: as training computes it, by autograd, and by differences.
 
-    In float64, on the first rows of the first step, in training mode: dropout draws the same at every evaluation, norms use
-    the batch. The weights are the initial ones, moved a little at random, since at some of them (an output layer of
-    zeros) derivatives vanish, right or wrong.
+    It is that of training's first step, the terms of ``[regularize]`` and ``[constrain]`` included. In float64, on its first
+    rows, in training mode: dropout draws the same at every evaluation, norms use the batch. The weights are the initial ones,
+    moved a little at random, since at some of them (an output layer of zeros) derivatives vanish, right or wrong.
 
     Args:
         data: as of :func:`descend.train`.
@@ -140,6 +141,9 @@ def check_gradients(
         seed: of weights, rows and directions.
         **arguments: ``target``, ``device`` and ``allow_imports``, as of :func:`descend.train`.
 
+    Raises:
+        UserError: data or recipe cannot be used; a condition cannot be computed in double precision.
+
     >>> check_gradients("iris", {"model": {"hidden": [4]}}).agrees
     True
     """
@@ -148,7 +152,9 @@ def check_gradients(
     model = build_model(planned.recipe, facts_of(planned.prepared.schema, str(device)), seed)
     model = model.to(device, torch.float64).train()
     draw = generator(seed, "moved")
-    held = build_constraints(planned.recipe, model, seed)
+    conditions = _conditions(planned.recipe, model)
+    held: list[Keeper] = [*build_constraints(planned.recipe, model, seed)]
+    held += [] if conditions is None else [conditions]
     with torch.no_grad():
         for p in model.parameters():
             noise = torch.randn(p.shape, generator=draw, dtype=torch.float64).to(device)
@@ -163,7 +169,7 @@ def check_gradients(
 
 
 def _objective(
-    planned: Plan, model: torch.nn.Module, loss: Any, held: Sequence[Held], device: torch.device
+    planned: Plan, model: torch.nn.Module, loss: Any, held: Sequence[Keeper], device: torch.device
 ) -> Objective:
     return Objective(
         model,

@@ -151,6 +151,19 @@ def test_the_objectives_of_recipes_agree(data, recipe):
     assert found.agrees, found
 
 
+def test_general_conditions_are_part_of_it():
+    """And of the loss: at multipliers of zero (rho/2) max(c, 0)^2 is added."""
+
+    def large(model):
+        return torch.stack([3.0 - p.square().sum() for p in model.parameters() if p.dim() == 2])
+
+    recipe = {"model": {"name": "linear"}, "loss": "mse", "regularize": {"weight_decay": 0.0}}
+    with_it = check_gradients("diabetes", recipe | {"constrain": {"inequality": large}}, seed=2)
+    without = check_gradients("diabetes", recipe, seed=2)
+    assert with_it.agrees
+    assert with_it.loss > without.loss
+
+
 def test_straight_through_is_no_derivative():
     """Signs have the derivative zero; what trains them is another. It is said where."""
     found = check_gradients("iris", {"model": {"hidden": [4]}, "constrain": {"binary": "linear1*"}})
