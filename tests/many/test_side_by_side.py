@@ -222,6 +222,18 @@ class TestWhereItHelps:
         runs = train_many(EIGHT, data(), seeds=5)
         assert [run.environment["engine"]["pack"] for run in runs] == [0, 1] * 4
 
+    def test_two_have_a_core_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(side_by_side, "cores", lambda: 2)
+        assert {run.environment["engine"]["name"] for run in train_many(EIGHT[:2], data())} == {"packed"}
+        monkeypatch.setattr(side_by_side, "CERTAIN", 0.0)
+        for count, name in ((2, "loop"), (3, "packed")):
+            runs = train_many(EIGHT[:count], data(), seeds=5)
+            assert {run.environment["engine"]["name"] for run in runs} == {name}
+        (why,) = {run.environment["engine"]["why"] for run in train_many(EIGHT[:2], data())}
+        assert why == "there is a core for each"
+        runs = train_many(EIGHT[:2], data(), workers=1)
+        assert {run.environment["engine"]["name"] for run in runs} == {"packed"}
+
     def test_few_members_stay_together(self) -> None:
         runs = packed(EIGHT[:7], 2)
         assert {run.environment["engine"]["pack"] for run in runs} == {0}

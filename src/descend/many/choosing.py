@@ -16,7 +16,7 @@ from descend.many.grouping import Group
 from descend.many.loop_engine import LoopEngine, WorkerChoice
 from descend.many.member import Engine, Member, Watcher
 from descend.many.packed_engine import PackedEngine
-from descend.many.side_by_side import processes_for
+from descend.many.side_by_side import one_for_each, processes_for
 from descend.pack import CannotPack
 from descend.planning import choose_device
 from descend.randomness import forked
@@ -69,6 +69,8 @@ def choose(
         return [LoopEngine(group.members, watcher, group.why_not_together)]
     if len(group.members) == 1 and wanted == "auto":
         return [LoopEngine(group.members, watcher, "no other member can ride with it")]
+    if wanted == "auto" and not before and one_for_each(group.members, workers):
+        return [LoopEngine(group.members, watcher, "there is a core for each")]
     made: list[Engine] = []
     for members, note in _packs(group.members):
         reason = group.why_not_packed

@@ -21,13 +21,16 @@ from descend.many.workers import Outcome, Workers, why_not_here
 from descend.planning import choose_device
 from descend.training.threads import cores
 
-__all__ = ["SideBySide", "processes_for", "seconds_ahead", "side_by_side"]
+__all__ = ["SideBySide", "one_for_each", "processes_for", "seconds_ahead", "side_by_side"]
 
 EACH = 4
 """Members of a pack at least: with fewer, what a step costs besides arithmetic is shared by too few."""
 
 WORTH = 0.3
 """Seconds that processes must save, about. A start takes some hundredths of one, and what is known beforehand is rough."""
+
+CERTAIN = 3.0
+"""The same where trainings alone take the place of a pack: loops measure once more, and would else be one after another."""
 
 OVERHEAD = 3e-4
 """Seconds of a step of a small pack that are not arithmetic."""
@@ -43,15 +46,19 @@ def processes_for(members: Sequence[Member], workers: WorkerChoice) -> int:
         members: of one group.
         workers: processes that were asked for.
     """
-    engine = members[0].plan.recipe.engine
-    if workers == 1 or why_not_here() or engine["threads"] not in (1, "auto"):
-        return 1
-    if choose_device(engine["device"]).type != "cpu":
+    if workers == 1 or not _may_fork(members):
         return 1
     count = max(1, min(cores() if workers == "auto" else workers, len(members) // EACH))
     if workers == "auto" and seconds_ahead(members) * (1 - 1 / count) < WORTH:
         return 1
     return count
+
+
+def one_for_each(members: Sequence[Member], workers: WorkerChoice) -> bool:
+    """Whether there is a core for each of some members, and so much to do that processes are certain to be worth it."""
+    if workers != "auto" or not _may_fork(members) or len(members) > cores():
+        return False
+    return seconds_ahead(members[:1]) * (len(members) - 1) > CERTAIN
 
 
 def seconds_ahead(members: Sequence[Member], until: int | None = None) -> float:
@@ -74,6 +81,12 @@ def seconds_ahead(members: Sequence[Member], until: int | None = None) -> float:
     return epochs * (
         batches.steps_per_epoch * OVERHEAD + len(going) * rows * 6 * weights / SPEED
     )  # 2 operations a weight and row, three times: forwards, and two backwards
+
+
+def _may_fork(members: Sequence[Member]) -> bool:
+    engine = members[0].plan.recipe.engine
+    on_cpu = choose_device(engine["device"]).type == "cpu"
+    return on_cpu and engine["threads"] in (1, "auto") and not why_not_here()
 
 
 class SideBySide:
