@@ -34,7 +34,7 @@ def prepare(problem: Problem, seed: int) -> Run:
             n_iter_no_change=epochs + 1,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is to stop at the last epoch
             start = time.perf_counter()
             net.fit(problem.x_train, problem.y_train)
             seconds = time.perf_counter() - start

@@ -57,7 +57,7 @@ def prepare(many: Many) -> Iterator[Runner]:
             random_state=seed,
         )
         with warnings.catch_warnings(), parallel_config("loky", inner_max_num_threads=1):
-            warnings.simplefilter("ignore", ConvergenceWarning)
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is to stop at the last epoch
             start = time.perf_counter()
             search.fit(inputs, targets)
             seconds = time.perf_counter() - start

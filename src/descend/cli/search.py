@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -190,7 +190,7 @@ def _searched(
     from descend.search.journal import Journal
     from descend.search.progress import SearchBar
 
-    engines = EngineChoice.__args__  # type: ignore[attr-defined]  # of a Literal
+    engines = get_args(EngineChoice)
     if engine not in engines:
         raise UserError(f"--engine: one of {', '.join(engines)} was expected, found '{engine}'")
     bars: list[SearchBar] = []

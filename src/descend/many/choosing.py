@@ -113,19 +113,21 @@ def _pack(
         place = None if folder is None else folder / "packs" / f"{min(member.number for member in some):04d}"
         return PackedEngine(some, watcher, device, place, vmap=vmap, threads=threads)
 
-    shared = processes > 1
+    shared, threads = processes > 1, ""
     why = f"by vmap, since {why_not_packed}" if why_not_packed else "their layers can be stacked"
-    packs = [] if shared and not measured else [pack_of(members, 1 if shared else None)]
-    threads = f"one of {processes} processes"
+    packs: list[PackedEngine] = []
+    if measured or not shared:
+        packs = [pack_of(members, 1 if shared else None)]
     if measured:
-        said, figures = _timed_both_ways(packs[0], processes)
-        threads, why = said or threads, f"{why}; {figures}"
+        threads, figures = _timed_both_ways(packs[0], processes)
+        why = f"{why}; {figures}"
     elif not shared:
         threads = packs[0].choose_threads()
     if shared:
+        packs.clear()  # two of all members would take twice the memory
         # Every so-maniest: neighbours are alike, and stop alike.
-        packs = [pack_of(members[place::processes], 1) for place in range(processes)]
-        why = f"{why}; {processes} packs side by side"
+        packs += [pack_of(members[place::processes], 1) for place in range(processes)]
+        threads, why = f"one of {processes} processes", f"{why}; {processes} packs side by side"
     if wanted != "auto":
         why = f"{why}; {'as before' if resume else 'asked for'}"
     for pack in packs:

@@ -93,7 +93,9 @@ def rides(member: Member) -> str:
 def _key(member: Member) -> tuple[Any, ...]:
     """What members that ride together share."""
     training, plan = member.training, member.plan
-    order = training.batches.order  # type: ignore[attr-defined]  # those in memory have one
+    batches = training.batches
+    assert isinstance(batches, MemoryBatches)  # the others ride with nobody
+    order = batches.order
     prepared, recipe = plan.prepared, plan.recipe
     engine = {k: v for k, v in recipe.engine.items() if k != "products"}
     return (

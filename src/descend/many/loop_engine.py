@@ -56,10 +56,6 @@ class LoopEngine:
         why: str | Mapping[int, str],
         workers: WorkerChoice = 1,
     ) -> None:
-        if workers != "auto" and (not isinstance(workers, int) or workers < 1):
-            raise UserError(
-                f'workers: a number of processes from 1, or "auto", was expected, found {workers!r}'
-            )
         self.members, self.watcher = list(members), watcher
         self.why = {member.number: why for member in members} if isinstance(why, str) else dict(why)
         self._workers = workers
@@ -203,9 +199,7 @@ class LoopEngine:
             if outcome.kind == "diverged":
                 member.fail(outcome.message, training.epoch, training.step)
             elif outcome.kind == "lost":
-                seen = member.run.history
-                message = f"Training was cut off in epoch {len(seen) + 1}: {outcome.message}"
-                member.fail(message, len(seen), seen[-1]["step"] if seen else 0, reason="lost")
+                member.lose(outcome.message)
             if member.stopped and member.stopped != "interrupted":
                 self._finish(member)
 

@@ -52,6 +52,12 @@ class Member:
         """Whether it trains on."""
         return not self.stopped
 
+    def lose(self, cause: str) -> None:
+        """Note that its process was ended from outside; what it had done is in the run's history."""
+        seen = self.run.history
+        message = f"Training was cut off in epoch {len(seen) + 1}: {cause}"
+        self.fail(message, len(seen), seen[-1]["step"] if seen else 0, reason="lost")
+
     def fail(self, message: str, epochs: int, steps: int, reason: str = "diverged") -> None:
         """Note that it diverged, or failed for another reason."""
         self.stopped = reason

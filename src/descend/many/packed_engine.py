@@ -288,9 +288,7 @@ class PackedEngine:
         self.pack.stopped = "finished"
         for member in self.members:
             if member.going:
-                seen = list(member.training.history)
-                message = f"Training was cut off in epoch {len(seen) + 1}: {cause}"
-                member.fail(message, len(seen), seen[-1]["step"] if seen else 0, reason="lost")
+                member.lose(cause)
                 self._watcher.finished(member.number, member.run)
 
     def _recorded(self, number: int, record: Record) -> None:

@@ -114,7 +114,7 @@ class Workers:
         """
         waiting = deque(self._jobs)
         try:
-            with stopping_on_signals(self):  # type: ignore[arg-type] # all that it asks for is stop_requested
+            with stopping_on_signals(self):
                 while waiting or self._busy:
                     if self.stop_requested:
                         waiting.clear()
@@ -188,9 +188,8 @@ class Workers:
         """The life of a worker: a number comes in, the state of what it trained goes out."""
         # Ctrl-C reaches all processes of a terminal. The parent asks its workers to stop, by SIGTERM.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        for (
-            each
-        ) in inherited:  # as long as one process holds the other end of a pipe, nobody sees that it is closed
+        # As long as one process holds the other end of a pipe, nobody sees that it is closed.
+        for each in inherited:
             each.close()
         torch.set_num_threads(1)
         try:

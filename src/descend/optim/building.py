@@ -46,12 +46,13 @@ def build(
 def catalogued(constructor: Callable[..., Any]) -> str:
     """The name in the catalogue of an optimizer's class, which users know it by.
 
+    It is the class's ``catalogue_name``, or the words of its name in small letters.
+
     >>> catalogued(torch.optim.SparseAdam), catalogued(torch.optim.AdamW)
     ('sparse_adam', 'adamw')
     """
-    name = constructor.__name__
-    # A capital that a capital follows may begin a word (CayleySGD) or not (ASCPG).
-    return "asc_pg" if name == "ASCPG" else re.sub(r"(?<=[a-z])(?=[A-Z][A-Za-z])", "_", name).lower()
+    said: str | None = getattr(constructor, "catalogue_name", None)
+    return said or re.sub(r"(?<=[a-z])(?=[A-Z][A-Za-z])", "_", constructor.__name__).lower()
 
 
 def _group(entry: dict[str, Any]) -> dict[str, Any]:

@@ -115,6 +115,8 @@ class ASCPG(WholeStep):
     The state of the first parameter holds ``y`` and ``seen`` as of :class:`SCGD`, ``previous``, the last x (n,), and ``steps``.
     """
 
+    catalogue_name = "asc_pg"  # its capitals do not tell its words
+
     def __init__(self, params: Params, lr: float, beta: float, beta_decay: float) -> None:
         super().__init__(params, _checked(lr, beta, beta_decay))
         self._takes_in = False

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -268,7 +268,7 @@ def _chain(model: nn.Module) -> _Chain:
             visit(module.body, f"{name}.body" if name else "body")
             found.layers.append((name, PackedSum(branch)))
         elif type(module) in DROPOUTS:
-            rate, place = float(getattr(module, "p")), len(found.layers) - 1  # noqa: B009 - untyped
+            rate, place = float(cast(Any, module).p), len(found.layers) - 1
             if rate > 0.0:
                 if place in found.dropouts:
                     raise CannotPack("two dropouts follow each other")

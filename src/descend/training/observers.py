@@ -11,16 +11,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from descend.errors import CheckpointError, require
-from descend.training.loop import Record, Trainee, Training
+from descend.training.loop import Record, Training
 
-__all__ = ["HistoryFile", "ProgressBar", "Quiet", "TensorBoard", "stopping_on_signals"]
+__all__ = ["HistoryFile", "ProgressBar", "Quiet", "Stoppable", "TensorBoard", "stopping_on_signals"]
+
+
+class Stoppable(Protocol):
+    """What looks after each step whether it shall stop."""
+
+    stop_requested: bool
 
 
 class Quiet:
@@ -192,7 +198,7 @@ class TensorBoard(Quiet):
 
 
 @contextmanager
-def stopping_on_signals(training: Trainee) -> Iterator[None]:
+def stopping_on_signals(training: Stoppable) -> Iterator[None]:
     """While inside, Ctrl-C and SIGTERM ask the training to stop after the current step.
 
     A second Ctrl-C is not caught: it ends the program at once. Outside the main thread, where signals cannot be
