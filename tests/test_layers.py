@@ -162,8 +162,8 @@ class TestLayers:
     def test_what_is_read_from_the_files(self):
         assert "descend.errors" in IMPORTS["descend.recipe.toml"].head
         assert "descend.nn.activations" in IMPORTS["descend.nn.mlp"].head
-        assert "descend.export" in IMPORTS["descend.run"].late
-        assert "descend.run" in IMPORTS["descend"].types
+        assert "descend.export" in IMPORTS["descend.runs.run"].late
+        assert "descend.runs.run" in IMPORTS["descend"].types
         assert len(FILES) > 100
 
     def test_importing_the_package_imports_nothing_of_it(self):

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from descend.cards import card
 from descend.errors import UserError
-from descend.method import card
 from descend.metrics import (
     METRICS,
     accuracy,

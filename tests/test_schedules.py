@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from descend.method import card
+from descend.cards import card
 from descend.schedules import SCHEDULES, Plateau
 
 EPOCH = st.integers(1, 12)  # steps in an epoch

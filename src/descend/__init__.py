@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Any
 from descend._version import __version__
 
 if TYPE_CHECKING:
-    from descend.comparison import Comparison, compare
-    from descend.cross_validation import CrossValidation, cross_validate
     from descend.estimators import Classifier, Regressor, Search
-    from descend.launch import train
+    from descend.experiments.comparison import Comparison, compare
+    from descend.experiments.cross_validation import CrossValidation, cross_validate
+    from descend.experiments.search.result import SearchResult
+    from descend.experiments.search.searching import search
     from descend.many import train_many
     from descend.recipe import Recipe
-    from descend.run import Run, load
-    from descend.search.result import SearchResult
-    from descend.search.searching import search
+    from descend.runs.run import Run, load
+    from descend.runs.session import train
 
 __all__ = [
     "Classifier",
@@ -48,18 +48,18 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "descend.estimators",
-    "Comparison": "descend.comparison",
-    "CrossValidation": "descend.cross_validation",
+    "Comparison": "descend.experiments.comparison",
+    "CrossValidation": "descend.experiments.cross_validation",
     "Recipe": "descend.recipe",
     "Regressor": "descend.estimators",
-    "Run": "descend.run",
+    "Run": "descend.runs.run",
     "Search": "descend.estimators",
-    "SearchResult": "descend.search",
-    "compare": "descend.comparison",
-    "cross_validate": "descend.cross_validation",
-    "load": "descend.run",
-    "search": "descend.search",
-    "train": "descend.launch",
+    "SearchResult": "descend.experiments.search",
+    "compare": "descend.experiments.comparison",
+    "cross_validate": "descend.experiments.cross_validation",
+    "load": "descend.runs.run",
+    "search": "descend.experiments.search",
+    "train": "descend.runs.session",
     "train_many": "descend.many",
 }
 

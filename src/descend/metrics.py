@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from descend.cards import method
 from descend.errors import UserError, did_you_mean
-from descend.method import method
 
 __all__ = [
     "METRICS",

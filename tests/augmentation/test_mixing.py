@@ -87,7 +87,7 @@ class TestTargets:
         mixed = Mixup(alpha=1.0)
         # The loss of the mixture is the mixture of the losses, as the paper has it.
         draw = torch.Generator()
-        from descend.randomness import key
+        from descend.rng import key
 
         again = mixed(self.batch(classes).inputs, draw.manual_seed(key(1, "augment.0.0", 2, 3)))
         one = functional.cross_entropy(logits, classes, reduction="none")
@@ -108,7 +108,7 @@ class TestTargets:
         assert torch.equal(found.inputs, plain.inputs)
         logits = torch.randn(12, 3, generator=generator(5))
         total = functional.cross_entropy(logits, found.targets, reduction="none") @ found.weights
-        from descend.randomness import key
+        from descend.rng import key
 
         again = Mixup(alpha=1.0)(
             self.batch(classes).inputs, torch.Generator().manual_seed(key(1, "augment.0.0", 0, 0))

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import descend
-from descend.assembly import assemble, augmented, part_batches
 from descend.augmentation import AUGMENTATIONS, Cutmix, Flip, Mixup, Noise, Translate
 from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
+from descend.cards import card
 from descend.data.batches import Batch, MemoryBatches, Order
 from descend.data.prepare import prepare
 from descend.data.settings import DataSettings
 from descend.data.sources import read
 from descend.errors import Interrupted, RecipeError
-from descend.method import card
-from descend.planning import plan
+from descend.runs.build import assemble, augmented, part_batches
+from descend.runs.plan import plan
 from descend.training.loop import Training
 from descend.training.observers import Quiet
 

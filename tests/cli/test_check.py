@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import descend as package
-from descend.checking import objective_of, optimality_of
 from descend.errors import UserError
-from descend.run import load
+from descend.runs.checks import objective_of, optimality_of
+from descend.runs.run import load
 
 LEAST_SQUARES = {
     "model": {"name": "linear"},

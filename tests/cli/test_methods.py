@@ -125,7 +125,7 @@ def test_every_slip_of_the_lecture_is_noted_where_its_method_stands(descend, nam
 
 
 def test_the_penalties_say_whose_lambda_they_mean():
-    from descend.method import card
+    from descend.cards import card
     from descend.regularization import l2_penalty, weight_decay
 
     assert "2 w W" in card(weight_decay).note

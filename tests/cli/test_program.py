@@ -106,7 +106,7 @@ def failing(error):
     ],
 )
 def test_errors_become_words_and_a_status(descend, monkeypatch, error, status, words):
-    monkeypatch.setattr("descend.planning.plan_run", failing(error))
+    monkeypatch.setattr("descend.runs.plan.plan_run", failing(error))
     result = descend("train", "iris", "--json")
     assert result.status == status
     assert result.err.startswith(words)
@@ -117,7 +117,7 @@ def test_errors_become_words_and_a_status(descend, monkeypatch, error, status, w
 
 @pytest.mark.parametrize("how", ["option", "variable", None])
 def test_a_fault_of_our_own_asks_for_a_report(descend, monkeypatch, how):
-    monkeypatch.setattr("descend.planning.plan_run", failing(ZeroDivisionError("by zero")))
+    monkeypatch.setattr("descend.runs.plan.plan_run", failing(ZeroDivisionError("by zero")))
     if how == "variable":
         monkeypatch.setenv("DESCEND_TRACEBACK", "1")
     result = descend("train", "iris", *(["--traceback"] if how == "option" else []))
@@ -133,7 +133,7 @@ def test_a_warning_is_one_line_for_people(descend, monkeypatch):
         warnings.warn("old", DeprecationWarning, stacklevel=2)
         raise Interrupted("stopped")
 
-    monkeypatch.setattr("descend.planning.plan_run", plan_run)
+    monkeypatch.setattr("descend.runs.plan.plan_run", plan_run)
     assert descend("train", "iris").err.splitlines()[0] == "Note: weights all zero never move"
 
 

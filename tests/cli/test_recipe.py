@@ -3,10 +3,10 @@ import tomllib
 
 import pytest
 
-from descend.planning import plan
 from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE
 from descend.recipe.sections import SECTIONS, section_parameters
+from descend.runs.plan import plan
 
 
 class TestTheDefaultRecipe:

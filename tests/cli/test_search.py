@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import descend as package
-from descend.search import Space
+from descend.experiments.search import Space
 
 FAST = ("--set", "stop.max_epochs=3", "--set", "engine.threads=1", "--engine", "loop")
 SPACE = "optimizer.lr = { log_uniform = [1e-3, 1e-1] }\nmodel.hidden = [[8], [16]]\n"
@@ -149,6 +149,6 @@ class TestTheDocument:
     def test_it_shows_a_record_as_it_is(self):
         block = re.search(r"```json\n(.*?)```", self.TEXT, re.DOTALL)
         assert block is not None
-        from descend.search import Trial
+        from descend.experiments.search import Trial
 
         assert Trial.from_json(json.loads(block[1])).status == "finished"

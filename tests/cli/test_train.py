@@ -13,7 +13,7 @@ import pytest
 from descend.cli import main
 from descend.cli.folders import new_folder
 from descend.errors import CheckpointError
-from descend.run import load
+from descend.runs.run import load
 
 
 def files_of(folder):

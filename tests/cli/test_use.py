@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from descend.run import load
+from descend.runs.run import load
 
 LABELS = ["cheap", "dear, very", "fair"]
 
@@ -162,7 +162,7 @@ class TestExport:
             asked.append((self.path, format, path))
             return tmp_path / "made"
 
-        monkeypatch.setattr("descend.run.Run.export", export)
+        monkeypatch.setattr("descend.runs.run.Run.export", export)
         folder, _ = trained
         result = descend("export", folder, "--format", "onnx")
         assert (result.status, result.out.strip()) == (0, str(tmp_path / "made"))

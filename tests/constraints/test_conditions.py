@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from torch import nn
 
+from descend.cards import card
 from descend.constraints import AugmentedLagrangian, equality, inequality, kkt, minimize
 from descend.constraints.sqp import in_box
 from descend.errors import UserError
-from descend.method import card
 
 DOUBLE = torch.float64
 

@@ -205,7 +205,7 @@ def test_the_bound_is_for_standardised_numbers_only():
 
 
 def test_every_scale_has_a_card():
-    from descend.method import card
+    from descend.cards import card
 
     assert all(card(scale) is not None and card(scale).row for scale in SCALES.values())
 

@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 
 import descend
-from descend.assembly import evaluation_batches, part_batches
 from descend.data import batches as batches_module
 from descend.data import prepare as prepare_module
 from descend.data.batches import Batch, MemoryBatches, MovedBatches, Order
@@ -27,6 +26,7 @@ from descend.data.settings import DataSettings
 from descend.data.sources import read
 from descend.data.streaming import StoredTable, mapped
 from descend.errors import DataError, Interrupted, RecipeError
+from descend.runs.build import evaluation_batches, part_batches
 from descend.training.loop import Training
 from descend.training.observers import Quiet
 
@@ -144,8 +144,8 @@ class TestTheSame:
         assert one.schema == other.schema
 
     def test_blocks_are_shuffled_from_disk_as_from_memory_and_resumed(self, table, tmp_path, monkeypatch):
-        monkeypatch.setattr("descend.assembly.BLOCK_BYTES", 15 * 4 * 8)  # eight rows
-        monkeypatch.setattr("descend.assembly.BLOCKS_IN_WINDOW", 4)
+        monkeypatch.setattr("descend.runs.build.BLOCK_BYTES", 15 * 4 * 8)  # eight rows
+        monkeypatch.setattr("descend.runs.build.BLOCKS_IN_WINDOW", 4)
         plain = descend.train(table, RECIPE, target="buys", seed=2)
         memory, disk = ({**each, "data": {**each["data"], "shuffle": "blocks"}} for each in (RECIPE, STREAM))
         whole = descend.train(table, disk, target="buys", seed=2)

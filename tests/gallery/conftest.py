@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-# Tests are imported by path, so the modules beside them are found only if told where.
-sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
-sys.path.insert(0, str(Path(__file__).parent))
-
-import chromium
-import small
+from tests.support import chromium
+from tests.support import small_figures as small
 
 from descend.gallery.catalogue import FIGURES
 from descend.training.threads import using_threads

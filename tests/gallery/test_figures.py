@@ -5,7 +5,7 @@ import math
 import struct
 
 import pytest
-import small
+from tests.support import small_figures as small
 
 from descend.errors import MissingExtraError, UserError
 from descend.gallery import draw, png

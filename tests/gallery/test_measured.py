@@ -32,7 +32,7 @@ from descend.gallery.figures import (
 from descend.gallery.fitting import network, shuffled
 from descend.gallery.samples import digits
 from descend.gallery.spread import repetitions
-from descend.randomness import generator
+from descend.rng import generator
 
 FIRST = repetitions(0, 1)[0]
 

@@ -11,13 +11,13 @@ import descend
 from descend import Recipe, load, train, train_many
 from descend.errors import DivergedError, Interrupted, RecipeError, UserError
 from descend.export import load_exported
+from descend.many.pack.training import PackTraining
 from descend.many.restarts import train_restarts
 from descend.nn.ensemble import Ensemble
-from descend.pack.training import PackTraining
-from descend.planning import plan
-from descend.randomness import forked, key
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
+from descend.rng import forked, key
+from descend.runs.plan import plan
 from descend.training.checkpoint import Checkpointer
 from descend.training.observers import Quiet
 

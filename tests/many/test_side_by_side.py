@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import Odd, Watch, assert_same, data, recipe
+from tests.support.small_runs import Odd, Watch, assert_same, data, recipe
 
 import descend
-from descend import finishing
 from descend.errors import Interrupted
 from descend.many import side_by_side, train_many
 from descend.many.side_by_side import seconds_ahead
 from descend.many.workers import why_not_here
+from descend.runs import finish
 
 pytestmark = pytest.mark.skipif(bool(why_not_here()), reason=why_not_here() or "workers")
 
@@ -95,7 +95,7 @@ class TestTheSameBits:
 
             return noted
 
-        monkeypatch.setattr(finishing, "details", noting("details", finishing.details))
+        monkeypatch.setattr(finish, "details", noting("details", finish.details))
         monkeypatch.setattr(descend.Run, "write_files", noting("write_files", descend.Run.write_files))
         for folder in (None, tmp_path / "runs"):
             for run in packed(EIGHT, 2, out=folder):
@@ -246,7 +246,7 @@ class TestWhereItHelps:
     def test_seconds_ahead_are_those_of_the_epochs_that_are_left(self) -> None:
         from descend.many.building import build
         from descend.many.member import Member
-        from descend.planning import Planner
+        from descend.runs.plan import Planner
 
         planner = Planner(data())
         members = [Member(number, planner.plan(each, 5)) for number, each in enumerate(EIGHT)]

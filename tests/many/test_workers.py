@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import Odd, Watch, assert_same, data, recipe, weights
+from tests.support.small_runs import Odd, Watch, assert_same, data, recipe, weights
 
 import descend
 from descend.errors import Interrupted, UserError

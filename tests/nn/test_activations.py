@@ -5,8 +5,8 @@ import torch
 from scipy import integrate, stats
 from torch import nn
 
+from descend.cards import card
 from descend.errors import UserError
-from descend.method import card
 from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain, is_activation
 
 # Definitions on one number, written without torch.

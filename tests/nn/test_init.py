@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from descend.cards import card
 from descend.errors import UserError
-from descend.method import card
 from descend.nn.activations import gain
 from descend.nn.init import INITS, initialize
 from descend.nn.mlp import mlp

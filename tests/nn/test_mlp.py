@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from descend.cards import card
 from descend.errors import UserError
-from descend.method import card
 from descend.nn import ACTIVATIONS, MODELS, NORMS, initialize, kaiming_normal, linear, mlp
 
 

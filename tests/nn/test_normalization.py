@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from descend.cards import card
 from descend.errors import UserError
-from descend.method import card
 from descend.nn.normalization import NORMS, normalized
 
 SHAPES = {1: (12, 6), 2: (5, 6, 4, 3)}

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from descend.method import card
+from descend.cards import card
 from descend.nn.outputs import OUTPUTS
 
 Z = torch.tensor([[-3.0, 0.5, 2.0], [0.1, -0.2, 40.0]], dtype=torch.float64)

@@ -83,6 +83,6 @@ def test_a_recipe_trains_it_to_the_least_squares_fit(degree):
 
 
 def descend_rows(x, y, recipe):
-    from descend.planning import plan
+    from descend.runs.plan import plan
 
     return plan((x, y), recipe, seed=0).prepared.train.rows

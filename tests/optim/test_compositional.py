@@ -5,19 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from contract import Case, Contract, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Lasso
+from tests.support.optimizer_contract import Case, Contract, saved
 
 import descend
 from descend.errors import UserError
-from descend.launch import Launch
+from descend.many.pack.updates import can_pack
 from descend.optim import ASCPG, OPTIMIZERS, SCGD, Rows, asc_pg, scgd
-from descend.pack.updates import can_pack
-from descend.planning import plan
 from descend.regularization import l1_prox
+from descend.runs.plan import plan
+from descend.runs.session import Launch
 
 CASES = [
     Case("scgd", lr=0.05, stateful=False),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from contract import Case, Contract
+from tests.support.optimizer_contract import Case, Contract
 
 from descend.optim import OPTIMIZERS
 from descend.optim.building import catalogued

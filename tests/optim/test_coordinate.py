@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
-from contract import Case, Contract
-from descents import Descent, Quadratic, logistic
-from smooth import rosenbrock
+from tests.support.descents import Descent, Quadratic, logistic
+from tests.support.optimizer_contract import Case, Contract
+from tests.support.smooth import rosenbrock
 
 import descend
 from descend.errors import UserError

@@ -6,9 +6,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from descend.errors import UserError
+from descend.many.pack.updates import can_pack
 from descend.optim import CURVED, OPTIMIZERS, Rows
 from descend.optim.curved import CurvedStep
-from descend.pack.updates import can_pack
 
 
 def weight():

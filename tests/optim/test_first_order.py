@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from contract import Case, Contract, Problem
+from tests.support.optimizer_contract import Case, Contract, Problem
 from torch import nn
 
 from descend.errors import UserError

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from contract import Case, Contract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
-from smooth import rosenbrock
+from tests.support.optimizer_contract import Case, Contract
+from tests.support.smooth import rosenbrock
 
 import descend
 from descend.errors import UserError
+from descend.many.pack.updates import can_pack
 from descend.optim import gd
-from descend.pack.updates import can_pack
 
 CASES = [
     Case("gd", lr=0.01, evaluations=None, needs_closure=True, separable=False, stateful=False),

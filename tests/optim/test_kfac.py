@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 import torch
-from contract import Case, Contract, Problem, saved
+from tests.support.optimizer_contract import Case, Contract, Problem, saved
 from torch import nn
 from torch.func import functional_call, hessian, jacrev
 from torch.nn import functional as F
@@ -17,10 +17,10 @@ import descend
 from descend.data.batches import Batch
 from descend.errors import RecipeError, UserError
 from descend.losses import CrossEntropy
+from descend.many.pack.updates import can_pack
 from descend.nn import mlp
 from descend.optim import KFAC, kfac
 from descend.optim.layers import layers_of
-from descend.pack.updates import can_pack
 from descend.training.objective import Objective
 
 CASES = [

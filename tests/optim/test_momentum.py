@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from contract import Case, Contract, Problem
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.optimizer_contract import Case, Contract, Problem
 
 import descend
 from descend.errors import UserError

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from contract import Case, Contract
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from smooth import Logistic, Path, quadratic, rosenbrock
+from tests.support.optimizer_contract import Case, Contract
+from tests.support.smooth import Logistic, Path, quadratic, rosenbrock
 from torch import nn
 from torch.nn import functional as F
 

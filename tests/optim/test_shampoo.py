@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from contract import Case, Contract, Problem, saved
+from tests.support.optimizer_contract import Case, Contract, Problem, saved
 
 from descend.errors import UserError
 from descend.optim import Shampoo, shampoo

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from contract import Case, Contract, Problem, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.optimizer_contract import Case, Contract, Problem, saved
 
 from descend.errors import UserError
 from descend.optim import SOAP, soap

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from contract import Case, Contract
-from descents import Quadratic, draw
+from tests.support.descents import Quadratic, draw
+from tests.support.optimizer_contract import Case, Contract
 from torch import nn
 
 import descend

@@ -5,7 +5,7 @@ import io
 
 import pytest
 import torch
-from contract import Case, Contract, saved
+from tests.support.optimizer_contract import Case, Contract, saved
 from torch import nn
 
 from descend.errors import UserError

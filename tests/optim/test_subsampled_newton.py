@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from contract import Case, Contract
-from smooth import Logistic
+from tests.support.optimizer_contract import Case, Contract
+from tests.support.smooth import Logistic
 from torch import nn
 from torch.nn import functional as F
 

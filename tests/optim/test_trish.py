@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from contract import Case, Contract
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from smooth import Logistic, Path, quadratic, rosenbrock
+from tests.support.optimizer_contract import Case, Contract
+from tests.support.smooth import Logistic, Path, quadratic, rosenbrock
 from torch import nn
 from torch.nn import functional as F
 

@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
-import recipe_strategies as strategies
 import torch
 from annotated_types import Ge, Le
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import recipe_strategies as strategies
 
-from descend.domains import Count, Fraction, Natural, NonNegative, Positive, Probability, Share
+from descend.param_types import Count, Fraction, Natural, NonNegative, Positive, Probability, Share
 from descend.recipe.parameters import MISSING, Parameter, check, describe, of_constructor, of_settings
 from descend.recipe.toml import dump
 

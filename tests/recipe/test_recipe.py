@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import recipe_strategies as strategies
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import recipe_strategies as strategies
 
 from descend.errors import RecipeError, UserError
 from descend.recipe import Recipe

@@ -7,10 +7,10 @@ import inspect
 import tomllib
 
 import pytest
-import recipe_strategies as strategies
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import recipe_strategies as strategies
 
 from descend.data.settings import DataSettings
 from descend.errors import RecipeError

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-import recipe_strategies as strategies
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support import recipe_strategies as strategies
 
 from descend.errors import UserError
 from descend.recipe.toml import dump, parse, parse_assignment, path_of

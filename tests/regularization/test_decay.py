@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
+from descend.cards import card
 from descend.errors import UserError
-from descend.method import card
 from descend.nn import NORMS, convnet, mlp
 from descend.regularization import decayed_parameters, l1_penalty, l1_prox, l2_penalty, weight_decay
 

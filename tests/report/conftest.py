@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support import chromium, run_folders, sample_runs
 
 from descend.report import write
-
-# Tests are imported by path, so the modules beside them are found only if told where.
-sys.path.insert(0, str(Path(__file__).parent))
-
-import chromium
-import run_folders
-import sample_runs
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import sample_runs
-from chromium import Browser, Page
+from tests.support import sample_runs
+from tests.support.chromium import Browser, Page
 
 from descend.report.words import short
 

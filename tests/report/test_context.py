@@ -4,8 +4,7 @@ import re
 from html import unescape
 from pathlib import Path
 
-import run_folders
-import sample_runs
+from tests.support import run_folders, sample_runs
 
 from descend.report.context import data_section, environment_section, recipe_section, reproduce_section
 from descend.report.run_files import read

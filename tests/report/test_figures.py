@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-import run_folders
-import sample_runs
+from tests.support import run_folders, sample_runs
 
 from descend.report.figures import Figure, agreement, confusion, errors, plotly_text
 from descend.report.results import learning_section, results_section

@@ -4,9 +4,9 @@ import re
 import tomllib
 from html import unescape
 
-import run_folders
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support import run_folders
 
 from descend.report.highlight import toml
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import sample_runs
+from tests.support import sample_runs
 
 VOID = {"br", "col", "img", "link", "meta", "path", "wbr"}
 Report = Callable[[str], Path]

@@ -8,8 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-import run_folders
-import sample_runs
+from tests.support import run_folders, sample_runs
 
 import descend
 from descend.errors import UserError

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import run_folders
-import sample_runs
 from sklearn import metrics
+from tests.support import run_folders, sample_runs
 
 from descend.report.results import learning_section, mistakes_section, results_section
 from descend.report.run_files import read

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import run_folders
-import sample_runs
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support import run_folders, sample_runs
 
 from descend.data.schema import Schema
 from descend.errors import RunError

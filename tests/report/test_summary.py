@@ -3,9 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import run_folders
-import sample_runs
 from scipy.stats import binomtest
+from tests.support import run_folders, sample_runs
 
 from descend.report.run_files import read
 from descend.report.summary import summary, wilson

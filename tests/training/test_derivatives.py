@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from descend.checking import check_gradients
 from descend.data.batches import Batch
 from descend.losses import MeanSquaredError
+from descend.runs.checks import check_gradients
 from descend.training.derivatives import check_derivatives
 from descend.training.objective import Objective
 

@@ -16,7 +16,7 @@ from descend.data.batches import MemoryBatches, Order
 from descend.errors import DivergedError
 from descend.losses import CrossEntropy
 from descend.nn import mlp
-from descend.randomness import generator, key
+from descend.rng import generator, key
 from descend.schedules import constant, exponential
 from descend.training.averaging import WeightAverage
 from descend.training.loop import Training, fit

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from descend.augmentation.base import Augmentation, uniform
-from descend.domains import Positive
-from descend.method import method
+from descend.cards import method
+from descend.param_types import Positive
 
 __all__ = ["Blur", "blurred", "gaussian_matrices"]
 

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from descend.augmentation.base import Augmentation
 from descend.augmentation.blur import gaussian_matrices
-from descend.domains import NonNegative, Positive
-from descend.method import method
+from descend.cards import method
+from descend.param_types import NonNegative, Positive
 
 __all__ = ["Deform", "displaced"]
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from descend.augmentation.base import Augmentation, chosen, uniform
-from descend.domains import AtLeastOne, Natural, NonNegative, Portion, Probability
-from descend.method import method
+from descend.cards import method
+from descend.param_types import AtLeastOne, Natural, NonNegative, Portion, Probability
 
 __all__ = ["Crop", "Flip", "Rotate", "Translate", "cropped", "rotated", "shifted"]
 

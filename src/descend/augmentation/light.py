@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from descend.augmentation.base import Augmentation, chosen, uniform
-from descend.domains import NonNegative, Probability
-from descend.method import method
+from descend.cards import method
+from descend.param_types import NonNegative, Probability
 
 __all__ = ["Background", "Color", "grey"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from descend.augmentation.base import PICTURES, ROWS, Mixed, Mixing
 from descend.augmentation.occlude import boxes
-from descend.domains import Positive
-from descend.method import method
+from descend.cards import method
+from descend.param_types import Positive
 
 __all__ = ["Cutmix", "Mixup", "symmetric_beta"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from descend.augmentation.base import PICTURES, ROWS, Augmentation, Layout
-from descend.domains import NonNegative, Probability
-from descend.method import method
+from descend.cards import method
+from descend.param_types import NonNegative, Probability
 
 __all__ = ["FeatureDropout", "Noise"]
 

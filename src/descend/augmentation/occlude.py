@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from descend.augmentation.base import Augmentation, chosen, uniform
-from descend.domains import AtLeastOne, Portion, Probability
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
+from descend.param_types import AtLeastOne, Portion, Probability
 
 __all__ = ["Occlude", "boxes"]
 

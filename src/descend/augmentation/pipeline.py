@@ -13,7 +13,7 @@ from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches
 from descend.data.scaling import Preprocess
 from descend.data.schema import Schema
-from descend.randomness import key
+from descend.rng import key
 
 __all__ = ["AugmentedBatches", "Pipeline", "layout_of"]
 

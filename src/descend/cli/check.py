@@ -80,8 +80,8 @@ def optimality(
     Tucker. The run is not changed.
     """
     with answering(as_json) as answer:
-        from descend.checking import optimality_of
-        from descend.run import load
+        from descend.runs.checks import optimality_of
+        from descend.runs.run import load
 
         trained = load(run, allow_imports=allow_imports)
         found = optimality_of(
@@ -125,8 +125,8 @@ def gradients(
     alone, so that a wrong derivative is found where it is.
     """
     with answering(as_json) as answer:
-        from descend.checking import check_gradients
         from descend.cli.train import asked_recipe
+        from descend.runs.checks import check_gradients
 
         found = check_gradients(
             data,

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from descend.comparison import Comparison, Outcome
-    from descend.run import Run
+    from descend.experiments.comparison import Comparison, Outcome
+    from descend.runs.run import Run
 
 __all__ = ["EXAMPLES", "compare"]
 
@@ -112,8 +112,8 @@ def compare(
         show = screen(quiet=quiet)
         bounds = _bounds(rates)
         with show.status(f"Reading {data}"):
-            from descend.comparison import compare as compared
-            from descend.comparison.variants import parse_variations
+            from descend.experiments.comparison import compare as compared
+            from descend.experiments.comparison.variants import parse_variations
 
             asked = asked_recipe(recipe, assignments or [], allow_imports)
             varied = parse_variations(vary or [])
@@ -161,7 +161,7 @@ def _bounds(text: str) -> tuple[float, float]:
 
 
 def _show(found: Comparison, console: Console) -> None:
-    from descend.comparison.words import findings, p_value, value
+    from descend.experiments.comparison.words import findings, p_value, value
     from descend.report.words import metric
 
     how = found.conditions
@@ -196,7 +196,7 @@ def _show(found: Comparison, console: Console) -> None:
 
 def _results(found: Comparison) -> Table:
     from descend.cli.preview import plain_table
-    from descend.comparison.words import at_rate, interval_words, reached, value, within
+    from descend.experiments.comparison.words import at_rate, interval_words, reached, value, within
     from descend.report.words import count, duration, metric
 
     how = found.conditions

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from descend.data.schema import Schema
-    from descend.planning import Plan
+    from descend.runs.plan import Plan
 
 __all__ = ["chosen", "plain_table", "preview"]
 

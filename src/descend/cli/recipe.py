@@ -52,7 +52,7 @@ def recipe(
             asked = asked.with_assignments(assignments)
         reasons: dict[str, str] = {}
         if data is not None:
-            from descend.planning import plan
+            from descend.runs.plan import plan
 
             resolved = plan(data, asked, target=target, device=device, allow_imports=allow_imports).resolved
             found, reasons = resolved.recipe, dict(resolved.reasons)

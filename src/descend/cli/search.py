@@ -23,7 +23,7 @@ from descend.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from descend.search import SearchResult
+    from descend.experiments.search import SearchResult
 
 __all__ = ["EXAMPLES", "search"]
 
@@ -136,7 +136,7 @@ def search(
                 "say what to search for: descend search DATA; a first try is: descend search digits"
             )
         result = _searched(said, out, resume, engine, device, allow_imports, show)
-        from descend.search.page import write
+        from descend.experiments.search.page import write
 
         report = write(result)
         result.best.report()
@@ -157,9 +157,9 @@ def _recipe(file: Path | None, assignments: list[str], allow_imports: bool) -> A
 
 def _as_begun(out: Path | None, said: dict[str, Any], allow_imports: bool) -> dict[str, Any]:
     """What is not said now, as it was said when the search began."""
+    from descend.experiments.search.journal import begun_with
+    from descend.experiments.search.space import Space
     from descend.recipe import Recipe
-    from descend.search.journal import begun_with
-    from descend.search.space import Space
 
     if out is None:
         raise UserError("--resume needs the folder of the search: --out FOLDER")
@@ -185,10 +185,10 @@ def _searched(
     from contextlib import suppress
 
     from descend.cli.folders import new_folder
+    from descend.experiments.search import search
+    from descend.experiments.search.journal import Journal
+    from descend.experiments.search.progress import SearchBar
     from descend.many.train_many import EngineChoice
-    from descend.search import search
-    from descend.search.journal import Journal
-    from descend.search.progress import SearchBar
 
     engines = get_args(EngineChoice)
     if engine not in engines:
@@ -227,8 +227,8 @@ def _searched(
 
 def _summary(result: SearchResult, report: Path, console: Console) -> None:
     from descend.cli.summary import PARTS, scores
+    from descend.experiments.search.figures import value_text
     from descend.report.words import NO_BREAK, metric, score
-    from descend.search.figures import value_text
 
     best, winner = result.best, result.winner
     spent, most = result.budget

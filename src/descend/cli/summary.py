@@ -12,7 +12,7 @@ from descend.report.words import count, duration, metric, score
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from descend.run import Run
+    from descend.runs.run import Run
 
 __all__ = ["answer_of", "scores", "summary"]
 

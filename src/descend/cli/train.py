@@ -28,9 +28,9 @@ from descend.errors import Interrupted, RunError, UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from descend.planning import Plan
     from descend.recipe import Recipe
-    from descend.run import Run
+    from descend.runs.plan import Plan
+    from descend.runs.run import Run
 
 __all__ = ["EXAMPLES", "asked_recipe", "train"]
 
@@ -107,7 +107,7 @@ def train(
         with show.status(f"Reading {data}"):
             from descend.cli.preview import preview
             from descend.cli.summary import answer_of, summary
-            from descend.planning import plan_run
+            from descend.runs.plan import plan_run
 
             planned = plan_run(
                 data,
@@ -124,7 +124,7 @@ def train(
         if resume and seed is not None and seed != planned.seed:
             raise RunError(f"the run in {out} was started with --seed {planned.seed}, not {seed}")
         if resume and out is not None and (out / "manifest.json").exists():
-            from descend.run import load
+            from descend.runs.run import load
 
             run = load(out, allow_imports=allow_imports)
             found.print(f"The run in {out} is finished; there is nothing left to train.")
@@ -174,9 +174,9 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
 
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
     """Train, with a progress bar that is gone afterwards, whatever happened."""
-    from descend.launch import execute
     from descend.many.restarts import copies
     from descend.metrics import main_metric
+    from descend.runs.session import execute
     from descend.training.loop import Observer
     from descend.training.observers import ProgressBar, TensorBoard
 

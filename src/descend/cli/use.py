@@ -17,7 +17,7 @@ from descend.errors import RunError, UserError, did_you_mean
 if TYPE_CHECKING:
     import polars as pl
 
-    from descend.run import Run
+    from descend.runs.run import Run
 
 __all__ = [
     "EVALUATE_EXAMPLES",
@@ -81,7 +81,7 @@ def predict(
     """
     if out is not None:
         _check_writable(out)
-    from descend.run import load
+    from descend.runs.run import load
 
     trained = load(run, allow_imports=allow_imports)
     frame = _predictions(trained, data)
@@ -169,7 +169,7 @@ def evaluate(
     with answering(as_json) as answer:
         from descend.cli.summary import scores
         from descend.data.sources import read
-        from descend.run import load
+        from descend.runs.run import load
 
         trained = load(run, allow_imports=allow_imports)
         source = read(data, target=target, schema=trained.schema)
@@ -218,7 +218,7 @@ def export(
     """
     if out is not None and out.exists():
         raise UserError(f"--out {out} exists, and nothing is overwritten; choose another name or remove it")
-    from descend.run import load
+    from descend.runs.run import load
 
     trained = load(run, allow_imports=allow_imports)
     typer.echo(trained.export(format.value, out))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from descend.cards import method
 from descend.constraints.base import Constraint, Place
-from descend.domains import Positive
 from descend.errors import UserError
-from descend.method import method
+from descend.param_types import Positive
 
 __all__ = ["Binary", "binary"]
 

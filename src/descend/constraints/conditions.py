@@ -10,10 +10,10 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from descend.domains import AtLeastOne, NonNegative, Portion, Positive
+from descend.cards import method
 from descend.errors import UserError
 from descend.linalg import flat
-from descend.method import method
+from descend.param_types import AtLeastOne, NonNegative, Portion, Positive
 
 __all__ = ["KKT", "Condition", "equality", "evaluating", "inequality", "kkt", "parameters_of"]
 

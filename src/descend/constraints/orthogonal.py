@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import orthogonal as torch_orthogonal
 
+from descend.cards import method as card
 from descend.constraints.base import Constraint, Place
 from descend.constraints.cayley import Cayley
-from descend.domains import Positive
 from descend.errors import UserError
-from descend.method import method as card
+from descend.param_types import Positive
 
 __all__ = ["METHODS", "Exponential", "Penalty", "orthogonal"]
 

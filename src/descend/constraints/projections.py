@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from descend.cards import method
 from descend.constraints.base import Constraint, Place
-from descend.domains import Positive
 from descend.errors import UserError
-from descend.method import method
+from descend.param_types import Positive
 
 __all__ = ["NormBall", "Simplex", "norm_ball", "simplex", "to_ball", "to_simplex"]
 

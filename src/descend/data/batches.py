@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from descend.randomness import forked, generator, key
+from descend.rng import forked, generator, key
 
 __all__ = ["Batch", "Batches", "LoadedBatches", "MemoryBatches", "MovedBatches", "Order", "shuffled_blocks"]
 

@@ -25,10 +25,10 @@ from typing import ClassVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from descend.cards import method
 from descend.data.columns import STRICT
 from descend.data.source import Array
-from descend.domains import NonNegative
-from descend.method import method
+from descend.param_types import NonNegative
 
 __all__ = ["LARGEST_SIDE", "ROTATIONS", "STANDARDIZE", "Rotation", "covariance", "pca", "whiten", "zca"]
 

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from descend.cards import method
 from descend.data.columns import Column
 from descend.data.rotation import ROTATIONS, Rotation
 from descend.data.schema import Form, Schema
 from descend.data.source import Array
-from descend.method import method
 
 __all__ = [
     "ELEMENTWISE",

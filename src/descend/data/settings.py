@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from descend.domains import Count, Fraction, Positive
+from descend.param_types import Count, Fraction, Positive
 
 __all__ = ["MISSING", "ColumnChoice", "DataSettings", "TaskChoice"]
 

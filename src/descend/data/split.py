@@ -10,7 +10,7 @@ import numpy as np
 from descend.data.source import PARTS, Array
 from descend.data.values import listed, rows_hold
 from descend.errors import DataError
-from descend.randomness import key
+from descend.rng import key
 
 __all__ = ["PART_WORDS", "Split", "is_drawn", "part_names", "split"]
 

@@ -20,13 +20,13 @@ from descend.errors import DataError
 from descend.estimators.asked import Sections, as_recipe
 from descend.estimators.distinct import Distinct, counted, distinct, taken, validation_words
 from descend.estimators.weighted_batches import WeightedBatches, draws_of_epoch
-from descend.launch import execute
-from descend.planning import Plan, choose_device, plan
-from descend.randomness import forked
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
-from descend.run import Run
+from descend.rng import forked
+from descend.runs.plan import Plan, choose_device, plan
+from descend.runs.run import Run
+from descend.runs.session import execute
 from descend.training.loop import Observer
 
 __all__ = ["engine", "network_and_threads", "train_whole", "weighted"]

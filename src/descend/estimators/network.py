@@ -27,7 +27,7 @@ from descend.estimators.fitting import train_whole
 from descend.estimators.passes import State, begin, pass_over
 from descend.metrics import main_metric
 from descend.recipe import Recipe
-from descend.run import Run
+from descend.runs.run import Run
 from descend.training.evaluation import ROWS_AT_ONCE, evaluating
 from descend.training.loop import Observer
 from descend.training.observers import ProgressBar

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from descend.assembly import assemble
 from descend.data.prepare import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source
-from descend.environment import describe_environment
 from descend.errors import DataError, DivergedError
 from descend.estimators.asked import Sections, as_recipe
 from descend.estimators.fitting import engine, network_and_threads, weighted
-from descend.planning import Plan, choose_device, plan
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved
 from descend.recipe.transfer import start_from_pretrained
-from descend.run import Run
+from descend.runs.build import assemble
+from descend.runs.environment import describe_environment
+from descend.runs.plan import Plan, choose_device, plan
+from descend.runs.run import Run
 from descend.training.arithmetic import arithmetic
 from descend.training.loop import NotFinite, fit
 from descend.training.state import clone

@@ -20,15 +20,15 @@ from descend.estimators.classifier import Classifier
 from descend.estimators.fitting import ENOUGH, engine
 from descend.estimators.network import Network
 from descend.estimators.scores import SCORES, score_of
+from descend.experiments.search.check import checked
+from descend.experiments.search.default import default_space
+from descend.experiments.search.space import Point, Space
+from descend.experiments.search.strategies import explore, strategy
+from descend.experiments.search.trial import Trial
 from descend.many import train_many
-from descend.planning import Planner
 from descend.recipe import Recipe
-from descend.run import Run
-from descend.search.check import checked
-from descend.search.default import default_space
-from descend.search.space import Point, Space
-from descend.search.strategies import explore, strategy
-from descend.search.trial import Trial
+from descend.runs.plan import Planner
+from descend.runs.run import Run
 
 __all__ = ["Search"]
 
@@ -52,7 +52,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     Args:
         estimator: a :class:`descend.Classifier` or :class:`descend.Regressor`, whose parameters hold for all
             candidates; None is a classifier by default settings.
-        space: a :class:`descend.search.Space`, a mapping or a TOML file; None is the default space around the
+        space: a :class:`descend.experiments.search.Space`, a mapping or a TOML file; None is the default space around the
             estimator's recipe.
         n_trials: how many candidates, at most.
         method: "random", "quasi_random", "grid" or "tpe".
@@ -134,7 +134,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         if self.method not in ("random", "quasi_random", "grid", "tpe"):
             raise UserError(
                 f"method: random, quasi_random, grid or tpe was expected, found '{self.method}' (halving needs "
-                "one split: descend.search)"
+                "one split: descend.experiments.search)"
             )
         seed = self._seed()
         template = clone(inner).set_params(random_state=seed)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from descend.data.batches import Batch, Order
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["WeightedBatches", "draws_of_epoch"]
 

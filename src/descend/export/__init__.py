@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from descend.export.loading import Exported
-    from descend.run import Run
+    from descend.runs.run import Run
 
 __all__ = ["FORMATS", "export", "load_exported"]
 

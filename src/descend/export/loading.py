@@ -35,7 +35,7 @@ class Exported:
     program: Callable[[Tensor], Sequence[Tensor]]
 
     def predict(self, data: Any) -> Array:
-        """Predictions for new rows, as :meth:`descend.run.Run.predict` gives them; (n,) or (n, T)."""
+        """Predictions for new rows, as :meth:`descend.runs.run.Run.predict` gives them; (n,) or (n, T)."""
         found = self._outputs(data)[0].numpy()
         if self.schema.classes:
             labels: Array = self.schema.labels[found]

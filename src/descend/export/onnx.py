@@ -15,7 +15,7 @@ from descend.errors import UserError, require
 from descend.export.portable import quiet, traced
 
 if TYPE_CHECKING:
-    from descend.run import Run
+    from descend.runs.run import Run
 
 __all__ = ["content"]
 

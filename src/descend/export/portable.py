@@ -16,7 +16,7 @@ from descend.constraints import baked
 from descend.data.scaling import Postprocess
 from descend.data.schema import Schema
 from descend.errors import UserError
-from descend.predictor import Predictor
+from descend.training.predictor import Predictor
 
 __all__ = ["Portable", "portable", "quiet", "traced"]
 

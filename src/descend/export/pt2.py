@@ -11,7 +11,7 @@ import torch
 from descend.export.portable import quiet, traced
 
 if TYPE_CHECKING:
-    from descend.run import Run
+    from descend.runs.run import Run
 
 __all__ = ["SCHEMA_FILE", "content"]
 

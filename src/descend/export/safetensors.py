@@ -16,13 +16,13 @@ from descend.constraints import baked
 from descend.data.scaling import Postprocess, Preprocess
 from descend.data.schema import Schema
 from descend.errors import RunError, UserError
-from descend.predictor import Predictor
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, build_output
 from descend.recipe.defaults import facts_of
+from descend.training.predictor import Predictor
 
 if TYPE_CHECKING:
-    from descend.run import Run
+    from descend.runs.run import Run
 
 __all__ = ["content", "read"]
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from descend.losses import CrossEntropy
 from descend.nn import initialize, kaiming_normal, mlp
-from descend.randomness import forked, generator, key
+from descend.rng import forked, generator, key
 
 __all__ = ["Data", "loss_of", "measured", "network", "shuffled", "train_epoch"]
 

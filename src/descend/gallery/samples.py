@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from descend.data.scaling import standard
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["Digits", "digits", "pixels"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
-from descend.randomness import key
+from descend.rng import key
 
 __all__ = ["Estimate", "exact", "mean", "ratio", "repetitions", "share", "words"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import UserError
-from descend.likelihoods import Likelihood
+from descend.losses.likelihoods import Likelihood
 
 __all__ = ["Form", "Loss", "Reduction", "same_shape"]
 

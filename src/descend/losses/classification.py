@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from descend.domains import Probability
+from descend.cards import method
 from descend.errors import UserError
-from descend.likelihoods import Bernoulli, Categorical
 from descend.losses.base import Form, Loss, Reduction, same_shape
-from descend.method import method
+from descend.losses.likelihoods import Bernoulli, Categorical
+from descend.param_types import Probability
 
 __all__ = ["BinaryCrossEntropy", "CrossEntropy", "KullbackLeibler", "Squared", "one_hot"]
 

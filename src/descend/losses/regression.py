@@ -7,11 +7,11 @@ from typing import final
 from torch import Tensor
 from torch.nn import functional
 
-from descend.domains import Positive
+from descend.cards import method
 from descend.errors import UserError
-from descend.likelihoods import Normal
 from descend.losses.base import Form, Loss, Reduction, same_shape
-from descend.method import method
+from descend.losses.likelihoods import Normal
+from descend.param_types import Positive
 
 __all__ = ["Huber", "MeanAbsoluteError", "MeanSquaredError"]
 

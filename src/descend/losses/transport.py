@@ -18,11 +18,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from descend.domains import Count, Positive
+from descend.cards import method
 from descend.errors import UserError
 from descend.losses.base import Form, Loss, Reduction, same_shape
 from descend.losses.classification import one_hot
-from descend.method import method
+from descend.param_types import Count, Positive
 
 __all__ = ["Wasserstein", "check_histograms", "sinkhorn", "wasserstein_1d"]
 

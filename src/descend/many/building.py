@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from descend.assembly import assemble, order_of, part_batches
 from descend.data.batches import MemoryBatches, Order
-from descend.launch import started_run
 from descend.many.member import Member
-from descend.planning import choose_device
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
 from descend.recipe.transfer import start_from_pretrained
+from descend.runs.build import assemble, order_of, part_batches
+from descend.runs.plan import choose_device
+from descend.runs.session import started_run
 from descend.training.threads import using_threads
 
 __all__ = ["build"]

@@ -15,11 +15,11 @@ from descend.data.batches import MemoryBatches
 from descend.many.grouping import Group
 from descend.many.loop_engine import LoopEngine, WorkerChoice
 from descend.many.member import Engine, Member, Watcher
+from descend.many.pack import CannotPack
 from descend.many.packed_engine import PackedEngine
 from descend.many.side_by_side import one_for_each, processes_for
-from descend.pack import CannotPack
-from descend.planning import choose_device
-from descend.randomness import forked
+from descend.rng import forked
+from descend.runs.plan import choose_device
 from descend.training.loop import Training
 from descend.training.state import clone
 from descend.training.threads import cores, using_threads

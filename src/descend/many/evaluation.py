@@ -11,7 +11,7 @@ from torch import Tensor
 from descend.data.prepare import Part
 from descend.many.member import Member
 from descend.many.member_metrics import Scored, metrics_of_members
-from descend.pack.losses import row_losses
+from descend.many.pack.losses import row_losses
 
 __all__ = ["PackEvaluation"]
 

@@ -13,10 +13,10 @@ from descend.augmentation.pipeline import AugmentedBatches
 from descend.data.batches import MemoryBatches
 from descend.losses import Loss
 from descend.many.member import Member
-from descend.pack.losses import loss_signature
-from descend.pack.stacking import CannotPack, pads, signature, widths_of
-from descend.pack.structure import structure
-from descend.pack.updates import can_pack, optimizer_signature
+from descend.many.pack.losses import loss_signature
+from descend.many.pack.stacking import CannotPack, pads, signature, widths_of
+from descend.many.pack.structure import structure
+from descend.many.pack.updates import can_pack, optimizer_signature
 from descend.recipe.adapters import OnProbabilities
 
 __all__ = ["WASTE", "Group", "groups", "rides"]

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from descend.assembly import throwaway_steps
 from descend.data.batches import MemoryBatches
 from descend.errors import DivergedError, Interrupted, UserError
-from descend.launch import Launch
 from descend.many.member import Engine, Member, Watcher
 from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers, why_not_here
-from descend.planning import choose_device
+from descend.runs.build import throwaway_steps
+from descend.runs.plan import choose_device
+from descend.runs.session import Launch
 from descend.training.loop import Record
 from descend.training.observers import Quiet
 from descend.training.threads import cores, using_threads

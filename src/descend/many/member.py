@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from descend.planning import Plan
-from descend.run import Run, read_json
+from descend.runs.plan import Plan
+from descend.runs.run import Run, read_json
 from descend.training.loop import Training
 
 __all__ = ["Engine", "Member", "Watcher"]

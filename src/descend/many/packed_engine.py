@@ -13,17 +13,17 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
-from descend.finishing import Measurements, finish_run, measurements_of
-from descend.launch import begin_folder, lower_rate
 from descend.many.evaluation import PackEvaluation
 from descend.many.member import Member, Watcher
+from descend.many.pack import CannotPack, PackTraining, Rider, stack
+from descend.many.pack.member import restore, state_of
+from descend.many.pack.network import Network, StackedNetwork
+from descend.many.pack.vmapped import can_vmap, vmapped
 from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers
-from descend.pack import CannotPack, PackTraining, Rider, stack
-from descend.pack.network import Network, StackedNetwork
-from descend.pack.rider import restore, state_of
-from descend.pack.vmapped import can_vmap, vmapped
-from descend.randomness import forked
-from descend.run import MANIFEST, json_bytes, load, read_json
+from descend.rng import forked
+from descend.runs.finish import Measurements, finish_run, measurements_of
+from descend.runs.run import MANIFEST, json_bytes, load, read_json
+from descend.runs.session import begin_folder, lower_rate
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.loop import NotFinite, Record, fit

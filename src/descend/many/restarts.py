@@ -9,19 +9,19 @@ from typing import Any, cast
 
 from torch import nn
 
-from descend.assembly import measured_threads
 from descend.errors import Interrupted
-from descend.finishing import measure_parts
-from descend.launch import begin_folder, started_run
 from descend.many.member import Member, Watchers
 from descend.many.train_members import EngineChoice, train_members
 from descend.metrics import better
 from descend.nn.ensemble import Ensemble
-from descend.planning import Plan, choose_device
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
-from descend.run import MANIFEST, Run, json_bytes, load
+from descend.runs.build import measured_threads
+from descend.runs.finish import measure_parts
+from descend.runs.plan import Plan, choose_device
+from descend.runs.run import MANIFEST, Run, json_bytes, load
+from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
 from descend.training.state import write_atomically
 

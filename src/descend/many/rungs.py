@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from descend.run import json_bytes, read_json
+from descend.runs.run import json_bytes, read_json
 from descend.training.state import write_atomically
 
 __all__ = ["Decisions"]

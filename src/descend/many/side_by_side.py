@@ -18,7 +18,7 @@ from descend.many.loop_engine import WorkerChoice
 from descend.many.member import Engine, Member
 from descend.many.packed_engine import PackedEngine
 from descend.many.workers import Outcome, Workers, why_not_here
-from descend.planning import choose_device
+from descend.runs.plan import choose_device
 from descend.training.threads import cores
 
 __all__ = ["SideBySide", "one_for_each", "processes_for", "seconds_ahead", "side_by_side"]

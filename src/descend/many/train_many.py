@@ -11,9 +11,9 @@ from descend.many.loop_engine import WorkerChoice, check_workers
 from descend.many.member import Member, Watcher, Watchers
 from descend.many.restarts import copies, train_restarts
 from descend.many.train_members import EngineChoice, Survivors, train_members
-from descend.planning import Parts, Planner
 from descend.recipe import Recipe
-from descend.run import Run, check_unused
+from descend.runs.plan import Parts, Planner
+from descend.runs.run import Run, check_unused
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 

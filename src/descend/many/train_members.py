@@ -14,7 +14,7 @@ from descend.many.loop_engine import WorkerChoice, in_one_loop
 from descend.many.member import Member, Watcher
 from descend.many.rungs import Decisions
 from descend.many.side_by_side import side_by_side
-from descend.run import Run
+from descend.runs.run import Run
 
 __all__ = ["EngineChoice", "Survivors", "train_members"]
 

@@ -18,10 +18,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from descend.domains import Count, NonNegative, Positive
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
 from descend.nn.choice import Choice, choose
+from descend.param_types import Count, NonNegative, Positive
 
 __all__ = [
     "ACTIVATIONS",

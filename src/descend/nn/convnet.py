@@ -6,13 +6,13 @@ from typing import Literal
 
 from torch import nn
 
-from descend.domains import Count, Fraction
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
 from descend.nn import activations
 from descend.nn.choice import Choice
 from descend.nn.mlp import Position, add_activation, pieces
 from descend.nn.normalization import normalized
+from descend.param_types import Count, Fraction
 
 __all__ = ["convnet"]
 

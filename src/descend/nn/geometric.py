@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
-from descend.method import method
+from descend.cards import method
 
 __all__ = ["geometric"]
 

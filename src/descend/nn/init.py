@@ -29,13 +29,13 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from descend.domains import NonNegative
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
 from descend.nn.activations import gain as gain_of
 from descend.nn.activations import is_activation
 from descend.nn.geometric import geometric
 from descend.nn.whitening import Whitening
+from descend.param_types import NonNegative
 
 __all__ = [
     "INITS",

@@ -25,11 +25,11 @@ from typing import Literal
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from descend.domains import Count, Positive, Share
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
 from descend.nn.choice import Choice, choose
 from descend.nn.whitening import decorrelated, iterative
+from descend.param_types import Count, Positive, Share
 
 __all__ = ["NORMS", "batch", "group", "instance", "layer", "none", "normalized", "weight"]
 

@@ -25,7 +25,7 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
-from descend.method import method
+from descend.cards import method
 
 __all__ = ["OUTPUTS", "Identity", "Link", "Output", "Sigmoid", "Sine", "Softmax"]
 

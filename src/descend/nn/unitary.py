@@ -24,9 +24,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from descend.domains import Count
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
+from descend.param_types import Count
 
 __all__ = ["ModReLU", "UnitaryMap", "UnitaryRNN", "unitary_rnn"]
 

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from descend.domains import Count, Positive, Share
-from descend.method import method
+from descend.cards import method
 from descend.optim.along import Found, search
 from descend.optim.building import Params, build
 from descend.optim.evaluation import Evaluations, Gradient
 from descend.optim.iterations import Iterations, checked
 from descend.optim.whole import Position
+from descend.param_types import Count, Positive, Share
 
 __all__ = ["BFGS", "LARGEST", "bfgs"]
 

@@ -38,12 +38,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.optim import Optimizer
 
-from descend.domains import NonNegative, Portion, Positive
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
 from descend.optim.building import Params, build
 from descend.optim.evaluation import Evaluations
 from descend.optim.whole import Position, WholeStep, exact_state
+from descend.param_types import NonNegative, Portion, Positive
 
 __all__ = ["ASCPG", "SCGD", "asc_pg", "scgd"]
 

@@ -20,14 +20,14 @@ from typing import Any, Literal, final
 import torch
 from torch.optim import Optimizer
 
-from descend.domains import Count, Natural, Positive, Share
-from descend.method import method
+from descend.cards import method
 from descend.optim.along import search
 from descend.optim.building import Params, build
 from descend.optim.evaluation import Evaluations, Gradient
 from descend.optim.iterations import checked
 from descend.optim.whole import Position, WholeStep
-from descend.randomness import generator
+from descend.param_types import Count, Natural, Positive, Share
+from descend.rng import generator
 
 __all__ = ["CoordinateDescent", "coordinate_descent"]
 

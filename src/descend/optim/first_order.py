@@ -24,9 +24,9 @@ from __future__ import annotations
 import torch
 from torch.optim import Optimizer
 
-from descend.domains import Fraction, NonNegative, Positive
-from descend.method import method
+from descend.cards import method
 from descend.optim.building import Params, build
+from descend.param_types import Fraction, NonNegative, Positive
 
 __all__ = ["adagrad", "adam", "adamax", "adamw", "rmsprop", "sgd", "sparse_adam"]
 

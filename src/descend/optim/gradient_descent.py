@@ -15,12 +15,12 @@ from typing import Any, final
 import torch
 from torch.optim import Optimizer
 
-from descend.domains import Positive, Share
-from descend.method import method
+from descend.cards import method
 from descend.optim.building import Params, build
 from descend.optim.evaluation import Evaluations
 from descend.optim.line_search import armijo
 from descend.optim.whole import Position, WholeStep
+from descend.param_types import Positive, Share
 
 __all__ = ["GD", "gd"]
 

@@ -3,7 +3,7 @@
 The natural gradient F⁻¹ g is the steepest descent where distance is measured by how much the predictions change, so it does not
 depend on how inputs are scaled, shifted or mixed. F has as many rows as there are weights. K-FAC takes it layer by layer as
 A ⊗ G, of the inputs' second moments A and those of the slopes G (:mod:`descend.optim.factors`), whose inverse is the product
-of two small inverses. Slopes are of targets drawn from the model's own distribution (:mod:`descend.likelihoods`): with the
+of two small inverses. Slopes are of targets drawn from the model's own distribution (:mod:`descend.losses.likelihoods`): with the
 data's own targets the matrix would be another one, which vanishes as the fit gets better.
 """
 
@@ -17,16 +17,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.adam import adam
 
-from descend.domains import Count, Fraction, Positive
+from descend.cards import method
 from descend.errors import UserError
-from descend.likelihoods import LIKELIHOODS, Likelihood
 from descend.linalg.products import Library, best_library, product
-from descend.method import method
+from descend.losses.likelihoods import LIKELIHOODS, Likelihood
 from descend.optim.building import Params, build
 from descend.optim.factors import Factors, stacks_of
 from descend.optim.layers import Layer, layers_of
 from descend.optim.watching import Watch
 from descend.optim.whole import exact_state
+from descend.param_types import Count, Fraction, Positive
 
 __all__ = ["KFAC", "kfac"]
 
@@ -318,7 +318,7 @@ def kfac(
         params: parameters or groups of them; a group's rate is its own.
         model: whose layers these are the weights of; it returns its outputs z as one tensor.
         likelihood: p(y | z): "categorical" for cross-entropy, "bernoulli" for binary cross-entropy on logits, "normal" for
-            the mean squared error, or a :class:`descend.likelihoods.Likelihood`. A recipe takes that of its loss.
+            the mean squared error, or a :class:`descend.losses.likelihoods.Likelihood`. A recipe takes that of its loss.
         seed: of the targets that are drawn, which are a function of it and of the step. A recipe gives the run's. Default 0.
         products: the library that multiplies large matrices. Default None: the faster one here.
         lr: t. Default 0.003, for early stopping on few rows; 0.01 to 0.1 where training is all that counts.

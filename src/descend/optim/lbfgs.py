@@ -19,14 +19,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from descend.domains import Count, Fraction, Portion, Positive, Share
+from descend.cards import method
 from descend.linalg import Pairs, damped
-from descend.method import method
 from descend.optim.along import Found, LineSearch, search
 from descend.optim.building import Params, build
 from descend.optim.evaluation import Evaluations, Gradient
 from descend.optim.iterations import Iterations, checked
 from descend.optim.whole import Position
+from descend.param_types import Count, Fraction, Portion, Positive, Share
 
 __all__ = ["LBFGS", "lbfgs"]
 

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from descend.domains import Fraction, Positive
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
 from descend.optim.building import Params, build
+from descend.param_types import Fraction, Positive
 
 __all__ = ["HeavyBall", "Nesterov", "heavy_ball", "nesterov"]
 

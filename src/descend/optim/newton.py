@@ -19,13 +19,13 @@ from typing import Any, final
 import torch
 from torch.optim import Optimizer
 
-from descend.domains import AtLeastOne, Count, Fraction, NonNegative, Portion, Positive, Share
-from descend.method import method
+from descend.cards import method
 from descend.optim.building import Params, build
 from descend.optim.curved import CurvedStep, Matrix, require
 from descend.optim.evaluation import Evaluations
 from descend.optim.line_search import armijo
 from descend.optim.whole import Position
+from descend.param_types import AtLeastOne, Count, Fraction, NonNegative, Portion, Positive, Share
 
 __all__ = ["Newton", "SubsampledNewton", "newton", "subsampled_newton"]
 

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
 
 __all__ = ["Perceptron", "mistake_bound", "perceptron"]
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import UserError
-from descend.randomness import forked
+from descend.rng import forked
 
 __all__ = ["LOSS", "Rows", "buffers_kept"]
 

@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from descend.domains import Count, Fraction, NonNegative, Positive
+from descend.cards import method
 from descend.linalg import inverse_roots
-from descend.method import method
 from descend.optim.blocks import Blocks
 from descend.optim.building import Params, build
 from descend.optim.stacked import Fleet, StackedStep
+from descend.param_types import Count, Fraction, NonNegative, Positive
 
 __all__ = ["Shampoo", "shampoo"]
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from descend.domains import Count, Fraction, NonNegative, Positive
+from descend.cards import method
 from descend.linalg.kronecker import eigenvectors
-from descend.method import method
 from descend.optim.blocks import Stack
 from descend.optim.building import Params, build
 from descend.optim.stacked import Fleet, StackedStep, multiply
+from descend.param_types import Count, Fraction, NonNegative, Positive
 
 __all__ = ["SOAP", "soap"]
 

@@ -20,13 +20,13 @@ from typing import Any, final
 import torch
 from torch.optim import Optimizer
 
-from descend.domains import Count, Portion, Positive
+from descend.cards import method
 from descend.linalg import Pairs
-from descend.method import method
 from descend.optim.building import Params, build
 from descend.optim.curved import Matrix, needs_of
 from descend.optim.evaluation import Evaluations, Need
 from descend.optim.whole import Position, WholeStep
+from descend.param_types import Count, Portion, Positive
 
 __all__ = ["SQN", "sqn"]
 

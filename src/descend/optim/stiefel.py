@@ -34,7 +34,7 @@ from torch.optim import Optimizer
 from torch.optim.adam import adam as adam_step
 from torch.optim.sgd import sgd as sgd_step
 
-from descend.domains import Count, Fraction, NonNegative, Positive
+from descend.cards import method
 from descend.errors import UserError
 from descend.linalg.stiefel import (
     Tangent,
@@ -47,9 +47,9 @@ from descend.linalg.stiefel import (
     put_frames_,
     tangent,
 )
-from descend.method import method
 from descend.optim.building import Params, build, catalogued
 from descend.optim.whole import exact_state
+from descend.param_types import Count, Fraction, NonNegative, Positive
 
 __all__ = ["CayleyAdam", "CayleySGD", "cayley_adam", "cayley_sgd"]
 

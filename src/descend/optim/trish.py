@@ -23,12 +23,12 @@ from typing import Any, final
 
 from torch.optim import Optimizer
 
-from descend.domains import Count, Fraction, Positive
-from descend.method import method
+from descend.cards import method
 from descend.optim.building import Params, build
 from descend.optim.curved import CurvedStep, Matrix, require
 from descend.optim.evaluation import Evaluations
 from descend.optim.whole import Position
+from descend.param_types import Count, Fraction, Positive
 
 __all__ = ["TRish", "radius_for", "trish"]
 

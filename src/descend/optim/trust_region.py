@@ -29,12 +29,12 @@ from typing import Any, final
 import torch
 from torch.optim import Optimizer
 
-from descend.domains import AtLeastOne, BelowAQuarter, Count, Fraction, Portion, Positive
-from descend.method import method
+from descend.cards import method
 from descend.optim.building import Params, build
 from descend.optim.curved import CurvedStep, Matrix, require
 from descend.optim.evaluation import Evaluations
 from descend.optim.whole import Position
+from descend.param_types import AtLeastOne, BelowAQuarter, Count, Fraction, Portion, Positive
 
 __all__ = ["STRON", "TrustRegion", "next_radius", "stron", "trust_region"]
 

@@ -19,10 +19,10 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.utils.hooks import RemovableHandle
 
 from descend.errors import UserError
-from descend.likelihoods import Likelihood
 from descend.linalg.products import Product, is_large
+from descend.losses.likelihoods import Likelihood
 from descend.optim.layers import Layer
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["Moments", "Watch"]
 
@@ -68,7 +68,7 @@ class Watch:
         step: which step the forward passes belong to. The targets drawn are a function of the seed, the step and the
             number of the pass within it alone.
 
-    >>> from descend.likelihoods import Normal
+    >>> from descend.losses.likelihoods import Normal
     >>> from descend.optim.layers import layers_of
     >>> model = nn.Linear(2, 1)
     >>> watch = Watch(model, Normal(), seed=0)

@@ -16,7 +16,6 @@ from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS, Link
 from descend.optim import ALONG_FRAMES
-from descend.randomness import forked, generator, key
 from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.defaults import Facts
@@ -27,6 +26,7 @@ from descend.recipe.sections import SECTIONS
 from descend.recipe.terms import Keeper, build_constraints, check_needs
 from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
+from descend.rng import forked, generator, key
 from descend.schedules import Schedule
 
 __all__ = [

@@ -1,7 +1,7 @@
 """The catalogue: for each section of the recipe, the names it knows and their constructors.
 
 A method is one file and one line: the file holds the constructor with its defaults and its card
-(:mod:`descend.method`), and the family's dict, gathered here, gives it a name. Everything else is
+(:mod:`descend.cards`), and the family's dict, gathered here, gives it a name. Everything else is
 derived: what a recipe may say, what ``descend methods`` shows, what a search may vary.
 """
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.augmentation import AUGMENTATIONS
+from descend.cards import Card, card
 from descend.constraints import CONDITIONS, CONSTRAINTS
 from descend.data.scaling import SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
-from descend.method import Card, card
 from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS
 from descend.optim import OPTIMIZERS
 from descend.regularization import (

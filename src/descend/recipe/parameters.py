@@ -1,7 +1,7 @@
 """What a section of a recipe may say, read from constructors: names, types, ranges, defaults.
 
 Nothing here knows a method. A parameter's type annotation, with the domains of
-:mod:`descend.domains`, is checked by pydantic and put into words for messages.
+:mod:`descend.param_types`, is checked by pydantic and put into words for messages.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def check(parameter: Parameter, value: Any) -> tuple[Any, str | None]:
     list as a tuple. NaN and infinities are never accepted, nor is what TOML cannot hold. Where None is
     allowed, "none" says it in TOML.
 
-    >>> from descend.domains import Positive
+    >>> from descend.param_types import Positive
     >>> lr = Parameter("lr", Positive, 1e-3, "sgd")
     >>> check(lr, 1)
     (1.0, None)
@@ -237,7 +237,7 @@ def _cut(text: str) -> str:
 def describe(annotation: Any) -> str:
     """A type in words, as messages and ``descend methods`` say it.
 
-    >>> from descend.domains import Count, Fraction
+    >>> from descend.param_types import Count, Fraction
     >>> describe(Count), describe(Fraction | None), describe(tuple[Count, ...])
     ('a whole number >= 1', 'a number >= 0 and below 1, or "none"', 'a list of whole numbers >= 1')
     >>> describe(Literal["step", "epoch"])

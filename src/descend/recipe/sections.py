@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from descend.data.settings import DataSettings
-from descend.domains import Count
+from descend.param_types import Count
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
 from descend.recipe.parameters import Parameter, of_constructor, of_settings
 from descend.training.settings import (

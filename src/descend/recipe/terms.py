@@ -12,8 +12,6 @@ from torch.optim import Optimizer
 from descend.constraints import CONDITIONS, CONSTRAINTS, AugmentedLagrangian, Held, constrain
 from descend.errors import Problem, RecipeError, UserError, words_of
 from descend.nn.whitening import Whitening
-from descend.randomness import forked, seeder
-from descend.randomness import key as random_key
 from descend.recipe.catalogue import find, import_object
 from descend.recipe.recipe import Recipe
 from descend.regularization import (
@@ -25,6 +23,8 @@ from descend.regularization import (
     l2_penalty,
     regular_weights,
 )
+from descend.rng import forked, seeder
+from descend.rng import key as random_key
 
 __all__ = [
     "Keeper",

@@ -10,7 +10,7 @@ import torch
 
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, words_of
-from descend.likelihoods import Normal
+from descend.losses.likelihoods import Normal
 from descend.recipe.catalogue import (
     CATALOGUE,
     CHOICES,

@@ -11,8 +11,8 @@ from torch.nn.utils import parametrize
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
 
 __all__ = ["decayed_parameters", "weight_decay"]
 

@@ -25,9 +25,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from descend.domains import Count
+from descend.cards import method
 from descend.errors import UserError, did_you_mean
-from descend.method import method
+from descend.param_types import Count
 
 __all__ = [
     "ORTHOGONALITIES",

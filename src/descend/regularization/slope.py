@@ -13,9 +13,9 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from descend.domains import Count
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
+from descend.param_types import Count
 
 __all__ = [
     "JacobianPenalty",

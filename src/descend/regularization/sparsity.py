@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from descend.cards import method
 from descend.errors import UserError
-from descend.method import method
 
 __all__ = ["l1_penalty", "l1_prox", "l2_penalty", "soft_threshold"]
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from descend.randomness import forked
+from descend.rng import forked
 from descend.training.denormals import Denormals, flushing_denormals
 from descend.training.threads import using_threads
 

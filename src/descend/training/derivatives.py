@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.optim.rows import buffers_kept
-from descend.randomness import forked, generator, key
+from descend.rng import forked, generator, key
 from descend.training.added import penalty_alone, penalty_with_gradients
 from descend.training.objective import Objective
 

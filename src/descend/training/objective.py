@@ -15,8 +15,8 @@ from descend.data.batches import Batch
 from descend.linalg.products import Library
 from descend.losses import Loss as KnownLoss
 from descend.optim.rows import LOSS, buffers_kept
-from descend.randomness import generator, key, seeder
 from descend.regularization import differentiable_inputs
+from descend.rng import generator, key, seeder
 from descend.training.added import graphed_penalty, penalty_alone
 from descend.training.chain import Chain, derivative_of_loss
 from descend.training.clipping import clipped

@@ -21,7 +21,7 @@ from torch import Tensor
 from descend.constraints.conditions import KKT, Condition, evaluating, measured
 from descend.errors import UserError
 from descend.linalg import Hessian, flat, lanczos
-from descend.randomness import forked, generator
+from descend.rng import forked, generator
 
 __all__ = ["Optimality", "Verdict", "optimality"]
 

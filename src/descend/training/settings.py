@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from descend.domains import Count, Fraction, Natural, NonNegative, Positive
 from descend.linalg.products import Library
 from descend.nn.choice import Choice
+from descend.param_types import Count, Fraction, Natural, NonNegative, Positive
 from descend.training.denormals import Denormals
 
 __all__ = [

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
 from descend.gallery.spread import Estimate, share
 from descend.nn import activation
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["FLAT", "SPREAD", "Measured", "measure", "picture"]
 

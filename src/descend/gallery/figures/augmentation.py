@@ -17,7 +17,7 @@ from descend.gallery.picture import Axis, Bars, Cells, Panel, Picture, numbers
 from descend.gallery.samples import Digits, digits, pixels
 from descend.gallery.spread import Estimate, mean, ratio, repetitions
 from descend.optim import adam
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["SHOWN", "Measured", "measure", "picture", "sheet"]
 

@@ -17,7 +17,7 @@ from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
 from descend.gallery.spread import Estimate, ratio, repetitions
 from descend.nn import initialize, kaiming_normal, mlp, xavier_normal
-from descend.randomness import forked, generator, key
+from descend.rng import forked, generator, key
 
 __all__ = ["CASES", "Measured", "measure", "picture"]
 

@@ -19,7 +19,7 @@ from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
 from descend.gallery.spread import mean, ratio, repetitions
 from descend.optim import adam
-from descend.randomness import forked, key
+from descend.rng import forked, key
 
 __all__ = ["COUNTS", "Measured", "measure", "picture"]
 

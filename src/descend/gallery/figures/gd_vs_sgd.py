@@ -18,7 +18,7 @@ from descend.gallery.fitting import shuffled
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
 from descend.gallery.spread import Estimate, mean, ratio, repetitions
 from descend.optim import sgd
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["Measured", "measure", "picture"]
 

@@ -26,7 +26,7 @@ from descend.gallery.paths import Function, Maker, contours, first_within, follo
 from descend.gallery.picture import Axis, Line, Numbers, Panel, Picture, Points, numbers
 from descend.gallery.spread import mean, ratio
 from descend.optim import heavy_ball, nesterov, sgd
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["Measured", "measure", "methods", "picture"]
 

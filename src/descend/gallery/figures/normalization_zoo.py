@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from descend.gallery.picture import Axis, Cells, Panel, Picture, numbers
 from descend.gallery.spread import exact
 from descend.nn.normalization import batch, group, instance, layer
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["SHAPE", "Measured", "expected", "measure", "picture"]
 

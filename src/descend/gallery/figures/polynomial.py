@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from descend.gallery.picture import Axis, Dash, Line, Panel, Picture, numbers
 from descend.gallery.spread import exact, words
 from descend.optim import rmsprop, sgd
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["WAYS", "Measured", "measure", "picture"]
 

@@ -28,7 +28,7 @@ from descend.gallery.paths import (
 from descend.gallery.picture import Axis, Line, Panel, Picture, Points, numbers
 from descend.gallery.spread import Estimate, mean, ratio
 from descend.optim import adagrad, adam, heavy_ball, nesterov, rmsprop, sgd
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["Measured", "Surface", "measure", "picture", "steep_saddle"]
 

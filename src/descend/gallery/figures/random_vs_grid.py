@@ -20,7 +20,7 @@ from descend.gallery.picture import Axis, Cells, Line, Panel, Picture, Points, n
 from descend.gallery.samples import digits
 from descend.gallery.spread import Estimate, mean, repetitions
 from descend.optim import sgd
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["SIDE", "TRIALS", "Measured", "effective", "measure", "picture"]
 

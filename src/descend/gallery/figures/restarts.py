@@ -17,7 +17,7 @@ from descend.gallery.paths import Function, contours, follow
 from descend.gallery.picture import Axis, Line, Panel, Picture, Points, numbers
 from descend.gallery.spread import Estimate, mean
 from descend.optim import sgd
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["COUNTS", "Landscape", "Measured", "landscape", "measure", "picture"]
 

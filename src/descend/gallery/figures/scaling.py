@@ -18,7 +18,7 @@ from descend.data.scaling import standard
 from descend.gallery.paths import contours
 from descend.gallery.picture import Axis, Bars, Panel, Picture, Points, numbers
 from descend.gallery.spread import ratio, repetitions
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["FORMS", "KINDS", "Measured", "features", "measure", "picture", "whitened"]
 

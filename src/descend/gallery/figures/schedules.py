@@ -15,7 +15,7 @@ from torch import Tensor
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
 from descend.gallery.spread import Estimate, ratio, words
 from descend.optim import sgd
-from descend.randomness import generator
+from descend.rng import generator
 from descend.schedules import SCHEDULES, Schedule
 
 __all__ = ["CHOICES", "Measured", "measure", "picture"]

@@ -15,7 +15,7 @@ from descend.data.rotation import pca
 from descend.gallery.figures.scaling import whitened
 from descend.gallery.picture import Axis, Panel, Picture, Points, numbers
 from descend.gallery.spread import exact, words
-from descend.randomness import generator
+from descend.rng import generator
 
 __all__ = ["Measured", "measure", "picture"]
 

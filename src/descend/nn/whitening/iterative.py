@@ -6,10 +6,10 @@ from typing import Literal
 
 from torch import nn
 
-from descend.domains import Count, Positive, Share
-from descend.method import method
+from descend.cards import method
 from descend.nn.whitening.layer import Groups, Whitening
 from descend.nn.whitening.roots import NewtonRoot
+from descend.param_types import Count, Positive, Share
 
 __all__ = ["IterNorm1d", "IterNorm2d", "iterative"]
 

@@ -8,10 +8,10 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from descend.domains import Count
 from descend.errors import UserError
 from descend.nn.whitening.products import combined, multiplied
 from descend.nn.whitening.roots import Root
+from descend.param_types import Count
 
 __all__ = ["Groups", "Whitening", "group_count", "whiten"]
 

@@ -1,0 +1,392 @@
+"""Stacking K plain modules into one that runs them together, and taking it apart again.
+
+Models ride together when they are chains of the same layers: same kinds, shapes and settings. They may differ in
+dropout (its rates, and whether it is there), in their elementwise activations, and in the widths of hidden linear
+layers, which are padded to the widest with units that stay zero.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from descend.many.pack.layers import (
+    PackedBatchNorm,
+    PackedBranch,
+    PackedConv,
+    PackedDropout,
+    PackedEach,
+    PackedEmbedding,
+    PackedGroupNorm,
+    PackedLayerNorm,
+    PackedLinear,
+    PackedMask,
+    PackedMixed,
+    PackedRows,
+    PackedSum,
+)
+from descend.many.pack.padding import padded
+from descend.nn.activations import Maxout
+from descend.nn.residual import Residual
+
+__all__ = ["CannotPack", "Entry", "Stack", "pads", "signature", "stack", "widths_of"]
+
+ELEMENTWISE: tuple[type[nn.Module], ...] = (
+    nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.Softplus, nn.Identity,
+)  # fmt: skip
+"""Activations that act on every number alone, whatever the shape."""
+
+DROPOUTS: dict[type[nn.Module], int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.Dropout2d: 2}
+"""Kinds of dropout, with the number of trailing dimensions that share a draw."""
+
+_WIDTHS_PASS = (nn.Linear, nn.BatchNorm1d, PackedBranch, PackedSum, *ELEMENTWISE)
+"""Layers that may stand where widths differ: none mixes the units of a layer but a linear one."""
+
+
+class CannotPack(Exception):
+    """The models cannot be stacked; the message says why."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stacked tensor.
+
+    Args:
+        owner: the packed layer that holds it.
+        name: its attribute there.
+        names: its name in each member's state dict.
+        shapes: its shape in each member; smaller than the stacked one's where widths are padded.
+        trained: whether it is a parameter.
+    """
+
+    owner: nn.Module
+    name: str
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    trained: bool
+
+    @property
+    def tensor(self) -> Tensor:
+        """The stacked tensor, (K, …)."""
+        found: Tensor = getattr(self.owner, self.name)
+        return found
+
+
+@dataclass
+class _Chain:
+    """A model as a chain: its layers with their names, and the dropout behind each."""
+
+    layers: list[tuple[str, nn.Module]]
+    dropouts: dict[int, tuple[float, int]]  # behind the layer of this place; -1 before the first
+
+
+class Stack:
+    """K models as one.
+
+    Args:
+        layers: packed layers, run one after another.
+        entries: all their tensors.
+        members: K.
+
+    >>> models = [nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)) for _ in range(5)]
+    >>> made = stack(models)
+    >>> made(torch.ones(5, 7, 3)).shape
+    torch.Size([5, 7, 2])
+    >>> all(torch.equal(made.state(3)[name], t) for name, t in models[3].state_dict().items())
+    True
+    """
+
+    def __init__(self, layers: list[nn.Module], entries: list[Entry], members: int) -> None:
+        self.network = nn.Sequential(*layers)
+        self.entries = entries
+        self.members = members
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(K, B, …) → (K, B, outputs)."""
+        y: Tensor = self.network(x)
+        return y
+
+    @property
+    def dropouts(self) -> list[PackedDropout]:
+        """The layers that draw, in order."""
+        return [layer for layer in self.network if isinstance(layer, PackedDropout)]
+
+    def state(self, member: int, tensors: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
+        """A state dict for the plain model of a member, copied.
+
+        Args:
+            member: its place in the stack.
+            tensors: other tensors in place of the stack's own, one for each entry.
+        """
+        found = {}
+        for entry, own in zip(self.entries, tensors or [e.tensor for e in self.entries], strict=True):
+            shape = entry.shapes[member]
+            inside = own[member][tuple(slice(0, size) for size in shape)] if shape else own[member]
+            found[entry.names[member]] = inside.detach().clone()
+        return found
+
+    def select(self, places: list[int]) -> Stack:
+        """A stack of some of the members, in the order given; the tensors are copied."""
+        index = torch.tensor(places, device=self.entries[0].tensor.device)
+        of_old: dict[int, nn.Module] = {}
+        for layer in self.network:
+            if isinstance(layer, PackedSum):
+                branch = of_old[id(layer.branch)]
+                assert isinstance(branch, PackedBranch)
+                of_old[id(layer)] = PackedSum(branch)
+            else:
+                of_old[id(layer)] = _selected(layer, places, index)
+        entries = [
+            Entry(
+                of_old[id(entry.owner)],
+                entry.name,
+                tuple(entry.names[place] for place in places),
+                tuple(entry.shapes[place] for place in places),
+                entry.trained,
+            )
+            for entry in self.entries
+        ]
+        return Stack(list(of_old.values()), entries, len(places))
+
+
+def _selected(layer: nn.Module, places: list[int], index: Tensor) -> nn.Module:
+    if isinstance(layer, PackedMixed):
+        return PackedMixed(list(layer.kinds), [layer.of_member[place] for place in places])
+    if isinstance(layer, PackedDropout):
+        made = PackedDropout([layer.rates[place] for place in places], layer.features)
+        made.shape, made.dtype = layer.shape, layer.dtype
+        return made
+    made_copy = copy.copy(layer)
+    made_copy._parameters = {
+        name: None if p is None else nn.Parameter(p.detach().index_select(0, index))
+        for name, p in layer._parameters.items()
+    }
+    made_copy._buffers = {
+        name: None if b is None else b.index_select(0, index) for name, b in layer._buffers.items()
+    }
+    return made_copy
+
+
+def stack(models: Sequence[nn.Module]) -> Stack:
+    """Stack models; they keep their own tensors.
+
+    Args:
+        models: K plain modules on one device, in one dtype.
+
+    Raises:
+        CannotPack: they are not chains of the same known layers.
+    """
+    chains = [_chain(model) for model in models]
+    count = len(chains[0].layers)
+    if any(len(chain.layers) != count for chain in chains):
+        raise CannotPack("the networks have different numbers of layers")
+    layers: list[nn.Module] = []
+    entries: list[Entry] = []
+    widths: list[int] = []  # of the signal, where members differ
+    _add_dropout(layers, chains, -1)
+    for place in range(count):
+        each = [chain.layers[place][1] for chain in chains]
+        if widths and not isinstance(each[0], _WIDTHS_PASS):
+            raise CannotPack(f"{type(each[0]).__name__} takes the width of the layer before, which differs")
+        if widths and isinstance(each[0], nn.Linear):
+            layers.append(PackedMask(widths))
+        outputs = [layer.out_features for layer in each if isinstance(layer, nn.Linear)]
+        if isinstance(each[0], (PackedBranch, PackedSum)):
+            layers.append(_of_skip(each[0], layers))
+            _add_dropout(layers, chains, place)
+            continue
+        own, widths = (padded(each), outputs if len(set(outputs)) > 1 else []) if outputs else (each, widths)
+        if widths and isinstance(each[0], nn.BatchNorm1d):
+            own = padded(each)
+        packed = _packed(own)
+        layers.append(packed)
+        for name, tensor in [*packed.named_parameters(recurse=False), *packed.named_buffers(recurse=False)]:
+            entries.append(
+                Entry(
+                    packed,
+                    name,
+                    tuple(f"{chain.layers[place][0]}.{name}".lstrip(".") for chain in chains),
+                    tuple(tuple(getattr(layer, name).shape) for layer in each),
+                    isinstance(tensor, nn.Parameter),
+                )
+            )
+        _add_dropout(layers, chains, place)
+    if widths:
+        raise CannotPack("the networks have different numbers of outputs")
+    first = next(models[0].parameters())
+    made = Stack(layers, entries, len(models))
+    made.network.to(first.device, first.dtype)
+    return made
+
+
+def signature(model: nn.Module) -> tuple[Any, ...]:
+    """What two models must share in order to be stacked, whatever their widths.
+
+    Raises:
+        CannotPack: the model is no chain of known layers.
+    """
+    return tuple(_kind(layer) for _, layer in _chain(model).layers)
+
+
+def widths_of(model: nn.Module) -> tuple[int, ...]:
+    """The widths between the linear layers of a chain, from its inputs to its outputs.
+
+    >>> widths_of(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
+    (3, 4, 2)
+    """
+    linear = [layer for _, layer in _chain(model).layers if isinstance(layer, nn.Linear)]
+    return (*(layer.in_features for layer in linear[:1]), *(layer.out_features for layer in linear))
+
+
+def pads(model: nn.Module) -> bool:
+    """Whether a chain can be padded to wider layers: no layer mixes units but linear ones.
+
+    >>> pads(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)))
+    False
+    """
+    return all(isinstance(layer, (*_WIDTHS_PASS, nn.Flatten)) for _, layer in _chain(model).layers)
+
+
+def _chain(model: nn.Module) -> _Chain:
+    found = _Chain([], {})
+    seen: set[int] = set()
+
+    def visit(module: nn.Module, name: str) -> None:
+        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks:
+            raise CannotPack(f"'{name or type(module).__name__}' has hooks")
+        if type(module) is nn.Sequential:
+            for child, inner in module.named_children():
+                visit(inner, f"{name}.{child}" if name else child)
+        elif type(module) is Residual:
+            branch = PackedBranch()
+            found.layers.append((name, branch))
+            visit(module.body, f"{name}.body" if name else "body")
+            found.layers.append((name, PackedSum(branch)))
+        elif type(module) in DROPOUTS:
+            rate, place = float(cast(Any, module).p), len(found.layers) - 1
+            if rate > 0.0:
+                if place in found.dropouts:
+                    raise CannotPack("two dropouts follow each other")
+                found.dropouts[place] = (rate, DROPOUTS[type(module)])
+        else:
+            _kind(module)
+            for parameter in module.parameters():
+                if id(parameter) in seen:
+                    raise CannotPack("layers share weights")
+                if not parameter.requires_grad:
+                    raise CannotPack("some weights are frozen")
+                seen.add(id(parameter))
+            found.layers.append((name, module))
+
+    visit(model, "")
+    if not seen:
+        raise CannotPack("the network has no weights")
+    return found
+
+
+def _kind(layer: Any) -> tuple[Any, ...]:
+    """What a layer must share with those that it is stacked with; linear layers' widths may differ."""
+    kind = type(layer)
+    if kind in ELEMENTWISE:
+        return ("elementwise",)
+    if kind in (PackedBranch, PackedSum):
+        return (kind,)
+    match layer:
+        case nn.Linear() if kind is nn.Linear:
+            return (kind, layer.bias is not None)
+        case nn.Conv1d() | nn.Conv2d() if kind in (nn.Conv1d, nn.Conv2d):
+            if layer.padding_mode != "zeros":
+                raise CannotPack(f"a convolution pads by '{layer.padding_mode}'")
+            shape = tuple(layer.weight.shape)
+            return (
+                kind,
+                shape,
+                layer.bias is not None,
+                layer.stride,
+                layer.padding,
+                layer.dilation,
+                layer.groups,
+            )
+        case nn.BatchNorm1d() | nn.BatchNorm2d() if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
+            if not layer.track_running_stats or layer.momentum is None:
+                raise CannotPack("a batch norm keeps no moving averages")
+            return (kind, layer.momentum, layer.eps, layer.affine)
+        case nn.LayerNorm() if kind is nn.LayerNorm:
+            affine = (layer.weight is not None, layer.bias is not None)
+            return (kind, tuple(layer.normalized_shape), layer.eps, affine)
+        case nn.GroupNorm() if kind is nn.GroupNorm:
+            return (kind, layer.num_groups, layer.num_channels, layer.eps, layer.affine)
+        case nn.Embedding() if kind is nn.Embedding:
+            if layer.padding_idx is not None or layer.max_norm is not None or layer.sparse:
+                raise CannotPack("an embedding has settings beyond the plain ones")
+            return (kind, tuple(layer.weight.shape))
+        case nn.MaxPool2d() | nn.AvgPool2d() | nn.MaxPool1d() | nn.AvgPool1d() if kind in _ROWS:
+            return (kind, layer.extra_repr())
+        case nn.AdaptiveAvgPool1d() | nn.AdaptiveAvgPool2d() | nn.AdaptiveMaxPool2d() if kind in _ROWS:
+            return (kind, layer.extra_repr())
+        case nn.Flatten() if kind is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
+            return (kind,)
+        case Maxout():
+            return (kind, layer.k)
+    raise CannotPack(f"{kind.__name__} has no packed form")
+
+
+_ROWS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
+)  # fmt: skip
+
+_PACKED: dict[type[nn.Module], Callable[[list[nn.Module]], nn.Module]] = {
+    nn.Linear: PackedLinear,
+    nn.Conv1d: PackedConv,
+    nn.Conv2d: PackedConv,
+    nn.BatchNorm1d: PackedBatchNorm,
+    nn.BatchNorm2d: PackedBatchNorm,
+    nn.LayerNorm: PackedLayerNorm,
+    nn.GroupNorm: PackedGroupNorm,
+    nn.Embedding: PackedEmbedding,
+    nn.Flatten: lambda each: nn.Flatten(2),
+    Maxout: lambda each: PackedEach(each[0]),
+    **{kind: lambda each: PackedRows(copy.deepcopy(each[0])) for kind in _ROWS},
+}
+
+
+def _packed(each: list[nn.Module]) -> nn.Module:
+    if len({_kind(layer) for layer in each}) > 1:
+        raise CannotPack(f"the settings of {type(each[0]).__name__} differ")
+    if type(each[0]) in ELEMENTWISE:
+        different: dict[str, nn.Module] = {}
+        for layer in each:
+            different.setdefault(repr(layer), layer)
+        kinds = list(different)
+        if len(kinds) == 1:
+            return copy.deepcopy(each[0])
+        return PackedMixed(
+            [copy.deepcopy(layer) for layer in different.values()],
+            [kinds.index(repr(layer)) for layer in each],
+        )
+    return _PACKED[type(each[0])](each)
+
+
+def _of_skip(layer: nn.Module, before: Sequence[nn.Module]) -> nn.Module:
+    """A branch, or the sum that belongs to the last branch still open."""
+    if isinstance(layer, PackedBranch):
+        return PackedBranch()
+    summed = {id(one.branch) for one in before if isinstance(one, PackedSum)}
+    return PackedSum(
+        next(one for one in reversed(before) if isinstance(one, PackedBranch) and id(one) not in summed)
+    )
+
+
+def _add_dropout(layers: list[nn.Module], chains: list[_Chain], place: int) -> None:
+    each = [chain.dropouts.get(place) for chain in chains]
+    features = {one[1] for one in each if one is not None}
+    if len(features) > 1:
+        raise CannotPack("some members drop entries and some whole channels")
+    if features:
+        layers.append(PackedDropout([0.0 if one is None else one[0] for one in each], features.pop()))

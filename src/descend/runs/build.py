@@ -1,0 +1,229 @@
+"""From a plan to the parts of a training, ready to start."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
+from descend.augmentation.pixels import Pixels
+from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
+from descend.data.prepare import Part
+from descend.data.schema import Schema
+from descend.metrics import better
+from descend.runs.evaluate import measured
+from descend.runs.plan import Plan
+from descend.recipe.augment import build_augmentations
+from descend.recipe.build import build_optimizer, build_schedule
+from descend.recipe.defaults import facts_of
+from descend.recipe.terms import (
+    Keeper,
+    build_constraints,
+    build_lagrangian,
+    build_penalty,
+    build_row_penalty,
+    build_settle,
+    check_batches,
+)
+from descend.runs.run import Run
+from descend.training.averaging import WeightAverage
+from descend.training.composition import Composition
+from descend.training.loop import Training
+from descend.training.objective import Objective
+from descend.training.settings import GradientSettings
+from descend.training.stopping import Stopping
+from descend.training.threads import choose_threads
+
+__all__ = [
+    "assemble",
+    "augmented",
+    "evaluation_batches",
+    "measured_threads",
+    "order_of",
+    "part_batches",
+    "throwaway_steps",
+]
+
+EVALUATED_AT_ONCE = 1024
+"""Rows of a torch ``Dataset`` that are evaluated together."""
+BLOCK_BYTES = 2**18
+"""Size of a block of neighbouring rows, for orders in blocks: large enough to be read at a disk's full speed."""
+BLOCKS_IN_WINDOW = 1024
+"""Blocks whose rows are mixed."""
+
+
+def part_batches(part: Part, order: Order, device: torch.device, workers: int = 0) -> Batches:
+    """The batches of a part, in memory on the device, or fetched; weights are scaled to a mean of 1."""
+    weights = None if part.weights is None else part.weights / part.weights.mean()
+    if part.inputs is not None and part.stored and device.type != "cpu":
+        return MovedBatches(MemoryBatches(part.inputs, part.targets, weights, order), device)
+    if part.inputs is not None:
+        own = None if weights is None else weights.to(device)
+        return MemoryBatches(part.inputs.to(device), part.targets.to(device), own, order)
+    return LoadedBatches(
+        part.dataset, part.rows.tolist(), part.targets, weights, order, device=device, workers=workers
+    )
+
+
+def blocks_of(schema: Schema) -> tuple[int, int]:
+    """Rows of a block and of a window for an order in blocks, by the size of an encoded row."""
+    block = max(1, BLOCK_BYTES // (4 * math.prod(schema.input_shape)))
+    return block, block * BLOCKS_IN_WINDOW
+
+
+def order_of(planned: Plan) -> Order:
+    """Which training rows each step sees."""
+    recipe, prepared = planned.recipe, planned.prepared
+    return Order(
+        len(prepared.train),
+        recipe.data["batch_size"],
+        recipe.gradient["accumulate"],
+        recipe.data["sampling"],
+        planned.seed,
+        *(blocks_of(prepared.schema) if recipe.data["shuffle"] == "blocks" else ()),
+    )
+
+
+def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], Iterable[Batch]]:
+    """All rows of a part in order; what is in memory is one batch that stays on the device, from the first call on."""
+    inputs = part.inputs
+    if inputs is not None and not (part.stored and device.type != "cpu"):
+
+        @functools.cache
+        def whole() -> list[Batch]:
+            weights = None if part.weights is None else part.weights.to(device)
+            return [Batch(inputs.to(device), part.targets.to(device), weights)]
+
+        return whole
+    order = Order(len(part), EVALUATED_AT_ONCE, sampling="in_order")
+    batches = part_batches(part, order, device, workers)
+    return lambda: (each for step in batches.epoch(0) for each in step)
+
+
+def augmented(batches: Batches, planned: Plan, device: torch.device, loss: Any = None) -> Batches:
+    """The batches as the recipe's augmentation changes them."""
+    schema, train = planned.prepared.schema, planned.prepared.train
+    layout = layout_of(schema, planned.prepared.preprocess).to(device)
+    methods = build_augmentations(planned.recipe, layout, facts_of(schema), loss)
+    if not methods:
+        return batches
+    pixels = Pixels.of(schema, train.inputs).to(device) if layout.kind == "pictures" else None
+    return AugmentedBatches(
+        batches, Pipeline(methods, pixels=pixels, classes=len(schema.classes), seed=planned.seed)
+    )
+
+
+def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | None = None) -> Training:
+    """The parts of the training, ready to start; ``batches`` stand in for the plan's own."""
+    recipe, prepared, seed = run.recipe, planned.prepared, planned.seed
+    workers = recipe.engine["workers"]
+    order = order_of(planned)
+    check_batches(run.model, order.sizes())
+    lagrangian = build_lagrangian(recipe, run.model)
+    held: list[Keeper] = [*build_constraints(recipe, run.model, seed)]
+    held += [] if lagrangian is None else [lagrangian]
+    rows_of = _rows_of_steps(order, device) if batches is None else batches.rows
+    batches = batches or part_batches(prepared.train, order, device, workers)
+    loss: Any = run.loss
+    batches = augmented(batches, planned, device, loss)
+    loss.trust(prepared.train.targets)
+    stop = recipe.stop
+    total = stop["max_epochs"] * batches.steps_per_epoch
+    schedule = build_schedule(recipe, steps_per_epoch=batches.steps_per_epoch, total_steps=total)
+    objective = Objective(
+        run.model,
+        loss,
+        device=device,
+        gradient=GradientSettings(**recipe.gradient),
+        penalty=build_penalty(recipe, run.model, held),
+        row_penalty=build_row_penalty(recipe, run.model, loss),
+        precision=recipe.engine["precision"],
+        products=recipe.engine["products"],
+        seed=seed,
+    )
+    optimizer = build_optimizer(recipe, run.model, held, loss=loss, seed=seed)
+    average = getattr(optimizer, "average", None)
+    if average is not None:
+        objective.composition = Composition(average, rows_of, len(prepared.train))
+    evaluate: Callable[[], dict[str, Tensor]] | None = None
+    if len(prepared.validation):
+        rows = evaluation_batches(prepared.validation, device, workers)
+
+        def on_validation() -> dict[str, Tensor]:
+            return measured(run.predictor, rows(), run.measure)
+
+        evaluate = on_validation
+
+    return Training(
+        model=run.model,
+        objective=objective,
+        optimizer=optimizer,
+        schedule=schedule,
+        batches=batches,
+        stopping=Stopping(
+            max_epochs=stop["max_epochs"],
+            patience=stop.get("patience"),
+            larger_is_better=better(stop["monitor"]) == "higher",
+            max_seconds=stop.get("max_seconds"),
+            target=stop.get("target"),
+            gradient_tolerance=stop.get("gradient_tolerance"),
+            min_improvement=stop["min_improvement"],
+        ),
+        evaluate=evaluate,
+        monitor=stop["monitor"],
+        lagrangian=lagrangian,
+        schedule_hears=recipe.schedule.get("monitor", "validation"),
+        average=WeightAverage(
+            objective.parameters,
+            stop["average"] * batches.steps_per_epoch,
+            build_settle(recipe, run.model, held),
+        )
+        if stop["average"]
+        else None,
+    )
+
+
+def _rows_of_steps(order: Order, device: torch.device) -> Callable[[int, int], Sequence[Tensor]]:
+    """The row numbers of each batch of a step, by epoch and step; those of an epoch go to the device at once."""
+
+    @functools.lru_cache(maxsize=1)
+    def batches(epoch: int) -> tuple[Tensor, ...]:
+        return torch.split(order.indices(epoch).to(device, non_blocking=True), order.sizes())
+
+    return lambda epoch, step: batches(epoch)[step * order.accumulate : (step + 1) * order.accumulate]
+
+
+def measured_threads(planned: Plan, network: nn.Module, device: torch.device) -> tuple[int, str]:
+    """The number of CPU threads: as said, or measured on throw-away copies."""
+    said = planned.recipe.engine["threads"]
+    if said != "auto":
+        return int(said), ""
+    if device.type != "cpu":
+        return torch.get_num_threads(), "the arithmetic runs on another device"
+    if planned.prepared.train.inputs is None:
+        return 1, "rows are loaded one by one"
+    with throwaway_steps(planned, network, device) as step:
+        return choose_threads(step)
+
+
+@contextmanager
+def throwaway_steps(
+    planned: Plan, network: nn.Module, device: torch.device
+) -> Iterator[Callable[[], object]]:
+    """Training steps to be timed, on copies: nothing of them is left, in the network or in the random state."""
+    probe = Run(planned.recipe, {}, planned.prepared.schema, copy.deepcopy(network))
+    training = assemble(planned, probe, device)
+    step_batches = next(training.batches.epoch(0))
+    training.model.train()
+    rng = torch.get_rng_state()
+    try:
+        yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]  # torch says float
+    finally:
+        torch.set_rng_state(rng)

@@ -1,0 +1,212 @@
+"""What came of a training: metrics of each part, and what the report shows of single rows."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from descend.data.batches import Batch
+from descend.data.schema import Schema
+from descend.data.source import Source
+from descend.errors import MissingExtraError, require
+from descend.metrics import METRICS
+from descend.training.predictor import Predictor
+from descend.training.evaluation import measure, outputs_of
+
+__all__ = ["Later", "details", "measured", "units_of"]
+
+WORST = 12
+POINTS = 2000
+
+
+class Later(Mapping[str, Any]):
+    """A mapping that is made when something of it is first asked for.
+
+    >>> made = Later(lambda: {"rows": 3})
+    >>> made["rows"], len(made)
+    (3, 1)
+    """
+
+    def __init__(self, make: Callable[[], Mapping[str, Any]]) -> None:
+        self._made = functools.cache(make)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._made()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
+        """A copy, and what a process is sent, is what was made."""
+        return dict, (dict(self),)
+
+
+def units_of(schema: Schema, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    """Standardised regression values -> original units; None for classification."""
+    if schema.classes:
+        return None
+    scale = torch.tensor(schema.target_scale, dtype=torch.float64, device=device)
+    mean = torch.tensor(schema.target_mean, dtype=torch.float64, device=device)
+    return lambda values: values.double() * scale + mean
+
+
+def measured(
+    predictor: Predictor, batches: Iterable[Batch], loss: Callable[..., Tensor]
+) -> dict[str, Tensor]:
+    """Loss and the task's metrics over rows, in original units, as tensors on the device."""
+    schema = predictor.schema
+    device = next(predictor.model.parameters()).device
+
+    def predict(outputs: Tensor) -> Tensor:
+        if not schema.classes:
+            return outputs
+        finished = predictor.finished(outputs)
+        if schema.task == "binary":
+            return (finished.squeeze(1) > (0.0 if predictor.form == "logits" else 0.5)).long()
+        return finished.argmax(1)
+
+    return measure(
+        predictor.model,
+        batches,
+        loss,
+        METRICS[schema.task],
+        predict,
+        units_of(schema, device),
+        precision=predictor.precision,
+    )
+
+
+def details(
+    predictor: Predictor,
+    batches: Iterable[Batch],
+    loss: Any,
+    rows: np.ndarray[Any, Any],
+    source: Source,
+    part: str,
+) -> dict[str, Any]:
+    """Confusion matrix or predicted-against-true points, and the rows that were predicted worst.
+
+    Args:
+        predictor: the trained network.
+        batches: the part's rows, in order.
+        loss: with ``per_sample``.
+        rows: row numbers of the part in the source.
+        source: where the rows came from, to show them.
+        part: the part's name.
+    """
+    parts = [
+        (outputs_of(predictor.model, b.inputs, precision=predictor.precision), b.targets) for b in batches
+    ]
+    outputs, targets = (torch.cat(each) for each in zip(*parts, strict=True))
+    with torch.inference_mode():
+        losses = loss.per_sample(outputs, targets).float().cpu().numpy()
+    outputs, targets = outputs.cpu(), targets.cpu()
+    schema = predictor.schema
+    predicted = predictor.decode(outputs)
+    found: dict[str, Any] = {"part": part, "rows": len(rows)}
+    order = np.argsort(-losses, kind="stable")
+    if schema.classes:
+        codes = targets.long().numpy()
+        names = [_plain(label) for label in schema.labels]
+        index = {name: place for place, name in enumerate(names)}
+        guessed = np.array([index[_plain(label)] for label in predicted])
+        confusion = np.zeros((len(names), len(names)), dtype=int)
+        np.add.at(confusion, (codes, guessed), 1)
+        found |= {"classes": names, "confusion": confusion.tolist()}
+        sure = predictor.schema.probabilities(predictor.finished(outputs), predictor.form).max(1).values
+        worst = [place for place in order if codes[place] != guessed[place]][:WORST]
+        true = [names[code] for code in codes]
+    else:
+        unit = units_of(schema, torch.device("cpu"))
+        assert unit is not None
+        true_values = unit(targets).numpy().reshape(len(rows), -1)
+        shown = np.asarray(predicted, dtype=float).reshape(len(rows), -1)
+        chosen = np.unique(np.linspace(0, len(rows) - 1, min(POINTS, len(rows))).astype(int))
+        found["scatter"] = {
+            name: {"true": true_values[chosen, at].tolist(), "predicted": shown[chosen, at].tolist()}
+            for at, name in enumerate(schema.target_names)
+        }
+        worst = list(order[:WORST])
+        true = [_joined(values) for values in true_values]
+        predicted = np.array([_joined(values) for values in shown], dtype=object)
+        sure = None
+    found["worst"] = [
+        {
+            "row": int(rows[place]),
+            "true": true[place],
+            "predicted": _plain(predicted[place]),
+            "probability": None if sure is None else float(sure[place]),
+            "loss": float(losses[place]) if math.isfinite(losses[place]) else None,
+            **_shown(source, int(rows[place])),
+        }
+        for place in worst
+    ]
+    return found
+
+
+def _joined(values: np.ndarray[Any, Any]) -> Any:
+    return float(values[0]) if len(values) == 1 else ", ".join(f"{value:.4g}" for value in values)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _shown(source: Source, row: int) -> Mapping[str, Any]:
+    """A row as people know it: its values, or its picture."""
+    shown: dict[str, Any] = {"values": None, "image": None}
+    pixels = None
+    if source.frame is not None:
+        values = source.frame.row(row, named=True)
+        if source.grid is not None:
+            pixels = np.array([float(v) for v in values.values()]).reshape(source.grid)
+            top = max(float(source.frame.to_numpy().max()), 1e-12)
+            pixels = np.clip(255.0 * pixels / top, 0, 255).astype(np.uint8)
+        else:
+            shown["values"] = {name: _json_ready(value) for name, value in values.items()}
+    elif source.stored is not None:
+        values = source.stored.rows(row, row + 1).row(0, named=True)
+        shown["values"] = {name: _json_ready(value) for name, value in values.items()}
+    elif source.inputs is not None and source.kind == "images":
+        pixels = np.asarray(source.inputs[row])
+    if pixels is not None:
+        shown["image"] = _png(pixels)
+        if shown["image"] is None and source.frame is not None:
+            shown["values"] = {
+                name: _json_ready(value) for name, value in source.frame.row(row, named=True).items()
+            }
+    return shown
+
+
+def _json_ready(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    return str(value)
+
+
+def _png(pixels: np.ndarray[Any, Any]) -> str | None:
+    """An image (C, H, W) of bytes as a data URL; None without the extra ``images``."""
+    try:
+        image_module = require("PIL.Image", "images", "showing pictures")
+    except MissingExtraError:
+        return None
+    array = pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels[:3], 0, -1)
+    image = image_module.fromarray(np.ascontiguousarray(array))
+    if max(image.size) > 96:
+        image.thumbnail((96, 96))
+    held = io.BytesIO()
+    image.save(held, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()

@@ -1,0 +1,136 @@
+"""The end of a training: the best weights, measured on every part, and written."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from descend.runs.build import evaluation_batches, part_batches
+from descend.constraints import KKT
+from descend.data.batches import Order
+from descend.data.prepare import Part
+from descend.runs.evaluate import Later, details, measured
+from descend.runs.plan import Plan
+from descend.runs.run import Run
+from descend.training.loop import Training
+
+__all__ = ["Measurements", "finish_run", "measure_parts", "measurements_of"]
+
+ROWS_AT_ONCE = 1024
+"""Rows that are differentiated together."""
+
+Measurements = dict[str, dict[str, float]]
+"""Loss and metrics by part, the last of which is the one whose rows the report shows."""
+
+
+def finish_run(
+    run: Run,
+    training: Training,
+    planned: Plan,
+    device: torch.device,
+    *,
+    tested: bool = True,
+    measurements: Measurements | None = None,
+) -> None:
+    """Take the best weights, measure every part, and write the run.
+
+    Args:
+        run: what training leaves.
+        training: done, or interrupted.
+        planned: what was trained.
+        device: where the network is.
+        tested: whether the test part is measured; it should be once.
+        measurements: what :func:`measurements_of` gave in another process, if it did.
+    """
+    _take_best(run, training)
+    prepared = planned.prepared
+    interrupted = training.stopped == "interrupted"
+    run.metrics = {
+        "status": "interrupted" if interrupted else "finished",
+        "task": prepared.schema.task,
+        "best_epoch": training.stopping.best_epoch,
+        "epochs": training.epoch,
+        "steps": training.step,
+        "seconds": training.seconds,
+        "stopped": training.stopped,
+    }
+    if interrupted:
+        return
+    measure_parts(run, planned, device, tested=tested, measurements=measurements)
+    if training.lagrangian is not None:
+        run.metrics["constraints"] = _constraints(training, prepared.train, device)
+    if run.path is not None:
+        run.write_files()
+
+
+def _constraints(training: Training, train: Part, device: torch.device) -> dict[str, Any]:
+    """The KKT residual of the kept weights and their multipliers, of the objective on all training rows without dropout."""
+    assert training.lagrangian is not None
+    order = Order(len(train), ROWS_AT_ONCE, accumulate=len(train), sampling="in_order")
+    (rows,) = part_batches(train, order, device).epoch(0)
+    objective = training.objective.plain().at(rows, 0, 0)
+    objective.wants_norm = True
+    objective()
+    assert objective.norm is not None
+    found = {name: float(value) for name, value in training.lagrangian.measured().items()}
+    feasible = bool(found.pop("feasible"))
+    # The objective's gradient is that of the Lagrangian at the multipliers' next estimate.
+    residual = KKT(stationarity=float(objective.norm), **found)
+    return {
+        "kkt": residual.residual,
+        **dataclasses.asdict(residual),
+        "feasible": feasible,
+        "multipliers": [each.tolist() for each in training.lagrangian.estimates()],
+    }
+
+
+def measure_parts(
+    run: Run,
+    planned: Plan,
+    device: torch.device,
+    *,
+    tested: bool = True,
+    measurements: Measurements | None = None,
+) -> None:
+    """Loss and metrics of each part, the test part if ``tested``; of the last what the report shows of single rows."""
+    found = _measured_parts(run, planned, device, tested) if measurements is None else measurements
+    run.metrics |= found
+    if found:
+        name = list(found)[-1]
+        part: Part = getattr(planned.prepared, name)
+        rows = evaluation_batches(part, device)
+        evaluation = Later(
+            lambda: details(run.predictor, rows(), run.measure, part.rows, planned.source, name)
+        )
+        # A run without a folder may never be asked for it.
+        run.evaluation = evaluation if run.path is None else dict(evaluation)
+
+
+def measurements_of(
+    run: Run, training: Training, planned: Plan, device: torch.device, *, tested: bool = True
+) -> Measurements:
+    """Loss and metrics of each part with the best weights, for :func:`finish_run` in another process.
+
+    It computes with tensors alone. A worker may do no more: the tables of the data have threads that are not there in a fork.
+    """
+    _take_best(run, training)
+    return _measured_parts(run, planned, device, tested)
+
+
+def _take_best(run: Run, training: Training) -> None:
+    if training.best is not None:
+        run.model.load_state_dict(training.best)
+    run.model.eval()
+    run.history = training.history
+
+
+def _measured_parts(run: Run, planned: Plan, device: torch.device, tested: bool) -> Measurements:
+    found: Measurements = {}
+    for name in ("train", "validation", *(["test"] if tested else [])):
+        part: Part = getattr(planned.prepared, name)
+        if len(part):
+            rows = evaluation_batches(part, device)
+            found[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
+    return found

@@ -1,0 +1,330 @@
+"""A run: what training leaves, as an object and as a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from descend._version import __version__
+from descend.data.batches import Batch
+from descend.data.prepare import encode_source
+from descend.data.scaling import Preprocess
+from descend.data.schema import Schema
+from descend.data.sources import read
+from descend.errors import CheckpointError, RecipeError, RunError, UserError
+from descend.runs.evaluate import measured
+from descend.training.predictor import Predictor
+from descend.recipe import Recipe
+from descend.recipe.build import build_loss, build_model, build_output
+from descend.recipe.defaults import facts_of
+from descend.recipe.terms import build_constraints
+from descend.recipe.toml import parse
+from descend.training.state import read_state, to_bytes, write_atomically
+
+__all__ = ["MANIFEST", "Run", "check_unused", "json_bytes", "load", "make_folder", "read_json", "read_text"]
+
+FORMAT = 1
+"""Version of the run folder's layout; a folder of a newer one is refused."""
+
+MANIFEST = "manifest.json"
+SEALED = ("recipe.toml", "schema.json", "weights.safetensors")
+"""Files whose digests stand in the manifest: a run is what these say."""
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(eq=False)
+class Run:
+    """A trained network, how it was made, and how well it does.
+
+    Args:
+        recipe: resolved: every key has its value.
+        reasons: why each ``auto`` became what it is.
+        schema: the data's columns, classes, scaling and fingerprint.
+        model: the network with its best weights, a plain module with raw outputs.
+        history: one record per epoch.
+        metrics: status, epochs, seconds, and loss and metrics of each part.
+        environment: versions, processor, command, seed.
+        evaluation: confusion matrix or points, and the worst mistakes.
+        path: the run folder; None if it was not saved.
+
+    >>> import descend
+    >>> run = descend.train("iris", {"stop": {"max_epochs": 2}})
+    >>> run.metrics["epochs"], run.predict([[5.1, 3.5, 1.4, 0.2]]).shape
+    (2, (1,))
+    """
+
+    recipe: Recipe
+    reasons: dict[str, str]
+    schema: Schema
+    model: nn.Module
+    history: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    path: Path | None = None
+
+    def __post_init__(self) -> None:
+        facts = facts_of(self.schema)
+        output = build_output(self.recipe, facts)
+        self.preprocess = Preprocess(self.schema)
+        self.loss = build_loss(self.recipe, facts, output)
+        self.measure = self.loss.unsmoothed()
+        self.predictor = Predictor(
+            self.schema, self.preprocess, self.model, output, self.recipe.engine["precision"]
+        )
+
+    @property
+    def failed(self) -> bool:
+        """Whether training diverged; ``metrics["message"]`` says where, and what helps."""
+        return self.metrics.get("status") == "failed"
+
+    def predict(self, data: Any) -> Array:
+        """Predictions for new rows: labels of the type they came in, or numbers in the target's units.
+
+        Args:
+            data: anything that training takes, without targets: a path, a data frame, an array, ...
+
+        Returns:
+            (n,), or (n, T) for several targets.
+        """
+        return self.predictor.predict(self._rows(data))
+
+    def predict_proba(self, data: Any) -> Array:
+        """Class probabilities (n, K), in the order of ``schema.classes``."""
+        return self.predictor.predict_proba(self._rows(data))
+
+    def _rows(self, data: Any) -> Any:
+        return read(data, schema=self.schema, predicting=True)
+
+    def evaluate(self, data: Any, *, target: str | None = None) -> dict[str, float]:
+        """Loss and metrics on data with targets.
+
+        Args:
+            data: anything that training takes; (X, y) for arrays.
+            target: the target's column, where it has another name than in training.
+        """
+        source = read(data, target=target, schema=self.schema)
+        part = encode_source(source, self.schema, self.preprocess)
+        if part.inputs is None:
+            raise UserError("a torch Dataset is evaluated as arrays: give (X, y)")
+        device = next(self.model.parameters()).device
+        moved = [None if t is None else t.to(device) for t in (part.inputs, part.targets, part.weights)]
+        found = measured(self.predictor, [Batch(*moved)], self.measure)  # type: ignore[arg-type]  # inputs and targets are there
+        return {name: float(value) for name, value in found.items()}
+
+    def export(self, format: str, path: str | Path | None = None) -> Path:
+        """Write the network for use elsewhere; see :mod:`descend.export`."""
+        from descend.export import export
+
+        return export(self, format, path)
+
+    def report(self) -> Path:
+        """Write ``report.html`` anew; the run must have been saved."""
+        from descend.report import write
+
+        if self.path is None:
+            raise UserError("this run was not saved; save it first: run.save(folder)")
+        return write(self.path)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run folder; complete once its manifest is there.
+
+        Raises:
+            RunError: the folder holds another run.
+        """
+        path = Path(folder)
+        check_unused(path)
+        make_folder(path)
+        self.path = path
+        self.write_files()
+        return path
+
+    def write_files(self) -> None:
+        """Write every file of the run, the manifest last."""
+        assert self.path is not None
+        reasons = {key: f"auto: {reason}" for key, reason in self.reasons.items()}
+        content = {
+            "recipe.toml": self.recipe.to_toml(reasons).encode(),
+            "schema.json": self.schema.to_json().encode(),
+            "weights.safetensors": to_bytes(self.model.state_dict(), {"descend": __version__}),
+            "history.jsonl": "".join(json.dumps(record) + "\n" for record in self.history).encode(),
+            "metrics.json": json_bytes(self.metrics),
+            "evaluation.json": json_bytes(dict(self.evaluation)),
+            "environment.json": json_bytes(self.environment),
+        }
+        for name, data in content.items():
+            write_atomically(self.path / name, data)
+        digests = {name: _digest(content[name]) for name in SEALED}
+        write_atomically(
+            self.path / MANIFEST, json_bytes({"format": FORMAT, "descend": __version__, "digests": digests})
+        )
+
+
+def check_unused(folder: Path) -> None:
+    """Refuse a folder in which something is already.
+
+    Raises:
+        RunError: it is a file, holds a run, or holds anything else.
+    """
+    if folder.is_file():
+        raise RunError(f"{folder} is a file; a run needs a folder of its own")
+    if folder.is_dir() and (folder / "recipe.toml").exists():
+        raise RunError(
+            f"{folder} holds another run; continue that one with --resume (resume=True), or choose another folder"
+        )
+    if folder.is_dir() and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty and holds no run; choose another folder")
+
+
+def make_folder(path: Path) -> None:
+    """Make a run folder.
+
+    Raises:
+        RunError: the system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise RunError(f"cannot make the run folder {path}: {cause.strerror or cause}") from cause
+
+
+def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | None = None) -> Run:
+    """A finished run from its folder. Nothing in the folder is executed.
+
+    Args:
+        folder: where the run is.
+        allow_imports: whether the recipe may import classes by their path; importing runs their code.
+        model: the module to load the weights into, where the recipe cannot build it.
+
+    Raises:
+        RunError: there is no run, or it is incomplete, damaged, altered, or from a newer version.
+    """
+    path = Path(folder)
+    if path.is_file():
+        raise RunError(f"{path} is a file; a run is a folder")
+    if not path.is_dir():
+        raise RunError(f"no such run folder: {path}")
+    if not (path / MANIFEST).exists():
+        if (path / "recipe.toml").exists():
+            if (path / "metrics.json").exists() and read_json(path / "metrics.json").get(
+                "status"
+            ) == "failed":
+                raise RunError(
+                    f"the run in {path} diverged and has no trained network; train anew in another folder"
+                )
+            raise RunError(
+                f"the run in {path} was stopped before its end; continue it with --resume --out {path} (resume=True)"
+            )
+        raise RunError(f"{path} is not a run folder: it has no {MANIFEST}")
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest.get("format"), int) or not isinstance(manifest.get("digests"), dict):
+        raise RunError(f"{path / MANIFEST} is damaged")
+    if manifest["format"] > FORMAT:
+        raise RunError(
+            f"the run in {path} was written by descend {manifest.get('descend')}, newer than this one "
+            f"({__version__}); update descend"
+        )
+    for name in SEALED:
+        try:
+            content = (path / name).read_bytes()
+        except OSError as cause:
+            raise RunError(
+                f"the run in {path} is incomplete: {name} cannot be read ({cause.strerror})"
+            ) from cause
+        if _digest(content) != manifest["digests"].get(name):
+            raise RunError(f"{path / name} was altered or cut short after training (its digest differs)")
+    recipe = _recipe(path / "recipe.toml", allow_imports, model)
+    schema = Schema.from_json(read_text(path / "schema.json"), str(path / "schema.json"))
+    environment = read_json(path / "environment.json")
+    if model is None:
+        model = build_model(recipe, facts_of(schema), seed=0)  # whatever it starts from is replaced
+    else:
+        build_constraints(recipe, model, seed=0)
+    try:
+        weights, _ = read_state(path / "weights.safetensors")
+        model.load_state_dict(weights)
+    except (CheckpointError, RuntimeError, TypeError) as cause:
+        raise RunError(f"the weights of {path} do not fit the model: {cause}") from cause
+    model.eval()
+    return Run(
+        recipe=recipe,
+        reasons={},
+        schema=schema,
+        model=model,
+        history=_read_lines(path / "history.jsonl"),
+        metrics=read_json(path / "metrics.json"),
+        environment=environment,
+        evaluation=read_json(path / "evaluation.json"),
+        path=path,
+    )
+
+
+def _recipe(path: Path, allow_imports: bool, model: nn.Module | None) -> Recipe:
+    """The recipe of a folder; a network that it cannot name, of a class within a function, is the one given."""
+    try:
+        return Recipe.load(path, allow_imports=allow_imports or model is not None)
+    except RecipeError as cause:
+        if model is None or any(problem.section != "model" for problem in cause.problems):
+            raise
+        sections = parse(read_text(path))
+        said = sections.get("model", {})
+        sections["model"] = {
+            "name": lambda: model,
+            **({"output": said["output"]} if "output" in said else {}),
+        }
+        return Recipe.of(sections, source=str(path))
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=16).hexdigest()
+
+
+def json_bytes(content: Any) -> bytes:
+    """JSON for people: indented, with a last line break."""
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise RunError(f"cannot read {path}: {cause}") from cause
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        found.append(_object(line, f"{path} is damaged in line {number}"))
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        RunError: it cannot be read, or holds something else.
+    """
+    return _object(read_text(path), f"{path} is damaged")
+
+
+def _object(text: str, fault: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as cause:  # a number of thousands of digits is a ValueError too
+        raise RunError(f"{fault}: {cause}") from cause
+    if not isinstance(found, dict):
+        raise RunError(f"{fault}: expected an object")
+    return found

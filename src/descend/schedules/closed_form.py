@@ -1,0 +1,221 @@
+"""Schedules in closed form: the factor of the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+
+from descend.cards import method
+from descend.param_types import Count, NonNegative, Positive, Probability, Share
+from descend.schedules.base import ClosedForm, Per, Schedule, counter
+
+__all__ = ["constant", "cosine", "exponential", "inverse", "one_cycle", "staircase", "warmup"]
+
+
+@method(row="D16", reference="", formula="t_k = a")
+def constant(steps_per_epoch: int, total_steps: int, *, warmup: NonNegative = 0.0) -> Schedule:
+    """The base rate at every step.
+
+    Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
+        warmup: epochs of linear warm-up. Default 0.
+
+    >>> constant(10, 100, warmup=1.0).factor(4)
+    0.5
+    """
+    return ClosedForm(lambda step: 1.0, ramp=warmup * steps_per_epoch)
+
+
+@method(
+    row="D16",
+    reference="Robbins and Monro 1951",
+    formula="t_k = a / (1 + b k)",
+    note="Σ t_k = ∞ and Σ t_k² < ∞: the schedule of the classical theorems.",
+)
+def inverse(
+    steps_per_epoch: int,
+    total_steps: int,
+    *,
+    beta: NonNegative = 1e-3,
+    per: Per = "step",
+    warmup: NonNegative = 0.0,
+) -> Schedule:
+    """The rate falls as 1/k.
+
+    Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
+        beta: β; the rate is halved at k = 1/β. Default 0.001.
+        per: k counts steps or epochs. Default ``"step"``, the lecture's iteration index.
+        warmup: epochs of linear warm-up. Default 0.
+
+    >>> inverse(10, 100, beta=0.1).factor(10)
+    0.5
+    """
+    k = counter(per, steps_per_epoch)
+    return ClosedForm(lambda step: 1.0 / (1.0 + beta * k(step)), ramp=warmup * steps_per_epoch)
+
+
+@method(
+    row="D16",
+    reference="torch.optim.lr_scheduler.ExponentialLR",
+    formula="t_k = a exp(-b k)",
+    note="PyTorch's gamma is exp(-b).",
+)
+def exponential(
+    steps_per_epoch: int,
+    total_steps: int,
+    *,
+    beta: NonNegative = 1e-3,
+    per: Per = "step",
+    warmup: NonNegative = 0.0,
+) -> Schedule:
+    """The rate falls by the same factor at every k.
+
+    Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
+        beta: β; the rate is halved every log(2)/β. Default 0.001.
+        per: k counts steps or epochs. Default ``"step"``, the lecture's iteration index.
+        warmup: epochs of linear warm-up. Default 0.
+
+    >>> round(exponential(10, 100, beta=0.1).factor(10), 6) == round(math.exp(-1), 6)
+    True
+    """
+    k = counter(per, steps_per_epoch)
+    return ClosedForm(lambda step: math.exp(-beta * k(step)), ramp=warmup * steps_per_epoch)
+
+
+@method(
+    row="D16",
+    reference="torch.optim.lr_scheduler.StepLR",
+    formula="t_k = a f^floor(k / L)",
+    note="The lecture divides by 5 or 10; f = 0.2 or 0.1 here.",
+)
+def staircase(
+    steps_per_epoch: int,
+    total_steps: int,
+    *,
+    factor: Share = 0.1,
+    every: Count = 10,
+    per: Per = "epoch",
+    warmup: NonNegative = 0.0,
+) -> Schedule:
+    """The rate is multiplied by ``factor`` every L epochs or steps.
+
+    Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
+        factor: f, below 1. Default 0.1.
+        every: L. Default 10.
+        per: k counts steps or epochs. Default ``"epoch"``.
+        warmup: epochs of linear warm-up. Default 0.
+
+    >>> [staircase(10, 100, factor=0.5, every=2).factor(10 * epoch) for epoch in range(5)]
+    [1.0, 1.0, 0.5, 0.5, 0.25]
+    """
+    k = counter(per, steps_per_epoch)
+    return ClosedForm(lambda step: float(factor ** (k(step) // every)), ramp=warmup * steps_per_epoch)
+
+
+@method(
+    row="D16",
+    reference="Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingLR",
+    formula="t_k = a (c + (1 - c) (1 + cos(pi k / K)) / 2)",
+    note="K is the length of the whole training; beyond it the rate stays at a c.",
+)
+def cosine(
+    steps_per_epoch: int,
+    total_steps: int,
+    *,
+    final: Probability = 0.0,
+    per: Per = "step",
+    warmup: NonNegative = 0.0,
+) -> Schedule:
+    """The rate falls along half a cosine from the base rate to ``final`` times it.
+
+    Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: the optimizer's steps in the whole training.
+        final: c, the last rate as a fraction of the base rate. Default 0.
+        per: k counts steps or epochs. Default ``"step"``.
+        warmup: epochs of linear warm-up. Default 0.
+
+    >>> cosine(10, 100).factor(50)
+    0.5
+    """
+    k = counter(per, steps_per_epoch)
+    length = total_steps if per == "step" else math.ceil(total_steps / steps_per_epoch)
+
+    def at(step: int) -> float:
+        return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, k(step) / max(1, length))))
+
+    return ClosedForm(at, ramp=warmup * steps_per_epoch)
+
+
+@method(
+    row="D16",
+    reference="torch.optim.lr_scheduler.LinearLR",
+    formula="t_k = a min(1, (k + 1) / w)",
+    note="Counted so that the first step is not lost: PyTorch's LinearLR with start_factor = 1/w.",
+)
+def warmup(steps_per_epoch: int, total_steps: int, *, length: Positive = 1.0, per: Per = "epoch") -> Schedule:
+    """The rate rises linearly to the base rate, and stays.
+
+    Every other schedule has the key ``warmup`` for the same in front of it.
+
+    Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: not used.
+        length: w, in epochs or steps; the rise is smooth over steps in both cases. Default 1.
+        per: what ``length`` counts. Default ``"epoch"``.
+
+    >>> [warmup(4, 100).factor(step) for step in range(5)]
+    [0.25, 0.5, 0.75, 1.0, 1.0]
+    """
+    return ClosedForm(lambda step: 1.0, ramp=length if per == "step" else length * steps_per_epoch)
+
+
+@method(
+    row="D16",
+    reference="Smith and Topin 2019; torch.optim.lr_scheduler.OneCycleLR",
+    formula="cosine from s a up to a at share q of the training, then cosine down to c a",
+    note="The base rate is the peak, and both ends are fractions of it: PyTorch's div_factor is 1/s and its "
+    "final_div_factor is s/c. The momentum is not cycled.",
+)
+def one_cycle(
+    steps_per_epoch: int,
+    total_steps: int,
+    *,
+    peak_at: Share = 0.3,
+    start: Share = 0.04,
+    final: Probability = 1e-4,
+    warmup: NonNegative = 0.0,
+) -> Schedule:
+    """The rate rises from a small value to the base rate and falls to almost nothing, once over the training.
+
+    Args:
+        steps_per_epoch: the optimizer's steps in an epoch.
+        total_steps: the optimizer's steps in the whole training.
+        peak_at: q, the share of the training at which the rate peaks. Default 0.3.
+        start: s, the first rate as a fraction of the base rate. Default 1/25.
+        final: c, the last rate as a fraction of the base rate. Default 1e-4.
+        warmup: epochs of linear warm-up. Default 0.
+
+    >>> schedule = one_cycle(10, 100)
+    >>> round(schedule.factor(0), 6), round(schedule.factor(29), 6), round(schedule.factor(99), 6)
+    (0.04, 1.0, 0.0001)
+    """
+    last = max(1, total_steps - 1)
+    peak = max(0.0, peak_at * total_steps - 1.0)
+
+    def at(step: int) -> float:
+        if step < peak:
+            return _cosine_between(start, 1.0, step / peak)
+        return _cosine_between(1.0, final, min(1.0, (step - peak) / max(1e-12, last - peak)))
+
+    return ClosedForm(at, ramp=warmup * steps_per_epoch)
+
+
+def _cosine_between(start: float, end: float, share: float) -> float:
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * share))

@@ -1,0 +1,13 @@
+"""A browser for the report of a comparison."""
+
+import pytest
+from tests.support import chromium
+
+
+@pytest.fixture(scope="session")
+def browser():
+    program = chromium.find()
+    if program is None:
+        pytest.skip("no chromium on this machine, so the report was not tested in a browser")
+    with chromium.running(program) as started:
+        yield started

@@ -1,0 +1,135 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.metrics import accuracy_score, r2_score
+
+from descend import cross_validate
+from descend.data.sources import read
+from descend.errors import DivergedError, UserError
+from descend.experiments import cross_validation
+from descend.experiments.cross_validation import CrossValidation, fold_of_rows
+
+SMALL = {"model": {"hidden": [8]}, "stop": {"max_epochs": 3}, "engine": {"threads": 1}}
+
+
+@pytest.fixture(scope="module")
+def iris():
+    return cross_validate("iris", SMALL, folds=4, repeats=2, seed=3)
+
+
+class TestOnIris:
+    def test_every_row_is_left_out_once_a_repeat(self, iris):
+        assert iris.rows.tolist() == list(range(150))
+        assert iris.folds.shape == (2, 150)
+        assert all(set(fold_of) == {0, 1, 2, 3} for fold_of in iris.folds)
+        assert (iris.folds[0] != iris.folds[1]).any()
+
+    def test_folds_are_stratified(self, iris):
+        classes = load_iris().target
+        for fold_of in iris.folds:
+            counts = np.stack([np.bincount(classes[fold_of == fold]) for fold in range(4)])
+            assert counts.max() - counts.min() <= 1
+
+    def test_scores_are_those_of_the_predictions(self, iris):
+        names = load_iris().target_names[load_iris().target]
+        for predicted, fold_of, scores in zip(iris.predictions, iris.folds, iris.scores, strict=True):
+            truth = names if predicted.dtype.kind == "U" else load_iris().target
+            own = [accuracy_score(truth[fold_of == fold], predicted[fold_of == fold]) for fold in range(4)]
+            assert scores == pytest.approx(own)
+
+    def test_networks_do_not_learn_from_the_rows_they_predict(self, iris, monkeypatch):
+        asked = []
+        train_many = cross_validation.train_many
+        monkeypatch.setattr(
+            cross_validation, "train_many", lambda *a, **k: asked.append(k["parts"]) or train_many(*a, **k)
+        )
+        again = cross_validate("iris", SMALL, folds=4, repeats=2, seed=3)
+        assert again.scores == iris.scores
+        for at, (parts, run) in enumerate(zip(asked[0], iris.runs, strict=True)):
+            assert set(parts["train"]).isdisjoint(parts["test"])
+            assert sorted([*parts["train"], *parts["test"]]) == list(range(150))
+            assert set(parts["test"]) == set(np.flatnonzero(iris.folds[at // 4] == at % 4))
+            assert run.schema.rows["train"] + run.schema.rows["validation"] == len(parts["train"])
+
+    def test_each_run_has_a_seed_of_its_own(self, iris):
+        assert [run.environment["seed"] for run in iris.runs] == list(range(3, 11))
+
+    def test_mean_and_standard_error(self, iris):
+        known = np.array(iris.scores).ravel()
+        assert iris.mean == pytest.approx(known.mean())
+        assert iris.standard_error == pytest.approx(known.std(ddof=1) * math.sqrt(1 / 8 + 1 / 3))
+
+
+def test_numbers():
+    found = cross_validate("diabetes", SMALL, folds=3)
+    truth = load_diabetes().target
+    own = [
+        r2_score(truth[found.folds[0] == fold], found.predictions[0][found.folds[0] == fold])
+        for fold in range(3)
+    ]
+    assert found.metric == "r2"
+    assert found.scores[0] == pytest.approx(own, rel=1e-4)
+
+
+def test_several_targets():
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    found = cross_validate((X, X[:, :2] * 2), SMALL, folds=2)
+    assert found.predictions.shape == (1, 40, 2)
+
+
+def test_rows_kept_for_testing_take_no_part():
+    table = {"x": list(range(40)), "part": ["train"] * 30 + ["test"] * 10, "y": [float(i) for i in range(40)]}
+    found = cross_validate(table, {**SMALL, "data": {"split": "part"}}, folds=3, target="y")
+    assert found.rows.tolist() == list(range(30))
+    assert found.predictions.shape == (1, 30)
+
+
+def test_a_fold_that_diverges_has_no_score():
+    found = cross_validate("iris", SMALL, folds=2)
+    found.runs[0].metrics["status"] = "failed"
+    lost = CrossValidation("accuracy", [[None, 0.5]], found.predictions, found.rows, found.folds, found.runs)
+    assert (lost.mean, lost.standard_error) == (0.5, None)
+
+
+def test_all_diverge():
+    recipe = {**SMALL, "optimizer": {"name": "sgd", "lr": 1e30}}
+    with pytest.raises(DivergedError, match="every fold diverged"):
+        cross_validate("iris", recipe, folds=2)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    n=st.integers(12, 60),
+    count=st.integers(3, 8),
+    folds=st.integers(2, 3),
+    classes=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_groups_are_never_divided(n, count, folds, classes, seed):
+    random = np.random.default_rng(seed)
+    groups = np.concatenate([np.arange(count), random.integers(0, count, n - count)])
+    source = read({"x": random.normal(size=n), "g": groups, "y": random.normal(size=n)}, target="y")
+    from dataclasses import replace
+
+    source = replace(source, groups=groups)
+    codes = random.integers(0, 2, n) if classes else None
+    fold_of = fold_of_rows(source, codes, folds, seed)
+    assert all(len(set(fold_of[groups == group])) == 1 for group in range(count))
+    assert set(fold_of) <= set(range(folds))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"folds": 1}, "2 or more"),
+        ({"repeats": 0}, "1 or more"),
+        ({"folds": 500}, "cannot be divided into 500 folds"),
+    ],
+)
+def test_mistakes(arguments, words):
+    with pytest.raises(UserError, match=words):
+        cross_validate("iris", SMALL, **arguments)

@@ -1,0 +1,444 @@
+"""The contract that every optimizer of the catalogue keeps, first or second order.
+
+A test module lists its cases and inherits the contract:
+
+    CASES = [Case("sgd", {"momentum": 0.9}), ...]
+
+    @pytest.fixture(params=CASES, ids=str)
+    def case(request):
+        return request.param
+
+    class TestContract(Contract):
+        pass
+
+What an optimizer is like is said by its case: whether its step needs a closure, how often it evaluates it, whether it
+has a rate to set, whether it splits its parameters into groups and treats each by itself.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from descend.cards import card
+from descend.errors import UserError
+from descend.optim import OPTIMIZERS
+
+
+@dataclass(frozen=True)
+class Case:
+    """An optimizer with settings, and what it is like.
+
+    Args:
+        name: in the catalogue.
+        settings: beside the rate.
+        lr: a rate that lowers the loss of :class:`Problem`; None where the optimizer has none.
+        evaluations: of the closure in a step; None where that depends.
+        needs_closure: whether a step without one is refused.
+        separable: whether a parameter's step depends on that parameter's gradients alone.
+        stateful: whether steps depend on those before them.
+        sparse: whether gradients must be sparse.
+        graph: whether the closure returns the loss with its graph, and calls no backward().
+        needed: settings without which a function that returns the loss will not do: they stand in for defaults that ask
+            for parts of the rows.
+        layers: whether it is told the model, and works on the weights of its linear layers.
+    """
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    lr: float | None = 0.01
+    evaluations: int | None = 1
+    needs_closure: bool = False
+    separable: bool = True
+    stateful: bool = True
+    sparse: bool = False
+    graph: bool = False
+    needed: dict[str, Any] = field(default_factory=dict)
+    layers: bool = False
+
+    def __str__(self) -> str:
+        return ",".join([self.name, *(f"{key}={value}" for key, value in self.settings.items())])
+
+    def make(self, params: Any, **changes: Any) -> torch.optim.Optimizer:
+        return self.plain(
+            params, **{**({} if self.lr is None else {"lr": self.lr}), **self.settings, **changes}
+        )
+
+    def plain(self, params: Any, **settings: Any) -> torch.optim.Optimizer:
+        """With the default of every setting that is not given, or with what it needs here."""
+        settings = self.needed | settings
+        if self.layers:
+            params = [entry | _listed(entry) if isinstance(entry, dict) else entry for entry in params]
+            settings = {"model": model_of(params), "likelihood": "normal"} | settings
+        return OPTIMIZERS[self.name](params, **settings)
+
+
+def _listed(group: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a group as a list, so that they can be looked at twice."""
+    if "params" not in group:
+        return {}
+    inside = group["params"]
+    return {"params": [inside] if isinstance(inside, torch.Tensor) else list(inside)}
+
+
+def model_of(params: list[Any]) -> nn.Module:
+    """The model of a :class:`Problem` whose parameters these are; else one whose weight is the first of them."""
+    inside = [
+        each for entry in params for each in (entry.get("params", []) if isinstance(entry, dict) else [entry])
+    ]
+    found = [each[1] if isinstance(each, tuple) else each for each in inside]
+    for each in found:
+        if hasattr(each, "model"):
+            return each.model
+    model = nn.Linear(1, 1, bias=False)
+    model._parameters["weight"] = next((each for each in found if isinstance(each, torch.Tensor)), None)
+    return model
+
+
+class Product(nn.Module):
+    """The product of what two layers give, element by element."""
+
+    def __init__(self, layers: nn.ModuleList) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, rows):
+        first, second = self.layers
+        return first(rows) * second(rows)
+
+
+class Problem:
+    """Least squares whose parameters are rows of two tables, with sparse gradients on request.
+
+    A linear layer on one-hot rows looks up its columns: with such the problem is the same one.
+    """
+
+    def __init__(self, case: Case, dtype: torch.dtype = torch.float64, seed: int = 0) -> None:
+        draw = torch.Generator().manual_seed(seed)
+        self.tables = nn.ModuleList(
+            nn.Linear(4, 3, bias=False, dtype=dtype)
+            if case.layers
+            else nn.Embedding(4, 3, sparse=case.sparse, dtype=dtype)
+            for _ in range(2)
+        )
+        self.model = Product(self.tables)
+        with torch.no_grad():
+            for p in self.tables.parameters():
+                start = torch.randn(4, 3, generator=draw, dtype=torch.float64)
+                p.copy_(start.T if case.layers else start)
+                p.model = self.model
+        self.rows = torch.tensor([0, 1, 3])
+        if case.layers:
+            self.rows = nn.functional.one_hot(self.rows, 4).to(dtype)
+        self.goal = torch.randn(3, 3, generator=draw, dtype=torch.float64).to(dtype)
+        self.sign, self.graph, self.second_moves = 1.0, case.graph, True
+
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.tables.parameters())
+
+    def loss(self):
+        first, second = self.tables
+        if self.graph and not self.second_moves:
+            return self.sign * (first(self.rows) * second(self.rows).detach() - self.goal).square().sum()
+        return self.sign * (self.model(self.rows) - self.goal).square().sum()
+
+    def closure(self, optimizer):
+        def evaluate():
+            optimizer.zero_grad()
+            loss = self.loss()
+            if not self.graph:
+                loss.backward()
+            return loss
+
+        return evaluate
+
+    def train(self, optimizer, steps=4):
+        for _ in range(steps):
+            optimizer.step(self.closure(optimizer))
+        return self.vector()
+
+    def vector(self):
+        return torch.cat([p.detach().flatten() for p in self.parameters()])
+
+
+def saved(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state as it comes back from a file that holds data alone."""
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
+class Contract:
+    """What every optimizer does, whatever its method."""
+
+    def test_has_a_card(self, case):
+        found = card(OPTIMIZERS[case.name])
+        assert found is not None
+        assert found.row.startswith(("D", "G6"))  # optimizers, and those that keep a constraint
+        assert found.formula
+        assert found.reference
+
+    def test_is_a_torch_optimizer_that_lowers_the_loss(self, case):
+        problem = Problem(case)
+        optimizer = case.make(problem.parameters())
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        before = problem.loss().item()
+        problem.train(optimizer, 100)
+        assert problem.loss().item() < 0.7 * before
+
+    def test_its_default_settings_do_too(self, case):
+        problem = Problem(case)
+        before = problem.loss().item()
+        problem.train(case.plain(problem.parameters()), 100)
+        assert problem.loss().item() < before
+
+    def test_a_closure_runs_with_gradients_and_its_loss_is_returned(self, case):
+        problem = Problem(case)
+        optimizer = case.make(problem.parameters())
+        expected = problem.loss().item()
+        calls = []
+
+        def closure():
+            calls.append(torch.is_grad_enabled())
+            return problem.closure(optimizer)()
+
+        assert torch.as_tensor(optimizer.step(closure)).item() == expected
+        assert all(calls)
+        assert case.evaluations is None or len(calls) == case.evaluations
+
+    def test_a_closure_whose_loss_is_detached_will_do(self, case):
+        """The objective of descend's loop returns its loss without a tape."""
+        a, b = Problem(case), Problem(case)
+        first, second = case.make(a.parameters()), case.make(b.parameters())
+        if case.graph:
+            with pytest.raises(UserError, match="graph"):
+                second.step(lambda: b.closure(second)().detach())
+            assert torch.equal(a.vector(), b.vector())
+            return
+        for _ in range(3):
+            first.step(a.closure(first))
+            second.step(lambda: b.closure(second)().detach())
+        assert torch.equal(a.vector(), b.vector())
+
+    def test_without_a_closure(self, case):
+        a, b = Problem(case), Problem(case)
+        first, second = case.make(a.parameters()), case.make(b.parameters())
+        if case.needs_closure:
+            before = b.vector()
+            with pytest.raises(UserError, match="closure"):
+                second.step()
+            assert torch.equal(b.vector(), before)
+            return
+        expected = a.train(first)
+        for _ in range(4):
+            b.closure(second)()
+            second.step()
+        assert torch.equal(b.vector(), expected)
+
+    def test_a_closure_that_fails_leaves_the_parameters(self, case):
+        problem = Problem(case)
+        optimizer = case.make(problem.parameters())
+        before = problem.train(optimizer, 2)
+
+        def closure():
+            raise FloatingPointError("no")
+
+        with pytest.raises(FloatingPointError):
+            optimizer.step(closure)
+        assert torch.equal(problem.vector(), before)
+
+    def test_groups_have_their_own_rate(self, case):
+        if case.lr is None:
+            pytest.skip("it has no rate")
+        problem = Problem(case)
+        first, second = problem.parameters()
+        optimizer = case.make([{"params": [first], "lr": 2 * case.lr}, {"params": second}])
+        assert [group["lr"] for group in optimizer.param_groups] == [2 * case.lr, case.lr]
+        before = problem.vector()
+        got = problem.train(optimizer, 1)
+        assert not torch.equal(got[:12], before[:12])
+        assert not torch.equal(got[12:], before[12:])
+        for rate, part in ((2 * case.lr, slice(0, 12)), (case.lr, slice(12, 24))) if case.separable else ():
+            alone = Problem(case)
+            expected = alone.train(case.make(alone.parameters(), lr=rate), 1)
+            torch.testing.assert_close(got[part], expected[part], rtol=1e-12, atol=1e-14)
+
+    def test_groups_as_one_are_no_groups(self, case):
+        a, b = Problem(case), Problem(case)
+        expected = a.train(case.make(a.parameters()))
+        got = b.train(case.make([{"params": [p]} for p in b.parameters()]))
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
+
+    def test_a_group_may_be_added_later(self, case):
+        problem, whole = Problem(case), Problem(case)
+        first, second = problem.parameters()
+        optimizer = case.make([first])
+        optimizer.add_param_group({"params": [second]})
+        expected = whole.train(case.make(whole.parameters()), 1)
+        torch.testing.assert_close(problem.train(optimizer, 1), expected, rtol=1e-9, atol=1e-12)
+
+    def test_a_rate_of_zero_moves_nothing_and_a_changed_rate_is_used(self, case):
+        if case.lr is None:
+            pytest.skip("it has no rate")
+        problem = Problem(case)
+        optimizer = case.make(problem.parameters())
+        optimizer.param_groups[0]["lr"] = 0.0
+        before = problem.vector()
+        assert torch.equal(problem.train(optimizer, 1), before)
+        optimizer.param_groups[0]["lr"] = case.lr
+        assert not torch.equal(problem.train(optimizer, 1), before)
+
+    def test_missing_gradients_leave_a_parameter_alone(self, case):
+        problem = Problem(case)
+        unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
+        got = problem.train(case.make([*problem.parameters(), unused]))
+        assert unused.tolist() == [1.0, 1.0]
+        alone = Problem(case)
+        expected = alone.train(case.make(alone.parameters()))
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
+
+    def test_a_gradient_that_goes_missing_leaves_a_parameter_where_it_is(self, case):
+        problem = Problem(case)
+        optimizer = case.make(problem.parameters())
+        problem.train(optimizer, 3)
+        first, second = problem.parameters()
+        held = second.detach().clone()
+
+        def closure():
+            loss = problem.closure(optimizer)()
+            second.grad = None
+            return loss
+
+        problem.second_moves = False
+        before = first.detach().clone()
+        optimizer.step(closure)
+        assert torch.equal(second, held)
+        assert not torch.equal(first, before)
+
+    def test_no_gradient_at_all_is_no_step(self, case):
+        problem = Problem(case)
+        before = problem.vector()
+        optimizer = case.make(problem.parameters())
+        if not case.graph:
+            optimizer.step(lambda: problem.loss().detach())
+        if not case.needs_closure:
+            optimizer.step()
+        assert torch.equal(problem.vector(), before)
+
+    def test_no_decay_unless_told(self, case):
+        """With a gradient of zero no weight moves: PyTorch's own default for AdamW would shrink it."""
+        w = torch.ones(3, requires_grad=True)
+        optimizer = case.plain([w])
+
+        def closure():
+            if case.graph:
+                return (0.0 * w).sum()
+            w.grad = torch.zeros(3).to_sparse() if case.sparse else torch.zeros(3)
+            return torch.zeros(())
+
+        optimizer.step(closure)
+        assert w.tolist() == [1.0, 1.0, 1.0]
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_a_saved_state_goes_on_to_the_same_bits(self, case, dtype):
+        """Through torch.save and torch.load(weights_only=True), into an optimizer built with other settings."""
+        straight = Problem(case, dtype)
+        expected = straight.train(case.make(straight.parameters()), 6)
+        problem = Problem(case, dtype)
+        optimizer = case.make(problem.parameters())
+        problem.train(optimizer, 3)
+        restored = case.plain(problem.parameters(), **({} if case.lr is None else {"lr": 50 * case.lr}))
+        restored.load_state_dict(saved(optimizer))
+        assert torch.equal(problem.train(restored, 3), expected)
+
+    def test_saving_changes_nothing_and_the_copy_is_a_copy(self, case):
+        problem = Problem(case)
+        optimizer = case.make(problem.parameters())
+        problem.train(optimizer, 2)
+        first, second = saved(optimizer), saved(optimizer)
+        problem.train(optimizer, 2)
+        assert str(first) == str(second)
+
+    def test_without_its_state_it_goes_elsewhere(self, case):
+        """The control of the tests above: a state that is dropped changes the outcome, where there is one."""
+        straight, problem = Problem(case), Problem(case)
+        expected = straight.train(case.make(straight.parameters()), 6)
+        problem.train(case.make(problem.parameters()), 3)
+        got = problem.train(case.make(problem.parameters()), 3)
+        assert torch.equal(got, expected) == (not case.stateful)
+
+    def test_a_state_in_other_groups_is_refused(self, case):
+        problem = Problem(case)
+        first, second = problem.parameters()
+        state = case.make([first, second]).state_dict()
+        with pytest.raises(ValueError, match="group"):
+            case.make([{"params": [first]}, {"params": [second]}]).load_state_dict(state)
+
+    def test_parameters_may_come_as_a_generator_or_with_names(self, case):
+        problem, other, named = Problem(case), Problem(case), Problem(case)
+        expected = problem.train(case.make(problem.parameters()))
+        got = other.train(case.make([{"params": (p for p in other.parameters())}]))
+        assert torch.equal(got, expected)
+        got = named.train(case.make(named.tables.named_parameters()))
+        assert torch.equal(got, expected)
+
+    def test_groups_given_are_not_changed(self, case):
+        w = nn.Parameter(torch.ones(1, 1))
+        group = {"params": iter([w])}
+        case.make([group])
+        assert set(group) == {"params"}
+
+    def test_maximize_is_minimising_the_negative(self, case):
+        problem, negative = Problem(case), Problem(case)
+        optimizer = case.make([{"params": problem.parameters(), "maximize": True}])
+        if "maximize" not in optimizer.defaults:
+            pytest.skip("it has no such option")
+        negative.sign = -1.0
+        expected = negative.train(case.make(negative.parameters()))
+        torch.testing.assert_close(problem.train(optimizer), expected, rtol=1e-12, atol=1e-14)
+
+    def test_foreach_is_the_loop_over_parameters(self, case):
+        results = []
+        for foreach in (True, False):
+            problem = Problem(case)
+            optimizer = case.make([{"params": problem.parameters(), "foreach": foreach, "fused": None}])
+            if "foreach" not in optimizer.defaults:
+                pytest.skip("it has no such option")
+            results.append(problem.train(optimizer, 20))
+        torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
+
+    def test_a_tensor_as_the_rate(self, case):
+        if case.lr is None:
+            pytest.skip("it has no rate")
+        problem, other = Problem(case), Problem(case)
+        expected = problem.train(case.make(problem.parameters()))
+        optimizer = case.make(other.parameters())
+        optimizer.param_groups[0]["lr"] = torch.tensor(case.lr, dtype=torch.float64)
+        torch.testing.assert_close(other.train(optimizer), expected, rtol=1e-12, atol=1e-14)
+
+    def test_a_negative_rate_is_refused(self, case):
+        if case.lr is None:
+            pytest.skip("it has no rate")
+        with pytest.raises(UserError, match=f"^{case.name}: "):
+            case.make([nn.Parameter(torch.ones(1))], lr=-0.1)
+
+    @pytest.mark.parametrize(
+        ("params", "words"),
+        [
+            (lambda w: [], "empty parameter list"),
+            (lambda w: [3.0], "optimize Tensors"),
+            (lambda w: [w * 2], "non-leaf"),
+            (lambda w: [{"params": [w]}, {"params": [w]}], "more than one parameter group"),
+            (lambda w: [{"lr": 0.1}], "needs the key 'params'"),
+        ],
+        ids=["none", "numbers", "results", "twice", "no params"],
+    )
+    def test_bad_parameters_are_refused(self, case, params, words):
+        with pytest.raises(UserError, match=words):
+            case.make(params(nn.Parameter(torch.ones(1))))
