@@ -20,8 +20,8 @@ from descend.errors import (
     TrainingError,
     UserError,
     did_you_mean,
+    message_of,
     require,
-    words_of,
 )
 
 EVERY = [
@@ -111,4 +111,4 @@ class TestRequire:
     ],
 )
 def test_words_of_anyones_exception(cause, said):
-    assert words_of(cause) == said
+    assert message_of(cause) == said

@@ -27,8 +27,8 @@ __all__ = [
     "TrainingError",
     "UserError",
     "did_you_mean",
+    "message_of",
     "require",
-    "words_of",
 ]
 
 
@@ -130,10 +130,10 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     return "one of: " + ", ".join(known) if known else ""
 
 
-def words_of(cause: Exception) -> str:
+def message_of(cause: Exception) -> str:
     """What an exception of anyone's code says; its type too where the message alone says little.
 
-    >>> words_of(ValueError("too small")), words_of(KeyError("width"))
+    >>> message_of(ValueError("too small")), message_of(KeyError("width"))
     ('too small', "KeyError: 'width'")
     """
     text = str(cause)

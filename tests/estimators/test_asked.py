@@ -30,7 +30,7 @@ def test_each_parameter_has_its_place():
         "device": "cpu",
     }
     assert set(values) == set(PLACES)
-    said = recipe_of(**values).said()
+    said = recipe_of(**values).specified()
     assert {name: said.pop(place) for name, place in PLACES.items()} == values
     assert said == {"data.test": 0.0, "data.task": "classification"}
     estimator = descend.Classifier(**values)

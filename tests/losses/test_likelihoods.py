@@ -51,7 +51,7 @@ def test_the_expected_square_of_slopes_is_the_second_derivative_of_the_mean_loss
     found = torch.zeros_like(expected)
     mean = torch.zeros_like(z)
     for target, chance in outcomes(likelihood, z):
-        slope = likelihood.slope(z, target)
+        slope = likelihood.gradient(z, target)
         if isinstance(likelihood, Categorical):
             chance = chance.unsqueeze(-1)
             found += torch.block_diag(*(torch.outer(s, s) * c for s, c in zip(slope, chance, strict=True)))
@@ -76,7 +76,7 @@ def test_slopes_are_those_of_the_loss_times_the_number_of_predictions(loss, z, y
     loss(leaf, y).backward()
     targets = y.view_as(z) if isinstance(loss, BinaryCrossEntropy) else y
     likelihood = loss.likelihood
-    torch.testing.assert_close(likelihood.slope(z, targets), leaf.grad * likelihood.predictions(z))
+    torch.testing.assert_close(likelihood.gradient(z, targets), leaf.grad * likelihood.predictions(z))
 
 
 def test_losses_that_are_no_logarithm_have_none():
@@ -89,14 +89,14 @@ def test_losses_that_are_no_logarithm_have_none():
 def test_draws_have_the_probabilities_and_moments_that_they_should():
     draw, rows = torch.Generator().manual_seed(1), 40_000
     z = torch.tensor([0.0, 1.0, -2.0, 3.0])
-    classes = Categorical().draw(z.expand(rows, 4), draw)
+    classes = Categorical().sample(z.expand(rows, 4), draw)
     assert classes.dtype == torch.int64
     shares = torch.bincount(classes, minlength=4) / rows
     assert (shares - torch.softmax(z, 0)).abs().max() < 0.01
-    ones = Bernoulli().draw(z.expand(rows, 4), draw)
+    ones = Bernoulli().sample(z.expand(rows, 4), draw)
     assert set(ones.unique().tolist()) == {0.0, 1.0}
     assert (ones.mean(0) - torch.sigmoid(z)).abs().max() < 0.01
-    values = Normal().draw(z.expand(rows, 4), draw)
+    values = Normal().sample(z.expand(rows, 4), draw)
     assert (values.mean(0) - z).abs().max() < 0.02
     assert (values.var(0) - 0.5).abs().max() < 0.02
 
@@ -106,19 +106,19 @@ def test_draws_follow_from_the_generator_alone():
         drawn = []
         for _ in range(2):
             torch.rand(1)
-            drawn.append(likelihood.draw(Z, torch.Generator().manual_seed(3)))
+            drawn.append(likelihood.sample(Z, torch.Generator().manual_seed(3)))
         assert torch.equal(*drawn)
 
 
 def test_sure_classes_are_always_drawn_and_impossible_ones_never():
     z = torch.tensor([[-1e4, 0.0, -1e4], [-1e4, -1e4, 0.0], [0.0, -1e4, -1e4]]).repeat(5000, 1)
-    assert torch.equal(Categorical().draw(z), torch.tensor([1, 2, 0]).repeat(5000))
+    assert torch.equal(Categorical().sample(z), torch.tensor([1, 2, 0]).repeat(5000))
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS.values(), ids=LIKELIHOODS)
 def test_outputs_that_are_not_finite_have_slopes_that_are_not_and_raise_nothing(likelihood):
     z = torch.full((2, 3), math.nan)
-    assert likelihood.slope(z, likelihood.draw(z)).isnan().all()
+    assert likelihood.gradient(z, likelihood.sample(z)).isnan().all()
 
 
 def test_they_are_values():

@@ -17,7 +17,7 @@ from descend.many.pack.updates import can_pack
 from descend.optim import ASCPG, OPTIMIZERS, SCGD, Rows, asc_pg, scgd
 from descend.regularization import l1_prox
 from descend.runs.plan import plan
-from descend.runs.session import Launch
+from descend.runs.session import Session
 
 CASES = [
     Case("scgd", lr=0.05, stateful=False),
@@ -448,7 +448,7 @@ class TestFromARecipe:
                 "engine": {"threads": 1},
             },
         )
-        launched = Launch(planned)
+        launched = Session(planned)
         launched.advance()
         training = launched.training
         (memory,) = [each for each in training.optimizer.state.values() if each]

@@ -154,11 +154,11 @@ class TestText:
     @given(strategies.valid_sections())
     def test_remarks_are_not_part_of_it(self, sections):
         recipe = Recipe.of(sections)
-        assert Recipe.loads(recipe.to_toml(dict.fromkeys(recipe.said(), "why: # \n not"))) == recipe
+        assert Recipe.loads(recipe.to_toml(dict.fromkeys(recipe.specified(), "why: # \n not"))) == recipe
 
     def test_it_reads_as_written(self):
         recipe = Recipe.loads(TEXT)
-        assert recipe.said() == {
+        assert recipe.specified() == {
             "optimizer.name": "sgd",
             "model.name": "mlp",
             "model.hidden": (64, 64),
@@ -176,8 +176,8 @@ class TestText:
     def test_none_is_a_word(self, key, value):
         section, _, name = key.partition(".")
         recipe = Recipe.of({section: {name: value}})
-        assert Recipe.loads(recipe.to_toml()).said() == {key: value}
-        assert Recipe().with_assignments([f"{key}=none"]).said() == {key: value}
+        assert Recipe.loads(recipe.to_toml()).specified() == {key: value}
+        assert Recipe().with_assignments([f"{key}=none"]).specified() == {key: value}
 
     def test_classes_are_written_as_their_path(self):
         recipe = Recipe(optimizer=torch.optim.NAdam, model={"activation": torch.nn.Mish})
@@ -187,7 +187,7 @@ class TestText:
 
     def test_numpy_and_torch_numbers_become_pythons(self):
         recipe = Recipe(optimizer={"lr": np.float32(0.5)}, stop={"max_epochs": torch.tensor(3)})
-        assert recipe.said() == {"optimizer.lr": 0.5, "stop.max_epochs": 3}
+        assert recipe.specified() == {"optimizer.lr": 0.5, "stop.max_epochs": 3}
         assert "lr = 0.5\n" in recipe.to_toml()
 
 
@@ -213,7 +213,7 @@ class TestEquality:
         hidden.append(4)
         columns["b"] = "ignore"
         given["dropout"] = 0.5
-        assert recipe.said() == {"data.columns": {"a": "ignore"}, "model.hidden": (3,)}
+        assert recipe.specified() == {"data.columns": {"a": "ignore"}, "model.hidden": (3,)}
 
     @pytest.mark.parametrize(
         "copied", [copy.copy, copy.deepcopy, lambda recipe: pickle.loads(pickle.dumps(recipe))]

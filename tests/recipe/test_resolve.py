@@ -71,7 +71,7 @@ class TestAnyRecipeAndData:
         found = resolved_or_refused(sections, facts)
         if found is None:
             return
-        said = Recipe.of(sections).said()
+        said = Recipe.of(sections).specified()
         for section, values in found.recipe.items():
             defaults = defaults_of(section, values.get("name"))
             assert set(values) <= {"name"} | set(defaults)
@@ -113,7 +113,7 @@ class TestAnyRecipeAndData:
     @given(strategies.facts())
     def test_what_is_left_to_auto_is_decided_for_any_data(self, facts):
         found = resolve(Recipe(), facts)
-        left = [path for path, value in found.recipe.said().items() if value == "auto"]
+        left = [path for path, value in found.recipe.specified().items() if value == "auto"]
         # Measured on the machine, read off the images, and a matter of the network's own sizes.
         assert set(left) <= {"engine.threads", "data.image_size", "model.head", "model.pretrained_head"}
         assert set(dict(found.recipe.items())) == set(SECTIONS)

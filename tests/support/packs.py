@@ -7,7 +7,7 @@ import copy
 import torch
 from tests.support.solo_and_packed import TOLERANCE, trainings
 
-from descend.many.pack import PackTraining, Rider
+from descend.many.pack import PackMember, PackTraining
 from descend.training.loop import fit
 
 __all__ = ["assert_equal_solo", "difference", "pack_of", "state_of", "trainings"]
@@ -19,7 +19,7 @@ def pack_of(made, network_of):
     for number, (planned, training) in enumerate(made):
         terms = planned.recipe.regularize
         riders.append(
-            Rider(number, training, float(terms["weight_decay"]), float(terms["l1"]), float(terms["l2"]))
+            PackMember(number, training, float(terms["weight_decay"]), float(terms["l1"]), float(terms["l2"]))
         )
     rows = made[0][1].batches.tensors[0][:4]
     return PackTraining(riders, network_of([training.model for _, training in made], rows))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from descend.data.prepare import Part, Prepared
-from descend.many.pack import PackTraining, Rider, stack
+from descend.many.pack import PackMember, PackTraining, stack
 from descend.many.pack.network import StackedNetwork
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
@@ -55,7 +55,7 @@ def pack_of(planned: Sequence[tuple[Plan, Training]], **more: Any) -> PackTraini
     riders = []
     for number, (plan, training) in enumerate(planned):
         own = plan.recipe.regularize
-        riders.append(Rider(number, training, own["weight_decay"], own["l1"], own["l2"]))
+        riders.append(PackMember(number, training, own["weight_decay"], own["l1"], own["l2"]))
     network = StackedNetwork(stack([training.model for _, training in planned]))
     return PackTraining(riders, network, **more)
 

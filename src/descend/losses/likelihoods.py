@@ -31,7 +31,7 @@ class Likelihood(ABC):
         """How many predictions the outputs hold: the number that the mean loss divides a sum by."""
 
     @abstractmethod
-    def draw(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Targets drawn from p(· | z).
 
         Args:
@@ -40,7 +40,7 @@ class Likelihood(ABC):
         """
 
     @abstractmethod
-    def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The slope s = −d log p(y | z)/dz of each prediction, in the shape of the outputs; not divided by their number."""
 
     def __eq__(self, other: object) -> bool:
@@ -61,7 +61,7 @@ class Categorical(Likelihood):
     cross-entropy against any distribution of targets is the same, so that label smoothing changes nothing.
     Shapes: outputs (..., K), targets int64 (...).
 
-    >>> Categorical().slope(torch.zeros(1, 2), torch.tensor([1]))
+    >>> Categorical().gradient(torch.zeros(1, 2), torch.tensor([1]))
     tensor([[ 0.5000, -0.5000]])
     """
 
@@ -69,7 +69,7 @@ class Categorical(Likelihood):
         """One for K outputs."""
         return outputs.numel() // outputs.shape[-1]
 
-    def draw(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A class for each row: the first whose cumulated probability exceeds a uniform number."""
         # torch.multinomial refuses probabilities that are not finite, on CUDA by ending the process. Here they draw something,
         # and s is not finite, which is noticed where all numbers are looked at.
@@ -78,7 +78,7 @@ class Categorical(Likelihood):
         below: Tensor = shares <= level
         return below.sum(-1).clamp_max(outputs.shape[-1] - 1)
 
-    def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """softmax(z) − onehot(y)."""
         made = torch.softmax(outputs, -1)
         ones = torch.ones_like(made[..., :1])
@@ -92,7 +92,7 @@ class Bernoulli(Likelihood):
     −log p(y | z) = log(1 + exp z) − y z; s = σ(z) − y, E [s²] = σ(z) (1 − σ(z)).
     Shapes: outputs and targets of any one shape; each entry is a prediction.
 
-    >>> Bernoulli().slope(torch.zeros(1), torch.ones(1))
+    >>> Bernoulli().gradient(torch.zeros(1), torch.ones(1))
     tensor([-0.5000])
     """
 
@@ -100,11 +100,11 @@ class Bernoulli(Likelihood):
         """One for each output."""
         return outputs.numel()
 
-    def draw(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """0 or 1 for each output."""
         return (_uniform(outputs, generator) < torch.sigmoid(outputs)).to(outputs.dtype)
 
-    def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """σ(z) − y."""
         return torch.sigmoid(outputs) - targets
 
@@ -118,7 +118,7 @@ class Normal(Likelihood):
     what a row weighs.
     Shapes: outputs and targets of any one shape.
 
-    >>> Normal().slope(torch.ones(1), torch.zeros(1))
+    >>> Normal().gradient(torch.ones(1), torch.zeros(1))
     tensor([2.])
     """
 
@@ -126,12 +126,12 @@ class Normal(Likelihood):
         """One for each output."""
         return outputs.numel()
 
-    def draw(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The mean z and ε/√2, ε standard normal."""
         noise = torch.empty_like(outputs).normal_(generator=generator)
         return torch.add(outputs, noise, alpha=math.sqrt(0.5))
 
-    def slope(self, outputs: Tensor, targets: Tensor) -> Tensor:
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """2 (z − y)."""
         return 2.0 * (outputs - targets)
 

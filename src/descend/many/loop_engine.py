@@ -13,7 +13,7 @@ from descend.many.member import Engine, Member, Watcher
 from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers, why_not_here
 from descend.runs.build import throwaway_steps
 from descend.runs.plan import choose_device
-from descend.runs.session import Launch
+from descend.runs.session import Session
 from descend.training.loop import Record
 from descend.training.observers import Quiet
 from descend.training.threads import cores, using_threads
@@ -59,7 +59,7 @@ class LoopEngine:
         self.members, self.watcher = list(members), watcher
         self.why = {member.number: why for member in members} if isinstance(why, str) else dict(why)
         self._workers = workers
-        self._launched: dict[int, Launch] = {}
+        self._launched: dict[int, Session] = {}
         self._known: dict[int, int] = {}
         self._costs: dict[tuple[str, ...], float] = {}
 
@@ -86,12 +86,12 @@ class LoopEngine:
                 self._launched[member.number].training.stopped = reason
                 self._finish(member)
 
-    def _launch(self, member: Member, workers: int = 1) -> Launch:
+    def _launch(self, member: Member, workers: int = 1) -> Session:
         launched = self._launched.get(member.number)
         if launched is None:
             said = member.plan.recipe.engine["threads"]
             alone = (1, f"one of {workers} processes" if said == "auto" else "") if workers > 1 else None
-            launched = Launch(
+            launched = Session(
                 member.plan,
                 member.folder,
                 resume=member.resumed,
@@ -238,7 +238,7 @@ def _seconds_of_a_step(member: Member) -> float:
 class _Alone:
     """A training as a job for a worker."""
 
-    launched: Launch
+    launched: Session
 
     def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
         """Train, and tell of each epoch."""

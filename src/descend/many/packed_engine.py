@@ -15,7 +15,7 @@ from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
 from descend.many.evaluation import PackEvaluation
 from descend.many.member import Member, Watcher
-from descend.many.pack import CannotPack, PackTraining, Rider, stack
+from descend.many.pack import CannotPack, PackMember, PackTraining, stack
 from descend.many.pack.member import restore, state_of
 from descend.many.pack.network import Network, StackedNetwork
 from descend.many.pack.vmapped import can_vmap, vmapped
@@ -79,7 +79,7 @@ class PackedEngine:
         for member in members:
             regularize, stop = member.plan.recipe.regularize, member.plan.recipe.stop
             riders.append(
-                Rider(
+                PackMember(
                     member.number,
                     member.training,
                     float(regularize["weight_decay"]),
@@ -240,7 +240,7 @@ class PackedEngine:
         def recorded(number: int, record: Record) -> None:
             tell({"is": "epoch", "member": number}, record)
 
-        def ended(rider: Rider) -> None:
+        def ended(rider: PackMember) -> None:
             member, training = self._of_number[rider.number], rider.training
             found = None
             if not rider.failure:
@@ -302,7 +302,7 @@ class PackedEngine:
                 file.write(json.dumps(record) + "\n")
         self._watcher.epoch_ended(number, record)
 
-    def _ended(self, rider: Rider, measurements: Measurements | None = None) -> None:
+    def _ended(self, rider: PackMember, measurements: Measurements | None = None) -> None:
         """Write a member that has stopped, and measure it where no worker has."""
         member = self._of_number[rider.number]
         run, training = member.run, rider.training

@@ -29,7 +29,7 @@ from descend.cards import method
 from descend.linalg import inverse_roots
 from descend.optim.blocks import Blocks
 from descend.optim.building import Params, build
-from descend.optim.stacked import Fleet, StackedStep
+from descend.optim.stacked import ParameterStack, StackedStep
 from descend.param_types import Count, Fraction, NonNegative, Positive
 
 __all__ = ["Shampoo", "shampoo"]
@@ -90,7 +90,7 @@ class Shampoo(StackedStep):
                 raise ValueError(f"{name} must be one of {', '.join(known)}; found {found[name]!r}")
         super().add_param_group(param_group)
 
-    def advance(self, fleet: Fleet) -> None:
+    def advance(self, fleet: ParameterStack) -> None:
         """Covariances, roots if it is their turn, the preconditioned gradient, its length, momentum, and the step."""
         group, blocks = fleet.group, fleet.blocks
         beta = group["betas"][0]
@@ -124,7 +124,7 @@ class Shampoo(StackedStep):
             _graft(fleet, found, blocks.norms(simple))
         fleet.move(found, -lr)
 
-    def _learn(self, fleet: Fleet, gradient: Tensor) -> None:
+    def _learn(self, fleet: ParameterStack, gradient: Tensor) -> None:
         """Take the gradient into the covariances, and compute their roots when it is time."""
         group, age = fleet.group, fleet.age
         beta, every = group["betas"][1], group["statistics_every"]
@@ -176,7 +176,7 @@ def _units(blocks: Blocks, unknown: float, largest: list[Tensor]) -> list[Tensor
     return [found[place] for place in sides]
 
 
-def _simple_step(fleet: Fleet, gradient: Tensor) -> Tensor:
+def _simple_step(fleet: ParameterStack, gradient: Tensor) -> Tensor:
     """The step of the method that is grafted from, without its rate."""
     group, kind = fleet.group, fleet.group["graft"]
     beta1, beta2 = group["betas"]
@@ -196,7 +196,7 @@ def _simple_step(fleet: Fleet, gradient: Tensor) -> Tensor:
     return torch.div(average, found, out=found).mul_(1 / (1 - beta1**fleet.age))
 
 
-def _graft(fleet: Fleet, found: Tensor, lengths: Tensor) -> None:
+def _graft(fleet: ParameterStack, found: Tensor, lengths: Tensor) -> None:
     """Give each tensor of ``found`` that is cut this length; a zero stays one."""
     own = fleet.blocks.norms(found)
     fleet.blocks.scale(found, torch.where(own > 0, lengths / own, 0.0))

@@ -23,7 +23,7 @@ from descend.cards import method
 from descend.linalg.kronecker import eigenvectors
 from descend.optim.blocks import Stack
 from descend.optim.building import Params, build
-from descend.optim.stacked import Fleet, StackedStep, multiply
+from descend.optim.stacked import ParameterStack, StackedStep, multiply
 from descend.param_types import Count, Fraction, NonNegative, Positive
 
 __all__ = ["SOAP", "soap"]
@@ -73,7 +73,7 @@ class SOAP(StackedStep):
             )
         super().add_param_group(param_group)
 
-    def advance(self, fleet: Fleet) -> None:
+    def advance(self, fleet: ParameterStack) -> None:
         """Covariances, the basis if it is its turn, and Adam's step in it."""
         group, age = fleet.group, fleet.age
         beta1, beta2 = group["betas"]
@@ -107,7 +107,7 @@ def _lift(roots: Tensor) -> None:
 _ROUNDING = 64.0
 
 
-def _turn(fleet: Fleet, gradient: Tensor) -> None:
+def _turn(fleet: ParameterStack, gradient: Tensor) -> None:
     """Take the gradient into the covariances, and renew their eigenvectors when it is time."""
     group, age = fleet.group, fleet.age
     beta = group["covariance_beta"]
@@ -125,7 +125,7 @@ def _turn(fleet: Fleet, gradient: Tensor) -> None:
                 _renew(fleet, stack, side, covariance, old)
 
 
-def _renew(fleet: Fleet, stack: Stack, side: int, covariance: Tensor, basis: Tensor) -> None:
+def _renew(fleet: ParameterStack, stack: Stack, side: int, covariance: Tensor, basis: Tensor) -> None:
     """One step of orthogonal iteration of the eigenvectors along a side, with averages and squares taken along."""
     image = covariance @ basis
     order = (basis * image).sum(-2).argsort(stable=True, dim=-1, descending=True)

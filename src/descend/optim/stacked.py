@@ -21,11 +21,11 @@ from descend.optim.blocks import Blocks, Cutting
 from descend.optim.building import catalogued
 from descend.optim.whole import exact_state
 
-__all__ = ["Fleet", "StackedStep", "multiply"]
+__all__ = ["ParameterStack", "StackedStep", "multiply"]
 
 
 @final
-class Fleet:
+class ParameterStack:
     """Parameters of one group, type, device and age, their blocks in stacks, and what is remembered of them.
 
     Args:
@@ -186,11 +186,11 @@ def multiply(matrices: Tensor, stack: Tensor, dim: int, out: Tensor) -> None:
 class StackedStep(Optimizer, ABC):
     """An optimizer whose step works on fleets of parameters; a subclass says how in :meth:`advance`."""
 
-    _fleets: list[Fleet] | None = None
+    _fleets: list[ParameterStack] | None = None
     _of: tuple[int, ...] = ()
 
     @abstractmethod
-    def advance(self, fleet: Fleet) -> None:
+    def advance(self, fleet: ParameterStack) -> None:
         """Move the parameters of a fleet, all of which have gradients."""
 
     @torch.no_grad()
@@ -210,14 +210,14 @@ class StackedStep(Optimizer, ABC):
             fleet.remember(step=fleet.age)
         return loss
 
-    def _ready(self) -> list[Fleet]:
+    def _ready(self) -> list[ParameterStack]:
         """The fleets of the parameters that have gradients."""
         moving = tuple(id(p) for group in self.param_groups for p in group["params"] if p.grad is not None)
         if self._fleets is None or moving != self._of:
             self._fleets, self._of = self._gather(), moving
         return self._fleets
 
-    def _gather(self) -> list[Fleet]:
+    def _gather(self) -> list[ParameterStack]:
         kinds: dict[tuple[Any, ...], list[Tensor]] = {}
         for number, group in enumerate(self.param_groups):
             for p in group["params"]:
@@ -236,7 +236,7 @@ class StackedStep(Optimizer, ABC):
                 )
                 kinds.setdefault((number, p.device, dtype, numbers), []).append(p)
         return [
-            Fleet(self.param_groups[key[0]], params, [self.state[p] for p in params], key[2])
+            ParameterStack(self.param_groups[key[0]], params, [self.state[p] for p in params], key[2])
             for key, params in kinds.items()
         ]
 

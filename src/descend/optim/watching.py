@@ -160,7 +160,7 @@ class Watch:
             z = outputs.detach()
             z = z.to(torch.promote_types(z.dtype, torch.float32))
             draw = generator(self.seed, "sampled targets", self.step, self._passes, device=device)
-            slope = self.likelihood.slope(z, self.likelihood.draw(z, draw)).to(outputs.dtype)
+            slope = self.likelihood.gradient(z, self.likelihood.sample(z, draw)).to(outputs.dtype)
             predictions = self.likelihood.predictions(z)
             slopes: Sequence[Tensor | None] = torch.autograd.grad(
                 outputs, [edge for *_, edge in uses], slope, retain_graph=True, allow_unused=True

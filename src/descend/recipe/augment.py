@@ -9,7 +9,7 @@ import torch
 
 from descend.augmentation import AUGMENTATIONS, Mixing
 from descend.augmentation.base import Layout
-from descend.errors import Problem, RecipeError, UserError, words_of
+from descend.errors import Problem, RecipeError, UserError, message_of
 from descend.recipe.catalogue import find
 from descend.recipe.defaults import Facts
 from descend.recipe.recipe import Recipe
@@ -49,7 +49,7 @@ def build_augmentations(recipe: Recipe, layout: Layout, facts: Facts, loss: Any 
         except UserError as cause:
             problems.append(Problem("data", "augment", str(cause)))
         except Exception as cause:  # anyone's constructor may raise anything
-            problems.append(Problem("data", "augment", f"'{name}': {words_of(cause)}"))
+            problems.append(Problem("data", "augment", f"'{name}': {message_of(cause)}"))
     if loss is not None and facts.task == "multiclass" and any(isinstance(each, Mixing) for each in made):
         problems += _loss_problems(loss, facts.outputs)
     if problems:
@@ -74,7 +74,7 @@ def _loss_problems(loss: Any, classes: int) -> list[Problem]:
         loss(outputs, torch.full((2, classes), 1.0 / classes))
     except Exception as cause:  # anyone's loss may raise anything
         message = (
-            f"mixtures give targets that are distributions, which the loss does not take: {words_of(cause)}"
+            f"mixtures give targets that are distributions, which the loss does not take: {message_of(cause)}"
         )
         return [Problem("data", "augment", message, "use cross_entropy, kl or squared")]
     return []

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from descend.errors import Problem, RecipeError, UserError, words_of
+from descend.errors import Problem, RecipeError, UserError, message_of
 from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
@@ -58,7 +58,7 @@ def _call(
     except RecipeError:
         raise
     except Exception as cause:  # anyone's constructor may raise anything
-        raise RecipeError([Problem(section, None, words_of(cause))]) from cause
+        raise RecipeError([Problem(section, None, message_of(cause))]) from cause
 
 
 def _named(constructor: Constructor) -> tuple[set[str], bool]:
@@ -133,7 +133,9 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
     except UserError as cause:
         raise RecipeError([Problem("init", None, str(cause))]) from cause
     except Exception as cause:  # a scheme from elsewhere
-        raise RecipeError([Problem("init", "name", f"cannot fill the weights: {words_of(cause)}")]) from cause
+        raise RecipeError(
+            [Problem("init", "name", f"cannot fill the weights: {message_of(cause)}")]
+        ) from cause
     build_constraints(recipe, model, seed)
     check_shape(model, facts)
     freeze_parts(recipe, model)
@@ -163,7 +165,7 @@ def check_shape(model: nn.Module, facts: Facts) -> None:
         with torch.no_grad(), forked(device):
             outputs = model.eval()(torch.zeros(2, *facts.input_shape, device=device))
     except Exception as cause:  # anyone's network may raise anything
-        message = f"the network cannot take rows of shape {facts.input_shape}: {words_of(cause)}"
+        message = f"the network cannot take rows of shape {facts.input_shape}: {message_of(cause)}"
         raise RecipeError([Problem("model", None, message)]) from cause
     finally:
         for module, training in modes:
@@ -251,7 +253,7 @@ def _check_foreign(loss: Any, facts: Facts) -> None:
             warnings.simplefilter("ignore")  # they come again in training
             found = ForeignLoss(loss)(outputs, targets)
     except Exception as cause:  # anyone's loss may raise anything
-        fault = words_of(cause)
+        fault = message_of(cause)
     else:
         if isinstance(found, Tensor) and found.dim() == 0:
             return

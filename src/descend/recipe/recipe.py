@@ -182,10 +182,10 @@ class Recipe:
         for section in SECTIONS:
             yield section, getattr(self, section)
 
-    def said(self) -> dict[str, Any]:
+    def specified(self) -> dict[str, Any]:
         """Everything said, as ``{"section.key": value}``.
 
-        >>> Recipe(optimizer="sgd").said()
+        >>> Recipe(optimizer="sgd").specified()
         {'optimizer.name': 'sgd'}
         """
         return {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from descend.constraints import CONDITIONS, CONSTRAINTS, AugmentedLagrangian, Held, constrain
-from descend.errors import Problem, RecipeError, UserError, words_of
+from descend.errors import Problem, RecipeError, UserError, message_of
 from descend.nn.whitening import Whitening
 from descend.recipe.catalogue import find, import_object
 from descend.recipe.recipe import Recipe
@@ -97,7 +97,7 @@ def build_lagrangian(recipe: Recipe, model: nn.Module) -> AugmentedLagrangian | 
             try:
                 condition.checked(model)
             except Exception as cause:  # anyone's function may raise anything
-                problems.append(Problem("constrain", key, words_of(cause)))
+                problems.append(Problem("constrain", key, message_of(cause)))
             found.append(condition)
     if problems:
         raise RecipeError(problems)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from descend.constraints import CONDITIONS
-from descend.errors import Problem, RecipeError, UserError, did_you_mean, words_of
+from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
 from descend.losses.likelihoods import Normal
 from descend.recipe.catalogue import (
     CATALOGUE,
@@ -285,5 +285,5 @@ def _refusal(section: Section, constructor: Constructor, values: Mapping[str, An
             warnings.simplefilter("ignore")  # they come when it is built in earnest
             constructor(**context, **arguments)
     except Exception as cause:  # anyone's constructor may raise anything
-        return words_of(cause)
+        return message_of(cause)
     return None

@@ -21,16 +21,16 @@ from descend.metrics import METRICS
 from descend.training.predictor import Predictor
 from descend.training.evaluation import measure, outputs_of
 
-__all__ = ["Later", "details", "measured", "units_of"]
+__all__ = ["LazyMapping", "details", "measured", "units_of"]
 
 WORST = 12
 POINTS = 2000
 
 
-class Later(Mapping[str, Any]):
+class LazyMapping(Mapping[str, Any]):
     """A mapping that is made when something of it is first asked for.
 
-    >>> made = Later(lambda: {"rows": 3})
+    >>> made = LazyMapping(lambda: {"rows": 3})
     >>> made["rows"], len(made)
     (3, 1)
     """

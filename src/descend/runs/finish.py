@@ -11,7 +11,7 @@ from descend.runs.build import evaluation_batches, part_batches
 from descend.constraints import KKT
 from descend.data.batches import Order
 from descend.data.prepare import Part
-from descend.runs.evaluate import Later, details, measured
+from descend.runs.evaluate import LazyMapping, details, measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
 from descend.training.loop import Training
@@ -101,7 +101,7 @@ def measure_parts(
         name = list(found)[-1]
         part: Part = getattr(planned.prepared, name)
         rows = evaluation_batches(part, device)
-        evaluation = Later(
+        evaluation = LazyMapping(
             lambda: details(run.predictor, rows(), run.measure, part.rows, planned.source, name)
         )
         # A run without a folder may never be asked for it.

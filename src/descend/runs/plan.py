@@ -18,7 +18,7 @@ from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
 from descend.data.split import is_drawn
-from descend.errors import Problem, RecipeError, RunError, UserError, words_of
+from descend.errors import Problem, RecipeError, RunError, UserError, message_of
 from descend.metrics import METRICS
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
@@ -231,7 +231,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as cause:
-        first = words_of(cause).splitlines()[0]
+        first = message_of(cause).splitlines()[0]
         raise RecipeError([Problem("engine", "device", f"'{name}' cannot be used here: {first}")]) from None
     return device
 
@@ -316,8 +316,8 @@ def _saved_recipe(
     if not (folder / "recipe.toml").exists():
         raise RunError(f"nothing to resume in {folder}: it holds no run")
     saved = Recipe.load(folder / "recipe.toml", allow_imports=allow_imports)
-    now = as_recipe(recipe, allow_imports).said()
-    before = saved.said()
+    now = as_recipe(recipe, allow_imports).specified()
+    before = saved.specified()
     changed = [
         f"{key}: was {before.get(key)!r}, now {value!r}"
         for key, value in now.items()

@@ -29,7 +29,7 @@ from descend.training.observers import HistoryFile, stopping_on_signals
 from descend.training.settings import CheckpointSettings
 from descend.training.state import write_atomically
 
-__all__ = ["Launch", "begin_folder", "execute", "lower_rate", "started_run", "train"]
+__all__ = ["Session", "begin_folder", "execute", "lower_rate", "started_run", "train"]
 
 
 @overload
@@ -186,12 +186,12 @@ def execute(
         if run.failed:
             raise DivergedError(run.metrics["message"])
         return run
-    launched = Launch(planned, folder, resume=resume, model=model, observers=observers, batches=batches)
+    launched = Session(planned, folder, resume=resume, model=model, observers=observers, batches=batches)
     launched.advance()
     return launched.finish()
 
 
-class Launch:
+class Session:
     """A run on its way: built, trained for some epochs or to the end, then measured and written.
 
     Args:

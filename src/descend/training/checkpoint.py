@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from descend.errors import CheckpointError, words_of
+from descend.errors import CheckpointError, message_of
 from descend.training.loop import Record, Training
 from descend.training.settings import CheckpointSettings
 from descend.training.state import clone, read_state, to_bytes, write_atomically
@@ -138,7 +138,7 @@ class _Writer:
             except CheckpointError as cause:
                 self._failure = cause
             except Exception as cause:  # a thread that dies of it would be waited for without end
-                self._failure = CheckpointError(f"the checkpoint could not be written: {words_of(cause)}")
+                self._failure = CheckpointError(f"the checkpoint could not be written: {message_of(cause)}")
             self.cost = time.monotonic() - began
 
     def wait(self) -> None:

@@ -27,7 +27,7 @@ from descend.training.objective import Objective
 from descend.training.state import clone
 from descend.training.stopping import Stopping
 
-__all__ = ["NotFinite", "Observer", "Record", "Trainee", "Training", "fit", "record_of"]
+__all__ = ["NotFinite", "Observer", "Record", "Trainable", "Training", "fit", "record_of"]
 
 Record = dict[str, Any]
 """One line of the history: what an epoch measured."""
@@ -37,7 +37,7 @@ class NotFinite(TrainingError):
     """A loss, a weight or a metric is NaN or infinite. Caught by whoever can roll back and explain."""
 
 
-class Trainee(Protocol):
+class Trainable(Protocol):
     """What the loop trains: one network (:class:`Training`), or many as one."""
 
     observers: Sequence[Observer]
@@ -229,7 +229,7 @@ class Training:
             raise NotFinite(f"a loss or a weight is not finite by step {self.step}")
 
 
-def fit(training: Trainee, *, until: int | None = None) -> str:
+def fit(training: Trainable, *, until: int | None = None) -> str:
     """Train until the stopping rule, or a request to stop, says so; returns the reason.
 
     Args:

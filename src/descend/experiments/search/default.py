@@ -42,5 +42,5 @@ def default_space(asked: Recipe, resolved: Recipe) -> Space:
     said |= _ANY
     if resolved.get("model.name") == "mlp":
         said |= _OF_MLP
-    taken = asked.said()
+    taken = asked.specified()
     return Space.of({key: value for key, value in said.items() if key not in taken}, source="default space")

@@ -19,8 +19,8 @@
 ==================  ==================================================================================
 """
 
-from descend.many.pack.member import Rider
+from descend.many.pack.member import PackMember
 from descend.many.pack.stacking import CannotPack, Stack, stack
 from descend.many.pack.training import PackTraining
 
-__all__ = ["CannotPack", "PackTraining", "Rider", "Stack", "stack"]
+__all__ = ["CannotPack", "PackMember", "PackTraining", "Stack", "stack"]

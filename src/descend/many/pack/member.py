@@ -8,11 +8,11 @@ from typing import Any
 
 from descend.training.loop import Training
 
-__all__ = ["Rider", "rate", "restore", "state_of"]
+__all__ = ["PackMember", "rate", "restore", "state_of"]
 
 
 @dataclass(eq=False)
-class Rider:
+class PackMember:
     """One member of a pack.
 
     Args:
@@ -39,7 +39,7 @@ def rate(training: Training, step: int) -> float:
     return float(training.optimizer.param_groups[0]["initial_lr"] * training.schedule.factor(step))
 
 
-def state_of(rider: Rider) -> dict[str, Any]:
+def state_of(rider: PackMember) -> dict[str, Any]:
     """What is a member's own of a pack's state."""
     t = rider.training
     return {
@@ -54,7 +54,7 @@ def state_of(rider: Rider) -> dict[str, Any]:
     }
 
 
-def restore(rider: Rider, state: Mapping[str, Any]) -> None:
+def restore(rider: PackMember, state: Mapping[str, Any]) -> None:
     """Go on from what :func:`state_of` gave."""
     t = rider.training
     t.schedule.load_state_dict(state["schedule"])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _WeightNorm
 
-from descend.errors import words_of
+from descend.errors import message_of
 from descend.many.pack.layers import PackedDropout
 from descend.many.pack.stacking import DROPOUTS, CannotPack
 from descend.rng import forked
@@ -225,4 +225,4 @@ def _random_state(device: torch.device) -> Tensor:
 
 def first_line(cause: Exception) -> str:
     """The first line of what an exception says."""
-    return words_of(cause).strip().splitlines()[0]
+    return message_of(cause).strip().splitlines()[0]

@@ -20,7 +20,7 @@ from descend.data.batches import Batch, MemoryBatches
 from descend.many.pack.batches import PackedBatches
 from descend.many.pack.flat import Flat, spread
 from descend.many.pack.losses import LossOfMembers
-from descend.many.pack.member import Rider, rate, restore, state_of
+from descend.many.pack.member import PackMember, rate, restore, state_of
 from descend.many.pack.network import Network
 from descend.many.pack.noise import Noise
 from descend.many.pack.updates import PackedOptimizer
@@ -52,10 +52,10 @@ class PackTraining:
         observers: who watches the pack.
     """
 
-    riders: list[Rider]
+    riders: list[PackMember]
     network: Network
     evaluate: Evaluate | None = None
-    ended: Callable[[Rider], None] = lambda rider: None
+    ended: Callable[[PackMember], None] = lambda rider: None
     recorded: Callable[[int, Record], None] = lambda number, record: None
     observers: Sequence[Observer] = ()
 
@@ -256,7 +256,7 @@ class PackTraining:
         listed = torch.stack([value.float() for value in named.values()]).tolist()
         return dict(zip(named, listed, strict=True))
 
-    def _record(self, rider: Rider, values: Mapping[str, list[float]], place: int, share: float) -> bool:
+    def _record(self, rider: PackMember, values: Mapping[str, list[float]], place: int, share: float) -> bool:
         """Write the member's line and ask its stopping rule; whether this epoch is its best."""
         t = rider.training
         own = {name: each[place] for name, each in values.items()}
