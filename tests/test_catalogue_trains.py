@@ -25,6 +25,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from tests.support.observers import StopAt
 
 import descend
 from descend.errors import Interrupted, RecipeError
@@ -32,8 +33,6 @@ from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Entry, entries
 from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
 from descend.recipe.sections import SECTIONS, section_parameters
-from descend.training.loop import Training
-from descend.training.observers import Quiet
 
 ATTEMPTS = 4
 """Recipes drawn around an entry, a network and data, until one trains."""
@@ -170,17 +169,6 @@ def recipes(draw: st.DrawFn, entry: Entry, task: str, model: str) -> dict[str, d
     said["stop"] |= {"max_epochs": 2}
     said["engine"] = {"threads": 1, "device": "cpu"}
     return said
-
-
-class StopAt(Quiet):
-    """Asks to stop after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

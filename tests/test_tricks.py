@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from sklearn.datasets import load_digits
+from tests.support.observers import StopAt
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -75,15 +76,6 @@ CASES: dict[str, dict[str, Any]] = {
     "simplex": {"constrain": {"simplex": ["linear*"]}, "optimizer": {"lr": 1e-2}},
     "binary": {"constrain": {"binary": "linear1"}, "optimizer": {"lr": 1e-2}},
 }
-
-
-class StopAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
 
 
 @pytest.mark.parametrize("name", CASES)

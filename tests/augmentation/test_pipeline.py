@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.observers import StopAt
 
 import descend
 from descend.augmentation import AUGMENTATIONS, Cutmix, Flip, Mixup, Noise, Translate
@@ -22,8 +23,6 @@ from descend.data.sources import read
 from descend.errors import Interrupted, RecipeError
 from descend.runs.build import assemble, augmented, part_batches
 from descend.runs.plan import plan
-from descend.training.loop import Training
-from descend.training.observers import Quiet
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 3, 9, 8), dtype=np.uint8)
@@ -409,17 +408,6 @@ class TestInATraining:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert 'augment = ["translate", "noise"]' in (tmp_path / "run" / "recipe.toml").read_text()
-
-
-class StopAt(Quiet):
-    """Asks to stop after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
 
 
 @pytest.mark.gpu

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from tests.support.observers import StopAt
 
 import descend
 from descend.data import batches as batches_module
@@ -27,8 +28,6 @@ from descend.data.sources import read
 from descend.data.streaming import StoredTable, mapped
 from descend.errors import DataError, Interrupted, RecipeError
 from descend.runs.build import evaluation_batches, part_batches
-from descend.training.loop import Training
-from descend.training.observers import Quiet
 
 ROWS = 400
 RECIPE = {
@@ -90,17 +89,6 @@ def weights(run):
 
 def same(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
-
-
-class StopAt(Quiet):
-    """Asks to stop after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
 
 
 class TestTheSame:

@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.metrics import accuracy_score, r2_score
+from tests.support.observers import StopAt
 
 import descend
 from descend.errors import DivergedError, Interrupted, RecipeError, RunError, UserError
 from descend.runs.run import FORMAT, SEALED, Run, check_unused, make_folder
 from descend.training import state
-from descend.training.observers import Quiet
 
 QUICK = {
     "model": {"hidden": [6], "norm": "batch"},
@@ -353,14 +353,6 @@ class TestNoRun:
     def test_a_folder_of_other_things(self, tmp_path):
         (tmp_path / "photo.png").write_bytes(b"x")
         assert "is not a run folder" in refused(tmp_path)
-
-
-class StopAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training) -> None:
-        training.stop_requested = training.step >= self.step
 
 
 class TestUnfinished:

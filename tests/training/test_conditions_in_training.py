@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
+from tests.support.observers import StopAt
 from torch import nn
 
 import descend
@@ -18,7 +19,6 @@ from descend.cli import main
 from descend.cli.summary import _constraints
 from descend.errors import Interrupted, RecipeError
 from descend.recipe import Recipe
-from descend.training.observers import Quiet
 from descend.training.stopping import Stopping
 
 RADIUS = 0.2
@@ -49,14 +49,6 @@ LINEAR = {
 
 def recipe(**constrain: object) -> dict[str, object]:
     return {**LINEAR, "constrain": constrain}
-
-
-class StopAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: object) -> None:
-        training.stop_requested |= training.step == self.step
 
 
 class TestKept:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support.observers import StopAt
 
 import descend
 from descend.errors import CheckpointError, Interrupted, RunError
@@ -29,17 +30,6 @@ IN_ORDER = {
     "schedule": {"name": "plateau", "patience": 0, "factor": 0.5},
     "optimizer": {"name": "sgd", "momentum": 0.9},
 }
-
-
-class StopAt(Quiet):
-    """Asks to stop after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
 
 
 def weights(folder: Path) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from sklearn.datasets import load_digits
+from tests.support.observers import StopAt
 from torch import nn
 
 import descend
@@ -19,7 +20,6 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_optimizer
 from descend.recipe.defaults import Facts
 from descend.recipe.resolve import resolve
-from descend.training.loop import Training
 from descend.training.observers import Quiet
 from descend.training.transfer import digest_of, freeze, matching, read_weights, transfer
 
@@ -392,15 +392,6 @@ class TestMany:
         assert torch.equal(after["linear1.weight"], before["linear1.weight"])
         assert not torch.allclose(after["output.weight"], before["output.weight"], atol=1e-3)
         assert runs[0].environment["pretrained"]["path"] == start["model.pretrained"]
-
-
-class StopAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
 
 
 class TestRateGroups:
