@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from descend.training import Training
+from descend.training.loop import Training
 from descend.training.observers import Quiet
 
 __all__ = ["StopAt"]
