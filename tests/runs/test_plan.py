@@ -11,10 +11,10 @@ import pytest
 import torch
 from sklearn.datasets import load_iris
 
+from descend.api import execute
 from descend.errors import DataError, RecipeError, RunError, UserError
-from descend.runs.session import execute
-from descend.runs.plan import as_recipe, choose_device, plan, plan_run
 from descend.recipe import Recipe
+from descend.runs.plan import as_recipe, choose_device, plan, plan_run
 
 QUICK = Recipe(model={"hidden": [4]}, stop={"max_epochs": 1}, engine={"threads": 1, "device": "cpu"})
 
@@ -205,7 +205,7 @@ class TestResume:
     def test_where_there_is_nothing(self, iris, tmp_path):
         with pytest.raises(RunError, match=r"nothing to resume in .*: it holds no run"):
             plan_run(iris, None, tmp_path, resume=True)
-        with pytest.raises(UserError, match="resume needs the folder of the run: give out"):
+        with pytest.raises(UserError, match="resume=True requires out=<run folder>"):
             plan_run(iris, None, None, resume=True)
 
     @pytest.mark.parametrize("name", ["environment.json", "schema.json"])

@@ -18,8 +18,6 @@ from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, M
 from descend.data.prepare import Part
 from descend.data.schema import Schema
 from descend.metrics import better
-from descend.runs.evaluate import measured
-from descend.runs.plan import Plan
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.defaults import facts_of
@@ -32,6 +30,8 @@ from descend.recipe.terms import (
     build_settle,
     check_batches,
 )
+from descend.runs.evaluate import measured
+from descend.runs.plan import Plan
 from descend.runs.run import Run
 from descend.training.averaging import WeightAverage
 from descend.training.composition import Composition

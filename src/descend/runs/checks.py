@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from descend.runs.build import augmented, part_batches
 from descend.constraints import AugmentedLagrangian
 from descend.data.batches import Batch, Order
 from descend.errors import RecipeError, RunError, UserError
-from descend.runs.plan import Plan, Planner, choose_device
-from descend.rng import generator
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
 from descend.recipe.terms import Keeper, build_constraints, build_lagrangian, build_penalty, build_row_penalty
+from descend.rng import generator
+from descend.runs.build import augmented, part_batches
+from descend.runs.plan import Plan, Planner, choose_device
 from descend.runs.run import Run
 from descend.training.derivatives import DerivativeCheck, check_derivatives
 from descend.training.objective import Objective

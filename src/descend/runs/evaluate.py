@@ -18,8 +18,8 @@ from descend.data.schema import Schema
 from descend.data.source import Source
 from descend.errors import MissingExtraError, require
 from descend.metrics import METRICS
-from descend.training.predictor import Predictor
 from descend.training.evaluation import measure, outputs_of
+from descend.training.predictor import Predictor
 
 __all__ = ["LazyMapping", "details", "measured", "units_of"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -18,14 +18,15 @@ from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
 from descend.data.split import is_drawn
+from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import Problem, RecipeError, RunError, UserError, message_of
+from descend.files import check_unused, read_json, read_text
 from descend.metrics import METRICS
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
-from descend.files import check_unused, read_json, read_text
 
 __all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan", "plan_run"]
 
@@ -64,38 +65,31 @@ def plan(
     data: Any,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     *,
-    target: str | Sequence[str] | None = None,
     seed: int = 0,
     device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
     allow_imports: bool = False,
+    **data_options: Unpack[DataOptions],
 ) -> Plan:
-    """Read and prepare data and resolve the recipe for them, without training; arguments as of :func:`train`."""
-    planner = Planner(
-        data,
-        target=target,
-        device=device,
-        validation=validation,
-        test=test,
-        sample_weight=sample_weight,
-        allow_imports=allow_imports,
-    )
+    """Read and prepare data and resolve the recipe for them, without training; arguments as of :func:`descend.train`."""
+    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
     return planner.plan(recipe, seed)
 
 
-DRAWN = ("batch_size", "sampling", "shuffle", "augment")
-"""Keys of ``[data]`` that say what batches are made of prepared rows."""
+BATCH_KEYS = ("batch_size", "sampling", "shuffle", "augment")
+"""Keys of ``[data]`` that determine batches; preparing the rows does not depend on them."""
 
 Parts = Mapping[str, Any]
 """Row numbers of "train", "validation" and "test"; a number may occur again, and rows may be left out."""
 
 
 class Planner:
-    """Plans of several runs on the same data. What they have in common is read and prepared once.
+    """Plans of several runs on the same data, which are read and prepared once.
 
-    Arguments are those of :func:`train`.
+    Args:
+        data: as of :func:`descend.train`.
+        device: shorthand for the recipes' ``engine.device``.
+        allow_imports: whether recipe files may contain import paths.
+        **data_options: fields of :class:`descend.TrainingData`.
 
     >>> planner = Planner("iris")
     >>> first, second = planner.plan({"optimizer": {"lr": 0.1}}), planner.plan({"optimizer": {"lr": 0.01}})
@@ -107,18 +101,14 @@ class Planner:
         self,
         data: Any,
         *,
-        target: str | Sequence[str] | None = None,
         device: str | None = None,
-        validation: Any = None,
-        test: Any = None,
-        sample_weight: Any = None,
         allow_imports: bool = False,
+        **data_options: Unpack[DataOptions],
     ) -> None:
-        self._data, self._validation, self._test, self._weights = data, validation, test, sample_weight
-        self._said: dict[str, Any] = {} if device is None else {"engine.device": device}
-        if target is not None:
-            names = (target,) if isinstance(target, str) else tuple(target)
-            self._said["data.target"] = names[0] if len(names) == 1 else list(names)
+        self._data = TrainingData.of(data, **data_options)
+        self._overrides: dict[str, Any] = {} if device is None else {"engine.device": device}
+        if targets := self._data.targets:
+            self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
         self._allow_imports = allow_imports
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
@@ -139,14 +129,14 @@ class Planner:
                 from the training rows.
         """
         asked = as_recipe(recipe, self._allow_imports)
-        if self._said:
-            asked = asked.replace(self._said)
+        if self._overrides:
+            asked = asked.replace(self._overrides)
         # Batches are drawn from prepared rows; how does not matter for preparing them.
         said = {key: value for key, value in asked.data.items() if value is not None}
-        settings = DataSettings(**{k: v for k, v in said.items() if k not in DRAWN})
+        settings = DataSettings(**{k: v for k, v in said.items() if k not in BATCH_KEYS})
         source = self._source(settings)
-        if self._validation is not None or self._test is not None:
-            validation = settings.validation if self._validation is None else 0.0
+        if self._has_given_parts:
+            validation = settings.validation if self._data.validation is None else 0.0
             settings = dataclasses.replace(settings, validation=validation, test=0.0)
         if parts is not None:
             source = self._take(source, parts)
@@ -188,12 +178,16 @@ class Planner:
         _check_fingerprint(folder, planned.prepared.schema)
         return planned
 
+    @property
+    def _has_given_parts(self) -> bool:
+        return self._data.validation is not None or self._data.test is not None
+
     def _source(self, settings: DataSettings) -> Source:
         key = repr(settings)
         if key not in self._sources:
-            source = read(self._data, settings=settings, weights=self._weights)
-            if self._validation is not None or self._test is not None:
-                given = (self._validation, self._test)
+            source = read(self._data.source, settings=settings, weights=self._data.sample_weight)
+            if self._has_given_parts:
+                given = (self._data.validation, self._data.test)
                 source = join(
                     source, *(None if each is None else read(each, settings=settings) for each in given)
                 )
@@ -282,20 +276,21 @@ def plan_run(
     *,
     resume: bool = False,
     seed: int = 0,
+    device: str | None = None,
     allow_imports: bool = False,
-    **arguments: Any,
+    **data_options: Unpack[DataOptions],
 ) -> Plan:
-    """The plan of a new run, or, to resume, of the run that a folder holds; the folder is checked first.
+    """Return the plan of a new run, or, with ``resume``, of the run in a folder; the folder is checked first.
 
-    ``folder`` is the run folder, or None; everything else is as in :func:`train`.
+    ``folder`` is the run folder, or None; all other arguments are those of :func:`descend.train`.
 
     Raises:
-        RunError: the folder is in use, or holds no run that these data and this recipe continue.
+        RunError: the folder is in use, or does not contain a run that these data and this recipe continue.
     """
-    planner = Planner(data, allow_imports=allow_imports, **arguments)
+    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
     if resume:
         if folder is None:
-            raise UserError("resume needs the folder of the run: give out")
+            raise UserError("resume=True requires out=<run folder>")
         return planner.resumed(folder, recipe)
     if folder is not None:
         check_unused(folder)

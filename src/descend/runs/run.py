@@ -19,14 +19,22 @@ from descend.data.scaling import Preprocess
 from descend.data.schema import Schema
 from descend.data.sources import read
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
-from descend.runs.evaluate import measured
-from descend.training.predictor import Predictor
+from descend.files import (
+    check_unused,
+    json_bytes,
+    make_folder,
+    read_json,
+    read_json_lines,
+    read_text,
+    write_atomically,
+)
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.defaults import facts_of
 from descend.recipe.terms import build_constraints
 from descend.recipe.toml import parse
-from descend.files import check_unused, json_bytes, make_folder, read_json, read_json_lines, read_text, write_atomically
+from descend.runs.evaluate import measured
+from descend.training.predictor import Predictor
 from descend.training.state import read_state, to_bytes
 
 __all__ = ["MANIFEST", "Run", "load"]

@@ -1,195 +1,34 @@
-"""The main job: from data and a recipe to a run."""
+"""A session: one network trained according to a plan, in one or several stages, then measured and written."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, overload
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
 
-from descend.runs.build import assemble, measured_threads
 from descend.data.batches import Batches
-from descend.runs.environment import describe_environment
 from descend.errors import DivergedError, Interrupted, RunError, UserError
-from descend.runs.finish import finish_run
-from descend.runs.plan import Plan, choose_device, plan_run
-from descend.recipe import Recipe
+from descend.files import json_bytes, make_folder, read_json, write_atomically
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
 from descend.recipe.transfer import freeze_parts, start_from_pretrained
+from descend.runs.build import assemble, measured_threads
+from descend.runs.environment import describe_environment
+from descend.runs.finish import finish_run
+from descend.runs.plan import Plan, choose_device
 from descend.runs.run import Run
-from descend.files import json_bytes, make_folder, read_json
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
 from descend.training.loop import NotFinite, Observer, Training, fit
 from descend.training.observers import HistoryFile, stopping_on_signals
 from descend.training.settings import CheckpointSettings
-from descend.files import write_atomically
 
-__all__ = ["Session", "begin_folder", "execute", "lower_rate", "started_run", "train"]
-
-
-@overload
-def train(
-    data: Any,
-    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
-    *,
-    target: str | Sequence[str] | None = None,
-    seed: int = 0,
-    seeds: int,
-    out: str | Path | None = None,
-    resume: bool = False,
-    device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
-    model: None = None,
-    observers: Sequence[Observer] = (),
-    allow_imports: bool = False,
-) -> list[Run]: ...
-
-
-@overload
-def train(
-    data: Any,
-    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
-    *,
-    target: str | Sequence[str] | None = None,
-    seed: int = 0,
-    seeds: None = None,
-    out: str | Path | None = None,
-    resume: bool = False,
-    device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
-    model: nn.Module | None = None,
-    observers: Sequence[Observer] = (),
-    allow_imports: bool = False,
-) -> Run: ...
-
-
-def train(
-    data: Any,
-    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
-    *,
-    target: str | Sequence[str] | None = None,
-    seed: int = 0,
-    seeds: int | None = None,
-    out: str | Path | None = None,
-    resume: bool = False,
-    device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
-    model: nn.Module | None = None,
-    observers: Sequence[Observer] = (),
-    allow_imports: bool = False,
-) -> Run | list[Run]:
-    """Train a network on data.
-
-    Args:
-        data: a bundled set ("digits"), a file, a folder of images by class, "package.module:function", (X, y),
-            a data frame with ``target``, or a torch ``Dataset``.
-        recipe: a :class:`Recipe`, a mapping of its sections, or a TOML file; what it does not say is chosen for the
-            data.
-        target: the column to predict, or several.
-        seed: every random number of the run follows from it.
-        seeds: train as many networks, with the seeds ``seed``, ``seed + 1``, ..., and return a list of their runs
-            (:func:`descend.train_many`); ``out`` is then the folder of their folders.
-        out: the run folder; without it nothing is written.
-        resume: continue the run in ``out`` from its last checkpoint, to the same bits as if it had not
-            stopped. Data and recipe must be those it started with; a recipe may be left out.
-        device: shorthand for the recipe's ``engine.device``.
-        validation: data that choose when to stop, in place of a part of ``data``.
-        test: data touched once, at the end, in place of a part of ``data``.
-        sample_weight: a weight per row of ``data``.
-        model: a module to train in place of the recipe's, with outputs (n, K). It is trained in place.
-        observers: who else watches.
-        allow_imports: whether a recipe file may name import paths.
-
-    Returns:
-        The run, with the best weights by the monitored value; or a list of runs.
-
-    Raises:
-        UserError: the data, the recipe or the folder cannot be used; nothing was written.
-        DivergedError: a number became NaN or infinite; the last good state was kept.
-        Interrupted: a signal asked to stop; a checkpoint was saved if there is a folder.
-
-    >>> run = train("iris", {"stop": {"max_epochs": 3}}, seed=1)
-    >>> sorted(run.metrics["test"])
-    ['accuracy', 'balanced_accuracy', 'loss']
-    """
-    if seeds is not None:
-        from descend.many import train_many
-
-        if model is not None or observers:
-            raise UserError("seeds train several networks: give no model and no observers (watch train_many)")
-        if seeds < 1:
-            raise UserError(f"seeds: a number of networks, 1 or more, was expected; found {seeds}")
-        return train_many(
-            [recipe] * seeds,
-            data,
-            seeds=range(seed, seed + seeds),
-            target=target,
-            out=out,
-            resume=resume,
-            device=device,
-            validation=validation,
-            test=test,
-            sample_weight=sample_weight,
-            allow_imports=allow_imports,
-        )
-    folder = None if out is None else Path(out)
-    planned = plan_run(
-        data,
-        recipe,
-        folder,
-        resume=resume,
-        target=target,
-        seed=seed,
-        device=device,
-        validation=validation,
-        test=test,
-        sample_weight=sample_weight,
-        allow_imports=allow_imports,
-    )
-    return execute(planned, folder, resume=resume, model=model, observers=observers)
-
-
-def execute(
-    planned: Plan,
-    folder: Path | None = None,
-    *,
-    resume: bool = False,
-    model: nn.Module | None = None,
-    observers: Sequence[Observer] = (),
-    batches: Batches | None = None,
-) -> Run:
-    """Train what was planned; see :func:`train`. ``batches`` stand in for the training rows as the plan draws them."""
-    if max(planned.recipe.init["restarts"], planned.recipe.model["ensemble"]) > 1:
-        if model is not None or batches is not None:
-            raise UserError(
-                "init.restarts and model.ensemble train several networks from weights that the recipe draws, and cannot "
-                "be used with a model of your own, nor in the scikit-learn estimators"
-            )
-        if observers:
-            raise UserError(
-                "init.restarts and model.ensemble train several networks, and observers watch one"
-            )
-        from descend.many.restarts import train_restarts
-
-        run = train_restarts(planned, folder, resume=resume)
-        if run.failed:
-            raise DivergedError(run.metrics["message"])
-        return run
-    launched = Session(planned, folder, resume=resume, model=model, observers=observers, batches=batches)
-    launched.advance()
-    return launched.finish()
+__all__ = ["Session", "begin_folder", "lower_rate", "started_run"]
 
 
 class Session:
