@@ -1,4 +1,4 @@
-"""What is going to be trained: data read and prepared, recipe resolved, folder checked; nothing written yet."""
+"""The plan of a run: data read and prepared, recipe resolved, folder checked; nothing is written yet."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan", "pl
 
 @dataclass(frozen=True)
 class Plan:
-    """What is going to be trained: data read and prepared, recipe resolved. Nothing is written yet."""
+    """What will be trained: the prepared data, the resolved recipe and the seed."""
 
     source: Source
     prepared: Prepared
@@ -47,7 +47,7 @@ class Plan:
 
 
 def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_imports: bool) -> Recipe:
-    """A recipe from whatever stands for one: None, a mapping of sections, a TOML file."""
+    """Return a recipe from any form of one: None, a mapping of sections, or the path of a TOML file."""
     if recipe is None:
         return Recipe()
     if isinstance(recipe, Recipe):
@@ -56,7 +56,7 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_impo
         return Recipe.load(recipe, allow_imports=allow_imports)
     if not isinstance(recipe, Mapping):
         raise UserError(
-            f"a recipe is a Recipe, a mapping of sections or a file; found a {type(recipe).__name__}"
+            f"recipe: expected a Recipe, a mapping of sections or the path of a file, got a {type(recipe).__name__}"
         )
     return Recipe.of(recipe)
 
@@ -79,7 +79,7 @@ BATCH_KEYS = ("batch_size", "sampling", "shuffle", "augment")
 """Keys of ``[data]`` that determine batches; preparing the rows does not depend on them."""
 
 Parts = Mapping[str, Any]
-"""Row numbers of "train", "validation" and "test"; a number may occur again, and rows may be left out."""
+"""The row numbers of "train", "validation" and "test". A row may occur several times, or in no part."""
 
 
 class Planner:
@@ -120,34 +120,34 @@ class Planner:
         seed: int = 0,
         parts: Parts | None = None,
     ) -> Plan:
-        """The plan of one run.
+        """Return the plan of one run.
 
         Args:
             recipe: what to train.
-            seed: of the run.
-            parts: the rows of each part, in place of a split by the recipe; a missing validation part is carved
+            seed: the seed of the run.
+            parts: the rows of each part, instead of a split by the recipe; a missing validation part is split off
                 from the training rows.
         """
-        asked = as_recipe(recipe, self._allow_imports)
+        requested = as_recipe(recipe, self._allow_imports)
         if self._overrides:
-            asked = asked.replace(self._overrides)
-        # Batches are drawn from prepared rows; how does not matter for preparing them.
-        said = {key: value for key, value in asked.data.items() if value is not None}
-        settings = DataSettings(**{k: v for k, v in said.items() if k not in BATCH_KEYS})
+            requested = requested.replace(self._overrides)
+        settings = DataSettings(
+            **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
+        )
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0
             settings = dataclasses.replace(settings, validation=validation, test=0.0)
         if parts is not None:
             source = self._take(source, parts)
-        # Where the rows of each part are given, all seeds share them.
-        drawn = is_drawn(source.split, settings.validation, settings.test)
-        key = (repr((id(source), settings)), seed if drawn else 0)
+        # A split that is not random is the same for all seeds.
+        random_split = is_drawn(source.split, settings.validation, settings.test)
+        key = (repr((id(source), settings)), seed if random_split else 0)
         if key not in self._prepared:
             self._prepared[key] = prepare(source, settings, seed)
         prepared = self._prepared[key]
-        chosen = choose_device(asked.get("engine.device", "auto"))
-        resolved = resolve(asked, facts_of(prepared.schema, str(chosen)))
+        chosen = choose_device(requested.get("engine.device", "auto"))
+        resolved = resolve(requested, facts_of(prepared.schema, str(chosen)))
         _check_monitor(resolved.recipe, prepared)
         layout = layout_of(prepared.schema, prepared.preprocess)
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
@@ -160,16 +160,16 @@ class Planner:
         seed: int | None = None,
         parts: Parts | None = None,
     ) -> Plan:
-        """The plan of the run that a folder holds, to go on with.
+        """Return the plan that continues the run in a folder.
 
         Args:
-            folder: of the run.
-            recipe: what is said now; it must not contradict what the run was started with.
-            seed: what is said now, or None.
-            parts: as it was started with.
+            folder: the run folder.
+            recipe: the recipe specified now, or None; it must not contradict the one the run was started with.
+            seed: the seed specified now, or None.
+            parts: the parts the run was started with.
 
         Raises:
-            RunError: the folder holds no run that these data and this recipe continue.
+            RunError: the folder does not contain a run that these data and this recipe continue.
         """
         saved, own_seed = _saved_recipe(folder, recipe, self._allow_imports), _saved_seed(folder)
         if seed is not None and seed != own_seed:
@@ -191,19 +191,19 @@ class Planner:
                 source = join(
                     source, *(None if each is None else read(each, settings=settings) for each in given)
                 )
-            # Most settings do not matter for reading: what was read the same way before serves again.
-            alike = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
-            self._sources[key] = next(alike, source)
+            # Most settings do not change what is read: reuse a source that was read the same way.
+            same = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
+            self._sources[key] = next(same, source)
         return self._sources[key]
 
     def _take(self, source: Source, parts: Parts) -> Source:
         for known, taken in self._taken:
             if known is parts:
                 return taken
-        odd = set(parts) - set(PARTS)
-        if odd or "train" not in parts:
+        if set(parts) - set(PARTS) or "train" not in parts:
             raise UserError(
-                f"parts are row numbers of 'train', 'validation' and 'test'; found {sorted(parts)}"
+                "parts: expected the row numbers of 'train' and optionally 'validation' and 'test', "
+                f"got {sorted(parts)}"
             )
         named = [(part, np.asarray(parts[part], dtype=np.int64)) for part in PARTS if part in parts]
         rows = np.concatenate([numbers for _, numbers in named])
@@ -214,10 +214,10 @@ class Planner:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes CUDA where it is.
+    """Return the device with a name; "auto" is CUDA if available, else the CPU.
 
     Raises:
-        RecipeError: there is no such device here.
+        RecipeError: the device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -226,12 +226,14 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as cause:
         first = message_of(cause).splitlines()[0]
-        raise RecipeError([Problem("engine", "device", f"'{name}' cannot be used here: {first}")]) from None
+        raise RecipeError(
+            [Problem("engine", "device", f"the device '{name}' is not available: {first}")]
+        ) from None
     return device
 
 
 def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
-    """Combinations that only data and recipe together can refuse."""
+    """Refuse settings that do not fit the data."""
     problems: list[Problem] = []
     task, monitor = prepared.schema.task, recipe.stop["monitor"]
     if monitor != "loss" and monitor not in METRICS[task]:
@@ -250,7 +252,7 @@ def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
             Problem(
                 "schedule",
                 "monitor",
-                "there are no validation rows to watch",
+                "there are no validation rows to monitor",
                 'use "objective", or hold out rows',
             )
         )
@@ -259,12 +261,12 @@ def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
             Problem(
                 "init",
                 "restarts",
-                "there are no validation rows to choose the best by",
+                "there are no validation rows to select the best network on",
                 "hold out rows (data.validation)",
             )
         )
     if not validated and recipe.get("stop.target") is not None:
-        problems.append(Problem("stop", "target", "there are no validation rows to reach it on"))
+        problems.append(Problem("stop", "target", "there are no validation rows to measure it on"))
     if problems:
         raise RecipeError(problems)
 
@@ -300,16 +302,16 @@ def plan_run(
 def _saved_seed(folder: Path) -> int:
     seed = read_json(folder / "environment.json").get("seed")
     if not isinstance(seed, int):
-        raise RunError(f"{folder / 'environment.json'} is damaged: it states no seed")
+        raise RunError(f"{folder / 'environment.json'} is damaged: it contains no seed")
     return seed
 
 
 def _saved_recipe(
     folder: Path, recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_imports: bool
 ) -> Recipe:
-    """The recipe of an unfinished run, which what is said now must not contradict."""
+    """The recipe of an unfinished run; the one specified now must not contradict it."""
     if not (folder / "recipe.toml").exists():
-        raise RunError(f"nothing to resume in {folder}: it holds no run")
+        raise RunError(f"nothing to resume in {folder}: it contains no run")
     saved = Recipe.load(folder / "recipe.toml", allow_imports=allow_imports)
     now = as_recipe(recipe, allow_imports).specified()
     before = saved.specified()
@@ -320,8 +322,8 @@ def _saved_recipe(
     ]
     if changed:
         raise RunError(
-            f"the recipe is not the one that the run in {folder} was started with; resume without changes, or "
-            "train anew in another folder:\n  " + "\n  ".join(changed)
+            f"the recipe differs from the one the run in {folder} was started with; resume without changes, or "
+            "start a new run in another folder:\n  " + "\n  ".join(changed)
         )
     return saved
 
@@ -330,6 +332,6 @@ def _check_fingerprint(folder: Path, schema: Schema) -> None:
     saved = Schema.from_json(read_text(folder / "schema.json"), str(folder / "schema.json"))
     if saved.fingerprint != schema.fingerprint:
         raise RunError(
-            f"the data are not those that the run in {folder} was started with (fingerprint {schema.fingerprint}, "
-            f"was {saved.fingerprint}); resume with the same data, or train anew in another folder"
+            f"the data differ from those the run in {folder} was started with (fingerprint {schema.fingerprint}, "
+            f"was {saved.fingerprint}); resume with the same data, or start a new run in another folder"
         )
