@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -23,7 +24,7 @@ from descend.runs import finish
 
 pytestmark = pytest.mark.skipif(bool(why_not_here()), reason=why_not_here() or "workers")
 
-PROGRAM = Path(__file__).with_name("kill_side_by_side.py")
+ROOT = Path(__file__).parents[2]
 
 RATES = [0.001 * 1.7**power for power in range(8)]
 EIGHT = [recipe(lr) for lr in RATES]
@@ -133,18 +134,17 @@ class TestTheSameBits:
 class TestAccidents:
     @pytest.mark.slow
     def test_a_killed_parent_resumes_to_the_same_bits(self, tmp_path: Path) -> None:
-        def start(folder: str, after: int, how: str) -> int:
-            command = [sys.executable, str(PROGRAM), str(tmp_path / folder), str(after), how]
-            return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
-
         def lines(folder: str, number: int) -> int:
             return (tmp_path / folder / f"{number:04d}" / "history.jsonl").read_text().count("\n")
 
-        assert start("whole", 0, "new") == 0
-        for after in (4, 14):  # before anyone, and after some have come to their ends
-            killed = f"killed-{after}"
-            assert start(killed, after, "new") == -signal.SIGKILL
-            assert start(killed, 0, "resume") == 0
+        command = [sys.executable, "-m", "tests.many.kill_side_by_side", str(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        statuses = json.loads(done.stdout.splitlines()[-1])
+        assert statuses.pop("whole") == [0]
+        assert len(statuses) == 2
+        for killed, outcome in statuses.items():
+            assert outcome == [-signal.SIGKILL, 0], done.stderr
             for number in range(8):
                 name = f"{number:04d}/weights.safetensors"
                 assert (tmp_path / killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -1,7 +1,7 @@
 """Trains in forked children that kill themselves (SIGKILL) after a given step, then resumes each in a new child.
 
-Run as a program: ``python kill_every_step.py FOLDER``; prints a JSON object: step -> whether the child was killed.
-A program of its own, so that each child starts from a clean process that has imported everything once.
+Run as a program: ``python -m tests.training.kill_every_step FOLDER``; prints a JSON object: step -> whether the child
+was killed.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import polars  # noqa: F401 - imported once for all children; used by none before the fork, as it would start threads
-import torch._dynamo  # noqa: F401 - imported by the first optimizer otherwise, in each child, for seconds
+from tests.support.forks import exit_status
 
 import descend
-import descend.api
+from descend.recipe import Recipe
 from descend.training.observers import Quiet
 
 RECIPE = {
@@ -67,29 +67,20 @@ def train(
     descend.train(data(), recipe, seed=3, out=folder, resume=resume, observers=observers)
 
 
-def in_child(*arguments, **options) -> int:
-    """The exit status of a child that trains: negative for the signal that ended it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            train(*arguments, **options)
-        except BaseException as cause:
-            print(type(cause).__name__, cause, file=sys.stderr)
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def main(folder: Path) -> None:
-    assert in_child(folder / "whole") == 0
+    Recipe.of(
+        RECIPE
+    )  # once for all children, with all that is built when a recipe is checked for the first time
+    assert exit_status(lambda: train(folder / "whole")) == 0
     steps = json.loads((folder / "whole" / "metrics.json").read_text())["steps"]
     outcome = {}
     for how, every in (("each_step", 0.0), ("written", 0.0), ("each_epoch", 60.0)):
         for step in range(1, steps + 1):
             run = folder / f"{how}-{step}"
-            killed = in_child(run, kill_at=step, every_seconds=every, written=how == "written")
+            written = how == "written"
+            killed = exit_status(partial(train, run, kill_at=step, every_seconds=every, written=written))
             saved = (run / "checkpoints" / "last.safetensors").exists()
-            resumed = in_child(run, resume=True, every_seconds=every)
+            resumed = exit_status(partial(train, run, resume=True, every_seconds=every))
             outcome[run.name] = {"killed": killed, "resumed": resumed, "saved": saved}
     print(json.dumps({"steps": steps, "outcome": outcome}))
 

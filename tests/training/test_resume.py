@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -13,18 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from tests.support.observers import StopAt
+from tests.training import kill_every_step as program
 
 import descend
 from descend.errors import CheckpointError, Interrupted, RunError
 from descend.training.loop import Training
 from descend.training.observers import Quiet
 
-PROGRAM = Path(__file__).with_name("kill_every_step.py")
-spec = importlib.util.spec_from_file_location("kill_every_step", PROGRAM)
-assert spec is not None
-assert spec.loader is not None
-program = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(program)
+ROOT = Path(__file__).parents[2]
 
 IN_ORDER = {
     "schedule": {"name": "plateau", "patience": 0, "factor": 0.5},
@@ -45,7 +40,8 @@ def history(folder: Path) -> list[dict]:
 def test_killed_at_every_step_and_resumed_gives_the_same_bits(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(PROGRAM), str(tmp_path)],
+        [sys.executable, "-m", program.__name__, str(tmp_path)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env=environment,
