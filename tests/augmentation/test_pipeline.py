@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.observers import StopAt
 
 import descend
@@ -79,7 +80,7 @@ class TestEveryMethod:
     def test_has_a_card(self):
         assert {card(made).row for made in AUGMENTATIONS.values()} == {"H2"}
 
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=examples(25))
     @given(st.lists(st.sampled_from(ALL), min_size=1, max_size=4, unique=True), st.integers(0, 2**31))
     def test_in_any_order(self, names, seed):
         methods = [AUGMENTATIONS[name]() for name in names]

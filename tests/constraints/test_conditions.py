@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from tests.support.examples import examples
 from torch import nn
 
 from descend.cards import card
@@ -263,7 +264,7 @@ class TestMinimize:
         with pytest.raises(UserError, match=words):
             minimize(loss, vector(0.0, 1.0), [])
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(st.integers(0, 10_000), st.integers(1, 6))
     def test_quadratic_programs_in_a_box(self, seed: int, n: int) -> None:
         """Against the conditions of optimality, for singular matrices as well."""

@@ -12,6 +12,7 @@ from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from tests.support.examples import examples
 from threadpoolctl import threadpool_limits
 
 import descend
@@ -215,7 +216,7 @@ class TestWhitening:
             wanted = values / (values + ridge * values.mean())
             np.testing.assert_allclose(np.sort(np.linalg.eigvalsh(found)), np.sort(wanted), rtol=1e-6)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(
         seed=st.integers(0, 10**6),
         n=st.integers(2, 30),

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.metrics import accuracy_score, r2_score
+from tests.support.examples import examples
 
 from descend import cross_validate
 from descend.data.sources import read
@@ -101,7 +102,7 @@ def test_all_diverge():
         cross_validate("iris", recipe, folds=2)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(
     n=st.integers(12, 60),
     count=st.integers(3, 8),

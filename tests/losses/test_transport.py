@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 from scipy.special import softmax
+from tests.support.examples import examples
 
 import descend
 from descend.errors import RecipeError, UserError
@@ -39,7 +40,7 @@ histogram = st.lists(st.floats(0, 1), min_size=2, max_size=9).filter(lambda h: s
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_in_one_dimension_it_is_scipy_s(data):
     p = np.array(data.draw(histogram))
     q = np.array(

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 import descend
 from descend.errors import RecipeError, UserError
@@ -52,7 +53,7 @@ class TestUnitaryMap:
         torch.testing.assert_close(turn(h).detach(), h @ dense(turn).T, rtol=0, atol=1e-13)
 
     @given(st.integers(1, 40), st.integers(0, 1000), st.floats(0.01, 100))
-    @settings(deadline=None, max_examples=30)
+    @settings(deadline=None, max_examples=examples(30))
     def test_keeps_the_norm_whatever_its_parameters(self, units: int, seed: int, scale: float) -> None:
         seeded(seed)
         turn = UnitaryMap(units)

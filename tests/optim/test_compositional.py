@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Lasso
+from tests.support.examples import examples
 from tests.support.optimizer_contract import Case, Contract, saved
 
 import descend
@@ -87,7 +88,7 @@ class TestWithoutNoise:
         torch.testing.assert_close(problem.x, plain.x, rtol=1e-14, atol=0)
         np.testing.assert_allclose(problem.x.detach(), descended(problem, 0.05, 30), atol=1e-13)
 
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=examples(25))
     @given(st.floats(0.05, 1.0), st.floats(0, 1))
     def test_extrapolation_takes_the_lag_of_an_affine_inner_function_away(self, beta, decay):
         problem = Affine()

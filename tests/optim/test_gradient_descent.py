@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
+from tests.support.examples import examples
 from tests.support.optimizer_contract import Case, Contract
 from tests.support.smooth import rosenbrock
 
@@ -61,7 +62,7 @@ CURVATURES = st.lists(st.floats(0.01, 100), min_size=1, max_size=6)
 SHARES = st.floats(0.05, 0.9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(CURVATURES, st.floats(1e-3, 100), SHARES, SHARES)
 def test_the_step_is_as_long_as_the_theorem_says_and_the_first_that_passes(curvatures, first, c, rho):
     h = torch.tensor(curvatures, dtype=torch.float64)

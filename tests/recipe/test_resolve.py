@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import recipe_strategies as strategies
+from tests.support.examples import examples
 
 from descend.data.settings import DataSettings
 from descend.errors import RecipeError
@@ -65,7 +66,7 @@ def resolved_or_refused(sections: dict[str, dict[str, object]], facts: Facts) ->
 
 
 class TestAnyRecipeAndData:
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=examples(150))
     @given(strategies.valid_sections(), strategies.facts())
     def test_every_value_is_said_chosen_for_a_reason_or_the_constructors(self, sections, facts):
         found = resolved_or_refused(sections, facts)
@@ -88,7 +89,7 @@ class TestAnyRecipeAndData:
                 asked = said.get(f"{section}.name")
                 assert values["name"] == asked or (asked is None and found.reasons[f"{section}.name"])
 
-    @settings(deadline=None, max_examples=100)
+    @settings(deadline=None, max_examples=examples(100))
     @given(strategies.valid_sections(), strategies.facts())
     def test_it_survives_its_text_and_resolving_again(self, sections, facts):
         found = resolved_or_refused(sections, facts)
@@ -109,7 +110,7 @@ class TestAnyRecipeAndData:
         assert resolved.recipe.get("gradient.clip_norm") == found
         assert resolve(Recipe.loads(resolved.to_toml()), facts).recipe == resolved.recipe
 
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=examples(50))
     @given(strategies.facts())
     def test_what_is_left_to_auto_is_decided_for_any_data(self, facts):
         found = resolve(Recipe(), facts)
@@ -121,7 +122,7 @@ class TestAnyRecipeAndData:
         assert text.count("  # auto: ") == len(found.reasons)
         assert set(tomllib.loads(text)) == set(SECTIONS) - {"constrain"}  # nothing is, unless asked
 
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=examples(50))
     @given(strategies.facts())
     def test_auto_is_the_same_as_nothing(self, facts):
         automatic = {
@@ -135,7 +136,7 @@ class TestAnyRecipeAndData:
             del automatic["model.activation"]
         assert resolve(Recipe().replace(automatic), facts) == resolve(Recipe(), facts)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=examples(60))
     @given(strategies.facts(), st.sampled_from(sorted(CATALOGUE["optimizer"])))
     def test_a_rule_for_one_method_is_no_default_of_another(self, facts, name):
         found = resolve(Recipe(optimizer=name), facts)

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.metrics import accuracy_score, r2_score
+from tests.support.examples import examples
 from tests.support.observers import StopAt
 
 import descend
@@ -245,7 +246,9 @@ class TestDamaged:
         (folder / "manifest.json").write_text(json.dumps({"format": 1, "digests": {}}))
         assert "was altered" in refused(folder)
 
-    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(st.data())
     def test_one_wrong_byte_anywhere_is_refused_or_harmless(self, saved, tmp_path, data):
         expected = descend.load(saved).predict_proba(iris()[0])

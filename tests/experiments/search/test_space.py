@@ -4,6 +4,7 @@ import pytest
 import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from descend.errors import RecipeError, UserError
 from descend.experiments.search import Space
@@ -45,7 +46,7 @@ def spaces(draw):
 
 class TestTheParser:
     @given(spaces(), st.randoms(use_true_random=False))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     def test_writes_what_it_reads(self, said, drawn):
         space = Space.of(said)
         again = Space.loads(space.to_toml())
@@ -54,7 +55,7 @@ class TestTheParser:
         assert again.point(shares) == space.point(shares)
 
     @given(spaces(), st.randoms(use_true_random=False))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     def test_points_lie_within(self, said, drawn):
         space = Space.of(said)
         point = space.point({key: drawn.random() for key in space.keys})
@@ -64,7 +65,7 @@ class TestTheParser:
             assert (dimension.key in point) == space.counts(dimension, point)
 
     @given(ranges(), st.floats(0, 1))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     def test_share_is_the_inverse_of_at(self, said, share):
         dimension, faults = dimension_of("model.x", said)
         assert not faults
@@ -80,7 +81,7 @@ class TestTheParser:
             VALUES | NUMBERS, lambda inner: st.dictionaries(st.text("ab.", max_size=4), inner, max_size=3)
         )
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     def test_anything_else_is_a_users_mistake(self, said):
         try:
             Space.of({"optimizer": said})

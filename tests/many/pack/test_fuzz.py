@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.solo_and_packed import TOLERANCE, flat, pack_of, trainings, weights
 
 from descend.training.loop import fit
@@ -94,7 +95,7 @@ def packs(draw: st.DrawFn, *, whole: bool = False) -> tuple[str, list[dict[str, 
     return task, recipes, seeds
 
 
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @FEW
