@@ -18,7 +18,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from descend.errors import CheckpointError, require
-from descend.training.loop import Record, Training
+from descend.training.loop import Training
+from descend.training.records import Record
 
 __all__ = ["HistoryFile", "ProgressBar", "Quiet", "Stoppable", "TensorBoard", "stopping_on_signals"]
 

@@ -4,7 +4,7 @@ At a minimum w of a smooth F the gradient vanishes and no eigenvalue of the Hess
 necessary. An eigenvalue of zero, of which networks have many, leaves open whether F grows along its eigenvector.
 
 Under constraints c(w) ≤ 0 and c(w) = 0 the conditions are those of Karush, Kuhn and Tucker: there are multipliers λ, non-negative
-for inequalities and zero for inactive ones, such that the gradient of the Lagrangian F + Σ λ c vanishes; and the Lagrangian has no
+for inequalities and zero for inactive ones, such that the gradient of the Lagrangian F + Σ λ c vanishes; and it has no
 negative curvature along directions tangent to the active constraints (Nocedal and Wright 2006, chapter 12). The multipliers
 are not those of training: the ones that minimize the norm of the gradient are computed here by bounded least squares.
 """
