@@ -170,7 +170,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         evaluate=evaluate,
         monitor=stop["monitor"],
         lagrangian=lagrangian,
-        schedule_hears=recipe.schedule.get("monitor", "validation"),
+        schedule_monitor=recipe.schedule.get("monitor", "validation"),
         average=build_average(
             objective.parameters,
             stop["average"],
