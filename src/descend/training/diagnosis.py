@@ -6,9 +6,9 @@ until the first number that is not finite appears.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,12 +55,12 @@ def find_origin(training: Training, good: Mapping[str, Any], *, limit: int = 20_
     """
     t = training
     t.load_state_dict(good)
-    t.model.train()
     origin: Origin | None = None
     done = 0
     while origin is None and done < limit and t.epoch < t.stopping.max_epochs:
-        for index, batches in enumerate(t.batches.epoch(t.epoch, start=t.step_in_epoch), t.step_in_epoch):
-            origin = _checked_step(t, batches, index)
+        advance = t.stepper()
+        for batches in t.batches.epoch(t.epoch, start=t.step_in_epoch):
+            origin = _checked_step(t, advance, batches)
             done += 1
             if origin is not None or done >= limit:
                 break
@@ -70,14 +70,14 @@ def find_origin(training: Training, good: Mapping[str, Any], *, limit: int = 20_
     return origin
 
 
-def _checked_step(t: Training, batches: Sequence[Batch], index: int) -> Origin | None:
-    """Take the step with this index within the epoch; return the first number that is not finite, if any."""
-    factor = t.schedule.factor(t.step)
-    for group in t.optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * factor
+def _checked_step(
+    t: Training, advance: Callable[[Sequence[Batch]], Tensor], batches: Sequence[Batch]
+) -> Origin | None:
+    """Take one step as the loop does; return the first number that is not finite, if any."""
     before = clone(t.model.state_dict())
-    loss = cast(Tensor, t.optimizer.step(cast(Any, t.objective.at(batches, t.epoch, index))))
+    loss, index = advance(batches), t.step_in_epoch
     t.step += 1
+    t.step_in_epoch += 1
     weights = {name: p for name, p in t.model.named_parameters() if p.requires_grad}
     if bool(loss.isfinite()) and _all_finite(list(weights.values())):
         return None
