@@ -68,8 +68,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _file_of(path: str | Path) -> Path:
-    place = Path(path)
-    return place / "weights.safetensors" if place.is_dir() else place
+    file = Path(path)
+    return file / "weights.safetensors" if file.is_dir() else file
 
 
 def digest_of(path: str | Path) -> str:
