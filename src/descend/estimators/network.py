@@ -30,7 +30,7 @@ from descend.recipe import Recipe
 from descend.runs.run import Run
 from descend.training.evaluation import EVALUATION_BATCH_SIZE, evaluating
 from descend.training.loop import Observer
-from descend.training.observers import ProgressBar
+from descend.training.progress import ProgressBar
 
 __all__ = ["Network"]
 
