@@ -16,9 +16,9 @@ from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
 from descend.cards import card
 from descend.data.batches import Batch, MemoryBatches, Order
-from descend.data.prepare import prepare
+from descend.data.preparation import prepare
+from descend.data.reader import read
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 from descend.errors import Interrupted, RecipeError
 from descend.runs.build import assemble, augmented, part_batches
 from descend.runs.plan import plan

@@ -5,7 +5,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from descend.data.fitting import positive
-from descend.data.prepare import prepare
+from descend.data.preparation import prepare
 from descend.data.settings import DataSettings
 from descend.data.source import Source
 from descend.errors import DataError

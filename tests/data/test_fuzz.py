@@ -14,11 +14,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from descend.data.prepare import prepare
-from descend.data.scaling import Preprocess
+from descend.data.preparation import prepare
+from descend.data.preprocessing import Preprocess
+from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 from descend.errors import DataError, RunError
 
 fuzz = settings(
@@ -145,7 +145,7 @@ DAMAGE = """
 import sys
 from pathlib import Path
 import numpy as np
-from descend.data.tables import read_table
+from descend.data.table_files import read_table
 from descend.errors import DataError
 
 path = Path(sys.argv[1])

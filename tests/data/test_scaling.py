@@ -7,11 +7,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from descend.data.columns import Column
-from descend.data.prepare import prepare
-from descend.data.scaling import SCALES, Postprocess, Preprocess, standard
+from descend.data.preparation import prepare
+from descend.data.preprocessing import Postprocess, Preprocess
+from descend.data.reader import read
+from descend.data.scaling import SCALES, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 
 RANDOM = np.random.default_rng(0)
 N = 60

@@ -17,13 +17,13 @@ from PIL import Image
 
 import descend
 from descend.data import batches as batches_module
-from descend.data import prepare as prepare_module
+from descend.data import preparation as preparation_module
 from descend.data.batches import Batch, MemoryBatches, MovedBatches, Order
 from descend.data.columns import infer
 from descend.data.encoding import StoredColumns
-from descend.data.prepare import prepare
+from descend.data.preparation import prepare
+from descend.data.reader import read
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 from descend.data.streaming import StoredTable, mapped
 from descend.errors import DataError, Interrupted, RecipeError
 from descend.runs.build import evaluation_batches, part_batches
@@ -195,9 +195,9 @@ class TestLittleAtATime:
     def test_columns_one_by_one_and_rows_in_blocks(self, table, monkeypatch):
         blocks, columns, files = [], [], []
         rows, column = StoredTable.rows, StoredTable.__getitem__
-        monkeypatch.setattr(prepare_module, "_BLOCK", 50)
+        monkeypatch.setattr(preparation_module, "_BLOCK", 50)
         monkeypatch.setattr(
-            prepare_module, "mapped", lambda *arguments: files.append(mapped(*arguments)) or files[-1]
+            preparation_module, "mapped", lambda *arguments: files.append(mapped(*arguments)) or files[-1]
         )
         monkeypatch.setattr(
             StoredTable,

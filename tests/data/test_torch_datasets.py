@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
 
-from descend.data.prepare import encode_source, prepare
-from descend.data.sources import read
-from descend.data.torch_datasets import torch_dataset
+from descend.data.preparation import encode_source, prepare
+from descend.data.reader import read
+from descend.data.torch_datasets import from_torch_dataset
 from descend.errors import DataError
 
 
@@ -105,4 +105,4 @@ class Stream(IterableDataset):
 )
 def test_datasets_that_do_not_fit_are_refused(data, words):
     with pytest.raises(DataError, match=words):
-        torch_dataset(data)
+        from_torch_dataset(data)

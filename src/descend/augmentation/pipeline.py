@@ -11,7 +11,7 @@ from torch.nn import functional
 from descend.augmentation.base import PICTURES, Layout, Mixed
 from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches
-from descend.data.scaling import Preprocess
+from descend.data.preprocessing import Preprocess
 from descend.data.schema import Schema
 from descend.rng import key
 

@@ -26,8 +26,8 @@
 :mod:`.batches`           mini-batches in an order that depends on seed and epoch alone
 ========================  ==========================================================================
 
->>> from descend.data.sources import read
->>> from descend.data.prepare import prepare
+>>> from descend.data.reader import read
+>>> from descend.data.preparation import prepare
 >>> prepared = prepare(read("iris"), seed=0)
 >>> prepared.schema.task, tuple(prepared.train.inputs.shape)
 ('multiclass', (90, 4))

@@ -9,25 +9,26 @@ from typing import Any
 import numpy as np
 
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
+from descend.data.messages import listed, rows_hold
+from descend.data.parsing import is_missing
 from descend.data.source import Array, Source, join
-from descend.data.values import is_missing, listed, rows_hold
 from descend.errors import DataError
 
 __all__ = [
-    "arrays",
     "as_images",
     "as_numbers",
     "as_targets",
+    "from_arrays",
+    "from_named_arrays",
     "is_named_arrays",
     "labels_of",
-    "named_arrays",
-    "npz",
+    "read_npz",
 ]
 
 _CHANNELS = (1, 3, 4)
 
 
-def arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str | None = None,
+def from_arrays(inputs: Any, targets: Any, *, name: str = "data", reference: str | None = None,
            target_names: tuple[str, ...] | None = None) -> Source:  # fmt: skip
     """A source from features and targets.
 
@@ -216,7 +217,7 @@ def is_named_arrays(data: Mapping[Any, Any]) -> bool:
     return ("X" in data and set(data) <= {"X", "y"}) or "X_train" in data
 
 
-def named_arrays(
+def from_named_arrays(
     held: Mapping[str, Any],
     *,
     name: str,
@@ -232,7 +233,9 @@ def named_arrays(
 
     def source(ending: str) -> Source:
         targets = held.get("y" + ending)
-        return arrays(held["X" + ending], targets, name=name, reference=reference, target_names=target_names)
+        return from_arrays(
+            held["X" + ending], targets, name=name, reference=reference, target_names=target_names
+        )
 
     def there(ending: str) -> bool:
         return "X" + ending in held and ("y" + ending in held or predicting)
@@ -251,15 +254,15 @@ def named_arrays(
     )
 
 
-def npz(path: Path, *, predicting: bool = False, target_names: tuple[str, ...] | None = None) -> Source:
-    """An NPZ file with ``X`` and ``y``, or with a given split, see :func:`named_arrays`.
+def read_npz(path: Path, *, predicting: bool = False, target_names: tuple[str, ...] | None = None) -> Source:
+    """An NPZ file with ``X`` and ``y``, or with a given split, see :func:`from_named_arrays`.
 
     Arrays of Python objects are refused, because reading them would run code from the file.
 
     Raises:
         DataError: a damaged file, or other names.
     """
-    return named_arrays(
+    return from_named_arrays(
         _load(path), name=path.name, reference=str(path), predicting=predicting, target_names=target_names
     )
 

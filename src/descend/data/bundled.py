@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from descend.data.arrays import arrays
+from descend.data.arrays import from_arrays
 from descend.data.source import Source
 
-__all__ = ["BUNDLED", "bundled", "of_bunch"]
+__all__ = ["BUNDLED", "from_bunch", "load_bundled"]
 
 BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 """Names of the data sets that need no file."""
 
 
-def bundled(name: str) -> Source:
+def load_bundled(name: str) -> Source:
     """One of the bundled data sets, with real column names.
 
     Classes are called by their names (``"setosa"``), except the digits, which are the integers 0 to 9.
@@ -26,18 +26,18 @@ def bundled(name: str) -> Source:
     Args:
         name: one of :data:`BUNDLED`.
 
-    >>> iris = bundled("iris")
+    >>> iris = load_bundled("iris")
     >>> len(iris), iris.frame.columns[0], str(iris.targets[0])
     (150, 'sepal length (cm)', 'setosa')
     """
     from sklearn import datasets
 
-    source = of_bunch(getattr(datasets, f"load_{name}")(), name=name, reference=name)
+    source = from_bunch(getattr(datasets, f"load_{name}")(), name=name, reference=name)
     names = {"diabetes": ("progression",), "digits": ("digit",)}.get(name, ("class",))
     return dataclasses.replace(source, target_names=names, grid=(1, 8, 8) if name == "digits" else None)
 
 
-def of_bunch(data: Mapping[str, Any], *, name: str, reference: str | None = None) -> Source:
+def from_bunch(data: Mapping[str, Any], *, name: str, reference: str | None = None) -> Source:
     """What scikit-learn's ``load_*`` and ``fetch_*`` return: ``data``, ``target`` and their names."""
     targets = data["target"]
     target_names = data.get("target_names")
@@ -45,7 +45,7 @@ def of_bunch(data: Mapping[str, Any], *, name: str, reference: str | None = None
         words = np.array([str(label) for label in target_names])
         if len(words) > targets.max() and not all(word.isdecimal() for word in words):
             targets = words[targets]
-    source = arrays(data["data"], targets, name=name, reference=reference)
+    source = from_arrays(data["data"], targets, name=name, reference=reference)
     columns = data.get("feature_names")
     if source.frame is None or source.named or columns is None or len(columns) != source.frame.width:
         return source

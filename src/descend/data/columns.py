@@ -9,18 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from descend.data.messages import listed, rows_hold
+from descend.data.parsing import parse_booleans, parse_dates, parse_instants, parse_numbers, tidy, to_text
 from descend.data.settings import DataSettings
 from descend.data.streaming import StoredTable
-from descend.data.values import (
-    listed,
-    parse_booleans,
-    parse_dates,
-    parse_instants,
-    parse_numbers,
-    rows_hold,
-    tidy,
-    to_text,
-)
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from descend.data.columns import Column, raise_all, refuse, refuse_wild
+from descend.data.messages import listed
+from descend.data.parsing import parse_booleans, parse_dates, parse_numbers, tidy, to_text
 from descend.data.settings import DataSettings
 from descend.data.source import Array
 from descend.data.streaming import StoredTable
-from descend.data.values import listed, parse_booleans, parse_dates, parse_numbers, tidy, to_text
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:

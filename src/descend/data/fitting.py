@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from descend.data.columns import Column, infer, raise_all, refuse_wild
+from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.encoding import StoredColumns, encode, fit_categories
-from descend.data.rotation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.scaling import ELEMENTWISE, SCALES, Scale
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.data.values import listed, series_of
+from descend.data.messages import listed
+from descend.data.parsing import series_of
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:

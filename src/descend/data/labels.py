@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from descend.data.messages import listed, rows_text
 from descend.data.source import Array
-from descend.data.values import listed, rows_text
 from descend.errors import DataError
 
 __all__ = ["Label", "classes_of", "codes_of", "restore"]

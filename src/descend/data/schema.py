@@ -14,14 +14,14 @@ import numpy as np
 
 from descend.data.arrays import as_images, as_numbers
 from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
+from descend.data.decorrelation import Rotation
 from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
-from descend.data.rotation import Rotation
+from descend.data.messages import listed
 from descend.data.settings import MISSING
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task
-from descend.data.values import listed
 from descend.errors import DataError, RunError
 
 if TYPE_CHECKING:

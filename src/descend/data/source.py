@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.data.parsing import tidy
 from descend.data.streaming import StoredTable
-from descend.data.values import tidy
 from descend.errors import DataError
 
 if TYPE_CHECKING:

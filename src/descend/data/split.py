@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from descend.data.messages import listed, rows_hold
 from descend.data.source import PARTS, Array
-from descend.data.values import listed, rows_hold
 from descend.errors import DataError
 from descend.rng import key
 
-__all__ = ["PART_WORDS", "Split", "is_drawn", "part_names", "split"]
+__all__ = ["PART_WORDS", "Split", "is_random", "part_names", "split"]
 
 PART_WORDS = {
     "train": "train", "training": "train", "fit": "train",
@@ -55,10 +55,10 @@ def part_names(values: Sequence[object] | Array, where: str) -> Array:
     return found
 
 
-def is_drawn(given: Array | None, validation: float, test: float) -> bool:
+def is_random(given: Array | None, validation: float, test: float) -> bool:
     """Whether a split depends on the seed: some part's rows are drawn. Arguments are those of :func:`split`.
 
-    >>> is_drawn(None, 0.2, 0.0), is_drawn(np.array(["train", "validation"]), 0.2, 0.2)
+    >>> is_random(None, 0.2, 0.0), is_random(np.array(["train", "validation"]), 0.2, 0.2)
     (True, False)
     """
     if given is None:

@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 
 from descend.data.labels import classes_of
+from descend.data.messages import listed, rows_hold, rows_text
+from descend.data.parsing import is_missing
 from descend.data.settings import TaskChoice
 from descend.data.source import Array
-from descend.data.values import is_missing, listed, rows_hold, rows_text
 from descend.errors import DataError
 
 __all__ = ["Task", "check_targets", "infer_task"]

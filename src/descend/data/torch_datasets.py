@@ -16,10 +16,10 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     from descend.data.schema import Schema
 
-__all__ = ["EncodedItems", "item_input", "torch_dataset"]
+__all__ = ["EncodedItems", "from_torch_dataset", "item_input"]
 
 
-def torch_dataset(data: Any, *, name: str = "dataset", reference: str | None = None) -> Source:
+def from_torch_dataset(data: Any, *, name: str = "dataset", reference: str | None = None) -> Source:
     """A map-style ``Dataset`` of (input, target) or (input, target, weight) items as a source.
 
     Targets are needed to know the classes and to split; they are taken from the dataset's ``targets`` or

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
-from descend.data.prepare import Part
+from descend.data.preparation import Part
 from descend.data.schema import Schema
 from descend.metrics import better
 from descend.runs.evaluate import measured

@@ -10,13 +10,13 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from descend.data.messages import listed
 from descend.data.source import Array, Source
 from descend.data.split import PART_WORDS
 from descend.data.streaming import mapped
-from descend.data.values import listed
 from descend.errors import DataError, require
 
-__all__ = ["ENDINGS", "pictures"]
+__all__ = ["ENDINGS", "read_image_folder"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 _KEEP = 256  # images of one size are kept up to this side, in pixels
@@ -26,7 +26,7 @@ _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 T = TypeVar("T")
 
 
-def pictures(
+def read_image_folder(
     path: Path,
     *,
     size: int | Literal["auto"] = "auto",

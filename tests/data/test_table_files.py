@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from descend.data.tables import read_table
+from descend.data.table_files import read_table
 from descend.errors import DataError
 
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.data.arrays import arrays, is_named_arrays, labels_of, named_arrays, npz
-from descend.data.bundled import BUNDLED, bundled, of_bunch
+from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays, labels_of, read_npz
+from descend.data.bundled import BUNDLED, from_bunch, load_bundled
 from descend.data.frames import as_array, as_frame, is_frame, is_records, take
 from descend.data.functions import call, is_function_path
-from descend.data.pictures import pictures
+from descend.data.image_folders import read_image_folder
+from descend.data.messages import listed
 from descend.data.schema import Schema
 from descend.data.settings import ColumnChoice, DataSettings
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
-from descend.data.tables import TABLES, read_table
-from descend.data.values import listed
+from descend.data.table_files import TABLES, read_table
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class _Reader:
     def _named(self, name: str) -> Source:
         if name in BUNDLED:
             self._refuse_stream(name)
-            return bundled(name)
+            return load_bundled(name)
         if is_function_path(name) and not Path(name).exists():
             found = call(name)
             if isinstance(found, str | os.PathLike):
@@ -127,14 +127,14 @@ class _Reader:
         if is_frame(data) or is_records(data):
             return self._frame(as_frame(data), name, reference)
         if _is_dataset(data):
-            from descend.data.torch_datasets import torch_dataset
+            from descend.data.torch_datasets import from_torch_dataset
 
-            return torch_dataset(data, name=name, reference=reference)
+            return from_torch_dataset(data, name=name, reference=reference)
         target_names = _targets(self.settings, None)
         if _is_pair(data):
-            return arrays(data[0], data[1], name=name, reference=reference, target_names=target_names)
+            return from_arrays(data[0], data[1], name=name, reference=reference, target_names=target_names)
         if self.predicting:
-            return arrays(data, None, name=name, reference=reference)
+            return from_arrays(data, None, name=name, reference=reference)
         raise DataError(
             f"{name}: a {_described(data)} has no targets: give a pair (X, y), "
             "a dictionary with 'X' and 'y', a data frame and its target's name, or a torch Dataset"
@@ -142,7 +142,7 @@ class _Reader:
 
     def _mapping(self, data: Mapping[Any, Any], name: str, reference: str | None) -> Source:
         if {"data", "target"} <= set(data) and hasattr(data, "data"):
-            return of_bunch(data, name=name, reference=reference)
+            return from_bunch(data, name=name, reference=reference)
         if "train" in data and set(data) <= set(PARTS):
             parts = {
                 part: self.read(one)
@@ -152,7 +152,7 @@ class _Reader:
             }
             return join(parts["train"], parts.get("validation"), parts.get("test"))
         if self.settings.target is None and is_named_arrays(data):
-            return named_arrays(data, name=name, reference=reference, predicting=self.predicting)
+            return from_named_arrays(data, name=name, reference=reference, predicting=self.predicting)
         return self._frame(as_frame(data), name, reference)
 
     def _path(self, path: Path) -> Source:
@@ -178,14 +178,14 @@ class _Reader:
             source = self._frame(frame, path.name, str(path))
             return dataclasses.replace(source, notes=(*notes, *source.notes))
         if ending == ".npz":
-            return npz(path, predicting=self.predicting, target_names=_targets(self.settings, None))
+            return read_npz(path, predicting=self.predicting, target_names=_targets(self.settings, None))
         raise DataError(f"{path}: data files end in {listed([*TABLES, '.npz'], 20)}; this one cannot be read")
 
     def _folder(self, path: Path) -> Source:
         shape = None
         if self.schema is not None and self.schema.kind == "images" and len(self.schema.input_shape) == 3:
             shape = (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
-        return pictures(
+        return read_image_folder(
             path,
             size=self.settings.image_size,
             shape=shape,

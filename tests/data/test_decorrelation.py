@@ -15,13 +15,14 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from threadpoolctl import threadpool_limits
 
 import descend
-from descend.data.prepare import prepare
-from descend.data.rotation import LARGEST_SIDE, ROTATIONS, Rotation, covariance, pca, whiten, zca
-from descend.data.scaling import Preprocess, center, minmax, standard
+from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, Rotation, covariance, pca, whiten, zca
+from descend.data.preparation import prepare
+from descend.data.preprocessing import Preprocess
+from descend.data.reader import read
+from descend.data.scaling import center, minmax, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Source
-from descend.data.sources import read
 from descend.errors import RecipeError, RunError
 
 RANDOM = np.random.default_rng(0)
@@ -100,7 +101,7 @@ class TestElementwise:
 
 class TestCovariance:
     def test_is_numpy_s(self, monkeypatch):
-        monkeypatch.setattr("descend.data.rotation._BLOCK", 37 * D)  # many blocks, the last one smaller
+        monkeypatch.setattr("descend.data.decorrelation._BLOCK", 37 * D)  # many blocks, the last one smaller
         mean, found = covariance(CLOUD)
         np.testing.assert_allclose(mean, CLOUD.mean(axis=0), rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(found, np.cov(CLOUD, rowvar=False, ddof=0), rtol=1e-11)
@@ -110,7 +111,7 @@ class TestCovariance:
         np.testing.assert_allclose(found, np.cov(CLOUD, rowvar=False, ddof=0, fweights=weights), rtol=1e-11)
 
     def test_an_offset_costs_no_digits(self, monkeypatch):
-        monkeypatch.setattr("descend.data.rotation._BLOCK", 64)
+        monkeypatch.setattr("descend.data.decorrelation._BLOCK", 64)
         small = RANDOM.normal(size=(1000, 2))
         offset = np.array([1e9, -3e8])
         held = (small + offset) - offset  # what is left of them in float64
@@ -119,7 +120,7 @@ class TestCovariance:
         )
 
     def test_bytes_and_blocks_without_weight(self, monkeypatch):
-        monkeypatch.setattr("descend.data.rotation._BLOCK", 10)
+        monkeypatch.setattr("descend.data.decorrelation._BLOCK", 10)
         levels = RANDOM.integers(0, 256, (50, 2), dtype=np.uint8)
         weights = np.array([0.0] * 20 + [1.0] * 30)
         np.testing.assert_allclose(

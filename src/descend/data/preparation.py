@@ -14,7 +14,9 @@ from torch import Tensor
 from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, positive
 from descend.data.labels import classes_of, codes_of
-from descend.data.scaling import UNIT, Preprocess, standard
+from descend.data.messages import listed, rows_hold, rows_text
+from descend.data.preprocessing import Preprocess
+from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source
@@ -22,7 +24,6 @@ from descend.data.split import Split, split
 from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
 from descend.data.torch_datasets import EncodedItems
-from descend.data.values import listed, rows_hold, rows_text
 from descend.errors import DataError
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
@@ -77,12 +78,12 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     """Infer, split, fit and encode.
 
     Args:
-        source: raw data, from :func:`descend.data.sources.read`.
+        source: raw data, from :func:`descend.data.reader.read`.
         settings: the recipe's ``[data]``; its defaults if None.
         seed: the run's seed; the split depends on it.
 
-    >>> from descend.data.bundled import bundled
-    >>> prepared = prepare(bundled("diabetes"))
+    >>> from descend.data.bundled import load_bundled
+    >>> prepared = prepare(load_bundled("diabetes"))
     >>> prepared.schema.task, prepared.schema.rows
     ('regression', {'train': 266, 'validation': 66, 'test': 110})
 

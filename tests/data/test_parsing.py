@@ -5,17 +5,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from descend.data.messages import listed, rows_text
+from descend.data.parsing import parse_booleans, parse_dates, parse_numbers, series_of, tidy, to_text
 from descend.data.settings import MISSING
-from descend.data.values import (
-    listed,
-    parse_booleans,
-    parse_dates,
-    parse_numbers,
-    rows_text,
-    series_of,
-    tidy,
-    to_text,
-)
 from descend.errors import DataError
 
 
