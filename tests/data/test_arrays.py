@@ -61,31 +61,31 @@ def test_channels_last_are_moved_first():
     ],
 )
 def test_targets_keep_their_type_and_name(targets, dtype, names):
-    found, found_names = as_targets(targets)
-    assert found.dtype == dtype
+    result, found_names = as_targets(targets)
+    assert result.dtype == dtype
     assert found_names == names
-    assert len(found) == 3
+    assert len(result) == 3
 
 
-def test_rows_and_targets_must_be_as_many():
+def test_inputs_and_targets_need_equal_lengths():
     with pytest.raises(DataError, match="X has 5 rows, y has 4"):
         from_arrays(np.zeros((5, 2)), np.zeros(4))
 
 
 @pytest.mark.parametrize(
-    ("inputs", "words"),
+    ("inputs", "message"),
     [
         (np.full((3, 2, 2), np.nan), "rows 0, 1, 2 hold missing or infinite"),
         (np.full((3, 2, 2), 1e300), "infinite"),
         (np.zeros((3, 2, 2), dtype=complex), "complex"),
         (np.array(["a", "b", "c"])[:, None, None], "numbers"),
-        ([[1, 2], [1]], "one length"),
+        ([[1, 2], [1]], "equal lengths"),
         (5, "shape"),
         (None, "shape"),
     ],
 )
-def test_inputs_that_cannot_be_learned_from_are_refused(inputs, words):
-    with pytest.raises(DataError, match=words):
+def test_inputs_without_usable_rows_are_refused(inputs, message):
+    with pytest.raises(DataError, match=message):
         from_arrays(inputs, [1, 2, 3])
 
 
@@ -96,20 +96,20 @@ def test_images_for_prediction_in_every_layout():
         assert np.array_equal(as_images(given, shape), images)
     assert as_images(images[0], shape).shape == (1, 3, 6, 5)
     assert as_images(images[:, 0], (1, 6, 5)).shape == (4, 1, 6, 5)
-    for bad in (images[:, :2], images / 7.0, images[:, :, :4], np.zeros((4, 30)), np.array(["a"])):
+    for invalid in (images[:, :2], images / 7.0, images[:, :, :4], np.zeros((4, 30)), np.array(["a"])):
         with pytest.raises(DataError):
-            as_images(bad, shape)
+            as_images(invalid, shape)
 
 
 def test_numbers_for_prediction_have_the_shape_of_training():
-    with pytest.raises(DataError, match=r"rows of shape \(2, 3\) were expected, found \(3, 2\)"):
+    with pytest.raises(DataError, match=r"expected rows of shape \(2, 3\), got \(3, 2\)"):
         as_numbers(np.zeros((4, 3, 2)), (2, 3))
 
 
 def test_named_arrays_with_a_given_split():
-    held = {f"{name}_{part}": np.ones((n, 2)) if name == "X" else np.arange(n)
+    stored = {f"{name}_{part}": np.ones((n, 2)) if name == "X" else np.arange(n)
             for name in "Xy" for part, n in (("train", 6), ("val", 3), ("test", 2))}  # fmt: skip
-    source = from_named_arrays(held, name="mine")
+    source = from_named_arrays(stored, name="mine")
     assert source.split.tolist() == ["train"] * 6 + ["validation"] * 3 + ["test"] * 2
     assert source.targets.tolist() == [*range(6), *range(3), *range(2)]
 
@@ -125,7 +125,7 @@ def test_npz_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ({"a": np.zeros(3)}, "'X' and 'y'"),
         ({"X": np.zeros((3, 2))}, "'X' and 'y'"),
@@ -133,10 +133,10 @@ def test_npz_round_trip(tmp_path):
         ({"X_test": np.zeros((3, 2)), "y_test": np.zeros(3)}, "'X_train' and 'y_train'"),
     ],
 )
-def test_npz_with_other_content_is_refused(tmp_path, content, words):
+def test_npz_with_other_content_is_refused(tmp_path, content, message):
     path = tmp_path / "data.npz"
     np.savez(path, **content)
-    with pytest.raises(DataError, match=words) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_npz(path)
     assert "data.npz" in str(caught.value)
 

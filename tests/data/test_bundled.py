@@ -7,11 +7,11 @@ from descend.data.reader import read
 
 
 @pytest.mark.parametrize("name", BUNDLED)
-def test_values_are_those_of_scikit_learn(name):
-    source, wanted = load_bundled(name), getattr(datasets, f"load_{name}")()
-    assert np.array_equal(source.frame.to_numpy(), wanted.data)
-    assert source.frame.columns == list(wanted.feature_names)
-    assert len(source) == len(wanted.data)
+def test_values_equal_scikit_learn(name):
+    source, expected = load_bundled(name), getattr(datasets, f"load_{name}")()
+    assert np.array_equal(source.frame.to_numpy(), expected.data)
+    assert source.frame.columns == list(expected.feature_names)
+    assert len(source) == len(expected.data)
     assert source.reference == source.name == name
 
 

@@ -9,7 +9,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def save(path, size=(10, 8), mode="RGB", **options):
-    """A picture of size (width, height)."""
+    """Save an image of size (width, height)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = RANDOM.integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
     Image.fromarray(pixels).convert("RGB").convert(mode).save(path, **options)
@@ -23,7 +23,7 @@ def classes(tmp_path, mode="RGB", size=(10, 8)):
     return tmp_path
 
 
-def test_a_folder_of_classes(tmp_path):
+def test_a_folder_with_class_subfolders(tmp_path):
     source = read_image_folder(classes(tmp_path))
     assert source.kind == "images"
     assert source.inputs.shape == (6, 3, 8, 10)
@@ -51,9 +51,9 @@ def test_every_pixel_format_is_read(tmp_path, mode):
     else:
         picture = Image.fromarray((pixels * 255).astype(np.uint8)).convert(mode)
     picture.save(tmp_path / "dog" / "odd.tif")
-    odd = read_image_folder(tmp_path).inputs[-1].mean(axis=0)
-    assert odd[:, 0].max() < 40
-    assert odd[:, -1].min() > 215
+    invalid = read_image_folder(tmp_path).inputs[-1].mean(axis=0)
+    assert invalid[:, 0].max() < 40
+    assert invalid[:, -1].min() > 215
 
 
 def test_sixteen_bit_grey_is_scaled_to_eight(tmp_path):
@@ -63,12 +63,12 @@ def test_sixteen_bit_grey_is_scaled_to_eight(tmp_path):
     assert read_image_folder(tmp_path).inputs[0, 0, 0].tolist() == [0, 1, 255, 128]
 
 
-def test_a_camera_orientation_is_applied(tmp_path):
+def test_the_exif_orientation_is_applied(tmp_path):
     classes(tmp_path, size=(8, 8))
     pixels = np.zeros((8, 8), dtype=np.uint8)
     pixels[:, 0] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned: the left column is the top row
+    exif[0x0112] = 6  # transposed: the left column is the top row
     Image.fromarray(pixels).save(tmp_path / "cat" / "turned.png", exif=exif)
     turned = read_image_folder(tmp_path).inputs[3]
     assert turned[:, 0].min() == 255
@@ -98,7 +98,7 @@ def test_a_given_split_is_found(tmp_path):
     assert (source.split == "validation").sum() == 6
 
 
-def test_for_prediction_images_may_lie_anywhere(tmp_path):
+def test_images_for_prediction_may_be_anywhere_in_the_folder(tmp_path):
     save(tmp_path / "a.png")
     save(tmp_path / "deep" / "er" / "b.jpg")
     source = read_image_folder(tmp_path, predicting=True, shape=(3, 8, 10))
@@ -126,7 +126,7 @@ def test_all_corrupt_images_are_counted(tmp_path):
         read_image_folder(tmp_path)
 
 
-def test_other_files_and_hidden_ones_are_left_alone(tmp_path):
+def test_other_files_and_hidden_files_are_ignored(tmp_path):
     classes(tmp_path)
     (tmp_path / "cat" / "notes.txt").write_text("x")
     (tmp_path / "cat" / ".hidden.png").write_bytes(b"x")
@@ -135,16 +135,16 @@ def test_other_files_and_hidden_ones_are_left_alone(tmp_path):
 
 
 def test_folders_without_images_by_class_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"a folder of images by class was expected.*nothing"):
+    with pytest.raises(DataError, match=r"one subfolder of images per class.*got an empty folder"):
         read_image_folder(tmp_path)
     save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"found 'a\.png'"):
+    with pytest.raises(DataError, match=r"got 'a\.png'"):
         read_image_folder(tmp_path)
     classes(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="the folders 'empty' hold no images"):
+    with pytest.raises(DataError, match="the folders 'empty' contain no images"):
         read_image_folder(tmp_path)
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="contains no images"):
         read_image_folder(tmp_path / "empty", predicting=True)
 
 

@@ -34,12 +34,12 @@ def table(columns, clip=None):
     )
 
 
-def test_standard_is_scikit_learn_s():
+def test_standard_equals_scikit_learn():
     rows = RANDOM.normal(size=(500, 4)) * [1, 1e3, 1e-3, 0] + [0, 5, -1e2, 7]
     shift, spread = standard(rows)
-    wanted = StandardScaler().fit(rows)
-    np.testing.assert_allclose(shift, wanted.mean_, rtol=1e-13, atol=1e-13)
-    np.testing.assert_allclose(spread, wanted.scale_, rtol=1e-12)
+    expected = StandardScaler().fit(rows)
+    np.testing.assert_allclose(shift, expected.mean_, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(spread, expected.scale_, rtol=1e-12)
     weights = RANDOM.integers(0, 4, 500).astype(float)
     weighted = StandardScaler().fit(rows, sample_weight=weights)
     shift, spread = standard(rows, weights)
@@ -47,15 +47,15 @@ def test_standard_is_scikit_learn_s():
     np.testing.assert_allclose(spread, weighted.scale_, rtol=1e-11)
 
 
-def test_weights_mean_repetition():
+def test_weights_are_equivalent_to_repetition():
     rows, weights = RANDOM.normal(size=(50, 2)), RANDOM.integers(0, 4, 50)
-    for found, wanted in zip(
+    for result, expected in zip(
         standard(rows, weights.astype(float)), standard(np.repeat(rows, weights, axis=0)), strict=True
     ):
-        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+        np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
-def test_a_large_offset_costs_no_digits():
+def test_a_large_offset_costs_no_precision():
     offset = 1e9
     small = RANDOM.normal(size=(10_000, 1))
     rows = small + offset
@@ -65,18 +65,18 @@ def test_a_large_offset_costs_no_digits():
     assert abs(spread[0] - float(exact.std())) < 1e-9
     column = Column("x", "numeric", mean=float(shift[0]), scale=float(spread[0]))
     encoded = Preprocess(table([column]))(torch.from_numpy(rows))
-    wanted = (exact - exact.mean()) / exact.std()
-    np.testing.assert_allclose(encoded.numpy(), wanted.astype(np.float64), atol=3e-7)
+    expected = (exact - exact.mean()) / exact.std()
+    np.testing.assert_allclose(encoded.numpy(), expected.astype(np.float64), atol=3e-7)
     naive = (torch.from_numpy(rows).float() - float(shift[0])) / float(spread[0])
-    assert float((naive - encoded).abs().max()) > 1  # centring in float32 would lose all of it
+    assert float((naive - encoded).abs().max()) > 1  # centring in float32 would lose all precision
 
 
-def test_constant_columns_keep_spread_one():
+def test_constant_columns_have_scale_one():
     for value in (0.0, 0.1, 1e9 + 0.1):
         assert standard(np.full((1000, 1), value))[1].tolist() == [1.0]
 
 
-def test_imputation_indicators_one_hot_and_truth_values_by_hand():
+def test_imputation_indicators_one_hot_and_booleans_by_hand():
     columns = [
         Column("n", "numeric", indicator=True, fill=4.0, mean=2.0, scale=2.0),
         Column("c", "categorical", categories=("a", "b"), indicator=True),
@@ -100,9 +100,9 @@ def test_the_smooth_bound():
     columns = [Column("n", "numeric"), Column("t", "boolean", fill=0.5, mean=0.5, scale=0.5)]
     module = Preprocess(table(columns, clip=3.0))
     values = torch.tensor([-1e150, -3.0, -0.01, 0.0, 0.01, 3.0, 1e6, 1e150], dtype=torch.float64)
-    found = module(torch.stack([values, torch.ones(8, dtype=torch.float64)], 1))
-    assert (found[:, 1] == 1).all()  # truth values are not compressed
-    bounded = found[:, 0].double()
+    result = module(torch.stack([values, torch.ones(8, dtype=torch.float64)], 1))
+    assert (result[:, 1] == 1).all()  # booleans are not compressed
+    bounded = result[:, 0].double()
     assert bounded.abs().max() <= 3
     assert (bounded.diff() >= 0).all()
     torch.testing.assert_close(bounded[2:5], values[2:5], rtol=1e-5, atol=0)
@@ -130,7 +130,7 @@ def sources():
 
 
 @pytest.mark.parametrize("name", sources())
-def test_the_module_alone_gives_what_training_used_to_the_bit(name):
+def test_the_module_gives_the_bits_used_in_training(name):
     source, settings = sources()[name]
     prepared = prepare(source, settings)
     rebuilt = Preprocess(Schema.from_json(prepared.schema.to_json()))
@@ -145,27 +145,27 @@ def test_the_module_alone_gives_what_training_used_to_the_bit(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sources())
-def test_export_keeps_every_bit_with_any_number_of_rows(name, tmp_path):
+def test_export_is_bit_exact_with_any_number_of_rows(name, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     source, settings = sources()[name]
     prepared = prepare(source, settings)
     matrix = prepared.schema.matrix(source)
-    wanted = prepared.preprocess(matrix)
+    expected = prepared.preprocess(matrix)
     shapes = ({0: torch.export.Dim("rows")},)
     program = torch.export.export(prepared.preprocess, (matrix[:3],), dynamic_shapes=shapes)
     for size in (1, 2, N):
-        assert torch.equal(program.module()(matrix[:size]), wanted[:size])
+        assert torch.equal(program.module()(matrix[:size]), expected[:size])
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the ONNX exporter, about itself
+        warnings.simplefilter("ignore")  # the ONNX exporter warns about its own deprecation
         path = tmp_path / "model.onnx"
         torch.onnx.export(
             prepared.preprocess, (matrix[:3],), path, dynamo=True, dynamic_shapes=shapes, verbose=False
         )
     session = onnxruntime.InferenceSession(path)
     for size in (1, 2, N):
-        (found,) = session.run(None, {session.get_inputs()[0].name: matrix[:size].numpy()})
-        np.testing.assert_array_equal(found, wanted[:size].numpy())
+        (result,) = session.run(None, {session.get_inputs()[0].name: matrix[:size].numpy()})
+        np.testing.assert_array_equal(result, expected[:size].numpy())
 
 
 def test_images_are_standardised_by_channel():
@@ -192,13 +192,13 @@ def test_tensors_are_standardised_by_entry_or_by_channel():
     )
 
 
-def test_none_leaves_numbers_as_they_are():
+def test_none_leaves_numbers_unchanged():
     data = RANDOM.normal(size=(40, 3)) * 50
     prepared = prepare(read((data, np.arange(40) % 2)), DataSettings(scale="none"))
     np.testing.assert_array_equal(prepared.train.inputs.numpy(), data[prepared.train.rows].astype("f4"))
 
 
-def test_the_bound_is_for_standardised_numbers_only():
+def test_the_bound_applies_to_standardised_numbers_only():
     source = read((RANDOM.normal(size=(40, 3)), np.arange(40) % 2))
     assert prepare(source).schema.clip == DataSettings().clip == 10.0
     assert prepare(source, DataSettings(clip="none")).schema.clip is None
@@ -213,14 +213,14 @@ def test_every_scale_has_a_card():
 
 @pytest.mark.parametrize("form", ["logits", "probabilities"])
 @pytest.mark.parametrize("classes", [2, 4])
-def test_the_end_of_an_exported_model_agrees_with_the_schema(form, classes):
+def test_postprocess_agrees_with_the_schema(form, classes):
     schema = prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % classes))).schema
     outputs = torch.rand(7, schema.outputs)
     assert isinstance(Postprocess(schema, form), nn.Module)
     assert torch.equal(Postprocess(schema, form)(outputs), schema.probabilities(outputs, form))
 
 
-def test_the_end_of_an_exported_regression_agrees_with_the_schema():
+def test_postprocess_of_a_regression_agrees_with_the_schema():
     schema = prepare(read((RANDOM.normal(size=(60, 2)), RANDOM.normal(size=(60, 3)) * 9 + 4))).schema
     outputs = torch.randn(7, 3)
     np.testing.assert_array_equal(Postprocess(schema)(outputs).numpy(), schema.decode(outputs))

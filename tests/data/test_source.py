@@ -20,20 +20,20 @@ CONTENT = {
 
 
 def source(content=CONTENT, targets=(0, 1, 0, 1), **changes):
-    made = Source("n", None, "table", np.array(targets), ("y",), frame=pl.DataFrame(content))
-    return dataclasses.replace(made, **changes)
+    built = Source("n", None, "table", np.array(targets), ("y",), frame=pl.DataFrame(content))
+    return dataclasses.replace(built, **changes)
 
 
-def test_equal_content_has_one_fingerprint():
+def test_equal_content_has_equal_fingerprints():
     first = source()
     again = source()
     halves = pl.concat([first.frame[:2], first.frame[2:]], rechunk=False)
     floats = first.frame.with_columns(pl.col("whole").cast(pl.Float32), pl.col("text").cast(pl.Categorical))
-    gaps = first.frame.with_columns(pl.col("number").fill_null(float("nan")))
+    absent = first.frame.with_columns(pl.col("number").fill_null(float("nan")))
     zero = first.frame.with_columns(pl.col("number").replace(-0.0, 0.0))
     for other in (
         again,
-        *(source(frame) for frame in (halves, floats, gaps, zero)),
+        *(source(frame) for frame in (halves, floats, absent, zero)),
         source(name="other", reference="x"),
     ):
         assert other.fingerprint() == first.fingerprint()
@@ -67,18 +67,18 @@ def test_moving_text_between_rows_changes_the_fingerprint():
     )
 
 
-def test_files_of_every_format_have_one_fingerprint(tmp_path):
+def test_files_of_every_format_have_equal_fingerprints(tmp_path):
     frame = pl.DataFrame({"a": [1, 2, None, 4], "c": ["x", "y", "x", None], "y": [0.5, 1.5, 2.5, 3.5]})
     frame.write_csv(tmp_path / "d.csv")
     frame.write_csv(tmp_path / "d.tsv", separator="\t", null_value="NA")
     frame.write_parquet(tmp_path / "d.parquet")
     frame.write_ipc(tmp_path / "d.arrow")
-    found = {
+    result = {
         read(tmp_path / f"d.{ending}", target="y").fingerprint()
         for ending in ("csv", "tsv", "parquet", "arrow")
     }
-    found.add(read(frame.to_dict(as_series=False), target="y").fingerprint())
-    assert len(found) == 1
+    result.add(read(frame.to_dict(as_series=False), target="y").fingerprint())
+    assert len(result) == 1
 
 
 def test_images_and_tensors_have_fingerprints():
@@ -115,7 +115,7 @@ def test_joined_columns_are_found_by_name_and_widened():
 
 
 @pytest.mark.parametrize(
-    ("other", "words"),
+    ("other", "message"),
     [
         (from_arrays(np.zeros((2, 1)), [1, 2]), "lack the columns 'x1'"),
         (from_arrays(np.zeros((2, 3, 3)), [1, 2]), "of kind tensor"),
@@ -124,11 +124,11 @@ def test_joined_columns_are_found_by_name_and_widened():
         (from_arrays(pl.DataFrame({"x0": [b"a", b"b"], "x1": [1, 2]}), [1, 2]), "different types"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(other, words):
-    with pytest.raises(DataError, match=words):
+def test_parts_that_do_not_match_are_refused(other, message):
+    with pytest.raises(DataError, match=message):
         join(from_arrays(np.zeros((3, 2)), [1, 2, 3]), other)
 
 
-def test_tensors_of_another_shape_do_not_join():
-    with pytest.raises(DataError, match=r"shape \(3, 3\), of the training data \(2, 2\)"):
+def test_tensors_of_another_shape_are_not_joined():
+    with pytest.raises(DataError, match=r"shape \(3, 3\), a row of the training data \(2, 2\)"):
         join(from_arrays(np.zeros((2, 2, 2)), [1, 2]), from_arrays(np.zeros((2, 3, 3)), [1, 2]))

@@ -1,4 +1,4 @@
-"""The data sets that come with scikit-learn, under their names."""
+"""Data sets bundled with scikit-learn."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ BUNDLED = ("digits", "breast_cancer", "wine", "iris", "diabetes")
 
 
 def load_bundled(name: str) -> Source:
-    """One of the bundled data sets, with real column names.
+    """Return one of the bundled data sets, with its column names.
 
-    Classes are called by their names (``"setosa"``), except the digits, which are the integers 0 to 9.
+    Class labels are the names of the classes (``"setosa"``); those of the digits are the integers 0 to 9.
     The digits are scans of 8 by 8 pixels with 17 grey levels: a table of 64 columns that is also an image.
 
     Args:
@@ -38,13 +38,13 @@ def load_bundled(name: str) -> Source:
 
 
 def from_bunch(data: Mapping[str, Any], *, name: str, reference: str | None = None) -> Source:
-    """What scikit-learn's ``load_*`` and ``fetch_*`` return: ``data``, ``target`` and their names."""
+    """Return a source from a scikit-learn ``Bunch``, the result of ``load_*`` and ``fetch_*``."""
     targets = data["target"]
     target_names = data.get("target_names")
     if target_names is not None and getattr(targets, "ndim", 0) == 1 and targets.dtype.kind in "iu":
-        words = np.array([str(label) for label in target_names])
-        if len(words) > targets.max() and not all(word.isdecimal() for word in words):
-            targets = words[targets]
+        names = np.array([str(label) for label in target_names])
+        if len(names) > targets.max() and not all(name.isdecimal() for name in names):
+            targets = names[targets]
     source = from_arrays(data["data"], targets, name=name, reference=reference)
     columns = data.get("feature_names")
     if source.frame is None or source.named or columns is None or len(columns) != source.frame.width:

@@ -1,18 +1,20 @@
-"""Scales of all inputs together: rotation to principal directions and whitening.
+"""Decorrelation of the inputs: principal components, PCA whitening and ZCA whitening.
 
-A rotation is a function of the training rows (n, d) that returns shift, spread, both (d,), and a matrix
-(d, d); a row x enters the network as ((x - shift) / spread) @ matrix.
+Each method is a function of the training rows (n, d) that returns a shift (d,), a scale (d,) and a matrix
+(d, d); a row x enters the network as ((x - shift) / scale) @ matrix.
 
-With C = V diag(l) V^T the covariance of the shifted and divided rows, l_1 >= l_2 >= ...:
+With C = V diag(l) V^T the covariance of the shifted and scaled rows, l_1 >= l_2 >= ...:
 
 =======  ===========================  ===========================================================
-pca      V                            covariance diag(l)
-whiten   V diag(l + r)^(-1/2)         covariance I
-zca      V diag(l + r)^(-1/2) V^T     covariance I, and the nearest to the rows that it can be
+method   matrix                       covariance of the result
+=======  ===========================  ===========================================================
+pca      V                            diag(l)
+whiten   V diag(l + r)^(-1/2)         I
+zca      V diag(l + r)^(-1/2) V^T     I, with the smallest mean squared change of the rows
 =======  ===========================  ===========================================================
 
-r is ``ridge`` times the mean of l. Directions in which the training rows do not vary at all (to rounding)
-are dropped by the two that divide: they say nothing, and a new row's part in them would be blown up.
+r is ``ridge`` times the mean of l. ``whiten`` and ``zca`` drop directions in which the training rows do not vary
+(up to rounding): these carry no information, and dividing by their variance would amplify noise in new rows.
 """
 
 from __future__ import annotations
@@ -33,24 +35,24 @@ from descend.param_types import NonNegative
 __all__ = ["LARGEST_SIDE", "ROTATIONS", "STANDARDIZE", "Rotation", "covariance", "pca", "whiten", "zca"]
 
 LARGEST_SIDE = 1024
-"""Inputs that are rotated together at most: the matrix travels with the schema, 8 bytes a number."""
+"""Largest number of inputs d: the d x d matrix is stored in the schema, 8 bytes per number."""
 STANDARDIZE = True
 """The default of ``standardize``."""
-_BLOCK = 2**22  # numbers held in float64 at a time
+_BLOCK = 2**22  # numbers converted to float64 at a time
 _KESSY = "Kessy, Lewin and Strimmer 2018, The American Statistician 72(4)"
 
 
 @dataclass(frozen=True)
 class Rotation:
-    """A fitted rotation, as a schema holds it: values v, (n, d), become (v - centre) @ matrix.
+    """A fitted linear map, as stored in a schema: values v, (n, d), become (v - centre) @ matrix.
 
-    The d x d numbers are kept as text, base64 of little-endian float64, which is half as long as a list of
-    decimals and exact.
+    The d x d numbers are stored as a base64 string of little-endian float64, which is exact and half as long as a
+    list of decimals.
 
     Args:
-        size: d.
-        centre: the training rows' mean of v.
-        packed: the matrix, row by row.
+        size: the number of inputs d.
+        centre: the mean of v over the training rows.
+        packed: the matrix in base64, row by row.
 
     >>> Rotation.of(np.zeros(2), np.eye(2)).matrix.tolist()
     [[1.0, 0.0], [0.0, 1.0]]
@@ -64,7 +66,7 @@ class Rotation:
 
     @classmethod
     def of(cls, centre: Array, matrix: Array) -> Rotation:
-        """From arrays (d,) and (d, d)."""
+        """Return the map with a centre (d,) and a matrix (d, d)."""
         content = base64.b64encode(np.ascontiguousarray(matrix, dtype="<f8").tobytes()).decode()
         return cls(len(centre), tuple(np.asarray(centre, dtype=np.float64).tolist()), content)
 
@@ -75,28 +77,28 @@ class Rotation:
         return numbers.reshape(self.size, self.size).astype(np.float64)
 
     def fault(self) -> str:
-        """What is wrong with what was read from a file, or nothing."""
+        """Return what is wrong with a map read from a file, or an empty string."""
         if self.size < 1 or len(self.centre) != self.size:
-            return "the rotation's centre needs a number for each input"
+            return "the rotation's centre needs one number per input"
         try:
             matrix = self.matrix
         except ValueError:  # of base64 as well
-            return f"the rotation is no matrix of {self.size} x {self.size} numbers"
-        return "" if np.isfinite(matrix).all() else "the rotation holds numbers that are not finite"
+            return f"the rotation is not a matrix of {self.size} x {self.size} numbers"
+        return "" if np.isfinite(matrix).all() else "the rotation contains numbers that are not finite"
 
 
 def covariance(rows: Array, weights: Array | None = None) -> tuple[Array, Array]:
-    """Mean (d,) and covariance (d, d), divided by n, of rows (n, d) of any numeric type.
+    """Return the mean (d,) and the covariance (d, d), normalised by n, of rows (n, d) of any numeric type.
 
-    Rows are taken block by block, so that memory stays bounded, and seen from the first row, so that an offset
-    costs no digits. The moments of two sets of rows are joined as by Chan, Golub and LeVeque (1983).
+    Rows are processed in blocks, which bounds the memory, and relative to the first row, so that a large offset
+    costs no precision. The moments of two blocks are combined as in Chan, Golub and LeVeque (1983).
 
     Args:
         rows: (n, d).
-        weights: a weight for each row, 0 or more, or None; a whole number counts as a repetition.
+        weights: a weight for each row, 0 or more, or None; an integer weight is equivalent to repeating the row.
 
-    >>> mean, spread = covariance(np.array([[1.0, 0.0], [3.0, 0.0]]))
-    >>> mean.tolist(), spread.tolist()
+    >>> mean, moments = covariance(np.array([[1.0, 0.0], [3.0, 0.0]]))
+    >>> mean.tolist(), moments.tolist()
     ([2.0, 0.0], [[1.0, 0.0], [0.0, 0.0]])
     """
     width = rows.shape[1]
@@ -112,52 +114,51 @@ def covariance(rows: Array, weights: Array | None = None) -> tuple[Array, Array]
         centre = (block.sum(axis=0) if own is None else own @ block) / count
         block -= centre
         moment += block.T @ (block if own is None else own[:, None] * block)
-        apart = centre - mean
-        moment += np.outer(apart, apart) * (total * count / (total + count))
+        difference = centre - mean
+        moment += np.outer(difference, difference) * (total * count / (total + count))
         total += count
-        mean += apart * (count / total)
+        mean += difference * (count / total)
     return origin + mean, moment / total
 
 
 @method(
     row="F2",
-    reference="Pearson 1901; the lecture's X @ VT.T; scikit-learn's PCA",
-    formula="((x - mean) / spread) V, with covariance V diag(l) V^T, l descending",
-    note="numbers of a table, or the pixels of an image, at most 1024. The lecture and scikit-learn only "
-    "centre the columns first (standardize = false).",
+    reference="Pearson 1901; scikit-learn's PCA",
+    formula="((x - mean) / scale) V, with covariance V diag(l) V^T, l descending",
+    note="for at most 1024 numeric columns of a table or pixels of an image. scikit-learn only centres the columns "
+    "first (standardize = false).",
 )
 def pca(
     rows: Array, weights: Array | None = None, /, *, standardize: bool = STANDARDIZE
 ) -> tuple[Array, Array, Array]:
-    """Principal components: the inputs turned until no two are correlated, the widest first.
+    """Principal components: rotate the inputs to uncorrelated directions, in order of decreasing variance.
 
-    The turn keeps lengths and angles. In each direction the entry of largest magnitude is positive, as in
+    The rotation preserves lengths and angles. The entry of largest magnitude in each direction is positive, as in
     scikit-learn.
 
     Args:
         rows: training inputs (n, d), without missing values.
         weights: a weight for each row, or None.
-        standardize: whether columns are first divided by their standard deviation, so that units do not
-            matter. Pixels are in units of their channel's deviation instead. Default true.
+        standardize: whether columns are first divided by their standard deviation, so that the result does not
+            depend on units. Pixels are divided by the standard deviation of their channel instead. Default true.
 
-    Returns: shift (d,), spread (d,) and matrix (d, d).
+    Returns: shift (d,), scale (d,) and matrix (d, d).
 
     >>> rows = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]])
-    >>> shift, spread, matrix = pca(rows, standardize=False)
-    >>> (((rows - shift) / spread) @ matrix).round(3).tolist()
+    >>> shift, scale, matrix = pca(rows, standardize=False)
+    >>> (((rows - shift) / scale) @ matrix).round(3).tolist()
     [[-1.414, 0.0], [0.0, 0.0], [1.414, 0.0]]
     """
-    shift, spread, _, vectors = _directions(rows, weights, standardize)
-    return shift, spread, vectors
+    shift, scale, _, vectors = _directions(rows, weights, standardize)
+    return shift, scale, vectors
 
 
 @method(
     row="F2",
     reference=f"scikit-learn's PCA(whiten=True); {_KESSY} (PCA-cor)",
-    formula="((x - mean) / spread) V diag(l + r)^(-1/2), r = ridge mean(l)",
-    note="the lecture's Xrot / (S + eps) = U has columns of length 1; variance 1 needs the factor sqrt(m), "
-    "which is here. The variance divides by m, scikit-learn's by m - 1. The lecture only centres the columns "
-    "first (standardize = false).",
+    formula="((x - mean) / scale) V diag(l + r)^(-1/2), r = ridge mean(l)",
+    note="the variance is normalised by n; scikit-learn's by n - 1. Dividing by the singular values instead, as some "
+    "texts do, gives columns of length 1 rather than variance 1.",
 )
 def whiten(
     rows: Array,
@@ -167,32 +168,32 @@ def whiten(
     ridge: NonNegative = 1e-8,
     standardize: bool = STANDARDIZE,
 ) -> tuple[Array, Array, Array]:
-    """Principal components divided by their standard deviations: covariance I.
+    """PCA whitening: principal components divided by their standard deviations, with covariance I.
 
     Args:
         rows: training inputs (n, d), without missing values.
         weights: a weight for each row, or None.
-        ridge: added to each variance, in units of their mean: a direction with less than this share is not
-            brought to variance 1. Of images, 0.01 to 0.1 keeps noise from being blown up. Default 1e-8.
-        standardize: whether columns are first divided by their standard deviation, so that units do not
-            matter. Pixels are in units of their channel's deviation instead. Default true.
+        ridge: a constant added to each variance, in units of their mean: directions with a smaller variance are
+            not scaled up to variance 1. For images, 0.01 to 0.1 avoids amplifying noise. Default 1e-8.
+        standardize: whether columns are first divided by their standard deviation, so that the result does not
+            depend on units. Pixels are divided by the standard deviation of their channel instead. Default true.
 
-    Returns: shift (d,), spread (d,) and matrix (d, d).
+    Returns: shift (d,), scale (d,) and matrix (d, d).
 
     >>> rows = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, -1.0], [3.0, 4.0]])
-    >>> shift, spread, matrix = whiten(rows)
-    >>> np.cov(((rows - shift) / spread) @ matrix, rowvar=False, ddof=0).round(6).tolist()
+    >>> shift, scale, matrix = whiten(rows)
+    >>> np.cov(((rows - shift) / scale) @ matrix, rowvar=False, ddof=0).round(6).tolist()
     [[1.0, -0.0], [-0.0, 1.0]]
     """
-    shift, spread, variances, vectors = _directions(rows, weights, standardize)
-    return shift, spread, vectors * _inverse_roots(variances, ridge)
+    shift, scale, variances, vectors = _directions(rows, weights, standardize)
+    return shift, scale, vectors * _inverse_roots(variances, ridge)
 
 
 @method(
     row="F2",
     reference=f"Bell and Sejnowski 1997, Vision Research 37(23); {_KESSY} (ZCA-cor)",
-    formula="((x - mean) / spread) V diag(l + r)^(-1/2) V^T, r = ridge mean(l)",
-    note="inputs keep their places, so an image stays an image: the choice for convolutional networks. At most "
+    formula="((x - mean) / scale) V diag(l + r)^(-1/2) V^T, r = ridge mean(l)",
+    note="inputs keep their positions, so an image remains an image: suitable for convolutional networks. At most "
     "1024 inputs.",
 )
 def zca(
@@ -203,55 +204,56 @@ def zca(
     ridge: NonNegative = 1e-8,
     standardize: bool = STANDARDIZE,
 ) -> tuple[Array, Array, Array]:
-    """Whitening without a turn: covariance I, each input as near to what it was as it can be.
+    """ZCA whitening: covariance I with the smallest change of the inputs.
 
-    The matrix is symmetric. Among all that whiten it has the least mean squared distance between a row
+    The matrix is symmetric. Among all whitening matrices it minimises the mean squared distance between a row
     before and after.
 
     Args:
         rows: training inputs (n, d), without missing values.
         weights: a weight for each row, or None.
-        ridge: added to each variance, in units of their mean: a direction with less than this share is not
-            brought to variance 1. Of images, 0.01 to 0.1 keeps noise from being blown up. Default 1e-8.
-        standardize: whether columns are first divided by their standard deviation, so that units do not
-            matter. Pixels are in units of their channel's deviation instead. Default true.
+        ridge: a constant added to each variance, in units of their mean: directions with a smaller variance are
+            not scaled up to variance 1. For images, 0.01 to 0.1 avoids amplifying noise. Default 1e-8.
+        standardize: whether columns are first divided by their standard deviation, so that the result does not
+            depend on units. Pixels are divided by the standard deviation of their channel instead. Default true.
 
-    Returns: shift (d,), spread (d,) and matrix (d, d).
+    Returns: shift (d,), scale (d,) and matrix (d, d).
 
     >>> matrix = zca(np.array([[0.0, 0.0], [1.0, 1.0], [2.0, -1.0], [3.0, 4.0]]))[2]
     >>> bool(np.allclose(matrix, matrix.T))
     True
     """
-    shift, spread, variances, vectors = _directions(rows, weights, standardize)
-    turned = vectors * np.sqrt(_inverse_roots(variances, ridge))
+    shift, scale, variances, vectors = _directions(rows, weights, standardize)
+    half = vectors * np.sqrt(_inverse_roots(variances, ridge))
     with threadpool_limits(1):
-        return shift, spread, turned @ turned.T
+        return shift, scale, half @ half.T
 
 
 ROTATIONS: dict[str, Callable[..., tuple[Array, Array, Array]]] = {"pca": pca, "whiten": whiten, "zca": zca}
 
 
 def _directions(rows: Array, weights: Array | None, standardize: bool) -> tuple[Array, Array, Array, Array]:
-    """Shift, spread, and the variances and principal directions (columns) of the rows after these.
+    """Return shift, scale, and the variances and principal directions (columns) of the shifted and scaled rows.
 
-    On one thread: more would give other last digits, and a resumed run other inputs than it started with.
+    It runs on one thread: another number of threads would round differently, and a resumed run would get different
+    inputs.
     """
     with threadpool_limits(1):
         shift, moments = covariance(rows, weights)
-        spread = np.ones(len(shift))
+        scale = np.ones(len(shift))
         if standardize:
             deviation = np.sqrt(np.diag(moments))
-            still = deviation <= 16 * np.finfo(np.float64).eps * np.abs(shift)
-            spread = np.where(still, 1.0, deviation)
-            moments = moments / spread / spread[:, None]
+            constant = deviation <= 16 * np.finfo(np.float64).eps * np.abs(shift)
+            scale = np.where(constant, 1.0, deviation)
+            moments = moments / scale / scale[:, None]
         variances, vectors = np.linalg.eigh(moments)
     variances, vectors = np.maximum(variances[::-1], 0.0), vectors[:, ::-1]
     largest = np.abs(vectors).argmax(axis=0)
-    return shift, spread, variances, vectors * np.sign(vectors[largest, np.arange(len(largest))])
+    return shift, scale, variances, vectors * np.sign(vectors[largest, np.arange(len(largest))])
 
 
 def _inverse_roots(variances: Array, ridge: float) -> Array:
-    """(l + r)^(-1/2); 0 for variances that are nothing but rounding."""
+    """Return (l + r)^(-1/2), and 0 for variances that are rounding errors."""
     rounding = 16 * len(variances) * np.finfo(np.float64).eps * variances[0]
     varies = variances > rounding
     raised = np.where(varies, variances + ridge * variances.mean(), 1.0)

@@ -1,4 +1,4 @@
-"""Folders of images, one subfolder a class."""
+"""Folders of images, one subfolder per class."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from descend.errors import DataError, require
 __all__ = ["ENDINGS", "read_image_folder"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
-_KEEP = 256  # images of one size are kept up to this side, in pixels
-_SIDE = 128  # others are resized to at most this side
+_MAX_UNCHANGED_SIDE = 256  # pixels; images that all have one size are not resized up to this side
+_MAX_RESIZED_SIDE = 128  # pixels; other images are resized to at most this side
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 
 T = TypeVar("T")
@@ -34,31 +34,31 @@ def read_image_folder(
     predicting: bool = False,
     stream: bool = False,
 ) -> Source:
-    """The images below a folder, as uint8 (n, channels, height, width).
+    """Read the images in a folder as uint8 (n, channels, height, width).
 
-    The layout is ``folder/CLASS/picture.png``, or with a given split ``folder/train/CLASS/picture.png``,
+    The layout is ``folder/CLASS/image.png``, or with a given split ``folder/train/CLASS/image.png``,
     ``folder/validation/...``, ``folder/test/...``. If all images are grey there is one channel, otherwise
-    three (red, green, blue); transparency is dropped and a camera's orientation is applied.
+    three (red, green, blue). Transparency is dropped, and the orientation in the EXIF data is applied.
 
     Args:
         path: the folder.
-        size: side in pixels; ``auto`` keeps images that have one size of at most 256 pixels, and
+        size: side in pixels; ``auto`` keeps images that all have the same size of at most 256 pixels, and
             resizes others to their median height and width, scaled down to at most 128.
-        shape: (channels, height, width) that training had; overrides ``size``.
+        shape: (channels, height, width) of the training images; overrides ``size``.
+        predicting: whether the images have no class; they may then be anywhere in the folder.
         stream: whether the pixels are kept on disk, for images that do not fit into memory.
-        predicting: images may lie anywhere below the folder, and have no class.
 
     Raises:
-        DataError: no images, no class folders, or images that cannot be decoded (all of them are named).
+        DataError: there are no images or no class folders, or images cannot be decoded (the message names them).
     """
     try:
         files, labels, parts, notes = _unlabelled(path) if predicting else _labelled(path)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
     image = require("PIL.Image", "images", "reading images")
-    heads = _heads(image, files)
-    channels, height, width = shape or _shape(heads, size)
-    if shape is None and any(head[:2] != (height, width) for head in heads):
+    headers = _headers(image, files)
+    channels, height, width = shape or _shape(headers, size)
+    if shape is None and any(header[:2] != (height, width) for header in headers):
         notes.append(f"images are resized to {height} x {width} pixels (height x width)")
     try:
         allocate = mapped if stream else np.empty
@@ -86,11 +86,11 @@ def read_image_folder(
     )
 
 
-def _heads(image: Any, files: Sequence[Path]) -> list[tuple[int, int, bool]]:
+def _headers(image: Any, files: Sequence[Path]) -> list[tuple[int, int, bool]]:
     try:
-        return _all(lambda file: _head(image, file), files)
+        return _all(lambda file: _header(image, file), files)
     except DataError:
-        _all(lambda file: _decoded(image, file), files)  # names those with a damaged body too
+        _all(lambda file: _decoded(image, file), files)  # also finds files whose pixel data are damaged
         raise
 
 
@@ -111,7 +111,7 @@ def _images(path: Path) -> list[Path]:
 def _unlabelled(path: Path) -> tuple[list[Path], None, None, list[str]]:
     files = _images(path)
     if not files:
-        raise DataError(f"{path} holds no images ({', '.join(ENDINGS)})")
+        raise DataError(f"{path} contains no images ({', '.join(ENDINGS)})")
     return files, None, None, []
 
 
@@ -121,7 +121,7 @@ def _labelled(path: Path) -> tuple[list[Path], list[str], list[str] | None, list
     given = "train" in parts and "" not in parts
     files: list[Path] = []
     labels: list[str] = []
-    marks: list[str] = []
+    part_labels: list[str] = []
     empty: list[str] = []
     for part, root in (parts if given else {"": path}).items():
         for folder in _folders(root):
@@ -130,20 +130,22 @@ def _labelled(path: Path) -> tuple[list[Path], list[str], list[str] | None, list
                 empty.append(str(folder.relative_to(path)))
             files += own
             labels += [folder.name] * len(own)
-            marks += [part] * len(own)
+            part_labels += [part] * len(own)
     if not files:
-        held = listed(sorted(one.name for one in path.iterdir()), 5) or "nothing"
+        content = listed(sorted(one.name for one in path.iterdir()), 5) or "an empty folder"
         raise DataError(
-            f"{path}: a folder of images by class was expected (CLASS/picture.png, or "
-            f"train/CLASS/picture.png), found {held}"
+            f"{path}: expected a folder with one subfolder of images per class (CLASS/image.png, or "
+            f"train/CLASS/image.png), got {content}"
         )
     if empty:
-        raise DataError(f"{path}: the folders {listed(empty)} hold no images; add some or remove the folders")
-    return files, labels, marks if given else None, []
+        raise DataError(
+            f"{path}: the folders {listed(empty)} contain no images; add some or remove the folders"
+        )
+    return files, labels, part_labels if given else None, []
 
 
 def _all(work: Callable[[Any], T], items: Sequence[Any], names: Sequence[Path] | None = None) -> list[T]:
-    """``work`` on every item, in threads; all images that fail are named in one message."""
+    """Apply ``work`` to every item, in threads; one message names all images that fail."""
 
     def attempt(item: Any) -> T | Exception:
         try:
@@ -152,41 +154,41 @@ def _all(work: Callable[[Any], T], items: Sequence[Any], names: Sequence[Path] |
             return cause
 
     with ThreadPoolExecutor(max_workers=min(16, os.cpu_count() or 1)) as pool:
-        found = list(pool.map(attempt, items))
-    failed = [at for at, one in enumerate(found) if isinstance(one, Exception)]
+        results = list(pool.map(attempt, items))
+    failed = [at for at, one in enumerate(results) if isinstance(one, Exception)]
     if failed:
         names = items if names is None else names
-        shown = "; ".join(f"{names[at]} ({_words(found[at])})" for at in failed[:5])
+        shown = "; ".join(f"{names[at]} ({_reason(results[at])})" for at in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
         count = "an image" if len(failed) == 1 else f"{len(failed)} images"
         raise DataError(f"{count} of {len(items)} cannot be decoded: {shown}{more}; repair or remove them")
-    return found  # type: ignore[return-value]  # none is None here
+    return results  # type: ignore[return-value]  # none of them is an exception
 
 
-def _words(cause: object) -> str:
-    text = str(cause) or type(cause).__name__
-    return "it is not an image" if text.startswith("cannot identify image file") else text
+def _reason(cause: object) -> str:
+    message = str(cause) or type(cause).__name__
+    return "it is not an image" if message.startswith("cannot identify image file") else message
 
 
-def _head(image: Any, file: Path) -> tuple[int, int, bool]:
-    """Height, width and whether it is grey, from the file's head."""
+def _header(image: Any, file: Path) -> tuple[int, int, bool]:
+    """Return height, width and whether the image is grey, from the file's header."""
     with image.open(file) as picture:
         width, height = picture.size
-        exif = image.Image.getexif(picture)  # a PNG's own method would decode all of it
-        turned = exif.get(0x0112, 1) in (5, 6, 7, 8)
+        exif = image.Image.getexif(picture)  # the method of PNG images would decode the whole file
+        transposed = exif.get(0x0112, 1) in (5, 6, 7, 8)
         grey = picture.mode in _GREY
-    return (width, height, grey) if turned else (height, width, grey)
+    return (width, height, grey) if transposed else (height, width, grey)
 
 
-def _shape(heads: Sequence[tuple[int, int, bool]], size: int | Literal["auto"]) -> tuple[int, int, int]:
-    channels = 1 if all(grey for *_, grey in heads) else 3
+def _shape(headers: Sequence[tuple[int, int, bool]], size: int | Literal["auto"]) -> tuple[int, int, int]:
+    channels = 1 if all(grey for *_, grey in headers) else 3
     if size != "auto":
         return channels, size, size
-    sizes = {head[:2] for head in heads}
-    height, width = (float(np.median([head[axis] for head in heads])) for axis in (0, 1))
-    if len(sizes) == 1 and max(height, width) <= _KEEP:
+    sizes = {header[:2] for header in headers}
+    height, width = (float(np.median([header[axis] for header in headers])) for axis in (0, 1))
+    if len(sizes) == 1 and max(height, width) <= _MAX_UNCHANGED_SIDE:
         return channels, round(height), round(width)
-    factor = min(1.0, _SIDE / max(height, width))
+    factor = min(1.0, _MAX_RESIZED_SIDE / max(height, width))
     return channels, max(1, round(height * factor)), max(1, round(width * factor))
 
 
@@ -205,7 +207,7 @@ def _pixels(image: Any, file: Path, channels: int, height: int, width: int) -> A
 
 
 def _eight_bits(image: Any, picture: Any) -> Any:
-    """A picture of 16 bits a pixel, or of floating-point grey in [0, 1], with 8 bits a pixel."""
+    """Convert an image with 16 bits per pixel, or floating-point grey levels, to 8 bits per pixel."""
     values = np.asarray(picture, dtype=np.float64)
     top = (
         1.0

@@ -11,7 +11,7 @@ __all__ = ["listed", "rows_hold", "rows_text"]
 
 
 def listed(items: Iterable[object], limit: int = 8) -> str:
-    """Items for a message, at most ``limit`` of them.
+    """Return items as a list in a sentence, at most ``limit`` of them.
 
     >>> listed(["a", "b"]), listed(range(5), limit=2)
     ("'a', 'b'", '0, 1 and 3 more')
@@ -24,8 +24,8 @@ def listed(items: Iterable[object], limit: int = 8) -> str:
 def _shown(item: object) -> str:
     try:
         return repr(item)
-    except ValueError:  # Python writes no whole number of more than some thousand digits
-        return f"a {type(item).__name__} of very many digits"
+    except ValueError:  # Python refuses to write integers of more than some thousand digits
+        return f"a {type(item).__name__} with very many digits"
 
 
 def _short(text: str) -> str:
@@ -33,19 +33,19 @@ def _short(text: str) -> str:
 
 
 def rows_text(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:
-    """Row numbers for a message; rows count from 0, without a header.
+    """Return row numbers for a message; rows count from 0, without a header.
 
     >>> rows_text([3]), rows_text([3, 5])
     ('row 3', 'rows 3, 5')
     """
-    found = [int(row) for row in rows[:9]]
+    shown = [int(row) for row in rows[:8]]
     more = len(rows) - 8
-    text = ", ".join(map(str, found[:8])) + (f" and {more} more" if more > 0 else "")
-    return ("row " if len(rows) == 1 else "rows ") + text
+    numbers = ", ".join(map(str, shown)) + (f" and {more} more" if more > 0 else "")
+    return ("row " if len(rows) == 1 else "rows ") + numbers
 
 
 def rows_hold(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:
-    """Row numbers with their verb.
+    """Return row numbers with a verb: the beginning of "row 3 holds 'x'".
 
     >>> rows_hold([3]), rows_hold([3, 5])
     ('row 3 holds', 'rows 3, 5 hold')

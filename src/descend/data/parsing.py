@@ -1,4 +1,4 @@
-"""Raw columns of any type to the four that are learned from: numbers, truth values, days, texts."""
+"""Parsing of raw column values as numbers, booleans, dates or strings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = ["is_missing", "parse_booleans", "parse_dates", "parse_instants",
-           "parse_numbers", "series_of", "tidy", "to_text"]  # fmt: skip
+           "parse_numbers", "series_of", "tidy", "to_strings"]  # fmt: skip
 
 _DAY = 86_400_000_000  # microseconds
-_TRUTH = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True,
+_BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True,
           "false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False}  # fmt: skip
 
 
 def is_missing(value: object) -> bool:
-    """Whether a Python value stands for nothing: None, NaN, NaT, pandas' NA.
+    """Return whether a Python value is missing: None, NaN, NaT or pandas' NA.
 
     >>> [is_missing(value) for value in (None, float("nan"), 0, "")]
     [True, True, False, False]
@@ -41,12 +41,12 @@ def is_missing(value: object) -> bool:
 
 
 def series_of(name: str, values: Iterable[Any]) -> pl.Series:
-    """A column from Python values: numbers, truth values, dates or texts, with None for missing ones.
+    """Return a column of Python values: numbers, booleans, dates or strings, with None for missing values.
 
-    Numbers among texts become texts, so that nothing is lost before the column is judged.
+    Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred.
 
     Raises:
-        DataError: a value is itself a list, an array or another structure.
+        DataError: a value is a list, an array or another structure.
     """
     import polars as pl
 
@@ -55,48 +55,48 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     if None in kinds:
         row, odd = next((i, v) for i, v in enumerate(clean) if v is not None and _family(v) is None)
         raise DataError(
-            f"column {name!r}: a number, text, truth value or date was expected in each row, "
-            f"row {row} holds a {type(odd).__name__}; make one column of each part, or drop the column"
+            f"column {name!r}: expected a number, string, boolean or date in each row, "
+            f"but row {row} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
         )
     if not kinds:
         return pl.Series(name, clean, dtype=pl.Null)
-    if kinds == {"truth"}:
+    if kinds == {"boolean"}:
         return pl.Series(name, [None if value is None else bool(value) for value in clean], dtype=pl.Boolean)
-    if kinds <= {"number", "truth"}:
+    if kinds <= {"number", "boolean"}:
         try:
             return pl.Series(
                 name, [None if value is None else float(value) for value in clean], dtype=pl.Float64
             )
         except OverflowError as cause:
             raise DataError(
-                f"column {name!r}: a whole number is too large for a floating-point number"
+                f"column {name!r}: an integer is too large for a floating-point number"
             ) from cause
     if kinds == {"date"}:
         return pl.Series(
             name, [None if value is None else _instant(value) for value in clean], dtype=pl.Datetime("us")
         )
     try:
-        texts = [None if value is None else _text(value) for value in clean]
+        strings = [None if value is None else _string(value) for value in clean]
     except ValueError as cause:
         raise DataError(f"column {name!r}: {cause}") from cause
-    return pl.Series(name, texts, dtype=pl.String)
+    return pl.Series(name, strings, dtype=pl.String)
 
 
 def _family(value: object) -> str | None:
     if isinstance(value, bool | np.bool_):
-        return "truth"
+        return "boolean"
     if isinstance(value, numbers.Real | decimal.Decimal):
         return "number"
     if isinstance(value, str | bytes):
-        return "text"
+        return "string"
     return "date" if isinstance(value, dt.date | np.datetime64) else None
 
 
-def _text(value: object) -> str:
+def _string(value: object) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()  # a lone surrogate is no text to anyone else
+        return value.encode("utf-8", "replace").decode()  # a lone surrogate cannot be encoded in UTF-8
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
@@ -111,14 +111,14 @@ def _instant(value: Any) -> dt.datetime:
 
 
 def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
-    """A column as Null, Boolean, Float64, Datetime or stripped String, missing values as nulls.
+    """Convert a column to Null, Boolean, Float64, Datetime or stripped String, with nulls for missing values.
 
     Args:
         series: the raw column.
-        missing: words that stand for a missing value in text.
+        missing: strings that stand for a missing value.
 
     Raises:
-        DataError: the column holds lists, structures, binary data or other things.
+        DataError: the column holds lists, structures, binary data or values of another type.
     """
     import polars as pl
 
@@ -126,9 +126,9 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
     if kind in (pl.Null, pl.Boolean):
         return series
     if kind.is_numeric():
-        # a cast of a large decimal or 128-bit integer may fail; it then has no place in a table of numbers
-        found = series.cast(pl.Float64, strict=False)
-        return found.fill_nan(None) if kind.is_float() and np.isnan(found.to_numpy()).any() else found
+        # The cast of a large decimal or a 128-bit integer may fail; the value is then missing.
+        floats = series.cast(pl.Float64, strict=False)
+        return floats.fill_nan(None) if kind.is_float() and np.isnan(floats.to_numpy()).any() else floats
     if kind in (pl.Date, pl.Datetime):
         if getattr(series.dtype, "time_zone", None):
             series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
@@ -140,65 +140,65 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
     if kind == pl.Object:
         return tidy(series_of(series.name, series.to_list()), missing)
     if kind in (pl.String, pl.Categorical, pl.Enum):
-        texts = series.cast(pl.String).str.strip_chars()
-        return texts.set(texts.is_in(list(missing)) | (texts == ""), None)
+        strings = series.cast(pl.String).str.strip_chars()
+        return strings.set(strings.is_in(list(missing)) | (strings == ""), None)
     raise DataError(
-        f"column {series.name!r}: one number, text, truth value or date a row was expected, it holds {kind}; "
-        "make one column of each part, or drop the column"
+        f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
+        "split it into one column per part, or drop the column"
     )
 
 
 def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """A tidied column as Float64, and a mask of the values that are no numbers."""
+    """Parse a tidied column as Float64; also return a mask of the values that are not numbers."""
     import polars as pl
 
     if column.dtype == pl.Datetime:
-        nothing = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
-        return nothing, column.is_not_null()
-    found = column.cast(pl.Float64, strict=False).fill_nan(None)
-    return found, column.is_not_null() & found.is_null()
+        nulls = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
+        return nulls, column.is_not_null()
+    parsed = column.cast(pl.Float64, strict=False).fill_nan(None)
+    return parsed, column.is_not_null() & parsed.is_null()
 
 
 def parse_booleans(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """A tidied column as Boolean, and a mask of the values that are neither true nor false."""
+    """Parse a tidied column as Boolean; also return a mask of the values that are neither true nor false."""
     import polars as pl
 
     if column.dtype in (pl.Boolean, pl.Null):
         return column.cast(pl.Boolean), column.is_null() & False
-    words = to_text(column).str.to_lowercase()
-    found = words.replace_strict(_TRUTH, default=None, return_dtype=pl.Boolean)
-    return found, column.is_not_null() & found.is_null()
+    lowercase = to_strings(column).str.to_lowercase()
+    parsed = lowercase.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean)
+    return parsed, column.is_not_null() & parsed.is_null()
 
 
 def parse_instants(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """A tidied column as Datetime (UTC), and a mask of the values that are no ISO 8601 dates."""
+    """Parse a tidied column as Datetime (UTC); also return a mask of the values that are not ISO 8601 dates."""
     import polars as pl
 
     if column.dtype == pl.Datetime:
         return column, column.is_null() & False
     if column.dtype == pl.String:
-        texts = column.str.replace(" ", "T", literal=True)
+        strings = column.str.replace(" ", "T", literal=True)
         plain = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
-        instants = [texts.str.to_datetime(form, strict=False, time_unit="us") for form in plain]
-        zoned = texts.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us")
+        instants = [strings.str.to_datetime(form, strict=False, time_unit="us") for form in plain]
+        zoned = strings.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us")
         instants.append(zoned.dt.replace_time_zone(None))
-        found = pl.select(pl.coalesce(instants)).to_series().alias(column.name)
+        parsed = pl.select(pl.coalesce(instants)).to_series().alias(column.name)
     else:
-        found = pl.Series(column.name, [None], dtype=pl.Datetime("us")).new_from_index(0, len(column))
-    return found, column.is_not_null() & found.is_null()
+        parsed = pl.Series(column.name, [None], dtype=pl.Datetime("us")).new_from_index(0, len(column))
+    return parsed, column.is_not_null() & parsed.is_null()
 
 
 def parse_dates(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """A tidied column as days since 1970-01-01 (UTC), and a mask of the values that are no ISO 8601 dates."""
+    """Parse a tidied column as days since 1970-01-01 (UTC); also return a mask of values that are not ISO 8601 dates."""
     import polars as pl
 
-    instants, bad = parse_instants(column)
-    return instants.cast(pl.Int64).cast(pl.Float64) / _DAY, bad
+    instants, invalid = parse_instants(column)
+    return instants.cast(pl.Int64).cast(pl.Float64) / _DAY, invalid
 
 
-def to_text(column: pl.Series) -> pl.Series:
-    """A tidied column as texts; 3 and 3.0 are both ``"3"``."""
+def to_strings(column: pl.Series) -> pl.Series:
+    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``."""
     import polars as pl
 
-    texts = column.cast(pl.String)
-    return texts.str.replace(r"\.0$", "") if column.dtype == pl.Float64 else texts
+    strings = column.cast(pl.String)
+    return strings.str.replace(r"\.0$", "") if column.dtype == pl.Float64 else strings

@@ -14,26 +14,26 @@ __all__ = ["Postprocess", "Preprocess"]
 
 
 class Preprocess(nn.Module):
-    """Raw rows to network inputs, built from a schema alone.
+    """Encode raw rows as network inputs; built from a schema alone.
 
-    Tables, float64 (n, C) to float32 (n, d): a missing number becomes its fill and the numbers are
-    scaled, v = (x - mean) / scale, rotated where the scale says so, and compressed,
-    v / sqrt(1 + (v / clip)^2); truth values become
-    -1 and 1 (0 where missing); a category becomes a one-hot block (all zeros where missing or unseen);
-    then come the 0/1 indicators of missing values. Numbers are centred in float64, so that a large offset
-    costs no digits. Order of the inputs: numbers and truth values, categories, indicators, see ``names``.
-    A rotation takes the numbers; truth values, categories and indicators stay.
+    **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
+    scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
+    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block (all zeros
+    if missing or unseen), and 0/1 indicators of missing values follow. Numbers are centred in float64, so that a
+    large offset costs no precision. The order of the inputs is numbers and booleans, categories, indicators; see
+    ``names``. A rotation applies to the numbers only.
 
-    Images, uint8 (n, channels, height, width), and tensors, float32 (n, ...): (x - shift) / spread
-    in float32, with one shift for each channel of images, and for each entry or channel of tensors; then the
-    rotation of all entries of a row, in float64, so that the result hardly depends on which rows go together.
+    **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
+    in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the
+    rotation of all entries of a row, in float64, so that the result hardly depends on the other rows of the batch.
 
-    ``numbers`` says which of a table's inputs are numbers, and ``columns`` which used column each belongs to.
+    ``numbers`` tells which of a table's inputs are numbers, and ``columns`` the used column of each input.
 
-    All operations survive ``torch.export`` and ONNX with any number of rows, and treat each row alone.
+    All operations can be exported by ``torch.export`` and to ONNX with any number of rows, and process each row
+    independently.
 
     Args:
-        schema: fitted schema.
+        schema: the fitted schema.
 
     >>> table = Schema("table", "binary", "", (2,), 1, ("y",), classes=(0, 1), label_dtype="int64",
     ...     columns=(Column("age", "numeric", indicator=True, fill=3.0, mean=1.0, scale=2.0),))
@@ -53,17 +53,24 @@ class Preprocess(nn.Module):
                 self.rows.name_components()
             self.names = self.rows.names
             self.columns = tuple(torch.cat([self.rows.numeric, self.rows.source, self.rows.gap]).tolist())
-            self.numbers = tuple(at in self.rows.turned for at in range(len(self.names)))
+            self.numbers = tuple(at in self.rows.rotatable for at in range(len(self.names)))
         else:
             self.rows = _ArrayRows(schema)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Network inputs, float32, one for each raw row."""
+        """Return network inputs, float32, one row for each raw row."""
         encoded: Tensor = self.rows(rows)
         return encoded
 
 
 class _TableRows(nn.Module):
+    """Encoding of tables.
+
+    The buffers are exported by their names: indices of the ``numeric`` columns, of the ``source`` column and ``code``
+    of each one-hot input, and of the columns with indicators (``gap``); ``fill``, ``mean``, ``scale`` and ``bound`` of
+    the numbers; ``centre`` and matrix (``turn``) of the rotation.
+    """
+
     numeric: Tensor
     fill: Tensor
     mean: Tensor
@@ -90,11 +97,11 @@ class _TableRows(nn.Module):
             if column.kind == "categorical"
             for code in range(len(column.categories))
         ]
-        gaps = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
+        indicators = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
         self.names = (
             *(column.name for _, column in numeric),
             *(name for *_, name in onehot),
-            *(name for _, name in gaps),
+            *(name for _, name in indicators),
         )  # fmt: skip
         self.shape = shape
         self.clipped = clip is not None
@@ -102,7 +109,7 @@ class _TableRows(nn.Module):
         indices = {
             "numeric": [at for at, _ in numeric],
             "source": [at for at, *_ in onehot],
-            "gap": [at for at, _ in gaps],
+            "gap": [at for at, _ in indicators],
         }
         numbers = {
             "fill": [column.fill for _, column in numeric],
@@ -115,19 +122,19 @@ class _TableRows(nn.Module):
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
         for name, values in numbers.items():
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
-        self.turned = [at for at, (_, column) in enumerate(numeric) if column.kind != "boolean"]
+        self.rotatable = [at for at, (_, column) in enumerate(numeric) if column.kind != "boolean"]
         self.rotated = rotation is not None
         if rotation is not None:
-            # Truth values are among the numbers; the matrix leaves them as they are.
-            centre, turn = np.zeros(len(numeric)), np.eye(len(numeric))
-            centre[self.turned] = rotation.centre
-            turn[np.ix_(self.turned, self.turned)] = rotation.matrix
+            # Booleans are among the numeric inputs; the matrix leaves them unchanged.
+            centre, matrix = np.zeros(len(numeric)), np.eye(len(numeric))
+            centre[self.rotatable] = rotation.centre
+            matrix[np.ix_(self.rotatable, self.rotatable)] = rotation.matrix
             self.register_buffer("centre", torch.from_numpy(centre), persistent=False)
-            self.register_buffer("turn", torch.from_numpy(turn), persistent=False)
+            self.register_buffer("turn", torch.from_numpy(matrix), persistent=False)
 
     def name_components(self) -> None:
-        """Call the rotated inputs components, since none of them is a column any more."""
-        number = {at: place for place, at in enumerate(self.turned, start=1)}
+        """Name the rotated inputs "component 1", "component 2", ..., because they mix the columns."""
+        number = {at: count for count, at in enumerate(self.rotatable, start=1)}
         self.names = tuple(
             f"component {number[at]}" if at in number else name for at, name in enumerate(self.names)
         )
@@ -153,6 +160,8 @@ class _TableRows(nn.Module):
 
 
 class _ArrayRows(nn.Module):
+    """Encoding of images and tensors."""
+
     shift: Tensor
     spread: Tensor
     centre: Tensor
@@ -179,19 +188,20 @@ class _ArrayRows(nn.Module):
         if self.scaled:
             values = (values - self.shift) / self.spread
         if self.rotated:
-            turned = (values.flatten(1).to(torch.float64) - self.centre) @ self.turn
-            values = turned.to(torch.float32).reshape(-1, *self.shape)
+            rotated = (values.flatten(1).to(torch.float64) - self.centre) @ self.turn
+            values = rotated.to(torch.float32).reshape(-1, *self.shape)
         return values
 
 
 class Postprocess(nn.Module):
-    """Network outputs to predictions, as tensors: the end of an exported model.
+    """Decode network outputs to predictions, as tensors: the last module of an exported model.
 
-    Classification: probabilities (n, K). Regression: numbers (n, T) in the targets' units.
+    The predictions are probabilities (n, K) for classification, and numbers (n, T) in the units of the targets for
+    regression.
 
     Args:
-        schema: fitted schema.
-        form: ``logits``, or ``probabilities`` where the network ends with its own link.
+        schema: the fitted schema.
+        form: ``logits``, or ``probabilities`` if the network ends with its own output activation.
 
     >>> schema = Schema("tensor", "regression", "", (1,), 1, ("y",), target_mean=(10.0,), target_scale=(2.0,))
     >>> Postprocess(schema)(torch.ones(1, 1)).tolist()
@@ -212,7 +222,7 @@ class Postprocess(nn.Module):
         )
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """Probabilities, or numbers in the targets' units, one row for each row of outputs."""
+        """Return probabilities, or numbers in the units of the targets, one row for each row of outputs."""
         if not self.classes:
             return outputs.to(torch.float64) * self.scale + self.mean
         if self.task == "multiclass":

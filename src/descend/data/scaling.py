@@ -1,7 +1,7 @@
-"""Scales of the inputs, and the module that turns raw rows into what the network gets.
+"""Scales of each input: standard, center, minmax, none.
 
-A scale is a function of the training rows (n, d) that returns shift and spread, both of shape (d,);
-an input x enters the network as (x - shift) / spread. A new scale is one function and one line in
+A scale is a function of the training rows (n, d) that returns a shift and a scale, both of shape (d,);
+an input x enters the network as (x - shift) / scale. To add a scale, write one function and one line in
 ``ELEMENTWISE``. Scales of all inputs together, which also return a matrix, are in
 :mod:`descend.data.decorrelation`.
 """
@@ -32,24 +32,24 @@ Scale = Callable[[Array, "Array | None"], "tuple[Array, Array]"]
 
 @method(
     row="F1",
-    reference="Ju Sun, Training DNNs (2025); scikit-learn's StandardScaler",
+    reference="LeCun et al. 1998 (Efficient BackProp); scikit-learn's StandardScaler",
     formula="(x - mean) / standard deviation",
-    note="the deviation divides by n; an input that does not vary keeps spread 1",
+    note="the standard deviation is normalised by n; a constant input has scale 1",
 )
 def standard(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
-    """Mean 0 and standard deviation 1 for each input.
+    """Standardise each input to mean 0 and standard deviation 1.
 
-    The mean is taken about the first row, so that inputs with a large offset (dates, identifiers) lose
-    no digits.
+    The mean is computed relative to the first row, so that inputs with a large offset (dates, identifiers) lose
+    no precision.
 
     Args:
         rows: training inputs, float64 (n, d), without missing values.
         weights: a weight for each row, or None.
 
-    Returns: shift (d,) and spread (d,).
+    Returns: shift (d,) and scale (d,).
 
-    >>> shift, spread = standard(np.array([[1.0, 5.0], [3.0, 5.0]]))
-    >>> shift.tolist(), spread.tolist()
+    >>> shift, scale = standard(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> shift.tolist(), scale.tolist()
     ([2.0, 5.0], [1.0, 1.0])
     """
     total = len(rows) if weights is None else weights.sum()
@@ -57,34 +57,34 @@ def standard(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array
     centred = rows - origin
     mean = _sum(centred, weights) / total
     centred -= mean
-    rest = _sum(centred, weights) / total
-    centred -= rest
-    shift = origin + (mean + rest)
+    correction = _sum(centred, weights) / total
+    centred -= correction
+    shift = origin + (mean + correction)
     centred *= centred
-    spread = np.sqrt(_sum(centred, weights) / total)
-    still = spread <= 16 * np.finfo(np.float64).eps * np.abs(shift)
-    return shift, np.where(still, 1.0, spread)
+    deviation = np.sqrt(_sum(centred, weights) / total)
+    constant = deviation <= 16 * np.finfo(np.float64).eps * np.abs(shift)
+    return shift, np.where(constant, 1.0, deviation)
 
 
 def _sum(rows: Array, weights: Array | None) -> Array:
-    found: Array = rows.sum(axis=0) if weights is None else weights @ rows
-    return found
+    total: Array = rows.sum(axis=0) if weights is None else weights @ rows
+    return total
 
 
 @method(
     row="F1",
-    reference="Ju Sun, Training DNNs (2025); scikit-learn's StandardScaler(with_std=False)",
+    reference="LeCun et al. 1998 (Efficient BackProp); scikit-learn's StandardScaler(with_std=False)",
     formula="x - mean",
-    note="units stay as they are, and numbers have no smooth bound (data.clip)",
+    note="units do not change, and the smooth bound (data.clip) does not apply",
 )
 def center(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
-    """Mean 0 for each input, which keeps its unit.
+    """Centre each input to mean 0, without changing its unit.
 
     Args:
         rows: training inputs, float64 (n, d), without missing values.
         weights: a weight for each row, or None.
 
-    Returns: shift (d,) and spread (d,), which is 1.
+    Returns: shift (d,) and scale (d,), which is 1.
 
     >>> center(np.array([[1.0, 5.0], [3.0, 5.0]]))[0].tolist()
     [2.0, 5.0]
@@ -97,20 +97,20 @@ def center(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
     row="F1",
     reference="scikit-learn's MinMaxScaler",
     formula="(x - min) / (max - min)",
-    note="new rows may lie outside [0, 1], and one outlier presses the others together; numbers have no "
-    "smooth bound (data.clip)",
+    note="new rows may lie outside [0, 1], and one outlier compresses all other values; the smooth bound "
+    "(data.clip) does not apply",
 )
 def minmax(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
-    """From 0, the smallest training value of each input, to 1, the largest.
+    """Scale each input so that the training rows range from 0 to 1.
 
     Args:
         rows: training inputs, float64 (n, d), without missing values.
-        weights: a weight for each row, or None; rows of weight 0 do not count.
+        weights: a weight for each row, or None; rows of weight 0 are ignored.
 
-    Returns: shift (d,) and spread (d,), 1 where an input does not vary.
+    Returns: shift (d,) and scale (d,), 1 for a constant input.
 
-    >>> shift, spread = minmax(np.array([[1.0, 5.0], [3.0, 5.0]]))
-    >>> shift.tolist(), spread.tolist()
+    >>> shift, scale = minmax(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> shift.tolist(), scale.tolist()
     ([1.0, 5.0], [2.0, 1.0])
     """
     counted = rows if weights is None else rows[weights > 0]
@@ -118,14 +118,15 @@ def minmax(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
     return low, np.where(high > low, high - low, 1.0)
 
 
-@method(row="F1", reference="the raw numbers", formula="x", note="shows why scaling matters")
+@method(row="F1", reference="raw numbers", formula="x", note="shows why scaling matters")
 def none(rows: Array, weights: Array | None = None, /) -> tuple[Array, Array]:
-    """Inputs as they are."""
+    """Leave the inputs unchanged."""
     return np.zeros(rows.shape[1]), np.ones(rows.shape[1])
 
 
 ELEMENTWISE: dict[str, Scale] = {"standard": standard, "center": center, "minmax": minmax, "none": none}
-"""Scales of each input by itself."""
+"""Scales that treat each input independently."""
 SCALES: dict[str, Callable[..., tuple[Array, ...]]] = {**ELEMENTWISE, **ROTATIONS}
+"""All scales by name."""
 UNIT = frozenset({"standard", "whiten", "zca"})
-"""Scales that give numbers a standard deviation of 1, to which the smooth bound applies."""
+"""Scales with standard deviation 1, to which the smooth bound (``data.clip``) applies."""
