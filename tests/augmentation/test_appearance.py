@@ -9,8 +9,8 @@ from scipy import ndimage
 from descend.augmentation import Background, Blur, Color, FeatureDropout, Noise, Occlude
 from descend.augmentation.base import Layout
 from descend.augmentation.blur import blurred
-from descend.augmentation.light import grey
-from descend.augmentation.occlude import boxes
+from descend.augmentation.color import grey
+from descend.augmentation.occlusion import boxes
 from descend.errors import UserError
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 from torch.nn import functional
 
 from descend.augmentation import Crop, Deform, Flip, Rotate, Translate
-from descend.augmentation.deform import displaced
+from descend.augmentation.elastic import displaced
 from descend.augmentation.geometry import cropped, rotated, shifted
 
 

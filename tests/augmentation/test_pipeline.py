@@ -36,7 +36,7 @@ QUICK = {
     "stop": {"max_epochs": 2},
     "engine": {"threads": 1, "device": "cpu"},
 }
-ALL = [name for name, made in AUGMENTATIONS.items() if "pictures" in made.fits]
+ALL = [name for name, made in AUGMENTATIONS.items() if "images" in made.fits]
 
 
 def recipe(augment, **sections):
@@ -144,10 +144,10 @@ class TestPixels:
         for scale in ("standard", "center", "minmax", "none"):
             prepared = prepare(read((IMAGES, LABELS)), DataSettings(scale=scale))
             pixels = Pixels.of(prepared.schema, prepared.train.inputs)
-            shown = pixels.shown(prepared.train.inputs)
+            shown = pixels.to_pixels(prepared.train.inputs)
             wanted = torch.from_numpy(IMAGES[prepared.train.rows]).float() / 255
             torch.testing.assert_close(shown, wanted, rtol=0, atol=1e-6)
-            back = pixels.encoded(shown)
+            back = pixels.from_pixels(shown)
             torch.testing.assert_close(
                 back, prepared.train.inputs, rtol=1e-5, atol=1e-4 if scale == "none" else 1e-5
             )
@@ -168,16 +168,16 @@ class TestPixels:
         prepared = prepare(source)
         assert prepared.schema.clip == DataSettings().clip
         pixels = Pixels.of(prepared.schema, prepared.train.inputs)
-        shown = pixels.shown(prepared.train.inputs)
+        shown = pixels.to_pixels(prepared.train.inputs)
         wanted = source.frame.to_numpy()[prepared.train.rows].reshape(-1, 1, 8, 8) / 16
         np.testing.assert_allclose(shown.numpy(), wanted, atol=2e-3)  # near the bound few digits are left
         assert np.abs(shown.numpy() - wanted).mean() < 1e-5
-        torch.testing.assert_close(pixels.encoded(shown), prepared.train.inputs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(pixels.from_pixels(shown), prepared.train.inputs, rtol=1e-4, atol=1e-5)
 
     def test_pictures_of_other_numbers_run_from_the_least_to_the_largest(self):
         numbers = RANDOM.normal(size=(40, 2, 4, 4)) * 30 - 7
         prepared = prepare(read((numbers, np.arange(40) % 2)))
-        shown = Pixels.of(prepared.schema, prepared.train.inputs).shown(prepared.train.inputs)
+        shown = Pixels.of(prepared.schema, prepared.train.inputs).to_pixels(prepared.train.inputs)
         assert shown.min().item() == pytest.approx(0, abs=1e-6)
         assert shown.max().item() == pytest.approx(1, abs=1e-6)
 
@@ -185,7 +185,7 @@ class TestPixels:
         data = torch.utils.data.TensorDataset(torch.rand(30, 1, 4, 4), torch.arange(30) % 2)
         prepared = prepare(read(data))
         pixels = Pixels.of(prepared.schema, prepared.train.inputs)
-        assert torch.equal(pixels.shown(PICTURES), PICTURES)
+        assert torch.equal(pixels.to_pixels(PICTURES), PICTURES)
 
 
 class TestLayout:
@@ -208,7 +208,7 @@ class TestLayout:
         assert layout.columns.tolist() == [0, 1, 3, 2, 2, 0, 2]
 
     def test_of_images_and_other_rows(self):
-        for data, kind in (((IMAGES, LABELS), "pictures"), ("digits", "pictures"), ("iris", "rows")):
+        for data, kind in (((IMAGES, LABELS), "images"), ("digits", "images"), ("iris", "rows")):
             prepared = prepare(read(data))
             assert layout_of(prepared.schema, prepared.preprocess).kind == kind
         prepared = prepare(read((RANDOM.normal(size=(60, 4, 3)), LABELS)))
@@ -223,12 +223,12 @@ class TestRefused:
 
     def test_what_does_not_fit_the_rows(self):
         message = self.refusal("iris", ["flip", "noise", "cutmix"])
-        assert "[data] augment: 'flip' is for pictures; the rows are a table" in message
+        assert "[data] augment: 'flip' is for images; the rows are a table" in message
         assert "what fits: noise, mixup, feature_dropout" in message
-        assert "'cutmix' is for pictures" in message
+        assert "'cutmix' is for images" in message
         assert "'noise' is for" not in message
         message = self.refusal((IMAGES, LABELS), ["feature_dropout"])
-        assert "'feature_dropout' is for rows; these are pictures" in message
+        assert "'feature_dropout' is for rows; these are images" in message
 
     def test_pixels_that_a_scale_has_mixed(self):
         zca = {"data": {"scale": "zca", "batch_size": 256}}

@@ -248,8 +248,8 @@ def from_named_arrays(
         return source("")
     given = {
         part: source("_" + word)
-        for part, words in _PART_SUFFIXES.items()
-        for word in words
+        for part, suffixes in _PART_SUFFIXES.items()
+        for word in suffixes
         if has("_" + word)
     }
     if "train" not in given:

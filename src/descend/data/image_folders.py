@@ -55,8 +55,8 @@ def read_image_folder(
         files, labels, parts, notes = _unlabelled(path) if predicting else _labelled(path)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-    image = require("PIL.Image", "images", "reading images")
-    headers = _headers(image, files)
+    pil = require("PIL.Image", "images", "reading images")
+    headers = _headers(pil, files)
     channels, height, width = shape or _shape(headers, size)
     if shape is None and any(header[:2] != (height, width) for header in headers):
         notes.append(f"images are resized to {height} x {width} pixels (height x width)")
@@ -70,7 +70,7 @@ def read_image_folder(
         ) from cause
 
     def load(at: int) -> None:
-        inputs[at] = _pixels(image, files[at], channels, height, width)
+        inputs[at] = _pixels(pil, files[at], channels, height, width)
 
     _all(load, range(len(files)), files)
     return Source(
@@ -86,17 +86,17 @@ def read_image_folder(
     )
 
 
-def _headers(image: Any, files: Sequence[Path]) -> list[tuple[int, int, bool]]:
+def _headers(pil: Any, files: Sequence[Path]) -> list[tuple[int, int, bool]]:
     try:
-        return _all(lambda file: _header(image, file), files)
+        return _all(lambda file: _header(pil, file), files)
     except DataError:
-        _all(lambda file: _decoded(image, file), files)  # also finds files whose pixel data are damaged
+        _all(lambda file: _decoded(pil, file), files)  # also finds files whose pixel data are damaged
         raise
 
 
-def _decoded(image: Any, file: Path) -> None:
-    with image.open(file) as picture:
-        picture.load()
+def _decoded(pil: Any, file: Path) -> None:
+    with pil.open(file) as image:
+        image.load()
 
 
 def _folders(path: Path) -> list[Path]:
@@ -104,8 +104,8 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _images(path: Path) -> list[Path]:
-    found = (one for one in path.rglob("*") if one.suffix.lower() in ENDINGS and one.is_file())
-    return sorted(one for one in found if not one.name.startswith("."))
+    images = (one for one in path.rglob("*") if one.suffix.lower() in ENDINGS and one.is_file())
+    return sorted(one for one in images if not one.name.startswith("."))
 
 
 def _unlabelled(path: Path) -> tuple[list[Path], None, None, list[str]]:
@@ -170,13 +170,13 @@ def _reason(cause: object) -> str:
     return "it is not an image" if message.startswith("cannot identify image file") else message
 
 
-def _header(image: Any, file: Path) -> tuple[int, int, bool]:
+def _header(pil: Any, file: Path) -> tuple[int, int, bool]:
     """Return height, width and whether the image is grey, from the file's header."""
-    with image.open(file) as picture:
-        width, height = picture.size
-        exif = image.Image.getexif(picture)  # the method of PNG images would decode the whole file
+    with pil.open(file) as image:
+        width, height = image.size
+        exif = pil.Image.getexif(image)  # the method of PNG images would decode the whole file
         transposed = exif.get(0x0112, 1) in (5, 6, 7, 8)
-        grey = picture.mode in _GREY
+        grey = image.mode in _GREY
     return (width, height, grey) if transposed else (height, width, grey)
 
 
@@ -192,28 +192,28 @@ def _shape(headers: Sequence[tuple[int, int, bool]], size: int | Literal["auto"]
     return channels, max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def _pixels(image: Any, file: Path, channels: int, height: int, width: int) -> Array:
+def _pixels(pil: Any, file: Path, channels: int, height: int, width: int) -> Array:
     from PIL import ImageOps
 
-    with image.open(file) as opened:
-        picture = ImageOps.exif_transpose(opened)
-        if picture.mode.startswith("I") or picture.mode == "F":
-            picture = _eight_bits(image, picture)
-        picture = picture.convert("L" if channels == 1 else "RGB")
-        if picture.size != (width, height):
-            picture = picture.resize((width, height), image.Resampling.BILINEAR, reducing_gap=3.0)
-        pixels = np.asarray(picture, dtype=np.uint8)
+    with pil.open(file) as opened:
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I") or image.mode == "F":
+            image = _eight_bits(pil, image)
+        image = image.convert("L" if channels == 1 else "RGB")
+        if image.size != (width, height):
+            image = image.resize((width, height), pil.Resampling.BILINEAR, reducing_gap=3.0)
+        pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def _eight_bits(image: Any, picture: Any) -> Any:
+def _eight_bits(pil: Any, image: Any) -> Any:
     """Convert an image with 16 bits per pixel, or floating-point grey levels, to 8 bits per pixel."""
-    values = np.asarray(picture, dtype=np.float64)
+    values = np.asarray(image, dtype=np.float64)
     top = (
         1.0
-        if picture.mode == "F" and values.max(initial=0) <= 1
+        if image.mode == "F" and values.max(initial=0) <= 1
         else 65535.0
         if values.max(initial=0) > 255
         else 255.0
     )
-    return image.fromarray(np.clip(np.nan_to_num(values) * (255.0 / top), 0, 255).round().astype(np.uint8))
+    return pil.fromarray(np.clip(np.nan_to_num(values) * (255.0 / top), 0, 255).round().astype(np.uint8))

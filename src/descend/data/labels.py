@@ -35,11 +35,13 @@ def classes_of(targets: Array) -> tuple[tuple[Label, ...], str]:
         ) from cause
     plain = [label.item() if isinstance(label, np.generic) else label for label in distinct]
     plain = [label.decode("latin-1") if isinstance(label, bytes) else label for label in plain]
-    odd = [label for label in plain if not isinstance(label, bool | int | float | str) or _too_long(label)]
-    if odd:
+    invalid = [
+        label for label in plain if not isinstance(label, bool | int | float | str) or _too_long(label)
+    ]
+    if invalid:
         raise DataError(
-            f"class labels must be strings, numbers or booleans, got a {type(odd[0]).__name__} "
-            f"({listed(odd, 1)})"
+            f"class labels must be strings, numbers or booleans, got a {type(invalid[0]).__name__} "
+            f"({listed(invalid, 1)})"
         )
     return tuple(plain), targets.dtype.str if targets.dtype.kind in "US" else str(targets.dtype)
 

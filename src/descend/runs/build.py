@@ -114,7 +114,7 @@ def augmented(batches: Batches, planned: Plan, device: torch.device, loss: Any =
     methods = build_augmentations(planned.recipe, layout, facts_of(schema), loss)
     if not methods:
         return batches
-    pixels = Pixels.of(schema, train.inputs).to(device) if layout.kind == "pictures" else None
+    pixels = Pixels.of(schema, train.inputs).to(device) if layout.kind == "images" else None
     return AugmentedBatches(
         batches, Pipeline(methods, pixels=pixels, classes=len(schema.classes), seed=planned.seed)
     )
