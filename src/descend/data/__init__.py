@@ -4,14 +4,15 @@ The path of a CSV file, in the order of the calls:
 
 1. **Source** (:mod:`.reader`, :mod:`.table_files`): :func:`read` parses the file and takes the target column out.
    The result is a :class:`Source`: raw columns, raw targets, nothing inferred or fitted yet.
-2. **Columns** (:mod:`.task`, :mod:`.columns`): :func:`prepare` infers the task from the targets and the kind of each
-   column from its values.
-3. **Split** (:mod:`.split`): it divides the rows into training, validation and test rows.
-4. **Fit** (:mod:`.fitting`, :mod:`.scaling`): it computes categories, medians and scales from the training rows alone.
+2. **Split** (:mod:`.task`, :mod:`.split`): :func:`prepare` infers the task from the targets, and divides the rows into
+   training, validation and test rows.
+3. **Columns** (:mod:`.columns`, :mod:`.parsing`): it infers the kind of each column from its values.
+4. **Fit** (:mod:`.fitting`, :mod:`.scaling`): it computes categories, medians and scales from the training rows only.
    The result is a :class:`Schema`, which is saved as ``schema.json``.
 5. **Encode** (:mod:`.encoding`, :mod:`.preprocessing`): :class:`Preprocess`, a module built from the schema, turns raw
    rows into float32 tensors, one :class:`Part` for each part of the split.
-6. **Batches** (:mod:`.batches`): the rows of a part in an order that depends on seed and epoch only.
+6. **Batches** (:mod:`.batches`): the training loop reads the rows of a part in batches, in an order that depends on
+   seed and epoch only.
 
 ==========================  ========================================================================
 **Reading**
@@ -26,6 +27,7 @@ The path of a CSV file, in the order of the calls:
 :mod:`.bundled`             data sets that need no file
 :mod:`.streaming`           data larger than memory: tables read in pieces, rows stored on disk
 **Inference and fitting**
+:mod:`.training_data`       ``TrainingData``: the arguments of ``train`` about the data, in one object
 :mod:`.settings`            the ``[data]`` section of a recipe and its defaults
 :mod:`.preparation`         ``prepare``: steps 2 to 5 above
 :mod:`.task`                regression, binary or multiclass: inferred, with the reason
@@ -65,6 +67,7 @@ if TYPE_CHECKING:
     from descend.data.schema import Schema
     from descend.data.settings import DataSettings
     from descend.data.source import Source
+    from descend.data.training_data import TrainingData
 
 __all__ = [
     "DataSettings",
@@ -74,6 +77,7 @@ __all__ = [
     "Preprocess",
     "Schema",
     "Source",
+    "TrainingData",
     "encode_source",
     "prepare",
     "read",
@@ -87,6 +91,7 @@ _MODULES = {
     "Preprocess": "preprocessing",
     "Schema": "schema",
     "Source": "source",
+    "TrainingData": "training_data",
     "encode_source": "preparation",
     "prepare": "preparation",
     "read": "reader",
