@@ -284,12 +284,10 @@ def refuse(values: pl.Series, invalid: pl.Series, kind: str) -> None:
     """Raise a DataError that shows the invalid values of a column, if there are any."""
     if invalid.any():
         rows = np.flatnonzero(invalid.to_numpy())
-        expected = {"numeric": "numbers", "boolean": "true or false", "date": "dates such as 2026-01-31"}[
-            kind
-        ]
+        expected = {"numeric": "numbers", "boolean": "true or false", "date": "dates such as 2026-01-31"}
         shown = values.filter(invalid).head(50).unique(maintain_order=True).to_list()
         raise DataError(
-            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown, 5)}"
+            f"column {values.name!r}: expected {expected[kind]}, but {rows_hold(rows)} {listed(shown, 5)}"
         )
 
 

@@ -202,7 +202,7 @@ def _task(source: Source, targets: Array, settings: DataSettings) -> tuple[Task,
         return infer_task(targets, settings.task)
     count = len(source.classes)
     if count < 2:
-        raise DataError(f"{count} class was given; a classifier needs at least two")
+        raise DataError(f"{count} class was given; a classifier needs at least two classes")
     return (
         "binary" if count == 2 and settings.task != "multiclass" else "multiclass",
         f"{count} classes are given",

@@ -160,18 +160,17 @@ def _divide(rows: Array, labels: Array | None, task: str, sizes: tuple[int, int]
 def _stratified(labels: Array, shuffled: Array, sizes: tuple[int, int], notes: list[str]) -> Array:
     counts = np.bincount(labels)
     present = np.flatnonzero(counts)
-    taken = np.zeros((2, len(counts)), dtype=np.int64)
-    for which in (0, 1):
-        taken[which] = _quotas(counts, taken.sum(axis=0), sizes[which], len(labels))
+    quotas = np.zeros((2, len(counts)), dtype=np.int64)
+    for held_out in (0, 1):
+        quotas[held_out] = _quotas(counts, quotas.sum(axis=0), sizes[held_out], len(labels))
     short = present[counts[present] < 1 + sum(size > 0 for size in sizes)]
     if len(short):
         notes.append(f"{len(short)} of {len(present)} classes have too few rows to occur in every part")
-    order = shuffled[
-        np.argsort(labels[shuffled], kind="stable")
-    ]  # grouped by class, shuffled within each class
+    # Grouped by class, shuffled within each class.
+    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     starts = np.cumsum(counts) - counts
     position = np.arange(len(labels)) - np.repeat(starts, counts)
-    first, second = np.repeat(taken[0], counts), np.repeat(taken.sum(axis=0), counts)
+    first, second = np.repeat(quotas[0], counts), np.repeat(quotas.sum(axis=0), counts)
     part = np.empty(len(labels), dtype=np.int8)
     part[order] = np.where(position < first, 1, np.where(position < second, 2, 0))
     return part
