@@ -107,9 +107,9 @@ def test_numbers_for_prediction_have_the_shape_of_training():
 
 
 def test_named_arrays_with_a_given_split():
-    stored = {f"{name}_{part}": np.ones((n, 2)) if name == "X" else np.arange(n)
+    named = {f"{name}_{part}": np.ones((n, 2)) if name == "X" else np.arange(n)
             for name in "Xy" for part, n in (("train", 6), ("val", 3), ("test", 2))}  # fmt: skip
-    source = from_named_arrays(stored, name="mine")
+    source = from_named_arrays(named, name="mine")
     assert source.split.tolist() == ["train"] * 6 + ["validation"] * 3 + ["test"] * 2
     assert source.targets.tolist() == [*range(6), *range(3), *range(2)]
 

@@ -11,15 +11,14 @@ from hypothesis import strategies as st
 from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 import descend
-from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, Rotation, covariance, pca, whiten, zca
+from descend.data.decorrelation import LARGEST_SIDE, Rotation, covariance, pca, whiten, zca
 from descend.data.preparation import prepare
 from descend.data.preprocessing import Preprocess
 from descend.data.reader import read
-from descend.data.scaling import center, minmax, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Source
@@ -33,8 +32,8 @@ UNITS = st.sampled_from([True, False])
 
 
 def applied(fitted, rows):
-    shift, spread, matrix = fitted
-    return ((rows - shift) / spread) @ matrix
+    shift, divisor, matrix = fitted
+    return ((rows - shift) / divisor) @ matrix
 
 
 def all_rows(scale, **more):
@@ -44,59 +43,6 @@ def all_rows(scale, **more):
 def table_of(values, labels=None):
     labels = np.arange(len(values)) % 2 if labels is None else labels
     return Source("t", None, "table", labels, ("y",), frame=pl.from_numpy(values), named=False)
-
-
-class TestElementwise:
-    def test_center_and_minmax_equal_scikit_learn(self):
-        shift, spread = center(CLOUD)
-        np.testing.assert_allclose(
-            shift, StandardScaler(with_std=False).fit(CLOUD).mean_, rtol=1e-13, atol=1e-12
-        )
-        assert spread.tolist() == [1.0] * D
-        expected = MinMaxScaler().fit(CLOUD)
-        shift, spread = minmax(CLOUD)
-        np.testing.assert_array_equal(shift, expected.data_min_)
-        np.testing.assert_array_equal(spread, expected.data_range_)
-
-    def test_rows_of_weight_zero_are_ignored(self):
-        weights = RANDOM.integers(0, 3, N).astype(float)
-        for scale in (center, minmax, standard):
-            for result, expected in zip(
-                scale(CLOUD, weights), scale(np.repeat(CLOUD, weights.astype(int), axis=0)), strict=True
-            ):
-                np.testing.assert_allclose(result, expected, rtol=1e-11, atol=1e-11)
-
-    def test_a_constant_input_keeps_its_unit(self):
-        shift, spread = minmax(np.array([[3.0, 1.0], [3.0, 2.0]]))
-        assert (shift.tolist(), spread.tolist()) == ([3.0, 1.0], [1.0, 1.0])
-
-    @pytest.mark.parametrize("name", ["center", "minmax"])
-    def test_in_a_table_and_in_images(self, name):
-        inputs = prepare(table_of(CLOUD), all_rows(name)).train.inputs.double().numpy()
-        expected = {"center": CLOUD - CLOUD.mean(0), "minmax": MinMaxScaler().fit_transform(CLOUD)}[name]
-        np.testing.assert_allclose(inputs, expected, rtol=2e-6, atol=1e-6)
-        images = RANDOM.integers(9, 200, (30, 2, 4, 5), dtype=np.uint8)
-        images[:, 1] //= 2
-        result = prepare(read((images, np.arange(30) % 2)), all_rows(name)).train.inputs
-        lowest = result.amin((0, 2, 3)).tolist()
-        if name == "minmax":
-            assert lowest == [0.0, 0.0]
-            assert result.amax((0, 2, 3)).tolist() == [1.0, 1.0]
-        else:
-            assert result.mean((0, 2, 3)).abs().max() < 1e-4
-            assert result.amax((0, 2, 3))[0] - result.amin((0, 2, 3))[0] > 100
-
-    def test_only_training_rows_count(self):
-        rows = np.concatenate([np.linspace(0, 1, 30), np.full(10, 50.0)])[:, None]
-        source = dataclasses.replace(table_of(rows), split=np.array(["train"] * 30 + ["test"] * 10))
-        result = prepare(source, DataSettings(scale="minmax", validation=0))
-        assert result.train.inputs.max() == 1
-        assert result.test.inputs.max() == 50
-        for name in ROTATIONS:
-            rows = np.hstack([rows, RANDOM.normal(size=(40, 1))]) if rows.shape[1] == 1 else rows
-            source = dataclasses.replace(table_of(rows), split=source.split)
-            inputs = prepare(source, DataSettings(scale=name, validation=0, clip="none")).train.inputs
-            torch.testing.assert_close(inputs.mean(0), torch.zeros(2), rtol=0, atol=1e-6)
 
 
 class TestCovariance:
@@ -153,8 +99,8 @@ class TestAgainstScikitLearn:
         normalised = (centred @ right.T) / (singular + 1e-12)
         np.testing.assert_allclose(np.abs(normalised), np.abs(left), atol=1e-9)
         np.testing.assert_allclose(np.linalg.norm(normalised, axis=0), 1, rtol=1e-9)
-        ours = applied(whiten(rows, standardize=False), rows)
-        np.testing.assert_allclose(np.abs(ours), np.sqrt(N) * np.abs(normalised), atol=1e-5)
+        whitened = applied(whiten(rows, standardize=False), rows)
+        np.testing.assert_allclose(np.abs(whitened), np.sqrt(N) * np.abs(normalised), atol=1e-5)
 
 
 class TestWhitening:

@@ -80,11 +80,11 @@ def test_a_mixed_table_end_to_end(tmp_path):
 def test_everything_is_fitted_on_the_training_rows_only():
     source = read((RANDOM.normal(size=(100, 2)), np.arange(100) * 1.0))
     prepared = prepare(source)
-    stored = np.concatenate([prepared.validation.rows, prepared.test.rows])
+    held_out = np.concatenate([prepared.validation.rows, prepared.test.rows])
     values = source.frame.to_numpy().copy()
-    values[stored] = 1e6
+    values[held_out] = 1e6
     targets = source.targets.copy()
-    targets[stored] = -1e6
+    targets[held_out] = -1e6
     spoiled = prepare(read((values, targets)))
     assert torch.equal(spoiled.train.inputs, prepared.train.inputs)
     assert torch.equal(spoiled.train.targets, prepared.train.targets)

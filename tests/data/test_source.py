@@ -29,11 +29,11 @@ def test_equal_content_has_equal_fingerprints():
     again = source()
     halves = pl.concat([first.frame[:2], first.frame[2:]], rechunk=False)
     floats = first.frame.with_columns(pl.col("whole").cast(pl.Float32), pl.col("text").cast(pl.Categorical))
-    absent = first.frame.with_columns(pl.col("number").fill_null(float("nan")))
+    with_nan = first.frame.with_columns(pl.col("number").fill_null(float("nan")))
     zero = first.frame.with_columns(pl.col("number").replace(-0.0, 0.0))
     for other in (
         again,
-        *(source(frame) for frame in (halves, floats, absent, zero)),
+        *(source(frame) for frame in (halves, floats, with_nan, zero)),
         source(name="other", reference="x"),
     ):
         assert other.fingerprint() == first.fingerprint()

@@ -14,7 +14,7 @@ zca      V diag(l + r)^(-1/2) V^T     I, with the smallest mean squared change o
 =======  ===========================  ===========================================================
 
 r is ``ridge`` times the mean of l. ``whiten`` and ``zca`` drop directions in which the training rows do not vary
-(up to rounding): these carry no information, and dividing by their variance would amplify noise in new rows.
+(up to rounding): these carry no information, and dividing by their standard deviation would amplify noise in new rows.
 """
 
 from __future__ import annotations
