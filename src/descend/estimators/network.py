@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from descend.data.arrays import arrays
+from descend.data.arrays import from_arrays
 from descend.data.frames import is_frame
 from descend.data.source import Array, Source
 from descend.errors import Interrupted
@@ -139,7 +139,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         inputs = checked_inputs(self, X, reset=reset, least=least)
         targets = self._checked_targets(y)
         weights = checked_weights(sample_weight, inputs, targets)
-        return arrays(inputs, targets, name=type(self).__name__, target_names=names), weights
+        return from_arrays(inputs, targets, name=type(self).__name__, target_names=names), weights
 
     def _asked(self) -> Sections:
         return asked({name: getattr(self, name) for name in ("recipe", *PLACES)}, self._task)
