@@ -25,7 +25,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
-from tests.support.observers import StopAt
+from tests.support.stop_at import StopAt
 
 import descend
 from descend.errors import Interrupted, RecipeError

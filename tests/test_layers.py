@@ -298,6 +298,7 @@ class TestNothingRunsWhatItReads:
         }
         assert places == {
             "descend",
+            "descend.data",
             "descend.errors",
             "descend.export",
             "descend.recipe.catalogue",

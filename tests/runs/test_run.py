@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.metrics import accuracy_score, r2_score
 from tests.support.examples import examples
-from tests.support.observers import StopAt
+from tests.support.stop_at import StopAt
 
 import descend
 from descend.errors import DivergedError, Interrupted, RecipeError, RunError, UserError
@@ -286,7 +286,7 @@ class TestNewer:
 
     def test_weights(self, folder, monkeypatch):
         weights, meta = state.read_state(folder / "weights.safetensors")
-        monkeypatch.setattr(state, "FORMAT", state.FORMAT + 1)
+        monkeypatch.setattr(state, "STATE_FORMAT", state.STATE_FORMAT + 1)
         (folder / "weights.safetensors").write_bytes(state.to_bytes(weights, meta))
         monkeypatch.undo()
         reseal(folder)

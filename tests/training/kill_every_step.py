@@ -1,7 +1,7 @@
-"""Trains in forked children that kill themselves (SIGKILL) after a given step, then resumes each in a new child.
+"""Train in forked processes that kill themselves (SIGKILL) after a given step, then resume each in a new process.
 
-Run as a program: ``python -m tests.training.kill_every_step FOLDER``; prints a JSON object: step -> whether the child
-was killed.
+Usage: ``python -m tests.training.kill_every_step FOLDER``. It prints a JSON object with the number of steps and the outcome
+of each run.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ RECIPE = {
     "stop": {"max_epochs": 3, "patience": 3},
     "engine": {"threads": 1, "device": "cpu"},
 }
-"""Shuffling, dropout, running statistics, accumulation, a schedule, clipping, decay and early stopping at once."""
+"""A recipe with shuffling, dropout, running statistics, accumulation, a schedule, clipping, decay and early stopping."""
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(7)
-    rows = draw.normal(size=(88, 6))
-    return rows, (rows[:, 0] * rows[:, 1] + 0.3 * draw.normal(size=88) > 0).astype(int)
+    rng = np.random.default_rng(7)
+    rows = rng.normal(size=(88, 6))
+    return rows, (rows[:, 0] * rows[:, 1] + 0.3 * rng.normal(size=88) > 0).astype(int)
 
 
 class KillAt(Quiet):
-    """Ends the process at once, as a power cut would, when a step is done; or once what is being written is written."""
+    """Kill the process after a step, as a power failure would: immediately, or once pending checkpoints are written."""
 
     def __init__(self, step: int, written: bool) -> None:
         self.step, self.written = step, written
@@ -68,9 +68,7 @@ def train(
 
 
 def main(folder: Path) -> None:
-    Recipe.of(
-        RECIPE
-    )  # once for all children, with all that is built when a recipe is checked for the first time
+    Recipe.of(RECIPE)  # checked once for all children: the first check builds the schemas of the parameters
     assert exit_status(lambda: train(folder / "whole")) == 0
     steps = json.loads((folder / "whole" / "metrics.json").read_text())["steps"]
     outcome = {}

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.experiments.search.kill_search import KILLED, RECIPE, SPACE
+from tests.experiments.search.kill_search import OPTIONS as ASKED
 
 import descend
 from descend.errors import Interrupted, RecipeError, RunError, TrainingError, UserError
 from descend.experiments.search import Space
 from descend.experiments.search.journal import Journal
 from descend.experiments.search.searching import search
-
-SPACE = {"optimizer.lr": {"log_uniform": [1e-3, 1e-1]}, "model.hidden": [[8], [16]]}
-RECIPE = {"stop": {"max_epochs": 4, "patience": "none"}, "engine": {"threads": 1}}
-ASKED = {"space": SPACE, "trials": 9, "engine": "loop"}
 
 
 def lines(folder):
@@ -74,7 +72,7 @@ class TestASearch:
         assert found.winner.values == {"optimizer.lr": 0.1}
 
     def test_validation_and_test_data_of_ones_own(self):
-        X, y = descend.data.sources.read("iris").frame.to_numpy(), descend.data.sources.read("iris").targets
+        X, y = descend.data.reader.read("iris").frame.to_numpy(), descend.data.reader.read("iris").targets
         found = search(
             (X[::2], y[::2]), RECIPE, space={"optimizer.lr": [0.1]}, trials=1, validation=(X[1::4], y[1::4]),
             test=(X[3::4], y[3::4]),
@@ -95,36 +93,31 @@ class TestASearch:
             assert min(kept) >= max(trial.rungs[rung] for trial in behind)
 
 
-KILLED = """
-import os, signal
-from descend.experiments.search.journal import Journal
-from descend.experiments.search.searching import search
-add = Journal.add
-def last(self, trial):
-    add(self, trial)
-    if len(self.trials) == {after}:
-        os.kill(os.getpid(), signal.SIGKILL)
-Journal.add = last
-search("iris", {recipe}, out={out!r}, method={method!r}, **{asked})
-"""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of searches that were killed, one of each method, and the statuses of their processes."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-m", "tests.experiments.search.kill_search", str(folder)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    return folder, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
-@pytest.mark.parametrize(("method", "after"), [("random", 4), ("tpe", 9), ("halving", 7)])
-def test_a_search_that_was_killed_ends_as_if_it_had_not_been(tmp_path, method, after):
+@pytest.mark.parametrize("method", KILLED)
+def test_a_search_that_was_killed_ends_as_if_it_had_not_been(killed, method):
     if method == "tpe":
         pytest.importorskip("optuna")
-    asked = ASKED | ({"trials": 14, "batch": 4} if method == "tpe" else {})
-    code = KILLED.format(after=after, recipe=RECIPE, out=str(tmp_path / "killed"), method=method, asked=asked)
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    before = lines(tmp_path / "killed")
+    folder, statuses, errors = killed
+    folder /= method
+    after, asked = KILLED[method]
+    assert statuses[method] == -signal.SIGKILL, errors
+    before = lines(folder)
     assert len(before) == after
-    with (tmp_path / "killed" / "trials.jsonl").open("a") as file:
+    with (folder / "trials.jsonl").open("a") as file:
         file.write('{"number": 99, "status": "fini')  # as a kill in the middle of a write leaves it
     whole = search("iris", RECIPE, method=method, **asked)
-    again = search("iris", RECIPE, out=tmp_path / "killed", resume=True, method=method, **asked)
-    assert lines(tmp_path / "killed")[:after] == before  # recorded once, never again
-    assert len(lines(tmp_path / "killed")) == asked["trials"]
+    again = search("iris", RECIPE, out=folder, resume=True, method=method, **asked)
+    assert lines(folder)[:after] == before  # recorded once, never again
+    assert len(lines(folder)) == asked["trials"]
     assert timeless(again.trials) == timeless(whole.trials)
     assert again.best.metrics["test"] == whole.best.metrics["test"]
 

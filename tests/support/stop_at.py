@@ -1,15 +1,13 @@
-"""Observers that several tests share."""
+"""An observer that interrupts training after a given step."""
 
 from __future__ import annotations
 
 from descend.training.loop import Training
 from descend.training.observers import Quiet
 
-__all__ = ["StopAt"]
-
 
 class StopAt(Quiet):
-    """Request a stop after a step, as Ctrl-C does."""
+    """Requests training to stop after a step, as Ctrl-C does."""
 
     def __init__(self, step: int) -> None:
         self.step = step
