@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
@@ -39,25 +35,8 @@ def name_of(check):
 )  # of scikit-learn, on infinite targets
 def test_check(estimator, check):
     if name_of(check) == APART:
-        return  # below
+        return  # in test_sklearn_checks.py
     check(estimator)
-
-
-def test_array_api_check():
-    code = (
-        "import descend; from sklearn.utils.estimator_checks import check_array_api_input as check; "
-        "estimator = descend.Search(descend.Classifier(max_epochs=10), "
-        "{'optimizer.lr': [0.01, 0.02]}, n_trials=2, cv=2); "
-        "check('Search', estimator, array_namespace='numpy', expect_only_array_outputs=False)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env=os.environ | {"SCIPY_ARRAY_API": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 class TestResults:
