@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from descend.data.batches import CHUNK_BYTES, Batch, MemoryBatches
+from descend.data.batches import CHUNK_BYTES, Batch, MemoryBatches, OrderedBatches
 
 __all__ = ["PackedBatches"]
 
 
-class PackedBatches:
+class PackedBatches(OrderedBatches):
     """Batches of K members: inputs (K, B, …), targets (K, B) or (K, B, T), weights (K, B) or None.
 
     Members whose rows are the same tensors share them; different ones are put one behind another, so that one gather
@@ -24,6 +24,7 @@ class PackedBatches:
 
     def __init__(self, members: Sequence[MemoryBatches]) -> None:
         self.orders = [each.order for each in members]
+        self.order = self.orders[0]
         places: dict[tuple[int, ...], int] = {}
         tables: list[list[Tensor]] = []
         of_member = []
@@ -38,23 +39,13 @@ class PackedBatches:
         )
         self._first = torch.tensor(of_member).unsqueeze(1) * len(tables[0][0])
         row_bytes = sum(tensor[0].numel() * tensor.element_size() for tensor in self._tensors)
-        per_step = row_bytes * self.orders[0].batch_size * len(members)
+        per_step = row_bytes * self.order.batch_size * len(members)
         self._batches_per_gather = max(1, CHUNK_BYTES // max(1, per_step))
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch, the same for all members."""
-        return self.orders[0].steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over, for each member."""
-        return self.orders[0].rows_per_step
 
     def rows(self, epoch: int, step: int) -> list[Tensor]:
         """Row numbers (K, B) of each batch of a step, in the tables put together."""
-        sizes = self.orders[0].sizes()
-        accumulate = self.orders[0].accumulate
+        sizes = self.order.sizes()
+        accumulate = self.order.accumulate
         indices = self._indices(epoch).split(sizes, dim=1)
         return list(indices[step * accumulate : (step + 1) * accumulate])
 
@@ -63,7 +54,7 @@ class PackedBatches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """For each step from ``start`` on, its batches."""
-        accumulate = self.orders[0].accumulate
+        accumulate = self.order.accumulate
         held: list[Batch] = []
         for batch in self._each(epoch, start * accumulate):
             held.append(batch)
@@ -75,8 +66,8 @@ class PackedBatches:
 
     def _each(self, epoch: int, start: int) -> Iterator[Batch]:
         members = len(self.orders)
-        sizes = self.orders[0].sizes()
-        if self.orders[0].sampling == "full" and not self._first.any():
+        sizes = self.order.sizes()
+        if self.order.sampling == "full" and not self._first.any():
             shared = [t.unsqueeze(0).expand(members, *t.shape) for t in self._tensors]
             yield from [_batch(shared)][start:]
             return
@@ -107,6 +98,7 @@ class PackedBatches:
         """The batches of some of the members."""
         made = object.__new__(PackedBatches)
         made.orders = [self.orders[place] for place in places]
+        made.order = made.orders[0]
         made._tensors = self._tensors
         made._first = self._first[torch.tensor(places)]
         made._batches_per_gather = self._batches_per_gather
