@@ -132,8 +132,8 @@ def test_why_a_member_rides_alone() -> None:
 
 def test_a_pack_that_would_not_fit_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_many([recipe(optimizer={"lr": lr}) for lr in (1e-3, 2e-3, 3e-3, 4e-3)], "iris")
-    monkeypatch.setattr(choosing, "bytes_of_member", lambda member: 2**20)
-    monkeypatch.setattr(choosing, "room", lambda device: int(2.5 * 2**20 / choosing.SHARE))
+    monkeypatch.setattr(choosing, "member_bytes", lambda member: 2**20)
+    monkeypatch.setattr(choosing, "free_memory", lambda device: int(2.5 * 2**20 / choosing.MEMORY_SHARE))
     runs = train_many([recipe(optimizer={"lr": lr}) for lr in (1e-3, 2e-3, 3e-3, 4e-3)], "iris")
     assert engines(runs) == [("packed", 2)] * 4
     assert "2 packs of at most 2" in runs[0].environment["engine"]["why"]
@@ -142,9 +142,9 @@ def test_a_pack_that_would_not_fit_is_split(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_large_network_is_timed_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "OBVIOUS", 0)
+    monkeypatch.setattr(choosing, "SMALL_NETWORK", 0)
     for alone, chosen in [(1e9, "packed"), (0.0, "loop")]:
-        monkeypatch.setattr(choosing, "step_alone", lambda member, members, alone=alone: alone)
+        monkeypatch.setattr(choosing, "solo_step_seconds", lambda member, members, alone=alone: alone)
         runs = train_many([SMALL, SMALL], "iris")
         assert engines(runs)[0][0] == chosen
         assert "µs a step" in runs[0].environment["engine"]["why"]
@@ -155,12 +155,12 @@ def test_a_large_network_is_timed_both_ways(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_step_that_is_all_arithmetic_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "OBVIOUS", 0)
-    monkeypatch.setattr(choosing, "step_alone", lambda member, members: 1e9)
+    monkeypatch.setattr(choosing, "SMALL_NETWORK", 0)
+    monkeypatch.setattr(choosing, "solo_step_seconds", lambda member, members: 1e9)
     wide = recipe(model={"hidden": [24], "norm": "none"}, data={"batch_size": 10}, stop={"max_epochs": 1})
     weights = 4 * 24 + 24 * 3
     for limit, chosen in [(weights * 10, "loop"), (weights * 10 + 1, "packed")]:
-        monkeypatch.setattr(choosing, "ARITHMETIC", limit)
+        monkeypatch.setattr(choosing, "COMPUTE_BOUND", limit)
         runs = train_many([wide, wide], "iris", seeds=[0, 1])
         assert engines(runs)[0][0] == chosen
         assert ("all arithmetic" in runs[0].environment["engine"]["why"]) == (chosen == "loop")
@@ -262,8 +262,8 @@ def test_a_pack_resumes_whole_though_less_memory_is_free(
     whole = train_many(recipes, "iris")
     with pytest.raises(Interrupted):
         train_many(recipes, "iris", out=tmp_path / "out", watchers=[Interrupt(2)])
-    monkeypatch.setattr(choosing, "bytes_of_member", lambda member: 2**20)
-    monkeypatch.setattr(choosing, "room", lambda device: int(2**20 / choosing.SHARE))
+    monkeypatch.setattr(choosing, "member_bytes", lambda member: 2**20)
+    monkeypatch.setattr(choosing, "free_memory", lambda device: int(2**20 / choosing.MEMORY_SHARE))
     resumed = train_many(recipes, "iris", out=tmp_path / "out", resume=True)
     assert engines(resumed) == [("packed", 3)] * 3
     for run, same in zip(resumed, whole, strict=True):

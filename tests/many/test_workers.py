@@ -18,9 +18,9 @@ from tests.support.small_runs import Odd, Watch, assert_same, data, recipe, weig
 import descend
 from descend.errors import Interrupted, UserError
 from descend.many import loop_engine, train_many
-from descend.many.workers import why_not_here
+from descend.many.workers import workers_unavailable_because
 
-pytestmark = pytest.mark.skipif(bool(why_not_here()), reason=why_not_here() or "workers")
+pytestmark = pytest.mark.skipif(bool(workers_unavailable_because()), reason=workers_unavailable_because() or "workers")
 
 PROGRAM = Path(__file__).with_name("interrupted_in_workers.py")
 
@@ -176,7 +176,7 @@ class TestWhereItHelps:
 
     def test_much_work_is_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop_engine, "cores", lambda: 2)
-        monkeypatch.setattr(loop_engine, "_seconds_of_a_step", lambda member: 1.0)
+        monkeypatch.setattr(loop_engine, "_step_seconds", lambda member: 1.0)
         runs = train_many(RECIPES, data(), seeds=5, engine="loop")
         assert {run.environment["engine"]["workers"] for run in runs} == {2}
 
@@ -202,7 +202,7 @@ class TestWhereItHelps:
         """As within somebody else's worker pool."""
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
-        child = context.Process(target=lambda: theirs.send_bytes(why_not_here().encode()), daemon=True)
+        child = context.Process(target=lambda: theirs.send_bytes(workers_unavailable_because().encode()), daemon=True)
         child.start()
         assert ours.recv_bytes() == b"this process is a worker itself, and may have none"
         child.join()

@@ -10,23 +10,23 @@ from tests.support.solo_and_packed import TOLERANCE, trainings
 from descend.many.pack import PackMember, PackTraining
 from descend.training.loop import fit
 
-__all__ = ["assert_equal_solo", "difference", "pack_of", "state_of", "trainings"]
+__all__ = ["assert_equal_solo", "difference", "pack_of", "member_state", "trainings"]
 
 
 def pack_of(made, network_of):
     """A pack of trainings; ``network_of`` makes one network of the models and some rows."""
-    riders = []
+    members = []
     for number, (planned, training) in enumerate(made):
         terms = planned.recipe.regularize
-        riders.append(
+        members.append(
             PackMember(number, training, float(terms["weight_decay"]), float(terms["l1"]), float(terms["l2"]))
         )
     rows = made[0][1].batches.tensors[0][:4]
-    return PackTraining(riders, network_of([training.model for _, training in made], rows))
+    return PackTraining(members, network_of([training.model for _, training in made], rows))
 
 
-def state_of(pack, number):
-    place = next(place for place, rider in enumerate(pack.riders) if rider.number == number)
+def member_state(pack, number):
+    place = next(place for place, member in enumerate(pack.members) if member.number == number)
     return pack.network.state(place, pack.network.tensors)
 
 
@@ -50,17 +50,17 @@ def assert_equal_solo(recipes, network_of, *, data="digits", dtype=torch.float32
         fit(pack, until=1)
         pack.drop({drop}, "dropped")
         going.remove(drop)
-        assert [rider.number for rider in pack.riders] == sorted(going)
+        assert [member.number for member in pack.members] == sorted(going)
     fit(pack, until=3)
     allowed = TOLERANCE[dtype]
     for number in going:
         alone = solo[number][1]
-        assert difference(alone.model.state_dict(), state_of(pack, number)) < allowed
+        assert difference(alone.model.state_dict(), member_state(pack, number)) < allowed
         assert (
             difference(alone.model.state_dict(), started[number]) > 1e3 * allowed
         )  # it has learned something
-        (rider,) = (rider for rider in pack.riders if rider.number == number)
-        mine, theirs = rider.training.history[-1], alone.history[-1]
+        (member,) = (member for member in pack.members if member.number == number)
+        mine, theirs = member.training.history[-1], alone.history[-1]
         for key in ("gradient_norm", "weight_norm", "lr"):
             assert abs(mine[key] - theirs[key]) <= 1e-3 * abs(theirs[key])
         assert abs(mine["train"]["loss"] - theirs["train"]["loss"]) <= 1e-4 * max(1, theirs["train"]["loss"])

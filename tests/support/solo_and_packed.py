@@ -52,12 +52,12 @@ def _wide(prepared: Prepared, dtype: torch.dtype) -> Prepared:
 
 def pack_of(planned: Sequence[tuple[Plan, Training]], **more: Any) -> PackTraining:
     """The same trainings as one pack."""
-    riders = []
+    members = []
     for number, (plan, training) in enumerate(planned):
         own = plan.recipe.regularize
-        riders.append(PackMember(number, training, own["weight_decay"], own["l1"], own["l2"]))
+        members.append(PackMember(number, training, own["weight_decay"], own["l1"], own["l2"]))
     network = StackedNetwork(stack([training.model for _, training in planned]))
-    return PackTraining(riders, network, **more)
+    return PackTraining(members, network, **more)
 
 
 def flat(state: Mapping[str, Tensor]) -> Tensor:
@@ -67,6 +67,6 @@ def flat(state: Mapping[str, Tensor]) -> Tensor:
 def weights(pack: PackTraining) -> dict[int, Tensor]:
     """Everything in each member's state as one vector, by number."""
     return {
-        rider.number: flat(pack.network.state(place, pack.network.tensors))
-        for place, rider in enumerate(pack.riders)
+        member.number: flat(pack.network.state(place, pack.network.tensors))
+        for place, member in enumerate(pack.members)
     }

@@ -17,6 +17,6 @@
 ======================  ==============================================================================
 """
 
-from descend.many.train_many import Watcher, train_many
+from descend.many._train_many import Watcher, train_many
 
 __all__ = ["Watcher", "train_many"]

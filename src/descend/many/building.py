@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from descend.data.batches import MemoryBatches, Order
-from descend.many.member import Member
+from descend.many.planned_member import PlannedMember
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
 from descend.recipe.transfer import start_from_pretrained
@@ -17,7 +17,7 @@ from descend.training.threads import using_threads
 __all__ = ["build"]
 
 
-def build(members: Sequence[Member]) -> None:
+def build(members: Sequence[PlannedMember]) -> None:
     """Give every member its run and its training.
 
     Members whose plans share prepared rows share their tensors on the device.
@@ -28,7 +28,7 @@ def build(members: Sequence[Member]) -> None:
             _build(member, on_device)
 
 
-def _build(member: Member, on_device: dict[tuple[int, str], MemoryBatches]) -> None:
+def _build(member: PlannedMember, on_device: dict[tuple[int, str], MemoryBatches]) -> None:
     plan = member.plan
     device = choose_device(plan.recipe.engine["device"])
     network = build_model(plan.recipe, facts_of(plan.prepared.schema, str(device)), plan.seed)

@@ -12,20 +12,20 @@ from torch import nn
 from descend.augmentation.pipeline import AugmentedBatches
 from descend.data.batches import MemoryBatches
 from descend.losses import Loss
-from descend.many.member import Member
+from descend.many.planned_member import PlannedMember
 from descend.many.pack.losses import loss_signature
 from descend.many.pack.stacking import CannotPack, pads, signature, widths_of
-from descend.many.pack.structure import structure
-from descend.many.pack.updates import can_pack, optimizer_signature
+from descend.many.pack.structure import structure_of
+from descend.many.pack.optimizer import optimizer_cannot_be_packed_because, optimizer_signature
 from descend.recipe.adapters import OnProbabilities
 
-__all__ = ["WASTE", "Group", "groups", "rides"]
+__all__ = ["MAX_PADDING", "Group", "groups", "cannot_be_packed_because"]
 
-WASTE = 2.0
+MAX_PADDING = 2.0
 """Networks are padded to the widest while all together have less than this many times the weights they need."""
 
 
-ALONE = ("l1_prox", "jacobian", "gradient_penalty", "orthogonality")
+UNPACKABLE_TERMS = ("l1_prox", "jacobian", "gradient_penalty", "orthogonality")
 """Keys of [regularize] that have no packed form."""
 
 
@@ -35,38 +35,38 @@ class Group:
 
     Args:
         members: in the order of the pack.
-        why_not_packed: empty where their networks can be stacked.
-        why_not_together: empty where they can ride together at all.
+        not_stackable_because: empty where their networks can be stacked.
+        not_packable_because: empty where they can ride together at all.
     """
 
-    members: list[Member]
-    why_not_packed: str = ""
-    why_not_together: str = ""
+    members: list[PlannedMember]
+    not_stackable_because: str = ""
+    not_packable_because: str = ""
 
 
-def groups(members: Sequence[Member]) -> list[Group]:
+def groups(members: Sequence[PlannedMember]) -> list[Group]:
     """Groups of members that can ride together; one that can with nobody is a group of its own kind.
 
     Args:
         members: built, with their trainings.
     """
-    together: dict[Any, list[Member]] = {}
-    apart: dict[str, list[Member]] = {}
+    together: dict[Any, list[PlannedMember]] = {}
+    apart: dict[str, list[PlannedMember]] = {}
     for member in members:
-        reason = rides(member)
+        reason = cannot_be_packed_because(member)
         if reason:
             apart.setdefault(reason, []).append(member)
         else:
             together.setdefault(_key(member), []).append(member)
     found = []
     for alike in together.values():
-        reason = _why_not_packed(alike[0].training.model)
+        reason = _not_stackable_because(alike[0].training.model)
         found += [Group(part, reason) for part in ([alike] if reason else _by_width(alike))]
     found += [Group(alike, reason, reason) for reason, alike in apart.items()]
     return found
 
 
-def rides(member: Member) -> str:
+def cannot_be_packed_because(member: PlannedMember) -> str:
     """Why a member cannot ride with others at all; empty where it can."""
     training, recipe = member.training, member.plan.recipe
     if isinstance(training.batches, AugmentedBatches):
@@ -81,16 +81,16 @@ def rides(member: Member) -> str:
         return "stop.gradient_tolerance watches a gradient of its own"
     if recipe.get("model.freeze"):
         return "model.freeze holds parts of its network fixed"
-    terms = [f"regularize.{key}" for key in ALONE if recipe.regularize[key] not in (0, "none")]
+    terms = [f"regularize.{key}" for key in UNPACKABLE_TERMS if recipe.regularize[key] not in (0, "none")]
     terms += [f"constrain.{key}" for key, value in recipe.constrain.items() if value is not None]
     if terms:
         return f"{terms[0]} has no packed form"
     if not isinstance(training.objective.loss, (Loss, OnProbabilities)):
         return "its loss is not one of descend's"
-    return can_pack(training.optimizer)
+    return optimizer_cannot_be_packed_because(training.optimizer)
 
 
-def _key(member: Member) -> tuple[Any, ...]:
+def _key(member: PlannedMember) -> tuple[Any, ...]:
     """What members that ride together share."""
     training, plan = member.training, member.plan
     batches = training.batches
@@ -114,10 +114,10 @@ def _modules(model: nn.Module) -> tuple[Any, ...]:
         return signature(model)
     except CannotPack:
         # Run as it is: everything but the values of its weights and rates of dropout must agree.
-        return structure(model)
+        return structure_of(model)
 
 
-def _why_not_packed(model: nn.Module) -> str:
+def _not_stackable_because(model: nn.Module) -> str:
     try:
         signature(model)
     except CannotPack as cause:
@@ -125,12 +125,12 @@ def _why_not_packed(model: nn.Module) -> str:
     return ""
 
 
-def _by_width(alike: Sequence[Member]) -> list[list[Member]]:
+def _by_width(alike: Sequence[PlannedMember]) -> list[list[PlannedMember]]:
     """Members of one depth in groups whose padding stays below the limit; those of one activation side by side."""
-    of_widths: dict[tuple[int, ...], list[Member]] = {}
+    of_widths: dict[tuple[int, ...], list[PlannedMember]] = {}
     for member in alike:
         of_widths.setdefault(widths_of(member.training.model), []).append(member)
-    found: list[list[Member]] = []
+    found: list[list[PlannedMember]] = []
     widest: list[int] = []
     needed = 0
     for widths in sorted(of_widths, key=_size, reverse=True):
@@ -138,7 +138,7 @@ def _by_width(alike: Sequence[Member]) -> list[list[Member]]:
         padded = [max(pair) for pair in zip(widest, widths, strict=True)] if widest else list(widths)
         count = len(own) + (len(found[-1]) if widest else 0)
         more = needed + len(own) * _size(widths)
-        if widest and pads(own[0].training.model) and count * _size(padded) < WASTE * more:
+        if widest and pads(own[0].training.model) and count * _size(padded) < MAX_PADDING * more:
             found[-1] += own
             widest, needed = padded, more
         else:

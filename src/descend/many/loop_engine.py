@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 from descend.data.batches import MemoryBatches
 from descend.errors import DivergedError, Interrupted, UserError
-from descend.many.member import Engine, Member, Watcher
-from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers, why_not_here
+from descend.many.engine import Engine
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watcher
+from descend.many.workers import Kind, Outcome, StopOnRequest, Send, Workers, workers_unavailable_because
 from descend.runs.build import throwaway_steps
 from descend.runs.plan import choose_device
 from descend.runs.session import Session
@@ -18,11 +20,11 @@ from descend.training.loop import Record
 from descend.training.observers import Quiet
 from descend.training.threads import cores, using_threads
 
-__all__ = ["LoopEngine", "WorkerChoice", "check_workers", "in_one_loop"]
+__all__ = ["LoopEngine", "WorkerChoice", "check_workers", "merge_loops"]
 
 WorkerChoice = int | Literal["auto"]
 
-WORTH = 1.0
+MIN_SAVING = 1.0
 """Seconds of training beside the longest one from which on workers are started. A start takes some hundredths of one,
 and what is measured to foresee the seconds is rough."""
 
@@ -51,7 +53,7 @@ class LoopEngine:
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[PlannedMember],
         watcher: Watcher,
         why: str | Mapping[int, str],
         workers: WorkerChoice = 1,
@@ -59,8 +61,8 @@ class LoopEngine:
         self.members, self.watcher = list(members), watcher
         self.why = {member.number: why for member in members} if isinstance(why, str) else dict(why)
         self._workers = workers
-        self._launched: dict[int, Session] = {}
-        self._known: dict[int, int] = {}
+        self._sessions: dict[int, Session] = {}
+        self._last_epoch: dict[int, int] = {}
         self._costs: dict[tuple[str, ...], float] = {}
 
     def advance(self, until: int | None) -> None:
@@ -70,7 +72,7 @@ class LoopEngine:
             Interrupted: a signal asked to stop; checkpoints were saved if there is a folder.
         """
         going = [member for member in self.members if member.going]
-        apart = self._fit_for_workers(going)
+        apart = self._trainable_in_workers(going)
         count = self._processes(apart, until)
         if count > 1:
             self._advance_in_workers(apart, until, count)
@@ -83,15 +85,15 @@ class LoopEngine:
         for member in self.members:
             if member.number in numbers and member.going:
                 member.stopped = reason
-                self._launched[member.number].training.stopped = reason
+                self._sessions[member.number].training.stopped = reason
                 self._finish(member)
 
-    def _launch(self, member: Member, workers: int = 1) -> Session:
-        launched = self._launched.get(member.number)
-        if launched is None:
+    def _session(self, member: PlannedMember, workers: int = 1) -> Session:
+        session = self._sessions.get(member.number)
+        if session is None:
             said = member.plan.recipe.engine["threads"]
             alone = (1, f"one of {workers} processes" if said == "auto" else "") if workers > 1 else None
-            launched = Session(
+            session = Session(
                 member.plan,
                 member.folder,
                 resume=member.resumed,
@@ -99,48 +101,48 @@ class LoopEngine:
                 tested=member.tested,
                 threads=alone,
             )
-            launched.run.environment["engine"] = {
+            session.run.environment["engine"] = {
                 "name": self.name,
                 "why": self.why[member.number],
                 "members": 1,
                 "workers": workers,
             }
-            self._launched[member.number] = launched
-            member.run = launched.run
-            member.run.history = list(launched.training.history)
-            self._known[member.number] = launched.training.epoch
-        return launched
+            self._sessions[member.number] = session
+            member.run = session.run
+            member.run.history = list(session.training.history)
+            self._last_epoch[member.number] = session.training.epoch
+        return session
 
     def _heard(self, number: int, record: Record) -> None:
         """Take up the line of an epoch, once: a training that a worker has given back starts over."""
-        if record["epoch"] > self._known[number]:
-            self._known[number] = record["epoch"]
-            self._launched[number].run.history.append(record)
+        if record["epoch"] > self._last_epoch[number]:
+            self._last_epoch[number] = record["epoch"]
+            self._sessions[number].run.history.append(record)
             self.watcher.epoch_ended(number, record)
 
-    def _advance(self, member: Member, until: int | None) -> None:
-        launched = self._launch(member)
-        training = launched.training
+    def _advance(self, member: PlannedMember, until: int | None) -> None:
+        session = self._session(member)
+        training = session.training
         own = training.observers
-        training.observers = [_Told(self._heard, member.number), *own]
+        training.observers = [_EpochReporter(self._heard, member.number), *own]
         try:
-            member.stopped = launched.advance(until)
+            member.stopped = session.advance(until)
         except DivergedError as cause:
-            member.fail(str(cause), training.epoch, training.step)
+            member.mark_failed(str(cause), training.epoch, training.step)
         finally:
             training.observers = own
         if member.stopped:
             self._finish(member)
 
-    def _finish(self, member: Member) -> None:
-        launched = self._launched.pop(member.number)
+    def _finish(self, member: PlannedMember) -> None:
+        session = self._sessions.pop(member.number)
         if not member.run.failed:
-            member.run = launched.finish()
+            member.run = session.finish()
         self.watcher.finished(member.number, member.run)
 
-    def _fit_for_workers(self, members: Sequence[Member]) -> list[Member]:
+    def _trainable_in_workers(self, members: Sequence[PlannedMember]) -> list[PlannedMember]:
         """Those that a worker can train to the bits that this process would give on one thread."""
-        if self._workers == 1 or why_not_here():
+        if self._workers == 1 or workers_unavailable_because():
             return []
         return [
             member
@@ -148,13 +150,13 @@ class LoopEngine:
             if choose_device(member.plan.recipe.engine["device"]).type == "cpu"
             and isinstance(member.training.batches, MemoryBatches)
             and (
-                self._launched[member.number].threads == 1
-                if member.number in self._launched
+                self._sessions[member.number].threads == 1
+                if member.number in self._sessions
                 else member.plan.recipe.engine["threads"] in (1, "auto")
             )
         ]
 
-    def _processes(self, members: Sequence[Member], until: int | None) -> int:
+    def _processes(self, members: Sequence[PlannedMember], until: int | None) -> int:
         """How many processes to train some members in."""
         if self._workers != "auto":
             return min(self._workers, len(members))
@@ -163,33 +165,33 @@ class LoopEngine:
             return 1
         whole = longest = 0.0
         for member in members:
-            ahead = self._seconds_ahead(member, until)
+            ahead = self._remaining_seconds(member, until)
             whole, longest = whole + ahead, max(longest, ahead)
-            if whole - longest > WORTH:
+            if whole - longest > MIN_SAVING:
                 return count
         return 1
 
-    def _seconds_ahead(self, member: Member, until: int | None) -> float:
+    def _remaining_seconds(self, member: PlannedMember, until: int | None) -> float:
         """About how long a member trains up to an epoch, on one thread."""
         data, optimizer = member.plan.recipe.data, member.plan.recipe.optimizer
         kind = (str(member.training.model), str(data["batch_size"]), str(optimizer["name"]))
         if kind not in self._costs:
-            self._costs[kind] = _seconds_of_a_step(member)
+            self._costs[kind] = _step_seconds(member)
         last = member.training.stopping.max_epochs
-        launched = self._launched.get(member.number)
-        done = 0 if launched is None else launched.training.epoch
+        session = self._sessions.get(member.number)
+        done = 0 if session is None else session.training.epoch
         epochs = max(0, (last if until is None else min(last, until)) - done)
         return epochs * member.training.batches.steps_per_epoch * self._costs[kind]
 
-    def _advance_in_workers(self, members: Sequence[Member], until: int | None, count: int) -> None:
-        of_number = {member.number: member for member in members}
-        jobs = {n: _Alone(self._launch(member, count)) for n, member in of_number.items()}
+    def _advance_in_workers(self, members: Sequence[PlannedMember], until: int | None, count: int) -> None:
+        by_number = {member.number: member for member in members}
+        jobs = {n: _LoopJob(self._session(member, count)) for n, member in by_number.items()}
         workers = Workers(jobs, until, count)
-        returned: list[Member] = []
+        returned: list[PlannedMember] = []
 
         def done(outcome: Outcome) -> None:
-            member = of_number[outcome.number]
-            training = self._launched[outcome.number].training
+            member = by_number[outcome.number]
+            training = self._sessions[outcome.number].training
             if outcome.kind == "returned":
                 returned.append(member)
                 return
@@ -197,9 +199,9 @@ class LoopEngine:
                 training.load_state_dict(outcome.state)
                 member.stopped = training.stopped
             if outcome.kind == "diverged":
-                member.fail(outcome.message, training.epoch, training.step)
+                member.mark_failed(outcome.message, training.epoch, training.step)
             elif outcome.kind == "lost":
-                member.lose(outcome.message)
+                member.mark_lost(outcome.message)
             if member.stopped and member.stopped != "interrupted":
                 self._finish(member)
 
@@ -211,7 +213,7 @@ class LoopEngine:
             self._advance(member, until)
 
 
-def in_one_loop(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine]:
+def merge_loops(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine]:
     """Engines with all loops as one, whose members may share worker processes."""
     loops = [engine for engine in engines if isinstance(engine, LoopEngine)]
     if not loops:
@@ -222,8 +224,8 @@ def in_one_loop(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine
     return [*others, LoopEngine(members, loops[0].watcher, why, workers)]
 
 
-def _seconds_of_a_step(member: Member) -> float:
-    """About how long a step takes on one thread: the best of a few, on copies."""
+def _step_seconds(member: PlannedMember) -> float:
+    """About how long a step takes on one thread: the best of a few, on networks_per_run."""
     device = choose_device(member.plan.recipe.engine["device"])
     with using_threads(1), throwaway_steps(member.plan, member.training.model, device) as step:
         taken = []
@@ -235,24 +237,24 @@ def _seconds_of_a_step(member: Member) -> float:
 
 
 @dataclass(frozen=True)
-class _Alone:
+class _LoopJob:
     """A training as a job for a worker."""
 
-    launched: Session
+    session: Session
 
-    def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
+    def work(self, until: int | None, workers: Workers, tell: Send) -> tuple[Kind, Any, str]:
         """Train, and tell of each epoch."""
-        training = self.launched.training
-        told = _Told(lambda number, record: tell({}, record), 0)
-        training.observers = [StopsWhenAsked(workers), told, *training.observers]
+        training = self.session.training
+        told = _EpochReporter(lambda number, record: tell({}, record), 0)
+        training.observers = [StopOnRequest(workers), told, *training.observers]
         try:
-            self.launched.advance(until)
+            self.session.advance(until)
         except DivergedError as cause:
             return "diverged", training.state_dict(), str(cause)
         return "trained", training.state_dict(), ""
 
 
-class _Told(Quiet):
+class _EpochReporter(Quiet):
     """Passes on that a member has done an epoch."""
 
     def __init__(self, tell: Callable[[int, dict[str, Any]], None], number: int) -> None:

@@ -13,13 +13,14 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
-from descend.many.evaluation import PackEvaluation
-from descend.many.member import Member, Watcher
+from descend.many.pack_evaluation import PackEvaluation
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watcher
 from descend.many.pack import CannotPack, PackMember, PackTraining, stack
-from descend.many.pack.member import restore, state_of
+from descend.many.pack.member import restore_member, member_state
 from descend.many.pack.network import Network, StackedNetwork
-from descend.many.pack.vmapped import can_vmap, vmapped
-from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers
+from descend.many.pack.vmapped_network import cannot_vmap_because, vmap_models
+from descend.many.workers import Kind, Outcome, StopOnRequest, Send, Workers
 from descend.rng import forked
 from descend.runs.finish import Measurements, finish_run, measurements_of
 from descend.runs.run import MANIFEST, json_bytes, load, read_json
@@ -36,7 +37,7 @@ __all__ = ["PackedEngine"]
 
 HISTORY = "history.jsonl"
 
-SHORT = 2e-4
+SHORT_STEP = 2e-4
 """Seconds of a step below which a pack stays on one thread: its operations are larger than a single network's."""
 
 
@@ -60,7 +61,7 @@ class PackedEngine:
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[PlannedMember],
         watcher: Watcher,
         device: torch.device,
         folder: Path | None = None,
@@ -70,15 +71,15 @@ class PackedEngine:
     ) -> None:
         self.members = list(members)
         self.name = "vmap" if vmap else "packed"
-        self._of_number = {member.number: member for member in members}
+        self._by_number = {member.number: member for member in members}
         self._watcher, self._device, self._folder = watcher, device, folder
         self.threads = threads or torch.get_num_threads()
-        self._known = dict.fromkeys(self._of_number, 0)
+        self._last_epoch = dict.fromkeys(self._by_number, 0)
         self._checkpointer: Checkpointer | None = None
-        riders = []
+        pack_members = []
         for member in members:
             regularize, stop = member.plan.recipe.regularize, member.plan.recipe.stop
-            riders.append(
+            pack_members.append(
                 PackMember(
                     member.number,
                     member.training,
@@ -92,11 +93,11 @@ class PackedEngine:
         validated = len(members[0].plan.prepared.validation) > 0
         with self._arithmetic():
             self.pack = PackTraining(
-                riders,
+                pack_members,
                 network,
                 PackEvaluation(members, device) if validated else None,
-                ended=self._ended,
-                recorded=self._recorded,
+                ended=self._member_ended,
+                recorded=self._epoch_recorded,
             )
 
     @contextmanager
@@ -124,7 +125,7 @@ class PackedEngine:
         if self._device.type != "cpu":
             return "the arithmetic runs on another device"
         with self._undone() as step, forked(self._device):
-            self.threads, why = choose_threads(step, seconds=0.02, short=SHORT)
+            self.threads, why = choose_threads(step, seconds=0.02, short=SHORT_STEP)
         return why
 
     @contextmanager
@@ -162,14 +163,14 @@ class PackedEngine:
                     "name": self.name,
                     "why": why,
                     "members": len(self.members),
-                    "pack": min(self._of_number),
+                    "pack": min(self._by_number),
                 },
             }
             if run.recipe.engine["threads"] == "auto":
                 run.recipe = run.recipe.replace({"engine.threads": self.threads})
             if member.folder is not None and not member.resumed:
                 begin_folder(member.folder, run)
-        if self._folder is not None:  # a pack does not go back to a good state: without a folder, no copies
+        if self._folder is not None:  # a pack does not go back to a good state: without a folder, no networks_per_run
             settings = CheckpointSettings(**self.members[0].plan.recipe.checkpoint)
             self._checkpointer = Checkpointer(self._folder, settings)
             self.pack.observers = [self._checkpointer]
@@ -192,7 +193,7 @@ class PackedEngine:
 
     def _take_finished(self) -> None:
         """Members that had stopped before: their runs as they were written."""
-        going = {rider.number for rider in self.pack.riders if not rider.training.stopped}
+        going = {pack_member.number for pack_member in self.pack.members if not pack_member.training.stopped}
         for member in self.members:
             if member.folder is None or member.number in going:
                 continue
@@ -234,47 +235,47 @@ class PackedEngine:
         with self._arithmetic():
             self.pack.drop(numbers, reason)
 
-    def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
+    def work(self, until: int | None, workers: Workers, tell: Send) -> tuple[Kind, Any, str]:
         """:meth:`advance` in a worker, which tells of epochs and of members that have stopped; these it measures."""
 
         def recorded(number: int, record: Record) -> None:
             tell({"is": "epoch", "member": number}, record)
 
-        def ended(rider: PackMember) -> None:
-            member, training = self._of_number[rider.number], rider.training
+        def ended(pack_member: PackMember) -> None:
+            member, training = self._by_number[pack_member.number], pack_member.training
             found = None
-            if not rider.failure:
+            if not pack_member.failure:
                 found = measurements_of(member.run, training, member.plan, self._device, tested=member.tested)
-            left = {"rider": state_of(rider), "best": training.best, "measurements": found}
+            left = {"member": member_state(pack_member), "best": training.best, "measurements": found}
             # It is written before the pack's next checkpoint is, in which it may not be any more.
-            tell({"is": "ended", "member": rider.number, "wait": self._folder is not None}, left)
+            tell({"is": "ended", "member": pack_member.number, "wait": self._folder is not None}, left)
 
         pack = self.pack
         pack.recorded, pack.ended = recorded, ended
-        pack.observers = [StopsWhenAsked(workers), *pack.observers]
+        pack.observers = [StopOnRequest(workers), *pack.observers]
         self._fit(until)
         return "trained", None if pack.stopped == "finished" else pack.state_dict(), ""
 
     def heard(self, said: Mapping[str, Any], state: Any) -> None:
         """Take up what a worker tells while it works."""
-        member = self._of_number[said["member"]]
+        member = self._by_number[said["member"]]
         if said["is"] == "epoch":
             member.training.history.append(state)  # for those who watch the run, whose it is
-            self._recorded(member.number, state)
+            self._epoch_recorded(member.number, state)
             return
-        (rider,) = (rider for rider in self.pack.riders if rider.number == member.number)
-        restore(rider, state["rider"])
-        rider.training.best = state["best"]
+        (pack_member,) = (pack_member for pack_member in self.pack.members if pack_member.number == member.number)
+        restore_member(pack_member, state["member"])
+        pack_member.training.best = state["best"]
         with self._arithmetic():
-            self._ended(rider, state["measurements"])
+            self._member_ended(pack_member, state["measurements"])
 
     def done(self, outcome: Outcome) -> None:
         """Go on from what a worker has left."""
         if outcome.kind == "lost":
             self._lose(outcome.message)
         elif outcome.kind == "returned":
-            for rider in self.pack.riders:  # those who go on are as they were before
-                del rider.training.history[rider.training.epoch :]
+            for pack_member in self.pack.members:  # those who go on are as they were before
+                del pack_member.training.history[pack_member.training.epoch :]
         elif outcome.state is None:
             self.pack.stopped = "finished"
         else:
@@ -288,32 +289,32 @@ class PackedEngine:
         self.pack.stopped = "finished"
         for member in self.members:
             if member.going:
-                member.lose(cause)
+                member.mark_lost(cause)
                 self._watcher.finished(member.number, member.run)
 
-    def _recorded(self, number: int, record: Record) -> None:
+    def _epoch_recorded(self, number: int, record: Record) -> None:
         """Write and tell of an epoch, once: what a worker has given back starts over."""
-        if record["epoch"] <= self._known[number]:
+        if record["epoch"] <= self._last_epoch[number]:
             return
-        self._known[number] = record["epoch"]
-        folder = self._of_number[number].folder
+        self._last_epoch[number] = record["epoch"]
+        folder = self._by_number[number].folder
         if folder is not None:
             with (folder / HISTORY).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         self._watcher.epoch_ended(number, record)
 
-    def _ended(self, rider: PackMember, measurements: Measurements | None = None) -> None:
+    def _member_ended(self, pack_member: PackMember, measurements: Measurements | None = None) -> None:
         """Write a member that has stopped, and measure it where no worker has."""
-        member = self._of_number[rider.number]
-        run, training = member.run, rider.training
+        member = self._by_number[pack_member.number]
+        run, training = member.run, pack_member.training
         member.stopped = training.stopped
         run.history = training.history
         if member.folder is not None and (member.folder / MANIFEST).exists():
             # It was written before the pack's last checkpoint was: what it gives now are the same bits.
             member.run = load(member.folder, model=run.model)
-        elif rider.failure:
-            member.fail(
-                f"Training diverged: {rider.failure}. Lower the learning rate: "
+        elif pack_member.failure:
+            member.mark_failed(
+                f"Training diverged: {pack_member.failure}. Lower the learning rate: "
                 f"--set optimizer.lr={lower_rate(run)}",
                 training.epoch,
                 training.step,
@@ -332,7 +333,7 @@ class PackedEngine:
         self._watcher.finished(member.number, member.run)
 
 
-def network_of(members: Sequence[Member], device: torch.device, *, vmap: bool) -> Network:
+def network_of(members: Sequence[PlannedMember], device: torch.device, *, vmap: bool) -> Network:
     """The members' networks as one.
 
     Raises:
@@ -345,10 +346,10 @@ def network_of(members: Sequence[Member], device: torch.device, *, vmap: bool) -
     batches = members[0].training.batches
     assert isinstance(batches, MemoryBatches)
     rows = batches.tensors[0][:4]
-    reason = can_vmap(models[0], rows, arithmetic)
+    reason = cannot_vmap_because(models[0], rows, arithmetic)
     if reason:
         raise CannotPack(reason)
-    return vmapped(models, rows, arithmetic)
+    return vmap_models(models, rows, arithmetic)
 
 
 def autocast(precision: str, device: torch.device) -> Callable[[], Any] | None:

@@ -10,8 +10,9 @@ from typing import Any, cast
 from torch import nn
 
 from descend.errors import Interrupted
-from descend.many.member import Member, Watchers
-from descend.many.train_members import EngineChoice, train_members
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watchers
+from descend.many.execution import EngineChoice, train_members
 from descend.metrics import better
 from descend.nn.ensemble import Ensemble
 from descend.recipe import Recipe
@@ -25,10 +26,10 @@ from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
 from descend.training.state import write_atomically
 
-__all__ = ["copies", "train_restarts"]
+__all__ = ["networks_per_run", "train_restarts"]
 
 
-def copies(recipe: Recipe) -> int:
+def networks_per_run(recipe: Recipe) -> int:
     """How many networks a resolved recipe trains for one run."""
     return max(int(recipe.init["restarts"]), int(recipe.model["ensemble"]))
 
@@ -75,7 +76,7 @@ def train_restarts(
     inner = None if folder is None else folder / "members"
     members = [
         _member(_plan_of(planned, draw, threads), draw, inner, resume)
-        for draw in range(copies(planned.recipe))
+        for draw in range(networks_per_run(planned.recipe))
     ]
     try:
         for member in members:
@@ -117,23 +118,23 @@ def _plan_of(planned: Plan, draw: int, threads: Any) -> Plan:
     return dataclasses.replace(planned, resolved=dataclasses.replace(planned.resolved, recipe=recipe))
 
 
-def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> Member:
+def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> PlannedMember:
     if inner is None:
-        return Member(draw, plan)
+        return PlannedMember(draw, plan)
     folder = inner / f"{draw:04d}"
     begun = resume and (folder / "recipe.toml").exists()
-    member = Member(draw, plan, folder, begun)
+    member = PlannedMember(draw, plan, folder, begun)
     if begun:
-        member.take_up(folder)
+        member.read_engine(folder)
     return member
 
 
-def _value(member: Member, monitor: str) -> float | None:
+def _value(member: PlannedMember, monitor: str) -> float | None:
     found = member.run.metrics.get("validation", {}).get(monitor)
     return None if member.run.failed or found is None else float(found)
 
 
-def _best(members: list[Member], recipe: Recipe) -> list[Member]:
+def _best(members: list[PlannedMember], recipe: Recipe) -> list[PlannedMember]:
     """As many as are wanted, those that meet their constraints and then the best first; none where too few came to their end."""
     wanted, monitor = int(recipe.model["ensemble"]), str(recipe.stop["monitor"])
     finished = [member for member in members if not member.run.failed]
@@ -141,7 +142,7 @@ def _best(members: list[Member], recipe: Recipe) -> list[Member]:
         return []
     sign = -1.0 if better(monitor) == "higher" else 1.0
 
-    def rank(member: Member) -> tuple[bool, float]:
+    def rank(member: PlannedMember) -> tuple[bool, float]:
         value = _value(member, monitor)
         met = member.run.metrics.get("constraints", {}).get("feasible", True)
         return not met, 0.0 if value is None else sign * value  # without validation rows all are kept
@@ -164,7 +165,7 @@ def _combined(run: Run, chosen: list[Run]) -> Run:
     )
 
 
-def _failed(run: Run, members: list[Member]) -> Run:
+def _failed(run: Run, members: list[PlannedMember]) -> Run:
     """The run where too few networks came to their end."""
     lost = [member.run for member in members if member.run.failed]
     needed = int(run.recipe.model["ensemble"])

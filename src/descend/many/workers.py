@@ -27,24 +27,24 @@ import torch
 from descend.training.observers import Quiet, stopping_on_signals
 from descend.training.state import from_bytes, to_bytes
 
-__all__ = ["Heard", "Job", "Kind", "Outcome", "StopsWhenAsked", "Tell", "Workers", "why_not_here"]
+__all__ = ["OnMessage", "Job", "Kind", "Outcome", "StopOnRequest", "Send", "Workers", "workers_unavailable_because"]
 
 Kind = Literal["trained", "diverged", "lost", "returned"]
 
-Tell = Callable[[Mapping[str, Any], Any], None]
+Send = Callable[[Mapping[str, Any], Any], None]
 """(what it is, a state): sends word from a worker to its parent. With "wait" it returns when the parent has taken it up."""
 
-Heard = Callable[[int, Mapping[str, Any], Any], None]
+OnMessage = Callable[[int, Mapping[str, Any], Any], None]
 """(number of the job, what it is, a state): the word as it arrives."""
 
-NOTICE = 0.2
+POLL_INTERVAL = 0.2
 """Seconds within which a request to stop is passed on."""
 
-LAST_WORDS = 10.0
+GRACE_PERIOD = 10.0
 """Seconds that a worker has to save its checkpoint when it is asked to stop and nobody listens any more."""
 
 
-def why_not_here() -> str:
+def workers_unavailable_because() -> str:
     """Why no worker can be started here; empty where it can."""
     if sys.platform != "linux":
         return "worker processes are forked, on Linux alone"
@@ -77,7 +77,7 @@ class Outcome:
 class Job(Protocol):
     """What a worker can do."""
 
-    def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
+    def work(self, until: int | None, workers: Workers, tell: Send) -> tuple[Kind, Any, str]:
         """Train; called in the worker.
 
         Args:
@@ -105,7 +105,7 @@ class Workers:
         self._busy: dict[Connection, _Worker] = {}
         self._idle: list[_Worker] = []
 
-    def run(self, heard: Heard, done: Callable[[Outcome], None]) -> None:
+    def run(self, heard: OnMessage, done: Callable[[Outcome], None]) -> None:
         """Do all; on Ctrl-C and SIGTERM stop those in work after their step, and begin no more.
 
         Args:
@@ -119,20 +119,20 @@ class Workers:
                     if self.stop_requested:
                         waiting.clear()
                         for worker in self._busy.values():
-                            worker.ask_to_stop()
+                            worker.request_stop()
                     while waiting and len(self._busy) < self._count and self._give(waiting[0]):
                         waiting.popleft()
                     if waiting and not self._count:
                         for number in waiting:
                             done(Outcome(number, "returned", None, "the system starts no process"))
                         break
-                    for pipe in wait(list(self._busy), timeout=NOTICE):
+                    for pipe in wait(list(self._busy), timeout=POLL_INTERVAL):
                         assert isinstance(pipe, Connection)
                         self._listen(self._busy[pipe], heard, done)
         finally:
             workers = [*self._busy.values(), *self._idle]
             for worker in workers:
-                worker.let_go()
+                worker.release()
             for worker in workers:
                 worker.end()
 
@@ -166,12 +166,12 @@ class Workers:
                 theirs.close()
         return _Worker(process, ours)
 
-    def _listen(self, worker: _Worker, heard: Heard, done: Callable[[Outcome], None]) -> None:
+    def _listen(self, worker: _Worker, heard: OnMessage, done: Callable[[Outcome], None]) -> None:
         try:
             state, said = from_bytes(worker.pipe.recv_bytes())
         except (EOFError, OSError):
             del self._busy[worker.pipe]
-            done(Outcome(worker.number, "lost", None, worker.obituary()))
+            done(Outcome(worker.number, "lost", None, worker.exit_message()))
             return
         if "outcome" not in said:
             heard(worker.number, said, state)
@@ -219,13 +219,13 @@ class _Worker:
         self.process, self.pipe, self.number = process, pipe, -1
         self._asked = False
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Let it stop after its step."""
         if not self._asked:
             self._asked = True
             self.process.terminate()
 
-    def obituary(self) -> str:
+    def exit_message(self) -> str:
         """What it died of."""
         self.pipe.close()
         self.process.join()
@@ -236,21 +236,21 @@ class _Worker:
         )
         return f"the worker process {self.process.pid} was ended {of}{advice}"
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Give it no more work, and stop what it does."""
         self.pipe.close()
         if self.number >= 0:
-            self.ask_to_stop()
+            self.request_stop()
 
     def end(self) -> None:
         """Wait until it, let go, is gone. One that still trains saves its checkpoint first, if it does so soon."""
-        self.process.join(LAST_WORDS)
+        self.process.join(GRACE_PERIOD)
         if self.process.is_alive():
             self.process.kill()
             self.process.join()
 
 
-class StopsWhenAsked(Quiet):
+class StopOnRequest(Quiet):
     """In a worker: passes on a request to stop that came before the first step."""
 
     def __init__(self, workers: Workers) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from descend.losses import BinaryCrossEntropy, CrossEntropy, Huber, MeanSquaredError, Squared
-from descend.many.pack.losses import LossOfMembers, row_losses
+from descend.many.pack.losses import PackedLoss, row_losses
 
 CASES = {
     "classes": ([CrossEntropy()] * 3, 5),
@@ -37,7 +37,7 @@ def rows(case: str):
 @pytest.mark.parametrize("case", CASES)
 def test_values_and_derivatives_are_those_of_each_member(case: str, weighted: bool) -> None:
     losses, outputs, targets, weights = rows(case)
-    values, derivative = LossOfMembers(losses)(outputs, targets, weights if weighted else None)
+    values, derivative = PackedLoss(losses)(outputs, targets, weights if weighted else None)
     for member, loss in enumerate(losses):
         leaf = outputs[member].clone().requires_grad_()
         each = loss.per_sample(leaf, targets[member])
@@ -60,13 +60,13 @@ def test_bits_do_not_depend_on_who_is_there(case: str) -> None:
     losses, outputs, targets, _ = rows(case)
     outputs = outputs.float()
     targets = targets.float() if targets.is_floating_point() else targets
-    values, derivative = LossOfMembers(losses)(outputs, targets)
+    values, derivative = PackedLoss(losses)(outputs, targets)
     # The last one's may: the last numbers of a tensor are computed by other instructions.
-    found, slope = LossOfMembers(losses[1:])(outputs[1:], targets[1:])
+    found, slope = PackedLoss(losses[1:])(outputs[1:], targets[1:])
     assert torch.equal(found[0], values[1])
     assert torch.equal(slope[0], derivative[1])
     bad = outputs.clone()
     bad[0] = float("nan")
-    found, slope = LossOfMembers(losses)(bad, targets)
+    found, slope = PackedLoss(losses)(bad, targets)
     assert torch.equal(found[1:], values[1:])
     assert torch.equal(slope[1:], derivative[1:])

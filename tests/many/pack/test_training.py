@@ -1,4 +1,4 @@
-"""A member of a pack is what it would be alone, whatever it rides with."""
+"""A member of a pack is what it would be alone, whatever it cannot_be_packed_because with."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_pack_mates_and_compaction_do_not_matter() -> None:
     left = pack_of(trainings(recipes, [0] * 6))
     fit(left, until=2)
     left.drop({0, 2, 5}, "dropped")
-    assert [rider.number for rider in left.riders] == kept
+    assert [member.number for member in left.members] == kept
     fit(left, until=4)
     few = pack_of(trainings([recipes[place] for place in kept], [0, 0, 0]))
     fit(few, until=4)
@@ -155,7 +155,7 @@ def test_a_member_that_diverges_changes_no_other_bit() -> None:
     fit(calm, until=4)
     wild = trainings(recipes, [0, 1, 2])
     ended = []
-    pack = pack_of(wild, ended=lambda rider: ended.append((rider.number, rider.failure)))
+    pack = pack_of(wild, ended=lambda member: ended.append((member.number, member.failure)))
     fit(pack, until=1)
     with torch.no_grad():
         pack.network.weights.views[0][1].fill_(float("nan"))

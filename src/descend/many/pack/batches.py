@@ -1,4 +1,4 @@
-"""The batches of a pack: for each member the rows that it would see alone, side by side."""
+"""The batches of a pack: for each member the rows of its solo run, stacked."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["PackedBatches"]
 class PackedBatches(OrderedBatches):
     """Batches of K members: inputs (K, B, …), targets (K, B) or (K, B, T), weights (K, B) or None.
 
-    Members whose rows are the same tensors share them; different ones are put one behind another, so that one gather
-    serves all. Everyone has an order of rows of its own.
+    Members whose rows are the same tensors share them; different tensors are concatenated, so that one gather serves
+    all members. Each member has its own order of rows.
 
     Args:
-        members: their batches; all with equal numbers of rows, batch sizes and kinds of rows.
+        members: the batches of each member, all with the same number of rows, batch size and kinds of rows.
     """
 
     def __init__(self, members: Sequence[MemoryBatches]) -> None:
@@ -43,7 +43,7 @@ class PackedBatches(OrderedBatches):
         self._batches_per_gather = max(1, CHUNK_BYTES // max(1, per_step))
 
     def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers (K, B) of each batch of a step, in the tables put together."""
+        """Return the row numbers (K, B) of each batch of a step, in the concatenated rows."""
         sizes = self.order.sizes()
         accumulate = self.order.accumulate
         indices = self._indices(epoch).split(sizes, dim=1)
@@ -53,18 +53,18 @@ class PackedBatches(OrderedBatches):
         return torch.stack([order.indices(epoch) for order in self.orders]) + self._first
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """For each step from ``start`` on, its batches."""
+        """Yield the batches of each step, from step ``start`` on."""
         accumulate = self.order.accumulate
-        held: list[Batch] = []
-        for batch in self._each(epoch, start * accumulate):
-            held.append(batch)
-            if len(held) == accumulate:
-                yield held
-                held = []
-        if held:
-            yield held
+        step: list[Batch] = []
+        for batch in self._single_batches(epoch, start * accumulate):
+            step.append(batch)
+            if len(step) == accumulate:
+                yield step
+                step = []
+        if step:
+            yield step
 
-    def _each(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _single_batches(self, epoch: int, start: int) -> Iterator[Batch]:
         members = len(self.orders)
         sizes = self.order.sizes()
         if self.order.sampling == "full" and not self._first.any():
@@ -74,7 +74,7 @@ class PackedBatches(OrderedBatches):
         device = self._tensors[0].device
         indices = self._indices(epoch).to(device, non_blocking=True)
         at = place = 0
-        # The pieces are the same wherever the epoch is entered: a batch's place in memory decides its last bits.
+        # The pieces do not depend on ``start``: the last bits of a result depend on the position of a batch in memory.
         while place < len(sizes):
             size, count = sizes[place], 1
             while (
@@ -85,7 +85,7 @@ class PackedBatches(OrderedBatches):
                 count += 1
             if place + count > start:
                 piece = indices[:, at : at + count * size].view(members, count, size)
-                # Rows in the order (batch, member, row), so that each batch is one piece of what is gathered.
+                # Rows are ordered (batch, member, row), so that each batch is contiguous in the gathered tensor.
                 index = piece.transpose(0, 1).reshape(-1)
                 gathered = [
                     tensor.index_select(0, index).view(count, members, size, *tensor.shape[1:]).unbind(0)
@@ -95,14 +95,14 @@ class PackedBatches(OrderedBatches):
             at, place = at + count * size, place + count
 
     def select(self, places: list[int]) -> PackedBatches:
-        """The batches of some of the members."""
-        made = object.__new__(PackedBatches)
-        made.orders = [self.orders[place] for place in places]
-        made.order = made.orders[0]
-        made._tensors = self._tensors
-        made._first = self._first[torch.tensor(places)]
-        made._batches_per_gather = self._batches_per_gather
-        return made
+        """Return the batches of the members at these places."""
+        result = object.__new__(PackedBatches)
+        result.orders = [self.orders[place] for place in places]
+        result.order = result.orders[0]
+        result._tensors = self._tensors
+        result._first = self._first[torch.tensor(places)]
+        result._batches_per_gather = self._batches_per_gather
+        return result
 
 
 def _batch(parts: Sequence[Tensor]) -> Batch:

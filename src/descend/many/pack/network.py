@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import Batch
-from descend.many.pack.flat import Flat
+from descend.many.pack.flat_buffer import FlatBuffer
 from descend.many.pack.gradients import chain_of
 from descend.many.pack.layers import PackedDropout
-from descend.many.pack.losses import LossOfMembers
+from descend.many.pack.losses import PackedLoss
 from descend.many.pack.stacking import Stack
 
 __all__ = ["Network", "StackedNetwork"]
@@ -23,7 +23,7 @@ class Network(Protocol):
     """The networks of K members as one."""
 
     @property
-    def weights(self) -> Flat:
+    def weights(self) -> FlatBuffer:
         """The trained tensors, (K, …) each."""
 
     @property
@@ -41,14 +41,14 @@ class Network(Protocol):
     def flags(self, chosen: Callable[[Tensor], bool], model: nn.Module) -> list[bool]:
         """For each trained tensor whether a member's parameter is chosen; ``model`` is the first member's."""
 
-    def prepare(self, gradients: Sequence[Tensor], loss: LossOfMembers) -> None:
+    def prepare(self, gradients: Sequence[Tensor], loss: PackedLoss) -> None:
         """Get ready for steps whose gradients go to given tensors, for a loss."""
 
     def train(self) -> None:
         """Training mode."""
 
     def differentiate(
-        self, batch: Batch, loss: LossOfMembers, gradients: Flat, share: float | None, *, first: bool
+        self, batch: Batch, loss: PackedLoss, gradients: FlatBuffer, share: float | None, *, first: bool
     ) -> Tensor:
         """Mean losses (K,) times the batch's share of the step; gradients are written, or added if not the first."""
 
@@ -75,7 +75,7 @@ class StackedNetwork:
     ) -> None:
         self._stack, self._arithmetic = stack, arithmetic
         parameters = [entry.tensor for entry in stack.entries if entry.trained]
-        self.weights = Flat(parameters)
+        self.weights = FlatBuffer(parameters)
         for parameter, view in zip(parameters, self.weights.views, strict=True):
             parameter.data = view
 
@@ -109,7 +109,7 @@ class StackedNetwork:
         named = dict(model.named_parameters())
         return [chosen(named[entry.names[0]]) for entry in self._stack.entries if entry.trained]
 
-    def prepare(self, gradients: Sequence[Tensor], loss: LossOfMembers) -> None:
+    def prepare(self, gradients: Sequence[Tensor], loss: PackedLoss) -> None:
         """Gather the rules that differentiate the layers."""
         self._chain = chain_of(self._stack, gradients, self._arithmetic, rows_last=loss.rows_last)
         # Of the gradients that the rules do not write to their places; the first step tells.
@@ -120,7 +120,7 @@ class StackedNetwork:
         self._stack.network.train()
 
     def differentiate(
-        self, batch: Batch, loss: LossOfMembers, gradients: Flat, share: float | None, *, first: bool
+        self, batch: Batch, loss: PackedLoss, gradients: FlatBuffer, share: float | None, *, first: bool
     ) -> Tensor:
         """Losses, and gradients where they belong."""
         kept = None if first else gradients.vector.clone()

@@ -20,14 +20,14 @@ from descend.many.pack.layers import (
     PackedBranch,
     PackedConv,
     PackedDropout,
-    PackedEach,
+    PackedShared,
     PackedEmbedding,
     PackedGroupNorm,
     PackedLayerNorm,
     PackedLinear,
     PackedMask,
-    PackedMixed,
-    PackedRows,
+    PackedActivations,
+    PackedPooling,
     PackedSum,
 )
 from descend.many.pack.padding import padded
@@ -155,8 +155,8 @@ class Stack:
 
 
 def _selected(layer: nn.Module, places: list[int], index: Tensor) -> nn.Module:
-    if isinstance(layer, PackedMixed):
-        return PackedMixed(list(layer.kinds), [layer.of_member[place] for place in places])
+    if isinstance(layer, PackedActivations):
+        return PackedActivations(list(layer.kinds), [layer.of_member[place] for place in places])
     if isinstance(layer, PackedDropout):
         made = PackedDropout([layer.rates[place] for place in places], layer.features)
         made.shape, made.dtype = layer.shape, layer.dtype
@@ -351,8 +351,8 @@ _PACKED: dict[type[nn.Module], Callable[[list[nn.Module]], nn.Module]] = {
     nn.GroupNorm: PackedGroupNorm,
     nn.Embedding: PackedEmbedding,
     nn.Flatten: lambda each: nn.Flatten(2),
-    Maxout: lambda each: PackedEach(each[0]),
-    **{kind: lambda each: PackedRows(copy.deepcopy(each[0])) for kind in _ROWS},
+    Maxout: lambda each: PackedShared(each[0]),
+    **{kind: lambda each: PackedPooling(copy.deepcopy(each[0])) for kind in _ROWS},
 }
 
 
@@ -366,7 +366,7 @@ def _packed(each: list[nn.Module]) -> nn.Module:
         kinds = list(different)
         if len(kinds) == 1:
             return copy.deepcopy(each[0])
-        return PackedMixed(
+        return PackedActivations(
             [copy.deepcopy(layer) for layer in different.values()],
             [kinds.index(repr(layer)) for layer in each],
         )

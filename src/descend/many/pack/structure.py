@@ -9,22 +9,22 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from descend.many.pack.stacking import DROPOUTS
 
-__all__ = ["structure"]
+__all__ = ["structure_of"]
 
 _KEPT_BY_TORCH = frozenset(vars(nn.Module()))
 """Attributes in which PyTorch keeps parameters, buffers, children and hooks, which are looked at by themselves."""
 
 
-def structure(model: nn.Module) -> tuple[Any, ...]:
+def structure_of(model: nn.Module) -> tuple[Any, ...]:
     """Types, settings, shapes of all submodules, by name; the rates of dropout are left out, and all values.
 
     Settings are all plain attributes of a module, by what ``repr`` says of them, and of a tensor its numbers. An object
     that shows nothing but its address is like no other, so that two models are never taken for alike that are not.
 
     >>> one, other = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.1)), nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.2))
-    >>> structure(one) == structure(other)
+    >>> structure_of(one) == structure_of(other)
     True
-    >>> structure(nn.Sequential(nn.ELU(alpha=1.0))) == structure(nn.Sequential(nn.ELU(alpha=0.5)))
+    >>> structure_of(nn.Sequential(nn.ELU(alpha=1.0))) == structure_of(nn.Sequential(nn.ELU(alpha=0.5)))
     False
     """
     modules = tuple(

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from descend.data.batches import Batch, MemoryBatches
 from descend.many.pack.batches import PackedBatches
-from descend.many.pack.flat import Flat, spread
-from descend.many.pack.losses import LossOfMembers
-from descend.many.pack.member import PackMember, rate, restore, state_of
+from descend.many.pack.flat_buffer import FlatBuffer, per_member
+from descend.many.pack.losses import PackedLoss
+from descend.many.pack.member import PackMember, rate, restore_member, member_state
 from descend.many.pack.network import Network
-from descend.many.pack.noise import Noise
-from descend.many.pack.updates import PackedOptimizer
+from descend.many.pack.dropout_noise import DropoutNoise
+from descend.many.pack.optimizer import PackedOptimizer
 from descend.regularization import decayed_parameters
 from descend.rng import forked
 from descend.schedules import ClosedForm
@@ -32,7 +32,7 @@ from descend.training.state import clone
 
 __all__ = ["PackTraining"]
 
-COMPACT = 0.125
+COMPACT_AT = 0.125
 """Members that have stopped are removed once they are this share of the pack."""
 
 Evaluate = Callable[[Callable[[Tensor], Tensor], Sequence[int]], dict[str, Tensor]]
@@ -44,7 +44,7 @@ class PackTraining:
     """K trainings as one, for :func:`descend.training.loop.fit`.
 
     Args:
-        riders: the members, in the order of the pack.
+        members: the members, in the order of the pack.
         network: their networks as one.
         evaluate: loss and metrics of all members on their validation rows; None without such rows.
         ended: called with a member when it has stopped; its training's model holds the best weights then.
@@ -52,10 +52,10 @@ class PackTraining:
         observers: who watches the pack.
     """
 
-    riders: list[PackMember]
+    members: list[PackMember]
     network: Network
     evaluate: Evaluate | None = None
-    ended: Callable[[PackMember], None] = lambda rider: None
+    ended: Callable[[PackMember], None] = lambda member: None
     recorded: Callable[[int, Record], None] = lambda number, record: None
     observers: Sequence[Observer] = ()
 
@@ -69,27 +69,27 @@ class PackTraining:
     stopped: str = ""
 
     def __post_init__(self) -> None:
-        trainings = [rider.training for rider in self.riders]
+        trainings = [member.training for member in self.members]
         first = trainings[0]
-        self.batches = PackedBatches([_in_memory(t) for t in trainings])
-        self._loss = LossOfMembers([t.objective.loss for t in trainings])
+        self.batches = PackedBatches([_memory_batches(t) for t in trainings])
+        self._loss = PackedLoss([t.objective.loss for t in trainings])
         decay, _ = decayed_parameters(first.model)
         chosen = {id(p) for p in decay}
         self._decayed = self.network.flags(lambda parameter: id(parameter) in chosen, first.model)
         self._weights = self.network.weights
-        self._gradients = self._weights.twin()
-        decays = [rider.decay for rider in self.riders]
+        self._gradients = self._weights.zeros_like()
+        decays = [member.decay for member in self.members]
         self._optimizer = PackedOptimizer(
             [t.optimizer for t in trainings], self._weights, self._decayed, decays
         )
-        self._averages = Flat(self._weights.views) if any(t.average is not None for t in trainings) else None
+        self._averages = FlatBuffer(self._weights.views) if any(t.average is not None for t in trainings) else None
         self._best = [t.detach().clone() for t in self.network.tensors]
         self._norm: Tensor | None = None
         self._prepare()
 
     def _prepare(self) -> None:
         """What follows from who is in the pack now."""
-        trainings = [rider.training for rider in self.riders]
+        trainings = [member.training for member in self.members]
         device, dtype = self._weights.vector.device, self._weights.vector.dtype
 
         def vector(values: Sequence[float]) -> Tensor:
@@ -100,12 +100,12 @@ class PackTraining:
         values = [math.inf if g.clip_value is None else g.clip_value for g in gradient]
         self._clip_norm = vector(norms) if min(norms) < math.inf else None
         self._clip_value = vector(values) if min(values) < math.inf else None
-        self._l1 = vector([r.l1 for r in self.riders]) if any(r.l1 for r in self.riders) else None
-        self._l2 = vector([r.l2 for r in self.riders]) if any(r.l2 for r in self.riders) else None
+        self._l1 = vector([r.l1 for r in self.members]) if any(r.l1 for r in self.members) else None
+        self._l2 = vector([r.l2 for r in self.members]) if any(r.l2 for r in self.members) else None
         with forked(device):
             sample = next(self.batches.epoch(0))[0].inputs[:, :2]
             self.network.outputs(sample)  # dropout layers see the shapes that they draw for
-        self._noise = Noise(
+        self._noise = DropoutNoise(
             self.network.dropouts, [t.objective.seed for t in trainings], self.network.widths, device
         )
         self.network.prepare(self._gradients.views, self._loss)
@@ -118,7 +118,7 @@ class PackTraining:
 
         def advance(batches: Sequence[Batch]) -> Tensor:
             own = rates[self.step_in_epoch - first]
-            self._noise.draw(batches, self.epoch, self.step_in_epoch)
+            self._noise.sample(batches, self.epoch, self.step_in_epoch)
             self._optimizer.begin_step(own)
             losses = self._differentiate(batches)
             self._optimizer.step(self._gradients, own)
@@ -132,15 +132,15 @@ class PackTraining:
         """The rates (K,) of some steps. Those that stay are one tensor, so that nothing is done for them again."""
         of_schedule: dict[Any, list[float]] = {}
         columns = []
-        for rider in self.riders:
-            schedule = rider.training.schedule
+        for member in self.members:
+            schedule = member.training.schedule
             # One that listens may be elsewhere than its like.
-            alike = rider.schedule is not None and isinstance(schedule, ClosedForm)
-            key = rider.schedule if alike else id(schedule)
+            alike = member.schedule is not None and isinstance(schedule, ClosedForm)
+            key = member.schedule if alike else id(schedule)
             if key not in of_schedule:
                 of_schedule[key] = [float(schedule.factor(step)) for step in steps]
             columns.append(of_schedule[key])
-        bases = [[rider.training.optimizer.param_groups[0]["initial_lr"]] for rider in self.riders]
+        bases = [[member.training.optimizer.param_groups[0]["initial_lr"]] for member in self.members]
         vector = self._weights.vector
         products = torch.tensor(columns, dtype=torch.float64) * torch.tensor(bases, dtype=torch.float64)
         rates = list(products.t().to(vector.dtype).contiguous().to(vector.device, non_blocking=True))
@@ -162,19 +162,19 @@ class PackTraining:
             total = losses if total is None else total + losses
         assert total is not None
         if self._l1 is not None or self._l2 is not None:
-            total = total + self._penalise()
+            total = total + self._add_penalties()
         self._clip()
         return total
 
-    def _penalise(self) -> Tensor:
-        value = torch.zeros_like(self._weights.vector[: len(self.riders)])
+    def _add_penalties(self) -> Tensor:
+        value = torch.zeros_like(self._weights.vector[: len(self.members)])
         pieces = zip(self._weights.views, self._gradients.views, self._decayed, strict=True)
         for weight, gradient in ((w, g) for w, g, decays in pieces if decays):
             if self._l2 is not None:
-                gradient.add_(weight * spread(2.0 * self._l2, weight))
+                gradient.add_(weight * per_member(2.0 * self._l2, weight))
                 value += self._l2 * weight.flatten(1).square().sum(1)
             if self._l1 is not None:
-                gradient.add_(weight.sign() * spread(self._l1, weight))
+                gradient.add_(weight.sign() * per_member(self._l1, weight))
                 value += self._l1 * weight.flatten(1).abs().sum(1)
         return value
 
@@ -185,24 +185,24 @@ class PackTraining:
         if self._clip_norm is not None and self._norm is not None:
             factors = (self._clip_norm / (self._norm + 1e-6)).clamp(max=1.0)
             for gradient in self._gradients.views:
-                gradient.mul_(spread(factors, gradient))
+                gradient.mul_(per_member(factors, gradient))
         if self._clip_value is not None:
             for gradient in self._gradients.views:
-                bound = spread(self._clip_value, gradient)
+                bound = per_member(self._clip_value, gradient)
                 torch.clamp(gradient, -bound, bound, out=gradient)
 
-    def _average(self, averages: Flat, step: int) -> None:
+    def _average(self, averages: FlatBuffer, step: int) -> None:
         start = (1 + step) / (10 + step)
         shares = [
             1.0 if t.average is None else 1.0 - min(math.exp(-1.0 / t.average.horizon), start)
-            for t in (rider.training for rider in self.riders)
+            for t in (member.training for member in self.members)
         ]
         if len(set(shares)) == 1:
             averages.vector.lerp_(self._weights.vector, shares[0])
             return
         own = torch.tensor(shares, dtype=averages.vector.dtype, device=averages.vector.device)
         for average, weight in zip(averages.views, self._weights.views, strict=True):
-            average.lerp_(weight, spread(own, weight).expand_as(weight))
+            average.lerp_(weight, per_member(own, weight).expand_as(weight))
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -225,20 +225,20 @@ class PackTraining:
             self.losses, self.step_in_epoch = [], 0
             self.epoch += 1
             self.seconds = seconds()
-            share = (self.seconds - before) / len(self.riders)
+            share = (self.seconds - before) / len(self.members)
             improved = [
                 place
-                for place, rider in enumerate(self.riders)
-                if not rider.training.stopped and self._record(rider, values, place, share)
+                for place, member in enumerate(self.members)
+                if not member.training.stopped and self._record(member, values, place, share)
             ]
             if improved:
                 index = torch.tensor(improved, device=self._weights.vector.device)
                 for best, now in zip(self._best, self.network.tensors, strict=True):
                     best.index_copy_(0, index, now.detach().index_select(0, index))
         record: Record = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
-        record["members"] = sum(not rider.training.stopped for rider in self.riders)
+        record["members"] = sum(not member.training.stopped for member in self.members)
         self.history.append(record)
-        self._let_go()
+        self._release_stopped()
         return record
 
     def _measured(self) -> dict[str, list[float]]:
@@ -251,19 +251,19 @@ class PackTraining:
             named["gradient_norm"] = self._norm
         named["weight_norm"] = _norms(self._weights.views)
         if self.evaluate is not None:
-            numbers = [rider.number for rider in self.riders]
+            numbers = [member.number for member in self.members]
             named |= {f"validation.{k}": v for k, v in self.evaluate(self.network.outputs, numbers).items()}
         listed = torch.stack([value.float() for value in named.values()]).tolist()
         return dict(zip(named, listed, strict=True))
 
-    def _record(self, rider: PackMember, values: Mapping[str, list[float]], place: int, share: float) -> bool:
+    def _record(self, member: PackMember, values: Mapping[str, list[float]], place: int, share: float) -> bool:
         """Write the member's line and ask its stopping rule; whether this epoch is its best."""
-        t = rider.training
+        t = member.training
         own = {name: each[place] for name, each in values.items()}
         t.epoch, t.step, t.seconds = t.epoch + 1, self.step, t.seconds + share
         bad = [name for name, value in own.items() if not math.isfinite(value)]
         if bad:
-            rider.failure = f"{', '.join(bad)} is not finite after epoch {t.epoch}"
+            member.failure = f"{', '.join(bad)} is not finite after epoch {t.epoch}"
             t.stopped = "diverged"
             return False
         record = record_of(own, t.epoch, t.step, t.seconds, rate(t, self.step - 1))
@@ -273,40 +273,40 @@ class PackTraining:
         if validation or t.schedule_hears == "objective":
             t.schedule.observe(record["train" if t.schedule_hears == "objective" else "validation"]["loss"])
         t.history.append(record)
-        self.recorded(rider.number, record)
+        self.recorded(member.number, record)
         return t.stopping.improved
 
     def drop(self, numbers: set[int], reason: str) -> None:
         """Stop some members where they are."""
-        for rider in self.riders:
-            if rider.number in numbers and not rider.training.stopped:
-                rider.training.stopped = reason
-        self._let_go()
+        for member in self.members:
+            if member.number in numbers and not member.training.stopped:
+                member.training.stopped = reason
+        self._release_stopped()
 
-    def _let_go(self) -> None:
+    def _release_stopped(self) -> None:
         """Hand out members that have just stopped, and close the ranks when enough of them have."""
-        for place, rider in enumerate(self.riders):
-            t = rider.training
-            if t.stopped and t.best is None and not rider.failure:
+        for place, member in enumerate(self.members):
+            t = member.training
+            if t.stopped and t.best is None and not member.failure:
                 t.best = self.network.state(place, self._best)
                 t.model.load_state_dict(t.best)
-                self.ended(rider)
-            elif rider.failure and t.best is None:
+                self.ended(member)
+            elif member.failure and t.best is None:
                 t.best = {}
-                self.ended(rider)
-        going = [place for place, rider in enumerate(self.riders) if not rider.training.stopped]
+                self.ended(member)
+        going = [place for place, member in enumerate(self.members) if not member.training.stopped]
         if not going:
             self.stopped = "finished"
-        elif len(self.riders) - len(going) >= COMPACT * len(self.riders):
+        elif len(self.members) - len(going) >= COMPACT_AT * len(self.members):
             self._select(going)
 
     def _select(self, places: list[int]) -> None:
         """Go on with the members of some places; what they compute does not change."""
         index = torch.tensor(places, device=self._weights.vector.device)
-        self.riders = [self.riders[place] for place in places]
+        self.members = [self.members[place] for place in places]
         self.network = self.network.select(places)
         self._weights = self.network.weights
-        self._gradients = self._weights.twin()
+        self._gradients = self._weights.zeros_like()
         self._optimizer.select(places, self._weights)
         self._averages = None if self._averages is None else self._averages.select(index)
         self._best = [best.index_select(0, index) for best in self._best]
@@ -323,14 +323,14 @@ class PackTraining:
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on to the same bits."""
         return {
-            "numbers": [rider.number for rider in self.riders],
+            "numbers": [member.number for member in self.members],
             "tensors": [t.detach() for t in self.network.tensors],
             "optimizer": self._optimizer.state_dict(),
             "averages": None if self._averages is None else list(self._averages.views),
             "best_tensors": list(self._best),
             "losses": list(self.losses),
             "norm": self._norm,
-            "members": [state_of(rider) for rider in self.riders],
+            "members": [member_state(member) for member in self.members],
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
             "step": self.step,
@@ -344,7 +344,7 @@ class PackTraining:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave; members that were gone by then are let go."""
         state = clone(dict(state))
-        numbers = [rider.number for rider in self.riders]
+        numbers = [member.number for member in self.members]
         if state["numbers"] != numbers:
             self._select([numbers.index(number) for number in state["numbers"]])
         device = self._weights.vector.device
@@ -358,13 +358,13 @@ class PackTraining:
         self._optimizer.load_state_dict(state["optimizer"])
         self.losses = [loss.to(device) for loss in state["losses"]]
         self._norm = None if state["norm"] is None else state["norm"].to(device)
-        for rider, own in zip(self.riders, state["members"], strict=True):
-            restore(rider, own)
+        for member, own in zip(self.members, state["members"], strict=True):
+            restore_member(member, own)
         self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
         self.seconds, self.history, self.stopped = state["seconds"], state["history"], state["stopped"]
 
 
-def _in_memory(training: Training) -> MemoryBatches:
+def _memory_batches(training: Training) -> MemoryBatches:
     assert isinstance(training.batches, MemoryBatches)
     return training.batches
 

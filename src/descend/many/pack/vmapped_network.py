@@ -17,23 +17,23 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from descend.data.batches import Batch
-from descend.many.pack.flat import Flat
+from descend.many.pack.flat_buffer import FlatBuffer
 from descend.many.pack.layers import PackedDropout
-from descend.many.pack.losses import LossOfMembers
-from descend.many.pack.noise import Noise
+from descend.many.pack.losses import PackedLoss
+from descend.many.pack.dropout_noise import DropoutNoise
 from descend.many.pack.stacking import DROPOUTS, CannotPack
-from descend.many.pack.structure import structure
+from descend.many.pack.structure import structure_of
 from descend.many.pack.template import Arithmetic, Template, first_line, template_of, tensors_of
 from descend.rng import forked, key, seeder
 
-__all__ = ["VmappedNetwork", "can_vmap", "vmapped"]
+__all__ = ["VmappedNetwork", "cannot_vmap_because", "vmap_models"]
 
-TRIED = 4
-"""Rows that a network is tried on before it rides."""
+TRIAL_ROWS = 4
+"""Rows that a network is tried on before it cannot_be_packed_because."""
 
 
 class VmappedNetwork:
-    """Networks of one structure, run by one of them; see :func:`vmapped`.
+    """Networks of one structure, run by one of them; see :func:`vmap_models`.
 
     Args:
         template: the module and its names.
@@ -52,7 +52,7 @@ class VmappedNetwork:
         arithmetic: Arithmetic | None = None,
     ) -> None:
         self._template, self._arithmetic = template, arithmetic
-        self.weights = Flat(trained)
+        self.weights = FlatBuffer(trained)
         self._held = list(held)
         self.dropouts = list(dropouts)
         self._leaves = [view.detach().requires_grad_() for view in self.weights.views]
@@ -72,7 +72,7 @@ class VmappedNetwork:
         named = dict(model.named_parameters())
         return [chosen(named[name]) for name in self._template.trained]
 
-    def prepare(self, gradients: Sequence[Tensor], loss: LossOfMembers) -> None:
+    def prepare(self, gradients: Sequence[Tensor], loss: PackedLoss) -> None:
         """Nothing to get ready: autograd makes its gradients anew at each step."""
 
     def train(self) -> None:
@@ -80,7 +80,7 @@ class VmappedNetwork:
         self._template.module.train()
 
     def differentiate(
-        self, batch: Batch, loss: LossOfMembers, gradients: Flat, share: float | None, *, first: bool
+        self, batch: Batch, loss: PackedLoss, gradients: FlatBuffer, share: float | None, *, first: bool
     ) -> Tensor:
         """Losses, and gradients where they belong."""
         with torch.enable_grad():
@@ -170,7 +170,7 @@ def _known_to_vmap() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
-def vmapped(
+def vmap_models(
     models: Sequence[nn.Module], sample: Tensor, arithmetic: Arithmetic | None = None
 ) -> VmappedNetwork:
     """Stack the tensors of models of one structure, to be run by ``torch.vmap``; the models keep their own.
@@ -191,13 +191,13 @@ def vmapped(
     ...     def forward(self, x):
     ...         return self.outer(x + self.inner(x).relu())
     >>> models = [Net() for _ in range(5)]
-    >>> together = vmapped(models, torch.ones(4, 3))
+    >>> together = vmap_models(models, torch.ones(4, 3))
     >>> y = together.outputs(torch.ones(1, 7, 3))
     >>> y.shape, torch.allclose(y[2], models[2](torch.ones(7, 3)), atol=1e-6)
     (torch.Size([5, 7, 2]), True)
     """
-    first = structure(models[0])
-    if any(structure(model) != first for model in models[1:]):
+    first = structure_of(models[0])
+    if any(structure_of(model) != first for model in models[1:]):
         raise CannotPack("the networks differ in more than their weights and rates of dropout")
     template, dropouts = template_of(models, sample, arithmetic)
     of_models = [tensors_of(model) for model in models]
@@ -211,8 +211,8 @@ def vmapped(
     return VmappedNetwork(template, trained, stacked(template.held), dropouts, arithmetic)
 
 
-def can_vmap(model: nn.Module, sample: Tensor, arithmetic: Arithmetic | None = None) -> str:
-    """Why a model cannot ride by ``torch.vmap``; empty where it can. It is tried, on copies.
+def cannot_vmap_because(model: nn.Module, sample: Tensor, arithmetic: Arithmetic | None = None) -> str:
+    """Why a model cannot ride by ``torch.vmap``; empty where it can. It is tried, on networks_per_run.
 
     The model and a copy with other weights make one step's passes together and alone, with the same draws (on the CPU;
     elsewhere without dropout): outputs in training and in evaluation, gradients and buffers must agree. Model and
@@ -223,24 +223,24 @@ def can_vmap(model: nn.Module, sample: Tensor, arithmetic: Arithmetic | None = N
         sample: a few rows (n, …), at least 3; the first ones are used.
         arithmetic: autocast, for mixed precision.
 
-    >>> can_vmap(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)), torch.ones(4, 3))
+    >>> cannot_vmap_because(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2)), torch.ones(4, 3))
     ''
-    >>> can_vmap(nn.Sequential(nn.Linear(3, 4), nn.AlphaDropout(0.5), nn.Linear(4, 2)), torch.ones(4, 3))
+    >>> cannot_vmap_because(nn.Sequential(nn.Linear(3, 4), nn.AlphaDropout(0.5), nn.Linear(4, 2)), torch.ones(4, 3))
     'it draws random numbers other than by dropout'
     """
-    rows = sample[:TRIED]
+    rows = sample[:TRIAL_ROWS]
     try:
         with forked(rows.device):
             pair = [copy.deepcopy(model).train(), copy.deepcopy(model).train()]
             with torch.no_grad():
                 for parameter in pair[1].parameters():
                     parameter.mul_(0.9)
-            network = vmapped(pair, rows, arithmetic)
+            network = vmap_models(pair, rows, arithmetic)
             if rows.device.type != "cpu":  # a fused dropout there, whose draws nothing else can make
                 for module in (module for each in pair for module in each.modules()):
                     if type(module) in DROPOUTS:
                         vars(module)["p"] = 0.0
-                network = vmapped(pair, rows, arithmetic)
+                network = vmap_models(pair, rows, arithmetic)
             _compare(network, pair, rows, arithmetic)
     except CannotPack as cause:
         return str(cause)
@@ -258,8 +258,8 @@ def _compare(
         CannotPack: they differ.
     """
     both = torch.stack([rows, rows])
-    noise = Noise(network.dropouts, [0, 1], network.widths, rows.device)
-    noise.draw([Batch(both, both, None)], 0, 0)
+    noise = DropoutNoise(network.dropouts, [0, 1], network.widths, rows.device)
+    noise.sample([Batch(both, both, None)], 0, 0)
     noise.use(0)
     network.train()
     with torch.enable_grad():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from descend.data.prepare import Part
-from descend.many.member import Member
+from descend.many.planned_member import PlannedMember
 from descend.many.member_metrics import Scored, metrics_of_members
 from descend.many.pack.losses import row_losses
 
@@ -24,7 +24,7 @@ class PackEvaluation:
         device: of the pack.
     """
 
-    def __init__(self, members: Sequence[Member], device: torch.device) -> None:
+    def __init__(self, members: Sequence[PlannedMember], device: torch.device) -> None:
         first = members[0].run
         self._schemas = {member.number: member.run.schema for member in members}
         self._measure: Any = first.measure

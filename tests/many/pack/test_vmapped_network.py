@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from tests.support.packs import assert_equal_solo, difference, pack_of, state_of, trainings
+from tests.support.packs import assert_equal_solo, difference, pack_of, member_state, trainings
 from tests.support.user_modules import (
     Attention,
     Averaging,
@@ -20,8 +20,8 @@ from torch import nn
 
 from descend import train_many
 from descend.many.pack import CannotPack
-from descend.many.pack.structure import structure
-from descend.many.pack.vmapped import can_vmap, vmapped
+from descend.many.pack.structure import structure_of
+from descend.many.pack.vmapped_network import cannot_vmap_because, vmap_models
 from descend.training.loop import fit
 
 WEIGHT_NORM = {"model": {"hidden": [16, 12], "norm": "weight", "dropout": 0.1}}
@@ -49,23 +49,23 @@ class TestAMemberEqualsItsSoloRun:
     )
     @pytest.mark.parametrize("recipe", MODELS)
     def test_with_a_rate_and_an_order_of_rows_of_its_own(self, recipe, dtype, optimizer):
-        assert_equal_solo(rates(recipe, optimizer=optimizer), vmapped, dtype=dtype)
+        assert_equal_solo(rates(recipe, optimizer=optimizer), vmap_models, dtype=dtype)
 
     @pytest.mark.parametrize("recipe", MODELS)
     def test_after_another_has_gone(self, recipe):
-        assert_equal_solo(rates(recipe), vmapped, drop=1, dtype=torch.float64)
+        assert_equal_solo(rates(recipe), vmap_models, drop=1, dtype=torch.float64)
 
     def test_with_rates_of_dropout_of_its_own_or_none(self):
         recipes = [
             {"model": {"name": NormAndDropout, "early": early, "late": late}}
             for early, late in ((0.0, 0.5), (0.3, 0.0), (0.0, 0.0), (0.1, 0.6))
         ]
-        assert_equal_solo(recipes, vmapped, dtype=torch.float64)
-        assert_equal_solo(recipes, vmapped, drop=3, dtype=torch.float64)
+        assert_equal_solo(recipes, vmap_models, dtype=torch.float64)
+        assert_equal_solo(recipes, vmap_models, drop=3, dtype=torch.float64)
 
     def test_where_those_that_draw_have_gone(self):
         recipes = [{"model": {"name": NormAndDropout, "early": p, "late": p}} for p in (0.0, 0.5, 0.0)]
-        assert_equal_solo(recipes, vmapped, drop=1, dtype=torch.float64)
+        assert_equal_solo(recipes, vmap_models, drop=1, dtype=torch.float64)
 
     def test_with_several_batches_a_step_penalties_and_clipping(self):
         recipe = {
@@ -73,23 +73,23 @@ class TestAMemberEqualsItsSoloRun:
             "gradient": {"accumulate": 3, "clip_norm": 0.5},
             "regularize": {"l1": 1e-4, "l2": 1e-3},
         }
-        assert_equal_solo([recipe] * 3, vmapped, dtype=torch.float64)
+        assert_equal_solo([recipe] * 3, vmap_models, dtype=torch.float64)
 
     def test_in_a_regression(self):
         assert_equal_solo(
-            rates({"model": {"name": ResidualMlp}}), vmapped, data="diabetes", dtype=torch.float64
+            rates({"model": {"name": ResidualMlp}}), vmap_models, data="diabetes", dtype=torch.float64
         )
 
     def test_where_it_could_be_stacked(self):
         recipe = {"model": {"hidden": [16, 16], "dropout": 0.2, "norm": "batch"}}
-        assert_equal_solo(rates(recipe), vmapped, dtype=torch.float64)
+        assert_equal_solo(rates(recipe), vmap_models, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("recipe", MODELS)
 def test_a_member_that_diverges_changes_no_bit_of_the_others(recipe):
     def packed(rate):
         made = trainings(rates(recipe, (1e-3, rate, 3e-3)), [0, 1, 2], "digits")
-        pack = pack_of(made, vmapped)
+        pack = pack_of(made, vmap_models)
         steps = iter(pack.batches.epoch(0))
         advance = pack.stepper()
         for _ in range(4):
@@ -98,20 +98,20 @@ def test_a_member_that_diverges_changes_no_bit_of_the_others(recipe):
         return pack
 
     calm, wild = packed(1e-3), packed(1e30)
-    assert not all(t.isfinite().all() for t in state_of(wild, 1).values())
+    assert not all(t.isfinite().all() for t in member_state(wild, 1).values())
     for number in (0, 2):
-        for name, value in state_of(calm, number).items():
-            assert torch.equal(value, state_of(wild, number)[name]), name
+        for name, value in member_state(calm, number).items():
+            assert torch.equal(value, member_state(wild, number)[name]), name
 
 
 def test_evaluation_is_that_of_each_member():
     pairs = trainings(rates({"model": {"name": NormAndDropout}}), [0, 1, 2], "digits")
-    pack = pack_of(pairs, vmapped)
+    pack = pack_of(pairs, vmap_models)
     fit(pack, until=1)
     rows = pairs[0][1].batches.tensors[0][:50]
     together = pack.network.outputs(rows.unsqueeze(0))
     for number, (_, training) in enumerate(pairs):
-        training.model.load_state_dict(state_of(pack, number))
+        training.model.load_state_dict(member_state(pack, number))
         with torch.no_grad():
             torch.testing.assert_close(together[number], training.model.eval()(rows), rtol=1e-4, atol=1e-5)
 
@@ -119,7 +119,7 @@ def test_evaluation_is_that_of_each_member():
 @pytest.mark.parametrize("recipe", MODELS)
 @pytest.mark.filterwarnings("error:There is a performance drop")
 def test_nothing_runs_member_by_member(recipe):
-    pack = pack_of(trainings(rates(recipe), [0, 1, 2], "digits"), vmapped)
+    pack = pack_of(trainings(rates(recipe), [0, 1, 2], "digits"), vmap_models)
     pack.stepper()(next(pack.batches.epoch(0)))
     pack.network.outputs(pack.batches._tensors[0][:4].unsqueeze(0))
 
@@ -237,7 +237,7 @@ class TestWhatCannotRide:
     def test_is_named(self, make, reason):
         model = make()
         sample = torch.randn(4, 32 if isinstance(model, Recurrent) else 4)
-        assert reason in can_vmap(model, sample)
+        assert reason in cannot_vmap_because(model, sample)
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -245,10 +245,10 @@ class TestWhatCannotRide:
         "make", [ResidualMlp, NormAndDropout, InstanceNormed, Attention, Averaging, Half]
     )
     def test_a_trial_on_a_gpu(self, make):
-        assert can_vmap(make((64,), 3).cuda(), torch.randn(6, 64, device="cuda")) == ""
+        assert cannot_vmap_because(make((64,), 3).cuda(), torch.randn(6, 64, device="cuda")) == ""
 
     def test_too_few_rows(self):
-        assert "too few rows" in can_vmap(nn.Linear(4, 2), torch.randn(2, 4))
+        assert "too few rows" in cannot_vmap_because(nn.Linear(4, 2), torch.randn(2, 4))
 
     @pytest.mark.parametrize(
         "make", [ResidualMlp, NormAndDropout, InstanceNormed, Attention, Averaging, Half]
@@ -256,7 +256,7 @@ class TestWhatCannotRide:
     def test_a_trial_leaves_no_trace(self, make):
         model = make((64,), 3).eval()
         before, mode = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-        assert can_vmap(model, torch.randn(6, 64, generator=torch.Generator().manual_seed(0))) == ""
+        assert cannot_vmap_because(model, torch.randn(6, 64, generator=torch.Generator().manual_seed(0))) == ""
         assert torch.equal(mode, torch.get_rng_state())
         assert not any(module.training for module in model.modules())
         assert all(p.grad is None for p in model.parameters())
@@ -265,7 +265,7 @@ class TestWhatCannotRide:
     @pytest.mark.parametrize("make", [Scaled, ScaledInPrivate])
     def test_settings_that_no_repr_shows(self, make):
         with pytest.raises(CannotPack, match="differ in more than"):
-            vmapped([make(1.0), make(2.0)], torch.randn(4, 4))
+            vmap_models([make(1.0), make(2.0)], torch.randn(4, 4))
 
     def test_a_result_that_is_not_the_member_s_own(self, monkeypatch):
         # A rule of vmap that were wrong would be seen: the trial compares with the plain module.
@@ -275,13 +275,13 @@ class TestWhatCannotRide:
             return lambda *inputs: torch.utils._pytree.tree_map(lambda t: t.flip(0), real(function)(*inputs))
 
         monkeypatch.setattr(torch, "vmap", wrong)
-        assert "does not compute what" in can_vmap(nn.Linear(4, 2), torch.randn(4, 4))
+        assert "does not compute what" in cannot_vmap_because(nn.Linear(4, 2), torch.randn(4, 4))
 
 
 class TestStructure:
     def test_leaves_out_values_and_rates_of_dropout(self):
         one, other = NormAndDropout((4,), 2), NormAndDropout((4,), 2, early=0.7)
-        assert structure(one) == structure(other)
+        assert structure_of(one) == structure_of(other)
 
     def test_sees_widths_settings_shared_weights_and_frozen_ones(self):
         shared = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
@@ -296,12 +296,12 @@ class TestStructure:
             shared,
             frozen,
         ]
-        assert len({structure(model) for model in made}) == len(made)
+        assert len({structure_of(model) for model in made}) == len(made)
 
     def test_takes_parametrized_layers_for_what_they_are(self):
         norm = torch.nn.utils.parametrizations.weight_norm
-        assert structure(norm(nn.Linear(3, 3))) == structure(norm(nn.Linear(3, 3)))
-        assert structure(norm(nn.Linear(3, 3))) != structure(nn.Linear(3, 3))
+        assert structure_of(norm(nn.Linear(3, 3))) == structure_of(norm(nn.Linear(3, 3)))
+        assert structure_of(norm(nn.Linear(3, 3))) != structure_of(nn.Linear(3, 3))
 
 
 class TestTrainMany:

@@ -15,31 +15,32 @@ from torch import nn
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
 from descend.many.loop_engine import WorkerChoice
-from descend.many.member import Engine, Member
+from descend.many.engine import Engine
+from descend.many.planned_member import PlannedMember
 from descend.many.packed_engine import PackedEngine
-from descend.many.workers import Outcome, Workers, why_not_here
+from descend.many.workers import Outcome, Workers, workers_unavailable_because
 from descend.runs.plan import choose_device
 from descend.training.threads import cores
 
-__all__ = ["SideBySide", "one_for_each", "processes_for", "seconds_ahead", "side_by_side"]
+__all__ = ["ParallelPacks", "has_core_for_each", "choose_process_count", "remaining_seconds", "parallel_packs"]
 
-EACH = 4
+MIN_PACK_SIZE = 4
 """Members of a pack at least: with fewer, what a step costs besides arithmetic is shared by too few."""
 
-WORTH = 0.3
+MIN_SAVING = 0.3
 """Seconds that processes must save, about. A start takes some hundredths of one, and what is known beforehand is rough."""
 
-CERTAIN = 3.0
+MIN_SAVING_OF_LOOPS = 3.0
 """The same where trainings alone take the place of a pack: loops measure once more, and would else be one after another."""
 
-OVERHEAD = 3e-4
+STEP_OVERHEAD = 3e-4
 """Seconds of a step of a small pack that are not arithmetic."""
 
-SPEED = 5e10
+FLOPS_PER_SECOND = 5e10
 """Operations in floating point that a core does in a second, about, in products of small matrices."""
 
 
-def processes_for(members: Sequence[Member], workers: WorkerChoice) -> int:
+def choose_process_count(members: Sequence[PlannedMember], workers: WorkerChoice) -> int:
     """In how many packs, each in a process, members that ride together are best trained; 1 where it is not worth it.
 
     Args:
@@ -48,20 +49,20 @@ def processes_for(members: Sequence[Member], workers: WorkerChoice) -> int:
     """
     if workers == 1 or not _may_fork(members):
         return 1
-    count = max(1, min(cores() if workers == "auto" else workers, len(members) // EACH))
-    if workers == "auto" and seconds_ahead(members) * (1 - 1 / count) < WORTH:
+    count = max(1, min(cores() if workers == "auto" else workers, len(members) // MIN_PACK_SIZE))
+    if workers == "auto" and remaining_seconds(members) * (1 - 1 / count) < MIN_SAVING:
         return 1
     return count
 
 
-def one_for_each(members: Sequence[Member], workers: WorkerChoice) -> bool:
+def has_core_for_each(members: Sequence[PlannedMember], workers: WorkerChoice) -> bool:
     """Whether there is a core for each of some members, and so much to do that processes are certain to be worth it."""
     if workers != "auto" or not _may_fork(members) or len(members) > cores():
         return False
-    return seconds_ahead(members[:1]) * (len(members) - 1) > CERTAIN
+    return remaining_seconds(members[:1]) * (len(members) - 1) > MIN_SAVING_OF_LOOPS
 
 
-def seconds_ahead(members: Sequence[Member], until: int | None = None) -> float:
+def remaining_seconds(members: Sequence[PlannedMember], until: int | None = None) -> float:
     """About how long a pack of these members trains on one thread, up to an epoch or to its end.
 
     Of convolutions, which use a weight many times, it knows too little: their packs take longer.
@@ -79,17 +80,17 @@ def seconds_ahead(members: Sequence[Member], until: int | None = None) -> float:
     )
     rows = sum(batches.order.sizes())
     return epochs * (
-        batches.steps_per_epoch * OVERHEAD + len(going) * rows * 6 * weights / SPEED
+        batches.steps_per_epoch * STEP_OVERHEAD + len(going) * rows * 6 * weights / FLOPS_PER_SECOND
     )  # 2 operations a weight and row, three times: forwards, and two backwards
 
 
-def _may_fork(members: Sequence[Member]) -> bool:
+def _may_fork(members: Sequence[PlannedMember]) -> bool:
     engine = members[0].plan.recipe.engine
     on_cpu = choose_device(engine["device"]).type == "cpu"
-    return on_cpu and engine["threads"] in (1, "auto") and not why_not_here()
+    return on_cpu and engine["threads"] in (1, "auto") and not workers_unavailable_because()
 
 
-class SideBySide:
+class ParallelPacks:
     """Packs that are trained at the same time, each by a worker process.
 
     Args:
@@ -135,11 +136,11 @@ class SideBySide:
         if self._workers != "auto":
             return min(self._workers, len(packs))
         count = min(cores(), len(packs))
-        ahead = [seconds_ahead(pack.members, until) for pack in packs]
-        return count if count > 1 and sum(ahead) - max(ahead) >= WORTH else 1
+        ahead = [remaining_seconds(pack.members, until) for pack in packs]
+        return count if count > 1 and sum(ahead) - max(ahead) >= MIN_SAVING else 1
 
 
-def side_by_side(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine]:
+def parallel_packs(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine]:
     """Engines with those packs together that can be trained at the same time: on the CPU, on one thread."""
     fit = [
         engine
@@ -148,6 +149,6 @@ def side_by_side(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engin
         and engine.threads == 1
         and choose_device(engine.members[0].plan.recipe.engine["device"]).type == "cpu"
     ]
-    if workers == 1 or why_not_here() or len(fit) < 2:
+    if workers == 1 or workers_unavailable_because() or len(fit) < 2:
         return list(engines)
-    return [SideBySide(fit, workers), *(engine for engine in engines if engine not in fit)]
+    return [ParallelPacks(fit, workers), *(engine for engine in engines if engine not in fit)]

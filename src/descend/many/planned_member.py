@@ -10,11 +10,11 @@ from descend.runs.plan import Plan
 from descend.runs.run import Run, read_json
 from descend.training.loop import Training
 
-__all__ = ["Engine", "Member", "Watcher"]
+__all__ = ["Engine", "PlannedMember", "Watcher"]
 
 
 @dataclass(eq=False)
-class Member:
+class PlannedMember:
     """One variant: what it is, and what came of it.
 
     Args:
@@ -41,7 +41,7 @@ class Member:
     run: Run = field(init=False)
     training: Training = field(init=False)
 
-    def take_up(self, folder: Path) -> None:
+    def read_engine(self, folder: Path) -> None:
         """Note what trained it before, as its folder says."""
         engine = read_json(folder / "environment.json").get("engine", {})
         # A pack names itself in what it begins; what trains alone does so in the end.
@@ -52,13 +52,13 @@ class Member:
         """Whether it trains on."""
         return not self.stopped
 
-    def lose(self, cause: str) -> None:
+    def mark_lost(self, cause: str) -> None:
         """Note that its process was ended from outside; what it had done is in the run's history."""
         seen = self.run.history
         message = f"Training was cut off in epoch {len(seen) + 1}: {cause}"
-        self.fail(message, len(seen), seen[-1]["step"] if seen else 0, reason="lost")
+        self.mark_failed(message, len(seen), seen[-1]["step"] if seen else 0, reason="lost")
 
-    def fail(self, message: str, epochs: int, steps: int, reason: str = "diverged") -> None:
+    def mark_failed(self, message: str, epochs: int, steps: int, reason: str = "diverged") -> None:
         """Note that it diverged, or failed for another reason."""
         self.stopped = reason
         self.run.metrics = {
@@ -84,7 +84,7 @@ class Watcher(Protocol):
 class Engine(Protocol):
     """Trains the members of one group."""
 
-    members: list[Member]
+    members: list[PlannedMember]
 
     def advance(self, until: int | None) -> None:
         """Train all members that go on up to an epoch; None: to their ends."""
@@ -100,11 +100,11 @@ class Watchers:
     each: list[Watcher] = field(default_factory=list)
 
     def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
-        """Tell all."""
+        """Send all."""
         for one in self.each:
             one.epoch_ended(number, record)
 
     def finished(self, number: int, run: Run) -> None:
-        """Tell all."""
+        """Send all."""
         for one in self.each:
             one.finished(number, run)

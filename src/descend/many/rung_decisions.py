@@ -8,12 +8,12 @@ from pathlib import Path
 from descend.runs.run import json_bytes, read_json
 from descend.training.state import write_atomically
 
-__all__ = ["Decisions"]
+__all__ = ["RungDecisions"]
 
 RUNGS = "rungs.json"
 
 
-class Decisions:
+class RungDecisions:
     """The numbers of those that went on, by rung.
 
     A run that was killed between two rungs goes on from a state in which the lower rung is decided. The members that
@@ -23,7 +23,7 @@ class Decisions:
         folder: of all runs, or None: then nothing is kept.
         resume: whether to go on from what is there.
 
-    >>> Decisions(None).at(3, lambda: [0, 2])
+    >>> RungDecisions(None).at(3, lambda: [0, 2])
     {0, 2}
     """
 

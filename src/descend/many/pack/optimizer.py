@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, Optimizer, RMSprop
 
-from descend.many.pack.flat import Flat, spread
+from descend.many.pack.flat_buffer import FlatBuffer, per_member
 
-__all__ = ["PackedOptimizer", "can_pack", "optimizer_signature"]
+__all__ = ["PackedOptimizer", "optimizer_cannot_be_packed_because", "optimizer_signature"]
 
 Setting = float | Tensor
 State = dict[str, Tensor]
@@ -148,7 +148,7 @@ _KINDS: dict[type[Optimizer], tuple[Direction, tuple[str, ...], tuple[str, ...]]
 """Class -> its direction, the settings that may differ between members, the flags that may not."""
 
 
-def can_pack(optimizer: Optimizer) -> str:
+def optimizer_cannot_be_packed_because(optimizer: Optimizer) -> str:
     """Why an optimizer has no packed form; empty where it has one."""
     if type(optimizer) not in _KINDS:
         return f"the optimizer {type(optimizer).__name__} has no packed form"
@@ -179,7 +179,7 @@ class PackedOptimizer:
     """
 
     def __init__(
-        self, optimizers: Sequence[Optimizer], weights: Flat, decayed: Sequence[bool], decays: Sequence[float]
+        self, optimizers: Sequence[Optimizer], weights: FlatBuffer, decayed: Sequence[bool], decays: Sequence[float]
     ) -> None:
         self._direct, varying, flags = _KINDS[type(optimizers[0])]
         groups = [optimizer.param_groups[0] for optimizer in optimizers]
@@ -198,11 +198,11 @@ class PackedOptimizer:
         self.decays = list(decays)
         self._decayed = list(decayed)
         self.counts = [0] * len(groups)
-        self.state = {name: weights.twin() for name in self._names()}
+        self.state = {name: weights.zeros_like() for name in self._names()}
         if self._kind is Adagrad:
             start = torch.tensor(self.settings["initial_accumulator_value"], dtype=weights.vector.dtype)
             for view in self.state["sum"].views:
-                view.add_(spread(start.to(view.device), view))
+                view.add_(per_member(start.to(view.device), view))
         self._gather(weights)
 
     def _names(self) -> list[str]:
@@ -215,9 +215,9 @@ class PackedOptimizer:
             return own + (["velocity"] if any(self.settings["momentum"]) else [])
         return ["mean", "largest" if self._kind is Adamax else "square"]
 
-    def _gather(self, weights: Flat) -> None:
+    def _gather(self, weights: FlatBuffer) -> None:
         """Tensors of the settings that differ, and the pieces that are updated together."""
-        self._weights, self._directions, self._rates = weights, weights.twin(), weights.twin()
+        self._weights, self._directions, self._rates = weights, weights.zeros_like(), weights.zeros_like()
         self._spread_from: Tensor | None = None
         vector = weights.vector
         given: dict[str, Setting] = {
@@ -234,7 +234,7 @@ class PackedOptimizer:
                 (
                     view,
                     {name: flat.views[place] for name, flat in self.state.items()},
-                    {n: spread(v, view) if isinstance(v, Tensor) else v for n, v in given.items()},
+                    {n: per_member(v, view) if isinstance(v, Tensor) else v for n, v in given.items()},
                 )
                 for place, view in enumerate(self._directions.views)
             ]
@@ -257,10 +257,10 @@ class PackedOptimizer:
             factors = 1.0 - rates * self._decay
             for weight, decays in zip(self._weights.views, self._decayed, strict=True):
                 if decays:
-                    weight.mul_(spread(factors, weight))
+                    weight.mul_(per_member(factors, weight))
 
     @torch.no_grad()
-    def step(self, gradients: Flat, rates: Tensor) -> None:
+    def step(self, gradients: FlatBuffer, rates: Tensor) -> None:
         """Update the weights, with the gradients that were taken after :meth:`begin_step`.
 
         Args:
@@ -273,7 +273,7 @@ class PackedOptimizer:
             count = torch.tensor(self.counts, dtype=rates.dtype, device=rates.device)
         given = gradients.views if self._apart else [gradients.vector]
         for (direction, state, settings), gradient in zip(self._pieces, given, strict=True):
-            own = spread(count, direction) if isinstance(count, Tensor) else count
+            own = per_member(count, direction) if isinstance(count, Tensor) else count
             self._direct(direction, gradient, state, settings, own)
         if self._kind is AdamW:
             self._shrink(rates)
@@ -283,11 +283,11 @@ class PackedOptimizer:
         """The rates, one for each number in the pack's vector; kept while they do not change."""
         if rates is not self._spread_from:
             for view in self._rates.views:
-                view.copy_(spread(rates, view).expand_as(view))
+                view.copy_(per_member(rates, view).expand_as(view))
             self._spread_from = rates
         return self._rates.vector
 
-    def select(self, places: list[int], weights: Flat) -> None:
+    def select(self, places: list[int], weights: FlatBuffer) -> None:
         """Go on with some of the members, whose weights these are."""
         index = torch.tensor(places, device=weights.vector.device)
         self.settings = {name: [values[p] for p in places] for name, values in self.settings.items()}

@@ -8,9 +8,10 @@ from typing import Any, get_args
 
 from descend.errors import Problem, RecipeError, UserError
 from descend.many.loop_engine import WorkerChoice, check_workers
-from descend.many.member import Member, Watcher, Watchers
-from descend.many.restarts import copies, train_restarts
-from descend.many.train_members import EngineChoice, Survivors, train_members
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watcher, Watchers
+from descend.many.restarts import networks_per_run, train_restarts
+from descend.many.execution import EngineChoice, Survivors, train_members
 from descend.recipe import Recipe
 from descend.runs.plan import Parts, Planner
 from descend.runs.run import Run, check_unused
@@ -97,11 +98,11 @@ def train_many(
     folder = None if out is None else Path(out)
     if folder is not None and not resume:
         check_unused(folder)
-    members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
+    members = _plan_members(planner, recipes, each_seed, each_parts, folder, resume)
     for member in members:
         member.tested = tested
     watcher = Watchers(list(watchers))
-    several = [member for member in members if copies(member.plan.recipe) > 1]
+    several = [member for member in members if networks_per_run(member.plan.recipe) > 1]
     if several and rungs:
         raise UserError(
             "init.restarts and model.ensemble cannot be stopped at rungs: leave out one or the other"
@@ -134,16 +135,16 @@ def _for_each(values: Any, count: int, name: str) -> list[Any]:
     return listed
 
 
-def _planned(
+def _plan_members(
     planner: Planner,
     recipes: Sequence[Any],
     seeds: Sequence[int],
     parts: Sequence[Parts | None],
     folder: Path | None,
     resume: bool,
-) -> list[Member]:
+) -> list[PlannedMember]:
     """A member for each recipe; the problems of all recipes at once."""
-    members: list[Member] = []
+    members: list[PlannedMember] = []
     problems: list[Problem] = []
     for number, (recipe, seed, own) in enumerate(zip(recipes, seeds, parts, strict=True)):
         path = None if folder is None else folder / f"{number:04d}"
@@ -156,9 +157,9 @@ def _planned(
         except RecipeError as cause:
             problems += [problem.of(f"recipe {number}") for problem in cause.problems]
             continue
-        member = Member(number, plan, path, begun)
+        member = PlannedMember(number, plan, path, begun)
         if begun and path is not None:
-            member.take_up(path)
+            member.read_engine(path)
         members.append(member)
     if problems:
         raise RecipeError(problems)

@@ -16,12 +16,12 @@ from tests.support.small_runs import Odd, Watch, assert_same, data, recipe
 
 import descend
 from descend.errors import Interrupted
-from descend.many import side_by_side, train_many
-from descend.many.side_by_side import seconds_ahead
-from descend.many.workers import why_not_here
+from descend.many import parallel_packs, train_many
+from descend.many.parallel_packs import remaining_seconds
+from descend.many.workers import workers_unavailable_because
 from descend.runs import finish
 
-pytestmark = pytest.mark.skipif(bool(why_not_here()), reason=why_not_here() or "workers")
+pytestmark = pytest.mark.skipif(bool(workers_unavailable_because()), reason=workers_unavailable_because() or "workers")
 
 PROGRAM = Path(__file__).with_name("kill_side_by_side.py")
 
@@ -217,15 +217,15 @@ class TestWhereItHelps:
         assert {run.environment["engine"]["pack"] for run in runs} == {0}
 
     def test_much_work_is_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(side_by_side, "cores", lambda: 2)
-        monkeypatch.setattr(side_by_side, "WORTH", 0.0)
+        monkeypatch.setattr(parallel_packs, "cores", lambda: 2)
+        monkeypatch.setattr(parallel_packs, "MIN_SAVING", 0.0)
         runs = train_many(EIGHT, data(), seeds=5)
         assert [run.environment["engine"]["pack"] for run in runs] == [0, 1] * 4
 
     def test_two_have_a_core_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(side_by_side, "cores", lambda: 2)
+        monkeypatch.setattr(parallel_packs, "cores", lambda: 2)
         assert {run.environment["engine"]["name"] for run in train_many(EIGHT[:2], data())} == {"packed"}
-        monkeypatch.setattr(side_by_side, "CERTAIN", 0.0)
+        monkeypatch.setattr(parallel_packs, "MIN_SAVING_OF_LOOPS", 0.0)
         for count, name in ((2, "loop"), (3, "packed")):
             runs = train_many(EIGHT[:count], data(), seeds=5)
             assert {run.environment["engine"]["name"] for run in runs} == {name}
@@ -245,17 +245,17 @@ class TestWhereItHelps:
 
     def test_seconds_ahead_are_those_of_the_epochs_that_are_left(self) -> None:
         from descend.many.building import build
-        from descend.many.member import Member
+        from descend.many.planned_member import PlannedMember
         from descend.runs.plan import Planner
 
         planner = Planner(data())
-        members = [Member(number, planner.plan(each, 5)) for number, each in enumerate(EIGHT)]
+        members = [PlannedMember(number, planner.plan(each, 5)) for number, each in enumerate(EIGHT)]
         build(members)
-        whole = seconds_ahead(members)
-        assert seconds_ahead(members, 1) == pytest.approx(whole / 4)
-        assert seconds_ahead(members, 9) == whole
+        whole = remaining_seconds(members)
+        assert remaining_seconds(members, 1) == pytest.approx(whole / 4)
+        assert remaining_seconds(members, 9) == whole
         members[0].stopped = "patience"
-        assert seconds_ahead(members) < whole
+        assert remaining_seconds(members) < whole
         for member in members:
             member.stopped = "patience"
-        assert seconds_ahead(members) == 0.0
+        assert remaining_seconds(members) == 0.0

@@ -14,31 +14,33 @@ from torch import Tensor, nn
 from descend.data.batches import MemoryBatches
 from descend.many.grouping import Group
 from descend.many.loop_engine import LoopEngine, WorkerChoice
-from descend.many.member import Engine, Member, Watcher
+from descend.many.engine import Engine
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watcher
 from descend.many.pack import CannotPack
 from descend.many.packed_engine import PackedEngine
-from descend.many.side_by_side import one_for_each, processes_for
+from descend.many.parallel_packs import has_core_for_each, choose_process_count
 from descend.rng import forked
 from descend.runs.plan import choose_device
 from descend.training.loop import Training
 from descend.training.state import clone
 from descend.training.threads import cores, using_threads
 
-__all__ = ["EngineChoice", "bytes_of_member", "choose", "room"]
+__all__ = ["EngineChoice", "member_bytes", "choose", "free_memory"]
 
 EngineChoice = Literal["auto", "packed", "vmap", "loop"]
 
-OBVIOUS = 30_000
+SMALL_NETWORK = 30_000
 """Weights of a network of linear layers below which a pack is faster than anything else, without a measurement."""
 
-ARITHMETIC = 20_000_000
+COMPUTE_BOUND = 20_000_000
 """Weights of linear layers times rows of a batch from which on a step on the CPU is all arithmetic. A pack saves the work
 around it, some 0.1 ms, where the arithmetic takes 2 ms and more, and loops may have several processes for it."""
 
-HOPELESS = 2.0
+CLEARLY_SLOWER = 2.0
 """A pack whose first steps take this many times as long as one after another is not measured further."""
 
-SHARE = 0.5
+MEMORY_SHARE = 0.5
 """Share of the free memory that a pack may take."""
 
 
@@ -65,17 +67,17 @@ def choose(
     wanted = before or choice
     if wanted == "loop":
         return [LoopEngine(group.members, watcher, "asked for" if not before else "as before")]
-    if group.why_not_together:
-        return [LoopEngine(group.members, watcher, group.why_not_together)]
+    if group.not_packable_because:
+        return [LoopEngine(group.members, watcher, group.not_packable_because)]
     if len(group.members) == 1 and wanted == "auto":
         return [LoopEngine(group.members, watcher, "no other member can ride with it")]
-    if wanted == "auto" and not before and one_for_each(group.members, workers):
+    if wanted == "auto" and not before and has_core_for_each(group.members, workers):
         return [LoopEngine(group.members, watcher, "there is a core for each")]
     made: list[Engine] = []
     for members, note in _packs(group.members):
-        reason = group.why_not_packed
+        reason = group.not_stackable_because
         try:
-            count = 1 if members[0].pack_before is not None else processes_for(members, workers)
+            count = 1 if members[0].pack_before is not None else choose_process_count(members, workers)
             made += _pack(members, wanted, reason, note, watcher, folder, resume=resume, processes=count)
         except CannotPack as cause:
             made.append(LoopEngine(members, watcher, "; ".join(filter(None, (reason, str(cause))))))
@@ -89,9 +91,9 @@ class _Slower(Exception):
 
 
 def _pack(
-    members: list[Member],
+    members: list[PlannedMember],
     wanted: str,
-    why_not_packed: str,
+    not_stackable_because: str,
     note: str,
     watcher: Watcher,
     folder: Path | None,
@@ -100,21 +102,21 @@ def _pack(
     processes: int,
 ) -> list[PackedEngine]:
     device = choose_device(members[0].plan.recipe.engine["device"])
-    vmap = bool(why_not_packed) or wanted == "vmap"
-    measured = wanted == "auto" and (vmap or not _obvious(members[0].training.model))
+    vmap = bool(not_stackable_because) or wanted == "vmap"
+    measured = wanted == "auto" and (vmap or not _is_small(members[0].training.model))
     if measured and device.type == "cpu":
         weights, rows = _linear_weights(members[0].training.model), _rows_of_a_batch(members[0])
-        if weights * rows >= ARITHMETIC:
+        if weights * rows >= COMPUTE_BOUND:
             raise _Slower(
                 f"a step of {weights:,} weights on {rows} rows is all arithmetic, which a pack does no faster"
             )
 
-    def pack_of(some: list[Member], threads: int | None = None) -> PackedEngine:
+    def pack_of(some: list[PlannedMember], threads: int | None = None) -> PackedEngine:
         place = None if folder is None else folder / "packs" / f"{min(member.number for member in some):04d}"
         return PackedEngine(some, watcher, device, place, vmap=vmap, threads=threads)
 
     shared, threads = processes > 1, ""
-    why = f"by vmap, since {why_not_packed}" if why_not_packed else "their layers can be stacked"
+    why = f"by vmap, since {not_stackable_because}" if not_stackable_because else "their layers can be stacked"
     packs: list[PackedEngine] = []
     if measured or not shared:
         packs = [pack_of(members, 1 if shared else None)]
@@ -146,9 +148,9 @@ def _timed_both_ways(pack: PackedEngine, processes: int) -> tuple[str, str]:
         _Slower: the figures speak against it.
     """
     count = len(pack.members) * processes
-    apart, together = step_alone(pack.members[0], len(pack.members)), pack.step_seconds(1) / count
+    apart, together = solo_step_seconds(pack.members[0], len(pack.members)), pack.step_seconds(1) / count
     threads = ""
-    if together < HOPELESS * apart:
+    if together < CLEARLY_SLOWER * apart:
         threads = pack.choose_threads() if processes == 1 else ""
         together = pack.step_seconds() / count
     figures = f"{1e6 * together:,.0f} µs a step and member together, {1e6 * apart:,.0f} µs one after another"
@@ -157,10 +159,10 @@ def _timed_both_ways(pack: PackedEngine, processes: int) -> tuple[str, str]:
     return threads, figures
 
 
-def _obvious(model: nn.Module) -> bool:
+def _is_small(model: nn.Module) -> bool:
     if any(isinstance(module, (nn.Conv1d, nn.Conv2d)) for module in model.modules()):
         return False
-    return sum(p.numel() for p in model.parameters()) < OBVIOUS
+    return sum(p.numel() for p in model.parameters()) < SMALL_NETWORK
 
 
 def _linear_weights(model: nn.Module) -> int:
@@ -170,13 +172,13 @@ def _linear_weights(model: nn.Module) -> int:
     return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
 
 
-def _rows_of_a_batch(member: Member) -> int:
+def _rows_of_a_batch(member: PlannedMember) -> int:
     batches = member.training.batches
     assert isinstance(batches, MemoryBatches)  # the others ride with nobody
     return max(batches.order.sizes())
 
 
-def step_alone(member: Member, members: int) -> float:
+def solo_step_seconds(member: PlannedMember, members: int) -> float:
     """Seconds for each step of each member when all are trained one after another, as fast as that goes.
 
     Workers of one thread share the members, or one process uses all threads.
@@ -217,12 +219,12 @@ def _engine_before(group: Group) -> str:
     return ""
 
 
-def _packs(members: Sequence[Member]) -> list[tuple[list[Member], str]]:
+def _packs(members: Sequence[PlannedMember]) -> list[tuple[list[PlannedMember], str]]:
     """The members in packs, each with a word about its size; those that rode together before do so again.
 
     A pack's checkpoint is of all its members, and how much memory is free may have changed since.
     """
-    before: dict[int, list[Member]] = {}
+    before: dict[int, list[PlannedMember]] = {}
     for member in members:
         if member.pack_before is not None:
             before.setdefault(member.pack_before, []).append(member)
@@ -234,11 +236,11 @@ def _packs(members: Sequence[Member]) -> list[tuple[list[Member], str]]:
     return packs
 
 
-def _fitting(members: Sequence[Member]) -> tuple[list[list[Member]], str]:
+def _fitting(members: Sequence[PlannedMember]) -> tuple[list[list[PlannedMember]], str]:
     """The members in parts that fit into memory, and a word about it."""
     device = choose_device(members[0].plan.recipe.engine["device"])
-    free, each = room(device), max(bytes_of_member(member) for member in members)
-    most = max(1, int(SHARE * free // each))
+    free, each = free_memory(device), max(member_bytes(member) for member in members)
+    most = max(1, int(MEMORY_SHARE * free // each))
     if len(members) <= most:
         return [list(members)], ""
     count = -(-len(members) // most)
@@ -251,10 +253,10 @@ def _fitting(members: Sequence[Member]) -> tuple[list[list[Member]], str]:
     return parts, note
 
 
-def bytes_of_member(member: Member) -> int:
+def member_bytes(member: PlannedMember) -> int:
     """About the memory that one more member of a pack takes.
 
-    Its weights are there some nine times (gradient, direction, two states of the optimizer, average, best, copies),
+    Its weights are there some nine times (gradient, direction, two states of the optimizer, average, best, networks_per_run),
     the signals of a batch three times, those of the validation rows twice at their widest.
     """
     training, prepared = member.training, member.plan.prepared
@@ -286,7 +288,7 @@ def bytes_of_member(member: Member) -> int:
     return int(numbers * next(model.parameters()).element_size())
 
 
-def room(device: torch.device) -> int:
+def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])

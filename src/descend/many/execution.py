@@ -8,12 +8,13 @@ from pathlib import Path
 
 from descend.errors import Interrupted
 from descend.many.building import build
-from descend.many.choosing import EngineChoice, choose
+from descend.many.engine_choice import EngineChoice, choose
 from descend.many.grouping import groups
-from descend.many.loop_engine import WorkerChoice, in_one_loop
-from descend.many.member import Member, Watcher
-from descend.many.rungs import Decisions
-from descend.many.side_by_side import side_by_side
+from descend.many.loop_engine import WorkerChoice, merge_loops
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watcher
+from descend.many.rung_decisions import RungDecisions
+from descend.many.parallel_packs import parallel_packs
 from descend.runs.run import Run
 
 __all__ = ["EngineChoice", "Survivors", "train_members"]
@@ -23,7 +24,7 @@ Survivors = Callable[[int, Mapping[int, Run]], Collection[int]]
 
 
 def train_members(
-    members: Sequence[Member],
+    members: Sequence[PlannedMember],
     watcher: Watcher,
     engine: EngineChoice = "auto",
     rungs: Sequence[int] = (),
@@ -40,8 +41,8 @@ def train_members(
         for group in groups(members)
         for one in choose(group, engine, watcher, folder, resume=resume, workers=workers)
     ]
-    engines = in_one_loop(side_by_side(chosen, workers), workers)
-    decided = Decisions(folder, resume=resume)
+    engines = merge_loops(parallel_packs(chosen, workers), workers)
+    decided = RungDecisions(folder, resume=resume)
     for epoch in [*sorted(rungs), None]:
         for one in engines:
             try:
