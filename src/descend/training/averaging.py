@@ -57,10 +57,13 @@ class WeightAverage:
         self._average = [p.clone() for p in self._weights]
         self._decay = math.exp(-1.0 / horizon)
 
+    def decay_at(self, step: int) -> float:
+        """Return the decay d at 1-based ``step``."""
+        return min(self._decay, (1 + step) / (10 + step))
+
     def update(self, step: int) -> None:
-        """Take in the weights after 1-based ``step``."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._average, self._weights, 1.0 - decay)
+        """Include the weights after 1-based ``step`` in the average."""
+        torch._foreach_lerp_(self._average, self._weights, 1.0 - self.decay_at(step))
 
     @contextmanager
     def applied(self) -> Iterator[None]:

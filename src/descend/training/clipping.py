@@ -9,7 +9,7 @@ from torch import Tensor
 
 from descend.training.settings import GradientSettings
 
-__all__ = ["clipped"]
+__all__ = ["clip_coefficient", "clipped"]
 
 
 def clipped(
@@ -40,6 +40,21 @@ def clipped(
         torch._foreach_clamp_min_(gradients, -clip.clip_value)
         torch._foreach_clamp_max_(gradients, clip.clip_value)
     return norm
+
+
+def clip_coefficient(norm: Tensor, max_norm: float | Tensor) -> Tensor:
+    """Return the factor by which gradients are scaled so that their norm is at most ``max_norm``.
+
+    The factor is min(1, max_norm / (norm + 1e-6)), as in ``torch.nn.utils.clip_grads_with_norm_``.
+
+    Args:
+        norm: of the gradients, () or (K,) for the members of a pack.
+        max_norm: the bound; a tensor (K,) holds one per member, infinity for none.
+
+    >>> clip_coefficient(torch.tensor([5.0, 0.5]), 1.0)
+    tensor([0.2000, 1.0000])
+    """
+    return (max_norm / (norm + 1e-6)).clamp(max=1.0)
 
 
 def _entries(parameter: Tensor) -> Tensor:

@@ -24,13 +24,11 @@ from descend.optim.lean import Step, lean_step
 from descend.schedules import Schedule
 from descend.training.averaging import WeightAverage
 from descend.training.objective import Objective
+from descend.training.records import Record, epoch_loss, read_values, record_of
 from descend.training.state import clone
 from descend.training.stopping import Stopping
 
 __all__ = ["NotFinite", "Observer", "Record", "Trainable", "Training", "fit", "record_of"]
-
-Record = dict[str, Any]
-"""One line of the history: what an epoch measured."""
 
 
 class NotFinite(TrainingError):
@@ -139,7 +137,7 @@ class Training:
             self._step = lean_step(self.optimizer)
         self.model.train()
         objective, optimizer, schedule, step = self.objective, self.optimizer, self.schedule, self._step
-        last = self.batches.steps_per_epoch - 1
+        average, last = self.average, self.batches.steps_per_epoch - 1
 
         def advance(batches: Sequence[Batch]) -> Tensor:
             rate = schedule.factor(self.step)
@@ -147,11 +145,15 @@ class Training:
                 group["lr"] = group["initial_lr"] * rate
             objective.wants_norm = self.step_in_epoch == last
             loss = step(objective.at(batches, self.epoch, self.step_in_epoch))
-            if self.average is not None:
-                self.average.update(self.step + 1)
+            if average is not None:
+                average.update(self.step + 1)
             return loss
 
         return advance
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of the first parameter group at a 0-based step."""
+        return float(self.optimizer.param_groups[0]["initial_lr"] * self.schedule.factor(step))
 
     def close_epoch(self, seconds: Callable[[], float]) -> Record:
         """Measure the epoch, choose whether its weights are kept and whether to stop, and start the next."""
@@ -274,9 +276,7 @@ def fit(training: Trainable, *, until: int | None = None) -> str:
 
 def _measured_epoch(t: Training) -> Record:
     """What the epoch measured, in one transfer from the device."""
-    losses = torch.stack(t.losses)
-    shares = torch.tensor(t.batches.rows_per_step, dtype=losses.dtype).to(losses.device, non_blocking=True)
-    named = {"train.loss": (losses * shares).sum() / shares.sum()}
+    named = {"train.loss": epoch_loss(t.losses, t.batches.rows_per_step)}
     if t.objective.norm is not None:
         named["gradient_norm"] = t.objective.norm
     named["weight_norm"] = _norm(t.model)
@@ -284,7 +284,7 @@ def _measured_epoch(t: Training) -> Record:
         named |= {f"constraints.{name}": value for name, value in t.lagrangian.measured().items()}
     if t.evaluate is not None:
         named |= {f"validation.{name}": value for name, value in t.evaluate().items()}
-    values = dict(zip(named, torch.stack([v.float() for v in named.values()]).tolist(), strict=True))
+    values = read_values(named)
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise NotFinite(f"{', '.join(bad)} is not finite after epoch {t.epoch + 1}")
@@ -294,22 +294,6 @@ def _measured_epoch(t: Training) -> Record:
         own["feasible"] = bool(own["feasible"])
         own["kkt"] = max(values.get("gradient_norm", 0.0), own["violation"], own["complementarity"])
     return record | {"gradients": t.objective.gradients} if t.objective.several else record
-
-
-def record_of(values: Mapping[str, float], epoch: int, step: int, seconds: float, lr: float) -> Record:
-    """A line of the history; a value named "part.metric" stands under its part.
-
-    >>> record_of({"train.loss": 0.5, "gradient_norm": 2.0}, 1, 10, 0.1, 1e-3)["train"]
-    {'loss': 0.5}
-    """
-    record: Record = {"epoch": epoch, "step": step, "seconds": seconds, "lr": lr}
-    for name, value in values.items():
-        part, dot, metric = name.partition(".")
-        if dot:
-            record.setdefault(part, {})[metric] = value
-        else:
-            record[name] = value
-    return record
 
 
 def _monitored(t: Training, record: Record) -> float | None:
