@@ -19,9 +19,8 @@ from descend.regularization import differentiable_inputs
 from descend.rng import generator, key, seeder
 from descend.training.added import graphed_penalty, penalty_alone
 from descend.training.chain import Chain, derivative_of_loss
-from descend.training.clipping import clipped
+from descend.training.clipping import GradientSettings, clip_gradients
 from descend.training.composition import Composition
-from descend.training.settings import GradientSettings
 from descend.training.slope import SlopeChain
 
 __all__ = ["Loss", "Objective"]
@@ -103,7 +102,7 @@ class Objective:
         self.model, self.loss, self.penalty, self.seed = model, loss, penalty, seed
         self.row_penalty, self.gradient = row_penalty, gradient or GradientSettings()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._clips = self.gradient.clip_norm is not None or self.gradient.clip_value is not None
+        self._clips = self.gradient.clips
         self.wants_norm = False
         self.norm: Tensor | None = None
         self._device, self._mixed = device, precision == "bfloat16"
@@ -154,7 +153,7 @@ class Objective:
                     penalty.backward()
             value = value + penalty.detach()
         if self.wants_norm or self._clips:
-            norm = clipped(self.parameters, self.gradient, wants_norm=self.wants_norm)
+            norm = clip_gradients(self.parameters, self.gradient, return_norm=self.wants_norm)
             if again and norm is not None and self.norm is not None:
                 # A search tries places where there is no gradient, and does not take them.
                 norm = torch.where(norm.isfinite(), norm, self.norm)
