@@ -174,14 +174,14 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
 
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
     """Train, with a progress bar that is gone afterwards, whatever happened."""
-    from descend.many.restarts import copies
+    from descend.many.restarts import networks_per_run
     from descend.metrics import main_metric
     from descend.runs.session import execute
     from descend.training.loop import Observer
     from descend.training.observers import ProgressBar, TensorBoard
 
     bar = ProgressBar(show, main_metric(planned.prepared.schema.task))
-    networks = copies(planned.recipe)
+    networks = networks_per_run(planned.recipe)
     watching: list[Observer] = [] if show.quiet or networks > 1 else [bar]
     try:
         if networks > 1 and not tensorboard:
