@@ -21,7 +21,9 @@ from descend.many.parallel_packs import remaining_seconds
 from descend.many.workers import workers_unavailable_because
 from descend.runs import finish
 
-pytestmark = pytest.mark.skipif(bool(workers_unavailable_because()), reason=workers_unavailable_because() or "workers")
+pytestmark = pytest.mark.skipif(
+    bool(workers_unavailable_because()), reason=workers_unavailable_because() or "workers"
+)
 
 PROGRAM = Path(__file__).with_name("kill_side_by_side.py")
 
@@ -218,14 +220,14 @@ class TestWhereItHelps:
 
     def test_much_work_is_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(parallel_packs, "cores", lambda: 2)
-        monkeypatch.setattr(parallel_packs, "MIN_SAVING", 0.0)
+        monkeypatch.setattr(parallel_packs, "MIN_SECONDS_SAVED", 0.0)
         runs = train_many(EIGHT, data(), seeds=5)
         assert [run.environment["engine"]["pack"] for run in runs] == [0, 1] * 4
 
     def test_two_have_a_core_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(parallel_packs, "cores", lambda: 2)
         assert {run.environment["engine"]["name"] for run in train_many(EIGHT[:2], data())} == {"packed"}
-        monkeypatch.setattr(parallel_packs, "MIN_SAVING_OF_LOOPS", 0.0)
+        monkeypatch.setattr(parallel_packs, "MIN_SECONDS_SAVED_BY_LOOPS", 0.0)
         for count, name in ((2, "loop"), (3, "packed")):
             runs = train_many(EIGHT[:count], data(), seeds=5)
             assert {run.environment["engine"]["name"] for run in runs} == {name}

@@ -133,7 +133,7 @@ def test_why_a_member_rides_alone() -> None:
 def test_a_pack_that_would_not_fit_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_many([recipe(optimizer={"lr": lr}) for lr in (1e-3, 2e-3, 3e-3, 4e-3)], "iris")
     monkeypatch.setattr(choosing, "member_bytes", lambda member: 2**20)
-    monkeypatch.setattr(choosing, "free_memory", lambda device: int(2.5 * 2**20 / choosing.MEMORY_SHARE))
+    monkeypatch.setattr(choosing, "free_memory", lambda device: int(2.5 * 2**20 / choosing.MAX_MEMORY_SHARE))
     runs = train_many([recipe(optimizer={"lr": lr}) for lr in (1e-3, 2e-3, 3e-3, 4e-3)], "iris")
     assert engines(runs) == [("packed", 2)] * 4
     assert "2 packs of at most 2" in runs[0].environment["engine"]["why"]
@@ -263,7 +263,7 @@ def test_a_pack_resumes_whole_though_less_memory_is_free(
     with pytest.raises(Interrupted):
         train_many(recipes, "iris", out=tmp_path / "out", watchers=[Interrupt(2)])
     monkeypatch.setattr(choosing, "member_bytes", lambda member: 2**20)
-    monkeypatch.setattr(choosing, "free_memory", lambda device: int(2**20 / choosing.MEMORY_SHARE))
+    monkeypatch.setattr(choosing, "free_memory", lambda device: int(2**20 / choosing.MAX_MEMORY_SHARE))
     resumed = train_many(recipes, "iris", out=tmp_path / "out", resume=True)
     assert engines(resumed) == [("packed", 3)] * 3
     for run, same in zip(resumed, whole, strict=True):

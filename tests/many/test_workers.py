@@ -20,7 +20,9 @@ from descend.errors import Interrupted, UserError
 from descend.many import loop_engine, train_many
 from descend.many.workers import workers_unavailable_because
 
-pytestmark = pytest.mark.skipif(bool(workers_unavailable_because()), reason=workers_unavailable_because() or "workers")
+pytestmark = pytest.mark.skipif(
+    bool(workers_unavailable_because()), reason=workers_unavailable_because() or "workers"
+)
 
 PROGRAM = Path(__file__).with_name("interrupted_in_workers.py")
 
@@ -202,7 +204,9 @@ class TestWhereItHelps:
         """As within somebody else's worker pool."""
         context = multiprocessing.get_context("fork")
         ours, theirs = context.Pipe()
-        child = context.Process(target=lambda: theirs.send_bytes(workers_unavailable_because().encode()), daemon=True)
+        child = context.Process(
+            target=lambda: theirs.send_bytes(workers_unavailable_because().encode()), daemon=True
+        )
         child.start()
         assert ours.recv_bytes() == b"this process is a worker itself, and may have none"
         child.join()

@@ -10,7 +10,7 @@ from tests.support.solo_and_packed import TOLERANCE, trainings
 from descend.many.pack import PackMember, PackTraining
 from descend.training.loop import fit
 
-__all__ = ["assert_equal_solo", "difference", "pack_of", "member_state", "trainings"]
+__all__ = ["assert_equal_solo", "difference", "member_state", "pack_of", "trainings"]
 
 
 def pack_of(made, network_of):

@@ -1,9 +1,8 @@
-"""Which engine trains a group: the one that a short measurement shows to be faster, within the memory there is."""
+"""Choice of the engine for a group: the faster one by a short measurement, within the available memory."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,39 +11,40 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import MemoryBatches
+from descend.many.engine import Engine
 from descend.many.grouping import Group
 from descend.many.loop_engine import LoopEngine, WorkerChoice
-from descend.many.engine import Engine
-from descend.many.planned_member import PlannedMember
-from descend.many.watchers import Watcher
 from descend.many.pack import CannotPack
 from descend.many.packed_engine import PackedEngine
-from descend.many.parallel_packs import has_core_for_each, choose_process_count
+from descend.many.parallel_packs import choose_process_count, has_core_for_each
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watcher
 from descend.rng import forked
 from descend.runs.plan import choose_device
 from descend.training.loop import Training
 from descend.training.state import clone
 from descend.training.threads import cores, using_threads
+from descend.training.timing import shortest_seconds
 
-__all__ = ["EngineChoice", "member_bytes", "choose", "free_memory"]
+__all__ = ["EngineChoice", "choose_engines", "free_memory", "member_bytes"]
 
 EngineChoice = Literal["auto", "packed", "vmap", "loop"]
 
 SMALL_NETWORK = 30_000
-"""Weights of a network of linear layers below which a pack is faster than anything else, without a measurement."""
+"""Weights of a network of linear layers below which a pack is faster than all alternatives, without a measurement."""
 
 COMPUTE_BOUND = 20_000_000
-"""Weights of linear layers times rows of a batch from which on a step on the CPU is all arithmetic. A pack saves the work
-around it, some 0.1 ms, where the arithmetic takes 2 ms and more, and loops may have several processes for it."""
+"""Weights of linear layers times rows of a batch from which on a step on the CPU is bound by arithmetic. A pack saves about
+0.1 ms of overhead per step, while the arithmetic takes 2 ms and more, and the loop engine may use several processes."""
 
-CLEARLY_SLOWER = 2.0
-"""A pack whose first steps take this many times as long as one after another is not measured further."""
+HOPELESS_PACK_SLOWDOWN = 2.0
+"""A pack whose first steps take this many times as long as solo steps is not measured further."""
 
-MEMORY_SHARE = 0.5
-"""Share of the free memory that a pack may take."""
+MAX_MEMORY_SHARE = 0.5
+"""Share of the free memory that a pack may use."""
 
 
-def choose(
+def choose_engines(
     group: Group,
     choice: EngineChoice,
     watcher: Watcher,
@@ -53,46 +53,50 @@ def choose(
     resume: bool,
     workers: WorkerChoice = 1,
 ) -> list[Engine]:
-    """The engines that train a group: one, or several packs where one would not fit into memory, or processes share them.
+    """Return the engines that train a group: one, or several packs if one exceeds the memory or processes share them.
 
     Args:
-        group: members that can ride together, or the reason why not.
-        choice: what was asked for.
-        watcher: is told what happens.
+        group: members that can be packed together, or the reason why they cannot.
+        choice: the requested engine.
+        watcher: notified of epochs and ends.
         folder: of all runs, or None.
-        resume: whether to go on from what is there; then each group keeps the engine and the packs it had.
-        workers: processes that were asked for.
+        resume: whether to continue from the contents of the folder; each group then keeps its engine and its packs.
+        workers: the requested number of processes.
     """
     before = _engine_before(group) if resume else ""
-    wanted = before or choice
-    if wanted == "loop":
-        return [LoopEngine(group.members, watcher, "asked for" if not before else "as before")]
+    requested = before or choice
+    if requested == "loop":
+        return [
+            LoopEngine(group.members, watcher, "requested" if not before else "as before the interruption")
+        ]
     if group.not_packable_because:
         return [LoopEngine(group.members, watcher, group.not_packable_because)]
-    if len(group.members) == 1 and wanted == "auto":
-        return [LoopEngine(group.members, watcher, "no other member can ride with it")]
-    if wanted == "auto" and not before and has_core_for_each(group.members, workers):
-        return [LoopEngine(group.members, watcher, "there is a core for each")]
-    made: list[Engine] = []
-    for members, note in _packs(group.members):
+    if len(group.members) == 1 and requested == "auto":
+        return [LoopEngine(group.members, watcher, "no other member can be packed with it")]
+    if requested == "auto" and not before and has_core_for_each(group.members, workers):
+        return [LoopEngine(group.members, watcher, "there is a core for each member")]
+    engines: list[Engine] = []
+    for members, note in _split_into_packs(group.members):
         reason = group.not_stackable_because
         try:
             count = 1 if members[0].pack_before is not None else choose_process_count(members, workers)
-            made += _pack(members, wanted, reason, note, watcher, folder, resume=resume, processes=count)
+            engines += _build_packs(
+                members, requested, reason, note, watcher, folder, resume=resume, processes=count
+            )
         except CannotPack as cause:
-            made.append(LoopEngine(members, watcher, "; ".join(filter(None, (reason, str(cause))))))
-        except _Slower as found:
-            made.append(LoopEngine(members, watcher, str(found)))
-    return made
+            engines.append(LoopEngine(members, watcher, "; ".join(filter(None, (reason, str(cause))))))
+        except _PackIsSlower as cause:
+            engines.append(LoopEngine(members, watcher, str(cause)))
+    return engines
 
 
-class _Slower(Exception):
-    """A pack would be slower than one after another."""
+class _PackIsSlower(Exception):
+    """A pack would be slower than solo trainings one after another; the message has the figures."""
 
 
-def _pack(
+def _build_packs(
     members: list[PlannedMember],
-    wanted: str,
+    requested: str,
     not_stackable_because: str,
     note: str,
     watcher: Watcher,
@@ -102,60 +106,62 @@ def _pack(
     processes: int,
 ) -> list[PackedEngine]:
     device = choose_device(members[0].plan.recipe.engine["device"])
-    vmap = bool(not_stackable_because) or wanted == "vmap"
-    measured = wanted == "auto" and (vmap or not _is_small(members[0].training.model))
+    vmap = bool(not_stackable_because) or requested == "vmap"
+    measured = requested == "auto" and (vmap or not _is_small(members[0].training.model))
     if measured and device.type == "cpu":
-        weights, rows = _linear_weights(members[0].training.model), _rows_of_a_batch(members[0])
+        weights, rows = _linear_weights(members[0].training.model), _batch_rows(members[0])
         if weights * rows >= COMPUTE_BOUND:
-            raise _Slower(
-                f"a step of {weights:,} weights on {rows} rows is all arithmetic, which a pack does no faster"
+            raise _PackIsSlower(
+                f"a step of {weights:,} weights on {rows} rows is bound by arithmetic, which a pack does not speed up"
             )
 
-    def pack_of(some: list[PlannedMember], threads: int | None = None) -> PackedEngine:
+    def build(some: list[PlannedMember], threads: int | None = None) -> PackedEngine:
         place = None if folder is None else folder / "packs" / f"{min(member.number for member in some):04d}"
         return PackedEngine(some, watcher, device, place, vmap=vmap, threads=threads)
 
-    shared, threads = processes > 1, ""
-    why = f"by vmap, since {not_stackable_because}" if not_stackable_because else "their layers can be stacked"
+    parallel, threads = processes > 1, ""
+    why = (
+        f"by vmap, since {not_stackable_because}" if not_stackable_because else "their layers can be stacked"
+    )
     packs: list[PackedEngine] = []
-    if measured or not shared:
-        packs = [pack_of(members, 1 if shared else None)]
+    if measured or not parallel:
+        packs = [build(members, 1 if parallel else None)]
     if measured:
-        threads, figures = _timed_both_ways(packs[0], processes)
+        threads, figures = _compare_with_solo(packs[0], processes)
         why = f"{why}; {figures}"
-    elif not shared:
+    elif not parallel:
         threads = packs[0].choose_threads()
-    if shared:
-        packs.clear()  # two of all members would take twice the memory
-        # Every so-maniest: neighbours are alike, and stop alike.
-        packs += [pack_of(members[place::processes], 1) for place in range(processes)]
-        threads, why = f"one of {processes} processes", f"{why}; {processes} packs side by side"
-    if wanted != "auto":
-        why = f"{why}; {'as before' if resume else 'asked for'}"
+    if parallel:
+        packs.clear()  # a second copy of all members would double the memory
+        # Members are assigned round-robin: adjacent members tend to stop together.
+        packs += [build(members[place::processes], 1) for place in range(processes)]
+        threads, why = f"one of {processes} processes", f"{why}; {processes} packs in parallel"
+    if requested != "auto":
+        why = f"{why}; {'as before the interruption' if resume else 'requested'}"
     for pack in packs:
         pack.begin("; ".join(filter(None, (why, note))), threads, resume=resume)
     return packs
 
 
-def _timed_both_ways(pack: PackedEngine, processes: int) -> tuple[str, str]:
-    """The reason for the pack's number of threads, and the figures that speak for it.
+def _compare_with_solo(pack: PackedEngine, processes: int) -> tuple[str, str]:
+    """Return the reason for the pack's number of threads, and the times per step and member.
 
     Args:
         pack: of all members, on one thread if processes are to share them.
-        processes: how many.
+        processes: the number of processes.
 
     Raises:
-        _Slower: the figures speak against it.
+        _PackIsSlower: solo steps are faster.
     """
     count = len(pack.members) * processes
-    apart, together = solo_step_seconds(pack.members[0], len(pack.members)), pack.step_seconds(1) / count
+    solo, packed = solo_step_seconds(pack.members[0], len(pack.members)), pack.step_seconds(1) / count
     threads = ""
-    if together < CLEARLY_SLOWER * apart:
+    if packed < HOPELESS_PACK_SLOWDOWN * solo:
         threads = pack.choose_threads() if processes == 1 else ""
-        together = pack.step_seconds() / count
-    figures = f"{1e6 * together:,.0f} µs a step and member together, {1e6 * apart:,.0f} µs one after another"
-    if together >= apart:
-        raise _Slower(figures)
+        packed = pack.step_seconds() / count
+    figures = f"{1e6 * packed:,.0f} µs per step and member packed, {1e6 * solo:,.0f} µs one after another"
+    if packed >= solo:
+        raise _PackIsSlower(figures)
     return threads, figures
 
 
@@ -166,20 +172,20 @@ def _is_small(model: nn.Module) -> bool:
 
 
 def _linear_weights(model: nn.Module) -> int:
-    """Weights that are multiplied once for each row, and so are most of the arithmetic; 0 where there is more of it."""
+    """Return the number of weights of linear layers, which are used once per row; 0 if there are convolutions."""
     if any(isinstance(module, (nn.Conv1d, nn.Conv2d)) for module in model.modules()):
         return 0
     return sum(module.weight.numel() for module in model.modules() if isinstance(module, nn.Linear))
 
 
-def _rows_of_a_batch(member: PlannedMember) -> int:
+def _batch_rows(member: PlannedMember) -> int:
     batches = member.training.batches
-    assert isinstance(batches, MemoryBatches)  # the others ride with nobody
+    assert isinstance(batches, MemoryBatches)  # other batches cannot be packed
     return max(batches.order.sizes())
 
 
 def solo_step_seconds(member: PlannedMember, members: int) -> float:
-    """Seconds for each step of each member when all are trained one after another, as fast as that goes.
+    """Return seconds per step and member if all members are trained one after another in the fastest way.
 
     Workers of one thread share the members, or one process uses all threads.
     """
@@ -187,60 +193,53 @@ def solo_step_seconds(member: PlannedMember, members: int) -> float:
     device = next(training.model.parameters()).device
     counts = {1, cores()} if device.type == "cpu" else {torch.get_num_threads()}
     with forked(device):
-        alone = {count: _timed(training, count, device) for count in sorted(counts)}
+        seconds = {count: _step_seconds(training, count, device) for count in sorted(counts)}
     if device.type == "cpu":
-        alone[1] /= min(cores(), members)
-    return min(alone.values())
+        seconds[1] /= min(cores(), members)
+    return min(seconds.values())
 
 
-def _timed(training: Training, threads: int, device: torch.device, steps: int = 4) -> float:
+def _step_seconds(training: Training, threads: int, device: torch.device) -> float:
     before = clone(training.state_dict())
     try:
         with using_threads(threads):
             batches = next(training.batches.epoch(0))
             advance = training.stepper()
-            taken = []
-            for _ in range(steps):
-                began = time.perf_counter()
-                advance(batches)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                taken.append(time.perf_counter() - began)
-        return min(taken)
+            return shortest_seconds(lambda: advance(batches), repeats=4, device=device)
     finally:
         training.load_state_dict(before)
 
 
 def _engine_before(group: Group) -> str:
-    """The engine that trained a group before it was interrupted; empty where none had begun."""
+    """Return the engine that trained a group before it was interrupted; empty if its training had not begun."""
     for member in group.members:
         if member.engine_before:
             return member.engine_before
     return ""
 
 
-def _packs(members: Sequence[PlannedMember]) -> list[tuple[list[PlannedMember], str]]:
-    """The members in packs, each with a word about its size; those that rode together before do so again.
+def _split_into_packs(members: Sequence[PlannedMember]) -> list[tuple[list[PlannedMember], str]]:
+    """Split members into packs, each with a note about its size; packs from before an interruption are kept.
 
-    A pack's checkpoint is of all its members, and how much memory is free may have changed since.
+    The checkpoint of a pack contains all its members, and the amount of free memory may have changed since.
     """
     before: dict[int, list[PlannedMember]] = {}
     for member in members:
         if member.pack_before is not None:
             before.setdefault(member.pack_before, []).append(member)
-    packs = [(alike, "") for alike in before.values()]
-    fresh = [member for member in members if member.pack_before is None]
-    if fresh:
-        parts, note = _fitting(fresh)
+    packs = [(pack, "") for pack in before.values()]
+    new = [member for member in members if member.pack_before is None]
+    if new:
+        parts, note = _split_by_memory(new)
         packs += [(part, note) for part in parts]
     return packs
 
 
-def _fitting(members: Sequence[PlannedMember]) -> tuple[list[list[PlannedMember]], str]:
-    """The members in parts that fit into memory, and a word about it."""
+def _split_by_memory(members: Sequence[PlannedMember]) -> tuple[list[list[PlannedMember]], str]:
+    """Return the members in parts that fit into memory, and a note about the split."""
     device = choose_device(members[0].plan.recipe.engine["device"])
     free, each = free_memory(device), max(member_bytes(member) for member in members)
-    most = max(1, int(MEMORY_SHARE * free // each))
+    most = max(1, int(MAX_MEMORY_SHARE * free // each))
     if len(members) <= most:
         return [list(members)], ""
     count = -(-len(members) // most)
@@ -254,21 +253,21 @@ def _fitting(members: Sequence[PlannedMember]) -> tuple[list[list[PlannedMember]
 
 
 def member_bytes(member: PlannedMember) -> int:
-    """About the memory that one more member of a pack takes.
+    """Estimate the memory in bytes that one more member of a pack takes.
 
-    Its weights are there some nine times (gradient, direction, two states of the optimizer, average, best, networks_per_run),
-    the signals of a batch three times, those of the validation rows twice at their widest.
+    It holds its weights about nine times (gradient, direction, two states of the optimizer, average, best, copies), the
+    signals of a batch three times, and the widest signal of the validation rows twice.
     """
     training, prepared = member.training, member.plan.prepared
     sizes: list[int] = []
 
-    def note(module: nn.Module, arguments: object, output: object) -> None:
+    def record_size(module: nn.Module, arguments: object, output: object) -> None:
         if isinstance(output, Tensor):
             sizes.append(output[0].numel())
 
     model = training.model
     handles = [
-        module.register_forward_hook(note) for module in model.modules() if not list(module.children())
+        module.register_forward_hook(record_size) for module in model.modules() if not list(module.children())
     ]
     modes = [(module, module.training) for module in model.modules()]
     try:
@@ -289,7 +288,7 @@ def member_bytes(member: PlannedMember) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
+    """Return the free memory of a device in bytes."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     try:

@@ -1,4 +1,4 @@
-"""Training planned members: built, grouped, each group by the engine that suits it."""
+"""Training of planned members: they are built, grouped, and each group is trained by a suitable engine."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from functools import partial
 from pathlib import Path
 
 from descend.errors import Interrupted
-from descend.many.building import build
-from descend.many.engine_choice import EngineChoice, choose
-from descend.many.grouping import groups
+from descend.many.building import build_members
+from descend.many.engine_choice import EngineChoice, choose_engines
+from descend.many.grouping import group_members
 from descend.many.loop_engine import WorkerChoice, merge_loops
+from descend.many.parallel_packs import merge_packs
 from descend.many.planned_member import PlannedMember
-from descend.many.watchers import Watcher
 from descend.many.rung_decisions import RungDecisions
-from descend.many.parallel_packs import parallel_packs
+from descend.many.watchers import Watcher
 from descend.runs.run import Run
 
 __all__ = ["EngineChoice", "Survivors", "train_members"]
 
 Survivors = Callable[[int, Mapping[int, Run]], Collection[int]]
-"""(epoch, runs that go on by number) -> the numbers of those that go on."""
+"""(epoch, running members' runs by number) -> the numbers of those that continue."""
 
 
 def train_members(
@@ -34,24 +34,28 @@ def train_members(
     resume: bool = False,
     workers: WorkerChoice = "auto",
 ) -> None:
-    """Train members to their ends; see :func:`descend.train_many` for the arguments. Each gets its ``run``."""
-    build(members)
+    """Train members until each has stopped, and set their runs; for the arguments see :func:`descend.train_many`.
+
+    Raises:
+        Interrupted: a signal requested to stop.
+    """
+    build_members(members)
     chosen = [
         one
-        for group in groups(members)
-        for one in choose(group, engine, watcher, folder, resume=resume, workers=workers)
+        for group in group_members(members)
+        for one in choose_engines(group, engine, watcher, folder, resume=resume, workers=workers)
     ]
-    engines = merge_loops(parallel_packs(chosen, workers), workers)
-    decided = RungDecisions(folder, resume=resume)
+    engines = merge_loops(merge_packs(chosen, workers), workers)
+    decisions = RungDecisions(folder, resume=resume)
     for epoch in [*sorted(rungs), None]:
         for one in engines:
             try:
                 one.advance(epoch)
             except Interrupted as cause:
-                where = f"; continue with resume=True and out={str(folder)!r}" if folder is not None else ""
-                raise Interrupted(f"{cause}{where}") from None
-        going = {member.number: member.run for member in members if member.going}
-        if epoch is not None and survivors is not None and going:
-            dropped = set(going) - decided.at(epoch, partial(survivors, epoch, going))
+                remedy = f"; continue with resume=True and out={str(folder)!r}" if folder is not None else ""
+                raise Interrupted(f"{cause}{remedy}") from None
+        running = {member.number: member.run for member in members if member.running}
+        if epoch is not None and survivors is not None and running:
+            dropped = set(running) - decisions.at(epoch, partial(survivors, epoch, running))
             for one in engines:
                 one.drop(dropped, "dropped")

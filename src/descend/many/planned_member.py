@@ -1,33 +1,35 @@
-"""A member: one variant among those that are trained together."""
+"""A planned member: one of the variants trained together, with its plan, run and training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
 
 from descend.runs.plan import Plan
 from descend.runs.run import Run, read_json
 from descend.training.loop import Training
 
-__all__ = ["Engine", "PlannedMember", "Watcher"]
+__all__ = ["PlannedMember"]
 
 
 @dataclass(eq=False)
 class PlannedMember:
-    """One variant: what it is, and what came of it.
+    """One variant: its plan, and the run that results from it.
+
+    If it is trained in a pack, a :class:`descend.many.pack.PackMember` refers to its training there.
 
     Args:
-        number: its place among the recipes.
+        number: its index among the recipes.
         plan: data and resolved recipe.
         folder: of its run, or None.
-        resumed: whether to go on from what is in the folder.
-        tested: whether the test part is measured at the end.
-        stopped: why it stopped; empty while it goes on.
-        engine_before: what trained it before it was interrupted; empty where it had not begun.
-        pack_before: the lowest number of the pack that it rode in then, if any.
+        resumed: whether to continue from the contents of the folder.
+        tested: whether the test part is evaluated at the end.
+        stopped: why it stopped; empty while it is running.
+        engine_before: the engine that trained it before an interruption; empty if its training had not begun.
+        pack_before: the lowest member number of the pack that trained it then, if any.
 
-    ``run`` and ``training`` are set when it is built; the run's history grows while it trains.
+    ``run`` and ``training`` are set by :func:`descend.many.building.build_members`; the history of the run grows during
+    training.
     """
 
     number: int
@@ -42,24 +44,24 @@ class PlannedMember:
     training: Training = field(init=False)
 
     def read_engine(self, folder: Path) -> None:
-        """Note what trained it before, as its folder says."""
+        """Set ``engine_before`` and ``pack_before`` from a run folder."""
         engine = read_json(folder / "environment.json").get("engine", {})
-        # A pack names itself in what it begins; what trains alone does so in the end.
+        # A pack writes its name at the start of training, the loop engine at the end.
         self.engine_before, self.pack_before = str(engine.get("name", "loop")), engine.get("pack")
 
     @property
-    def going(self) -> bool:
-        """Whether it trains on."""
+    def running(self) -> bool:
+        """Whether it has not stopped yet."""
         return not self.stopped
 
     def mark_lost(self, cause: str) -> None:
-        """Note that its process was ended from outside; what it had done is in the run's history."""
-        seen = self.run.history
-        message = f"Training was cut off in epoch {len(seen) + 1}: {cause}"
-        self.mark_failed(message, len(seen), seen[-1]["step"] if seen else 0, reason="lost")
+        """Mark it as failed because its worker process ended; its epochs so far are in the run's history."""
+        history = self.run.history
+        message = f"Training was terminated in epoch {len(history) + 1}: {cause}"
+        self.mark_failed(message, len(history), history[-1]["step"] if history else 0, reason="lost")
 
     def mark_failed(self, message: str, epochs: int, steps: int, reason: str = "diverged") -> None:
-        """Note that it diverged, or failed for another reason."""
+        """Mark it as failed, because it diverged or for another reason."""
         self.stopped = reason
         self.run.metrics = {
             "status": "failed",
@@ -69,42 +71,3 @@ class PlannedMember:
             "epochs": epochs,
             "steps": steps,
         }
-
-
-class Watcher(Protocol):
-    """Watches many trainings; never steers them."""
-
-    def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
-        """The member of this number has done an epoch; ``record`` is the line of its history."""
-
-    def finished(self, number: int, run: Run) -> None:
-        """The member of this number has stopped, for whatever reason, and is measured."""
-
-
-class Engine(Protocol):
-    """Trains the members of one group."""
-
-    members: list[PlannedMember]
-
-    def advance(self, until: int | None) -> None:
-        """Train all members that go on up to an epoch; None: to their ends."""
-
-    def drop(self, numbers: set[int], reason: str) -> None:
-        """Stop some members where they are; the others do not notice."""
-
-
-@dataclass
-class Watchers:
-    """Several watchers as one."""
-
-    each: list[Watcher] = field(default_factory=list)
-
-    def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
-        """Send all."""
-        for one in self.each:
-            one.epoch_ended(number, record)
-
-    def finished(self, number: int, run: Run) -> None:
-        """Send all."""
-        for one in self.each:
-            one.finished(number, run)

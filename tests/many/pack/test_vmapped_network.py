@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from tests.support.packs import assert_equal_solo, difference, pack_of, member_state, trainings
+from tests.support.packs import assert_equal_solo, difference, member_state, pack_of, trainings
 from tests.support.user_modules import (
     Attention,
     Averaging,
@@ -256,7 +256,9 @@ class TestWhatCannotRide:
     def test_a_trial_leaves_no_trace(self, make):
         model = make((64,), 3).eval()
         before, mode = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-        assert cannot_vmap_because(model, torch.randn(6, 64, generator=torch.Generator().manual_seed(0))) == ""
+        assert (
+            cannot_vmap_because(model, torch.randn(6, 64, generator=torch.Generator().manual_seed(0))) == ""
+        )
         assert torch.equal(mode, torch.get_rng_state())
         assert not any(module.training for module in model.modules())
         assert all(p.grad is None for p in model.parameters())

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from descend.many.pack.layers import (
+    PackedActivations,
     PackedBranch,
     PackedDropout,
     PackedLinear,
     PackedMask,
-    PackedActivations,
     PackedSum,
 )
 from descend.many.pack.stacking import ELEMENTWISE, Stack

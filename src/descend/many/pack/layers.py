@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = [
+    "PackedActivations",
     "PackedBatchNorm",
     "PackedBranch",
     "PackedConv",
     "PackedDropout",
-    "PackedShared",
     "PackedEmbedding",
     "PackedGroupNorm",
     "PackedLayerNorm",
     "PackedLinear",
     "PackedMask",
-    "PackedActivations",
     "PackedPooling",
+    "PackedShared",
     "PackedSum",
     "folded",
     "unfolded",
@@ -220,7 +220,7 @@ class PackedDropout(nn.Module):
         self.dtype = torch.float32
 
     def forward(self, x: Tensor) -> Tensor:
-        """x · noise in training mode, x in evaluation mode."""
+        """X · noise in training mode, x in evaluation mode."""
         self.shape, self.dtype = tuple(x.shape), x.dtype
         return x * self.noise if self.training and self.noise is not None else x
 

@@ -83,7 +83,7 @@ class PackedLoss:
 
     @property
     def rows_last(self) -> bool:
-        """Whether outputs (K, B, C) are best given with the rows last in memory."""
+        """Whether the loss is faster for outputs (K, B, C) that are stored with the rows last."""
         return _smooths(self._first)
 
     def select(self, places: list[int]) -> PackedLoss:

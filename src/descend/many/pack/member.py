@@ -8,7 +8,7 @@ from typing import Any
 
 from descend.training.loop import Training
 
-__all__ = ["PackMember", "learning_rate", "member_state", "restore_member"]
+__all__ = ["PackMember", "member_state", "restore_member"]
 
 
 @dataclass(eq=False)
@@ -33,11 +33,6 @@ class PackMember:
     l2: float = 0.0
     schedule: Any = None
     failure: str = ""
-
-
-def learning_rate(training: Training, step: int) -> float:
-    """Return the learning rate of a step."""
-    return float(training.optimizer.param_groups[0]["initial_lr"] * training.schedule.factor(step))
 
 
 def member_state(member: PackMember) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The training of a pack: K trainings as one, each with its own rows, draws, settings, stopping and history.
+"""The training of a pack: K trainings run as one, each with its own rows, random streams, settings, stopping and history.
 
-A pack is made of ordinary :class:`descend.training.loop.Training` objects. It takes their networks and optimizers
-together, and leaves to each what is cheap and its own: schedule, stopping rule, history, the best weights once it has
-stopped. The loop is the ordinary one.
+A pack is built from ordinary :class:`descend.training.loop.Training` objects. It stacks their networks and optimizers;
+schedule, stopping rule, history and, after a member has stopped, its best weights remain in its own training. The loop is
+the ordinary one.
 """
 
 from __future__ import annotations
@@ -18,38 +18,40 @@ from torch import Tensor
 
 from descend.data.batches import Batch, MemoryBatches
 from descend.many.pack.batches import PackedBatches
+from descend.many.pack.dropout_noise import DropoutNoise
 from descend.many.pack.flat_buffer import FlatBuffer, per_member
 from descend.many.pack.losses import PackedLoss
-from descend.many.pack.member import PackMember, rate, restore_member, member_state
+from descend.many.pack.member import PackMember, member_state, restore_member
 from descend.many.pack.network import Network
-from descend.many.pack.dropout_noise import DropoutNoise
 from descend.many.pack.optimizer import PackedOptimizer
 from descend.regularization import decayed_parameters
 from descend.rng import forked
 from descend.schedules import ClosedForm
-from descend.training.loop import NotFinite, Observer, Record, Training, record_of
+from descend.training.clipping import clip_coefficient
+from descend.training.loop import NotFinite, Observer, Training
+from descend.training.records import Record, epoch_loss, read_values, record_of
 from descend.training.state import clone
 
 __all__ = ["PackTraining"]
 
 COMPACT_AT = 0.125
-"""Members that have stopped are removed once they are this share of the pack."""
+"""Share of stopped members in a pack from which on they are removed."""
 
 Evaluate = Callable[[Callable[[Tensor], Tensor], Sequence[int]], dict[str, Tensor]]
-"""(outputs of (K, n, …) inputs, members' numbers) -> values (K,) by name."""
+"""(function from inputs (K, n, …) to outputs, numbers of the members) -> values (K,) by name."""
 
 
 @dataclass
 class PackTraining:
-    """K trainings as one, for :func:`descend.training.loop.fit`.
+    """K trainings run as one by :func:`descend.training.loop.fit`.
 
     Args:
-        members: the members, in the order of the pack.
-        network: their networks as one.
+        members: in the order of the pack.
+        network: the networks of the members, run as one.
         evaluate: loss and metrics of all members on their validation rows; None without such rows.
-        ended: called with a member when it has stopped; its training's model holds the best weights then.
-        recorded: called with a member's number and the line of its history, each epoch.
-        observers: who watches the pack.
+        ended: called with a member after it has stopped; the model of its training then holds the best weights.
+        recorded: called with a member's number and the record of its history, each epoch.
+        observers: of the pack.
     """
 
     members: list[PackMember]
@@ -74,21 +76,23 @@ class PackTraining:
         self.batches = PackedBatches([_memory_batches(t) for t in trainings])
         self._loss = PackedLoss([t.objective.loss for t in trainings])
         decay, _ = decayed_parameters(first.model)
-        chosen = {id(p) for p in decay}
-        self._decayed = self.network.flags(lambda parameter: id(parameter) in chosen, first.model)
+        decayed = {id(p) for p in decay}
+        self._decayed = self.network.flags(lambda parameter: id(parameter) in decayed, first.model)
         self._weights = self.network.weights
         self._gradients = self._weights.zeros_like()
         decays = [member.decay for member in self.members]
         self._optimizer = PackedOptimizer(
             [t.optimizer for t in trainings], self._weights, self._decayed, decays
         )
-        self._averages = FlatBuffer(self._weights.views) if any(t.average is not None for t in trainings) else None
+        self._averages = (
+            FlatBuffer(self._weights.views) if any(t.average is not None for t in trainings) else None
+        )
         self._best = [t.detach().clone() for t in self.network.tensors]
         self._norm: Tensor | None = None
         self._prepare()
 
     def _prepare(self) -> None:
-        """What follows from who is in the pack now."""
+        """Set up everything that depends on the members currently in the pack."""
         trainings = [member.training for member in self.members]
         device, dtype = self._weights.vector.device, self._weights.vector.dtype
 
@@ -104,55 +108,56 @@ class PackTraining:
         self._l2 = vector([r.l2 for r in self.members]) if any(r.l2 for r in self.members) else None
         with forked(device):
             sample = next(self.batches.epoch(0))[0].inputs[:, :2]
-            self.network.outputs(sample)  # dropout layers see the shapes that they draw for
+            self.network.outputs(sample)  # dropout layers record the shapes of their noise
         self._noise = DropoutNoise(
             self.network.dropouts, [t.objective.seed for t in trainings], self.network.widths, device
         )
         self.network.prepare(self._gradients.views, self._loss)
 
     def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
-        """What takes one step of all members on their batches and gives their losses (K,)."""
-        rates = self._rates(range(self.step, self.step + self.batches.steps_per_epoch - self.step_in_epoch))
+        """Return the function that takes one step of all members on their batches and returns their losses (K,)."""
+        remaining = self.batches.steps_per_epoch - self.step_in_epoch
+        learning_rates = self._learning_rates(range(self.step, self.step + remaining))
         first = self.step_in_epoch
         self.network.train()
 
         def advance(batches: Sequence[Batch]) -> Tensor:
-            own = rates[self.step_in_epoch - first]
+            lr = learning_rates[self.step_in_epoch - first]
             self._noise.sample(batches, self.epoch, self.step_in_epoch)
-            self._optimizer.begin_step(own)
+            self._optimizer.begin_step(lr)
             losses = self._differentiate(batches)
-            self._optimizer.step(self._gradients, own)
+            self._optimizer.step(self._gradients, lr)
             if self._averages is not None:
-                self._average(self._averages, self.step + 1)
+                self._update_averages(self._averages, self.step + 1)
             return losses
 
         return advance
 
-    def _rates(self, steps: range) -> list[Tensor]:
-        """The rates (K,) of some steps. Those that stay are one tensor, so that nothing is done for them again."""
+    def _learning_rates(self, steps: range) -> list[Tensor]:
+        """Return the learning rates (K,) of some steps; equal ones are the same object, so that they can be cached."""
         of_schedule: dict[Any, list[float]] = {}
         columns = []
         for member in self.members:
             schedule = member.training.schedule
-            # One that listens may be elsewhere than its like.
-            alike = member.schedule is not None and isinstance(schedule, ClosedForm)
-            key = member.schedule if alike else id(schedule)
+            # Schedules with a state may differ although their descriptions are equal.
+            shared = member.schedule is not None and isinstance(schedule, ClosedForm)
+            key = member.schedule if shared else id(schedule)
             if key not in of_schedule:
                 of_schedule[key] = [float(schedule.factor(step)) for step in steps]
             columns.append(of_schedule[key])
         bases = [[member.training.optimizer.param_groups[0]["initial_lr"]] for member in self.members]
         vector = self._weights.vector
         products = torch.tensor(columns, dtype=torch.float64) * torch.tensor(bases, dtype=torch.float64)
-        rates = list(products.t().to(vector.dtype).contiguous().to(vector.device, non_blocking=True))
+        result = list(products.t().to(vector.dtype).contiguous().to(vector.device, non_blocking=True))
         factors = list(zip(*of_schedule.values(), strict=True))
-        for at in range(1, len(rates)):
+        for at in range(1, len(result)):
             if factors[at] == factors[at - 1]:
-                rates[at] = rates[at - 1]
-        return rates
+                result[at] = result[at - 1]
+        return result
 
     @torch.no_grad()
     def _differentiate(self, batches: Sequence[Batch]) -> Tensor:
-        """Losses (K,), penalties included; the gradient is left in ``_gradients``, clipped."""
+        """Return losses (K,) with penalties, and write the clipped gradient to ``_gradients``."""
         sizes = [batch.targets.shape[1] for batch in batches]
         total: Tensor | None = None
         for place, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
@@ -167,6 +172,7 @@ class PackTraining:
         return total
 
     def _add_penalties(self) -> Tensor:
+        """Add the gradients of the l1 and l2 penalties; return their values (K,)."""
         value = torch.zeros_like(self._weights.vector[: len(self.members)])
         pieces = zip(self._weights.views, self._gradients.views, self._decayed, strict=True)
         for weight, gradient in ((w, g) for w, g, decays in pieces if decays):
@@ -179,22 +185,21 @@ class PackTraining:
         return value
 
     def _clip(self) -> None:
-        wanted = self.step_in_epoch == self.batches.steps_per_epoch - 1
-        if self._clip_norm is not None or wanted:
+        recorded = self.step_in_epoch == self.batches.steps_per_epoch - 1
+        if self._clip_norm is not None or recorded:
             self._norm = _norms(self._gradients.views)
         if self._clip_norm is not None and self._norm is not None:
-            factors = (self._clip_norm / (self._norm + 1e-6)).clamp(max=1.0)
+            coefficients = clip_coefficient(self._norm, self._clip_norm)
             for gradient in self._gradients.views:
-                gradient.mul_(per_member(factors, gradient))
+                gradient.mul_(per_member(coefficients, gradient))
         if self._clip_value is not None:
             for gradient in self._gradients.views:
                 bound = per_member(self._clip_value, gradient)
                 torch.clamp(gradient, -bound, bound, out=gradient)
 
-    def _average(self, averages: FlatBuffer, step: int) -> None:
-        start = (1 + step) / (10 + step)
+    def _update_averages(self, averages: FlatBuffer, step: int) -> None:
         shares = [
-            1.0 if t.average is None else 1.0 - min(math.exp(-1.0 / t.average.horizon), start)
+            1.0 if t.average is None else 1.0 - t.average.decay_at(step)
             for t in (member.training for member in self.members)
         ]
         if len(set(shares)) == 1:
@@ -206,7 +211,7 @@ class PackTraining:
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Inside, the networks hold the averages of their weights; afterwards their own again, bit for bit."""
+        """Replace the weights by their averages inside the context; restore them to the bit afterwards."""
         if self._averages is None:
             yield
             return
@@ -218,7 +223,7 @@ class PackTraining:
             self._weights.vector.copy_(own)
 
     def close_epoch(self, seconds: Callable[[], float]) -> Record:
-        """Measure all members, let each choose whether to stop, and start the next epoch without those that do."""
+        """Measure all members, apply their stopping rules, and start the next epoch without those that have stopped."""
         before = self.seconds if not self.history else self.history[-1]["seconds"]
         with self._averaged():
             values = self._measured()
@@ -242,31 +247,29 @@ class PackTraining:
         return record
 
     def _measured(self) -> dict[str, list[float]]:
-        """Values of all members by name, in one transfer from the device."""
-        losses = torch.stack(self.losses)
-        rows = self.batches.rows_per_step[: len(losses)]  # an epoch that diverged is closed in its middle
-        shares = torch.tensor(rows, dtype=losses.dtype).to(losses.device, non_blocking=True)
-        named = {"train.loss": (losses * shares.unsqueeze(1)).sum(0) / shares.sum()}
+        """Return the values of all members by name, in one transfer from the device."""
+        named = {"train.loss": epoch_loss(self.losses, self.batches.rows_per_step)}
         if self._norm is not None:
             named["gradient_norm"] = self._norm
         named["weight_norm"] = _norms(self._weights.views)
         if self.evaluate is not None:
             numbers = [member.number for member in self.members]
             named |= {f"validation.{k}": v for k, v in self.evaluate(self.network.outputs, numbers).items()}
-        listed = torch.stack([value.float() for value in named.values()]).tolist()
-        return dict(zip(named, listed, strict=True))
+        return read_values(named)
 
-    def _record(self, member: PackMember, values: Mapping[str, list[float]], place: int, share: float) -> bool:
-        """Write the member's line and ask its stopping rule; whether this epoch is its best."""
+    def _record(
+        self, member: PackMember, values: Mapping[str, list[float]], place: int, share: float
+    ) -> bool:
+        """Append the member's record and apply its stopping rule; return whether this epoch is its best."""
         t = member.training
-        own = {name: each[place] for name, each in values.items()}
+        own = {name: of_members[place] for name, of_members in values.items()}
         t.epoch, t.step, t.seconds = t.epoch + 1, self.step, t.seconds + share
         bad = [name for name, value in own.items() if not math.isfinite(value)]
         if bad:
             member.failure = f"{', '.join(bad)} is not finite after epoch {t.epoch}"
             t.stopped = "diverged"
             return False
-        record = record_of(own, t.epoch, t.step, t.seconds, rate(t, self.step - 1))
+        record = record_of(own, t.epoch, t.step, t.seconds, t.learning_rate(self.step - 1))
         validation = record.get("validation")
         t.stopped = t.stopping.observe(validation[t.monitor] if validation else None, seconds=t.seconds) or ""
         record["best"] = t.stopping.improved
@@ -277,14 +280,14 @@ class PackTraining:
         return t.stopping.improved
 
     def drop(self, numbers: set[int], reason: str) -> None:
-        """Stop some members where they are."""
+        """Stop the members with these numbers at once."""
         for member in self.members:
             if member.number in numbers and not member.training.stopped:
                 member.training.stopped = reason
         self._release_stopped()
 
     def _release_stopped(self) -> None:
-        """Hand out members that have just stopped, and close the ranks when enough of them have."""
+        """Report members that have just stopped, and compact the pack when enough of them have."""
         for place, member in enumerate(self.members):
             t = member.training
             if t.stopped and t.best is None and not member.failure:
@@ -301,7 +304,7 @@ class PackTraining:
             self._select(going)
 
     def _select(self, places: list[int]) -> None:
-        """Go on with the members of some places; what they compute does not change."""
+        """Keep only the members at these places; their results do not change."""
         index = torch.tensor(places, device=self._weights.vector.device)
         self.members = [self.members[place] for place in places]
         self.network = self.network.select(places)
@@ -316,12 +319,12 @@ class PackTraining:
         self._prepare()
 
     def check_finite(self) -> None:
-        """Raise if no member that goes on has finite weights: a pack with one good member goes on."""
+        """Raise :class:`NotFinite` if no member has finite weights: one member is enough to continue."""
         if not _norms(self._weights.views).isfinite().any():
             raise NotFinite(f"no member's weights are finite by step {self.step}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on to the same bits."""
+        """Return everything needed to continue to the same bits."""
         return {
             "numbers": [member.number for member in self.members],
             "tensors": [t.detach() for t in self.network.tensors],
@@ -342,7 +345,7 @@ class PackTraining:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave; members that were gone by then are let go."""
+        """Restore the result of :meth:`state_dict`; members that are not part of it are removed."""
         state = clone(dict(state))
         numbers = [member.number for member in self.members]
         if state["numbers"] != numbers:
@@ -370,7 +373,7 @@ def _memory_batches(training: Training) -> MemoryBatches:
 
 
 def _norms(tensors: Sequence[Tensor]) -> Tensor:
-    """Euclidean norms (K,) over all tensors of each member."""
+    """Return the Euclidean norms (K,) over all tensors of each member."""
     each = [torch.linalg.vector_norm(t.flatten(1), dim=1) for t in tensors]
     norms: Tensor = torch.linalg.vector_norm(torch.stack(each), dim=0)
     return norms
