@@ -89,7 +89,7 @@ class PackedEngine:
                     (repr(member.plan.recipe.schedule), stop["max_epochs"]),
                 )
             )
-        network = network_of(members, device, vmap=vmap)
+        network = _network_of(members, device, vmap=vmap)
         validated = len(members[0].plan.prepared.validation) > 0
         with self._arithmetic():
             self.pack = PackTraining(
@@ -342,14 +342,14 @@ class PackedEngine:
         self._watcher.finished(member.number, member.run)
 
 
-def network_of(members: Sequence[PlannedMember], device: torch.device, *, vmap: bool) -> Network:
+def _network_of(members: Sequence[PlannedMember], device: torch.device, *, vmap: bool) -> Network:
     """Return the networks of the members as one.
 
     Raises:
         CannotPack: they cannot be run as one.
     """
     models = [member.training.model for member in members]
-    arithmetic = autocast(members[0].plan.recipe.engine["precision"], device)
+    arithmetic = _autocast(members[0].plan.recipe.engine["precision"], device)
     if not vmap:
         return StackedNetwork(stack(models), arithmetic)
     batches = members[0].training.batches
@@ -361,7 +361,7 @@ def network_of(members: Sequence[PlannedMember], device: torch.device, *, vmap: 
     return vmap_models(models, rows, arithmetic)
 
 
-def autocast(precision: str, device: torch.device) -> Callable[[], Any] | None:
+def _autocast(precision: str, device: torch.device) -> Callable[[], Any] | None:
     """Return the autocast context of a precision; None for the precision of the weights."""
     if precision != "bfloat16":
         return None

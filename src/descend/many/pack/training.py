@@ -35,7 +35,7 @@ from descend.training.state import clone
 __all__ = ["PackTraining"]
 
 COMPACT_AT = 0.125
-"""Share of stopped members in a pack from which on they are removed."""
+"""Stopped members are removed once they make up this share of the pack."""
 
 Evaluate = Callable[[Callable[[Tensor], Tensor], Sequence[int]], dict[str, Tensor]]
 """(function from inputs (K, n, …) to outputs, numbers of the members) -> values (K,) by name."""
