@@ -283,19 +283,3 @@ def test_restarts_find_the_global_minimum_more_often():
     once, eight = successes(1), successes(8)
     assert 1 <= once <= 6
     assert eight >= 9
-
-
-class TestSeeds:
-    def test_train_with_several_seeds_returns_a_list_of_runs(self, tmp_path):
-        runs = train("iris", SMALL, seeds=2, seed=4, out=tmp_path / "runs")
-        assert [run.environment["seed"] for run in runs] == [4, 5]
-        assert torch.allclose(weights_of(runs[1]), weights_of(train("iris", SMALL, seed=5)), atol=1e-5)
-        assert load(tmp_path / "runs" / "0001").metrics == runs[1].metrics
-
-    @pytest.mark.parametrize(
-        ("more", "message"),
-        [({"seeds": 0}, "1 or more"), ({"seeds": 2, "model": nn.Linear(4, 3)}, "no model")],
-    )
-    def test_invalid_arguments(self, more, message):
-        with pytest.raises(UserError, match=message):
-            train("iris", SMALL, **more)

@@ -28,7 +28,7 @@ from descend.estimators.passes import State, begin, pass_over
 from descend.metrics import main_metric
 from descend.recipe import Recipe
 from descend.runs.run import Run
-from descend.training.evaluation import ROWS_AT_ONCE, evaluating
+from descend.training.evaluation import EVALUATION_BATCH_SIZE, evaluating
 from descend.training.loop import Observer
 from descend.training.observers import ProgressBar
 
@@ -179,7 +179,8 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
             model = copy.deepcopy(model).double()
         with evaluating(model):
             pieces = [
-                model(preprocess(piece).to(device, kind)).cpu() for piece in torch.split(rows, ROWS_AT_ONCE)
+                model(preprocess(piece).to(device, kind)).cpu()
+                for piece in torch.split(rows, EVALUATION_BATCH_SIZE)
             ]
         return torch.cat(pieces).double()
 

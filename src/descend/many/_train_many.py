@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
+from descend.data.training_data import DataOptions, accepts_data_options
 from descend.errors import Problem, RecipeError, UserError
+from descend.files import check_unused
 from descend.many.engine_choice import EngineChoice
 from descend.many.execution import Survivors, train_members
 from descend.many.loop_engine import WorkerChoice, check_workers
@@ -15,24 +17,21 @@ from descend.many.restarts import networks_per_run, train_restarts
 from descend.many.watchers import Watcher, Watchers
 from descend.recipe import Recipe
 from descend.runs.plan import Parts, Planner
-from descend.runs.run import Run, check_unused
+from descend.runs.run import Run
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
 
+@accepts_data_options
 def train_many(
     recipes: Sequence[Recipe | Mapping[str, Any] | str | Path | None],
     data: Any,
     *,
     seeds: int | Sequence[int] = 0,
     parts: Sequence[Parts | None] | None = None,
-    target: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
     engine: EngineChoice = "auto",
     workers: WorkerChoice = "auto",
     rungs: Sequence[int] = (),
@@ -40,6 +39,7 @@ def train_many(
     watchers: Sequence[Watcher] = (),
     tested: bool = True,
     allow_imports: bool = False,
+    **data_options: Unpack[DataOptions],
 ) -> list[Run]:
     """Train several variants on the same data, packed together where possible.
 
@@ -52,13 +52,9 @@ def train_many(
         seeds: one for all members, or one for each.
         parts: for each member the row numbers of its "train", "validation" and "test" parts (folds, bootstrap
             samples), or None for the split given by its recipe and seed.
-        target: the column to predict, or several.
         out: a folder for the run folders, which are named by number; None to write nothing.
         resume: continue from the contents of ``out``, to the same bits as without the interruption.
         device: shorthand for the recipes' ``engine.device``.
-        validation: validation data, in place of a part of ``data``.
-        test: test data, used once at the end, in place of a part of ``data``.
-        sample_weight: a weight per row of ``data``.
         engine: "packed" (stacked modules), "vmap" or "loop" (one after another); "auto" chooses the fastest for each
             group. ``run.environment["engine"]`` contains the engine and the reason for it.
         workers: number of processes, each on one thread, that share the members; 1 for none. "auto" starts one per core
@@ -68,7 +64,9 @@ def train_many(
             that continue. The others are stopped ("dropped") with their best weights so far.
         watchers: notified of epochs and ends.
         tested: whether the test parts are evaluated; this should be done only once.
-        allow_imports: whether recipe files may name import paths.
+        allow_imports: whether recipe files may contain import paths, which run code. Default False.
+        **data_options: ``target``, ``validation``, ``test`` and ``sample_weight``, as in
+            :class:`descend.TrainingData`.
 
     Returns:
         The runs, in the order of the recipes.
@@ -88,15 +86,7 @@ def train_many(
     _check_choices(engine, rungs)
     seed_of_each = _for_each(seeds, len(recipes), "seeds")
     parts_of_each = [None] * len(recipes) if parts is None else _for_each(list(parts), len(recipes), "parts")
-    planner = Planner(
-        data,
-        target=target,
-        device=device,
-        validation=validation,
-        test=test,
-        sample_weight=sample_weight,
-        allow_imports=allow_imports,
-    )
+    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
     folder = None if out is None else Path(out)
     if folder is not None and not resume:
         check_unused(folder)

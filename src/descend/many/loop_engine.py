@@ -15,8 +15,8 @@ from descend.many.workers import Kind, Outcome, Send, StopOnRequest, Workers, wo
 from descend.runs.build import throwaway_steps
 from descend.runs.plan import choose_device
 from descend.runs.session import Session
-from descend.training.loop import Record
 from descend.training.observers import Quiet
+from descend.training.records import Record
 from descend.training.threads import cores, using_threads
 from descend.training.timing import shortest_seconds
 

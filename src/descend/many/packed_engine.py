@@ -12,6 +12,7 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
+from descend.files import json_bytes, read_json, write_atomically
 from descend.many.pack import CannotPack, PackMember, PackTraining, stack
 from descend.many.pack.member import member_state, restore_member
 from descend.many.pack.network import Network, StackedNetwork
@@ -22,13 +23,14 @@ from descend.many.watchers import Watcher
 from descend.many.workers import Kind, Outcome, Send, StopOnRequest, Workers
 from descend.rng import forked
 from descend.runs.finish import Measurements, finish_run, measurements_of
-from descend.runs.run import MANIFEST, json_bytes, load, read_json
-from descend.runs.session import begin_folder, lower_rate
+from descend.runs.run import MANIFEST, load
+from descend.runs.session import begin_folder, lower_lr
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, CheckpointSettings, load_checkpoint
-from descend.training.loop import NotFinite, Record, fit
+from descend.training.loop import NotFinite, fit
 from descend.training.observers import stopping_on_signals
-from descend.training.state import clone, write_atomically
+from descend.training.records import Record
+from descend.training.state import clone
 from descend.training.threads import choose_threads
 from descend.training.timing import shortest_seconds
 
@@ -120,7 +122,7 @@ class PackedEngine:
         if self._device.type != "cpu":
             return "the arithmetic runs on another device"
         with self._throwaway_steps() as step, forked(self._device):
-            self.threads, why = choose_threads(step, seconds=0.02, short=MIN_PACKED_STEP_SECONDS)
+            self.threads, why = choose_threads(step, seconds=0.02, min_step_seconds=MIN_PACKED_STEP_SECONDS)
         return why
 
     @contextmanager
@@ -324,7 +326,7 @@ class PackedEngine:
         elif pack_member.failure:
             member.mark_failed(
                 f"Training diverged: {pack_member.failure}. Lower the learning rate: "
-                f"--set optimizer.lr={lower_rate(run)}",
+                f"--set optimizer.lr={lower_lr(run)}",
                 training.epoch,
                 training.step,
             )

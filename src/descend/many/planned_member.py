@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from descend.files import read_json
 from descend.runs.plan import Plan
-from descend.runs.run import Run, read_json
+from descend.runs.run import Run
 from descend.training.loop import Training
 
 __all__ = ["PlannedMember"]

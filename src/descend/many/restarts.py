@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from descend.errors import Interrupted
+from descend.files import json_bytes, write_atomically
 from descend.many.execution import EngineChoice, train_members
 from descend.many.planned_member import PlannedMember
 from descend.many.watchers import Watchers
@@ -21,10 +22,9 @@ from descend.recipe.defaults import facts_of
 from descend.runs.build import measured_threads
 from descend.runs.finish import measure_parts
 from descend.runs.plan import Plan, choose_device
-from descend.runs.run import MANIFEST, Run, json_bytes, load
+from descend.runs.run import MANIFEST, Run, load
 from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
-from descend.training.state import write_atomically
 
 __all__ = ["networks_per_run", "train_restarts"]
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from descend.errors import CheckpointError, message_of
+from descend.errors import CheckpointError, UserError, message_of
+from descend.files import write_atomically
 from descend.param_types import Count, NonNegative
 from descend.training.loop import Training
 from descend.training.records import Record
-from descend.training.state import clone, read_state, to_bytes, write_atomically
+from descend.training.state import clone, read_state, to_bytes
 
 __all__ = ["CheckpointSettings", "Checkpointer", "load_checkpoint"]
 
@@ -153,8 +154,8 @@ class _LatestWriter:
             started = time.monotonic()
             try:
                 job()
-            except CheckpointError as cause:
-                self._failure = cause
+            except UserError as cause:
+                self._failure = CheckpointError(str(cause))
             except Exception as cause:  # uncaught, it would leave _thread set, and join would loop forever
                 self._failure = CheckpointError(f"the checkpoint could not be written: {message_of(cause)}")
             self.seconds = time.monotonic() - started

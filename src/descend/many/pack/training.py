@@ -273,8 +273,7 @@ class PackTraining:
         validation = record.get("validation")
         t.stopped = t.stopping.observe(validation[t.monitor] if validation else None, seconds=t.seconds) or ""
         record["best"] = t.stopping.improved
-        if validation or t.schedule_hears == "objective":
-            t.schedule.observe(record["train" if t.schedule_hears == "objective" else "validation"]["loss"])
+        t.report_to_schedule(record)
         t.history.append(record)
         self.recorded(member.number, record)
         return t.stopping.improved
