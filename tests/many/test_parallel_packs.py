@@ -153,13 +153,13 @@ class TestFailures:
 
     def test_diverged_member_does_not_affect_others(self, tmp_path: Path) -> None:
         plain = [each.replace({"optimizer.name": "sgd"}) for each in EIGHT]
-        wild = [*plain[:3], recipe(1e30).replace({"optimizer.name": "sgd"}), *plain[4:]]
-        there = packed(wild, 2, out=tmp_path)
+        diverging = [*plain[:3], recipe(1e30).replace({"optimizer.name": "sgd"}), *plain[4:]]
+        there = packed(diverging, 2, out=tmp_path)
         assert [run.failed for run in there] == [number == 3 for number in range(8)]
         assert there[3].metrics["stopped"] == "diverged"
         assert "--set optimizer.lr=" in there[3].metrics["message"]
         assert "diverged" in (tmp_path / "0003" / "metrics.json").read_text()
-        for number, (one, other) in enumerate(zip(here(wild), there, strict=True)):
+        for number, (one, other) in enumerate(zip(here(diverging), there, strict=True)):
             if number != 3:
                 assert_same(one, other)
 

@@ -217,9 +217,9 @@ def stopping(monkeypatch, owner, name, at):
 def test_resume_is_exact(tmp_path, monkeypatch, engine, owner, name, share):
     recipe = SMALL.replace({"init.restarts": 3, "model.ensemble": 2, "checkpoint.every_seconds": 0.0})
     with monkeypatch.context() as patched:
-        made = stopping(patched, owner, name, -1)
+        done = stopping(patched, owner, name, -1)
         whole = train_restarts(plan("iris", recipe), engine=engine)
-        calls = len(made)
+        calls = len(done)
     folder = tmp_path / "run"
     with monkeypatch.context() as patched:
         stopping(patched, owner, name, max(1, int(share * calls)))

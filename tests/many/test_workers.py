@@ -79,8 +79,8 @@ class TestSameBits:
 
 class TestFailures:
     def test_diverged_member_does_not_affect_others(self) -> None:
-        wild = recipe(1e30).replace({"optimizer.name": "sgd"})
-        here, there = (in_loops([RECIPES[0], wild, RECIPES[1]], count) for count in (1, 2))
+        diverging = recipe(1e30).replace({"optimizer.name": "sgd"})
+        here, there = (in_loops([RECIPES[0], diverging, RECIPES[1]], count) for count in (1, 2))
         assert there[1].failed
         assert there[1].metrics["stopped"] == "diverged"
         assert "optimizer.lr" in there[1].metrics["message"]
@@ -203,12 +203,15 @@ class TestNumberOfWorkers:
     def test_daemon_starts_no_workers(self) -> None:
         """As within the worker pool of another library."""
         context = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe()
+        parent_end, child_end = context.Pipe()
         child = context.Process(
-            target=lambda: theirs.send_bytes(workers_unavailable_because().encode()), daemon=True
+            target=lambda: child_end.send_bytes(workers_unavailable_because().encode()), daemon=True
         )
         child.start()
-        assert ours.recv_bytes() == b"this process is itself a worker (a daemon), which cannot have children"
+        assert (
+            parent_end.recv_bytes()
+            == b"this process is itself a worker (a daemon), which cannot have children"
+        )
         child.join()
 
     @pytest.mark.parametrize("workers", [0, "all", 1.5])

@@ -160,20 +160,20 @@ class Workers:
 
     def _start(self) -> _Worker:
         context = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe()
-        inherited = [ours, *self._busy, *(worker.pipe for worker in self._idle)]
-        process = context.Process(target=self._serve, args=(theirs, inherited), name="descend-worker")
+        parent_end, child_end = context.Pipe()
+        inherited = [parent_end, *self._busy, *(worker.pipe for worker in self._idle)]
+        process = context.Process(target=self._serve, args=(child_end, inherited), name="descend-worker")
         with warnings.catch_warnings():
             # It warns of threads that a fork leaves behind; a worker has one thread and uses no others.
             warnings.simplefilter("ignore", DeprecationWarning)
             try:
                 process.start()
             except OSError:
-                ours.close()
+                parent_end.close()
                 raise
             finally:
-                theirs.close()
-        return _Worker(process, ours)
+                child_end.close()
+        return _Worker(process, parent_end)
 
     def _receive(self, worker: _Worker, on_message: OnMessage, on_outcome: Callable[[Outcome], None]) -> None:
         try:

@@ -220,7 +220,7 @@ class PackedDropout(nn.Module):
         self.dtype = torch.float32
 
     def forward(self, x: Tensor) -> Tensor:
-        """X · noise in training mode, x in evaluation mode."""
+        """Multiply by the noise in training mode; return x in evaluation mode."""
         self.shape, self.dtype = tuple(x.shape), x.dtype
         return x * self.noise if self.training and self.noise is not None else x
 

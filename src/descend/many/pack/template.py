@@ -40,7 +40,7 @@ class _Drop(nn.Module):
         self.recording = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """X · noise in training mode, x in evaluation mode."""
+        """Multiply by the noise in training mode; return x in evaluation mode."""
         if self.recording:
             self.inputs.append(x.detach())
         return x * self.noise if self.training else x

@@ -355,8 +355,8 @@ class PackTraining:
             pairs.append((self._averages.views, state["averages"]))
         with torch.no_grad():
             for own, saved in pairs:
-                for mine, theirs in zip(own, saved, strict=True):
-                    mine.copy_(theirs)
+                for tensor, value in zip(own, saved, strict=True):
+                    tensor.copy_(value)
         self._optimizer.load_state_dict(state["optimizer"])
         self.losses = [loss.to(device) for loss in state["losses"]]
         self._norm = None if state["norm"] is None else state["norm"].to(device)

@@ -290,13 +290,13 @@ def _compare(
             ([t[member] for t in network._held], held),
             ([evaluated[member]], [solo_evaluated]),
         ]
-        if not all(_agree(mine, theirs, low_precision=arithmetic is not None) for mine, theirs in compared):
+        if not all(_agree(a, b, low_precision=arithmetic is not None) for a, b in compared):
             raise CannotPack("the results under torch.vmap differ from those of a solo run")
 
 
-def _agree(mine: Sequence[Tensor], theirs: Sequence[Tensor], *, low_precision: bool) -> bool:
+def _agree(packed: Sequence[Tensor], solo: Sequence[Tensor], *, low_precision: bool) -> bool:
     """Return whether tensors agree up to rounding, in their joint norm: a single gradient may be 0 up to rounding."""
-    if not mine:
+    if not packed:
         return True
-    a, b = (torch.cat([t.detach().double().flatten() for t in each]) for each in (mine, theirs))
+    a, b = (torch.cat([t.detach().double().flatten() for t in each]) for each in (packed, solo))
     return bool((a - b).norm() <= (0.05 if low_precision else 1e-3) * b.norm() + 1e-6)
