@@ -175,7 +175,7 @@ def test_all_problems_are_reported_at_once_and_nothing_is_written(tmp_path: Path
         train_many([], "iris")
     with pytest.raises(UserError, match="expected one for each of the 2 recipes"):
         train_many([SMALL, SMALL], "iris", seeds=[1])
-    with pytest.raises(UserError, match="'train', 'validation' and 'test'"):
+    with pytest.raises(UserError, match="'train' and optionally 'validation' and 'test'"):
         train_many([SMALL], "iris", parts=[{"fit": [1]}])
 
 
