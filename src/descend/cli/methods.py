@@ -113,8 +113,8 @@ def _choice(entry: Entry) -> str:
 
 
 def _table(found: Sequence[Entry], console: Console) -> None:
-    from descend.cli.docstrings import plain
     from descend.cli.preview import plain_table
+    from descend.recipe.docstrings import plain
     from descend.recipe.sections import SECTIONS
 
     order = list(SECTIONS)
@@ -143,7 +143,7 @@ def _parameters(entry: Entry) -> dict[str, Parameter]:
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    from descend.cli.docstrings import about_arguments, plain, shapes_of
+    from descend.recipe.docstrings import about_arguments, plain, shapes_of
     from descend.recipe.parameters import describe
     from descend.recipe.toml import path_of
 
@@ -173,7 +173,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _explained(entry: Entry) -> str:
-    from descend.cli.docstrings import about_method
+    from descend.recipe.docstrings import about_method
 
     facts = _facts(entry)
     row = f"  (row {entry.card.row} of the lecture's list)" if entry.card.row else ""

@@ -6,28 +6,50 @@ A recipe holds what its author said and nothing else; defaults stay with their c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError
 from descend.recipe.catalogue import CHOICES
 from descend.recipe.sections import SECTIONS
+from descend.recipe.specs import misplaced_spec, plain_values
 from descend.recipe.toml import dump, parse, parse_assignment
 from descend.recipe.validate import validated
 
+if TYPE_CHECKING:
+    from descend.recipe.typed import (
+        Checkpoint,
+        Constrain,
+        Data,
+        Engine,
+        Gradient,
+        InitSpec,
+        LossSpec,
+        ModelSpec,
+        OptimizerSpec,
+        Regularize,
+        ScheduleSpec,
+        Stop,
+    )
+
 __all__ = ["Recipe"]
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""A section in which nothing is specified."""
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, init=False)
 class Recipe:
     """What to train and how, a section per design choice; every key may be left to its default.
 
-    A section is a mapping; where it chooses a method, a bare name stands for ``{"name": ...}``. Names
-    are those of the catalogue (``descend methods``), import paths, or, in Python, classes themselves.
+    A section is given in typed form, such as ``Adam(lr=1e-3)`` or ``Stop(patience=5)`` (:mod:`descend.recipe`), or as a
+    mapping, such as ``{"name": "adam", "lr": 1e-3}``; where it chooses a method, a bare name stands for
+    ``{"name": ...}``. Names are those of the catalogue (``descend methods``), import paths, or, in Python, classes
+    themselves. All forms give equal recipes.
 
     Args:
         data: source columns, split, scaling, batches (:class:`descend.data.settings.DataSettings`).
@@ -57,21 +79,49 @@ class Recipe:
       [optimizer] name: no such optimizer 'adm'; did you mean 'adam'?
     """
 
-    data: Mapping[str, Any] = field(default_factory=dict)
-    model: Mapping[str, Any] = field(default_factory=dict)
-    loss: Mapping[str, Any] = field(default_factory=dict)
-    init: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: Mapping[str, Any] = field(default_factory=dict)
-    schedule: Mapping[str, Any] = field(default_factory=dict)
-    gradient: Mapping[str, Any] = field(default_factory=dict)
-    regularize: Mapping[str, Any] = field(default_factory=dict)
-    constrain: Mapping[str, Any] = field(default_factory=dict)
-    stop: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: Mapping[str, Any] = field(default_factory=dict)
-    engine: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    loss: Mapping[str, Any]
+    init: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    gradient: Mapping[str, Any]
+    regularize: Mapping[str, Any]
+    constrain: Mapping[str, Any]
+    stop: Mapping[str, Any]
+    checkpoint: Mapping[str, Any]
+    engine: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
+    def __init__(
+        self,
+        *,
+        data: Data | Mapping[str, Any] = NOTHING,
+        model: ModelSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        loss: LossSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        init: InitSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        optimizer: OptimizerSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        schedule: ScheduleSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        gradient: Gradient | Mapping[str, Any] = NOTHING,
+        regularize: Regularize | Mapping[str, Any] = NOTHING,
+        constrain: Constrain | Mapping[str, Any] = NOTHING,
+        stop: Stop | Mapping[str, Any] = NOTHING,
+        checkpoint: Checkpoint | Mapping[str, Any] = NOTHING,
+        engine: Engine | Mapping[str, Any] = NOTHING,
+    ) -> None:
+        given: dict[str, Any] = {
+            "data": data,
+            "model": model,
+            "loss": loss,
+            "init": init,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "gradient": gradient,
+            "regularize": regularize,
+            "constrain": constrain,
+            "stop": stop,
+            "checkpoint": checkpoint,
+            "engine": engine,
+        }
         for section, values in validated(given).items():
             object.__setattr__(self, section, MappingProxyType(values))
 
@@ -148,6 +198,11 @@ class Recipe:
             section, dot, key = path.partition(".")
             if section in SECTIONS:
                 sections.setdefault(section, dict(getattr(self, section)))
+            misplaced = None if dot else misplaced_spec(value, section)
+            if misplaced:
+                problems.append(Problem(section, None, misplaced, source=source))
+                continue
+            value = plain_values(value)
             if not dot and isinstance(value, Mapping):
                 sections.setdefault(section, {}).update(value)
             elif not dot:

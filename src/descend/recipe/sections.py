@@ -9,7 +9,7 @@ from typing import Literal
 from descend.data.settings import DataSettings
 from descend.param_types import Count
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
-from descend.recipe.parameters import Parameter, of_constructor, of_settings
+from descend.recipe.parameters import MISSING, Parameter, of_constructor, of_settings
 from descend.training.settings import (
     CheckpointSettings,
     ConstrainSettings,
@@ -21,7 +21,7 @@ from descend.training.settings import (
     StopSettings,
 )
 
-__all__ = ["SECTIONS", "Section", "section_parameters"]
+__all__ = ["SECTIONS", "Section", "any_parameters", "choice_parameters", "section_parameters"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,3 +108,23 @@ def section_parameters(
             return None
         found |= of_name
     return found
+
+
+def any_parameters(section: Section) -> dict[str, Parameter]:
+    """Return the keys of every method of a section: those that may be set while the name is left to ``auto``."""
+    result = section_parameters(section) or {}
+    for name in CATALOGUE.get(section.name, {}):
+        for key, parameter in (section_parameters(section, name) or {}).items():
+            result.setdefault(key, parameter)
+    return result
+
+
+def choice_parameters(constructor: Constructor) -> dict[str, Parameter] | None:
+    """Return the settings of a method that a key of a section names; None where the constructor takes any key.
+
+    Parameters without a default are supplied by the builder.
+    """
+    parameters = of_constructor(constructor, ())
+    if parameters is None:
+        return None
+    return {key: parameter for key, parameter in parameters.items() if parameter.default is not MISSING}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from descend.recipe.catalogue import (
     is_import_path,
 )
 from descend.recipe.parameters import MISSING, Parameter, check, of_constructor, signature_of
-from descend.recipe.sections import SECTIONS, Section, section_parameters
+from descend.recipe.sections import SECTIONS, Section, any_parameters, choice_parameters, section_parameters
+from descend.recipe.specs import misplaced_spec, plain_values
 
 __all__ = ["validated"]
 
@@ -45,6 +47,12 @@ def validated(
             problems.append(Problem(name, None, "no such section", did_you_mean(name, SECTIONS), source))
             continue
         section = SECTIONS[name]
+        misplaced = misplaced_spec(values, name)
+        if misplaced:
+            problems.append(Problem(name, None, misplaced, source=source))
+            continue
+        with suppress(RecursionError):  # a value nested too deeply is reported with its key
+            values = plain_values(values)
         if section.named and (isinstance(values, str) or callable(values)):
             values = {"name": values}
         if not isinstance(values, Mapping):
@@ -75,7 +83,7 @@ def _section(
             unseen = isinstance(name, str) and is_import_path(name)  # its keys cannot be known either
             name = "auto"
     if not unseen:
-        parameters = _any_parameters(section) if name == "auto" else section_parameters(section, name)
+        parameters = any_parameters(section) if name == "auto" else section_parameters(section, name)
     own = section_parameters(section) or {}
     known = own if parameters is None else parameters
     ours = name == "auto" or name in CATALOGUE.get(section.name, {})
@@ -147,11 +155,9 @@ def _table(
     complain: Callable[..., None],
 ) -> dict[str, Any]:
     """A table whose key ``first`` says what it is about, and whose others are settings of a constructor, checked."""
-    found = of_constructor(constructor, ())
-    if found is None:
+    settings = choice_parameters(constructor)
+    if settings is None:
         return dict(table)
-    # Parameters without a default are the builder's.
-    settings = {each: parameter for each, parameter in found.items() if parameter.default is not MISSING}
     result: dict[str, Any] = {first: table[first]}
     for each, said in table.items():
         if each != first and each not in settings:
@@ -241,18 +247,9 @@ def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tup
     return None
 
 
-def _any_parameters(section: Section) -> dict[str, Parameter]:
-    """Keys of every name of the section: what may be said while the name is left to ``auto``."""
-    found = section_parameters(section) or {}
-    for name in CATALOGUE.get(section.name, {}):
-        for key, parameter in (section_parameters(section, name) or {}).items():
-            found.setdefault(key, parameter)
-    return found
-
-
 def _owner_of(key: str, besides: str) -> str | None:
     for name, section in SECTIONS.items():
-        if name != besides and key in _any_parameters(section):
+        if name != besides and key in any_parameters(section):
             return name
     return None
 

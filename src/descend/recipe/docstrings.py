@@ -5,11 +5,20 @@ from __future__ import annotations
 import inspect
 import re
 
-__all__ = ["about_arguments", "about_method", "plain", "shapes_of"]
+__all__ = ["about_arguments", "about_method", "plain", "shapes_of", "summary_of"]
 
 _SECTION = re.compile(r"(Args|Returns|Raises|Source|Example|Examples|Yields|Notes?|References?):\s*\S*.*\Z")
 _DEFAULT = re.compile(r"\s*Default (\([^)]*\)|\"[^\"]*\"|\S+?)\.(?=\s|\Z)")
 _ARGUMENT = re.compile(r"([*\w]+(?:, [*\w]+)*):\s*(.*)\Z")
+
+
+def summary_of(subject: object) -> str:
+    """Return the first paragraph of a docstring on one line; empty where there is none.
+
+    >>> summary_of(summary_of)
+    'Return the first paragraph of a docstring on one line; empty where there is none.'
+    """
+    return plain(" ".join((inspect.getdoc(subject) or "").split("\n\n", 1)[0].split()))
 
 
 def about_arguments(subject: object) -> dict[str, str]:
