@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from descend.cli.options import AllowImports, Assignments, Device, Json, OptionalData, RecipeFile, Target
 from descend.cli.output import Lasting, answering
+from descend.errors import UserError
 
 __all__ = ["EXAMPLES", "recipe"]
 
@@ -19,7 +21,8 @@ EXAMPLES = (
     "  descend recipe --explain                        the same, with what each key does\n"
     "  descend recipe houses.csv --target price > houses.toml\n"
     "  descend recipe --explain digits --set optimizer.name=sgd\n"
-    "  descend recipe --recipe houses.toml             check a recipe"
+    "  descend recipe --recipe houses.toml             check a recipe\n"
+    "  descend recipe --schema > recipe.schema.json    JSON Schema, for completion in an editor"
 )
 
 
@@ -31,6 +34,10 @@ def recipe(
             "--explain",
             help="With DATA: the reason for each value chosen for them. Without: what each key does.",
         ),
+    ] = False,
+    schema: Annotated[
+        bool,
+        typer.Option("--schema", help="Print the JSON Schema of recipes, for completion in an editor."),
     ] = False,
     target: Target = None,
     recipe: RecipeFile = None,
@@ -45,6 +52,17 @@ def recipe(
     --recipe or --set but without DATA, what they say is checked and printed.
     """
     with answering(as_json) as answer:
+        if schema:
+            if data is not None or recipe is not None or assignments or target is not None or explain:
+                raise UserError(
+                    "--schema describes every recipe: give it alone, without DATA and other options"
+                )
+            from descend.recipe.schema import json_schema
+
+            found_schema = json_schema()
+            _write(json.dumps(found_schema, indent=2, ensure_ascii=False))
+            answer(found_schema)
+            return
         from descend.recipe import Recipe
 
         asked = Recipe() if recipe is None else Recipe.load(Path(recipe), allow_imports=allow_imports)
@@ -63,7 +81,11 @@ def recipe(
             from descend.cli.default import default_recipe
 
             found, text = asked, default_recipe(explain=explain)
-        stream = Lasting(sys.stdout)
-        stream.write(text if text.endswith("\n") else text + "\n")
-        stream.flush()
+        _write(text)
         answer({"recipe": {section: dict(values) for section, values in found.items()}, "reasons": reasons})
+
+
+def _write(text: str) -> None:
+    stream = Lasting(sys.stdout)
+    stream.write(text if text.endswith("\n") else text + "\n")
+    stream.flush()

@@ -11,7 +11,7 @@ import tomli_w
 
 from descend.errors import UserError
 
-__all__ = ["dump", "parse", "parse_assignment", "parse_value", "path_of"]
+__all__ = ["dump", "parse", "parse_assignment", "parse_value", "path_of", "toml_value"]
 
 _QUOTED = re.compile(r"""\s*(?P<table>\w+\.\w+\.)(?P<name>"(?:[^"\\]|\\.)*")\s*=(?P<value>.*)\Z""", re.DOTALL)
 _BARE = re.compile(r"[A-Za-z_*?][\w.:/+*?-]*\Z")
@@ -54,7 +54,7 @@ def dump(sections: Mapping[str, Mapping[str, Any]], comments: Mapping[str, str])
 
 
 def _line(key: str, value: Any) -> str:
-    shown = _toml_ready(value)
+    shown = toml_value(value)
     if isinstance(shown, Mapping):
         inner = ", ".join(_line(name, item) for name, item in shown.items())
         return f"{_key(key)} = {{ {inner} }}" if inner else f"{_key(key)} = {{}}"
@@ -67,13 +67,18 @@ def _key(key: str) -> str:
     return tomli_w.dumps({key: 0}).rpartition(" = ")[0]
 
 
-def _toml_ready(value: Any) -> Any:
+def toml_value(value: Any) -> Any:
+    """Return a value in the form that TOML holds: None as "none", a class or function as its import path.
+
+    >>> toml_value((1, None, dict))
+    [1, 'none', 'builtins:dict']
+    """
     if value is None:
         return "none"
     if isinstance(value, Mapping):
-        return {str(key): _toml_ready(item) for key, item in value.items()}
+        return {str(key): toml_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_toml_ready(item) for item in value]
+        return [toml_value(item) for item in value]
     return path_of(value)
 
 
