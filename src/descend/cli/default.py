@@ -6,9 +6,10 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from descend.param_types import MISSING, Parameter, check, describe, of_constructor
 from descend.recipe.catalogue import CATALOGUE, CHOICES, find
 from descend.recipe.docstrings import about_arguments
-from descend.recipe.parameters import MISSING, Parameter, check, describe, of_constructor, of_settings
+from descend.recipe.parameters import of_settings
 from descend.recipe.sections import SECTIONS, Section
 from descend.recipe.toml import dump
 
@@ -30,7 +31,7 @@ def default_recipe(*, explain: bool = False) -> str:
         explain: whether to say above each key what it does.
 
     >>> print(default_recipe().splitlines()[-1])
-    workers = 0  # a whole number >= 0
+    workers = 0  # an integer >= 0
     """
     return _HEAD + "".join(line for section in SECTIONS.values() for line in _section(section, explain))
 

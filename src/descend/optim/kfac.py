@@ -21,11 +21,12 @@ from descend.cards import method
 from descend.errors import UserError
 from descend.linalg.products import Library, best_library, product
 from descend.losses.likelihoods import LIKELIHOODS, Likelihood
-from descend.optim.building import Params, build
+from descend.optim.base import Params
+from descend.optim.building import build
 from descend.optim.factors import Factors, stacks_of
 from descend.optim.layers import Layer, layers_of
+from descend.optim.vector_step import restore_dtypes
 from descend.optim.watching import Watch
-from descend.optim.whole import exact_state
 from descend.param_types import Count, Fraction, Positive
 
 __all__ = ["KFAC", "kfac"]
@@ -162,7 +163,7 @@ class KFAC(Optimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state as it was saved: factors keep their precision, where PyTorch would cast to the weights' type."""
         super().load_state_dict(dict(state_dict))
-        exact_state(self, state_dict)
+        restore_dtypes(self, state_dict)
         self._arrange()
 
     def _seen(self) -> Watch:

@@ -27,8 +27,9 @@ from torch.optim import Optimizer
 
 from descend.cards import method
 from descend.linalg import inverse_roots
+from descend.optim.base import Params
 from descend.optim.blocks import Blocks
-from descend.optim.building import Params, build
+from descend.optim.building import build
 from descend.optim.stacked import ParameterStack, StackedStep
 from descend.param_types import Count, Fraction, NonNegative, Positive
 

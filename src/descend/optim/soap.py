@@ -21,8 +21,9 @@ from torch.optim import Optimizer
 
 from descend.cards import method
 from descend.linalg.kronecker import eigenvectors
+from descend.optim.base import Params
 from descend.optim.blocks import Stack
-from descend.optim.building import Params, build
+from descend.optim.building import build
 from descend.optim.stacked import ParameterStack, StackedStep, multiply
 from descend.param_types import Count, Fraction, NonNegative, Positive
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from descend.errors import UserError
+from descend.optim.base import catalogue_name
 from descend.optim.blocks import Blocks, Cutting
-from descend.optim.building import catalogued
-from descend.optim.whole import exact_state
+from descend.optim.vector_step import restore_dtypes
 
 __all__ = ["ParameterStack", "StackedStep", "multiply"]
 
@@ -226,7 +226,7 @@ class StackedStep(Optimizer, ABC):
                 if p.grad.is_sparse or p.is_complex():
                     kind = "complex" if p.is_complex() else "sparse"
                     raise UserError(
-                        f"{catalogued(type(self))} multiplies gradients by matrices, and does not take {kind} ones; "
+                        f"{catalogue_name(type(self))} multiplies gradients by matrices, and does not take {kind} ones; "
                         "use sparse_adam for sparse gradients"
                     )
                 # Factors of half-precision parameters are kept in single precision.
@@ -248,7 +248,7 @@ class StackedStep(Optimizer, ABC):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state as it was saved: precision is kept, where PyTorch would cast to the parameter's type."""
         super().load_state_dict(dict(state_dict))
-        exact_state(self, state_dict)
+        restore_dtypes(self, state_dict)
         self._fleets = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:

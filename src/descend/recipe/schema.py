@@ -16,9 +16,9 @@ from typing import Any, Literal
 import annotated_types
 
 from descend.constraints import CONDITIONS
+from descend.param_types import MISSING, Parameter
 from descend.recipe.catalogue import CATALOGUE, CHOICES, KEYS
 from descend.recipe.docstrings import about_arguments, summary_of
-from descend.recipe.parameters import MISSING, Parameter
 from descend.recipe.sections import SECTIONS, Section, any_parameters, choice_parameters, section_parameters
 from descend.recipe.toml import toml_value
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Va
 from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
+from descend.param_types import MISSING, Parameter
 from descend.recipe.catalogue import CATALOGUE, CHOICES
 from descend.recipe.docstrings import about_arguments, summary_of
-from descend.recipe.parameters import MISSING, Parameter
 from descend.recipe.sections import (
     SECTIONS,
     any_parameters,

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from descend.param_types import MISSING, Parameter
 from descend.recipe.catalogue import CHOICES
-from descend.recipe.parameters import MISSING, Parameter
 from descend.recipe.specs import FAMILIES, Family, Spec, SpecType, base_names, spec_class, spec_types
 
 __all__ = ["STUB", "main", "stub"]

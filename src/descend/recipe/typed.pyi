@@ -493,9 +493,11 @@ class Optimizer(OptimizerSpec):
     Args:
         groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
             that matches a weight counts, and weights that none matches have the rate itself.
-        lr: t₀, the first t tried.
-        c: how much of the decrease that the slope promises is asked for.
+        lr: t₀, the first t that is tried.
+        c1: the share of the decrease predicted by the gradient that is required.
         rho: ρ, the factor from one t to the next.
+        weight_decay: λ; λ ‖x‖²/2 is added to F, so that λ x is added to the gradient as in
+            torch.optim.SGD.
         momentum: μ, how much of the last direction is kept.
         nesterov: take the gradient's step after the momentum's, which is Nesterov's method seen from
             the look-ahead point.
@@ -511,6 +513,7 @@ class Optimizer(OptimizerSpec):
             (Rows).
         forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖; 0 solves exactly.
         limit: on their iterations.
+        c: how much of the decrease that the slope promises is asked for.
         accept: the least ratio of the loss's decrease to the model's with which a step is taken, below
             1/4.
         share: of the rows whose curvature is taken; below 1, 'step' must be given an objective that has
@@ -540,23 +543,17 @@ class Optimizer(OptimizerSpec):
         basis_every: steps from one renewal of the eigenvectors to the next. Default 10, the paper's.
         iterations: s, of the paper's fixed-point iteration, whose error is O(t^(s+2)); None solves
             exactly, and is faster.
-        size: entries of a block, in the order of the parameter's memory; None for whole parameter
-            tensors.
-        rule: "armijo", from twice the block's last t; "exact", the minimum along the block's gradient,
-            from the last t.
-        order: of the blocks: "cyclic", or "random", anew at each sweep.
-        c1: the share of the promised decrease that is asked for. On a quadratic, 1/2 takes steps up to
-            the minimum along the block's gradient, and less takes some beyond it: 1e-4 almost to the
-            other side, from where the next sweep comes back. Default None: 1/2 for "armijo", 1e-4 for
-            "exact".
+        line_search: "armijo", starting from twice the block's last t; "exact", the minimum along the
+            block's gradient, starting from the last t.
+        selection: the order of the blocks: "cyclic", or "random", a new permutation in each sweep.
         c2: the share of the slope that an exact step may leave.
-        restart: ν; the next direction is −g where |g·g⁻| ≥ ν ‖g‖². Default 0.2, Powell's.
-        memory: m, pairs.
-        line_search: "strong_wolfe"; "armijo", which needs losses alone for each length tried; "none".
-        overlap: share of the step's rows that both gradients of a pair are taken on. A smaller one
-            costs two gradients on the part in place of one on all rows, and needs a closure with parts
-            (Rows).
-        every: L, steps from one average to the next; 10 to 20 in the paper.
+        max_iter: iterations on the same rows in a step.
+        restart_threshold: ν; the next direction is −g where |g·g⁻| ≥ ν ‖g‖². Default 0.2, Powell's.
+        history_size: m, the number of pairs.
+        overlap: the share of the step's rows on which both gradients of a pair are computed. A share
+            below 1 costs two gradients on the part instead of one on all rows, and needs a closure that
+            supports parts (Rows).
+        update_frequency: L, the steps from one average to the next; 10 to 20 in the paper.
         decay: what the average of factors keeps at an estimate, once there are enough.
         kl_clip: κ. Infinity takes steps as they are.
         factors_every: steps between estimates; at first also at 1, 2, 4, 8, ….
@@ -573,8 +570,9 @@ class Optimizer(OptimizerSpec):
         name: OptimizerName | Literal["auto"] | str | Callable[..., Any] = "auto",
         groups: Mapping[str, float] = ...,
         lr: float = 1.0,
-        c: float = 0.0001,
+        c1: float = 0.0001,
         rho: float = 0.5,
+        weight_decay: float = 0.0,
         momentum: float = 0.0,
         nesterov: bool = False,
         dampening: float = 0.0,
@@ -588,6 +586,7 @@ class Optimizer(OptimizerSpec):
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
         forcing: float = 0.5,
         limit: int = 100,
+        c: float = 0.0001,
         accept: float = 0.0001,
         share: float = 0.1,
         growth: float = 1.0,
@@ -608,16 +607,14 @@ class Optimizer(OptimizerSpec):
         covariance_beta: float = 0.95,
         basis_every: int = 10,
         iterations: int | None = None,
-        size: int | None = None,
-        rule: Literal["armijo", "exact"] = "armijo",
-        order: Literal["cyclic", "random"] = "cyclic",
-        c1: float | None = None,
+        line_search: Literal["armijo", "exact"] = "armijo",
+        selection: Literal["cyclic", "random"] = "cyclic",
         c2: float = 0.001,
-        restart: float = 0.2,
-        memory: int = 10,
-        line_search: Literal["none", "armijo", "strong_wolfe"] = "strong_wolfe",
+        max_iter: int = 1,
+        restart_threshold: float = 0.2,
+        history_size: int = 10,
         overlap: float = 1.0,
-        every: int = 10,
+        update_frequency: int = 10,
         decay: float = 0.95,
         kl_clip: float = 0.001,
         factors_every: int = 10,
@@ -1311,12 +1308,14 @@ class TorchInit(InitSpec):
 
 @final
 class GD(OptimizerSpec):
-    """Gradient descent with backtracking: the longest of a series of steps that lowers the loss enough.
+    """Gradient descent with backtracking: the longest of a sequence of steps that lowers the loss enough.
 
     Args:
-        lr: t₀, the first t tried.
-        c: how much of the decrease that the slope promises is asked for.
+        lr: t₀, the first t that is tried.
+        c1: the share of the decrease predicted by the gradient that is required.
         rho: ρ, the factor from one t to the next.
+        weight_decay: λ; λ ‖x‖²/2 is added to F, so that λ x is added to the gradient as in
+            torch.optim.SGD.
         groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
             that matches a weight counts, and weights that none matches have the rate itself.
     """
@@ -1325,8 +1324,9 @@ class GD(OptimizerSpec):
         self,
         *,
         lr: float = 1.0,
-        c: float = 0.0001,
+        c1: float = 0.0001,
         rho: float = 0.5,
+        weight_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
@@ -1359,12 +1359,13 @@ class SGD(OptimizerSpec):
 
 @final
 class HeavyBall(OptimizerSpec):
-    """Polyak's heavy ball: a gradient step, and a share of the last step again.
+    """Polyak's heavy-ball method: a gradient step plus a share of the previous step.
 
     Args:
-        lr: α, the rate. Default 0.01; a recipe's rule for regression on few rows is finer
+        lr: α, the learning rate. Default 0.01; the rule of a recipe for regression on few rows is finer
             (docs/defaults.md).
-        momentum: β, the share of the last step that is taken again, after Sutskever et al. 2013.
+        momentum: β, the share of the previous step that is taken again, after Sutskever et al. 2013.
+        weight_decay: λ; λ x is added to the gradient, as in torch.optim.SGD.
         groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
             that matches a weight counts, and weights that none matches have the rate itself.
     """
@@ -1374,17 +1375,20 @@ class HeavyBall(OptimizerSpec):
         *,
         lr: float = 0.01,
         momentum: float = 0.9,
+        weight_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class Nesterov(OptimizerSpec):
-    """Nesterov's accelerated gradient: first the momentum, then the gradient where it led.
+    """Nesterov's accelerated gradient method: the momentum step first, then the gradient at the point it
+    leads to.
 
     Args:
-        lr: α, the rate. Default 0.01; a recipe's rule for regression on few rows is finer
+        lr: α, the learning rate. Default 0.01; the rule of a recipe for regression on few rows is finer
             (docs/defaults.md).
-        momentum: β, the share of the last step that is taken again, after Sutskever et al. 2013.
+        momentum: β, the share of the previous step that is taken again, after Sutskever et al. 2013.
+        weight_decay: λ; λ x_ahead is added to the gradient, as in torch.optim.SGD.
         groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
             that matches a weight counts, and weights that none matches have the rate itself.
     """
@@ -1394,6 +1398,7 @@ class Nesterov(OptimizerSpec):
         *,
         lr: float = 0.01,
         momentum: float = 0.9,
+        weight_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
@@ -1820,19 +1825,19 @@ class CayleyAdam(OptimizerSpec):
 
 @final
 class CoordinateDescent(OptimizerSpec):
-    """Block coordinate descent: one block of parameters after the other, each along its own gradient.
+    """Block coordinate descent: one block of parameters after another, each along its own gradient.
 
     Args:
-        lr: the first t tried for a block at the first sweep, and a factor of all.
-        size: entries of a block, in the order of the parameter's memory; None for whole parameter
+        lr: the first t tried for a block in the first sweep, and a factor of all.
+        block_size: entries per block, in the order of the parameter's memory; None for whole parameter
             tensors.
-        rule: "armijo", from twice the block's last t; "exact", the minimum along the block's gradient,
-            from the last t.
-        order: of the blocks: "cyclic", or "random", anew at each sweep.
-        c1: the share of the promised decrease that is asked for. On a quadratic, 1/2 takes steps up to
-            the minimum along the block's gradient, and less takes some beyond it: 1e-4 almost to the
-            other side, from where the next sweep comes back. Default None: 1/2 for "armijo", 1e-4 for
-            "exact".
+        line_search: "armijo", starting from twice the block's last t; "exact", the minimum along the
+            block's gradient, starting from the last t.
+        selection: the order of the blocks: "cyclic", or "random", a new permutation in each sweep.
+        c1: the share of the predicted decrease that is required. On a quadratic, 1/2 accepts steps up
+            to the minimum along the block's gradient, and smaller values accept some beyond it: with
+            1e-4 almost to the opposite side, from where the next sweep returns. Default None: 1/2 for
+            "armijo", 1e-4 for "exact".
         c2: the share of the slope that an exact step may leave.
         groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
             that matches a weight counts, and weights that none matches have the rate itself.
@@ -1842,9 +1847,9 @@ class CoordinateDescent(OptimizerSpec):
         self,
         *,
         lr: float = 1.0,
-        size: int | None = None,
-        rule: Literal["armijo", "exact"] = "armijo",
-        order: Literal["cyclic", "random"] = "cyclic",
+        block_size: int | None = None,
+        line_search: Literal["armijo", "exact"] = "armijo",
+        selection: Literal["cyclic", "random"] = "cyclic",
         c1: float | None = None,
         c2: float = 0.001,
         groups: Mapping[str, float] = ...,
@@ -1852,15 +1857,15 @@ class CoordinateDescent(OptimizerSpec):
 
 @final
 class CG(OptimizerSpec):
-    """Nonlinear conjugate gradients: of the speed of a quasi-Newton method on smooth losses, with one
-    vector of memory.
+    """Nonlinear conjugate gradients: nearly as fast as a quasi-Newton method on smooth losses, with one
+    stored vector.
 
     Args:
-        lr: the length of the first step tried. Later ones are found from the one before.
-        c1: the share of the promised decrease that is asked for.
-        c2: the share of the slope that may be left.
-        restart: ν; the next direction is −g where |g·g⁻| ≥ ν ‖g‖². Default 0.2, Powell's.
-        iterations: on the same rows, in a step.
+        lr: the length of the first step tried. Later ones are derived from the step before.
+        max_iter: iterations on the same rows in a step.
+        c1: the share of the decrease predicted by the slope that is required.
+        c2: the share of the slope that may remain.
+        restart_threshold: ν; the next direction is −g where |g·g⁻| ≥ ν ‖g‖². Default 0.2, Powell's.
         groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
             that matches a weight counts, and weights that none matches have the rate itself.
     """
@@ -1869,22 +1874,22 @@ class CG(OptimizerSpec):
         self,
         *,
         lr: float = 1.0,
+        max_iter: int = 1,
         c1: float = 0.0001,
         c2: float = 0.1,
-        restart: float = 0.2,
-        iterations: int = 1,
+        restart_threshold: float = 0.2,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class BFGS(OptimizerSpec):
-    """BFGS: Newton's method with a matrix learned from gradients, for up to 5000 parameters.
+    """BFGS: Newton's method with a matrix estimated from gradients, for up to 5,000 parameters.
 
     Args:
-        lr: the first length tried along −H g, and the length of the very first step.
-        c1: the share of the promised decrease that is asked for.
-        c2: the share of the slope that may be left.
-        iterations: on the same rows, in a step.
+        lr: the first step size tried along −H g, and the length of the very first step.
+        max_iter: iterations on the same rows in a step.
+        c1: the share of the decrease predicted by the slope that is required.
+        c2: the share of the slope that may remain.
         groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
             that matches a weight counts, and weights that none matches have the rate itself.
     """
@@ -1893,29 +1898,30 @@ class BFGS(OptimizerSpec):
         self,
         *,
         lr: float = 1.0,
+        max_iter: int = 1,
         c1: float = 0.0001,
         c2: float = 0.9,
-        iterations: int = 1,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class LBFGS(OptimizerSpec):
-    """L-BFGS for batches and for all rows.
+    """L-BFGS for batches and for the loss of all rows.
 
     Args:
-        lr: the first length tried along −H g, or the only one, and the length of the very first step.
-        memory: m, pairs.
-        line_search: "strong_wolfe"; "armijo", which needs losses alone for each length tried; "none".
-        overlap: share of the step's rows that both gradients of a pair are taken on. A smaller one
-            costs two gradients on the part in place of one on all rows, and needs a closure with parts
-            (Rows).
-        damping: the share of the old curvature along s that a pair keeps at least; 0 leaves out pairs
-            with sᵀy ≤ 0 in place of damping them. Pairs whose curvature the strong Wolfe conditions see
-            to are not damped.
-        iterations: on the same rows, in a step.
-        c1: the share of the promised decrease that is asked for.
-        c2: the share of the slope that may be left.
+        lr: the first step size tried along −H g, or the only one, and the length of the very first
+            step.
+        max_iter: iterations on the same rows in a step.
+        history_size: m, the number of pairs.
+        line_search: "strong_wolfe"; "armijo", which needs only the loss for each step size; "none".
+        overlap: the share of the step's rows on which both gradients of a pair are computed. A share
+            below 1 costs two gradients on the part instead of one on all rows, and needs a closure that
+            supports parts (Rows).
+        damping: the share of the previous curvature along s that a pair keeps at least; 0 discards
+            pairs with sᵀy ≤ 0 instead of damping them. Pairs that satisfy the strong Wolfe conditions
+            are not damped.
+        c1: the share of the decrease predicted by the slope that is required.
+        c2: the share of the slope that may remain.
         groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
             that matches a weight counts, and weights that none matches have the rate itself.
     """
@@ -1924,11 +1930,11 @@ class LBFGS(OptimizerSpec):
         self,
         *,
         lr: float = 1.0,
-        memory: int = 10,
+        max_iter: int = 1,
+        history_size: int = 10,
         line_search: Literal["none", "armijo", "strong_wolfe"] = "strong_wolfe",
         overlap: float = 1.0,
         damping: float = 0.2,
-        iterations: int = 1,
         c1: float = 0.0001,
         c2: float = 0.9,
         groups: Mapping[str, float] = ...,
@@ -1940,12 +1946,12 @@ class SQN(OptimizerSpec):
 
     Args:
         lr: α, for the first steps along −g and for those along −H g.
-        memory: M, pairs; 5 to 10 in the paper.
-        every: L, steps from one average to the next; 10 to 20 in the paper.
-        curvature: "hessian", the second derivative; "gauss_newton", that of the loss as a function of
-            the outputs, which must be given (Rows).
-        share: of the step's rows that the product is taken on. The paper takes six to twelve times the
-            rows of a step; a closure may offer as many by its 'differentiable'.
+        history_size: M, the number of pairs; 5 to 10 in the paper.
+        update_frequency: L, the steps from one average to the next; 10 to 20 in the paper.
+        curvature: "hessian"; "gauss_newton", that of the loss as a function of the outputs, which the
+            closure must provide (Rows).
+        share: the share of the step's rows on which the product is computed. The paper uses six to
+            twelve times the rows of a step; a closure may provide as many through its 'differentiable'.
         groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
             that matches a weight counts, and weights that none matches have the rate itself.
     """
@@ -1954,8 +1960,8 @@ class SQN(OptimizerSpec):
         self,
         *,
         lr: float = 0.01,
-        memory: int = 10,
-        every: int = 10,
+        history_size: int = 10,
+        update_frequency: int = 10,
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
         share: float = 1.0,
         groups: Mapping[str, float] = ...,

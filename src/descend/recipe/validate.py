@@ -12,6 +12,7 @@ import torch
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
 from descend.losses.likelihoods import Normal
+from descend.param_types import MISSING, Parameter, check, of_constructor, signature_of
 from descend.recipe.catalogue import (
     CATALOGUE,
     CHOICES,
@@ -21,7 +22,6 @@ from descend.recipe.catalogue import (
     import_object,
     is_import_path,
 )
-from descend.recipe.parameters import MISSING, Parameter, check, of_constructor, signature_of
 from descend.recipe.sections import SECTIONS, Section, any_parameters, choice_parameters, section_parameters
 from descend.recipe.specs import misplaced_spec, plain_values
 
