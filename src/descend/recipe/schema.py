@@ -61,27 +61,21 @@ def json_schema() -> Schema:
 def _section(section: Section) -> Schema:
     about = section.about[0].upper() + section.about[1:] + "."
     own = section_parameters(section) or {}
-    documented = about_arguments(section.settings) if section.settings else {}
+    own_about = about_arguments(section.settings) if section.settings else {}
     if not section.named:
-        return {"description": about} | _table(section.name, own, documented)
+        return {"description": about} | _table(section.name, own, own_about)
     family = CATALOGUE[section.name]
-    every = documented
+    every_about = own_about
     tables = []
     for name, constructor in family.items():
-        of_method = about_arguments(constructor)
-        every = of_method | every
+        method_about = about_arguments(constructor)
+        every_about = method_about | every_about
         parameters = section_parameters(section, name)
-        tables.append(
-            _named(
-                name,
-                constructor,
-                parameters,
-                lambda each, of=of_method: _keys(section.name, each, documented | of),
-            )
-        )
-    automatic = {"const": "auto", "default": "auto", "description": "The default recipe chooses a method."}
-    left_open = _table(section.name, any_parameters(section), every, name=automatic)
-    elsewhere = _elsewhere(_keys(section.name, own, documented))
+        keys = _keys(section.name, parameters or {}, own_about | method_about)
+        tables.append(_named(name, constructor, keys, closed=parameters is not None))
+    auto = {"const": "auto", "default": "auto", "description": "The default recipe chooses a method."}
+    left_open = _table(section.name, any_parameters(section), every_about, name=auto)
+    elsewhere = _elsewhere(_keys(section.name, own, own_about))
     table = {"type": "object", "oneOf": [left_open, *tables, elsewhere]}
     return {"description": about, "anyOf": [{"enum": ["auto", *family]}, _IMPORT_PATH, table]}
 
@@ -93,34 +87,17 @@ def _method_choice(family: Mapping[str, Callable[..., Any]]) -> Schema:
         return {"anyOf": names}
     tables = []
     for name, constructor in family.items():
-        of_method = about_arguments(constructor)
-        tables.append(
-            _named(
-                name,
-                constructor,
-                choice_parameters(constructor),
-                lambda each, of=of_method: _keys("", each, of),
-            )
-        )
-    table = {"type": "object", "oneOf": [*tables, _elsewhere({})]}
-    return {"anyOf": [*names, table]}
+        parameters = choice_parameters(constructor)
+        keys = _keys("", parameters or {}, about_arguments(constructor))
+        tables.append(_named(name, constructor, keys, closed=parameters is not None))
+    return {"anyOf": [*names, {"type": "object", "oneOf": [*tables, _elsewhere({})]}]}
 
 
-def _named(
-    name: str,
-    constructor: Callable[..., Any],
-    parameters: Mapping[str, Parameter] | None,
-    keys: Callable[[Mapping[str, Parameter]], Schema],
-) -> Schema:
-    """The table of one method of the catalogue, by its constant ``name``."""
+def _named(name: str, constructor: Callable[..., Any], keys: Schema, *, closed: bool) -> Schema:
+    """The table of one method of the catalogue, recognized by its constant ``name``."""
     constant = {"const": name, "description": summary_of(constructor)}
-    closed = {"additionalProperties": False} if parameters is not None else {}
-    return {
-        "title": name,
-        "properties": {"name": constant, **keys(parameters or {})},
-        "required": ["name"],
-        **closed,
-    }
+    others = {"additionalProperties": False} if closed else {}
+    return {"title": name, "properties": {"name": constant, **keys}, "required": ["name"], **others}
 
 
 def _elsewhere(keys: Schema) -> Schema:
