@@ -174,9 +174,9 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
 
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
     """Train, with a progress bar that is gone afterwards, whatever happened."""
+    from descend.api import execute
     from descend.many.restarts import copies
     from descend.metrics import main_metric
-    from descend.runs.session import execute
     from descend.training.loop import Observer
     from descend.training.observers import ProgressBar, TensorBoard
 
