@@ -11,8 +11,8 @@ from descend.errors import UserError
 from descend.losses import CrossEntropy
 from descend.nn import mlp
 from descend.regularization import jacobian_penalty, l2_penalty
+from descend.training.clipping import GradientSettings
 from descend.training.objective import Objective
-from descend.training.settings import GradientSettings
 
 CPU = torch.device("cpu")
 ROWS, TARGETS = torch.randn(24, 5, generator=torch.Generator().manual_seed(1)).double(), torch.arange(24) % 3

@@ -313,7 +313,7 @@ class OrthogonalitySpec(Spec):
 
 @final
 class Data(Spec):
-    """The section [data]: what is learned from, how it is split, scaled and batched.
+    """The section [data]: the data, and how they are split, scaled and batched.
 
     Args:
         target: name of the column to predict; a tuple of names, or names joined by commas, for several
@@ -378,15 +378,17 @@ class Model(ModelSpec):
     """The section [model]: which network.
 
     Args:
-        output: what turns the last layer into a prediction; "auto" follows from the task.
-        ensemble: networks, from as many draws of the initial weights, whose mean prediction is the
-            prediction; with more 'init.restarts' the best of these by validation.
-        pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
-        pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs,
-            as with other classes, "replace" always, "keep" never.
-        freeze: patterns of names of weights or modules that are held fixed, such as "conv*"; running
-            statistics of what is frozen are held fixed too.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
         degree: the largest exponent. Default 3, the lecture's cubic.
         hidden: the widths of the hidden layers.
         activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor. With
@@ -433,7 +435,7 @@ class Model(ModelSpec):
 
 @final
 class Loss(LossSpec):
-    """The section [loss]: what is minimised.
+    """The section [loss]: what is minimized.
 
     Args:
         delta: δ, where the quadratic part ends, in units of the (standardised) target.
@@ -460,15 +462,15 @@ class Loss(LossSpec):
 
 @final
 class Init(InitSpec):
-    """The section [init]: where to start.
+    """The section [init]: how the weights are initialized.
 
     Args:
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
         mode: "fan_in" keeps the signal, "fan_out" (variance g²/d_out) the gradient.
         value: the weight.
         std: the standard deviation.
@@ -488,11 +490,12 @@ class Init(InitSpec):
 
 @final
 class Optimizer(OptimizerSpec):
-    """The section [optimizer]: which direction.
+    """The section [optimizer]: which direction a step takes.
 
     Args:
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
         lr: t₀, the first t that is tried.
         c1: the share of the decrease predicted by the gradient that is required.
         rho: ρ, the factor from one t to the next.
@@ -626,7 +629,7 @@ class Optimizer(OptimizerSpec):
 
 @final
 class Schedule(ScheduleSpec):
-    """The section [schedule]: which step size.
+    """The section [schedule]: how the learning rate changes during training.
 
     Args:
         warmup: epochs of linear warm-up.
@@ -665,11 +668,11 @@ class Schedule(ScheduleSpec):
 
 @final
 class Gradient(Spec):
-    """The section [gradient]: what happens to the gradient before the step.
+    """The section [gradient]: what is done to the gradient before the step.
 
     Args:
-        accumulate: batches whose gradients are averaged into one step; the step equals that of one
-            batch 'accumulate' times as large, in less memory.
+        accumulate: the number of batches whose gradients are averaged into one step; the step equals
+            that of one batch 'accumulate' times as large, in less memory.
         clip_norm: the gradient is scaled so that its Euclidean norm over all parameters is at most
             this.
         clip_value: each component is limited to [-clip_value, clip_value].
@@ -685,20 +688,21 @@ class Gradient(Spec):
 
 @final
 class Regularize(Spec):
-    """The section [regularize]: what is held against overfitting.
+    """The section [regularize]: what counters overfitting.
 
     Args:
-        weight_decay: decoupled decay: before each step w <- (1 - rate * weight_decay) w (AdamW's rule).
-        l2: adds l2 * sum ||W||_F^2 to the loss (the lecture's Omega; its gradient is 2 * l2 * W).
+        weight_decay: decoupled decay: before each step w <- (1 - lr * weight_decay) w (AdamW's rule).
+        l2: adds l2 * sum ||W||_F^2 to the loss; its gradient is 2 * l2 * W.
         l1: adds l1 * sum |W| to the loss.
-        l1_prox: after each step W <- sign(W) max(|W| - rate * l1_prox, 0), which makes weights exactly
+        l1_prox: after each step W <- sign(W) max(|W| - lr * l1_prox, 0), which makes weights exactly
             zero.
-        jacobian: adds jacobian * mean over rows of ||J||_F^2, J the outputs' derivative by the inputs.
-        jacobian_projections: random projections that estimate it without bias, one more pass backward
-            each, or "exact".
+        jacobian: adds jacobian * mean over rows of ||J||_F^2, where J is the Jacobian of the outputs
+            with respect to the inputs.
+        jacobian_projections: the number of random projections that estimate it without bias, each of
+            which costs one backward pass, or "exact".
         gradient_penalty: adds gradient_penalty * mean over rows of ||d loss / d x||^2.
-        orthogonality: "so", "dso", "mc" or "srip", or a table with 'name' and settings: a penalty of
-            the layers' weights for not being orthonormal.
+        orthogonality: "so", "dso", "mc" or "srip", or a table with 'name' and settings: a penalty on
+            the deviation of the layers' weights from orthonormality.
         orthogonality_strength: its factor.
     """
 
@@ -718,18 +722,17 @@ class Regularize(Spec):
 
 @final
 class Constrain(Spec):
-    """The section [constrain]: which sets weights stay in.
+    """The section [constrain]: which sets the weights stay in.
 
     Args:
         orthogonal: orthonormal rows or columns; settings 'method' and 'strength'.
-        norm_ball: a bound of each unit's weights; settings 'radius', 'norm' and 'over'.
-        simplex: weights of each unit that are not negative and have a fixed sum; settings 'total' and
-            'over'.
-        binary: weights of two values; setting 'scale'.
-        inequality: a function c of the network that is to be at most 0, as an import path
-            'package.module:function', several, or a table with the key 'function' and the settings of
-            inequality. It is met at the end, to a tolerance, and not at every step.
-        equality: likewise a function that is to be 0.
+        norm_ball: a bound on the norm of each unit's weights; settings 'radius', 'norm' and 'over'.
+        simplex: non-negative weights of each unit with a fixed sum; settings 'total' and 'over'.
+        binary: weights with two values; setting 'scale'.
+        inequality: a function c of the network with c ≤ 0, as an import path 'package.module:function',
+            several, or a table with the key 'function' and the settings of inequality. It is satisfied
+            at the end of training, to a tolerance, and not at every step.
+        equality: likewise a function with c = 0.
     """
 
     def __init__(
@@ -745,20 +748,20 @@ class Constrain(Spec):
 
 @final
 class Stop(Spec):
-    """The section [stop]: when to stop.
+    """The section [stop]: when training stops, and which weights are kept.
 
     Args:
-        max_epochs: passes over the training rows, at most.
+        max_epochs: the maximum number of passes over the training rows.
         patience: epochs without a new best value after which training stops; "none" to never stop
             early.
-        monitor: the value watched on the validation rows: "loss" or a metric of the task.
-        max_seconds: training stops at the end of the epoch that passes this time.
-        target: training stops once the monitored value is this good.
+        monitor: the value monitored on the validation rows: "loss" or a metric of the task.
+        max_seconds: training stops at the end of the epoch that exceeds this time.
+        target: training stops once the monitored value is at least this good.
         gradient_tolerance: training stops once the norm of the gradient at an epoch's last step, before
             clipping, is at most this. With sampling = "full" it is the gradient of the objective; with
-            batches that of one of them, whose noise keeps it from vanishing.
-        min_improvement: a new best value must be better by this share of the old one. Above 0 it keeps
-            earlier, simpler weights where later ones are hardly better.
+            mini-batches it is that of one of them, whose noise keeps it from vanishing.
+        min_improvement: a new best value must be better by this fraction of the old one. Above 0 it
+            keeps earlier, simpler weights where later ones are hardly better.
         average: horizon, in epochs, of a moving average of the weights (WeightAverage) that is
             evaluated and kept in place of the last weights; 0 for none.
     """
@@ -781,10 +784,11 @@ class Checkpoint(Spec):
     """The section [checkpoint]: how often the state is saved.
 
     Args:
-        every_epochs: a checkpoint is due at every so many epoch ends. One that would let checkpoints
-            take more than a twentieth of the training time is put off, so that short epochs stay fast.
-        every_seconds: a checkpoint is also due within an epoch once this much time has passed; 0 saves
-            at every step.
+        every_epochs: a checkpoint is scheduled at the end of every n-th epoch. One that would let
+            checkpoints take more than a twentieth of the training time is postponed, so that short
+            epochs stay fast.
+        every_seconds: a checkpoint is also scheduled within an epoch once this much time has passed; 0
+            saves at every step.
     """
 
     def __init__(
@@ -799,18 +803,17 @@ class Engine(Spec):
     """The section [engine]: where and how the arithmetic runs.
 
     Args:
-        device: "auto" takes a CUDA device when there is one; else "cpu", "cuda", "cuda:1", ...
+        device: "auto" uses a CUDA device if there is one; else "cpu", "cuda", "cuda:1", ...
         precision: "float32", or "bfloat16" for automatic mixed precision (weights stay float32).
-        threads: threads of the CPU's arithmetic; "auto" measures which number is fastest for this
-            network and records it. A resumed run uses the recorded number: another one changes the last
-            bits.
+        threads: the number of CPU threads; "auto" measures which number is fastest for this network and
+            records it. A resumed run uses the recorded number, since another one changes the last bits.
         products: the library that multiplies the matrices of large linear layers on the CPU, PyTorch's
-            "blas" or "onednn"; "auto" takes the faster one for this processor and records it, as the
+            "blas" or "onednn"; "auto" chooses the faster one for this processor and records it, as the
             last bits depend on it.
-        denormals: "flush" takes numbers below the smallest normal one (1.2e-38 in float32) for zero on
-            the CPU (denormals): they are rounding left over, and slow on many processors. "keep"
+        denormals: "flush" treats numbers below the smallest normal one (1.2e-38 in float32) as zero on
+            the CPU (denormals): they are residues of rounding, and slow on many processors. "keep"
             computes with them.
-        workers: processes that load a torch 'Dataset'; 0 loads in the training process.
+        workers: the number of processes that load a torch 'Dataset'; 0 loads in the training process.
     """
 
     def __init__(
@@ -829,15 +832,17 @@ class Linear(ModelSpec):
     """Linear model: linear regression, or logistic regression with a classification loss.
 
     Args:
-        output: what turns the last layer into a prediction; "auto" follows from the task.
-        ensemble: networks, from as many draws of the initial weights, whose mean prediction is the
-            prediction; with more 'init.restarts' the best of these by validation.
-        pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
-        pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs,
-            as with other classes, "replace" always, "keep" never.
-        freeze: patterns of names of weights or modules that are held fixed, such as "conv*"; running
-            statistics of what is frozen are held fixed too.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
     """
 
     def __init__(
@@ -857,15 +862,17 @@ class Polynomial(ModelSpec):
 
     Args:
         degree: the largest exponent. Default 3, the lecture's cubic.
-        output: what turns the last layer into a prediction; "auto" follows from the task.
-        ensemble: networks, from as many draws of the initial weights, whose mean prediction is the
-            prediction; with more 'init.restarts' the best of these by validation.
-        pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
-        pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs,
-            as with other classes, "replace" always, "keep" never.
-        freeze: patterns of names of weights or modules that are held fixed, such as "conv*"; running
-            statistics of what is frozen are held fixed too.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
     """
 
     def __init__(
@@ -893,15 +900,17 @@ class MLP(ModelSpec):
         dropout: the probability to DROP a hidden unit, behind each activation.
         residual: a skip connection around each hidden layer as wide as the hidden layer before it
             (Residual).
-        output: what turns the last layer into a prediction; "auto" follows from the task.
-        ensemble: networks, from as many draws of the initial weights, whose mean prediction is the
-            prediction; with more 'init.restarts' the best of these by validation.
-        pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
-        pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs,
-            as with other classes, "replace" always, "keep" never.
-        freeze: patterns of names of weights or modules that are held fixed, such as "conv*"; running
-            statistics of what is frozen are held fixed too.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
     """
 
     def __init__(
@@ -936,15 +945,17 @@ class ConvNet(ModelSpec):
             to 4096 features and averages beyond.
         dense: the widths of the hidden layers of the head.
         dropout: the probability to DROP a unit of the head's hidden layers.
-        output: what turns the last layer into a prediction; "auto" follows from the task.
-        ensemble: networks, from as many draws of the initial weights, whose mean prediction is the
-            prediction; with more 'init.restarts' the best of these by validation.
-        pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
-        pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs,
-            as with other classes, "replace" always, "keep" never.
-        freeze: patterns of names of weights or modules that are held fixed, such as "conv*"; running
-            statistics of what is frozen are held fixed too.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
     """
 
     def __init__(
@@ -974,15 +985,17 @@ class UnitaryRNN(ModelSpec):
 
     Args:
         units: N, the complex numbers of the state.
-        output: what turns the last layer into a prediction; "auto" follows from the task.
-        ensemble: networks, from as many draws of the initial weights, whose mean prediction is the
-            prediction; with more 'init.restarts' the best of these by validation.
-        pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are
+        output: the output activation, which turns raw outputs into predictions; "auto" follows from the
+            task.
+        ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
+            are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
+            these on the validation rows.
+        pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
-        pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs,
-            as with other classes, "replace" always, "keep" never.
-        freeze: patterns of names of weights or modules that are held fixed, such as "conv*"; running
-            statistics of what is frozen are held fixed too.
+        pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
+            differs, as with other classes, "replace" always does, "keep" never.
+        freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
+            statistics of frozen modules are not updated either.
     """
 
     def __init__(
@@ -1091,12 +1104,12 @@ class XavierNormalInit(InitSpec):
     """Normal weights whose variance balances the forward and the backward signal.
 
     Args:
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1112,12 +1125,12 @@ class XavierUniformInit(InitSpec):
     """Uniform weights with the variance of xavier_normal.
 
     Args:
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1134,12 +1147,12 @@ class KaimingNormalInit(InitSpec):
 
     Args:
         mode: "fan_in" keeps the signal, "fan_out" (variance g²/d_out) the gradient.
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1157,12 +1170,12 @@ class KaimingUniformInit(InitSpec):
 
     Args:
         mode: "fan_in" keeps the signal, "fan_out" (variance g²/d_out) the gradient.
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1180,12 +1193,12 @@ class GeometricInit(InitSpec):
     for.
 
     Args:
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1202,12 +1215,12 @@ class OrthogonalInit(InitSpec):
     times g.
 
     Args:
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1223,12 +1236,12 @@ class ZerosInit(InitSpec):
     """All weights zero: with W₂ = 0 the gradient of W₁ is W₂ᵀ(…) = 0, so hidden layers do not move. Warns.
 
     Args:
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1245,12 +1258,12 @@ class ConstantInit(InitSpec):
 
     Args:
         value: the weight.
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1268,12 +1281,12 @@ class NormalInit(InitSpec):
 
     Args:
         std: the standard deviation.
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1290,12 +1303,12 @@ class TorchInit(InitSpec):
     """The modules' own initialisation, left as it is.
 
     Args:
-        output_gain: factor of the output layer's initial weights; 0 starts every prediction at the same
-            value, so that the first steps need not undo random ones.
-        draw: which of the initial weights that the seed could give; split and order of the rows do not
-            depend on it.
-        restarts: networks trained from the draws 0, 1, ...; the one with the best monitored value on
-            the validation rows is kept.
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
+            initial value, so that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of
+            the rows do not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
+            monitored value on the validation rows is kept.
     """
 
     def __init__(
@@ -1316,8 +1329,9 @@ class GD(OptimizerSpec):
         rho: ρ, the factor from one t to the next.
         weight_decay: λ; λ ‖x‖²/2 is added to F, so that λ x is added to the gradient as in
             torch.optim.SGD.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1342,8 +1356,9 @@ class SGD(OptimizerSpec):
             the look-ahead point.
         dampening: τ, how much of the new gradient is left out.
         fused: one kernel for all parameters; None decides from the parameters.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1366,8 +1381,9 @@ class HeavyBall(OptimizerSpec):
             (docs/defaults.md).
         momentum: β, the share of the previous step that is taken again, after Sutskever et al. 2013.
         weight_decay: λ; λ x is added to the gradient, as in torch.optim.SGD.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1389,8 +1405,9 @@ class Nesterov(OptimizerSpec):
             (docs/defaults.md).
         momentum: β, the share of the previous step that is taken again, after Sutskever et al. 2013.
         weight_decay: λ; λ x_ahead is added to the gradient, as in torch.optim.SGD.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1411,8 +1428,9 @@ class Adagrad(OptimizerSpec):
         eps: ε, against division by zero.
         initial: the first value of s.
         fused: one kernel for all parameters; None decides from the parameters.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1435,8 +1453,9 @@ class RMSprop(OptimizerSpec):
         eps: ε, against division by zero.
         momentum: how much of the last step is kept.
         centered: subtract the squared average gradient from s, an estimate of the variance.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1460,8 +1479,9 @@ class Adam(OptimizerSpec):
         eps: ε, outside the root.
         amsgrad: divide by the largest s so far.
         fused: one kernel for all parameters; None decides from the parameters.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1485,8 +1505,9 @@ class AdamW(OptimizerSpec):
         eps: ε, outside the root.
         amsgrad: divide by the largest s so far.
         fused: one kernel for all parameters; None decides from the parameters.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1508,8 +1529,9 @@ class SparseAdam(OptimizerSpec):
         lr: t, the rate.
         betas: β₁ and β₂, how much of the averages of g and g² is kept.
         eps: ε, outside the root.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1529,8 +1551,9 @@ class Adamax(OptimizerSpec):
         lr: t, the rate.
         betas: β₁ and β₂, how much of m and of u is kept.
         eps: ε, against division by zero.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1554,8 +1577,9 @@ class Newton(OptimizerSpec):
         limit: on their iterations.
         c: how much of the decrease that the slope promises is asked for.
         rho: ρ, the factor from one t to the next.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1582,8 +1606,9 @@ class TrustRegion(OptimizerSpec):
             1/4.
         forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖.
         limit: on their iterations.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1613,8 +1638,9 @@ class SubsampledNewton(OptimizerSpec):
         limit: on their iterations.
         c: how much of the decrease that the slope promises is asked for.
         rho: ρ, the factor from one t to the next.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1645,8 +1671,9 @@ class TRish(OptimizerSpec):
         gamma2: γ₂, below γ₁: above the norm 1/γ₂ they may be as long as γ₂ α ‖g‖.
         forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖.
         limit: on their iterations.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1675,8 +1702,9 @@ class STRON(OptimizerSpec):
             1/4.
         forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖; the paper has 0.1.
         limit: on their iterations.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1717,8 +1745,9 @@ class Shampoo(OptimizerSpec):
         vectors: "matrix" gives vectors a covariance as well: full-matrix Adagrad.
         one_sided: only the smallest dimension of a tensor has a covariance; the exponent is −1/2.
         max_size: a dimension of more numbers has no covariance.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1756,8 +1785,9 @@ class SOAP(OptimizerSpec):
         eps: ε, outside the root.
         one_sided: only the smallest dimension of a tensor is rotated.
         max_size: a dimension of more numbers is not rotated; 1 gives Adam.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1785,8 +1815,9 @@ class CayleySGD(OptimizerSpec):
         momentum: μ, how much of the last direction is kept.
         iterations: s, of the paper's fixed-point iteration, whose error is O(t^(s+2)); None solves
             exactly, and is faster.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1809,8 +1840,9 @@ class CayleyAdam(OptimizerSpec):
         eps: ε, against division by zero.
         iterations: s, of the paper's fixed-point iteration, whose error is O(t^(s+2)); None solves
             exactly, and is faster.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1839,8 +1871,9 @@ class CoordinateDescent(OptimizerSpec):
             1e-4 almost to the opposite side, from where the next sweep returns. Default None: 1/2 for
             "armijo", 1e-4 for "exact".
         c2: the share of the slope that an exact step may leave.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1866,8 +1899,9 @@ class CG(OptimizerSpec):
         c1: the share of the decrease predicted by the slope that is required.
         c2: the share of the slope that may remain.
         restart_threshold: ν; the next direction is −g where |g·g⁻| ≥ ν ‖g‖². Default 0.2, Powell's.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1890,8 +1924,9 @@ class BFGS(OptimizerSpec):
         max_iter: iterations on the same rows in a step.
         c1: the share of the decrease predicted by the slope that is required.
         c2: the share of the slope that may remain.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1922,8 +1957,9 @@ class LBFGS(OptimizerSpec):
             are not damped.
         c1: the share of the decrease predicted by the slope that is required.
         c2: the share of the slope that may remain.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1952,8 +1988,9 @@ class SQN(OptimizerSpec):
             closure must provide (Rows).
         share: the share of the step's rows on which the product is computed. The paper uses six to
             twelve times the rows of a step; a closure may provide as many through its 'differentiable'.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -1983,8 +2020,9 @@ class KFAC(OptimizerSpec):
         factors_every: steps between estimates; at first also at 1, 2, 4, 8, ….
         inverses_every: steps between inversions; at first likewise.
         others: the rate of Adam for other parameters, in units of t.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -2010,8 +2048,9 @@ class SCGD(OptimizerSpec):
         beta: the share of a new inner value in the average; 1 keeps the newest alone, and the method is
             SGD.
         beta_decay: the power of k by which the share falls. Default 0, a constant share.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(
@@ -2031,8 +2070,9 @@ class ASCPG(OptimizerSpec):
         lr: α, the rate.
         beta: the share of a new inner value in the average; with 1 the method is proximal SGD.
         beta_decay: the power of k by which the share falls. Default 0, a constant share.
-        groups: factors of the rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first
-            that matches a weight counts, and weights that none matches have the rate itself.
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
+            the first pattern that matches a weight applies, and weights that none matches have the
+            learning rate itself.
     """
 
     def __init__(

@@ -17,18 +17,18 @@ scale the next layer puts back.
 """
 
 from descend.regularization.decay import decayed_parameters, weight_decay
-from descend.regularization.orthogonality import (
-    ORTHOGONALITIES,
-    add_gradients,
-    orthogonality_penalty,
-    regular_weights,
-)
-from descend.regularization.slope import (
+from descend.regularization.jacobian import (
     JacobianPenalty,
     differentiable_inputs,
     gradient_penalty,
     jacobian_directions,
     jacobian_penalty,
+)
+from descend.regularization.orthogonality import (
+    ORTHOGONALITIES,
+    add_gradients,
+    orthogonality_penalty,
+    regular_weights,
 )
 from descend.regularization.sparsity import l1_penalty, l1_prox, l2_penalty, soft_threshold
 

@@ -22,11 +22,10 @@ from descend.runs.finish import finish_run
 from descend.runs.plan import Plan, choose_device
 from descend.runs.run import Run
 from descend.training.arithmetic import arithmetic
-from descend.training.checkpoint import Checkpointer, load_checkpoint
+from descend.training.checkpoint import Checkpointer, CheckpointSettings, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
 from descend.training.loop import NotFinite, Observer, Training, fit
 from descend.training.observers import HistoryFile, stopping_on_signals
-from descend.training.settings import CheckpointSettings
 
 __all__ = ["Session", "begin_folder", "lower_lr", "started_run"]
 

@@ -1,4 +1,4 @@
-"""Observers: the history file, the progress bar, TensorBoard, and requests to stop."""
+"""Observers of training: the history file, the progress bar and TensorBoard; and stopping on signals."""
 
 from __future__ import annotations
 
@@ -18,19 +18,24 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from descend.errors import CheckpointError, require
-from descend.training.loop import Record, Training
+from descend.training.loop import Training
+from descend.training.records import Record
 
 __all__ = ["HistoryFile", "ProgressBar", "Quiet", "Stoppable", "TensorBoard", "stopping_on_signals"]
 
 
+SECONDS_PER_LINE = 10.0
+"""The time between two lines of progress where the output is not a terminal."""
+
+
 class Stoppable(Protocol):
-    """What looks after each step whether it shall stop."""
+    """A training that checks after each step whether it has been requested to stop."""
 
     stop_requested: bool
 
 
 class Quiet:
-    """An observer that does nothing: a base to override where only one event matters."""
+    """An observer that does nothing: a base class for observers of only some events."""
 
     def started(self, training: Training) -> None:
         """Do nothing."""
@@ -46,9 +51,9 @@ class Quiet:
 
 
 class HistoryFile(Quiet):
-    """Writes ``history.jsonl``, a line per epoch, readable while it grows.
+    """Observer that writes ``history.jsonl``, one line per epoch, readable while training continues.
 
-    A resumed run continues the file from the epoch that its checkpoint knows.
+    A resumed run continues the file from the epoch of its checkpoint.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +61,7 @@ class HistoryFile(Quiet):
         self._file: Any = None
 
     def started(self, training: Training) -> None:
-        """Write the lines of epochs already done, and stay open for more."""
+        """Write the lines of the epochs already done, and keep the file open for more."""
         try:
             self._file = self.path.open("w", encoding="utf-8")
             self._file.writelines(_line(record) for record in training.history)
@@ -65,7 +70,7 @@ class HistoryFile(Quiet):
             raise CheckpointError(f"cannot write {self.path}: {cause.strerror or cause}") from cause
 
     def epoch_ended(self, training: Training, record: Record) -> None:
-        """Add a line."""
+        """Write the line of the epoch."""
         try:
             self._file.write(_line(record))
             self._file.flush()
@@ -84,7 +89,7 @@ def _line(record: Record) -> str:
 
 
 class _TimeLeft(ProgressColumn):
-    """Time left, from the time taken so far."""
+    """The remaining time, estimated from the time per step so far."""
 
     def render(self, task: Task) -> Text:
         left = task.fields.get("left")
@@ -97,14 +102,15 @@ class _TimeLeft(ProgressColumn):
 
 
 class ProgressBar(Quiet):
-    """A bar with the epoch, training loss, validation metric and time left.
+    """Observer that shows the epoch, training loss, validation metric and remaining time.
 
-    It is redrawn a few times a second at most, from the loop's own thread, and reads only numbers that are on
-    the host already.
+    It is redrawn at most a few times per second, from the thread of the loop, and reads only numbers that are already
+    on the host.
 
     Args:
-        console: where to draw; on something that is not a terminal a line is printed now and then.
+        console: where to draw; if it is not a terminal, a line is printed every 10 seconds.
         metric: the metric to show.
+        every: the shortest time between two redraws, in seconds. Default 0.25.
     """
 
     def __init__(self, console: Console, metric: str, *, every: float = 0.25) -> None:
@@ -112,12 +118,12 @@ class ProgressBar(Quiet):
         self._bar: Progress | None = None
         self._task: Any = None
         self._next = 0.0
-        self._began = (0, 0.0)
+        self._started_at = (0, 0.0)
 
     def started(self, training: Training) -> None:
         """Draw the empty bar."""
-        self._began = (training.step, training.seconds)
-        self._next = time.monotonic() + (0.0 if self.console.is_terminal else 10.0)
+        self._started_at = (training.step, training.seconds)
+        self._next = time.monotonic() + (0.0 if self.console.is_terminal else SECONDS_PER_LINE)
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("epoch {task.fields[epoch]}"),
@@ -134,26 +140,26 @@ class ProgressBar(Quiet):
             self._task = self._bar.add_task("", total=total, epoch="1", numbers="", left=None)
 
     def stepped(self, training: Training) -> None:
-        """Redraw if it is time."""
+        """Redraw if the last drawing is old enough."""
         now = time.monotonic()
         if now >= self._next:
             self._draw(training)
-            self._next = now + (self.every if self._bar is not None else 10.0)
+            self._next = now + (self.every if self._bar is not None else SECONDS_PER_LINE)
 
     def finished(self, training: Training) -> None:
         """Remove the bar."""
         self.close()
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Remove the bar and restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def _draw(self, training: Training) -> None:
         per_epoch, epochs = training.batches.steps_per_epoch, training.stopping.max_epochs
-        taken, steps = training.seconds - self._began[1], training.step - self._began[0]
-        left = (epochs * per_epoch - training.step) * taken / max(1, steps)
+        elapsed, steps = training.seconds - self._started_at[1], training.step - self._started_at[0]
+        left = (epochs * per_epoch - training.step) * elapsed / max(1, steps)
         if training.stopping.max_seconds is not None:
             left = min(left, training.stopping.max_seconds - training.seconds)
         epoch, numbers = f"{min(training.epoch + 1, epochs)}/{epochs}", self._numbers(training)
@@ -175,7 +181,7 @@ class ProgressBar(Quiet):
 
 
 class TensorBoard(Quiet):
-    """Writes the history as TensorBoard scalars; needs the extra ``tensorboard``."""
+    """Observer that writes the history as TensorBoard scalars; needs the extra ``tensorboard``."""
 
     def __init__(self, folder: Path) -> None:
         require("tensorboard", "tensorboard", "logging to TensorBoard")
@@ -199,10 +205,10 @@ class TensorBoard(Quiet):
 
 @contextmanager
 def stopping_on_signals(training: Stoppable) -> Iterator[None]:
-    """While inside, Ctrl-C and SIGTERM ask the training to stop after the current step.
+    """Context in which Ctrl-C and SIGTERM request the training to stop after the current step.
 
-    A second Ctrl-C is not caught: it ends the program at once. Outside the main thread, where signals cannot be
-    handled, nothing is changed.
+    A second Ctrl-C is not caught: it ends the program immediately. Outside the main thread, where signals cannot be
+    handled, the context has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
