@@ -1,6 +1,6 @@
-"""The recipe: an immutable, validated record of what was asked of training.
+"""The recipe: an immutable, validated record of the specified settings of a training.
 
-A recipe holds what its author said and nothing else; defaults stay with their constructors until
+A recipe holds the settings that its author specified and nothing else; defaults stay with their constructors until
 :mod:`descend.recipe.resolve` fills them in for given data.
 """
 
@@ -42,7 +42,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType({})
 """A section in which nothing is specified."""
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Recipe:
     """What to train and how, a section per design choice; every key may be left to its default.
 
@@ -52,22 +52,21 @@ class Recipe:
     themselves. All forms give equal recipes.
 
     Args:
-        data: source columns, split, scaling, batches (:class:`descend.data.settings.DataSettings`).
+        data: target and other columns, split, scaling, batches (:class:`descend.data.settings.DataSettings`).
         model: the network: ``name`` and its constructor's arguments.
-        loss: what is minimised.
-        init: how weights start.
+        loss: what is minimized.
+        init: how the weights are initialized.
         optimizer: the direction of a step.
-        schedule: the size of a step over time.
+        schedule: the learning rate as a function of the step.
         gradient: accumulation and clipping.
         regularize: weight decay and penalties.
-        constrain: sets that weights stay in.
-        stop: when to stop and what to keep.
+        constrain: sets that the weights stay in.
+        stop: when to stop and which weights to keep.
         checkpoint: how often to save.
         engine: device, precision, threads.
 
     Raises:
-        RecipeError: with every problem found, each with section, key, what was expected and the nearest
-            valid name.
+        RecipeError: lists every problem, each with its section and key, what was expected, and the nearest valid name.
 
     >>> recipe = Recipe(optimizer={"name": "sgd", "lr": 0.1}, model={"hidden": [64, 64]})
     >>> recipe.replace({"optimizer.lr": 0.2}).get("optimizer.lr")
@@ -108,7 +107,7 @@ class Recipe:
         checkpoint: Checkpoint | Mapping[str, Any] = NOTHING,
         engine: Engine | Mapping[str, Any] = NOTHING,
     ) -> None:
-        given: dict[str, Any] = {
+        sections: dict[str, Any] = {
             "data": data,
             "model": model,
             "loss": loss,
@@ -122,31 +121,31 @@ class Recipe:
             "checkpoint": checkpoint,
             "engine": engine,
         }
-        for section, values in validated(given).items():
+        for section, values in validated(sections).items():
             object.__setattr__(self, section, MappingProxyType(values))
 
     @classmethod
     def of(cls, sections: Mapping[str, Any], *, source: str = "", allow_imports: bool = True) -> Recipe:
-        """A recipe from a mapping of sections, such as a parsed file.
+        """Return a recipe made from a mapping of sections, such as a parsed file.
 
         Args:
             sections: section name to its keys.
-            source: what messages call the place the sections come from.
-            allow_imports: whether names may be import paths; importing runs code.
+            source: the name of the place that the sections come from, for messages.
+            allow_imports: whether names may be import paths; importing runs their code.
         """
         return cls._checked(validated(dict(sections), source=source, allow_imports=allow_imports))
 
     @classmethod
     def _checked(cls, sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
-        """A recipe from sections whose values have been checked already."""
-        made = object.__new__(cls)
+        """Return a recipe made from sections whose values have been checked already."""
+        recipe = object.__new__(cls)
         for section in SECTIONS:
-            object.__setattr__(made, section, MappingProxyType(dict(sections.get(section, {}))))
-        return made
+            object.__setattr__(recipe, section, MappingProxyType(dict(sections.get(section, {}))))
+        return recipe
 
     @classmethod
     def loads(cls, text: str, *, source: str = "recipe", allow_imports: bool = True) -> Recipe:
-        """A recipe from TOML text.
+        """Parse a recipe in TOML.
 
         >>> Recipe.loads('[optimizer]\\nname = "sgd"').get("optimizer.name")
         'sgd'
@@ -159,7 +158,7 @@ class Recipe:
 
     @classmethod
     def load(cls, path: str | Path, *, allow_imports: bool = False) -> Recipe:
-        """A recipe from a TOML file. Import paths in it are refused unless ``allow_imports``."""
+        """Load a recipe from a TOML file. Import paths in it are refused unless ``allow_imports``."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -169,7 +168,7 @@ class Recipe:
         return cls.loads(text, source=str(path), allow_imports=allow_imports)
 
     def with_assignments(self, assignments: list[str]) -> Recipe:
-        """This recipe with command-line assignments, ``section.key=value``, applied.
+        """Return this recipe with command-line assignments, ``section.key=value``, applied.
 
         >>> Recipe().with_assignments(["optimizer.name=sgd", "model.hidden=[64, 64]"]).get("model.hidden")
         (64, 64)
@@ -187,10 +186,11 @@ class Recipe:
         return self.replace(changes, source="--set")
 
     def replace(self, changes: Mapping[str, Any], *, source: str = "") -> Recipe:
-        """A new recipe with ``{"section.key": value}`` changed; the name of a section may stand alone.
+        """Return a new recipe with changed values, ``{"section.key": value}`` or ``{"section": values}``.
 
-        Where the name of a method changes, arguments of the old one that the new one does not take must be
-        removed by the caller; they are reported like any unknown key.
+        A section's values are merged into those that are there; a bare name changes the section's method. Settings of
+        the old method that the new one does not take must be removed by the caller: they are reported like any
+        unknown key.
         """
         sections: dict[str, dict[str, Any]] = {}
         problems: list[Problem] = []
@@ -217,28 +217,28 @@ class Recipe:
                 if isinstance(before, Mapping):
                     sections[section][outer] = {**before, inner: value}
                 else:
-                    problems.append(Problem(section, key, f"{outer} is no table of keys", source=source))
+                    problems.append(Problem(section, key, f"{outer} is not a table of keys", source=source))
             elif not key or not section:
                 problems.append(Problem(section, key, "expected section.key", source=source))
             else:
                 sections.setdefault(section, {})[key] = value
         if problems:
             raise RecipeError(problems)
-        # The others have been checked when this recipe was made.
+        # The other sections were checked when this recipe was made.
         return Recipe._checked({**dict(self.items()), **validated(sections, source=source)})
 
     def get(self, path: str, default: Any = None) -> Any:
-        """The value said at ``section.key``, or ``default`` where the recipe says nothing."""
+        """Return the value specified at ``section.key``, or ``default`` where there is none."""
         section, _, key = path.partition(".")
         return getattr(self, section).get(key, default)
 
     def items(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Sections and what is said in them, in the order of the lecture."""
+        """Yield the name of each section and its specified values."""
         for section in SECTIONS:
             yield section, getattr(self, section)
 
     def specified(self) -> dict[str, Any]:
-        """Everything said, as ``{"section.key": value}``.
+        """Return every specified value, as ``{"section.key": value}``.
 
         >>> Recipe(optimizer="sgd").specified()
         {'optimizer.name': 'sgd'}
@@ -248,15 +248,19 @@ class Recipe:
         }
 
     def to_toml(self, comments: Mapping[str, str] | None = None) -> str:
-        """TOML text; ``comments`` maps ``section.key`` to a remark behind its line.
+        """Return the recipe in TOML; ``comments`` maps ``section.key`` to a comment at the end of its line.
 
-        >>> print(Recipe(optimizer={"name": "sgd", "lr": 0.1}).to_toml({"optimizer.lr": "as asked"}))
+        >>> print(Recipe(optimizer={"name": "sgd", "lr": 0.1}).to_toml({"optimizer.lr": "tuned"}))
         [optimizer]
         name = "sgd"
-        lr = 0.1  # as asked
+        lr = 0.1  # tuned
         <BLANKLINE>
         """
         return dump({name: values for name, values in self.items() if values}, comments or {})
+
+    def __repr__(self) -> str:
+        given = (f"{name}={dict(values)!r}" for name, values in self.items() if values)
+        return f"Recipe({', '.join(given)})"
 
     def __hash__(self) -> int:
         return hash(self.to_toml())
