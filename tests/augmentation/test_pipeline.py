@@ -224,7 +224,7 @@ class TestRefused:
     def test_what_does_not_fit_the_rows(self):
         message = self.refusal("iris", ["flip", "noise", "cutmix"])
         assert "[data] augment: 'flip' is for pictures; the rows are a table" in message
-        assert "what fits: noise, mixup, feature_dropout" in message
+        assert "methods that fit: noise, mixup, feature_dropout" in message
         assert "'cutmix' is for pictures" in message
         assert "'noise' is for" not in message
         message = self.refusal((IMAGES, LABELS), ["feature_dropout"])

@@ -1,4 +1,4 @@
-"""What each argument is, read from docstrings, in which it is written once."""
+"""Descriptions of methods and their arguments, read from docstrings."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def summary_of(subject: object) -> str:
 
 
 def about_arguments(subject: object) -> dict[str, str]:
-    """The arguments in a docstring's part ``Args:``, each with its explanation on one line.
+    """Return the arguments in the ``Args:`` section of a docstring, each with its description on one line.
 
-    What it says of defaults is left out: a signature knows them.
+    Sentences about defaults are left out: the defaults are in the signature.
 
     >>> def f(a, b):
     ...     '''Something.
@@ -37,7 +37,7 @@ def about_arguments(subject: object) -> dict[str, str]:
     >>> about_arguments(f)
     {'a': 'the first of two.', 'b': 'the second.'}
     """
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     names: list[str] = []
     inside, indent = False, 0
     for line in (inspect.getdoc(subject) or "").splitlines():
@@ -53,17 +53,17 @@ def about_arguments(subject: object) -> dict[str, str]:
         start = _ARGUMENT.match(line.strip()) if depth == indent else None
         if start:
             names = start[1].split(", ")
-            found |= dict.fromkeys(names, start[2])
+            descriptions |= dict.fromkeys(names, start[2])
         else:
-            found |= {name: f"{found[name]} {line.strip()}".strip() for name in names}
-    return {name: plain(_DEFAULT.sub("", text)) for name, text in found.items()}
+            descriptions |= {name: f"{descriptions[name]} {line.strip()}".strip() for name in names}
+    return {name: plain(_DEFAULT.sub("", text)) for name, text in descriptions.items()}
 
 
 def about_method(subject: object) -> str:
-    """A docstring without its arguments, its exceptions and its examples: the paragraphs that explain.
+    """Return a docstring without its arguments, exceptions and examples.
 
     >>> about_method(about_method).splitlines()
-    ['A docstring without its arguments, its exceptions and its examples: the paragraphs that explain.']
+    ['Return a docstring without its arguments, exceptions and examples.']
     """
     kept: list[str] = []
     skipping = False
@@ -80,7 +80,7 @@ def about_method(subject: object) -> str:
 
 
 def shapes_of(subject: object) -> str:
-    """What a docstring says behind ``Shapes:``, on one line; empty where it says nothing.
+    """Return the text after ``Shapes:`` in a docstring, on one line; empty where there is none.
 
     >>> def f():
     ...     '''Something.
@@ -93,12 +93,12 @@ def shapes_of(subject: object) -> str:
     >>> shapes_of(f)
     '(n, 1) → (n,) in float.'
     """
-    _, _, behind = (inspect.getdoc(subject) or "").partition("Shapes: ")
-    return plain(" ".join(behind.split("\n\n", 1)[0].split()))
+    _, _, shapes = (inspect.getdoc(subject) or "").partition("Shapes: ")
+    return plain(" ".join(shapes.split("\n\n", 1)[0].split()))
 
 
 def plain(text: str) -> str:
-    """Text without the marks of reStructuredText.
+    """Remove the markup of reStructuredText from a text.
 
     >>> print(plain("see :class:`~descend.nn.Maxout` and ``k``"))
     see Maxout and 'k'
