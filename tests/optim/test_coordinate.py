@@ -67,7 +67,7 @@ def test_a_random_order_is_a_function_of_seed_and_sweep():
         descent.step(3)
         assert torch.equal(runs.setdefault(seed, descent.at), descent.at)
     assert not torch.equal(runs[0], runs[1])
-    order = [CoordinateDescent.order_of("random", 5, seed=0, sweep=each) for each in range(20)]
+    order = [CoordinateDescent.order("random", 5, seed=0, sweep=each) for each in range(20)]
     assert all(sorted(each) == [0, 1, 2, 3, 4] for each in order)
     assert len({tuple(each) for each in order}) > 10
     x = torch.zeros(5).double()
