@@ -6,11 +6,11 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from descend.param_types import MISSING, Parameter, check, describe, of_constructor
+from descend.param_types import MISSING, Parameter, check, describe
 from descend.recipe.catalogue import CATALOGUE, CHOICES, find
 from descend.recipe.docstrings import about_arguments
 from descend.recipe.parameters import of_settings
-from descend.recipe.sections import SECTIONS, Section
+from descend.recipe.sections import SECTIONS, Section, constructor_parameters
 from descend.recipe.toml import dump
 
 __all__ = ["default_recipe"]
@@ -45,7 +45,7 @@ def _section(section: Section, explain: bool) -> Iterator[str]:
     yield from _keys(section.name, own, about_arguments(section.settings) if explain else {}, "")
     for name in family:
         constructor = find(section.name, name)
-        parameters = of_constructor(constructor, section.context) or {}
+        parameters = constructor_parameters(section, name) or {}
         about = about_arguments(constructor) if explain else {}
         if parameters:
             yield f'\n# name = "{name}"\n'

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Annotated, get_origin
 
 from descend.constraints.settings import ConstrainSettings
 from descend.data.settings import DataSettings
 from descend.param_types import MISSING, Parameter, of_constructor
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
+from descend.recipe.defaults import DEFAULTS
 from descend.recipe.parameters import of_settings
 from descend.recipe.section_settings import InitSettings, ModelSettings, OptimizerSettings
 from descend.regularization.settings import RegularizeSettings
@@ -17,7 +19,14 @@ from descend.training.checkpoint import CheckpointSettings
 from descend.training.clipping import GradientSettings
 from descend.training.stopping import StopSettings
 
-__all__ = ["SECTIONS", "Section", "any_parameters", "choice_parameters", "section_parameters"]
+__all__ = [
+    "SECTIONS",
+    "Section",
+    "any_parameters",
+    "choice_parameters",
+    "constructor_parameters",
+    "section_parameters",
+]
 
 
 @dataclass(frozen=True)
@@ -29,12 +38,15 @@ class Section:
         about: a short description.
         settings: the frozen dataclass that declares the keys which do not depend on ``name``.
         context: parameters of its constructors that the builder supplies.
+        catalogue_context: further ones that it supplies to constructors of the catalogue, and not to those of an import
+            path.
     """
 
     name: str
     about: str
     settings: type | None = None
     context: tuple[str, ...] = ()
+    catalogue_context: tuple[str, ...] = ()
 
     @property
     def named(self) -> bool:
@@ -54,6 +66,7 @@ SECTIONS: Mapping[str, Section] = {
             "which direction a step takes",
             OptimizerSettings,
             ("params", "model", "likelihood", "seed", "products"),
+            ("weight_decay", "maximize", "foreach", "capturable", "differentiable", "decoupled_weight_decay"),
         ),
         Section(
             "schedule",
@@ -82,11 +95,32 @@ def section_parameters(
     """
     parameters: dict[str, Parameter] = of_settings(section.settings) if section.settings else {}
     if section.named and name is not None and name != "auto":
-        method_parameters = of_constructor(find(section.name, name), section.context)
+        method_parameters = constructor_parameters(section, name)
         if method_parameters is None:
             return None
         parameters |= method_parameters
     return parameters
+
+
+def constructor_parameters(section: Section, name: str | Constructor) -> dict[str, Parameter] | None:
+    """Return the keys of a section that belong to the constructor of a name, with a recipe's own defaults.
+
+    None where the constructor takes any key.
+
+    >>> parameters = constructor_parameters(SECTIONS["optimizer"], "sgd")
+    >>> parameters["lr"].default, "weight_decay" in parameters
+    (0.05, False)
+    """
+    constructor = find(section.name, name)
+    known = next((key for key, each in CATALOGUE[section.name].items() if each is constructor), None)
+    parameters = of_constructor(constructor, section.context + (section.catalogue_context if known else ()))
+    if parameters is None:
+        return None
+    defaults = DEFAULTS.get((section.name, known), {})
+    return {
+        key: replace(each, default=defaults[key]) if key in defaults else each
+        for key, each in parameters.items()
+    }
 
 
 def any_parameters(section: Section) -> dict[str, Parameter]:
@@ -94,7 +128,10 @@ def any_parameters(section: Section) -> dict[str, Parameter]:
     parameters = section_parameters(section) or {}
     for name in CATALOGUE.get(section.name, {}):
         for key, parameter in (section_parameters(section, name) or {}).items():
-            parameters.setdefault(key, parameter)
+            known = parameters.setdefault(key, parameter)
+            # Methods may give a key other choices; where only the bounds of a number differ, the first ones are used.
+            if known.annotation != parameter.annotation and get_origin(parameter.annotation) is not Annotated:
+                parameters[key] = replace(known, annotation=known.annotation | parameter.annotation)
     return parameters
 
 

@@ -499,18 +499,18 @@ class Optimizer(OptimizerSpec):
         lr: t₀, the first t that is tried.
         c1: the share of the decrease predicted by the gradient that is required.
         rho: ρ, the factor from one t to the next.
-        weight_decay: λ; λ ‖x‖²/2 is added to F, so that λ x is added to the gradient as in
-            torch.optim.SGD.
-        momentum: μ, how much of the last direction is kept.
-        nesterov: take the gradient's step after the momentum's, which is Nesterov's method seen from
+        momentum: μ, the share of the previous direction that is kept.
+        dampening: τ, the share of the new gradient that is left out.
+        nesterov: apply the gradient step after the momentum step, which is Nesterov's method seen from
             the look-ahead point.
-        dampening: τ, how much of the new gradient is left out.
-        fused: one kernel for all parameters; None decides from the parameters.
+        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
+            the parameters allow it.
+        lr_decay: the learning rate of step k is t / (1 + (k − 1) · lr_decay).
+        initial_accumulator_value: the first value of s.
         eps: ε, against division by zero.
-        initial: the first value of s.
-        alpha: α, the lecture's β: how much of the average is kept.
-        centered: subtract the squared average gradient from s, an estimate of the variance.
-        betas: β₁ and β₂, how much of the averages of g and g² is kept.
+        alpha: α, the share of the average that is kept; β in some texts.
+        centered: subtract the squared average gradient from s, which estimates the variance.
+        betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         amsgrad: divide by the largest s so far.
         curvature: B: "hessian", or "gauss_newton", for which 'step' must be given the network's outputs
             (Rows).
@@ -573,15 +573,15 @@ class Optimizer(OptimizerSpec):
         name: OptimizerName | Literal["auto"] | str | Callable[..., Any] = "auto",
         groups: Mapping[str, float] = ...,
         lr: float = 1.0,
-        c1: float = 0.0001,
+        c1: float | None = 0.0001,
         rho: float = 0.5,
-        weight_decay: float = 0.0,
         momentum: float = 0.0,
-        nesterov: bool = False,
         dampening: float = 0.0,
+        nesterov: bool = False,
         fused: bool | None = None,
+        lr_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        initial: float = 0.0,
         alpha: float = 0.99,
         centered: bool = False,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -597,7 +597,7 @@ class Optimizer(OptimizerSpec):
         theta: float = 0.1,
         gamma1: float = 4.0,
         gamma2: float = 0.5,
-        block_size: int = 128,
+        block_size: int | None = 128,
         roots_every: int = 10,
         roots_from: int = 1,
         statistics_every: int = 1,
@@ -610,7 +610,7 @@ class Optimizer(OptimizerSpec):
         covariance_beta: float = 0.95,
         basis_every: int = 10,
         iterations: int | None = None,
-        line_search: Literal["armijo", "exact"] = "armijo",
+        line_search: Literal["armijo", "exact"] | Literal["none", "armijo", "strong_wolfe"] = "armijo",
         selection: Literal["cyclic", "random"] = "cyclic",
         c2: float = 0.001,
         max_iter: int = 1,
@@ -1327,8 +1327,6 @@ class GD(OptimizerSpec):
         lr: t₀, the first t that is tried.
         c1: the share of the decrease predicted by the gradient that is required.
         rho: ρ, the factor from one t to the next.
-        weight_decay: λ; λ ‖x‖²/2 is added to F, so that λ x is added to the gradient as in
-            torch.optim.SGD.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1340,7 +1338,6 @@ class GD(OptimizerSpec):
         lr: float = 1.0,
         c1: float = 0.0001,
         rho: float = 0.5,
-        weight_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
@@ -1349,13 +1346,14 @@ class SGD(OptimizerSpec):
     """Stochastic gradient descent, with momentum.
 
     Args:
-        lr: t, the rate. Default 0.05; a recipe's rule for regression on few rows is finer
-            (docs/defaults.md).
-        momentum: μ, how much of the last direction is kept.
-        nesterov: take the gradient's step after the momentum's, which is Nesterov's method seen from
+        lr: t, the learning rate. Default 0.001; the default of a recipe is 0.05, and finer for
+            regression on few rows (docs/defaults.md).
+        momentum: μ, the share of the previous direction that is kept.
+        dampening: τ, the share of the new gradient that is left out.
+        nesterov: apply the gradient step after the momentum step, which is Nesterov's method seen from
             the look-ahead point.
-        dampening: τ, how much of the new gradient is left out.
-        fused: one kernel for all parameters; None decides from the parameters.
+        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
+            the parameters allow it.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1366,8 +1364,8 @@ class SGD(OptimizerSpec):
         *,
         lr: float = 0.05,
         momentum: float = 0.0,
-        nesterov: bool = False,
         dampening: float = 0.0,
+        nesterov: bool = False,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
@@ -1380,7 +1378,6 @@ class HeavyBall(OptimizerSpec):
         lr: α, the learning rate. Default 0.01; the rule of a recipe for regression on few rows is finer
             (docs/defaults.md).
         momentum: β, the share of the previous step that is taken again, after Sutskever et al. 2013.
-        weight_decay: λ; λ x is added to the gradient, as in torch.optim.SGD.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1391,7 +1388,6 @@ class HeavyBall(OptimizerSpec):
         *,
         lr: float = 0.01,
         momentum: float = 0.9,
-        weight_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
@@ -1404,7 +1400,6 @@ class Nesterov(OptimizerSpec):
         lr: α, the learning rate. Default 0.01; the rule of a recipe for regression on few rows is finer
             (docs/defaults.md).
         momentum: β, the share of the previous step that is taken again, after Sutskever et al. 2013.
-        weight_decay: λ; λ x_ahead is added to the gradient, as in torch.optim.SGD.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1415,19 +1410,20 @@ class Nesterov(OptimizerSpec):
         *,
         lr: float = 0.01,
         momentum: float = 0.9,
-        weight_decay: float = 0.0,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class Adagrad(OptimizerSpec):
-    """Divides each coordinate by the root of the sum of its squared gradients: frequent ones slow down.
+    """Adagrad: divides each coordinate by the root of the sum of its squared gradients.
 
     Args:
-        lr: t, the rate.
+        lr: t, the learning rate.
+        lr_decay: the learning rate of step k is t / (1 + (k − 1) · lr_decay).
+        initial_accumulator_value: the first value of s.
         eps: ε, against division by zero.
-        initial: the first value of s.
-        fused: one kernel for all parameters; None decides from the parameters.
+        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
+            the parameters allow it.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1437,22 +1433,23 @@ class Adagrad(OptimizerSpec):
         self,
         *,
         lr: float = 0.01,
+        lr_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
-        initial: float = 0.0,
         fused: bool | None = None,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class RMSprop(OptimizerSpec):
-    """Adagrad that forgets: the sum of squares becomes an exponential average.
+    """RMSprop: Adagrad with an exponential moving average instead of the sum of squares.
 
     Args:
-        lr: t, the rate.
-        alpha: α, the lecture's β: how much of the average is kept.
+        lr: t, the learning rate.
+        alpha: α, the share of the average that is kept; β in some texts.
         eps: ε, against division by zero.
-        momentum: how much of the last step is kept.
-        centered: subtract the squared average gradient from s, an estimate of the variance.
+        momentum: the share of the previous step that is kept.
+        centered: subtract the squared average gradient from s, which estimates the variance.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1471,14 +1468,15 @@ class RMSprop(OptimizerSpec):
 
 @final
 class Adam(OptimizerSpec):
-    """Momentum over RMSprop, both averages corrected for their start at zero.
+    """Adam: RMSprop with momentum, both averages corrected for their start at zero.
 
     Args:
-        lr: t, the rate: about the largest change of a coordinate in one step.
-        betas: β₁ and β₂, how much of the averages of g and g² is kept.
+        lr: t, the learning rate: about the largest change of a coordinate in one step.
+        betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         eps: ε, outside the root.
         amsgrad: divide by the largest s so far.
-        fused: one kernel for all parameters; None decides from the parameters.
+        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
+            the parameters allow it.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1497,14 +1495,15 @@ class Adam(OptimizerSpec):
 
 @final
 class AdamW(OptimizerSpec):
-    """Adam with weight decay decoupled from the gradient: w is not divided by √s.
+    """AdamW: Adam with weight decay that is decoupled from the gradient, and not divided by √s.
 
     Args:
-        lr: t, the rate.
-        betas: β₁ and β₂, how much of the averages of g and g² is kept.
+        lr: t, the learning rate.
+        betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         eps: ε, outside the root.
         amsgrad: divide by the largest s so far.
-        fused: one kernel for all parameters; None decides from the parameters.
+        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
+            the parameters allow it.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1523,11 +1522,11 @@ class AdamW(OptimizerSpec):
 
 @final
 class SparseAdam(OptimizerSpec):
-    """Adam for sparse gradients: rows without a gradient, and their averages, are not touched.
+    """Adam for sparse gradients: rows without a gradient, and their averages, do not change.
 
     Args:
-        lr: t, the rate.
-        betas: β₁ and β₂, how much of the averages of g and g² is kept.
+        lr: t, the learning rate.
+        betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         eps: ε, outside the root.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
@@ -1545,11 +1544,11 @@ class SparseAdam(OptimizerSpec):
 
 @final
 class Adamax(OptimizerSpec):
-    """Adam with the largest recent gradient in place of the root of the mean square.
+    """Adamax: Adam with the largest recent gradient instead of the root mean square.
 
     Args:
-        lr: t, the rate.
-        betas: β₁ and β₂, how much of m and of u is kept.
+        lr: t, the learning rate.
+        betas: β₁ and β₂, the shares of m and u that are kept.
         eps: ε, against division by zero.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
