@@ -254,7 +254,7 @@ class TestRefused:
 
     def test_a_loss_that_takes_class_numbers_only(self):
         message = self.refusal("iris", "mixup", loss={"name": "torch.nn.NLLLoss"})
-        assert "mixtures give targets that are distributions, which the loss does not take" in message
+        assert "mixing rows makes the targets distributions, which the loss does not take" in message
 
 
 OWN = """

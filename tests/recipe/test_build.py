@@ -188,7 +188,7 @@ class TestRefused:
             ("regression", {"model": {"output": "sigmoid"}}, "one of: identity"),
             ("multiclass", {"model": {"output": "sine"}}, "one of: softmax"),
             ("binary", {"model": {"output": "softmax"}}, "one of: sigmoid, sine"),
-            ("multiclass", {"optimizer": "sparse_adam"}, "no layer of this model gives any"),
+            ("multiclass", {"optimizer": "sparse_adam"}, "no layer of this model has any"),
             ("multiclass", {"optimizer": {"name": "sgd", "nesterov": True}}, "Nesterov momentum requires a momentum"),
             ("multiclass", {"optimizer": {"nesterov": True}}, "Nesterov momentum requires a momentum"),
             ("multiclass", {"model": "convnet"}, "needs images of shape (channels, height, width)"),
@@ -198,7 +198,7 @@ class TestRefused:
             ("multiclass", {"schedule": "torch.optim.lr_scheduler.ReduceLROnPlateau"}, "use 'plateau'"),
             ("multiclass", {"schedule": {"name": "torch.nn.AvgPool1d", "kernel_size": 2}}, "a schedule"),
             ("multiclass", {"optimizer": "torch.nn.Flatten"}, "expected a torch.optim.Optimizer, got a Flatten"),
-            ("multiclass", {"init": "torch.nn.Flatten"}, "[init] name: cannot fill the weights"),
+            ("multiclass", {"init": "torch.nn.Flatten"}, "[init] name: cannot initialize the weights"),
             ("multiclass", {"model": {"name": "types.SimpleNamespace"}}, "expected a torch.nn.Module"),
             ("multiclass", {"model": "torch.nn.Flatten"}, "expected outputs of shape (rows, 3) for two rows"),
             ("multiclass", {"optimizer": torch.optim.LBFGS, "regularize": {"weight_decay": 0.1}}, "doesn't support"),
@@ -215,7 +215,7 @@ class TestRefused:
             ("multiclass", nn.MSELoss, "raw outputs and targets of the task multiclass"),
             ("binary", nn.BCELoss, "between 0 and 1"),
             ("regression", nn.CTCLoss, "missing 2 required positional arguments"),
-            ("regression", {"name": nn.MSELoss, "reduction": "none"}, "it gives a tensor of shape (2, 1)"),
+            ("regression", {"name": nn.MSELoss, "reduction": "none"}, "it returns a tensor of shape (2, 1)"),
             ("regression", "torch.nn.functional.mse_loss", "missing 2 required positional arguments"),
         ],
     )
@@ -227,7 +227,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("inputs", "outputs", "said"),
         [
-            (4, 5, "expected outputs of shape (rows, 3) for two rows, found (2, 5)"),
+            (4, 5, "expected outputs of shape (rows, 3) for two rows, got (2, 5)"),
             (7, 3, "the network cannot take rows of shape (4,): mat1 and mat2 shapes cannot be multiplied"),
         ],
     )
@@ -239,7 +239,7 @@ class TestRefused:
         def pair(inputs, outputs):
             return nn.LSTM(4, 3)
 
-        assert "found tuple" in refusal(model=pair)
+        assert "got tuple" in refusal(model=pair)
 
     def test_a_network_that_fails_in_its_own_way(self):
         class Broken(Net):

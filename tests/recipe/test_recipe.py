@@ -255,9 +255,9 @@ class TestReplace:
         assert recipe.get("model.activation") == {"name": "elu", "alpha": 2.0}
 
     @pytest.mark.parametrize("path", ["optimizer.lr.x", "model.hidden.0", "optimizer.name.x"])
-    def test_within_what_is_no_table(self, path):
+    def test_within_a_value_that_is_not_a_table(self, path):
         recipe = Recipe(optimizer={"name": "sgd", "lr": 0.1}, model={"hidden": [3]})
-        with pytest.raises(RecipeError, match=rf"{path.split('.')[1]} is no table of keys"):
+        with pytest.raises(RecipeError, match=rf"{path.split('.')[1]} is not a table of keys"):
             recipe.replace({path: 1})
 
     @pytest.mark.parametrize("path", ["", ".", "optimizer.", ".lr"])

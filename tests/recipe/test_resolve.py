@@ -160,7 +160,7 @@ class TestNames:
     def test_without_a_name_the_first_that_takes_all_keys(self):
         found = resolve(Recipe(optimizer={"momentum": 0.9}), TABLE)
         assert found.recipe.get("optimizer.name") == "sgd"
-        assert found.reasons["optimizer.name"] == "the first that takes momentum"
+        assert found.reasons["optimizer.name"] == "the first method that takes momentum"
         found = resolve(Recipe(schedule={"patience": 3}), TABLE)
         assert found.recipe.get("schedule.name") == "plateau"
 
@@ -170,7 +170,7 @@ class TestNames:
                 Recipe(optimizer={"momentum": 0.9, "amsgrad": True}, schedule={"beta": 1, "every": 2}), TABLE
             )
         first, second = caught.value.problems
-        assert str(first).startswith("[optimizer] momentum: no optimizer takes amsgrad and momentum together")
+        assert str(first).startswith("[optimizer] momentum: no optimizer takes all of amsgrad, momentum")
         assert str(second).startswith("[schedule] beta: no schedule takes beta and every together")
 
     def test_a_model_that_cannot_be_chosen_hides_no_other_problem(self):
@@ -202,8 +202,8 @@ class TestImportPaths:
         with pytest.raises(RecipeError) as caught:
             resolve(Recipe(model="torch.nn.Linear"), TABLE)
         assert [(p.key, p.message) for p in caught.value.problems] == [
-            ("in_features", "Linear needs a value for it"),
-            ("out_features", "Linear needs a value for it"),
+            ("in_features", "Linear requires a value"),
+            ("out_features", "Linear requires a value"),
         ]
 
     def test_what_takes_any_keyword_gets_what_was_said(self):

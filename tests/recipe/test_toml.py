@@ -113,7 +113,7 @@ class TestParseAssignment:
     )
     def test_forms(self, text, path, value):
         if value is None:
-            with pytest.raises(UserError, match="quote texts"):
+            with pytest.raises(UserError, match="quote strings"):
                 parse_assignment(text)
         else:
             assert parse_assignment(text) == (path, value)

@@ -68,7 +68,7 @@ class TestEverythingAtOnce:
 
     def test_a_key_of_another_section(self):
         (line,) = said({"optimizer": {"patience": 5}})
-        assert line == "[optimizer] patience: unknown key; [schedule] has one of that name"
+        assert line == "[optimizer] patience: unknown key; [schedule] has a key of that name"
 
     def test_a_key_of_another_name(self):
         (line,) = said({"optimizer": {"name": "adam", "momentum": 0.9}})
@@ -83,7 +83,7 @@ class TestEverySection:
 
     def test_is_a_table(self, name):
         (problem,) = problems({name: 5})
-        assert str(problem) == f"[{name}]: expected a table of keys, found 5"
+        assert str(problem) == f"[{name}]: expected a table of keys, got 5"
 
     def test_empty_is_valid(self, name):
         assert Recipe.of({name: {}}) == Recipe()
@@ -113,7 +113,7 @@ class TestNumbers:
         "path",
         ["stop.max_epochs", "optimizer.lr", "gradient.accumulate", "engine.threads", "data.max_categories"],
     )
-    def test_are_not_truth_values(self, path):
+    def test_are_not_booleans(self, path):
         section, _, key = path.partition(".")
         (problem,) = problems({section: {key: True}})
         assert problem.message.endswith("got true")
@@ -127,9 +127,9 @@ class TestNames:
     @pytest.mark.parametrize(
         "name", [None, 3, ["adam"], {"name": "adam"}, True, np.zeros(2), torch.zeros(2)], ids=str
     )
-    def test_are_texts(self, section, name):
+    def test_are_strings(self, section, name):
         (problem,) = problems({section: {"name": name}})
-        assert (problem.key, problem.message) == ("name", f"expected a name, found {name!r}")
+        assert (problem.key, problem.message) == ("name", f"expected a name, got {name!r}")
 
     @pytest.mark.parametrize("section", list(CATALOGUE))
     @pytest.mark.parametrize("name", ["", " ", "a.", ".a", "a b", "a:b:c", "1.2", "a..b"])
@@ -239,8 +239,8 @@ class TestChoices:
             ({"name": "rleu"}, "activation", "no such activation 'rleu'"),
             ({"negative_slope": 0.1}, "activation", "expected a name, or a table with the key 'name'"),
             ({}, "activation", "expected a name, or a table with the key 'name'"),
-            ({"name": "auto", "alpha": 1}, "activation", "settings need the name of whose they are"),
-            ({"name": 3}, "activation", "expected a name, found 3"),
+            ({"name": "auto", "alpha": 1}, "activation", "settings need the name of their method"),
+            ({"name": 3}, "activation", "expected a name, got 3"),
             ({"name": "leaky_relu", "slope": 0.1}, "activation.slope", "unknown key of 'leaky_relu'"),
             ({"name": "relu", "slope": 0.1}, "activation.slope", "unknown key of 'relu'"),
             (

@@ -157,7 +157,10 @@ def _init(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
 def _optimizer(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
     name = specified.get("name")
     if name in CURVED:
-        matrix = ("gauss_newton", "positive semidefinite, where the Hessian of a network is indefinite")
+        matrix = (
+            "gauss_newton",
+            "positive semidefinite, so the quadratic model has a minimum; a network's Hessian is indefinite",
+        )
         most = {"limit": (20, "more iterations cost more than they gain")} if name in WHOLE_DATA else {}
         return {"name": (name, "as specified"), "curvature": matrix, **most}
     if not facts.classification and facts.rows < FEW_ROWS:

@@ -38,7 +38,7 @@ class Section:
         about: a short description.
         settings: the frozen dataclass that declares the keys which do not depend on ``name``.
         context: parameters of its constructors that the builder supplies.
-        catalogue_context: further ones that it supplies to constructors of the catalogue, and not to those of an import
+        catalogue_context: further parameters that it supplies to constructors of the catalogue, but not to those of an import
             path.
     """
 
