@@ -171,7 +171,7 @@ class TestNames:
             )
         first, second = caught.value.problems
         assert str(first).startswith("[optimizer] momentum: no optimizer takes all of amsgrad, momentum")
-        assert str(second).startswith("[schedule] beta: no schedule takes beta and every together")
+        assert str(second).startswith("[schedule] beta: no schedule takes all of beta, every")
 
     def test_a_model_that_cannot_be_chosen_hides_no_other_problem(self):
         with pytest.raises(RecipeError) as caught:

@@ -1,4 +1,4 @@
-"""The default recipe as commented TOML: every key, its type, its default, its choices."""
+"""The default recipe as commented TOML: every key with its type, default and choices."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["default_recipe"]
 NONE = ', or "none"'
 
 _HEAD = """\
-# Every key of a recipe, with its default and what it may be. What is left out, or "auto", is chosen
-# for the data: descend recipe --explain DATA shows how, with reasons.
-# A section with a name also takes the keys of that name, which stand here as comments.
+# Every key of a recipe, with its default and its type. Keys that are left out, or "auto", are chosen
+# for the data: descend recipe --explain DATA shows the values with their reasons.
+# A section with a name also takes the keys of that name, which are comments here.
 """
 
 
 def default_recipe(*, explain: bool = False) -> str:
-    """The default recipe; a file of it is a valid recipe and means the same as an empty one.
+    """Return the default recipe, a valid recipe that is equivalent to an empty one.
 
     Args:
-        explain: whether to say above each key what it does.
+        explain: whether to describe each key above it.
 
     >>> print(default_recipe().splitlines()[-1])
     workers = 0  # an integer >= 0
@@ -58,13 +58,11 @@ def _keys(
     for key, parameter in parameters.items():
         if key in about:
             yield from (f"{mark}# {line}\n" for line in textwrap.wrap(about[key], 96))
-        default: Any = parameter.default if parameter.default is not MISSING else "needed"
-        remark = _choices(section, key) or describe(parameter.annotation)
-        line = dump({section: {key: default}}, {f"{section}.{key}": remark}).splitlines()[1]
-        if (
-            default is None and check(parameter, "none")[0] is not None
-        ):  # to say nothing is the only way to say none
-            line = f"# {key} =   # {remark.removesuffix(NONE)}; left out for none"
+        default: Any = parameter.default if parameter.default is not MISSING else "required"
+        comment = _choices(section, key) or describe(parameter.annotation)
+        line = dump({section: {key: default}}, {f"{section}.{key}": comment}).splitlines()[1]
+        if default is None and check(parameter, "none")[0] is not None:  # "none" would be a string here
+            line = f"# {key} =   # {comment.removesuffix(NONE)}; left out for none"
         yield f"{mark}{line}\n"
 
 
