@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from descend.losses import Loss
 
-__all__ = ["ForeignLoss", "OnProbabilities", "TorchSchedule"]
+__all__ = ["CallableLoss", "OnProbabilities", "TorchSchedule"]
 
 
 class OnProbabilities(nn.Module):
@@ -37,7 +37,7 @@ class OnProbabilities(nn.Module):
         return OnProbabilities(self.loss.unsmoothed(), self.output)
 
 
-class ForeignLoss(nn.Module):
+class CallableLoss(nn.Module):
     """A loss by import path, called as PyTorch's losses are: ``loss(outputs, targets)`` returns a mean."""
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
@@ -59,7 +59,7 @@ class ForeignLoss(nn.Module):
     def trust(self, targets: Tensor) -> None:
         """Do nothing: the domain of the targets is unknown."""
 
-    def unsmoothed(self) -> ForeignLoss:
+    def unsmoothed(self) -> CallableLoss:
         """Return the loss itself: whether it smooths labels is unknown."""
         return self
 

@@ -18,7 +18,7 @@ from descend.nn.outputs import OUTPUTS, Link
 from descend.optim import ALONG_FRAMES, OPTIMIZERS
 from descend.optim.first_order import can_fuse
 from descend.param_types import signature_of
-from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
+from descend.recipe.adapters import CallableLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.compatibility import check_needs
 from descend.recipe.constraints import ActiveConstraint, build_constraints
@@ -208,7 +208,7 @@ def build_output(recipe: Recipe, facts: Facts) -> nn.Module:
     return cast(nn.Module, _call("model", find("model", name, "output"), {}, {}))
 
 
-def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProbabilities | ForeignLoss:
+def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProbabilities | CallableLoss:
     """Build the loss as a function of (raw outputs, targets, weights).
 
     Where the loss has a numerically stable form in logits and the output's link is the logit, the two are fused.
@@ -218,8 +218,8 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
     """
     loss = _call("loss", find("loss", recipe.loss["name"]), {}, _settings(recipe, "loss"))
     if not isinstance(loss, Loss):
-        _check_foreign(loss, facts)
-        return ForeignLoss(loss)
+        _check_callable_loss(loss, facts)
+        return CallableLoss(loss)
     if facts.task not in loss.tasks:
         raise RecipeError(
             [
@@ -248,13 +248,13 @@ def _two_rows(facts: Facts) -> tuple[Tensor, Tensor]:
     return outputs, targets.get(facts.task, torch.zeros(2, facts.outputs))
 
 
-def _check_foreign(loss: Any, facts: Facts) -> None:
+def _check_callable_loss(loss: Any, facts: Facts) -> None:
     """Call the loss on the raw outputs of two rows, to report one that does not fit before training."""
     outputs, targets = _two_rows(facts)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are shown again in training
-            value = ForeignLoss(loss)(outputs, targets)
+            value = CallableLoss(loss)(outputs, targets)
     except Exception as cause:  # anyone's loss may raise anything
         fault = message_of(cause)
     else:

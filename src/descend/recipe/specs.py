@@ -83,44 +83,16 @@ FAMILIES = (
     Family("regularize", "orthogonality", "Orthogonality", "Penalty"),
 )
 
+# fmt: off
 _SPELLING = {
     word.lower(): word
     for word in (
-        *(
-            "ASC",
-            "AdamW",
-            "BCE",
-            "BFGS",
-            "CG",
-            "ConvNet",
-            "DSO",
-            "ELU",
-            "GD",
-            "GELU",
-            "KFAC",
-            "KL",
-            "L1",
-            "LBFGS",
-        ),
-        *(
-            "MC",
-            "MLP",
-            "MSE",
-            "MinMax",
-            "PCA",
-            "PG",
-            "RMSprop",
-            "RNN",
-            "ReLU",
-            "SCGD",
-            "SELU",
-            "SGD",
-            "SO",
-            "SOAP",
-        ),
-        *("SQN", "SRIP", "STRON", "SiLU", "TRish", "ZCA"),
+        "ASC", "AdamW", "BCE", "BFGS", "CG", "ConvNet", "DSO", "ELU", "GD", "GELU", "KFAC", "KL", "L1", "LBFGS", "MC",
+        "MLP", "MSE", "MinMax", "PCA", "PG", "RMSprop", "RNN", "ReLU", "SCGD", "SELU", "SGD", "SO", "SOAP", "SQN", "SRIP",
+        "STRON", "SiLU", "TRish", "ZCA",
     )
 }
+# fmt: on
 """Parts of names that are not written with one capital."""
 
 
@@ -128,7 +100,7 @@ class Spec:
     """The specified settings of a section or method: a frozen mapping from key to value.
 
     What is not specified is left to the rules of the default recipe and to the constructors. The values are checked
-    when a recipe is made, together with everything else in it, so that all problems are reported at once. A spec
+    when a recipe is made of it, together with the rest of the recipe, so that all problems are reported at once. A spec
     equals the mapping of the same keys and can be used wherever a recipe takes a mapping.
     """
 
@@ -199,9 +171,9 @@ Mapping.register(Spec)
 
 
 def _restored(class_name: str, values: dict[str, Any]) -> Spec:
-    made = spec_class(class_name)()
-    object.__setattr__(made, "_values", values)
-    return made
+    spec = spec_class(class_name)()
+    object.__setattr__(spec, "_values", values)
+    return spec
 
 
 def misplaced_spec(value: Any, section: str) -> str | None:
@@ -263,9 +235,8 @@ class SpecType:
         section_keys = section_parameters(SECTIONS[self.section]) or {}
         if self.family.key == "name":
             keys = section_parameters(SECTIONS[self.section], self.method) or {}
-            return dict(
-                sorted(keys.items(), key=lambda item: item[0] in section_keys)
-            )  # the method's own first
+            # The method's own keys come first.
+            return dict(sorted(keys.items(), key=lambda item: item[0] in section_keys))
         return choice_parameters(self.family.methods[self.method]) or {}
 
     @property
@@ -284,12 +255,13 @@ class SpecType:
             summary = f"The section [{self.section}]: {section.about}."
         else:
             summary = summary_of(subject)
-        about = about_arguments(section.settings) if section.settings else {}
+        section_keys = self.family is None or self.family.key == "name"
+        about = about_arguments(section.settings) if section.settings and section_keys else {}
         if self.family is None:
             for constructor in CATALOGUE.get(self.section, {}).values():
                 about = about_arguments(constructor) | about
         else:
-            about = about | about_arguments(subject)
+            about |= about_arguments(subject)
         lines = ["\n".join(textwrap.wrap(summary, 100))]
         documented = [(key, about[key]) for key in self.parameters if about.get(key)]
         if documented:

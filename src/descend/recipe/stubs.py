@@ -1,7 +1,7 @@
 """The stub of the typed sections, for editors and type checkers: ``python -m descend.recipe.stubs`` writes it.
 
-The classes of :mod:`descend.recipe.typed` are made from the catalogue when they are used, which no type checker can
-follow. The stub ``typed.pyi`` declares them with their arguments, types and defaults. It is generated, so that the
+The classes of :mod:`descend.recipe.typed` are derived from the catalogue at run time, which no type checker can follow. The
+stub ``typed.pyi`` declares them with their arguments, types and defaults. It is generated, so that the
 constructors remain the one place where a setting is declared; a test fails when it is out of date.
 """
 

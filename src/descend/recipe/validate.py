@@ -250,10 +250,10 @@ def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tup
     return None
 
 
-def _owner_of(key: str, besides: str) -> str | None:
+def _owner_of(key: str, excluded: str) -> str | None:
     """Return another section that has a key."""
     for name, section in SECTIONS.items():
-        if name != besides and key in any_parameters(section):
+        if name != excluded and key in any_parameters(section):
             return name
     return None
 
