@@ -18,17 +18,17 @@ __all__ = ["default_recipe"]
 NONE = ', or "none"'
 
 _HEAD = """\
-# Every key of a recipe, with its default and its type. Keys that are left out, or "auto", are chosen
-# for the data: descend recipe --explain DATA shows the values with their reasons.
-# A section with a name also takes the keys of that name, which are comments here.
+# Every key of a recipe, with its default and its allowed values. Keys that are left out or "auto" are chosen
+# for the data: descend recipe --explain DATA prints the choices with their reasons.
+# A section with a name also takes the keys of the named method, which are shown here as comments.
 """
 
 
 def default_recipe(*, explain: bool = False) -> str:
-    """Return the default recipe, a valid recipe that is equivalent to an empty one.
+    """Return the default recipe as TOML. It is a valid recipe, equivalent to an empty one.
 
     Args:
-        explain: whether to describe each key above it.
+        explain: whether to explain each key in a comment above it. Default False.
 
     >>> print(default_recipe().splitlines()[-1])
     workers = 0  # an integer >= 0
@@ -59,10 +59,12 @@ def _keys(
         if key in about:
             yield from (f"{mark}# {line}\n" for line in textwrap.wrap(about[key], 96))
         default: Any = parameter.default if parameter.default is not MISSING else "required"
-        comment = _choices(section, key) or describe(parameter.annotation)
-        line = dump({section: {key: default}}, {f"{section}.{key}": comment}).splitlines()[1]
-        if default is None and check(parameter, "none")[0] is not None:  # "none" would be a string here
-            line = f"# {key} =   # {comment.removesuffix(NONE)}; left out for none"
+        remark = _choices(section, key) or describe(parameter.annotation)
+        line = dump({section: {key: default}}, {f"{section}.{key}": remark}).splitlines()[1]
+        if (
+            default is None and check(parameter, "none")[0] is not None
+        ):  # None can be specified only by leaving the key out
+            line = f"# {key} =   # {remark.removesuffix(NONE)}; leave out for none"
         yield f"{mark}{line}\n"
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from descend.cli.options import AllowImports, Assignments, Device, Json, OptionalData, RecipeFile, Target
-from descend.cli.output import Lasting, answering
+from descend.cli.output import LastingStream, answering
 from descend.errors import UserError
 
 __all__ = ["EXAMPLES", "recipe"]
@@ -88,6 +88,6 @@ def recipe(
 
 
 def _write(text: str) -> None:
-    stream = Lasting(sys.stdout)
+    stream = LastingStream(sys.stdout)
     stream.write(text if text.endswith("\n") else text + "\n")
     stream.flush()
