@@ -31,7 +31,9 @@ OWN = sorted(set(OPTIMIZERS) - set(TORCH))
 CLASSES = sorted(
     name
     for name in optim.__all__
-    if inspect.isclass(getattr(optim, name)) and issubclass(getattr(optim, name), torch.optim.Optimizer)
+    if name[0].isupper()
+    and inspect.isclass(getattr(optim, name))
+    and issubclass(getattr(optim, name), torch.optim.Optimizer)
 )
 MODEL = {"kfac", "KFAC"}
 """Optimizers with required arguments other than the parameters."""
