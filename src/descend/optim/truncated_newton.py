@@ -120,7 +120,7 @@ class CurvedStep(WholeStep, ABC):
         """
         group = self.param_groups[0]
         tolerance = min(group["forcing"], math.sqrt(slope.size))
-        return conjugate_gradient(product, slope.vector, tolerance=tolerance, limit=group["limit"], **ball)
+        return conjugate_gradient(product, slope.vector, tolerance=tolerance, max_iter=group["limit"], **ball)
 
 
 def needs_of(settings: Mapping[str, Any]) -> frozenset[Need]:
