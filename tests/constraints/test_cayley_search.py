@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from descend.optim.along import search
 from torch import Tensor, nn
 
 import descend
@@ -17,7 +18,6 @@ from descend.errors import RecipeError
 from descend.linalg.stiefel import frames_of, off_frame
 from descend.losses import CrossEntropy
 from descend.optim import OPTIMIZERS, Rows, along, bfgs, cg, coordinate_descent, gd, lbfgs
-from descend.optim.along import search
 
 DOUBLE = torch.float64
 N, Q = 7, 3

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from descend.optim.bfgs import LARGEST
 from tests.support.descents import Descent, Quadratic, logistic
 from tests.support.optimizer_contract import Case, Contract
 from tests.support.smooth import rosenbrock
@@ -14,7 +15,6 @@ from tests.support.smooth import rosenbrock
 import descend
 from descend.errors import RecipeError, UserError
 from descend.optim import BFGS, bfgs
-from descend.optim.bfgs import LARGEST
 
 CASES = [
     Case("bfgs", lr=0.1, evaluations=None, needs_closure=True, separable=False),

@@ -214,7 +214,7 @@ def test_both_gradients_of_a_pair_are_of_the_same_rows_and_the_same_dropout(plai
         rows = Rows(model, nn.functional.mse_loss, x, y)
         optimizer.step((lambda x=x, y=y: nn.functional.mse_loss(model(x), y)) if plain else rows)
         end = flat([p.detach() for p in model.parameters()])
-        pairs = optimizer.state[optimizer.everything[0]]
+        pairs = optimizer.state[optimizer.all_parameters[0]]
         newest = int(pairs["oldest"]) - 1
         torch.testing.assert_close(pairs["steps"][newest], end - start, rtol=1e-9, atol=1e-12)
         expected = gradient_at(model, end, x, y, random) - gradient_at(model, start, x, y, random)

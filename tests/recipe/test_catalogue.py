@@ -16,6 +16,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 import descend
 from descend.constraints import CONDITIONS
 from descend.errors import UserError
+from descend.param_types import check, describe, of_constructor
 from descend.recipe import Recipe
 from descend.recipe.catalogue import (
     CATALOGUE,
@@ -27,7 +28,6 @@ from descend.recipe.catalogue import (
     import_object,
     is_import_path,
 )
-from descend.recipe.parameters import check, describe, of_constructor
 from descend.recipe.sections import SECTIONS, section_parameters
 
 QUICK = Recipe(

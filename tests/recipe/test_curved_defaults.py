@@ -3,9 +3,9 @@
 import pytest
 
 from descend.optim import CURVED, OPTIMIZERS, WHOLE_DATA
+from descend.param_types import of_constructor
 from descend.recipe import Recipe
 from descend.recipe.defaults import Facts
-from descend.recipe.parameters import of_constructor
 from descend.recipe.resolve import resolve
 
 FACTS = Facts("table", 300, "regression", (10,), 1, 60)

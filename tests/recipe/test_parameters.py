@@ -18,8 +18,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import recipe_strategies as strategies
 
-from descend.param_types import Count, Fraction, Natural, NonNegative, Positive, Probability, Share
-from descend.recipe.parameters import MISSING, Parameter, check, describe, of_constructor, of_settings
+from descend.param_types import (
+    MISSING,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Parameter,
+    Positive,
+    Probability,
+    Share,
+    check,
+    describe,
+    of_constructor,
+)
+from descend.recipe.parameters import of_settings
 from descend.recipe.toml import dump
 
 

@@ -15,9 +15,9 @@ import torch
 from hypothesis import strategies as st
 
 from descend.constraints import CONDITIONS, CONSTRAINTS
+from descend.param_types import Parameter
 from descend.recipe.catalogue import CATALOGUE, CHOICES
 from descend.recipe.defaults import Facts
-from descend.recipe.parameters import Parameter
 from descend.recipe.sections import SECTIONS, section_parameters
 
 TASKS = ("regression", "multi_regression", "binary", "multiclass")

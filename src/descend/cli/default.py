@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from descend.cli.docstrings import about_arguments
+from descend.param_types import MISSING, Parameter, check, describe, of_constructor
 from descend.recipe.catalogue import CATALOGUE, CHOICES, find
-from descend.recipe.parameters import MISSING, Parameter, check, describe, of_constructor, of_settings
+from descend.recipe.parameters import of_settings
 from descend.recipe.sections import SECTIONS, Section
 from descend.recipe.toml import dump
 

@@ -17,8 +17,8 @@ from descend.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from descend.param_types import Parameter
     from descend.recipe.catalogue import Entry
-    from descend.recipe.parameters import Parameter
 
 __all__ = ["EXAMPLES", "methods"]
 
@@ -132,8 +132,8 @@ def _table(found: Sequence[Entry], console: Console) -> None:
 
 def _parameters(entry: Entry) -> dict[str, Parameter]:
     """What a recipe may set; what the builder supplies has no default."""
+    from descend.param_types import MISSING, of_constructor
     from descend.recipe.catalogue import PENALTIES
-    from descend.recipe.parameters import MISSING, of_constructor
     from descend.recipe.sections import SECTIONS
 
     if entry.section == "regularize" and entry.key in PENALTIES:  # its settings are keys beside it
@@ -144,7 +144,7 @@ def _parameters(entry: Entry) -> dict[str, Parameter]:
 
 def _facts(entry: Entry) -> dict[str, Any]:
     from descend.cli.docstrings import about_arguments, plain, shapes_of
-    from descend.recipe.parameters import describe
+    from descend.param_types import describe
     from descend.recipe.toml import path_of
 
     card, about = entry.card, about_arguments(entry.constructor)

@@ -20,11 +20,12 @@ import torch
 from torch.optim import Optimizer
 
 from descend.cards import method
-from descend.optim.building import Params, build
+from descend.optim.base import Params
+from descend.optim.building import build
 from descend.optim.curved import CurvedStep, Matrix, require
 from descend.optim.evaluation import Evaluations
 from descend.optim.line_search import armijo
-from descend.optim.whole import Position
+from descend.optim.vector_step import Position
 from descend.param_types import AtLeastOne, Count, Fraction, NonNegative, Portion, Positive, Share
 
 __all__ = ["Newton", "SubsampledNewton", "newton", "subsampled_newton"]
@@ -130,7 +131,7 @@ def _search(
     fall = float(torch.dot(solution.step, slope.vector))
     least = torch.finfo(step.dtype).eps ** 2
     found = armijo(
-        value_at, float(slope.loss), fall, first=slope.rate, c=group["c"], rho=group["rho"], least=least
+        value_at, float(slope.loss), fall, initial=slope.rate, c1=group["c"], rho=group["rho"], shortest=least
     )
     if found is None:
         position.back()

@@ -24,10 +24,11 @@ from typing import Any, final
 from torch.optim import Optimizer
 
 from descend.cards import method
-from descend.optim.building import Params, build
+from descend.optim.base import Params
+from descend.optim.building import build
 from descend.optim.curved import CurvedStep, Matrix, require
 from descend.optim.evaluation import Evaluations
-from descend.optim.whole import Position
+from descend.optim.vector_step import Position
 from descend.param_types import Count, Fraction, Positive
 
 __all__ = ["TRish", "radius_for", "trish"]

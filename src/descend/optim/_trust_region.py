@@ -30,10 +30,11 @@ import torch
 from torch.optim import Optimizer
 
 from descend.cards import method
-from descend.optim.building import Params, build
+from descend.optim.base import Params
+from descend.optim.building import build
 from descend.optim.curved import CurvedStep, Matrix, require
 from descend.optim.evaluation import Evaluations
-from descend.optim.whole import Position
+from descend.optim.vector_step import Position
 from descend.param_types import AtLeastOne, BelowAQuarter, Count, Fraction, Portion, Positive
 
 __all__ = ["STRON", "TrustRegion", "next_radius", "stron", "trust_region"]

@@ -40,9 +40,10 @@ from torch.optim import Optimizer
 
 from descend.cards import method
 from descend.errors import UserError
-from descend.optim.building import Params, build
+from descend.optim.base import Params
+from descend.optim.building import build
 from descend.optim.evaluation import Evaluations
-from descend.optim.whole import Position, WholeStep, exact_state
+from descend.optim.vector_step import Position, VectorStep, restore_dtypes
 from descend.param_types import NonNegative, Portion, Positive
 
 __all__ = ["ASCPG", "SCGD", "asc_pg", "scgd"]
@@ -105,11 +106,11 @@ class SCGD(Optimizer):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state as it was saved; counts stay whole numbers."""
         super().load_state_dict(dict(state_dict))
-        exact_state(self, state_dict)
+        restore_dtypes(self, state_dict)
 
 
 @final
-class ASCPG(WholeStep):
+class ASCPG(VectorStep):
     """SCGD whose average is fed with values at extrapolated points, and that leaves room for a proximal step; see :func:`asc_pg`.
 
     The state of the first parameter holds ``y`` and ``seen`` as of :class:`SCGD`, ``previous``, the last x (n,), and ``steps``.
@@ -161,7 +162,7 @@ class ASCPG(WholeStep):
             memory["previous"] = start
             memory["steps"] = memory.get("steps", 0) + 1
         if not gradient.empty:
-            position.move(-self.by_rate(gradient.vector))
+            position.move(-self.times_lr(gradient.vector))
         return gradient.loss
 
     @contextmanager

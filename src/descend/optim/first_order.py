@@ -25,7 +25,8 @@ import torch
 from torch.optim import Optimizer
 
 from descend.cards import method
-from descend.optim.building import Params, build
+from descend.optim.base import Params
+from descend.optim.building import build
 from descend.param_types import Fraction, NonNegative, Positive
 
 __all__ = ["adagrad", "adam", "adamax", "adamw", "rmsprop", "sgd", "sparse_adam"]

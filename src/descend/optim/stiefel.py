@@ -47,8 +47,9 @@ from descend.linalg.stiefel import (
     put_frames_,
     tangent,
 )
-from descend.optim.building import Params, build, catalogued
-from descend.optim.whole import exact_state
+from descend.optim.base import Params, catalogue_name
+from descend.optim.building import build
+from descend.optim.vector_step import restore_dtypes
 from descend.param_types import Count, Fraction, NonNegative, Positive
 
 __all__ = ["CayleyAdam", "CayleySGD", "cayley_adam", "cayley_sgd"]
@@ -69,7 +70,7 @@ class _Cayley(Optimizer, ABC):
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             if any(p.grad.is_sparse for p in moving):
-                name = catalogued(type(self))
+                name = catalogue_name(type(self))
                 raise UserError(f"{name} does not take sparse gradients; use sparse_adam")
             if not group["orthonormal"]:
                 self._plain(group, moving)
@@ -117,7 +118,7 @@ class _Cayley(Optimizer, ABC):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state as it was saved, with its types."""
         super().load_state_dict(dict(state_dict))
-        exact_state(self, state_dict)
+        restore_dtypes(self, state_dict)
 
 
 @final

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from descend.linalg import Solution, conjugate_gradient
-from descend.optim.building import Params
+from descend.optim.base import Params
 from descend.optim.evaluation import Curvature, Evaluations, Need
-from descend.optim.whole import WholeStep
+from descend.optim.vector_step import VectorStep
 
 __all__ = ["CurvedStep", "Matrix", "Slope", "needs_of", "require"]
 
@@ -62,7 +62,7 @@ class Slope(NamedTuple):
         return curvature if scale is None else lambda vector: scale * curvature(scale * vector)
 
 
-class CurvedStep(WholeStep, ABC):
+class CurvedStep(VectorStep, ABC):
     """A step found by conjugate gradients on a quadratic model of the loss.
 
     Args:

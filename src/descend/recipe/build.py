@@ -16,10 +16,11 @@ from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS, Link
 from descend.optim import ALONG_FRAMES
+from descend.param_types import signature_of
 from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.defaults import Facts
-from descend.recipe.parameters import of_settings, signature_of
+from descend.recipe.parameters import of_settings
 from descend.recipe.rates import apply_factors, split_by_factor
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS

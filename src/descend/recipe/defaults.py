@@ -14,7 +14,7 @@ from typing import Any
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, CURVED, OPTIMIZERS, WHOLE_DATA
-from descend.optim.bfgs import LARGEST
+from descend.optim._bfgs import MAX_PARAMETERS
 
 __all__ = ["Facts", "Proposal", "facts_of", "proposals"]
 
@@ -125,7 +125,9 @@ def _model(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, t
 def _hidden(facts: Facts, optimizer: str | None) -> tuple[tuple[int, ...], str]:
     if optimizer == "bfgs":
         each = math.prod(facts.input_shape) + 1 + facts.outputs
-        return (min(32, max(1, (LARGEST - facts.outputs) // each)),), "bfgs keeps a matrix of n x n numbers"
+        return (
+            min(32, max(1, (MAX_PARAMETERS - facts.outputs) // each)),
+        ), "bfgs keeps a matrix of n x n numbers"
     return (256, 256), "wide enough for most tables; early stopping keeps it from overfitting"
 
 

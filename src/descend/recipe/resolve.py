@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.errors import Problem, RecipeError, did_you_mean
+from descend.param_types import MISSING, Parameter
 from descend.recipe.catalogue import CATALOGUE
 from descend.recipe.defaults import Facts, Proposal, proposals
-from descend.recipe.parameters import MISSING, Parameter, of_settings
+from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from descend.data.settings import DataSettings
-from descend.param_types import Count
+from descend.param_types import Count, Parameter, of_constructor
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
-from descend.recipe.parameters import Parameter, of_constructor, of_settings
+from descend.recipe.parameters import of_settings
 from descend.training.settings import (
     CheckpointSettings,
     ConstrainSettings,

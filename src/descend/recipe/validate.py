@@ -11,6 +11,7 @@ import torch
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
 from descend.losses.likelihoods import Normal
+from descend.param_types import MISSING, Parameter, check, of_constructor, signature_of
 from descend.recipe.catalogue import (
     CATALOGUE,
     CHOICES,
@@ -20,7 +21,6 @@ from descend.recipe.catalogue import (
     import_object,
     is_import_path,
 )
-from descend.recipe.parameters import MISSING, Parameter, check, of_constructor, signature_of
 from descend.recipe.sections import SECTIONS, Section, section_parameters
 
 __all__ = ["validated"]
