@@ -81,7 +81,7 @@ def test_shapes_place_code_and_difference_are_shown(descend):
         "x+ = x - a g + b (x - x-)",
         "Shapes: parameters of any shapes",
         "momentum = 0.9",
-        "descend.optim.momentum:heavy_ball",
+        "descend.optim.momentum:HeavyBall",
         "In the lecture: Training algorithms, which method: Heavy ball method",
         "PyTorch's SGD keeps the rate outside its buffer",
         "Source: Polyak 1964",
@@ -94,7 +94,7 @@ def test_shapes_place_code_and_difference_are_shown(descend):
 SLIPS = {
     "bce": "without the first minus",
     "polynomial": "the exponents are [1, 2, 3]",
-    "sgd": ["index sets run over {0, ..., m - 1}", "keeps the rate outside the buffer"],
+    "sgd": ["index sets run over {0, ..., m - 1}", "keeps the learning rate outside of the buffer"],
     "cross_entropy": ["m for the number of classes", "is K e"],
     "adam": ["without bias correction", "eps under the root"],
     "adamw": ["bias correction", "decoupled", "2 w W"],
@@ -104,7 +104,7 @@ SLIPS = {
     "mlp": ["probability to drop", "probability to keep"],
     "convnet": ["probability to drop", "probability to keep"],
     "leaky_relu": ["0.1", "0.01"],
-    "heavy_ball": "the rate is constant",
+    "heavy_ball": ["the learning rate", "rate is constant"],
     "nesterov": "look-ahead points",
     # Of other parts of the catalogue, where they are there.
     "gd": "",

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from descend.optim.perceptron import mistake_bound, perceptron
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.svm import SVC
 
 from descend.errors import UserError
+from descend.optim import mistake_bound, perceptron
 
 
 def separable(seed, n=40, d=5, margin=0.1):

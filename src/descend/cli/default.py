@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from descend.cli.docstrings import about_arguments
-from descend.param_types import MISSING, Parameter, check, describe, of_constructor
+from descend.param_types import MISSING, Parameter, check, describe
 from descend.recipe.catalogue import CATALOGUE, CHOICES, find
 from descend.recipe.parameters import of_settings
-from descend.recipe.sections import SECTIONS, Section
+from descend.recipe.sections import SECTIONS, Section, constructor_parameters
 from descend.recipe.toml import dump
 
 __all__ = ["default_recipe"]
@@ -31,7 +31,7 @@ def default_recipe(*, explain: bool = False) -> str:
         explain: whether to say above each key what it does.
 
     >>> print(default_recipe().splitlines()[-1])
-    workers = 0  # a whole number >= 0
+    workers = 0  # an integer >= 0
     """
     return _HEAD + "".join(line for section in SECTIONS.values() for line in _section(section, explain))
 
@@ -45,7 +45,7 @@ def _section(section: Section, explain: bool) -> Iterator[str]:
     yield from _keys(section.name, own, about_arguments(section.settings) if explain else {}, "")
     for name in family:
         constructor = find(section.name, name)
-        parameters = of_constructor(constructor, section.context) or {}
+        parameters = constructor_parameters(section, name) or {}
         about = about_arguments(constructor) if explain else {}
         if parameters:
             yield f'\n# name = "{name}"\n'

@@ -134,11 +134,15 @@ def _parameters(entry: Entry) -> dict[str, Parameter]:
     """What a recipe may set; what the builder supplies has no default."""
     from descend.param_types import MISSING, of_constructor
     from descend.recipe.catalogue import PENALTIES
-    from descend.recipe.sections import SECTIONS
+    from descend.recipe.sections import SECTIONS, constructor_parameters
 
     if entry.section == "regularize" and entry.key in PENALTIES:  # its settings are keys beside it
         return {}
-    found = of_constructor(entry.constructor, SECTIONS[entry.section].context) or {}
+    section = SECTIONS[entry.section]
+    if entry.key == "name":
+        found = constructor_parameters(section, entry.name) or {}
+    else:
+        found = of_constructor(entry.constructor, section.context) or {}
     return {key: value for key, value in found.items() if value.default is not MISSING}
 
 

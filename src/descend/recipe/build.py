@@ -15,7 +15,8 @@ from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS, Link
-from descend.optim import ALONG_FRAMES
+from descend.optim import ALONG_FRAMES, OPTIMIZERS
+from descend.optim.first_order import can_fuse
 from descend.param_types import signature_of
 from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
@@ -312,7 +313,14 @@ def build_optimizer(
     # One that takes any key is given none of these.
     named, _ = _named(constructor)
     context = {"params": groups} | {key: value for key, value in beside.items() if key in named}
-    optimizer = _call("optimizer", constructor, context, _settings(recipe, "optimizer"))
+    settings = _settings(recipe, "optimizer")
+    if any(constructor is each for each in OPTIMIZERS.values()):
+        if "weight_decay" in named:  # the groups that decay have their own
+            context["weight_decay"] = 0.0
+        if "fused" in named:
+            fused = settings.get("fused")
+            settings["fused"] = (can_fuse(constructor, groups) if fused is None else fused) or None
+    optimizer = _call("optimizer", constructor, context, settings)
     if not isinstance(optimizer, torch.optim.Optimizer):
         made = type(optimizer).__name__
         raise RecipeError([Problem("optimizer", "name", f"expected a torch.optim.Optimizer, got a {made}")])

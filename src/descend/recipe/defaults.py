@@ -16,7 +16,10 @@ from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, CURVED, OPTIMIZERS, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
 
-__all__ = ["Facts", "Proposal", "facts_of", "proposals"]
+__all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
+
+DEFAULTS: Mapping[tuple[str, str | None], Mapping[str, Any]] = {("optimizer", "sgd"): {"lr": 0.05}}
+"""Defaults of a recipe that differ from those of the constructor: of a section and name, the keys and their values."""
 
 
 FEW_ROWS = 1000
@@ -161,6 +164,7 @@ def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[st
         rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")
         if isinstance(name, str) and name in _FINER:
             own = inspect.signature(OPTIMIZERS[name]).parameters["lr"].default
+            own = DEFAULTS.get(("optimizer", name), {}).get("lr", own)
             return {"name": (name, "as said"), "lr": (own / _FINER[name], rate[1])}
     else:
         rate = (1e-3, "works for most networks with averaged weights")

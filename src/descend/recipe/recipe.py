@@ -14,6 +14,7 @@ from typing import Any
 
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError
+from descend.optim.renamed import with_current_names
 from descend.recipe.catalogue import CHOICES
 from descend.recipe.sections import SECTIONS
 from descend.recipe.toml import dump, parse, parse_assignment
@@ -105,6 +106,8 @@ class Recipe:
             sections = parse(text)
         except UserError as cause:
             raise UserError(f"{source}: {cause}") from cause
+        if isinstance(sections.get("optimizer"), Mapping):  # the recipe of an older run
+            sections["optimizer"] = with_current_names(sections["optimizer"])
         return cls.of(sections, source=source, allow_imports=allow_imports)
 
     @classmethod

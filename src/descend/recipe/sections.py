@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from descend.data.settings import DataSettings
 from descend.param_types import Count, Parameter, of_constructor
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
+from descend.recipe.defaults import DEFAULTS
 from descend.recipe.parameters import of_settings
 from descend.training.settings import (
     CheckpointSettings,
@@ -21,7 +22,7 @@ from descend.training.settings import (
     StopSettings,
 )
 
-__all__ = ["SECTIONS", "Section", "section_parameters"]
+__all__ = ["SECTIONS", "Section", "constructor_parameters", "section_parameters"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +57,15 @@ class Section:
         about: the question it answers.
         settings: the frozen dataclass that owns keys which do not depend on a name.
         context: parameters of its constructors that the builder supplies.
+        catalogue_context: further ones that it supplies to constructors of the catalogue, and not to those of an import
+            path.
     """
 
     name: str
     about: str
     settings: type | None = None
     context: tuple[str, ...] = ()
+    catalogue_context: tuple[str, ...] = ()
 
     @property
     def named(self) -> bool:
@@ -81,6 +85,7 @@ SECTIONS: Mapping[str, Section] = {
             "which direction",
             OptimizerSettings,
             ("params", "model", "likelihood", "seed", "products"),
+            ("weight_decay", "maximize", "foreach", "capturable", "differentiable", "decoupled_weight_decay"),
         ),
         Section("schedule", "which step size", None, ("steps_per_epoch", "total_steps", "optimizer")),
         Section("gradient", "what happens to the gradient before the step", GradientSettings),
@@ -103,8 +108,25 @@ def section_parameters(
     """
     found: dict[str, Parameter] = of_settings(section.settings) if section.settings else {}
     if section.named and name is not None and name != "auto":
-        of_name = of_constructor(find(section.name, name), section.context)
+        of_name = constructor_parameters(section, name)
         if of_name is None:
             return None
         found |= of_name
+    return found
+
+
+def constructor_parameters(section: Section, name: str | Constructor) -> dict[str, Parameter] | None:
+    """Return the keys of a section that belong to the constructor of a name, with a recipe's own defaults.
+
+    None where the constructor takes any key.
+
+    >>> parameters = constructor_parameters(SECTIONS["optimizer"], "sgd")
+    >>> parameters["lr"].default, "weight_decay" in parameters
+    (0.05, False)
+    """
+    constructor = find(section.name, name)
+    known = next((key for key, each in CATALOGUE[section.name].items() if each is constructor), None)
+    found = of_constructor(constructor, section.context + (section.catalogue_context if known else ()))
+    for key, default in DEFAULTS.get((section.name, known), {}).items() if found is not None else ():
+        found[key] = replace(found[key], default=default)
     return found
