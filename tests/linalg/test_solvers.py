@@ -73,7 +73,9 @@ class TestWithoutABall:
         found = conjugate_gradient(lambda v: matrix @ v, gradient)
         assert found.ending == "negative curvature"
         assert found.iterations > 1
-        first = conjugate_gradient(lambda v: matrix @ v, gradient, max_iter=found.iterations - 1, tolerance=0.0)
+        first = conjugate_gradient(
+            lambda v: matrix @ v, gradient, max_iter=found.iterations - 1, tolerance=0.0
+        )
         assert torch.equal(found.step, first.step)
 
     def test_a_gradient_of_zero_is_at_the_minimum(self):

@@ -5,8 +5,8 @@ pair, the oldest first, updates H by the formula of Broyden, Fletcher, Goldfarb 
 
     H⁺ = (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ,   ρ = 1 / sᵀy
 
-and H is positive definite if sᵀy > 0 for all pairs. The standard evaluation of H v is two loops over the pairs. Here each
-loop is one triangular system: with S and Y of shape (m, n), rows in order of age, R the upper triangle of S Yᵀ and D its diagonal,
+and H is positive definite if sᵀy > 0 for all pairs. The standard evaluation of H v is two loops over the pairs. Here each loop
+is one triangular system: with S and Y of shape (m, n), rows in order of age, R the upper triangle of S Yᵀ and D its diagonal,
 
     first loop     R α = S v             q = v − Yᵀ α,  r = γ q
     second loop    Rᵀ δ = D α − Y r      H v = r + Sᵀ δ

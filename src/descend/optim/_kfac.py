@@ -147,7 +147,7 @@ class KFAC(CheckedOptimizer):
             1e-2 require large batches and recent inverses. Default 0.1.
         factor_decay: decay of the running averages of the factors. Default 0.95.
         kl_clip: κ; None disables the scaling. Default 1e-3.
-        factor_update_steps: number of steps between two estimates of the factors; at first also at steps 1, 2, 4, 8, …. Default 10.
+        factor_update_steps: number of steps between two estimates of the factors; at first also at 1, 2, 4, 8, …. Default 10.
         inv_update_steps: number of steps between two inversions; at first as for the factors. Default 100.
         adam_lr_scale: learning rate of Adam for other parameters, relative to t. Default 0.3.
         seed: seed of the sampled targets, which are a function of it and of the step. A recipe uses the run's. Default 0.
@@ -211,7 +211,7 @@ class KFAC(CheckedOptimizer):
             closure: evaluated once, if given; then only forward passes within it are recorded. Its loss is returned.
 
         Raises:
-            UserError: a gradient is sparse, or there are gradients but no forward pass of the model in training mode was recorded.
+            UserError: a gradient is sparse, or there are gradients but no forward pass in training mode was recorded.
         """
         recorder, settings, loss = self._active(), self.param_groups[0], None
         if closure is not None:
@@ -222,7 +222,9 @@ class KFAC(CheckedOptimizer):
         if not gradients:
             return loss
         if any(gradient.is_sparse for gradient in gradients):
-            raise UserError("kfac moves every coordinate and does not support sparse gradients; use sparse_adam instead")
+            raise UserError(
+                "kfac moves every coordinate and does not support sparse gradients; use sparse_adam instead"
+            )
         if not recorder.recorded and not any(map(self._estimated, self._layers)):
             raise UserError(
                 "kfac estimates its factors in forward passes of its model in training mode, and none was recorded: call the "
@@ -296,7 +298,7 @@ class KFAC(CheckedOptimizer):
         recorder.record(self._layers if _is_update_step(step, settings["factor_update_steps"]) else unknown)
 
     def _update_momentum(self, moving: list[Layer]) -> None:
-        """v ← μ v + ν d for layers with gradients, with one ν for all of them."""
+        """V ← μ v + ν d for layers with gradients, with one ν for all of them."""
         settings, chosen = self.param_groups[0], set(moving)
         lrs: dict[int, float] = {}
         for group in self.param_groups:
@@ -385,11 +387,9 @@ def _likelihood(likelihood: str | Likelihood | None) -> Likelihood:
         return likelihood
     known = LIKELIHOODS.get(likelihood) if likelihood is not None else None
     if known is None:
-        finding = (
-            "the loss is not a negative log-likelihood" if likelihood is None else f"got '{likelihood}'"
-        )
+        finding = "the loss is not a negative log-likelihood" if likelihood is None else f"got '{likelihood}'"
         raise UserError(
-            "kfac: it samples targets from the model's own distribution and needs a likelihood, one of "
-            f"{', '.join(LIKELIHOODS)}: {finding}; shampoo and adam work with any loss"
+            f"kfac: needs a likelihood to sample targets from, one of {', '.join(LIKELIHOODS)}: {finding}; "
+            "shampoo and adam work with any loss"
         )
     return known

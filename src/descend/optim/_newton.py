@@ -37,7 +37,7 @@ def newton_step(
     sample_fraction: float = 1.0,
     damping: float = 0.0,
 ) -> Any:
-    """x ← x + t p, with (B + damping ‖g‖ I) p ≈ −g, B the curvature of a sample of the rows, and t from backtracking."""
+    """X ← x + t p, with (B + damping ‖g‖ I) p ≈ −g, B the curvature of a sample of the rows, and t from backtracking."""
     gradient = optimizer.scaled_gradient(objective)
     curvature = optimizer.curvature(objective.part(sample_fraction))
     if gradient.permits_no_step:

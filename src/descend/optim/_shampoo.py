@@ -83,7 +83,7 @@ def update_covariances(stack: ParameterStack, gradient: Tensor) -> None:
 
 
 def update_roots(stack: ParameterStack) -> None:
-    """(C + ε u I)^(−1/(2k)) of the covariances C, every ``precondition_frequency`` steps, with u from :func:`largest_of_tensor`."""
+    """(C + matrix_eps · u I)^(−1/(2k)) of the covariances C, u the largest eigenvalue, every ``precondition_frequency`` steps."""
     group, step = stack.group, stack.step
     if step < group["start_preconditioning_step"] or (
         step % group["precondition_frequency"] and stack.number("rooted")

@@ -22,8 +22,8 @@ import torch
 from descend.cards import method
 from descend.linalg import Pairs
 from descend.optim.base import Params
-from descend.optim.truncated_newton import CurvatureKind, needs_of
 from descend.optim.evaluation import Evaluations, Need
+from descend.optim.truncated_newton import CurvatureKind, needs_of
 from descend.optim.vector_step import Position, VectorStep
 from descend.param_types import Count, Portion, Positive
 

@@ -155,9 +155,9 @@ class TrustRegion(_RatioStep):
     row="D14",
     reference="Chauhan, Sharma and Dahiya 2018, algorithm 1",
     formula="as trust_region, with loss, gradient and curvature of the first rows of a fixed order, growing in number",
-    note="At negative curvature, conjugate gradients follow the direction to the boundary of the ball; the authors' code, written "
-    "for convex losses, would step uphill. The radius follows Nocedal and Wright's rule, within the intervals that the paper "
-    "allows. The training loss that a run records is that of the sample until the sample contains all rows.",
+    note="At negative curvature, conjugate gradients follow the direction to the boundary of the ball; the authors' code, "
+    "written for convex losses, would step uphill. The radius follows Nocedal and Wright's rule, within the intervals that the "
+    "paper allows. The training loss that a run records is that of the sample until the sample contains all rows.",
 )
 @final
 class STRON(_RatioStep):

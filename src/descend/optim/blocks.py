@@ -285,9 +285,7 @@ class Blocks:
             stack.of(vector).mul_(factor.view(-1, *(1 for _ in stack.block)))
 
 
-def _regions(
-    index: int, shape: tuple[int, ...], sides: tuple[int, ...], block_size: int
-) -> Iterator[Region]:
+def _regions(index: int, shape: tuple[int, ...], sides: tuple[int, ...], block_size: int) -> Iterator[Region]:
     """Yield the regions of a tensor; dimensions without a matrix are not split."""
     splits = [
         split_dimension(size, block_size) if dim in sides else [(0, 1, size)]

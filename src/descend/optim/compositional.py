@@ -302,7 +302,7 @@ def _update_average(
     total: int | None,
     weights: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """y ← (1 − β) y + β value, in place, with β = 1 for the first value; return y for the rows of the value."""
+    """Y ← (1 − β) y + β value, in place, with β = 1 for the first value; return y for the rows of the value."""
     new = value.detach()
     if "y" not in memory:
         shape = _shape(new, rows, total)
@@ -352,5 +352,7 @@ def _shape(value: Tensor, rows: Tensor | None, total: int | None) -> tuple[int, 
     if total is None:
         raise UserError("average: rows need their total number: average(value, rows, total)")
     if len(rows) != len(value):
-        raise UserError(f"average: expected one index for each row, got {len(value)} rows and {len(rows)} indices")
+        raise UserError(
+            f"average: expected one index for each row, got {len(value)} rows and {len(rows)} indices"
+        )
     return (total, *value.shape[1:])

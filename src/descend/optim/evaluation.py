@@ -29,7 +29,7 @@ Closure = Callable[[], Any]
 """The argument of ``step``: a function that returns the loss, or a :class:`RichClosure`."""
 
 Need = Literal["graph", "outputs", "part"]
-"""What an optimizer needs in addition to losses and gradients: the loss with its graph, outputs with theirs, subsets of the rows."""
+"""What an optimizer needs in addition to losses and gradients: the loss or the outputs with their graphs, or subsets of rows."""
 
 PRODUCT = 2.0
 """Cost of a product with a Hessian or Gauss-Newton matrix in units of a gradient: backward passes through two graphs."""

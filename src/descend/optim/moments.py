@@ -209,7 +209,9 @@ class _Hooks:
         if (recorder := self._alive()) is not None:
             recorder.before_model(module)
 
-    def after_layer(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def after_layer(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
         """Forward hook of a layer."""
         if (recorder := self._alive()) is not None:
             recorder.after_layer(module, args[0] if args else kwargs["input"], output)

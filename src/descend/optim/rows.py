@@ -45,7 +45,9 @@ class Rows:
         self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
     ) -> None:
         if len(inputs) != len(targets):
-            raise UserError(f"expected one target for each row, got {len(inputs)} rows and {len(targets)} targets")
+            raise UserError(
+                f"expected one target for each row, got {len(inputs)} rows and {len(targets)} targets"
+            )
         self.model, self.loss, self.inputs, self.targets = model, loss, inputs, targets
         self.gradients = 0.0
         self._whole, self._share = self, 1.0

@@ -78,7 +78,7 @@ class ParameterStack:
         return self._vectors[name]
 
     def matrices(self, name: str) -> list[list[Tensor]]:
-        """Return the state matrices of this name, initially zero: (count, d, d) for each stack of blocks and each of its sides."""
+        """Return the state matrices of this name, initially zero, (count, d, d) for each stack of blocks and each side."""
         if name not in self._matrices:
             matrices = []
             for stack in self.blocks.stacks:

@@ -11,9 +11,9 @@ cayley_adam  M ← Z(β₁ M + (1 − β₁) G);  s ← β₂ s + (1 − β₂) 
 ============ ==================================================================================
 
 The momentum is projected onto the tangent space at each new point. Adam's s is one number for each weight, since an elementwise
-division would leave the tangent space. It is the mean of the squares, where the paper uses their sum, so the learning rate has the
-same meaning as for Adam, the size of the change of an entry, and one learning rate suits all weights. The paper's learning rate
-is √(n q) times this one.
+division would leave the tangent space. It is the mean of the squares, where the paper uses their sum, so the learning rate has
+the same meaning as for Adam, the size of the change of an entry, and one learning rate suits all weights. The paper's
+learning rate is √(n q) times this one.
 
 Weights in other groups take ordinary steps of SGD and Adam.
 

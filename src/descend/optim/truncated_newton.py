@@ -75,7 +75,9 @@ class TruncatedNewton(VectorStep, ABC):
     def curvature(self, objective: Evaluations) -> Curvature:
         """Evaluate the selected curvature at the current parameters."""
         return (
-            objective.hessian() if self.param_groups[0]["curvature"] == "hessian" else objective.gauss_newton()
+            objective.hessian()
+            if self.param_groups[0]["curvature"] == "hessian"
+            else objective.gauss_newton()
         )
 
     def scaled_gradient(self, objective: Evaluations) -> ScaledGradient:
