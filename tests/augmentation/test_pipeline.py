@@ -240,9 +240,9 @@ class TestRefused:
         for augment, words in (
             ("flipp", "no such augment 'flipp'; did you mean 'flip'"),
             ([{"name": "flip", "pixels": 1}], r"augment.pixels: unknown key of 'flip'"),
-            ([{"name": "translate", "pixels": -1}], "augment.pixels: expected a whole number >= 0"),
+            ([{"name": "translate", "pixels": -1}], "augment.pixels: expected an integer >= 0"),
             ([{"pixels": 1}], "a table with the key 'name'"),
-            (3, "expected a text, a table, or a list of texts or tables, found 3"),
+            (3, "expected a string, a table, or a list of strings or tables, got 3"),
         ):
             with pytest.raises(RecipeError) as caught:
                 descend.Recipe(data={"augment": augment})

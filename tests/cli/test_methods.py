@@ -83,7 +83,7 @@ def test_shapes_place_code_and_difference_are_shown(descend):
         "momentum = 0.9",
         "descend.optim.momentum:HeavyBall",
         "In the lecture: Training algorithms, which method: Heavy ball method",
-        "PyTorch's SGD keeps the rate outside its buffer",
+        "PyTorch's SGD keeps it outside of its buffer",
         "Source: Polyak 1964",
     ):
         assert words in text

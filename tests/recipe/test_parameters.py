@@ -85,19 +85,19 @@ class TestCheck:
 
     def test_a_function_where_one_is_allowed(self):
         assert check(parameter(str | Callable[..., Any]), torch.nn.Mish) == (torch.nn.Mish, None)
-        assert "found a function or class" in fault(str, torch.nn.Mish)
+        assert "got a function or class" in fault(str, torch.nn.Mish)
 
     @pytest.mark.parametrize(
         "annotation", [Positive, Count, Natural, Fraction, Share, Probability, float, int]
     )
     def test_bool_is_no_number(self, annotation):
-        assert fault(annotation, True).endswith("found true")
-        assert fault(annotation, False).endswith("found false")
+        assert fault(annotation, True).endswith("got true")
+        assert fault(annotation, False).endswith("got false")
 
     @pytest.mark.parametrize("annotation", [Count, Natural, int, Count | Literal["auto"]])
     def test_a_real_number_is_no_whole_one(self, annotation):
-        assert fault(annotation, 2.0).endswith("found 2.0")
-        assert fault(tuple[annotation, ...], [1, 2.0]).endswith("found [1, 2.0]")
+        assert fault(annotation, 2.0).endswith("got 2.0")
+        assert fault(tuple[annotation, ...], [1, 2.0]).endswith("got [1, 2.0]")
 
     @pytest.mark.parametrize("value", [1, 0, "true", None])
     def test_nothing_else_is_bool(self, value):
@@ -116,7 +116,7 @@ class TestCheck:
         "value", [object(), torch.float64, {1, 2}, np.zeros(2), torch.zeros(2), 1j, b"x", "\ud800"]
     )
     def test_what_toml_cannot_hold(self, value):
-        assert fault(Any, value).startswith("expected a number, a text, a list, a table or a class, found ")
+        assert fault(Any, value).startswith("expected a number, a string, a list, a table or a class, got ")
         assert fault(Positive, value)
 
     def test_not_even_inside(self):
@@ -142,24 +142,24 @@ class TestCheck:
     )
     def test_ends_of_domains(self, annotation, inside, outside):
         assert fault(annotation, inside) is None
-        assert fault(annotation, outside).startswith(f"expected {describe(annotation)}, found")
+        assert fault(annotation, outside).startswith(f"expected {describe(annotation)}, got")
 
     @pytest.mark.parametrize(
         ("value", "shown"),
         [
-            ("x", "the text 'x'"),
-            ("\ud800", "the text '\\ud800'"),
+            ("x", "the string 'x'"),
+            ("\ud800", "the string '\\ud800'"),
             ((1, 2), "[1, 2]"),
             (None, "None"),
             (-1, "-1"),
             (math.nan, "nan (numbers must be finite)"),
             ([9] * 99, "[" + "9, " * 18 + "9,..."),
-            pytest.param(10**6000, "a whole number too large to show", id="digits"),
+            pytest.param(10**6000, "an integer too large to show", id="digits"),
         ],
     )
     def test_what_was_found_is_shown_and_can_be_printed(self, value, shown):
         message = fault(Positive, value)
-        assert message == f"expected a number above 0, found {shown}"
+        assert message == f"expected a number above 0, got {shown}"
         message.encode()
 
     def test_lists_without_an_end(self):
@@ -199,7 +199,7 @@ class TestCheck:
     def test_a_default_is_a_valid_value(self):
         lr = of_constructor(torch.optim.NAdam, ["params"])["lr"]
         assert check(lr, 0.1) == (0.1, None)
-        assert "found true" in check(lr, True)[1]
+        assert "got true" in check(lr, True)[1]
 
 
 class TestDescribe:
@@ -211,11 +211,11 @@ class TestDescribe:
             (Probability, "a number >= 0 and <= 1"),
             (bool, "true or false"),
             (bool | None, 'true or false, or "none"'),
-            (str, "a text"),
+            (str, "a string"),
             (Literal["a"], '"a"'),
             (Literal["a", "b", "c"], '"a", "b" or "c"'),
-            (Count | Literal["auto"] | None, 'a whole number >= 1, "auto", or "none"'),
-            (tuple[Count, ...], "a list of whole numbers >= 1"),
+            (Count | Literal["auto"] | None, 'an integer >= 1, "auto", or "none"'),
+            (tuple[Count, ...], "a list of integers >= 1"),
             (tuple[Fraction, Fraction], "a list of 2: a number >= 0 and below 1, a number >= 0 and below 1"),
             (Mapping[str, str], "a table"),
             (list[typing.Optional[int]], None),  # noqa: UP045 - an old form, as in others' code

@@ -278,9 +278,7 @@ class TestAssignments:
         assert len(str(caught.value)) < 600
 
     def test_problems_say_that_they_were_set(self):
-        with pytest.raises(
-            RecipeError, match=r"--set: \[optimizer\] lr: expected a number above 0, found -1"
-        ):
+        with pytest.raises(RecipeError, match=r"--set: \[optimizer\] lr: expected a number above 0, got -1"):
             Recipe().with_assignments(["optimizer.lr=-1"])
 
     def test_an_import_path_is_the_users_own(self):

@@ -16,7 +16,7 @@ from descend.data.settings import DataSettings
 from descend.errors import RecipeError
 from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE
-from descend.recipe.defaults import FEW_ROWS, Facts
+from descend.recipe.defaults import DEFAULTS, FEW_ROWS, Facts
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.sections import SECTIONS, ModelSettings
 from descend.training import settings as training
@@ -44,9 +44,10 @@ def defaults_of(section: str, name: str | None) -> dict[str, object]:
         found = {each.name: getattr(made, each.name) for each in dataclasses.fields(made)}
     if section in CATALOGUE:
         parameters = inspect.signature(CATALOGUE[section][name]).parameters.values()
-        supplied = SECTIONS[section].context
+        supplied = SECTIONS[section].context + SECTIONS[section].catalogue_context
+        own = DEFAULTS.get((section, name), {})
         found |= {
-            each.name: each.default
+            each.name: own.get(each.name, each.default)
             for each in parameters
             if each.default is not each.empty and each.name not in supplied
         }

@@ -155,7 +155,7 @@ class TestSaid:
     @pytest.mark.parametrize(
         ("value", "message"),
         [
-            (3, "orthogonal: expected a text, a list of texts, a table"),
+            (3, "orthogonal: expected a string, a list of strings, a table"),
             ({"method": "exponential"}, "orthogonal: expected a pattern of weights' names"),
             ({"pattern": []}, "orthogonal: expected a pattern of weights' names"),
             ({"pattern": "*", "method": "expm"}, 'orthogonal.method: expected "exponential", "cayley" or "penalty"'),

@@ -52,14 +52,14 @@ class TestEverythingAtOnce:
             "  my.toml: [optimiser]: no such section; did you mean 'optimizer'?",
             "  my.toml: [optimizer] name: no such optimizer 'adm'; did you mean 'adam'?",
             "  my.toml: [optimizer] lrr: unknown key; did you mean 'lr'?",
-            "  my.toml: [optimizer] eps: expected a number >= 0, found -1.0",
-            "  my.toml: [model] hidden: expected a list of whole numbers >= 1, found [64, 0]",
+            "  my.toml: [optimizer] eps: expected a number >= 0, got -1.0",
+            "  my.toml: [model] hidden: expected a list of integers >= 1, got [64, 0]",
             "  my.toml: [model] activation: no such activation 'rleu'; did you mean 'relu'?",
-            "  my.toml: [model] dropout: expected a number >= 0 and below 1, found true",
+            "  my.toml: [model] dropout: expected a number >= 0 and below 1, got true",
             "  my.toml: [stop] max_epoch: unknown key; did you mean 'max_epochs'?",
-            '  my.toml: [stop] patience: expected a whole number >= 1, "auto", or "none", found 0',
-            "  my.toml: [stop] monitor: expected a text, found 3",
-            '  my.toml: [engine] precision: expected "float32" or "bfloat16", found the text \'float16\'',
+            '  my.toml: [stop] patience: expected an integer >= 1, "auto", or "none", got 0',
+            "  my.toml: [stop] monitor: expected a string, got 3",
+            '  my.toml: [engine] precision: expected "float32" or "bfloat16", got the string \'float16\'',
         ]
 
     def test_nothing_near_gives_the_names_there_are(self):
@@ -116,7 +116,7 @@ class TestNumbers:
     def test_are_not_truth_values(self, path):
         section, _, key = path.partition(".")
         (problem,) = problems({section: {key: True}})
-        assert problem.message.endswith("found true")
+        assert problem.message.endswith("got true")
 
     def test_threads_have_an_end(self):
         assert problems({"engine": {"threads": 2**40}})
@@ -206,9 +206,9 @@ class TestImportPaths:
     def test_what_takes_any_keyword_takes_any_key(self):
         assert Recipe(model={"name": AnyKeyword, "depth": 3, "x": [1]}).get("model.depth") == 3
         assert said({"model": {"name": AnyKeyword, "x": math.nan, "y": object, "z": {1}, "output": 3}}) == [
-            "[model] x: expected a number, a text, a list, a table or a class, found nan (numbers must be finite)",
-            "[model] z: expected a number, a text, a list, a table or a class, found {1}",
-            "[model] output: expected a text, found 3",
+            "[model] x: expected a number, a string, a list, a table or a class, got nan (numbers must be finite)",
+            "[model] z: expected a number, a string, a list, a table or a class, got {1}",
+            "[model] output: expected a string, got 3",
         ]
 
     def test_a_network_from_elsewhere_may_call_what_it_likes_activation(self):
@@ -248,7 +248,7 @@ class TestChoices:
                 "activation.negative_slope",
                 "expected a number >= 0",
             ),
-            ({"name": "maxout", "k": True}, "activation.k", "expected a whole number >= 1, found true"),
+            ({"name": "maxout", "k": True}, "activation.k", "expected an integer >= 1, got true"),
             ({"name": "torch.nn.ELU", "alhpa": 1}, "activation.alhpa", "unknown key of 'torch.nn.ELU'"),
         ],
     )

@@ -135,6 +135,9 @@ def constructor_parameters(section: Section, name: str | Constructor) -> dict[st
     constructor = find(section.name, name)
     known = next((key for key, each in CATALOGUE[section.name].items() if each is constructor), None)
     found = of_constructor(constructor, section.context + (section.catalogue_context if known else ()))
-    for key, default in DEFAULTS.get((section.name, known), {}).items() if found is not None else ():
-        found[key] = replace(found[key], default=default)
-    return found
+    if found is None:
+        return None
+    defaults = DEFAULTS.get((section.name, known), {})
+    return {
+        key: replace(each, default=defaults[key]) if key in defaults else each for key, each in found.items()
+    }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any, get_origin
 
 import torch
 
@@ -246,7 +247,10 @@ def _any_parameters(section: Section) -> dict[str, Parameter]:
     found = section_parameters(section) or {}
     for name in CATALOGUE.get(section.name, {}):
         for key, parameter in (section_parameters(section, name) or {}).items():
-            found.setdefault(key, parameter)
+            known = found.setdefault(key, parameter)
+            # Methods may give a key other choices; where only the bounds of a number differ, the first ones are used.
+            if known.annotation != parameter.annotation and get_origin(parameter.annotation) is not Annotated:
+                found[key] = replace(known, annotation=known.annotation | parameter.annotation)
     return found
 
 
