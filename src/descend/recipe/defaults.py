@@ -13,7 +13,7 @@ from typing import Any
 
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
-from descend.optim import COMPOSITIONAL, CURVED, OPTIMIZERS, WHOLE_DATA
+from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
 
 __all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
@@ -156,9 +156,11 @@ def _init(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tu
 
 def _optimizer(facts: Facts, said: Mapping[str, Any], before: Values) -> dict[str, tuple[Any, str]]:
     name = said.get("name")
-    if name in CURVED:
+    if name in TRUNCATED_NEWTON:
         matrix = ("gauss_newton", "of networks it has a minimum to go to, where the Hessian has saddles")
-        most = {"limit": (20, "more iterations cost more than they bring")} if name in WHOLE_DATA else {}
+        most = (
+            {"cg_max_iter": (20, "more iterations cost more than they bring")} if name in WHOLE_DATA else {}
+        )
         return {"name": (name, "as the recipe says"), "curvature": matrix, **most}
     if not facts.classification and facts.rows < FEW_ROWS:
         rate = (5e-4, "finer steps for early stopping to choose among, on few rows of regression")

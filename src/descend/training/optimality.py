@@ -111,7 +111,7 @@ def optimality(
         smallest = largest = error = smallest_error = 0.0
         products = 0
     else:
-        found = lanczos(along, start, limit=limit)
+        found = lanczos(along, start, max_iter=limit)
         smallest, largest, products = found.smallest, found.largest, found.products
         smallest_error, error = found.smallest_error, max(found.smallest_error, found.largest_error)
     scale = max(abs(smallest), abs(largest))

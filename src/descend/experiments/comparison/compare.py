@@ -16,6 +16,7 @@ from descend.experiments.comparison.rates import log_uniform
 from descend.experiments.comparison.results import Comparison, Conditions, Outcome, pairwise, pick, target_of
 from descend.experiments.comparison.trials import Trial, trial_of
 from descend.experiments.comparison.variants import Variant, variants_of
+from descend.files import check_unused
 from descend.many import Watcher, train_many
 from descend.many.train_members import EngineChoice
 from descend.metrics import METRICS, main_metric
@@ -25,7 +26,7 @@ from descend.recipe.defaults import facts_of
 from descend.recipe.toml import path_of
 from descend.runs.environment import describe_environment
 from descend.runs.plan import Parts, Plan, Planner, as_recipe
-from descend.runs.run import Run, check_unused
+from descend.runs.run import Run
 
 __all__ = ["compare"]
 

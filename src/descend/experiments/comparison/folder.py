@@ -15,8 +15,7 @@ from typing import Any
 
 from descend.errors import RunError
 from descend.experiments.search.journal import differences
-from descend.runs.run import json_bytes, make_folder, read_json
-from descend.training.state import write_atomically
+from descend.files import json_bytes, make_folder, read_json, write_atomically
 
 __all__ = ["FINAL", "TUNING", "begin", "finish", "take_up"]
 

@@ -16,8 +16,7 @@ from typing import Any
 from descend._version import __version__
 from descend.errors import RunError, UserError
 from descend.experiments.search.trial import Trial
-from descend.runs.run import json_bytes, read_json
-from descend.training.state import write_atomically
+from descend.files import check_unused, json_bytes, make_folder, read_json, write_atomically
 
 __all__ = ["Journal", "begun", "begun_with", "differences", "resumed"]
 
@@ -60,19 +59,8 @@ def begun(folder: Path | None, header: Mapping[str, Any]) -> Journal:
     """
     if folder is None:
         return Journal()
-    if folder.is_file():
-        raise RunError(f"{folder} is a file; a search needs a folder of its own")
-    if (folder / HEADER).exists():
-        raise RunError(
-            f"{folder} holds another search; continue that one with --resume (resume=True), or choose another "
-            "folder"
-        )
-    if folder.is_dir() and any(folder.iterdir()):
-        raise RunError(f"{folder} is not empty and holds no search; choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise RunError(f"cannot make the folder {folder}: {cause.strerror or cause}") from cause
+    check_unused(folder, what="search", marker=HEADER)
+    make_folder(folder, "search")
     write_atomically(folder / HEADER, json_bytes({"format": FORMAT, "descend": __version__, **header}))
     return Journal(folder)
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from descend.experiments.search.figures import course, importances, parallel, value_text
 from descend.experiments.search.importance import FEWEST, TELLING, Importance, importance
 from descend.experiments.search.result import SearchResult
+from descend.files import write_atomically
 from descend.report.document import document
 from descend.report.figures import Figure
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element, join
 from descend.report.parts import code, facts, figure_box, section, table
 from descend.report.words import amount, count, duration, metric, score
-from descend.training.state import write_atomically
 
 __all__ = ["render", "write"]
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from descend.api import train
 from descend.errors import Interrupted, TrainingError, UserError, did_you_mean
 from descend.experiments.search import halving
 from descend.experiments.search import journal as journals
@@ -24,7 +25,6 @@ from descend.metrics import METRICS, main_metric
 from descend.recipe import Recipe
 from descend.runs.plan import Plan, Planner, as_recipe
 from descend.runs.run import Run, load
-from descend.runs.session import train
 
 __all__ = ["search"]
 
