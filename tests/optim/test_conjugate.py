@@ -50,7 +50,7 @@ def test_its_iterates_are_those_of_linear_conjugate_gradients():
     descent = Descent(cg, quadratic, [0.0] * 6, **EXACT)
     for count in range(1, 6):
         descent.step()
-        expected = conjugate_gradient(lambda v: quadratic.a @ v, -quadratic.b, limit=count, tolerance=0.0)
+        expected = conjugate_gradient(lambda v: quadratic.a @ v, -quadratic.b, max_iter=count, tolerance=0.0)
         torch.testing.assert_close(descent.at, expected.step, rtol=1e-6, atol=1e-8)
 
 

@@ -43,7 +43,7 @@ def test_with_exact_searches_on_a_quadratic_its_iterates_are_those_of_conjugate_
     descent = Descent(lbfgs, quadratic, [0.0] * 5, history_size=memory, **EXACT)
     for count in range(1, 6):
         descent.step()
-        expected = conjugate_gradient(lambda v: quadratic.a @ v, -quadratic.b, limit=count, tolerance=0.0)
+        expected = conjugate_gradient(lambda v: quadratic.a @ v, -quadratic.b, max_iter=count, tolerance=0.0)
         torch.testing.assert_close(descent.at, expected.step, rtol=1e-5, atol=1e-7)
 
 

@@ -19,23 +19,23 @@ from collections.abc import Callable
 from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, Optimizer, RMSprop, SparseAdam
 
 from descend.optim._bfgs import BFGS, bfgs
+from descend.optim._kfac import KFAC, kfac
 from descend.optim._lbfgs import LBFGS, lbfgs
+from descend.optim._newton import Newton, SubsampledNewton, newton, subsampled_newton
 from descend.optim._perceptron import Perceptron, mistake_bound, perceptron
+from descend.optim._shampoo import Shampoo, shampoo
+from descend.optim._soap import SOAP, soap
 from descend.optim._sqn import SQN, sqn
+from descend.optim._trish import TRish, trish
+from descend.optim._trust_region import STRON, TrustRegion, stron, trust_region
 from descend.optim.compositional import ASCPG, SCGD, asc_pg, scgd
 from descend.optim.conjugate import CG, cg
 from descend.optim.coordinate import CoordinateDescent, coordinate_descent
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
 from descend.optim.gradient_descent import GD, gd
-from descend.optim.kfac import KFAC, kfac
 from descend.optim.momentum import HeavyBall, Nesterov, heavy_ball, nesterov
-from descend.optim.newton import Newton, SubsampledNewton, newton, subsampled_newton
 from descend.optim.rows import Rows
-from descend.optim.shampoo import Shampoo, shampoo
-from descend.optim.soap import SOAP, soap
 from descend.optim.stiefel import CayleyAdam, CayleySGD, cayley_adam, cayley_sgd
-from descend.optim.trish import TRish, trish
-from descend.optim.trust_region import STRON, TrustRegion, stron, trust_region
 
 __all__ = [
     "ALONG_FRAMES",
@@ -43,7 +43,6 @@ __all__ = [
     "BFGS",
     "CG",
     "COMPOSITIONAL",
-    "CURVED",
     "GD",
     "KFAC",
     "LBFGS",
@@ -53,6 +52,7 @@ __all__ = [
     "SOAP",
     "SQN",
     "STRON",
+    "TRUNCATED_NEWTON",
     "WHOLE_DATA",
     "Adagrad",
     "Adam",
@@ -142,7 +142,9 @@ WHOLE_DATA: frozenset[str] = frozenset(
 ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
 """Optimizers that keep the weights of groups with ``orthonormal=True`` orthonormal."""
 
-CURVED: frozenset[str] = frozenset({"newton", "stron", "subsampled_newton", "trish", "trust_region"})
+TRUNCATED_NEWTON: frozenset[str] = frozenset(
+    {"newton", "stron", "subsampled_newton", "trish", "trust_region"}
+)
 """Optimizers that minimize a quadratic model of the loss by conjugate gradients."""
 
 COMPOSITIONAL: frozenset[str] = frozenset({"scgd", "asc_pg"})

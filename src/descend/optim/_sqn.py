@@ -22,8 +22,8 @@ import torch
 from descend.cards import method
 from descend.linalg import Pairs
 from descend.optim.base import Params
-from descend.optim.curved import Matrix, needs_of
 from descend.optim.evaluation import Evaluations, Need
+from descend.optim.truncated_newton import CurvatureKind, needs_of
 from descend.optim.vector_step import Position, VectorStep
 from descend.param_types import Count, Portion, Positive
 
@@ -52,7 +52,7 @@ class SQN(VectorStep):
         update_frequency: L, the steps from one average to the next; 10 to 20 in the paper. Default 10.
         curvature: "hessian"; "gauss_newton", that of the loss as a function of the outputs, which the closure must
             provide (:class:`descend.optim.Rows`). Default "hessian".
-        share: the share of the step's rows on which the product is computed. The paper uses six to twelve times the
+        sample_fraction: the fraction of the step's rows on which the product is computed. The paper uses six to twelve times the
             rows of a step; a closure may provide as many through its ``differentiable``. Default 1.
 
     Raises:
@@ -74,14 +74,14 @@ class SQN(VectorStep):
         *,
         history_size: Count = 10,
         update_frequency: Count = 10,
-        curvature: Matrix = "hessian",
-        share: Portion = 1.0,
+        curvature: CurvatureKind = "hessian",
+        sample_fraction: Portion = 1.0,
     ) -> None:
         super().__init__(params, locals())
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What the curvature needs, and parts of the rows where ``share`` is below 1."""
+        """What the curvature needs, and parts of the rows where ``sample_fraction`` is below 1."""
         return needs_of(self.param_groups[0])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -122,7 +122,7 @@ class SQN(VectorStep):
             iterate = Position(objective.parameters)
             position.put(average)
             step = average - memory["average"]
-            part = objective.part(settings["share"])
+            part = objective.part(settings["sample_fraction"])
             product = part.hessian() if settings["curvature"] == "hessian" else part.gauss_newton()
             change = product(step)
             iterate.back()

@@ -85,7 +85,8 @@ class CheckedOptimizer(Optimizer):
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in self.defaults.items():
-                group.setdefault(name, value)
+                if name != "differentiable":  # PyTorch adds it to the defaults
+                    group.setdefault(name, value)
 
 
 def checked_settings(constructor: Callable[..., Optimizer], settings: Mapping[str, Any]) -> dict[str, Any]:

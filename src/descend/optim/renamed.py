@@ -13,8 +13,44 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
     "cg": {"iterations": "max_iter", "restart": "restart_threshold"},
     "coordinate_descent": {"size": "block_size", "rule": "line_search", "order": "selection"},
     "gd": {"c": "c1"},
+    "kfac": {
+        "decay": "factor_decay",
+        "factors_every": "factor_update_steps",
+        "inverses_every": "inv_update_steps",
+        "others": "adam_lr_scale",
+    },
     "lbfgs": {"iterations": "max_iter", "memory": "history_size"},
-    "sqn": {"memory": "history_size", "every": "update_frequency"},
+    "newton": {"forcing": "cg_tolerance", "limit": "cg_max_iter", "c": "c1"},
+    "shampoo": {
+        "roots_every": "precondition_frequency",
+        "roots_from": "start_preconditioning_step",
+        "statistics_every": "statistics_frequency",
+        "graft": "grafting",
+        "ridge": "matrix_eps",
+        "max_size": "max_preconditioner_dim",
+    },
+    "soap": {
+        "covariance_beta": "shampoo_beta",
+        "basis_every": "precondition_frequency",
+        "max_size": "max_preconditioner_dim",
+    },
+    "sqn": {"memory": "history_size", "every": "update_frequency", "share": "sample_fraction"},
+    "stron": {
+        "share": "sample_fraction",
+        "growth": "sample_growth",
+        "accept": "eta",
+        "forcing": "cg_tolerance",
+        "limit": "cg_max_iter",
+    },
+    "subsampled_newton": {
+        "share": "sample_fraction",
+        "growth": "sample_growth",
+        "theta": "cg_tolerance",
+        "limit": "cg_max_iter",
+        "c": "c1",
+    },
+    "trish": {"forcing": "cg_tolerance", "limit": "cg_max_iter"},
+    "trust_region": {"accept": "eta", "forcing": "cg_tolerance", "limit": "cg_max_iter"},
 }
 """The former names of settings and the current ones, by the name of the optimizer."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
-from descend.optim import COMPOSITIONAL, CURVED, OPTIMIZERS, WHOLE_DATA
+from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
 
 __all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
@@ -156,12 +156,12 @@ def _init(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
 
 def _optimizer(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
     name = specified.get("name")
-    if name in CURVED:
+    if name in TRUNCATED_NEWTON:
         matrix = (
             "gauss_newton",
             "positive semidefinite, so the quadratic model has a minimum; a network's Hessian is indefinite",
         )
-        most = {"limit": (20, "more iterations cost more than they gain")} if name in WHOLE_DATA else {}
+        most = {"cg_max_iter": (20, "more iterations cost more than they gain")} if name in WHOLE_DATA else {}
         return {"name": (name, "as specified"), "curvature": matrix, **most}
     if not facts.classification and facts.rows < FEW_ROWS:
         lr = (

@@ -66,7 +66,15 @@ SECTIONS: Mapping[str, Section] = {
             "which direction a step takes",
             OptimizerSettings,
             ("params", "model", "likelihood", "seed", "products"),
-            ("weight_decay", "maximize", "foreach", "capturable", "differentiable", "decoupled_weight_decay"),
+            (
+                "weight_decay",
+                "maximize",
+                "foreach",
+                "capturable",
+                "differentiable",
+                "decoupled_weight_decay",
+                "orthonormal",
+            ),
         ),
         Section(
             "schedule",

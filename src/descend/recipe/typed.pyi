@@ -512,40 +512,37 @@ class Optimizer(OptimizerSpec):
         centered: subtract the squared average gradient from s, which estimates the variance.
         betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         amsgrad: divide by the largest s so far.
-        curvature: B: "hessian", or "gauss_newton", for which 'step' must be given the network's outputs
-            (Rows).
-        forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖; 0 solves exactly.
-        limit: on their iterations.
-        c: how much of the decrease that the slope promises is asked for.
-        accept: the least ratio of the loss's decrease to the model's with which a step is taken, below
-            1/4.
-        share: of the rows whose curvature is taken; below 1, 'step' must be given an objective that has
-            parts (Rows).
-        growth: factor of the share from step to step, until it is 1.
-        damping: how much of ‖g‖ is added to the curvature's diagonal; 0 keeps steps the same under a
-            linear change of variables, and is for models of few parameters.
-        theta: θ: conjugate gradients end at a residual of min(θ, √‖g‖) ‖g‖.
-        gamma1: γ₁: below the norm 1/γ₁ steps are as short as γ₁ α ‖g‖.
-        gamma2: γ₂, below γ₁: above the norm 1/γ₂ they may be as long as γ₂ α ‖g‖.
-        block_size: the most rows and columns of a block.
-        roots_every: steps from one computation of the roots to the next.
-        roots_from: the step of the first roots; steps before it are those of the method that gives the
-            length, for "none" of the gradient.
-        statistics_every: steps from one gradient taken into the covariances to the next.
-        statistics: covariances are an "average" that forgets, or a "sum" as Adagrad's.
-        graft: the method whose step gives the length for each tensor: "rmsprop", "adagrad" or "sgd"
-            that of this step alone, before momentum; "adam" that of Adam's step, after it; "none"
-            leaves P as it is. Biases and other vectors take that method's step itself, and for "none" a
-            diagonal Adagrad's (RMSProp's for averages).
-        ridge: added to covariances, in units of the largest eigenvalue along this dimension of any
-            block of the tensor.
-        vectors: "matrix" gives vectors a covariance as well: full-matrix Adagrad.
+        curvature: B: "hessian", or "gauss_newton", for which 'step' needs the network's outputs (Rows).
+        cg_tolerance: conjugate gradients end at a residual of min(cg_tolerance, √‖g‖) ‖g‖; 0 solves
+            exactly.
+        cg_max_iter: maximum number of conjugate gradient iterations.
+        eta: η, the smallest ratio of the loss's decrease to the model's for which a step is accepted,
+            below 1/4.
+        sample_fraction: fraction of the rows in the sample; below 1, 'step' needs an objective that can
+            evaluate subsets of the rows (Rows).
+        sample_growth: factor of the fraction from step to step, until it is 1.
+        damping: the multiple of ‖g‖ that is added to the diagonal of the curvature; 0 makes the steps
+            invariant to linear changes of variables, and is suitable for models of few parameters.
+        gamma1: γ₁; below the norm 1/γ₁ the radius is γ₁ α ‖g‖.
+        gamma2: γ₂, below γ₁; above the norm 1/γ₂ the radius is γ₂ α ‖g‖.
+        block_size: maximum number of rows and columns of a block.
+        precondition_frequency: number of steps between two computations of the roots.
+        start_preconditioning_step: step of the first roots; earlier steps are those of the grafting
+            method, or along the gradient for "none".
+        statistics_frequency: number of steps between two updates of the covariances.
+        statistics: covariances are an exponential "average", or a "sum" as in Adagrad.
+        grafting: method whose step determines the length for each tensor: "rmsprop", "adagrad" or
+            "sgd", of the current step before momentum; "adam", of Adam's step after momentum; "none"
+            uses P as it is. Biases and other vectors take the step of that method itself, and with
+            "none" a step of diagonal Adagrad (of RMSProp for averages).
+        matrix_eps: added to the covariances, relative to the largest eigenvalue along the same
+            dimension of any block of the tensor.
+        vectors: "matrix" also keeps a covariance for vectors: full-matrix Adagrad.
         one_sided: only the smallest dimension of a tensor has a covariance; the exponent is −1/2.
-        max_size: a dimension of more numbers has no covariance.
-        covariance_beta: how much of the covariances is kept.
-        basis_every: steps from one renewal of the eigenvectors to the next. Default 10, the paper's.
-        iterations: s, of the paper's fixed-point iteration, whose error is O(t^(s+2)); None solves
-            exactly, and is faster.
+        max_preconditioner_dim: dimensions that are larger have no covariance.
+        shampoo_beta: decay of the covariances.
+        iterations: s, number of the paper's fixed-point iterations, whose error is O(t^(s+2)); None
+            solves exactly, and is faster.
         line_search: "armijo", starting from twice the block's last t; "exact", the minimum along the
             block's gradient, starting from the last t.
         selection: the order of the blocks: "cyclic", or "random", a new permutation in each sweep.
@@ -557,14 +554,15 @@ class Optimizer(OptimizerSpec):
             below 1 costs two gradients on the part instead of one on all rows, and needs a closure that
             supports parts (Rows).
         update_frequency: L, the steps from one average to the next; 10 to 20 in the paper.
-        decay: what the average of factors keeps at an estimate, once there are enough.
-        kl_clip: κ. Infinity takes steps as they are.
-        factors_every: steps between estimates; at first also at 1, 2, 4, 8, ….
-        inverses_every: steps between inversions; at first likewise.
-        others: the rate of Adam for other parameters, in units of t.
-        beta: the share of a new inner value in the average; 1 keeps the newest alone, and the method is
-            SGD.
-        beta_decay: the power of k by which the share falls. Default 0, a constant share.
+        factor_decay: decay of the running averages of the factors.
+        kl_clip: κ; None disables the scaling.
+        factor_update_steps: number of steps between two estimates of the factors; at first also at 1,
+            2, 4, 8, ….
+        inv_update_steps: number of steps between two inversions; at first as for the factors.
+        adam_lr_scale: learning rate of Adam for other parameters, relative to t.
+        beta: weight of a new inner value in the average; with 1 only the latest counts, and the method
+            is SGD.
+        beta_decay: exponent of k by which the weight decreases. Default 0, a constant weight.
     """
 
     def __init__(
@@ -587,28 +585,25 @@ class Optimizer(OptimizerSpec):
         betas: tuple[float, float] = (0.9, 0.999),
         amsgrad: bool = False,
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
-        forcing: float = 0.5,
-        limit: int = 100,
-        c: float = 0.0001,
-        accept: float = 0.0001,
-        share: float = 0.1,
-        growth: float = 1.0,
+        cg_tolerance: float = 0.5,
+        cg_max_iter: int = 100,
+        eta: float = 0.0001,
+        sample_fraction: float = 0.1,
+        sample_growth: float = 1.0,
         damping: float = 0.1,
-        theta: float = 0.1,
         gamma1: float = 4.0,
         gamma2: float = 0.5,
         block_size: int | None = 128,
-        roots_every: int = 10,
-        roots_from: int = 1,
-        statistics_every: int = 1,
+        precondition_frequency: int = 10,
+        start_preconditioning_step: int = 1,
+        statistics_frequency: int = 1,
         statistics: Literal["average", "sum"] = "average",
-        graft: Literal["rmsprop", "adam", "adagrad", "sgd", "none"] = "rmsprop",
-        ridge: float = 1e-06,
+        grafting: Literal["rmsprop", "adam", "adagrad", "sgd", "none"] = "rmsprop",
+        matrix_eps: float = 1e-06,
         vectors: Literal["graft", "matrix"] = "graft",
         one_sided: bool = False,
-        max_size: int = 8192,
-        covariance_beta: float = 0.95,
-        basis_every: int = 10,
+        max_preconditioner_dim: int = 8192,
+        shampoo_beta: float = 0.95,
         iterations: int | None = None,
         line_search: Literal["armijo", "exact"] | Literal["none", "armijo", "strong_wolfe"] = "armijo",
         selection: Literal["cyclic", "random"] = "cyclic",
@@ -618,11 +613,11 @@ class Optimizer(OptimizerSpec):
         history_size: int = 10,
         overlap: float = 1.0,
         update_frequency: int = 10,
-        decay: float = 0.95,
-        kl_clip: float = 0.001,
-        factors_every: int = 10,
-        inverses_every: int = 100,
-        others: float = 0.3,
+        factor_decay: float = 0.95,
+        kl_clip: float | None = 0.001,
+        factor_update_steps: int = 10,
+        inv_update_steps: int = 100,
+        adam_lr_scale: float = 0.3,
         beta: float = 0.5,
         beta_decay: float = 0.0,
     ) -> None: ...
@@ -1566,15 +1561,15 @@ class Adamax(OptimizerSpec):
 
 @final
 class Newton(OptimizerSpec):
-    """Newton's method, its system solved by conjugate gradients, with backtracking.
+    """Newton's method with backtracking; the linear system is solved by conjugate gradients.
 
     Args:
-        lr: t₀, the first t tried; 1 is Newton's step.
-        curvature: B: "hessian", or "gauss_newton", for which 'step' must be given the network's outputs
-            (Rows).
-        forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖; 0 solves exactly.
-        limit: on their iterations.
-        c: how much of the decrease that the slope promises is asked for.
+        lr: t₀, the first t that is tried; 1 is Newton's step.
+        curvature: B: "hessian", or "gauss_newton", for which 'step' needs the network's outputs (Rows).
+        cg_tolerance: conjugate gradients end at a residual of min(cg_tolerance, √‖g‖) ‖g‖; 0 solves
+            exactly.
+        cg_max_iter: maximum number of conjugate gradient iterations.
+        c1: minimum decrease of the loss, relative to the decrease predicted by the gradient.
         rho: ρ, the factor from one t to the next.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
@@ -1586,25 +1581,25 @@ class Newton(OptimizerSpec):
         *,
         lr: float = 1.0,
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
-        forcing: float = 0.5,
-        limit: int = 100,
-        c: float = 0.0001,
+        cg_tolerance: float = 0.5,
+        cg_max_iter: int = 100,
+        c1: float = 0.0001,
         rho: float = 0.5,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class TrustRegion(OptimizerSpec):
-    """A quadratic model of the loss, trusted within a ball that adapts to how well it predicts.
+    """Steihaug's trust region method: the step minimises a quadratic model within a ball of adaptive
+    radius.
 
     Args:
-        lr: the first radius. All later ones are its multiples, so that a schedule acts on them.
-        curvature: B: "hessian", or "gauss_newton", for which 'step' must be given the network's outputs
-            (Rows).
-        accept: the least ratio of the loss's decrease to the model's with which a step is taken, below
-            1/4.
-        forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖.
-        limit: on their iterations.
+        lr: the first radius. All later ones are multiples of it, so that schedules affect them.
+        curvature: B: "hessian", or "gauss_newton", for which 'step' needs the network's outputs (Rows).
+        eta: η, the smallest ratio of the loss's decrease to the model's for which a step is accepted,
+            below 1/4.
+        cg_tolerance: conjugate gradients end at a residual of min(cg_tolerance, √‖g‖) ‖g‖.
+        cg_max_iter: maximum number of conjugate gradient iterations.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1615,27 +1610,27 @@ class TrustRegion(OptimizerSpec):
         *,
         lr: float = 1.0,
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
-        accept: float = 0.0001,
-        forcing: float = 0.5,
-        limit: int = 100,
+        eta: float = 0.0001,
+        cg_tolerance: float = 0.5,
+        cg_max_iter: int = 100,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class SubsampledNewton(OptimizerSpec):
-    """Newton's method with the curvature of a random share of the rows.
+    """Subsampled Newton: Newton's method with the curvature of a random sample of the rows.
 
     Args:
-        lr: t₀, the first t tried.
+        lr: t₀, the first t that is tried.
         curvature: B: "hessian", or "gauss_newton".
-        share: of the rows whose curvature is taken; below 1, 'step' must be given an objective that has
-            parts (Rows).
-        growth: factor of the share from step to step, until it is 1.
-        damping: how much of ‖g‖ is added to the curvature's diagonal; 0 keeps steps the same under a
-            linear change of variables, and is for models of few parameters.
-        theta: θ: conjugate gradients end at a residual of min(θ, √‖g‖) ‖g‖.
-        limit: on their iterations.
-        c: how much of the decrease that the slope promises is asked for.
+        sample_fraction: fraction of the rows in the sample; below 1, 'step' needs an objective that can
+            evaluate subsets of the rows (Rows).
+        sample_growth: factor of the fraction from step to step, until it is 1.
+        damping: the multiple of ‖g‖ that is added to the diagonal of the curvature; 0 makes the steps
+            invariant to linear changes of variables, and is suitable for models of few parameters.
+        cg_tolerance: η; conjugate gradients end at a residual of min(η, √‖g‖) ‖g‖.
+        cg_max_iter: maximum number of conjugate gradient iterations.
+        c1: minimum decrease of the loss, relative to the decrease predicted by the gradient.
         rho: ρ, the factor from one t to the next.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
@@ -1647,29 +1642,28 @@ class SubsampledNewton(OptimizerSpec):
         *,
         lr: float = 1.0,
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
-        share: float = 0.1,
-        growth: float = 1.0,
+        sample_fraction: float = 0.1,
+        sample_growth: float = 1.0,
         damping: float = 0.1,
-        theta: float = 0.1,
-        limit: int = 100,
-        c: float = 0.0001,
+        cg_tolerance: float = 0.1,
+        cg_max_iter: int = 100,
+        c1: float = 0.0001,
         rho: float = 0.5,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class TRish(OptimizerSpec):
-    """A second-order method for batches: steps on a quadratic model, bounded by the gradient's norm, all
-    of them taken.
+    """TRish: a second-order method for mini-batches whose steps are bounded by the gradient norm and
+    always accepted.
 
     Args:
-        lr: α, the radius for gradients of middling norm.
-        curvature: B: "hessian", or "gauss_newton", for which 'step' must be given the network's outputs
-            (Rows).
-        gamma1: γ₁: below the norm 1/γ₁ steps are as short as γ₁ α ‖g‖.
-        gamma2: γ₂, below γ₁: above the norm 1/γ₂ they may be as long as γ₂ α ‖g‖.
-        forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖.
-        limit: on their iterations.
+        lr: α, the radius for gradients of medium norm.
+        curvature: B: "hessian", or "gauss_newton", for which 'step' needs the network's outputs (Rows).
+        gamma1: γ₁; below the norm 1/γ₁ the radius is γ₁ α ‖g‖.
+        gamma2: γ₂, below γ₁; above the norm 1/γ₂ the radius is γ₂ α ‖g‖.
+        cg_tolerance: conjugate gradients end at a residual of min(cg_tolerance, √‖g‖) ‖g‖.
+        cg_max_iter: maximum number of conjugate gradient iterations.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1682,25 +1676,26 @@ class TRish(OptimizerSpec):
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
         gamma1: float = 4.0,
         gamma2: float = 0.5,
-        forcing: float = 0.5,
-        limit: int = 5,
+        cg_tolerance: float = 0.5,
+        cg_max_iter: int = 5,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class STRON(OptimizerSpec):
-    """A trust region on a sample of the rows that grows until it is all of them.
+    """STRON: a trust region method on a sample of the rows that grows until it contains all of them.
 
     Args:
-        lr: factor of all radii; the first is this times the norm of the first gradient.
+        lr: factor of all radii; the first radius is this times the norm of the first gradient.
         curvature: B: "hessian", or "gauss_newton".
-        share: of the rows in the first sample; below 1, 'step' must be given an objective that has
-            parts (Rows, whose rows should be in no particular order).
-        growth: factor of the share from step to step, until it is 1.
-        accept: the least ratio of the loss's decrease to the model's with which a step is taken, below
-            1/4.
-        forcing: conjugate gradients end at a residual of min(forcing, √‖g‖) ‖g‖; the paper has 0.1.
-        limit: on their iterations.
+        sample_fraction: fraction of the rows in the first sample; below 1, 'step' needs an objective
+            that can evaluate subsets of the rows (Rows, with rows in random order).
+        sample_growth: factor of the fraction from step to step, until it is 1.
+        eta: η, the smallest ratio of the loss's decrease to the model's for which a step is accepted,
+            below 1/4.
+        cg_tolerance: conjugate gradients end at a residual of min(cg_tolerance, √‖g‖) ‖g‖; 0.1 in the
+            paper.
+        cg_max_iter: maximum number of conjugate gradient iterations.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1711,39 +1706,41 @@ class STRON(OptimizerSpec):
         *,
         lr: float = 1.0,
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
-        share: float = 0.25,
-        growth: float = 1.2,
-        accept: float = 0.0001,
-        forcing: float = 0.5,
-        limit: int = 100,
+        sample_fraction: float = 0.25,
+        sample_growth: float = 1.2,
+        eta: float = 0.0001,
+        cg_tolerance: float = 0.5,
+        cg_max_iter: int = 100,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class Shampoo(OptimizerSpec):
-    """Preconditions the gradient of a matrix by roots of the covariances of its rows and of its columns.
+    """Shampoo: preconditions the gradient of a matrix by roots of the covariances of its rows and of its
+    columns.
 
     Args:
-        lr: t, the rate; that of RMSProp or Adam will do, as steps have their length.
-        betas: β₁, how much of the momentum is kept, and β₂, of covariances and squares.
-        block_size: the most rows and columns of a block.
-        roots_every: steps from one computation of the roots to the next.
-        roots_from: the step of the first roots; steps before it are those of the method that gives the
-            length, for "none" of the gradient.
-        statistics_every: steps from one gradient taken into the covariances to the next.
-        statistics: covariances are an "average" that forgets, or a "sum" as Adagrad's.
-        graft: the method whose step gives the length for each tensor: "rmsprop", "adagrad" or "sgd"
-            that of this step alone, before momentum; "adam" that of Adam's step, after it; "none"
-            leaves P as it is. Biases and other vectors take that method's step itself, and for "none" a
-            diagonal Adagrad's (RMSProp's for averages).
-        nesterov: steps are along the momentum as it would be after the same P once more, β₁ M + (1 −
-            β₁) P, and not along M.
-        ridge: added to covariances, in units of the largest eigenvalue along this dimension of any
-            block of the tensor.
-        eps: ε of the simple method, outside its root.
-        vectors: "matrix" gives vectors a covariance as well: full-matrix Adagrad.
+        lr: t, the learning rate. Values for RMSProp or Adam are suitable, since steps have their
+            length.
+        betas: β₁, decay of the momentum, and β₂, decay of covariances and squares.
+        block_size: maximum number of rows and columns of a block.
+        precondition_frequency: number of steps between two computations of the roots.
+        start_preconditioning_step: step of the first roots; earlier steps are those of the grafting
+            method, or along the gradient for "none".
+        statistics_frequency: number of steps between two updates of the covariances.
+        statistics: covariances are an exponential "average", or a "sum" as in Adagrad.
+        grafting: method whose step determines the length for each tensor: "rmsprop", "adagrad" or
+            "sgd", of the current step before momentum; "adam", of Adam's step after momentum; "none"
+            uses P as it is. Biases and other vectors take the step of that method itself, and with
+            "none" a step of diagonal Adagrad (of RMSProp for averages).
+        nesterov: move along β₁ M + (1 − β₁) P, the momentum after one more update with the same P,
+            instead of M.
+        matrix_eps: added to the covariances, relative to the largest eigenvalue along the same
+            dimension of any block of the tensor.
+        eps: ε of the grafting method, outside its root.
+        vectors: "matrix" also keeps a covariance for vectors: full-matrix Adagrad.
         one_sided: only the smallest dimension of a tensor has a covariance; the exponent is −1/2.
-        max_size: a dimension of more numbers has no covariance.
+        max_preconditioner_dim: dimensions that are larger have no covariance.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1755,35 +1752,35 @@ class Shampoo(OptimizerSpec):
         lr: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.99),
         block_size: int = 128,
-        roots_every: int = 10,
-        roots_from: int = 1,
-        statistics_every: int = 1,
+        precondition_frequency: int = 10,
+        start_preconditioning_step: int = 1,
+        statistics_frequency: int = 1,
         statistics: Literal["average", "sum"] = "average",
-        graft: Literal["rmsprop", "adam", "adagrad", "sgd", "none"] = "rmsprop",
+        grafting: Literal["rmsprop", "adam", "adagrad", "sgd", "none"] = "rmsprop",
         nesterov: bool = True,
-        ridge: float = 1e-06,
+        matrix_eps: float = 1e-06,
         eps: float = 1e-08,
         vectors: Literal["graft", "matrix"] = "graft",
         one_sided: bool = False,
-        max_size: int = 8192,
+        max_preconditioner_dim: int = 8192,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class SOAP(OptimizerSpec):
-    """Adam in the eigenvectors of Shampoo's covariances of rows and columns, which are renewed now and
-    then.
+    """SOAP: Adam in the eigenbasis of Shampoo's covariances of rows and columns, which is updated
+    periodically.
 
     Args:
-        lr: t, the rate. Default 0.001; the paper's 0.003 learns faster where rows are many.
-        betas: β₁ and β₂, how much of the averages of G' and G'² is kept. Default (0.95, 0.95), the
-            paper's.
-        covariance_beta: how much of the covariances is kept.
-        block_size: the most rows and columns of a block.
-        basis_every: steps from one renewal of the eigenvectors to the next. Default 10, the paper's.
+        lr: t, the learning rate. Default 0.001; the paper's 0.003 is faster with many rows.
+        betas: β₁ and β₂, decay of the averages of G' and G'². Default (0.95, 0.95), as in the paper.
+        shampoo_beta: decay of the covariances.
+        block_size: maximum number of rows and columns of a block.
+        precondition_frequency: number of steps between two updates of the eigenvectors. Default 10, as
+            in the paper.
         eps: ε, outside the root.
-        one_sided: only the smallest dimension of a tensor is rotated.
-        max_size: a dimension of more numbers is not rotated; 1 gives Adam.
+        one_sided: rotate only the smallest dimension of a tensor.
+        max_preconditioner_dim: dimensions that are larger are not rotated; 1 is Adam.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1794,26 +1791,25 @@ class SOAP(OptimizerSpec):
         *,
         lr: float = 0.001,
         betas: tuple[float, float] = (0.95, 0.95),
-        covariance_beta: float = 0.95,
+        shampoo_beta: float = 0.95,
         block_size: int = 128,
-        basis_every: int = 10,
+        precondition_frequency: int = 10,
         eps: float = 1e-08,
         one_sided: bool = False,
-        max_size: int = 8192,
+        max_preconditioner_dim: int = 8192,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class CayleySGD(OptimizerSpec):
-    """SGD along the manifold of orthonormal weights, for those that are orthonormal, and ordinary SGD for
-    all others.
+    """SGD with momentum, on the Stiefel manifold for orthonormal weights, and ordinary SGD for all others.
 
     Args:
-        lr: t, the rate. Default 0.05; a recipe's rule for regression on few rows is finer
+        lr: t, the learning rate. Default 0.05; a recipe's rule for regression on few rows is finer
             (docs/defaults.md).
-        momentum: μ, how much of the last direction is kept.
-        iterations: s, of the paper's fixed-point iteration, whose error is O(t^(s+2)); None solves
-            exactly, and is faster.
+        momentum: μ, the fraction of the previous direction that is kept.
+        iterations: s, number of the paper's fixed-point iterations, whose error is O(t^(s+2)); None
+            solves exactly, and is faster.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1830,15 +1826,14 @@ class CayleySGD(OptimizerSpec):
 
 @final
 class CayleyAdam(OptimizerSpec):
-    """Adam along the manifold of orthonormal weights, for those that are orthonormal, and ordinary Adam
-    for all others.
+    """Adam on the Stiefel manifold for orthonormal weights, and ordinary Adam for all others.
 
     Args:
-        lr: t, the rate.
-        betas: β₁ and β₂, how much of M and of s is kept.
+        lr: t, the learning rate.
+        betas: β₁ and β₂, decay of the averages M and s.
         eps: ε, against division by zero.
-        iterations: s, of the paper's fixed-point iteration, whose error is O(t^(s+2)); None solves
-            exactly, and is faster.
+        iterations: s, number of the paper's fixed-point iterations, whose error is O(t^(s+2)); None
+            solves exactly, and is faster.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1985,8 +1980,9 @@ class SQN(OptimizerSpec):
         update_frequency: L, the steps from one average to the next; 10 to 20 in the paper.
         curvature: "hessian"; "gauss_newton", that of the loss as a function of the outputs, which the
             closure must provide (Rows).
-        share: the share of the step's rows on which the product is computed. The paper uses six to
-            twelve times the rows of a step; a closure may provide as many through its 'differentiable'.
+        sample_fraction: the fraction of the step's rows on which the product is computed. The paper
+            uses six to twelve times the rows of a step; a closure may provide as many through its
+            'differentiable'.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1999,7 +1995,7 @@ class SQN(OptimizerSpec):
         history_size: int = 10,
         update_frequency: int = 10,
         curvature: Literal["hessian", "gauss_newton"] = "hessian",
-        share: float = 1.0,
+        sample_fraction: float = 1.0,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
@@ -2009,16 +2005,17 @@ class KFAC(OptimizerSpec):
     layer.
 
     Args:
-        lr: t. Default 0.003, for early stopping on few rows; 0.01 to 0.1 where training is all that
-            counts.
+        lr: t. Default 0.003, for early stopping on few rows; 0.01 to 0.1 if only the training loss
+            matters.
         momentum: μ.
-        damping: λ, added to the curvature. Larger is more cautious, and nearer to plain gradients; less
-            than 1e-2 asks for large batches and fresh inverses.
-        decay: what the average of factors keeps at an estimate, once there are enough.
-        kl_clip: κ. Infinity takes steps as they are.
-        factors_every: steps between estimates; at first also at 1, 2, 4, 8, ….
-        inverses_every: steps between inversions; at first likewise.
-        others: the rate of Adam for other parameters, in units of t.
+        damping: λ, added to the curvature. Larger values are more cautious and closer to plain gradient
+            descent; values below 1e-2 require large batches and recent inverses.
+        factor_decay: decay of the running averages of the factors.
+        kl_clip: κ; None disables the scaling.
+        factor_update_steps: number of steps between two estimates of the factors; at first also at 1,
+            2, 4, 8, ….
+        inv_update_steps: number of steps between two inversions; at first as for the factors.
+        adam_lr_scale: learning rate of Adam for other parameters, relative to t.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -2030,23 +2027,23 @@ class KFAC(OptimizerSpec):
         lr: float = 0.003,
         momentum: float = 0.9,
         damping: float = 0.1,
-        decay: float = 0.95,
-        kl_clip: float = 0.001,
-        factors_every: int = 10,
-        inverses_every: int = 100,
-        others: float = 0.3,
+        factor_decay: float = 0.95,
+        kl_clip: float | None = 0.001,
+        factor_update_steps: int = 10,
+        inv_update_steps: int = 100,
+        adam_lr_scale: float = 0.3,
         groups: Mapping[str, float] = ...,
     ) -> None: ...
 
 @final
 class SCGD(OptimizerSpec):
-    """Stochastic compositional gradient descent: SGD for a loss of an average, F(x) = f(E g_w(x)).
+    """Stochastic compositional gradient descent: SGD for a function of an expectation, F(x) = f(E g_w(x)).
 
     Args:
-        lr: α, the rate.
-        beta: the share of a new inner value in the average; 1 keeps the newest alone, and the method is
-            SGD.
-        beta_decay: the power of k by which the share falls. Default 0, a constant share.
+        lr: α, the learning rate.
+        beta: weight of a new inner value in the average; with 1 only the latest counts, and the method
+            is SGD.
+        beta_decay: exponent of k by which the weight decreases. Default 0, a constant weight.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -2063,12 +2060,12 @@ class SCGD(OptimizerSpec):
 
 @final
 class ASCPG(OptimizerSpec):
-    """Accelerated stochastic compositional proximal gradient, for F(x) = f(E g_w(x)) + R(x).
+    """Accelerated stochastic compositional proximal gradient method, for F(x) = f(E g_w(x)) + R(x).
 
     Args:
-        lr: α, the rate.
-        beta: the share of a new inner value in the average; with 1 the method is proximal SGD.
-        beta_decay: the power of k by which the share falls. Default 0, a constant share.
+        lr: α, the learning rate.
+        beta: weight of a new inner value in the average; with 1 the method is proximal SGD.
+        beta_decay: exponent of k by which the weight decreases. Default 0, a constant weight.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
