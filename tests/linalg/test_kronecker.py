@@ -125,7 +125,7 @@ class TestInverseRoot:
 
     def test_the_scaled_iteration_takes_half_of_newton_s_steps(self):
         for power, newton in ((1, 24), (2, 21), (4, 20)):
-            taken = kronecker._steps(1e-6, power, 1.2e-7)
+            taken = kronecker._iterations(1e-6, power, 1.2e-7)
             end, steps = 1e-6, 0
             while end < 1 - 1.2e-7:  # Newton: x ((p + 1 - x)/p)^p
                 end, steps = end * ((power + 1 - end) / power) ** power, steps + 1
@@ -183,7 +183,7 @@ class TestIllConditioned:
         assert torch.equal(found[1:], inverse_root(stack[1:], 1, 0.0, "eigh"))
 
     def test_what_newton_does_not_finish_is_done_by_eigenvectors(self, monkeypatch):
-        monkeypatch.setattr(kronecker, "_steps", lambda low, power, eps: 3)
+        monkeypatch.setattr(kronecker, "_iterations", lambda low, power, eps: 3)
         stack = with_spectra([torch.logspace(0, -6, 8).tolist(), [1.0] * 8])
         found = inverse_root(stack, 4, 0.0, "newton")
         torch.testing.assert_close(found, oracle(stack, 4), rtol=1e-6, atol=1e-6)
@@ -213,9 +213,9 @@ class TestIllConditioned:
         assert error(found, oracle(exact, 4)) < 1e-5
 
     def test_refusals(self):
-        with pytest.raises(ValueError, match="power must be 1 or more; found 0"):
+        with pytest.raises(ValueError, match="power must be 1 or more; got 0"):
             inverse_root(torch.eye(2).unsqueeze(0), 0, 0.0)
-        with pytest.raises(ValueError, match="power 1; found power 2"):
+        with pytest.raises(ValueError, match="power 1; got power 2"):
             inverse_root(torch.eye(2).unsqueeze(0), 2, 0.0, "cholesky")
 
 

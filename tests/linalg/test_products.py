@@ -68,9 +68,9 @@ def test_the_choice_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(products, "product", lambda library: lambda x, w, b: x)
     for maker, chosen in {"AuthenticAMD": "onednn", "GenuineIntel": "blas"}.items():
-        monkeypatch.setattr(products, "_maker", lambda maker=maker: maker)
+        monkeypatch.setattr(products, "_vendor", lambda maker=maker: maker)
         assert best_library("cpu")[0] == chosen
     assert best_library("cuda:0")[0] == "blas"
-    monkeypatch.setattr(products, "_maker", lambda: "AuthenticAMD")
+    monkeypatch.setattr(products, "_vendor", lambda: "AuthenticAMD")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     assert best_library("cpu")[0] == "blas"

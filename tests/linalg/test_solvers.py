@@ -32,19 +32,19 @@ SEEDS = st.integers(0, 1000)
 
 
 class TestWithoutABall:
-    @pytest.mark.parametrize("limit", [1, 2, 3, 5, 8])
-    def test_iterates_are_those_of_scipy(self, limit):
+    @pytest.mark.parametrize("max_iter", [1, 2, 3, 5, 8])
+    def test_iterates_are_those_of_scipy(self, max_iter):
         matrix, gradient = symmetric(np.linspace(1, 30, 12).tolist())
-        got = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=0.0, limit=limit)
-        expected, _ = scipy.sparse.linalg.cg(matrix.numpy(), -gradient.numpy(), rtol=0.0, maxiter=limit)
+        got = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=0.0, max_iter=max_iter)
+        expected, _ = scipy.sparse.linalg.cg(matrix.numpy(), -gradient.numpy(), rtol=0.0, maxiter=max_iter)
         np.testing.assert_allclose(got.step, expected, rtol=1e-9)
-        assert (got.iterations, got.ending) == (limit, "limit")
+        assert (got.iterations, got.ending) == (max_iter, "limit")
 
     @settings(deadline=None, max_examples=40)
     @given(EIGENVALUES, SEEDS)
     def test_n_iterations_solve_the_system(self, eigenvalues, seed):
         matrix, gradient = symmetric(eigenvalues, seed)
-        got = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=1e-8, limit=2 * len(gradient))
+        got = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=1e-8, max_iter=2 * len(gradient))
         assert got.ending == "converged"
         torch.testing.assert_close(
             got.step, torch.linalg.solve(matrix, -gradient), rtol=1e-5, atol=1e-6 * float(gradient.norm())
@@ -57,9 +57,9 @@ class TestWithoutABall:
     @pytest.mark.parametrize("tolerance", [0.5, 1e-2, 1e-6])
     def test_ends_as_soon_as_the_residual_is_small(self, tolerance):
         matrix, gradient = symmetric(np.geomspace(1, 100, 15).tolist())
-        found = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=tolerance, limit=100)
+        found = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=tolerance, max_iter=100)
         earlier = conjugate_gradient(
-            lambda v: matrix @ v, gradient, tolerance=0.0, limit=found.iterations - 1
+            lambda v: matrix @ v, gradient, tolerance=0.0, max_iter=found.iterations - 1
         )
         goal = tolerance * gradient.norm() * (1 + 1e-9)
         assert (matrix @ found.step + gradient).norm() <= goal
@@ -73,7 +73,9 @@ class TestWithoutABall:
         found = conjugate_gradient(lambda v: matrix @ v, gradient)
         assert found.ending == "negative curvature"
         assert found.iterations > 1
-        first = conjugate_gradient(lambda v: matrix @ v, gradient, limit=found.iterations - 1, tolerance=0.0)
+        first = conjugate_gradient(
+            lambda v: matrix @ v, gradient, max_iter=found.iterations - 1, tolerance=0.0
+        )
         assert torch.equal(found.step, first.step)
 
     def test_a_gradient_of_zero_is_at_the_minimum(self):
@@ -90,8 +92,8 @@ class TestWithoutABall:
             products.append(vector)
             return matrix @ vector if len(products) < 3 else torch.full_like(vector, bad)
 
-        found = conjugate_gradient(product, gradient, radius=radius, tolerance=0.0, limit=100)
-        before = conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius, tolerance=0.0, limit=2)
+        found = conjugate_gradient(product, gradient, radius=radius, tolerance=0.0, max_iter=100)
+        before = conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius, tolerance=0.0, max_iter=2)
         assert torch.equal(found.step, before.step)
         assert (found.decrease, found.iterations, found.ending) == (before.decrease, 3, "not finite")
         found = conjugate_gradient(lambda v: v, torch.tensor([bad, 1.0]), radius=radius)
@@ -120,7 +122,7 @@ class TestInABall:
         """Steihaug 1983, theorem 2.1."""
         matrix, gradient = symmetric(eigenvalues, seed)
         path = [
-            conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius, limit=k)
+            conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius, max_iter=k)
             for k in range(len(gradient) + 1)
         ]
         for a, b in itertools.pairwise(path):
@@ -150,15 +152,15 @@ class TestLanczos:
         assert found.smallest == pytest.approx(min(eigenvalues), abs=1e-7 * scale)
         assert found.largest == pytest.approx(max(eigenvalues), abs=1e-7 * scale)
 
-    @pytest.mark.parametrize("limit", [1, 2, 4, 8])
-    def test_ritz_values_lie_inside_and_their_errors_bound(self, limit):
+    @pytest.mark.parametrize("max_iter", [1, 2, 4, 8])
+    def test_ritz_values_lie_inside_and_their_errors_bound(self, max_iter):
         values = np.linspace(-3, 7, 40)
         matrix, start = symmetric(values.tolist())
-        found = lanczos(lambda v: matrix @ v, start, limit=limit)
+        found = lanczos(lambda v: matrix @ v, start, max_iter=max_iter)
         assert values[0] <= found.smallest <= found.largest <= values[-1]
         assert np.abs(values - found.smallest).min() <= found.smallest_error * (1 + 1e-9)
         assert np.abs(values - found.largest).min() <= found.largest_error * (1 + 1e-9)
-        assert found.products == limit
+        assert found.products == max_iter
 
     def test_is_scipys_answer_on_a_large_matrix(self):
         values = np.concatenate([[-0.5], np.geomspace(1e-3, 1, 197), [4.0, 60.0]])

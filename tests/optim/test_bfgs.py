@@ -14,11 +14,11 @@ from tests.support.smooth import rosenbrock
 import descend
 from descend.errors import RecipeError, UserError
 from descend.optim import BFGS, bfgs
-from descend.optim.bfgs import LARGEST
+from descend.optim._bfgs import MAX_PARAMETERS
 
 CASES = [
     Case("bfgs", lr=0.1, evaluations=None, needs_closure=True, separable=False),
-    Case("bfgs", {"iterations": 3, "c2": 0.3}, lr=1.0, evaluations=None, needs_closure=True, separable=False),
+    Case("bfgs", {"max_iter": 3, "c2": 0.3}, lr=1.0, evaluations=None, needs_closure=True, separable=False),
 ]  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_follows_rosenbrocks_valley_as_scipy_does():
     expected = scipy.optimize.minimize(
         scipy.optimize.rosen, [-1.2, 1.0], jac=scipy.optimize.rosen_der, method="BFGS", options={"gtol": 1e-8}
     )
-    descent = Descent(bfgs, rosenbrock, [-1.2, 1.0], iterations=expected.nit + 10)
+    descent = Descent(bfgs, rosenbrock, [-1.2, 1.0], max_iter=expected.nit + 10)
     descent.step()
     assert descent.value < 1e-15
     assert descent.at.tolist() == pytest.approx([1.0, 1.0], abs=1e-7)
@@ -85,7 +85,7 @@ def test_is_superlinear():
 
 
 def test_iterations_on_the_same_rows_are_steps_with_fewer_evaluations():
-    one, many = Descent(bfgs, rosenbrock, [-1.2, 1.0]), Descent(bfgs, rosenbrock, [-1.2, 1.0], iterations=8)
+    one, many = Descent(bfgs, rosenbrock, [-1.2, 1.0]), Descent(bfgs, rosenbrock, [-1.2, 1.0], max_iter=8)
     one.step(8)
     many.step()
     assert torch.equal(one.at, many.at)
@@ -145,8 +145,8 @@ def test_rates_of_groups_are_a_change_of_variables():
 
 def test_too_many_parameters_are_refused_when_it_is_made():
     with pytest.raises(UserError, match=r"bfgs: .*5,000.*5,001.*lbfgs"):
-        bfgs([torch.zeros(LARGEST + 1, requires_grad=True)])
-    optimizer = bfgs([torch.zeros(LARGEST, requires_grad=True)])
+        bfgs([torch.zeros(MAX_PARAMETERS + 1, requires_grad=True)])
+    optimizer = bfgs([torch.zeros(MAX_PARAMETERS, requires_grad=True)])
     with pytest.raises(ValueError, match="lbfgs"):
         optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)]})
     assert len(optimizer.param_groups) == 1
@@ -159,10 +159,10 @@ def test_the_state_is_n_numbers_a_parameter():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"iterations": 0}], ids=lambda each: next(iter(each))
+    "wrong", [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"max_iter": 0}], ids=lambda each: next(iter(each))
 )
 def test_settings_outside_their_domain_are_refused(wrong):
-    with pytest.raises(UserError, match=f"bfgs: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"bfgs: {next(iter(wrong))}: expected"):
         bfgs([torch.ones(1, requires_grad=True)], **wrong)
 
 
@@ -185,6 +185,6 @@ class TestFromARecipe:
 
 def test_the_class_is_there_for_anyones_loop():
     x = torch.ones(2, requires_grad=True)
-    optimizer = BFGS([x], lr=1.0, c1=1e-4, c2=0.9, iterations=5)
+    optimizer = BFGS([x], lr=1.0, c1=1e-4, c2=0.9, max_iter=5)
     optimizer.step(lambda: (x * x).sum())
     assert x.abs().max() < 1e-3

@@ -322,9 +322,9 @@ class TestAverage:
     @pytest.mark.parametrize("name", BOTH)
     def test_what_does_not_fit_is_refused(self, name):
         optimizer = OPTIMIZERS[name]([torch.ones(1, requires_grad=True)])
-        with pytest.raises(UserError, match=r"give average\(value, rows, total\)"):
+        with pytest.raises(UserError, match=r"total number: average\(value, rows, total\)"):
             optimizer.average(torch.ones(2), torch.tensor([0, 1]))
-        with pytest.raises(UserError, match="2 rows, 3 numbers"):
+        with pytest.raises(UserError, match="2 rows and 3 indices"):
             optimizer.average(torch.ones(2), torch.tensor([0, 1, 2]), 5)
         optimizer.average(torch.ones(2))
         with pytest.raises(UserError, match=r"shape \(3,\).* average of shape \(2,\)"):
@@ -389,7 +389,7 @@ class TestAverage:
 @pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"beta": 1.5}, {"beta_decay": -1.0}, {"lr": -1.0}])
 @pytest.mark.parametrize("name", BOTH)
 def test_settings_outside_their_domain_are_refused(name, wrong):
-    with pytest.raises(UserError, match=f"{name}: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"{name}: {next(iter(wrong))}: expected"):
         OPTIMIZERS[name]([torch.ones(1, requires_grad=True)], **wrong)
 
 

@@ -8,7 +8,7 @@ import torch
 from tests.support.optimizer_contract import Case, Contract
 
 from descend.optim import OPTIMIZERS
-from descend.optim.building import catalogued
+from descend.optim.base import catalogue_name
 
 
 def cases():
@@ -28,7 +28,7 @@ def test_every_optimizer_is_put_through_it():
 @pytest.mark.parametrize("case", list(cases()), ids=str)
 def test_messages_call_it_what_the_catalogue_does(case):
     optimizer = case.make([torch.ones(2, 2, requires_grad=True)])
-    assert catalogued(type(optimizer)) == case.name
+    assert catalogue_name(type(optimizer)) == case.name
     assert getattr(optimizer, "name", case.name) == case.name
 
 

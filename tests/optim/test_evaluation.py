@@ -9,7 +9,7 @@ from descend.errors import UserError
 from descend.linalg import flat
 from descend.optim import Rows
 from descend.optim.evaluation import Evaluations, RichClosure
-from descend.optim.whole import Position, WholeStep, exact_state
+from descend.optim.vector_step import Position, VectorStep, restore_dtypes
 
 
 def network(dropout=0.0, norm=False):
@@ -157,7 +157,7 @@ class TestGradient:
         assert Evaluations(lambda: (a * a).sum(), [a], "gd").gradient().vector.tolist() == [2.0, 2.0]
 
 
-class Counting(WholeStep):
+class Counting(VectorStep):
     """Keeps what a state may hold: an integer tensor, and one of more digits than its parameter's."""
 
     def __init__(self, params):
@@ -169,7 +169,7 @@ class Counting(WholeStep):
         memory["factor"] = torch.full((2,), 1 / 3, dtype=torch.float64)
         memory["flags"] = torch.tensor([True, False])
         found = asked.gradient()
-        position.move(-self.by_rate(found.vector))
+        position.move(-self.times_lr(found.vector))
         return found.loss
 
 
@@ -192,7 +192,7 @@ class TestState:
         state = optimizer.state_dict()
         torch.optim.Optimizer.load_state_dict(other, state)
         assert other.memory["factor"].dtype == torch.bfloat16
-        exact_state(other, state)
+        restore_dtypes(other, state)
         assert other.memory["factor"].dtype == torch.float64
 
     def test_rates_of_groups(self):
@@ -204,7 +204,7 @@ class TestState:
     def test_a_failure_puts_the_parameters_back(self):
         w = torch.ones(2, requires_grad=True)
         position = Position([w])
-        with pytest.raises(KeyboardInterrupt), position.kept():
+        with pytest.raises(KeyboardInterrupt), position.restored_on_error():
             position.move(torch.ones(2))
             raise KeyboardInterrupt
         assert w.tolist() == [1.0, 1.0]

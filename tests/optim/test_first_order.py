@@ -9,6 +9,7 @@ from torch import nn
 
 from descend.errors import UserError
 from descend.optim import OPTIMIZERS, adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
+from descend.optim.first_order import can_fuse
 
 FUSED = ["adagrad", "adam", "adamw", "sgd"]
 # Settings beside the defaults, so that the contract is tested with state of every kind.
@@ -18,7 +19,7 @@ CASES = [
     Case("sgd", {"momentum": 0.9, "nesterov": True}),
     Case("sgd", {"momentum": 0.9, "dampening": 0.5}),
     Case("adagrad"),
-    Case("adagrad", {"initial": 0.1}),
+    Case("adagrad", {"initial_accumulator_value": 0.1}),
     Case("rmsprop"),
     Case("rmsprop", {"momentum": 0.9, "centered": True}),
     Case("adam"),
@@ -49,8 +50,8 @@ def steps_of_sgd(x, gradients, lr, momentum=0.0, nesterov=False, dampening=0.0):
         yield x
 
 
-def steps_of_adagrad(x, gradients, lr, eps=1e-10, initial=0.0):
-    s = initial
+def steps_of_adagrad(x, gradients, lr, eps=1e-10, initial_accumulator_value=0.0):
+    s = initial_accumulator_value
     for g in gradients:
         s = s + g * g
         x = x - lr * g / (math.sqrt(s) + eps)
@@ -78,6 +79,10 @@ def steps_of_adam(x, gradients, lr, betas=(0.9, 0.999), eps=1e-8, amsgrad=False,
         yield x
 
 
+def steps_of_adamw(x, gradients, lr, **settings):
+    return steps_of_adam(x, gradients, lr, decay=0.01, **settings)
+
+
 def steps_of_adamax(x, gradients, lr, betas=(0.9, 0.999), eps=1e-8):
     m = u = 0.0
     for k, g in enumerate(gradients, start=1):
@@ -93,12 +98,12 @@ FORMULAS = [
     (sgd, steps_of_sgd, {"momentum": 0.9, "nesterov": True}),
     (sgd, steps_of_sgd, {"momentum": 0.9, "dampening": 0.5}),
     (adagrad, steps_of_adagrad, {"eps": 0.1}),
-    (adagrad, steps_of_adagrad, {"initial": 0.5}),
+    (adagrad, steps_of_adagrad, {"initial_accumulator_value": 0.5}),
     (rmsprop, steps_of_rmsprop, {"eps": 0.1, "alpha": 0.8}),
     (rmsprop, steps_of_rmsprop, {"momentum": 0.7, "centered": True}),
     (adam, steps_of_adam, {"eps": 0.1}),
     (adam, steps_of_adam, {"betas": (0.5, 0.7), "amsgrad": True}),
-    (adamw, steps_of_adam, {"eps": 0.1}),
+    (adamw, steps_of_adamw, {"eps": 0.1}),
     (adamax, steps_of_adamax, {"eps": 0.1, "betas": (0.6, 0.7)}),
 ]
 
@@ -221,18 +226,23 @@ def test_fused_equals_plain(name, dtype):
     ("dtype", "expected"),
     [(torch.float32, True), (torch.float64, True), (torch.bfloat16, True), (torch.float16, False)],
 )
-def test_fused_is_decided_from_the_parameters(name, dtype, expected):
+def test_whether_parameters_can_be_fused(name, dtype, expected):
     w = nn.Parameter(torch.ones(2, dtype=dtype))
-    assert bool(OPTIMIZERS[name]([w]).defaults["fused"]) is expected
-    assert bool(OPTIMIZERS[name]([{"params": [w]}]).defaults["fused"]) is expected
-    mixed = [nn.Parameter(torch.ones(2)), w]
-    assert bool(OPTIMIZERS[name](mixed).defaults["fused"]) is expected
+    assert can_fuse(OPTIMIZERS[name], [w]) is expected
+    assert can_fuse(OPTIMIZERS[name], [{"params": [w]}]) is expected
+    assert can_fuse(OPTIMIZERS[name], [("w", w)]) is expected
+    assert can_fuse(OPTIMIZERS[name], [nn.Parameter(torch.ones(2)), w]) is expected
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - set(FUSED)))
+def test_others_cannot_be_fused(name):
+    assert not can_fuse(OPTIMIZERS[name], [nn.Parameter(torch.ones(2))])
 
 
 @pytest.mark.parametrize("name", FUSED)
 def test_the_fused_step_runs_in_bfloat16(name):
     w = nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
-    optimizer = OPTIMIZERS[name]([w], lr=0.1)
+    optimizer = OPTIMIZERS[name]([w], lr=0.1, fused=True)
     w.grad = torch.ones_like(w)
     optimizer.step()
     assert (w < 1).all()
@@ -243,7 +253,7 @@ BAD = [
     ("sgd", {"nesterov": True}),
     ("sgd", {"nesterov": True, "momentum": 0.9, "dampening": 0.5}),
     ("adagrad", {"eps": -1.0}),
-    ("adagrad", {"initial": -1.0}),
+    ("adagrad", {"initial_accumulator_value": -1.0}),
     ("rmsprop", {"alpha": -0.1}),
     ("rmsprop", {"eps": -1.0}),
     *[(name, {"betas": (1.0, 0.9)}) for name in ("adam", "adamw", "adamax", "sparse_adam")],

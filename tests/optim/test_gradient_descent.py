@@ -21,7 +21,7 @@ from descend.optim import gd
 CASES = [
     Case("gd", lr=0.01, evaluations=None, needs_closure=True, separable=False, stateful=False),
     Case(
-        "gd", {"c": 0.3, "rho": 0.8}, lr=1.0, evaluations=None, needs_closure=True, separable=False, stateful=False
+        "gd", {"c1": 0.3, "rho": 0.8}, lr=1.0, evaluations=None, needs_closure=True, separable=False, stateful=False
     ),
 ]  # fmt: skip
 
@@ -69,7 +69,7 @@ def test_the_step_is_as_long_as_the_theorem_says_and_the_first_that_passes(curva
     def f(x):
         return (h * x * x).sum() / 2
 
-    descent = Descent(f, [1.0] * len(curvatures), lr=first, c=c, rho=rho)
+    descent = Descent(f, [1.0] * len(curvatures), lr=first, c1=c, rho=rho)
     before = descent.step()
     start, gradient = torch.ones_like(h), h
     t = float((start - descent.x.detach()) @ gradient / (gradient @ gradient))
@@ -83,7 +83,7 @@ def test_the_step_is_as_long_as_the_theorem_says_and_the_first_that_passes(curva
 
 
 def test_is_the_textbooks_algorithm_on_a_function_that_is_not_convex():
-    descent = Descent(rosenbrock, [-1.2, 1.0], lr=1.0, c=1e-4, rho=0.5)
+    descent = Descent(rosenbrock, [-1.2, 1.0], lr=1.0, c1=1e-4, rho=0.5)
     x = np.array([-1.2, 1.0])
     for _ in range(30):
         descent.step()
@@ -168,9 +168,9 @@ def test_rates_of_groups_are_shortened_together():
     assert shares[0] in (0.125, 0.25)
 
 
-@pytest.mark.parametrize("wrong", [{"c": 0.0}, {"c": 1.0}, {"rho": 1.0}, {"rho": 0.0}, {"lr": -1.0}])
+@pytest.mark.parametrize("wrong", [{"c1": 0.0}, {"c1": 1.0}, {"rho": 1.0}, {"rho": 0.0}, {"lr": -1.0}])
 def test_settings_outside_their_domain_are_refused(wrong):
-    with pytest.raises(UserError, match=f"gd: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"gd: {next(iter(wrong))}: expected"):
         gd([torch.ones(1, requires_grad=True)], **wrong)
 
 

@@ -20,8 +20,8 @@ from descend.optim import LBFGS, Rows, bfgs, lbfgs
 
 CASES = [
     Case("lbfgs", lr=0.1, evaluations=None, needs_closure=True, separable=False),
-    Case("lbfgs", {"line_search": "armijo", "memory": 3}, lr=0.1, evaluations=None, needs_closure=True, separable=False),
-    Case("lbfgs", {"line_search": "none", "iterations": 2}, lr=0.02, evaluations=3, needs_closure=True, separable=False),
+    Case("lbfgs", {"line_search": "armijo", "history_size": 3}, lr=0.1, evaluations=None, needs_closure=True, separable=False),
+    Case("lbfgs", {"line_search": "none", "max_iter": 2}, lr=0.02, evaluations=3, needs_closure=True, separable=False),
 ]  # fmt: skip
 
 EXACT = {"c2": 1e-10, "c1": 1e-6}
@@ -40,10 +40,10 @@ class TestContract(Contract):
 def test_with_exact_searches_on_a_quadratic_its_iterates_are_those_of_conjugate_gradients(memory):
     """Nazareth 1979; with one pair as with many."""
     quadratic = Quadratic([1.0, 3.0, 4.0, 10.0, 30.0])
-    descent = Descent(lbfgs, quadratic, [0.0] * 5, memory=memory, **EXACT)
+    descent = Descent(lbfgs, quadratic, [0.0] * 5, history_size=memory, **EXACT)
     for count in range(1, 6):
         descent.step()
-        expected = conjugate_gradient(lambda v: quadratic.a @ v, -quadratic.b, limit=count, tolerance=0.0)
+        expected = conjugate_gradient(lambda v: quadratic.a @ v, -quadratic.b, max_iter=count, tolerance=0.0)
         torch.testing.assert_close(descent.at, expected.step, rtol=1e-5, atol=1e-7)
 
 
@@ -70,11 +70,11 @@ def test_reaches_scipys_minimum_with_as_many_evaluations(name):
         start = [0.0] * 8
     options = {"gtol": 1e-9, "ftol": 0.0, "maxcor": 10}
     expected = scipy.optimize.minimize(both, np.array(start), jac=True, method="L-BFGS-B", options=options)
-    descent = Descent(lbfgs, loss, start, iterations=expected.nit + 5)
+    descent = Descent(lbfgs, loss, start, max_iter=expected.nit + 5)
     descent.step()
     assert descent.value == pytest.approx(expected.fun, abs=1e-11)
     assert descent.at.tolist() == pytest.approx(expected.x.tolist(), abs=1e-4)
-    short = Descent(lbfgs, loss, start, iterations=expected.nit)
+    short = Descent(lbfgs, loss, start, max_iter=expected.nit)
     short.step()
     assert short.evaluations < 1.5 * expected.nfev + 10
 
@@ -94,7 +94,7 @@ def test_every_step_leads_downhill_where_the_loss_is_not_convex(rule):
     def loss(x):
         return (torch.cos(2 * x) + 0.05 * x * x).sum() + 0.3 * x[0] * x[1]
 
-    descent, negative = Descent(lbfgs, loss, [0.1, -0.2, 0.4], line_search=rule, lr=0.2, memory=4), 0
+    descent, negative = Descent(lbfgs, loss, [0.1, -0.2, 0.4], line_search=rule, lr=0.2, history_size=4), 0
     for _ in range(20):
         x, before = descent.at, torch.func.grad(loss)(descent.at)
         descent.step()
@@ -214,7 +214,7 @@ def test_both_gradients_of_a_pair_are_of_the_same_rows_and_the_same_dropout(plai
         rows = Rows(model, nn.functional.mse_loss, x, y)
         optimizer.step((lambda x=x, y=y: nn.functional.mse_loss(model(x), y)) if plain else rows)
         end = flat([p.detach() for p in model.parameters()])
-        pairs = optimizer.state[optimizer.everything[0]]
+        pairs = optimizer.state[optimizer.all_parameters[0]]
         newest = int(pairs["oldest"]) - 1
         torch.testing.assert_close(pairs["steps"][newest], end - start, rtol=1e-9, atol=1e-12)
         expected = gradient_at(model, end, x, y, random) - gradient_at(model, start, x, y, random)
@@ -273,7 +273,7 @@ def test_parameters_may_join_later(name):
     """As when layers are unfrozen: what is known of fewer coordinates does not get in the way."""
     a, b = (torch.tensor(each, dtype=torch.float64, requires_grad=True) for each in ([1.0, 2.0], [3.0]))
     quadratic = Quadratic([1.0, 2.0, 4.0])
-    settings = {"lr": 0.05, "every": 2} if name == "sqn" else {}
+    settings = {"lr": 0.05, "update_frequency": 2} if name == "sqn" else {}
     optimizer = getattr(descend.optim, name)([a], **settings)
 
     def loss():
@@ -307,7 +307,7 @@ def test_a_step_without_a_line_search_waits_for_nothing(rule, waits):
     """With one it waits for a loss and a slope at each end, however many pairs there are."""
     for memory in (2, 9):
         model = nn.Linear(3, 2)
-        optimizer = lbfgs(model.parameters(), lr=0.1, line_search=rule, memory=memory)
+        optimizer = lbfgs(model.parameters(), lr=0.1, line_search=rule, history_size=memory)
         x, y = torch.randn(8, 3), torch.randn(8, 2)
         for _ in range(4):
             rows = Rows(model, nn.functional.mse_loss, x, y)
@@ -349,7 +349,7 @@ def test_without_a_line_search_a_pair_that_is_no_number_is_not_taken():
 @pytest.mark.parametrize("memory", [1, 5])
 def test_the_state_is_two_numbers_a_parameter_for_each_pair(memory):
     model = nn.Linear(40, 20)
-    optimizer = lbfgs(model.parameters(), memory=memory)
+    optimizer = lbfgs(model.parameters(), history_size=memory)
     optimizer.step(lambda: model(torch.ones(3, 40)).square().mean())
     held = sum(each.numel() for each in optimizer.state[model.weight].values())
     assert held == pytest.approx(2 * memory * 820, rel=0.1)
@@ -380,19 +380,19 @@ def test_on_batches_it_fits_a_network_better_than_sgd_with_the_same_gradients():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"iterations": 0}, {"memory": 0}, {"overlap": 0.0}, {"damping": 1.0},
+    [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"max_iter": 0}, {"history_size": 0}, {"overlap": 0.0}, {"damping": 1.0},
      {"line_search": "wolfe"}],
     ids=lambda each: next(iter(each)),
 )  # fmt: skip
 def test_settings_outside_their_domain_are_refused(wrong):
-    with pytest.raises(UserError, match=f"lbfgs: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"lbfgs: {next(iter(wrong))}: expected"):
         lbfgs([torch.ones(1, requires_grad=True)], **wrong)
 
 
 def test_the_class_is_there_for_anyones_loop():
     x = torch.ones(2, requires_grad=True)
-    settings = {"lr": 1.0, "memory": 3, "line_search": "armijo", "overlap": 1.0, "damping": 0.2}
-    optimizer = LBFGS([x], iterations=5, c1=1e-4, c2=0.9, **settings)
+    settings = {"lr": 1.0, "history_size": 3, "line_search": "armijo", "overlap": 1.0, "damping": 0.2}
+    optimizer = LBFGS([x], max_iter=5, c1=1e-4, c2=0.9, **settings)
     optimizer.step(lambda: (x * x).sum())
     assert x.abs().max() < 1e-3
 

@@ -11,8 +11,8 @@ M, N = 64, 48
 W = M * N
 SETTINGS = {
     "sgd": {"momentum": 0.9},
-    "lbfgs": {"memory": 7},
-    "sqn": {"memory": 7},
+    "lbfgs": {"history_size": 7},
+    "sqn": {"history_size": 7},
     "shampoo": {"block_size": 64},
     "soap": {"block_size": 64},
 }

@@ -12,6 +12,7 @@ from tests.support.optimizer_contract import Case, Contract, Problem
 import descend
 from descend.errors import UserError
 from descend.optim import heavy_ball, nesterov, sgd
+from descend.optim.base import catalogue_name
 
 CASES = [
     Case("heavy_ball"),
@@ -250,7 +251,7 @@ def test_in_descend_s_loop_the_steps_are_the_lecture_s(name, lecture):
 def test_on_a_gpu_it_takes_the_same_steps(constructor):
     ends = []
     for device in ("cpu", "cuda"):
-        problem = Problem(Case(constructor.__name__))
+        problem = Problem(Case(catalogue_name(constructor)))
         problem.tables.to(device)
         problem.rows, problem.goal = problem.rows.to(device), problem.goal.to(device)
         ends.append(problem.train(constructor(problem.parameters(), lr=0.01), 20).cpu())
@@ -261,11 +262,11 @@ def test_on_a_gpu_it_takes_the_same_steps(constructor):
 class TestRefusals:
     @pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan])
     def test_momentum(self, constructor, momentum):
-        with pytest.raises(UserError, match="momentum must be 0 or more and below 1"):
+        with pytest.raises(UserError, match="momentum: expected a number >= 0 and below 1, got"):
             constructor([torch.ones(1, requires_grad=True)], momentum=momentum)
 
     def test_sparse_gradients(self, constructor):
-        problem = Problem(Case(constructor.__name__, sparse=True))
+        problem = Problem(Case(catalogue_name(constructor), sparse=True))
         optimizer = constructor(problem.parameters())
         with pytest.raises(UserError, match="use sparse_adam"):
             problem.train(optimizer, 1)

@@ -24,7 +24,7 @@ from descend.training.objective import Objective
 OF_ALL = {"evaluations": None, "needs_closure": True, "separable": False, "graph": True}
 CASES = [
     Case("newton", lr=0.5, stateful=False, **OF_ALL),
-    Case("newton", {"forcing": 0.0, "limit": 4}, lr=1.0, stateful=False, **OF_ALL),
+    Case("newton", {"cg_tolerance": 0.0, "cg_max_iter": 4}, lr=1.0, stateful=False, **OF_ALL),
 ]  # fmt: skip
 
 
@@ -44,7 +44,7 @@ EIGENVALUES = st.lists(st.floats(0.1, 100), min_size=1, max_size=6)
 @given(EIGENVALUES, st.integers(0, 100))
 def test_a_quadratic_takes_one_step(eigenvalues, seed):
     matrix, gradient, function = quadratic(eigenvalues, seed)
-    path = Path(newton, function, [3.0] * len(eigenvalues), forcing=0.0, limit=40)
+    path = Path(newton, function, [3.0] * len(eigenvalues), cg_tolerance=0.0, cg_max_iter=40)
     path.step()
     expected = torch.linalg.solve(matrix, -gradient)
     torch.testing.assert_close(path.x.detach(), expected, rtol=1e-8, atol=1e-8)
@@ -55,7 +55,7 @@ def test_its_steps_are_those_of_dense_algebra():
     problem = Logistic()
     nn.init.constant_(problem.model.weight, 3.0)
     w = problem.weights.detach().numpy().copy()
-    optimizer = newton(problem.model.parameters(), forcing=0.0, limit=50)
+    optimizer = newton(problem.model.parameters(), cg_tolerance=0.0, cg_max_iter=50)
     lengths = []
     for _ in range(6):
         value, slope, hessian = problem.at(w)
@@ -125,7 +125,7 @@ class PenaltyBeside:
 class TestTheRateOfConvergence:
     def test_solved_exactly_the_error_is_squared(self):
         problem = Logistic()
-        errors = problem.errors(newton(problem.model.parameters(), forcing=0.0, limit=50), 6)
+        errors = problem.errors(newton(problem.model.parameters(), cg_tolerance=0.0, cg_max_iter=50), 6)
         pairs = [(a, b) for a, b in itertools.pairwise(errors) if a > 1e-6]
         assert len(pairs) >= 3
         assert all(b <= 2.0 * a**2 for a, b in pairs)
@@ -165,7 +165,7 @@ def test_newtons_hessian_and_gradient_are_of_one_batch_and_one_dropout_mask(obje
         pytest.skip("a function gives no outputs")
     torch.manual_seed(0)
     model = Masked()
-    optimizer = newton(model.parameters(), curvature=curvature, forcing=0.0, limit=20)
+    optimizer = newton(model.parameters(), curvature=curvature, cg_tolerance=0.0, cg_max_iter=20)
     whole = Objective(model, MeanSquaredError(), device=torch.device("cpu"))
     for step in range(3):  # a new batch and a new mask each time
         x, y = draw_inputs(30)
@@ -200,7 +200,7 @@ class TestGaussNewton:
                 return self.w[0] * torch.exp(self.w[1] * x)
 
         model, w = Exponential(), np.array([1.0, 0.5])
-        optimizer = newton(model.parameters(), curvature="gauss_newton", forcing=0.0, limit=20)
+        optimizer = newton(model.parameters(), curvature="gauss_newton", cg_tolerance=0.0, cg_max_iter=20)
 
         def loss(w):
             return np.mean((w[0] * np.exp(w[1] * x[:, 0].numpy()) - y[:, 0].numpy()) ** 2)
@@ -269,34 +269,41 @@ class TestGroupsOfDifferentRates:
         return torch.cat(parts).detach()
 
     def test_solved_exactly_the_step_does_not_depend_on_them(self):
-        got = self.path((1.0, 0.25), forcing=0.0, limit=20)
+        got = self.path((1.0, 0.25), cg_tolerance=0.0, cg_max_iter=20)
         torch.testing.assert_close(
             got, torch.linalg.solve(self.matrix, -self.gradient), rtol=1e-9, atol=1e-12
         )
 
     def test_cut_short_it_is_in_proportion_to_them(self):
-        got = self.path((1.0, 0.25), limit=1)
+        got = self.path((1.0, 0.25), cg_max_iter=1)
         shares = torch.tensor([1.0, 1.0, 0.25, 0.25], dtype=torch.float64)
         direction = -shares * self.gradient
         length = -(self.gradient @ direction) / (direction @ self.matrix @ direction)
         torch.testing.assert_close(got, length * direction)
 
     def test_at_zero_a_group_stays_and_the_step_is_newtons_in_the_others(self):
-        got = self.path((1.0, 0.0), forcing=0.0, limit=20)
+        got = self.path((1.0, 0.0), cg_tolerance=0.0, cg_max_iter=20)
         expected = torch.linalg.solve(self.matrix[:2, :2], -self.gradient[:2])
         torch.testing.assert_close(got, torch.cat([expected, torch.zeros(2, dtype=torch.float64)]))
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"c": 1.0}, {"rho": 0.0}, {"lr": -1.0}, {"forcing": 1.0}, {"limit": 0}, {"curvature": "fisher"}],
+    [
+        {"c1": 1.0},
+        {"rho": 0.0},
+        {"lr": -1.0},
+        {"cg_tolerance": 1.0},
+        {"cg_max_iter": 0},
+        {"curvature": "fisher"},
+    ],
     ids=str,
 )
 def test_settings_outside_their_domain_are_refused(wrong):
     w = torch.ones(1, requires_grad=True)
-    with pytest.raises(UserError, match=f"newton: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"newton: {next(iter(wrong))}: expected"):
         newton([w], **wrong)
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="expected"):
         Newton([w], **wrong)
 
 

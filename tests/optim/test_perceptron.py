@@ -10,7 +10,7 @@ from sklearn.datasets import load_iris
 from sklearn.svm import SVC
 
 from descend.errors import UserError
-from descend.optim.perceptron import mistake_bound, perceptron
+from descend.optim import mistake_bound, perceptron
 
 
 def separable(seed, n=40, d=5, margin=0.1):

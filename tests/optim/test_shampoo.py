@@ -10,17 +10,21 @@ from tests.support.optimizer_contract import Case, Contract, Problem, saved
 
 from descend.errors import UserError
 from descend.optim import Shampoo, shampoo
-from descend.optim.blocks import Blocks, Cutting, parts
+from descend.optim.blocks import Blocks, Partition, split_dimension
 
 CASES = [
     Case("shampoo", lr=0.03),
-    Case("shampoo", {"roots_every": 1, "graft": "adam"}, lr=0.03),
-    Case("shampoo", {"roots_every": 1, "graft": "none", "betas": (0.0, 0.9)}, lr=0.03),
-    Case("shampoo", {"roots_every": 2, "graft": "sgd", "block_size": 2}, lr=0.02),
-    Case("shampoo", {"roots_every": 3, "graft": "adagrad", "statistics": "sum", "vectors": "matrix"}, lr=0.3),
-    Case("shampoo", {"roots_every": 1, "one_sided": True, "statistics_every": 2}, lr=0.03),
-    Case("shampoo", {"roots_every": 2, "nesterov": False}, lr=0.03),
-    Case("shampoo", {"roots_every": 1, "graft": "adam", "nesterov": False}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 1, "grafting": "adam"}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 1, "grafting": "none", "betas": (0.0, 0.9)}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 2, "grafting": "sgd", "block_size": 2}, lr=0.02),
+    Case(
+        "shampoo",
+        {"precondition_frequency": 3, "grafting": "adagrad", "statistics": "sum", "vectors": "matrix"},
+        lr=0.3,
+    ),
+    Case("shampoo", {"precondition_frequency": 1, "one_sided": True, "statistics_frequency": 2}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 2, "nesterov": False}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 1, "grafting": "adam", "nesterov": False}, lr=0.03),
 ]
 
 
@@ -56,10 +60,10 @@ def zeros(*shapes, dtype=torch.float64):
     return [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
 
 
-def power(matrix, exponent, ridge):
-    """(A + ridge λ_max I)^exponent by eigenvectors."""
+def power(matrix, exponent, matrix_eps):
+    """(A + matrix_eps λ_max I)^exponent by eigenvectors."""
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * (values.clamp_min(0) + ridge * values[-1]) ** exponent) @ vectors.T
+    return (vectors * (values.clamp_min(0) + matrix_eps * values[-1]) ** exponent) @ vectors.T
 
 
 class Reference:
@@ -69,12 +73,23 @@ class Reference:
     """
 
     def __init__(
-        self, shape, lr, betas, *, roots_every, graft, ridge, nesterov, roots_from=1, eps=1e-8, summed=False
+        self,
+        shape,
+        lr,
+        betas,
+        *,
+        precondition_frequency,
+        grafting,
+        matrix_eps,
+        nesterov,
+        start_preconditioning_step=1,
+        eps=1e-8,
+        summed=False,
     ):
         self.w = torch.zeros(shape, dtype=torch.float64)
-        self.lr, self.betas, self.every, self.graft = lr, betas, roots_every, graft
-        self.ridge, self.eps, self.summed, self.nesterov = ridge, eps, summed, nesterov
-        self.roots_from = roots_from
+        self.lr, self.betas, self.every, self.grafting = lr, betas, precondition_frequency, grafting
+        self.matrix_eps, self.eps, self.summed, self.nesterov = matrix_eps, eps, summed, nesterov
+        self.start_preconditioning_step = start_preconditioning_step
         self.c = [torch.zeros(n, n, dtype=torch.float64) for n in shape]
         self.roots = None
         self.m, self.v, self.a = (torch.zeros_like(self.w) for _ in range(3))
@@ -89,15 +104,15 @@ class Reference:
             flat = g.transpose(0, mode).reshape(g.shape[mode], -1)
             self.c[mode] = keep * self.c[mode] + add * flat @ flat.T
         weight = 1.0 if self.summed else 1 - b2**self.t
-        if self.t >= self.roots_from and (self.t % self.every == 0 or self.roots is None):
-            self.roots = [power(c / weight, -1 / (2 * order), self.ridge) for c in self.c]
-        if self.graft == "adagrad":
+        if self.t >= self.start_preconditioning_step and (self.t % self.every == 0 or self.roots is None):
+            self.roots = [power(c / weight, -1 / (2 * order), self.matrix_eps) for c in self.c]
+        if self.grafting == "adagrad":
             self.v = self.v + g * g
             simple = g / (self.v.sqrt() + self.eps)
-        elif self.graft in ("rmsprop", "adam"):
+        elif self.grafting in ("rmsprop", "adam"):
             self.v = b2 * self.v + (1 - b2) * g * g
             self.a = b1 * self.a + (1 - b1) * g
-            top = self.a / (1 - b1**self.t) if self.graft == "adam" else g
+            top = self.a / (1 - b1**self.t) if self.grafting == "adam" else g
             simple = top / ((self.v / (1 - b2**self.t)).sqrt() + self.eps)
         else:
             simple = g
@@ -106,11 +121,11 @@ class Reference:
             p = g
             for mode, root in enumerate(self.roots):
                 p = torch.tensordot(root, p.movedim(mode, 0), dims=1).movedim(0, mode)
-            if self.graft != "none":
+            if self.grafting != "none":
                 p = p * simple.norm() / p.norm()
         self.m = b1 * self.m + (1 - b1) * p
         m, count = (b1 * self.m + (1 - b1) * p, self.t + 1) if self.nesterov else (self.m, self.t)
-        if self.graft == "adam":
+        if self.grafting == "adam":
             self.w = self.w - self.lr * m * simple.norm() / m.norm()
         else:
             self.w = self.w - self.lr * m / (1 - b1**count)
@@ -118,18 +133,22 @@ class Reference:
 
 
 class TestAgainstDenseAlgebra:
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd", "none"])
     @pytest.mark.parametrize("shape", [(5,), (4, 6), (3, 4, 5), (2, 3, 4, 3)])
-    @pytest.mark.parametrize(("roots_every", "roots_from"), [(1, 1), (3, 1), (3, 3), (3, 5)])
+    @pytest.mark.parametrize(
+        ("precondition_frequency", "start_preconditioning_step"), [(1, 1), (3, 1), (3, 3), (3, 5)]
+    )
     @pytest.mark.parametrize("nesterov", [True, False])
-    def test_of_every_order_for_several_steps(self, shape, graft, roots_every, roots_from, nesterov):
+    def test_of_every_order_for_several_steps(
+        self, shape, grafting, precondition_frequency, start_preconditioning_step, nesterov
+    ):
         settings = {
-            "roots_every": roots_every,
-            "roots_from": roots_from,
-            "graft": graft,
+            "precondition_frequency": precondition_frequency,
+            "start_preconditioning_step": start_preconditioning_step,
+            "grafting": grafting,
             "nesterov": nesterov,
         }
-        settings["ridge"] = 1e-4
+        settings["matrix_eps"] = 1e-4
         reference = Reference(shape, 0.1, (0.9, 0.95), **settings)
         # Blocks that hold the tensor whole; none of its dimensions may be merged.
         params = zeros(shape)
@@ -142,7 +161,7 @@ class TestAgainstDenseAlgebra:
             torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-10)
 
     def test_with_sums_as_adagrad(self):
-        settings = {"roots_every": 2, "graft": "adagrad", "ridge": 1e-5, "nesterov": False}
+        settings = {"precondition_frequency": 2, "grafting": "adagrad", "matrix_eps": 1e-5, "nesterov": False}
         reference = Reference((4, 3), 0.1, (0.5, 0.9), summed=True, **settings)
         params = zeros((4, 3))
         optimizer = shampoo(params, lr=0.1, betas=(0.5, 0.9), statistics="sum", **settings)
@@ -154,7 +173,13 @@ class TestAgainstDenseAlgebra:
         """Every second gradient is seen; the roots are those of the averages over these."""
         params = zeros((4, 3))
         optimizer = shampoo(
-            params, lr=1.0, betas=(0.0, 0.8), statistics_every=2, roots_every=5, graft="sgd", ridge=1e-3
+            params,
+            lr=1.0,
+            betas=(0.0, 0.8),
+            statistics_frequency=2,
+            precondition_frequency=5,
+            grafting="sgd",
+            matrix_eps=1e-3,
         )
         given = gradients(4, 3, steps=5)
         before = taken(optimizer, params, [[g] for g in given[:4]])[0]
@@ -175,18 +200,18 @@ class TestTheorems:
         """(G Gᵀ)^(-1/4) G (Gᵀ G)^(-1/4) = U Vᵀ."""
         g = random(*shape)
         params = zeros(shape)
-        optimizer = shampoo(params, lr=1.0, graft="none", ridge=1e-14)
+        optimizer = shampoo(params, lr=1.0, grafting="none", matrix_eps=1e-14)
         (got,) = taken(optimizer, params, [[g]])
         u, _, vt = torch.linalg.svd(g, full_matrices=False)
         torch.testing.assert_close(-got, u @ vt, rtol=1e-3, atol=1e-3)
 
     def test_of_vectors_it_is_full_matrix_adagrad(self):
-        """x ← x − t (Σ g gᵀ + ridge)^(-1/2) g."""
+        """x ← x − t (Σ g gᵀ + matrix_eps)^(-1/2) g."""
         given = [random(6, seed=seed) for seed in range(9)]
         params = zeros((6,))
         optimizer = shampoo(
-            params, lr=0.3, betas=(0.0, 0.9), roots_every=1, statistics="sum", graft="none",
-            vectors="matrix", ridge=1e-8,
+            params, lr=0.3, betas=(0.0, 0.9), precondition_frequency=1, statistics="sum", grafting="none",
+            vectors="matrix", matrix_eps=1e-8,
         )  # fmt: skip
         total, x = torch.zeros(6, 6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
         for g in given:
@@ -194,12 +219,16 @@ class TestTheorems:
             x = x - 0.3 * power(total, -0.5, 1e-8) @ g
             torch.testing.assert_close(taken(optimizer, params, [[g]])[0], x, rtol=1e-6, atol=1e-8)
 
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
-    def test_the_first_step_is_along_the_orthogonal_factor_whatever_gives_its_length(self, graft):
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    def test_the_first_step_is_along_the_orthogonal_factor_whatever_gives_its_length(self, grafting):
         """The first roots are those of the first gradient, however seldom those after them."""
         g = random(6, 4)
         params = zeros((6, 4))
-        (got,) = taken(shampoo(params, lr=1.0, graft=graft, roots_every=100, ridge=1e-14), params, [[g]])
+        (got,) = taken(
+            shampoo(params, lr=1.0, grafting=grafting, precondition_frequency=100, matrix_eps=1e-14),
+            params,
+            [[g]],
+        )
         u, _, vt = torch.linalg.svd(g, full_matrices=False)
         torch.testing.assert_close(-got / got.norm(), u @ vt / 2, rtol=1e-3, atol=1e-3)
 
@@ -214,7 +243,7 @@ class TestTheorems:
         ends = []
         for turned in (False, True):
             params = zeros((5, 4))
-            optimizer = shampoo(params, lr=0.1, roots_every=1, graft="sgd", ridge=1e-5)
+            optimizer = shampoo(params, lr=0.1, precondition_frequency=1, grafting="sgd", matrix_eps=1e-5)
             ends += taken(optimizer, params, [[q @ g @ r] if turned else [g] for g in given])
         torch.testing.assert_close(ends[1], q @ ends[0] @ r, rtol=1e-8, atol=1e-10)
 
@@ -225,7 +254,7 @@ class TestTheorems:
         ends = []
         for turned in (False, True):
             params = zeros((5, 4))
-            optimizer = shampoo(params, lr=0.1, roots_from=100)
+            optimizer = shampoo(params, lr=0.1, start_preconditioning_step=100)
             ends += taken(optimizer, params, [[q @ g] if turned else [g] for g in given])
         assert (ends[1] - q @ ends[0]).abs().max() > 0.1
 
@@ -233,7 +262,7 @@ class TestTheorems:
         """(G Gᵀ)^(-1/2) G = U Vᵀ as well, of the smaller side alone."""
         g = random(3, 8)
         params = zeros((3, 8))
-        optimizer = shampoo(params, lr=1.0, graft="none", ridge=1e-14, one_sided=True)
+        optimizer = shampoo(params, lr=1.0, grafting="none", matrix_eps=1e-14, one_sided=True)
         (got,) = taken(optimizer, params, [[g]])
         u, _, vt = torch.linalg.svd(g, full_matrices=False)
         torch.testing.assert_close(-got, u @ vt, rtol=1e-3, atol=1e-3)
@@ -241,22 +270,22 @@ class TestTheorems:
 
     def test_before_roots_without_a_graft_a_vector_beside_a_matrix_does_not_change_its_steps(self):
         given = gradients(7, 5, steps=3)
-        settings = {"lr": 0.1, "betas": (0.0, 0.99), "graft": "none", "roots_from": 100}
+        settings = {"lr": 0.1, "betas": (0.0, 0.99), "grafting": "none", "start_preconditioning_step": 100}
         alone, beside = zeros((7, 5)), zeros((7, 5), (5,))
         taken(shampoo(alone, **settings), alone, [[g] for g in given])
         taken(shampoo(beside, **settings), beside, [[g, g[0]] for g in given])
         assert torch.equal(alone[0], beside[0])
         torch.testing.assert_close(alone[0].detach(), -0.1 * sum(given), rtol=0, atol=1e-12)
 
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd"])
-    def test_steps_are_as_long_as_those_of_the_method_grafted_from(self, graft):
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd"])
+    def test_steps_are_as_long_as_those_of_the_method_grafted_from(self, grafting):
         """Without momentum in between, for each tensor and whatever its blocks."""
         given = gradients(7, 5, steps=6)
         params = zeros((7, 5))
-        settings = {"lr": 0.1, "betas": (0.0, 0.99), "graft": graft, "block_size": 3}
-        optimizer = shampoo(params, roots_every=1, **settings)
+        settings = {"lr": 0.1, "betas": (0.0, 0.99), "grafting": grafting, "block_size": 3}
+        optimizer = shampoo(params, precondition_frequency=1, **settings)
         simple = zeros((7, 5))
-        other = shampoo(simple, roots_from=1000, **settings)
+        other = shampoo(simple, start_preconditioning_step=1000, **settings)
         for g in given:
             old = [p.detach().clone() for p in (params[0], simple[0])]
             moved = taken(optimizer, params, [[g]])[0] - old[0]
@@ -265,21 +294,25 @@ class TestTheorems:
             assert (moved - expected).norm() > 0.1 * expected.norm()
 
     @pytest.mark.parametrize(
-        ("graft", "theirs"),
+        ("grafting", "theirs"),
         [
             ("adam", lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.9, 0.99))),
             ("adagrad", lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-8)),
             ("sgd", lambda p: torch.optim.SGD(p, lr=0.1)),
         ],
     )
-    def test_the_simple_methods_are_pytorch_s(self, graft, theirs):
+    def test_the_simple_methods_are_pytorch_s(self, grafting, theirs):
         """Biases take them always, weights until the first roots. Momentum is Adam's own, and none for the others."""
         given = [[random(4, 3, seed=s), random(4, seed=50 + s)] for s in range(6)]
         params, others = zeros((4, 3), (4,)), zeros((4, 3), (4,))
-        betas = (0.9, 0.99) if graft == "adam" else (0.0, 0.99)
-        got = taken(shampoo(params, lr=0.1, betas=betas, roots_from=9, graft=graft), params, given)
+        betas = (0.9, 0.99) if grafting == "adam" else (0.0, 0.99)
+        got = taken(
+            shampoo(params, lr=0.1, betas=betas, start_preconditioning_step=9, grafting=grafting),
+            params,
+            given,
+        )
         expected = taken(theirs(others), others, given)
-        if graft == "adam":  # Of weights the length alone, along the momentum of its steps.
+        if grafting == "adam":  # Of weights the length alone, along the momentum of its steps.
             got, expected = got[1:], expected[1:]
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
 
@@ -303,7 +336,7 @@ class TestTheorems:
         """
         beta, last = 0.8, 6
         params = zeros((7,))
-        optimizer = shampoo(params, lr=1.0, betas=(beta, 0.9), graft="sgd", nesterov=nesterov)
+        optimizer = shampoo(params, lr=1.0, betas=(beta, 0.9), grafting="sgd", nesterov=nesterov)
         unit = torch.eye(7, dtype=torch.float64)
         before = taken(optimizer, params, [[unit[k]] for k in range(last)])[0]
         after = taken(optimizer, params, [[unit[last]]])[0]
@@ -324,7 +357,9 @@ class TestNamedFaults:
             g = torch.zeros(shape, dtype=torch.float64)
             g[(0,) * order] = scale
             params = zeros(shape)
-            optimizer = shampoo(params, lr=1.0, graft="none", ridge=1e-12, vectors="matrix", block_size=3)
+            optimizer = shampoo(
+                params, lr=1.0, grafting="none", matrix_eps=1e-12, vectors="matrix", block_size=3
+            )
             (got,) = taken(optimizer, params, [[g]])
             assert -got[(0,) * order].item() == pytest.approx(1.0, rel=1e-6)
 
@@ -337,7 +372,7 @@ class TestNamedFaults:
         ends = []
         for unit in (1.0, 1e4):
             params = zeros((4, 3))
-            optimizer = shampoo(params, lr=0.1, graft="none", roots_every=1)
+            optimizer = shampoo(params, lr=0.1, grafting="none", precondition_frequency=1)
             ends += taken(optimizer, params, [[unit * g] for g in given])
         torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-12)
 
@@ -346,22 +381,22 @@ class TestNamedFaults:
         first, second = gradients(4, 3, steps=2)
         singles = []
         params = zeros((4, 3))
-        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), graft="sgd", roots_every=1)
+        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), grafting="sgd", precondition_frequency=1)
         singles.append(-taken(optimizer, params, [[first]])[0])
         singles.append(-taken(optimizer, params, [[second]])[0] - singles[0])
         params = zeros((4, 3))
-        settings = {"lr": 1.0, "graft": "sgd", "roots_every": 1, "nesterov": False}
+        settings = {"lr": 1.0, "grafting": "sgd", "precondition_frequency": 1, "nesterov": False}
         optimizer = shampoo(params, betas=(0.9, 0.9), **settings)
         one = taken(optimizer, params, [[first]])[0]
         two = taken(optimizer, params, [[second]])[0]
         expected = (0.9 * 0.1 * singles[0] + 0.1 * singles[1]) / (1 - 0.81)
         torch.testing.assert_close(one - two, expected, rtol=1e-9, atol=1e-12)
 
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
-    def test_weights_move_before_the_first_root(self, graft):
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    def test_weights_move_before_the_first_root(self, grafting):
         """kozistr: none for the first k − 1 steps, as the roots are zeros until then."""
         params = zeros((4, 3), (4,))
-        optimizer = shampoo(params, lr=0.1, roots_from=50, graft=graft)
+        optimizer = shampoo(params, lr=0.1, start_preconditioning_step=50, grafting=grafting)
         last = [p.detach().clone() for p in params]
         for step in range(5):
             moved = taken(optimizer, params, [[random(4, 3, seed=step), random(4, seed=step)]])
@@ -372,7 +407,7 @@ class TestNamedFaults:
     def test_the_state_is_tensors_and_whole_numbers(self):
         """pytorch_optimizer: objects of Python, which weights_only refuses."""
         params = zeros((7, 5), (4,), (3, 2, 3, 3))
-        optimizer = shampoo(params, block_size=4, roots_every=2, graft="adam", vectors="matrix")
+        optimizer = shampoo(params, block_size=4, precondition_frequency=2, grafting="adam", vectors="matrix")
         taken(optimizer, params, [[random(*p.shape, seed=s) for p in params] for s in range(3)])
         for state in optimizer.state_dict()["state"].values():
             assert {type(value) for value in state.values()} <= {torch.Tensor, int}
@@ -380,18 +415,18 @@ class TestNamedFaults:
         torch.save(optimizer.state_dict(), file)
         file.seek(0)
         loaded = torch.load(file, weights_only=True)
-        other = shampoo(params, block_size=4, roots_every=2, graft="adam", vectors="matrix")
+        other = shampoo(params, block_size=4, precondition_frequency=2, grafting="adam", vectors="matrix")
         other.load_state_dict(loaded)
         assert str(other.state_dict()) == str(optimizer.state_dict())
 
     def test_factors_of_half_precision_weights_stay_in_single_precision(self):
         """load_state_dict casts to the parameter's type, so that factors are silently demoted."""
         params = zeros((6, 4), dtype=torch.bfloat16)
-        optimizer = shampoo(params, lr=0.1, roots_every=2)
+        optimizer = shampoo(params, lr=0.1, precondition_frequency=2)
         taken(optimizer, params, [[random(6, 4, seed=s)] for s in range(5)])
         before = {k: v for k, v in optimizer.state[params[0]].items() if isinstance(v, torch.Tensor)}
         assert {v.dtype for v in before.values()} == {torch.float32}
-        other = shampoo(params, lr=0.1, roots_every=2)
+        other = shampoo(params, lr=0.1, precondition_frequency=2)
         other.load_state_dict(saved(optimizer))
         for key, value in before.items():
             assert other.state[params[0]][key].dtype is torch.float32
@@ -401,10 +436,10 @@ class TestNamedFaults:
     def test_old_roots_are_used_until_the_next(self):
         """Between two roots the preconditioner is fixed: P is linear in the gradient, and known after a change of settings."""
         params = zeros((4, 3))
-        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), roots_every=3, graft="none")
+        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), precondition_frequency=3, grafting="none")
         given = gradients(4, 3, steps=8)
         taken(optimizer, params, [[g] for g in given[:3]])
-        optimizer.param_groups[0]["roots_every"] = 100
+        optimizer.param_groups[0]["precondition_frequency"] = 100
         steps = []
         for g in (given[3], 2 * given[3]):
             before = params[0].detach().clone()
@@ -421,7 +456,7 @@ class TestBlocks:
     def test_parts_are_as_equal_as_can_be(self):
         for size in range(1, 60):
             for limit in range(1, 20):
-                found = parts(size, limit)
+                found = split_dimension(size, limit)
                 sizes = [each for _, count, each in found for _ in range(count)]
                 assert sum(sizes) == size
                 assert len(sizes) == math.ceil(size / limit)
@@ -442,7 +477,7 @@ class TestBlocks:
     )
     @pytest.mark.parametrize("vectors", [False, True])
     def test_every_number_has_its_place(self, shapes, vectors):
-        blocks = Blocks(shapes, Cutting(3, 8192, False, vectors))
+        blocks = Blocks(shapes, Partition(3, 8192, False, vectors))
         total = sum(math.prod(shape) for shape in shapes)
         assert blocks.size == total
         numbers = torch.arange(float(total))
@@ -464,17 +499,23 @@ class TestBlocks:
          ((1, 9), (9,)), ((), (1,)), ((4, 2, 2, 2, 2), (4, 16))],
     )  # fmt: skip
     def test_small_dimensions_are_merged(self, shape, merged):
-        assert Cutting(128, 8192, False, True).plan(shape)[0] == merged
+        assert Partition(128, 8192, False, True).plan(shape)[0] == merged
 
     def test_a_dimension_that_is_too_large_has_no_matrix_and_is_not_cut(self):
-        blocks = Blocks([(50, 6)], Cutting(4, 10, False, False))
+        blocks = Blocks([(50, 6)], Partition(4, 10, False, False))
         assert [(stack.block, stack.count, stack.sides) for stack in blocks.stacks] == [((50, 3), 2, (1,))]
 
     def test_are_as_separate_parameters(self):
-        """Without a length in common, which belongs to the tensor, and with next to no ridge, whose unit does."""
+        """Without a length in common, which belongs to the tensor, and with next to no matrix_eps, whose unit does."""
         given = gradients(7, 5, steps=5)
         params = zeros((7, 5))
-        settings = {"lr": 0.1, "roots_every": 2, "graft": "none", "block_size": 3, "ridge": 1e-14}
+        settings = {
+            "lr": 0.1,
+            "precondition_frequency": 2,
+            "grafting": "none",
+            "block_size": 3,
+            "matrix_eps": 1e-14,
+        }
         got = taken(shampoo(params, **settings), params, [[g] for g in given])[0]
         pieces = zeros(*[part.shape for part in cut(given[0])])
         expected = taken(shampoo(pieces, **settings), pieces, [cut(g) for g in given])
@@ -487,7 +528,13 @@ class TestBlocks:
         others = [1000 * g for g in gradients(7, 5, steps=3, seed=1)]
         params = zeros((7, 5), (7, 5))
         optimizer = shampoo(
-            params, lr=1.0, betas=(0.0, 0.8), graft="none", block_size=3, ridge=0.1, roots_every=1
+            params,
+            lr=1.0,
+            betas=(0.0, 0.8),
+            grafting="none",
+            block_size=3,
+            matrix_eps=0.1,
+            precondition_frequency=1,
         )
         before = taken(optimizer, params, list(map(list, zip(given[:2], others[:2], strict=True))))[0]
         after = taken(optimizer, params, [[given[2], others[2]]])[0]
@@ -512,8 +559,8 @@ class TestBlocks:
     def test_a_block_that_had_next_to_no_gradient_does_not_take_the_step_of_the_others(self, faint):
         """Pixels that are seldom lit: their block knows next to nothing when the roots are computed, and then one is lit."""
         params = zeros((4, 8), dtype=torch.float32)
-        settings = {"lr": 1.0, "betas": (0.0, 0.9), "block_size": 4, "graft": "sgd", "ridge": 1e-2}
-        optimizer = shampoo(params, roots_every=3, **settings)
+        settings = {"lr": 1.0, "betas": (0.0, 0.9), "block_size": 4, "grafting": "sgd", "matrix_eps": 1e-2}
+        optimizer = shampoo(params, precondition_frequency=3, **settings)
         sizes = torch.tensor([1.0] * 4 + [faint] * 4)
         dark = [g.float() * sizes for g in gradients(4, 8, steps=3)]
         before = taken(optimizer, params, [[g] for g in dark])[0]
@@ -522,22 +569,22 @@ class TestBlocks:
         assert moved[:, :4].norm() > 0.9 * lit.norm()
         assert moved[:, 4:].norm() > 0
 
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
-    def test_a_tensor_that_had_no_gradient_goes_along_the_next(self, graft):
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    def test_a_tensor_that_had_no_gradient_goes_along_the_next(self, grafting):
         """Of it nothing is known at the roots, so the next gradient is as it is."""
         params = zeros((4, 3), dtype=torch.float32)
-        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), graft=graft, roots_every=3)
+        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), grafting=grafting, precondition_frequency=3)
         before = taken(optimizer, params, [[torch.zeros(4, 3)]] * 3)[0]
         g = random(4, 3).float()
         moved = taken(optimizer, params, [[g]])[0] - before
         assert torch.nn.functional.cosine_similarity(-moved.flatten(), g.flatten(), dim=0) > 0.9999
         assert 0.1 < moved.norm() < 10 * g.norm()
-        if graft == "none":
+        if grafting == "none":
             torch.testing.assert_close(-moved, g, rtol=1e-6, atol=0)
 
     def test_parameters_in_one_stack_are_as_alone(self):
         shapes = [(4, 3), (4, 3), (3,), (8, 3), (2, 3, 2, 2)]
-        settings = {"lr": 0.1, "roots_every": 2, "block_size": 4}
+        settings = {"lr": 0.1, "precondition_frequency": 2, "block_size": 4}
         given = [[random(*s, seed=10 * step + k) for k, s in enumerate(shapes)] for step in range(5)]
         params = zeros(*shapes)
         together = taken(shampoo(params, **settings), params, given)
@@ -553,7 +600,7 @@ class TestBlocks:
             p = torch.nn.Parameter(
                 torch.zeros(4, 3, 2, 2, dtype=torch.float64).contiguous(memory_format=memory)
             )
-            optimizer = shampoo([p], lr=0.1, roots_every=2)
+            optimizer = shampoo([p], lr=0.1, precondition_frequency=2)
             for g in given:
                 p.grad = g.contiguous(memory_format=memory)
                 optimizer.step()
@@ -564,7 +611,7 @@ class TestBlocks:
         """A parameter without a gradient now and then is where it would be if it had been trained alone."""
         shapes = [(4, 3), (4, 3)]
         params, alone = zeros(*shapes), zeros((4, 3))
-        settings = {"lr": 0.1, "roots_every": 2}
+        settings = {"lr": 0.1, "precondition_frequency": 2}
         optimizer, other = shampoo(params, **settings), shampoo(alone, **settings)
         for step in range(7):
             given = [random(4, 3, seed=step), random(4, 3, seed=50 + step)]
@@ -578,13 +625,14 @@ class TestBlocks:
 
 class TestMemory:
     @pytest.mark.parametrize(
-        ("graft", "vectors", "others"), [("rmsprop", 2, 6), ("adam", 3, 7), ("adagrad", 2, 6), ("sgd", 1, 5)]
+        ("grafting", "vectors", "others"),
+        [("rmsprop", 2, 6), ("adam", 3, 7), ("adagrad", 2, 6), ("sgd", 1, 5)],
     )
-    def test_is_what_the_documentation_says(self, graft, vectors, others):
+    def test_is_what_the_documentation_says(self, grafting, vectors, others):
         """784-512-512-10, within 10 %: square blocks of 128 would take 4 numbers for each weight."""
         shapes = [(512, 784), (512,), (512, 512), (512,), (10, 512), (10,)]
         params = zeros(*shapes, dtype=torch.float32)
-        optimizer = shampoo(params, graft=graft, roots_every=1)
+        optimizer = shampoo(params, grafting=grafting, precondition_frequency=1)
         for p in params:
             p.grad = torch.zeros_like(p)
         optimizer.step()
@@ -605,9 +653,9 @@ class TestMemory:
 
 def test_numbers_that_are_not_finite_stay_so():
     """Bad numbers are loud: a NaN in a gradient is in the weights after the next step, root or not."""
-    for roots_every in (1, 5):
+    for precondition_frequency in (1, 5):
         params = zeros((4, 3))
-        optimizer = shampoo(params, roots_every=roots_every)
+        optimizer = shampoo(params, precondition_frequency=precondition_frequency)
         g = random(4, 3)
         g[1, 1] = math.nan
         (got,) = taken(optimizer, params, [[g]])
@@ -616,7 +664,7 @@ def test_numbers_that_are_not_finite_stay_so():
 
 def test_a_gradient_of_zeros_moves_nothing_and_harms_nothing():
     params = zeros((4, 3))
-    optimizer = shampoo(params, roots_every=1, graft="adam")
+    optimizer = shampoo(params, precondition_frequency=1, grafting="adam")
     zero = torch.zeros(4, 3, dtype=torch.float64)
     (got,) = taken(optimizer, params, [[zero]] * 3)
     assert torch.equal(got, zero)
@@ -627,7 +675,7 @@ def test_a_gradient_of_zeros_moves_nothing_and_harms_nothing():
 
 def test_a_copy_of_the_optimizer_goes_on_as_it_does():
     problem = Problem(Case("shampoo"))
-    optimizer = shampoo(problem.parameters(), lr=0.03, roots_every=2)
+    optimizer = shampoo(problem.parameters(), lr=0.03, precondition_frequency=2)
     problem.train(optimizer, 3)
     twin, other = copy.deepcopy((problem, optimizer))
     assert torch.equal(twin.train(other, 3), problem.train(optimizer, 3))
@@ -637,15 +685,15 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("setting", "words"),
         [
-            ({"betas": (1.0, 0.9)}, "betas must be 0 or more and below 1"),
-            ({"block_size": 0}, "block_size must be 1 or more; found 0"),
-            ({"roots_every": 0}, "roots_every must be 1 or more"),
-            ({"roots_from": 0}, "roots_from must be 1 or more"),
-            ({"ridge": 0.0}, "ridge must be above 0"),
-            ({"eps": -1.0}, "eps must be 0 or more"),
-            ({"graft": "lion"}, "graft must be one of rmsprop, adam"),
-            ({"statistics": "mean"}, "statistics must be one of average, sum"),
-            ({"lr": math.nan}, "lr must be 0 or more"),
+            ({"betas": (1.0, 0.9)}, r"betas: expected a list of 2: .*got \[1.0, 0.9\]"),
+            ({"block_size": 0}, "block_size: expected an integer >= 1, got 0"),
+            ({"precondition_frequency": 0}, "precondition_frequency: expected an integer >= 1"),
+            ({"start_preconditioning_step": 0}, "start_preconditioning_step: expected an integer >= 1"),
+            ({"matrix_eps": 0.0}, "matrix_eps: expected a number above 0"),
+            ({"eps": -1.0}, "eps: expected a number >= 0"),
+            ({"grafting": "lion"}, 'grafting: expected "rmsprop", "adam"'),
+            ({"statistics": "mean"}, 'statistics: expected "average" or "sum"'),
+            ({"lr": math.nan}, "lr: expected a number above 0"),
         ],
     )
     def test_settings(self, setting, words):

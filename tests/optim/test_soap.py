@@ -13,9 +13,9 @@ from descend.optim import SOAP, soap
 
 CASES = [
     Case("soap", lr=0.03),
-    Case("soap", {"basis_every": 1, "block_size": 2}, lr=0.03),
-    Case("soap", {"basis_every": 2, "one_sided": True, "betas": (0.0, 0.9)}, lr=0.03),
-    Case("soap", {"max_size": 3, "covariance_beta": 0.5}, lr=0.03),
+    Case("soap", {"precondition_frequency": 1, "block_size": 2}, lr=0.03),
+    Case("soap", {"precondition_frequency": 2, "one_sided": True, "betas": (0.0, 0.9)}, lr=0.03),
+    Case("soap", {"max_preconditioner_dim": 3, "shampoo_beta": 0.5}, lr=0.03),
 ]
 
 
@@ -64,9 +64,9 @@ def rotated(tensor, bases, back=False):
 class Reference:
     """Algorithm 3 of the paper with its order of events as ours: the momentum stays in the weights' coordinates."""
 
-    def __init__(self, shape, lr, betas, covariance_beta, every, eps=1e-8):
+    def __init__(self, shape, lr, betas, shampoo_beta, every, eps=1e-8):
         self.w, self.m, self.v = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
-        self.lr, self.betas, self.beta, self.every, self.eps = lr, betas, covariance_beta, every, eps
+        self.lr, self.betas, self.beta, self.every, self.eps = lr, betas, shampoo_beta, every, eps
         self.c = [torch.zeros(n, n, dtype=torch.float64) for n in shape]
         self.q, self.t, self.exchanged = None, 0, 0
 
@@ -98,7 +98,12 @@ def test_steps_are_the_paper_s(shape, every):
     reference = Reference(shape, 0.1, (0.9, 0.95), 0.8, every)
     params = zeros(shape)
     optimizer = soap(
-        params, lr=0.1, betas=(0.9, 0.95), covariance_beta=0.8, basis_every=every, block_size=max(shape)
+        params,
+        lr=0.1,
+        betas=(0.9, 0.95),
+        shampoo_beta=0.8,
+        precondition_frequency=every,
+        block_size=max(shape),
     )
     for g in gradients(*shape, steps=13):
         expected = reference.step(g)
@@ -112,7 +117,7 @@ class TestTheorems:
         shapes = [(5, 4), (4,), (3, 2, 3, 3)]
         given = [[random(*s, seed=10 * step + k) for k, s in enumerate(shapes)] for step in range(9)]
         params, others = zeros(*shapes), zeros(*shapes)
-        got = taken(soap(params, lr=0.1, betas=(0.9, 0.99), max_size=1), params, given)
+        got = taken(soap(params, lr=0.1, betas=(0.9, 0.99), max_preconditioner_dim=1), params, given)
         expected = taken(torch.optim.Adam(others, lr=0.1, betas=(0.9, 0.99)), others, given)
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
@@ -148,7 +153,7 @@ class TestTheorems:
         ends = []
         for turned in (False, True):
             params = zeros((5, 5))
-            optimizer = soap(params, lr=0.1, basis_every=2)
+            optimizer = soap(params, lr=0.1, precondition_frequency=2)
             given = gradients(5, 5, steps=9)
             ends += taken(optimizer, params, [[q @ g @ r] if turned else [g] for g in given])
         torch.testing.assert_close(ends[1], q @ ends[0] @ r, rtol=1e-6, atol=1e-8)
@@ -160,7 +165,7 @@ class TestTheorems:
         ends = []
         for left, right in ((False, False), (True, False), (False, True)):
             params = zeros((3, 5))
-            optimizer = soap(params, lr=0.1, basis_every=2, one_sided=True)
+            optimizer = soap(params, lr=0.1, precondition_frequency=2, one_sided=True)
             turned = [
                 [(q if left else torch.eye(3).double()) @ g @ (r if right else torch.eye(5).double())]
                 for g in given
@@ -173,7 +178,7 @@ class TestTheorems:
         """Orthogonal iteration from a wrong basis, at a covariance that stays: Qᵀ L Q becomes diagonal, largest first."""
         g = random(6, 6) * torch.logspace(0, -2, 6, dtype=torch.float64).unsqueeze(1)
         params = zeros((6, 6))
-        optimizer = soap(params, lr=0.0, basis_every=1)
+        optimizer = soap(params, lr=0.0, precondition_frequency=1)
         taken(optimizer, params, [[g]])
         wrong, _ = torch.linalg.qr(random(6, 6, seed=3))
         optimizer.state[params[0]]["basis.0.0"].copy_(wrong)
@@ -189,7 +194,7 @@ class TestTheorems:
     @given(seed=st.integers(0, 1000), every=st.integers(1, 4), scale=st.sampled_from([1e-6, 1.0, 1e6]))
     def test_the_basis_stays_orthogonal_in_single_precision(self, seed, every, scale):
         params = zeros((12, 9), dtype=torch.float32)
-        optimizer = soap(params, lr=0.1, basis_every=every)
+        optimizer = soap(params, lr=0.1, precondition_frequency=every)
         taken(optimizer, params, [[scale * random(12, 9, seed=seed + s)] for s in range(12)])
         for key, value in optimizer.state[params[0]].items():
             if key.startswith("basis"):
@@ -222,21 +227,21 @@ class TestNamedFaults:
 
     def test_the_state_is_tensors_and_whole_numbers(self):
         params = zeros((7, 5), (4,), (3, 2, 3, 3))
-        optimizer = soap(params, block_size=4, basis_every=2)
+        optimizer = soap(params, block_size=4, precondition_frequency=2)
         taken(optimizer, params, [[random(*p.shape, seed=s) for p in params] for s in range(3)])
         state = optimizer.state_dict()["state"]
         assert {type(value) for each in state.values() for value in each.values()} <= {torch.Tensor, int}
-        other = soap(params, block_size=4, basis_every=2)
+        other = soap(params, block_size=4, precondition_frequency=2)
         other.load_state_dict(saved(optimizer))
         assert str(other.state_dict()) == str(optimizer.state_dict())
 
     def test_factors_of_half_precision_weights_stay_in_single_precision(self):
         params = zeros((6, 4), dtype=torch.bfloat16)
-        optimizer = soap(params, lr=0.1, basis_every=2)
+        optimizer = soap(params, lr=0.1, precondition_frequency=2)
         taken(optimizer, params, [[random(6, 4, seed=s)] for s in range(5)])
         before = {k: v for k, v in optimizer.state[params[0]].items() if isinstance(v, torch.Tensor)}
         assert {v.dtype for v in before.values()} == {torch.float32}
-        other = soap(params, lr=0.1, basis_every=2)
+        other = soap(params, lr=0.1, precondition_frequency=2)
         other.load_state_dict(saved(optimizer))
         for key, value in before.items():
             assert torch.equal(other.state[params[0]][key], value)
@@ -246,7 +251,7 @@ class TestBlocks:
     def test_are_as_separate_parameters(self):
         given = gradients(7, 5, steps=7)
         params = zeros((7, 5))
-        options = {"lr": 0.1, "basis_every": 2, "block_size": 3}
+        options = {"lr": 0.1, "precondition_frequency": 2, "block_size": 3}
         got = taken(soap(params, **options), params, [[g] for g in given])[0]
 
         def cut(t):
@@ -258,7 +263,7 @@ class TestBlocks:
 
     def test_parameters_that_come_and_go_keep_their_state(self):
         params, alone = zeros((4, 4), (4, 4)), zeros((4, 4))
-        options = {"lr": 0.1, "basis_every": 2}
+        options = {"lr": 0.1, "precondition_frequency": 2}
         optimizer, other = soap(params, **options), soap(alone, **options)
         for step in range(9):
             params[0].grad = random(4, 4, seed=step)
@@ -288,7 +293,7 @@ def test_memory_is_what_the_documentation_says():
 @pytest.mark.parametrize("first", [True, False])
 def test_numbers_that_are_not_finite_stay_so(first):
     params = zeros((4, 3))
-    optimizer = soap(params, basis_every=1)
+    optimizer = soap(params, precondition_frequency=1)
     if not first:
         taken(optimizer, params, [[random(4, 3, seed=s)] for s in range(3)])
     g = random(4, 3)
@@ -298,7 +303,7 @@ def test_numbers_that_are_not_finite_stay_so(first):
 
 def test_a_gradient_of_zeros_moves_nothing():
     params = zeros((4, 3))
-    optimizer = soap(params, basis_every=1)
+    optimizer = soap(params, precondition_frequency=1)
     zero = torch.zeros(4, 3, dtype=torch.float64)
     assert torch.equal(taken(optimizer, params, [[zero]] * 3)[0], zero)
     assert torch.isfinite(taken(optimizer, params, [[random(4, 3)], [zero]])[0]).all()
@@ -308,11 +313,11 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("setting", "words"),
         [
-            ({"betas": (1.0, 0.9)}, "betas and covariance_beta must be 0 or more and below 1"),
-            ({"covariance_beta": 1.0}, "betas and covariance_beta must be 0 or more and below 1"),
-            ({"block_size": 0}, "block_size must be 1 or more; found 0"),
-            ({"basis_every": 0}, "basis_every must be 1 or more"),
-            ({"eps": -1.0}, "eps must be 0 or more"),
+            ({"betas": (1.0, 0.9)}, "betas: expected a list of 2: a number >= 0 and below 1"),
+            ({"shampoo_beta": 1.0}, "shampoo_beta: expected a number >= 0 and below 1"),
+            ({"block_size": 0}, "block_size: expected an integer >= 1, got 0"),
+            ({"precondition_frequency": 0}, "precondition_frequency: expected an integer >= 1"),
+            ({"eps": -1.0}, "eps: expected a number >= 0"),
         ],
     )
     def test_settings(self, setting, words):

@@ -15,12 +15,12 @@ from torch.nn import functional as F
 import descend
 from descend.errors import UserError
 from descend.optim import Rows, TRish, trish
-from descend.optim.trish import radius_for
+from descend.optim._trish import radius_for
 
 OF_ALL = {"evaluations": None, "needs_closure": True, "separable": False, "stateful": False, "graph": True}
 CASES = [
     Case("trish", lr=0.05, **OF_ALL),
-    Case("trish", {"gamma1": 1.0, "gamma2": 0.1, "limit": 2, "forcing": 0.1}, lr=0.1, **OF_ALL),
+    Case("trish", {"gamma1": 1.0, "gamma2": 0.1, "cg_max_iter": 2, "cg_tolerance": 0.1}, lr=0.1, **OF_ALL),
 ]
 
 
@@ -62,7 +62,7 @@ class TestTheRadius:
     @pytest.mark.parametrize("gamma1", [1.0, 0.5])
     def test_gamma1_is_above_gamma2(self, gamma1):
         w = torch.ones(1, requires_grad=True)
-        with pytest.raises(UserError, match=r"trish: gamma1 must be above gamma2, which is 1.0; found"):
+        with pytest.raises(UserError, match=r"trish: gamma1: expected a number above gamma2 = 1.0, got"):
             trish([w], gamma1=gamma1, gamma2=1.0)
 
 
@@ -103,7 +103,7 @@ class TestAStep:
 
     def test_is_newtons_where_the_ball_is_large(self):
         matrix, gradient, function = quadratic([1.0, 5.0, 20.0], seed=2)
-        path = Path(trish, function, [0.0] * 3, lr=1e3, forcing=0.0, limit=20)
+        path = Path(trish, function, [0.0] * 3, lr=1e3, cg_tolerance=0.0, cg_max_iter=20)
         path.step()
         torch.testing.assert_close(path.x.detach(), torch.linalg.solve(matrix, -gradient), rtol=1e-9, atol=0)
 
@@ -185,11 +185,11 @@ class TestOnBatches:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"gamma1": 0.0}, {"gamma2": -1.0}, {"lr": -1.0}, {"limit": 0}, {"forcing": 2.0}]
+    "wrong", [{"gamma1": 0.0}, {"gamma2": -1.0}, {"lr": -1.0}, {"cg_max_iter": 0}, {"cg_tolerance": 2.0}]
 )
 def test_settings_outside_their_domain_are_refused(wrong):
     w = torch.ones(1, requires_grad=True)
-    with pytest.raises(UserError, match=f"trish: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"trish: {next(iter(wrong))}: expected"):
         trish([w], **wrong)
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="expected"):
         TRish([w], **wrong)

@@ -19,14 +19,14 @@ from descend.data.batches import Batch
 from descend.errors import UserError
 from descend.losses import MeanSquaredError
 from descend.optim import STRON, Rows, TrustRegion, newton, stron, trust_region
-from descend.optim.trust_region import next_radius
+from descend.optim._trust_region import next_radius
 from descend.training.objective import Objective
 
 OF_ALL = {"evaluations": None, "needs_closure": True, "separable": False, "graph": True}
 CASES = [
     Case("trust_region", lr=0.1, **OF_ALL),
-    Case("trust_region", {"accept": 0.1, "forcing": 0.0, "limit": 4}, lr=0.05, **OF_ALL),
-    Case("stron", lr=0.005, needed={"share": 1.0}, **OF_ALL),
+    Case("trust_region", {"eta": 0.1, "cg_tolerance": 0.0, "cg_max_iter": 4}, lr=0.05, **OF_ALL),
+    Case("stron", lr=0.005, needed={"sample_fraction": 1.0}, **OF_ALL),
 ]
 
 
@@ -52,7 +52,7 @@ class TestAgainstSciPy:
             options={"gtol": 1e-6, "eta": 0.15, "initial_trust_radius": 1.0},
             callback=lambda x: theirs.append(x.copy()),
         )
-        path = Path(trust_region, rosenbrock, [-1.2, 1.0], accept=0.15, limit=10)
+        path = Path(trust_region, rosenbrock, [-1.2, 1.0], eta=0.15, cg_max_iter=10)
         path.step(len(theirs) - 1)
         assert len(theirs) > 15
         np.testing.assert_allclose(path.places, theirs, rtol=1e-6, atol=1e-8)
@@ -101,7 +101,9 @@ class TestAStep:
     @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=6), st.integers(0, 100))
     def test_a_quadratic_whose_minimum_is_in_the_ball_takes_one(self, eigenvalues, seed):
         matrix, gradient, function = quadratic(eigenvalues, seed)
-        path = Path(trust_region, function, [3.0] * len(eigenvalues), lr=1e4, forcing=0.0, limit=40)
+        path = Path(
+            trust_region, function, [3.0] * len(eigenvalues), lr=1e4, cg_tolerance=0.0, cg_max_iter=40
+        )
         path.step()
         expected = torch.linalg.solve(matrix, -gradient)
         torch.testing.assert_close(path.x.detach(), expected, rtol=1e-8, atol=1e-8)
@@ -114,7 +116,11 @@ class TestAStep:
         size, curvature = float(gradient.norm()), float(gradient @ matrix @ gradient)
         first = radius / size if make is stron else radius  # STRON's first radius is lr ‖g‖
         path = Path(
-            make, function, [0.0] * len(eigenvalues), lr=first, **({"share": 1.0} if make is stron else {})
+            make,
+            function,
+            [0.0] * len(eigenvalues),
+            lr=first,
+            **({"sample_fraction": 1.0} if make is stron else {}),
         )
         path.step()
         tau = 1.0 if curvature <= 0 else min(1.0, size**3 / (radius * curvature))
@@ -133,9 +139,9 @@ class TestAStep:
                 function,
                 [0.0] * len(eigenvalues),
                 lr=radius / float(gradient.norm()),
-                share=1.0,
-                forcing=0.0,
-                limit=limit,
+                sample_fraction=1.0,
+                cg_tolerance=0.0,
+                cg_max_iter=limit,
             )
             path.step()
             lengths.append(float(path.x.detach().norm()))
@@ -197,7 +203,7 @@ class TestTheRadius:
 
     @pytest.mark.parametrize("make", [trust_region, stron])
     def test_it_is_all_that_is_remembered(self, make):
-        path = Path(make, rosenbrock, [-1.2, 1.0], **({"share": 1.0} if make is stron else {}))
+        path = Path(make, rosenbrock, [-1.2, 1.0], **({"sample_fraction": 1.0} if make is stron else {}))
         path.step(2)
         (state,) = path.optimizer.state.values()
         assert set(state) == ({"radius"} if make is trust_region else {"radius", "share"})
@@ -207,7 +213,7 @@ class TestBadTrials:
     @pytest.mark.parametrize("make", [trust_region, stron])
     def test_a_place_without_a_number_is_not_gone_to(self, make):
         """x − log x from 8: the model's minimum is at −48."""
-        settings = {"lr": 100.0} if make is trust_region else {"lr": 100.0, "share": 1.0}
+        settings = {"lr": 100.0} if make is trust_region else {"lr": 100.0, "sample_fraction": 1.0}
         path = Path(make, lambda x: (x - torch.log(x)).sum(), [8.0], **settings)
         path.step()
         assert path.asked[-1][0] < 0
@@ -231,7 +237,7 @@ class TestBadTrials:
 
     def test_near_the_minimum_rounding_does_not_shrink_it(self):
         """The model's decrease is there, 5e-18, and the loss's is not: a ratio of zero would reject all that follows."""
-        path = Path(trust_region, lambda x: 1e3 + (x**2).sum(), [1e-9, 2e-9], forcing=0.0)
+        path = Path(trust_region, lambda x: 1e3 + (x**2).sum(), [1e-9, 2e-9], cg_tolerance=0.0)
         path.step(2)
         assert path.optimizer.memory["radius"] == 1.0
         assert path.x.tolist() == pytest.approx([0.0, 0.0], abs=1e-15)
@@ -264,7 +270,7 @@ class TestSaddles:
             return -(x @ x) / 2 + (x**4).sum() / 40
 
         start = torch.tensor([0.3, -0.4], dtype=torch.float64)
-        settings = {"lr": 1.0} if make is trust_region else {"lr": 1.0, "share": 1.0}
+        settings = {"lr": 1.0} if make is trust_region else {"lr": 1.0, "sample_fraction": 1.0}
         path = Path(make, function, start.tolist(), **settings)
         gradient = -start + start**3 / 10
         radius = float(gradient.norm()) if make is stron else 1.0
@@ -293,7 +299,7 @@ class TestTheGrowingSample:
 
     def test_holds_the_smaller_ones_until_it_is_all_rows(self, drawn):
         problem = Logistic()
-        optimizer = stron(problem.model.parameters(), share=0.1, growth=1.5)
+        optimizer = stron(problem.model.parameters(), sample_fraction=0.1, sample_growth=1.5)
         for _ in range(8):
             optimizer.step(problem.rows())
         expected = [math.ceil(0.1 * 1.5**step * 569) for step in range(6)]
@@ -306,7 +312,7 @@ class TestTheGrowingSample:
         model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
         x = torch.randn(60, 4)
         y = torch.sin(2 * x[:, :1]) * x[:, 1:2]
-        optimizer = stron(model.parameters(), share=0.2, growth=1.5)
+        optimizer = stron(model.parameters(), sample_fraction=0.2, sample_growth=1.5)
         losses = []
         for _ in range(25):
             rows = Rows(model, F.mse_loss, x, y)
@@ -332,7 +338,7 @@ class TestTheGrowingSample:
     def test_the_first_steps_cost_a_share(self, tmp_path):
         recipe = descend.Recipe(
             model={"name": "mlp", "hidden": [8], "dropout": 0.0},
-            optimizer={"name": "stron", "share": 0.1, "limit": 5},
+            optimizer={"name": "stron", "sample_fraction": 0.1, "cg_max_iter": 5},
             stop={"max_epochs": 3, "patience": None},
         )
         run = descend.train("iris", recipe, seed=0, out=tmp_path / "run")
@@ -343,15 +349,22 @@ class TestTheGrowingSample:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"accept": 0.25}, {"lr": -1.0}, {"forcing": -0.1}, {"limit": 0}, {"share": 0.0}, {"growth": 0.5}],
+    [
+        {"eta": 0.25},
+        {"lr": -1.0},
+        {"cg_tolerance": -0.1},
+        {"cg_max_iter": 0},
+        {"sample_fraction": 0.0},
+        {"sample_growth": 0.5},
+    ],
     ids=str,
 )
 def test_settings_outside_their_domain_are_refused(wrong):
     w = torch.ones(1, requires_grad=True)
-    with pytest.raises(UserError, match=f"stron: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"stron: {next(iter(wrong))}: expected"):
         stron([w], **wrong)
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="expected"):
         STRON([w], **wrong)
-    if next(iter(wrong)) not in ("share", "growth"):
-        with pytest.raises(ValueError, match="must be"):
+    if next(iter(wrong)) not in ("sample_fraction", "sample_growth"):
+        with pytest.raises(ValueError, match="expected"):
             TrustRegion([w], **wrong)

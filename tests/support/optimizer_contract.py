@@ -331,10 +331,10 @@ class Contract:
             optimizer.step()
         assert torch.equal(problem.vector(), before)
 
-    def test_no_decay_unless_told(self, case):
-        """With a gradient of zero no weight moves: PyTorch's own default for AdamW would shrink it."""
+    def test_no_weight_decay_where_it_is_zero(self, case):
+        """With a gradient of zero no weight moves, also where the default is another one, as in AdamW."""
         w = torch.ones(3, requires_grad=True)
-        optimizer = case.plain([w])
+        optimizer = case.plain([{"params": [w], "weight_decay": 0.0}])
 
         def closure():
             if case.graph:

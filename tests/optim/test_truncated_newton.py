@@ -7,15 +7,15 @@ from torch.nn import functional as F
 
 from descend.errors import UserError
 from descend.many.pack.optimizer import optimizer_cannot_be_packed_because
-from descend.optim import CURVED, OPTIMIZERS, Rows
-from descend.optim.curved import CurvedStep
+from descend.optim import OPTIMIZERS, TRUNCATED_NEWTON, Rows
+from descend.optim.truncated_newton import TruncatedNewton
 
 
 def weight():
     return torch.ones(2, dtype=torch.float64, requires_grad=True)
 
 
-@pytest.mark.parametrize("name", sorted(CURVED))
+@pytest.mark.parametrize("name", sorted(TRUNCATED_NEWTON))
 class TestEach:
     def test_says_what_it_needs_of_its_objective(self, name):
         make = OPTIMIZERS[name]
@@ -23,16 +23,16 @@ class TestEach:
         assert make([weight()]).needs == {"graph"} | parts
         assert make([weight()], curvature="gauss_newton").needs == {"outputs"} | parts
         if parts:
-            assert make([weight()], share=1.0).needs == {"graph"}
+            assert make([weight()], sample_fraction=1.0).needs == {"graph"}
 
     def test_is_of_this_family_and_named_as_in_the_catalogue(self, name):
         made = OPTIMIZERS[name]([weight()])
-        assert isinstance(made, CurvedStep)
+        assert isinstance(made, TruncatedNewton)
         assert made.name == name
 
     def test_refuses_a_function_that_gives_less(self, name):
         w = weight()
-        settings = {"share": 1.0} if name in ("stron", "subsampled_newton") else {}
+        settings = {"sample_fraction": 1.0} if name in ("stron", "subsampled_newton") else {}
         with pytest.raises(UserError, match=f"{name} needs the network's outputs"):
             OPTIMIZERS[name]([w], curvature="gauss_newton", **settings).step(lambda: w @ w)
         with pytest.raises(UserError, match=f"{name} differentiates the loss twice"):
@@ -65,7 +65,7 @@ def path(name, dtype, device="cpu"):
         p.data = 0.5 * torch.randn(p.shape, generator=draw, dtype=torch.float64)
     model.to(device, dtype)
     rows = Rows(model, F.mse_loss, x.to(device, dtype), x.sum(1, keepdim=True).sin().to(device, dtype))
-    settings = {"share": 1.0} if name in ("stron", "subsampled_newton") else {}
+    settings = {"sample_fraction": 1.0} if name in ("stron", "subsampled_newton") else {}
     optimizer = OPTIMIZERS[name](model.parameters(), curvature="gauss_newton", **settings)
     for _ in range(3):
         optimizer.step(rows)
