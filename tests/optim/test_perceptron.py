@@ -96,9 +96,9 @@ def test_the_update_is_no_gradient_through_the_sign():
     ("inputs", "labels", "words"),
     [
         (torch.zeros(3), torch.ones(3), r"expected inputs \(n, d\)"),
-        (torch.zeros(3, 2), torch.ones(2), r"found \(3, 2\) and \(2,\)"),
+        (torch.zeros(3, 2), torch.ones(2), r"got \(3, 2\) and \(2,\)"),
         (torch.zeros(0, 2), torch.ones(0), "n >= 1"),
-        (torch.zeros(2, 2), torch.tensor([0, 1]), "labels are -1 and 1"),
+        (torch.zeros(2, 2), torch.tensor([0, 1]), "expected labels -1 and 1"),
     ],
 )
 def test_refusals(inputs, labels, words):
@@ -108,7 +108,7 @@ def test_refusals(inputs, labels, words):
 
 def test_other_refusals():
     x, y, u = separable(0)
-    with pytest.raises(UserError, match="max_passes must be 1 or more"):
+    with pytest.raises(UserError, match="max_passes: expected an integer >= 1, got"):
         perceptron(x, y, max_passes=0)
     with pytest.raises(UserError, match="does not separate"):
         mistake_bound(x, y, -u)
