@@ -1,4 +1,4 @@
-"""The perceptron: Novikoff's bound, and why it is no gradient descent through the sign."""
+"""Tests of the perceptron: Novikoff's bound, and that its update is not a gradient through the sign."""
 
 import math
 
@@ -75,7 +75,7 @@ def test_scaling_the_rows_changes_nothing():
     assert mistake_bound(1000 * x, y, u) == pytest.approx(mistake_bound(x, y, u))
 
 
-def test_rows_that_no_line_separates_never_end():
+def test_it_does_not_converge_on_inseparable_rows():
     """The exclusive or."""
     x = torch.tensor([[1.0, 1, 1], [1, -1, 1], [-1, 1, 1], [-1, -1, 1]])
     found = perceptron(x, torch.tensor([1, -1, -1, 1]), max_passes=50)
@@ -83,7 +83,7 @@ def test_rows_that_no_line_separates_never_end():
     assert found.mistakes > 50
 
 
-def test_the_update_is_no_gradient_through_the_sign():
+def test_the_update_is_not_a_gradient_through_the_sign():
     """Autograd's gradient of a loss behind sign(w'x) is zero, and the update is not."""
     x, y, _ = separable(1)
     w = torch.full((5,), 0.1, dtype=torch.float64, requires_grad=True)
