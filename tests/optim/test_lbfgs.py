@@ -257,7 +257,7 @@ def test_a_pair_on_a_part_of_the_rows():
 
     x = torch.tensor([1.0, -1.0], dtype=torch.float64, requires_grad=True)
     whole, half = Quadratic([1.0, 2.0]), Quadratic([3.0, 5.0], seed=9)
-    optimizer, start = lbfgs([x], lr=0.3, overlap=0.5, line_search="none"), x.detach().clone()
+    optimizer, start = lbfgs([x], lr=0.3, sample_fraction=0.5, line_search="none"), x.detach().clone()
     closure = Halves(whole, half)
     optimizer.step(closure)
     moved = x.detach() - start
@@ -266,8 +266,8 @@ def test_a_pair_on_a_part_of_the_rows():
     torch.testing.assert_close(optimizer.state[x]["changes"][0], half.a @ moved)
     assert closure.shares == [0.5]
     assert (closure.calls, closure.other.calls) == (1, 2)
-    with pytest.raises(UserError, match=r"lbfgs evaluates a part.*Rows"):
-        lbfgs([x], overlap=0.5).step(lambda: whole(x))
+    with pytest.raises(UserError, match=r"lbfgs evaluates a subset.*Rows.*sample_fraction=1"):
+        lbfgs([x], sample_fraction=0.5).step(lambda: whole(x))
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "bfgs", "cg", "coordinate_descent", "sqn"])
@@ -382,7 +382,7 @@ def test_on_batches_it_fits_a_network_better_than_sgd_with_the_same_gradients():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"max_iter": 0}, {"history_size": 0}, {"overlap": 0.0}, {"damping": 1.0},
+    [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"max_iter": 0}, {"history_size": 0}, {"sample_fraction": 0.0}, {"damping": 1.0},
      {"line_search": "wolfe"}],
     ids=lambda each: next(iter(each)),
 )  # fmt: skip
@@ -393,7 +393,7 @@ def test_settings_outside_their_domain_are_refused(wrong):
 
 def test_the_class_works_in_a_plain_loop():
     x = torch.ones(2, requires_grad=True)
-    settings = {"lr": 1.0, "history_size": 3, "line_search": "armijo", "overlap": 1.0, "damping": 0.2}
+    settings = {"lr": 1.0, "history_size": 3, "line_search": "armijo", "sample_fraction": 1.0, "damping": 0.2}
     optimizer = LBFGS([x], max_iter=5, c1=1e-4, c2=0.9, **settings)
     optimizer.step(lambda: (x * x).sum())
     assert x.abs().max() < 1e-3

@@ -156,7 +156,7 @@ def test_gauss_newton_instead_of_the_hessian():
 
 def test_a_product_on_a_part_of_the_rows_sees_fewer():
     model = nn.Linear(3, 1).double()
-    optimizer = sqn(model.parameters(), update_frequency=1, share=0.25)
+    optimizer = sqn(model.parameters(), update_frequency=1, sample_fraction=0.25)
     x, y = draw(16, 3), draw(16, 1, seed=1)
     seen = []
     model.register_forward_hook(lambda module, inputs, outputs: seen.append(len(inputs[0])))
@@ -275,7 +275,13 @@ def test_a_closure_without_a_graph_is_refused_at_the_first_step():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": -1.0}, {"history_size": 0}, {"update_frequency": 0}, {"share": 0.0}, {"curvature": "fisher"}],
+    [
+        {"lr": -1.0},
+        {"history_size": 0},
+        {"update_frequency": 0},
+        {"sample_fraction": 0.0},
+        {"curvature": "fisher"},
+    ],
     ids=lambda each: next(iter(each)),
 )
 def test_settings_outside_their_domain_are_refused(wrong):
@@ -285,7 +291,7 @@ def test_settings_outside_their_domain_are_refused(wrong):
 
 def test_the_class_works_in_a_plain_loop():
     x = torch.ones(2, requires_grad=True)
-    optimizer = SQN([x], lr=0.2, history_size=2, update_frequency=2, curvature="hessian", share=1.0)
+    optimizer = SQN([x], lr=0.2, history_size=2, update_frequency=2, curvature="hessian", sample_fraction=1.0)
     for _ in range(30):
         optimizer.step(lambda: (x * x * torch.tensor([0.5, 1.5])).sum())
     assert x.abs().max() < 0.05
@@ -310,7 +316,7 @@ def test_from_a_recipe_it_counts_its_products(tmp_path):
     [
         ({}, {"graph"}),
         ({"curvature": "gauss_newton"}, {"outputs"}),
-        ({"share": 0.5}, {"graph", "part"}),
+        ({"sample_fraction": 0.5}, {"graph", "part"}),
     ],
     ids=["hessian", "gauss_newton", "part"],
 )
