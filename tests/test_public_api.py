@@ -8,9 +8,9 @@ import inspect
 import pkgutil
 
 import pytest
+from tests.support import public_api
 
 import descend
-from tests.support import public_api
 
 
 def test_the_list_is_that_of_the_code():

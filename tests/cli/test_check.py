@@ -120,7 +120,9 @@ class TestCommand:
     def test_an_ensemble_is_no_minimum_of_anything(self, constrain):
         model = {"name": "mlp", "hidden": [4], "ensemble": 2}
         run = package.train("iris", {"model": model, "stop": {"max_epochs": 1}, "constrain": constrain})
-        with pytest.raises(UserError, match=r"an ensemble of 2 independently trained networks.*model.ensemble = 1"):
+        with pytest.raises(
+            UserError, match=r"an ensemble of 2 independently trained networks.*model.ensemble = 1"
+        ):
             optimality_of(run)
 
     def test_help_names_it(self, descend):

@@ -1,4 +1,4 @@
-"""The size of the state of every optimizer is as documented, within 10 %."""
+"""Tests that the size of each optimizer's state is the documented one, within a tenth."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ KEPT = {
     "scgd": 0,
     "asc_pg": 0,
 }
-"""Number of state entries for the weights of one M × N matrix."""
+"""Numbers for the weights of one matrix of M by N."""
 
 
 def kept(optimizer):
@@ -58,18 +58,18 @@ def kept(optimizer):
     return numbers(optimizer.state_dict()["state"])
 
 
-def test_every_optimizer_is_covered():
+def test_every_optimizer_is_measured():
     assert set(KEPT) == set(OPTIMIZERS) - {"sparse_adam"}
 
 
 @pytest.mark.parametrize("name", sorted(KEPT))
-def test_the_size_of_the_state_is_as_documented(name):
+def test_the_state_is_as_large_as_documented(name):
     torch.manual_seed(0)
     model = nn.Linear(N, M, bias=False)
     x, y = torch.randn(100, N), torch.randn(100, M)
     settings = SETTINGS.get(name, {})
-    context = {"model": model, "likelihood": "normal"} if name == "kfac" else {}
-    optimizer = OPTIMIZERS[name](model.parameters(), **context, **settings)
+    beside = {"model": model, "likelihood": "normal"} if name == "kfac" else {}
+    optimizer = OPTIMIZERS[name](model.parameters(), **beside, **settings)
     for _ in range(5 if name == "bfgs" else 45 if name in ("lbfgs", "sqn") else 12):
         rows = Rows(model, F.mse_loss, x + 0.01 * torch.randn_like(x), y)
         optimizer.step(rows)

@@ -14,8 +14,8 @@ from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers, w
 from descend.runs.build import throwaway_steps
 from descend.runs.plan import choose_device
 from descend.runs.session import Session
-from descend.training.loop import Record
 from descend.training.observers import Quiet
+from descend.training.records import Record
 from descend.training.threads import cores, using_threads
 
 __all__ = ["LoopEngine", "WorkerChoice", "check_workers", "in_one_loop"]

@@ -26,10 +26,10 @@ from descend.runs.finish import Measurements, finish_run, measurements_of
 from descend.runs.run import MANIFEST, load
 from descend.runs.session import begin_folder, lower_lr
 from descend.training.arithmetic import arithmetic
-from descend.training.checkpoint import Checkpointer, load_checkpoint
-from descend.training.loop import NotFinite, Record, fit
+from descend.training.checkpoint import Checkpointer, CheckpointSettings, load_checkpoint
+from descend.training.loop import NotFinite, fit
 from descend.training.observers import stopping_on_signals
-from descend.training.settings import CheckpointSettings
+from descend.training.records import Record
 from descend.training.state import clone
 from descend.training.threads import choose_threads
 
@@ -125,7 +125,7 @@ class PackedEngine:
         if self._device.type != "cpu":
             return "the arithmetic runs on another device"
         with self._undone() as step, forked(self._device):
-            self.threads, why = choose_threads(step, seconds=0.02, short=SHORT)
+            self.threads, why = choose_threads(step, seconds=0.02, min_step_seconds=SHORT)
         return why
 
     @contextmanager

@@ -18,7 +18,7 @@ from descend.many.pack.layers import (
     PackedSum,
 )
 from descend.many.pack.stacking import ELEMENTWISE, Stack
-from descend.training.chain import RULES, Chain, Rule, by_autograd
+from descend.training.chain import RULES, Chain, Rule, autograd_rule
 
 __all__ = ["chain_of"]
 
@@ -57,7 +57,7 @@ def _times(factor: Callable[[], Tensor | None]) -> Rule:
 
 
 def _mixed(layer: PackedMixed) -> Rule:
-    rules = [RULES[type(kind)](kind) if type(kind) in RULES else by_autograd(kind) for kind in layer.kinds]
+    rules = [RULES[type(kind)](kind) if type(kind) in RULES else autograd_rule(kind) for kind in layer.kinds]
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         done = [rules[kind].forward(x.narrow(0, at, count)) for at, count, kind in layer.runs]
@@ -114,7 +114,7 @@ def _rule(layer: nn.Module, into: Sequence[Tensor], before: nn.Module | None, ro
         return _sum(layer)
     if type(layer) in ELEMENTWISE and type(layer) in RULES:
         return RULES[type(layer)](layer)
-    return by_autograd(layer)
+    return autograd_rule(layer)
 
 
 def chain_of(
@@ -133,7 +133,7 @@ def chain_of(
         rows_last: the outputs (K, B, C) of a linear layer at the end lie in memory as (K, C, B).
     """
     if arithmetic is not None:
-        return Chain([stack.network], [by_autograd(stack.network, arithmetic)])
+        return Chain([stack.network], [autograd_rule(stack.network, arithmetic)])
     place = 0
     rules = []
     layers = list(stack.network)

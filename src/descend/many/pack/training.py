@@ -27,7 +27,8 @@ from descend.many.pack.updates import PackedOptimizer
 from descend.regularization import decayed_parameters
 from descend.rng import forked
 from descend.schedules import ClosedForm
-from descend.training.loop import NotFinite, Observer, Record, Training, record_of
+from descend.training.loop import NotFinite, Observer, Training
+from descend.training.records import Record, record_of
 from descend.training.state import clone
 
 __all__ = ["PackTraining"]
@@ -270,8 +271,7 @@ class PackTraining:
         validation = record.get("validation")
         t.stopped = t.stopping.observe(validation[t.monitor] if validation else None, seconds=t.seconds) or ""
         record["best"] = t.stopping.improved
-        if validation or t.schedule_hears == "objective":
-            t.schedule.observe(record["train" if t.schedule_hears == "objective" else "validation"]["loss"])
+        t.report_to_schedule(record)
         t.history.append(record)
         self.recorded(rider.number, record)
         return t.stopping.improved

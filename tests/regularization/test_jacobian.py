@@ -1,4 +1,4 @@
-"""Penalties of the slope against torch.func, closed forms and the estimator's mean."""
+"""Jacobian and gradient penalties against torch.func, closed forms and the mean of the estimator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def rows(count: int = 6) -> Tensor:
 
 
 def by_jacrev(model: nn.Module, x: Tensor) -> Tensor:
-    """Mean squared Frobenius norm, a row's Jacobian at a time."""
+    """Mean squared Frobenius norm, from one row's Jacobian at a time."""
     return torch.stack(
         [torch.func.jacrev(lambda row: model(row[None])[0])(row).square().sum() for row in x]
     ).mean()
@@ -33,47 +33,47 @@ class TestJacobian:
     def test_exact_value_and_gradient(self) -> None:
         model, x = network(), rows()
         inputs = differentiable_inputs(x)
-        mine = jacobian_penalty(model(inputs), inputs, projections="exact")
+        penalty = jacobian_penalty(model(inputs), inputs, projections="exact")
         expected = by_jacrev(model, x)
-        torch.testing.assert_close(mine, expected, rtol=1e-12, atol=0)
+        torch.testing.assert_close(penalty, expected, rtol=1e-12, atol=0)
         weights = [model.linear1.weight, model.linear1.bias, model.output.weight]
         for own, theirs in zip(
-            torch.autograd.grad(mine, weights), torch.autograd.grad(expected, weights), strict=True
+            torch.autograd.grad(penalty, weights), torch.autograd.grad(expected, weights), strict=True
         ):
             torch.testing.assert_close(own, theirs, rtol=1e-10, atol=1e-12)
 
-    def test_a_linear_model_by_hand(self) -> None:
+    def test_a_linear_model_in_closed_form(self) -> None:
         model, inputs = nn.Linear(5, 3).double(), differentiable_inputs(rows())
-        found = jacobian_penalty(model(inputs), inputs, projections="exact")
-        torch.testing.assert_close(found, model.weight.square().sum())
-        torch.testing.assert_close(torch.autograd.grad(found, model.weight)[0], 2 * model.weight)
+        penalty = jacobian_penalty(model(inputs), inputs, projections="exact")
+        torch.testing.assert_close(penalty, model.weight.square().sum())
+        torch.testing.assert_close(torch.autograd.grad(penalty, model.weight)[0], 2 * model.weight)
 
     @pytest.mark.parametrize("projections", [1, 2])
-    def test_projections_have_the_right_mean(self, projections: int) -> None:
-        """One row copied many times: the mean over them is the mean over draws; five standard errors."""
+    def test_projections_are_unbiased(self, projections: int) -> None:
+        """The mean over copies of one row is a mean over random samples; it lies within five standard errors."""
         model = network()
         one = rows(1)
         exact = float(by_jacrev(model, one).detach())
         torch.manual_seed(3)
         inputs = differentiable_inputs(one.expand(20_000, 5).clone())
         outputs = model(inputs)
-        found = float(jacobian_penalty(outputs, inputs, projections=projections).detach())
+        estimate = float(jacobian_penalty(outputs, inputs, projections=projections).detach())
         singular = torch.linalg.svdvals(torch.func.jacrev(lambda row: model(row[None])[0])(one[0]))
         # K vᵀ J Jᵀ v over the sphere has variance 2 K (Σ s⁴ - (Σ s²)²/K)/(K + 2).
         variance = 2 * 3 * (singular.pow(4).sum() - exact**2 / 3) / 5
         error = float((variance.detach() / projections / 20_000).sqrt())
-        assert abs(found - exact) < 5 * error
+        assert abs(estimate - exact) < 5 * error
         assert error < 0.01 * exact
 
-    def test_the_estimates_gradient_has_the_right_mean_too(self) -> None:
+    def test_the_gradient_of_the_estimate_is_unbiased(self) -> None:
         model = network()
         one = rows(1)
         weight = model.output.weight
         (exact,) = torch.autograd.grad(by_jacrev(model, one), weight)
         torch.manual_seed(4)
         inputs = differentiable_inputs(one.expand(40_000, 5).clone())
-        (found,) = torch.autograd.grad(jacobian_penalty(model(inputs), inputs), weight)
-        torch.testing.assert_close(found, exact, rtol=0, atol=0.03 * float(exact.abs().max()))
+        (estimate,) = torch.autograd.grad(jacobian_penalty(model(inputs), inputs), weight)
+        torch.testing.assert_close(estimate, exact, rtol=0, atol=0.03 * float(exact.abs().max()))
 
     def test_as_many_projections_as_outputs_are_exact(self) -> None:
         model, inputs = network(), differentiable_inputs(rows())
@@ -82,17 +82,17 @@ class TestJacobian:
         assert jacobian_penalty(outputs, inputs, projections=3) == exact
         assert jacobian_penalty(outputs, inputs, projections=2) != exact
 
-    def test_draws_follow_the_seed(self) -> None:
+    def test_random_directions_follow_the_seed(self) -> None:
         model, inputs = network(), differentiable_inputs(rows())
         outputs = model(inputs)
-        found = []
+        values = []
         for seed in (0, 0, 1):
             torch.manual_seed(seed)
-            found.append(float(jacobian_penalty(outputs, inputs)))
-        assert found[0] == found[1] != found[2]
+            values.append(float(jacobian_penalty(outputs, inputs).detach()))
+        assert values[0] == values[1] != values[2]
 
     def test_through_a_whitening_layer(self) -> None:
-        """Finite differences of the penalty by a weight: the layer's second derivatives are right."""
+        """Finite differences of the penalty with respect to a weight verify the layer's second derivatives."""
         model = network(norm="decorrelated")
         assert isinstance(model.norm1, DecorrelatedBatchNorm1d)
 
@@ -126,15 +126,15 @@ class TestGradientPenalty:
         assert torch.autograd.gradcheck(value, (model.linear1.weight,))
 
 
-class TestWhatIsRefused:
-    def test_whole_numbers(self) -> None:
-        with pytest.raises(UserError, match=r"whole numbers \(torch.int64\)"):
+class TestRejectedInputs:
+    def test_integers(self) -> None:
+        with pytest.raises(UserError, match=r"got integers \(torch.int64\)"):
             differentiable_inputs(torch.arange(3))
 
     def test_outputs_that_do_not_depend_on_the_inputs(self) -> None:
         inputs = differentiable_inputs(rows())
         table = nn.Embedding(4, 3)
-        with pytest.raises(UserError, match="this network's are not"):
+        with pytest.raises(UserError, match="of this network are not"):
             jacobian_penalty(table(inputs[:, 0].detach().abs().long().clamp(0, 3)), inputs)
-        with pytest.raises(UserError, match="differentiable by the inputs"):
+        with pytest.raises(UserError, match="differentiable with respect to the inputs"):
             gradient_penalty(torch.zeros(6), inputs)
