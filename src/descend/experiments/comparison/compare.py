@@ -17,8 +17,7 @@ from descend.experiments.comparison.results import Comparison, Conditions, Outco
 from descend.experiments.comparison.trials import Trial, trial_of
 from descend.experiments.comparison.variants import Variant, variants_of
 from descend.files import check_unused
-from descend.many import Watcher, train_many
-from descend.many.train_members import EngineChoice
+from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import METRICS, main_metric
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
