@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from descend.experiments.comparison import Comparison, compare
     from descend.experiments.cross_validation import CrossValidation, cross_validate
     from descend.experiments.search.result import SearchResult
-    from descend.experiments.search.searching import search
+    from descend.experiments.search import search
     from descend.many import train_many
     from descend.recipe import Recipe
     from descend.runs.run import Run, load

@@ -9,7 +9,7 @@ import pytest
 from tests.support import sample_runs
 from tests.support.chromium import Browser, Page
 
-from descend.report.words import short
+from descend.report.formatting import short
 
 pytestmark = pytest.mark.browser
 Report = Callable[[str], Path]

@@ -161,8 +161,8 @@ def _bounds(text: str) -> tuple[float, float]:
 
 
 def _show(found: Comparison, console: Console) -> None:
-    from descend.experiments.comparison.words import findings, p_value, value
-    from descend.report.words import metric
+    from descend.experiments.comparison.formatting import findings, p_value, value
+    from descend.report.formatting import metric
 
     how = found.conditions
     console.print(_results(found))
@@ -196,8 +196,8 @@ def _show(found: Comparison, console: Console) -> None:
 
 def _results(found: Comparison) -> Table:
     from descend.cli.preview import plain_table
-    from descend.experiments.comparison.words import at_rate, interval_words, reached, value, within
-    from descend.report.words import count, duration, metric
+    from descend.experiments.comparison.formatting import at_rate, interval_words, reached, value, within
+    from descend.report.formatting import count, duration, metric
 
     how = found.conditions
     score = f"{how.part} {metric(how.metric)}"

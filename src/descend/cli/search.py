@@ -228,7 +228,7 @@ def _searched(
 def _summary(result: SearchResult, report: Path, console: Console) -> None:
     from descend.cli.summary import PARTS, scores
     from descend.experiments.search.figures import value_text
-    from descend.report.words import NO_BREAK, metric, score
+    from descend.report.formatting import NO_BREAK, metric, score
 
     best, winner = result.best, result.winner
     spent, most = result.budget

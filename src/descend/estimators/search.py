@@ -20,8 +20,8 @@ from descend.estimators.classifier import Classifier
 from descend.estimators.fitting import ENOUGH, engine
 from descend.estimators.network import Network
 from descend.estimators.scores import SCORES, score_of
-from descend.experiments.search.check import checked
-from descend.experiments.search.default import default_space
+from descend.experiments.search.validation import validate_space
+from descend.experiments.search.defaults import default_space
 from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import explore, strategy
 from descend.experiments.search.trial import Trial

@@ -13,7 +13,7 @@ from descend.report.document import document
 from descend.report.figures import Figure, Spec, axis_spec, layout_spec, plotly_text
 from descend.report.markup import Child, Html, element, join
 from descend.report.parts import code, facts, figure_box, section
-from descend.report.words import duration
+from descend.report.formatting import duration
 
 __all__ = ["page", "shelf"]
 

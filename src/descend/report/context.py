@@ -10,7 +10,7 @@ from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element
 from descend.report.parts import code, facts, fold, section, table
 from descend.report.run_files import PARTS, USED, RunFiles, items, mapping, number, text
-from descend.report.words import TASKS, TIMES, amount, count, listing
+from descend.report.formatting import TASKS, TIMES, amount, count, listing
 
 __all__ = ["data_section", "environment_section", "model_section", "recipe_section", "reproduce_section"]
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from descend.report.figures import Figure, Spec, Values, axis_spec, layout_spec, rounded
-from descend.report.words import SHARES, amount, duration, metric, score
+from descend.report.formatting import SHARES, amount, duration, metric, score
 
 __all__ = ["Curve", "Line", "learning", "thin"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from descend.report.words import amount, short
+from descend.report.formatting import amount, short
 
 __all__ = [
     "Figure",

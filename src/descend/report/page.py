@@ -8,7 +8,7 @@ from descend.report.markup import Child, Html, element, join
 from descend.report.parts import facts
 from descend.report.run_files import RunFiles, mapping, number, text
 from descend.report.summary import summary
-from descend.report.words import TASKS, count, duration, metric, score
+from descend.report.formatting import TASKS, count, duration, metric, score
 
 __all__ = ["render"]
 

@@ -12,7 +12,7 @@ from descend.report.figures import Figure, agreement, confusion, errors
 from descend.report.markup import Child, Html, element
 from descend.report.parts import figure_box, fold, section, table
 from descend.report.run_files import PARTS, RunFiles, items, mapping, number, text
-from descend.report.words import NO_BREAK, amount, count, metric, score
+from descend.report.formatting import NO_BREAK, amount, count, metric, score
 
 __all__ = ["learning_section", "mistakes_section", "results_section"]
 

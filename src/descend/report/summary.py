@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from descend.report.run_files import USED, RunFiles, items, mapping, number, text
-from descend.report.words import NO_BREAK, TIMES, amount, count, duration, listing, metric, score
+from descend.report.formatting import NO_BREAK, TIMES, amount, count, duration, listing, metric, score
 
 __all__ = ["summary", "wilson"]
 

@@ -11,7 +11,7 @@ from tests.support import chromium
 from descend.experiments.search import Trial
 from descend.experiments.search.figures import parallel
 from descend.experiments.search.page import render, write
-from descend.experiments.search.searching import search
+from descend.experiments.search import search
 
 RECIPE = {
     "stop": {"max_epochs": 3},

@@ -14,7 +14,7 @@
 ======================  ==============================================================================
 """
 
-from descend.experiments.comparison.compare import compare
+from descend.experiments.comparison._compare import compare
 from descend.experiments.comparison.results import Comparison, Outcome
 
 __all__ = ["Comparison", "Outcome", "compare"]

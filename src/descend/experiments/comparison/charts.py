@@ -11,7 +11,7 @@ from descend.experiments.comparison.trials import Trial
 from descend.metrics import better
 from descend.report.curves import thin
 from descend.report.figures import Figure, Spec, axis_spec, layout_spec, plotly_text, rounded
-from descend.report.words import SHARES, amount, metric, score, short
+from descend.report.formatting import SHARES, amount, metric, score, short
 
 __all__ = ["curves", "final_scores", "rate_curves"]
 

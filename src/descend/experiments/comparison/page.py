@@ -8,7 +8,7 @@ from pathlib import Path
 from descend.errors import UserError
 from descend.experiments.comparison.charts import curves, final_scores, rate_curves
 from descend.experiments.comparison.results import TOLERANCE, Comparison
-from descend.experiments.comparison.words import (
+from descend.experiments.comparison.formatting import (
     at_rate,
     findings,
     interval_words,
@@ -23,7 +23,7 @@ from descend.report.figures import Figure
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element, join
 from descend.report.parts import code, facts, figure_box, fold, section, table
-from descend.report.words import TASKS, amount, count, duration, metric
+from descend.report.formatting import TASKS, amount, count, duration, metric
 
 __all__ = ["render", "write"]
 

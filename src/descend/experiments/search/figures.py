@@ -11,7 +11,7 @@ from descend.experiments.search.space import Space
 from descend.experiments.search.trial import Trial, best_of
 from descend.metrics import better
 from descend.report.figures import Figure, Spec, axis_spec, layout_spec, plotly_text, rounded
-from descend.report.words import SHARES, amount, metric, score, short
+from descend.report.formatting import SHARES, amount, metric, score, short
 
 __all__ = ["course", "importances", "parallel", "value_text"]
 

@@ -14,7 +14,7 @@ from descend.report.figures import Figure
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element, join
 from descend.report.parts import code, facts, figure_box, section, table
-from descend.report.words import amount, count, duration, metric, score
+from descend.report.formatting import amount, count, duration, metric, score
 from descend.training.state import write_atomically
 
 __all__ = ["render", "write"]

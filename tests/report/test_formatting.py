@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from descend.report.words import amount, duration, listing, score, short
+from descend.report.formatting import amount, duration, listing, score, short
 
 
 @given(st.floats(-1e300, 1e300))

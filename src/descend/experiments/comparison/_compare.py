@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from descend.errors import Interrupted, Problem, RecipeError, UserError, did_you_mean
 from descend.experiments.comparison.folder import FINAL, TUNING, begin, finish, take_up
-from descend.experiments.comparison.rates import log_uniform
+from descend.experiments.comparison.learning_rates import log_uniform
 from descend.experiments.comparison.results import Comparison, Conditions, Outcome, pairwise, pick, target_of
 from descend.experiments.comparison.trials import Trial, trial_of
 from descend.experiments.comparison.variants import Variant, variants_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from descend.experiments.comparison.results import Comparison, Outcome
 from descend.metrics import better
-from descend.report.words import NONE, SHARES, amount, duration, metric, score
+from descend.report.formatting import NONE, SHARES, amount, duration, metric, score
 
 __all__ = ["at_rate", "findings", "interval_words", "p_value", "reached", "value", "within"]
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from descend.experiments.comparison.rates import log_uniform, low_discrepancy
+from descend.experiments.comparison.learning_rates import log_uniform, low_discrepancy
 
 
 @given(seed=st.integers(-(2**40), 2**40), k=st.integers(0, 7), block=st.integers(0, 20))
@@ -15,7 +15,7 @@ def test_every_block_of_two_to_the_k_fills_the_two_to_the_k_parts(seed, k, block
 
 
 def test_without_scrambling_it_is_van_der_corputs_sequence(monkeypatch):
-    monkeypatch.setattr("descend.experiments.comparison.rates.key", lambda *_: 0)
+    monkeypatch.setattr("descend.experiments.comparison.learning_rates.key", lambda *_: 0)
     expected = qmc.Halton(1, scramble=False).random(100)[:, 0]  # base 2
     assert [low_discrepancy(0, index) for index in range(100)] == pytest.approx(expected.tolist(), abs=0)
 
