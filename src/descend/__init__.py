@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from descend.estimators import Classifier, Regressor, Search
     from descend.experiments.comparison import Comparison, compare
     from descend.experiments.cross_validation import CrossValidation, cross_validate
-    from descend.experiments.search.result import SearchResult
-    from descend.experiments.search import search
+    from descend.experiments.search import SearchResult, Space, search
     from descend.many import train_many
     from descend.recipe import Recipe
     from descend.runs.run import Run, load
@@ -37,6 +36,7 @@ __all__ = [
     "Run",
     "Search",
     "SearchResult",
+    "Space",
     "__version__",
     "compare",
     "cross_validate",
@@ -55,6 +55,7 @@ _HOMES = {
     "Run": "descend.runs.run",
     "Search": "descend.estimators",
     "SearchResult": "descend.experiments.search",
+    "Space": "descend.experiments.search",
     "compare": "descend.experiments.comparison",
     "cross_validate": "descend.experiments.cross_validation",
     "load": "descend.runs.run",

@@ -19,7 +19,7 @@ from torch import nn
 import descend
 from descend.data.scaling import Preprocess
 from descend.data.schema import Schema
-from descend.errors import CheckpointError, MissingExtraError, UserError
+from descend.errors import MissingExtraError, RunError, UserError
 from descend.export import FORMATS, load_exported
 from descend.nn.activations import ACTIVATIONS, activation
 from descend.nn.normalization import NORMS
@@ -340,7 +340,7 @@ def test_a_failed_write_leaves_the_file_that_was_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match="No space left"):
+    with pytest.raises(RunError, match="No space left"):
         run.export("safetensors", tmp_path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

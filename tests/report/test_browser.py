@@ -57,7 +57,7 @@ def test_every_figure_is_drawn(page: tuple[str, Page]) -> None:
     folded = 3 if name == "many_targets" else 0
     assert opened.value(f"{DRAWN}.length") == PLOTS[name]
     assert opened.value("document.querySelectorAll('.plot').length") == PLOTS[name] + folded
-    assert opened.value("document.getElementById('undrawn').hidden")
+    assert opened.value("document.getElementById('figures-failed').hidden")
     assert_quiet(opened)
 
 
@@ -158,7 +158,7 @@ def test_a_key_copies_the_command(wine: Page) -> None:
     )
     wine.value("document.querySelector('[data-copy=command-text]').focus()")
     wine.press("Enter", 13, "\r")
-    wine.wait("document.getElementById('said').textContent")
+    wine.wait("document.getElementById('copy-status').textContent")
     assert wine.value("document.activeElement.textContent") == "Copied"
     assert wine.value("navigator.clipboard.readText()") == "descend train wine --seed 0 --out runs/wine"
     assert_quiet(wine)
@@ -167,7 +167,7 @@ def test_a_key_copies_the_command(wine: Page) -> None:
 def test_without_a_clipboard_the_text_is_selected(wine: Page) -> None:
     wine.value("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
     wine.value("document.querySelector('[data-copy=recipe-text]').click()")
-    wine.wait("document.getElementById('said').textContent.startsWith('Selected')")
+    wine.wait("document.getElementById('copy-status').textContent.startsWith('Selected')")
     assert wine.value("getSelection().toString().trim()") == sample_runs.wine()["recipe.toml"].strip()
 
 
@@ -225,7 +225,7 @@ def test_a_library_that_cannot_be_unpacked_is_told(
     place = text.index('id="library">') + len('id="library">')
     spoiled.write_text(text[:place] + "AAAA" + text[place:], encoding="utf-8")
     with browser.open(spoiled) as page:
-        assert not page.value("document.getElementById('undrawn').hidden")
+        assert not page.value("document.getElementById('figures-failed').hidden")
         assert page.console() == []
 
 

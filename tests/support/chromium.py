@@ -146,7 +146,7 @@ class Page:
         self.wait("document.readyState === 'complete'")
         self.wait(
             "!document.getElementById('figures') || document.documentElement.dataset.drawn"
-            " || !document.getElementById('undrawn').hidden"
+            " || !document.getElementById('figures-failed').hidden"
         )
 
     def view(self, width: int = 1280, *, phone: bool = False, dark: bool = False) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
-import os
 from pathlib import Path
 
 import hypothesis.extra.numpy as npst
@@ -16,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descend.errors import CheckpointError
-from descend.training.state import clone, decode, encode, read_state, to_bytes, write_atomically
+from descend.training.state import clone, decode, encode, read_state, to_bytes
 
 tensors = npst.arrays(
     st.sampled_from([np.float32, np.float64, np.int64, np.uint8, np.bool_]),
@@ -117,20 +115,6 @@ def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file({"w": torch.ones(1)}, tmp_path / "w.safetensors")
     with pytest.raises(CheckpointError, match="not a checkpoint of descend"):
         read_state(tmp_path / "w.safetensors")
-
-
-def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "last.safetensors"
-    write_atomically(path, b"before")
-
-    def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CheckpointError, match=r"No space left on device; what was saved before is untouched"):
-        write_atomically(path, b"after")
-    assert path.read_bytes() == b"before"
-    assert [each.name for each in tmp_path.iterdir()] == ["last.safetensors"]
 
 
 def test_a_clone_shares_nothing() -> None:

@@ -136,9 +136,8 @@ def search(
                 "say what to search for: descend search DATA; a first try is: descend search digits"
             )
         result = _searched(said, out, resume, engine, device, allow_imports, show)
-        from descend.experiments.search.page import write
-
-        report = write(result)
+        assert result.path is not None  # the search had a folder, and has written its report into it
+        report = result.path / "report.html"
         result.best.report()
         _summary(result, report, found)
         if quiet and not as_json:
@@ -157,13 +156,13 @@ def _recipe(file: Path | None, assignments: list[str], allow_imports: bool) -> A
 
 def _as_begun(out: Path | None, said: dict[str, Any], allow_imports: bool) -> dict[str, Any]:
     """What is not said now, as it was said when the search began."""
-    from descend.experiments.search.journal import begun_with
+    from descend.experiments.search.journal import read_header
     from descend.experiments.search.space import Space
     from descend.recipe import Recipe
 
     if out is None:
         raise UserError("--resume needs the folder of the search: --out FOLDER")
-    before = begun_with(out)
+    before = read_header(out)
     known = {key: before.get(key) for key in ("trials", "method", "metric", "brackets", "seed")}
     known |= {"data": before["data"]["reference"], "target": before["data"]["target"]}
     known["recipe"] = Recipe.loads(before["recipe"], allow_imports=allow_imports)

@@ -93,7 +93,7 @@ def export(run: Run, format: str, path: str | Path | None = None) -> Path:
     Raises:
         UserError: no such format; the run has no folder and no path was given; the network cannot be traced.
         MissingExtraError: a package that the format needs is not installed.
-        CheckpointError: the file cannot be written.
+        RunError: the file cannot be written.
     """
     if format not in FORMATS:
         raise UserError(f"no export format '{format}'; {did_you_mean(format, FORMATS)}")

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from descend.files import read_json
 from descend.runs.plan import Plan
-from descend.runs.run import Run, read_json
+from descend.runs.run import Run
 from descend.training.loop import Training
 
 __all__ = ["Engine", "Member", "Watcher"]

@@ -13,6 +13,7 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
+from descend.files import json_bytes, read_json, write_atomically
 from descend.many.evaluation import PackEvaluation
 from descend.many.member import Member, Watcher
 from descend.many.pack import CannotPack, PackMember, PackTraining, stack
@@ -22,14 +23,14 @@ from descend.many.pack.vmapped import can_vmap, vmapped
 from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers
 from descend.rng import forked
 from descend.runs.finish import Measurements, finish_run, measurements_of
-from descend.runs.run import MANIFEST, json_bytes, load, read_json
+from descend.runs.run import MANIFEST, load
 from descend.runs.session import begin_folder, lower_rate
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.loop import NotFinite, Record, fit
 from descend.training.observers import stopping_on_signals
 from descend.training.settings import CheckpointSettings
-from descend.training.state import clone, write_atomically
+from descend.training.state import clone
 from descend.training.threads import choose_threads
 
 __all__ = ["PackedEngine"]

@@ -10,6 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from descend.errors import Interrupted
+from descend.files import json_bytes, write_atomically
 from descend.many.member import Member, Watchers
 from descend.many.train_members import EngineChoice, train_members
 from descend.metrics import better
@@ -20,10 +21,9 @@ from descend.recipe.defaults import facts_of
 from descend.runs.build import measured_threads
 from descend.runs.finish import measure_parts
 from descend.runs.plan import Plan, choose_device
-from descend.runs.run import MANIFEST, Run, json_bytes, load
+from descend.runs.run import MANIFEST, Run, load
 from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
-from descend.training.state import write_atomically
 
 __all__ = ["copies", "train_restarts"]
 

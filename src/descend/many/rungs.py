@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from descend.runs.run import json_bytes, read_json
-from descend.training.state import write_atomically
+from descend.files import json_bytes, read_json, write_atomically
 
 __all__ = ["Decisions"]
 

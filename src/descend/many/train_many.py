@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from descend.errors import Problem, RecipeError, UserError
+from descend.files import check_unused
 from descend.many.loop_engine import WorkerChoice, check_workers
 from descend.many.member import Member, Watcher, Watchers
 from descend.many.restarts import copies, train_restarts
 from descend.many.train_members import EngineChoice, Survivors, train_members
 from descend.recipe import Recipe
 from descend.runs.plan import Parts, Planner
-from descend.runs.run import Run, check_unused
+from descend.runs.run import Run
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 

@@ -25,7 +25,7 @@ from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
-from descend.runs.run import check_unused, read_json, read_text
+from descend.files import check_unused, read_json, read_text
 
 __all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan", "plan_run"]
 

@@ -26,9 +26,10 @@ from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.defaults import facts_of
 from descend.recipe.terms import build_constraints
 from descend.recipe.toml import parse
-from descend.training.state import read_state, to_bytes, write_atomically
+from descend.files import check_unused, json_bytes, make_folder, read_json, read_json_lines, read_text, write_atomically
+from descend.training.state import read_state, to_bytes
 
-__all__ = ["MANIFEST", "Run", "check_unused", "json_bytes", "load", "make_folder", "read_json", "read_text"]
+__all__ = ["MANIFEST", "Run", "load"]
 
 FORMAT = 1
 """Version of the run folder's layout; a folder of a newer one is refused."""
@@ -168,34 +169,6 @@ class Run:
         )
 
 
-def check_unused(folder: Path) -> None:
-    """Refuse a folder in which something is already.
-
-    Raises:
-        RunError: it is a file, holds a run, or holds anything else.
-    """
-    if folder.is_file():
-        raise RunError(f"{folder} is a file; a run needs a folder of its own")
-    if folder.is_dir() and (folder / "recipe.toml").exists():
-        raise RunError(
-            f"{folder} holds another run; continue that one with --resume (resume=True), or choose another folder"
-        )
-    if folder.is_dir() and any(folder.iterdir()):
-        raise RunError(f"{folder} is not empty and holds no run; choose another folder")
-
-
-def make_folder(path: Path) -> None:
-    """Make a run folder.
-
-    Raises:
-        RunError: the system refuses.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as cause:
-        raise RunError(f"cannot make the run folder {path}: {cause.strerror or cause}") from cause
-
-
 def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | None = None) -> Run:
     """A finished run from its folder. Nothing in the folder is executed.
 
@@ -259,7 +232,7 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
         reasons={},
         schema=schema,
         model=model,
-        history=_read_lines(path / "history.jsonl"),
+        history=read_json_lines(path / "history.jsonl"),
         metrics=read_json(path / "metrics.json"),
         environment=environment,
         evaluation=read_json(path / "evaluation.json"),
@@ -285,46 +258,3 @@ def _recipe(path: Path, allow_imports: bool, model: nn.Module | None) -> Recipe:
 
 def _digest(content: bytes) -> str:
     return blake2b(content, digest_size=16).hexdigest()
-
-
-def json_bytes(content: Any) -> bytes:
-    """JSON for people: indented, with a last line break."""
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-def read_text(path: Path) -> str:
-    """The text of a file.
-
-    Raises:
-        RunError: it cannot be read.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
-        raise RunError(f"cannot read {path}: {cause}") from cause
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
-        found.append(_object(line, f"{path} is damaged in line {number}"))
-    return found
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        RunError: it cannot be read, or holds something else.
-    """
-    return _object(read_text(path), f"{path} is damaged")
-
-
-def _object(text: str, fault: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as cause:  # a number of thousands of digits is a ValueError too
-        raise RunError(f"{fault}: {cause}") from cause
-    if not isinstance(found, dict):
-        raise RunError(f"{fault}: expected an object")
-    return found

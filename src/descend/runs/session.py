@@ -20,14 +20,15 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
 from descend.recipe.transfer import freeze_parts, start_from_pretrained
-from descend.runs.run import Run, json_bytes, make_folder, read_json
+from descend.runs.run import Run
+from descend.files import json_bytes, make_folder, read_json
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
 from descend.training.loop import NotFinite, Observer, Training, fit
 from descend.training.observers import HistoryFile, stopping_on_signals
 from descend.training.settings import CheckpointSettings
-from descend.training.state import write_atomically
+from descend.files import write_atomically
 
 __all__ = ["Session", "begin_folder", "execute", "lower_rate", "started_run", "train"]
 

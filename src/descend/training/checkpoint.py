@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from descend.errors import CheckpointError, message_of
+from descend.errors import CheckpointError, UserError, message_of
+from descend.files import write_atomically
 from descend.training.loop import Record, Training
 from descend.training.settings import CheckpointSettings
-from descend.training.state import clone, read_state, to_bytes, write_atomically
+from descend.training.state import clone, read_state, to_bytes
 
 __all__ = ["Checkpointer", "load_checkpoint"]
 
@@ -135,9 +136,11 @@ class _Writer:
             began = time.monotonic()
             try:
                 work()
-            except CheckpointError as cause:
-                self._failure = cause
-            except Exception as cause:  # a thread that dies of it would be waited for without end
+            except UserError as cause:
+                self._failure = CheckpointError(str(cause))
+            except (
+                Exception
+            ) as cause:  # an exception that ends the thread would leave its work pending for ever
                 self._failure = CheckpointError(f"the checkpoint could not be written: {message_of(cause)}")
             self.cost = time.monotonic() - began
 

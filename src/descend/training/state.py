@@ -7,7 +7,6 @@ nothing. A digest of the content stands in the header, so damage is noticed.
 from __future__ import annotations
 
 import json
-import os
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from descend.errors import CheckpointError
 
-__all__ = ["FORMAT", "clone", "decode", "encode", "from_bytes", "read_state", "to_bytes", "write_atomically"]
+__all__ = ["FORMAT", "clone", "decode", "encode", "from_bytes", "read_state", "to_bytes"]
 
 FORMAT = 1
 """Version of the file's layout; a file of a newer one is refused."""
@@ -165,31 +164,3 @@ def _opened(tensors: dict[str, Tensor], header: dict[str, str], path: str) -> tu
     if outer.get("digest") != _digest(tensors, outer["state"]):
         raise CheckpointError(f"the checkpoint {path} was altered after it was written (its digest differs)")
     return decode(tensors, described["tree"]), described["meta"]
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that it is complete or absent, also when the machine stops in between.
-
-    The content goes to a temporary file beside it, is flushed to the disk, and takes the name in one step;
-    then the folder's entry is flushed too. A failure leaves what was there before.
-
-    Raises:
-        CheckpointError: the disk is full or refuses.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as cause:
-        draft.unlink(missing_ok=True)
-        raise CheckpointError(
-            f"cannot write {path}: {cause.strerror or cause}; what was saved before is untouched"
-        ) from cause

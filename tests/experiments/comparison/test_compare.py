@@ -194,7 +194,9 @@ def test_stopped_by_a_signal(monkeypatch):
     def stop(*_, **__):
         raise Interrupted("stopped in epoch 1 after 3 steps")
 
-    monkeypatch.setattr(importlib.import_module("descend.experiments.comparison._compare"), "train_many", stop)
+    monkeypatch.setattr(
+        importlib.import_module("descend.experiments.comparison._compare"), "train_many", stop
+    )
     with pytest.raises(Interrupted, match=r"^stopped during the tuning$"):
         compare("iris", VARY, recipe=SMALL)
 

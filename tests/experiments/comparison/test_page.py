@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from descend.experiments.comparison.charts import curves, final_scores, rate_curves
+from descend.experiments.comparison.formatting import findings
 from descend.experiments.comparison.page import render
 from descend.experiments.comparison.results import Comparison, Conditions, Outcome, pairwise, target_of
 from descend.experiments.comparison.trials import Trial
 from descend.experiments.comparison.variants import variants_of
-from descend.experiments.comparison.formatting import findings
 from descend.recipe import Recipe
 
 RATES = [0.001, 0.01, 0.1, 1.0]

@@ -8,10 +8,9 @@ import re
 import pytest
 from tests.support import chromium
 
-from descend.experiments.search import Trial
+from descend.experiments.search import Trial, search
 from descend.experiments.search.figures import parallel
 from descend.experiments.search.page import render, write
-from descend.experiments.search import search
 
 RECIPE = {
     "stop": {"max_epochs": 3},
@@ -103,7 +102,7 @@ def test_in_a_browser(result, width, phone, dark):
         chromium.running(program) as browser,
         browser.open(path, width=width, phone=phone, dark=dark) as page,
     ):
-        assert page.value("document.getElementById('undrawn').hidden")
+        assert page.value("document.getElementById('figures-failed').hidden")
         plots = page.value("document.querySelectorAll('.plot').length")
         assert plots >= 2
         assert page.value("document.querySelectorAll('.plot .main-svg').length") >= plots

@@ -12,9 +12,8 @@ import pytest
 
 import descend
 from descend.errors import Interrupted, RecipeError, RunError, TrainingError, UserError
-from descend.experiments.search import Space
+from descend.experiments.search import Space, search
 from descend.experiments.search.journal import Journal
-from descend.experiments.search import search
 
 SPACE = {"optimizer.lr": {"log_uniform": [1e-3, 1e-1]}, "model.hidden": [[8], [16]]}
 RECIPE = {"stop": {"max_epochs": 4, "patience": "none"}, "engine": {"threads": 1}}

@@ -1,4 +1,4 @@
-"""Comparing variants of a recipe under the same conditions."""
+"""The comparison driver: tunes every variant, runs it over fresh seeds, and tests the differences."""
 
 from __future__ import annotations
 
@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from descend.errors import Interrupted, Problem, RecipeError, UserError, did_you_mean
-from descend.experiments.comparison.folder import FINAL, TUNING, begin, finish, take_up
+from descend.experiments.comparison.comparison import Comparison
+from descend.experiments.comparison.folder import (
+    FINAL_RUNS,
+    TUNING_RUNS,
+    check_free,
+    check_resumable,
+    finish,
+    start,
+)
 from descend.experiments.comparison.learning_rates import log_uniform
-from descend.experiments.comparison.results import Comparison, Conditions, Outcome, pairwise, pick, target_of
-from descend.experiments.comparison.trials import Trial, trial_of
+from descend.experiments.comparison.outcome import Conditions, Outcome, best_tuning_run, median_best_score
+from descend.experiments.comparison.results import pairwise_tests
+from descend.experiments.comparison.trials import Trial, trial_from_run
 from descend.experiments.comparison.variants import Variant, variants_of
 from descend.many import Watcher, train_many
 from descend.many.train_members import EngineChoice
@@ -25,12 +34,12 @@ from descend.recipe.defaults import facts_of
 from descend.recipe.toml import path_of
 from descend.runs.environment import describe_environment
 from descend.runs.plan import Parts, Plan, Planner, as_recipe
-from descend.runs.run import Run, check_unused
+from descend.runs.run import Run
 
 __all__ = ["compare"]
 
-TUNED = 8
-"""Rates tried for each variant, unless said otherwise."""
+DEFAULT_TUNE = 8
+"""Default number of learning rates tried for each variant."""
 
 
 def compare(
@@ -59,63 +68,64 @@ def compare(
 ) -> Comparison:
     """Compare variants of a recipe fairly.
 
-    Every combination of the varied values is a variant. All are trained, chosen and measured on the same rows. Each
-    tunes its learning rate on the same number of runs, at the same rates, chosen by the validation score alone; the
-    best is then run again with fresh seeds, and only these runs are reported and touch the test rows. Times are
-    measured to a target that the tuned first variant, the baseline, sets. Differences are tested in pairs of equal
-    seed, and corrected for the number of tests (Holm).
+    Each combination of the varied values is a variant. All variants are trained, selected and measured on the same
+    rows. Each tunes its learning rate with the same number of runs, at the same learning rates, selected by the
+    validation score alone. The best learning rate is then run again with fresh seeds; only these final runs are
+    reported, and only they are measured on the test rows. Costs (time, steps, gradients) are measured to a target
+    score, by default that of the tuned first variant, the baseline. Differences are tested in pairs of equal seed,
+    with Holm's correction for the number of tests.
 
     Args:
         data: as for :func:`descend.train`.
-        vary: for each ``"section.key"`` the values it takes, such as ``{"optimizer.name": ["sgd", "adam"]}``.
-        recipe: what all variants have in common.
-        seeds: final runs of each variant.
-        tune: learning rates tried for each variant, quasi-random and log-uniform; 0 takes the recipe's own. None
-            stands for 8, or for 0 where the rate is said or varied itself.
-        rates: between which they lie.
-        goal: the validation score that times are measured to; None takes the median of the best validation
-            scores of the baseline's final runs.
-        metric: what variants are judged by: "loss" or a metric of the task; None for the task's main one.
-        tests: whether to test differences, which needs two seeds at least.
-        level: of the confidence intervals, in (0, 1).
-        seed: the split and the tuning runs follow from it; the final runs have the seeds after it.
+        vary: for each ``"section.key"``, its values, such as ``{"optimizer.name": ["sgd", "adam"]}``.
+        recipe: the settings that all variants share.
+        seeds: number of final runs of each variant.
+        tune: number of learning rates tried for each variant, quasi-random and log-uniform; 0 uses the recipe's own.
+            None means 8, or 0 if the learning rate is set or varied.
+        rates: lower and upper bound of the learning rates tried.
+        goal: the validation score that costs are measured to; None for the median of the best validation scores of
+            the baseline's final runs.
+        metric: the metric to compare by: "loss" or a metric of the task; None for the task's main metric.
+        tests: whether to test differences, which requires at least two seeds.
+        level: confidence level of the intervals, in (0, 1).
+        seed: seed of the split and of the tuning runs; the final runs use the seeds after it.
         target: the column to predict, or several.
-        out: a folder for the report, the numbers and the final runs; without it nothing is written.
-        resume: go on with the comparison in ``out``, which was stopped or killed: with the same numbers as if it had not
-            been. All else must be said as it was. Its ``seconds`` are then those since it was taken up.
+        out: a folder for the report, the results and the final runs; None saves nothing.
+        resume: continue the comparison in ``out``, which was stopped or killed. The results are those of an
+            uninterrupted comparison; all other arguments must be unchanged. ``seconds`` then counts from the resumption.
         device: shorthand for the recipe's ``engine.device``.
-        validation: data that choose when to stop, in place of a part of ``data``.
-        test: data touched by the final runs alone, in place of a part of ``data``.
-        sample_weight: a weight per row of ``data``.
-        engine: as of :func:`descend.train_many`.
-        watchers: who watches.
-        allow_imports: whether a recipe file may name import paths.
+        validation: validation data, in place of a part of ``data``.
+        test: test data, used by the final runs only, in place of a part of ``data``.
+        sample_weight: a weight for each row of ``data``.
+        engine: as for :func:`descend.train_many`.
+        watchers: receive the phases, epochs and ends of the runs.
+        allow_imports: whether a recipe file may contain import paths.
 
     Returns:
-        The comparison. A variant that diverged says so and does not disturb the others.
+        The comparison. A variant that diverges is reported as such and does not affect the others.
 
     Raises:
-        UserError: the data or some variants cannot be used; all problems at once, and nothing was trained.
+        UserError: the data or some variants cannot be used; all problems at once, before any training.
 
-    >>> found = compare("iris", {"model.activation": ["relu", "tanh"]}, recipe={"stop": {"max_epochs": 2}}, seeds=2,
-    ...                 tune=0)
-    >>> [outcome.name for outcome in found.outcomes], len(found.tests)
+    >>> comparison = compare("iris", {"model.activation": ["relu", "tanh"]}, recipe={"stop": {"max_epochs": 2}},
+    ...                      seeds=2, tune=0)
+    >>> [outcome.name for outcome in comparison.outcomes], len(comparison.tests)
     (['relu', 'tanh'], 1)
 
     Source: Schneider et al., "DeepOBS: a deep learning optimizer benchmark suite", 2019; Dahl et al., "Benchmarking
     neural network training algorithms" (AlgoPerf), 2023.
     """
-    began = time.perf_counter()
+    start_time = time.perf_counter()
     base = as_recipe(recipe, allow_imports)
     variants = variants_of(base, vary)
-    count = _rates_to_try(tune, variants)
+    n_rates = _n_rates(tune, variants)
     _check_numbers(seeds, tests, rates, level)
     folder = None if out is None else Path(out)
     if folder is None and resume:
-        raise UserError("resume needs the folder of the comparison: give out")
+        raise UserError("resume=True requires out=<comparison folder>")
     if folder is not None and not resume:
-        check_unused(folder)
-    given = {
+        check_free(folder)
+    arguments = {
         "target": target,
         "device": device,
         "validation": validation,
@@ -123,76 +133,79 @@ def compare(
         "sample_weight": sample_weight,
         "allow_imports": allow_imports,
     }
-    plans = _planned(Planner(data, **given), variants, seed)
-    how = Conditions(
+    plans = _plan_all(Planner(data, **arguments), variants, seed)
+    conditions = Conditions(
         data=plans[0].source.name,
         task=plans[0].prepared.schema.task,
-        metric=_metric(metric, plans),
-        part=_judged_on(plans),
+        metric=_check_metric(metric, plans),
+        part=_scored_part(plans),
         rows=dict(plans[0].prepared.schema.rows),
         seed=seed,
         seeds=range(seed + 1, seed + 1 + seeds),
-        rates=log_uniform(count, *rates, seed) if count else [],
+        rates=log_uniform(n_rates, *rates, seed) if n_rates else [],
         bounds=rates,
         level=level,
         tested=tests,
     )
     if folder is not None:
-        asked = _asked(how, variants, plans, goal)
-        (take_up if resume else begin)(folder, asked)
-    trainer = _Trainer(data, variants, _parts(plans), {**given, "engine": engine}, watchers, folder, resume)
-    tuning = _tuned(trainer, how)
-    outcomes = _final(trainer, how, tuning)
-    goal = target_of(outcomes[0].runs, how.metric) if goal is None else goal
+        settings = _settings(conditions, variants, plans, goal)
+        (check_resumable if resume else start)(folder, settings)
+    trainer = _Trainer(
+        data, variants, _parts(plans), {**arguments, "engine": engine}, watchers, folder, resume
+    )
+    tuning = _tuning_runs(trainer, conditions)
+    outcomes = _final_runs(trainer, conditions, tuning)
+    goal = median_best_score(outcomes[0].runs, conditions.metric) if goal is None else goal
     outcomes = [replace(outcome, target=goal) for outcome in outcomes]
-    found = Comparison(
+    comparison = Comparison(
         outcomes,
-        pairwise(outcomes) if tests else [],
-        how,
+        pairwise_tests(outcomes) if tests else [],
+        conditions,
         goal,
-        time.perf_counter() - began,
+        time.perf_counter() - start_time,
         describe_environment(),
         folder,
     )
     if folder is not None:
-        _save(found, folder)
-    return found
+        _save(comparison, folder)
+    return comparison
 
 
-def _asked(
-    how: Conditions, variants: Sequence[Variant], plans: Sequence[Plan], goal: float | None
+def _settings(
+    conditions: Conditions, variants: Sequence[Variant], plans: Sequence[Plan], goal: float | None
 ) -> dict[str, Any]:
-    """What a comparison that goes on must be asked as well."""
+    """The settings that must be unchanged when the comparison is resumed."""
     return {
-        "data": how.data,
+        "data": conditions.data,
         "fingerprint": plans[0].prepared.schema.fingerprint,
         "variants": {variant.name: variant.recipe.to_toml() for variant in variants},
-        "metric": how.metric,
-        "seed": how.seed,
-        "seeds": len(how.seeds),
-        "rates": list(how.rates),
+        "metric": conditions.metric,
+        "seed": conditions.seed,
+        "seeds": len(conditions.seeds),
+        "rates": list(conditions.rates),
         "goal": goal,
-        "level": how.level,
-        "tests": how.tested,
+        "level": conditions.level,
+        "tests": conditions.tested,
     }
 
 
 class Progress(Watcher, Protocol):
-    """Watches a comparison: a watcher of its runs that is told of its phases."""
+    """A watcher of the runs of a comparison that is also notified of its phases."""
 
     def phase(self, name: str, runs: int) -> None:
-        """A phase begins ("tuning" or "final runs"), of so many runs."""
+        """Receive the start of a phase ("tuning" or "final runs") and its number of runs."""
 
 
-def _rates_to_try(tune: int | None, variants: Sequence[Variant]) -> int:
-    said = any(variant.says_rate for variant in variants)
+def _n_rates(tune: int | None, variants: Sequence[Variant]) -> int:
+    """Number of learning rates to try for each variant."""
+    lr_is_set = any(variant.sets_lr for variant in variants)
     if tune is None:
-        return 0 if said else TUNED
+        return 0 if lr_is_set else DEFAULT_TUNE
     if tune < 0:
-        raise UserError(f"tune: a number of rates, 0 or more, was expected; found {tune}")
-    if tune and said:
+        raise UserError(f"tune: expected a number of learning rates, 0 or more; got {tune}")
+    if tune and lr_is_set:
         raise UserError(
-            "optimizer.lr is said, so there is no rate to tune: leave it out of recipe and variants, or leave out "
+            "optimizer.lr is set, so there is no learning rate to tune: remove it from recipe and variants, or omit "
             "--tune (tune=)"
         )
     return tune
@@ -200,21 +213,21 @@ def _rates_to_try(tune: int | None, variants: Sequence[Variant]) -> int:
 
 def _check_numbers(seeds: int, tests: bool, rates: tuple[float, float], level: float) -> None:
     if seeds < 1:
-        raise UserError(f"seeds: a number of runs, 1 or more, was expected; found {seeds}")
+        raise UserError(f"seeds: expected a number of runs, 1 or more; got {seeds}")
     if seeds < 2 and tests:
         raise UserError(
-            "tests need at least two seeds, since one says nothing of chance: --seeds 5 (seeds=5), or --no-tests "
-            "(tests=False)"
+            "tests require at least two seeds, since one does not show the variation by chance: --seeds 5 (seeds=5), "
+            "or --no-tests (tests=False)"
         )
     low, high = rates
     if not (0 < low < high and math.isfinite(high)):
-        raise UserError(f"rates: two ascending numbers above 0 were expected; found {low:g} and {high:g}")
+        raise UserError(f"rates: expected two ascending numbers above 0, got {low:g} and {high:g}")
     if not 0 < level < 1:
-        raise UserError(f"level: a number between 0 and 1 was expected; found {level:g}")
+        raise UserError(f"level: expected a number between 0 and 1, got {level:g}")
 
 
-def _planned(planner: Planner, variants: Sequence[Variant], seed: int) -> list[Plan]:
-    """A plan for each variant; the problems of all at once."""
+def _plan_all(planner: Planner, variants: Sequence[Variant], seed: int) -> list[Plan]:
+    """Plan every variant, and report the problems of all at once."""
     plans: list[Plan] = []
     problems: list[Problem] = []
     for variant in variants:
@@ -222,78 +235,85 @@ def _planned(planner: Planner, variants: Sequence[Variant], seed: int) -> list[P
             plan = planner.plan(variant.recipe, seed)
             _build(plan)
             plans.append(plan)
-        except RecipeError as cause:
-            problems += [problem.of(variant.name) for problem in cause.problems]
+        except RecipeError as error:
+            problems += [problem.of(variant.name) for problem in error.problems]
     if problems:
         raise RecipeError(problems)
     return plans
 
 
 def _build(plan: Plan) -> None:
-    """Build what will train, once and to no use, so that what does not fit is told before others have trained."""
+    """Build the parts of a training and discard them, so that misfits are reported before anything is trained."""
     facts = facts_of(plan.prepared.schema)
     loss = build_loss(plan.recipe, facts, build_output(plan.recipe, facts))
     build_optimizer(plan.recipe, build_model(plan.recipe, facts, plan.seed), loss=loss)
 
 
-def _rows(plan: Plan) -> tuple[Any, ...]:
+def _scored_rows(plan: Plan) -> tuple[Any, ...]:
     prepared = plan.prepared
     return tuple(tuple(getattr(prepared, part).rows.tolist()) for part in ("validation", "test"))
 
 
-def _judged_on(plans: Sequence[Plan]) -> str:
-    """The part that gives the final score.
+def _scored_part(plans: Sequence[Plan]) -> str:
+    """The part of the data that the final score is measured on.
 
     Raises:
-        UserError: the variants are not judged on the same rows, or there are none to choose by.
+        UserError: the variants have different validation or test rows, or there are no validation rows.
     """
     first = plans[0].prepared
     if not len(first.validation):
         raise UserError(
-            "there are no validation rows to choose rates and set the target by; leave data.validation above 0"
+            "there are no validation rows, which are needed to select learning rates and to set the target; keep "
+            "data.validation above 0"
         )
-    same = {
+    tasks = {
         (plan.prepared.schema.task, plan.prepared.schema.target_names, plan.prepared.schema.classes)
         for plan in plans
     }
-    apart = {id(plan.prepared): plan for plan in plans}.values()
-    if len(same) > 1 or len({_rows(plan) for plan in apart}) > 1:
+    distinct = {id(plan.prepared): plan for plan in plans}.values()
+    if len(tasks) > 1 or len({_scored_rows(plan) for plan in distinct}) > 1:
         raise UserError(
-            "the variants are not judged on the same rows and targets, so their scores cannot be compared; do not "
-            "vary what data.target, data.task, data.validation, data.test, data.split and data.groups decide"
+            "the variants are not measured on the same rows and targets, so their scores cannot be compared; do not "
+            "vary data.target, data.task, data.validation, data.test, data.split, data.groups, or anything they "
+            "depend on"
         )
     return "test" if len(first.test) else "validation"
 
 
-def _metric(asked: str | None, plans: Sequence[Plan]) -> str:
+def _check_metric(requested: str | None, plans: Sequence[Plan]) -> str:
     task = plans[0].prepared.schema.task
-    if asked is None:
+    if requested is None:
         return main_metric(task)
     known = ["loss", *METRICS[task]]
-    if asked not in known:
-        raise UserError(f"no metric '{asked}' for {task}; {did_you_mean(asked, known)}")
-    if asked == "loss":
+    if requested not in known:
+        raise UserError(f"unknown metric '{requested}' for {task}; {did_you_mean(requested, known)}")
+    if requested == "loss":
         losses = {
             (repr(path_of(plan.recipe.loss["name"])), repr(plan.recipe.model["output"])) for plan in plans
         }
         if len(losses) > 1:
             raise UserError(
-                f"losses of different kinds cannot be compared; judge by a metric: {', '.join(METRICS[task])}"
+                "the variants have different losses, whose values cannot be compared; compare by a metric: "
+                + ", ".join(METRICS[task])
             )
-    return asked
+    return requested
 
 
 def _parts(plans: Sequence[Plan]) -> list[Parts]:
-    """The rows of each variant's split; one object where it is the same, so that it is prepared once."""
-    made: dict[int, Parts] = {}
+    """The rows of each variant's split; one object for equal splits, so that the data are prepared once."""
+    shared: dict[int, Parts] = {}
     for plan in plans:
-        named = {part: getattr(plan.prepared, part).rows for part in ("train", "validation", "test")}
-        made.setdefault(id(plan.prepared), {part: rows for part, rows in named.items() if len(rows)})
-    return [made[id(plan.prepared)] for plan in plans]
+        rows_of = {part: getattr(plan.prepared, part).rows for part in ("train", "validation", "test")}
+        shared.setdefault(id(plan.prepared), {part: rows for part, rows in rows_of.items() if len(rows)})
+    return [shared[id(plan.prepared)] for plan in plans]
+
+
+Job = tuple[int, float | None, int]
+"""One run to train: index of the variant, learning rate (None for the recipe's own), seed."""
 
 
 class _Trainer:
-    """Trains variants at rates and seeds, on the rows of the split."""
+    """Trains variants at given learning rates and seeds, on the rows of the common split."""
 
     def __init__(
         self,
@@ -309,33 +329,29 @@ class _Trainer:
         self._folder, self._resume = folder, resume
         self._data, self._parts, self._arguments, self._watchers = data, parts, arguments, watchers
 
-    def __call__(
-        self, phase: str, wanted: Sequence[tuple[int, float | None, int]], into: str
-    ) -> list[list[Trial]]:
-        """The trials of each variant, for (variant's number, rate, seed); ``into`` names the folder of their runs."""
-        found: list[list[Trial]] = [[] for _ in self.variants]
-        if not wanted:
-            return found
+    def __call__(self, phase: str, jobs: Sequence[Job], subfolder: str) -> list[list[Trial]]:
+        """Train all jobs together and return the trials of each variant; run folders go into ``subfolder``."""
+        trials: list[list[Trial]] = [[] for _ in self.variants]
+        if not jobs:
+            return trials
         for watcher in self._watchers:
-            watcher.phase(phase, len(wanted))
+            watcher.phase(phase, len(jobs))
         try:
-            runs = self._train(wanted, into, tested=phase != "tuning")
+            runs = self._train(jobs, subfolder, tested=phase != "tuning")
         except Interrupted:
-            where = "" if self._folder is None else f"; continue with --resume --out {self._folder}"
-            raise Interrupted(f"stopped during the {phase}{where}") from None
-        for (number, rate, seed), run in zip(wanted, runs, strict=True):
-            found[number].append(trial_of(run, seed, rate))
-        return found
+            advice = "" if self._folder is None else f"; continue with --resume --out {self._folder}"
+            raise Interrupted(f"stopped during the {phase}{advice}") from None
+        for (index, lr, seed), run in zip(jobs, runs, strict=True):
+            trials[index].append(trial_from_run(run, seed, lr))
+        return trials
 
-    def _train(
-        self, wanted: Sequence[tuple[int, float | None, int]], into: str, *, tested: bool
-    ) -> list[Run]:
+    def _train(self, jobs: Sequence[Job], subfolder: str, *, tested: bool) -> list[Run]:
         return train_many(
-            [self.variants[number].at(rate) for number, rate, _ in wanted],
+            [self.variants[index].with_lr(lr) for index, lr, _ in jobs],
             self._data,
-            seeds=[seed for _, _, seed in wanted],
-            parts=[self._parts[number] for number, _, _ in wanted],
-            out=None if self._folder is None else self._folder / into,
+            seeds=[seed for _, _, seed in jobs],
+            parts=[self._parts[index] for index, _, _ in jobs],
+            out=None if self._folder is None else self._folder / subfolder,
             resume=self._resume,
             watchers=self._watchers,
             tested=tested,
@@ -343,42 +359,45 @@ class _Trainer:
         )
 
 
-def _tuned(trainer: _Trainer, how: Conditions) -> list[list[Trial]]:
-    tunable = [number for number, variant in enumerate(trainer.variants) if variant.has_rate]
-    wanted = [(number, rate, how.seed) for number in tunable for rate in how.rates]
-    # Their folders go when all is done.
-    return [[replace(trial, path=None) for trial in own] for own in trainer("tuning", wanted, TUNING)]
+def _tuning_runs(trainer: _Trainer, conditions: Conditions) -> list[list[Trial]]:
+    """The tuning runs of each variant."""
+    tunable = [index for index, variant in enumerate(trainer.variants) if variant.accepts_lr]
+    jobs: list[Job] = [(index, lr, conditions.seed) for index in tunable for lr in conditions.rates]
+    # Their run folders are deleted at the end, so the records must not refer to them.
+    return [[replace(trial, path=None) for trial in own] for own in trainer("tuning", jobs, TUNING_RUNS)]
 
 
-def _final(trainer: _Trainer, how: Conditions, tuning: Sequence[Sequence[Trial]]) -> list[Outcome]:
-    """The final runs of each variant at its best rate; none of a variant that diverged at every rate."""
-    best = [pick(trials, how.metric) for trials in tuning]
-    wanted = [
-        (number, None if chosen is None else chosen.lr, seed)
-        for number, chosen in enumerate(best)
-        if chosen is not None or not tuning[number]
-        for seed in how.seeds
+def _final_runs(
+    trainer: _Trainer, conditions: Conditions, tuning: Sequence[Sequence[Trial]]
+) -> list[Outcome]:
+    """The outcome of each variant, with final runs at its best learning rate; none if all tuning runs diverged."""
+    best = [best_tuning_run(trials, conditions.metric) for trials in tuning]
+    jobs: list[Job] = [
+        (index, None if selected is None else selected.lr, seed)
+        for index, selected in enumerate(best)
+        if selected is not None or not tuning[index]
+        for seed in conditions.seeds
     ]
-    runs = trainer("final runs", wanted, FINAL)
+    runs = trainer("final runs", jobs, FINAL_RUNS)
     return [
-        Outcome(variant, _rate(variant, chosen), chosen is not None, trials, final, how)
-        for variant, chosen, trials, final in zip(trainer.variants, best, tuning, runs, strict=True)
+        Outcome(variant, _final_lr(variant, selected), selected is not None, trials, final, conditions)
+        for variant, selected, trials, final in zip(trainer.variants, best, tuning, runs, strict=True)
     ]
 
 
-def _rate(variant: Variant, chosen: Trial | None) -> float | None:
-    if chosen is not None:
-        return chosen.lr
-    said = variant.recipe.get("optimizer.lr")
-    return float(said) if isinstance(said, (int, float)) else None
+def _final_lr(variant: Variant, selected: Trial | None) -> float | None:
+    if selected is not None:
+        return selected.lr
+    lr = variant.recipe.get("optimizer.lr")
+    return float(lr) if isinstance(lr, (int, float)) else None
 
 
-def _save(found: Comparison, folder: Path) -> None:
-    """The numbers, the recipes, and the page."""
-    content = json.loads(json.dumps(found.to_dict(), default=_plain))
-    found.report()
-    finish(folder, content | {"environment": found.environment})
+def _save(comparison: Comparison, folder: Path) -> None:
+    """Write the results and the report."""
+    content = json.loads(json.dumps(comparison.to_dict(), default=_to_json))
+    comparison.report()
+    finish(folder, content | {"environment": comparison.environment})
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     return list(value) if isinstance(value, range) else path_of(value) if callable(value) else str(value)

@@ -17,8 +17,7 @@ from descend._version import __version__
 from descend.errors import RunError, UserError
 from descend.experiments.search.trial import Trial
 from descend.experiments.settings import describe_changes
-from descend.runs.run import json_bytes, read_json
-from descend.training.state import write_atomically
+from descend.files import check_unused, json_bytes, make_folder, parse_object, read_json, write_atomically
 
 __all__ = ["Journal", "create_journal", "read_header", "resume_journal"]
 
@@ -65,18 +64,8 @@ def create_journal(folder: Path | None, header: Mapping[str, Any]) -> Journal:
     """
     if folder is None:
         return Journal()
-    if folder.is_file():
-        raise RunError(f"{folder} is a file; a search needs a folder of its own")
-    if (folder / HEADER_FILE).exists():
-        raise RunError(
-            f"{folder} contains another search; continue it with --resume (resume=True), or choose another folder"
-        )
-    if folder.is_dir() and any(folder.iterdir()):
-        raise RunError(f"{folder} is not empty and contains no search; choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot create the folder {folder}: {error.strerror or error}") from error
+    check_unused(folder, what="search", marker=HEADER_FILE)
+    make_folder(folder, "search")
     write_atomically(folder / HEADER_FILE, json_bytes({"format": FORMAT, "descend": __version__, **header}))
     return Journal(folder)
 
@@ -136,9 +125,10 @@ def _read_trials(path: Path) -> dict[int, Trial]:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from error
     trials: dict[int, Trial] = {}
     for line, text in enumerate(complete.splitlines(), start=1):
+        fault = f"{path} is damaged in line {line}"
         try:
-            trial = Trial.from_json(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise RunError(f"{path}: line {line} is damaged: {error}") from error
+            trial = Trial.from_json(parse_object(text.decode("utf-8"), fault))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise error if isinstance(error, RunError) else RunError(f"{fault}: {error}") from error
         trials[trial.number] = trial
     return trials

@@ -1,0 +1,162 @@
+"""Files on disk: written so that they are complete or absent, read with an error that names the damage."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from descend.errors import RunError
+
+__all__ = [
+    "check_unused",
+    "json_bytes",
+    "make_folder",
+    "parse_object",
+    "read_json",
+    "read_json_lines",
+    "read_text",
+    "write_atomically",
+]
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is complete or absent, even if the machine stops in between.
+
+    The content is written to a temporary file in the same folder, flushed to the disk, and renamed in one
+    step; then the folder's entry is flushed too. If writing fails, the previous file is unchanged.
+
+    Raises:
+        RunError: the disk is full, or the system refuses.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+    >>> write_atomically(path, b"done")
+    >>> path.read_bytes()
+    b'done'
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as cause:
+        draft.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {path}: {cause.strerror or cause}; the previous content is unchanged"
+        ) from cause
+
+
+def json_bytes(content: Any) -> bytes:
+    r"""Return JSON in a readable layout: indented, with a final line break, in UTF-8.
+
+    >>> json_bytes({"epochs": 3})
+    b'{\n "epochs": 3\n}\n'
+    """
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
+    try:
+        return path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise RunError(f"cannot read {path}: {cause}") from cause
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Raises:
+        RunError: the file cannot be read, is not JSON, or is not an object.
+    """
+    return parse_object(read_text(path), f"{path} is damaged")
+
+
+def read_json_lines(path: Path, *, growing: bool = False) -> list[dict[str, Any]]:
+    """Return the JSON objects in a file with one object per line.
+
+    Args:
+        path: the file.
+        growing: whether another process may be writing the file. A last line without its line break is then
+            incomplete and left out. Default False.
+
+    Raises:
+        RunError: the file cannot be read, or a line is not a JSON object; the message names the line.
+    """
+    lines = read_text(path).split("\n")
+    if growing:
+        lines = lines[:-1]
+    return [
+        parse_object(line, f"{path} is damaged in line {number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    ]
+
+
+def parse_object(text: str, fault: str) -> dict[str, Any]:
+    """Return the JSON object that a text contains.
+
+    Args:
+        text: the JSON.
+        fault: how the message of an error begins.
+
+    Raises:
+        RunError: the text is not JSON, or not an object.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as cause:  # an integer of thousands of digits is a ValueError too
+        raise RunError(f"{fault}: {cause}") from cause
+    if not isinstance(content, dict):
+        raise RunError(f"{fault}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def make_folder(path: Path, what: str = "run") -> None:
+    """Create a folder and its parents; a folder that exists is left as it is.
+
+    Args:
+        path: the folder.
+        what: what the folder will hold, for the message of an error. Default "run".
+
+    Raises:
+        RunError: the system refuses.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise RunError(f"cannot create the {what} folder {path}: {cause.strerror or cause}") from cause
+
+
+def check_unused(folder: Path, *, what: str = "run", marker: str = "recipe.toml") -> None:
+    """Refuse a folder that is in use.
+
+    Args:
+        folder: the folder to write into.
+        what: what the folder will hold, for the message of an error. Default "run".
+        marker: the file by which a folder that already holds one is recognised. Default "recipe.toml".
+
+    Raises:
+        RunError: the path is a file, holds another run (search, comparison, …), or holds anything else.
+    """
+    if folder.is_file():
+        raise RunError(f"{folder} is a file; a {what} needs a folder of its own")
+    if folder.is_dir() and (folder / marker).exists():
+        raise RunError(
+            f"{folder} holds another {what}; continue it with --resume (resume=True), or choose another folder"
+        )
+    if folder.is_dir() and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty and holds no {what}; choose another folder")
