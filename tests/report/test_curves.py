@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from descend.report.curves import Curve, Line, learning, thin
+from descend.report.curves import Curve, Line, downsample, learning_curves
 from descend.report.figures import Figure
 
 
 @given(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(2, 60))
-def test_thinning_keeps_extremes_ends_and_order(y: list[float | None], limit: int) -> None:
+def test_downsampling_keeps_extremes_ends_and_order(y: list[float | None], limit: int) -> None:
     x = list(range(len(y)))
-    kept_x, kept_y = thin(x, y, limit)
+    kept_x, kept_y = downsample(x, y, limit)
     assert len(kept_x) <= max(limit + 2, 2)
     assert kept_x == sorted(kept_x)
     assert (kept_x[0], kept_x[-1]) == (0, len(y) - 1)
@@ -22,9 +22,9 @@ def test_thinning_keeps_extremes_ends_and_order(y: list[float | None], limit: in
         assert {min(known), max(known)} <= set(kept_y)
 
 
-def test_thinning_keeps_the_outline_of_every_stretch() -> None:
+def test_downsampling_keeps_the_outline_of_every_segment() -> None:
     y = np.random.default_rng(0).standard_normal(5000)
-    x, kept = map(np.array, thin(list(range(5000)), y.tolist(), 1000))
+    x, kept = map(np.array, downsample(list(range(5000)), y.tolist(), 1000))
     for start in range(0, 5000, 10):
         inside = kept[(x >= start) & (x < start + 10)]
         assert inside.max() == y[start : start + 10].max()
@@ -75,8 +75,8 @@ def test_what_was_never_recorded_is_not_drawn() -> None:
 
 def test_no_epoch_no_figure() -> None:
     none: tuple[list[float | None], list[float | None]] = ([], [])
-    made = learning(
-        [], None, loss=none, loss_name="", main="r2", scores=none, rate=[], gradient=[], seconds=[]
+    made = learning_curves(
+        [], None, loss=none, loss_name="", main="r2", scores=none, lr=[], gradient=[], seconds=[]
     )
     assert made == []
 

@@ -7,17 +7,17 @@ from scipy.stats import binomtest
 from tests.support import run_folders, sample_runs
 
 from descend.report.run_files import read
-from descend.report.summary import summary, wilson
+from descend.report.summary import summarize, wilson_interval
 
 
 @pytest.mark.parametrize(("right", "rows"), [(0, 1), (1, 1), (442, 450), (3, 7), (50_000, 100_000), (0, 30)])
 def test_wilson_is_scipys(right: int, rows: int) -> None:
     interval = binomtest(right, rows).proportion_ci(0.95, method="wilson")
-    assert wilson(right, rows) == pytest.approx((interval.low, interval.high), abs=1e-7)
+    assert wilson_interval(right, rows) == pytest.approx((interval.low, interval.high), abs=1e-7)
 
 
 def told(name: str, folder: Path) -> str:
-    return summary(read(run_folders.save(sample_runs.RUNS[name](), folder)))
+    return summarize(read(run_folders.save(sample_runs.RUNS[name](), folder)))
 
 
 def test_a_classification(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_failure(tmp_path: Path) -> None:
 def test_worse_than_the_mean(tmp_path: Path) -> None:
     files = sample_runs.diabetes()
     files["metrics.json"]["test"]["r2"] = -0.2
-    assert "no better than always answering the mean (R² -0.2)" in summary(
+    assert "no better than always answering the mean (R² -0.2)" in summarize(
         read(run_folders.save(files, tmp_path))
     )
 
@@ -69,12 +69,12 @@ def test_worse_than_the_mean(tmp_path: Path) -> None:
 def test_an_interval_needs_the_counts_of_the_same_rows(tmp_path: Path) -> None:
     files = sample_runs.wine()
     files["metrics.json"]["test"]["accuracy"] = 0.5
-    assert "interval" not in summary(read(run_folders.save(files, tmp_path)))
+    assert "interval" not in summarize(read(run_folders.save(files, tmp_path)))
 
 
 def test_nothing_held_out(tmp_path: Path) -> None:
     files = sample_runs.without_validation()
     del files["metrics.json"]["test"], files["evaluation.json"]
-    assert "nothing here tells how well it does on new ones" in summary(
+    assert "nothing here tells how well it does on new ones" in summarize(
         read(run_folders.save(files, tmp_path))
     )

@@ -5,23 +5,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import qmc
 
-from descend.experiments.comparison.learning_rates import log_uniform, low_discrepancy
+from descend.experiments.comparison.learning_rates import log_uniform, van_der_corput
 
 
 @given(seed=st.integers(-(2**40), 2**40), k=st.integers(0, 7), block=st.integers(0, 20))
 def test_every_block_of_two_to_the_k_fills_the_two_to_the_k_parts(seed, k, block):
-    points = [low_discrepancy(seed, index) for index in range(block << k, (block + 1) << k)]
+    points = [van_der_corput(seed, index) for index in range(block << k, (block + 1) << k)]
     assert sorted(int(point * 2**k) for point in points) == list(range(2**k))
 
 
 def test_without_scrambling_it_is_van_der_corputs_sequence(monkeypatch):
     monkeypatch.setattr("descend.experiments.comparison.learning_rates.key", lambda *_: 0)
     expected = qmc.Halton(1, scramble=False).random(100)[:, 0]  # base 2
-    assert [low_discrepancy(0, index) for index in range(100)] == pytest.approx(expected.tolist(), abs=0)
+    assert [van_der_corput(0, index) for index in range(100)] == pytest.approx(expected.tolist(), abs=0)
 
 
 def test_seeds_differ():
-    assert len({low_discrepancy(seed, 0) for seed in range(50)}) == 50
+    assert len({van_der_corput(seed, 0) for seed in range(50)}) == 50
 
 
 @given(count=st.integers(1, 20), seed=st.integers(0, 1000))
