@@ -21,7 +21,7 @@ ARGUMENTS = {"space": SPACE, "trials": 9, "engine": "loop"}
 
 
 def records(folder):
-    return [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitrecords()]
+    return [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
 
 
 def without_times(trials):
@@ -97,11 +97,11 @@ import os, signal
 from descend.experiments.search.journal import Journal
 from descend.experiments.search import search
 add = Journal.add
-def last(self, trial):
+def add_and_kill(self, trial):
     add(self, trial)
     if len(self.trials) == {after}:
         os.kill(os.getpid(), signal.SIGKILL)
-Journal.add = last
+Journal.add = add_and_kill
 search("iris", {recipe}, out={out!r}, method={method!r}, **{arguments})
 """
 
