@@ -8,11 +8,11 @@ from plotly.offline import get_plotlyjs
 from descend.report.bundle import plotly_bundle
 
 
-def test_the_packed_library_is_plotlys() -> None:
+def test_the_compressed_library_is_plotlys() -> None:
     assert zlib.decompress(base64.b64decode(plotly_bundle().compressed)).decode() == get_plotlyjs()
 
 
-def test_packing_saves_more_than_half() -> None:
+def test_compression_saves_more_than_half() -> None:
     assert len(plotly_bundle().compressed) < 0.45 * len(get_plotlyjs().encode())
 
 

@@ -42,7 +42,7 @@ def figure(values: list[float | None], **more: object) -> Figure:
 @pytest.mark.parametrize(
     ("values", "logarithmic"), [([1.0, 30.0], False), ([1.0, 31.0], True), ([0.0, 99.0], False)]
 )
-def test_the_axis_is_logarithmic_for_positive_values_of_many_sizes(
+def test_the_axis_is_logarithmic_for_positive_values_of_a_large_range(
     values: list[float | None], logarithmic: bool
 ) -> None:
     axis = figure(values).layout["yaxis"]
@@ -69,11 +69,11 @@ def test_an_epoch_without_a_value_has_no_mark() -> None:
     assert len(made.data) == 1
 
 
-def test_what_was_never_recorded_is_not_drawn() -> None:
+def test_missing_values_are_not_drawn() -> None:
     assert Curve("k", "t", [Line("validation", "--validation", [None, None])]).figure([1, 2], 1) is None
 
 
-def test_no_epoch_no_figure() -> None:
+def test_no_figures_without_epochs() -> None:
     none: tuple[list[float | None], list[float | None]] = ([], [])
     made = learning_curves(
         [], None, loss=none, loss_name="", main="r2", scores=none, lr=[], gradient=[], seconds=[]

@@ -23,7 +23,7 @@ from descend.rng import key
 from descend.runs.plan import Planner
 from descend.runs.run import Run
 
-__all__ = ["CrossValidation", "cross_validate", "fold_of_rows"]
+__all__ = ["CrossValidation", "assign_folds", "cross_validate"]
 
 Array = np.ndarray[Any, Any]
 
