@@ -1,4 +1,4 @@
-"""Train neural networks on purpose: every choice explicit, swappable, fast, resumable to the bit.
+"""Train neural networks: every design choice explicit and swappable, fast, resumable to the bit.
 
 >>> import descend
 >>> run = descend.train("iris", {"optimizer": {"name": "sgd", "lr": 0.1}, "stop": {"max_epochs": 2}}, seed=0)
@@ -7,7 +7,7 @@
 >>> run.predict([[5.1, 3.5, 1.4, 0.2]]).shape
 (1,)
 
-Names are imported when they are first used, so that ``import descend`` itself takes no time.
+Names are imported on first use, so that ``import descend`` is fast and does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from descend._version import __version__
 
 if TYPE_CHECKING:
+    from descend.api import train
+    from descend.data.training_data import TrainingData
     from descend.estimators import Classifier, Regressor, Search
     from descend.experiments.comparison import Comparison, compare
     from descend.experiments.cross_validation import CrossValidation, cross_validate
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from descend.many import train_many
     from descend.recipe import Recipe
     from descend.runs.run import Run, load
-    from descend.runs.session import train
 
 __all__ = [
     "Classifier",
@@ -37,6 +38,7 @@ __all__ = [
     "Search",
     "SearchResult",
     "Space",
+    "TrainingData",
     "__version__",
     "compare",
     "cross_validate",
@@ -56,13 +58,15 @@ _HOMES = {
     "Search": "descend.estimators",
     "SearchResult": "descend.experiments.search",
     "Space": "descend.experiments.search",
+    "TrainingData": "descend.data.training_data",
     "compare": "descend.experiments.comparison",
     "cross_validate": "descend.experiments.cross_validation",
     "load": "descend.runs.run",
     "search": "descend.experiments.search",
-    "train": "descend.runs.session",
+    "train": "descend.api",
     "train_many": "descend.many",
 }
+"""The module that each public name is imported from when it is first used."""
 
 
 def __getattr__(name: str) -> Any:

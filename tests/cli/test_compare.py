@@ -26,7 +26,7 @@ def test_the_table(descend):
     )
     assert result.status == 0, result.err
     lines = result.out.splitlines()
-    assert lines[0].split()[:4] == ["variant", "rate", "test", "accuracy"]
+    assert lines[0].split()[:5] == ["variant", "learning", "rate", "test", "accuracy"]
     assert [line.split()[0] for line in lines[1:3]] == ["relu", "tanh"]
     assert "Target: a validation accuracy of" in result.out
     assert "relu − tanh" in result.out
@@ -68,7 +68,7 @@ def test_a_single_variant(descend):
 def test_rates_that_are_none(descend):
     result = descend("compare", "iris", "--vary", "optimizer.name=sgd,adam", "--rates", "low")
     assert result.status == 2
-    assert "--rates: two numbers" in result.err
+    assert "--rates: expected two numbers" in result.err
 
 
 def test_when_everything_diverges(descend):
@@ -77,4 +77,4 @@ def test_when_everything_diverges(descend):
     assert result.status == 3
     assert result.json["error"]["kind"] == "DivergedError"
     assert "all diverged" in result.err
-    assert "lower rates: --rates" in result.err
+    assert "lower learning rates: --rates" in result.err

@@ -5,14 +5,14 @@ import sys
 
 import pytest
 
-from descend.cli.output import Lasting, answering, json_ready, write_json
+from descend.cli.output import LastingStream, answering, json_ready, write_json
 
 
 def test_a_broken_pipe_swallows_what_follows():
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", buffering=1) as pipe:
-        stream = Lasting(pipe)
+        stream = LastingStream(pipe)
         for _ in range(3):
             assert stream.write("x" * 100_000) == 100_000
             stream.flush()
@@ -20,7 +20,7 @@ def test_a_broken_pipe_swallows_what_follows():
 
 
 def test_other_errors_are_not_swallowed():
-    stream = Lasting(io.StringIO())
+    stream = LastingStream(io.StringIO())
     stream._stream.close()
     with pytest.raises(ValueError, match="closed"):
         stream.write("x")

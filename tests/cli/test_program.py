@@ -99,10 +99,10 @@ def failing(error):
         (MissingExtraError("install it"), 2, "Error: install it\n"),
         (DivergedError("Training diverged.\nWhat helps"), 3, "Error: Training diverged.\nWhat helps\n"),
         (Interrupted("stopped in epoch 3"), 130, "Stopped in epoch 3\n"),
-        (KeyboardInterrupt(), 130, "Stopped before anything was saved\n"),
+        (KeyboardInterrupt(), 130, "Stopped before a checkpoint was saved\n"),
         (PermissionError(13, "Permission denied", "runs"), 2, "Error: runs: Permission denied\n"),
         (OSError(28, "No space left on device"), 2, "Error: No space left on device\n"),
-        (MemoryError(), 3, "Error: The memory is full"),
+        (MemoryError(), 3, "Error: Out of memory"),
     ],
 )
 def test_errors_become_words_and_a_status(descend, monkeypatch, error, status, words):
@@ -122,7 +122,7 @@ def test_a_fault_of_our_own_asks_for_a_report(descend, monkeypatch, how):
         monkeypatch.setenv("DESCEND_TRACEBACK", "1")
     result = descend("train", "iris", *(["--traceback"] if how == "option" else []))
     assert (result.status, result.out) == (1, "")
-    assert "fault of descend itself, not yours: ZeroDivisionError: by zero" in result.err
+    assert "internal error of descend: ZeroDivisionError: by zero" in result.err
     assert "--traceback" in result.err
     assert ("Traceback (most recent call last)" in result.err) == (how is not None)
 

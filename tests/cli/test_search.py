@@ -64,7 +64,7 @@ class TestASearch:
 
     def test_what_is_printed_is_not_wider_than_the_screen(self, descend, space):
         result = descend("search", "iris", "--space", space, "--trials", 2, *FAST)
-        assert "The winner, trained anew:" in result.out
+        assert "The best configuration, trained again:" in result.out
         assert max(map(len, result.out.splitlines())) <= 100
 
 
@@ -99,11 +99,11 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            ((), "say what to search for"),
+            ((), "specify the data"),
             (("iris", "--space", "none.toml"), "no such space file"),
             (("iris", "--method", "best"), "no such method of search 'best'"),
             (("iris", "--trials", "0"), "trials must be a whole number >= 1"),
-            (("iris", "--engine", "steam"), "--engine: one of auto, packed, vmap, loop"),
+            (("iris", "--engine", "steam"), "--engine: expected one of auto, packed, vmap, loop"),
             (("--resume",), "--out FOLDER"),
             (("--resume", "--out", "nowhere"), "holds no search"),
             (("iris", "--metric", "r2"), "no metric 'r2'"),

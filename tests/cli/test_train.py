@@ -64,7 +64,7 @@ class TestAnOrdinaryRun:
         assert f"test {test['loss']:.4g}"[:8] in words
         assert f"{100 * test['accuracy']:.1f} %" in words
         assert "6 epochs" in words
-        assert "all epochs were trained" in words
+        assert "the maximum number of epochs was reached" in words
         assert str(folder) in result.err
         assert str(folder / "report.html") in result.err
 
@@ -184,7 +184,7 @@ class TestTheFolder:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["say what to train on", "descend train digits"]),
+        ([], ["specify the data", "descend train digits"]),
         (["no_such.csv"], ["no such file", "no_such.csv"]),
         (["digit"], ["did you mean 'digits'?"]),
         (["{houses}"], ["--target", "'size', 'city', 'garden', 'band'"]),
@@ -212,7 +212,7 @@ class TestTheFolder:
         ),
         (["{houses}", "--target", "band", "--recipe", "none.toml"], ["no such recipe file", "none.toml"]),
         (["{houses}", "--target", "band", "--device", "warp"], ["[engine] device", "'warp'"]),
-        (["iris", "--resume"], ["--resume needs", "--out"]),
+        (["iris", "--resume"], ["--resume requires", "--out"]),
         (["iris", "--resume", "--out", "nowhere"], ["nothing to resume in nowhere"]),
         (["--resume", "--out", "nowhere"], ["nothing to resume in nowhere"]),
     ],

@@ -56,7 +56,7 @@ class TestPredict:
 
     @pytest.mark.parametrize(
         ("name", "words"),
-        [("p.xlsx", ".csv"), ("p", ".csv"), ("no/p.csv", "no folder"), ("there.csv", "exists")],
+        [("p.xlsx", ".csv"), ("p", ".csv"), ("no/p.csv", "no such folder"), ("there.csv", "already exists")],
     )
     def test_a_file_that_cannot_be_written(self, descend, trained, new_houses, tmp_path, name, words):
         folder, _ = trained

@@ -283,18 +283,3 @@ def test_restarts_find_the_global_minimum_of_the_lectures_g_more_often():
     once, eight = found(1), found(8)
     assert 1 <= once <= 6
     assert eight >= 9
-
-
-class TestSeeds:
-    def test_train_of_several_seeds_is_a_list_of_runs(self, tmp_path):
-        runs = train("iris", SMALL, seeds=2, seed=4, out=tmp_path / "runs")
-        assert [run.environment["seed"] for run in runs] == [4, 5]
-        assert torch.allclose(weights_of(runs[1]), weights_of(train("iris", SMALL, seed=5)), atol=1e-5)
-        assert load(tmp_path / "runs" / "0001").metrics == runs[1].metrics
-
-    @pytest.mark.parametrize(
-        ("more", "words"), [({"seeds": 0}, "1 or more"), ({"seeds": 2, "model": nn.Linear(4, 3)}, "no model")]
-    )
-    def test_mistakes(self, more, words):
-        with pytest.raises(UserError, match=words):
-            train("iris", SMALL, **more)

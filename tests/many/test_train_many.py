@@ -328,3 +328,18 @@ def test_schedules_of_one_kind_are_asked_once_and_those_that_listen_each(
     for own, run in zip(listening, train_many(listening, "iris"), strict=True):
         alone = descend.train("iris", own)
         assert [record["lr"] for record in run.history] == [record["lr"] for record in alone.history]
+
+
+class TestSeeds:
+    def test_of_one_recipe_give_a_run_each(self, tmp_path):
+        recipe = {"model": {"hidden": [8]}, "stop": {"max_epochs": 2}}
+        runs = descend.train_many([recipe] * 2, "iris", seeds=[4, 5], out=tmp_path / "runs")
+        assert [run.environment["seed"] for run in runs] == [4, 5]
+        solo = descend.train("iris", recipe, seed=5)
+        for name, weight in runs[1].model.state_dict().items():
+            assert torch.allclose(weight, solo.model.state_dict()[name], atol=1e-5)
+        assert descend.load(tmp_path / "runs" / "0001").metrics == runs[1].metrics
+
+    def test_are_not_an_argument_of_train(self):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'seeds'"):
+            descend.train("iris", seeds=2)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from sklearn.datasets import load_iris
 
+from descend.api import execute
 from descend.errors import DataError, RecipeError, RunError, UserError
-from descend.runs.session import execute
-from descend.runs.plan import as_recipe, choose_device, plan, plan_run
 from descend.recipe import Recipe
+from descend.runs.plan import as_recipe, choose_device, plan, plan_run
 
 QUICK = Recipe(model={"hidden": [4]}, stop={"max_epochs": 1}, engine={"threads": 1, "device": "cpu"})
 
@@ -36,7 +36,9 @@ class TestRecipes:
 
     @pytest.mark.parametrize("recipe", [3, ["sgd"], {"sgd"}, dict])
     def test_what_does_not(self, recipe):
-        with pytest.raises(UserError, match="a recipe is a Recipe, a mapping of sections or a file; found a"):
+        with pytest.raises(
+            UserError, match="recipe: expected a Recipe, a mapping of sections or the path of a file, got a"
+        ):
             as_recipe(recipe, False)
 
     def test_import_paths_of_a_file_need_leave_and_of_a_mapping_do_not(self, tmp_path):
@@ -59,7 +61,7 @@ class TestDevice:
             choose_device(name)
         (problem,) = caught.value.problems
         assert (problem.section, problem.key) == ("engine", "device")
-        assert "cannot be used here: " in problem.message
+        assert " is not available: " in problem.message
         assert "\n" not in problem.message
 
 
@@ -67,11 +69,11 @@ class TestCombinations:
     @pytest.mark.parametrize(
         ("changes", "said"),
         [
-            ({"schedule": "plateau", "data.validation": 0.0}, "there are no validation rows to watch"),
-            ({"stop.target": 0.9, "data.validation": 0.0}, "there are no validation rows to reach it on"),
+            ({"schedule": "plateau", "data.validation": 0.0}, "there are no validation rows to monitor"),
+            ({"stop.target": 0.9, "data.validation": 0.0}, "there are no validation rows to measure it on"),
             ({"stop.monitor": "acuracy"}, "no metric 'acuracy' for multiclass; one of: loss, accuracy"),
             ({"stop.monitor": "r2"}, "no metric 'r2' for multiclass"),
-            ({"engine.device": "gpu"}, "[engine] device: 'gpu' cannot be used here"),
+            ({"engine.device": "gpu"}, "[engine] device: the device 'gpu' is not available"),
             ({"data.scale": "auto"}, "unknown scale 'auto'"),
             ({"data.validation": 0.6, "data.test": 0.6}, "leave no training rows"),
             ({"optimizer.momentum": 0.9, "optimizer.amsgrad": True}, "takes amsgrad and momentum together"),
@@ -195,7 +197,7 @@ class TestResume:
 
     def test_other_data(self, iris, folder):
         x, y = iris
-        with pytest.raises(RunError, match=r"the data are not those that the run .* was started with"):
+        with pytest.raises(RunError, match=r"the data differ from those the run .* was started with"):
             self.resumed((x + 1e-9, y), folder)
 
     def test_its_imports_need_leave(self, iris, folder):
@@ -203,9 +205,9 @@ class TestResume:
             plan_run(iris, None, folder, resume=True)
 
     def test_where_there_is_nothing(self, iris, tmp_path):
-        with pytest.raises(RunError, match=r"nothing to resume in .*: it holds no run"):
+        with pytest.raises(RunError, match=r"nothing to resume in .*: it contains no run"):
             plan_run(iris, None, tmp_path, resume=True)
-        with pytest.raises(UserError, match="resume needs the folder of the run: give out"):
+        with pytest.raises(UserError, match="resume=True requires out=<run folder>"):
             plan_run(iris, None, None, resume=True)
 
     @pytest.mark.parametrize("name", ["environment.json", "schema.json"])
@@ -222,5 +224,5 @@ class TestResume:
         environment = json.loads((folder / "environment.json").read_text())
         del environment["seed"]
         (folder / "environment.json").write_text(json.dumps(environment))
-        with pytest.raises(RunError, match="it states no seed"):
+        with pytest.raises(RunError, match="it contains no seed"):
             self.resumed(iris, folder)

@@ -369,7 +369,7 @@ class TestUnfinished:
         with pytest.raises(Interrupted, match=f"--resume --out {folder}"):
             train("classes", out=folder, observers=[StopAt(2)])
         message = refused(folder)
-        assert "was stopped before its end" in message
+        assert "was interrupted; continue it" in message
         assert f"--resume --out {folder}" in message
         assert "resume=True" in message
         run, rows = train("classes", out=folder, resume=True)
@@ -378,7 +378,7 @@ class TestUnfinished:
     def test_a_run_killed_before_its_first_checkpoint(self, folder):
         (folder / "manifest.json").unlink()
         shutil.rmtree(folder / "checkpoints")
-        assert "was stopped before its end" in refused(folder)
+        assert "was interrupted; continue it" in refused(folder)
         run, rows = train("classes", out=folder, resume=True)
         assert descend.load(folder).predict(rows).tolist() == run.predict(rows).tolist()
 

@@ -180,8 +180,8 @@ class TestAGivenModule:
             (nn.Linear(5, 3), "the network cannot take rows of shape (4,)"),
             (nn.Linear(4, 3, dtype=torch.float64), "the network cannot take rows of shape (4,)"),
             (nn.Sequential(nn.Linear(4, 3).requires_grad_(False)), "the network has no weights to train"),
-            ("mlp", "model must be a torch.nn.Module; found a str"),
-            (nn.Linear, "model must be a torch.nn.Module; found a type"),
+            ("mlp", "model: expected a torch.nn.Module, got a str"),
+            (nn.Linear, "model: expected a torch.nn.Module, got a type"),
         ],
         ids=str,
     )

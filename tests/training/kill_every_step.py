@@ -18,7 +18,7 @@ import polars  # noqa: F401 - imported once for all children; used by none befor
 import torch._dynamo  # noqa: F401 - imported by the first optimizer otherwise, in each child, for seconds
 
 import descend
-import descend.runs.session
+import descend.api
 from descend.training.observers import Quiet
 
 RECIPE = {

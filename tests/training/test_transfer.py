@@ -309,7 +309,7 @@ class TestTraining:
             descend.train(some(LOW), out=tmp_path / "part", resume=True, observers=[StopAt(2)])
         shutil.rmtree(tmp_path / "part" / "checkpoints")
         safetensors.torch.save_file({name: value + 1 for name, value in tensors(whole).items()}, other)
-        with pytest.raises(RunError, match="are not those that the run"):
+        with pytest.raises(RunError, match="differ from those the run"):
             descend.train(some(LOW), out=tmp_path / "part", resume=True)
 
     @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``descend check``: questions about an objective that need derivatives."""
+"""``descend check``: check gradients and optimality."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GRADIENTS_EXAMPLES = (
     "\b\nExamples:\n"
     "  descend check gradients digits\n"
     "  descend check gradients houses.csv --target price --recipe mine.toml --allow-imports\n"
-    "\nExit status: 0 all derivatives agree, 2 a mistake in what was asked, 3 one does not agree"
+    "\nExit status: 0 all derivatives agree, 2 invalid input, 3 a derivative disagrees"
 )
 OPTIMALITY_EXAMPLES = (
     "\b\nExamples:\n"
@@ -45,8 +45,8 @@ app = typer.Typer(
 
 MEANING = {
     "minimum": "the gradient vanishes and no curvature is negative: the conditions of a minimum hold",
-    "saddle": "the gradient vanishes, and along some direction the loss still falls",
-    "not stationary": "the gradient is larger than --tolerance: training could go on",
+    "saddle": "the gradient vanishes, and along some direction the loss decreases",
+    "not stationary": "the gradient norm exceeds --tolerance: training could continue",
     "infeasible": "a constraint is violated by more than its tolerance",
     "undecided": "no negative curvature was found, but more products (--products) are needed to rule it out",
 }
@@ -54,30 +54,32 @@ MEANING = {
 
 @app.callback()
 def check() -> None:
-    """Check an objective by its derivatives."""
+    """Check gradients or optimality."""
 
 
-@app.command(epilog=OPTIMALITY_EXAMPLES, short_help="Is a trained network at a minimum?")
+@app.command(epilog=OPTIMALITY_EXAMPLES, short_help="Check whether a trained network is at a minimum.")
 def optimality(
     run: RunFolder,
     data: Annotated[
         str | None,
         typer.Option(
-            metavar="DATA", help="What it was trained on.  [default: as the run noted]", show_default=False
+            metavar="DATA", help="The training data.  [default: those the run recorded]", show_default=False
         ),
     ] = None,
     tolerance: Annotated[
-        float, typer.Option(min=0.0, help="The gradient's norm up to which weights are stationary.")
+        float, typer.Option(min=0.0, help="The gradient norm up to which a point counts as stationary.")
     ] = 1e-4,
-    products: Annotated[int, typer.Option(min=1, help="Products with the Hessian, at most.")] = 200,
+    products: Annotated[
+        int, typer.Option(min=1, help="The maximum number of products with the Hessian.")
+    ] = 200,
     device: Device = None,
     allow_imports: AllowImports = False,
     as_json: Json = False,
 ) -> None:
-    """Measure the gradient and the Hessian's extreme eigenvalues of the whole training loss at a run's weights.
+    """Compute the gradient and the extreme eigenvalues of the Hessian of the training loss at a run's weights.
 
-    In double precision, without dropout and augmentation. Under general constraints the conditions are those of Karush, Kuhn and
-    Tucker. The run is not changed.
+    The computation uses double precision, without dropout and augmentation. With general constraints, the conditions are
+    those of Karush, Kuhn and Tucker. The run is not changed.
     """
     with answering(as_json) as answer:
         from descend.runs.checks import optimality_of
@@ -96,7 +98,7 @@ def optimality(
         if found.constraints is not None:
             listed = ", ".join(f"{each:.4g}" for own in found.multipliers for each in own)
             console.print(
-                "Gradient and curvature are the Lagrangian's, the latter along the active constraints."
+                "Gradient and curvature are those of the Lagrangian, the curvature along the active constraints."
             )
             console.print(f"  violation            {found.constraints.violation:.3g}")
             console.print(f"  complementarity      {found.constraints.complementarity:.3g}")
@@ -104,13 +106,13 @@ def optimality(
         answer({"run": str(run), "tolerance": tolerance, **dataclasses.asdict(found)})
 
 
-@app.command(epilog=GRADIENTS_EXAMPLES, short_help="Are a recipe's derivatives right?")
+@app.command(epilog=GRADIENTS_EXAMPLES, short_help="Check the derivatives of a recipe's objective.")
 def gradients(
     data: Data,
     target: Target = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
-    rows: Annotated[int, typer.Option(min=1, help="Rows that the objective is taken on, at most.")] = 32,
+    rows: Annotated[int, typer.Option(min=1, help="The maximum number of rows.")] = 32,
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="The relative error up to which derivatives agree.")
     ] = 1e-4,
@@ -119,18 +121,18 @@ def gradients(
     allow_imports: AllowImports = False,
     as_json: Json = False,
 ) -> None:
-    """Compare the gradient that training uses with automatic differentiation and with differences of the loss.
+    """Compare the gradient used in training with automatic differentiation and with finite differences of the loss.
 
-    In double precision, near the initial weights, in training mode. Every module, the loss and the penalties are also looked at
-    alone, so that a wrong derivative is found where it is.
+    The computation uses double precision, near the initial weights, in training mode. Every module, the loss and the
+    penalties are also checked separately, so that a wrong derivative is located.
     """
     with answering(as_json) as answer:
-        from descend.cli.train import asked_recipe
+        from descend.cli.train import requested_recipe
         from descend.runs.checks import check_gradients
 
         found = check_gradients(
             data,
-            asked_recipe(recipe, assignments or [], allow_imports),
+            requested_recipe(recipe, assignments or [], allow_imports),
             rows=rows,
             tolerance=tolerance,
             seed=seed or 0,
@@ -141,7 +143,9 @@ def gradients(
         console = people()
         names = [each.name for each in found.parameters] + [each.name for each in found.modules]
         width = max(map(len, names))
-        console.print(f"loss {found.loss:.6g}; relative errors of derivatives, by parameter and by part")
+        console.print(
+            f"loss {found.loss:.6g}; relative errors of the derivatives, by parameter and by module"
+        )
         console.print(f"  {'':{width}}    norm     training's  differences")
         for parameter in found.parameters:
             mark = "" if parameter.agrees else "   WRONG"
@@ -172,6 +176,6 @@ def _verdict(found: DerivativeCheck) -> str:
         return f"all agree within {found.tolerance:g}"
     wrong = ", ".join(f"{each.name} ({each.kind})" for each in found.culprits)
     if wrong:
-        return f"not the derivative of what it computes: {wrong}"
+        return f"wrong derivative in: {wrong}"
     names = ", ".join(each.name for each in found.parameters if not each.agrees)
-    return f"every part alone is right, and the derivatives by these are not: {names}"
+    return f"every module is correct on its own, but the derivatives with respect to these parameters are wrong: {names}"

@@ -11,7 +11,7 @@ import typer
 from descend.cli.folders import new_folder
 from descend.cli.options import AllowImports, Assignments, Data, Device, Json, RecipeFile, Seed, Target
 from descend.cli.output import answering, people, screen
-from descend.cli.train import asked_recipe
+from descend.cli.train import requested_recipe
 from descend.errors import DivergedError, UserError
 
 if TYPE_CHECKING:
@@ -39,32 +39,32 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="SECTION.KEY=A,B,C",
-            help="Values of one key to compare; may be repeated, and then every combination is a variant. Values are "
-            "TOML; a bare word is a text.",
+            help="Values of one key to compare; repeatable, and then every combination is a variant. Values are "
+            "TOML; a bare word is a string.",
             show_default=False,
         ),
     ] = None,
     target: Target = None,
     recipe: RecipeFile = None,
     assignments: Assignments = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Final runs of each variant.")] = 5,
+    seeds: Annotated[int, typer.Option(metavar="N", help="The number of final runs of each variant.")] = 5,
     tune: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="Learning rates tried for each variant; 0 takes the recipe's own.  [default: 8, or 0 where the rate "
-            "is said or varied]",
+            help="The number of learning rates tried for each variant; 0 uses the recipe's own.  [default: 8, or 0 if the "
+            "learning rate is specified or varied]",
             show_default=False,
         ),
     ] = None,
     rates: Annotated[
-        str, typer.Option(metavar="LOW,HIGH", help="Between which learning rates to try.")
+        str, typer.Option(metavar="LOW,HIGH", help="The range of learning rates to try.")
     ] = "1e-4,1",
     goal: Annotated[
         float | None,
         typer.Option(
             metavar="VALUE",
-            help="The validation score that times are measured to.  [default: what the first variant reaches]",
+            help="The validation score for the time to target.  [default: the score of the first variant]",
             show_default=False,
         ),
     ] = None,
@@ -72,12 +72,13 @@ def compare(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What variants are judged by: loss or a metric.  [default: accuracy or r2]",
+            help="The metric to compare by: loss or a metric of the task.  [default: accuracy or r2]",
             show_default=False,
         ),
     ] = None,
     no_tests: Annotated[
-        bool, typer.Option("--no-tests", help="Do not test differences; then one seed is enough.")
+        bool,
+        typer.Option("--no-tests", help="Do not test differences for significance; then one seed is enough."),
     ] = False,
     seed: Seed = None,
     out: Annotated[
@@ -92,21 +93,21 @@ def compare(
         bool,
         typer.Option(
             "--resume",
-            help="Continue the comparison in --out, which was stopped; everything else is said as when it began.",
+            help="Continue the interrupted comparison in --out; repeat all other options as they were.",
         ),
     ] = False,
     device: Device = None,
     allow_imports: AllowImports = False,
     as_json: Json = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Print only the comparison's folder, and what went wrong.")
+        bool, typer.Option("--quiet", help="Print only the folder of the comparison and errors.")
     ] = False,
 ) -> None:
-    """Compare choices of training fairly on DATA, and write a report.
+    """Compare design choices of training on DATA under equal conditions, and write a report.
 
-    Every variant tunes its learning rate on the same number of runs and is then run again over fresh seeds. The
-    report has scores with intervals, time to a common target, how much the rate matters, and tests of every
-    difference.
+    The learning rate of every variant is tuned with the same number of runs; then each variant is trained with new
+    seeds. The report contains scores with confidence intervals, time to a common target, sensitivity to the learning
+    rate, and a significance test of every difference.
     """
     with answering(as_json) as answer:
         show = screen(quiet=quiet)
@@ -115,17 +116,17 @@ def compare(
             from descend.experiments.comparison import compare as compared
             from descend.experiments.comparison.variants import parse_variations
 
-            asked = asked_recipe(recipe, assignments or [], allow_imports)
+            base = requested_recipe(recipe, assignments or [], allow_imports)
             varied = parse_variations(vary or [])
         if resume and out is None:
-            raise UserError("--resume needs the folder of the comparison: --out FOLDER")
+            raise UserError("--resume requires the folder of the comparison: --out FOLDER")
         folder = out or new_folder(data, "compare-")
         bar = _Bar(show)
         try:
             found = compared(
                 data,
                 varied,
-                recipe=asked,
+                recipe=base,
                 seeds=seeds,
                 tune=tune,
                 rates=bounds,
@@ -143,7 +144,7 @@ def compare(
         finally:
             bar.close()
             with suppress(OSError):
-                folder.rmdir()  # only an empty folder goes: nothing had begun
+                folder.rmdir()  # removes the folder only if it is empty
         _show(found, people(quiet=quiet))
         if found.failed:
             raise DivergedError(_advice(found))
@@ -156,7 +157,7 @@ def _bounds(text: str) -> tuple[float, float]:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--rates: two numbers were expected, such as 1e-4,1; found '{text}'") from None
+        raise UserError(f"--rates: expected two numbers such as 1e-4,1, got '{text}'") from None
     return low, high
 
 
@@ -174,7 +175,7 @@ def _show(found: Comparison, console: Console) -> None:
         )
     if found.engine != "loop":
         console.print(
-            f"Runs were trained together ({found.engine}): times are the group's; compare steps and gradients."
+            f"Runs were trained together ({found.engine}), so times are those of the group; compare steps and gradients."
         )
     if found.tests:
         from descend.cli.preview import plain_table
@@ -208,7 +209,7 @@ def _results(found: Comparison) -> Table:
 
     how = found.conditions
     score = f"{how.part} {metric(how.metric)}"
-    headings = ["rate", score, f"{100 * how.level:g} % interval", "to target", "steps", "gradients"]
+    headings = ["learning rate", score, f"{100 * how.level:g} % interval", "to target", "steps", "gradients"]
     headings += ["good rates"] if how.rates else []
     table = plain_table("variant", *headings, right=headings)
 
@@ -236,9 +237,13 @@ def _plain(text: str) -> str:
 
 def _advice(found: Comparison) -> str:
     runs = [run for outcome in found.outcomes for run in (*outcome.tuning, *outcome.runs)]
-    words = next((run.message for run in runs if run.message), "")
-    tuned = "lower rates: --rates 1e-6,1e-2" if found.conditions.rates else "lower rates, or --tune 8"
-    return f"every run of every variant diverged; try {tuned}. The first of them:\n{words}"
+    message = next((run.message for run in runs if run.message), "")
+    tuned = (
+        "lower learning rates: --rates 1e-6,1e-2"
+        if found.conditions.rates
+        else "lower learning rates, or --tune 8"
+    )
+    return f"every run of every variant diverged; try {tuned}. The first message:\n{message}"
 
 
 class _Bar:
@@ -259,18 +264,18 @@ class _Bar:
         self._task: Any = None
 
     def phase(self, name: str, runs: int) -> None:
-        """Begin a bar."""
+        """Start a bar."""
         if self._task is None:
             self._bar.start()
         self._task = self._bar.add_task(name[:1].upper() + name[1:], total=runs)
 
     def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
-        """Nothing: a run is the unit."""
+        """Do nothing: the bar counts runs."""
 
     def finished(self, number: int, run: Run) -> None:
-        """One run more."""
+        """Advance by one run."""
         self._bar.advance(self._task)
 
     def close(self) -> None:
-        """Take it off the screen."""
+        """Remove the bar."""
         self._bar.stop()

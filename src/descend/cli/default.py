@@ -17,17 +17,17 @@ __all__ = ["default_recipe"]
 NONE = ', or "none"'
 
 _HEAD = """\
-# Every key of a recipe, with its default and what it may be. What is left out, or "auto", is chosen
-# for the data: descend recipe --explain DATA shows how, with reasons.
-# A section with a name also takes the keys of that name, which stand here as comments.
+# Every key of a recipe, with its default and its allowed values. Keys that are left out or "auto" are chosen
+# for the data: descend recipe --explain DATA prints the choices with their reasons.
+# A section with a name also takes the keys of the named method, which are shown here as comments.
 """
 
 
 def default_recipe(*, explain: bool = False) -> str:
-    """The default recipe; a file of it is a valid recipe and means the same as an empty one.
+    """Return the default recipe as TOML. It is a valid recipe, equivalent to an empty one.
 
     Args:
-        explain: whether to say above each key what it does.
+        explain: whether to explain each key in a comment above it. Default False.
 
     >>> print(default_recipe().splitlines()[-1])
     workers = 0  # a whole number >= 0
@@ -57,13 +57,13 @@ def _keys(
     for key, parameter in parameters.items():
         if key in about:
             yield from (f"{mark}# {line}\n" for line in textwrap.wrap(about[key], 96))
-        default: Any = parameter.default if parameter.default is not MISSING else "needed"
+        default: Any = parameter.default if parameter.default is not MISSING else "required"
         remark = _choices(section, key) or describe(parameter.annotation)
         line = dump({section: {key: default}}, {f"{section}.{key}": remark}).splitlines()[1]
         if (
             default is None and check(parameter, "none")[0] is not None
-        ):  # to say nothing is the only way to say none
-            line = f"# {key} =   # {remark.removesuffix(NONE)}; left out for none"
+        ):  # None can be specified only by leaving the key out
+            line = f"# {key} =   # {remark.removesuffix(NONE)}; leave out for none"
         yield f"{mark}{line}\n"
 
 

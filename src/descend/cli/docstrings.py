@@ -1,4 +1,4 @@
-"""What each argument is, read from docstrings, in which it is written once."""
+"""Descriptions of methods and arguments, read from docstrings."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _ARGUMENT = re.compile(r"([*\w]+(?:, [*\w]+)*):\s*(.*)\Z")
 
 
 def about_arguments(subject: object) -> dict[str, str]:
-    """The arguments in a docstring's part ``Args:``, each with its explanation on one line.
+    """Return the arguments of a docstring's ``Args:`` section, each with its description on one line.
 
-    What it says of defaults is left out: a signature knows them.
+    Defaults are removed, since the signature has them.
 
     >>> def f(a, b):
     ...     '''Something.
@@ -51,10 +51,10 @@ def about_arguments(subject: object) -> dict[str, str]:
 
 
 def about_method(subject: object) -> str:
-    """A docstring without its arguments, its exceptions and its examples: the paragraphs that explain.
+    """Return the paragraphs of a docstring without its arguments, exceptions and examples.
 
     >>> about_method(about_method).splitlines()
-    ['A docstring without its arguments, its exceptions and its examples: the paragraphs that explain.']
+    ['Return the paragraphs of a docstring without its arguments, exceptions and examples.']
     """
     kept: list[str] = []
     skipping = False
@@ -71,7 +71,7 @@ def about_method(subject: object) -> str:
 
 
 def shapes_of(subject: object) -> str:
-    """What a docstring says behind ``Shapes:``, on one line; empty where it says nothing.
+    """Return the text after ``Shapes:`` in a docstring, on one line; empty if there is none.
 
     >>> def f():
     ...     '''Something.
@@ -89,7 +89,7 @@ def shapes_of(subject: object) -> str:
 
 
 def plain(text: str) -> str:
-    """Text without the marks of reStructuredText.
+    """Return text without reStructuredText markup.
 
     >>> print(plain("see :class:`~descend.nn.Maxout` and ``k``"))
     see Maxout and 'k'

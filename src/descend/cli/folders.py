@@ -1,4 +1,4 @@
-"""Where a command puts what it makes when nobody says where."""
+"""The default folders of results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FOLDER = Path("runs")
 
 
 def new_folder(name: str, prefix: str = "") -> Path:
-    """A folder that nobody else has, made now.
+    """Create a new folder in ``runs`` and return it.
 
     Args:
-        name: of the data.
-        prefix: what it holds, where that is no run.
+        name: the name of the data.
+        prefix: what the folder contains, if it is not a run.
     """
     stem = re.sub(r"\.\w{2,7}$", "", Path(name).name)
     stem = prefix + (re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "data")
@@ -30,4 +30,4 @@ def new_folder(name: str, prefix: str = "") -> Path:
         with suppress(FileExistsError):
             folder.mkdir()
             return folder
-    raise UserError(f"no unused folder was found in {FOLDER}; name one: --out FOLDER")
+    raise UserError(f"no unused folder name was found in {FOLDER}; specify one: --out FOLDER")

@@ -20,31 +20,29 @@ __all__ = ["EXAMPLES", "gallery"]
 
 EXAMPLES = (
     "\b\nExamples:\n"
-    "  descend gallery               all figures, and gallery/index.html to look at them\n"
-    "  descend gallery momentum      one of them\n"
-    "  descend gallery --list        their names\n"
-    "  descend gallery --seed 1      everything measured with other random numbers"
+    "  descend gallery               all figures, and gallery/index.html\n"
+    "  descend gallery momentum      one figure\n"
+    "  descend gallery --list        the names of the figures\n"
+    "  descend gallery --seed 1      measure with other random numbers"
 )
 
 
 def gallery(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="A figure; without it all are measured.", show_default=False),
+        typer.Argument(metavar="NAME", help="A figure.  [default: all]", show_default=False),
     ] = None,
-    listing: Annotated[
-        bool, typer.Option("--list", help="Print the figures' names and measure nothing.")
-    ] = False,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the files go.")] = Path(
+    listing: Annotated[bool, typer.Option("--list", help="Print the names of the figures and exit.")] = False,
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The output folder.")] = Path(
         "gallery"
     ),
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the lecture's figures anew, and write each as a picture and a page.
+    """Measure the figures of the gallery and write each as a PNG file and an HTML page.
 
-    A figure takes seconds. It says what to see, the number that shows it, and whether the measurement supports
-    what the lecture says.
+    A figure takes seconds. It states its claim, the number that was measured, and whether the measurement supports
+    the claim.
     """
     with answering(as_json) as answer:
         from descend.gallery.catalogue import FIGURES, entry
@@ -75,13 +73,13 @@ def _measure(names: list[str], out: Path, seed: int, console: Console) -> dict[s
     from descend.gallery.folder import facts
 
     prepare(out)
-    passing = screen(quiet=not sys.stderr.isatty())
+    progress = screen(quiet=not sys.stderr.isatty())
     found = []
     for number, each in enumerate(names, 1):
-        passing.print(f"{number} of {len(names)}: {each} ...", end="\r")
+        progress.print(f"{number} of {len(names)}: {each} ...", end="\r")
         picture = draw(each, seed)
         files = write(picture, out, seed)
-        _say(picture, files, console)
+        _print_figure(picture, files, console)
         found.append(facts(picture, seed) | {"png": str(files.image), "html": str(files.page)})
     index = write_index(out)
     console.print(f"All figures: {index}")
@@ -93,7 +91,7 @@ def _measure(names: list[str], out: Path, seed: int, console: Console) -> dict[s
     }
 
 
-def _say(picture: Picture, files: Written, console: Console) -> None:
+def _print_figure(picture: Picture, files: Written, console: Console) -> None:
     console.print(f"{picture.name}: {picture.title} ({picture.seconds:.1f} s)", style="bold")
     console.print(f"{picture.finding} {picture.verdict}")
     console.print(f"{files.image}, {files.page}\n")

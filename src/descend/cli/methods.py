@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from descend.cli.options import Json
-from descend.cli.output import Lasting, answering, people
+from descend.cli.output import LastingStream, answering, people
 from descend.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def methods(
             _table(found, people(width=LINE))
         elif not as_json:
             text = "\n\n".join(_explained(entry) for entry in found) + "\n"
-            stream = Lasting(sys.stdout)
+            stream = LastingStream(sys.stdout)
             stream.write(text)
             stream.flush()
         answer({"methods": [_facts(entry) for entry in found]})

@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 _DATA = (
-    "A bundled set (digits, breast_cancer, wine, iris, diabetes); a CSV, TSV, Parquet, Arrow or NPZ file; "
+    "A bundled data set (digits, breast_cancer, wine, iris, diabetes); a CSV, TSV, Parquet, Arrow or NPZ file; "
     "a folder of images by class; or package.module:function."
 )
 
@@ -30,36 +30,36 @@ Data = Annotated[str, typer.Argument(metavar="DATA", help=_DATA, show_default=Fa
 OptionalData = Annotated[str | None, typer.Argument(metavar="DATA", help=_DATA, show_default=False)]
 NewData = Annotated[
     str,
-    typer.Argument(metavar="DATA", help="Data of any form that training takes.", show_default=False),
+    typer.Argument(metavar="DATA", help="Data in any form that training accepts.", show_default=False),
 ]
 RunFolder = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="The folder of a run, as train printed it.", show_default=False),
+    typer.Argument(metavar="RUN", help="The run folder that train printed.", show_default=False),
 ]
 Target = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="The column to predict; several columns of numbers are joined by commas.",
+        help="The column to predict; for several numeric columns, their names joined by commas.",
         show_default=False,
     ),
 ]
 
 
-def _whole(text: str) -> int:
+def _integer(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"a whole number was expected, found '{text}'") from None
+        raise typer.BadParameter(f"expected an integer, got '{text}'") from None
 
 
 Seed = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Every random number follows from it.  [default: 0]",
+        help="The seed of all random numbers.  [default: 0]",
         show_default=False,
-        parser=_whole,
+        parser=_integer,
     ),
 ]
 RecipeFile = Annotated[
@@ -67,7 +67,7 @@ RecipeFile = Annotated[
     typer.Option(
         "--recipe",
         metavar="FILE",
-        help="A recipe in TOML. What it leaves open is chosen for the data.",
+        help="A recipe in TOML. Keys it leaves out are chosen for the data.",
         show_default=False,
     ),
 ]
@@ -76,7 +76,7 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="Change one key of the recipe; may be repeated. The value is TOML; a bare word is a text.",
+        help="Set one key of the recipe; repeatable. The value is TOML; a bare word is a string.",
         show_default=False,
     ),
 ]
@@ -84,7 +84,7 @@ Device = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Where the arithmetic runs: cpu, cuda, cuda:1, ...  [default: the fastest there is]",
+        help="The device: cpu, cuda, cuda:1, ...  [default: cuda if available, else cpu]",
         show_default=False,
     ),
 ]
@@ -92,10 +92,10 @@ AllowImports = Annotated[
     bool,
     typer.Option(
         "--allow-imports",
-        help="Let a recipe file or a run folder name classes by import path. Importing runs their code.",
+        help="Allow import paths in a recipe file or a run folder. Importing runs their code.",
     ),
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object on standard output; words for people go elsewhere."),
+    typer.Option("--json", help="Print one JSON object on standard output and nothing else there."),
 ]

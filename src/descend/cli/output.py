@@ -1,4 +1,4 @@
-"""Where words for people go, and where the one JSON object goes."""
+"""Output for people, and the single JSON object of ``--json``."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import IO, TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Lasting", "answering", "json_ready", "people", "screen", "write_json"]
+__all__ = ["LastingStream", "answering", "json_ready", "people", "screen", "write_json"]
 
 WIDTH = 100
-"""Columns of text where nothing says how many there are: a file, a pipe."""
+"""The width in columns where it is unknown, as for files and pipes."""
 
 Answer = Callable[[Mapping[str, Any]], None]
 
 
-class Lasting:
-    """A text stream whose reader may go away (``descend methods | head``) without harm to the work.
+class LastingStream:
+    """A text stream whose reader may close it (``descend methods | head``) without ending the program.
 
-    What cannot be delivered is dropped, here and when Python closes the stream at its end.
+    Output that cannot be delivered is dropped, here and when Python closes the stream at exit.
     """
 
     def __init__(self, stream: IO[str]) -> None:
@@ -34,13 +34,13 @@ class Lasting:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write, if there is a reader."""
+        """Write if there is a reader."""
         with self._dropping():
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flush, if there is a reader."""
+        """Flush if there is a reader."""
         with self._dropping():
             self._stream.flush()
 
@@ -54,12 +54,12 @@ class Lasting:
 
 
 def people(*, quiet: bool = False, width: int = WIDTH) -> Console:
-    """A console on standard output, for words and tables; ``width`` is for files and pipes."""
+    """Return a console on standard output for text and tables; ``width`` applies to files and pipes."""
     return _console(sys.stdout, quiet, width)
 
 
 def screen(*, quiet: bool = False) -> Console:
-    """A console on standard error, for what passes by: progress, notes."""
+    """Return a console on standard error for progress and notes."""
     return _console(sys.stderr, quiet, WIDTH)
 
 
@@ -68,7 +68,7 @@ def _console(stream: IO[str], quiet: bool, width: int) -> Console:
 
     known = stream.isatty() or "COLUMNS" in os.environ
     return Console(
-        file=cast(IO[str], Lasting(stream)),
+        file=cast(IO[str], LastingStream(stream)),
         width=None if known else width,
         quiet=quiet,
         markup=False,
@@ -79,10 +79,10 @@ def _console(stream: IO[str], quiet: bool, width: int) -> Console:
 
 @contextmanager
 def answering(as_json: bool) -> Iterator[Answer]:
-    """Gives a function that takes the command's answer, which is printed at the end if it is wanted.
+    """Yield a function that takes the command's answer, which is printed at the end with ``as_json``.
 
-    With ``as_json`` whatever is printed inside goes to standard error, so that the answer, one JSON object,
-    is all there is on standard output.
+    With ``as_json`` everything printed within goes to standard error, so that standard output contains the
+    answer, one JSON object, and nothing else.
     """
     held: list[Mapping[str, Any]] = []
     if as_json:
@@ -96,14 +96,14 @@ def answering(as_json: bool) -> Iterator[Answer]:
 
 
 def write_json(answer: Mapping[str, Any]) -> None:
-    """One JSON object on standard output."""
-    stream = Lasting(sys.stdout)
+    """Print one JSON object on standard output."""
+    stream = LastingStream(sys.stdout)
     stream.write(json.dumps(json_ready(answer), allow_nan=False) + "\n")
     stream.flush()
 
 
 def json_ready(value: Any) -> Any:
-    """A value with nothing but what JSON has; NaN and infinities, which it lacks, become null.
+    """Convert a value to what JSON can represent; NaN and infinities become null.
 
     >>> json_ready({"hidden": (64, 64), "r2": float("nan"), "model": dict})
     {'hidden': [64, 64], 'r2': None, 'model': 'builtins:dict'}

@@ -1,4 +1,4 @@
-"""What is shown before training: the columns found, the task and why, the parts, the recipe in short."""
+"""The output before training: the columns, the task with its reason, the parts, and the automatic choices."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 __all__ = ["chosen", "plain_table", "preview"]
 
 MANY = 16
-"""Columns of data that are shown one by one; more are summed up."""
+"""The number of data columns that are listed individually; more are summarised by kind."""
 
 DETAILS = frozenset({"task", "output", "output_gain", "image_size", "monitor", "min_improvement"})
-"""Keys that the few words about the recipe leave out."""
+"""Keys that the summary of the recipe leaves out."""
 
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
 
 def preview(planned: Plan, console: Console) -> None:
-    """Show what is going to be trained."""
+    """Print what will be trained."""
     schema = planned.prepared.schema
     console.print(f"{planned.source.name}: {_size(planned)}", style="bold")
     if schema.columns:
         console.print(_columns(schema.table()))
-    of_columns = {f"column {column.name!r}: {column.note}" for column in schema.columns}
+    column_notes = {f"column {column.name!r}: {column.note}" for column in schema.columns}
     for note in planned.prepared.notes:
-        if note not in of_columns:
+        if note not in column_notes:
             console.print(f"Note: {note}")
     console.print(f"Task: {_task(schema)}" + (f" ({schema.why})." if schema.why else "."))
     rows = ", ".join(f"{schema.rows.get(part, 0):,} {PART_NAMES[part]}" for part in PART_NAMES)
@@ -41,9 +41,7 @@ def preview(planned: Plan, console: Console) -> None:
     choices = chosen(planned)
     if choices:
         console.print(f"Chosen for these data: {choices}.")
-        console.print(
-            "(descend recipe --explain gives the reasons; --set section.key=value changes a choice)"
-        )
+        console.print("(Reasons: descend recipe --explain. Change a choice: --set section.key=value)")
 
 
 def _size(planned: Plan) -> str:
@@ -55,9 +53,9 @@ def _size(planned: Plan) -> str:
 
 
 def _task(schema: Schema) -> str:
-    words = TASKS.get(schema.task, schema.task)
+    name = TASKS.get(schema.task, schema.task)
     targets = listing(schema.target_names, 8)
-    text = f"{words} of {targets}" if schema.named and targets else words
+    text = f"{name} of {targets}" if schema.named and targets else name
     if schema.classes:
         text += f", {len(schema.classes)} classes: {listing([str(label) for label in schema.labels], 10)}"
     return text
@@ -70,16 +68,16 @@ def _columns(columns: Sequence[Mapping[str, str]]) -> Table:
         table.add_row(row["name"], row["kind"], row["values"], row["missing"], row["note"])
     rest = [row for row in columns if row not in shown]
     for kind in dict.fromkeys(row["kind"] for row in rest):
-        alike = [row for row in rest if row["kind"] == kind]
-        missing = sum(int(row["missing"] or 0) for row in alike)
-        names = listing([row["name"] for row in alike], 3)
-        count = f"{len(alike):,} {'more ' if shown else ''}column{'s' if len(alike) > 1 else ''}"
+        same_kind = [row for row in rest if row["kind"] == kind]
+        missing = sum(int(row["missing"] or 0) for row in same_kind)
+        names = listing([row["name"] for row in same_kind], 3)
+        count = f"{len(same_kind):,} {'more ' if shown else ''}column{'s' if len(same_kind) > 1 else ''}"
         table.add_row(names, kind, count, str(missing) if missing else "", "")
     return table
 
 
 def plain_table(*headings: str, right: Sequence[str] = ()) -> Table:
-    """A table without lines."""
+    """Return a table without rules."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -89,11 +87,11 @@ def plain_table(*headings: str, right: Sequence[str] = ()) -> Table:
 
 
 def chosen(planned: Plan) -> str:
-    """The choices that were left to ``auto``, in a few words."""
+    """Summarise the values that were chosen automatically."""
     parts: list[str] = []
     for section, values in planned.recipe.items():
-        left_open = {key for key in values if f"{section}.{key}" in planned.resolved.reasons}
-        keys = [key for key in values if key in left_open - DETAILS]
+        automatic = {key for key in values if f"{section}.{key}" in planned.resolved.reasons}
+        keys = [key for key in values if key in automatic - DETAILS]
         words = [str(values["name"])] if "name" in keys else []
         words += [f"{key.replace('_', ' ')} {_value(values[key])}" for key in keys if key != "name"]
         named = "name" in keys or section in ("model", "loss", "init", "optimizer", "schedule")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from descend.cli.options import AllowImports, Assignments, Device, Json, OptionalData, RecipeFile, Target
-from descend.cli.output import Lasting, answering
+from descend.cli.output import LastingStream, answering
 
 __all__ = ["EXAMPLES", "recipe"]
 
@@ -63,7 +63,7 @@ def recipe(
             from descend.cli.default import default_recipe
 
             found, text = asked, default_recipe(explain=explain)
-        stream = Lasting(sys.stdout)
+        stream = LastingStream(sys.stdout)
         stream.write(text if text.endswith("\n") else text + "\n")
         stream.flush()
         answer({"recipe": {section: dict(values) for section, values in found.items()}, "reasons": reasons})

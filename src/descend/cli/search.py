@@ -45,15 +45,15 @@ def search(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="What varies, in TOML: optimizer.lr = { log_uniform = [1e-4, 1e-1] }, ...  "
-            "[default: rate, decay, batch size, network]",
+            help="The search space, in TOML: optimizer.lr = { log_uniform = [1e-4, 1e-1] }, ...  "
+            "[default: learning rate, weight decay, batch size, network]",
             show_default=False,
         ),
     ] = None,
     trials: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="How many configurations, at most.  [default: 64]", show_default=False
+            metavar="N", help="The maximum number of configurations.  [default: 64]", show_default=False
         ),
     ] = None,
     method: Annotated[
@@ -68,8 +68,8 @@ def search(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What trials are compared by, on the validation rows: loss, accuracy, r2, ...  "
-            "[default: the main one of the task]",
+            help="The metric on the validation rows to compare by: loss, accuracy, r2, ...  "
+            "[default: the main metric of the task]",
             show_default=False,
         ),
     ] = None,
@@ -77,7 +77,7 @@ def search(
         int | None,
         typer.Option(
             metavar="N",
-            help="Brackets of halving, as in Hyperband; more of them are more patient.  [default: 1]",
+            help="The number of Hyperband brackets of halving; later ones stop fewer trials early.  [default: 1]",
             show_default=False,
         ),
     ] = None,
@@ -100,25 +100,25 @@ def search(
         bool,
         typer.Option(
             "--resume",
-            help="Continue the search in --out; finished trials are not repeated. What was said when it began "
-            "may be left out.",
+            help="Continue the search in --out; finished trials are not repeated. Options that were specified "
+            "at the start may be left out.",
         ),
     ] = False,
     device: Device = None,
     allow_imports: AllowImports = False,
     as_json: Json = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Print only the search's folder, and what went wrong.")
+        bool, typer.Option("--quiet", help="Print only the folder of the search and errors.")
     ] = False,
 ) -> None:
-    """Search for the best recipe for DATA over a space of configurations.
+    """Search for the best recipe for DATA in a space of configurations.
 
-    All trials share one split and one seed and are compared on the validation rows. The winner is trained anew,
-    measured once on the test rows, and saved as a run in the folder's "best".
+    All trials share one split and one seed and are compared on the validation rows. The best configuration is trained
+    again, evaluated once on the test rows, and saved as the run "best" in the folder.
     """
     with answering(as_json) as answer:
-        found, show = people(quiet=quiet), screen(quiet=quiet)
-        said: dict[str, Any] = {
+        console, show = people(quiet=quiet), screen(quiet=quiet)
+        specified: dict[str, Any] = {
             "data": data,
             "target": target,
             "trials": trials,
@@ -128,18 +128,16 @@ def search(
             "seed": seed,
             "space": space,
         }
-        said["recipe"] = _recipe(recipe, assignments or [], allow_imports)
+        specified["recipe"] = _recipe(recipe, assignments or [], allow_imports)
         if resume:
-            said = _as_begun(out, said, allow_imports)
+            specified = _with_recorded(out, specified, allow_imports)
         elif data is None:
-            raise UserError(
-                "say what to search for: descend search DATA; a first try is: descend search digits"
-            )
-        result = _searched(said, out, resume, engine, device, allow_imports, show)
-        assert result.path is not None  # the search had a folder, and has written its report into it
+            raise UserError("specify the data: descend search DATA, for example: descend search digits")
+        result = _searched(specified, out, resume, engine, device, allow_imports, show)
+        assert result.path is not None  # the search has a folder, and has written its report into it
         report = result.path / "report.html"
         result.best.report()
-        _summary(result, report, found)
+        _summary(result, report, console)
         if quiet and not as_json:
             people().print(str(result.path), soft_wrap=True)
         answer(_answer(result, report))
@@ -150,30 +148,30 @@ def _recipe(file: Path | None, assignments: list[str], allow_imports: bool) -> A
 
     if file is None and not assignments:
         return None
-    asked = Recipe() if file is None else Recipe.load(file, allow_imports=allow_imports)
-    return asked.with_assignments(assignments) if assignments else asked
+    recipe = Recipe() if file is None else Recipe.load(file, allow_imports=allow_imports)
+    return recipe.with_assignments(assignments) if assignments else recipe
 
 
-def _as_begun(out: Path | None, said: dict[str, Any], allow_imports: bool) -> dict[str, Any]:
-    """What is not said now, as it was said when the search began."""
+def _with_recorded(out: Path | None, specified: dict[str, Any], allow_imports: bool) -> dict[str, Any]:
+    """Fill options that are not specified now with those recorded when the search began."""
     from descend.experiments.search.journal import read_header
     from descend.experiments.search.space import Space
     from descend.recipe import Recipe
 
     if out is None:
-        raise UserError("--resume needs the folder of the search: --out FOLDER")
+        raise UserError("--resume requires the folder of the search: --out FOLDER")
     before = read_header(out)
     known = {key: before.get(key) for key in ("trials", "method", "metric", "brackets", "seed")}
     known |= {"data": before["data"]["reference"], "target": before["data"]["target"]}
     known["recipe"] = Recipe.loads(before["recipe"], allow_imports=allow_imports)
     known["space"] = Space.of(before["space"])
-    if said["data"] is None and not isinstance(known["data"], str):
-        raise UserError(f"the search in {out} does not say which data it was for; name them: DATA")
-    return {key: known[key] if value is None else value for key, value in said.items()}
+    if specified["data"] is None and not isinstance(known["data"], str):
+        raise UserError(f"the search in {out} did not record where its data are; specify them: DATA")
+    return {key: known[key] if value is None else value for key, value in specified.items()}
 
 
 def _searched(
-    said: dict[str, Any],
+    specified: dict[str, Any],
     out: Path | None,
     resume: bool,
     engine: str,
@@ -191,25 +189,25 @@ def _searched(
 
     engines = get_args(EngineChoice)
     if engine not in engines:
-        raise UserError(f"--engine: one of {', '.join(engines)} was expected, found '{engine}'")
+        raise UserError(f"--engine: expected one of {', '.join(engines)}, got '{engine}'")
     bars: list[SearchBar] = []
 
     def bar(journal: Journal, total: int, name: str) -> SearchBar:
         bars.append(SearchBar(show, journal, total, name))
         return bars[0]
 
-    folder = out or new_folder(f"{Path(str(said['data'])).stem}-search")
+    folder = out or new_folder(f"{Path(str(specified['data'])).stem}-search")
     try:
         return search(
-            said["data"],
-            said["recipe"],
-            space=said["space"],
-            trials=TRIALS if said["trials"] is None else said["trials"],
-            method=said["method"] or METHOD,  # type: ignore[arg-type]  # it is checked there
-            target=said["target"],
-            seed=said["seed"] or 0,
-            metric=said["metric"],
-            brackets=1 if said["brackets"] is None else said["brackets"],
+            specified["data"],
+            specified["recipe"],
+            space=specified["space"],
+            trials=TRIALS if specified["trials"] is None else specified["trials"],
+            method=specified["method"] or METHOD,  # type: ignore[arg-type]  # it is checked there
+            target=specified["target"],
+            seed=specified["seed"] or 0,
+            metric=specified["metric"],
+            brackets=1 if specified["brackets"] is None else specified["brackets"],
             out=folder,
             resume=resume,
             engine=engine,  # type: ignore[arg-type]  # it was checked
@@ -221,7 +219,7 @@ def _searched(
         for each in bars:
             each.close()
         with suppress(OSError):
-            folder.rmdir()  # only an empty folder goes: the search had not begun
+            folder.rmdir()  # removes the folder only if it is empty
 
 
 def _summary(result: SearchResult, report: Path, console: Console) -> None:
@@ -241,14 +239,14 @@ def _summary(result: SearchResult, report: Path, console: Console) -> None:
     )
     for key, value in winner.values.items():
         console.print(f"  {key} = {value_text(value)}", soft_wrap=True)
-    console.print("The winner, trained anew:")
+    console.print("The best configuration, trained again:")
     console.print(scores({part: best.metrics[part] for part in PARTS if part in best.metrics}))
     console.print(f"Run     {best.path}", soft_wrap=True)
     console.print(f"Report  {report}", soft_wrap=True)
 
 
 def _answer(result: SearchResult, report: Path) -> dict[str, Any]:
-    """The JSON object of ``descend search --json``."""
+    """Return the JSON object of ``descend search --json``."""
     from descend.cli.summary import answer_of
 
     best = result.best

@@ -1,4 +1,4 @@
-"""What is shown after training, and what ``--json`` prints."""
+"""The output after training, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARTS = ("train", "validation", "test")
 
 
 def summary(run: Run, report: Path | None, console: Console) -> None:
-    """Scores of each part, how training went, and where everything is."""
+    """Print the scores of each part, the course of training, and the paths of the results."""
     console.print()
     console.print(scores({part: run.metrics[part] for part in PARTS if part in run.metrics}))
     console.print(_course(run))
@@ -30,7 +30,7 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
 
 
 def scores(parts: dict[str, dict[str, float]]) -> Any:
-    """A table: a line per part, a column per metric."""
+    """Return a table with a row per part and a column per metric."""
     names = list(dict.fromkeys(name for values in parts.values() for name in values))
     headings = [metric(name) for name in names]
     table = plain_table("", *headings, right=headings)
@@ -49,18 +49,18 @@ def _course(run: Run) -> str:
     )
     monitor = metric(str(stop["monitor"]))
     why = {
-        "max_epochs": "all epochs were trained",
-        "gradient_tolerance": f"the gradient's norm is at most {stop.get('gradient_tolerance')}",
-        "patience": f"{stop.get('patience')} epochs brought no better validation {monitor}",
-        "max_seconds": f"the limit of {stop.get('max_seconds')} seconds was reached",
-        "target": f"the target, a {monitor} of {stop.get('target')}, was reached",
+        "max_epochs": "the maximum number of epochs was reached",
+        "gradient_tolerance": f"the gradient norm is at most {stop.get('gradient_tolerance')}",
+        "patience": f"the validation {monitor} did not improve for {stop.get('patience')} epochs",
+        "max_seconds": f"the time limit of {stop.get('max_seconds')} seconds was reached",
+        "target": f"the target {monitor} of {stop.get('target')} was reached",
     }.get(found["stopped"], str(found["stopped"]))
-    best = f"; the weights kept are those of epoch {found['best_epoch']}" if "validation" in found else ""
+    best = f"; the weights of epoch {found['best_epoch']} were kept" if "validation" in found else ""
     return f"{text}; stopped because {why}{best}.{_members(found)}{_constraints(found)}"
 
 
 def _members(found: Mapping[str, Any]) -> str:
-    """Which of several networks were kept; the course above is that of the best."""
+    """Which of several networks were kept; the epochs above are those of the best one."""
     members = found.get("members")
     if members is None:
         return ""
@@ -70,19 +70,19 @@ def _members(found: Mapping[str, Any]) -> str:
 
 
 def _constraints(found: Mapping[str, Any]) -> str:
-    """Whether general constraints are met, and how near the weights are to a solution under them."""
+    """Whether general constraints are satisfied, and the KKT residual."""
     constraints = found.get("constraints")
     if constraints is None:
         return ""
-    left = f"violated by {constraints['violation']:.2g}"
+    violated = f"violated by {constraints['violation']:.2g}"
     return (
-        f" The constraints are {'met' if constraints['feasible'] else left}; "
+        f" The constraints are {'satisfied' if constraints['feasible'] else violated}; "
         f"the KKT residual is {constraints['kkt']:.2g}."
     )
 
 
 def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
-    """The JSON object of ``descend train --json``."""
+    """Return the JSON object of ``descend train --json``."""
     found = run.metrics
     return {
         "run": str(run.path),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,6 +23,7 @@ from descend.cli.options import (
 )
 from descend.cli.output import answering, people, screen
 from descend.errors import Interrupted, RunError, UserError
+from descend.files import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from descend.runs.plan import Plan
     from descend.runs.run import Run
 
-__all__ = ["EXAMPLES", "asked_recipe", "train"]
+__all__ = ["EXAMPLES", "requested_recipe", "train"]
 
 EXAMPLES = (
     "\b\nExamples:\n"
@@ -62,8 +62,8 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Continue the run in --out from its last checkpoint, to the same result as if it had never "
-            "stopped. DATA may be left out where they are a file, a folder or a bundled set.",
+            help="Continue the run in --out from its last checkpoint, to the same bits as an uninterrupted run. "
+            "DATA may be left out if it is a file, a folder or a bundled data set.",
         ),
     ] = False,
     device: Device = None,
@@ -71,7 +71,7 @@ def train(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Data that choose when to stop, instead of a part of DATA.",
+            help="Validation data, which decide when to stop. Default: a part of DATA.",
             show_default=False,
         ),
     ] = None,
@@ -79,31 +79,29 @@ def train(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Data touched once, at the end, instead of a part of DATA.",
+            help="Test data, evaluated once at the end. Default: a part of DATA.",
             show_default=False,
         ),
     ] = None,
     tensorboard: Annotated[
         bool,
-        typer.Option("--tensorboard", help="Also write the curves for TensorBoard, into the run's folder."),
+        typer.Option("--tensorboard", help="Also write TensorBoard logs to the run folder."),
     ] = False,
     allow_imports: AllowImports = False,
     as_json: Json = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Print only the run's folder, and what went wrong.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the run folder and errors.")] = False,
 ) -> None:
-    """Train a network on DATA and save it, with a report, in a folder of its own.
+    """Train a network on DATA and save it with a report in a new run folder.
 
-    The columns, the task and every choice of training are found from the data and shown; whatever you want
-    otherwise, say with --set or in a recipe. Ctrl-C saves a checkpoint, from which --resume continues.
+    The column types, the task and every training choice are derived from the data and shown; override them with
+    --set or a recipe. Ctrl-C saves a checkpoint, from which --resume continues.
     """
     with answering(as_json) as answer:
-        found, show = people(quiet=quiet), screen(quiet=quiet)
+        console, show = people(quiet=quiet), screen(quiet=quiet)
         if resume:
             data = _to_resume(data, out, allow_imports)
         elif data is None:
-            raise UserError("say what to train on: descend train DATA; a first try is: descend train digits")
+            raise UserError("specify the data: descend train DATA, for example: descend train digits")
         with show.status(f"Reading {data}"):
             from descend.cli.preview import preview
             from descend.cli.summary import answer_of, summary
@@ -111,7 +109,7 @@ def train(
 
             planned = plan_run(
                 data,
-                asked_recipe(recipe, assignments or [], allow_imports),
+                requested_recipe(recipe, assignments or [], allow_imports),
                 out,
                 resume=resume,
                 target=target,
@@ -127,87 +125,87 @@ def train(
             from descend.runs.run import load
 
             run = load(out, allow_imports=allow_imports)
-            found.print(f"The run in {out} is finished; there is nothing left to train.")
+            console.print(f"The run in {out} is finished; there is nothing left to train.")
         else:
-            preview(planned, found)
+            preview(planned, console)
             folder = out or new_folder(planned.source.name)
             run = _trained(planned, folder, resume, tensorboard, show)
-        report = _reported(run, show)
-        summary(run, report, found)
+        report = _report(run, show)
+        summary(run, report, console)
         if quiet and not as_json:
             people().print(str(run.path), soft_wrap=True)
         answer(answer_of(run, report))
 
 
-def asked_recipe(file: Path | None, assignments: Sequence[str], allow_imports: bool) -> Recipe:
-    """The recipe of a file, with what --set changes."""
+def requested_recipe(file: Path | None, assignments: Sequence[str], allow_imports: bool) -> Recipe:
+    """Return the recipe of a file with the assignments of --set applied."""
     from descend.recipe import Recipe
 
-    asked = Recipe() if file is None else Recipe.load(file, allow_imports=allow_imports)
-    return asked.with_assignments(list(assignments)) if assignments else asked
+    recipe = Recipe() if file is None else Recipe.load(file, allow_imports=allow_imports)
+    return recipe.with_assignments(list(assignments)) if assignments else recipe
 
 
 def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
-    """The data to resume with: as said, or as the run in the folder names them."""
+    """Return the data to resume with: those specified, or those the run recorded."""
     if out is None:
-        raise UserError("--resume needs the folder of the run: --out FOLDER")
+        raise UserError("--resume requires the run folder: --out FOLDER")
     if data is not None:
         return data
     if not out.is_dir():
         raise RunError(f"nothing to resume in {out}: there is no such folder")
-    try:
-        environment = json.loads((out / "environment.json").read_text(encoding="utf-8"))
-        reference = environment["data"]["reference"]
-    except FileNotFoundError:
-        raise RunError(f"nothing to resume in {out}: it holds no run") from None
-    except (OSError, ValueError, KeyError, TypeError) as cause:
-        raise RunError(f"{out / 'environment.json'} is damaged: {cause}") from cause
+    path = out / "environment.json"
+    if not path.exists():
+        raise RunError(f"nothing to resume in {out}: it contains no run")
+    recorded = read_json(path).get("data")
+    if not isinstance(recorded, dict) or "reference" not in recorded:
+        raise RunError(f"{path} is damaged: it does not record the data")
+    reference = recorded["reference"]
     if not isinstance(reference, str):
-        raise RunError(f"the run in {out} does not say which data it was trained on; name them: DATA")
+        raise RunError(f"the run in {out} did not record where its data are; specify them: DATA")
     if re.fullmatch(r"[\w.]+:[\w.]+", reference) and not Path(reference).exists() and not allow_imports:
         raise RunError(
             f"the data of the run in {out} come from the function {reference}, and calling it runs its code; "
-            f"if it is yours, name it: descend train {reference} --resume --out {out}"
+            f"if you trust it, specify it: descend train {reference} --resume --out {out}"
         )
     return reference
 
 
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
-    """Train, with a progress bar that is gone afterwards, whatever happened."""
+    """Train with a progress bar, which is removed afterwards in any case."""
+    from descend.api import execute
     from descend.many.restarts import copies
     from descend.metrics import main_metric
-    from descend.runs.session import execute
     from descend.training.loop import Observer
     from descend.training.observers import ProgressBar, TensorBoard
 
     bar = ProgressBar(show, main_metric(planned.prepared.schema.task))
     networks = copies(planned.recipe)
-    watching: list[Observer] = [] if show.quiet or networks > 1 else [bar]
+    observers: list[Observer] = [] if show.quiet or networks > 1 else [bar]
     try:
         if networks > 1 and not tensorboard:
             with show.status(f"Training {networks} networks"):
                 return execute(planned, folder, resume=resume)
         if tensorboard:
-            watching.append(TensorBoard(folder / "tensorboard"))
-        return execute(planned, folder, resume=resume, observers=watching)
+            observers.append(TensorBoard(folder / "tensorboard"))
+        return execute(planned, folder, resume=resume, observers=observers)
     except KeyboardInterrupt:
         bar.close()
         if (folder / "checkpoints" / "last.safetensors").exists():
             raise Interrupted(
-                f"stopped at once; go on from the last checkpoint: descend train --resume --out {folder}"
+                f"stopped; continue from the last checkpoint: descend train --resume --out {folder}"
             ) from None
-        raise Interrupted(f"stopped at once, before the first checkpoint of {folder}") from None
+        raise Interrupted(f"stopped before the first checkpoint of {folder}") from None
     finally:
         bar.close()
         with suppress(OSError):
-            folder.rmdir()  # only an empty folder goes: training had not begun
+            folder.rmdir()  # removes the folder only if it is empty, that is, if training had not begun
 
 
-def _reported(run: Run, show: Console) -> Path | None:
-    """The report; a fault in writing it must not hide that training went well."""
+def _report(run: Run, show: Console) -> Path | None:
+    """Write the report; an error here must not hide that training succeeded."""
     try:
         return run.report()
-    except Exception as fault:
-        show.print(f"The report could not be written ({type(fault).__name__}: {fault}).", soft_wrap=True)
+    except Exception as error:
+        show.print(f"The report could not be written ({type(error).__name__}: {error}).", soft_wrap=True)
         show.print(f"Everything else is saved; try again with: descend report {run.path}", soft_wrap=True)
         return None

@@ -1,4 +1,4 @@
-"""What is done with a trained network: ``predict``, ``evaluate``, ``report``, ``export``."""
+"""The commands on a trained network: ``predict``, ``evaluate``, ``report``, ``export``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from descend.cli.options import AllowImports, Json, NewData, RunFolder
-from descend.cli.output import Lasting, answering, people
+from descend.cli.output import LastingStream, answering, people
 from descend.errors import RunError, UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ EXPORT_EXAMPLES = (
     "  descend export runs/houses --format pt2 --out houses.pt2"
 )
 
-ENDINGS = (".csv", ".tsv", ".parquet", ".json")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".json")
 
 
 class Format(StrEnum):
-    """What ``export`` writes."""
+    """The formats of ``export``."""
 
     pt2 = "pt2"
     onnx = "onnx"
@@ -65,7 +65,7 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write to this file; its ending (.csv, .tsv, .parquet or .json) says how. "
+            help="The output file; its suffix (.csv, .tsv, .parquet or .json) determines the format. "
             "[default: CSV on standard output]",
             show_default=False,
         ),
@@ -74,10 +74,9 @@ def predict(
 ) -> None:
     """Predict each row of DATA with a trained network.
 
-    DATA need no target column. The rows keep their order. The column "prediction" holds the labels as they
-    were in training, or numbers in the target's unit; where several targets were learned, each has a column
-    "prediction_TARGET". For classes, columns "probability_CLASS" follow. For pictures, a column "file" stands
-    first.
+    DATA needs no target column, and the rows keep their order. The column "prediction" contains the labels in
+    the form they had in training, or numbers in the target's unit; with several targets, each has a column
+    "prediction_TARGET". For classes, columns "probability_CLASS" follow. For images, the first column is "file".
     """
     if out is not None:
         _check_writable(out)
@@ -88,7 +87,7 @@ def predict(
     if out is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
-        stream = Lasting(sys.stdout)
+        stream = LastingStream(sys.stdout)
         stream.write(frame.write_csv())
         stream.flush()
     else:
@@ -96,17 +95,19 @@ def predict(
 
 
 def _check_writable(out: Path) -> None:
-    if out.suffix.lower() not in ENDINGS:
-        hint = did_you_mean(out.suffix.lower(), ENDINGS)
-        raise UserError(f"--out {out}: the ending says how to write, and '{out.suffix}' is not known; {hint}")
+    if out.suffix.lower() not in SUFFIXES:
+        hint = did_you_mean(out.suffix.lower(), SUFFIXES)
+        raise UserError(f"--out {out}: unknown file suffix '{out.suffix}'; {hint}")
     if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}")
+        raise UserError(f"--out {out}: no such folder: {out.parent}")
     if out.exists():
-        raise UserError(f"--out {out} exists, and nothing is overwritten; choose another name or remove it")
+        raise UserError(
+            f"--out {out} already exists and is not overwritten; choose another name or remove it"
+        )
 
 
 def _predictions(trained: Run, data: str) -> pl.DataFrame:
-    """A row for each row of the data."""
+    """Return the predictions, one row for each row of the data."""
     import polars as pl
 
     from descend.data.sources import read
@@ -114,7 +115,7 @@ def _predictions(trained: Run, data: str) -> pl.DataFrame:
     schema, predictor = trained.schema, trained.predictor
     source = read(data, schema=schema, predicting=True)
     if source.kind == "dataset":
-        raise UserError(f"{data} is a torch Dataset; to predict, give its inputs as an array")
+        raise UserError(f"{data} is a torch Dataset; predict needs its inputs as an array")
     outputs = predictor.outputs(source)
     labels = predictor.decode(outputs)
     columns: dict[str, pl.Series] = {}
@@ -128,22 +129,22 @@ def _predictions(trained: Run, data: str) -> pl.DataFrame:
     if schema.classes:
         found = schema.probabilities(predictor.finished(outputs), predictor.form).numpy()
         for at, label in enumerate(schema.labels.tolist()):
-            word = str(label).lower() if isinstance(label, bool) else str(label)
-            columns[f"probability_{word}"] = pl.Series(found[:, at])
+            name = str(label).lower() if isinstance(label, bool) else str(label)
+            columns[f"probability_{name}"] = pl.Series(found[:, at])
     return pl.DataFrame(columns)
 
 
 def _write(frame: pl.DataFrame, out: Path) -> None:
-    """The file, complete or absent."""
+    """Write the file so that it is complete or absent."""
     partial = out.with_name(f".{out.name}.partial")
-    ending = out.suffix.lower()
+    suffix = out.suffix.lower()
     try:
-        if ending == ".parquet":
+        if suffix == ".parquet":
             frame.write_parquet(partial)
-        elif ending == ".json":
+        elif suffix == ".json":
             frame.write_json(partial)
         else:
-            frame.write_csv(partial, separator="\t" if ending == ".tsv" else ",")
+            frame.write_csv(partial, separator="\t" if suffix == ".tsv" else ",")
         partial.replace(out)
     except OSError as cause:
         raise UserError(f"--out {out} cannot be written: {cause.strerror or cause}") from cause
@@ -158,14 +159,14 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="The column with the true values.  [default: the one of training]",
+            help="The column with the true values.  [default: the target column of training]",
             show_default=False,
         ),
     ] = None,
     allow_imports: AllowImports = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained network on DATA, which must hold the true values."""
+    """Evaluate a trained network on DATA, which must contain the true values."""
     with answering(as_json) as answer:
         from descend.cli.summary import scores
         from descend.data.sources import read
@@ -187,7 +188,7 @@ def evaluate(
 
 
 def report(run: RunFolder) -> None:
-    """Write the report of a run anew, as one HTML file in its folder, and print its path."""
+    """Write the report of a run again, as one HTML file in its folder, and print its path."""
     if not run.is_dir():
         raise RunError(f"no such run folder: {run}")
     from descend.report import write
@@ -200,7 +201,7 @@ def export(
     format: Annotated[
         Format,
         typer.Option(
-            help="pt2: a program of PyTorch. onnx: for other runtimes. safetensors: the weights alone.",
+            help="pt2: a PyTorch program. onnx: for other runtimes. safetensors: the weights only.",
             show_default=False,
         ),
     ],
@@ -212,12 +213,14 @@ def export(
     ] = None,
     allow_imports: AllowImports = False,
 ) -> None:
-    """Write a trained network for use elsewhere, and print the file's path.
+    """Export a trained network for use without descend, and print the path of the file.
 
-    With pt2 and onnx the preprocessing travels inside: raw rows in, predictions out.
+    pt2 and onnx files contain the preprocessing: raw rows in, predictions out.
     """
     if out is not None and out.exists():
-        raise UserError(f"--out {out} exists, and nothing is overwritten; choose another name or remove it")
+        raise UserError(
+            f"--out {out} already exists and is not overwritten; choose another name or remove it"
+        )
     from descend.runs.run import load
 
     trained = load(run, allow_imports=allow_imports)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from descend.api import execute
 from descend.data.columns import infer
 from descend.data.labels import classes_of, codes_of, restore
 from descend.data.prepare import Part
@@ -26,7 +27,6 @@ from descend.recipe.defaults import facts_of
 from descend.rng import forked
 from descend.runs.plan import Plan, choose_device, plan
 from descend.runs.run import Run
-from descend.runs.session import execute
 from descend.training.loop import Observer
 
 __all__ = ["engine", "network_and_threads", "train_whole", "weighted"]

@@ -66,12 +66,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from descend.errors import UserError, did_you_mean
+from descend.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from descend.export._trained import TrainedNetwork
     from descend.export.loading import Exported
-    from descend.runs.run import Run
 
 __all__ = ["FORMATS", "export", "load_exported"]
 
@@ -79,7 +80,7 @@ FORMATS = ("pt2", "onnx", "safetensors")
 """Names of the formats, which are the endings of their files and the modules that write them."""
 
 
-def export(run: Run, format: str, path: str | Path | None = None) -> Path:
+def export(run: TrainedNetwork, format: str, path: str | Path | None = None) -> Path:
     """Write a run's network, with everything before and behind it, as one file.
 
     Args:
@@ -98,13 +99,11 @@ def export(run: Run, format: str, path: str | Path | None = None) -> Path:
     if format not in FORMATS:
         raise UserError(f"no export format '{format}'; {did_you_mean(format, FORMATS)}")
     file = _file(run, format, path)
-    from descend.training.state import write_atomically
-
     write_atomically(file, importlib.import_module(f"descend.export.{format}").content(run))
     return file
 
 
-def _file(run: Run, format: str, path: str | Path | None) -> Path:
+def _file(run: TrainedNetwork, format: str, path: str | Path | None) -> Path:
     if path is None and run.path is None:
         raise UserError(f"this run was not saved; say where to: run.export('{format}', 'model.{format}')")
     file = Path(run.path if path is None else path)  # type: ignore[arg-type]  # one of both is there, as was checked

@@ -15,7 +15,7 @@ from descend.errors import UserError, require
 from descend.export.portable import quiet, traced
 
 if TYPE_CHECKING:
-    from descend.runs.run import Run
+    from descend.export._trained import TrainedNetwork
 
 __all__ = ["content"]
 
@@ -24,7 +24,7 @@ _ML = "ai.onnx.ml"
 _ML_VERSION = 3
 
 
-def content(run: Run) -> bytes:
+def content(run: TrainedNetwork) -> bytes:
     """The file: one graph from raw columns to labels and probabilities, checked by ONNX's own checker.
 
     Raises:

@@ -11,14 +11,14 @@ import torch
 from descend.export.portable import quiet, traced
 
 if TYPE_CHECKING:
-    from descend.runs.run import Run
+    from descend.export._trained import TrainedNetwork
 
 __all__ = ["SCHEMA_FILE", "content"]
 
 SCHEMA_FILE = "schema.json"
 
 
-def content(run: Run) -> bytes:
+def content(run: TrainedNetwork) -> bytes:
     """The file: graph, weights and ``schema.json``, from which the path of the training data is left out.
 
     Raises:

@@ -22,12 +22,12 @@ from descend.recipe.defaults import facts_of
 from descend.training.predictor import Predictor
 
 if TYPE_CHECKING:
-    from descend.runs.run import Run
+    from descend.export._trained import TrainedNetwork
 
 __all__ = ["content", "read"]
 
 
-def content(run: Run) -> bytes:
+def content(run: TrainedNetwork) -> bytes:
     """The file: weights, fitted preprocessing and units as tensors; schema and recipe as texts.
 
     Raises:

@@ -24,7 +24,7 @@ from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers
 from descend.rng import forked
 from descend.runs.finish import Measurements, finish_run, measurements_of
 from descend.runs.run import MANIFEST, load
-from descend.runs.session import begin_folder, lower_rate
+from descend.runs.session import begin_folder, lower_lr
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, load_checkpoint
 from descend.training.loop import NotFinite, Record, fit
@@ -315,7 +315,7 @@ class PackedEngine:
         elif rider.failure:
             member.fail(
                 f"Training diverged: {rider.failure}. Lower the learning rate: "
-                f"--set optimizer.lr={lower_rate(run)}",
+                f"--set optimizer.lr={lower_lr(run)}",
                 training.epoch,
                 training.step,
             )

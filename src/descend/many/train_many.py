@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack, get_args
 
+from descend.data.training_data import DataOptions, accepts_data_options
 from descend.errors import Problem, RecipeError, UserError
 from descend.files import check_unused
 from descend.many.loop_engine import WorkerChoice, check_workers
@@ -19,19 +20,16 @@ from descend.runs.run import Run
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
 
+@accepts_data_options
 def train_many(
     recipes: Sequence[Recipe | Mapping[str, Any] | str | Path | None],
     data: Any,
     *,
     seeds: int | Sequence[int] = 0,
     parts: Sequence[Parts | None] | None = None,
-    target: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
     engine: EngineChoice = "auto",
     workers: WorkerChoice = "auto",
     rungs: Sequence[int] = (),
@@ -39,6 +37,7 @@ def train_many(
     watchers: Sequence[Watcher] = (),
     tested: bool = True,
     allow_imports: bool = False,
+    **data_options: Unpack[DataOptions],
 ) -> list[Run]:
     """Train several variants on the same data, together where they can ride together.
 
@@ -51,13 +50,9 @@ def train_many(
         seeds: one for all members, or one for each.
         parts: for each member the row numbers of its "train", "validation" and "test" parts (folds, bootstrap
             samples), or None for a split by its recipe and seed.
-        target: the column to predict, or several.
         out: a folder for the run folders, which are named by number; without it nothing is written.
         resume: continue what is in ``out``, to the same bits as if it had not stopped.
         device: shorthand for the recipes' ``engine.device``.
-        validation: data that choose when to stop, in place of a part of ``data``.
-        test: data touched once, at the end, in place of a part of ``data``.
-        sample_weight: a weight per row of ``data``.
         engine: "packed" (stacked modules), "vmap", "loop" (one after another); "auto" takes for each group what is
             fastest. ``run.environment["engine"]`` says which ran, and why.
         workers: processes, each on one thread, that share the members, as packs or one after another; 1 for none. "auto"
@@ -67,7 +62,9 @@ def train_many(
             numbers of those that continue. The others are stopped ("dropped") with their best weights so far.
         watchers: who watches.
         tested: whether the test parts are measured; they should be touched once.
-        allow_imports: whether recipe files may name import paths.
+        allow_imports: whether recipe files may contain import paths, which run code. Default False.
+        **data_options: ``target``, ``validation``, ``test`` and ``sample_weight``, as in
+            :class:`descend.TrainingData`.
 
     Returns:
         The runs, in the order of the recipes.
@@ -86,15 +83,7 @@ def train_many(
     _check_choices(engine, rungs)
     each_seed = _for_each(seeds, len(recipes), "seeds")
     each_parts = [None] * len(recipes) if parts is None else _for_each(list(parts), len(recipes), "parts")
-    planner = Planner(
-        data,
-        target=target,
-        device=device,
-        validation=validation,
-        test=test,
-        sample_weight=sample_weight,
-        allow_imports=allow_imports,
-    )
+    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
     folder = None if out is None else Path(out)
     if folder is not None and not resume:
         check_unused(folder)

@@ -1,4 +1,4 @@
-"""From a plan to the parts of a training, ready to start."""
+"""The parts of a training, built from a plan."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, M
 from descend.data.prepare import Part
 from descend.data.schema import Schema
 from descend.metrics import better
-from descend.runs.evaluate import measured
-from descend.runs.plan import Plan
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.defaults import facts_of
@@ -32,6 +30,8 @@ from descend.recipe.terms import (
     build_settle,
     check_batches,
 )
+from descend.runs.evaluate import measured
+from descend.runs.plan import Plan
 from descend.runs.run import Run
 from descend.training.averaging import WeightAverage
 from descend.training.composition import Composition
@@ -52,34 +52,34 @@ __all__ = [
 ]
 
 EVALUATED_AT_ONCE = 1024
-"""Rows of a torch ``Dataset`` that are evaluated together."""
+"""The number of rows of a torch ``Dataset`` that are evaluated together."""
 BLOCK_BYTES = 2**18
-"""Size of a block of neighbouring rows, for orders in blocks: large enough to be read at a disk's full speed."""
+"""The size of a block of adjacent rows with ``shuffle = "blocks"``: large enough for a disk's full speed."""
 BLOCKS_IN_WINDOW = 1024
-"""Blocks whose rows are mixed."""
+"""The number of blocks whose rows are shuffled together."""
 
 
 def part_batches(part: Part, order: Order, device: torch.device, workers: int = 0) -> Batches:
-    """The batches of a part, in memory on the device, or fetched; weights are scaled to a mean of 1."""
+    """Return the batches of a part, in memory on the device or loaded as needed; weights are scaled to mean 1."""
     weights = None if part.weights is None else part.weights / part.weights.mean()
     if part.inputs is not None and part.stored and device.type != "cpu":
         return MovedBatches(MemoryBatches(part.inputs, part.targets, weights, order), device)
     if part.inputs is not None:
-        own = None if weights is None else weights.to(device)
-        return MemoryBatches(part.inputs.to(device), part.targets.to(device), own, order)
+        on_device = None if weights is None else weights.to(device)
+        return MemoryBatches(part.inputs.to(device), part.targets.to(device), on_device, order)
     return LoadedBatches(
         part.dataset, part.rows.tolist(), part.targets, weights, order, device=device, workers=workers
     )
 
 
 def blocks_of(schema: Schema) -> tuple[int, int]:
-    """Rows of a block and of a window for an order in blocks, by the size of an encoded row."""
+    """Return the number of rows in a block and in a shuffling window, from the size of an encoded row."""
     block = max(1, BLOCK_BYTES // (4 * math.prod(schema.input_shape)))
     return block, block * BLOCKS_IN_WINDOW
 
 
 def order_of(planned: Plan) -> Order:
-    """Which training rows each step sees."""
+    """Return the order in which training rows are assigned to steps."""
     recipe, prepared = planned.recipe, planned.prepared
     return Order(
         len(prepared.train),
@@ -92,7 +92,7 @@ def order_of(planned: Plan) -> Order:
 
 
 def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Callable[[], Iterable[Batch]]:
-    """All rows of a part in order; what is in memory is one batch that stays on the device, from the first call on."""
+    """Return all rows of a part in order. Rows in memory are one batch, which stays on the device after the first call."""
     inputs = part.inputs
     if inputs is not None and not (part.stored and device.type != "cpu"):
 
@@ -108,7 +108,7 @@ def evaluation_batches(part: Part, device: torch.device, workers: int = 0) -> Ca
 
 
 def augmented(batches: Batches, planned: Plan, device: torch.device, loss: Any = None) -> Batches:
-    """The batches as the recipe's augmentation changes them."""
+    """Return the batches with the recipe's augmentation applied."""
     schema, train = planned.prepared.schema, planned.prepared.train
     layout = layout_of(schema, planned.prepared.preprocess).to(device)
     methods = build_augmentations(planned.recipe, layout, facts_of(schema), loss)
@@ -121,7 +121,7 @@ def augmented(batches: Batches, planned: Plan, device: torch.device, loss: Any =
 
 
 def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | None = None) -> Training:
-    """The parts of the training, ready to start; ``batches`` stand in for the plan's own."""
+    """Build the training of a run, ready to start; ``batches`` replace those of the plan."""
     recipe, prepared, seed = run.recipe, planned.prepared, planned.seed
     workers = recipe.engine["workers"]
     order = order_of(planned)
@@ -191,7 +191,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
 
 
 def _rows_of_steps(order: Order, device: torch.device) -> Callable[[int, int], Sequence[Tensor]]:
-    """The row numbers of each batch of a step, by epoch and step; those of an epoch go to the device at once."""
+    """Return the row numbers of each batch of a step, by epoch and step; an epoch is moved to the device at once."""
 
     @functools.lru_cache(maxsize=1)
     def batches(epoch: int) -> tuple[Tensor, ...]:
@@ -201,10 +201,10 @@ def _rows_of_steps(order: Order, device: torch.device) -> Callable[[int, int], S
 
 
 def measured_threads(planned: Plan, network: nn.Module, device: torch.device) -> tuple[int, str]:
-    """The number of CPU threads: as said, or measured on throw-away copies."""
-    said = planned.recipe.engine["threads"]
-    if said != "auto":
-        return int(said), ""
+    """Return the number of CPU threads and the reason: the recipe's number, or one measured on copies."""
+    specified = planned.recipe.engine["threads"]
+    if specified != "auto":
+        return int(specified), ""
     if device.type != "cpu":
         return torch.get_num_threads(), "the arithmetic runs on another device"
     if planned.prepared.train.inputs is None:
@@ -217,7 +217,7 @@ def measured_threads(planned: Plan, network: nn.Module, device: torch.device) ->
 def throwaway_steps(
     planned: Plan, network: nn.Module, device: torch.device
 ) -> Iterator[Callable[[], object]]:
-    """Training steps to be timed, on copies: nothing of them is left, in the network or in the random state."""
+    """Yield a training step to be timed, on copies: network and random state are left unchanged."""
     probe = Run(planned.recipe, {}, planned.prepared.schema, copy.deepcopy(network))
     training = assemble(planned, probe, device)
     step_batches = next(training.batches.epoch(0))

@@ -1,4 +1,4 @@
-"""What can be asked of an objective: whether its derivatives are right, whether a trained network is at a minimum."""
+"""Checks of an objective: whether its derivatives are correct, and whether a trained network is at a minimum."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from descend.runs.build import augmented, part_batches
 from descend.constraints import AugmentedLagrangian
 from descend.data.batches import Batch, Order
 from descend.errors import RecipeError, RunError, UserError
-from descend.runs.plan import Plan, Planner, choose_device
-from descend.rng import generator
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
 from descend.recipe.terms import Keeper, build_constraints, build_lagrangian, build_penalty, build_row_penalty
+from descend.rng import generator
+from descend.runs.build import augmented, part_batches
+from descend.runs.plan import Plan, Planner, choose_device
 from descend.runs.run import Run
 from descend.training.derivatives import DerivativeCheck, check_derivatives
 from descend.training.objective import Objective
@@ -29,32 +29,32 @@ __all__ = ["check_gradients", "objective_of", "optimality_of"]
 def objective_of(
     run: Run, data: Any = None, *, device: str | None = None, allow_imports: bool = False
 ) -> Objective:
-    """The objective that a run's recipe minimises, in float64, on all of its training rows, as one smooth function.
+    """Return the objective that a run's recipe minimises, in float64, on all of its training rows.
 
-    It is what training estimated step by step, without what is drawn: dropout is off, norms use their averages, rows
-    are not augmented. The run is not touched: network and loss are copies.
+    It is the function that training estimates step by step, without its random parts: dropout is off, norms use their
+    running averages, and rows are not augmented. The run is not changed: network and loss are copies.
 
     Args:
-        run: a finished one.
-        data: that it was trained on, in any form that training takes; None finds them by what the run noted.
-        device: in place of the recipe's.
-        allow_imports: whether data may come from a function named in the run.
+        run: a finished run.
+        data: the data of the run, in any form that training takes. Default None: the data that the run recorded.
+        device: the device, instead of the recipe's.
+        allow_imports: whether the data may come from a function that the run recorded. Default False.
 
     Raises:
-        UserError: the run did not note where its data are.
-        RunError: the data are others than the run's.
+        UserError: the run did not record where its data are.
+        RunError: the data differ from those of the run.
     """
-    noted = run.environment.get("data", {}).get("reference")
-    if data is None and noted is None:
-        raise UserError("the run was trained on data that have no name; give them: --data DATA")
+    reference = run.environment.get("data", {}).get("reference")
+    if data is None and reference is None:
+        raise UserError("the run did not record where its data are; specify them: data=… (--data DATA)")
     seed = int(run.environment["seed"])
-    planner = Planner(noted if data is None else data, device=device, allow_imports=allow_imports)
+    planner = Planner(reference if data is None else data, device=device, allow_imports=allow_imports)
     planned = planner.plan(run.recipe, seed)
     found, own = planned.prepared.schema.fingerprint, run.schema.fingerprint
     if found != own:
         raise RunError(
-            f"the data are not those that the run was trained on (fingerprint {found}, was {own}); "
-            "give the same data: --data DATA"
+            f"the data differ from those the run was trained on (fingerprint {found}, was {own}); "
+            "specify the same data: data=… (--data DATA)"
         )
     where = choose_device(planned.recipe.engine["device"])
     model = copy.deepcopy(run.model).to(where, torch.float64).eval()
@@ -70,20 +70,20 @@ def objective_of(
 def optimality_of(
     run: Run, data: Any = None, *, tolerance: float = 1e-4, limit: int = 200, **arguments: Any
 ) -> Optimality:
-    """The conditions of optimality at the weights that a run kept; under ``constrain.inequality`` and ``equality`` those of KKT.
+    """Check the optimality conditions at the weights of a run; with general constraints, the KKT conditions.
 
-    Multipliers are not those of training, which belong to its last epoch, but those that fit the kept weights best.
+    The multipliers are those that fit the kept weights best. The multipliers of training belong to its last epoch.
 
     Args:
-        run: a finished one.
-        data: as of :func:`objective_of`.
-        tolerance: the gradient's norm up to which a point is stationary. Default 1e-4.
-        limit: on products with the Hessian. Default 200.
-        **arguments: ``device`` and ``allow_imports``, as of :func:`objective_of`.
+        run: a finished run.
+        data: as in :func:`objective_of`.
+        tolerance: the norm of the gradient up to which a point counts as stationary. Default 1e-4.
+        limit: the maximum number of products with the Hessian. Default 200.
+        **arguments: ``device`` and ``allow_imports``, as in :func:`objective_of`.
 
     Raises:
-        UserError: as of :func:`objective_of`; a condition cannot be computed in double precision; the run is an ensemble of
-            networks, each of which was trained by itself.
+        UserError: as in :func:`objective_of`; a constraint cannot be computed in double precision; the run is an ensemble
+            of networks that were trained independently.
 
     >>> import descend
     >>> run = descend.train("iris", {"model": "linear", "stop": {"max_epochs": 2}})
@@ -92,8 +92,8 @@ def optimality_of(
     """
     if run.recipe.model["ensemble"] > 1:
         raise UserError(
-            f"this run is an ensemble of {run.recipe.model['ensemble']} networks, each trained by itself, and nothing has "
-            "minimised the loss of their mean; check a run of one network: --set model.ensemble=1"
+            f"this run is an ensemble of {run.recipe.model['ensemble']} independently trained networks, and the loss of "
+            "their mean was not minimised; check a run of one network (model.ensemble = 1)"
         )
     objective = objective_of(run, data, **arguments)
     held = _conditions(run.recipe, objective.model)
@@ -108,12 +108,12 @@ def optimality_of(
 
 
 def _conditions(recipe: Recipe, model: torch.nn.Module) -> AugmentedLagrangian | None:
-    """The general conditions, as functions of a model in double precision."""
+    """The general constraints as functions of a model in double precision."""
     try:
         return build_lagrangian(recipe, model)
     except RecipeError as cause:
         raise UserError(
-            f"{cause}\nThe check is done in float64. A condition's own tensors must take the type of the weights: "
+            f"{cause}\nThe check uses float64. A constraint must convert its own tensors to the type of the weights: "
             "tensor.to(weight)"
         ) from cause
 
@@ -127,22 +127,23 @@ def check_gradients(
     seed: int = 0,
     **arguments: Any,
 ) -> DerivativeCheck:
-    """Whether the gradient of a recipe's objective is right: as training computes it, by autograd, and by differences.
+    """Compare the gradient of a recipe's objective as computed in training, by autograd, and by finite differences.
 
-    It is that of training's first step, the terms of ``[regularize]`` and ``[constrain]`` included. In float64, on its first
-    rows, in training mode: dropout draws the same at every evaluation, norms use the batch. The weights are the initial ones,
-    moved a little at random, since at some of them (an output layer of zeros) derivatives vanish, right or wrong.
+    The objective is that of the first training step, with the terms of ``[regularize]`` and ``[constrain]``, in float64 and
+    in training mode: dropout uses the same mask at every evaluation, and norms use the batch. The weights are the initial
+    ones with random noise added, because at some initial weights (an output layer of zeros) derivatives vanish whether
+    they are correct or not.
 
     Args:
-        data: as of :func:`descend.train`.
-        recipe: likewise.
-        rows: that are used, at most. Default 32.
+        data: as in :func:`descend.train`.
+        recipe: as in :func:`descend.train`.
+        rows: the maximum number of rows. Default 32.
         tolerance: the relative error up to which derivatives agree. Default 1e-4.
-        seed: of weights, rows and directions.
-        **arguments: ``target``, ``device`` and ``allow_imports``, as of :func:`descend.train`.
+        seed: the seed of weights, rows and directions. Default 0.
+        **arguments: ``target``, ``device`` and ``allow_imports``, as in :func:`descend.train`.
 
     Raises:
-        UserError: data or recipe cannot be used; a condition cannot be computed in double precision.
+        UserError: data or recipe cannot be used; a constraint cannot be computed in double precision.
 
     >>> check_gradients("iris", {"model": {"hidden": [4]}}).agrees
     True
@@ -151,13 +152,13 @@ def check_gradients(
     device = choose_device(planned.recipe.engine["device"])
     model = build_model(planned.recipe, facts_of(planned.prepared.schema, str(device)), seed)
     model = model.to(device, torch.float64).train()
-    draw = generator(seed, "moved")
+    source = generator(seed, "moved")
     conditions = _conditions(planned.recipe, model)
     held: list[Keeper] = [*build_constraints(planned.recipe, model, seed)]
     held += [] if conditions is None else [conditions]
     with torch.no_grad():
         for p in model.parameters():
-            noise = torch.randn(p.shape, generator=draw, dtype=torch.float64).to(device)
+            noise = torch.randn(p.shape, generator=source, dtype=torch.float64).to(device)
             p.add_(noise * (0.1 if p.dim() < 2 else 0.3 / p[0].numel() ** 0.5))
     run = Run(planned.recipe, {}, planned.prepared.schema, model)
     loss: Any = run.loss.to(device, torch.float64)

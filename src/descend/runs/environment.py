@@ -1,4 +1,4 @@
-"""What a run ran on, so that it can be run again."""
+"""The environment of a run: versions, processor, command and time."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["describe_environment"]
 
 
 def describe_environment() -> dict[str, Any]:
-    """Versions, processor, command and time.
+    """Return the versions, the processor, the command and the time.
 
     >>> sorted(describe_environment())[:4]
     ['command', 'cores', 'cpu', 'descend']
     """
     return {
-        **_lasting(),
+        **_constant(),
         "cores": cores(),
         "command": _command(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -32,8 +32,8 @@ def describe_environment() -> dict[str, Any]:
 
 
 @cache
-def _lasting() -> dict[str, str]:
-    """What stays as it is while a process lives: reading it takes milliseconds, and each of many members has it."""
+def _constant() -> dict[str, str]:
+    """What does not change during a process. Reading it takes milliseconds, so it is read once for many runs."""
     return {
         "descend": __version__,
         "python": platform.python_version(),

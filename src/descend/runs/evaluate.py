@@ -1,4 +1,4 @@
-"""What came of a training: metrics of each part, and what the report shows of single rows."""
+"""Evaluation of a trained network: the metrics of a part of the data, and the details that a report shows."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from descend.data.schema import Schema
 from descend.data.source import Source
 from descend.errors import MissingExtraError, require
 from descend.metrics import METRICS
-from descend.training.predictor import Predictor
 from descend.training.evaluation import measure, outputs_of
+from descend.training.predictor import Predictor
 
 __all__ = ["LazyMapping", "details", "measured", "units_of"]
 
@@ -28,32 +28,32 @@ POINTS = 2000
 
 
 class LazyMapping(Mapping[str, Any]):
-    """A mapping that is made when something of it is first asked for.
+    """A mapping that is computed on first access.
 
-    >>> made = LazyMapping(lambda: {"rows": 3})
-    >>> made["rows"], len(made)
+    >>> mapping = LazyMapping(lambda: {"rows": 3})
+    >>> mapping["rows"], len(mapping)
     (3, 1)
     """
 
     def __init__(self, make: Callable[[], Mapping[str, Any]]) -> None:
-        self._made = functools.cache(make)
+        self._content = functools.cache(make)
 
     def __getitem__(self, key: str) -> Any:
-        return self._made()[key]
+        return self._content()[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._made())
+        return iter(self._content())
 
     def __len__(self) -> int:
-        return len(self._made())
+        return len(self._content())
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[dict[str, Any]]]:
-        """A copy, and what a process is sent, is what was made."""
+        """Copies, and what is sent to another process, are plain dicts."""
         return dict, (dict(self),)
 
 
 def units_of(schema: Schema, device: torch.device) -> Callable[[Tensor], Tensor] | None:
-    """Standardised regression values -> original units; None for classification."""
+    """Return the map from standardised regression values to original units; None for classification."""
     if schema.classes:
         return None
     scale = torch.tensor(schema.target_scale, dtype=torch.float64, device=device)
@@ -64,7 +64,7 @@ def units_of(schema: Schema, device: torch.device) -> Callable[[Tensor], Tensor]
 def measured(
     predictor: Predictor, batches: Iterable[Batch], loss: Callable[..., Tensor]
 ) -> dict[str, Tensor]:
-    """Loss and the task's metrics over rows, in original units, as tensors on the device."""
+    """Return the loss and the task's metrics over rows, in original units, as tensors on the device."""
     schema = predictor.schema
     device = next(predictor.model.parameters()).device
 
@@ -95,15 +95,15 @@ def details(
     source: Source,
     part: str,
 ) -> dict[str, Any]:
-    """Confusion matrix or predicted-against-true points, and the rows that were predicted worst.
+    """Return the confusion matrix or predicted against true values, and the rows with the largest losses.
 
     Args:
         predictor: the trained network.
-        batches: the part's rows, in order.
-        loss: with ``per_sample``.
-        rows: row numbers of the part in the source.
-        source: where the rows came from, to show them.
-        part: the part's name.
+        batches: the rows of the part, in order.
+        loss: a loss with ``per_sample``.
+        rows: the row numbers of the part in the source.
+        source: the source of the rows, to show them.
+        part: the name of the part.
     """
     parts = [
         (outputs_of(predictor.model, b.inputs, precision=predictor.precision), b.targets) for b in batches
@@ -120,12 +120,12 @@ def details(
         codes = targets.long().numpy()
         names = [_plain(label) for label in schema.labels]
         index = {name: place for place, name in enumerate(names)}
-        guessed = np.array([index[_plain(label)] for label in predicted])
+        guesses = np.array([index[_plain(label)] for label in predicted])
         confusion = np.zeros((len(names), len(names)), dtype=int)
-        np.add.at(confusion, (codes, guessed), 1)
+        np.add.at(confusion, (codes, guesses), 1)
         found |= {"classes": names, "confusion": confusion.tolist()}
-        sure = predictor.schema.probabilities(predictor.finished(outputs), predictor.form).max(1).values
-        worst = [place for place in order if codes[place] != guessed[place]][:WORST]
+        confidence = predictor.schema.probabilities(predictor.finished(outputs), predictor.form).max(1).values
+        worst = [place for place in order if codes[place] != guesses[place]][:WORST]
         true = [names[code] for code in codes]
     else:
         unit = units_of(schema, torch.device("cpu"))
@@ -140,13 +140,13 @@ def details(
         worst = list(order[:WORST])
         true = [_joined(values) for values in true_values]
         predicted = np.array([_joined(values) for values in shown], dtype=object)
-        sure = None
+        confidence = None
     found["worst"] = [
         {
             "row": int(rows[place]),
             "true": true[place],
             "predicted": _plain(predicted[place]),
-            "probability": None if sure is None else float(sure[place]),
+            "probability": None if confidence is None else float(confidence[place]),
             "loss": float(losses[place]) if math.isfinite(losses[place]) else None,
             **_shown(source, int(rows[place])),
         }
@@ -164,7 +164,7 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(source: Source, row: int) -> Mapping[str, Any]:
-    """A row as people know it: its values, or its picture."""
+    """A row as a reader knows it: its values, or its image."""
     shown: dict[str, Any] = {"values": None, "image": None}
     pixels = None
     if source.frame is not None:
@@ -198,15 +198,15 @@ def _json_ready(value: Any) -> Any:
 
 
 def _png(pixels: np.ndarray[Any, Any]) -> str | None:
-    """An image (C, H, W) of bytes as a data URL; None without the extra ``images``."""
+    """Return an image (C, H, W) of bytes as a data URL; None without the extra ``images``."""
     try:
-        image_module = require("PIL.Image", "images", "showing pictures")
+        image_module = require("PIL.Image", "images", "showing images")
     except MissingExtraError:
         return None
     array = pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels[:3], 0, -1)
     image = image_module.fromarray(np.ascontiguousarray(array))
     if max(image.size) > 96:
         image.thumbnail((96, 96))
-    held = io.BytesIO()
-    image.save(held, format="PNG")
-    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""The end of a training: the best weights, measured on every part, and written."""
+"""The end of a training: the best weights are evaluated on every part of the data and written."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from descend.runs.build import evaluation_batches, part_batches
 from descend.constraints import KKT
 from descend.data.batches import Order
 from descend.data.prepare import Part
+from descend.runs.build import evaluation_batches, part_batches
 from descend.runs.evaluate import LazyMapping, details, measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
@@ -19,10 +19,10 @@ from descend.training.loop import Training
 __all__ = ["Measurements", "finish_run", "measure_parts", "measurements_of"]
 
 ROWS_AT_ONCE = 1024
-"""Rows that are differentiated together."""
+"""The number of rows that are differentiated together."""
 
 Measurements = dict[str, dict[str, float]]
-"""Loss and metrics by part, the last of which is the one whose rows the report shows."""
+"""Loss and metrics by part of the data. The report shows rows of the last part."""
 
 
 def finish_run(
@@ -34,15 +34,15 @@ def finish_run(
     tested: bool = True,
     measurements: Measurements | None = None,
 ) -> None:
-    """Take the best weights, measure every part, and write the run.
+    """Load the best weights into the network, evaluate every part, and write the run.
 
     Args:
-        run: what training leaves.
-        training: done, or interrupted.
-        planned: what was trained.
-        device: where the network is.
-        tested: whether the test part is measured; it should be once.
-        measurements: what :func:`measurements_of` gave in another process, if it did.
+        run: the run to complete.
+        training: the training, finished or interrupted.
+        planned: the plan of the run.
+        device: the device of the network.
+        tested: whether the test part is evaluated, which should happen once.
+        measurements: the result of :func:`measurements_of` in another process, if there is one.
     """
     _take_best(run, training)
     prepared = planned.prepared
@@ -66,7 +66,7 @@ def finish_run(
 
 
 def _constraints(training: Training, train: Part, device: torch.device) -> dict[str, Any]:
-    """The KKT residual of the kept weights and their multipliers, of the objective on all training rows without dropout."""
+    """The KKT residual at the kept weights and multipliers, for the objective on all training rows without dropout."""
     assert training.lagrangian is not None
     order = Order(len(train), ROWS_AT_ONCE, accumulate=len(train), sampling="in_order")
     (rows,) = part_batches(train, order, device).epoch(0)
@@ -76,7 +76,7 @@ def _constraints(training: Training, train: Part, device: torch.device) -> dict[
     assert objective.norm is not None
     found = {name: float(value) for name, value in training.lagrangian.measured().items()}
     feasible = bool(found.pop("feasible"))
-    # The objective's gradient is that of the Lagrangian at the multipliers' next estimate.
+    # The gradient of the objective is that of the Lagrangian at the next estimate of the multipliers.
     residual = KKT(stationarity=float(objective.norm), **found)
     return {
         "kkt": residual.residual,
@@ -94,7 +94,7 @@ def measure_parts(
     tested: bool = True,
     measurements: Measurements | None = None,
 ) -> None:
-    """Loss and metrics of each part, the test part if ``tested``; of the last what the report shows of single rows."""
+    """Add the loss and metrics of each part to the run, and of the last part the details that the report shows."""
     found = _measured_parts(run, planned, device, tested) if measurements is None else measurements
     run.metrics |= found
     if found:
@@ -104,16 +104,17 @@ def measure_parts(
         evaluation = LazyMapping(
             lambda: details(run.predictor, rows(), run.measure, part.rows, planned.source, name)
         )
-        # A run without a folder may never be asked for it.
+        # Without a folder the details may never be read, so they are computed on demand.
         run.evaluation = evaluation if run.path is None else dict(evaluation)
 
 
 def measurements_of(
     run: Run, training: Training, planned: Plan, device: torch.device, *, tested: bool = True
 ) -> Measurements:
-    """Loss and metrics of each part with the best weights, for :func:`finish_run` in another process.
+    """Return loss and metrics of each part with the best weights, for :func:`finish_run` in another process.
 
-    It computes with tensors alone. A worker may do no more: the tables of the data have threads that are not there in a fork.
+    This function uses tensors only, because it runs in forked workers: the thread pools of other libraries, such as that
+    of the data frames, do not exist after a fork.
     """
     _take_best(run, training)
     return _measured_parts(run, planned, device, tested)

@@ -1,12 +1,12 @@
-"""What is going to be trained: data read and prepared, recipe resolved, folder checked; nothing written yet."""
+"""The plan of a run: data read and prepared, recipe resolved, folder checked; nothing is written yet."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -18,21 +18,22 @@ from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
 from descend.data.split import is_drawn
+from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import Problem, RecipeError, RunError, UserError, message_of
+from descend.files import check_unused, read_json, read_text
 from descend.metrics import METRICS
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
-from descend.files import check_unused, read_json, read_text
 
 __all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan", "plan_run"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is going to be trained: data read and prepared, recipe resolved. Nothing is written yet."""
+    """What will be trained: the prepared data, the resolved recipe and the seed."""
 
     source: Source
     prepared: Prepared
@@ -46,7 +47,7 @@ class Plan:
 
 
 def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_imports: bool) -> Recipe:
-    """A recipe from whatever stands for one: None, a mapping of sections, a TOML file."""
+    """Return a recipe from any form of one: None, a mapping of sections, or the path of a TOML file."""
     if recipe is None:
         return Recipe()
     if isinstance(recipe, Recipe):
@@ -55,7 +56,7 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_impo
         return Recipe.load(recipe, allow_imports=allow_imports)
     if not isinstance(recipe, Mapping):
         raise UserError(
-            f"a recipe is a Recipe, a mapping of sections or a file; found a {type(recipe).__name__}"
+            f"recipe: expected a Recipe, a mapping of sections or the path of a file, got a {type(recipe).__name__}"
         )
     return Recipe.of(recipe)
 
@@ -64,38 +65,31 @@ def plan(
     data: Any,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     *,
-    target: str | Sequence[str] | None = None,
     seed: int = 0,
     device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
     allow_imports: bool = False,
+    **data_options: Unpack[DataOptions],
 ) -> Plan:
-    """Read and prepare data and resolve the recipe for them, without training; arguments as of :func:`train`."""
-    planner = Planner(
-        data,
-        target=target,
-        device=device,
-        validation=validation,
-        test=test,
-        sample_weight=sample_weight,
-        allow_imports=allow_imports,
-    )
+    """Read and prepare data and resolve the recipe for them, without training; arguments as of :func:`descend.train`."""
+    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
     return planner.plan(recipe, seed)
 
 
-DRAWN = ("batch_size", "sampling", "shuffle", "augment")
-"""Keys of ``[data]`` that say what batches are made of prepared rows."""
+BATCH_KEYS = ("batch_size", "sampling", "shuffle", "augment")
+"""Keys of ``[data]`` that determine batches; preparing the rows does not depend on them."""
 
 Parts = Mapping[str, Any]
-"""Row numbers of "train", "validation" and "test"; a number may occur again, and rows may be left out."""
+"""The row numbers of "train", "validation" and "test". A row may occur several times, or in no part."""
 
 
 class Planner:
-    """Plans of several runs on the same data. What they have in common is read and prepared once.
+    """Plans of several runs on the same data, which are read and prepared once.
 
-    Arguments are those of :func:`train`.
+    Args:
+        data: as of :func:`descend.train`.
+        device: shorthand for the recipes' ``engine.device``.
+        allow_imports: whether recipe files may contain import paths.
+        **data_options: fields of :class:`descend.TrainingData`.
 
     >>> planner = Planner("iris")
     >>> first, second = planner.plan({"optimizer": {"lr": 0.1}}), planner.plan({"optimizer": {"lr": 0.01}})
@@ -107,18 +101,14 @@ class Planner:
         self,
         data: Any,
         *,
-        target: str | Sequence[str] | None = None,
         device: str | None = None,
-        validation: Any = None,
-        test: Any = None,
-        sample_weight: Any = None,
         allow_imports: bool = False,
+        **data_options: Unpack[DataOptions],
     ) -> None:
-        self._data, self._validation, self._test, self._weights = data, validation, test, sample_weight
-        self._said: dict[str, Any] = {} if device is None else {"engine.device": device}
-        if target is not None:
-            names = (target,) if isinstance(target, str) else tuple(target)
-            self._said["data.target"] = names[0] if len(names) == 1 else list(names)
+        self._data = TrainingData.of(data, **data_options)
+        self._overrides: dict[str, Any] = {} if device is None else {"engine.device": device}
+        if targets := self._data.targets:
+            self._overrides["data.target"] = targets[0] if len(targets) == 1 else list(targets)
         self._allow_imports = allow_imports
         self._sources: dict[str, Source] = {}
         self._prepared: dict[tuple[str, int], Prepared] = {}
@@ -130,34 +120,34 @@ class Planner:
         seed: int = 0,
         parts: Parts | None = None,
     ) -> Plan:
-        """The plan of one run.
+        """Return the plan of one run.
 
         Args:
             recipe: what to train.
-            seed: of the run.
-            parts: the rows of each part, in place of a split by the recipe; a missing validation part is carved
+            seed: the seed of the run.
+            parts: the rows of each part, instead of a split by the recipe; a missing validation part is split off
                 from the training rows.
         """
-        asked = as_recipe(recipe, self._allow_imports)
-        if self._said:
-            asked = asked.replace(self._said)
-        # Batches are drawn from prepared rows; how does not matter for preparing them.
-        said = {key: value for key, value in asked.data.items() if value is not None}
-        settings = DataSettings(**{k: v for k, v in said.items() if k not in DRAWN})
+        requested = as_recipe(recipe, self._allow_imports)
+        if self._overrides:
+            requested = requested.replace(self._overrides)
+        settings = DataSettings(
+            **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
+        )
         source = self._source(settings)
-        if self._validation is not None or self._test is not None:
-            validation = settings.validation if self._validation is None else 0.0
+        if self._has_given_parts:
+            validation = settings.validation if self._data.validation is None else 0.0
             settings = dataclasses.replace(settings, validation=validation, test=0.0)
         if parts is not None:
             source = self._take(source, parts)
-        # Where the rows of each part are given, all seeds share them.
-        drawn = is_drawn(source.split, settings.validation, settings.test)
-        key = (repr((id(source), settings)), seed if drawn else 0)
+        # A split that is not random is the same for all seeds.
+        random_split = is_drawn(source.split, settings.validation, settings.test)
+        key = (repr((id(source), settings)), seed if random_split else 0)
         if key not in self._prepared:
             self._prepared[key] = prepare(source, settings, seed)
         prepared = self._prepared[key]
-        chosen = choose_device(asked.get("engine.device", "auto"))
-        resolved = resolve(asked, facts_of(prepared.schema, str(chosen)))
+        chosen = choose_device(requested.get("engine.device", "auto"))
+        resolved = resolve(requested, facts_of(prepared.schema, str(chosen)))
         _check_monitor(resolved.recipe, prepared)
         layout = layout_of(prepared.schema, prepared.preprocess)
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
@@ -170,16 +160,16 @@ class Planner:
         seed: int | None = None,
         parts: Parts | None = None,
     ) -> Plan:
-        """The plan of the run that a folder holds, to go on with.
+        """Return the plan that continues the run in a folder.
 
         Args:
-            folder: of the run.
-            recipe: what is said now; it must not contradict what the run was started with.
-            seed: what is said now, or None.
-            parts: as it was started with.
+            folder: the run folder.
+            recipe: the recipe specified now, or None; it must not contradict the one the run was started with.
+            seed: the seed specified now, or None.
+            parts: the parts the run was started with.
 
         Raises:
-            RunError: the folder holds no run that these data and this recipe continue.
+            RunError: the folder does not contain a run that these data and this recipe continue.
         """
         saved, own_seed = _saved_recipe(folder, recipe, self._allow_imports), _saved_seed(folder)
         if seed is not None and seed != own_seed:
@@ -188,28 +178,32 @@ class Planner:
         _check_fingerprint(folder, planned.prepared.schema)
         return planned
 
+    @property
+    def _has_given_parts(self) -> bool:
+        return self._data.validation is not None or self._data.test is not None
+
     def _source(self, settings: DataSettings) -> Source:
         key = repr(settings)
         if key not in self._sources:
-            source = read(self._data, settings=settings, weights=self._weights)
-            if self._validation is not None or self._test is not None:
-                given = (self._validation, self._test)
+            source = read(self._data.source, settings=settings, weights=self._data.sample_weight)
+            if self._has_given_parts:
+                given = (self._data.validation, self._data.test)
                 source = join(
                     source, *(None if each is None else read(each, settings=settings) for each in given)
                 )
-            # Most settings do not matter for reading: what was read the same way before serves again.
-            alike = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
-            self._sources[key] = next(alike, source)
+            # Most settings do not change what is read: reuse a source that was read the same way.
+            same = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
+            self._sources[key] = next(same, source)
         return self._sources[key]
 
     def _take(self, source: Source, parts: Parts) -> Source:
         for known, taken in self._taken:
             if known is parts:
                 return taken
-        odd = set(parts) - set(PARTS)
-        if odd or "train" not in parts:
+        if set(parts) - set(PARTS) or "train" not in parts:
             raise UserError(
-                f"parts are row numbers of 'train', 'validation' and 'test'; found {sorted(parts)}"
+                "parts: expected the row numbers of 'train' and optionally 'validation' and 'test', "
+                f"got {sorted(parts)}"
             )
         named = [(part, np.asarray(parts[part], dtype=np.int64)) for part in PARTS if part in parts]
         rows = np.concatenate([numbers for _, numbers in named])
@@ -220,10 +214,10 @@ class Planner:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes CUDA where it is.
+    """Return the device with a name; "auto" is CUDA if available, else the CPU.
 
     Raises:
-        RecipeError: there is no such device here.
+        RecipeError: the device is not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -232,12 +226,14 @@ def choose_device(name: str) -> torch.device:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as cause:
         first = message_of(cause).splitlines()[0]
-        raise RecipeError([Problem("engine", "device", f"'{name}' cannot be used here: {first}")]) from None
+        raise RecipeError(
+            [Problem("engine", "device", f"the device '{name}' is not available: {first}")]
+        ) from None
     return device
 
 
 def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
-    """Combinations that only data and recipe together can refuse."""
+    """Refuse settings that do not fit the data."""
     problems: list[Problem] = []
     task, monitor = prepared.schema.task, recipe.stop["monitor"]
     if monitor != "loss" and monitor not in METRICS[task]:
@@ -256,7 +252,7 @@ def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
             Problem(
                 "schedule",
                 "monitor",
-                "there are no validation rows to watch",
+                "there are no validation rows to monitor",
                 'use "objective", or hold out rows',
             )
         )
@@ -265,12 +261,12 @@ def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
             Problem(
                 "init",
                 "restarts",
-                "there are no validation rows to choose the best by",
+                "there are no validation rows to select the best network on",
                 "hold out rows (data.validation)",
             )
         )
     if not validated and recipe.get("stop.target") is not None:
-        problems.append(Problem("stop", "target", "there are no validation rows to reach it on"))
+        problems.append(Problem("stop", "target", "there are no validation rows to measure it on"))
     if problems:
         raise RecipeError(problems)
 
@@ -282,20 +278,21 @@ def plan_run(
     *,
     resume: bool = False,
     seed: int = 0,
+    device: str | None = None,
     allow_imports: bool = False,
-    **arguments: Any,
+    **data_options: Unpack[DataOptions],
 ) -> Plan:
-    """The plan of a new run, or, to resume, of the run that a folder holds; the folder is checked first.
+    """Return the plan of a new run, or, with ``resume``, of the run in a folder; the folder is checked first.
 
-    ``folder`` is the run folder, or None; everything else is as in :func:`train`.
+    ``folder`` is the run folder, or None; all other arguments are those of :func:`descend.train`.
 
     Raises:
-        RunError: the folder is in use, or holds no run that these data and this recipe continue.
+        RunError: the folder is in use, or does not contain a run that these data and this recipe continue.
     """
-    planner = Planner(data, allow_imports=allow_imports, **arguments)
+    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
     if resume:
         if folder is None:
-            raise UserError("resume needs the folder of the run: give out")
+            raise UserError("resume=True requires out=<run folder>")
         return planner.resumed(folder, recipe)
     if folder is not None:
         check_unused(folder)
@@ -305,16 +302,16 @@ def plan_run(
 def _saved_seed(folder: Path) -> int:
     seed = read_json(folder / "environment.json").get("seed")
     if not isinstance(seed, int):
-        raise RunError(f"{folder / 'environment.json'} is damaged: it states no seed")
+        raise RunError(f"{folder / 'environment.json'} is damaged: it contains no seed")
     return seed
 
 
 def _saved_recipe(
     folder: Path, recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_imports: bool
 ) -> Recipe:
-    """The recipe of an unfinished run, which what is said now must not contradict."""
+    """The recipe of an unfinished run; the one specified now must not contradict it."""
     if not (folder / "recipe.toml").exists():
-        raise RunError(f"nothing to resume in {folder}: it holds no run")
+        raise RunError(f"nothing to resume in {folder}: it contains no run")
     saved = Recipe.load(folder / "recipe.toml", allow_imports=allow_imports)
     now = as_recipe(recipe, allow_imports).specified()
     before = saved.specified()
@@ -325,8 +322,8 @@ def _saved_recipe(
     ]
     if changed:
         raise RunError(
-            f"the recipe is not the one that the run in {folder} was started with; resume without changes, or "
-            "train anew in another folder:\n  " + "\n  ".join(changed)
+            f"the recipe differs from the one the run in {folder} was started with; resume without changes, or "
+            "start a new run in another folder:\n  " + "\n  ".join(changed)
         )
     return saved
 
@@ -335,6 +332,6 @@ def _check_fingerprint(folder: Path, schema: Schema) -> None:
     saved = Schema.from_json(read_text(folder / "schema.json"), str(folder / "schema.json"))
     if saved.fingerprint != schema.fingerprint:
         raise RunError(
-            f"the data are not those that the run in {folder} was started with (fingerprint {schema.fingerprint}, "
-            f"was {saved.fingerprint}); resume with the same data, or train anew in another folder"
+            f"the data differ from those the run in {folder} was started with (fingerprint {schema.fingerprint}, "
+            f"was {saved.fingerprint}); resume with the same data, or start a new run in another folder"
         )

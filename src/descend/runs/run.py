@@ -1,4 +1,4 @@
-"""A run: what training leaves, as an object and as a folder."""
+"""A run: the result of a training, as an object and as a folder."""
 
 from __future__ import annotations
 
@@ -19,42 +19,50 @@ from descend.data.scaling import Preprocess
 from descend.data.schema import Schema
 from descend.data.sources import read
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
-from descend.runs.evaluate import measured
-from descend.training.predictor import Predictor
+from descend.files import (
+    check_unused,
+    json_bytes,
+    make_folder,
+    read_json,
+    read_json_lines,
+    read_text,
+    write_atomically,
+)
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.defaults import facts_of
 from descend.recipe.terms import build_constraints
 from descend.recipe.toml import parse
-from descend.files import check_unused, json_bytes, make_folder, read_json, read_json_lines, read_text, write_atomically
+from descend.runs.evaluate import measured
+from descend.training.predictor import Predictor
 from descend.training.state import read_state, to_bytes
 
 __all__ = ["MANIFEST", "Run", "load"]
 
 FORMAT = 1
-"""Version of the run folder's layout; a folder of a newer one is refused."""
+"""The version of the run folder's layout; folders of a newer version are refused."""
 
 MANIFEST = "manifest.json"
 SEALED = ("recipe.toml", "schema.json", "weights.safetensors")
-"""Files whose digests stand in the manifest: a run is what these say."""
+"""The files that define a run; the manifest contains their digests."""
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(eq=False)
 class Run:
-    """A trained network, how it was made, and how well it does.
+    """A trained network with its recipe, its history and its metrics.
 
     Args:
-        recipe: resolved: every key has its value.
-        reasons: why each ``auto`` became what it is.
-        schema: the data's columns, classes, scaling and fingerprint.
+        recipe: the resolved recipe, in which every key has a value.
+        reasons: the reason for each value that was chosen automatically, by key.
+        schema: the columns, classes, scaling and fingerprint of the data.
         model: the network with its best weights, a plain module with raw outputs.
         history: one record per epoch.
-        metrics: status, epochs, seconds, and loss and metrics of each part.
-        environment: versions, processor, command, seed.
-        evaluation: confusion matrix or points, and the worst mistakes.
-        path: the run folder; None if it was not saved.
+        metrics: status, epochs, seconds, and the loss and metrics of each part of the data.
+        environment: versions, processor, command and seed.
+        evaluation: the confusion matrix or the predicted against the true values, and the worst predictions.
+        path: the run folder; None if the run was not saved.
 
     >>> import descend
     >>> run = descend.train("iris", {"stop": {"max_epochs": 2}})
@@ -84,11 +92,11 @@ class Run:
 
     @property
     def failed(self) -> bool:
-        """Whether training diverged; ``metrics["message"]`` says where, and what helps."""
+        """Whether training diverged; ``metrics["message"]`` names the place and gives advice."""
         return self.metrics.get("status") == "failed"
 
     def predict(self, data: Any) -> Array:
-        """Predictions for new rows: labels of the type they came in, or numbers in the target's units.
+        """Predict new rows: labels in the type of the training labels, or numbers in the target's units.
 
         Args:
             data: anything that training takes, without targets: a path, a data frame, an array, ...
@@ -106,40 +114,40 @@ class Run:
         return read(data, schema=self.schema, predicting=True)
 
     def evaluate(self, data: Any, *, target: str | None = None) -> dict[str, float]:
-        """Loss and metrics on data with targets.
+        """Return the loss and metrics on data with targets.
 
         Args:
             data: anything that training takes; (X, y) for arrays.
-            target: the target's column, where it has another name than in training.
+            target: the name of the target column, if it differs from the one in training.
         """
         source = read(data, target=target, schema=self.schema)
         part = encode_source(source, self.schema, self.preprocess)
         if part.inputs is None:
-            raise UserError("a torch Dataset is evaluated as arrays: give (X, y)")
+            raise UserError("evaluate does not take a torch Dataset; pass arrays: run.evaluate((X, y))")
         device = next(self.model.parameters()).device
         moved = [None if t is None else t.to(device) for t in (part.inputs, part.targets, part.weights)]
         found = measured(self.predictor, [Batch(*moved)], self.measure)  # type: ignore[arg-type]  # inputs and targets are there
         return {name: float(value) for name, value in found.items()}
 
     def export(self, format: str, path: str | Path | None = None) -> Path:
-        """Write the network for use elsewhere; see :mod:`descend.export`."""
+        """Write the network to a file for use without descend; see :mod:`descend.export`."""
         from descend.export import export
 
         return export(self, format, path)
 
     def report(self) -> Path:
-        """Write ``report.html`` anew; the run must have been saved."""
+        """Write ``report.html`` again; the run must have been saved."""
         from descend.report import write
 
         if self.path is None:
-            raise UserError("this run was not saved; save it first: run.save(folder)")
+            raise UserError("report needs a saved run; save it first: run.save(folder)")
         return write(self.path)
 
     def save(self, folder: str | Path) -> Path:
-        """Write the run folder; complete once its manifest is there.
+        """Write the run folder; it is complete once its manifest exists.
 
         Raises:
-            RunError: the folder holds another run.
+            RunError: the folder is in use.
         """
         path = Path(folder)
         check_unused(path)
@@ -170,12 +178,12 @@ class Run:
 
 
 def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | None = None) -> Run:
-    """A finished run from its folder. Nothing in the folder is executed.
+    """Load a finished run from its folder. Nothing in the folder is executed.
 
     Args:
-        folder: where the run is.
-        allow_imports: whether the recipe may import classes by their path; importing runs their code.
-        model: the module to load the weights into, where the recipe cannot build it.
+        folder: the run folder.
+        allow_imports: whether the recipe may import classes by their path, which runs their code. Default False.
+        model: the module to load the weights into, if the recipe cannot build it.
 
     Raises:
         RunError: there is no run, or it is incomplete, damaged, altered, or from a newer version.
@@ -191,10 +199,10 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
                 "status"
             ) == "failed":
                 raise RunError(
-                    f"the run in {path} diverged and has no trained network; train anew in another folder"
+                    f"the run in {path} diverged and has no trained network; train again in another folder"
                 )
             raise RunError(
-                f"the run in {path} was stopped before its end; continue it with --resume --out {path} (resume=True)"
+                f"the run in {path} was interrupted; continue it with --resume --out {path} (resume=True)"
             )
         raise RunError(f"{path} is not a run folder: it has no {MANIFEST}")
     manifest = read_json(path / MANIFEST)
@@ -218,7 +226,7 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
     schema = Schema.from_json(read_text(path / "schema.json"), str(path / "schema.json"))
     environment = read_json(path / "environment.json")
     if model is None:
-        model = build_model(recipe, facts_of(schema), seed=0)  # whatever it starts from is replaced
+        model = build_model(recipe, facts_of(schema), seed=0)  # the initial weights are replaced
     else:
         build_constraints(recipe, model, seed=0)
     try:
@@ -241,17 +249,17 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
 
 
 def _recipe(path: Path, allow_imports: bool, model: nn.Module | None) -> Recipe:
-    """The recipe of a folder; a network that it cannot name, of a class within a function, is the one given."""
+    """The recipe of a folder. A recipe cannot name a class defined within a function; then ``model`` is used."""
     try:
         return Recipe.load(path, allow_imports=allow_imports or model is not None)
     except RecipeError as cause:
         if model is None or any(problem.section != "model" for problem in cause.problems):
             raise
         sections = parse(read_text(path))
-        said = sections.get("model", {})
+        saved = sections.get("model", {})
         sections["model"] = {
             "name": lambda: model,
-            **({"output": said["output"]} if "output" in said else {}),
+            **({"output": saved["output"]} if "output" in saved else {}),
         }
         return Recipe.of(sections, source=str(path))
 

@@ -1,4 +1,4 @@
-"""A trained network with what stands before and behind it: raw rows in, predictions out."""
+"""A trained network with its preprocessing and its output: raw rows in, predictions out."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Predictor:
     """Preprocessing, network, output activation and labels as one function.
 
     Args:
-        schema: what the data are; encodes raw rows and decodes predictions.
-        preprocess: raw numbers to the network's inputs.
+        schema: the description of the data, which encodes raw rows and decodes predictions.
+        preprocess: the map from raw numbers to the network's inputs.
         model: the network, with raw outputs.
         output: the output activation.
-        precision: of the network's arithmetic.
+        precision: the precision of the network's arithmetic. Default "float32".
     """
 
     schema: Schema
@@ -37,30 +37,30 @@ class Predictor:
 
     @property
     def form(self) -> Form:
-        """What :meth:`finished` gives the schema to decode."""
+        """Whether :meth:`finished` returns logits or probabilities."""
         return (
             "logits" if getattr(self.output, "link", "identity") in ("logit", "identity") else "probabilities"
         )
 
     def finished(self, outputs: Tensor) -> Tensor:
-        """Raw outputs, through the output activation unless the schema's decoding contains it."""
+        """Apply the output activation, unless the schema's decoding includes it."""
         return outputs if self.form == "logits" else self.output(outputs)
 
     def outputs(self, data: Any) -> Tensor:
-        """Raw outputs (n, K) for new rows, on the CPU. See :meth:`descend.data.schema.Schema.matrix`."""
+        """Return the raw outputs (n, K) for new rows, on the CPU. See :meth:`descend.data.schema.Schema.matrix`."""
         device = next(self.model.parameters()).device
         inputs = self.preprocess(self.schema.matrix(data)).to(device)
         return outputs_of(self.model, inputs, precision=self.precision).cpu()
 
     def decode(self, outputs: Tensor) -> Array:
-        """Labels, or numbers in the targets' units, from raw outputs."""
+        """Return labels, or numbers in the targets' units, from raw outputs."""
         return self.schema.decode(self.finished(outputs), self.form)
 
     def predict(self, data: Any) -> Array:
-        """Predictions for new rows: labels of the type they came in, or numbers; (n,) or (n, T)."""
+        """Predict new rows: labels in the type of the training labels, or numbers; (n,) or (n, T)."""
         return self.decode(self.outputs(data))
 
     def predict_proba(self, data: Any) -> Array:
-        """Class probabilities (n, K) for new rows, in the order of ``schema.classes``."""
+        """Return class probabilities (n, K) for new rows, in the order of ``schema.classes``."""
         found = self.schema.probabilities(self.finished(self.outputs(data)), self.form)
         return found.numpy()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from descend.api import train
 from descend.errors import Interrupted, TrainingError, UserError, did_you_mean
 from descend.experiments.search import page
 from descend.experiments.search.defaults import default_space
@@ -23,7 +24,6 @@ from descend.metrics import METRICS, main_metric
 from descend.recipe import Recipe
 from descend.runs.plan import Plan, Planner, as_recipe
 from descend.runs.run import Run, load
-from descend.runs.session import train
 
 __all__ = ["search"]
 

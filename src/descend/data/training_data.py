@@ -1,0 +1,101 @@
+"""Everything a user specifies about the data of a training, in one object."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
+
+from descend.errors import UserError, did_you_mean
+
+__all__ = ["DataOptions", "TrainingData", "accepts_data_options"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class DataOptions(TypedDict, total=False):
+    """The keyword arguments of :class:`TrainingData`, which every function that takes ``data`` accepts too."""
+
+    target: str | Sequence[str] | None
+    validation: Any
+    test: Any
+    sample_weight: Any
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Data to train on, with everything that belongs to them.
+
+    Functions that take ``data`` accept a ``TrainingData`` or its ``source`` with the other fields as keyword
+    arguments: ``train(TrainingData(frame, target="price"))`` equals ``train(frame, target="price")``.
+
+    Args:
+        source: a bundled data set ("digits"), a file, a folder of images by class, "package.module:function",
+            (X, y), a data frame, or a torch ``Dataset``.
+        target: the column to predict, or several. Default None: the last column, or y.
+        validation: data that decide when to stop, instead of a part of ``source``; any form that ``source`` takes.
+            Default None.
+        test: data that are evaluated once, at the end, instead of a part of ``source``. Default None.
+        sample_weight: one weight per row of ``source``, of shape (n,). Default None.
+
+    >>> data = TrainingData("iris", target="target")
+    >>> TrainingData.of(data) is data
+    True
+    """
+
+    source: Any
+    target: str | Sequence[str] | None = None
+    validation: Any = None
+    test: Any = None
+    sample_weight: Any = None
+
+    @classmethod
+    def of(cls, data: Any, **options: Unpack[DataOptions]) -> TrainingData:
+        """Return ``data`` as a ``TrainingData``; ``options`` are its fields.
+
+        Raises:
+            UserError: a field is specified twice, in ``data`` and in ``options``.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        if not isinstance(data, cls):
+            return cls(data, **given)  # type: ignore[arg-type]  # the names and types are those of DataOptions
+        if twice := [name for name in given if getattr(data, name) is not None]:
+            raise UserError(f"{', '.join(twice)}: specified twice, in TrainingData and as a keyword argument")
+        return dataclasses.replace(data, **given) if given else data  # type: ignore[arg-type]  # likewise
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of the target columns; empty where none is specified."""
+        if self.target is None:
+            return ()
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+
+def accepts_data_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Let ``inspect.signature`` and ``help`` show the fields of :class:`DataOptions` in place of ``**data_options``.
+
+    A keyword that the function does not have is refused with the nearest one that it has.
+    """
+    own = inspect.signature(function)
+    fields = inspect.signature(TrainingData).parameters
+    shown = [each for each in own.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    shown += [
+        fields[name].replace(kind=inspect.Parameter.KEYWORD_ONLY) for name in DataOptions.__annotations__
+    ]
+    names = [each.name for each in shown if each.kind is not each.POSITIONAL_ONLY]
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in names:
+                raise TypeError(
+                    f"{function.__name__}() got an unexpected keyword argument '{name}'; {did_you_mean(name, names)}"
+                )
+        return function(*args, **kwargs)
+
+    checked.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]  # functions have one
+    return checked

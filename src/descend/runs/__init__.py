@@ -1,0 +1,1 @@
+"""A run: planned from data and a recipe, built, trained, measured and written to a folder."""
