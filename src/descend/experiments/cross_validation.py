@@ -14,6 +14,7 @@ import numpy as np
 from descend.data.labels import codes_of
 from descend.data.source import Source
 from descend.data.task import check_targets
+from descend.data.training_data import TrainingData
 from descend.errors import DivergedError, UserError
 from descend.many import Watcher, train_many
 from descend.many.train_members import EngineChoice
@@ -125,8 +126,10 @@ def cross_validate(
     for name, value, least in (("folds", folds, 2), ("repeats", repeats, 1)):
         if not isinstance(value, int) or value < least:
             raise UserError(f"{name}: expected an integer >= {least}, got {value!r}")
-    arguments: dict[str, Any] = {"target": target, "device": device, "sample_weight": sample_weight}
-    plan = Planner(data, allow_imports=allow_imports, **arguments).plan(recipe, seed)
+    training_data = TrainingData.of(data, target=target, sample_weight=sample_weight)
+    if training_data.validation is not None or training_data.test is not None:
+        raise UserError("cross-validation splits one data set; remove validation and test data")
+    plan = Planner(training_data, device=device, allow_imports=allow_imports).plan(recipe, seed)
     source, schema = plan.source, plan.prepared.schema
     rows = np.arange(len(source)) if source.split is None else np.flatnonzero(source.split != "test")
     subset = source.take(rows)
@@ -146,14 +149,14 @@ def cross_validate(
     ]
     runs = train_many(
         [recipe] * len(parts),
-        data,
+        training_data,
         seeds=range(seed, seed + len(parts)),
         parts=parts,
         out=out,
         engine=engine,
         watchers=watchers,
+        device=device,
         allow_imports=allow_imports,
-        **arguments,
     )
     if all(run.failed for run in runs):
         raise DivergedError(f"every fold diverged. The first:\n{runs[0].metrics['message']}")

@@ -5,6 +5,7 @@ Each variant is tuned on the same budget and run over the same seeds, and every 
 ========================  ===============================================================================
 :mod:`._compare`          the function :func:`compare`
 :mod:`.variants`          the variants: all combinations of the varied values
+:mod:`.validation`        checks of all arguments and variants, before any training
 :mod:`.learning_rates`    the learning rates that every variant tries
 :mod:`.trials`            the record of one run, and its cost to reach a target
 :mod:`.outcome`           the outcome of one variant, and the choice of its learning rate

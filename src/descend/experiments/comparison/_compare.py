@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
-from descend.errors import Interrupted, Problem, RecipeError, UserError, did_you_mean
+from descend.data.training_data import DataOptions, TrainingData, accepts_data_options
+from descend.errors import Interrupted, UserError
 from descend.experiments.comparison.comparison import Comparison
 from descend.experiments.comparison.folder import (
     FINAL_RUNS,
@@ -24,13 +24,17 @@ from descend.experiments.comparison.learning_rates import log_uniform
 from descend.experiments.comparison.outcome import Conditions, Outcome, best_tuning_run, median_best_score
 from descend.experiments.comparison.results import pairwise_tests
 from descend.experiments.comparison.trials import Trial, trial_from_run
+from descend.experiments.comparison.validation import (
+    check_metric,
+    check_numbers,
+    n_learning_rates,
+    plan_variants,
+    scored_part,
+)
 from descend.experiments.comparison.variants import Variant, variants_of
 from descend.many import Watcher, train_many
 from descend.many.train_members import EngineChoice
-from descend.metrics import METRICS, main_metric
 from descend.recipe import Recipe
-from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
-from descend.recipe.defaults import facts_of
 from descend.recipe.toml import path_of
 from descend.runs.environment import describe_environment
 from descend.runs.plan import Parts, Plan, Planner, as_recipe
@@ -38,10 +42,8 @@ from descend.runs.run import Run
 
 __all__ = ["compare"]
 
-DEFAULT_TUNE = 8
-"""Default number of learning rates tried for each variant."""
 
-
+@accepts_data_options
 def compare(
     data: Any,
     vary: Mapping[str, Iterable[Any]],
@@ -55,16 +57,13 @@ def compare(
     tests: bool = True,
     level: float = 0.95,
     seed: int = 0,
-    target: str | Sequence[str] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
     engine: EngineChoice = "auto",
     watchers: Sequence[Progress] = (),
     allow_imports: bool = False,
+    **data_options: Unpack[DataOptions],
 ) -> Comparison:
     """Compare variants of a recipe fairly.
 
@@ -89,17 +88,15 @@ def compare(
         tests: whether to test differences, which requires at least two seeds.
         level: confidence level of the intervals, in (0, 1).
         seed: seed of the split and of the tuning runs; the final runs use the seeds after it.
-        target: the column to predict, or several.
         out: a folder for the report, the results and the final runs; None saves nothing.
         resume: continue the comparison in ``out``, which was stopped or killed. The results are those of an
             uninterrupted comparison; all other arguments must be unchanged. ``seconds`` then counts from the resumption.
         device: shorthand for the recipe's ``engine.device``.
-        validation: validation data, in place of a part of ``data``.
-        test: test data, used by the final runs only, in place of a part of ``data``.
-        sample_weight: a weight for each row of ``data``.
         engine: as for :func:`descend.train_many`.
         watchers: receive the phases, epochs and ends of the runs.
         allow_imports: whether a recipe file may contain import paths.
+        **data_options: ``target``, ``validation``, ``test`` and ``sample_weight``, as in
+            :class:`descend.TrainingData`. Only the final runs use the test data.
 
     Returns:
         The comparison. A variant that diverges is reported as such and does not affect the others.
@@ -118,27 +115,21 @@ def compare(
     start_time = time.perf_counter()
     base = as_recipe(recipe, allow_imports)
     variants = variants_of(base, vary)
-    n_rates = _n_rates(tune, variants)
-    _check_numbers(seeds, tests, rates, level)
+    n_rates = n_learning_rates(tune, variants)
+    check_numbers(seeds, tests, rates, level)
     folder = None if out is None else Path(out)
     if folder is None and resume:
         raise UserError("resume=True requires out=<comparison folder>")
     if folder is not None and not resume:
         check_free(folder)
-    arguments = {
-        "target": target,
-        "device": device,
-        "validation": validation,
-        "test": test,
-        "sample_weight": sample_weight,
-        "allow_imports": allow_imports,
-    }
-    plans = _plan_all(Planner(data, **arguments), variants, seed)
+    training_data = TrainingData.of(data, **data_options)
+    arguments: dict[str, Any] = {"device": device, "allow_imports": allow_imports}
+    plans = plan_variants(Planner(training_data, **arguments), variants, seed)
     conditions = Conditions(
         data=plans[0].source.name,
         task=plans[0].prepared.schema.task,
-        metric=_check_metric(metric, plans),
-        part=_scored_part(plans),
+        metric=check_metric(metric, plans),
+        part=scored_part(plans),
         rows=dict(plans[0].prepared.schema.rows),
         seed=seed,
         seeds=range(seed + 1, seed + 1 + seeds),
@@ -151,7 +142,7 @@ def compare(
         settings = _settings(conditions, variants, plans, goal)
         (check_resumable if resume else start)(folder, settings)
     trainer = _Trainer(
-        data, variants, _parts(plans), {**arguments, "engine": engine}, watchers, folder, resume
+        training_data, variants, _parts(plans), {**arguments, "engine": engine}, watchers, folder, resume
     )
     tuning = _tuning_runs(trainer, conditions)
     outcomes = _final_runs(trainer, conditions, tuning)
@@ -196,109 +187,6 @@ class Progress(Watcher, Protocol):
         """Receive the start of a phase ("tuning" or "final runs") and its number of runs."""
 
 
-def _n_rates(tune: int | None, variants: Sequence[Variant]) -> int:
-    """Number of learning rates to try for each variant."""
-    lr_is_set = any(variant.sets_lr for variant in variants)
-    if tune is None:
-        return 0 if lr_is_set else DEFAULT_TUNE
-    if tune < 0:
-        raise UserError(f"tune: expected a number of learning rates, 0 or more; got {tune}")
-    if tune and lr_is_set:
-        raise UserError(
-            "optimizer.lr is set, so there is no learning rate to tune: remove it from recipe and variants, or omit "
-            "--tune (tune=)"
-        )
-    return tune
-
-
-def _check_numbers(seeds: int, tests: bool, rates: tuple[float, float], level: float) -> None:
-    if seeds < 1:
-        raise UserError(f"seeds: expected a number of runs, 1 or more; got {seeds}")
-    if seeds < 2 and tests:
-        raise UserError(
-            "tests require at least two seeds, since one does not show the variation by chance: --seeds 5 (seeds=5), "
-            "or --no-tests (tests=False)"
-        )
-    low, high = rates
-    if not (0 < low < high and math.isfinite(high)):
-        raise UserError(f"rates: expected two ascending numbers above 0, got {low:g} and {high:g}")
-    if not 0 < level < 1:
-        raise UserError(f"level: expected a number between 0 and 1, got {level:g}")
-
-
-def _plan_all(planner: Planner, variants: Sequence[Variant], seed: int) -> list[Plan]:
-    """Plan every variant, and report the problems of all at once."""
-    plans: list[Plan] = []
-    problems: list[Problem] = []
-    for variant in variants:
-        try:
-            plan = planner.plan(variant.recipe, seed)
-            _build(plan)
-            plans.append(plan)
-        except RecipeError as error:
-            problems += [problem.of(variant.name) for problem in error.problems]
-    if problems:
-        raise RecipeError(problems)
-    return plans
-
-
-def _build(plan: Plan) -> None:
-    """Build the parts of a training and discard them, so that misfits are reported before anything is trained."""
-    facts = facts_of(plan.prepared.schema)
-    loss = build_loss(plan.recipe, facts, build_output(plan.recipe, facts))
-    build_optimizer(plan.recipe, build_model(plan.recipe, facts, plan.seed), loss=loss)
-
-
-def _scored_rows(plan: Plan) -> tuple[Any, ...]:
-    prepared = plan.prepared
-    return tuple(tuple(getattr(prepared, part).rows.tolist()) for part in ("validation", "test"))
-
-
-def _scored_part(plans: Sequence[Plan]) -> str:
-    """The part of the data that the final score is measured on.
-
-    Raises:
-        UserError: the variants have different validation or test rows, or there are no validation rows.
-    """
-    first = plans[0].prepared
-    if not len(first.validation):
-        raise UserError(
-            "there are no validation rows, which are needed to select learning rates and to set the target; keep "
-            "data.validation above 0"
-        )
-    tasks = {
-        (plan.prepared.schema.task, plan.prepared.schema.target_names, plan.prepared.schema.classes)
-        for plan in plans
-    }
-    distinct = {id(plan.prepared): plan for plan in plans}.values()
-    if len(tasks) > 1 or len({_scored_rows(plan) for plan in distinct}) > 1:
-        raise UserError(
-            "the variants are not measured on the same rows and targets, so their scores cannot be compared; do not "
-            "vary data.target, data.task, data.validation, data.test, data.split, data.groups, or anything they "
-            "depend on"
-        )
-    return "test" if len(first.test) else "validation"
-
-
-def _check_metric(requested: str | None, plans: Sequence[Plan]) -> str:
-    task = plans[0].prepared.schema.task
-    if requested is None:
-        return main_metric(task)
-    known = ["loss", *METRICS[task]]
-    if requested not in known:
-        raise UserError(f"unknown metric '{requested}' for {task}; {did_you_mean(requested, known)}")
-    if requested == "loss":
-        losses = {
-            (repr(path_of(plan.recipe.loss["name"])), repr(plan.recipe.model["output"])) for plan in plans
-        }
-        if len(losses) > 1:
-            raise UserError(
-                "the variants have different losses, whose values cannot be compared; compare by a metric: "
-                + ", ".join(METRICS[task])
-            )
-    return requested
-
-
 def _parts(plans: Sequence[Plan]) -> list[Parts]:
     """The rows of each variant's split; one object for equal splits, so that the data are prepared once."""
     shared: dict[int, Parts] = {}
@@ -317,7 +205,7 @@ class _Trainer:
 
     def __init__(
         self,
-        data: Any,
+        data: TrainingData,
         variants: Sequence[Variant],
         parts: Sequence[Parts],
         arguments: Mapping[str, Any],

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from descend.api import train
+from descend.data.training_data import DataOptions, TrainingData, accepts_data_options
 from descend.errors import Interrupted, TrainingError, UserError, did_you_mean
 from descend.experiments.search import page
 from descend.experiments.search.defaults import default_space
@@ -31,6 +32,7 @@ WINNER_FOLDER = "best"
 """Name of the winner's run folder, within the search folder."""
 
 
+@accepts_data_options
 def search(
     data: Any,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
@@ -38,7 +40,6 @@ def search(
     space: Space | Mapping[str, Any] | str | Path | None = None,
     trials: int = 64,
     method: Method = "random",
-    target: str | Sequence[str] | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
@@ -47,11 +48,9 @@ def search(
     brackets: int = 1,
     engine: EngineChoice = "auto",
     device: str | None = None,
-    validation: Any = None,
-    test: Any = None,
-    sample_weight: Any = None,
     watchers: Sequence[Callable[[Journal, int, str], Watcher]] = (),
     allow_imports: bool = False,
+    **data_options: Unpack[DataOptions],
 ) -> SearchResult:
     """Search for the best recipe over a space of configurations.
 
@@ -67,7 +66,6 @@ def search(
         trials: maximum number of configurations.
         method: "random"; "quasi_random" (Sobol points); "grid"; "tpe" (Optuna's); "halving" (random points, of which
             only the best continue at each rung, :mod:`descend.experiments.search.halving`).
-        target: the column to predict.
         seed: seed of the split, of every training, and of the points.
         out: a folder for the search: its records, the winner's run in ``best``, and ``report.html``; None saves
             nothing.
@@ -77,12 +75,11 @@ def search(
         brackets: number of brackets of successive halving.
         engine: as for :func:`descend.train_many`.
         device: shorthand for ``engine.device``.
-        validation: validation data, in place of a part of ``data``.
-        test: test data for the winner, in place of a part of ``data``.
-        sample_weight: a weight for each row of ``data``.
         watchers: functions that receive the journal, the number of trials and the metric, and return a watcher of
             the trainings.
         allow_imports: whether a recipe file may contain import paths.
+        **data_options: ``target``, ``validation``, ``test`` and ``sample_weight``, as in
+            :class:`descend.TrainingData`. Only the refitted winner uses the test data.
 
     Returns:
         The refitted winner and the records of all trials.
@@ -99,15 +96,9 @@ def search(
     """
     folder = None if out is None else Path(out)
     base = as_recipe(recipe, allow_imports)
-    planner = Planner(
-        data,
-        target=target,
-        device=device,
-        validation=validation,
-        test=test,
-        sample_weight=sample_weight,
-        allow_imports=allow_imports,
-    )
+    training_data = TrainingData.of(data, **data_options)
+    arguments: dict[str, Any] = {"device": device, "allow_imports": allow_imports}
+    planner = Planner(training_data, **arguments)
     _check_positive(trials=trials, batch=batch, brackets=brackets)
     if method not in METHODS:
         raise UserError(f"unknown search method '{method}'; {did_you_mean(str(method), METHODS)}")
@@ -128,22 +119,16 @@ def search(
             "fingerprint": plan.prepared.schema.fingerprint,
             "name": plan.source.name,
             "reference": plan.source.reference,
-            "target": target if target is None or isinstance(target, str) else list(target),
+            "target": training_data.target
+            if training_data.target is None or isinstance(training_data.target, str)
+            else list(training_data.target),
         },
         "recipe": base.to_toml(),
         "space": valid_space.to_dict(),
     }
     journal = (resume_journal if resume else create_journal)(folder, header)
-    arguments: dict[str, Any] = {
-        "target": target,
-        "device": device,
-        "validation": validation,
-        "test": test,
-        "sample_weight": sample_weight,
-        "allow_imports": allow_imports,
-    }
     evaluate = _Evaluator(
-        data, base, seed, metric_name, batches, journal, engine, arguments,
+        training_data, base, seed, metric_name, batches, journal, engine, arguments,
         [make_watcher(journal, strategy.trials, metric_name) for make_watcher in watchers],
     )  # fmt: skip
     try:
@@ -152,7 +137,7 @@ def search(
         winner = best_trial(ordered, metric_name)
         if winner is None:
             raise TrainingError(_all_diverged(ordered, valid_space))
-        best = _refit(data, base, winner, seed, folder, resume, arguments)
+        best = _refit(training_data, base, winner, seed, folder, resume, arguments)
     except (Interrupted, KeyboardInterrupt) as error:
         advice = f"; continue with --resume --out {folder}" if folder is not None else ""
         raise Interrupted(
@@ -201,7 +186,7 @@ def _numbers(brackets: Sequence[Bracket]) -> range:
 class _Evaluator:
     """Trains the points of a batch together, and records each trial as soon as its training ends."""
 
-    data: Any
+    data: TrainingData
     base: Recipe
     seed: int
     metric: str
@@ -254,7 +239,7 @@ class _Recorder:
 
 
 def _refit(
-    data: Any,
+    data: TrainingData,
     base: Recipe,
     winner: Trial,
     seed: int,
