@@ -20,7 +20,7 @@ import numpy as np
 Files = dict[str, Any]
 
 RECIPE = """\
-# Resolved by descend; every "auto" was replaced by what it became.
+# Resolved by descend; automatic settings are replaced by their values.
 
 [data]
 scale = "standard"

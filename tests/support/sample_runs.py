@@ -63,7 +63,7 @@ def wine() -> Files:
             target_names=["cultivar"],
             classes=names,
             label_dtype="<U10",
-            why="the target holds 3 different texts",
+            why="the target holds 3 different strings",
         ),
         "history.jsonl": lines,
         "metrics.json": metrics("multiclass", lines, evaluation.pop("scores")),

@@ -126,7 +126,7 @@ class TestPage:
 
 class TestSummary:
     def test_significant_difference(self):
-        text = summarize(comparison())
+        text = summarize(comparison()).replace("\N{NO-BREAK SPACE}", " ")
         assert text.startswith("dropout=0.05 has the highest mean test accuracy, ")
         assert "The difference from dropout=0.0 is significant (Holm, 5 %)." in text
 

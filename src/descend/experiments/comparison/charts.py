@@ -11,7 +11,7 @@ from descend.experiments.comparison.trials import Trial
 from descend.metrics import better
 from descend.report.curves import downsample
 from descend.report.figures import Figure, Spec, axis_spec, layout_spec, plotly_text, rounded
-from descend.report.formatting import SHARES, amount, metric, score, short
+from descend.report.formatting import NO_BREAK, SHARES, amount, metric, score, short
 
 __all__ = ["final_scores", "learning_curves", "lr_curves"]
 
@@ -223,7 +223,7 @@ def final_scores(outcomes: Sequence[Outcome]) -> Figure | None:
     direction = "Higher" if better(conditions.metric) == "higher" else "Lower"
     label = f"Mean {conditions.part} {metric(conditions.metric)}: {'; '.join(means)}."
     note = (
-        f"Dots: seeds. Bars: mean and its {100 * conditions.level:g} % confidence interval over seeds. {direction} is "
+        f"Dots: seeds. Bars: mean and its {100 * conditions.level:g}{NO_BREAK}% confidence interval over seeds. {direction} is "
         "better."
     )
     return Figure("scores", "Final scores", label, data, layout, note=note, shape="wide")

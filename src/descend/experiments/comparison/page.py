@@ -21,7 +21,15 @@ from descend.experiments.comparison.summary import summarize
 from descend.report import write_page
 from descend.report.document import document
 from descend.report.figures import Figure
-from descend.report.formatting import TASKS, amount, count, duration, metric
+from descend.report.formatting import (
+    ENVIRONMENT_LABELS,
+    NO_BREAK,
+    TASKS,
+    amount,
+    count,
+    duration,
+    metric,
+)
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element, join
 from descend.report.parts import code, facts, figure_box, fold, navigation, section, table
@@ -137,7 +145,7 @@ def _results_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
         "variant",
         "learning rate",
         f"mean {conditions.part} {metric(conditions.metric)}",
-        f"{100 * conditions.level:g} % interval",
+        f"{100 * conditions.level:g}{NO_BREAK}% interval",
         "time to target",
         "steps",
         "gradients",
@@ -235,7 +243,7 @@ def _rates_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
     low, high = results.conditions.bounds
     explanation = (
         "Sensitivity to the learning rate: a learning rate is good if its validation score is within "
-        f"{100 * TOLERANCE:g} % of the variant's best. The learning rates are spaced evenly on a logarithmic scale from "
+        f"{100 * TOLERANCE:g}{NO_BREAK}% of the variant's best. The learning rates are spaced evenly on a logarithmic scale from "
         f"{low:g} to {high:g}, so the share of good ones shows how wide the good range is. If the best one is at the "
         "edge, a better one may lie outside: widen the range (--rates)."
     )
@@ -254,7 +262,11 @@ def _rates_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
 
 def _method_section(results: ComparisonResults) -> Html:
     conditions = results.conditions
-    rows = ", ".join(f"{count(number)} {part}" for part, number in conditions.rows.items() if number)
+    rows = ", ".join(
+        f"{count(number)} {'training' if part == 'train' else part}"
+        for part, number in conditions.rows.items()
+        if number
+    )
     low, high = conditions.bounds
     tuning = (
         f"{count(len(conditions.rates))} learning rates, the same for all variants, quasi-random and log-uniform in "
@@ -308,5 +320,9 @@ def _reproduce_section(results: ComparisonResults) -> Html:
 
 def _environment_section(results: ComparisonResults) -> Html:
     names: Sequence[str] = ("descend", "torch", "python", "numpy", "platform", "cpu", "cores", "started")
-    pairs = [(name, str(results.environment[name])) for name in names if name in results.environment]
+    pairs = [
+        (ENVIRONMENT_LABELS.get(name, name), str(results.environment[name]))
+        for name in names
+        if name in results.environment
+    ]
     return section("environment", _SECTIONS["environment"], facts(pairs))

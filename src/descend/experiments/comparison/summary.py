@@ -5,7 +5,7 @@ from __future__ import annotations
 from descend.experiments.comparison.formatting import interval_text, score_text
 from descend.experiments.comparison.results import ComparisonResults
 from descend.metrics import better
-from descend.report.formatting import duration, metric
+from descend.report.formatting import NO_BREAK, duration, metric
 
 __all__ = ["summarize"]
 
@@ -24,7 +24,11 @@ def summarize(results: ComparisonResults) -> str:
     sentences = [
         f"{best.name} has the {superlative} mean {conditions.part} {metric(conditions.metric)}, "
         + score_text(conditions.metric, best.mean)
-        + (f" ({100 * conditions.level:g} % interval {interval_text(best)})." if best.interval else ".")
+        + (
+            f" ({100 * conditions.level:g}{NO_BREAK}% interval {interval_text(best)})."
+            if best.interval
+            else "."
+        )
     ]
     sentences += _significance(results, best.name)
     sentences += _speed(results)
@@ -47,13 +51,15 @@ def _significance(results: ComparisonResults, best: str) -> list[str]:
         return []
     if not significant:
         n = len(results.conditions.seeds)
-        return [f"With {n} seeds, its difference from the other variants is not significant (Holm, 5 %)."]
+        return [
+            f"With {n} seeds, its difference from the other variants is not significant (Holm, 5{NO_BREAK}%)."
+        ]
     names = [test.second if test.first == best else test.first for test in significant]
     if len(significant) == len(own):
         others = "all other variants" if len(own) > 1 else names[0]
-        return [f"The difference from {others} is significant (Holm, 5 %)."]
+        return [f"The difference from {others} is significant (Holm, 5{NO_BREAK}%)."]
     return [
-        f"The difference from {', '.join(names)} is significant (Holm, 5 %); that from the others is not."
+        f"The difference from {', '.join(names)} is significant (Holm, 5{NO_BREAK}%); that from the others is not."
     ]
 
 

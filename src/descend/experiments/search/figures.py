@@ -97,7 +97,7 @@ def importance_bars(importance: Importance) -> Figure:
             "hovertemplate": "%{y}<br>%{x:.0%}<extra></extra>",
         }
     ]
-    x = axis_spec("share of the total importance", tickformat=".0%", rangemode="tozero", nticks=5)
+    x = axis_spec("share of importance", tickformat=".0%", rangemode="tozero", nticks=5)
     layout = layout_spec(x, axis_spec("", type="category", showgrid=False), bargap=0.35)
     shares = "; ".join(f"{key} {100 * share:.0f} %" for key, share in reversed(ranked))
     note = (
@@ -112,7 +112,8 @@ def importance_bars(importance: Importance) -> Figure:
 def parallel_coordinates(trials: Sequence[Trial], space: Space, name: str) -> Figure:
     """One line per trial through its values, with the score on the last axis.
 
-    Plotly's own parallel coordinates cannot show gaps, so these are ordinary lines; an inactive key leaves a gap.
+    Plotly's own parallel coordinates cannot show missing values, so these are ordinary lines; a line has no dot on the axis
+    of an inactive key.
 
     Args:
         trials: all records, by number.
@@ -154,7 +155,8 @@ def parallel_coordinates(trials: Sequence[Trial], space: Space, name: str) -> Fi
                 "y": rounded(heights, 4),
                 "line": style,
                 "opacity": opacity,
-                "marker": {"color": style["color"], "size": 3},
+                "connectgaps": True,
+                "marker": {"color": style["color"], "size": 5},
                 "hovertemplate": f"trial {trial.number + 1}: {score(name, trial.score)}<br>{settings}"
                 "<extra></extra>",
             }
@@ -201,8 +203,12 @@ def parallel_coordinates(trials: Sequence[Trial], space: Space, name: str) -> Fi
         f"Parallel coordinates: one line for each of {len(ranked):,} trials through its values of "
         f"{', '.join(space.keys)} and its {metric(name)}. The table of trials contains the same values."
     )
-    note = f"The best {_MAX_LINES} of {len(trials):,} trials are shown." if len(trials) > _MAX_LINES else ""
-    return Figure("parallel", "All configurations", label, data, layout, legend, note, "wide")
+    notes = []
+    if len(trials) > _MAX_LINES:
+        notes.append(f"The best {_MAX_LINES} of {len(trials):,} trials are shown.")
+    if any(len(trial.values) < len(space) for trial in ranked):
+        notes.append("A line without a dot on an axis: the trial does not use this key.")
+    return Figure("parallel", "All configurations", label, data, layout, legend, " ".join(notes), "wide")
 
 
 def _axis_end(dimension: Dimension, *, last: bool) -> str:
