@@ -91,10 +91,10 @@ def test_rows_marked_as_test_are_not_used():
 def test_a_fold_that_diverges_has_no_score():
     result = cross_validate("iris", SMALL, folds=2)
     result.runs[0].metrics["status"] = "failed"
-    lost = CrossValidation(
+    some_failed = CrossValidation(
         "accuracy", [[None, 0.5]], result.predictions, result.rows, result.folds, result.runs
     )
-    assert (lost.mean, lost.standard_error) == (0.5, None)
+    assert (some_failed.mean, some_failed.standard_error) == (0.5, None)
 
 
 def test_all_diverge():

@@ -118,16 +118,18 @@ def test_learning_curves_equal_the_history(wine: Page) -> None:
 def test_figures_follow_the_colour_scheme(wine: Page) -> None:
     back = "getComputedStyle(document.documentElement).backgroundColor"
     wine.view(dark=False)
-    light = [wine.value(seen) for seen in (LINE, CELL, back)]
+    light = [wine.value(expression) for expression in (LINE, CELL, back)]
     wine.view(dark=True)
     wine.wait(f"{LINE} !== '{light[0]}'")
     assert all(
         one != other
-        for one, other in zip(light, [wine.value(seen) for seen in (LINE, CELL, back)], strict=True)
+        for one, other in zip(
+            light, [wine.value(expression) for expression in (LINE, CELL, back)], strict=True
+        )
     )
     wine.view(dark=False)
     wine.wait(f"{LINE} === '{light[0]}'")
-    assert [wine.value(seen) for seen in (LINE, CELL, back)] == light
+    assert [wine.value(expression) for expression in (LINE, CELL, back)] == light
     assert_no_messages(wine)
 
 

@@ -32,11 +32,11 @@ def test_downsampling_keeps_the_outline_of_every_segment() -> None:
 
 
 def figure(values: list[float | None], **more: object) -> Figure:
-    made = Curve("k", "Title", [Line("validation", "--validation", values)], "unit", **more).figure(
+    curve = Curve("k", "Title", [Line("validation", "--validation", values)], "unit", **more).figure(
         [float(epoch) for epoch in range(1, len(values) + 1)], 2
     )
-    assert made is not None
-    return made
+    assert curve is not None
+    return curve
 
 
 @pytest.mark.parametrize(
@@ -58,15 +58,15 @@ def test_a_constant_has_a_range_around_it(value: float) -> None:
 
 
 def test_the_kept_epoch_is_marked() -> None:
-    made = figure([3.0, 1.0, 2.0])
-    assert made.layout["shapes"][0]["x0"] == 2
-    assert (made.data[-1]["x"], made.data[-1]["y"]) == ([2], [1.0])
-    assert "1 at epoch 2, which was kept" in made.label
+    curve = figure([3.0, 1.0, 2.0])
+    assert curve.layout["shapes"][0]["x0"] == 2
+    assert (curve.data[-1]["x"], curve.data[-1]["y"]) == ([2], [1.0])
+    assert "1 at epoch 2, which was kept" in curve.label
 
 
 def test_an_epoch_without_a_value_has_no_mark() -> None:
-    made = figure([3.0, None, 2.0])
-    assert len(made.data) == 1
+    curve = figure([3.0, None, 2.0])
+    assert len(curve.data) == 1
 
 
 def test_missing_values_are_not_drawn() -> None:
@@ -75,15 +75,15 @@ def test_missing_values_are_not_drawn() -> None:
 
 def test_no_figures_without_epochs() -> None:
     none: tuple[list[float | None], list[float | None]] = ([], [])
-    made = learning_curves(
+    figures = learning_curves(
         [], None, loss=none, loss_name="", main="r2", scores=none, lr=[], gradient=[], seconds=[]
     )
-    assert made == []
+    assert figures == []
 
 
 def test_one_epoch_is_a_visible_point() -> None:
-    made = Curve("k", "t", [Line("validation", "--validation", [0.5])]).figure([1.0], 1)
-    assert made is not None
-    assert made.data[0]["mode"] == "lines+markers"
-    low, high = made.layout["xaxis"]["range"]
+    curve = Curve("k", "t", [Line("validation", "--validation", [0.5])]).figure([1.0], 1)
+    assert curve is not None
+    assert curve.data[0]["mode"] == "lines+markers"
+    low, high = curve.layout["xaxis"]["range"]
     assert low < 1 < high

@@ -131,16 +131,16 @@ class TestSummary:
         assert "The difference from dropout=0.0 is significant (Holm, 5 %)." in text
 
     def test_difference_that_is_not_significant(self):
-        made = comparison()
-        same = [replace(outcome, runs=made.outcomes[0].runs) for outcome in made.outcomes]
-        text = summarize(replace(made, outcomes=same, tests=pairwise_tests(same)))
+        results = comparison()
+        same = [replace(outcome, runs=results.outcomes[0].runs) for outcome in results.outcomes]
+        text = summarize(replace(results, outcomes=same, tests=pairwise_tests(same)))
         assert "its difference from the other variants is not significant" in text
 
     def test_target_not_reached(self):
-        made = comparison()
-        far = [replace(outcome, target=2.0) for outcome in made.outcomes]
+        results = comparison()
+        far = [replace(outcome, target=2.0) for outcome in results.outcomes]
         assert "No variant reached the target in more than half of its runs." in summarize(
-            replace(made, outcomes=far, target=2.0)
+            replace(results, outcomes=far, target=2.0)
         )
 
 

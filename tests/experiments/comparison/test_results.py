@@ -142,8 +142,8 @@ class TestLearningRate:
             Trial(0, lr, False, "", {"validation": {"r2": value}}, [])
             for lr, value in [(0.1, -1.0), (0.2, -1.04), (0.3, -1.1)]
         ]
-        how = Conditions(**{**vars(CONDITIONS), "metric": "r2", "task": "regression"})
-        assert Outcome(ONE, 0.1, True, tuning, [], how).good_rates == pytest.approx(2 / 3)
+        regression = Conditions(**{**vars(CONDITIONS), "metric": "r2", "task": "regression"})
+        assert Outcome(ONE, 0.1, True, tuning, [], regression).good_rates == pytest.approx(2 / 3)
 
 
 class TestPairwiseTests:

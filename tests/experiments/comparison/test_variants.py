@@ -44,16 +44,16 @@ class TestParsing:
 
 class TestVariants:
     def test_all_combinations(self):
-        found = variants_of(Recipe(), {"optimizer.name": ["sgd", "adam"], "model.dropout": [0.0, 0.5]})
-        assert [(v.recipe.get("optimizer.name"), v.recipe.get("model.dropout")) for v in found] == [
+        variants = variants_of(Recipe(), {"optimizer.name": ["sgd", "adam"], "model.dropout": [0.0, 0.5]})
+        assert [(v.recipe.get("optimizer.name"), v.recipe.get("model.dropout")) for v in variants] == [
             ("sgd", 0.0), ("sgd", 0.5), ("adam", 0.0), ("adam", 0.5),
         ]  # fmt: skip
-        assert len({variant.name for variant in found}) == 4
+        assert len({variant.name for variant in variants}) == 4
 
     def test_tables(self):
-        found = variants_of(Recipe(), {"optimizer": [{"name": "sgd", "momentum": 0.9}, "adam"]})
-        assert [variant.name for variant in found] == ["sgd(momentum=0.9)", "adam"]
-        assert found[0].recipe.get("optimizer.momentum") == 0.9
+        variants = variants_of(Recipe(), {"optimizer": [{"name": "sgd", "momentum": 0.9}, "adam"]})
+        assert [variant.name for variant in variants] == ["sgd(momentum=0.9)", "adam"]
+        assert variants[0].recipe.get("optimizer.momentum") == 0.9
 
     def test_each_problem_is_reported_once(self):
         with pytest.raises(RecipeError) as caught:

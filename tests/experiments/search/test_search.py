@@ -67,28 +67,28 @@ class TestSearch:
         assert searched.budget == (36, 36)
 
     def test_is_available_at_the_top(self):
-        found = descend.search("iris", RECIPE, space={"optimizer.lr": [0.1]}, trials=1, method="grid")
-        assert found.winner.values == {"optimizer.lr": 0.1}
+        result = descend.search("iris", RECIPE, space={"optimizer.lr": [0.1]}, trials=1, method="grid")
+        assert result.winner.values == {"optimizer.lr": 0.1}
 
     def test_separate_validation_and_test_data(self):
         X, y = descend.data.sources.read("iris").frame.to_numpy(), descend.data.sources.read("iris").targets
-        found = search(
+        result = search(
             (X[::2], y[::2]), RECIPE, space={"optimizer.lr": [0.1]}, trials=1, validation=(X[1::4], y[1::4]),
             test=(X[3::4], y[3::4]),
         )  # fmt: skip
-        assert dict(found.best.schema.rows) == {"train": 75, "validation": 38, "test": 37}
+        assert dict(result.best.schema.rows) == {"train": 75, "validation": 38, "test": 37}
 
     def test_halving_drops_the_worst_trials(self):
-        found = search("iris", RECIPE, space=SPACE, trials=9, method="halving", engine="loop")
-        states = [trial.status for trial in found.trials]
+        result = search("iris", RECIPE, space=SPACE, trials=9, method="halving", engine="loop")
+        states = [trial.status for trial in result.trials]
         assert states.count("finished") <= 3
         assert "dropped" in states
-        assert sum(trial.epochs for trial in found.trials) == found.budget[0] == found.budget[1] < 36
-        dropped = [trial for trial in found.trials if trial.status == "dropped"]
+        assert sum(trial.epochs for trial in result.trials) == result.budget[0] == result.budget[1] < 36
+        dropped = [trial for trial in result.trials if trial.status == "dropped"]
         assert all(trial.epochs == max(trial.rungs) for trial in dropped)
-        assert found.winner.status == "finished"
+        assert result.winner.status == "finished"
         for rung in (1,):
-            kept = [trial.rungs[rung] for trial in found.trials if trial.status == "finished"]
+            kept = [trial.rungs[rung] for trial in result.trials if trial.status == "finished"]
             assert min(kept) >= max(trial.rungs[rung] for trial in dropped)
 
 
@@ -237,11 +237,11 @@ class TestDivergence:
     RECIPE = RECIPE | {"optimizer": {"name": "sgd"}}
 
     def test_a_diverged_trial_is_recorded_and_never_wins(self):
-        found = search("iris", self.RECIPE, space={"optimizer.lr": [1e30, 0.1]}, trials=2, method="grid")
-        assert [trial.status for trial in found.trials] == ["diverged", "finished"]
-        assert found.trials[0].score is None
-        assert "diverged" in found.trials[0].message
-        assert found.winner.number == 1
+        result = search("iris", self.RECIPE, space={"optimizer.lr": [1e30, 0.1]}, trials=2, method="grid")
+        assert [trial.status for trial in result.trials] == ["diverged", "finished"]
+        assert result.trials[0].score is None
+        assert "diverged" in result.trials[0].message
+        assert result.winner.number == 1
 
     def test_all_trials_diverge(self):
         with pytest.raises(TrainingError) as caught:
@@ -254,7 +254,7 @@ class TestDivergence:
 
 
 def test_the_default_space_does_not_vary_what_the_recipe_sets():
-    found = search("iris", {**RECIPE, "optimizer": {"lr": 0.01}}, trials=2)
-    assert isinstance(found.space, Space)
-    assert "optimizer.lr" not in found.space.keys
-    assert "model.dropout" in found.space.keys
+    result = search("iris", {**RECIPE, "optimizer": {"lr": 0.01}}, trials=2)
+    assert isinstance(result.space, Space)
+    assert "optimizer.lr" not in result.space.keys
+    assert "model.dropout" in result.space.keys
