@@ -29,9 +29,9 @@ from tests.support.stop_at import StopAt
 
 import descend
 from descend.errors import Interrupted, RecipeError
+from descend.param_types import MISSING, Parameter, check, of_constructor
 from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Entry, entries
-from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
 from descend.recipe.sections import SECTIONS, section_parameters
 
 ATTEMPTS = 4

@@ -222,7 +222,7 @@ class TestRefused:
     def test_methods_that_do_not_fit_the_rows(self):
         message = self.refusal("iris", ["flip", "noise", "cutmix"])
         assert "[data] augment: 'flip' is for images; the rows are a table" in message
-        assert "what fits: noise, mixup, feature_dropout" in message
+        assert "methods that fit: noise, mixup, feature_dropout" in message
         assert "'cutmix' is for images" in message
         assert "'noise' is for" not in message
         message = self.refusal((IMAGES, LABELS), ["feature_dropout"])
@@ -238,9 +238,9 @@ class TestRefused:
         for augment, words in (
             ("flipp", "no such augment 'flipp'; did you mean 'flip'"),
             ([{"name": "flip", "pixels": 1}], r"augment.pixels: unknown key of 'flip'"),
-            ([{"name": "translate", "pixels": -1}], "augment.pixels: expected a whole number >= 0"),
+            ([{"name": "translate", "pixels": -1}], "augment.pixels: expected an integer >= 0"),
             ([{"pixels": 1}], "a table with the key 'name'"),
-            (3, "expected a text, a table, or a list of texts or tables, found 3"),
+            (3, "expected a string, a table, or a list of strings or tables, got 3"),
         ):
             with pytest.raises(RecipeError) as caught:
                 descend.Recipe(data={"augment": augment})
@@ -252,7 +252,7 @@ class TestRefused:
 
     def test_a_loss_that_takes_class_indices_only(self):
         message = self.refusal("iris", "mixup", loss={"name": "torch.nn.NLLLoss"})
-        assert "mixtures give targets that are distributions, which the loss does not take" in message
+        assert "mixing rows makes the targets distributions, which the loss does not take" in message
 
 
 OWN = """

@@ -1,6 +1,6 @@
-"""Train several variants in children that kill themselves after a number of epochs, then resume each in a new child.
+"""Train several variants in processes that kill themselves after a number of epochs, then resume each in a new process.
 
-Run as a program: ``python -m tests.many.kill_many FOLDER``; prints a JSON object: name of a folder -> statuses.
+Usage: ``python -m tests.many.kill_many FOLDER``. It prints a JSON object: the exit statuses of each run.
 """
 
 from __future__ import annotations

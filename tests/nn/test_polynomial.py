@@ -58,7 +58,7 @@ def test_the_normal_equations_give_the_best_weights(degree):
 def test_the_degree_is_checked():
     with pytest.raises(UserError, match="the degree must be 1 or more"):
         Powers(0)
-    with pytest.raises(RecipeError, match=r"\[model\] degree: expected a whole number >= 1, found 0"):
+    with pytest.raises(RecipeError, match=r"\[model\] degree: expected an integer >= 1, got 0"):
         Recipe(model={"name": "polynomial", "degree": 0})
 
 

@@ -13,22 +13,22 @@ from pathlib import Path
 
 from tests.support.forks import exit_status
 
+from descend.experiments.search import search
 from descend.experiments.search.journal import Journal
-from descend.experiments.search.searching import search
 
 SPACE = {"optimizer.lr": {"log_uniform": [1e-3, 1e-1]}, "model.hidden": [[8], [16]]}
 RECIPE = {"stop": {"max_epochs": 4, "patience": "none"}, "engine": {"threads": 1}}
-OPTIONS = {"space": SPACE, "trials": 9, "engine": "loop"}
+ARGUMENTS = {"space": SPACE, "trials": 9, "engine": "loop"}
 KILLED = {
-    "random": (4, OPTIONS),
-    "tpe": (9, OPTIONS | {"trials": 14, "batch": 4}),
-    "halving": (7, OPTIONS),
+    "random": (4, ARGUMENTS),
+    "tpe": (9, ARGUMENTS | {"trials": 14, "batch": 4}),
+    "halving": (7, ARGUMENTS),
 }
-"""After how many trials each method's search is killed, and its options."""
+"""After how many trials each method's search is killed, and its arguments."""
 
 
 def killed(folder: Path, method: str) -> None:
-    after, options = KILLED[method]
+    after, arguments = KILLED[method]
     add = Journal.add
 
     def last(self, trial) -> None:
@@ -37,7 +37,7 @@ def killed(folder: Path, method: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Journal.add = last
-    search("iris", RECIPE, out=folder / method, method=method, **options)
+    search("iris", RECIPE, out=folder / method, method=method, **arguments)
 
 
 def main(folder: Path) -> None:
