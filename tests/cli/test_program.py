@@ -127,6 +127,7 @@ def test_a_fault_of_our_own_asks_for_a_report(descend, monkeypatch, how):
     assert ("Traceback (most recent call last)" in result.err) == (how is not None)
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_warning_is_one_line_for_people(descend, monkeypatch):
     def plan_run(*arguments, **more):
         warnings.warn("weights all zero never move", stacklevel=2)
