@@ -45,7 +45,7 @@ def test_source_parts_and_fingerprint(tmp_path: Path) -> None:
     assert "validation 27 (15 %)" in words
     assert "test 45 (25 %)" in words
     assert "blake2b:5f1d7d84db00d2fce00b31a7fc73224f" in words
-    assert "multiclass classification (the target holds 3 different texts)" in words
+    assert "multiclass classification (the target has 3 distinct strings)" in words
     assert "cultivar, 3 classes: barolo, grignolino and barbera" in words
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from descend.data.prepare import Part, Prepared
+from descend.data.preparation import Part, Prepared
 from descend.many.pack import PackMember, PackTraining, stack
 from descend.many.pack.network import StackedNetwork
 from descend.recipe.build import build_model

@@ -176,7 +176,8 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
     from descend.many.restarts import copies
     from descend.metrics import main_metric
     from descend.training.loop import Observer
-    from descend.training.observers import ProgressBar, TensorBoard
+    from descend.training.observers import TensorBoard
+    from descend.training.progress import ProgressBar
 
     bar = ProgressBar(show, main_metric(planned.prepared.schema.task))
     networks = copies(planned.recipe)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from descend.data.prepare import Part
+from descend.data.preparation import Part
 from descend.many.member import Member
 from descend.many.member_metrics import Scored, metrics_of_members
 from descend.many.pack.losses import row_losses

@@ -125,7 +125,7 @@ class PackedEngine:
         if self._device.type != "cpu":
             return "the arithmetic runs on another device"
         with self._undone() as step, forked(self._device):
-            self.threads, why = choose_threads(step, seconds=0.02, short=SHORT)
+            self.threads, why = choose_threads(step, seconds=0.02, min_step_seconds=SHORT)
         return why
 
     @contextmanager

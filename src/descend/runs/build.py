@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
-from descend.data.prepare import Part
+from descend.data.preparation import Part
 from descend.data.schema import Schema
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
@@ -112,7 +112,7 @@ def augmented(batches: Batches, planned: Plan, device: torch.device, loss: Any =
     methods = build_augmentations(planned.recipe, layout, facts_of(schema), loss)
     if not methods:
         return batches
-    pixels = Pixels.of(schema, train.inputs).to(device) if layout.kind == "pictures" else None
+    pixels = Pixels.of(schema, train.inputs).to(device) if layout.kind == "images" else None
     return AugmentedBatches(
         batches, Pipeline(methods, pixels=pixels, classes=len(schema.classes), seed=planned.seed)
     )

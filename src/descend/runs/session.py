@@ -220,7 +220,9 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
         numbers = planned.prepared.train.rows[list(origin.rows)]
         listed = ", ".join(str(int(row)) for row in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
         lines.append(f"Rows of the data: {listed} ({len(numbers)} in the batch).")
-    lines.append(f"The learning rate was {origin.rate:g}. The network was restored to its last good state.")
+    lines.append(
+        f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
+    )
     lines.append("Remedies, in this order:")
     lines.append(f"  a lower learning rate: --set optimizer.lr={lower_lr(run)}")
     lines.append("  gradient clipping: --set gradient.clip_norm=1.0")

@@ -61,5 +61,5 @@ def arithmetic(threads: int, device: torch.device, denormals: Denormals = "flush
     >>> torch.equal(before, torch.get_rng_state())
     True
     """
-    with using_threads(threads), flushing_denormals(wanted=denormals == "flush"), forked(device):
+    with using_threads(threads), flushing_denormals(enabled=denormals == "flush"), forked(device):
         yield

@@ -243,11 +243,11 @@ class Objective:
         # Not the first evaluation: running averages are updated by whole steps only.
         part._root, part._share, part._first_evaluation = self._root, self._share * share, False
         part.composition = None
-        where = (0, 0) if nested else self._epoch_and_step
+        source = (0, 0) if nested else self._epoch_and_step
         chosen = []
-        for place, batch in enumerate(self._batches):
+        for index, batch in enumerate(self._batches):
             rows = len(batch.targets)
-            order = torch.randperm(rows, generator=generator(self.seed, f"part {place}", *where))
+            order = torch.randperm(rows, generator=generator(self.seed, f"part {index}", *source))
             kept = order[: max(1, math.ceil(share * rows))].to(batch.targets.device)
             chosen.append(batch.some(kept))
         part._batches = chosen

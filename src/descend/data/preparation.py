@@ -1,4 +1,8 @@
-"""From a source to tensors: task, split, columns, scaling, in that order; fitted on the training part."""
+"""From a source to tensors: infer the task, split, infer the columns, fit on the training part, encode.
+
+:func:`prepare` is the path from raw data to what training needs; :mod:`descend.data` lists its steps. New data with
+targets take the shorter path of :func:`encode_source`, with the schema that was fitted in training.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,11 @@ import torch
 from torch import Tensor
 
 from descend.data.columns import Column
-from descend.data.fitting import Rows, fit_inputs, positive
+from descend.data.fitting import Rows, fit_inputs, row_weights
 from descend.data.labels import classes_of, codes_of
-from descend.data.scaling import UNIT, Preprocess, standard
+from descend.data.messages import listed, rows_hold, rows_text
+from descend.data.preprocessing import Preprocess
+from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source
@@ -22,12 +28,11 @@ from descend.data.split import Split, split
 from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
 from descend.data.torch_datasets import EncodedItems
-from descend.data.values import listed, rows_hold, rows_text
 from descend.errors import DataError
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
 
-_BLOCK = 32768  # rows encoded at a time: bounds the memory of intermediate values
+_BLOCK = 32768  # rows encoded at a time, which bounds the memory of intermediate values
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,14 +40,14 @@ class Part:
     """Rows ready for training or evaluation.
 
     Args:
-        inputs: encoded rows, float32 (n, *input_shape); None where they stay in ``dataset``.
-        targets: int64 (n,) for multiclass, float32 (n,) for binary, float32 (n, T), standardised, for
+        inputs: encoded rows, float32 (n, *input_shape); None if they stay in ``dataset``.
+        targets: int64 (n,) for multiclass, float32 (n,) for binary, standardised float32 (n, T) for
             regression.
         weights: float32 (n,), or None for equal weights.
-        rows: the rows' numbers in the source, int64 (n,).
-        stored: whether ``inputs`` lie on disk, mapped into memory, and may be larger than it.
-        dataset: where ``inputs`` is None: the items, encoded, as (input, target) or (input, target, weight);
-            row i of the part is item ``rows[i]``.
+        rows: the row numbers in the source, int64 (n,).
+        dataset: if ``inputs`` is None, the encoded items (input, target) or (input, target, weight); row i of the
+            part is item ``rows[i]``.
+        stored: whether ``inputs`` are on disk, mapped into memory, and possibly larger than memory.
     """
 
     inputs: Tensor | None
@@ -58,7 +63,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What training needs: the schema, the preprocessing module, three parts, and notes for people."""
+    """Data ready for training: the schema, the preprocessing module, three parts, and notes for the user."""
 
     schema: Schema
     preprocess: Preprocess
@@ -69,37 +74,37 @@ class Prepared:
 
     @property
     def table(self) -> list[dict[str, str]]:
-        """The columns in words, see :meth:`descend.data.schema.Schema.table`."""
+        """Description of the columns, see :meth:`descend.data.schema.Schema.table`."""
         return self.schema.table()
 
 
 def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0) -> Prepared:
-    """Infer, split, fit and encode.
+    """Infer the task and the columns, split the rows, fit on the training part, and encode.
 
     Args:
-        source: raw data, from :func:`descend.data.sources.read`.
-        settings: the recipe's ``[data]``; its defaults if None.
-        seed: the run's seed; the split depends on it.
+        source: raw data, from :func:`descend.data.reader.read`.
+        settings: the recipe's ``[data]`` section; the defaults if None.
+        seed: the run's seed, which determines the split.
 
-    >>> from descend.data.bundled import bundled
-    >>> prepared = prepare(bundled("diabetes"))
+    >>> from descend.data.bundled import load_bundled
+    >>> prepared = prepare(load_bundled("diabetes"))
     >>> prepared.schema.task, prepared.schema.rows
     ('regression', {'train': 266, 'validation': 66, 'test': 110})
 
     Raises:
-        DataError: the data cannot be learned from as they are; the message says where and what to do.
+        DataError: the data cannot be used for training as they are; the message names the place and the remedy.
     """
     settings = settings or DataSettings()
     if source.targets is None:
-        raise DataError(f"{source.name} has no targets to learn from; name the target column")
+        raise DataError(f"{source.name} has no targets to learn from; specify the target column")
     targets = check_targets(source.targets, source.target_names)
     if len(targets) != len(source):
-        raise DataError(f"{source.name} holds {len(source)} rows but {len(targets)} targets")
+        raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     weights = _checked_weights(source.weights, len(source))
     for key, given in (("split", source.split), ("groups", source.groups)):
         if given is not None and len(given) != len(source):
             raise DataError(
-                f"data.{key}: one label for each of the {len(source)} rows was expected, found {len(given)}"
+                f"data.{key}: expected one label for each of the {len(source)} rows, got {len(given)}"
             )
     task, why = _task(source, targets, settings)
     known = targets if source.classes is None else source.classes
@@ -109,7 +114,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
         len(source), codes, task=task, validation=settings.validation, test=settings.test,
         given=source.split, seed=seed, groups=None if source.groups is None else source.groups.astype(str),
     )  # fmt: skip
-    unseen = () if codes is None else _unseen(codes, parts, classes)
+    absent = () if codes is None else _absent_classes(codes, parts, classes)
     outputs = 1 if task == "binary" else len(classes) or (targets.shape[1] if targets.ndim == 2 else 1)
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
@@ -128,31 +133,37 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     inputs = _encoded(preprocess, schema, raw, parts, stored=settings.stream)
     encoded_targets = schema.encode_targets(targets)
     own = dict.fromkeys(PARTS, weights) | {"train": _class_weights(codes, parts.train, settings, weights)}
-    made = {
+    encoded_parts = {
         part: _part(schema, source, inputs.get(part), encoded_targets, own[part], getattr(parts, part))
         for part in PARTS
     }
     if settings.stream:
-        made = {part: dataclasses.replace(one, stored=True) for part, one in made.items()}
-    notes = (*source.notes, *parts.notes, *unseen, *_column_notes(schema.columns))
-    return Prepared(schema, preprocess, made["train"], made["validation"], made["test"], notes)
+        encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
+    notes = (*source.notes, *parts.notes, *absent, *_column_notes(schema.columns))
+    train, validation, test = (encoded_parts[part] for part in PARTS)
+    return Prepared(schema, preprocess, train, validation, test, notes)
 
 
 def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None = None) -> Part:
-    """New data with targets, encoded by a fitted schema: what evaluation takes.
+    """Encode new data with targets by a fitted schema, for evaluation.
+
+    Args:
+        source: raw data with targets.
+        schema: the schema of the trained network.
+        preprocess: its preprocessing module; built from the schema if None.
 
     Raises:
-        DataError: columns, classes or shapes that do not fit the schema.
+        DataError: columns, classes or shapes do not match the schema.
     """
     if source.targets is None:
-        raise DataError(f"{source.name} has no targets to evaluate against; name the target column")
+        raise DataError(f"{source.name} has no targets to evaluate against; specify the target column")
     if (source.kind == "dataset") != (schema.kind == "dataset"):
         raise DataError(
-            f"{source.name} is of kind {source.kind}, the network was trained on data of kind {schema.kind}"
+            f"{source.name} is of kind {source.kind}, but the network was trained on data of kind {schema.kind}"
         )
     targets = schema.encode_targets(check_targets(source.targets, source.target_names, least=1))
     if len(targets) != len(source):
-        raise DataError(f"{source.name} holds {len(source)} rows but {len(targets)} targets")
+        raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     inputs = None
     if source.kind != "dataset":
         matrix = schema.matrix(source)
@@ -167,23 +178,23 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
 def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor,
           weights: Array | None, rows: Array) -> Part:  # fmt: skip
     dataset = None if source.dataset is None else EncodedItems(source.dataset, schema, weights)
-    share = None if weights is None else torch.from_numpy(weights[rows].astype(np.float32))
-    return Part(inputs, targets[torch.from_numpy(rows)], share, rows, dataset)
+    own = None if weights is None else torch.from_numpy(weights[rows].astype(np.float32))
+    return Part(inputs, targets[torch.from_numpy(rows)], own, rows, dataset)
 
 
 def _checked_weights(weights: Array | None, n: int) -> Array | None:
     if weights is None:
         return None
     try:
-        found = np.asarray(weights, dtype=np.float64)
+        checked = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError) as cause:
         raise DataError(f"weights must be numbers: {cause}") from cause
-    if found.shape != (n,):
-        raise DataError(f"one weight for each of the {n} rows was expected, found shape {found.shape}")
-    bad = ~(np.isfinite(found) & (found >= 0))
-    if bad.any():
-        raise DataError(f"weights must be finite and 0 or more; see {rows_text(np.flatnonzero(bad))}")
-    return found
+    if checked.shape != (n,):
+        raise DataError(f"expected one weight for each of the {n} rows, got shape {checked.shape}")
+    invalid = ~(np.isfinite(checked) & (checked >= 0))
+    if invalid.any():
+        raise DataError(f"weights must be finite and 0 or more; see {rows_text(np.flatnonzero(invalid))}")
+    return checked
 
 
 def _task(source: Source, targets: Array, settings: DataSettings) -> tuple[Task, str]:
@@ -191,62 +202,61 @@ def _task(source: Source, targets: Array, settings: DataSettings) -> tuple[Task,
         return infer_task(targets, settings.task)
     count = len(source.classes)
     if count < 2:
-        raise DataError(f"{count} class was named; at least two classes are needed to tell apart")
+        raise DataError(f"{count} class was given; a classifier needs at least two classes")
     return (
         "binary" if count == 2 and settings.task != "multiclass" else "multiclass",
-        f"{count} classes are named",
+        f"{count} classes are given",
     )
 
 
-def _unseen(codes: Array, parts: Split, classes: Sequence[object]) -> tuple[str, ...]:
-    lost = np.setdiff1d(np.arange(len(classes)), codes[parts.train])
-    shown = listed(classes[code] for code in lost)
-    return (f"no training row has the class {shown}: it cannot be learned",) if len(lost) else ()
+def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tuple[str, ...]:
+    absent = np.setdiff1d(np.arange(len(classes)), codes[parts.train])
+    shown = listed(classes[code] for code in absent)
+    return (f"no training row has the class {shown}: it cannot be learned",) if len(absent) else ()
 
 
 def _with_target_scale(schema: Schema, targets: Array, train: Array, weights: Array | None) -> Schema:
     numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
-    shift, spread = standard(numbers, positive(weights, train))
-    return dataclasses.replace(schema, target_mean=tuple(shift.tolist()), target_scale=tuple(spread.tolist()))
+    mean, scale = standard(numbers, row_weights(weights, train))
+    return dataclasses.replace(schema, target_mean=tuple(mean.tolist()), target_scale=tuple(scale.tolist()))
 
 
 def _encoded(
     preprocess: Preprocess, schema: Schema, raw: Rows | None, parts: Split, *, stored: bool
 ) -> dict[str, Tensor]:
-    """The encoded rows of each part, made block by block, so that a table needs no second copy in memory.
+    """Encode the rows of each part block by block, so that a table needs no second copy in memory.
 
-    Where they are to be ``stored`` they lie on disk, and need no memory of their own.
+    If ``stored``, the encoded rows are written to disk and mapped into memory.
     """
     if raw is None:
         return {}
-    chosen = {part: getattr(parts, part) for part in PARTS}
-    shapes = {part: (len(rows), *schema.input_shape) for part, rows in chosen.items()}
-    made = {
+    rows_of = {part: getattr(parts, part) for part in PARTS}
+    shapes = {part: (len(rows), *schema.input_shape) for part, rows in rows_of.items()}
+    tensors = {
         part: torch.from_numpy(mapped(shape, np.float32)) if stored else torch.empty(shape)
         for part, shape in shapes.items()
     }
-    total = sum(map(len, chosen.values()))
+    total = sum(map(len, rows_of.values()))
     block = max(1, min(_BLOCK, 2**24 // int(np.prod(schema.input_shape))))
     with torch.no_grad():
         for start in range(0, total, block):
             encoded = preprocess(raw(start, start + block))
             if not torch.isfinite(encoded).all():
-                raise _too_far(encoded, preprocess, start)
-            for part, rows in chosen.items():
+                raise _not_finite(encoded, preprocess, start)
+            for part, rows in rows_of.items():
                 first, last = np.searchsorted(rows, (start, start + block))
-                made[part][first:last] = encoded[torch.from_numpy(rows[first:last] - start)]
-    return made
+                tensors[part][first:last] = encoded[torch.from_numpy(rows[first:last] - start)]
+    return tensors
 
 
-def _too_far(encoded: Tensor, preprocess: Preprocess, start: int) -> DataError:
-    bad = ~torch.isfinite(encoded.flatten(1))
-    rows = start + bad.any(dim=1).nonzero()[:, 0].numpy()
-    where = listed(
-        [name for name, odd in zip(preprocess.names, bad.any(dim=0).tolist(), strict=False) if odd]
-    )
+def _not_finite(encoded: Tensor, preprocess: Preprocess, start: int) -> DataError:
+    invalid = ~torch.isfinite(encoded.flatten(1))
+    rows = start + invalid.any(dim=1).nonzero()[:, 0].numpy()
+    flags = invalid.any(dim=0).tolist()
+    where = listed([name for name, flag in zip(preprocess.names, flags, strict=False) if flag])
     return DataError(
         f"{'column ' + where if where else 'the inputs'}: {rows_hold(rows)} numbers more than 1e37 standard "
-        "deviations from those of training; correct them or leave them empty"
+        "deviations from the mean of the training rows; correct them or leave them empty"
     )
 
 

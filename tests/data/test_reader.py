@@ -3,15 +3,15 @@ import polars as pl
 import pytest
 import torch
 
-from descend.data.prepare import prepare
+from descend.data.preparation import prepare
+from descend.data.reader import read
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 from descend.errors import DataError
 
 FRAME = pl.DataFrame({"a": [1.0, 2.0, 3.0], "b": ["x", "y", "x"], "y": [0.5, 1.5, 2.5], "w": [1, 2, 3]})
 
 
-def test_every_form_of_one_table(tmp_path, monkeypatch):
+def test_every_form_of_a_table_is_read(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     FRAME.write_csv("t.csv")
     FRAME.write_parquet("t.parquet")
@@ -40,11 +40,11 @@ def test_several_targets():
         source = read(FRAME, target=target)
         assert source.target_names == ("a", "y")
         assert source.targets.tolist() == [[1.0, 0.5], [2.0, 1.5], [3.0, 2.5]]
-    odd = FRAME.rename({"y": "a,w"})
-    assert read(odd, target="a,w").target_names == ("a,w",)
+    invalid = FRAME.rename({"y": "a,w"})
+    assert read(invalid, target="a,w").target_names == ("a,w",)
 
 
-def test_weights_split_and_groups_are_columns_that_are_taken_out():
+def test_weights_split_and_groups_are_separated_from_the_features():
     frame = FRAME.with_columns(pl.Series("part", ["train", "val", "test"]), pl.Series("who", ["p", "q", "r"]))
     source = read(frame, settings=DataSettings(target="y", split="part", groups="who", weights="w"))
     assert source.frame.columns == ["a", "b"]
@@ -89,7 +89,7 @@ def test_new_files_are_read_as_the_training_file_was(tmp_path):
     pl.DataFrame({"code": codes, "n": range(40), "y": np.arange(40) * 0.5}).write_csv(tmp_path / "t.csv")
     prepared = prepare(read(tmp_path / "t.csv", target="y"))
     assert prepared.schema.columns[0].categories == ("00", "01", "02", "x")
-    pl.DataFrame({"code": ["01", "02"], "n": [1, 2]}).write_csv(tmp_path / "new.csv")  # all of it digits
+    pl.DataFrame({"code": ["01", "02"], "n": [1, 2]}).write_csv(tmp_path / "new.csv")  # all values are digits
     new = read(tmp_path / "new.csv", schema=prepared.schema, predicting=True)
     assert prepared.schema.matrix(new)[:, 0].tolist() == [1.0, 2.0]
     again = read(tmp_path / "t.csv", schema=prepared.schema)
@@ -97,13 +97,13 @@ def test_new_files_are_read_as_the_training_file_was(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "message"),
     [
         ("digts", r"no such file, folder or data set: digts; did you mean 'digits'\?"),
         ("nothing/here.csv", "no such file"),
         ("a" * 5000, "no such file"),
         ("nul\x00byte.csv", "no such file"),
-        (FRAME, "which column is to be predicted.*'a', 'b', 'y', 'w'"),
+        (FRAME, "the target column is not specified.*'a', 'b', 'y', 'w'"),
         (np.zeros((3, 2)), r"ndarray of shape \(3, 2\) has no targets"),
         ([1, 2], "pair"),
         (None, "NoneType"),
@@ -112,26 +112,26 @@ def test_new_files_are_read_as_the_training_file_was(tmp_path):
         ("platform:node", "no such file"),
     ],
 )
-def test_data_that_cannot_be_read_are_refused_with_advice(data, words):
-    with pytest.raises(DataError, match=words):
+def test_data_that_cannot_be_read_are_refused_with_a_remedy(data, message):
+    with pytest.raises(DataError, match=message):
         read(data)
 
 
-def test_wrong_column_names_get_the_nearest():
+def test_the_nearest_name_is_suggested_for_a_wrong_column():
     with pytest.raises(DataError, match=r"data: target: no column 'yy'; did you mean 'y'\?"):
         read(FRAME, target="yy")
     with pytest.raises(DataError, match=r"data\.weights: no column 'weight'"):
         read(FRAME, target="y", weights="weight")
 
 
-def test_files_of_other_kinds_are_refused(tmp_path):
+def test_files_of_other_formats_are_refused(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"data files end in '\.csv'"):
+    with pytest.raises(DataError, match=r"expected a data file ending in '\.csv'"):
         read(tmp_path / "a.xlsx")
 
 
-def test_a_table_of_nothing_but_its_target_is_refused():
-    with pytest.raises(DataError, match="no column is left besides the target"):
+def test_a_table_with_only_a_target_is_refused():
+    with pytest.raises(DataError, match="expected feature columns in addition to the target column"):
         read({"y": [1, 2, 3]}, target="y")
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from descend.data.tables import read_table
+from descend.data.table_files import read_table
 from descend.errors import DataError
 
 
@@ -40,22 +40,22 @@ def test_separators_line_ends_and_marks(tmp_path, content, name):
     assert table(tmp_path, content, name).to_dict(as_series=False) == {"a": [1, 3], "b": [2, 4]}
 
 
-def test_missing_words_are_nulls(tmp_path):
+def test_strings_for_missing_values_are_nulls(tmp_path):
     frame = table(tmp_path, "a,b\n1,x\nNA,?\n3,N/A\n,null\n")
     assert frame["a"].to_list() == [1, None, 3, None]
     assert frame["b"].to_list() == ["x", None, None, None]
     assert table(tmp_path, "a,b\n1,x\n-,y\n", missing=("-",))["a"].to_list() == [1, None]
 
 
-def test_columns_asked_for_as_text_keep_their_zeros(tmp_path):
-    assert table(tmp_path, "zip,n\n01234,1\n99999,2\n", text=["zip", "absent"])["zip"].to_list() == [
+def test_columns_read_as_strings_keep_leading_zeros(tmp_path):
+    assert table(tmp_path, "zip,n\n01234,1\n99999,2\n", strings=["zip", "absent"])["zip"].to_list() == [
         "01234",
         "99999",
     ]
 
 
-def test_blanks_after_separators_are_no_part_of_the_values(tmp_path):
-    frame = table(tmp_path, "a, b, zip, c\n1, 2.5, 01, x\n2, NA, 02, y\n", text=["zip"])
+def test_blanks_after_separators_are_stripped(tmp_path):
+    frame = table(tmp_path, "a, b, zip, c\n1, 2.5, 01, x\n2, NA, 02, y\n", strings=["zip"])
     assert frame.columns == ["a", "b", "zip", "c"]
     assert frame["b"].to_list() == [2.5, None]
     assert frame["c"].to_list() == ["x", "y"]
@@ -69,10 +69,10 @@ def test_decimal_commas_are_read_and_noted(tmp_path):
     assert "decimal commas" in notes[0]
 
 
-def test_an_unnamed_row_counter_is_left_out(tmp_path):
+def test_an_unnamed_column_of_row_numbers_is_not_used(tmp_path):
     frame, notes = read_table(write(tmp_path, ",a\n0,5\n1,7\n2,9\n"))
     assert frame.columns == ["a"]
-    assert "counts the rows" in notes[0]
+    assert "contains the row numbers" in notes[0]
     assert read_table(write(tmp_path, ",a\n0,5\n2,7\n"))[0].columns == ["column_0", "a"]
 
 
@@ -84,7 +84,7 @@ def test_blank_lines_are_skipped_but_missing_rows_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "is empty"),
         (b"\n \n", "is empty"),
@@ -100,29 +100,29 @@ def test_blank_lines_are_skipped_but_missing_rows_are_kept(tmp_path):
         (b"PK\x03\x04\x00\x00", "binary"),
     ],
 )
-def test_bad_text_files_say_what_is_wrong(tmp_path, content, words):
-    with pytest.raises(DataError, match=words) as caught:
+def test_invalid_text_files_are_refused_with_the_reason(tmp_path, content, message):
+    with pytest.raises(DataError, match=message) as caught:
         table(tmp_path, content)
     assert "data.csv" in str(caught.value)
 
 
-def test_quoted_line_ends_do_not_look_ragged(tmp_path):
+def test_quoted_line_ends_are_not_ragged(tmp_path):
     frame = table(tmp_path, 'a,b\n"two\nlines",\nx,2\n')
     assert frame.rows() == [("two\nlines", None), ("x", 2)]
 
 
 @pytest.mark.parametrize("ending", ["parquet", "pq", "arrow", "feather", "ipc"])
 def test_binary_tables_round_trip(tmp_path, ending):
-    wanted = pl.DataFrame({"a": [1.5, None], "c": ["x", "y"], "t": [True, None]})
+    expected = pl.DataFrame({"a": [1.5, None], "c": ["x", "y"], "t": [True, None]})
     path = tmp_path / f"data.{ending}"
-    (wanted.write_parquet if ending in ("parquet", "pq") else wanted.write_ipc)(path)
-    assert read_table(path)[0].equals(wanted)
+    (expected.write_parquet if ending in ("parquet", "pq") else expected.write_ipc)(path)
+    assert read_table(path)[0].equals(expected)
 
 
-def test_an_arrow_stream_is_read_too(tmp_path):
-    wanted = pl.DataFrame({"a": [1.5, 2.0]})
-    wanted.write_ipc_stream(tmp_path / "data.arrow")
-    assert read_table(tmp_path / "data.arrow")[0].equals(wanted)
+def test_an_arrow_stream_is_read(tmp_path):
+    expected = pl.DataFrame({"a": [1.5, 2.0]})
+    expected.write_ipc_stream(tmp_path / "data.arrow")
+    assert read_table(tmp_path / "data.arrow")[0].equals(expected)
 
 
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
@@ -139,14 +139,14 @@ def test_damaged_binary_tables_are_refused(tmp_path, ending, capfd):
 
 
 @pytest.mark.parametrize("name", ["data[1].csv", "da*ta.parquet", "{data}?.arrow"])
-def test_a_name_is_no_pattern(tmp_path, name):
+def test_a_file_name_is_not_a_glob_pattern(tmp_path, name):
     frame = pl.DataFrame({"a": [1, 2]})
     path = tmp_path / name
     {".csv": frame.write_csv, ".parquet": frame.write_parquet, ".arrow": frame.write_ipc}[path.suffix](path)
     assert read_table(path)[0].equals(frame)
 
 
-def test_a_file_that_may_not_be_read_is_named(tmp_path):
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
     with pytest.raises(DataError, match=r"loop\.csv: cannot be read"):
         read_table(tmp_path / "loop.csv")

@@ -1,4 +1,4 @@
-"""Files of tables: CSV, TSV, Parquet, Arrow."""
+"""Table files: CSV, TSV, Parquet, Arrow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from descend.data.frames import unique_names
 from descend.data.settings import MISSING
+from descend.data.streaming import read_or_raise
 from descend.errors import DataError
 
 if TYPE_CHECKING:
@@ -20,37 +21,37 @@ if TYPE_CHECKING:
 __all__ = ["TABLES", "read_table"]
 
 _SEPARATORS = (",", ";", "\t", "|")
-_HEAD = 1 << 20
+_HEAD_BYTES = 1 << 20  # size of the beginning of a file, in which the header is expected
 
 
 def read_table(
-    path: Path, *, missing: Sequence[str] = MISSING, text: Sequence[str] = ()
+    path: Path, *, missing: Sequence[str] = MISSING, strings: Sequence[str] = ()
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The table in a file, with what reading found worth saying.
+    """Read the table in a file; also return remarks for the user.
 
     Args:
-        path: a file whose ending is one of :data:`TABLES`.
-        missing: words that stand for a missing value in text files.
-        text: columns of a text file to be read as text, whatever they look like (postal codes).
+        path: a file whose suffix is one of :data:`TABLES`.
+        missing: strings that stand for a missing value in text files.
+        strings: columns of a text file to read as strings even if they look like numbers (postal codes).
 
     Raises:
-        DataError: the file is empty, damaged, ragged, not UTF-8, or has two columns of one name.
+        DataError: the file is empty, damaged, ragged, not UTF-8, or has duplicate column names.
     """
     try:
-        return TABLES[path.suffix.lower()](path, missing, text)
+        return TABLES[path.suffix.lower()](path, missing, strings)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
 
 
-def _read_text(
-    path: Path, missing: Sequence[str], text: Sequence[str]
+def _read_text_file(
+    path: Path, missing: Sequence[str], strings: Sequence[str]
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(_HEAD_BYTES)
     if not head.strip():
-        raise DataError(f"{path} is empty; a header line and rows were expected")
+        raise DataError(f"{path} is empty; expected a header line and rows")
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head:
         raise DataError(
             f"{path} is not UTF-8 text (it looks like UTF-16 or a binary file); save it as CSV in UTF-8"
@@ -68,45 +69,45 @@ def _read_text(
         return pl.read_csv(
             source, glob=False, separator=separator, new_columns=names, infer_schema_length=None,
             null_values=list(missing), decimal_comma=decimal_comma,
-            schema_overrides={name: pl.String for name in text if name in names},
+            schema_overrides={name: pl.String for name in strings if name in names},
         )  # fmt: skip
 
     try:
         frame = parse(False)
-        comma = separator != "," and any(_decimal_comma(series) for series in frame)
-        if comma:
+        use_comma = separator != "," and any(_has_decimal_commas(series) for series in frame)
+        if use_comma:
             frame = parse(True)
     except (pl.exceptions.PolarsError, OSError, ValueError) as cause:
-        raise _text_fault(path, source, separator, len(names), cause) from cause
+        raise _text_file_error(path, source, separator, len(names), cause) from cause
     if frame.height == 0:
-        raise DataError(f"{path} holds a header line but no rows")
+        raise DataError(f"{path} has a header line but no rows")
     frame, notes = _without_blank_lines(path, source, separator, frame)
-    if padded:  # the file writes ", " between values
-        kept = [series if series.name in text else _unpadded(series, missing) for series in frame]
-        frame = pl.DataFrame(kept)
-    if comma:
+    if padded:  # the file has ", " between values
+        columns = [series if series.name in strings else _stripped(series, missing) for series in frame]
+        frame = pl.DataFrame(columns)
+    if use_comma:
         notes += ("numbers are read with decimal commas",)
-    if unnamed and frame.width > 1 and _counts(frame[:, 0]):
-        return frame[:, 1:], (*notes, "the first column has no name and counts the rows: not used")
+    if unnamed and frame.width > 1 and _is_row_counter(frame[:, 0]):
+        return frame[:, 1:], (*notes, "the first column has no name and contains the row numbers; not used")
     return frame, notes
 
 
-def _unpadded(series: pl.Series, missing: Sequence[str]) -> pl.Series:
-    """A column of text without the blanks around its values; numbers where all values are numbers."""
+def _stripped(series: pl.Series, missing: Sequence[str]) -> pl.Series:
+    """Strip a string column, and convert it to numbers if all values are numbers."""
     import polars as pl
 
     if series.dtype != pl.String:
         return series
-    words = series.str.strip_chars()
-    words = words.set(words.is_in(list(missing)), None)
+    stripped = series.str.strip_chars()
+    stripped = stripped.set(stripped.is_in(list(missing)), None)
     for kind in (pl.Int64, pl.Float64):
-        numbers = words.cast(kind, strict=False)
-        if numbers.null_count() == words.null_count():
+        numbers = stripped.cast(kind, strict=False)
+        if numbers.null_count() == stripped.null_count():
             return numbers
-    return words
+    return stripped
 
 
-def _decimal_comma(series: pl.Series) -> bool:
+def _has_decimal_commas(series: pl.Series) -> bool:
     import polars as pl
 
     if series.dtype != pl.String or series.null_count() == len(series):
@@ -114,8 +115,8 @@ def _decimal_comma(series: pl.Series) -> bool:
     return bool(series.drop_nulls().str.contains(r"^\s*[+-]?\d+(,\d+)?\s*$").all())
 
 
-def _counts(series: pl.Series) -> bool:
-    """Whether a column holds 0, 1, 2, ... or 1, 2, 3, ..."""
+def _is_row_counter(series: pl.Series) -> bool:
+    """Return whether a column contains 0, 1, 2, ... or 1, 2, 3, ..."""
     if not series.dtype.is_integer() or series.null_count():
         return False
     values = series.to_numpy()
@@ -123,6 +124,7 @@ def _counts(series: pl.Series) -> bool:
 
 
 def _header(path: Path, head: bytes) -> tuple[list[str], str]:
+    """Return the column names and the separator."""
     try:
         lines = head.decode("utf-8-sig", errors="ignore").lstrip("\n\r").split("\n", 50)
         separator = (
@@ -133,8 +135,8 @@ def _header(path: Path, head: bytes) -> tuple[list[str], str]:
         raise DataError(f"{path}: the header line cannot be read: {cause}") from cause
 
 
-def _records(source: Path | bytes, separator: str) -> list[int]:
-    """Number of fields in each line's record, the header first; 0 for a blank line."""
+def _record_widths(source: Path | bytes, separator: str) -> list[int]:
+    """Return the number of fields of each record, the header first; 0 for a blank line."""
     content = source if isinstance(source, bytes) else source.read_bytes()
     csv.field_size_limit(2**31 - 1)
     return [
@@ -143,12 +145,12 @@ def _records(source: Path | bytes, separator: str) -> list[int]:
     ]
 
 
-def _ragged(path: Path, widths: list[int], expected: int) -> DataError | None:
-    odd = [at for at, width in enumerate(widths) if width not in (0, expected)]
-    if not odd:
+def _ragged_error(path: Path, widths: list[int], expected: int) -> DataError | None:
+    wrong = [at for at, width in enumerate(widths) if width not in (0, expected)]
+    if not wrong:
         return None
-    shown = "; ".join(f"record {at + 1} has {widths[at]}" for at in odd[:3]) + (
-        " ..." if len(odd) > 3 else ""
+    shown = "; ".join(f"record {at + 1} has {widths[at]}" for at in wrong[:3]) + (
+        " ..." if len(wrong) > 3 else ""
     )
     return DataError(
         f"{path} is ragged: the header has {expected} fields, {shown}; "
@@ -156,18 +158,18 @@ def _ragged(path: Path, widths: list[int], expected: int) -> DataError | None:
     )
 
 
-def _text_fault(
+def _text_file_error(
     path: Path, source: Path | bytes, separator: str, expected: int, cause: Exception
 ) -> DataError:
     try:
-        fault = _ragged(path, _records(source, separator), expected)
+        error = _ragged_error(path, _record_widths(source, separator), expected)
     except UnicodeDecodeError as where:
         return DataError(
             f"{path} is not UTF-8 text (byte {where.start}); convert it, or save it as CSV in UTF-8"
         )
     except csv.Error as where:
         return DataError(f"{path}: cannot be read as CSV: {where}")
-    return fault or DataError(
+    return error or DataError(
         f"{path}: cannot be read as CSV: {str(cause).splitlines()[0] if str(cause) else cause!r}"
     )
 
@@ -175,34 +177,34 @@ def _text_fault(
 def _without_blank_lines(
     path: Path, source: Path | bytes, separator: str, frame: pl.DataFrame
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """The frame without the rows that blank lines made; a record that is too short is refused.
+    """Remove rows that come from blank lines, and refuse records that are too short.
 
-    The reader fills short records with nulls, so only a null in the last column can hide one.
+    polars fills short records with nulls, so a table without nulls in its last column has neither.
     """
     if frame.width < 2 or frame[:, -1].null_count() == 0:
         return frame, ()
     try:
-        widths = _records(source, separator)
+        widths = _record_widths(source, separator)
     except (csv.Error, UnicodeDecodeError):
         return frame, ()
-    fault = _ragged(path, widths, frame.width)
-    if fault:
-        raise fault
+    error = _ragged_error(path, widths, frame.width)
+    if error:
+        raise error
     while widths and widths[0] == 0:
         widths.pop(0)
     blank = np.array(widths[1:]) == 0
-    if len(blank) != frame.height:  # blank lines at the end make no rows
+    if len(blank) != frame.height:  # polars makes no rows of blank lines at the end
         blank = blank[: frame.height]
     if len(blank) != frame.height or not blank.any():
         return frame, ()
     kept = frame.filter(~blank)
     if kept.height == 0:
-        raise DataError(f"{path} holds a header line but no rows")
+        raise DataError(f"{path} has a header line but no rows")
     return kept, (f"{int(blank.sum())} blank lines are skipped",)
 
 
 def _read_parquet(
-    path: Path, missing: Sequence[str], text: Sequence[str]
+    path: Path, missing: Sequence[str], strings: Sequence[str]
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
@@ -210,7 +212,7 @@ def _read_parquet(
 
 
 def _read_arrow(
-    path: Path, missing: Sequence[str], text: Sequence[str]
+    path: Path, missing: Sequence[str], strings: Sequence[str]
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
@@ -218,31 +220,25 @@ def _read_arrow(
         reader = pl.read_ipc if file.read(6) == b"ARROW1" else pl.read_ipc_stream
 
     def parse() -> pl.DataFrame:
-        with path.open("rb") as file:  # a path would be taken for a pattern
+        with path.open("rb") as file:  # polars would interpret a path as a glob pattern
             return reader(file)
 
     return _binary(path, "Arrow", parse), ()
 
 
-def _binary(path: Path, what: str, reader: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+def _binary(path: Path, file_format: str, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty")
-    try:
-        frame = reader()
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as cause:  # the reader's panics are no ordinary exceptions
-        first = (str(cause) or type(cause).__name__).splitlines()[0]
-        raise DataError(f"{path}: cannot be read as {what}: {first}; is it damaged?") from cause
+    frame = read_or_raise(path, file_format, read)
     if frame.height == 0:
-        raise DataError(f"{path} holds no rows")
+        raise DataError(f"{path} has no rows")
     return frame
 
 
 Reader = Callable[[Path, Sequence[str], Sequence[str]], "tuple[pl.DataFrame, tuple[str, ...]]"]
 TABLES: dict[str, Reader] = {
-    ".csv": _read_text, ".tsv": _read_text, ".txt": _read_text,
+    ".csv": _read_text_file, ".tsv": _read_text_file, ".txt": _read_text_file,
     ".parquet": _read_parquet, ".pq": _read_parquet,
     ".arrow": _read_arrow, ".feather": _read_arrow, ".ipc": _read_arrow,
 }  # fmt: skip
-"""File endings and their readers."""
+"""Readers of table files by the suffix of the file."""

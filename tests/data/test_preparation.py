@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 import torch
 
-from descend.data.prepare import encode_source, prepare
+from descend.data.preparation import encode_source, prepare
+from descend.data.reader import read
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 from descend.errors import DataError, RecipeError
 
 RANDOM = np.random.default_rng(0)
@@ -80,11 +80,11 @@ def test_a_mixed_table_end_to_end(tmp_path):
 def test_everything_is_fitted_on_the_training_rows_only():
     source = read((RANDOM.normal(size=(100, 2)), np.arange(100) * 1.0))
     prepared = prepare(source)
-    held = np.concatenate([prepared.validation.rows, prepared.test.rows])
+    held_out = np.concatenate([prepared.validation.rows, prepared.test.rows])
     values = source.frame.to_numpy().copy()
-    values[held] = 1e6
+    values[held_out] = 1e6
     targets = source.targets.copy()
-    targets[held] = -1e6
+    targets[held_out] = -1e6
     spoiled = prepare(read((values, targets)))
     assert torch.equal(spoiled.train.inputs, prepared.train.inputs)
     assert torch.equal(spoiled.train.targets, prepared.train.targets)
@@ -94,26 +94,26 @@ def test_everything_is_fitted_on_the_training_rows_only():
     np.testing.assert_allclose(prepared.schema.target_scale, train.std())
 
 
-def test_the_median_fills_gaps_and_weights_count_as_repetition():
+def test_the_median_replaces_missing_values_and_weights_are_equivalent_to_repetition():
     values = RANDOM.normal(size=200)
-    gaps = RANDOM.random(200) < 0.3
+    absent = RANDOM.random(200) < 0.3
     weights = RANDOM.integers(0, 4, 200)
-    data = {"x": np.where(gaps, np.nan, values)}
+    data = {"x": np.where(absent, np.nan, values)}
     split = np.full(200, "train")
     source = dataclasses.replace(read((data, values)), split=split)
     settings = DataSettings(validation=0, test=0)
     plain = prepare(source, settings).schema.columns[0]
-    assert plain.fill == np.median(values[~gaps])
+    assert plain.fill == np.median(values[~absent])
     weighted = prepare(dataclasses.replace(source, weights=weights), settings).schema.columns[0]
     repeated = prepare(
         read(({"x": np.repeat(data["x"], weights)}, np.repeat(values, weights))), settings
     ).schema
-    for found, wanted in ((weighted, repeated.columns[0]),):
-        assert found.fill == wanted.fill
-        np.testing.assert_allclose([found.mean, found.scale], [wanted.mean, wanted.scale], rtol=1e-12)
+    for result, expected in ((weighted, repeated.columns[0]),):
+        assert result.fill == expected.fill
+        np.testing.assert_allclose([result.mean, result.scale], [expected.mean, expected.scale], rtol=1e-12)
 
 
-def test_weights_travel_with_their_rows():
+def test_weights_stay_with_their_rows():
     weights = RANDOM.random(60) + 0.1
     prepared = prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % 2), weights=weights))
     for part in (prepared.train, prepared.validation, prepared.test):
@@ -121,7 +121,7 @@ def test_weights_travel_with_their_rows():
     assert prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % 2))).train.weights is None
 
 
-def test_balanced_classes_have_equal_mass_in_training():
+def test_balanced_classes_have_equal_total_weight_in_training():
     targets = np.array(["rare"] * 10 + ["common"] * 90)
     data = (RANDOM.normal(size=(100, 2)), targets)
     prepared = prepare(read(data), DataSettings(class_weights="balanced"))
@@ -134,7 +134,7 @@ def test_balanced_classes_have_equal_mass_in_training():
 
 
 @pytest.mark.parametrize(
-    ("weights", "words"),
+    ("weights", "message"),
     [
         (np.full(60, np.nan), "finite"),
         (-np.ones(60), "0 or more"),
@@ -143,8 +143,8 @@ def test_balanced_classes_have_equal_mass_in_training():
         (["heavy"] * 60, "must be numbers"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused(weights, words):
-    with pytest.raises(DataError, match=words):
+def test_weights_that_do_not_fit_are_refused(weights, message):
+    with pytest.raises(DataError, match=message):
         prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % 2), weights=weights))
 
 
@@ -187,7 +187,7 @@ def test_new_data_are_encoded_for_evaluation():
         encode_source(read(source.frame, predicting=True), prepared.schema)
 
 
-def test_constant_pixels_keep_their_place():
+def test_constant_pixels_are_kept():
     prepared = prepare(read("digits"))
     assert prepared.train.inputs.shape[1:] == (1, 8, 8)
     assert prepared.train.inputs[:, 0, 0, 0].abs().max() == 0
@@ -207,7 +207,7 @@ BAD = {
     "missing label": ({"x": [1.0, 2.0, 3.0], "y": ["a", "NA", "b"]}, "'y': row 1 has no value"),
     "infinite target": ({"x": [1.0, 2.0, 3.0], "y": [1.0, np.inf, 3.0]}, "'y'.*row 1 holds infinities"),
     "mixed": ({"x": [*map(str, range(30)), "oops"], "y": np.arange(31) * 1.1}, "'x'.*row 30 holds 'oops'"),
-    "identifier": ({"x": [f"id{i}" for i in range(30)], "y": np.arange(30) * 1.1}, "'x'.*identify rows"),
+    "identifier": ({"x": [f"id{i}" for i in range(30)], "y": np.arange(30) * 1.1}, "'x'.*identify the rows"),
     "categories": (
         {"x": [f"c{i % 300}" for i in range(900)], "y": np.arange(900) * 1.1},
         "'x': 300 categories",
@@ -216,13 +216,13 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_tables_are_refused_with_the_place(name):
-    content, words = BAD[name]
-    with pytest.raises(DataError, match=words):
+def test_invalid_tables_are_refused_with_the_place(name):
+    content, message = BAD[name]
+    with pytest.raises(DataError, match=message):
         prepare(read(content, target="y"))
 
 
-def test_an_unknown_scale_gets_its_nearest_name():
+def test_the_nearest_name_is_suggested_for_an_unknown_scale():
     with pytest.raises(RecipeError, match=r"\[data\] scale.*did you mean 'standard'"):
         prepare(read("iris"), DataSettings(scale="standart"))
 
@@ -239,12 +239,12 @@ def test_tiny_data():
 def test_importing_the_package_imports_nothing_heavy():
     heavy = ["torch", "polars", "sklearn", "narwhals", "PIL", "pandas", "numpy"]
     code = f"import sys, descend.data, descend.data.settings; print([m for m in {heavy} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
-    modules = "descend.data.prepare, descend.data.sources"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+    modules = "descend.data.preparation, descend.data.reader"
     code = f"import sys, {modules}; print([m for m in {heavy[1:-1]} if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 @pytest.mark.slow
@@ -261,17 +261,17 @@ def test_a_million_rows_take_seconds():
     assert len(prepared.train) == 700_000
 
 
-def test_a_column_that_is_constant_in_training_is_set_aside():
+def test_a_column_that_is_constant_in_the_training_rows_is_not_used():
     values = np.column_stack([np.arange(60.0) ** 2, np.zeros(60)])
     split = np.array(["train"] * 40 + ["test"] * 20)
     values[50, 1] = 16
     prepared = prepare(dataclasses.replace(read((values, np.arange(60) % 2)), split=split))
     assert [column.kind for column in prepared.schema.columns] == ["numeric", "constant"]
-    assert "always 0 in training" in prepared.schema.columns[1].note
+    assert "always 0 in the training rows" in prepared.schema.columns[1].note
     assert prepared.test.inputs.shape == (20, 1)
 
 
-def test_a_pixel_that_is_constant_in_training_has_the_scale_of_the_others():
+def test_a_pixel_that_is_constant_in_the_training_rows_has_the_mean_scale_of_the_others():
     values = RANDOM.integers(0, 16, (60, 4)).astype(float)
     values[:, 0] = 0
     values[50, 0] = 16
@@ -287,7 +287,7 @@ def test_a_pixel_that_is_constant_in_training_has_the_scale_of_the_others():
 def test_labels_that_do_not_fit_the_rows_are_refused():
     source = read((RANDOM.normal(size=(60, 2)), np.arange(60) % 2))
     for key in ("split", "groups"):
-        with pytest.raises(DataError, match=f"data.{key}: one label for each of the 60 rows"):
+        with pytest.raises(DataError, match=f"data.{key}: expected one label for each of the 60 rows"):
             prepare(dataclasses.replace(source, **{key: np.array(["train"] * 59)}))
     mixed = np.array([1, "a", None, 2.5] * 15, dtype=object)
     prepared = prepare(dataclasses.replace(source, groups=mixed))
@@ -295,7 +295,7 @@ def test_labels_that_do_not_fit_the_rows_are_refused():
     assert sum(map(len, owners)) == 4
 
 
-def test_numbers_too_far_from_training_are_named():
+def test_numbers_too_far_from_the_training_rows_are_refused():
     values = RANDOM.normal(size=(60, 2))
     values[50, 1] = 1e100
     split = np.array(["train"] * 40 + ["test"] * 20)
