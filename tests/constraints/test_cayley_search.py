@@ -386,7 +386,7 @@ class TestPartsOfRows:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
         held = constrain(model, orthogonal(method="cayley"), "0")
-        optimizer = lbfgs(model.parameters(), overlap=overlap)
+        optimizer = lbfgs(model.parameters(), sample_fraction=overlap)
         held.follow(optimizer)
         x = torch.randn(40, 4, dtype=DOUBLE)
         rows = Rows(model, CrossEntropy(), x, x[:, :3].argmax(1))

@@ -1,4 +1,4 @@
-"""Conjugate gradients against the linear ones, SciPy's, and the contract every optimizer keeps."""
+"""Tests of nonlinear conjugate gradients against the linear method and SciPy, and the contract of all optimizers."""
 
 import itertools
 import math
@@ -30,7 +30,7 @@ def case(request):
 
 
 class TestContract(Contract):
-    """Its state is one vector and one number."""
+    """The contract; the state is one vector and one number."""
 
 
 @pytest.mark.parametrize("n", [1, 2, 4, 8])
@@ -54,8 +54,8 @@ def test_its_iterates_are_those_of_linear_conjugate_gradients():
         torch.testing.assert_close(descent.at, expected.step, rtol=1e-6, atol=1e-8)
 
 
-def test_steepest_descent_would_not_do():
-    """The control: with a restart at every step the iterates are others."""
+def test_steepest_descent_takes_other_steps():
+    """Control: with a restart at every step the iterates differ."""
     quadratic = Quadratic([1.0, 3.0, 4.0, 10.0, 30.0, 100.0])
     descent = Descent(cg, quadratic, [0.0] * 6, restart_threshold=1e-300, **EXACT)
     descent.step(6)
@@ -92,7 +92,7 @@ def test_never_ascends():
 
 
 def test_beta_is_polak_and_ribieres_of_gradients_of_the_same_rows():
-    """The rows change after the first step; what is carried is of the first rows alone."""
+    """The rows change after the first step; the carried direction depends only on the first rows."""
     first, second = Quadratic([1.0, 5.0, 9.0]), Quadratic([2.0, 3.0, 7.0], seed=4)
     descent = Descent(cg, first, [1.0, -1.0, 0.5], c2=0.4, restart_threshold=1e9)
     x = descent.at
@@ -109,7 +109,7 @@ def test_beta_is_polak_and_ribieres_of_gradients_of_the_same_rows():
     assert float(moved @ direction) == pytest.approx(float(moved.norm() * direction.norm()), rel=1e-12)
 
 
-def test_a_direction_that_leads_uphill_is_replaced():
+def test_an_ascent_direction_is_replaced():
     quadratic = Quadratic([1.0, 4.0])
     descent = Descent(cg, quadratic, [1.0, 2.0])
     descent.step()
@@ -121,14 +121,14 @@ def test_a_direction_that_leads_uphill_is_replaced():
     assert float(moved @ gradient) == pytest.approx(-float(moved.norm() * gradient.norm()), rel=1e-9)
 
 
-def test_a_loss_that_is_no_number_is_refused():
+def test_a_nan_loss_is_rejected():
     descent = Descent(cg, lambda x: (x - torch.log(x)).sum(), [8.0, 0.1], lr=100.0)
     values = [descent.step() for _ in range(25)]
     assert all(math.isfinite(value) for value in values)
     assert descent.at.tolist() == pytest.approx([1.0, 1.0], abs=1e-3)
 
 
-def test_the_state_is_a_number_a_parameter():
+def test_the_state_is_one_number_per_parameter():
     descent = Descent(cg, rosenbrock, [-1.2, 1.0])
     descent.step()
     assert set(descent.state) == {"carried", "fall"}

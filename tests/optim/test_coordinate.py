@@ -1,4 +1,4 @@
-"""Coordinate descent against Gauss and Seidel, and the contract every optimizer keeps."""
+"""Tests of coordinate descent against the Gauss-Seidel method, and the contract of all optimizers."""
 
 import itertools
 import math
@@ -34,18 +34,18 @@ def case(request):
 
 
 class TestContract(Contract):
-    """Its state is one number for each block."""
+    """The contract; the state is one number per block."""
 
 
 def sweep(a, b, x, order):
-    """Gauss and Seidel: each coordinate solves its own equation with what the others are by then."""
+    """Gauss-Seidel: each coordinate solves its own equation with the current values of the others."""
     x = x.clone()
     for i in order:
         x[i] = (b[i] - a[i] @ x + a[i, i] * x[i]) / a[i, i]
     return x
 
 
-def test_single_entries_with_exact_steps_are_gauss_and_seidel():
+def test_single_entries_with_exact_steps_are_gauss_seidel():
     quadratic = Quadratic([0.5, 1.0, 2.0, 5.0, 9.0])
     descent, x = Descent(coordinate_descent, quadratic, [0.0] * 5, **SINGLE), torch.zeros(5).double()
     for _ in range(8):
@@ -55,7 +55,7 @@ def test_single_entries_with_exact_steps_are_gauss_and_seidel():
     backwards = sweep(quadratic.a, quadratic.b, torch.zeros(5).double(), reversed(range(5)))
     first = Descent(coordinate_descent, quadratic, [0.0] * 5, **SINGLE)
     first.step()
-    assert float((first.at - backwards).norm()) > 0.01  # the control: the order shows
+    assert float((first.at - backwards).norm()) > 0.01  # control: the order makes a difference
 
 
 def test_a_random_order_is_a_function_of_seed_and_sweep():
@@ -105,7 +105,7 @@ def test_blocks_are_tensors_or_runs_of_their_entries():
     assert blocks(1) == [slice(at, at + 1) for at in range(9)]
 
 
-def test_each_block_has_its_own_length():
+def test_each_block_has_its_own_step_size():
     w, z = (torch.ones(1, dtype=torch.float64, requires_grad=True) for _ in range(2))
     optimizer = coordinate_descent([w, z])
     for _ in range(6):
@@ -116,8 +116,8 @@ def test_each_block_has_its_own_length():
     assert optimizer.state[w]["lengths"].dtype == torch.float64
 
 
-def test_by_armijo_s_test_no_block_steps_beyond_its_minimum():
-    """On c x²/2 a step of t has the share 1 - c t/2 of the promised decrease, so that 1/2 means t ≤ 1/c."""
+def test_with_armijos_condition_no_block_steps_beyond_its_minimum():
+    """On c x²/2 a step of t has the share 1 - c t/2 of the predicted decrease, so that 1/2 means t ≤ 1/c."""
     curvatures = [0.3, 1.0, 7.0, 90.0]
     signs = {}
     for c1 in (None, 1e-4):
@@ -131,10 +131,10 @@ def test_by_armijo_s_test_no_block_steps_beyond_its_minimum():
             descent.step()
             signs[c1].append(bool((descent.at >= 0).all()))
     assert all(signs[None])
-    assert not all(signs[1e-4])  # the control: these steps do
+    assert not all(signs[1e-4])  # control: these steps do
 
 
-def test_a_loss_that_is_no_number_is_refused():
+def test_a_nan_loss_is_rejected():
     descent = Descent(
         coordinate_descent, lambda x: (x - torch.log(x)).sum(), [8.0, 0.1], lr=100.0, block_size=1
     )

@@ -1,4 +1,4 @@
-"""The stochastic quasi-Newton method against its paper: averages, pairs, first steps, and the data it needs."""
+"""Tests of the stochastic quasi-Newton method against its paper: averages, pairs, first steps, and data accesses."""
 
 import math
 
@@ -26,11 +26,11 @@ def case(request):
 
 
 class TestContract(Contract):
-    """Its state is its pairs, a sum and an average."""
+    """The contract; the state is the pairs, a sum and an average."""
 
 
 class Walk:
-    """The method on a quadratic whose linear term is noisy, and where it was before each step."""
+    """The method on a quadratic with a noisy linear term, and its iterates before each step."""
 
     def __init__(self, quadratic, start, **chosen):
         self.quadratic, self.x = quadratic, torch.tensor(start, dtype=torch.float64, requires_grad=True)
@@ -51,13 +51,13 @@ class Walk:
         return self.optimizer.state[self.x]
 
     def average(self, block, length):
-        """Of the iterates that the steps of a block started from."""
+        """Return the averages of the iterates at which the steps of a block started."""
         return torch.stack(self.path[block * length : (block + 1) * length]).mean(0)
 
 
 @pytest.mark.parametrize("length", [2, 5])
-def test_a_pair_is_the_second_derivative_times_the_difference_of_averages(length):
-    """Named: SQN's pair must use the difference of AVERAGED iterates, which the last step is not."""
+def test_a_pair_is_the_hessian_times_the_difference_of_averages(length):
+    """A pair uses the difference of AVERAGED iterates, not the last step."""
     walk = Walk(
         Quadratic([1.0, 4.0, 9.0]), [1.0, -2.0, 3.0], lr=0.05, update_frequency=length, history_size=4
     )
@@ -73,7 +73,7 @@ def test_a_pair_is_the_second_derivative_times_the_difference_of_averages(length
 
 
 def test_the_product_is_taken_at_the_average():
-    """Where the second derivative is not constant the place shows."""
+    """Where the Hessian is not constant the point makes a difference."""
     x = torch.tensor([0.5, 2.0], dtype=torch.float64, requires_grad=True)
     optimizer, path = sqn([x], lr=0.02, update_frequency=3), []
     for _ in range(6):
@@ -99,11 +99,11 @@ def test_the_first_steps_are_those_of_sgd():
     start, gradient = walk.x.detach().clone(), None
     walk.step()
     gradient = walk.gradient(2 * length)
-    assert float((walk.x.detach() - start + 0.05 * gradient).norm()) > 0.01  # and the next is not
+    assert float((walk.x.detach() - start + 0.05 * gradient).norm()) > 0.01  # control: the next step is not
 
 
 def test_a_step_is_that_of_the_papers_algorithm():
-    """Two loops over the pairs in their order, from γ of the newest. Named: newest pair for H0."""
+    """The two-loop recursion over the pairs in order, with H0 from the newest pair."""
     length, memory = 2, 3
     walk = Walk(
         Quadratic([1.0, 2.0, 20.0, 40.0]),
@@ -131,7 +131,7 @@ def test_a_step_is_that_of_the_papers_algorithm():
         torch.testing.assert_close(walk.x.detach(), walk.path[step] - 0.02 * q, rtol=1e-9, atol=1e-11)
 
 
-def test_gauss_newton_in_place_of_the_second_derivative():
+def test_gauss_newton_instead_of_the_hessian():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
     parameters = list(model.parameters())
@@ -156,7 +156,7 @@ def test_gauss_newton_in_place_of_the_second_derivative():
 
 def test_a_product_on_a_part_of_the_rows_sees_fewer():
     model = nn.Linear(3, 1).double()
-    optimizer = sqn(model.parameters(), update_frequency=1, share=0.25)
+    optimizer = sqn(model.parameters(), update_frequency=1, sample_fraction=0.25)
     x, y = draw(16, 3), draw(16, 1, seed=1)
     seen = []
     model.register_forward_hook(lambda module, inputs, outputs: seen.append(len(inputs[0])))
@@ -165,7 +165,7 @@ def test_a_product_on_a_part_of_the_rows_sees_fewer():
     assert seen == [16, 16, 4, 16, 4]
 
 
-def test_pairs_of_negative_curvature_are_left_out():
+def test_pairs_of_negative_curvature_are_discarded():
     x = torch.tensor([0.1, 0.2], dtype=torch.float64, requires_grad=True)
     optimizer = sqn([x], lr=0.05, update_frequency=1)
     for _ in range(8):
@@ -177,7 +177,7 @@ def test_pairs_of_negative_curvature_are_left_out():
 
 
 class Drawn:
-    """A logistic loss on rows drawn for the gradient and others, six times as many, for the product, as in the paper."""
+    """A logistic loss on rows sampled for the gradient, and on six times as many others for the product, as in the paper."""
 
     def __init__(self, x, y, w, draw_rows):
         self.x, self.y, self.w, self.draw_rows, self.accessed = x, y, w, draw_rows, 0
@@ -207,7 +207,7 @@ class Drawn:
 
 
 def excess(constructor, rate, problem, seed, *, budget):
-    """Of the loss over the least one, after as many accessed data points."""
+    """Return the excess of the loss over its minimum after a budget of accessed data points."""
     x, y, best = problem
     w = torch.zeros(50, dtype=torch.float64, requires_grad=True)
     optimizer, step = constructor([w]), 0
@@ -235,7 +235,7 @@ def synthetic(seed):
 
 
 def test_beats_sgd_by_accessed_data_points_on_the_papers_kind_of_problem():
-    """Each with the best of a grid of rates β/(1 + k/50); b = 50, b_H = 300, M = 10, L = 20, as in section 4.1."""
+    """Each with the best of a grid of learning rates β/(1 + k/50); b = 50, b_H = 300, M = 10, L = 20, as in section 4.1."""
     ratios = []
     for seed in (0, 1):
         problem = synthetic(seed)
@@ -275,7 +275,13 @@ def test_a_closure_without_a_graph_is_refused_at_the_first_step():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": -1.0}, {"history_size": 0}, {"update_frequency": 0}, {"share": 0.0}, {"curvature": "fisher"}],
+    [
+        {"lr": -1.0},
+        {"history_size": 0},
+        {"update_frequency": 0},
+        {"sample_fraction": 0.0},
+        {"curvature": "fisher"},
+    ],
     ids=lambda each: next(iter(each)),
 )
 def test_settings_outside_their_domain_are_refused(wrong):
@@ -283,9 +289,9 @@ def test_settings_outside_their_domain_are_refused(wrong):
         sqn([torch.ones(1, requires_grad=True)], **wrong)
 
 
-def test_the_class_is_there_for_anyones_loop():
+def test_the_class_works_in_a_plain_loop():
     x = torch.ones(2, requires_grad=True)
-    optimizer = SQN([x], lr=0.2, history_size=2, update_frequency=2, curvature="hessian", share=1.0)
+    optimizer = SQN([x], lr=0.2, history_size=2, update_frequency=2, curvature="hessian", sample_fraction=1.0)
     for _ in range(30):
         optimizer.step(lambda: (x * x * torch.tensor([0.5, 1.5])).sum())
     assert x.abs().max() < 0.05
@@ -310,9 +316,9 @@ def test_from_a_recipe_it_counts_its_products(tmp_path):
     [
         ({}, {"graph"}),
         ({"curvature": "gauss_newton"}, {"outputs"}),
-        ({"share": 0.5}, {"graph", "part"}),
+        ({"sample_fraction": 0.5}, {"graph", "part"}),
     ],
     ids=["hessian", "gauss_newton", "part"],
 )
-def test_it_says_what_its_settings_need(settings, needs):
+def test_needs_follow_from_the_settings(settings, needs):
     assert OPTIMIZERS["sqn"]([nn.Parameter(torch.ones(1))], **settings).needs == needs

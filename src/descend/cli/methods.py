@@ -163,7 +163,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "formula": card.formula,
         "shapes": shapes_of(entry.constructor) or SHAPES.get((entry.section, entry.key), ""),
         "reference": card.reference,
-        "lecture": card.lecture,
+        "lecture": card.topic,
         "note": card.note,
         "code": path_of(entry.constructor),
         "parameters": [

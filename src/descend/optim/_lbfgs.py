@@ -57,7 +57,7 @@ class LBFGS(Iterations):
         history_size: m, the number of pairs. Default 10.
         line_search: "strong_wolfe"; "armijo", which needs only the loss for each step size; "none". Default
             "strong_wolfe".
-        overlap: the share of the step's rows on which both gradients of a pair are computed. A share below 1 costs two
+        sample_fraction: the share of the step's rows on which both gradients of a pair are computed. A share below 1 costs two
             gradients on the part instead of one on all rows, and needs a closure that supports parts
             (:class:`descend.optim.Rows`). Default 1.
         damping: the share of the previous curvature along s that a pair keeps at least; 0 discards pairs with sᵀy ≤ 0
@@ -66,7 +66,7 @@ class LBFGS(Iterations):
         c2: the share of the slope that may remain. Default 0.9.
 
     Raises:
-        UserError: a setting is outside its domain; ``step`` is called without a closure; ``overlap`` is below 1 and the
+        UserError: a setting is outside its domain; ``step`` is called without a closure; ``sample_fraction`` is below 1 and the
             closure has no parts.
 
     >>> x = torch.tensor([-1.2, 1.0], dtype=torch.float64, requires_grad=True)
@@ -84,7 +84,7 @@ class LBFGS(Iterations):
         *,
         history_size: Count = 10,
         line_search: LineSearch = "strong_wolfe",
-        overlap: Portion = 1.0,
+        sample_fraction: Portion = 1.0,
         damping: Fraction = 0.2,
         c1: Share = 1e-4,
         c2: Share = 0.9,
@@ -104,7 +104,7 @@ class LBFGS(Iterations):
             complete = torch.logical_not((gradient.missing & (step != 0)).any())
             step = step.masked_fill(gradient.missing, 0.0)
 
-        part = objective.part(settings["overlap"])
+        part = objective.part(settings["sample_fraction"])
         before = gradient if part is objective else part.gradient()
         line_search: LineSearch = settings["line_search"]
         result = search_along(

@@ -19,7 +19,7 @@ RENAMED: Mapping[str, Mapping[str, str]] = {
         "inverses_every": "inv_update_steps",
         "others": "adam_lr_scale",
     },
-    "lbfgs": {"iterations": "max_iter", "memory": "history_size"},
+    "lbfgs": {"iterations": "max_iter", "memory": "history_size", "overlap": "sample_fraction"},
     "newton": {"forcing": "cg_tolerance", "limit": "cg_max_iter", "c": "c1"},
     "shampoo": {
         "roots_every": "precondition_frequency",

@@ -552,9 +552,6 @@ class Optimizer(OptimizerSpec):
         max_iter: iterations on the same rows in a step.
         restart_threshold: ν; the next direction is −g where |g·g⁻| ≥ ν ‖g‖². Default 0.2, Powell's.
         history_size: m, the number of pairs.
-        overlap: the share of the step's rows on which both gradients of a pair are computed. A share
-            below 1 costs two gradients on the part instead of one on all rows, and needs a closure that
-            supports parts (Rows).
         update_frequency: L, the steps from one average to the next; 10 to 20 in the paper.
         factor_decay: decay of the running averages of the factors.
         kl_clip: κ; None disables the scaling.
@@ -613,7 +610,6 @@ class Optimizer(OptimizerSpec):
         max_iter: int = 1,
         restart_threshold: float = 0.2,
         history_size: int = 10,
-        overlap: float = 1.0,
         update_frequency: int = 10,
         factor_decay: float = 0.95,
         kl_clip: float | None = 0.001,
@@ -1946,9 +1942,9 @@ class LBFGS(OptimizerSpec):
         max_iter: iterations on the same rows in a step.
         history_size: m, the number of pairs.
         line_search: "strong_wolfe"; "armijo", which needs only the loss for each step size; "none".
-        overlap: the share of the step's rows on which both gradients of a pair are computed. A share
-            below 1 costs two gradients on the part instead of one on all rows, and needs a closure that
-            supports parts (Rows).
+        sample_fraction: the share of the step's rows on which both gradients of a pair are computed. A
+            share below 1 costs two gradients on the part instead of one on all rows, and needs a
+            closure that supports parts (Rows).
         damping: the share of the previous curvature along s that a pair keeps at least; 0 discards
             pairs with sᵀy ≤ 0 instead of damping them. Pairs that satisfy the strong Wolfe conditions
             are not damped.
@@ -1966,7 +1962,7 @@ class LBFGS(OptimizerSpec):
         max_iter: int = 1,
         history_size: int = 10,
         line_search: Literal["none", "armijo", "strong_wolfe"] = "strong_wolfe",
-        overlap: float = 1.0,
+        sample_fraction: float = 1.0,
         damping: float = 0.2,
         c1: float = 0.0001,
         c2: float = 0.9,
