@@ -23,7 +23,7 @@ def test_json_lists_every_entry(descend):
     for one in found:
         assert one["summary"]
         assert one["row"]
-        assert one["lecture"]
+        assert one["topic"]
         assert one["shapes"] or one["key"] == "output"
         assert {"reference", "formula", "note", "parameters", "code"} <= set(one)
     adam = next(one for one in found if one["name"] == "adam")
