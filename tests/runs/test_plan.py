@@ -76,7 +76,7 @@ class TestCombinations:
             ({"engine.device": "gpu"}, "[engine] device: the device 'gpu' is not available"),
             ({"data.scale": "auto"}, "unknown scale 'auto'"),
             ({"data.validation": 0.6, "data.test": 0.6}, "leave no training rows"),
-            ({"optimizer.momentum": 0.9, "optimizer.amsgrad": True}, "takes amsgrad and momentum together"),
+            ({"optimizer.momentum": 0.9, "optimizer.amsgrad": True}, "takes all of amsgrad, momentum"),
         ],
         ids=str,
     )  # fmt: skip
