@@ -208,7 +208,7 @@ class TestTheFolder:
                 "--set",
                 "optimizer.momentum=0.5",
             ],
-            ["[optimizer]", "no optimizer takes betas and momentum together"],
+            ["[optimizer]", "no optimizer takes all of betas, momentum"],
         ),
         (["{houses}", "--target", "band", "--recipe", "none.toml"], ["no such recipe file", "none.toml"]),
         (["{houses}", "--target", "band", "--device", "warp"], ["[engine] device", "'warp'"]),

@@ -138,7 +138,7 @@ __all__ = [
     "ZerosInit",
 ]
 
-ModelName: TypeAlias = Literal[
+_ModelName: TypeAlias = Literal[
     "linear",
     "polynomial",
     "mlp",
@@ -146,7 +146,7 @@ ModelName: TypeAlias = Literal[
     "unitary_rnn",
 ]
 
-LossName: TypeAlias = Literal[
+_LossName: TypeAlias = Literal[
     "mse",
     "l1",
     "huber",
@@ -157,7 +157,7 @@ LossName: TypeAlias = Literal[
     "wasserstein",
 ]
 
-InitName: TypeAlias = Literal[
+_InitName: TypeAlias = Literal[
     "xavier_normal",
     "xavier_uniform",
     "kaiming_normal",
@@ -170,7 +170,7 @@ InitName: TypeAlias = Literal[
     "torch",
 ]
 
-OptimizerName: TypeAlias = Literal[
+_OptimizerName: TypeAlias = Literal[
     "gd",
     "sgd",
     "heavy_ball",
@@ -200,7 +200,7 @@ OptimizerName: TypeAlias = Literal[
     "asc_pg",
 ]
 
-ScheduleName: TypeAlias = Literal[
+_ScheduleName: TypeAlias = Literal[
     "constant",
     "inverse",
     "exponential",
@@ -211,7 +211,7 @@ ScheduleName: TypeAlias = Literal[
     "one_cycle",
 ]
 
-ScaleName: TypeAlias = Literal[
+_ScaleName: TypeAlias = Literal[
     "standard",
     "center",
     "minmax",
@@ -221,7 +221,7 @@ ScaleName: TypeAlias = Literal[
     "zca",
 ]
 
-AugmentationName: TypeAlias = Literal[
+_AugmentationName: TypeAlias = Literal[
     "flip",
     "translate",
     "rotate",
@@ -237,7 +237,7 @@ AugmentationName: TypeAlias = Literal[
     "feature_dropout",
 ]
 
-ActivationName: TypeAlias = Literal[
+_ActivationName: TypeAlias = Literal[
     "sigmoid",
     "tanh",
     "relu",
@@ -252,7 +252,7 @@ ActivationName: TypeAlias = Literal[
     "sign",
 ]
 
-NormName: TypeAlias = Literal[
+_NormName: TypeAlias = Literal[
     "none",
     "batch",
     "layer",
@@ -263,14 +263,14 @@ NormName: TypeAlias = Literal[
     "iterative",
 ]
 
-OutputName: TypeAlias = Literal[
+_OutputName: TypeAlias = Literal[
     "identity",
     "sigmoid",
     "sine",
     "softmax",
 ]
 
-OrthogonalityName: TypeAlias = Literal[
+_OrthogonalityName: TypeAlias = Literal[
     "none",
     "so",
     "dso",
@@ -357,9 +357,9 @@ class Data(Spec):
         *,
         target: str | Sequence[str] | None = None,
         task: Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"] = "auto",
-        scale: ScaleName | ScaleSpec | str | Mapping[str, Any] = "standard",
+        scale: _ScaleName | ScaleSpec | str | Mapping[str, Any] = "standard",
         clip: float | Literal["none"] = 10.0,
-        augment: AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = (),
+        augment: _AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[_AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = (),
         batch_size: int | Literal["auto"] = "auto",
         sampling: Literal["epoch", "with_replacement", "full"] = "epoch",
         shuffle: Literal["rows", "blocks"] = "rows",
@@ -414,16 +414,16 @@ class Model(ModelSpec):
     def __init__(
         self,
         *,
-        name: ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
-        output: OutputName | OutputSpec | str = "auto",
+        name: _ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
-        activation: ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
-        norm: NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        norm: _NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
@@ -453,7 +453,7 @@ class Loss(LossSpec):
     def __init__(
         self,
         *,
-        name: LossName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        name: _LossName | Literal["auto"] | str | Callable[..., Any] = "auto",
         delta: float = 1.0,
         label_smoothing: float = 0.0,
         positions: Sequence[float] | None = None,
@@ -481,7 +481,7 @@ class Init(InitSpec):
     def __init__(
         self,
         *,
-        name: InitName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        name: _InitName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output_gain: float | Literal["auto"] = "auto",
         draw: int = 0,
         restarts: int = 1,
@@ -567,7 +567,7 @@ class Optimizer(OptimizerSpec):
     def __init__(
         self,
         *,
-        name: OptimizerName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        name: _OptimizerName | Literal["auto"] | str | Callable[..., Any] = "auto",
         groups: Mapping[str, float] = ...,
         lr: float = 1.0,
         c1: float | None = 0.0001,
@@ -643,7 +643,7 @@ class Schedule(ScheduleSpec):
     def __init__(
         self,
         *,
-        name: ScheduleName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        name: _ScheduleName | Literal["auto"] | str | Callable[..., Any] = "auto",
         warmup: float = 0.0,
         beta: float = 0.001,
         per: Literal["step", "epoch"] = "step",
@@ -709,7 +709,7 @@ class Regularize(Spec):
         jacobian: float = 0.0,
         jacobian_projections: int | Literal["exact"] = 1,
         gradient_penalty: float = 0.0,
-        orthogonality: OrthogonalityName | OrthogonalitySpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        orthogonality: _OrthogonalityName | OrthogonalitySpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         orthogonality_strength: float = 0.01,
     ) -> None: ...
 
@@ -841,7 +841,7 @@ class Linear(ModelSpec):
     def __init__(
         self,
         *,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -872,7 +872,7 @@ class Polynomial(ModelSpec):
         self,
         *,
         degree: int = 3,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -910,12 +910,12 @@ class MLP(ModelSpec):
         self,
         *,
         hidden: Sequence[int] = (128, 128),
-        activation: ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
-        norm: NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        norm: _NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -956,15 +956,15 @@ class ConvNet(ModelSpec):
         *,
         channels: Sequence[int] = (32, 64),
         kernel: int = 3,
-        activation: ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
-        norm: NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        norm: _NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         norm_position: Literal["before", "after"] = "before",
         channel_dropout: float = 0.0,
         pool: Literal["max", "average"] = "max",
         head: Literal["auto", "flatten", "average"] = "auto",
         dense: Sequence[int] = (128,),
         dropout: float = 0.0,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -995,7 +995,7 @@ class UnitaryRNN(ModelSpec):
         self,
         *,
         units: int = 128,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
