@@ -1,4 +1,4 @@
-"""The library of large products: right to float32's rounding, used for large products alone."""
+"""The library for large products: accurate to float32 rounding, and used for large products only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ needs_onednn = pytest.mark.skipif(product("onednn") is None, reason="this PyTorc
 
 @needs_onednn
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_product_is_as_exact_as_the_blas(transposed: bool) -> None:
+def test_a_product_is_as_accurate_as_the_blas(transposed: bool) -> None:
     torch.manual_seed(0)
     x, w, b = torch.randn(64, 700), torch.randn(300, 700), torch.randn(300)
     if transposed:  # as in the derivatives: views, not copies

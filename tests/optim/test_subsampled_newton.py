@@ -1,4 +1,4 @@
-"""Newton's method with the curvature of some rows: against Newton's with all, dense algebra and its theorems."""
+"""Subsampled Newton against Newton's method, dense algebra and its theorems."""
 
 import itertools
 import math
@@ -34,7 +34,7 @@ def case(request):
 
 
 class TestContract(Contract):
-    """It keeps it, without a state to keep while its share is constant."""
+    """It keeps the contract, and has no state while the fraction is constant."""
 
 
 def test_with_all_rows_it_is_newtons():
@@ -49,7 +49,7 @@ def test_with_all_rows_it_is_newtons():
     assert paths[0] == paths[1]
 
 
-def test_the_step_is_of_the_samples_curvature_and_the_gradient_of_all_rows(monkeypatch):
+def test_the_step_has_the_curvature_of_the_sample_and_the_gradient_of_all_rows(monkeypatch):
     problem, samples = Logistic(), []
     part = Rows.part
     monkeypatch.setattr(
@@ -69,8 +69,8 @@ def test_the_step_is_of_the_samples_curvature_and_the_gradient_of_all_rows(monke
     np.testing.assert_allclose(problem.weights.detach(), expected, rtol=1e-8)
 
 
-def test_steps_do_not_change_with_a_change_of_variables():
-    """X w = (X A) (A⁻¹ w): solved exactly, every iterate is the other's, whatever A does to the condition."""
+def test_steps_are_invariant_to_a_change_of_variables():
+    """X w = (X A) (A⁻¹ w): solved exactly, the iterates correspond, whatever the condition of A."""
     draw = torch.Generator().manual_seed(1)
     mix = torch.randn(6, 6, generator=draw, dtype=torch.float64)
     mix = mix @ torch.diag(torch.logspace(0, 2, 6, dtype=torch.float64))
@@ -105,7 +105,7 @@ def test_a_growing_sample_converges_superlinearly_and_a_constant_one_linearly():
 
 
 @pytest.mark.parametrize("damping", [0.1, 1.0])
-def test_damped_it_takes_no_step_beyond_what_its_sample_sees(damping):
+def test_damping_limits_the_step_in_the_null_space_of_the_sample(damping):
     """Thirty parameters and five rows: B is singular, and p = −(B + damping ‖g‖ I)⁻¹ g is at most 1/damping long."""
     draw = torch.Generator().manual_seed(0)
     model = nn.Linear(30, 1, bias=False, dtype=torch.float64)
@@ -118,7 +118,7 @@ def test_damped_it_takes_no_step_beyond_what_its_sample_sees(damping):
     assert 0.5 / damping < float(model.weight.detach().norm()) <= 1 / damping * (1 + 1e-9)
 
 
-def test_the_share_grows_and_is_remembered():
+def test_the_fraction_grows_and_is_part_of_the_state():
     problem = Logistic()
     optimizer = subsampled_newton(problem.model.parameters(), sample_fraction=0.2, sample_growth=2.0)
     shares = []
@@ -129,13 +129,13 @@ def test_the_share_grows_and_is_remembered():
     assert sum(len(state) for state in optimizer.state.values()) == 1
 
 
-def test_a_function_without_parts_is_refused():
+def test_a_plain_function_is_refused():
     w = torch.ones(2, requires_grad=True)
     with pytest.raises(UserError, match="sample_fraction=1"):
         subsampled_newton([w]).step(lambda: (w * w).sum())
 
 
-def test_a_sample_costs_its_share(tmp_path):
+def test_a_sample_costs_its_fraction(tmp_path):
     spent = {}
     for share in (0.1, 1.0):
         recipe = descend.Recipe(

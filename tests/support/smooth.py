@@ -78,10 +78,10 @@ class Path:
     def __init__(self, make, function, start, **settings):
         self.x = torch.tensor(start, dtype=torch.float64, requires_grad=True)
         self.function, self.optimizer = function, make([self.x], **settings)
-        self.asked, self.places = [], [self.x.tolist()]
+        self.evaluated, self.places = [], [self.x.tolist()]
 
     def closure(self):
-        self.asked.append(self.x.tolist())
+        self.evaluated.append(self.x.tolist())
         return self.function(self.x)
 
     def step(self, times=1):

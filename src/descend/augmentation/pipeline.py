@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from descend.augmentation.base import IMAGES, Layout, Mixed
 from descend.augmentation.pixels import Pixels
-from descend.data.batches import Batch, Batches
+from descend.data.batches import Batch, Batches, WrappedBatches
 from descend.data.preprocessing import Preprocess
 from descend.data.schema import Schema
 from descend.rng import key
@@ -110,8 +110,10 @@ class Pipeline:
         return mixed._replace(share=own).targets(targets), total
 
 
-class AugmentedBatches:
+class AugmentedBatches(WrappedBatches):
     """Training batches, augmented on their device.
+
+    The row numbers of a mixture are those of the rows that partners were added to.
 
     Args:
         batches: the batches.
@@ -120,20 +122,6 @@ class AugmentedBatches:
 
     def __init__(self, batches: Batches, pipeline: Pipeline) -> None:
         self.batches, self.pipeline = batches, pipeline
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch."""
-        return self.batches.steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over."""
-        return self.batches.rows_per_step
-
-    def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers of each batch of a step, without the partners in mixtures."""
-        return self.batches.rows(epoch, step)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """Yield, for each step from ``start`` on, its augmented batches."""

@@ -8,6 +8,7 @@ Both kinds can start anywhere in an epoch and see the same rows in the same orde
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -19,7 +20,17 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from descend.rng import forked, generator, key
 
-__all__ = ["Batch", "Batches", "LoadedBatches", "MemoryBatches", "MovedBatches", "Order", "shuffled_blocks"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "LoadedBatches",
+    "MemoryBatches",
+    "MovedBatches",
+    "Order",
+    "OrderedBatches",
+    "WrappedBatches",
+    "shuffled_blocks",
+]
 
 Place = tuple[int, int, int]
 """An item to fetch: epoch, position within the epoch, row."""
@@ -158,7 +169,55 @@ def shuffled_blocks(rows: int, block: int, window: int, generator: torch.Generat
     return order
 
 
-class MemoryBatches:
+class OrderedBatches(ABC):
+    """Base class of batches whose size and rows follow an :class:`Order`."""
+
+    order: Order
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return self.order.steps_per_epoch
+
+    @property
+    def rows_per_step(self) -> list[int]:
+        """Rows that each step of an epoch averages over."""
+        return self.order.rows_per_step
+
+    def rows(self, epoch: int, step: int) -> list[Tensor]:
+        """Return the row numbers of each batch of a step."""
+        return self.order.step(epoch, step)
+
+    @abstractmethod
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """Yield the batches of each step, from step ``start`` on."""
+
+
+class WrappedBatches(ABC):
+    """Base class of batches that change the content of other batches, but not their rows."""
+
+    batches: Batches
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return self.batches.steps_per_epoch
+
+    @property
+    def rows_per_step(self) -> list[int]:
+        """Rows that each step of an epoch averages over."""
+        return self.batches.rows_per_step
+
+    def rows(self, epoch: int, step: int) -> list[Tensor]:
+        """Return the row numbers of each batch of a step."""
+        return self.batches.rows(epoch, step)
+
+    @abstractmethod
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """Yield the batches of each step, from step ``start`` on."""
+
+
+class MemoryBatches(OrderedBatches):
     """Batches of tensors in memory, on the training device.
 
     Args:
@@ -174,20 +233,6 @@ class MemoryBatches:
         row_bytes = sum(tensor[0].numel() * tensor.element_size() for tensor in self.tensors)
         per_step = max(1, row_bytes * order.batch_size * order.accumulate)
         self._steps_per_gather = max(1, CHUNK_BYTES // per_step)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch."""
-        return self.order.steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over."""
-        return self.order.rows_per_step
-
-    def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers of each batch of a step."""
-        return self.order.step(epoch, step)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """Yield, for each step from ``start`` on, its batches, as views of gathered rows."""
@@ -221,7 +266,7 @@ class MemoryBatches:
         return Batch(parts[0], parts[1], parts[2] if len(parts) > 2 else None)
 
 
-class MovedBatches:
+class MovedBatches(WrappedBatches):
     """Batches that are moved to a device one at a time, for data that do not fit into its memory.
 
     Args:
@@ -231,20 +276,6 @@ class MovedBatches:
 
     def __init__(self, batches: Batches, device: torch.device) -> None:
         self.batches, self.device = batches, device
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch."""
-        return self.batches.steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over."""
-        return self.batches.rows_per_step
-
-    def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers of each batch of a step."""
-        return self.batches.rows(epoch, step)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """Yield, for each step from ``start`` on, its batches on the device."""
@@ -260,7 +291,7 @@ class MovedBatches:
         return Batch(inputs, targets, weights)
 
 
-class LoadedBatches:
+class LoadedBatches(OrderedBatches):
     """Batches of a torch ``Dataset``, fetched by worker processes.
 
     A data set may use random numbers for an item (augmentation). The global generators of torch, NumPy and Python
@@ -298,20 +329,6 @@ class LoadedBatches:
             pin_memory=device.type == "cuda",
             generator=generator(order.seed, "workers"),
         )
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch."""
-        return self.order.steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over."""
-        return self.order.rows_per_step
-
-    def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers of each batch of a step."""
-        return self.order.step(epoch, step)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
         """Yield, for each step from ``start`` on, its batches, moved to the device."""

@@ -1,4 +1,4 @@
-"""Training many variants: grouped, each group by the engine that suits it."""
+"""Training of many variants on the same data."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any, Unpack, get_args
 from descend.data.training_data import DataOptions, accepts_data_options
 from descend.errors import Problem, RecipeError, UserError
 from descend.files import check_unused
+from descend.many.engine_choice import EngineChoice
+from descend.many.execution import Survivors, train_members
 from descend.many.loop_engine import WorkerChoice, check_workers
-from descend.many.member import Member, Watcher, Watchers
-from descend.many.restarts import copies, train_restarts
-from descend.many.train_members import EngineChoice, Survivors, train_members
+from descend.many.planned_member import PlannedMember
+from descend.many.restarts import networks_per_run, train_restarts
+from descend.many.watchers import Watcher, Watchers
 from descend.recipe import Recipe
 from descend.runs.plan import Parts, Planner
 from descend.runs.run import Run
@@ -39,29 +41,29 @@ def train_many(
     allow_imports: bool = False,
     **data_options: Unpack[DataOptions],
 ) -> list[Run]:
-    """Train several variants on the same data, together where they can ride together.
+    """Train several variants on the same data, packed together where possible.
 
-    Each run is what :func:`descend.train` would give for its recipe and seed, up to rounding, whatever it was
-    trained with. A member that diverges does not disturb the others: its run says so (``run.failed``).
+    Each run equals the result of :func:`descend.train` for its recipe and seed, up to rounding, regardless of the other
+    members. A member that diverges does not affect the others; its run is marked as failed (``run.failed``).
 
     Args:
         recipes: one for each member.
         data: as for :func:`descend.train`.
         seeds: one for all members, or one for each.
         parts: for each member the row numbers of its "train", "validation" and "test" parts (folds, bootstrap
-            samples), or None for a split by its recipe and seed.
-        out: a folder for the run folders, which are named by number; without it nothing is written.
-        resume: continue what is in ``out``, to the same bits as if it had not stopped.
+            samples), or None for the split given by its recipe and seed.
+        out: a folder for the run folders, which are named by number; None to write nothing.
+        resume: continue from the contents of ``out``, to the same bits as without the interruption.
         device: shorthand for the recipes' ``engine.device``.
-        engine: "packed" (stacked modules), "vmap", "loop" (one after another); "auto" takes for each group what is
-            fastest. ``run.environment["engine"]`` says which ran, and why.
-        workers: processes, each on one thread, that share the members, as packs or one after another; 1 for none. "auto"
-            starts one a core where the work is worth it. Members whose process is killed are failed ones.
-        rungs: epochs at the end of which ``survivors`` is asked who goes on.
-        survivors: called with a rung's epoch and the runs that have reached it and go on, by number; gives the
-            numbers of those that continue. The others are stopped ("dropped") with their best weights so far.
-        watchers: who watches.
-        tested: whether the test parts are measured; they should be touched once.
+        engine: "packed" (stacked modules), "vmap" or "loop" (one after another); "auto" chooses the fastest for each
+            group. ``run.environment["engine"]`` contains the engine and the reason for it.
+        workers: number of processes, each on one thread, that share the members; 1 for none. "auto" starts one per core
+            if this saves time. Members whose process is killed are marked as failed.
+        rungs: epochs at whose ends ``survivors`` decides which members continue.
+        survivors: called with the epoch of a rung and the runs still training, by number; returns the numbers of those
+            that continue. The others are stopped ("dropped") with their best weights so far.
+        watchers: notified of epochs and ends.
+        tested: whether the test parts are evaluated; this should be done only once.
         allow_imports: whether recipe files may contain import paths, which run code. Default False.
         **data_options: ``target``, ``validation``, ``test`` and ``sample_weight``, as in
             :class:`descend.TrainingData`.
@@ -70,7 +72,8 @@ def train_many(
         The runs, in the order of the recipes.
 
     Raises:
-        UserError: the data or some recipes cannot be used; all problems at once, and nothing was trained.
+        UserError: the data or some recipes cannot be used. All problems are reported at once, and nothing is trained.
+        Interrupted: a signal requested to stop.
 
     >>> runs = train_many([{"optimizer": {"lr": lr}, "stop": {"max_epochs": 2}} for lr in (0.1, 0.01)], "iris")
     >>> [run.metrics["epochs"] for run in runs]
@@ -81,21 +84,19 @@ def train_many(
         raise UserError("train_many needs at least one recipe")
     check_workers(workers)
     _check_choices(engine, rungs)
-    each_seed = _for_each(seeds, len(recipes), "seeds")
-    each_parts = [None] * len(recipes) if parts is None else _for_each(list(parts), len(recipes), "parts")
+    seed_of_each = _for_each(seeds, len(recipes), "seeds")
+    parts_of_each = [None] * len(recipes) if parts is None else _for_each(list(parts), len(recipes), "parts")
     planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
     folder = None if out is None else Path(out)
     if folder is not None and not resume:
         check_unused(folder)
-    members = _planned(planner, recipes, each_seed, each_parts, folder, resume)
+    members = _plan_members(planner, recipes, seed_of_each, parts_of_each, folder, resume)
     for member in members:
         member.tested = tested
     watcher = Watchers(list(watchers))
-    several = [member for member in members if copies(member.plan.recipe) > 1]
+    several = [member for member in members if networks_per_run(member.plan.recipe) > 1]
     if several and rungs:
-        raise UserError(
-            "init.restarts and model.ensemble cannot be stopped at rungs: leave out one or the other"
-        )
+        raise UserError("rungs cannot be combined with init.restarts or model.ensemble: remove one of them")
     single = [member for member in members if member not in several]
     train_members(single, watcher, engine, rungs, survivors, folder, resume=resume, workers=workers)
     for member in several:
@@ -109,10 +110,10 @@ def train_many(
 def _check_choices(engine: Any, rungs: Sequence[Any]) -> None:
     if engine not in get_args(EngineChoice):
         known = ", ".join(f'"{name}"' for name in get_args(EngineChoice))
-        raise UserError(f"engine: one of {known} was expected, found {engine!r}")
+        raise UserError(f"engine: expected one of {known}, got {engine!r}")
     for epoch in rungs:
         if not isinstance(epoch, int) or epoch < 1:
-            raise UserError(f"rungs: numbers of epochs, 1 or more, were expected, found {epoch!r}")
+            raise UserError(f"rungs: expected epochs (integers of at least 1), got {epoch!r}")
 
 
 def _for_each(values: Any, count: int, name: str) -> list[Any]:
@@ -120,20 +121,24 @@ def _for_each(values: Any, count: int, name: str) -> list[Any]:
         return [values] * count
     listed = list(values)
     if len(listed) != count:
-        raise UserError(f"{name}: one for each of the {count} recipes was expected, found {len(listed)}")
+        raise UserError(f"{name}: expected one for each of the {count} recipes, got {len(listed)}")
     return listed
 
 
-def _planned(
+def _plan_members(
     planner: Planner,
     recipes: Sequence[Any],
     seeds: Sequence[int],
     parts: Sequence[Parts | None],
     folder: Path | None,
     resume: bool,
-) -> list[Member]:
-    """A member for each recipe; the problems of all recipes at once."""
-    members: list[Member] = []
+) -> list[PlannedMember]:
+    """Return a member for each recipe.
+
+    Raises:
+        RecipeError: with the problems of all recipes.
+    """
+    members: list[PlannedMember] = []
     problems: list[Problem] = []
     for number, (recipe, seed, own) in enumerate(zip(recipes, seeds, parts, strict=True)):
         path = None if folder is None else folder / f"{number:04d}"
@@ -146,9 +151,9 @@ def _planned(
         except RecipeError as cause:
             problems += [problem.of(f"recipe {number}") for problem in cause.problems]
             continue
-        member = Member(number, plan, path, begun)
+        member = PlannedMember(number, plan, path, begun)
         if begun and path is not None:
-            member.take_up(path)
+            member.read_engine(path)
         members.append(member)
     if problems:
         raise RecipeError(problems)

@@ -1,4 +1,4 @@
-"""Packs in worker processes: the bits that each pack has here, and no accident goes unnoticed."""
+"""Packs in worker processes: the same bits as in this process, and every failure is reported."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.small_runs import Odd, Watch, assert_same, data, recipe
+from tests.support.small_runs import FailingNetwork, RecordingWatcher, assert_same, data, recipe
 
 import descend
 from descend.errors import Interrupted
-from descend.many import side_by_side, train_many
-from descend.many.side_by_side import seconds_ahead
-from descend.many.workers import why_not_here
+from descend.many import parallel_packs, train_many
+from descend.many.parallel_packs import remaining_seconds
+from descend.many.workers import workers_unavailable_because
 from descend.runs import finish
 
-pytestmark = pytest.mark.skipif(bool(why_not_here()), reason=why_not_here() or "workers")
+pytestmark = pytest.mark.skipif(
+    bool(workers_unavailable_because()), reason=workers_unavailable_because() or "workers"
+)
 
-PROGRAM = Path(__file__).with_name("kill_side_by_side.py")
+PROGRAM = Path(__file__).with_name("kill_parallel_packs.py")
 
-RATES = [0.001 * 1.7**power for power in range(8)]
-EIGHT = [recipe(lr) for lr in RATES]
+LEARNING_RATES = [0.001 * 1.7**power for power in range(8)]
+EIGHT = [recipe(lr) for lr in LEARNING_RATES]
 
 
 def packed(recipes: list[descend.Recipe], workers: int, **arguments: Any) -> list[descend.Run]:
@@ -34,23 +36,24 @@ def packed(recipes: list[descend.Recipe], workers: int, **arguments: Any) -> lis
 
 
 def here(recipes: list[descend.Recipe], **arguments: Any) -> list[descend.Run]:
-    """The two packs one after the other, in this process."""
+    """Train the two packs one after the other, in this process."""
     runs: list[Any] = [None] * len(recipes)
     for place in range(2):
         runs[place::2] = packed(recipes[place::2], 1, **arguments)
     return runs
 
 
-def odd(happens: str) -> descend.Recipe:
+def failing(failure: str) -> descend.Recipe:
+    """Return the recipe of a network that fails in a worker."""
     return descend.Recipe(
         **{name: getattr(recipe(0.01), name) for name in ("data", "optimizer", "stop", "engine")},
-        model={"name": lambda: Odd(happens, 6, 1)},
+        model={"name": lambda: FailingNetwork(failure, 6, 1)},
     )
 
 
-class TestTheSameBits:
+class TestSameBits:
     def test_as_in_this_process(self) -> None:
-        watch = Watch()
+        watch = RecordingWatcher()
         there = packed(EIGHT, 2, watchers=[watch])
         for one, other in zip(here(EIGHT), there, strict=True):
             assert_same(one, other)
@@ -59,11 +62,11 @@ class TestTheSameBits:
         engines = [run.environment["engine"] for run in there]
         assert [engine["pack"] for engine in engines] == [0, 1] * 4
         assert {engine["members"] for engine in engines} == {4}
-        assert all("2 packs side by side" in engine["why"] for engine in engines)
+        assert all("2 packs in parallel" in engine["why"] for engine in engines)
         assert {run.environment["threads"] for run in there} == {1}
         assert {run.environment["threads_reason"] for run in there} == {"one of 2 processes"}
 
-    def test_where_members_stop_at_different_epochs(self) -> None:
+    def test_members_stop_at_different_epochs(self) -> None:
         patient = [
             each.replace({"stop.max_epochs": 3 + 2 * place, "stop.patience": 1 + place % 3})
             for place, each in enumerate(EIGHT)
@@ -73,7 +76,7 @@ class TestTheSameBits:
         for one, other in zip(here(patient), there, strict=True):
             assert_same(one, other)
 
-    def test_with_folders_and_what_is_in_them(self, tmp_path: Path) -> None:
+    def test_with_run_folders(self, tmp_path: Path) -> None:
         there = packed(EIGHT, 2, out=tmp_path)
         for number, (one, other) in enumerate(zip(here(EIGHT), there, strict=True)):
             loaded = descend.load(tmp_path / f"{number:04d}")
@@ -82,28 +85,26 @@ class TestTheSameBits:
             assert len((tmp_path / f"{number:04d}" / "history.jsonl").read_text().splitlines()) == 4
         assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == ["0000", "0001"]
 
-    def test_a_worker_touches_nothing_but_tensors(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """The table of the data has threads, for which a fork would wait without end."""
+    def test_worker_uses_tensors_only(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The library of the data table has threads: a fork that uses it would deadlock."""
 
-        def noting(name: str, function: Any) -> Any:
-            def noted(*given: Any, **named: Any) -> Any:
+        def recording(name: str, function: Any) -> Any:
+            def recorded(*args: Any, **kwargs: Any) -> Any:
                 with (tmp_path / name).open("a") as file:
                     file.write(f"{os.getpid()}\n")
-                return function(*given, **named)
+                return function(*args, **kwargs)
 
-            return noted
+            return recorded
 
-        monkeypatch.setattr(finish, "details", noting("details", finish.details))
-        monkeypatch.setattr(descend.Run, "write_files", noting("write_files", descend.Run.write_files))
+        monkeypatch.setattr(finish, "details", recording("details", finish.details))
+        monkeypatch.setattr(descend.Run, "write_files", recording("write_files", descend.Run.write_files))
         for folder in (None, tmp_path / "runs"):
             for run in packed(EIGHT, 2, out=folder):
                 assert dict(run.evaluation)
         for name in ("details", "write_files"):
             assert set((tmp_path / name).read_text().split()) == {str(os.getpid())}
 
-    def test_from_a_table_that_this_process_has_read_with_all_threads(self, tmp_path: Path) -> None:
+    def test_after_reading_a_table_with_all_threads(self, tmp_path: Path) -> None:
         recipes = [each.replace({"stop.max_epochs": 1, "model.norm": "none"}) for each in EIGHT]
         runs = train_many(recipes, "digits", engine="packed", workers=2, out=tmp_path)
         assert [run.metrics["status"] for run in runs] == ["finished"] * 8
@@ -130,9 +131,9 @@ class TestTheSameBits:
             assert_same(one, other)
 
 
-class TestAccidents:
+class TestFailures:
     @pytest.mark.slow
-    def test_a_killed_parent_resumes_to_the_same_bits(self, tmp_path: Path) -> None:
+    def test_killed_parent_resumes_to_the_same_bits(self, tmp_path: Path) -> None:
         def start(folder: str, after: int, how: str) -> int:
             command = [sys.executable, str(PROGRAM), str(tmp_path / folder), str(after), how]
             return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
@@ -141,7 +142,7 @@ class TestAccidents:
             return (tmp_path / folder / f"{number:04d}" / "history.jsonl").read_text().count("\n")
 
         assert start("whole", 0, "new") == 0
-        for after in (4, 14):  # before anyone, and after some have come to their ends
+        for after in (4, 14):  # before any member has stopped, and after some have
             killed = f"killed-{after}"
             assert start(killed, after, "new") == -signal.SIGKILL
             assert start(killed, 0, "resume") == 0
@@ -150,21 +151,21 @@ class TestAccidents:
                 assert (tmp_path / killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
                 assert lines(killed, number) == lines("whole", number)
 
-    def test_one_that_diverges_disturbs_nobody(self, tmp_path: Path) -> None:
+    def test_diverged_member_does_not_affect_others(self, tmp_path: Path) -> None:
         plain = [each.replace({"optimizer.name": "sgd"}) for each in EIGHT]
-        wild = [*plain[:3], recipe(1e30).replace({"optimizer.name": "sgd"}), *plain[4:]]
-        there = packed(wild, 2, out=tmp_path)
+        diverging = [*plain[:3], recipe(1e30).replace({"optimizer.name": "sgd"}), *plain[4:]]
+        there = packed(diverging, 2, out=tmp_path)
         assert [run.failed for run in there] == [number == 3 for number in range(8)]
         assert there[3].metrics["stopped"] == "diverged"
         assert "--set optimizer.lr=" in there[3].metrics["message"]
         assert "diverged" in (tmp_path / "0003" / "metrics.json").read_text()
-        for number, (one, other) in enumerate(zip(here(wild), there, strict=True)):
+        for number, (one, other) in enumerate(zip(here(diverging), there, strict=True)):
             if number != 3:
                 assert_same(one, other)
 
-    def test_the_members_of_a_pack_whose_worker_is_killed_are_failed_ones(self) -> None:
-        watch = Watch()
-        there = packed([*[odd("SIGKILL")] * 8, *EIGHT], 2, watchers=[watch])
+    def test_members_of_killed_worker_are_failed(self) -> None:
+        watch = RecordingWatcher()
+        there = packed([*[failing("SIGKILL")] * 8, *EIGHT], 2, watchers=[watch])
         for run in there[:8]:
             assert run.failed
             assert run.metrics["stopped"] == "lost"
@@ -175,14 +176,14 @@ class TestAccidents:
         for one, other in zip(here(EIGHT), there[8:], strict=True):
             assert_same(one, other)
 
-    def test_what_fails_in_a_worker_is_tried_here(self) -> None:
-        watch = Watch()
-        there = packed([odd("raise")] * 8, 2, watchers=[watch])
+    def test_job_that_raises_in_worker_is_repeated_here(self) -> None:
+        watch = RecordingWatcher()
+        there = packed([failing("raise")] * 8, 2, watchers=[watch])
         assert not any(run.failed for run in there)
         assert [len(run.history) for run in there] == [4] * 8
         assert sorted(watch.epochs) == [(n, e) for n in range(8) for e in range(1, 5)]
 
-    def test_where_the_system_starts_no_more_processes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_system_cannot_start_processes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def never(self: multiprocessing.Process) -> None:
             raise BlockingIOError("Resource temporarily unavailable")
 
@@ -191,71 +192,71 @@ class TestAccidents:
         for one, other in zip(expected, packed(EIGHT, 2), strict=True):
             assert_same(one, other)
 
-    def test_a_worker_that_is_asked_to_stop_stops_all(self) -> None:
-        with pytest.raises(Interrupted, match=r"networks not done$"):
-            packed([*[odd("SIGTERM")] * 8, *EIGHT], 2)
+    def test_request_to_one_worker_stops_all(self) -> None:
+        with pytest.raises(Interrupted, match=r"networks unfinished$"):
+            packed([*[failing("SIGTERM")] * 8, *EIGHT], 2)
 
     @pytest.mark.parametrize("workers", [1, 2])
-    def test_what_was_interrupted_goes_on_to_the_same_bits(self, tmp_path: Path, workers: int) -> None:
-        class Impatient(Watch):
+    def test_interrupted_runs_resume_to_the_same_bits(self, tmp_path: Path, workers: int) -> None:
+        class Interrupting(RecordingWatcher):
             def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
                 if (number, record["epoch"]) == (1, 2):
                     os.kill(os.getpid(), signal.SIGTERM)
 
         long = [each.replace({"stop.max_epochs": 40, "stop.patience": "none"}) for each in EIGHT]
         with pytest.raises(Interrupted, match="continue with resume=True"):
-            packed(long, 2, out=tmp_path, watchers=[Impatient()])
+            packed(long, 2, out=tmp_path, watchers=[Interrupting()])
         assert not multiprocessing.active_children()
         again = packed(long, workers, out=tmp_path, resume=True)
         for one, other in zip(here(long), again, strict=True):
             assert_same(one, other)
 
 
-class TestWhereItHelps:
-    def test_little_work_stays_here(self) -> None:
+class TestNumberOfPacks:
+    def test_little_work_is_not_shared(self) -> None:
         runs = train_many(EIGHT, data(), seeds=5)
         assert {run.environment["engine"]["pack"] for run in runs} == {0}
 
     def test_much_work_is_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(side_by_side, "cores", lambda: 2)
-        monkeypatch.setattr(side_by_side, "WORTH", 0.0)
+        monkeypatch.setattr(parallel_packs, "cores", lambda: 2)
+        monkeypatch.setattr(parallel_packs, "MIN_SECONDS_SAVED", 0.0)
         runs = train_many(EIGHT, data(), seeds=5)
         assert [run.environment["engine"]["pack"] for run in runs] == [0, 1] * 4
 
-    def test_two_have_a_core_each(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(side_by_side, "cores", lambda: 2)
+    def test_core_for_each_of_two_members(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(parallel_packs, "cores", lambda: 2)
         assert {run.environment["engine"]["name"] for run in train_many(EIGHT[:2], data())} == {"packed"}
-        monkeypatch.setattr(side_by_side, "CERTAIN", 0.0)
+        monkeypatch.setattr(parallel_packs, "MIN_SECONDS_SAVED_BY_LOOPS", 0.0)
         for count, name in ((2, "loop"), (3, "packed")):
             runs = train_many(EIGHT[:count], data(), seeds=5)
             assert {run.environment["engine"]["name"] for run in runs} == {name}
         (why,) = {run.environment["engine"]["why"] for run in train_many(EIGHT[:2], data())}
-        assert why == "there is a core for each"
+        assert why == "there is a core for each member"
         runs = train_many(EIGHT[:2], data(), workers=1)
         assert {run.environment["engine"]["name"] for run in runs} == {"packed"}
 
-    def test_few_members_stay_together(self) -> None:
+    def test_few_members_stay_in_one_pack(self) -> None:
         runs = packed(EIGHT[:7], 2)
         assert {run.environment["engine"]["pack"] for run in runs} == {0}
 
-    def test_threads_that_are_asked_for_are_kept(self) -> None:
+    def test_requested_threads_are_kept(self) -> None:
         runs = packed([each.replace({"engine.threads": 2, "stop.max_epochs": 1}) for each in EIGHT], 2)
         assert {run.environment["threads"] for run in runs} == {2}
         assert {run.environment["engine"]["pack"] for run in runs} == {0}
 
-    def test_seconds_ahead_are_those_of_the_epochs_that_are_left(self) -> None:
-        from descend.many.building import build
-        from descend.many.member import Member
+    def test_remaining_seconds_are_those_of_the_remaining_epochs(self) -> None:
+        from descend.many.building import build_members
+        from descend.many.planned_member import PlannedMember
         from descend.runs.plan import Planner
 
         planner = Planner(data())
-        members = [Member(number, planner.plan(each, 5)) for number, each in enumerate(EIGHT)]
-        build(members)
-        whole = seconds_ahead(members)
-        assert seconds_ahead(members, 1) == pytest.approx(whole / 4)
-        assert seconds_ahead(members, 9) == whole
+        members = [PlannedMember(number, planner.plan(each, 5)) for number, each in enumerate(EIGHT)]
+        build_members(members)
+        whole = remaining_seconds(members)
+        assert remaining_seconds(members, 1) == pytest.approx(whole / 4)
+        assert remaining_seconds(members, 9) == whole
         members[0].stopped = "patience"
-        assert seconds_ahead(members) < whole
+        assert remaining_seconds(members) < whole
         for member in members:
             member.stopped = "patience"
-        assert seconds_ahead(members) == 0.0
+        assert remaining_seconds(members) == 0.0

@@ -1,4 +1,4 @@
-"""The noise of dropout in a pack: for each member the very draws that it would make alone."""
+"""Dropout noise of a pack, sampled for each member exactly as in its solo run."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import torch
 from torch import Tensor
 
 from descend.data.batches import Batch
-from descend.many.pack.flat import spread
+from descend.many.pack.flat_buffer import per_member
 from descend.many.pack.layers import PackedDropout
 from descend.rng import key, seeder
 
-__all__ = ["Noise"]
+__all__ = ["DropoutNoise"]
 
-_Noise = tuple[Tensor, list[Tensor]]
+_NoiseBuffer = tuple[Tensor, list[Tensor]]
 """Stacked noise, and each member's part of it."""
 
 
-class Noise:
-    """Draws the noise of all dropout layers before a step.
+class DropoutNoise:
+    """Samples the noise of all dropout layers before a step.
 
-    A network alone seeds the generator from (seed, epoch, step) and then draws layer after layer, batch after
-    batch. So does each member here, into its part of the stacked noise.
+    A solo run seeds the generator from (seed, epoch, step) and then samples layer by layer and batch by batch. Each
+    member does the same here, and writes to its part of the stacked noise.
 
     Args:
-        layers: the pack's dropout layers, in order.
+        layers: the dropout layers of the pack, in order.
         seeds: of the members.
-        widths: for each layer the widths of the members' signals there, where they are padded; else None.
+        widths: for each layer, the widths of the members' signals where they are padded, otherwise None.
         device: of the pack.
     """
 
@@ -45,42 +45,42 @@ class Noise:
             device,
         )
         self._seed = seeder(device)
-        self._drawing = [
+        self._sampling = [
             member for member in range(len(seeds)) if any(layer.rates[member] > 0.0 for layer in layers)
         ]
-        self._kept = [
+        self._keep = [
             torch.tensor([1.0 - rate for rate in layer.rates], dtype=torch.float64, device=device)
             for layer in self._layers
         ]
-        self._buffers: dict[tuple[int, int, int], _Noise] = {}
-        self._current: list[list[_Noise]] = []
+        self._buffers: dict[tuple[int, int, int], _NoiseBuffer] = {}
+        self._current: list[list[_NoiseBuffer]] = []
 
-    def draw(self, batches: Sequence[Batch], epoch: int, step: int) -> None:
-        """Draw for the batches of a step."""
-        if not self._drawing:
+    def sample(self, batches: Sequence[Batch], epoch: int, step: int) -> None:
+        """Sample the noise for the batches of a step."""
+        if not self._sampling:
             return
-        held = self._current = [
+        current = self._current = [
             [self._buffer(place, layer, batch.targets.shape[1]) for layer in range(len(self._layers))]
             for place, batch in enumerate(batches)
         ]
-        for member in self._drawing:
+        for member in self._sampling:
             self._seed(key(self._seeds[member], "step", epoch, step))
-            for of_layers in held:
+            for of_layers in current:
                 for layer, (_, parts) in zip(self._layers, of_layers, strict=True):
                     if layer.rates[member] > 0.0:
                         parts[member].bernoulli_(1.0 - layer.rates[member])
-        for of_layers in held:
-            for (noise, _), kept in zip(of_layers, self._kept, strict=True):
-                noise.div_(spread(kept.to(noise.dtype), noise))
+        for of_layers in current:
+            for (noise, _), keep in zip(of_layers, self._keep, strict=True):
+                noise.div_(per_member(keep.to(noise.dtype), noise))
 
     def use(self, place: int) -> None:
-        """Put the noise of a batch of the step into the layers."""
-        if self._drawing:
+        """Set the noise of the layers to that of a batch of the current step."""
+        if self._sampling:
             for layer, (noise, _) in zip(self._layers, self._current[place], strict=True):
                 layer.noise = noise
 
-    def _buffer(self, place: int, number: int, rows: int) -> _Noise:
-        """Memory for the noise at a layer and batch. It is 1 where a member never draws, 0 at units it does not have."""
+    def _buffer(self, place: int, number: int, rows: int) -> _NoiseBuffer:
+        """Return the noise buffer of a layer and batch: 1 for members without dropout there, 0 for padded units."""
         layer = self._layers[number]
         if (place, number, rows) not in self._buffers:
             shape = (len(self._seeds), rows, *layer.noise_shape()[1:])

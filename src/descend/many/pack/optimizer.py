@@ -1,6 +1,6 @@
-"""Optimizer steps of a pack: PyTorch's formulas, with settings and rates that differ between members.
+"""Optimizer steps of a pack: PyTorch's formulas, with settings and learning rates that differ between members.
 
-With g the gradient at x and t the rate, all element by element:
+With g the gradient at x and t the learning rate, all elementwise:
 
 ============ =====================================================================================
 SGD          v ← μ v + (1 − τ) g (v ← g at first);  x ← x − t v,  or x − t (g + μ v) with Nesterov
@@ -10,12 +10,13 @@ Adam, AdamW  m ← β₁ m + (1 − β₁) g;  s ← β₂ s + (1 − β₂) g²
 Adamax       m ← β₁ m + (1 − β₁) g;  u ← max(β₂ u, abs(g) + ε);  x ← x − t/(1 − β₁ᵏ) m / u
 ============ =====================================================================================
 
-Each update is a function from gradient and state to a direction d; the step is x ← (1 − t λ) x − t d with λ the
-decoupled weight decay. AdamW decays behind the gradient, as PyTorch does; decay that is not the optimizer's own
-(:func:`descend.regularization.weight_decay`) comes first, and the gradient is that at the decayed weights.
+Each update is a function of gradient and state that returns a direction d; the step is x ← (1 − t λ) x − t d with λ the
+decoupled weight decay. AdamW applies its decay after the gradient is computed, as in PyTorch; decay that is not part of
+the optimizer (:func:`descend.regularization.weight_decay`) is applied first, and the gradient is computed at the decayed
+weights.
 
-Settings that all members share are numbers and the whole pack is one vector; settings that differ are tensors (K,) and
-each stacked tensor is handled by itself.
+If all members share the values of all settings, these are numbers and the whole pack is updated as one vector. Settings
+that differ are tensors (K,), and each stacked tensor is updated separately.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, Optimizer, RMSprop
 
-from descend.many.pack.flat import Flat, spread
+from descend.many.pack.flat_buffer import FlatBuffer, per_member
 
-__all__ = ["PackedOptimizer", "can_pack", "optimizer_signature"]
+__all__ = ["PackedOptimizer", "optimizer_cannot_be_packed_because", "optimizer_signature"]
 
 Setting = float | Tensor
 State = dict[str, Tensor]
 Direction = Callable[[Tensor, Tensor, State, Mapping[str, Setting], Setting], None]
-"""(d, g, state, settings, k): writes the direction to d; k counts steps from 1."""
+"""(d, g, state, settings, k): writes the direction to d; k is the 1-based step."""
 
 
 def _power(base: Setting, exponent: Setting) -> Setting:
@@ -47,11 +48,11 @@ def _root(value: Setting) -> Setting:
     return value.sqrt() if isinstance(value, Tensor) else value**0.5
 
 
-def _lerp(state: Tensor, towards: Tensor, weight: Setting) -> None:
+def _lerp(state: Tensor, target: Tensor, weight: Setting) -> None:
     if isinstance(weight, Tensor):
-        state.lerp_(towards, weight.expand_as(state))
+        state.lerp_(target, weight.expand_as(state))
     else:
-        state.lerp_(towards, weight)
+        state.lerp_(target, weight)
 
 
 def _sgd(d: Tensor, g: Tensor, state: State, s: Mapping[str, Setting], k: Setting) -> None:
@@ -113,10 +114,11 @@ def _adam(d: Tensor, g: Tensor, state: State, s: Mapping[str, Setting], k: Setti
         or isinstance(eps, Tensor)
         or isinstance(k, Tensor)
     ):
-        # PyTorch's own kernel of AdamW, at a rate of -1: a decay of -1 makes 0 of a weight, and the step is the direction.
-        counted = torch.full((), float(k), device=d.device)
+        # PyTorch's AdamW kernel with lr = -1 and weight decay -1: the weight is multiplied by 0, and the result is the
+        # direction.
+        count = torch.full((), float(k), device=d.device)
         torch._fused_adamw_(
-            [d], [g], [mean], [square], [], [counted],
+            [d], [g], [mean], [square], [], [count],
             lr=-1.0, beta1=beta1, beta2=beta2, weight_decay=-1.0, eps=eps, amsgrad=False, maximize=False,
         )  # fmt: skip
         return
@@ -145,41 +147,45 @@ _KINDS: dict[type[Optimizer], tuple[Direction, tuple[str, ...], tuple[str, ...]]
     AdamW: (_adam, ("betas", "eps"), ()),
     Adamax: (_adamax, ("betas", "eps"), ()),
 }
-"""Class -> its direction, the settings that may differ between members, the flags that may not."""
+"""Class -> its direction, settings that may differ between members, flags that may not."""
 
 
-def can_pack(optimizer: Optimizer) -> str:
-    """Why an optimizer has no packed form; empty where it has one."""
+def optimizer_cannot_be_packed_because(optimizer: Optimizer) -> str:
+    """Return the reason why an optimizer has no packed form; empty if it has one."""
     if type(optimizer) not in _KINDS:
         return f"the optimizer {type(optimizer).__name__} has no packed form"
     if any(group.get(flag) for group in optimizer.param_groups for flag in ("amsgrad", "maximize")):
         return "amsgrad and maximize have no packed form"
     if any(isinstance(group["lr"], Tensor) for group in optimizer.param_groups):
-        return "a rate that is a tensor has no packed form"
+        return "a learning rate that is a tensor has no packed form"
     if len({float(group["lr"]) for group in optimizer.param_groups}) > 1:
-        return "rates that differ between layers have no packed form"
+        return "learning rates that differ between layers have no packed form"
     return ""
 
 
 def optimizer_signature(optimizer: Optimizer) -> tuple[Any, ...]:
-    """What two optimizers must share in order to step as one."""
+    """Return what two optimizers must share in order to be packed together."""
     _, _, flags = _KINDS[type(optimizer)]
     group = optimizer.param_groups[0]
     return (type(optimizer), *(group[flag] for flag in flags))
 
 
 class PackedOptimizer:
-    """K optimizers of one class as one.
+    """K optimizers of one class, run as one.
 
     Args:
-        optimizers: one for each member; their settings are read, they themselves are not used.
-        weights: of the pack.
+        optimizers: one for each member; only their settings are used.
+        weights: the weights of the pack.
         decayed: for each stacked tensor, whether weight decay applies to it.
         decays: λ of each member, decoupled: x ← (1 − t λ) x before the step.
     """
 
     def __init__(
-        self, optimizers: Sequence[Optimizer], weights: Flat, decayed: Sequence[bool], decays: Sequence[float]
+        self,
+        optimizers: Sequence[Optimizer],
+        weights: FlatBuffer,
+        decayed: Sequence[bool],
+        decays: Sequence[float],
     ) -> None:
         self._direct, varying, flags = _KINDS[type(optimizers[0])]
         groups = [optimizer.param_groups[0] for optimizer in optimizers]
@@ -190,19 +196,19 @@ class PackedOptimizer:
                     self.settings[f"beta{place + 1}"] = [float(group["betas"][place]) for group in groups]
             else:
                 self.settings[name] = [float(group[name]) for group in groups]
-        # What differed once stays a tensor: other kernels round differently, and none of the members that go on shall
-        # notice that one has left.
+        # A setting that differed at first remains a tensor: other kernels round differently, and the bits of the
+        # remaining members must not change when one leaves.
         self._differ = {name for name, values in self.settings.items() if len(set(values)) > 1}
         self._flags = {flag: bool(groups[0][flag]) for flag in flags}
         self._kind = type(optimizers[0])
         self.decays = list(decays)
         self._decayed = list(decayed)
         self.counts = [0] * len(groups)
-        self.state = {name: weights.twin() for name in self._names()}
+        self.state = {name: weights.zeros_like() for name in self._names()}
         if self._kind is Adagrad:
             start = torch.tensor(self.settings["initial_accumulator_value"], dtype=weights.vector.dtype)
             for view in self.state["sum"].views:
-                view.add_(spread(start.to(view.device), view))
+                view.add_(per_member(start.to(view.device), view))
         self._gather(weights)
 
     def _names(self) -> list[str]:
@@ -215,80 +221,82 @@ class PackedOptimizer:
             return own + (["velocity"] if any(self.settings["momentum"]) else [])
         return ["mean", "largest" if self._kind is Adamax else "square"]
 
-    def _gather(self, weights: Flat) -> None:
-        """Tensors of the settings that differ, and the pieces that are updated together."""
-        self._weights, self._directions, self._rates = weights, weights.twin(), weights.twin()
-        self._spread_from: Tensor | None = None
+    def _gather(self, weights: FlatBuffer) -> None:
+        """Build the tensors of settings that differ, and the pieces that are updated together."""
+        self._weights, self._directions, self._lr = weights, weights.zeros_like(), weights.zeros_like()
+        self._lr_source: Tensor | None = None
         vector = weights.vector
-        given: dict[str, Setting] = {
+        settings: dict[str, Setting] = {
             name: torch.tensor(values, dtype=vector.dtype, device=vector.device)
             if name in self._differ
             else values[0]
             for name, values in self.settings.items()
         } | self._flags
-        self._counts_differ = len(set(self.counts)) > 1  # they grow together
-        apart = any(isinstance(value, Tensor) for value in given.values()) or self._counts_differ
-        whole = [(self._directions.vector, {name: flat.vector for name, flat in self.state.items()}, given)]
+        self._counts_differ = len(set(self.counts)) > 1  # constant, since all counts grow together
+        separate = any(isinstance(value, Tensor) for value in settings.values()) or self._counts_differ
+        whole = [
+            (self._directions.vector, {name: flat.vector for name, flat in self.state.items()}, settings)
+        ]
         self._pieces = (
             [
                 (
                     view,
                     {name: flat.views[place] for name, flat in self.state.items()},
-                    {n: spread(v, view) if isinstance(v, Tensor) else v for n, v in given.items()},
+                    {n: per_member(v, view) if isinstance(v, Tensor) else v for n, v in settings.items()},
                 )
                 for place, view in enumerate(self._directions.views)
             ]
-            if apart
+            if separate
             else whole
         )
-        self._apart = apart
+        self._separate = separate
         self._decay = (
             torch.tensor(self.decays, dtype=vector.dtype, device=vector.device) if any(self.decays) else None
         )
 
     @torch.no_grad()
-    def begin_step(self, rates: Tensor) -> None:
-        """What comes before the gradient: weight decay that is not the optimizer's own."""
+    def begin_step(self, lr: Tensor) -> None:
+        """Apply weight decay that is not part of the optimizer; call this before the gradient is computed."""
         if self._kind is not AdamW:
-            self._shrink(rates)
+            self._apply_decay(lr)
 
-    def _shrink(self, rates: Tensor) -> None:
+    def _apply_decay(self, lr: Tensor) -> None:
         if self._decay is not None:
-            factors = 1.0 - rates * self._decay
+            factors = 1.0 - lr * self._decay
             for weight, decays in zip(self._weights.views, self._decayed, strict=True):
                 if decays:
-                    weight.mul_(spread(factors, weight))
+                    weight.mul_(per_member(factors, weight))
 
     @torch.no_grad()
-    def step(self, gradients: Flat, rates: Tensor) -> None:
-        """Update the weights, with the gradients that were taken after :meth:`begin_step`.
+    def step(self, gradients: FlatBuffer, lr: Tensor) -> None:
+        """Update the weights with the gradients computed after :meth:`begin_step`.
 
         Args:
             gradients: of the pack.
-            rates: t of each member, (K,); the same tensor as at the step before where they have not changed.
+            lr: learning rate t of each member, (K,); the same object as at the previous step if nothing changed.
         """
         self.counts = [count + 1 for count in self.counts]
         count: Setting = self.counts[0]
         if self._counts_differ:
-            count = torch.tensor(self.counts, dtype=rates.dtype, device=rates.device)
-        given = gradients.views if self._apart else [gradients.vector]
-        for (direction, state, settings), gradient in zip(self._pieces, given, strict=True):
-            own = spread(count, direction) if isinstance(count, Tensor) else count
+            count = torch.tensor(self.counts, dtype=lr.dtype, device=lr.device)
+        of_pieces = gradients.views if self._separate else [gradients.vector]
+        for (direction, state, settings), gradient in zip(self._pieces, of_pieces, strict=True):
+            own = per_member(count, direction) if isinstance(count, Tensor) else count
             self._direct(direction, gradient, state, settings, own)
         if self._kind is AdamW:
-            self._shrink(rates)
-        self._weights.vector.addcmul_(self._directions.vector, self._spread(rates), value=-1.0)
+            self._apply_decay(lr)
+        self._weights.vector.addcmul_(self._directions.vector, self._expanded_lr(lr), value=-1.0)
 
-    def _spread(self, rates: Tensor) -> Tensor:
-        """The rates, one for each number in the pack's vector; kept while they do not change."""
-        if rates is not self._spread_from:
-            for view in self._rates.views:
-                view.copy_(spread(rates, view).expand_as(view))
-            self._spread_from = rates
-        return self._rates.vector
+    def _expanded_lr(self, lr: Tensor) -> Tensor:
+        """Return the learning rate of each entry of the pack's vector; it is cached while ``lr`` is the same object."""
+        if lr is not self._lr_source:
+            for view in self._lr.views:
+                view.copy_(per_member(lr, view).expand_as(view))
+            self._lr_source = lr
+        return self._lr.vector
 
-    def select(self, places: list[int], weights: Flat) -> None:
-        """Go on with some of the members, whose weights these are."""
+    def select(self, places: list[int], weights: FlatBuffer) -> None:
+        """Keep only the members at these places, whose weights are given."""
         index = torch.tensor(places, device=weights.vector.device)
         self.settings = {name: [values[p] for p in places] for name, values in self.settings.items()}
         self.decays = [self.decays[place] for place in places]
@@ -297,11 +305,11 @@ class PackedOptimizer:
         self._gather(weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """Counts of steps, and the state of each stacked tensor."""
+        """Return step counts, and the state of each stacked tensor."""
         return {"counts": list(self.counts), "state": {n: list(f.views) for n, f in self.state.items()}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Restore the result of :meth:`state_dict`."""
         self.counts = [int(count) for count in state["counts"]]
         for name, flat in self.state.items():
             torch._foreach_copy_(flat.views, [t.to(flat.vector.device) for t in state["state"][name]])

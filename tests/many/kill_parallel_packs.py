@@ -1,4 +1,4 @@
-"""Trains eight variants in two packs, each in a worker, in a process that kills itself after a number of epochs of any member."""
+"""A program that trains eight variants in two packs, each in a worker, and kills itself after a number of epochs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RECIPES = [
 
 
 class Killer:
-    """Ends this process without a word."""
+    """Kills this process after a number of epochs."""
 
     def __init__(self, after: int) -> None:
         self.left = after
