@@ -82,7 +82,7 @@ class TestRestarts:
             )
 
     def test_refuse_observers(self):
-        with pytest.raises(UserError, match="observers watch one"):
+        with pytest.raises(UserError, match="an observer watches one"):
             train("iris", SMALL.replace({"init.restarts": 2}), observers=[Quiet()])
 
     def test_diverged_networks_are_not_kept(self):
