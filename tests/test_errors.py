@@ -1,4 +1,4 @@
-"""The words and types of failures."""
+"""Types and messages of exceptions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_error_is_public_explained_and_has_a_status(error):
     assert error.exit_status == expected
 
 
-def test_they_can_be_caught_as_pythons_own():
+def test_they_derive_from_builtin_exceptions():
     assert issubclass(UserError, ValueError)
     assert issubclass(MissingExtraError, ImportError)
     assert issubclass(TrainingError, RuntimeError)
@@ -52,7 +52,7 @@ class TestProblem:
         problem = Problem("stop", "patience", "expected a number", "try 3", "r.toml")
         assert str(problem) == "r.toml: [stop] patience: expected a number; try 3"
 
-    def test_what_is_absent_leaves_no_trace(self):
+    def test_missing_fields_are_omitted(self):
         assert str(Problem("stop", None, "no such section")) == "[stop]: no such section"
 
 
@@ -67,14 +67,14 @@ class TestRecipeError:
         assert error.problems == tuple(problems)
 
     @pytest.mark.parametrize("copied", [copy.copy, lambda error: pickle.loads(pickle.dumps(error))])
-    def test_it_survives_the_way_between_processes(self, copied):
+    def test_it_can_be_copied_and_pickled(self, copied):
         error = RecipeError([Problem("a", "b", "c", "d", "e")])
         assert (str(copied(error)), copied(error).problems) == (str(error), error.problems)
 
 
 class TestDidYouMean:
     @pytest.mark.parametrize(
-        ("word", "names", "said"),
+        ("word", "names", "expected"),
         [
             ("adm", ["adam", "sgd"], "did you mean 'adam'?"),
             ("ADAM", ["adam", "sgd"], "did you mean 'adam'?"),
@@ -84,24 +84,24 @@ class TestDidYouMean:
             ("x", [], ""),
         ],
     )
-    def test_nearest_or_all(self, word, names, said):
-        assert did_you_mean(word, names) == said
+    def test_nearest_or_all(self, word, names, expected):
+        assert did_you_mean(word, names) == expected
 
 
 class TestRequire:
-    def test_what_is_there(self):
+    def test_installed_module(self):
         assert require("math", "none", "counting") is __import__("math")
 
-    def test_what_is_not_names_package_and_extra(self):
+    def test_a_missing_module_names_package_and_extra(self):
         with pytest.raises(MissingExtraError) as caught:
-            require("no_such_package.inner", "images", "showing pictures")
+            require("no_such_package.inner", "images", "showing images")
         message = str(caught.value)
-        assert message.startswith("showing pictures needs the package 'no_such_package'")
+        assert message.startswith("showing images needs the package 'no_such_package'")
         assert "pip install 'descend[images]'" in message
 
 
 @pytest.mark.parametrize(
-    ("cause", "said"),
+    ("cause", "expected"),
     [
         (ValueError("too small"), "too small"),
         (KeyError("width"), "KeyError: 'width'"),
@@ -110,5 +110,5 @@ class TestRequire:
         (AttributeError("no 'x'"), "AttributeError: no 'x'"),
     ],
 )
-def test_words_of_anyones_exception(cause, said):
-    assert message_of(cause) == said
+def test_messages_of_any_exception(cause, expected):
+    assert message_of(cause) == expected

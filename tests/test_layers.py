@@ -290,6 +290,7 @@ class TestNothingRunsWhatItReads:
         }
         assert places == {
             "descend",
+            "descend.data",
             "descend.errors",
             "descend.export",
             "descend.recipe.catalogue",

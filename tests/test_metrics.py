@@ -19,7 +19,9 @@ from descend.metrics import (
     rmse,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")  # of scikit-learn
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:A single label was found:UserWarning"
+)  # a warning of scikit-learn
 
 CLASSIFICATION = {
     "accuracy": reference.accuracy_score,
@@ -57,14 +59,14 @@ def test_classification_equals_scikit_learn(name, weighted, data):
     assert got.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # of scikit-learn
-def test_a_predicted_class_that_no_target_has():
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")  # a warning of scikit-learn
+def test_a_predicted_class_without_targets():
     y, p = np.array([0, 0, 2, 2]), np.array([0, 1, 2, 1])
     got = balanced_accuracy(torch.from_numpy(p), torch.from_numpy(y))
     assert got.item() == pytest.approx(reference.balanced_accuracy_score(y, p))
 
 
-def test_a_class_without_weight_is_left_out():
+def test_a_class_without_weight_is_ignored():
     got = balanced_accuracy(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 2]), torch.tensor([1.0, 1.0, 0.0]))
     assert got.item() == 1.0
 
@@ -97,7 +99,7 @@ def test_r2_of_a_constant_target(p, expected):
     assert r2(torch.tensor(p), torch.tensor(y)).item() == expected == reference.r2_score(y, p)
 
 
-def test_float32_inputs_keep_their_digits():
+def test_float32_inputs_keep_their_precision():
     """Summed in float32, a million errors of 0.1 drift; the metric sums in float64."""
     p = torch.full((1_000_003,), 0.1)
     assert mae(p, torch.zeros_like(p)).item() == pytest.approx(float(np.float32(0.1)), rel=1e-12)
@@ -105,7 +107,7 @@ def test_float32_inputs_keep_their_digits():
 
 
 @pytest.mark.parametrize("targets", [torch.tensor([0, 1, 1, 0]), torch.tensor([0.0, 1.0, 1.0, 0.0])])
-def test_raw_outputs_and_class_numbers_are_one(targets):
+def test_raw_outputs_and_class_indices_are_equivalent(targets):
     logits = torch.tensor([[-1.0], [2.0], [-0.5], [0.0]])
     pairs = torch.cat([torch.zeros_like(logits), logits], 1)
     for metric in (accuracy, balanced_accuracy):
@@ -124,7 +126,7 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(UserError, match="they must be equal"):
         r2(torch.zeros(3, 2), torch.zeros(3, 1))
     for metric, p in ((accuracy, torch.zeros(3).long()), (mae, torch.zeros(3))):
-        with pytest.raises(UserError, match=r"expected \(3,\), one a row"):
+        with pytest.raises(UserError, match=r"expected weights of shape \(3,\), one per row"):
             metric(p, p, torch.ones(3, 1))
 
 

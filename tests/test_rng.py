@@ -1,4 +1,4 @@
-"""Keys are a pure function, look random, and leave no trace."""
+"""Keys are a pure function and uniformly distributed; generators leave the global state unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARGUMENTS = st.tuples(SEEDS, st.sampled_from(STREAMS), COUNTS, COUNTS)
 class TestKey:
     @settings(deadline=None)
     @given(ARGUMENTS)
-    def test_is_pure_whatever_is_drawn_between(self, arguments):
+    def test_is_pure_regardless_of_other_random_numbers(self, arguments):
         first = key(*arguments)
         torch.rand(1)
         np.random.default_rng().random()
@@ -44,23 +44,23 @@ class TestKey:
         grid = list(itertools.product(range(4), STREAMS, range(20), range(40)))
         assert len({key(*point) for point in grid}) == len(grid)
 
-    def test_epoch_and_step_do_not_run_into_each_other(self):
+    def test_epoch_and_step_are_not_interchangeable(self):
         assert key(0, "order", 1, 0) != key(0, "order", 0, 1)
         assert key(1, "order", 0, 0) != key(0, "order", 1, 0)
 
     @pytest.mark.parametrize("seed", [2**63, 2**64 - 1, -(2**63), -1, 2**70])
-    def test_takes_any_whole_seed(self, seed):
+    def test_accepts_any_integer_seed(self, seed):
         assert 0 <= key(seed, "order") < 2**63
 
 
-def surprise(values: np.ndarray, bins: int) -> float:
-    """How improbable the counts of values in 0...bins-1 are under the uniform distribution: a p-value."""
+def p_value(values: np.ndarray, bins: int) -> float:
+    """Return the p-value of the chi-square test that values in 0...bins-1 are uniform."""
     counts = np.bincount(values, minlength=bins)
     return float(scipy.stats.chisquare(counts).pvalue)
 
 
 class TestUniformity:
-    """Chi-square tests at a level of one in a million, which a wrong construction fails by far."""
+    """Chi-square tests at a significance level of one in a million, which a wrong construction fails by far."""
 
     KEYS = np.array(
         [key(seed, "order", epoch, step) for seed in range(4) for epoch in range(16) for step in range(200)],
@@ -70,7 +70,7 @@ class TestUniformity:
     @pytest.mark.parametrize("shift", [0, 8, 28, 55])
     def test_every_byte(self, shift):
         values = ((self.KEYS >> np.uint64(shift)) & np.uint64(255)).astype(int)
-        assert 1e-6 < surprise(values, 256) < 1 - 1e-6
+        assert 1e-6 < p_value(values, 256) < 1 - 1e-6
 
     def test_neighbours_are_independent(self):
         differ = (self.KEYS[1:] ^ self.KEYS[:-1]).view(np.uint8).reshape(-1, 8)
@@ -78,11 +78,11 @@ class TestUniformity:
         z = (flips.mean() - 31.5) / np.sqrt(63 / 4 / len(flips))
         assert abs(z) < 5
         pairs = (self.KEYS[1:] >> np.uint64(59)) * np.uint64(16) + (self.KEYS[:-1] >> np.uint64(59))
-        assert surprise(pairs.astype(int), 256) > 1e-6
+        assert p_value(pairs.astype(int), 256) > 1e-6
 
     def test_a_sum_of_the_arguments_would_fail(self):
         naive = np.array([1000 * epoch + step for epoch in range(64) for step in range(200)])
-        assert surprise((naive >> 8) & 255, 256) < 1e-6
+        assert p_value((naive >> 8) & 255, 256) < 1e-6
 
 
 class TestGenerator:
@@ -93,8 +93,8 @@ class TestGenerator:
         assert torch.equal(one, other)
 
     def test_streams_are_uncorrelated(self):
-        drawn = torch.stack([torch.randn(4000, generator=generator(0, stream)) for stream in STREAMS])
-        correlations = torch.corrcoef(drawn) - torch.eye(len(STREAMS))
+        samples = torch.stack([torch.randn(4000, generator=generator(0, stream)) for stream in STREAMS])
+        correlations = torch.corrcoef(samples) - torch.eye(len(STREAMS))
         assert correlations.abs().max() < 5 / 4000**0.5
 
     def test_does_not_touch_the_global_state(self):
@@ -104,7 +104,7 @@ class TestGenerator:
 
 
 class TestSeeder:
-    def test_seeds_the_generator_that_layers_draw_from(self):
+    def test_seeds_the_generator_that_layers_use(self):
         with forked():
             seeder(torch.device("cpu"))(key(3, "step"))
             one = torch.nn.functional.dropout(torch.ones(64))

@@ -1,4 +1,4 @@
-"""Normalisation, penalties and constraints on real data: train, resume, average, save, load, export."""
+"""Normalization, penalties and constraints on real data: train, resume, average, save, load, export."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from sklearn.datasets import load_digits
+from tests.support.stop_at import StopAt
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -34,8 +35,8 @@ QUICK: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def digits() -> tuple[np.ndarray, np.ndarray]:
     x, y = load_digits(return_X_y=True)
-    some = np.random.default_rng(0).permutation(len(x))[:240]
-    return x[some], y[some]
+    rows = np.random.default_rng(0).permutation(len(x))[:240]
+    return x[rows], y[rows]
 
 
 def recipe(**sections: Any) -> dict[str, Any]:
@@ -77,24 +78,15 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-class StopAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_trains_resumes_to_the_bit_saves_and_exports(name: str, digits: Any, tmp_path: Path) -> None:
-    said = recipe(**CASES[name])
-    run = descend.train(digits, said, seed=2, out=tmp_path / "whole")
+def test_trains_resumes_with_the_same_bits_saves_and_exports(name: str, digits: Any, tmp_path: Path) -> None:
+    sections = recipe(**CASES[name])
+    run = descend.train(digits, sections, seed=2, out=tmp_path / "whole")
     first, last = run.history[0], run.history[-1]
     assert last["train"]["loss"] < first["train"]["loss"]
     middle = run.metrics["steps"] // 2 + 1
     with pytest.raises(Interrupted):
-        descend.train(digits, said, seed=2, out=tmp_path / "part", observers=[StopAt(middle)])
+        descend.train(digits, sections, seed=2, out=tmp_path / "part", observers=[StopAt(middle)])
     descend.train(digits, out=tmp_path / "part", resume=True)
     written = [(tmp_path / part / "weights.safetensors").read_bytes() for part in ("whole", "part")]
     assert written[0] == written[1]
@@ -102,8 +94,8 @@ def test_trains_resumes_to_the_bit_saves_and_exports(name: str, digits: Any, tmp
     expected = run.predict_proba(rows)
     np.testing.assert_array_equal(descend.load(tmp_path / "whole").predict_proba(rows), expected)
     for kind in ("pt2", "safetensors"):
-        found = load_exported(run.export(kind, tmp_path)).predict_proba(rows)
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        exported = load_exported(run.export(kind, tmp_path)).predict_proba(rows)
+        np.testing.assert_allclose(exported, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["decorrelated", "iterative", "orthogonal", "binary"])
@@ -115,12 +107,12 @@ def test_exports_to_onnx(name: str, digits: Any, tmp_path: Path) -> None:
     np.testing.assert_allclose(probabilities, run.predict_proba(rows), rtol=1e-4, atol=1e-5)
 
 
-def test_another_seed_is_another_penalty(digits: Any) -> None:
-    """The projections' draws follow the run's seed, epoch and step."""
-    said = recipe(
+def test_the_random_projections_follow_the_seed(digits: Any) -> None:
+    """They are a function of the seed of the run, the epoch and the step."""
+    sections = recipe(
         **CASES["jacobian"], stop={"max_epochs": 1, "average": 0.0}, model={"hidden": [12], "dropout": 0.0}
     )
-    weights = [descend.train(digits, said, seed=seed).model.linear1.weight for seed in (0, 0, 1)]
+    weights = [descend.train(digits, sections, seed=seed).model.linear1.weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
 
@@ -152,11 +144,11 @@ HOLDS = {
 }
 
 
-class Watch(Quiet):
-    """Looks at the weight after every step, and inside the average."""
+class ConstraintChecker(Quiet):
+    """Checks a weight after every step, and while the average is evaluated."""
 
     def __init__(self, holds: Any) -> None:
-        self.holds, self.seen, self.averaged = holds, [], []
+        self.holds, self.after_steps, self.averaged = holds, [], []
 
     def started(self, training: Training) -> None:
         measure = training.evaluate
@@ -169,21 +161,21 @@ class Watch(Quiet):
         training.evaluate = measured
 
     def stepped(self, training: Training) -> None:
-        self.seen.append(self.holds(training.model.linear1.weight.detach()))
+        self.after_steps.append(self.holds(training.model.linear1.weight.detach()))
 
 
 @pytest.mark.parametrize("name", HOLDS)
 def test_a_constraint_holds_everywhere(name: str, digits: Any, tmp_path: Path) -> None:
-    """After every step, in the average, after a resume, in the saved run, and in what is exported."""
-    holds, said = HOLDS[name], recipe(**CASES[name])
-    watch = Watch(holds)
+    """After every step, in the average, after a resume, in the saved run, and in exported models."""
+    holds, sections = HOLDS[name], recipe(**CASES[name])
+    checker = ConstraintChecker(holds)
     with pytest.raises(Interrupted):
-        descend.train(digits, said, out=tmp_path / "run", observers=[watch, StopAt(8)])
-    run = descend.train(digits, out=tmp_path / "run", resume=True, observers=[watch])
-    assert len(watch.seen) == run.metrics["steps"]
-    assert all(watch.seen)
-    assert len(watch.averaged) == 2
-    assert all(watch.averaged)
+        descend.train(digits, sections, out=tmp_path / "run", observers=[checker, StopAt(8)])
+    run = descend.train(digits, out=tmp_path / "run", resume=True, observers=[checker])
+    assert len(checker.after_steps) == run.metrics["steps"]
+    assert all(checker.after_steps)
+    assert len(checker.averaged) == 2
+    assert all(checker.averaged)
     assert holds(run.model.linear1.weight.detach())
     assert holds(descend.load(tmp_path / "run").model.linear1.weight.detach())
     file = run.export("safetensors", tmp_path)
@@ -195,42 +187,42 @@ def test_a_constraint_holds_everywhere(name: str, digits: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["norm_ball", "simplex"])
-def test_an_average_that_is_not_brought_back_would_leave(name: str, digits: Any, monkeypatch: Any) -> None:
-    """Rounding alone does not show here; a constraint changed under way would, and so does an average left alone."""
+def test_averages_are_projected_back_onto_constraints(name: str, digits: Any, monkeypatch: Any) -> None:
+    """The average of feasible weights may be feasible up to rounding, so the test checks that a projection is set."""
     from descend.training import averaging
 
-    seen = []
+    projections = []
     real = averaging.WeightAverage.__init__
 
     def spy(self: Any, parameters: Any, horizon: float, settle: Any = None) -> None:
-        seen.append(settle)
+        projections.append(settle)
         real(self, parameters, horizon, settle)
 
     monkeypatch.setattr(averaging.WeightAverage, "__init__", spy)
     descend.train(digits, recipe(**CASES[name], stop={"max_epochs": 1}))
-    assert seen
-    assert all(settle is not None for settle in seen)
+    assert projections
+    assert all(settle is not None for settle in projections)
 
 
-def test_l1_prox_gives_exact_zeros_in_the_kept_average(digits: Any) -> None:
+def test_l1_prox_yields_exact_zeros_in_the_average(digits: Any) -> None:
     run = descend.train(digits, recipe(**CASES["l1_prox"]))
     zeros = (run.model.linear1.weight == 0).float().mean()
     assert 0.05 < zeros < 1.0
-    without = descend.train(digits, recipe(regularize={"l1": 0.5}, optimizer={"name": "adam", "lr": 1e-2}))
-    assert (without.model.linear1.weight == 0).float().mean() < 0.01
+    penalized = descend.train(digits, recipe(regularize={"l1": 0.5}, optimizer={"name": "adam", "lr": 1e-2}))
+    assert (penalized.model.linear1.weight == 0).float().mean() < 0.01
 
 
-def test_the_jacobian_penalty_makes_the_network_flatter(digits: Any) -> None:
-    def slope(strength: float) -> float:
-        said = recipe(
+def test_the_jacobian_penalty_reduces_the_jacobian(digits: Any) -> None:
+    def squared_jacobian(strength: float) -> float:
+        sections = recipe(
             regularize={"jacobian": strength}, stop={"max_epochs": 6, "average": 0.0}, optimizer={"lr": 1e-2}
         )
-        run = descend.train(digits, said)
+        run = descend.train(digits, sections)
         rows = run.preprocess(run.schema.matrix(digits[0][:64])).requires_grad_()
         jacobian = torch.func.vmap(torch.func.jacrev(lambda row: run.model(row[None])[0]))(rows.detach())
         return float(jacobian.detach().square().sum((1, 2)).mean())
 
-    assert slope(0.1) < 0.5 * slope(0.0)
+    assert squared_jacobian(0.1) < 0.5 * squared_jacobian(0.0)
 
 
 class Tensors(Dataset[Any]):
@@ -240,8 +232,8 @@ class Tensors(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.x)
 
-    def __getitem__(self, place: int) -> Any:
-        return self.x[place], int(self.y[place])
+    def __getitem__(self, index: int) -> Any:
+        return self.x[index], int(self.y[index])
 
 
 def test_the_jacobian_penalty_on_a_dataset(digits: Any) -> None:
@@ -251,12 +243,12 @@ def test_the_jacobian_penalty_on_a_dataset(digits: Any) -> None:
 
 def test_bfloat16(digits: Any) -> None:
     for name in ("decorrelated", "iterative", "jacobian"):
-        said = recipe(**CASES[name], engine={"precision": "bfloat16"})
-        run = descend.train(digits, said)
+        sections = recipe(**CASES[name], engine={"precision": "bfloat16"})
+        run = descend.train(digits, sections)
         assert run.history[-1]["train"]["loss"] < run.history[0]["train"]["loss"]
 
 
-def test_a_model_of_ones_own_is_constrained_and_loads(digits: Any, tmp_path: Path) -> None:
+def test_a_user_module_is_constrained_and_loads(digits: Any, tmp_path: Path) -> None:
     def own() -> nn.Module:
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(54, 12), nn.ReLU(), nn.Linear(12, 10))
@@ -272,19 +264,19 @@ def test_a_model_of_ones_own_is_constrained_and_loads(digits: Any, tmp_path: Pat
     assert baked(own()) is not None
 
 
-class TestWhatMakesNoSense:
+class TestInvalidRecipes:
     @pytest.mark.parametrize("norm", ["decorrelated", "iterative", "batch"])
-    def test_a_norm_of_batches_of_one_row(self, norm: str, digits: Any, tmp_path: Path) -> None:
-        said = recipe(model={"norm": norm}, data={"batch_size": 1})
+    def test_normalization_over_batches_of_one_row(self, norm: str, digits: Any, tmp_path: Path) -> None:
+        sections = recipe(model={"norm": norm}, data={"batch_size": 1})
         with pytest.raises(RecipeError, match=r"\[data\] batch_size: 'norm1'"):
-            descend.train(digits, said, out=tmp_path / "run")
+            descend.train(digits, sections, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
     def test_groups_that_do_not_divide(self, digits: Any) -> None:
         with pytest.raises(RecipeError, match="5 groups do not divide 12 features"):
             descend.train(digits, recipe(model={"norm": {"name": "iterative", "groups": 5}}))
 
-    def test_a_constraint_on_nothing(self, digits: Any, tmp_path: Path) -> None:
+    def test_a_constraint_without_matching_weights(self, digits: Any, tmp_path: Path) -> None:
         with pytest.raises(
             RecipeError, match=r"no weight is called 'conv\*'; there are: linear1.weight, output.weight"
         ):

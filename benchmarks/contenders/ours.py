@@ -33,7 +33,7 @@ def prepare(problem: Problem, seed: int, *, auto_threads: bool) -> Run:
     from rich.console import Console
 
     import descend
-    from descend.training.observers import ProgressBar
+    from descend.training.progress import ProgressBar
 
     def run(epochs: int) -> Timing:
         recipe = recipe_for(problem, epochs, threads="auto" if auto_threads else torch.get_num_threads())

@@ -11,7 +11,7 @@ from torch import nn
 from descend.data.batches import Batches
 from descend.data.training_data import DataOptions, accepts_data_options
 from descend.errors import DivergedError, UserError
-from descend.many.restarts import copies, train_restarts
+from descend.many.restarts import networks_per_run, train_restarts
 from descend.recipe import Recipe
 from descend.runs.plan import Plan, plan_run
 from descend.runs.run import Run
@@ -103,7 +103,7 @@ def execute(
         DivergedError: a number became NaN or infinite.
         Interrupted: a signal requested a stop.
     """
-    if copies(plan.recipe) == 1:
+    if networks_per_run(plan.recipe) == 1:
         session = Session(plan, folder, resume=resume, model=model, observers=observers, batches=batches)
         session.advance()
         return session.finish()

@@ -1,9 +1,9 @@
-"""Typed exceptions whose words are the same in Python and on the command line.
+"""Exceptions, with the same messages in Python and on the command line.
 
-A mistake of the user is a :class:`UserError`: the command line prints its message, without a
-traceback, and exits with status 2. A training that failed (it diverged, say) is a
-:class:`TrainingError`, status 3. Both carry advice in their message: where the problem is, what was
-expected, what was found, and what to do about it.
+Invalid input raises a :class:`UserError`: the command line prints its message without a
+traceback and exits with status 2. A failed training (for example one that diverged) raises a
+:class:`TrainingError`, status 3. A message tells where the problem is, what was expected, what was found, and how to
+fix it.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ __all__ = [
 
 
 class DescendError(Exception):
-    """Base of every exception that descend raises on purpose; ``exit_status`` is the command line's."""
+    """Base class of all exceptions that descend raises; ``exit_status`` is the exit status of the command line."""
 
     exit_status = 1
 
 
 class UserError(DescendError, ValueError):
-    """Something the user gave cannot be used. Nothing was written or lost."""
+    """Input that cannot be used. Nothing was written or lost."""
 
     exit_status = 2
 
 
 class DataError(UserError):
-    """The data cannot be read, or cannot be learned from as it is."""
+    """The data cannot be read, or cannot be used for training as they are."""
 
 
 class RunError(UserError):
-    """A run folder is missing, damaged, foreign or does not fit the request."""
+    """A run folder is missing or damaged, is not a run folder, or does not fit the request."""
 
 
 class CheckpointError(UserError):
@@ -57,28 +57,35 @@ class CheckpointError(UserError):
 
 
 class MissingExtraError(UserError, ImportError):
-    """An optional part is not installed."""
+    """An optional dependency is not installed."""
 
 
 class TrainingError(DescendError, RuntimeError):
-    """Training itself failed. The message ends with advice."""
+    """Training failed. The message ends with a remedy."""
 
     exit_status = 3
 
 
 class DivergedError(TrainingError):
-    """A NaN or an infinity appeared. Names the first bad module, step and rows."""
+    """A NaN or an infinity occurred in training. The message names the first affected module, step and rows."""
 
 
 class Interrupted(DescendError):
-    """Training was asked to stop (Ctrl-C, SIGTERM) and saved a checkpoint first."""
+    """Training was stopped (Ctrl-C, SIGTERM) after saving a checkpoint."""
 
     exit_status = 130
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a recipe: where it is, what was expected and found, and what to do.
+    """One problem of a recipe: where it is, what was expected and found, and how to fix it.
+
+    Args:
+        section: the section of the recipe.
+        key: the key in the section, or None.
+        message: what is wrong.
+        hint: how to fix it.
+        source: where the recipe comes from, such as a file.
 
     >>> print(Problem("optimizer", "lrr", "unknown key", hint="did you mean 'lr'?"))
     [optimizer] lrr: unknown key; did you mean 'lr'?
@@ -91,7 +98,7 @@ class Problem:
     source: str = ""
 
     def of(self, source: str) -> Problem:
-        """The same, with where the recipe came from in front."""
+        """Return the problem with a source prepended."""
         return replace(self, source=f"{source}: {self.source}" if self.source else source)
 
     def __str__(self) -> str:
@@ -102,7 +109,12 @@ class Problem:
 
 
 class RecipeError(UserError):
-    """Every problem of a recipe at once, in ``problems``; or of what else can be wrong in its sections and keys, by name."""
+    """All problems of a recipe at once.
+
+    Args:
+        problems: the problems.
+        of_what: what has the problems, if it is not a recipe.
+    """
 
     def __init__(self, problems: Sequence[Problem], of_what: str = "recipe") -> None:
         self.problems, self.of_what = tuple(problems), of_what
@@ -115,7 +127,7 @@ class RecipeError(UserError):
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """The nearest valid name as a question, or the list of names when none is near.
+    """Return the most similar valid name as a question, or the list of names if none is similar.
 
     >>> did_you_mean("adm", ["sgd", "adam", "rmsprop"])
     "did you mean 'adam'?"
@@ -124,25 +136,33 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     """
     known = sorted(set(names))
     folded = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), list(folded), n=1, cutoff=0.6)
-    if near:
-        return f"did you mean '{folded[near[0]]}'?"
+    matches = difflib.get_close_matches(word.lower(), list(folded), n=1, cutoff=0.6)
+    if matches:
+        return f"did you mean '{folded[matches[0]]}'?"
     return "one of: " + ", ".join(known) if known else ""
 
 
 def message_of(cause: Exception) -> str:
-    """What an exception of anyone's code says; its type too where the message alone says little.
+    """Return the message of any exception, preceded by its type if the message alone is not informative.
 
     >>> message_of(ValueError("too small")), message_of(KeyError("width"))
     ('too small', "KeyError: 'width'")
     """
-    text = str(cause)
-    telling = bool(text) and isinstance(cause, (ValueError, TypeError, RuntimeError))
-    return text if telling else f"{type(cause).__name__}: {text}".removesuffix(": ")
+    message = str(cause)
+    informative = bool(message) and isinstance(cause, (ValueError, TypeError, RuntimeError))
+    return message if informative else f"{type(cause).__name__}: {message}".removesuffix(": ")
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:
-    """Import an optional module, or say which extra brings it.
+    """Import an optional module.
+
+    Args:
+        module: name of the module.
+        extra: the extra of descend that installs it.
+        purpose: what it is needed for, as the subject of the message.
+
+    Raises:
+        MissingExtraError: it is not installed; the message names the extra.
 
     >>> require("json", "none", "reading JSON").__name__
     'json'

@@ -1,10 +1,10 @@
-"""Metrics: what people read. Pure tensor functions that never wait for the device.
+"""Metrics for evaluation: pure tensor functions that do not synchronise with the device.
 
-Each is called as ``metric(predictions, targets, weights=None)`` and gives a float64 (float32 on devices
-without it) tensor of no dimensions on the predictions' device. The definitions are scikit-learn's.
+Each is called as ``metric(predictions, targets, weights=None)`` and returns a scalar tensor on the device of the
+predictions, float64 (float32 on devices without it). The definitions equal those of scikit-learn.
 
-Classification takes class numbers (n,), or raw outputs: (n, K) scores, whose largest is the class, or (n, 1)
-logits, positive for class 1. Regression takes (n,) or (n, T), averaged evenly over the targets.
+Classification metrics take class indices (n,), or raw outputs: scores (n, K), the largest of which is the class, or
+logits (n, 1), positive for class 1. Regression metrics take (n,) or (n, T), and average uniformly over the targets.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Metric = Callable[..., Tensor]
 
 
 def predicted_classes(outputs: Tensor) -> Tensor:
-    """Class numbers (n,) from raw outputs; class numbers pass unchanged.
+    """Return class indices (n,) for raw outputs; class indices are returned unchanged.
 
     Args:
-        outputs: scores (n, K), logits (n, 1), or int64 or boolean class numbers (n,).
+        outputs: scores (n, K), logits (n, 1), or int64 or boolean class indices (n,).
 
     >>> predicted_classes(torch.tensor([[0.1, 2.0, -1.0], [3.0, 0.0, 0.0]]))
     tensor([1, 0])
@@ -52,7 +52,7 @@ def predicted_classes(outputs: Tensor) -> Tensor:
 
 
 def _wide(values: Tensor) -> Tensor:
-    """Float64 where the device has it, so that sums over many rows keep their digits."""
+    """Convert to float64 if the device supports it, so that sums over many rows keep their precision."""
     return values.float() if values.device.type == "mps" else values.double()
 
 
@@ -60,7 +60,7 @@ def _row_weights(weights: Tensor | None, rows: int, like: Tensor) -> Tensor:
     if weights is None:
         return _wide(torch.ones(rows, device=like.device))
     if weights.shape != (rows,):
-        raise UserError(f"weights have shape {tuple(weights.shape)}; expected ({rows},), one a row")
+        raise UserError(f"expected weights of shape ({rows},), one per row, got {tuple(weights.shape)}")
     return _wide(weights)
 
 
@@ -70,19 +70,19 @@ def _row_weights(weights: Tensor | None, rows: int, like: Tensor) -> Tensor:
     formula="sum_i w_i [p_i = y_i] / sum_i w_i",
 )
 def accuracy(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Share of rows whose class is right.
+    """Fraction of rows with the correct class.
 
     Args:
-        predictions: see the head of this module.
-        targets: class numbers (n,).
-        weights: (n,), one weight a row. Default None: all equal.
+        predictions: class indices (n,), scores (n, K) or logits (n, 1).
+        targets: class indices (n,).
+        weights: (n,), one weight per row. Default None: all equal.
 
     >>> accuracy(torch.tensor([1, 0, 1, 1]), torch.tensor([1, 0, 0, 1])).item()
     0.75
     """
-    right = _wide(predicted_classes(predictions) == targets.long())
-    w = _row_weights(weights, len(right), right)
-    return torch.dot(right, w) / w.sum()
+    correct = _wide(predicted_classes(predictions) == targets.long())
+    w = _row_weights(weights, len(correct), correct)
+    return torch.dot(correct, w) / w.sum()
 
 
 @method(
@@ -91,26 +91,27 @@ def accuracy(predictions: Tensor, targets: Tensor, weights: Tensor | None = None
     formula="mean over classes c of sum_{i: y_i = c} w_i [p_i = c] / sum_{i: y_i = c} w_i",
 )
 def balanced_accuracy(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean of the classes' recalls, over the classes that occur in the targets.
+    """Mean recall over the classes that occur in the targets.
 
-    Rows are sorted by class and summed by group, which needs no number of classes and so no waiting.
+    Rows are sorted by class and summed by group, so the number of classes is not needed and the device is not
+    synchronised.
 
     Args:
-        predictions: see the head of this module.
-        targets: class numbers (n,).
-        weights: (n,), one weight a row. Default None: all equal.
+        predictions: class indices (n,), scores (n, K) or logits (n, 1).
+        targets: class indices (n,).
+        weights: (n,), one weight per row. Default None: all equal.
 
     >>> balanced_accuracy(torch.tensor([0, 0, 0, 0]), torch.tensor([0, 0, 0, 1])).item()
     0.5
     """
     labels, order = torch.sort(targets.long())
-    right = _wide(predicted_classes(predictions)[order] == labels)
-    w = _row_weights(weights, len(labels), right)[order]
+    correct = _wide(predicted_classes(predictions)[order] == labels)
+    w = _row_weights(weights, len(labels), correct)[order]
     first = torch.ones_like(labels)
     first[1:] = labels[1:] != labels[:-1]
     group = first.cumsum(0) - 1
     total = torch.zeros_like(w).scatter_add_(0, group, w)
-    hits = torch.zeros_like(w).scatter_add_(0, group, w * right)
+    hits = torch.zeros_like(w).scatter_add_(0, group, w * correct)
     present = total > 0
     recall = torch.where(
         present, hits / total.where(present, torch.ones_like(total)), torch.zeros_like(total)
@@ -132,15 +133,15 @@ def _columns(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     row="C1",
     reference="sklearn.metrics.r2_score",
     formula="1 - sum_i w_i (y_i - p_i)^2 / sum_i w_i (y_i - mean y)^2, mean over targets",
-    note="A constant target gives 1 where it is met exactly and 0 otherwise, as in scikit-learn.",
+    note="For a constant target it is 1 if the predictions are exact and 0 otherwise, as in scikit-learn.",
 )
 def r2(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Coefficient of determination: the share of the targets' variance that is explained.
+    """Coefficient of determination: the explained fraction of the variance of the targets.
 
     Args:
         predictions: (n,) or (n, T).
         targets: the same shape.
-        weights: (n,), one weight a row. Default None: all equal.
+        weights: (n,), one weight per row. Default None: all equal.
 
     >>> r2(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0])).item()
     1.0
@@ -148,9 +149,9 @@ def r2(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> T
     p, y = _columns(predictions, targets)
     w = _row_weights(weights, len(y), y).unsqueeze(1)
     residual = (w * (y - p).square()).sum(0)
-    spread = (w * (y - (w * y).sum(0) / w.sum()).square()).sum(0)
-    varies = spread > 0
-    ratio = residual / spread.where(varies, torch.ones_like(spread))
+    total = (w * (y - (w * y).sum(0) / w.sum()).square()).sum(0)
+    varies = total > 0
+    ratio = residual / total.where(varies, torch.ones_like(total))
     return torch.where(varies, 1.0 - ratio, (residual == 0).to(ratio.dtype)).mean()
 
 
@@ -158,12 +159,12 @@ def r2(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> T
     row="C1", reference="sklearn.metrics.mean_absolute_error", formula="sum_i w_i |y_i - p_i| / sum_i w_i"
 )
 def mae(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean absolute error, in the targets' units.
+    """Mean absolute error, in the units of the targets.
 
     Args:
         predictions: (n,) or (n, T).
         targets: the same shape.
-        weights: (n,), one weight a row. Default None: all equal.
+        weights: (n,), one weight per row. Default None: all equal.
 
     >>> mae(torch.tensor([1.0, 5.0]), torch.tensor([0.0, 2.0])).item()
     2.0
@@ -179,12 +180,12 @@ def mae(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> 
     formula="sqrt(sum_i w_i (y_i - p_i)^2 / sum_i w_i), mean over targets",
 )
 def rmse(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Root mean squared error, in the targets' units; of several targets, the mean of their roots.
+    """Root mean squared error, in the units of the targets; for several targets, the mean of their root mean squared errors.
 
     Args:
         predictions: (n,) or (n, T).
         targets: the same shape.
-        weights: (n,), one weight a row. Default None: all equal.
+        weights: (n,), one weight per row. Default None: all equal.
 
     >>> rmse(torch.tensor([3.0, 3.0]), torch.tensor([0.0, 0.0])).item()
     3.0
@@ -203,14 +204,14 @@ METRICS: dict[str, dict[str, Metric]] = {
     "binary": _CLASSIFICATION,
     "multiclass": _CLASSIFICATION,
 }
-"""The metrics of each task, the main one first."""
+"""Metrics of each task, the main one first."""
 
 
 def main_metric(task: str) -> str:
-    """The metric that a task is judged by.
+    """Return the main metric of a task.
 
     Raises:
-        UserError: no such task.
+        UserError: the task is unknown.
 
     >>> main_metric("binary"), main_metric("regression")
     ('accuracy', 'r2')
@@ -221,10 +222,10 @@ def main_metric(task: str) -> str:
 
 
 def better(metric: str) -> Literal["higher", "lower"]:
-    """Whether higher or lower values of a metric, or of the ``loss``, are better.
+    """Return whether higher or lower values of a metric, or of the ``loss``, are better.
 
     Raises:
-        UserError: no such metric.
+        UserError: the metric is unknown.
 
     >>> better("accuracy"), better("loss")
     ('higher', 'lower')

@@ -1,8 +1,9 @@
-"""Randomness as a pure function of (seed, stream, epoch, step).
+"""Random numbers as a pure function of (seed, stream, epoch, step).
 
-Nothing in descend draws from a generator whose state survives a step. Each use names its stream, and
-the generator is seeded afresh from the four numbers. A run killed at any step therefore needs no
-random state to go on with the same bits, and a network's draws do not depend on its neighbours in a pack.
+descend never uses a generator whose state survives a step. Each use specifies its stream, and
+the generator is seeded from the four values. A run that is killed at any step therefore needs no saved
+random state to resume with the same bits, and the random numbers of a network do not depend on the other members of a
+pack.
 
 >>> key(0, "order", epoch=3) == key(0, "order", epoch=3)
 True
@@ -23,11 +24,11 @@ __all__ = ["forked", "generator", "key", "seeder"]
 
 
 def key(seed: int, stream: str, epoch: int = 0, step: int = 0) -> int:
-    """A 63-bit key, uniform over its range, that depends on all four arguments and on nothing else.
+    """Return a 63-bit key, uniformly distributed, that is a pure function of the four arguments.
 
     Args:
         seed: the run's seed, any integer of up to 64 bits.
-        stream: what the numbers are for: ``"order"``, ``"init"``, ``"step"``, ...
+        stream: purpose of the random numbers: ``"order"``, ``"init"``, ``"step"``, ...
         epoch: the epoch, 0 or more.
         step: the step within the epoch, 0 or more.
 
@@ -46,21 +47,21 @@ def _signed(seed: int) -> int:
 def generator(
     seed: int, stream: str, epoch: int = 0, step: int = 0, *, device: torch.device | str = "cpu"
 ) -> torch.Generator:
-    """A fresh torch generator for one use.
+    """Return a new torch generator, seeded with :func:`key`.
 
     >>> torch.equal(torch.rand(3, generator=generator(0, "noise")), torch.rand(3, generator=generator(0, "noise")))
     True
     """
-    made = torch.Generator(device=device)
-    made.manual_seed(key(seed, stream, epoch, step))
-    return made
+    seeded = torch.Generator(device=device)
+    seeded.manual_seed(key(seed, stream, epoch, step))
+    return seeded
 
 
 def seeder(device: torch.device) -> Callable[[int], object]:
-    """A function that seeds torch's global generator of ``device``, at the cost of about a microsecond.
+    """Return a function that seeds torch's global generator of a device in about a microsecond.
 
-    ``torch.manual_seed`` walks every backend; a training step needs only the generator that its layers
-    draw from. Seeding a CUDA generator stores a number and does not wait for the device.
+    ``torch.manual_seed`` seeds the generators of all backends; a training step needs only the one that its layers
+    use. Seeding a CUDA generator stores a number and does not synchronise with the device.
     """
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
@@ -70,7 +71,10 @@ def seeder(device: torch.device) -> Callable[[int], object]:
 
 @contextmanager
 def forked(device: torch.device | None = None) -> Iterator[None]:
-    """Leave torch's global random state as it was, whatever happens inside.
+    """Context manager that restores torch's global random state on exit, also after an exception.
+
+    Args:
+        device: a CUDA device whose state is restored too.
 
     >>> before = torch.get_rng_state()
     >>> with forked():

@@ -1,4 +1,4 @@
-"""Augmentation within a training: repeatable, resumable, off in evaluation, refused where it does not fit."""
+"""Augmentation in training: reproducible, resumable, off in evaluation, refused for unsuitable rows."""
 
 import subprocess
 import sys
@@ -16,9 +16,9 @@ from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
 from descend.cards import card
 from descend.data.batches import Batch, MemoryBatches, Order
-from descend.data.prepare import prepare
+from descend.data.preparation import prepare
+from descend.data.reader import read
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 from descend.errors import Interrupted, RecipeError
 from descend.runs.build import assemble, augmented, part_batches
 from descend.runs.plan import plan
@@ -28,7 +28,7 @@ from descend.training.observers import Quiet
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 3, 9, 8), dtype=np.uint8)
 LABELS = np.arange(60) % 3
-PICTURES = torch.rand(7, 3, 9, 8, generator=torch.Generator().manual_seed(0))
+PIXELS = torch.rand(7, 3, 9, 8, generator=torch.Generator().manual_seed(0))
 CPU = torch.device("cpu")
 QUICK = {
     "model": {"channels": [4], "dense": [6]},
@@ -36,12 +36,12 @@ QUICK = {
     "stop": {"max_epochs": 2},
     "engine": {"threads": 1, "device": "cpu"},
 }
-ALL = [name for name, made in AUGMENTATIONS.items() if "pictures" in made.fits]
+ALL = [name for name, method in AUGMENTATIONS.items() if "images" in method.fits]
 
 
 def recipe(augment, **sections):
-    made = {**QUICK, **sections}
-    return {**made, "data": {**made["data"], "augment": augment}}
+    merged = {**QUICK, **sections}
+    return {**merged, "data": {**merged["data"], "augment": augment}}
 
 
 def batches(order, rows=20):
@@ -51,50 +51,50 @@ def batches(order, rows=20):
 
 class TestEveryMethod:
     @pytest.mark.parametrize("name", AUGMENTATIONS)
-    def test_keeps_shape_type_and_its_inputs_and_repeats_itself(self, name):
+    def test_keeps_shape_and_dtype_leaves_inputs_unchanged_and_is_reproducible(self, name):
         method = AUGMENTATIONS[name]()
-        before = PICTURES.clone()
+        before = PIXELS.clone()
 
         def run(seed):
-            found = method(PICTURES, torch.Generator().manual_seed(seed))
-            return found if isinstance(found, torch.Tensor) else found.inputs
+            result = method(PIXELS, torch.Generator().manual_seed(seed))
+            return result if isinstance(result, torch.Tensor) else result.inputs
 
-        found = run(1)
-        assert torch.equal(PICTURES, before)
-        assert found.shape == PICTURES.shape
-        assert found.dtype == PICTURES.dtype
-        assert found.isfinite().all()
-        assert torch.equal(found, run(1))
-        assert not torch.equal(found, run(2))
-        torch.rand(3)  # the global generator has no part in it
-        assert torch.equal(found, run(1))
+        result = run(1)
+        assert torch.equal(PIXELS, before)
+        assert result.shape == PIXELS.shape
+        assert result.dtype == PIXELS.dtype
+        assert result.isfinite().all()
+        assert torch.equal(result, run(1))
+        assert not torch.equal(result, run(2))
+        torch.rand(3)  # the global generator is not used
+        assert torch.equal(result, run(1))
 
     @pytest.mark.parametrize("name", AUGMENTATIONS)
     def test_one_row_one_channel_one_pixel(self, name):
         for shape in ((1, 1, 1, 1), (1, 3, 1, 5), (2, 2, 6, 1)):
-            found = AUGMENTATIONS[name]()(torch.rand(shape), torch.Generator())
-            found = found if isinstance(found, torch.Tensor) else found.inputs
-            assert found.shape == shape
-            assert found.isfinite().all()
+            result = AUGMENTATIONS[name]()(torch.rand(shape), torch.Generator())
+            result = result if isinstance(result, torch.Tensor) else result.inputs
+            assert result.shape == shape
+            assert result.isfinite().all()
 
     def test_has_a_card(self):
-        assert {card(made).row for made in AUGMENTATIONS.values()} == {"H2"}
+        assert {card(method).row for method in AUGMENTATIONS.values()} == {"H2"}
 
     @settings(deadline=None, max_examples=25)
     @given(st.lists(st.sampled_from(ALL), min_size=1, max_size=4, unique=True), st.integers(0, 2**31))
     def test_in_any_order(self, names, seed):
         methods = [AUGMENTATIONS[name]() for name in names]
-        found = Pipeline(methods, classes=3, seed=seed)(Batch(PICTURES, torch.arange(7) % 3, None), 0, 0)
-        assert found.inputs.shape == PICTURES.shape
-        assert found.inputs.isfinite().all()
-        if found.targets.dim() == 2:
-            torch.testing.assert_close(found.targets.sum(1), torch.ones(7))
+        result = Pipeline(methods, classes=3, seed=seed)(Batch(PIXELS, torch.arange(7) % 3, None), 0, 0)
+        assert result.inputs.shape == PIXELS.shape
+        assert result.inputs.isfinite().all()
+        if result.targets.dim() == 2:
+            torch.testing.assert_close(result.targets.sum(1), torch.ones(7))
 
 
-class TestDraws:
-    def test_depend_on_seed_epoch_step_and_place_and_on_nothing_else(self):
-        batch = Batch(PICTURES, torch.zeros(7), None)
-        made = {
+class TestRandomNumbers:
+    def test_depend_on_seed_epoch_step_and_position_only(self):
+        batch = Batch(PIXELS, torch.zeros(7), None)
+        results = {
             (seed, epoch, step, place): Pipeline([Noise()], seed=seed)(batch, epoch, step, place).inputs
             for seed in (0, 1)
             for epoch in (0, 1)
@@ -102,14 +102,14 @@ class TestDraws:
             for place in (0, 1)
         }
         one = Pipeline([Noise()], seed=0)
-        for step in (5, 1, 0):  # whatever came before
+        for step in (5, 1, 0):  # previous calls have no influence
             one(batch, 3, step)
-        assert torch.equal(one(batch, 0, 1).inputs, made[0, 0, 1, 0])
-        distinct = list(made.values())
+        assert torch.equal(one(batch, 0, 1).inputs, results[0, 0, 1, 0])
+        distinct = list(results.values())
         assert all(not torch.equal(a, b) for at, a in enumerate(distinct) for b in distinct[:at])
 
-    def test_of_a_method_depend_on_no_other(self):
-        batch = Batch(PICTURES, torch.zeros(7), None)
+    def test_of_a_method_do_not_depend_on_other_methods(self):
+        batch = Batch(PIXELS, torch.zeros(7), None)
         alone = Pipeline([Flip(horizontal=0.0), Noise()], seed=3)(batch, 0, 0).inputs
         beside = Pipeline([Translate(pixels=0), Noise()], seed=3)(batch, 0, 0).inputs
         assert torch.equal(alone, beside)
@@ -122,8 +122,8 @@ class TestDraws:
         assert len(whole) == one.steps_per_epoch == order.steps_per_epoch
         assert one.rows_per_step == order.rows_per_step
         for start in range(len(whole)):
-            for held, wanted in zip(one.epoch(1, start), whole[start:], strict=True):
-                for batch, other in zip(held, wanted, strict=True):
+            for held, expected in zip(one.epoch(1, start), whole[start:], strict=True):
+                for batch, other in zip(held, expected, strict=True):
                     assert torch.equal(batch.inputs, other.inputs)
                     assert torch.equal(batch.targets, other.targets)
         assert not torch.equal(whole[0][0].inputs, next(one.epoch(2))[0].inputs)
@@ -131,7 +131,7 @@ class TestDraws:
             assert not torch.equal(whole[0][0].inputs, whole[0][1].inputs)
         assert [rows.tolist() for rows in one.rows(1, 1)] == [rows.tolist() for rows in order.step(1, 1)]
 
-    def test_no_number_of_the_global_generator_is_used(self):
+    def test_the_global_generator_is_not_used(self):
         torch.manual_seed(4)
         state = torch.get_rng_state()
         one = AugmentedBatches(batches(Order(20, 4)), Pipeline([Noise(), Cutmix()], classes=3))
@@ -140,52 +140,52 @@ class TestDraws:
 
 
 class TestPixels:
-    def test_images_run_from_black_to_white_whatever_the_scale(self):
+    def test_images_range_from_black_to_white_for_any_scale(self):
         for scale in ("standard", "center", "minmax", "none"):
             prepared = prepare(read((IMAGES, LABELS)), DataSettings(scale=scale))
             pixels = Pixels.of(prepared.schema, prepared.train.inputs)
-            shown = pixels.shown(prepared.train.inputs)
-            wanted = torch.from_numpy(IMAGES[prepared.train.rows]).float() / 255
-            torch.testing.assert_close(shown, wanted, rtol=0, atol=1e-6)
-            back = pixels.encoded(shown)
+            shown = pixels.to_pixels(prepared.train.inputs)
+            expected = torch.from_numpy(IMAGES[prepared.train.rows]).float() / 255
+            torch.testing.assert_close(shown, expected, rtol=0, atol=1e-6)
+            restored = pixels.from_pixels(shown)
             torch.testing.assert_close(
-                back, prepared.train.inputs, rtol=1e-5, atol=1e-4 if scale == "none" else 1e-5
+                restored, prepared.train.inputs, rtol=1e-5, atol=1e-4 if scale == "none" else 1e-5
             )
 
-    def test_black_comes_in_from_outside(self):
+    def test_outside_the_image_is_black(self):
         prepared = prepare(read((IMAGES, LABELS)))
         pixels = Pixels.of(prepared.schema, prepared.train.inputs)
         one = Pipeline([Translate(pixels=30)], pixels=pixels)
-        found = one(Batch(prepared.train.inputs, prepared.train.targets, None), 0, 0).inputs
+        result = one(Batch(prepared.train.inputs, prepared.train.targets, None), 0, 0).inputs
         black = prepared.preprocess(torch.zeros(1, 3, 9, 8, dtype=torch.uint8))[0]
-        gone = found.flatten(1) == black.flatten()
-        assert torch.isclose(found, black, rtol=0, atol=1e-5).flatten(1).all(1).float().mean() > 0.5
+        gone = result.flatten(1) == black.flatten()
+        assert torch.isclose(result, black, rtol=0, atol=1e-5).flatten(1).all(1).float().mean() > 0.5
         assert gone.dtype == torch.bool
 
-    def test_a_table_of_pixels_is_a_picture(self):
-        """Scaled column by column and bounded: both are undone."""
+    def test_a_table_of_pixels_is_an_image(self):
+        """Columns are scaled independently and bounded; both are inverted."""
         source = read("digits")
         prepared = prepare(source)
         assert prepared.schema.clip == DataSettings().clip
         pixels = Pixels.of(prepared.schema, prepared.train.inputs)
-        shown = pixels.shown(prepared.train.inputs)
-        wanted = source.frame.to_numpy()[prepared.train.rows].reshape(-1, 1, 8, 8) / 16
-        np.testing.assert_allclose(shown.numpy(), wanted, atol=2e-3)  # near the bound few digits are left
-        assert np.abs(shown.numpy() - wanted).mean() < 1e-5
-        torch.testing.assert_close(pixels.encoded(shown), prepared.train.inputs, rtol=1e-4, atol=1e-5)
+        shown = pixels.to_pixels(prepared.train.inputs)
+        expected = source.frame.to_numpy()[prepared.train.rows].reshape(-1, 1, 8, 8) / 16
+        np.testing.assert_allclose(shown.numpy(), expected, atol=2e-3)  # near the bound the precision is low
+        assert np.abs(shown.numpy() - expected).mean() < 1e-5
+        torch.testing.assert_close(pixels.from_pixels(shown), prepared.train.inputs, rtol=1e-4, atol=1e-5)
 
-    def test_pictures_of_other_numbers_run_from_the_least_to_the_largest(self):
+    def test_images_of_other_numbers_range_from_the_smallest_to_the_largest(self):
         numbers = RANDOM.normal(size=(40, 2, 4, 4)) * 30 - 7
         prepared = prepare(read((numbers, np.arange(40) % 2)))
-        shown = Pixels.of(prepared.schema, prepared.train.inputs).shown(prepared.train.inputs)
+        shown = Pixels.of(prepared.schema, prepared.train.inputs).to_pixels(prepared.train.inputs)
         assert shown.min().item() == pytest.approx(0, abs=1e-6)
         assert shown.max().item() == pytest.approx(1, abs=1e-6)
 
-    def test_a_torch_dataset_is_taken_as_it_is(self):
+    def test_a_torch_dataset_is_not_converted(self):
         data = torch.utils.data.TensorDataset(torch.rand(30, 1, 4, 4), torch.arange(30) % 2)
         prepared = prepare(read(data))
         pixels = Pixels.of(prepared.schema, prepared.train.inputs)
-        assert torch.equal(pixels.shown(PICTURES), PICTURES)
+        assert torch.equal(pixels.to_pixels(PIXELS), PIXELS)
 
 
 class TestLayout:
@@ -208,7 +208,7 @@ class TestLayout:
         assert layout.columns.tolist() == [0, 1, 3, 2, 2, 0, 2]
 
     def test_of_images_and_other_rows(self):
-        for data, kind in (((IMAGES, LABELS), "pictures"), ("digits", "pictures"), ("iris", "rows")):
+        for data, kind in (((IMAGES, LABELS), "images"), ("digits", "images"), ("iris", "rows")):
             prepared = prepare(read(data))
             assert layout_of(prepared.schema, prepared.preprocess).kind == kind
         prepared = prepare(read((RANDOM.normal(size=(60, 4, 3)), LABELS)))
@@ -221,14 +221,14 @@ class TestRefused:
             descend.train(source, recipe(augment, model={}, **sections))
         return str(caught.value)
 
-    def test_what_does_not_fit_the_rows(self):
+    def test_methods_that_do_not_fit_the_rows(self):
         message = self.refusal("iris", ["flip", "noise", "cutmix"])
-        assert "[data] augment: 'flip' is for pictures; the rows are a table" in message
+        assert "[data] augment: 'flip' is for images; the rows are a table" in message
         assert "what fits: noise, mixup, feature_dropout" in message
-        assert "'cutmix' is for pictures" in message
+        assert "'cutmix' is for images" in message
         assert "'noise' is for" not in message
         message = self.refusal((IMAGES, LABELS), ["feature_dropout"])
-        assert "'feature_dropout' is for rows; these are pictures" in message
+        assert "'feature_dropout' is for rows; these are images" in message
 
     def test_pixels_that_a_scale_has_mixed(self):
         zca = {"data": {"scale": "zca", "batch_size": 256}}
@@ -252,7 +252,7 @@ class TestRefused:
         with pytest.raises(RecipeError, match="importing runs its code"):
             descend.Recipe.of({"data": {"augment": ["mine:Jitter"]}}, allow_imports=False)
 
-    def test_a_loss_that_takes_class_numbers_only(self):
+    def test_a_loss_that_takes_class_indices_only(self):
         message = self.refusal("iris", "mixup", loss={"name": "torch.nn.NLLLoss"})
         assert "mixtures give targets that are distributions, which the loss does not take" in message
 
@@ -264,14 +264,14 @@ class Brighter:
             raise ValueError("by must be positive")
         self.by = by
 
-    def __call__(self, inputs, draw):
+    def __call__(self, inputs, generator):
         return inputs + self.by
 """
 
 
 class TestInATraining:
     def test_training_rows_only(self):
-        """Evaluation sees the rows as they are: what it measures is what the finished network gives on them."""
+        """Evaluation uses the original rows: its metrics are those of the finished network on them."""
         run = descend.train((IMAGES, LABELS), recipe(["noise", "occlude", {"name": "mixup", "alpha": 1.0}]))
         planned = plan((IMAGES, LABELS), recipe(["noise"]))
         validation = planned.prepared.validation
@@ -282,7 +282,7 @@ class TestInATraining:
         again = run.evaluate((IMAGES, LABELS))
         assert again == run.evaluate((IMAGES, LABELS))
 
-    def test_nothing_asked_for_wraps_nothing(self):
+    def test_batches_are_not_wrapped_without_augmentation(self):
         planned = plan((IMAGES, LABELS), recipe([]))
         own = part_batches(planned.prepared.train, Order(36, 16), CPU)
         assert augmented(own, planned, CPU) is own
@@ -306,25 +306,31 @@ class TestInATraining:
             ("dataset", ["flip", "cutmix"], {}),
         ],
     )
-    def test_stopped_at_every_step_and_resumed_gives_the_same_bits(self, tmp_path, data, augment, sections):
-        made = {
+    def test_stopping_at_any_step_and_resuming_gives_the_same_bits(self, tmp_path, data, augment, sections):
+        source = {
             "images": (IMAGES, LABELS),
             "iris": "iris",
             "dataset": torch.utils.data.TensorDataset(
                 torch.from_numpy(IMAGES).float() / 255, torch.from_numpy(LABELS)
             ),
         }[data]
-        whole = descend.train(made, recipe(augment, **sections), seed=3, out=tmp_path / "whole")
+        whole = descend.train(source, recipe(augment, **sections), seed=3, out=tmp_path / "whole")
         weights = (tmp_path / "whole" / "weights.safetensors").read_bytes()
         for step in range(1, whole.metrics["steps"], 2):
             folder = tmp_path / str(step)
             with pytest.raises(Interrupted):
-                descend.train(made, recipe(augment, **sections), seed=3, out=folder, observers=[StopAt(step)])
-            descend.train(made, recipe(augment, **sections), out=folder, resume=True)
+                descend.train(
+                    source,
+                    recipe(augment, **sections),
+                    seed=3,
+                    out=folder,
+                    observers=[StopAt(step)],
+                )
+            descend.train(source, recipe(augment, **sections), out=folder, resume=True)
             assert (folder / "weights.safetensors").read_bytes() == weights, step
 
     @pytest.mark.parametrize("scale", ["whiten", {"name": "zca", "ridge": 1e-3}, "minmax"])
-    def test_so_it_is_with_every_scale(self, tmp_path, scale):
+    def test_resuming_gives_the_same_bits_with_every_scale(self, tmp_path, scale):
         sections = {"model": {}, "data": {"batch_size": 16, "scale": scale}}
         whole = descend.train("wine", recipe("noise", **sections), seed=3, out=tmp_path / "whole")
         with pytest.raises(Interrupted):
@@ -338,7 +344,7 @@ class TestInATraining:
         assert all(torch.equal(w, part.model.state_dict()[n]) for n, w in whole.model.state_dict().items())
         assert whole.schema.scale == (scale if isinstance(scale, str) else "zca")
 
-    def test_a_step_that_is_repeated_sees_the_same_rows(self):
+    def test_a_repeated_step_has_the_same_rows(self):
         planned = plan((IMAGES, LABELS), recipe(["rotate", "mixup"]))
         run = descend.train((IMAGES, LABELS), recipe(["rotate", "mixup"]))
         training = assemble(planned, run, CPU)
@@ -360,18 +366,18 @@ class TestInATraining:
         assert run.schema.task == task
         assert np.isfinite(run.metrics["train"]["loss"])
 
-    def test_saved_loaded_and_the_recipe_is_there(self, tmp_path):
-        said = ["flip", {"name": "translate", "pixels": 1}]
-        run = descend.train((IMAGES, LABELS), recipe(said), out=tmp_path / "run")
+    def test_the_recipe_is_saved_and_loaded(self, tmp_path):
+        augment_recipe = ["flip", {"name": "translate", "pixels": 1}]
+        run = descend.train((IMAGES, LABELS), recipe(augment_recipe), out=tmp_path / "run")
         again = descend.load(tmp_path / "run")
         assert again.recipe.get("data.augment") == ("flip", {"name": "translate", "pixels": 1})
         assert again.predict(IMAGES).tolist() == run.predict(IMAGES).tolist()
 
-    def test_one_s_own_by_its_import_path(self, tmp_path, monkeypatch):
+    def test_a_custom_method_by_its_import_path(self, tmp_path, monkeypatch):
         (tmp_path / "my_changes.py").write_text(OWN)
         monkeypatch.chdir(tmp_path)
-        said = recipe([{"name": "my_changes:Brighter", "by": 0.5}])
-        planned = plan((IMAGES, LABELS), said)
+        augment_recipe = recipe([{"name": "my_changes:Brighter", "by": 0.5}])
+        planned = plan((IMAGES, LABELS), augment_recipe)
         own = part_batches(planned.prepared.train, Order(36, 16), CPU)
         before, after = (next(each.epoch(0))[0].inputs for each in (own, augmented(own, planned, CPU)))
         spread = torch.tensor(planned.prepared.schema.spread).reshape(3, 1, 1).float()
@@ -386,7 +392,7 @@ class TestInATraining:
         run = descend.train((IMAGES, LABELS), recipe(["mixup", "flip"]), sample_weight=weights)
         assert np.isfinite(run.metrics["train"]["loss"])
 
-    def test_among_many_it_is_trained_as_alone(self):
+    def test_training_of_many_equals_solo_runs(self):
         recipes = [recipe(augment, model={"hidden": [5]}) for augment in ([], "noise", ["noise", "mixup"])]
         for run, each in zip(descend.train_many(recipes, "iris", seeds=4), recipes, strict=True):
             alone = descend.train("iris", each, seed=4)
@@ -395,11 +401,11 @@ class TestInATraining:
 
     def test_with_the_estimators(self):
         rows = RANDOM.normal(size=(60, 4))
-        made = descend.Classifier(
+        model = descend.Classifier(
             max_epochs=2, recipe={"data": {"augment": ["noise", "mixup"]}}, random_state=0
         )
-        first = made.fit(rows, LABELS).predict_proba(rows)
-        assert (made.fit(rows, LABELS).predict_proba(rows) == first).all()
+        first = model.fit(rows, LABELS).predict_proba(rows)
+        assert (model.fit(rows, LABELS).predict_proba(rows) == first).all()
 
     def test_from_the_command_line(self, tmp_path):
         done = subprocess.run(
@@ -412,7 +418,7 @@ class TestInATraining:
 
 
 class StopAt(Quiet):
-    """Asks to stop after a step, as Ctrl-C does."""
+    """Request a stop after a step, as Ctrl-C does."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -425,19 +431,19 @@ class StopAt(Quiet):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_on_a_gpu_it_repeats_itself_and_does_what_it_does_here(name):
+def test_on_a_gpu_it_is_reproducible_and_does_not_synchronise(name):
     device = torch.device("cuda")
     method = AUGMENTATIONS[name]()
-    pictures = PICTURES.to(device)
-    draws = [torch.Generator(device=device).manual_seed(1) for _ in range(2)]
-    first = method(pictures, draws[0])
-    torch.cuda.set_sync_debug_mode("error")  # nothing may wait for the device
+    images = PIXELS.to(device)
+    samples = [torch.Generator(device=device).manual_seed(1) for _ in range(2)]
+    first = method(images, samples[0])
+    torch.cuda.set_sync_debug_mode("error")  # nothing may synchronise with the device
     try:
-        again = method(pictures, draws[1])
+        again = method(images, samples[1])
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    found = first if isinstance(first, torch.Tensor) else first.inputs
+    result = first if isinstance(first, torch.Tensor) else first.inputs
     other = again if isinstance(again, torch.Tensor) else again.inputs
-    assert found.device.type == "cuda"
-    assert torch.equal(found, other)
-    assert found.isfinite().all()
+    assert result.device.type == "cuda"
+    assert torch.equal(result, other)
+    assert result.isfinite().all()

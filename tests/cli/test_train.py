@@ -56,7 +56,7 @@ class TestAnOrdinaryRun:
         assert "city categorical 3 categories" in words
         assert "garden boolean" in words
         assert "multiclass classification of band, 3 classes: cheap, dear, very and fair" in words
-        assert "the target holds 3 different texts" in words
+        assert "the target has 3 distinct strings" in words
         assert "Rows: 144 training, 36 validation, 60 test." in words
         assert "optimizer adamw" in words
         assert "max epochs" not in words  # it was said, not chosen

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 import torch
 
-from descend.data.arrays import arrays, as_images, as_numbers, as_targets, named_arrays, npz
+from descend.data.arrays import as_images, as_numbers, as_targets, from_arrays, from_named_arrays, read_npz
 from descend.errors import DataError
 
 pandas = pytest.importorskip("pandas")
@@ -28,7 +28,7 @@ pandas = pytest.importorskip("pandas")
     ],
 )
 def test_the_kind_follows_from_type_and_shape(inputs, kind, shape):
-    source = arrays(inputs, np.arange(5))
+    source = from_arrays(inputs, np.arange(5))
     assert source.kind == kind
     assert (source.frame.shape if kind == "table" else source.inputs.shape) == shape
     assert len(source) == 5
@@ -36,7 +36,7 @@ def test_the_kind_follows_from_type_and_shape(inputs, kind, shape):
 
 def test_channels_last_are_moved_first():
     images = np.random.default_rng(0).integers(0, 256, (4, 6, 5, 3), dtype=np.uint8)
-    assert np.array_equal(arrays(images, [0, 1, 0, 1]).inputs[:, 2], images[..., 2])
+    assert np.array_equal(from_arrays(images, [0, 1, 0, 1]).inputs[:, 2], images[..., 2])
 
 
 @pytest.mark.parametrize(
@@ -61,32 +61,32 @@ def test_channels_last_are_moved_first():
     ],
 )
 def test_targets_keep_their_type_and_name(targets, dtype, names):
-    found, found_names = as_targets(targets)
-    assert found.dtype == dtype
+    result, found_names = as_targets(targets)
+    assert result.dtype == dtype
     assert found_names == names
-    assert len(found) == 3
+    assert len(result) == 3
 
 
-def test_rows_and_targets_must_be_as_many():
+def test_inputs_and_targets_need_equal_lengths():
     with pytest.raises(DataError, match="X has 5 rows, y has 4"):
-        arrays(np.zeros((5, 2)), np.zeros(4))
+        from_arrays(np.zeros((5, 2)), np.zeros(4))
 
 
 @pytest.mark.parametrize(
-    ("inputs", "words"),
+    ("inputs", "message"),
     [
         (np.full((3, 2, 2), np.nan), "rows 0, 1, 2 hold missing or infinite"),
         (np.full((3, 2, 2), 1e300), "infinite"),
         (np.zeros((3, 2, 2), dtype=complex), "complex"),
         (np.array(["a", "b", "c"])[:, None, None], "numbers"),
-        ([[1, 2], [1]], "one length"),
+        ([[1, 2], [1]], "equal lengths"),
         (5, "shape"),
         (None, "shape"),
     ],
 )
-def test_inputs_that_cannot_be_learned_from_are_refused(inputs, words):
-    with pytest.raises(DataError, match=words):
-        arrays(inputs, [1, 2, 3])
+def test_inputs_without_usable_rows_are_refused(inputs, message):
+    with pytest.raises(DataError, match=message):
+        from_arrays(inputs, [1, 2, 3])
 
 
 def test_images_for_prediction_in_every_layout():
@@ -96,20 +96,20 @@ def test_images_for_prediction_in_every_layout():
         assert np.array_equal(as_images(given, shape), images)
     assert as_images(images[0], shape).shape == (1, 3, 6, 5)
     assert as_images(images[:, 0], (1, 6, 5)).shape == (4, 1, 6, 5)
-    for bad in (images[:, :2], images / 7.0, images[:, :, :4], np.zeros((4, 30)), np.array(["a"])):
+    for invalid in (images[:, :2], images / 7.0, images[:, :, :4], np.zeros((4, 30)), np.array(["a"])):
         with pytest.raises(DataError):
-            as_images(bad, shape)
+            as_images(invalid, shape)
 
 
 def test_numbers_for_prediction_have_the_shape_of_training():
-    with pytest.raises(DataError, match=r"rows of shape \(2, 3\) were expected, found \(3, 2\)"):
+    with pytest.raises(DataError, match=r"expected rows of shape \(2, 3\), got \(3, 2\)"):
         as_numbers(np.zeros((4, 3, 2)), (2, 3))
 
 
 def test_named_arrays_with_a_given_split():
-    held = {f"{name}_{part}": np.ones((n, 2)) if name == "X" else np.arange(n)
+    named = {f"{name}_{part}": np.ones((n, 2)) if name == "X" else np.arange(n)
             for name in "Xy" for part, n in (("train", 6), ("val", 3), ("test", 2))}  # fmt: skip
-    source = named_arrays(held, name="mine")
+    source = from_named_arrays(named, name="mine")
     assert source.split.tolist() == ["train"] * 6 + ["validation"] * 3 + ["test"] * 2
     assert source.targets.tolist() == [*range(6), *range(3), *range(2)]
 
@@ -118,14 +118,14 @@ def test_npz_round_trip(tmp_path):
     path = tmp_path / "data.npz"
     inputs, targets = np.random.default_rng(0).normal(size=(7, 3)), np.array(list("abcabca"))
     np.savez(path, X=inputs, y=targets)
-    source = npz(path)
+    source = read_npz(path)
     assert np.array_equal(source.frame.to_numpy(), inputs)
     assert source.targets.tolist() == targets.tolist()
     assert source.reference == str(path)
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ({"a": np.zeros(3)}, "'X' and 'y'"),
         ({"X": np.zeros((3, 2))}, "'X' and 'y'"),
@@ -133,11 +133,11 @@ def test_npz_round_trip(tmp_path):
         ({"X_test": np.zeros((3, 2)), "y_test": np.zeros(3)}, "'X_train' and 'y_train'"),
     ],
 )
-def test_npz_with_other_content_is_refused(tmp_path, content, words):
+def test_npz_with_other_content_is_refused(tmp_path, content, message):
     path = tmp_path / "data.npz"
     np.savez(path, **content)
-    with pytest.raises(DataError, match=words) as caught:
-        npz(path)
+    with pytest.raises(DataError, match=message) as caught:
+        read_npz(path)
     assert "data.npz" in str(caught.value)
 
 
@@ -154,7 +154,7 @@ def test_a_damaged_npz_is_refused(tmp_path):
     ):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match=r"data\.npz"):
-            npz(path)
+            read_npz(path)
     np.save(tmp_path / "single.npy", np.zeros(3))
     with pytest.raises(DataError, match="single array"):
-        npz((tmp_path / "single.npy").rename(tmp_path / "single.npz"))
+        read_npz((tmp_path / "single.npy").rename(tmp_path / "single.npz"))

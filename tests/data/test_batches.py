@@ -1,4 +1,4 @@
-"""Batches: which rows when, and that both kinds of data give the same."""
+"""Batches: the rows of each step, equal for data in memory and for torch datasets."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ class TestBlocks:
     def test_blocks_and_rows_are_shuffled(self) -> None:
         draw = torch.Generator().manual_seed(0)
         first = torch.stack([shuffled_blocks(12, 3, 6, draw) for _ in range(4000)])
-        # Each row is equally often at each place, and rows of a block are apart as well as together.
+        # Each row is equally likely at each position, and the rows of a block are both together and apart.
         counts = torch.stack([(first == row).sum(0) for row in range(12)]).float()
         expected = 4000 / 12
         assert ((counts - expected) ** 2 / expected).sum() < 200  # chi-square with 121 degrees: 1e-4 at 184
         assert not (first.diff(dim=1) == 1).all(1).any()
 
 
-def test_epochs_differ_and_repeat() -> None:
+def test_epochs_differ_and_are_reproducible() -> None:
     order = Order(100, 10, seed=1)
     assert not torch.equal(order.indices(0), order.indices(1))
     assert torch.equal(order.indices(1), Order(100, 10, seed=1).indices(1))
     assert not torch.equal(order.indices(0), Order(100, 10, seed=2).indices(0))
 
 
-def test_with_replacement_draws_each_row_evenly() -> None:
+def test_sampling_with_replacement_is_uniform() -> None:
     order = Order(10, 5, sampling="with_replacement", seed=0)
     counts = torch.bincount(torch.cat([order.indices(epoch) for epoch in range(2000)]), minlength=10).double()
     expected = 2000.0
@@ -81,16 +81,16 @@ def test_with_replacement_draws_each_row_evenly() -> None:
 def test_batches_in_memory_are_the_rows_of_the_order(order: Order, epoch: int, start: int) -> None:
     inputs, targets = torch.arange(order.rows * 2.0).reshape(-1, 2), torch.arange(order.rows)
     batches = MemoryBatches(inputs, targets, targets.float(), order)
-    found = list(batches.epoch(epoch, start))
-    assert len(found) == max(0, order.steps_per_epoch - start)
-    for place, step in enumerate(found, start):
+    result = list(batches.epoch(epoch, start))
+    assert len(result) == max(0, order.steps_per_epoch - start)
+    for place, step in enumerate(result, start):
         for batch, rows in zip(step, order.step(epoch, place), strict=True):
             assert torch.equal(batch.targets, rows)
             assert torch.equal(batch.inputs, inputs[rows])
             assert torch.equal(batch.weights, rows.float())
 
 
-def test_gathering_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gathering_in_pieces_gives_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, targets = torch.arange(40.0).reshape(-1, 1), torch.arange(40)
     order = Order(40, 6, accumulate=2, seed=3)
     whole = [b.inputs for step in MemoryBatches(inputs, targets, None, order).epoch(1) for b in step]
@@ -101,10 +101,10 @@ def test_gathering_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 @settings(deadline=None, max_examples=60)
 @given(orders, st.integers(0, 30), st.sampled_from([1, 500, 64 * 2**20]))
-def test_a_batch_lies_where_it_lay_wherever_the_epoch_is_entered(
+def test_a_batch_has_the_same_alignment_wherever_the_epoch_is_entered(
     order: Order, start: int, piece: int
 ) -> None:
-    """A matrix product's last bits depend on its operands' alignment, and a resumed run must repeat them."""
+    """The last bits of a matrix product depend on the alignment of its operands; a resumed run must reproduce them."""
     inputs, targets = torch.zeros(order.rows, 3), torch.arange(order.rows)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("descend.data.batches.CHUNK_BYTES", piece)
@@ -119,18 +119,18 @@ def test_a_batch_lies_where_it_lay_wherever_the_epoch_is_entered(
 
 
 class Noisy(Dataset):
-    """A data set that draws from every global generator, as augmentation does."""
+    """A data set that uses every global generator, as augmentation does."""
 
     def __len__(self) -> int:
         return 20
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        drawn = torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()])  # noqa: NPY002 - what data sets do
-        return torch.cat([torch.tensor([float(index)]), drawn]), index
+        random_numbers = torch.tensor([torch.rand(()).item(), np.random.rand(), random.random()])  # noqa: NPY002 - what data sets do
+        return torch.cat([torch.tensor([float(index)]), random_numbers]), index
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_data_set_draws_the_same_whatever_the_workers_and_the_start(workers: int) -> None:
+def test_items_have_the_same_random_numbers_for_any_number_of_workers_and_any_start(workers: int) -> None:
     order = Order(20, 6, accumulate=2, seed=1)
     targets = torch.arange(20)
 
@@ -140,7 +140,7 @@ def test_a_data_set_draws_the_same_whatever_the_workers_and_the_start(workers: i
     whole = [b for step in batches(0).epoch(2) for b in step]
     state = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002 - the state that must stay
     loaded = batches(workers)
-    list(loaded.epoch(0))  # an epoch before, so that workers have lived
+    list(loaded.epoch(0))  # a previous epoch, so that the workers are running
     later = [b for step in loaded.epoch(2, start=1) for b in step]
     assert len(whole) == 4
     for mine, theirs in zip(later, whole[2:], strict=True):

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from descend.data.columns import Column, choice, infer
+from descend.data.columns import Column, infer, kind_option
 from descend.data.settings import DataSettings
 from descend.errors import DataError
 
@@ -19,7 +19,7 @@ def kinds(frame, **settings):
 
 
 def test_kinds_are_inferred_from_values_and_from_text():
-    found = kinds(
+    result = kinds(
         {
             "number": np.arange(N) * 1.5,
             "number_text": [str(i / 4) for i in range(N)],
@@ -35,7 +35,7 @@ def test_kinds_are_inferred_from_values_and_from_text():
             "nothing_text": ["NA"] * N,
         }
     )
-    assert found == {
+    assert result == {
         "number": "numeric", "number_text": "numeric", "truth": "boolean", "truth_text": "boolean",
         "day": "date", "day_text": "date", "colour": "categorical", "always": "constant",
         "always_text": "constant", "always_true": "constant", "nothing": "empty", "nothing_text": "empty",
@@ -47,11 +47,11 @@ def test_the_kind_is_inferred_from_the_whole_column():
     assert kinds({"a": late}) == {"a": "categorical"}
 
 
-def test_a_constant_with_gaps_is_kept_because_the_gaps_may_tell():
+def test_a_constant_with_missing_values_is_kept_for_its_indicator():
     assert kinds({"a": [7, None] * 20, "b": ["x", None] * 20}) == {"a": "numeric", "b": "categorical"}
 
 
-def test_declared_kinds_win():
+def test_declared_kinds_override_inference():
     frame = {"code": list(range(N)), "flag": [0, 1] * (N // 2), "when": ["2024-01-05"] * N, "junk": ["a"] * N}
     declared = {"code": "categorical", "flag": "boolean", "when": "date", "junk": "ignore"}
     assert kinds(frame, columns=declared) == {
@@ -65,10 +65,10 @@ def refusal(frame, **settings):
     return str(caught.value)
 
 
-def test_an_identifier_is_refused_with_the_two_ways_out():
+def test_an_identifier_is_refused_with_two_remedies():
     message = refusal({"name": [f"Mr. {i}" for i in range(N)], "x": np.arange(N) ** 2})
     assert "'name'" in message
-    assert "60 different texts in 60 rows" in message
+    assert "60 distinct strings in 60 rows" in message
     assert "--set data.columns.name=ignore" in message
     assert "--set data.columns.name=categorical" in message
 
@@ -105,7 +105,7 @@ def test_infinities_name_their_rows():
     assert "numbers beyond 1e+150" in refusal({"x": [1e200, 1.0, 2.0]})
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_reported_at_once():
     message = refusal(
         {"x": [1.0, np.inf] * 20, "id": [f"a{i}" for i in range(40)], "tags": [[1]] * 40},
         columns={"colour": "ignore"},
@@ -115,7 +115,7 @@ def test_all_problems_are_told_at_once():
         assert word in message
 
 
-def test_an_unknown_column_in_the_recipe_gets_its_nearest_name():
+def test_the_nearest_name_is_suggested_for_an_unknown_column():
     assert "did you mean 'price'?" in refusal({"price": [1.0, 2.0]}, columns={"prise": "ignore"})
 
 
@@ -126,31 +126,31 @@ def test_a_declared_kind_that_does_not_fit_names_the_values(kind):
     assert "row" in message
 
 
-def test_nothing_left_to_learn_from_says_why():
+def test_the_reasons_are_given_if_no_column_is_left():
     message = refusal({"a": [1] * 5, "b": [None] * 5})
     assert "no column is left" in message
     assert "always 1" in message
     assert "every value is missing" in message
 
 
-def test_a_row_counter_is_noted():
+def test_a_column_of_row_numbers_gets_a_note():
     columns, _ = infer(pl.DataFrame({"id": range(1, 31), "x": np.arange(30) ** 2}), DataSettings())
-    assert "counts the rows?" in columns[0].note
+    assert "looks like a row number" in columns[0].note
     assert columns[1].note == ""
 
 
-def test_advice_can_be_pasted_into_a_shell_and_read_as_toml():
+def test_the_suggested_option_is_valid_in_a_shell_and_as_toml():
     import shlex
     import tomllib
 
     for name in ("age", "sepal length (cm)", 'a "quoted" name', "dotted.name", "é"):
-        option, value = shlex.split(choice(name, "ignore"))
+        option, value = shlex.split(kind_option(name, "ignore"))
         assert option == "--set"
         key, _, word = value.rpartition("=")
         assert tomllib.loads(f"{key} = '{word}'") == {"data": {"columns": {name: "ignore"}}}
 
 
-def test_inputs_of_a_column_are_named():
+def test_names_of_the_inputs_of_a_column():
     assert Column("a", "numeric", indicator=True).inputs == ("a", "a is missing")
     assert Column("a", "categorical", ("x", "y")).inputs == ("a=x", "a=y")
     assert Column("a", "constant").inputs == ()

@@ -15,7 +15,7 @@ def fit(frame, rows=None, **settings):
     return fit_categories(columns, parsed, rows, settings), parsed
 
 
-def test_codes_missing_and_unseen():
+def test_codes_of_missing_and_unseen_categories():
     columns, parsed = fit({"c": ["b", "a", None, "b"]})
     assert columns[0].categories == ("a", "b")
     assert columns[0].indicator
@@ -30,10 +30,10 @@ def test_categories_come_from_the_training_rows_only():
     assert encode(parsed, columns)[2, 0] == -1
 
 
-def test_a_column_that_does_not_vary_in_training_is_set_aside():
+def test_a_column_that_is_constant_in_the_training_rows_is_not_used():
     columns, _ = fit({"c": ["a", "a", "b"], "d": [None, None, "x"], "x": [1.0, 2.0, 3.0]}, rows=[0, 1])
     assert [column.kind for column in columns] == ["constant", "empty", "numeric"]
-    assert "in training" in columns[0].note
+    assert "in the training rows" in columns[0].note
 
 
 def test_rare_categories_are_pooled():
@@ -51,14 +51,14 @@ def test_rare_categories_are_pooled():
     assert encode(new, columns)[:, 0].tolist() == [63, 63, column.categories.index("c0")]
 
 
-def test_a_category_called_other_is_not_the_pool():
+def test_a_category_named_other_is_distinct_from_the_pool():
     values = [name for i in range(100) for name in [f"c{i}"] * (100 - i)] + [OTHER] * 500
     (column,), _ = fit({"c": values})
     assert OTHER in column.categories[:-1]
     assert len(set(column.categories)) == 64
 
 
-def test_columns_are_found_by_name_and_extra_ones_ignored():
+def test_columns_are_found_by_name_and_additional_ones_ignored():
     columns, parsed = fit({"a": [1.0, 2.0], "b": ["x", "y"]})
     shuffled = pl.DataFrame({"extra": [0, 0], "b": ["x", "y"], "a": [1, 2]})
     np.testing.assert_array_equal(
@@ -66,32 +66,32 @@ def test_columns_are_found_by_name_and_extra_ones_ignored():
     )
 
 
-def test_unused_columns_need_not_come():
+def test_unused_columns_are_optional():
     columns, _ = fit({"a": [1.0, 2.0], "same": [1, 1], "id": ["x", "y"]}, columns={"id": "ignore"})
     assert encode(conform(pl.DataFrame({"a": [5]}), columns, MISSING), columns).tolist() == [[5.0]]
 
 
-def test_numbers_as_text_and_text_as_numbers():
+def test_numbers_as_strings_and_strings_as_numbers():
     columns, _ = fit({"a": [1.5, 2.0], "c": ["1", "2"], "t": [True, False]}, columns={"c": "categorical"})
     new = pl.DataFrame({"a": ["1.5", " 2e1 "], "c": [2, 1], "t": ["false", "1"]})
     assert encode(conform(new, columns, MISSING), columns).tolist() == [[1.5, 1, 0], [20, 0, 1]]
 
 
 @pytest.mark.parametrize(
-    ("new", "words"),
+    ("new", "message"),
     [
         ({"b": [1.0]}, ["'a'", "missing", "'b'"]),
         ({"prize": [1.0], "a": [1.0]}, ["did you mean 'prize'?"]),
-        ({"a": ["tall"], "price": [1]}, ["'a'", "numbers were expected", "'tall'", "row 0"]),
+        ({"a": ["tall"], "price": [1]}, ["'a'", "expected numbers", "'tall'", "row 0"]),
         ({"a": [float("inf")], "price": [1]}, ["'a'", "infinite"]),
         ({"a": [[1]], "price": [1]}, ["'a'"]),
     ],
 )
-def test_new_rows_that_do_not_fit_are_named(new, words):
+def test_new_rows_that_do_not_fit_are_refused(new, message):
     columns, _ = fit({"a": [1.0, 2.0], "price": [3.0, 4.0]})
     with pytest.raises(DataError) as caught:
         conform(pl.DataFrame(new), columns, MISSING)
-    for word in words:
+    for word in message:
         assert word in str(caught.value)
 
 

@@ -69,19 +69,19 @@ def test_pandas_needs_no_pyarrow(monkeypatch):
     assert as_frame(pandas_frame()[["float", "integer", "truth", "category", "day"]]).shape == (3, 5)
 
 
-def test_the_same_content_from_every_library():
+def test_every_library_gives_the_same_frame():
     content = {"number": [1.5, 2.5, None], "text": ["a", None, "b"], "truth": [True, False, True]}
-    wanted = pl.DataFrame(content)
+    expected = pl.DataFrame(content)
     for given in (
-        wanted,
-        wanted.lazy(),
+        expected,
+        expected.lazy(),
         pandas.DataFrame(content),
         pyarrow.table(content),
         content,
         {name: np.array(values, dtype=object) for name, values in content.items()},
         [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)],
     ):
-        assert as_frame(given).fill_nan(None).equals(wanted), type(given)
+        assert as_frame(given).fill_nan(None).equals(expected), type(given)
 
 
 def test_a_dictionary_may_hold_arrays_tensors_and_single_values():
@@ -93,14 +93,14 @@ def test_a_dictionary_may_hold_arrays_tensors_and_single_values():
 def test_records_may_have_any_keys_and_tensors_are_tables():
     assert as_frame([{1: "a", "b": 2}, {1: "c"}]).rows() == [("a", 2.0), ("c", None)]
     assert as_frame(torch.ones(2, 2)).shape == (2, 2)
-    with pytest.raises(DataError, match="rows of one length"):
+    with pytest.raises(DataError, match="rows have equal lengths"):
         as_frame([[1, 2], [3]])
     with pytest.raises(DataError, match="cannot be collected"):
         as_frame(pl.LazyFrame({"a": [1]}).select("b"))
 
 
 def test_columns_of_different_length_are_refused():
-    with pytest.raises(DataError, match=r"'b' has 2 rows, another has 3"):
+    with pytest.raises(DataError, match=r"'b' has 2 rows and another has 3"):
         as_frame({"a": [1, 2, 3], "b": [1, 2]})
 
 
@@ -146,7 +146,7 @@ def test_arrays_in_every_memory_layout():
         assert frame_of_array(given).to_numpy().tolist() == array.tolist()
 
 
-def test_object_arrays_keep_numbers_and_texts_apart():
+def test_object_arrays_keep_the_types_of_columns():
     frame = frame_of_array(np.array([[1, "a"], [2.5, None]], dtype=object))
     assert frame.dtypes == [pl.Float64, pl.String]
 
@@ -157,18 +157,18 @@ def test_tensors_that_need_a_gradient_and_bfloat16():
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "message"),
     [
         (np.zeros(3), "reshape"),
         (np.float64(3.0), "reshape"),
         (np.zeros((2, 2, 2)), "shape"),
-        ([[1, 2], [3]], "rows of one length"),
+        ([[1, 2], [3]], "rows have equal lengths"),
         (np.zeros((2, 2), dtype=complex), "Complex data not supported"),
         (np.zeros((2, 2), dtype="V3"), "column"),
     ],
 )
-def test_what_is_no_table_is_refused(data, words):
-    with pytest.raises(DataError, match=words):
+def test_arrays_that_are_not_tables_are_refused(data, message):
+    with pytest.raises(DataError, match=message):
         frame_of_array(data)
 
 
@@ -178,17 +178,17 @@ def test_sparse_matrices_are_refused_with_advice():
         frame_of_array(sparse.eye(3).tocsr())
 
 
-def test_an_array_of_another_width_states_both():
-    with pytest.raises(DataError, match=r"3 columns were expected.*'a', 'b', 'c'.*the array has 2"):
+def test_an_array_of_another_width_is_refused_with_both_widths():
+    with pytest.raises(DataError, match=r"expected 3 columns.*'a', 'b', 'c'.*got an array with 2"):
         frame_of_array(np.zeros((4, 2)), ["a", "b", "c"])
 
 
-def test_a_wrong_column_gets_its_nearest_name():
+def test_the_nearest_name_is_suggested_for_a_wrong_column():
     with pytest.raises(DataError, match=r"target: no column 'prise'; did you mean 'price'\?"):
         take(pl.DataFrame({"price": [1], "size": [2]}), ["prise"], "target")
 
 
-def test_frames_are_told_from_other_things():
+def test_frames_are_recognised():
     assert is_frame(pandas.DataFrame({"a": [1]}))
     assert is_frame(pl.DataFrame({"a": [1]}))
     assert is_frame(pyarrow.table({"a": [1]}))

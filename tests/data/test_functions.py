@@ -33,12 +33,12 @@ def test_packages_and_attributes_of_classes(here):
 
 
 @pytest.mark.parametrize(
-    ("path", "words"),
+    ("path", "message"),
     [
         ("absent_c:load", r"no module 'absent_c'"),
         ("mine_d:load", r"did you mean 'mine_c'\?"),
         ("mine_c:lod", r"no function 'lod'; did you mean 'load'\?"),
-        ("mine_c:value", r"a function was expected, found a int"),
+        ("mine_c:value", r"expected a function, got an object of type int"),
         ("mine_c:load", r"failed with KeyError: 'the key' \(mine_c\.py, line 4\)"),
         ("mine_c:leave", r"failed with SystemExit: 5"),
         ("mine_c:needs", r"failed with TypeError.*argument"),
@@ -46,14 +46,14 @@ def test_packages_and_attributes_of_classes(here):
         ("lacks_c:load", r"importing lacks_c failed: No module named 'nowhere_c'"),
     ],
 )
-def test_failures_say_where_and_in_their_own_words(here, path, words):
+def test_failures_are_reported_with_place_and_message(here, path, message):
     (here / "mine_c.py").write_text(
         "import sys\nvalue = 3\ndef load():\n    return {}['the key']\n"
         "def leave():\n    sys.exit(5)\ndef needs(argument):\n    pass\n"
     )
     (here / "broken_c.py").write_text("def load(:\n")
     (here / "lacks_c.py").write_text("import nowhere_c\n")
-    with pytest.raises(DataError, match=words) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         call(path)
     assert path in str(caught.value)
 
@@ -61,5 +61,5 @@ def test_failures_say_where_and_in_their_own_words(here, path, words):
 @pytest.mark.parametrize(
     "text", ["data.csv", "a:b:c", "C:/x.csv", "C:\\x.csv", "a b:c", ":f", "m:", "1m:f", "m:f.csv/x"]
 )
-def test_other_texts_are_no_function_paths(text):
+def test_other_strings_are_not_function_paths(text):
     assert not is_function_path(text)

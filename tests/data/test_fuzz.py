@@ -1,4 +1,4 @@
-"""Whatever is thrown at the loaders, the answer is data or one DataError."""
+"""For any input the readers return data or raise a single DataError."""
 
 import datetime as dt
 import io
@@ -14,11 +14,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from descend.data.prepare import prepare
-from descend.data.scaling import Preprocess
+from descend.data.preparation import prepare
+from descend.data.preprocessing import Preprocess
+from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 from descend.errors import DataError, RunError
 
 fuzz = settings(
@@ -29,9 +29,9 @@ fuzz = settings(
 
 
 def attempt(data, **options):
-    """The data prepared, or None after a DataError; anything else is a failure of the test."""
+    """Return the prepared data, or None after a DataError; any other exception fails the test."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd data may earn any; what counts is what is raised
+        warnings.simplefilter("ignore")  # invalid data may cause any warning; the test is about exceptions
         try:
             source = read(data, **options)
             prepared = prepare(source)
@@ -84,7 +84,7 @@ def csv_files(draw):
 
 @fuzz
 @given(text=csv_files(), target=NAMES, ending=st.sampled_from(["csv", "tsv"]))
-def test_random_tables_as_text(tmp_path, text, target, ending):
+def test_random_text_files(tmp_path, text, target, ending):
     path = tmp_path / f"data.{ending}"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     attempt(path, target=target)
@@ -145,7 +145,7 @@ DAMAGE = """
 import sys
 from pathlib import Path
 import numpy as np
-from descend.data.tables import read_table
+from descend.data.table_files import read_table
 from descend.errors import DataError
 
 path = Path(sys.argv[1])
@@ -167,17 +167,17 @@ for seed in range(int(sys.argv[2]), int(sys.argv[3])):
 
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
 def test_damaged_binary_tables(tmp_path, ending):
-    """In a process of their own: about one in a thousand makes polars ask for exabytes, which aborts it."""
+    """In a subprocess: about one file in a thousand makes polars request exabytes of memory, which aborts the process."""
     path = tmp_path / f"data.{ending}"
     start, end = 0, 10 * int(os.environ.get("FUZZ_EXAMPLES", "40"))
     while start < end:
         path.write_bytes(FILES[ending])
         child = [sys.executable, "-c", DAMAGE, str(path), str(start), str(end)]
-        found = subprocess.run(child, capture_output=True, text=True, check=False)
-        if found.returncode == 0:
+        result = subprocess.run(child, capture_output=True, text=True, check=False)
+        if result.returncode == 0:
             return
-        assert "memory allocation of" in found.stderr, found.stderr[-3000:]
-        start = int(found.stdout.split()[-1]) + 1
+        assert "memory allocation of" in result.stderr, result.stderr[-3000:]
+        start = int(result.stdout.split()[-1]) + 1
 
 
 @fuzz
@@ -245,7 +245,7 @@ def test_random_polars_frames(columns):
     try:
         frame = pl.DataFrame(columns, strict=False)
     except (TypeError, OverflowError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        return  # polars itself cannot hold these
+        return  # polars does not support these values
     attempt(frame, target="y")
 
 
@@ -277,7 +277,7 @@ def test_random_arrays(dtypes, shape, rows, seed):
             with np.errstate(all="ignore"):
                 values = values * random.choice([1e-300, 0.1, 1.0, 1e30, 1e300, np.inf, np.nan])
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of NumPy, about casts that lose numbers on purpose
+            warnings.simplefilter("ignore")  # NumPy warns about casts that overflow
             return values.astype(dtype)
 
     attempt((array(dtypes[0], (rows, *shape)), array(dtypes[1], (rows,))))
@@ -294,7 +294,7 @@ def test_random_names(tmp_path, monkeypatch, text):
 
 @fuzz
 @given(frame=frames(), more=frames())
-def test_a_trained_schema_meets_any_other_frame(frame, more):
+def test_a_fitted_schema_accepts_or_refuses_any_other_frame(frame, more):
     prepared = attempt(frame, target="y")
     if prepared is None:
         return

@@ -24,12 +24,12 @@ from descend.losses.classification import one_hot
     ],
     ids=lambda targets: str(targets.dtype),
 )
-def test_labels_come_back_as_they_went_in(targets):
+def test_labels_are_restored_with_their_dtype(targets):
     classes, dtype = classes_of(targets)
-    back = restore(classes, dtype)[codes_of(targets, classes)]
-    assert back.dtype == targets.dtype
-    assert back.tolist() == targets.tolist()
-    assert [type(one) for one in back.tolist()] == [type(one) for one in targets.tolist()]
+    restored = restore(classes, dtype)[codes_of(targets, classes)]
+    assert restored.dtype == targets.dtype
+    assert restored.tolist() == targets.tolist()
+    assert [type(one) for one in restored.tolist()] == [type(one) for one in targets.tolist()]
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_labels_come_back_as_they_went_in(targets):
     ],
     ids=lambda targets: str(targets.dtype),
 )
-def test_one_hot_rows_are_scikit_learn_s_and_come_back(targets):
-    """Row i is 1 at the place of its class and 0 elsewhere; the place of the 1 gives the label back."""
+def test_one_hot_rows_equal_scikit_learn_and_are_decoded(targets):
+    """Row i is 1 at the position of its class and 0 elsewhere; the position of the 1 is decoded to the label."""
     classes, dtype = classes_of(targets)
     codes = torch.tensor(codes_of(targets, classes), dtype=torch.int64)
     rows = one_hot(codes, torch.zeros(len(targets), len(classes)))
@@ -52,32 +52,32 @@ def test_one_hot_rows_are_scikit_learn_s_and_come_back(targets):
     assert restore(classes, dtype)[rows.argmax(1).numpy()].tolist() == targets.tolist()
 
 
-def test_classes_are_in_numpy_order():
+def test_classes_are_sorted_like_numpy():
     for targets in (np.array([10, 9, 2]), np.array(["10", "9", "2"])):
         assert list(classes_of(targets)[0]) == np.unique(targets).tolist()
 
 
 def test_unknown_labels_are_named_with_their_rows():
-    with pytest.raises(DataError, match=r"'rat' in rows 1, 3, which is none of the classes 'cat', 'dog'"):
+    with pytest.raises(DataError, match=r"'rat' in rows 1, 3, which is not among the classes 'cat', 'dog'"):
         codes_of(np.array(["cat", "rat", "dog", "rat"]), ("cat", "dog"))
 
 
-def test_a_label_is_matched_by_its_text_where_types_differ():
+def test_a_label_is_matched_by_its_string_if_types_differ():
     assert codes_of(np.array([1, 2]), ("1", "2")).tolist() == [0, 1]
     assert codes_of(np.array(["1", "2"]), (1, 2)).tolist() == [0, 1]
     assert codes_of(np.array([1.0, 2.0]), (1, 2)).tolist() == [0, 1]
 
 
-def test_numbers_among_texts_are_refused():
+def test_numbers_mixed_with_strings_are_refused():
     with pytest.raises(DataError, match="mixes labels of types int, str"):
         classes_of(np.array([1, "a"], dtype=object))
 
 
-def test_labels_that_cannot_be_written_down_are_refused():
+def test_labels_with_too_many_digits_are_refused():
     with pytest.raises(DataError, match="very many digits"):
         classes_of(np.array([1, 10**5000], dtype=object))
 
 
-def test_structures_are_no_labels():
+def test_structures_are_refused_as_labels():
     with pytest.raises(DataError, match="tuple"):
         classes_of(np.array([(1, 2), (3, 4), None], dtype=object)[:2])

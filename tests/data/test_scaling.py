@@ -1,170 +1,58 @@
-import warnings
+import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
-from sklearn.preprocessing import StandardScaler
-from torch import nn
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
-from descend.data.columns import Column
-from descend.data.prepare import prepare
-from descend.data.scaling import SCALES, Postprocess, Preprocess, standard
-from descend.data.schema import Schema
+from descend.cards import card
+from descend.data.decorrelation import ROTATIONS
+from descend.data.preparation import prepare
+from descend.data.reader import read
+from descend.data.scaling import SCALES, center, minmax, standard
 from descend.data.settings import DataSettings
-from descend.data.sources import read
+from descend.data.source import Source
 
 RANDOM = np.random.default_rng(0)
-N = 60
+N, D = 400, 5
+MIX = RANDOM.normal(size=(D, D))
+CLOUD = RANDOM.normal(size=(N, D)) @ MIX * [1, 10, 1e3, 0.1, 5] + [0, 1e4, 3, -7, 0]
 
 
-def table(columns, clip=None):
-    width = sum(len(column.inputs) for column in columns)
-    return Schema(
-        "table",
-        "regression",
-        "",
-        (width,),
-        1,
-        ("y",),
-        tuple(columns),
-        target_mean=(0.0,),
-        target_scale=(1.0,),
-        clip=clip,
-    )
+def all_rows(scale):
+    return DataSettings(scale=scale, validation=0, test=0, clip="none")
 
 
-def test_standard_is_scikit_learn_s():
+def table_of(values):
+    labels = np.arange(len(values)) % 2
+    return Source("t", None, "table", labels, ("y",), frame=pl.from_numpy(values), named=False)
+
+
+def test_standard_equals_scikit_learn():
     rows = RANDOM.normal(size=(500, 4)) * [1, 1e3, 1e-3, 0] + [0, 5, -1e2, 7]
-    shift, spread = standard(rows)
-    wanted = StandardScaler().fit(rows)
-    np.testing.assert_allclose(shift, wanted.mean_, rtol=1e-13, atol=1e-13)
-    np.testing.assert_allclose(spread, wanted.scale_, rtol=1e-12)
+    shift, divisor = standard(rows)
+    expected = StandardScaler().fit(rows)
+    np.testing.assert_allclose(shift, expected.mean_, rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(divisor, expected.scale_, rtol=1e-12)
     weights = RANDOM.integers(0, 4, 500).astype(float)
     weighted = StandardScaler().fit(rows, sample_weight=weights)
-    shift, spread = standard(rows, weights)
+    shift, divisor = standard(rows, weights)
     np.testing.assert_allclose(shift, weighted.mean_, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(spread, weighted.scale_, rtol=1e-11)
+    np.testing.assert_allclose(divisor, weighted.scale_, rtol=1e-11)
 
 
-def test_weights_mean_repetition():
+def test_weights_are_equivalent_to_repetition():
     rows, weights = RANDOM.normal(size=(50, 2)), RANDOM.integers(0, 4, 50)
-    for found, wanted in zip(
+    for result, expected in zip(
         standard(rows, weights.astype(float)), standard(np.repeat(rows, weights, axis=0)), strict=True
     ):
-        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+        np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
-def test_a_large_offset_costs_no_digits():
-    offset = 1e9
-    small = RANDOM.normal(size=(10_000, 1))
-    rows = small + offset
-    exact = (rows - offset).astype(np.longdouble)
-    shift, spread = standard(rows)
-    assert abs((shift[0] - offset) - float(exact.mean())) < 1e-7
-    assert abs(spread[0] - float(exact.std())) < 1e-9
-    column = Column("x", "numeric", mean=float(shift[0]), scale=float(spread[0]))
-    encoded = Preprocess(table([column]))(torch.from_numpy(rows))
-    wanted = (exact - exact.mean()) / exact.std()
-    np.testing.assert_allclose(encoded.numpy(), wanted.astype(np.float64), atol=3e-7)
-    naive = (torch.from_numpy(rows).float() - float(shift[0])) / float(spread[0])
-    assert float((naive - encoded).abs().max()) > 1  # centring in float32 would lose all of it
-
-
-def test_constant_columns_keep_spread_one():
+def test_constant_columns_have_scale_one():
     for value in (0.0, 0.1, 1e9 + 0.1):
         assert standard(np.full((1000, 1), value))[1].tolist() == [1.0]
-
-
-def test_imputation_indicators_one_hot_and_truth_values_by_hand():
-    columns = [
-        Column("n", "numeric", indicator=True, fill=4.0, mean=2.0, scale=2.0),
-        Column("c", "categorical", categories=("a", "b"), indicator=True),
-        Column("t", "boolean", fill=0.5, mean=0.5, scale=0.5),
-        Column("d", "date", mean=10.0, scale=5.0, fill=10.0),
-        Column("gone", "constant"),
-    ]
-    module = Preprocess(table(columns))
-    assert module.names == ("n", "t", "d", "c=a", "c=b", "n is missing", "c is missing")
-    gap = float("nan")
-    rows = torch.tensor([[6.0, 1, 1, 15], [gap, gap, gap, gap], [0.0, -1, 0, 10]], dtype=torch.float64)
-    assert module(rows).tolist() == [
-        [2.0, 1, 1, 0, 1, 0, 0],
-        [1.0, 0, 0, 0, 0, 1, 1],
-        [-1.0, -1, 0, 0, 0, 0, 0],
-    ]
-    assert module(rows).dtype == torch.float32
-
-
-def test_the_smooth_bound():
-    columns = [Column("n", "numeric"), Column("t", "boolean", fill=0.5, mean=0.5, scale=0.5)]
-    module = Preprocess(table(columns, clip=3.0))
-    values = torch.tensor([-1e150, -3.0, -0.01, 0.0, 0.01, 3.0, 1e6, 1e150], dtype=torch.float64)
-    found = module(torch.stack([values, torch.ones(8, dtype=torch.float64)], 1))
-    assert (found[:, 1] == 1).all()  # truth values are not compressed
-    bounded = found[:, 0].double()
-    assert bounded.abs().max() <= 3
-    assert (bounded.diff() >= 0).all()
-    torch.testing.assert_close(bounded[2:5], values[2:5], rtol=1e-5, atol=0)
-    assert bounded[5] == pytest.approx(3 / 2**0.5, rel=1e-6)
-
-
-def sources():
-    mixed = {
-        "number": [None if i % 9 == 0 else i / 7 for i in range(N)],
-        "colour": [("red", "blue", None)[i % 3] for i in range(N)],
-        "truth": [None if i % 11 == 0 else i % 2 == 0 for i in range(N)],
-        "day": [f"2024-01-{i % 28 + 1:02d}" for i in range(N)],
-        "y": [i * 0.1 for i in range(N)],
-    }
-    classes = np.arange(N) % 3
-    return {
-        "mixed": (read(mixed, target="y"), DataSettings(clip=2.5)),
-        "numbers": (read((RANDOM.normal(size=(N, 5)), classes)), DataSettings()),
-        "texts": (read(({"a": ["x", "y", "z"] * 20, "b": ["u", None] * 30}, classes)), DataSettings()),
-        "digits": (read("digits"), DataSettings()),
-        "images": (read((RANDOM.integers(0, 256, (N, 3, 6, 5), dtype=np.uint8), classes)), DataSettings()),
-        "entries": (read((RANDOM.normal(size=(N, 3, 2)) * 9 + 4, classes)), DataSettings()),
-        "channels": (read((RANDOM.normal(size=(N, 3, 4, 4)), classes)), DataSettings(scale="none")),
-    }
-
-
-@pytest.mark.parametrize("name", sources())
-def test_the_module_alone_gives_what_training_used_to_the_bit(name):
-    source, settings = sources()[name]
-    prepared = prepare(source, settings)
-    rebuilt = Preprocess(Schema.from_json(prepared.schema.to_json()))
-    matrix = prepared.schema.matrix(source)
-    encoded = rebuilt(matrix)
-    for part in (prepared.train, prepared.validation, prepared.test):
-        assert torch.equal(encoded[part.rows], part.inputs)
-    assert torch.equal(torch.cat([rebuilt(row[None]) for row in matrix[:50]]), encoded[:50])
-    assert encoded.shape[1:] == prepared.schema.input_shape
-    assert len(rebuilt.state_dict()) == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sources())
-def test_export_keeps_every_bit_with_any_number_of_rows(name, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnxscript")
-    source, settings = sources()[name]
-    prepared = prepare(source, settings)
-    matrix = prepared.schema.matrix(source)
-    wanted = prepared.preprocess(matrix)
-    shapes = ({0: torch.export.Dim("rows")},)
-    program = torch.export.export(prepared.preprocess, (matrix[:3],), dynamic_shapes=shapes)
-    for size in (1, 2, N):
-        assert torch.equal(program.module()(matrix[:size]), wanted[:size])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the ONNX exporter, about itself
-        path = tmp_path / "model.onnx"
-        torch.onnx.export(
-            prepared.preprocess, (matrix[:3],), path, dynamo=True, dynamic_shapes=shapes, verbose=False
-        )
-    session = onnxruntime.InferenceSession(path)
-    for size in (1, 2, N):
-        (found,) = session.run(None, {session.get_inputs()[0].name: matrix[:size].numpy()})
-        np.testing.assert_array_equal(found, wanted[:size].numpy())
 
 
 def test_images_are_standardised_by_channel():
@@ -191,35 +79,64 @@ def test_tensors_are_standardised_by_entry_or_by_channel():
     )
 
 
-def test_none_leaves_numbers_as_they_are():
+def test_none_leaves_numbers_unchanged():
     data = RANDOM.normal(size=(40, 3)) * 50
     prepared = prepare(read((data, np.arange(40) % 2)), DataSettings(scale="none"))
     np.testing.assert_array_equal(prepared.train.inputs.numpy(), data[prepared.train.rows].astype("f4"))
 
 
-def test_the_bound_is_for_standardised_numbers_only():
-    source = read((RANDOM.normal(size=(40, 3)), np.arange(40) % 2))
-    assert prepare(source).schema.clip == DataSettings().clip == 10.0
-    assert prepare(source, DataSettings(clip="none")).schema.clip is None
-    assert prepare(source, DataSettings(scale="none", clip=3.0)).schema.clip is None
-
-
 def test_every_scale_has_a_card():
-    from descend.cards import card
-
     assert all(card(scale) is not None and card(scale).row for scale in SCALES.values())
 
 
-@pytest.mark.parametrize("form", ["logits", "probabilities"])
-@pytest.mark.parametrize("classes", [2, 4])
-def test_the_end_of_an_exported_model_agrees_with_the_schema(form, classes):
-    schema = prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % classes))).schema
-    outputs = torch.rand(7, schema.outputs)
-    assert isinstance(Postprocess(schema, form), nn.Module)
-    assert torch.equal(Postprocess(schema, form)(outputs), schema.probabilities(outputs, form))
+class TestElementwise:
+    def test_center_and_minmax_equal_scikit_learn(self):
+        shift, divisor = center(CLOUD)
+        np.testing.assert_allclose(
+            shift, StandardScaler(with_std=False).fit(CLOUD).mean_, rtol=1e-13, atol=1e-12
+        )
+        assert divisor.tolist() == [1.0] * D
+        expected = MinMaxScaler().fit(CLOUD)
+        shift, divisor = minmax(CLOUD)
+        np.testing.assert_array_equal(shift, expected.data_min_)
+        np.testing.assert_array_equal(divisor, expected.data_range_)
 
+    def test_rows_of_weight_zero_are_ignored(self):
+        weights = RANDOM.integers(0, 3, N).astype(float)
+        for scale in (center, minmax, standard):
+            for result, expected in zip(
+                scale(CLOUD, weights), scale(np.repeat(CLOUD, weights.astype(int), axis=0)), strict=True
+            ):
+                np.testing.assert_allclose(result, expected, rtol=1e-11, atol=1e-11)
 
-def test_the_end_of_an_exported_regression_agrees_with_the_schema():
-    schema = prepare(read((RANDOM.normal(size=(60, 2)), RANDOM.normal(size=(60, 3)) * 9 + 4))).schema
-    outputs = torch.randn(7, 3)
-    np.testing.assert_array_equal(Postprocess(schema)(outputs).numpy(), schema.decode(outputs))
+    def test_a_constant_input_keeps_its_unit(self):
+        shift, divisor = minmax(np.array([[3.0, 1.0], [3.0, 2.0]]))
+        assert (shift.tolist(), divisor.tolist()) == ([3.0, 1.0], [1.0, 1.0])
+
+    @pytest.mark.parametrize("name", ["center", "minmax"])
+    def test_in_a_table_and_in_images(self, name):
+        inputs = prepare(table_of(CLOUD), all_rows(name)).train.inputs.double().numpy()
+        expected = {"center": CLOUD - CLOUD.mean(0), "minmax": MinMaxScaler().fit_transform(CLOUD)}[name]
+        np.testing.assert_allclose(inputs, expected, rtol=2e-6, atol=1e-6)
+        images = RANDOM.integers(9, 200, (30, 2, 4, 5), dtype=np.uint8)
+        images[:, 1] //= 2
+        result = prepare(read((images, np.arange(30) % 2)), all_rows(name)).train.inputs
+        lowest = result.amin((0, 2, 3)).tolist()
+        if name == "minmax":
+            assert lowest == [0.0, 0.0]
+            assert result.amax((0, 2, 3)).tolist() == [1.0, 1.0]
+        else:
+            assert result.mean((0, 2, 3)).abs().max() < 1e-4
+            assert result.amax((0, 2, 3))[0] - result.amin((0, 2, 3))[0] > 100
+
+    def test_only_training_rows_count(self):
+        rows = np.concatenate([np.linspace(0, 1, 30), np.full(10, 50.0)])[:, None]
+        source = dataclasses.replace(table_of(rows), split=np.array(["train"] * 30 + ["test"] * 10))
+        result = prepare(source, DataSettings(scale="minmax", validation=0))
+        assert result.train.inputs.max() == 1
+        assert result.test.inputs.max() == 50
+        for name in ROTATIONS:
+            rows = np.hstack([rows, RANDOM.normal(size=(40, 1))]) if rows.shape[1] == 1 else rows
+            source = dataclasses.replace(table_of(rows), split=source.split)
+            inputs = prepare(source, DataSettings(scale=name, validation=0, clip="none")).train.inputs
+            torch.testing.assert_close(inputs.mean(0), torch.zeros(2), rtol=0, atol=1e-6)

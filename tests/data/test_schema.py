@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from descend.data.columns import Column
-from descend.data.prepare import prepare
+from descend.data.preparation import prepare
+from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 from descend.errors import DataError, RunError
 
 pandas = pytest.importorskip("pandas")
@@ -50,16 +50,16 @@ SCHEMAS = {
 def test_json_round_trip_is_exact(name):
     schema = SCHEMAS[name]
     text = schema.to_json()
-    back = Schema.from_json(text)
-    assert back == schema
-    assert back.to_json() == text
+    restored = Schema.from_json(text)
+    assert restored == schema
+    assert restored.to_json() == text
     assert json.loads(text)["version"] == 1
-    assert [type(one) for one in back.classes] == [type(one) for one in schema.classes]
+    assert [type(one) for one in restored.classes] == [type(one) for one in schema.classes]
     if schema.classes:
-        assert back.labels.dtype == schema.labels.dtype
+        assert restored.labels.dtype == schema.labels.dtype
 
 
-def test_labels_have_their_dtype():
+def test_labels_have_their_original_dtype():
     assert SCHEMAS["digits"].labels.dtype == np.int64
     assert SCHEMAS["binary"].labels.tolist() == [False, True]
     assert SCHEMAS["images"].labels.dtype == "<U1"
@@ -68,27 +68,27 @@ def test_labels_have_their_dtype():
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
-        ({"version": 2}, "version 2, this descend reads up to 1"),
+        ({"version": 2}, "version 2, but this descend reads versions up to 1"),
         ({"version": 0}, "damaged"),
-        ({"version": "1"}, "states no version"),
+        ({"version": "1"}, "it has no version"),
         ({"kind": "video"}, "kind"),
         ({"extra": 1}, "extra"),
         ({"input_shape": [0]}, "positive"),
-        ({"input_shape": [3]}, "do not make up input_shape"),
+        ({"input_shape": [3]}, "do not match input_shape"),
         ({"outputs": "1"}, "outputs"),
         ({"target_scale": [0.0]}, "target_scale must be positive"),
-        ({"target_scale": [1.0, 2.0]}, "for each output"),
+        ({"target_scale": [1.0, 2.0]}, "per output"),
         ({"target_mean": [float("inf")]}, "target_mean"),
         ({"columns": 3}, "columns"),
         ({"task": "binary"}, "classes and outputs"),
         ({"rows": {"train": "many"}}, "rows"),
     ],
 )
-def test_changed_files_are_refused(change, words):
+def test_changed_files_are_refused(change, message):
     content = json.loads(SCHEMAS["mixed"].to_json()) | change
-    with pytest.raises(RunError, match=words) as caught:
+    with pytest.raises(RunError, match=message) as caught:
         Schema.from_json(json.dumps(content))
     assert str(caught.value).startswith("schema.json")
 
@@ -126,7 +126,7 @@ def test_changed_columns_are_refused(change):
         '{"version": 1' + "0" * 5000 + "}",
     ],
 )
-def test_what_is_no_schema_is_refused(text):
+def test_text_that_is_not_a_schema_is_refused(text):
     with pytest.raises(RunError, match="damaged"):
         Schema.from_json(text)
 
@@ -145,12 +145,12 @@ def test_label_dtype_must_fit():
             Schema.from_json(json.dumps(content | {"label_dtype": dtype}))
 
 
-def test_rows_of_every_form_give_one_matrix():
+def test_rows_of_every_form_give_the_same_matrix():
     schema = SCHEMAS["mixed"]
     frame = pl.DataFrame(MIXED)
-    wanted = schema.matrix(frame)
-    assert wanted.dtype == torch.float64
-    assert wanted.shape == (N, 4)
+    expected = schema.matrix(frame)
+    assert expected.dtype == torch.float64
+    assert expected.shape == (N, 4)
     forms = [
         MIXED,
         frame.select(reversed(frame.columns)),
@@ -162,18 +162,18 @@ def test_rows_of_every_form_give_one_matrix():
         read(frame, predicting=True),
     ]
     for form in forms:
-        assert torch.equal(schema.matrix(form).nan_to_num(-9), wanted.nan_to_num(-9)), type(form)
+        assert torch.equal(schema.matrix(form).nan_to_num(-9), expected.nan_to_num(-9)), type(form)
     one = {name: values[5] for name, values in MIXED.items()}
-    assert torch.equal(schema.matrix(one), wanted[5:6])
+    assert torch.equal(schema.matrix(one), expected[5:6])
     objects = np.array([[MIXED[name][i] for name in MIXED if name != "y"] for i in range(N)], dtype=object)
-    assert torch.equal(schema.matrix(objects).nan_to_num(-9), wanted.nan_to_num(-9))
+    assert torch.equal(schema.matrix(objects).nan_to_num(-9), expected.nan_to_num(-9))
 
 
-def test_an_array_has_the_width_of_training():
+def test_an_array_needs_the_width_of_the_training_data():
     schema = SCHEMAS["digits"]
     assert schema.matrix(np.zeros((2, 64))).shape == (2, 64)
     assert schema.matrix(np.zeros((2, 64), dtype=np.int8)).dtype == torch.float64
-    with pytest.raises(DataError, match=r"64 columns were expected.*63"):
+    with pytest.raises(DataError, match=r"expected 64 columns.*63"):
         schema.matrix(np.zeros((2, 63)))
     with pytest.raises(DataError, match="reshape"):
         schema.matrix(np.zeros(64))
@@ -181,12 +181,12 @@ def test_an_array_has_the_width_of_training():
         schema.matrix(np.full((2, 64), np.inf))
 
 
-def test_a_frame_where_training_had_an_array_is_taken_by_position():
+def test_a_frame_is_matched_by_position_if_the_training_data_were_an_array():
     schema = SCHEMAS["binary"]
-    wanted = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
-    assert torch.equal(schema.matrix(pl.DataFrame({"p": [1.0], "q": [2.0]})), wanted)
-    assert torch.equal(schema.matrix(pl.DataFrame({"x1": [2.0], "x0": [1.0]})), wanted)
-    with pytest.raises(DataError, match="2 columns were expected"):
+    expected = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    assert torch.equal(schema.matrix(pl.DataFrame({"p": [1.0], "q": [2.0]})), expected)
+    assert torch.equal(schema.matrix(pl.DataFrame({"x1": [2.0], "x0": [1.0]})), expected)
+    with pytest.raises(DataError, match="expected 2 columns"):
         schema.matrix(pl.DataFrame({"p": [1.0]}))
 
 
@@ -213,9 +213,9 @@ def test_targets_are_encoded_for_the_loss():
     encoded = schema.encode_targets(np.array([0.0, 1.0]))
     assert encoded.shape == (2, 1)
     np.testing.assert_allclose(schema.decode(encoded), [0.0, 1.0], atol=1e-6)
-    with pytest.raises(DataError, match="2 targets a row"):
+    with pytest.raises(DataError, match="2 targets per row"):
         SCHEMAS["tensor"].encode_targets(np.zeros((3, 3)))
-    with pytest.raises(DataError, match="needs numbers"):
+    with pytest.raises(DataError, match="must be numeric"):
         schema.encode_targets(np.array(["a"]))
 
 
@@ -231,9 +231,9 @@ def test_outputs_are_decoded():
 
 def test_probabilities_sum_to_one_and_agree_with_decode():
     logits = torch.randn(50, 10, generator=torch.Generator().manual_seed(0)) * 5
-    found = SCHEMAS["digits"].probabilities(logits)
-    torch.testing.assert_close(found, torch.softmax(logits, 1))
-    assert (SCHEMAS["digits"].decode(logits) == found.argmax(1).numpy()).all()
+    result = SCHEMAS["digits"].probabilities(logits)
+    torch.testing.assert_close(result, torch.softmax(logits, 1))
+    assert (SCHEMAS["digits"].decode(logits) == result.argmax(1).numpy()).all()
     binary = SCHEMAS["binary"].probabilities(logits[:, :1])
     torch.testing.assert_close(binary.sum(1), torch.ones(50))
     torch.testing.assert_close(binary[:, 1], torch.sigmoid(logits[:, 0]))
@@ -245,7 +245,7 @@ def test_probabilities_sum_to_one_and_agree_with_decode():
         SCHEMAS["mixed"].probabilities(logits)
 
 
-def test_the_table_tells_people_about_columns():
+def test_the_table_describes_the_columns():
     rows = {row["name"]: row for row in SCHEMAS["mixed"].table()}
     assert rows["number"]["missing"] == "7"
     assert rows["day"]["values"] == "2024-01-01 to 2024-01-28"

@@ -13,17 +13,17 @@ def test_an_empty_section_gives_the_defaults():
     assert DataSettings().missing == MISSING
 
 
-def test_what_a_toml_file_can_say_is_understood():
-    found = ADAPTER.validate_python(
+def test_values_of_a_toml_file_are_accepted():
+    result = ADAPTER.validate_python(
         {
             "target": ["a", "b"], "task": "multi_regression", "clip": 4, "batch_size": 32, "validation": 0,
             "columns": {"zip": "categorical"}, "missing": ["-"], "image_size": 64, "class_weights": "balanced",
         }
     )  # fmt: skip
-    assert found.target == ("a", "b")
-    assert found.missing == ("-",)
-    assert found.clip == 4.0
-    assert found.columns == {"zip": "categorical"}
+    assert result.target == ("a", "b")
+    assert result.missing == ("-",)
+    assert result.clip == 4.0
+    assert result.columns == {"zip": "categorical"}
     assert ADAPTER.validate_python({"clip": "none"}).clip == "none"
 
 

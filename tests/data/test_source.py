@@ -5,9 +5,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from descend.data.arrays import arrays
+from descend.data.arrays import from_arrays
+from descend.data.reader import read
 from descend.data.source import Source, join
-from descend.data.sources import read
 from descend.errors import DataError
 
 CONTENT = {
@@ -20,20 +20,20 @@ CONTENT = {
 
 
 def source(content=CONTENT, targets=(0, 1, 0, 1), **changes):
-    made = Source("n", None, "table", np.array(targets), ("y",), frame=pl.DataFrame(content))
-    return dataclasses.replace(made, **changes)
+    built = Source("n", None, "table", np.array(targets), ("y",), frame=pl.DataFrame(content))
+    return dataclasses.replace(built, **changes)
 
 
-def test_equal_content_has_one_fingerprint():
+def test_equal_content_has_equal_fingerprints():
     first = source()
     again = source()
     halves = pl.concat([first.frame[:2], first.frame[2:]], rechunk=False)
     floats = first.frame.with_columns(pl.col("whole").cast(pl.Float32), pl.col("text").cast(pl.Categorical))
-    gaps = first.frame.with_columns(pl.col("number").fill_null(float("nan")))
+    with_nan = first.frame.with_columns(pl.col("number").fill_null(float("nan")))
     zero = first.frame.with_columns(pl.col("number").replace(-0.0, 0.0))
     for other in (
         again,
-        *(source(frame) for frame in (halves, floats, gaps, zero)),
+        *(source(frame) for frame in (halves, floats, with_nan, zero)),
         source(name="other", reference="x"),
     ):
         assert other.fingerprint() == first.fingerprint()
@@ -67,34 +67,38 @@ def test_moving_text_between_rows_changes_the_fingerprint():
     )
 
 
-def test_files_of_every_format_have_one_fingerprint(tmp_path):
+def test_files_of_every_format_have_equal_fingerprints(tmp_path):
     frame = pl.DataFrame({"a": [1, 2, None, 4], "c": ["x", "y", "x", None], "y": [0.5, 1.5, 2.5, 3.5]})
     frame.write_csv(tmp_path / "d.csv")
     frame.write_csv(tmp_path / "d.tsv", separator="\t", null_value="NA")
     frame.write_parquet(tmp_path / "d.parquet")
     frame.write_ipc(tmp_path / "d.arrow")
-    found = {
+    result = {
         read(tmp_path / f"d.{ending}", target="y").fingerprint()
         for ending in ("csv", "tsv", "parquet", "arrow")
     }
-    found.add(read(frame.to_dict(as_series=False), target="y").fingerprint())
-    assert len(found) == 1
+    result.add(read(frame.to_dict(as_series=False), target="y").fingerprint())
+    assert len(result) == 1
 
 
 def test_images_and_tensors_have_fingerprints():
     images = np.zeros((3, 4, 4), dtype=np.uint8)
     changed = images.copy()
     changed[2, 3, 3] = 1
-    assert arrays(images, [0, 1, 0]).fingerprint() != arrays(changed, [0, 1, 0]).fingerprint()
+    assert from_arrays(images, [0, 1, 0]).fingerprint() != from_arrays(changed, [0, 1, 0]).fingerprint()
     tensors = np.ones((3, 2, 2))
-    assert arrays(tensors, [0, 1, 0]).fingerprint() == arrays(tensors.astype("f4"), [0, 1, 0]).fingerprint()
     assert (
-        arrays(tensors, [0, 1, 0]).fingerprint() != arrays(tensors.reshape(3, 1, 4), [0, 1, 0]).fingerprint()
+        from_arrays(tensors, [0, 1, 0]).fingerprint()
+        == from_arrays(tensors.astype("f4"), [0, 1, 0]).fingerprint()
+    )
+    assert (
+        from_arrays(tensors, [0, 1, 0]).fingerprint()
+        != from_arrays(tensors.reshape(3, 1, 4), [0, 1, 0]).fingerprint()
     )
 
 
 def test_parts_are_joined_with_their_split():
-    train, test = arrays(np.zeros((3, 2)), [1, 2, 3]), arrays(np.ones((2, 2)), [4, 5])
+    train, test = from_arrays(np.zeros((3, 2)), [1, 2, 3]), from_arrays(np.ones((2, 2)), [4, 5])
     joined = join(train, test=test)
     assert joined.split.tolist() == ["train"] * 3 + ["test"] * 2
     assert joined.targets.tolist() == [1, 2, 3, 4, 5]
@@ -111,20 +115,20 @@ def test_joined_columns_are_found_by_name_and_widened():
 
 
 @pytest.mark.parametrize(
-    ("other", "words"),
+    ("other", "message"),
     [
-        (arrays(np.zeros((2, 1)), [1, 2]), "lack the columns 'x1'"),
-        (arrays(np.zeros((2, 3, 3)), [1, 2]), "of kind tensor"),
-        (arrays(np.zeros((2, 2)), np.zeros((2, 3))), "number of targets"),
-        (arrays(np.zeros((2, 2)), None), "has targets"),
-        (arrays(pl.DataFrame({"x0": [b"a", b"b"], "x1": [1, 2]}), [1, 2]), "different types"),
+        (from_arrays(np.zeros((2, 1)), [1, 2]), "lack the columns 'x1'"),
+        (from_arrays(np.zeros((2, 3, 3)), [1, 2]), "of kind tensor"),
+        (from_arrays(np.zeros((2, 2)), np.zeros((2, 3))), "number of targets"),
+        (from_arrays(np.zeros((2, 2)), None), "has targets"),
+        (from_arrays(pl.DataFrame({"x0": [b"a", b"b"], "x1": [1, 2]}), [1, 2]), "different types"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(other, words):
-    with pytest.raises(DataError, match=words):
-        join(arrays(np.zeros((3, 2)), [1, 2, 3]), other)
+def test_parts_that_do_not_match_are_refused(other, message):
+    with pytest.raises(DataError, match=message):
+        join(from_arrays(np.zeros((3, 2)), [1, 2, 3]), other)
 
 
-def test_tensors_of_another_shape_do_not_join():
-    with pytest.raises(DataError, match=r"shape \(3, 3\), of the training data \(2, 2\)"):
-        join(arrays(np.zeros((2, 2, 2)), [1, 2]), arrays(np.zeros((2, 3, 3)), [1, 2]))
+def test_tensors_of_another_shape_are_not_joined():
+    with pytest.raises(DataError, match=r"shape \(3, 3\), a row of the training data \(2, 2\)"):
+        join(from_arrays(np.zeros((2, 2, 2)), [1, 2]), from_arrays(np.zeros((2, 3, 3)), [1, 2]))

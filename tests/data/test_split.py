@@ -34,11 +34,11 @@ def test_stratified_parts_have_their_size_and_every_class_its_share(counts, vali
         assert (np.bincount(labels[parts.train], minlength=len(counts)) >= 1).all()
     if min(counts) >= 20:
         for rows, size in ((parts.validation, sizes[0]), (parts.test, sizes[1])):
-            found = np.bincount(labels[rows], minlength=len(counts))
-            assert np.abs(found - np.array(counts) * size / n).max() <= 1
+            result = np.bincount(labels[rows], minlength=len(counts))
+            assert np.abs(result - np.array(counts) * size / n).max() <= 1
 
 
-def test_the_split_depends_on_the_seed_and_on_nothing_else():
+def test_the_split_depends_on_the_seed_only():
     labels = np.arange(100) % 3
     first, again, other = (
         split(100, labels, task="multiclass", validation=0.2, test=0.2, seed=seed) for seed in (1, 1, 2)
@@ -75,7 +75,7 @@ def test_too_few_rows_are_refused():
     assert len(split(2, None, task="regression", validation=0.0, test=0.5).test) == 1
 
 
-def test_shares_leave_something_to_train_on():
+def test_shares_must_leave_training_rows():
     for validation, test in ((0.5, 0.5), (-0.1, 0.2), (0.2, float("nan"))):
         with pytest.raises(DataError, match="below 1"):
             split(100, None, task="regression", validation=validation, test=test)
@@ -100,7 +100,7 @@ def test_a_given_split_is_respected():
     assert parts.test.tolist() == list(range(80, 100))
 
 
-def test_missing_validation_rows_are_carved_from_the_given_training_rows():
+def test_missing_validation_rows_are_taken_from_the_given_training_rows():
     given = np.array(["test"] * 20 + ["train"] * 80)
     parts = split(100, np.arange(100) % 2, task="binary", validation=0.25, test=0.5, given=given)
     assert_partition(parts, 100)
@@ -126,7 +126,7 @@ def test_too_few_groups_are_refused():
         split(10, None, task="regression", validation=0.2, test=0.2, groups=np.array(["a", "b"] * 5))
 
 
-def test_words_for_parts():
+def test_names_of_parts():
     assert part_names(["Train", " val", "HOLDOUT"], "here").tolist() == ["train", "validation", "test"]
     with pytest.raises(DataError, match=r"here: .* row 1 holds 'maybe'"):
         part_names(["train", "maybe"], "here")

@@ -1,4 +1,4 @@
-"""Data larger than memory: the same schema, rows, order and bits as in memory, and little held at a time."""
+"""Data larger than memory: the same schema, rows, order and bits as in memory, with bounded memory."""
 
 import datetime
 import json
@@ -17,13 +17,13 @@ from PIL import Image
 
 import descend
 from descend.data import batches as batches_module
-from descend.data import prepare as prepare_module
+from descend.data import preparation as preparation_module
 from descend.data.batches import Batch, MemoryBatches, MovedBatches, Order
 from descend.data.columns import infer
 from descend.data.encoding import StoredColumns
-from descend.data.prepare import prepare
+from descend.data.preparation import prepare
+from descend.data.reader import read
 from descend.data.settings import DataSettings
-from descend.data.sources import read
 from descend.data.streaming import StoredTable, mapped
 from descend.errors import DataError, Interrupted, RecipeError
 from descend.runs.build import evaluation_batches, part_batches
@@ -41,7 +41,7 @@ STREAM = {**RECIPE, "data": {"batch_size": 32, "stream": True}}
 
 
 def people() -> pl.DataFrame:
-    """Every kind of column, with gaps, and columns that are not used."""
+    """Return a table with every kind of column, with missing values, and with columns that are not used."""
     draw = np.random.default_rng(0)
     gap = draw.random((5, ROWS)) < 0.1
     age, city = draw.normal(40, 12, ROWS), draw.choice(["Ulm", "Bonn", "Köln", "Rom"], ROWS)
@@ -93,7 +93,7 @@ def same(first, second):
 
 
 class StopAt(Quiet):
-    """Asks to stop after a step, as Ctrl-C does."""
+    """Request a stop after a step, as Ctrl-C does."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -103,17 +103,17 @@ class StopAt(Quiet):
             training.stop_requested = True
 
 
-class TestTheSame:
+class TestEqualToMemory:
     @pytest.mark.parametrize(
         "more", [{}, {"scale": "minmax"}, {"weights": "weight"}, {"columns": {"age": "ignore"}}]
     )
-    def test_schema_split_and_rows_are_those_of_memory(self, table, more):
+    def test_schema_split_and_rows_equal_those_in_memory(self, table, more):
         prepared = {}
         for stream in (False, True):
             settings = DataSettings(target="buys", stream=stream, **more)
             prepared[stream] = prepare(read(str(table), settings=settings), settings, seed=3)
         memory, disk = prepared[False], prepared[True]
-        assert disk.schema == memory.schema  # the fingerprint of the content too
+        assert disk.schema == memory.schema  # including the fingerprint of the content
         assert disk.notes == memory.notes
         for part in ("train", "validation", "test"):
             one, other = getattr(disk, part), getattr(memory, part)
@@ -157,7 +157,7 @@ class TestTheSame:
                 descend.train(table, disk, target="buys", seed=2, out=out, observers=[StopAt(step)])
             assert same(weights(whole), weights(descend.train(table, out=out, resume=True))), step
 
-    def test_stopped_at_every_step_and_resumed_gives_the_same_bits(self, table, tmp_path):
+    def test_stopping_at_any_step_and_resuming_gives_the_same_bits(self, table, tmp_path):
         whole = descend.train(table, STREAM, target="buys", seed=2)
         for step in range(1, whole.metrics["steps"], 3):
             out = tmp_path / str(step)
@@ -165,7 +165,7 @@ class TestTheSame:
                 descend.train(table, STREAM, target="buys", seed=2, out=out, observers=[StopAt(step)])
             assert same(weights(whole), weights(descend.train(table, out=out, resume=True))), step
 
-    def test_killed_and_resumed_gives_the_same_bits(self, table, tmp_path):
+    def test_killing_and_resuming_gives_the_same_bits(self, table, tmp_path):
         program = textwrap.dedent("""
             import json, os, signal, sys
             import descend
@@ -191,13 +191,13 @@ class TestTheSame:
         assert same(weights(whole), weights(descend.train(table, out=out, resume=True)))
 
 
-class TestLittleAtATime:
+class TestBoundedMemory:
     def test_columns_one_by_one_and_rows_in_blocks(self, table, monkeypatch):
         blocks, columns, files = [], [], []
         rows, column = StoredTable.rows, StoredTable.__getitem__
-        monkeypatch.setattr(prepare_module, "_BLOCK", 50)
+        monkeypatch.setattr(preparation_module, "_BLOCK", 50)
         monkeypatch.setattr(
-            prepare_module, "mapped", lambda *arguments: files.append(mapped(*arguments)) or files[-1]
+            preparation_module, "mapped", lambda *arguments: files.append(mapped(*arguments)) or files[-1]
         )
         monkeypatch.setattr(
             StoredTable,
@@ -215,11 +215,11 @@ class TestLittleAtATime:
         assert [part.inputs.data_ptr() for part in parts] == [array.ctypes.data for array in files]
         assert all(isinstance(array, np.memmap) for array in files)
 
-    def test_columns_are_judged_without_being_kept(self, table):
+    def test_columns_are_inferred_without_being_kept(self, table):
         stored = StoredTable.open(table)
         columns, parsed = infer(stored, DataSettings())
-        wanted, values = infer(people(), DataSettings())
-        assert columns == wanted
+        expected, values = infer(people(), DataSettings())
+        assert columns == expected
         assert parsed.columns == values.columns
         assert (parsed.height, values.height) == (0, ROWS)
         kept = StoredColumns(stored, columns, DataSettings().missing)
@@ -232,13 +232,13 @@ class TestLittleAtATime:
         width = prepared.train.inputs.shape[1]
         window = 4 * 16 * width * 4  # of four batches
         monkeypatch.setattr(batches_module, "CHUNK_BYTES", window + 4 * 16 * 8)
-        made = part_batches(prepared.train, Order(len(prepared.train), 16, seed=1), torch.device("cpu"))
-        assert made.tensors[0] is prepared.train.inputs  # no copy of all rows
-        sizes = {batch.inputs.untyped_storage().nbytes() for step in made.epoch(0) for batch in step}
+        built = part_batches(prepared.train, Order(len(prepared.train), 16, seed=1), torch.device("cpu"))
+        assert built.tensors[0] is prepared.train.inputs  # no copy of all rows
+        sizes = {batch.inputs.untyped_storage().nbytes() for step in built.epoch(0) for batch in step}
         assert max(sizes) <= window
         assert evaluation_batches(prepared.test, torch.device("cpu"))()[0].inputs is prepared.test.inputs
 
-    def test_moved_batches_are_the_batches(self):
+    def test_moved_batches_equal_the_batches(self):
         inner = MemoryBatches(
             torch.arange(20.0)[:, None], torch.arange(20), torch.ones(20), Order(20, 4, 2, seed=1)
         )
@@ -247,15 +247,15 @@ class TestLittleAtATime:
         assert moved.rows_per_step == inner.rows_per_step
         assert [rows.tolist() for rows in moved.rows(1, 2)] == [rows.tolist() for rows in inner.rows(1, 2)]
         for one, other in zip(moved.epoch(1, 1), inner.epoch(1, 1), strict=True):
-            for batch, wanted in zip(one, other, strict=True):
+            for batch, expected in zip(one, other, strict=True):
                 assert isinstance(batch, Batch)
-                assert all(torch.equal(a, b) for a, b in zip(batch, wanted, strict=True))
+                assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
         meta = next(MovedBatches(inner, torch.device("meta")).epoch(0))
         assert meta[0].inputs.device.type == "meta"
 
 
 class TestMapped:
-    def test_is_an_array_that_leaves_nothing(self, tmp_path, monkeypatch):
+    def test_is_an_array_that_leaves_no_file(self, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         rows = mapped((5, 3), np.float32)
         rows[:] = np.arange(15).reshape(5, 3)
@@ -266,11 +266,11 @@ class TestMapped:
         assert not list(tmp_path.iterdir())
         assert mapped((0, 3), np.float32).shape == (0, 3)
 
-    def test_no_room_is_said_before_any_work(self, tmp_path, monkeypatch):
+    def test_missing_disk_space_is_reported_at_once(self, tmp_path, monkeypatch):
         monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         free = shutil.disk_usage(tmp_path).free
         with pytest.raises(
-            DataError, match=r"streaming needs .* GB of room for temporary files in .*set TMPDIR"
+            DataError, match=r"streaming needs .* GB of disk space for temporary files in .*set TMPDIR"
         ):
             mapped((free + 10**12,), np.uint8)
 
@@ -282,7 +282,7 @@ class TestRefused:
             prepare(read(data, settings=settings), settings)
         return str(caught.value)
 
-    def test_what_is_no_parquet_file(self, tmp_path):
+    def test_files_that_are_not_parquet(self, tmp_path):
         people().write_csv(tmp_path / "people.csv")
         assert "reads Parquet files and folders of images" in self.message(
             str(tmp_path / "people.csv"), target="buys"
@@ -290,22 +290,22 @@ class TestRefused:
         (tmp_path / "bad.parquet").write_bytes(b"PAR1 and nothing more")
         assert "cannot be read as Parquet" in self.message(tmp_path / "bad.parquet", target="buys")
         people().clear().write_parquet(tmp_path / "empty.parquet")
-        assert "holds no rows" in self.message(tmp_path / "empty.parquet", target="buys")
+        assert "has no rows" in self.message(tmp_path / "empty.parquet", target="buys")
 
-    def test_what_is_in_memory_already(self):
-        assert "in memory already" in self.message((np.zeros((9, 2)), np.arange(9)))
-        assert "in memory already" in self.message(people(), target="buys")
-        assert "in memory already" in self.message("iris")
+    def test_data_already_in_memory(self):
+        assert "already in memory" in self.message((np.zeros((9, 2)), np.arange(9)))
+        assert "already in memory" in self.message(people(), target="buys")
+        assert "already in memory" in self.message("iris")
 
     def test_scales_of_all_inputs_together(self, table):
         message = self.message(table, RecipeError, target="buys", scale="zca")
-        assert "'zca' needs all inputs of all rows together" in message
+        assert "'zca' needs all inputs of all rows in memory" in message
 
     def test_an_unknown_target(self, table):
         assert "no column 'bys'; did you mean 'buys'?" in self.message(table, target="bys")
 
     def test_parts_in_several_files(self, table):
-        with pytest.raises(DataError, match=r"data\.stream takes one file; name the column"):
+        with pytest.raises(DataError, match=r"data\.stream reads one file; specify the column"):
             descend.train(table, STREAM, target="buys", test=str(table))
 
 

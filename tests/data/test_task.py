@@ -53,39 +53,39 @@ def test_the_task_is_inferred(targets, task):
         (np.ones((50, 2)) * np.arange(50)[:, None], "regression", "multi_regression"),
     ],
 )
-def test_the_task_can_be_named(targets, declared, task):
+def test_the_task_can_be_declared(targets, declared, task):
     assert infer(targets, declared) == task
 
 
-def test_reasons_are_given_and_say_what_else_could_be_meant():
-    assert "3 different texts" in infer_task(np.array(["a", "b", "c"] * 9))[1]
+def test_reasons_are_given_with_the_alternative():
+    assert "3 distinct strings" in infer_task(np.array(["a", "b", "c"] * 9))[1]
     assert "data.task=classification" in infer_task(np.array([1.0, 2.0, 3.0] * 9))[1]
     assert "data.task = 'binary'" in infer_task(np.array([1.0, 2.0] * 9), "binary")[1]
 
 
 @pytest.mark.parametrize(
-    ("targets", "declared", "words"),
+    ("targets", "declared", "message"),
     [
         (["a"] * 10, "auto", "at least two classes"),
         ([3] * 10, "classification", "at least two classes"),
         ([0.5] * 10, "auto", "0.5 in every row"),
         (np.array([[1.0, 2.0], [1.0, 3.0]]), "auto", "target 0 is 1 in every row"),
-        ([f"n{i}" for i in range(30)], "auto", "30 different labels in 30 rows"),
+        ([f"n{i}" for i in range(30)], "auto", "30 distinct labels in 30 rows"),
         (["a", "b", "c"] * 5, "binary", "needs two classes"),
-        (["a", "b"] * 5, "regression", "needs numbers, rows 0, 1, 2"),
-        (["1", "b", "2"] * 2, "regression", "needs numbers, rows 1, 4 hold 'b'"),
-        ([*map(str, range(40)), "many"], "auto", "holds numbers, but row 40 holds 'many'"),
-        (np.array([["a", "b"], ["c", "d"]]), "auto", "name one target"),
+        (["a", "b"] * 5, "regression", "needs numbers, but rows 0, 1, 2"),
+        (["1", "b", "2"] * 2, "regression", "needs numbers, but rows 1, 4 hold 'b'"),
+        ([*map(str, range(40)), "many"], "auto", "contains numbers, but row 40 holds 'many'"),
+        (np.array([["a", "b"], ["c", "d"]]), "auto", "specify one target"),
         ([1e300, 2.0, 3.0], "regression", "beyond 1e150"),
     ],
 )
-def test_targets_that_cannot_be_learned_are_refused(targets, declared, words):
-    with pytest.raises(DataError, match=words):
+def test_unsuitable_targets_are_refused(targets, declared, message):
+    with pytest.raises(DataError, match=message):
         infer(targets, declared)
 
 
 @pytest.mark.parametrize(
-    ("targets", "words"),
+    ("targets", "message"),
     [
         ([1.0, np.nan, 2.0, np.nan], "rows 1, 3 have no value"),
         (np.array(["a", None, "b"], dtype=object), "row 1 has no value"),
@@ -97,11 +97,11 @@ def test_targets_that_cannot_be_learned_are_refused(targets, declared, words):
         (np.zeros((3, 2, 2)), "shape"),
         (np.array([1j, 2.0]), "complex"),
         (np.array(["2024-01-01"], dtype="datetime64[D]").repeat(3), "datetime64"),
-        (np.array([[1], [2], None], dtype=object)[:2], "found list"),
+        (np.array([[1], [2], None], dtype=object)[:2], "got list"),
     ],
 )
-def test_missing_infinite_and_odd_targets_are_named(targets, words):
-    with pytest.raises(DataError, match=words):
+def test_missing_infinite_and_invalid_targets_are_refused(targets, message):
+    with pytest.raises(DataError, match=message):
         check_targets(np.asarray(targets), ("y",))
 
 

@@ -3,14 +3,14 @@ import pytest
 import torch
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
 
-from descend.data.prepare import encode_source, prepare
-from descend.data.sources import read
-from descend.data.torch_datasets import torch_dataset
+from descend.data.preparation import encode_source, prepare
+from descend.data.reader import read
+from descend.data.torch_datasets import from_torch_dataset
 from descend.errors import DataError
 
 
 class Items(Dataset):
-    """Items made when asked for, with a count of the requests."""
+    """Dataset that counts how often items are loaded."""
 
     def __init__(self, items):
         self.items, self.asked = items, 0
@@ -42,7 +42,7 @@ def test_targets_are_collected_and_inputs_stay_lazy():
     assert target == row % 2 == prepared.test.targets[3]
 
 
-def test_known_targets_need_no_pass_over_the_items():
+def test_stored_targets_need_no_pass_over_the_items():
     data = labelled()
     data.targets = ["a", "b"] * 20
     read(data)
@@ -62,7 +62,7 @@ def test_wrapped_datasets(wrap):
     assert read(wrapped).targets.tolist() == [int(y) for _, y in wrapped]
 
 
-def test_weights_come_with_the_items():
+def test_weights_are_taken_from_the_items():
     data = Items([(np.zeros(3, dtype=np.float32), i % 2, 1.0 + i) for i in range(20)])
     prepared = prepare(read(data))
     assert torch.equal(prepared.train.weights, torch.from_numpy(1.0 + prepared.train.rows).float())
@@ -79,7 +79,7 @@ def test_regression_items_are_standardised_as_in_memory():
     assert torch.equal(prepared.train.dataset[row][1], prepared.train.targets[4])
 
 
-def test_evaluation_takes_a_dataset_again():
+def test_a_dataset_is_encoded_for_evaluation():
     prepared = prepare(read(labelled()))
     part = encode_source(read(labelled(6)), prepared.schema)
     assert part.targets.tolist() == [0, 1, 0, 1, 0, 1]
@@ -93,16 +93,16 @@ class Stream(IterableDataset):
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "message"),
     [
         (Stream(), "map-style"),
         (Items([]), "no rows"),
         (Items([torch.zeros(2)] * 4), r"item 0 .* a pair \(input, target\)"),
-        (Items([("text", 0)] * 4), "found str"),
+        (Items([("text", 0)] * 4), "got str"),
         (Items([(torch.zeros(2), 0), lambda: 1 / 0]), "item 1 of the dataset failed with ZeroDivisionError"),
         (Items([({"a": 1}, 0)] * 4), "numbers|array of numbers"),
     ],
 )
-def test_datasets_that_do_not_fit_are_refused(data, words):
-    with pytest.raises(DataError, match=words):
-        torch_dataset(data)
+def test_datasets_that_do_not_fit_are_refused(data, message):
+    with pytest.raises(DataError, match=message):
+        from_torch_dataset(data)

@@ -5,13 +5,13 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from descend.data.arrays import arrays
+from descend.data.arrays import from_arrays
 from descend.estimators.distinct import Distinct, distinct, taken, validation_words
 
 
 def listed(X, y, weights=None):
     """The weighted set as a list, in its order."""
-    found = distinct(arrays(X, y), np.asarray(y, dtype=float), weights)
+    found = distinct(from_arrays(X, y), np.asarray(y, dtype=float), weights)
     own = np.ones(len(found.rows)) if found.weights is None else found.weights
     return [(*X[row].tolist(), float(y[row]), weight) for row, weight in zip(found.rows, own, strict=True)]
 
@@ -46,7 +46,7 @@ def test_sums_of_weights_do_not_depend_on_the_order():
     y = np.zeros(4)
     parts = np.array([0.1, 0.2, 0.3, 0.7])
     sums = {
-        tuple(distinct(arrays(X[order], y), y, parts[order]).weights)
+        tuple(distinct(from_arrays(X[order], y), y, parts[order]).weights)
         for order in (np.array(o) for o in ([0, 1, 2, 3], [2, 1, 0, 3], [3, 1, 2, 0], [1, 0, 3, 2]))
     }
     assert len(sums) == 1
@@ -56,7 +56,7 @@ def test_sums_of_weights_do_not_depend_on_the_order():
 def test_zeros_and_gaps_are_equal_to_themselves():
     other_nan = np.frombuffer(np.uint64(0x7FF8000000000001).tobytes(), dtype=float)[0]
     X = np.array([[0.0, np.nan], [-0.0, other_nan], [1.0, np.nan]])
-    found = distinct(arrays(X, np.zeros(3)), np.zeros(3))
+    found = distinct(from_arrays(X, np.zeros(3)), np.zeros(3))
     assert len(found.rows) == 2
     assert sorted(found.weights) == [1.0, 2.0]
 
@@ -70,7 +70,7 @@ def test_the_container_does_not_matter():
         pl.DataFrame(X, schema=["a", "b"]),
         pl.DataFrame(X.astype(str), schema=["a", "b"]),
     ]
-    found = [distinct(arrays(form, y), y) for form in forms]
+    found = [distinct(from_arrays(form, y), y) for form in forms]
     for other in found[1:3]:
         assert np.array_equal(other.rows, found[0].rows)
         assert np.array_equal(other.weights, found[0].weights)
@@ -82,7 +82,7 @@ def test_mixed_columns():
     frame = pl.DataFrame(
         {"t": ["a", " a", "b", None, "NA"], "b": [True, True, False, None, None], "n": [1, 1, 2, None, None]}
     )
-    found = distinct(arrays(frame, np.zeros(5)), np.zeros(5))
+    found = distinct(from_arrays(frame, np.zeros(5)), np.zeros(5))
     assert len(found.rows) == 3
     assert sorted(found.weights) == [1.0, 2.0, 2.0]
 
@@ -90,21 +90,21 @@ def test_mixed_columns():
 def test_images_and_weights_below_everything():
     X = np.zeros((4, 2, 2), dtype=np.uint8)
     X[2:] = 200
-    found = distinct(arrays(X, np.zeros(4)), np.zeros(4), np.array([1.0, 1.0, 1e-15, 0.0]))
+    found = distinct(from_arrays(X, np.zeros(4)), np.zeros(4), np.array([1.0, 1.0, 1e-15, 0.0]))
     assert found.weights is None
     assert found.rows.tolist() in ([0], [1])
 
 
 def test_taken_rows():
     X, y = np.array([[1.0], [2.0], [1.0]]), np.array([5, 6, 5])
-    source = arrays(X, y)
+    source = from_arrays(X, y)
     kinds = taken(source, distinct(source, y))
     assert dict(zip(kinds.frame["x0"].to_list(), kinds.weights, strict=True)) == {1.0: 2.0, 2.0: 1.0}
     assert sorted(kinds.targets.tolist()) == [5, 6]
 
 
 def groups(X, y) -> Distinct:
-    return distinct(arrays(X, y), y)
+    return distinct(from_arrays(X, y), y)
 
 
 def test_rows_of_one_input_stay_together():

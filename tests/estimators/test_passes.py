@@ -162,7 +162,7 @@ def test_mistakes():
         model.partial_fit(X, Y)
     with pytest.raises(ValueError, match="at least two classes"):
         model.partial_fit(X, Y, classes=[0])
-    with pytest.raises(ValueError, match="none of the classes"):
+    with pytest.raises(ValueError, match="not among the classes"):
         model.partial_fit(X, Y, classes=[0, 1])
     model.partial_fit(X, Y, classes=CLASSES)
     with pytest.raises(ValueError, match="are not those of before"):

@@ -8,7 +8,7 @@ from sklearn.datasets import load_diabetes, load_iris
 from sklearn.metrics import accuracy_score, r2_score
 
 from descend import cross_validate
-from descend.data.sources import read
+from descend.data.reader import read
 from descend.errors import DivergedError, UserError
 from descend.experiments import cross_validation
 from descend.experiments.cross_validation import CrossValidation, assign_folds

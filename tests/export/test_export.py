@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 import descend
-from descend.data.scaling import Preprocess
+from descend.data.preprocessing import Preprocess
 from descend.data.schema import Schema
 from descend.errors import MissingExtraError, RunError, UserError
 from descend.export import FORMATS, load_exported

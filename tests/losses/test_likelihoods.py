@@ -1,4 +1,4 @@
-"""Likelihoods against the losses that they belong to: slopes, curvature and frequencies."""
+"""Likelihoods against their losses: gradients, curvature and frequencies."""
 
 import math
 
@@ -34,7 +34,10 @@ WITHOUT = [MeanAbsoluteError(), Huber(), Squared(), Wasserstein()]
 
 
 def outcomes(likelihood: Likelihood, z: torch.Tensor):
-    """All targets of each prediction with their probabilities; of a normal one two points that have its first three moments."""
+    """Return all targets of each prediction with their probabilities.
+
+    For a normal distribution these are two points with its first three moments.
+    """
     if isinstance(likelihood, Categorical):
         return [(torch.full(z.shape[:-1], k), torch.softmax(z, -1)[..., k]) for k in range(z.shape[-1])]
     if isinstance(likelihood, Bernoulli):
@@ -45,20 +48,20 @@ def outcomes(likelihood: Likelihood, z: torch.Tensor):
 
 
 @pytest.mark.parametrize(("loss", "z", "y"), WITH, ids=lambda each: type(each).__name__)
-def test_the_expected_square_of_slopes_is_the_second_derivative_of_the_mean_loss(loss, z, y):
+def test_the_expected_outer_product_of_gradients_is_the_hessian_of_the_mean_loss(loss, z, y):
     likelihood = loss.likelihood
     expected = hessian(lambda z: loss(z, y))(z).reshape(z.numel(), z.numel())
-    found = torch.zeros_like(expected)
+    result = torch.zeros_like(expected)
     mean = torch.zeros_like(z)
     for target, chance in outcomes(likelihood, z):
         slope = likelihood.gradient(z, target)
         if isinstance(likelihood, Categorical):
             chance = chance.unsqueeze(-1)
-            found += torch.block_diag(*(torch.outer(s, s) * c for s, c in zip(slope, chance, strict=True)))
+            result += torch.block_diag(*(torch.outer(s, s) * c for s, c in zip(slope, chance, strict=True)))
         else:
-            found += torch.diag((slope.square() * chance).flatten())
+            result += torch.diag((slope.square() * chance).flatten())
         mean += slope * chance
-    torch.testing.assert_close(found / likelihood.predictions(z), expected)
+    torch.testing.assert_close(result / likelihood.predictions(z), expected)
     torch.testing.assert_close(mean, torch.zeros_like(z))
 
 
@@ -71,7 +74,7 @@ def test_the_expected_square_of_slopes_is_the_second_derivative_of_the_mean_loss
     ],
     ids=["cross_entropy", "bce", "mse"],
 )
-def test_slopes_are_those_of_the_loss_times_the_number_of_predictions(loss, z, y):
+def test_gradients_are_those_of_the_loss_times_the_number_of_predictions(loss, z, y):
     leaf = z.clone().requires_grad_()
     loss(leaf, y).backward()
     targets = y.view_as(z) if isinstance(loss, BinaryCrossEntropy) else y
@@ -79,14 +82,14 @@ def test_slopes_are_those_of_the_loss_times_the_number_of_predictions(loss, z, y
     torch.testing.assert_close(likelihood.gradient(z, targets), leaf.grad * likelihood.predictions(z))
 
 
-def test_losses_that_are_no_logarithm_have_none():
+def test_losses_without_a_likelihood():
     assert [loss.likelihood for loss in WITHOUT] == [None] * len(WITHOUT)
     assert CrossEntropy().on_probabilities().likelihood is None
     assert BinaryCrossEntropy().on_probabilities().likelihood is None
     assert KullbackLeibler().on_probabilities().likelihood is None
 
 
-def test_draws_have_the_probabilities_and_moments_that_they_should():
+def test_samples_have_the_expected_probabilities_and_moments():
     draw, rows = torch.Generator().manual_seed(1), 40_000
     z = torch.tensor([0.0, 1.0, -2.0, 3.0])
     classes = Categorical().sample(z.expand(rows, 4), draw)
@@ -101,27 +104,27 @@ def test_draws_have_the_probabilities_and_moments_that_they_should():
     assert (values.var(0) - 0.5).abs().max() < 0.02
 
 
-def test_draws_follow_from_the_generator_alone():
+def test_samples_depend_on_the_generator_only():
     for likelihood in LIKELIHOODS.values():
-        drawn = []
+        samples = []
         for _ in range(2):
             torch.rand(1)
-            drawn.append(likelihood.sample(Z, torch.Generator().manual_seed(3)))
-        assert torch.equal(*drawn)
+            samples.append(likelihood.sample(Z, torch.Generator().manual_seed(3)))
+        assert torch.equal(*samples)
 
 
-def test_sure_classes_are_always_drawn_and_impossible_ones_never():
+def test_certain_classes_are_always_sampled_and_impossible_ones_never():
     z = torch.tensor([[-1e4, 0.0, -1e4], [-1e4, -1e4, 0.0], [0.0, -1e4, -1e4]]).repeat(5000, 1)
     assert torch.equal(Categorical().sample(z), torch.tensor([1, 2, 0]).repeat(5000))
 
 
 @pytest.mark.parametrize("likelihood", LIKELIHOODS.values(), ids=LIKELIHOODS)
-def test_outputs_that_are_not_finite_have_slopes_that_are_not_and_raise_nothing(likelihood):
+def test_outputs_that_are_not_finite_have_such_gradients_and_raise_no_error(likelihood):
     z = torch.full((2, 3), math.nan)
     assert likelihood.gradient(z, likelihood.sample(z)).isnan().all()
 
 
-def test_they_are_values():
+def test_instances_of_a_class_are_equal():
     assert Normal() == LIKELIHOODS["normal"]
     assert len({Normal(), Normal(), Bernoulli()}) == 2
     assert Normal() != Bernoulli()

@@ -24,61 +24,61 @@ from descend.nn.outputs import OUTPUTS
 N, T, K = 9, 3, 4
 
 
-def draw(*shape, seed=0):
+def normal(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def distributions(seed=1):
-    return torch.softmax(draw(N, K, seed=seed), 1)
+    return torch.softmax(normal(N, K, seed=seed), 1)
 
 
 CLASSES = torch.tensor([0, 1, 2, 3, 3, 2, 0, 0, 1])
 BITS = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1, 1], dtype=torch.float64)
 SOFT = torch.rand(N, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-REGRESSION = (draw(N, T), draw(N, T, seed=1))
+REGRESSION = (normal(N, T), normal(N, T, seed=1))
 
-# (loss, outputs, targets, PyTorch's mean)
+# (loss, outputs, targets, mean loss of PyTorch)
 CASES = {
     "mse": (MeanSquaredError(), *REGRESSION, nn.MSELoss()),
     "l1": (MeanAbsoluteError(), *REGRESSION, nn.L1Loss()),
     "huber": (Huber(delta=0.7), *REGRESSION, nn.HuberLoss(delta=0.7)),
-    "bce": (BinaryCrossEntropy(), draw(N, 1), BITS, lambda z, y: nn.BCEWithLogitsLoss()(z[:, 0], y)),
-    "bce, soft": (BinaryCrossEntropy(), draw(N, 1), SOFT, lambda z, y: nn.BCEWithLogitsLoss()(z[:, 0], y)),
+    "bce": (BinaryCrossEntropy(), normal(N, 1), BITS, lambda z, y: nn.BCEWithLogitsLoss()(z[:, 0], y)),
+    "bce, soft": (BinaryCrossEntropy(), normal(N, 1), SOFT, lambda z, y: nn.BCEWithLogitsLoss()(z[:, 0], y)),
     "bce, smooth": (
         BinaryCrossEntropy(label_smoothing=0.2),
-        draw(N, 1),
+        normal(N, 1),
         BITS,
         lambda z, y: nn.CrossEntropyLoss(label_smoothing=0.2)(torch.cat([0 * z, z], 1), y.long()),
     ),
     "squared, binary": (
         Squared(),
-        draw(N, 1),
+        normal(N, 1),
         BITS,
         lambda z, y: nn.MSELoss()(z[:, 0].sigmoid(), y),
     ),
     "squared, multiclass": (
         Squared(),
-        draw(N, K),
+        normal(N, K),
         CLASSES,
         lambda z, y: K * nn.MSELoss()(z.softmax(1), functional.one_hot(y, K).double()),
     ),
-    "cross_entropy": (CrossEntropy(), draw(N, K), CLASSES, nn.CrossEntropyLoss()),
+    "cross_entropy": (CrossEntropy(), normal(N, K), CLASSES, nn.CrossEntropyLoss()),
     "cross_entropy, smooth": (
         CrossEntropy(label_smoothing=0.2),
-        draw(N, K),
+        normal(N, K),
         CLASSES,
         nn.CrossEntropyLoss(label_smoothing=0.2),
     ),
-    "cross_entropy, soft": (CrossEntropy(), draw(N, K), distributions(), nn.CrossEntropyLoss()),
+    "cross_entropy, soft": (CrossEntropy(), normal(N, K), distributions(), nn.CrossEntropyLoss()),
     "kl": (
         KullbackLeibler(),
-        draw(N, K),
+        normal(N, K),
         distributions(),
         lambda z, q: nn.KLDivLoss(reduction="batchmean")(z.log_softmax(1), q),
     ),
     "wasserstein": (
         Wasserstein(),
-        draw(N, K),
+        normal(N, K),
         distributions(),
         lambda z, q: torch.tensor(
             [
@@ -88,7 +88,7 @@ CASES = {
             dtype=torch.float64,
         ).mean(),
     ),
-    "kl, classes": (KullbackLeibler(), draw(N, K), CLASSES, nn.CrossEntropyLoss()),
+    "kl, classes": (KullbackLeibler(), normal(N, K), CLASSES, nn.CrossEntropyLoss()),
 }
 
 
@@ -142,7 +142,7 @@ def test_float32_inputs_give_a_float32_scalar(case):
 
 def test_weights_of_a_wrong_shape_are_refused(case):
     loss, outputs, targets, _ = case
-    with pytest.raises(UserError, match=r"weights have shape \(9, 1\); expected \(9,\)"):
+    with pytest.raises(UserError, match=r"expected weights of shape \(9,\), one per row, got \(9, 1\)"):
         loss(outputs, targets, torch.ones(N, 1))
 
 
@@ -153,22 +153,22 @@ def test_declarations(name):
     assert loss.tasks <= {"regression", "multi_regression", "binary", "multiclass"}
     assert loss.tasks
     assert list(loss.parameters()) == []
-    found = card(LOSSES[name])
-    assert found is not None
-    assert found.row.startswith("C")
-    assert found.formula
+    result = card(LOSSES[name])
+    assert result is not None
+    assert result.row.startswith("C")
+    assert result.formula
 
 
 class TestClosedForms:
-    """Values worked out without PyTorch."""
+    """Values computed without PyTorch."""
 
-    def test_binary_cross_entropy_has_both_minus_signs(self):
-        """At ŷ = 0.8: −log 0.8 for y = 1 and −log 0.2 for y = 0; both are positive, and least at ŷ = y."""
+    def test_binary_cross_entropy_by_hand(self):
+        """At ŷ = 0.8: −log 0.8 for y = 1 and −log 0.2 for y = 0; both are positive, and minimal at ŷ = y."""
         z = torch.tensor([special.logit(0.8)] * 2, dtype=torch.float64)
         got = BinaryCrossEntropy().per_sample(z, torch.tensor([1.0, 0.0], dtype=torch.float64))
         assert got.tolist() == pytest.approx([-math.log(0.8), -math.log(0.2)], rel=1e-12)
 
-    def test_binary_cross_entropy_is_least_at_the_target(self):
+    def test_binary_cross_entropy_is_minimal_at_the_target(self):
         y = torch.tensor([0.3], dtype=torch.float64)
         z = torch.tensor([special.logit(0.3)], dtype=torch.float64, requires_grad=True)
         BinaryCrossEntropy()(z, y).backward()
@@ -182,13 +182,13 @@ class TestClosedForms:
         loss = BinaryCrossEntropy()(logit, torch.tensor([y], dtype=dtype))
         loss.backward()
         exact = -y * special.log_expit(z) - (1 - y) * special.log_expit(-z)
-        rounding = 4 * torch.finfo(dtype).eps  # of numbers of the size of z, and of 1
+        rounding = 4 * torch.finfo(dtype).eps  # relative to z, and to 1
         assert loss.item() == pytest.approx(exact, rel=rounding, abs=rounding * max(1.0, abs(z)))
         assert logit.grad.item() == pytest.approx(special.expit(z) - y, rel=rounding, abs=rounding)
 
     @pytest.mark.parametrize("scale", [1.0, 1e4])
     def test_cross_entropy_is_stable(self, scale):
-        z = (scale * draw(N, K)).requires_grad_()
+        z = (scale * normal(N, K)).requires_grad_()
         loss = CrossEntropy()(z, CLASSES)
         loss.backward()
         exact = special.logsumexp(z.detach().numpy(), axis=1) - z.detach().numpy()[range(N), CLASSES]
@@ -210,8 +210,8 @@ class TestClosedForms:
         on_probabilities = KullbackLeibler().on_probabilities()
         assert on_probabilities.per_sample(p, q).tolist() == pytest.approx(expected, abs=1e-15)
 
-    def test_kl_is_cross_entropy_less_the_entropy_of_the_targets(self):
-        z, q = draw(N, K), distributions()
+    def test_kl_is_cross_entropy_minus_the_entropy_of_the_targets(self):
+        z, q = normal(N, K), distributions()
         entropy = -(q * q.log()).sum(1)
         torch.testing.assert_close(
             KullbackLeibler().per_sample(z, q),
@@ -221,23 +221,23 @@ class TestClosedForms:
         )
 
     def test_squared_of_two_classes_is_twice_the_binary_form(self):
-        z = draw(N, 1)
+        z = normal(N, 1)
         two = torch.cat([torch.zeros_like(z), z], 1)
         torch.testing.assert_close(Squared()(two, BITS.long()), 2 * Squared()(z, BITS))
 
 
 class TestLabelSmoothing:
     @pytest.mark.parametrize("epsilon", [0.0, 0.01, 0.05, 0.2])
-    def test_the_lecture_s_epsilon_and_torch_s_alpha_give_one_loss(self, epsilon):
+    def test_epsilon_per_wrong_class_equals_alpha_of_torch(self, epsilon):
         """ε for each wrong class and 1 − (K−1) ε for the right one is α = K ε."""
-        z = draw(N, K)
+        z = normal(N, K)
         q = torch.full((N, K), epsilon, dtype=torch.float64)
         q[range(N), CLASSES] = 1 - (K - 1) * epsilon
-        lecture = -(q * torch.log_softmax(z, 1)).sum(1)
+        expected = -(q * torch.log_softmax(z, 1)).sum(1)
         got = CrossEntropy(label_smoothing=K * epsilon).per_sample(z, CLASSES)
-        torch.testing.assert_close(got, lecture, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
-    def test_it_is_least_at_the_smoothed_target(self):
+    def test_it_is_minimal_at_the_smoothed_target(self):
         q = torch.tensor([[0.05, 0.85, 0.05, 0.05]], dtype=torch.float64)
         z = q.log().requires_grad_()
         CrossEntropy(label_smoothing=0.2)(z, torch.tensor([1])).backward()
@@ -245,12 +245,12 @@ class TestLabelSmoothing:
 
     @pytest.mark.parametrize("loss", [CrossEntropy, BinaryCrossEntropy])
     @pytest.mark.parametrize("alpha", [-0.1, 1.1, math.nan])
-    def test_outside_the_unit_interval_it_is_refused(self, loss, alpha):
-        with pytest.raises(UserError, match=rf"{loss.__name__}: label_smoothing must lie in \[0, 1\]"):
+    def test_values_outside_the_unit_interval_are_refused(self, loss, alpha):
+        with pytest.raises(UserError, match=rf"{loss.__name__}: label_smoothing must be in \[0, 1\]"):
             loss(label_smoothing=alpha)
 
     @pytest.mark.parametrize("smooth", ["bce, smooth", "cross_entropy, smooth"])
-    def test_it_is_left_out_of_what_is_measured(self, smooth):
+    def test_it_is_not_part_of_the_evaluation_loss(self, smooth):
         loss, outputs, targets, _ = CASES[smooth]
         plain = CASES[smooth.split(",")[0]][3](outputs, targets)
         torch.testing.assert_close(loss.unsmoothed()(outputs, targets), plain)
@@ -311,27 +311,27 @@ class TestOnProbabilities:
         assert value.isfinite()
         assert one.grad.isfinite().all()
 
-    def test_losses_of_values_have_none(self):
+    def test_losses_of_values_have_no_such_form(self):
         with pytest.raises(UserError, match="not of probabilities"):
             MeanSquaredError().on_probabilities()
 
 
 class TestRefusals:
-    @pytest.mark.parametrize("bad", [-0.1, 1.5, math.nan])
+    @pytest.mark.parametrize("invalid", [-0.1, 1.5, math.nan])
     @pytest.mark.parametrize(
         "loss", [BinaryCrossEntropy(), BinaryCrossEntropy().on_probabilities(), Squared()]
     )
-    def test_binary_targets_outside_the_unit_interval(self, loss, bad):
+    def test_binary_targets_outside_the_unit_interval(self, loss, invalid):
         outputs = torch.full((2, 1), 0.5)
-        with pytest.raises(UserError, match=r"must lie in \[0, 1\]; found"):
-            loss(outputs, torch.tensor([1.0, bad]))
-        with pytest.raises(UserError, match=r"must lie in \[0, 1\]; found"):
-            loss(outputs, torch.tensor([1.0, bad]), torch.ones(2))
+        with pytest.raises(UserError, match=r"must be in \[0, 1\], got"):
+            loss(outputs, torch.tensor([1.0, invalid]))
+        with pytest.raises(UserError, match=r"must be in \[0, 1\], got"):
+            loss(outputs, torch.tensor([1.0, invalid]), torch.ones(2))
 
-    @pytest.mark.parametrize("bad", [[0.5, 0.6], [-0.5, 1.5]])
-    def test_kl_targets_that_are_no_distribution(self, bad):
-        with pytest.raises(UserError, match="must be distributions"):
-            KullbackLeibler()(torch.zeros(1, 2), torch.tensor([bad]))
+    @pytest.mark.parametrize("invalid", [[0.5, 0.6], [-0.5, 1.5]])
+    def test_kl_targets_that_are_not_distributions(self, invalid):
+        with pytest.raises(UserError, match="must be a distribution"):
+            KullbackLeibler()(torch.zeros(1, 2), torch.tensor([invalid]))
 
     def test_trusted_targets_are_checked_once(self):
         loss = BinaryCrossEntropy()

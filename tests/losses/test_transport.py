@@ -1,4 +1,4 @@
-"""The Wasserstein loss against SciPy's distance, a linear program, and its derivative."""
+"""The Wasserstein loss against SciPy's distance and a linear program, and its derivative."""
 
 import itertools
 import math
@@ -16,23 +16,23 @@ from descend.errors import RecipeError, UserError
 from descend.losses.transport import Wasserstein, check_histograms, sinkhorn, wasserstein_1d
 
 
-def draw(*shape, seed=0):
+def normal(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
 def distributions(n, k, seed=0, sharp=1.0):
-    return torch.softmax(sharp * draw(n, k, seed=seed), 1)
+    return torch.softmax(sharp * normal(n, k, seed=seed), 1)
 
 
 def program(p, q, cost):
-    """The transport problem as a linear program, solved by SciPy's HiGHS."""
+    """Solve the transport problem as a linear program with SciPy's HiGHS."""
     k, m = cost.shape
     rows = np.zeros((k + m, k * m))
     for i, j in itertools.product(range(k), range(m)):
         rows[i, i * m + j] = rows[k + j, i * m + j] = 1
-    found = optimize.linprog(cost.ravel(), A_eq=rows, b_eq=np.concatenate([p, q]), bounds=(0, None))
-    assert found.status == 0
-    return found.fun
+    result = optimize.linprog(cost.ravel(), A_eq=rows, b_eq=np.concatenate([p, q]), bounds=(0, None))
+    assert result.status == 0
+    return result.fun
 
 
 histogram = st.lists(st.floats(0, 1), min_size=2, max_size=9).filter(lambda h: sum(h) > 0.01)
@@ -40,13 +40,13 @@ histogram = st.lists(st.floats(0, 1), min_size=2, max_size=9).filter(lambda h: s
 
 @given(st.data())
 @settings(max_examples=100, deadline=None, derandomize=True)
-def test_in_one_dimension_it_is_scipy_s(data):
+def test_in_one_dimension_it_equals_scipy(data):
     p = np.array(data.draw(histogram))
     q = np.array(
         data.draw(st.lists(st.floats(0, 1), min_size=len(p), max_size=len(p)).filter(lambda h: sum(h) > 0.01))
     )
-    gaps = data.draw(st.lists(st.floats(0.01, 5), min_size=len(p) - 1, max_size=len(p) - 1))
-    x = np.concatenate([[-1.0], -1.0 + np.cumsum(gaps)])
+    steps = data.draw(st.lists(st.floats(0.01, 5), min_size=len(p) - 1, max_size=len(p) - 1))
+    x = np.concatenate([[-1.0], -1.0 + np.cumsum(steps)])
     p, q = p / p.sum(), q / q.sum()
     expected = stats.wasserstein_distance(x, x, p, q)
     got = wasserstein_1d(*(torch.tensor(each).unsqueeze(0) for each in (p, q)), torch.tensor(x))
@@ -58,7 +58,7 @@ def test_in_one_dimension_it_is_scipy_s(data):
 
 
 @pytest.mark.parametrize("k", [2, 5, 9])
-def test_in_one_dimension_it_is_the_linear_program_too(k):
+def test_in_one_dimension_it_equals_the_linear_program(k):
     p, q = distributions(6, k, 1), distributions(6, k, 2)
     x = torch.cumsum(distributions(1, k, 3)[0], 0)
     cost = (x[:, None] - x).abs()
@@ -67,7 +67,7 @@ def test_in_one_dimension_it_is_the_linear_program_too(k):
 
 
 def test_from_logits():
-    z, q = draw(7, 5), distributions(7, 5, 1)
+    z, q = normal(7, 5), distributions(7, 5, 1)
     x = np.arange(5)
     expected = [
         stats.wasserstein_distance(x, x, softmax(row), other)
@@ -96,7 +96,7 @@ def test_a_metric():
 
 
 class TestSinkhorn:
-    COST = (draw(5, 4, seed=8).abs() + 0.1).numpy()
+    COST = (normal(5, 4, seed=8).abs() + 0.1).numpy()
 
     @pytest.mark.parametrize("epsilon", [0.3, 0.03])
     @pytest.mark.parametrize("sharp", [0.5, 3.0])
@@ -108,9 +108,9 @@ class TestSinkhorn:
         entropy = np.minimum(stats.entropy(p, axis=1), stats.entropy(q, axis=1))
         assert (got >= exact - 1e-9).all()
         assert (got <= exact + epsilon * entropy + 1e-9).all()
-        assert (got > exact + 1e-4 * epsilon).all()  # and the regularisation is there
+        assert (got > exact + 1e-4 * epsilon).all()  # the regularisation has an effect
 
-    def test_it_tends_to_the_optimum(self):
+    def test_it_converges_to_the_optimum(self):
         p, q = distributions(8, 5, 1), distributions(8, 4, 2)
         exact = np.array([program(a, b, self.COST) for a, b in zip(p.numpy(), q.numpy(), strict=True)])
         got = sinkhorn(p, q, torch.tensor(self.COST), epsilon=1e-3, iterations=20_000).numpy()
@@ -138,7 +138,7 @@ class TestSinkhorn:
         assert got.item() == pytest.approx(best.fun, rel=1e-9)
 
     def test_against_one_class_it_is_exact(self):
-        """Everything must go there: Σ p_i C_ik, whatever ε."""
+        """All mass moves to this class: Σ p_i C_ik for any ε."""
         p, cost = distributions(4, 5, 1), torch.tensor(self.COST)
         for k in range(4):
             q = torch.zeros(4, 4, dtype=torch.float64)
@@ -146,8 +146,8 @@ class TestSinkhorn:
             torch.testing.assert_close(sinkhorn(p, q, cost, epsilon=0.5, iterations=1), p @ cost[:, k])
 
     @pytest.mark.parametrize("epsilon", [1e-4, 1e-6])
-    def test_small_epsilon_overflows_nothing(self, epsilon):
-        """exp(−C/ε) is 0 in every format here; the logarithms are not."""
+    def test_small_epsilon_does_not_overflow(self, epsilon):
+        """exp(−C/ε) underflows to 0 in every floating-point format; its logarithm does not."""
         p, q = distributions(3, 5, 1).float(), distributions(3, 4, 2).float()
         got = sinkhorn(p, q, torch.tensor(self.COST).float(), epsilon=epsilon, iterations=50)
         assert got.isfinite().all()
@@ -175,12 +175,12 @@ class TestDerivatives:
         ids=["1-D", "positions", "cost"],
     )
     def test_gradcheck(self, loss):
-        z, q = draw(3, 4, seed=4).requires_grad_(), distributions(3, 4, 5)
+        z, q = normal(3, 4, seed=4).requires_grad_(), distributions(3, 4, 5)
         assert torch.autograd.gradcheck(lambda z: loss(z, q), (z,))
         assert torch.autograd.gradcheck(lambda z: loss(z, torch.tensor([0, 3, 1])), (z,))
 
-    def test_danskin_s_derivative_is_that_of_the_unrolled_iterations(self):
-        """Autograd through every iteration, for the gradient that is taken without a tape."""
+    def test_danskins_derivative_equals_that_of_the_unrolled_iterations(self):
+        """Autograd through every iteration against the gradient that is computed without it."""
         p, q, cost = (
             distributions(3, 4, 1),
             distributions(3, 4, 2),
@@ -198,7 +198,7 @@ class TestDerivatives:
         (ours,) = torch.autograd.grad(value.sum(), w)
         torch.testing.assert_close(ours, unrolled, rtol=1e-8, atol=1e-10)
 
-    def test_descent_along_it_finds_the_target(self):
+    def test_gradient_descent_converges_to_the_target(self):
         z, q = (
             torch.zeros(1, 5, dtype=torch.float64, requires_grad=True),
             torch.tensor([[0.0, 0.1, 0.6, 0.3, 0.0]]),
@@ -214,26 +214,26 @@ class TestDerivatives:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("loss", [Wasserstein(), Wasserstein(cost=SQUARES)], ids=["1-D", "cost"])
-def test_on_a_gpu_it_is_the_same(loss):
-    z, q = draw(7, 4), distributions(7, 4, 1)
+def test_on_a_gpu_it_equals_the_cpu(loss):
+    z, q = normal(7, 4), distributions(7, 4, 1)
     torch.testing.assert_close(loss(z.cuda(), q.cuda()).cpu(), loss(z, q), rtol=1e-10, atol=1e-12)
 
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("targets", "words"),
+        ("targets", "message"),
         [
             ([[0.5, 0.6]], r"row 0 sums to 1\.1: divide it by its sum"),
             ([[0.5, 0.5], [0.0, 0.0]], "row 1 is empty"),
             ([[1.5, -0.5]], "row 0 has an entry that is negative"),
-            ([[math.nan, 1.0]], "negative or no number"),
+            ([[math.nan, 1.0]], "negative or NaN"),
         ],
     )
-    def test_targets_that_are_no_distributions(self, targets, words):
+    def test_targets_that_are_not_distributions(self, targets, message):
         for loss in (Wasserstein(), Wasserstein(cost=((0.0, 1.0), (1.0, 0.0)))):
-            with pytest.raises(UserError, match=words):
+            with pytest.raises(UserError, match=message):
                 loss(torch.zeros(len(targets), 2), torch.tensor(targets))
-            with pytest.raises(UserError, match=words):
+            with pytest.raises(UserError, match=message):
                 loss.trust(torch.tensor(targets))
 
     def test_no_bins(self):
@@ -242,16 +242,16 @@ class TestRefusals:
         with pytest.raises(UserError, match="K >= 1 bins"):
             Wasserstein()(torch.zeros(3, 0), torch.zeros(3, 0))
 
-    def test_outputs_that_are_no_distributions(self):
+    def test_outputs_that_are_not_distributions(self):
         loss = Wasserstein().on_probabilities()
         with pytest.raises(UserError, match="the outputs must be distributions; row 0 sums to 3"):
             loss(torch.tensor([[1.0, 2.0]]), torch.tensor([0]))
 
     @pytest.mark.parametrize(
-        ("arguments", "words"),
+        ("arguments", "message"),
         [
-            ({"positions": (0.0, 0.0)}, "positions must rise"),
-            ({"positions": (0.0,)}, "positions must rise"),
+            ({"positions": (0.0, 0.0)}, "positions must be increasing"),
+            ({"positions": (0.0,)}, "positions must be increasing"),
             ({"cost": ((0.0, 1.0),)}, "K rows of K numbers"),
             ({"cost": ((0.0, -1.0), (1.0, 0.0))}, "0 or more"),
             ({"cost": ((0.0, 0.0), (0.0, 0.0))}, "not all 0"),
@@ -260,14 +260,14 @@ class TestRefusals:
             ({"epsilon": 0.0}, "epsilon must be above 0"),
         ],
     )
-    def test_arguments(self, arguments, words):
-        with pytest.raises(UserError, match=words):
+    def test_arguments(self, arguments, message):
+        with pytest.raises(UserError, match=message):
             Wasserstein(**arguments)
 
     def test_another_number_of_classes(self):
-        with pytest.raises(UserError, match="positions is for 2 classes; the outputs have 3"):
+        with pytest.raises(UserError, match="positions is for 2 classes, but the outputs have 3"):
             Wasserstein(positions=(0.0, 1.0))(torch.zeros(1, 3), torch.tensor([0]))
-        with pytest.raises(UserError, match="cost is for 2 classes; the outputs have 3"):
+        with pytest.raises(UserError, match="cost is for 2 classes, but the outputs have 3"):
             Wasserstein(cost=((0.0, 1.0), (1.0, 0.0)))(torch.zeros(1, 3), torch.tensor([0]))
 
     def test_shapes(self):
@@ -304,7 +304,7 @@ def test_a_recipe_trains_with_it(loss, tmp_path):
 
 
 def test_a_recipe_for_another_number_of_classes_is_refused():
-    with pytest.raises(RecipeError, match=r"\[loss\]: .*is for 2 classes; the outputs have 3"):
+    with pytest.raises(RecipeError, match=r"\[loss\]: .*is for 2 classes, but the outputs have 3"):
         descend.train("iris", {**QUICK, "loss": {"name": "wasserstein", "positions": [0.0, 1.0]}})
 
 

@@ -1,4 +1,4 @@
-"""Trains endlessly in two workers until somebody interrupts it; prints what is there to see as lines of JSON."""
+"""A program that trains in two workers until it is interrupted; it prints what the test needs as lines."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from descend.errors import Interrupted
 from descend.many import train_many
 
 
-class Watch:
-    """Says when both have done two epochs."""
+class EpochAnnouncer:
+    """Prints a line when each of two members has finished two epochs."""
 
     def __init__(self) -> None:
         self.seen: set[tuple[int, int]] = set()
@@ -23,15 +23,15 @@ class Watch:
         self.seen.add((number, record["epoch"]))
         if {(0, 2), (1, 2)} <= self.seen:
             self.seen.clear()
-            print("two epochs of each of two", flush=True)
+            print("two epochs of two members", flush=True)
 
     def finished(self, number: int, run: object) -> None:
         pass
 
 
 def main(folder: Path) -> None:
-    draw = np.random.default_rng(7)
-    rows = draw.normal(size=(90, 6))
+    rng = np.random.default_rng(7)
+    rows = rng.normal(size=(90, 6))
     recipe = {
         "model": {"hidden": [8]},
         "stop": {"max_epochs": 10**6, "patience": "none"},
@@ -45,7 +45,7 @@ def main(folder: Path) -> None:
             engine="loop",
             workers=2,
             out=folder,
-            watchers=[Watch()],
+            watchers=[EpochAnnouncer()],
         )
     except Interrupted as cause:
         children = [child.pid for child in multiprocessing.active_children()]

@@ -1,4 +1,4 @@
-"""Trains several variants in a process that kills itself after a number of epochs of the first member."""
+"""A program that trains several variants and kills itself after a number of epochs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random variants by train_many, whatever engine trains them, against train."""
+"""Random variants: train_many returns the runs of train, with any engine."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import descend
 from descend import train_many
 
-DRAW = np.random.default_rng(0)
-X = DRAW.normal(size=(60, 5))
-SCORE = X @ DRAW.normal(size=(5, 3)) + 0.3 * DRAW.normal(size=(60, 3))
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(60, 5))
+SCORE = X @ RNG.normal(size=(5, 3)) + 0.3 * RNG.normal(size=(60, 3))
 TARGETS = {"multiclass": SCORE.argmax(1), "binary": (SCORE[:, 0] > 0).astype(int), "regression": SCORE[:, 0]}
-# A large eps: Adam divides by the size of a gradient, and makes much of the rounding of one that is nearly 0.
+# A large eps: Adam divides by the size of a gradient, and amplifies the rounding of one that is nearly 0.
 OPTIMIZERS = st.one_of(
     st.fixed_dictionaries(
         {"name": st.just("sgd"), "lr": st.floats(1e-3, 0.1), "momentum": st.sampled_from([0.0, 0.9])}
@@ -40,7 +40,7 @@ RECIPES = st.fixed_dictionaries(
         "optimizer": OPTIMIZERS,
         "schedule": st.fixed_dictionaries({"name": st.sampled_from(["constant", "cosine"])}),
         "regularize": st.fixed_dictionaries({"weight_decay": st.sampled_from([0.0, 0.1])}),
-        # An epoch that is best by a hair may be another one after rounding: who stops when is told by the number of epochs.
+        # Rounding may change which epoch is the best, so the number of epochs decides when a member stops.
         "stop": st.fixed_dictionaries(
             {
                 "max_epochs": st.integers(1, 3),
@@ -57,21 +57,21 @@ RECIPES = st.fixed_dictionaries(
 @given(
     st.sampled_from(sorted(TARGETS)), st.lists(st.tuples(RECIPES, st.integers(0, 2)), min_size=2, max_size=5)
 )
-def test_runs_are_those_that_train_gives(task: str, variants: list[tuple[dict[str, Any], int]]) -> None:
+def test_runs_equal_those_of_train(task: str, variants: list[tuple[dict[str, Any], int]]) -> None:
     data = (X, TARGETS[task])
-    together = train_many([own for own, _ in variants], data, seeds=[seed for _, seed in variants])
-    for (own, seed), run in zip(variants, together, strict=True):
-        alone = descend.train(data, own, seed=seed)
-        assert len(run.history) == len(alone.history) == own["stop"]["max_epochs"]
-        for mine, theirs in zip(run.history, alone.history, strict=True):
-            assert mine["lr"] == theirs["lr"]
+    runs = train_many([own for own, _ in variants], data, seeds=[seed for _, seed in variants])
+    for (own, seed), run in zip(variants, runs, strict=True):
+        solo = descend.train(data, own, seed=seed)
+        assert len(run.history) == len(solo.history) == own["stop"]["max_epochs"]
+        for packed, expected in zip(run.history, solo.history, strict=True):
+            assert packed["lr"] == expected["lr"]
             for part in ("train", "validation"):
-                assert mine[part]["loss"] == pytest.approx(theirs[part]["loss"], rel=1e-4, abs=1e-6)
-        if run.metrics["best_epoch"] == alone.metrics["best_epoch"]:
-            expected = alone.model.state_dict()
+                assert packed[part]["loss"] == pytest.approx(expected[part]["loss"], rel=1e-4, abs=1e-6)
+        if run.metrics["best_epoch"] == solo.metrics["best_epoch"]:
+            state = solo.model.state_dict()
             for name, tensor in run.model.state_dict().items():
-                torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-5)
+                torch.testing.assert_close(tensor, state[name], rtol=1e-3, atol=1e-5)
             for part in ("train", "validation", "test"):
                 assert run.metrics[part]["loss"] == pytest.approx(
-                    alone.metrics[part]["loss"], rel=1e-4, abs=1e-6
+                    solo.metrics[part]["loss"], rel=1e-4, abs=1e-6
                 )

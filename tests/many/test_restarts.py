@@ -35,47 +35,45 @@ def weights_of(run):
 
 
 class TestDraws:
-    def test_differ_in_their_initial_weights_alone(self):
+    def test_differ_in_their_initial_weights_only(self):
         first, second = (plan("iris", SMALL.replace({"init.draw": draw})) for draw in (0, 1))
         facts = facts_of(first.prepared.schema)
         one, other = (build_model(p.recipe, facts, 0).state_dict() for p in (first, second))
         assert not torch.equal(one["linear1.weight"], other["linear1.weight"])
         assert np.array_equal(first.prepared.train.rows, second.prepared.train.rows)
 
-    def test_the_first_is_what_it_was_before_there_were_others(self):
+    def test_first_equals_a_run_without_restarts(self):
         planned = plan("iris", SMALL.replace({"init.name": "torch"}))
         with forked():
             torch.manual_seed(key(0, "init"))
             expected = nn.Linear(4, 8).weight
-        found = build_model(planned.recipe, facts_of(planned.prepared.schema), 0).state_dict()[
-            "linear1.weight"
-        ]
-        assert torch.equal(found, expected)
+        state = build_model(planned.recipe, facts_of(planned.prepared.schema), 0).state_dict()
+        assert torch.equal(state["linear1.weight"], expected)
 
 
 class TestRestarts:
     def test_keep_the_best_by_validation(self):
         run = train_restarts(plan("iris", SMALL.replace({"init.restarts": 4}), seed=2), engine="loop")
-        alone = [train("iris", SMALL.replace({"init.draw": draw}), seed=2) for draw in range(4)]
-        losses = [each.metrics["validation"]["loss"] for each in alone]
+        solo = [train("iris", SMALL.replace({"init.draw": draw}), seed=2) for draw in range(4)]
+        losses = [each.metrics["validation"]["loss"] for each in solo]
         assert run.metrics["members"]["validation"] == losses
         best = int(np.argmin(losses))
         assert run.metrics["members"]["kept"] == [best]
-        assert torch.equal(weights_of(run), weights_of(alone[best]))
-        assert run.history[-1]["validation"] == alone[best].history[-1]["validation"]
-        assert run.metrics["test"] == alone[best].metrics["test"]
+        assert torch.equal(weights_of(run), weights_of(solo[best]))
+        assert run.history[-1]["validation"] == solo[best].history[-1]["validation"]
+        assert run.metrics["test"] == solo[best].metrics["test"]
 
-    def test_by_a_score_that_is_better_when_higher(self):
+    def test_maximize_a_monitored_score(self):
         run = train("iris", SMALL.replace({"init.restarts": 3, "stop.monitor": "accuracy"}))
         values = run.metrics["members"]["validation"]
         assert run.metrics["members"]["kept"] == [int(np.argmax(values))]
 
-    def test_need_rows_to_choose_by(self, tmp_path):
+    def test_need_validation_rows(self, tmp_path):
         with pytest.raises(RecipeError, match=r"\[init\] restarts: there are no validation rows"):
             train("iris", SMALL.replace({"init.restarts": 2, "data.validation": 0.0}), out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
-    def test_are_not_for_a_model_of_ones_own(self):
+    def test_refuse_a_model_of_the_user(self):
         with pytest.raises(UserError, match="a model of your own"):
             train("iris", SMALL.replace({"init.restarts": 2}), model=nn.Linear(4, 3))
         with pytest.raises(UserError, match="estimators"):
@@ -83,16 +81,16 @@ class TestRestarts:
                 np.eye(40), [0, 1] * 20
             )
 
-    def test_are_not_watched(self):
+    def test_refuse_observers(self):
         with pytest.raises(UserError, match="observers watch one"):
             train("iris", SMALL.replace({"init.restarts": 2}), observers=[Quiet()])
 
-    def test_one_that_diverges_does_not_count(self, monkeypatch):
-        def made(**_):
-            return Half()
+    def test_diverged_networks_are_not_kept(self):
+        def build(**_):
+            return RandomlyBroken()
 
         run = train(
-            "diabetes", {"model": {"name": made}, "init": {"restarts": 6}, "stop": {"max_epochs": 1}}, seed=1
+            "diabetes", {"model": {"name": build}, "init": {"restarts": 6}, "stop": {"max_epochs": 1}}, seed=1
         )
         values = run.metrics["members"]["validation"]
         assert any(value is None for value in values)
@@ -107,8 +105,8 @@ class TestRestarts:
         assert [run.failed for run in runs] == [True, False]
 
 
-class Half(nn.Module):
-    """Of its initial weights some give no number."""
+class RandomlyBroken(nn.Module):
+    """A network that returns NaN in training for some initializations."""
 
     def __init__(self):
         super().__init__()
@@ -128,22 +126,22 @@ def run(tmp_path_factory):
 class TestEnsembles:
     def test_predict_the_mean_of_the_best(self, run):
         assert isinstance(run.model, Ensemble)
-        alone = [train("iris", SMALL.replace({"init.draw": draw})) for draw in range(4)]
-        order = np.argsort([each.metrics["validation"]["loss"] for each in alone], kind="stable")[:2]
+        solo = [train("iris", SMALL.replace({"init.draw": draw})) for draw in range(4)]
+        order = np.argsort([each.metrics["validation"]["loss"] for each in solo], kind="stable")[:2]
         assert run.metrics["members"]["kept"] == order.tolist()
-        expected = np.mean([alone[draw].predict_proba(ROWS) for draw in order], axis=0)
+        expected = np.mean([solo[draw].predict_proba(ROWS) for draw in order], axis=0)
         assert run.predict_proba(ROWS) == pytest.approx(expected, abs=1e-6)
 
-    def test_are_measured_as_one(self, run):
-        found = run.evaluate("iris")
-        assert found["accuracy"] == pytest.approx((run.predict(np.array(load_rows())) == labels()).mean())
+    def test_are_evaluated_as_one_model(self, run):
+        metrics = run.evaluate("iris")
+        assert metrics["accuracy"] == pytest.approx((run.predict(np.array(load_rows())) == labels()).mean())
         assert set(run.metrics) >= {"train", "validation", "test"}
 
-    def test_are_one_folder(self, run):
+    def test_are_stored_in_one_folder(self, run):
         assert {path.name for path in run.path.iterdir()} >= {"weights.safetensors", "manifest.json"}
         assert not (run.path / "members").exists()
-        again = load(run.path)
-        assert np.array_equal(again.predict_proba(ROWS), run.predict_proba(ROWS))
+        loaded = load(run.path)
+        assert np.array_equal(loaded.predict_proba(ROWS), run.predict_proba(ROWS))
 
     @pytest.mark.parametrize("format", ["pt2", "safetensors"])
     def test_are_exported(self, run, format, tmp_path):
@@ -154,24 +152,24 @@ class TestEnsembles:
     def test_are_exported_to_onnx(self, run, tmp_path):
         runtime = pytest.importorskip("onnxruntime")
         session = runtime.InferenceSession(str(run.export("onnx", tmp_path / "model.onnx")))
-        given = {one.name: np.array(ROWS)[:, at] for at, one in enumerate(session.get_inputs())}
-        found = session.run(None, given)
+        inputs = {one.name: np.array(ROWS)[:, at] for at, one in enumerate(session.get_inputs())}
+        outputs = session.run(None, inputs)
         assert any(
-            each.shape == (3, 3) and np.allclose(each, run.predict_proba(ROWS), atol=1e-5) for each in found
+            each.shape == (3, 3) and np.allclose(each, run.predict_proba(ROWS), atol=1e-5) for each in outputs
         )
 
-    def test_of_numbers(self):
+    def test_for_regression(self):
         run = train("diabetes", SMALL.replace({"model.ensemble": 3}))
-        alone = [train("diabetes", SMALL.replace({"init.draw": draw})) for draw in range(3)]
+        solo = [train("diabetes", SMALL.replace({"init.draw": draw})) for draw in range(3)]
         rows = np.random.default_rng(0).normal(0, 0.05, (5, 10))
-        expected = np.mean([each.predict(rows) for each in alone], axis=0)
+        expected = np.mean([each.predict(rows) for each in solo], axis=0)
         assert run.predict(rows) == pytest.approx(expected, rel=1e-5)
 
-    def test_need_no_validation_rows_where_all_are_kept(self):
+    def test_need_no_validation_rows_if_all_are_kept(self):
         run = train("iris", SMALL.replace({"model.ensemble": 2, "data.validation": 0.0}))
         assert run.metrics["members"]["kept"] == [0, 1]
 
-    def test_ride_in_train_many(self):
+    def test_in_train_many(self):
         recipe = SMALL.replace({"model.ensemble": 2})
         one, other = train_many([recipe, SMALL], "iris", seeds=5)
         assert torch.equal(weights_of(one), weights_of(train("iris", recipe, seed=5)))
@@ -193,17 +191,17 @@ def labels():
 
 
 def stopping(monkeypatch, owner, name, at):
-    """Ask the process to stop when a method is called for so many times."""
-    called, done = getattr(owner, name), []
+    """Send SIGINT to this process at the call number ``at`` of a method; return the list of calls."""
+    method, calls = getattr(owner, name), []
 
     def call(self, *arguments):
-        done.append(1)
-        if len(done) == at:
+        calls.append(1)
+        if len(calls) == at:
             os.kill(os.getpid(), signal.SIGINT)
-        return called(self, *arguments)
+        return method(self, *arguments)
 
     monkeypatch.setattr(owner, name, call)
-    return done
+    return calls
 
 
 @pytest.mark.parametrize(
@@ -225,18 +223,20 @@ def test_resume_is_exact(tmp_path, monkeypatch, engine, owner, name, share):
     folder = tmp_path / "run"
     with monkeypatch.context() as patched:
         stopping(patched, owner, name, max(1, int(share * calls)))
-        with pytest.raises(Interrupted, match=f"one of 3 networks .* continue with --resume --out {folder}"):
+        with pytest.raises(
+            Interrupted, match=f"training of 3 networks: .* continue with --resume --out {folder}"
+        ):
             train_restarts(plan("iris", recipe), folder, engine=engine)
     resumed = train("iris", recipe, out=folder, resume=True)
     assert torch.equal(weights_of(resumed), weights_of(whole))
     assert resumed.metrics["members"] == whole.metrics["members"]
     assert resumed.metrics["test"] == whole.metrics["test"]
-    again = train("iris", None, out=folder, resume=True)
-    assert torch.equal(weights_of(again), weights_of(whole))
+    finished = train("iris", None, out=folder, resume=True)
+    assert torch.equal(weights_of(finished), weights_of(whole))
 
 
 class Landscape(nn.Module):
-    """The lecture's g(x, y) = Σ_i a_i sin(b_i x + c_i y) + d_i cos(e_i x + f_i y) at a point that is learned."""
+    """The multimodal function g(x, y) = Σ_i a_i sin(b_i x + c_i y) + d_i cos(e_i x + f_i y) at a trainable point."""
 
     A, B, C = (1.0, 0.8), (1.3, -0.7), (0.6, 1.9)
     D, E, F = (0.9, 0.6), (0.8, 2.1), (-1.4, 0.5)
@@ -258,16 +258,16 @@ class Landscape(nn.Module):
 
 
 class Value:
-    """The loss is the network's output itself."""
+    """A loss that is the output of the network."""
 
     def __call__(self, outputs, targets):
         return outputs.mean()
 
 
-def test_restarts_find_the_global_minimum_of_the_lectures_g_more_often():
-    """E5. Gradient descent from one random point finds it seldom; from the best of eight of them it does mostly."""
+def test_restarts_find_the_global_minimum_more_often():
+    """E5. Gradient descent from one random point rarely finds it; the best of eight points mostly does."""
     side = torch.linspace(-6, 6, 1201, dtype=torch.float64)
-    least = Landscape.g(*torch.meshgrid(side, side, indexing="ij")).min().item()
+    minimum = Landscape.g(*torch.meshgrid(side, side, indexing="ij")).min().item()
     data = (np.arange(16.0)[:, None], np.arange(16.0))
     recipe = Recipe(
         model={"name": Landscape}, loss={"name": Value}, optimizer={"name": "sgd", "lr": 0.1},
@@ -275,11 +275,11 @@ def test_restarts_find_the_global_minimum_of_the_lectures_g_more_often():
         stop={"max_epochs": 40, "patience": None, "average": 0.0, "min_improvement": 0.0}, engine={"threads": 1},
     )  # fmt: skip
 
-    def found(restarts):
+    def successes(restarts):
         runs = train_many([recipe.replace({"init.restarts": restarts})] * 12, data, seeds=range(12))
-        return sum(run.metrics["validation"]["loss"] < least + 0.02 for run in runs)
+        return sum(run.metrics["validation"]["loss"] < minimum + 0.02 for run in runs)
 
-    # From one point of this square about a quarter finds it, so of eight 1 - (3/4)^8 = 90 % should.
-    once, eight = found(1), found(8)
+    # About a quarter of the points of this square lead to it, so eight should succeed with 1 - (3/4)^8 = 90 %.
+    once, eight = successes(1), successes(8)
     assert 1 <= once <= 6
     assert eight >= 9

@@ -13,7 +13,7 @@ from tests.support.optimizer_contract import Case, Contract, saved
 
 import descend
 from descend.errors import UserError
-from descend.many.pack.updates import can_pack
+from descend.many.pack.optimizer import optimizer_cannot_be_packed_because
 from descend.optim import ASCPG, OPTIMIZERS, SCGD, Rows, asc_pg, scgd
 from descend.regularization import l1_prox
 from descend.runs.plan import plan
@@ -487,4 +487,6 @@ class TestFromARecipe:
         assert fitted.score(x, y) > 0.2
 
     def test_it_is_not_packed(self):
-        assert "no packed form" in can_pack(scgd([torch.ones(1, requires_grad=True)]))
+        assert "no packed form" in optimizer_cannot_be_packed_because(
+            scgd([torch.ones(1, requires_grad=True)])
+        )

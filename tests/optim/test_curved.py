@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from descend.errors import UserError
-from descend.many.pack.updates import can_pack
+from descend.many.pack.optimizer import optimizer_cannot_be_packed_because
 from descend.optim import CURVED, OPTIMIZERS, Rows
 from descend.optim.curved import CurvedStep
 
@@ -40,7 +40,7 @@ class TestEach:
         assert w.tolist() == [1.0, 1.0]
 
     def test_rides_in_no_pack(self, name):
-        assert "no packed form" in can_pack(OPTIMIZERS[name]([weight()]))
+        assert "no packed form" in optimizer_cannot_be_packed_because(OPTIMIZERS[name]([weight()]))
 
     def test_keeps_the_precision_of_its_parameters(self, name):
         """In float32 an iterate is that of float64, but for rounding."""

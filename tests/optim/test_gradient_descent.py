@@ -15,7 +15,7 @@ from tests.support.smooth import rosenbrock
 
 import descend
 from descend.errors import UserError
-from descend.many.pack.updates import can_pack
+from descend.many.pack.optimizer import optimizer_cannot_be_packed_because
 from descend.optim import gd
 
 CASES = [
@@ -205,4 +205,4 @@ class TestFromARecipe:
         assert run.recipe.optimizer["lr"] == 1.0
 
     def test_it_is_not_packed(self):
-        assert "no packed form" in can_pack(gd([torch.ones(1, requires_grad=True)]))
+        assert "no packed form" in optimizer_cannot_be_packed_because(gd([torch.ones(1, requires_grad=True)]))

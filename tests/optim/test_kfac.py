@@ -17,7 +17,7 @@ import descend
 from descend.data.batches import Batch
 from descend.errors import RecipeError, UserError
 from descend.losses import CrossEntropy
-from descend.many.pack.updates import can_pack
+from descend.many.pack.optimizer import optimizer_cannot_be_packed_because
 from descend.nn import mlp
 from descend.optim import KFAC, kfac
 from descend.optim.layers import layers_of
@@ -814,4 +814,7 @@ class TestInDescend:
 
     def test_a_pack_says_why_it_rides_alone(self):
         model = nn.Linear(2, 1)
-        assert can_pack(kfac(model.parameters(), model, "normal")) == "the optimizer KFAC has no packed form"
+        assert (
+            optimizer_cannot_be_packed_because(kfac(model.parameters(), model, "normal"))
+            == "the optimizer KFAC has no packed form"
+        )

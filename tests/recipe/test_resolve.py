@@ -12,27 +12,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import recipe_strategies as strategies
 
+from descend.constraints.settings import ConstrainSettings
 from descend.data.settings import DataSettings
 from descend.errors import RecipeError
 from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE
 from descend.recipe.defaults import FEW_ROWS, Facts
 from descend.recipe.resolve import Resolved, resolve
-from descend.recipe.sections import SECTIONS, ModelSettings
-from descend.training import settings as training
+from descend.recipe.sections import SECTIONS, InitSettings, ModelSettings, OptimizerSettings
+from descend.regularization.settings import RegularizeSettings
+from descend.training.arithmetic import EngineSettings
+from descend.training.checkpoint import CheckpointSettings
+from descend.training.clipping import GradientSettings
+from descend.training.stopping import StopSettings
 
 TABLE = Facts("table", 500, "multiclass", (4,), 3, 80)
 SETTINGS = {
     "data": DataSettings,
     "model": ModelSettings,
-    "init": training.InitSettings,
-    "gradient": training.GradientSettings,
-    "optimizer": training.OptimizerSettings,
-    "regularize": training.RegularizeSettings,
-    "constrain": training.ConstrainSettings,
-    "stop": training.StopSettings,
-    "checkpoint": training.CheckpointSettings,
-    "engine": training.EngineSettings,
+    "init": InitSettings,
+    "gradient": GradientSettings,
+    "optimizer": OptimizerSettings,
+    "regularize": RegularizeSettings,
+    "constrain": ConstrainSettings,
+    "stop": StopSettings,
+    "checkpoint": CheckpointSettings,
+    "engine": EngineSettings,
 }
 
 

@@ -1,3 +1,7 @@
+"""Decoupled weight decay against AdamW and SGD, the decayed parameters, and penalties in closed form."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn
@@ -22,7 +26,7 @@ class TestDecayedParameters:
         assert shapes(rest) == [(3,), (3,), (3,), (4, 5), (4, 5), (5,)]
 
     @pytest.mark.parametrize("norm", sorted(set(NORMS) - {"weight"}))
-    def test_every_parameter_is_in_one_of_the_two(self, norm):
+    def test_every_parameter_is_in_one_of_the_lists(self, norm):
         model = convnet((1, 8, 8), 2, channels=(8,), norm=norm)
         decay, rest = decayed_parameters(model)
         assert {id(p) for p in decay}.isdisjoint(id(p) for p in rest)
@@ -47,7 +51,7 @@ class TestDecayedParameters:
 
 
 def trained(make, decay, steps=5):
-    """Weights after some steps on a fixed problem, in float64."""
+    """Return the weights after some steps on a fixed problem, in float64."""
     torch.manual_seed(0)
     model = mlp((3,), 1, hidden=(4,), activation="tanh").double()
     x, y = torch.randn(8, 3, dtype=torch.float64), torch.randn(8, 1, dtype=torch.float64)
@@ -62,8 +66,8 @@ def trained(make, decay, steps=5):
 
 
 class TestWeightDecay:
-    def test_makes_adam_into_adamw(self):
-        """With a rate that changes at every step, so that the schedule must reach the decay."""
+    def test_turns_adam_into_adamw(self):
+        """With a learning rate that changes at every step, so that the schedule must affect the decay."""
 
         def adamw(model):
             decay, rest = decayed_parameters(model)
@@ -76,29 +80,29 @@ class TestWeightDecay:
             return torch.optim.Adam([{"params": decay}, {"params": rest}])
 
         expected = trained(adamw, lambda model, optimizer: None)
-        got = trained(
+        actual = trained(
             adam, lambda model, optimizer: weight_decay(optimizer, decayed_parameters(model)[0], 0.3)
         )
         without = trained(adam, lambda model, optimizer: None)
-        torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-14)
         assert (without - expected).abs().max() > 1e-3
 
-    def test_makes_plain_sgd_into_torch_s_coupled_decay(self):
+    def test_equals_the_coupled_decay_of_plain_sgd(self):
         coupled = trained(lambda m: torch.optim.SGD(m.parameters(), weight_decay=0.3), lambda m, o: None)
-        got = trained(
+        actual = trained(
             lambda m: torch.optim.SGD(m.parameters()), lambda m, o: weight_decay(o, list(m.parameters()), 0.3)
         )
-        torch.testing.assert_close(got, coupled, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(actual, coupled, rtol=1e-12, atol=1e-14)
 
-    def test_is_not_the_coupled_decay_of_adam(self):
+    def test_differs_from_the_coupled_decay_of_adam(self):
         coupled = trained(lambda m: torch.optim.Adam(m.parameters(), weight_decay=0.3), lambda m, o: None)
-        got = trained(
+        actual = trained(
             lambda m: torch.optim.Adam(m.parameters()),
             lambda m, o: weight_decay(o, list(m.parameters()), 0.3),
         )
-        assert (got - coupled).abs().max() > 1e-3
+        assert (actual - coupled).abs().max() > 1e-3
 
-    def test_only_the_chosen_parameters_decay_each_at_the_rate_of_its_group(self):
+    def test_selected_parameters_decay_with_the_learning_rate_of_their_group(self):
         a, b, c = (nn.Parameter(torch.ones(1)) for _ in range(3))
         optimizer = torch.optim.SGD([{"params": [a, b], "lr": 0.1}, {"params": [c], "lr": 0.5}])
         weight_decay(optimizer, [a, c], 0.2)
@@ -108,7 +112,7 @@ class TestWeightDecay:
         optimizer.step()
         assert [a.item(), b.item(), c.item()] == pytest.approx([0.98**2, 1.0, 0.9**2])
 
-    def test_can_be_taken_away(self):
+    def test_can_be_removed(self):
         w = nn.Parameter(torch.ones(1))
         optimizer = torch.optim.SGD([w], lr=0.1)
         weight_decay(optimizer, [w], 0.2).remove()
@@ -116,10 +120,10 @@ class TestWeightDecay:
         optimizer.step()
         assert w.item() == 1.0
 
-    def test_refusals(self):
+    def test_invalid_arguments(self):
         w = nn.Parameter(torch.ones(1))
         optimizer = torch.optim.SGD([w], lr=0.1)
-        with pytest.raises(UserError, match="0 or more"):
+        with pytest.raises(UserError, match=r"weight_decay must be at least 0, got -0\.1"):
             weight_decay(optimizer, [w], -0.1)
         with pytest.raises(UserError, match="not among the optimizer's"):
             weight_decay(optimizer, [nn.Parameter(torch.ones(1))], 0.1)
@@ -145,7 +149,7 @@ class TestPenalties:
             lambda *ws: l2_penalty(ws), tuple(w.requires_grad_() for w in self.weights)
         )
 
-    def test_the_lecture_s_factor_is_half_of_torch_s(self):
+    def test_the_factor_of_the_l2_penalty_is_half_of_weight_decay(self):
         """λ Σ‖W‖² in the objective is weight_decay = 2 λ in PyTorch's SGD."""
 
         torch.manual_seed(0)
@@ -167,21 +171,21 @@ class TestPenalties:
             results.append(model.weight.detach().clone())
         torch.testing.assert_close(*results)
 
-    def test_nothing_to_penalise_is_refused(self):
+    def test_a_penalty_without_weights_is_rejected(self):
         with pytest.raises(UserError, match="at least one weight"):
             l2_penalty([])
 
 
 @pytest.mark.parametrize(("subject", "row"), [(weight_decay, "G1"), (l2_penalty, "G1"), (l1_penalty, "G2")])
 def test_every_method_has_a_card(subject, row):
-    found = card(subject)
-    assert found is not None
-    assert found.row == row
+    own = card(subject)
+    assert own is not None
+    assert own.row == row
 
 
 @pytest.mark.parametrize("hook", [weight_decay, l1_prox])
-def test_the_rate_is_that_of_the_step_after_a_state_is_loaded(hook) -> None:
-    """Loading a state replaces an optimizer's groups; a schedule changes the rate in the new ones."""
+def test_the_current_learning_rate_is_used_after_a_state_is_loaded(hook) -> None:
+    """Loading a state replaces the group dictionaries; a schedule changes the learning rate in the new ones."""
     weights = []
     for load in (False, True):
         w = nn.Parameter(torch.full((3,), 2.0))

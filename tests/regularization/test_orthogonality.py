@@ -1,4 +1,4 @@
-"""Penalties of orthogonality: zeros, closed forms, the estimator's mean, the spectral norm."""
+"""Orthogonality penalties: zeros, closed forms, unbiased estimates, the spectral norm."""
 
 from __future__ import annotations
 
@@ -41,38 +41,38 @@ def test_zero_if_and_only_if_orthonormal(kind: str, shape: tuple[int, int, int])
 
 @settings(deadline=None, max_examples=40)
 @given(shapes)
-def test_both_grams_as_they_are_written(shape: tuple[int, int, int]) -> None:
-    """SO differs from either Gram matrix's by a constant, and DSO is their sum."""
+def test_the_penalties_on_both_gram_matrices(shape: tuple[int, int, int]) -> None:
+    """SO differs from the penalty on either Gram matrix by a constant, and DSO is the sum of both."""
     rows, columns, _ = shape
     w = matrix(*shape).requires_grad_()
     left = (w @ w.mT - torch.eye(rows)).square().sum()
     right = (w.mT @ w - torch.eye(columns)).square().sum()
-    once, twice = so(w, probes="exact"), dso(w, probes="exact")
-    torch.testing.assert_close(once, torch.minimum(left, right))
-    torch.testing.assert_close(twice, left + right)
-    for mine, theirs in ((once, left), (once, right), (twice, left + right)):
-        a, b = (torch.autograd.grad(each, w, retain_graph=True)[0] for each in (mine, theirs))
+    single, double = so(w, probes="exact"), dso(w, probes="exact")
+    torch.testing.assert_close(single, torch.minimum(left, right))
+    torch.testing.assert_close(double, left + right)
+    for penalty, expected in ((single, left), (single, right), (double, left + right)):
+        a, b = (torch.autograd.grad(each, w, retain_graph=True)[0] for each in (penalty, expected))
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("penalty", [so, dso])
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4)])
-def test_probes_have_the_right_mean_and_gradient(penalty: object, shape: tuple[int, int]) -> None:
+def test_probes_are_unbiased(penalty: object, shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     w = matrix(*shape).requires_grad_()
     exact = penalty(w, probes="exact")
     estimates = torch.stack([penalty(w, probes=2) for _ in range(4000)])
     error = estimates.detach().std() / 4000**0.5
     assert 0 < (estimates.mean() - exact).abs() < 5 * error < 0.1 * exact
-    (found,) = torch.autograd.grad(estimates.mean(), w)
+    (estimate,) = torch.autograd.grad(estimates.mean(), w)
     (expected,) = torch.autograd.grad(exact, w)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0.06 * float(expected.abs().max()))
+    torch.testing.assert_close(estimate, expected, rtol=0, atol=0.06 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("kind", ["so", "dso"])
 @pytest.mark.parametrize("probes", [2, "exact"])
 @pytest.mark.parametrize("layout", ["wide", "tall", "kernel", "channels_last"])
-def test_gradients_added_in_place_are_autograds(kind: str, probes: object, layout: str) -> None:
+def test_gradients_added_in_place_equal_those_of_autograd(kind: str, probes: object, layout: str) -> None:
     shape = {"wide": (4, 9), "tall": (9, 4)}.get(layout, (5, 2, 3, 3))
     raw = matrix(shape[0], int(np.prod(shape[1:]))).view(shape)
     if layout == "channels_last":
@@ -106,16 +106,16 @@ def test_srip_is_the_spectral_norm_with_its_gradient(shape: tuple[int, int]) -> 
     w = (0.4 * matrix(*shape)).requires_grad_()
     wide = w if shape[0] <= shape[1] else w.mT
     expected = torch.linalg.matrix_norm(wide @ wide.mT - torch.eye(5, dtype=DOUBLE), 2)
-    found = srip(w, iterations=3000)
-    torch.testing.assert_close(found, expected, rtol=1e-8, atol=0)
+    penalty = srip(w, iterations=3000)
+    torch.testing.assert_close(penalty, expected, rtol=1e-8, atol=0)
     torch.testing.assert_close(
-        torch.autograd.grad(found, w)[0], torch.autograd.grad(expected, w)[0], rtol=1e-4, atol=1e-6
+        torch.autograd.grad(penalty, w)[0], torch.autograd.grad(expected, w)[0], rtol=1e-4, atol=1e-6
     )
     assert srip(w, iterations=2) <= expected + 1e-12
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_descent_leads_to_orthonormal_weights(kind: str) -> None:
+def test_descent_converges_to_orthonormal_weights(kind: str) -> None:
     torch.manual_seed(0)
     w = nn.Parameter(0.5 * matrix(4, 6))
     optimizer = torch.optim.Adam([w], lr=0.01)
@@ -128,7 +128,7 @@ def test_descent_leads_to_orthonormal_weights(kind: str) -> None:
     assert (w @ w.mT - torch.eye(4)).abs().max() < 0.02
 
 
-def test_kernels_are_laid_flat() -> None:
+def test_kernels_are_flattened() -> None:
     kernel = matrix(4, 18).view(4, 2, 3, 3)
     for kind in ("so", "dso", "mc"):
         assert orthogonality_penalty([kernel], kind) == orthogonality_penalty([kernel.flatten(1)], kind)
@@ -144,8 +144,8 @@ def test_regular_weights() -> None:
     assert [tuple(w.shape) for w in regular_weights(normed)] == [(4, 3), (2, 4)]
 
 
-def test_what_is_refused() -> None:
-    with pytest.raises(UserError, match="no penalty 'ss'; one of: dso, mc, so, srip"):
+def test_invalid_arguments() -> None:
+    with pytest.raises(UserError, match="no orthogonality penalty 'ss'; one of: dso, mc, so, srip"):
         orthogonality_penalty([torch.eye(2)], "ss")
     with pytest.raises(UserError, match="at least one weight"):
         orthogonality_penalty([], "so")

@@ -1,4 +1,4 @@
-"""The soft threshold against scikit-learn's lasso, and its zeros."""
+"""The proximal step of the l1 penalty against scikit-learn's lasso, and its exact zeros."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from descend.regularization import l1_penalty, l1_prox, soft_threshold
 
 @given(st.floats(-5, 5), st.floats(0, 3))
 def test_soft_threshold_is_the_proximal_map(value: float, threshold: float) -> None:
-    """It minimises (w - v)²/2 + t|w|: no other point is better."""
+    """It minimizes (w - v)²/2 + t|w|: no other point is better."""
     point = soft_threshold(torch.tensor([value], dtype=torch.float64), threshold)
 
     def objective(w: torch.Tensor) -> torch.Tensor:
@@ -28,32 +28,32 @@ def test_soft_threshold_is_the_proximal_map(value: float, threshold: float) -> N
 
 
 def problem() -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(0)
-    x = draw.normal(size=(80, 12))
-    return x, x[:, 0] * 2 - x[:, 3] + 0.3 * draw.normal(size=80)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 12))
+    return x, x[:, 0] * 2 - x[:, 3] + 0.3 * rng.normal(size=80)
 
 
-def test_proximal_gradient_descent_finds_the_lasso() -> None:
+def test_proximal_gradient_descent_converges_to_the_lasso() -> None:
     x, y = problem()
     alpha = 0.2
     lasso = Lasso(alpha=alpha, fit_intercept=True, tol=1e-12, max_iter=100_000).fit(x, y)
     model = nn.Linear(12, 1).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
-    # scikit-learn halves the mean squared error.
+    # scikit-learn has a factor of 1/2 in front of the mean squared error.
     l1_prox(optimizer, [model.weight], 2 * alpha)
     rows, targets = torch.from_numpy(x), torch.from_numpy(y)
     for _ in range(400):
         optimizer.zero_grad()
         (model(rows)[:, 0] - targets).square().mean().backward()
         optimizer.step()
-    found = model.weight.detach().numpy()[0]
-    np.testing.assert_allclose(found, lasso.coef_, atol=1e-8)
-    assert ((found == 0) == (lasso.coef_ == 0)).all()
-    assert 0 < (found == 0).sum() < 12
+    weight = model.weight.detach().numpy()[0]
+    np.testing.assert_allclose(weight, lasso.coef_, atol=1e-8)
+    assert ((weight == 0) == (lasso.coef_ == 0)).all()
+    assert 0 < (weight == 0).sum() < 12
     np.testing.assert_allclose(model.bias.item(), lasso.intercept_, atol=1e-8)
 
 
-def test_the_penalty_alone_leaves_no_zeros() -> None:
+def test_the_penalty_without_the_proximal_step_yields_no_zeros() -> None:
     x, y = problem()
     model = nn.Linear(12, 1).double()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
@@ -65,7 +65,7 @@ def test_the_penalty_alone_leaves_no_zeros() -> None:
     assert (model.weight != 0).all()
 
 
-def test_the_threshold_follows_the_rate_and_leaves_other_parameters() -> None:
+def test_the_threshold_follows_the_learning_rate_and_spares_other_parameters() -> None:
     weight, bias = nn.Parameter(torch.full((3,), 2.0)), nn.Parameter(torch.full((3,), 2.0))
     optimizer = torch.optim.SGD([{"params": [weight], "lr": 0.5}, {"params": [bias], "lr": 0.5}])
     handle = l1_prox(optimizer, [weight], 1.0)
@@ -84,10 +84,10 @@ def test_the_threshold_follows_the_rate_and_leaves_other_parameters() -> None:
     assert weight.tolist() == [1.25] * 3
 
 
-def test_what_is_refused() -> None:
+def test_invalid_arguments() -> None:
     weight = nn.Parameter(torch.ones(1))
     optimizer = torch.optim.SGD([weight], lr=0.1)
-    with pytest.raises(UserError, match="l1_prox must be 0 or more"):
+    with pytest.raises(UserError, match="l1_prox must be at least 0"):
         l1_prox(optimizer, [weight], -1.0)
     with pytest.raises(UserError, match="not among the optimizer's"):
         l1_prox(optimizer, [nn.Parameter(torch.ones(1))], 1.0)

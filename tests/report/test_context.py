@@ -45,7 +45,7 @@ def test_source_parts_and_fingerprint(tmp_path: Path) -> None:
     assert "validation 27 (15 %)" in page_text
     assert "test 45 (25 %)" in page_text
     assert "blake2b:5f1d7d84db00d2fce00b31a7fc73224f" in page_text
-    assert "multiclass classification (the target holds 3 different strings)" in page_text
+    assert "multiclass classification (the target has 3 distinct strings)" in page_text
     assert "cultivar, 3 classes: barolo, grignolino and barbera" in page_text
 
 

@@ -283,7 +283,7 @@ class TestNewer:
 
     def test_weights(self, folder, monkeypatch):
         weights, meta = state.read_state(folder / "weights.safetensors")
-        monkeypatch.setattr(state, "FORMAT", state.FORMAT + 1)
+        monkeypatch.setattr(state, "STATE_FORMAT", state.STATE_FORMAT + 1)
         (folder / "weights.safetensors").write_bytes(state.to_bytes(weights, meta))
         monkeypatch.undo()
         reseal(folder)

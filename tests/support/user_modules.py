@@ -1,4 +1,4 @@
-"""Networks as users write them, for pictures of 8 × 8 or any rows."""
+"""Networks as users write them, for images of 8 × 8 pixels or any rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ResidualMlp(nn.Module):
 class NormAndDropout(nn.Module):
     def __init__(self, inputs, outputs, early=0.2, late=0.4):
         super().__init__()
-        # Not in the order of execution.
+        # Deliberately not in the order of execution.
         self.late, self.early = nn.Dropout(late), nn.Dropout(early)
         self.first = nn.Linear(math.prod(inputs), 16)
         self.norm = nn.BatchNorm1d(16)
@@ -82,7 +82,7 @@ class Recurrent(nn.Module):
 
 
 class Averaging(nn.Module):
-    """Keeps a moving average by putting a new tensor in place of a buffer, and shares a weight."""
+    """A network with a moving average whose buffer is replaced at each step, and with a shared weight."""
 
     def __init__(self, inputs, outputs):
         super().__init__()
@@ -100,8 +100,8 @@ class Averaging(nn.Module):
         return self.last(self.again(self.inner(h - self.seen)))
 
 
-class Half(nn.Module):
-    """Its first layer is frozen."""
+class HalfFrozen(nn.Module):
+    """A network whose first layer is frozen."""
 
     def __init__(self, inputs, outputs):
         super().__init__()

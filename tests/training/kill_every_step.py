@@ -1,7 +1,7 @@
-"""Trains in forked children that kill themselves (SIGKILL) after a given step, then resumes each in a new child.
+"""Train in forked processes that kill themselves (SIGKILL) after a given step, then resume each in a new process.
 
-Run as a program: ``python kill_every_step.py FOLDER``; prints a JSON object: step -> whether the child was killed.
-A program of its own, so that each child starts from a clean process that has imported everything once.
+Usage: ``python kill_every_step.py FOLDER``. It prints a JSON object with the number of steps and the outcome of each run.
+It is a separate program so that each child process is forked from a clean process that has imported everything once.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import polars  # noqa: F401 - imported once for all children; used by none before the fork, as it would start threads
-import torch._dynamo  # noqa: F401 - imported by the first optimizer otherwise, in each child, for seconds
+import polars  # noqa: F401 - imported once for all children, but not used before the fork, which would start threads
+import torch._dynamo  # noqa: F401 - otherwise the first optimizer imports it in each child, which takes seconds
 
 import descend
 import descend.api
@@ -31,17 +31,17 @@ RECIPE = {
     "stop": {"max_epochs": 3, "patience": 3},
     "engine": {"threads": 1, "device": "cpu"},
 }
-"""Shuffling, dropout, running statistics, accumulation, a schedule, clipping, decay and early stopping at once."""
+"""A recipe with shuffling, dropout, running statistics, accumulation, a schedule, clipping, decay and early stopping."""
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(7)
-    rows = draw.normal(size=(88, 6))
-    return rows, (rows[:, 0] * rows[:, 1] + 0.3 * draw.normal(size=88) > 0).astype(int)
+    rng = np.random.default_rng(7)
+    rows = rng.normal(size=(88, 6))
+    return rows, (rows[:, 0] * rows[:, 1] + 0.3 * rng.normal(size=88) > 0).astype(int)
 
 
 class KillAt(Quiet):
-    """Ends the process at once, as a power cut would, when a step is done; or once what is being written is written."""
+    """Kill the process after a step, as a power failure would: immediately, or once pending checkpoints are written."""
 
     def __init__(self, step: int, written: bool) -> None:
         self.step, self.written = step, written
@@ -68,7 +68,7 @@ def train(
 
 
 def in_child(*arguments, **options) -> int:
-    """The exit status of a child that trains: negative for the signal that ended it."""
+    """Train in a child process and return its exit status, the negative signal number if a signal ended it."""
     child = os.fork()
     if child == 0:
         try:

@@ -1,4 +1,4 @@
-"""Hand-derived gradients against autograd: the same bits."""
+"""Manual backpropagation has the bits of autograd."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.utils import parametrizations
 
 from descend.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber, MeanSquaredError
 from descend.nn import mlp
-from descend.training.chain import RULES, Chain, derivative_of_loss
+from descend.training.chain import RULES, Chain, loss_and_derivative
 
 LAYERS = {
     nn.ReLU: nn.ReLU,
@@ -55,8 +55,8 @@ def test_a_layer_has_the_bits_of_autograd(kind: type[nn.Module], dtype: torch.dt
     assert torch.equal(own, outputs)
     for gradient, parameter in zip(gradients, model.parameters(), strict=True):
         assert torch.equal(gradient, parameter.grad)
-    for mine, theirs in zip(twin.buffers(), model.buffers(), strict=True):
-        assert torch.equal(mine, theirs)
+    for buffer, expected in zip(twin.buffers(), model.buffers(), strict=True):
+        assert torch.equal(buffer, expected)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -73,7 +73,7 @@ def test_a_layer_has_the_bits_of_autograd(kind: type[nn.Module], dtype: torch.dt
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_the_derivative_of_a_loss_is_that_of_autograd(
+def test_the_derivative_of_a_loss_equals_that_of_autograd(
     loss, outputs: int, targets: str, weighted: bool
 ) -> None:
     torch.manual_seed(2)
@@ -85,14 +85,14 @@ def test_the_derivative_of_a_loss_is_that_of_autograd(
     }[targets]
     weights = torch.rand(11, dtype=torch.float64) if weighted else None
     expected = loss(z, y, weights)
-    (slope,) = torch.autograd.grad(expected, z)
+    (expected_derivative,) = torch.autograd.grad(expected, z)
     with torch.no_grad():
-        value, derivative = derivative_of_loss(loss, z.detach(), y, weights)
+        value, derivative = loss_and_derivative(loss, z.detach(), y, weights)
     torch.testing.assert_close(value, expected.detach(), rtol=1e-14, atol=0)
-    torch.testing.assert_close(derivative, slope, rtol=1e-12, atol=1e-16)
+    torch.testing.assert_close(derivative, expected_derivative, rtol=1e-12, atol=1e-16)
 
 
-def refused() -> dict[str, nn.Module]:
+def unsupported() -> dict[str, nn.Module]:
     class Own(nn.Linear):
         """A subclass may compute anything."""
 
@@ -116,9 +116,9 @@ def refused() -> dict[str, nn.Module]:
     }
 
 
-@pytest.mark.parametrize("why", refused())
-def test_what_is_not_a_plain_chain_is_left_to_autograd(why: str) -> None:
-    assert Chain.of(refused()[why]) is None
+@pytest.mark.parametrize("why", unsupported())
+def test_other_models_have_no_chain(why: str) -> None:
+    assert Chain.of(unsupported()[why]) is None
 
 
 def test_the_built_in_mlp_is_a_chain() -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints while training: latest wins, failures surface, nothing earlier is lost."""
+"""Checkpoints during training: the latest one wins, failures are raised, and earlier ones are not lost."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ RECIPE = {
 
 
 def data() -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(0)
-    x = draw.normal(size=(60, 3))
-    return x, x @ [1.0, -2.0, 0.5] + 0.1 * draw.normal(size=60)
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3))
+    return x, x @ [1.0, -2.0, 0.5] + 0.1 * rng.normal(size=60)
 
 
 def test_the_last_checkpoint_is_the_last_state(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_the_last_checkpoint_is_the_last_state(tmp_path: Path) -> None:
     assert names == ["best.safetensors", "last.safetensors"]
 
 
-def test_a_disk_that_fills_up_stops_training_and_loses_nothing(tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_stops_training_and_loses_nothing(tmp_path: Path, monkeypatch) -> None:
     flush, count = os.fsync, []
 
     def filling(descriptor: int) -> None:
@@ -50,9 +50,9 @@ def test_a_disk_that_fills_up_stops_training_and_loses_nothing(tmp_path: Path, m
 
     monkeypatch.setattr(os, "fsync", filling)
     folder = tmp_path / "run"
-    with pytest.raises(CheckpointError, match="No space left on device") as caught:
+    with pytest.raises(CheckpointError, match="No space left on device") as raised:
         descend.train(data(), RECIPE, out=folder)
-    assert caught.value.exit_status == 2
+    assert raised.value.exit_status == 2
     assert not [thread for thread in threading.enumerate() if thread.name == "checkpoint"]
     monkeypatch.undo()
     saved = load_checkpoint(folder / "checkpoints")
@@ -65,8 +65,8 @@ def test_a_disk_that_fills_up_stops_training_and_loses_nothing(tmp_path: Path, m
     ).read_bytes()
 
 
-def test_short_epochs_are_not_held_up_by_checkpoints(tmp_path: Path, monkeypatch) -> None:
-    """Writing that costs more than its share of the time is put off to a later epoch."""
+def test_checkpoints_do_not_slow_down_short_epochs(tmp_path: Path, monkeypatch) -> None:
+    """A checkpoint that would take more than its share of the time is postponed to a later epoch."""
     saves = []
     save = module.Checkpointer.save
 
@@ -80,12 +80,12 @@ def test_short_epochs_are_not_held_up_by_checkpoints(tmp_path: Path, monkeypatch
     assert saves == [1, 4]  # the first epoch's, and the last state
 
 
-def test_a_write_that_fails_in_any_way_is_told_and_not_waited_for(tmp_path: Path, monkeypatch) -> None:
-    """A thread that died of something unforeseen was joined again and again."""
+def test_any_failure_of_a_write_is_raised_without_a_deadlock(tmp_path: Path, monkeypatch) -> None:
+    """An unexpected exception in the writing thread must not leave the main thread waiting."""
 
     def broken(*arguments: object) -> bytes:
-        raise RuntimeError("unforeseen")
+        raise RuntimeError("unexpected")
 
     monkeypatch.setattr("descend.training.checkpoint.to_bytes", broken)
-    with pytest.raises(CheckpointError, match="unforeseen"):
+    with pytest.raises(CheckpointError, match="unexpected"):
         descend.train("iris", {"model": {"hidden": [4]}, "stop": {"max_epochs": 2}}, out=tmp_path / "run")

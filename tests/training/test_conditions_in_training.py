@@ -1,4 +1,4 @@
-"""General constraints from a recipe: kept, reported, resumed to the same bits, and refused in words."""
+"""General constraints in a recipe: satisfied, reported, resumed with the same bits, and rejected with messages."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_iris
+from tests.support.stop_at import StopAt
 from torch import nn
 
 import descend
@@ -18,14 +19,13 @@ from descend.cli import main
 from descend.cli.summary import _constraints
 from descend.errors import Interrupted, RecipeError
 from descend.recipe import Recipe
-from descend.training.observers import Quiet
 from descend.training.stopping import Stopping
 
 RADIUS = 0.2
 
 
 def short(model: nn.Module) -> torch.Tensor:
-    """‖w‖² ≤ RADIUS², of all weights but biases."""
+    """‖w‖² ≤ RADIUS² for all weights without the biases."""
     return torch.stack([p.square().sum() for p in model.parameters() if p.dim() > 1]).sum() - RADIUS**2
 
 
@@ -51,29 +51,21 @@ def recipe(**constrain: object) -> dict[str, object]:
     return {**LINEAR, "constrain": constrain}
 
 
-class StopAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: object) -> None:
-        training.stop_requested |= training.step == self.step
-
-
-class TestKept:
+class TestSatisfied:
     @pytest.mark.parametrize("optimizer", [{"name": "sgd", "lr": 0.1}, {"name": "gd"}])
-    def test_norm_constrained_least_squares_comes_to_its_kkt_point(
+    def test_norm_constrained_least_squares_converges_to_its_kkt_point(
         self, optimizer: dict[str, object]
     ) -> None:
-        """Against the secular equation on the encoded rows: the recipe's loss is the mean of squares."""
-        said = recipe(inequality={"function": short, "penalty": 2.0, "tolerance": 1e-4}) | {
+        """Least squares on the encoded rows: the recipe's loss is the mean squared error."""
+        sections = recipe(inequality={"function": short, "penalty": 2.0, "tolerance": 1e-4}) | {
             "optimizer": optimizer
         }
-        run = descend.train("diabetes", said, seed=0)
-        found = run.metrics["constraints"]
-        assert found["feasible"]
-        assert found["multipliers"][0][0] > 0
-        assert found["kkt"] == max(
-            found[key] for key in ("stationarity", "violation", "complementarity", "sign")
+        run = descend.train("diabetes", sections, seed=0)
+        constraints = run.metrics["constraints"]
+        assert constraints["feasible"]
+        assert constraints["multipliers"][0][0] > 0
+        assert constraints["kkt"] == max(
+            constraints[key] for key in ("stationarity", "violation", "complementarity", "sign")
         )
         last = run.history[-1]["constraints"]
         assert last["kkt"] < 2e-3
@@ -88,38 +80,38 @@ class TestKept:
 
     def test_an_equality(self) -> None:
         run = descend.train("diabetes", recipe(equality=balanced), seed=0)
-        left = abs(balanced(run.model).item())
-        assert left < 1e-3
-        assert run.metrics["constraints"]["violation"] == pytest.approx(left, abs=1e-6)
+        residual = abs(balanced(run.model).item())
+        assert residual < 1e-3
+        assert run.metrics["constraints"]["violation"] == pytest.approx(residual, abs=1e-6)
 
     def test_both_and_several(self) -> None:
         run = descend.train("diabetes", recipe(equality=balanced, inequality=[short, balanced]), seed=0)
         assert run.metrics["constraints"]["feasible"]
 
     def test_with_batches_averages_dropout_and_steps_of_multipliers(self) -> None:
-        said = {
+        sections = {
             "model": {"name": "mlp", "hidden": [16], "dropout": 0.2, "norm": "batch"},
             "constrain": {"inequality": {"function": bounded, "ascend": "step", "rate": 0.05}},
             "optimizer": {"name": "adam", "lr": 0.02},
             "stop": {"max_epochs": 30, "patience": None},
         }
-        run = descend.train("iris", said, seed=0)
+        run = descend.train("iris", sections, seed=0)
         assert run.metrics["constraints"]["feasible"]
         assert float(bounded(run.model).detach()) <= 1e-3
         assert run.metrics["test"]["accuracy"] > 0.8
 
-    def test_epochs_that_violate_it_are_not_kept_once_one_does_not(self) -> None:
+    def test_infeasible_epochs_are_not_kept_once_one_is_feasible(self) -> None:
         run = descend.train("diabetes", recipe(inequality=short), seed=0)
         feasible = [each["epoch"] for each in run.history if each["constraints"]["feasible"]]
         assert 1 < feasible[0] < 250
         assert run.metrics["best_epoch"] in feasible
         marked = [each["epoch"] for each in run.history if each["best"]]
-        assert marked[: feasible[0]] == list(range(1, feasible[0] + 1))  # while there is none, the latest
+        assert marked[: feasible[0]] == list(range(1, feasible[0] + 1))  # until then the latest is the best
 
-    def test_what_cannot_be_met_says_so(self) -> None:
-        said = recipe(equality=lambda model: next(model.parameters()).square().sum() + 1)
-        said["stop"] = {**LINEAR["stop"], "max_epochs": 20}
-        run = descend.train("diabetes", said, seed=0)
+    def test_an_infeasible_constraint_is_reported(self) -> None:
+        sections = recipe(equality=lambda model: next(model.parameters()).square().sum() + 1)
+        sections["stop"] = {**LINEAR["stop"], "max_epochs": 20}
+        run = descend.train("diabetes", sections, seed=0)
         assert not run.metrics["constraints"]["feasible"]
         assert run.metrics["constraints"]["violation"] >= 1.0
 
@@ -129,29 +121,29 @@ def bounded(model: nn.Module) -> torch.Tensor:
 
 
 class TestSeveralNetworks:
-    SAID: ClassVar[dict[str, object]] = {
+    SECTIONS: ClassVar[dict[str, object]] = {
         "model": {"name": "mlp", "hidden": [16]},
         "constrain": {"inequality": bounded},
         "optimizer": {"name": "adam", "lr": 0.02},
         "stop": {"max_epochs": 10},
     }
 
-    def test_restarts_keep_one_that_meets_its_constraints(self) -> None:
-        run = descend.train("iris", {**self.SAID, "init": {"restarts": 2}}, seed=0)
+    def test_restarts_keep_a_feasible_network(self) -> None:
+        run = descend.train("iris", {**self.SECTIONS, "init": {"restarts": 2}}, seed=0)
         assert run.metrics["constraints"]["feasible"]
         assert float(bounded(run.model).detach()) <= 1e-3
 
-    def test_of_an_ensemble_each_network_meets_them(self) -> None:
+    def test_each_network_of_an_ensemble_is_feasible(self) -> None:
         run = descend.train(
-            "iris", {**self.SAID, "model": {"name": "mlp", "hidden": [16], "ensemble": 2}}, seed=0
+            "iris", {**self.SECTIONS, "model": {"name": "mlp", "hidden": [16], "ensemble": 2}}, seed=0
         )
         assert "constraints" not in run.metrics
         assert all(float(bounded(member).detach()) <= 1e-3 for member in run.model.members)
 
-    def test_passes_over_more_rows_go_on_with_the_multipliers(self) -> None:
+    def test_partial_fit_continues_with_the_multipliers(self) -> None:
         x, y = load_iris(return_X_y=True)
         fitted = descend.Classifier(
-            hidden=(16,), optimizer="adam", lr=0.02, recipe={"constrain": self.SAID["constrain"]}
+            hidden=(16,), optimizer="adam", lr=0.02, recipe={"constrain": self.SECTIONS["constrain"]}
         )
         for _ in range(12):
             fitted.partial_fit(x, y, classes=[0, 1, 2])
@@ -160,8 +152,8 @@ class TestSeveralNetworks:
 
 class TestResume:
     @pytest.mark.parametrize("ascend", ["epoch", "step"])
-    def test_to_the_same_bits_with_multipliers(self, tmp_path: Path, ascend: str) -> None:
-        said = {
+    def test_a_resume_with_multipliers_has_the_same_bits(self, tmp_path: Path, ascend: str) -> None:
+        sections = {
             "model": {"name": "mlp", "hidden": [6], "dropout": 0.2},
             "constrain": {
                 "inequality": {"function": bounded, "ascend": ascend, "rate": 0.2},
@@ -170,9 +162,9 @@ class TestResume:
             "stop": {"max_epochs": 6},
             "engine": {"threads": 1},
         }
-        descend.train("iris", said, seed=1, out=tmp_path / "whole")
+        descend.train("iris", sections, seed=1, out=tmp_path / "whole")
         with pytest.raises(Interrupted):
-            descend.train("iris", said, seed=1, out=tmp_path / "part", observers=[StopAt(9)])
+            descend.train("iris", sections, seed=1, out=tmp_path / "part", observers=[StopAt(9)])
         descend.train("iris", out=tmp_path / "part", resume=True, allow_imports=True)
         weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("whole", "part")]
         assert weights[0] == weights[1]
@@ -189,9 +181,9 @@ class TestResume:
         assert json.loads(reports[0])["constraints"] == json.loads(reports[1])["constraints"]
 
 
-class TestRefused:
+class TestRejected:
     @pytest.mark.parametrize(
-        ("said", "words"),
+        ("function", "message"),
         [
             (constant, "expected a tensor with its graph, found a float"),
             (lambda model: next(model.parameters()).detach().sum(), "does not depend on the parameters"),
@@ -206,15 +198,15 @@ class TestRefused:
             ({"function": short, "penalti": 1.0}, "did you mean 'penalty'"),
         ],
     )
-    def test_with_the_key_and_before_anything_is_written(
-        self, tmp_path: Path, said: object, words: str
+    def test_errors_name_the_key_before_anything_is_written(
+        self, tmp_path: Path, function: object, message: str
     ) -> None:
-        with pytest.raises(RecipeError, match=r"\[constrain\] inequality") as refused:
-            descend.train("iris", {"constrain": {"inequality": said}}, out=tmp_path / "run")
-        assert words in str(refused.value)
+        with pytest.raises(RecipeError, match=r"\[constrain\] inequality") as raised:
+            descend.train("iris", {"constrain": {"inequality": function}}, out=tmp_path / "run")
+        assert message in str(raised.value)
         assert not (tmp_path / "run").exists()
 
-    def test_import_paths_of_recipes_from_elsewhere(
+    def test_import_paths_in_recipe_files_need_permission(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "mine_own.py").write_text(
@@ -241,36 +233,38 @@ class TestRefused:
         finally:
             sys.modules.pop("mine_own", None)
 
-    def test_a_bare_function_takes_settings_later(self) -> None:
+    def test_settings_can_be_added_to_a_function(self) -> None:
         changed = Recipe(constrain={"equality": balanced}).replace({"constrain.equality.penalty": 3.0})
         assert changed.constrain["equality"] == {"function": balanced, "penalty": 3.0}
 
 
 class TestReport:
-    def test_shows_the_residual_and_its_course(self, tmp_path: Path) -> None:
-        said = recipe(inequality={"function": short})
-        said["stop"] = {**LINEAR["stop"], "max_epochs": 20}
+    def test_the_report_shows_the_residual_and_its_history(self, tmp_path: Path) -> None:
+        sections = recipe(inequality={"function": short})
+        sections["stop"] = {**LINEAR["stop"], "max_epochs": 20}
         page = (
-            descend.train("diabetes", said, seed=0, out=tmp_path / "run").report().read_text(encoding="utf-8")
+            descend.train("diabetes", sections, seed=0, out=tmp_path / "run")
+            .report()
+            .read_text(encoding="utf-8")
         )
-        for words in (
+        for text in (
             "KKT residual",
             "gradient of the Lagrangian",
             "Violation of constraints",
             "multiplier times slack",
         ):
-            assert words in page
+            assert text in page
 
 
 class TestCommandLine:
-    def test_names_a_function_and_is_told_the_residual(
+    def test_a_function_by_name_and_the_residual_in_the_output(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         (tmp_path / "my_bound.py").write_text(
             "def small(model):\n    return model.output.weight.square().sum() / 4 - 1\n"
         )
         monkeypatch.chdir(tmp_path)
-        words = [
+        arguments = [
             "train",
             "iris",
             "--set",
@@ -278,27 +272,27 @@ class TestCommandLine:
             "--set",
             "constrain.inequality=my_bound:small",
         ]
-        words += ["--set", "stop.max_epochs=2", "--quiet"]
+        arguments += ["--set", "stop.max_epochs=2", "--quiet"]
         try:
-            assert main([*words, "--json", "--out", "one"]) == 0
-            found = json.loads(capsys.readouterr().out.splitlines()[-1])["constraints"]
-            assert found["kkt"] >= found["violation"] >= 0
+            assert main([*arguments, "--json", "--out", "one"]) == 0
+            constraints = json.loads(capsys.readouterr().out.splitlines()[-1])["constraints"]
+            assert constraints["kkt"] >= constraints["violation"] >= 0
         finally:
             sys.modules.pop("my_bound", None)
 
-    def test_the_summary_says_it(self) -> None:
+    def test_the_summary_reports_violations(self) -> None:
         assert _constraints({}) == ""
-        found = {"violation": 0.25, "feasible": False, "kkt": 0.5}
+        constraints = {"violation": 0.25, "feasible": False, "kkt": 0.5}
         assert (
-            _constraints({"constraints": found})
+            _constraints({"constraints": constraints})
             == " The constraints are violated by 0.25; the KKT residual is 0.5."
         )
 
 
 class TestStopping:
-    def test_weights_that_meet_constraints_win(self) -> None:
+    def test_feasible_weights_are_better(self) -> None:
         stopping = Stopping(max_epochs=99, patience=2)
-        course = [
+        epochs = [
             (1.0, False),
             (0.5, False),
             (0.9, False),
@@ -308,16 +302,16 @@ class TestStopping:
             (2.5, True),
             (1.9, False),
         ]
-        said = [stopping.observe(loss, seconds=0.0, feasible=met) for loss, met in course]
-        assert said == [None] * 7 + ["patience"]
+        reasons = [stopping.observe(loss, seconds=0.0, feasible=feasible) for loss, feasible in epochs]
+        assert reasons == [None] * 7 + ["patience"]
         assert (stopping.best_epoch, stopping.best) == (6, 2.0)
 
-    def test_a_target_counts_only_where_they_are_met(self) -> None:
+    def test_a_target_counts_only_for_feasible_weights(self) -> None:
         stopping = Stopping(max_epochs=99, target=1.0, gradient_tolerance=0.1)
         assert stopping.observe(0.5, seconds=0.0, gradient_norm=0.0, feasible=False) is None
         assert stopping.observe(0.5, seconds=0.0) == "target"
 
-    def test_whether_the_best_meets_them_is_remembered(self) -> None:
+    def test_the_state_contains_the_feasibility_of_the_best(self) -> None:
         stopping = Stopping(max_epochs=99)
         stopping.observe(1.0, seconds=0.0, feasible=False)
         again = Stopping(max_epochs=99)

@@ -1,4 +1,4 @@
-"""Numbers below the smallest normal one: zero on every thread while asked for, and no weight can tell."""
+"""Denormals are flushed to zero on every thread within the context, with negligible effect on weights."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from descend.training.denormals import flushes, flushing_denormals
 from descend.training.threads import using_threads
 
 
-def not_zero(count: int) -> int:
-    """How many of denormal products are kept, of a vector that PyTorch shares out among its threads."""
-    return int((torch.full((count * denormals.SHARED,), 1e-39) * 0.5).count_nonzero())
+def nonzero_products(count: int) -> int:
+    """Count the denormal products that are not flushed, in a vector that PyTorch computes on all its threads."""
+    return int((torch.full((count * denormals.ELEMENTS_PER_THREAD,), 1e-39) * 0.5).count_nonzero())
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 @pytest.mark.parametrize("before", [1, 2])
-def test_on_every_thread_and_only_inside(count: int, before: int) -> None:
+def test_every_thread_flushes_within_the_context_only(count: int, before: int) -> None:
     with using_threads(before):
-        assert not_zero(before) == before * denormals.SHARED  # the pool is there before anybody asks
+        assert (
+            nonzero_products(before) == before * denormals.ELEMENTS_PER_THREAD
+        )  # starts the pool of threads
         with using_threads(count):
             with flushing_denormals() as flushed:
                 assert flushed
-                assert not_zero(count) == 0
-            assert not_zero(count) == count * denormals.SHARED
-        assert not_zero(before) == before * denormals.SHARED
+                assert nonzero_products(count) == 0
+            assert nonzero_products(count) == count * denormals.ELEMENTS_PER_THREAD
+        assert nonzero_products(before) == before * denormals.ELEMENTS_PER_THREAD
 
 
-def test_who_had_it_on_keeps_it_on() -> None:
+def test_an_enabled_mode_stays_enabled() -> None:
     torch.set_flush_denormal(True)
     try:
         with using_threads(1):
@@ -45,32 +47,32 @@ def test_who_had_it_on_keeps_it_on() -> None:
         torch.set_flush_denormal(False)
 
 
-def test_an_error_inside_turns_it_off() -> None:
+def test_the_mode_is_restored_after_an_error() -> None:
     with using_threads(2):
         with pytest.raises(ValueError, match="inside"), flushing_denormals():
             raise ValueError("inside")
-        assert not_zero(2) == 2 * denormals.SHARED
+        assert nonzero_products(2) == 2 * denormals.ELEMENTS_PER_THREAD
 
 
 @pytest.fixture
-def untried() -> Iterator[None]:
+def empty_cache() -> Iterator[None]:
     denormals._run_on_all.cache_clear()
     yield
     denormals._run_on_all.cache_clear()
 
 
 @pytest.mark.parametrize("region", [None, lambda action, count: None])
-@pytest.mark.usefixtures("untried")
-def test_nothing_is_changed_where_the_pool_is_out_of_reach(
+@pytest.mark.usefixtures("empty_cache")
+def test_no_mode_is_changed_if_the_pool_cannot_be_reached(
     region: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(denormals, "_parallel_region", lambda: region)
     with using_threads(2), flushing_denormals() as flushed:
         assert not flushed
-        assert not_zero(2) == 2 * denormals.SHARED
+        assert nonzero_products(2) == 2 * denormals.ELEMENTS_PER_THREAD
     with using_threads(1), flushing_denormals() as flushed:
         assert flushed  # one thread needs no pool
-        assert not_zero(1) == 0
+        assert nonzero_products(1) == 0
 
 
 @pytest.mark.parametrize("choice", ["flush", "keep"])
@@ -81,7 +83,7 @@ def test_the_setting(choice: str) -> None:
 
 
 def first_moment_after(steps: int, choice: str) -> torch.Tensor:
-    """Of Adam, for a weight whose gradient is 1 once and then 0: 0.1 · 0.9^(steps − 1)."""
+    """Return Adam's first moment of weights with gradient 1 once and then 0: 0.1 · 0.9^(steps − 1)."""
     weight = torch.nn.Parameter(torch.ones(64))
     optimizer = torch.optim.Adam([weight], lr=1e-3, fused=True)
     with arithmetic(1, torch.device("cpu"), choice):
@@ -91,18 +93,18 @@ def first_moment_after(steps: int, choice: str) -> torch.Tensor:
     return optimizer.state[weight]["exp_avg"]
 
 
-def test_the_moments_of_a_unit_that_has_died_are_zero_and_not_denormal() -> None:
+def test_the_moments_of_a_dead_unit_become_zero_instead_of_denormal() -> None:
     smallest = torch.finfo(torch.float32).tiny
     last_normal = 1 + int(np.log(smallest / 0.1) / np.log(0.9))
     before, kept = first_moment_after(last_normal, "flush"), first_moment_after(2000, "keep")
     torch.testing.assert_close(before, torch.full((64,), 0.1 * 0.9 ** (last_normal - 1)), rtol=1e-3, atol=0)
     assert (first_moment_after(2000, "flush") == 0).all()
-    assert ((kept > 0) & (kept < smallest)).all()  # the control: rounding holds them there for good
+    assert ((kept > 0) & (kept < smallest)).all()  # control: rounding keeps them denormal
 
 
 @pytest.mark.parametrize("engine", ["loop", "packed"])
-def test_no_weight_can_tell(engine: str) -> None:
-    """1,600 steps at a rate at which ReLUs die."""
+def test_the_effect_on_weights_is_negligible(engine: str) -> None:
+    """1,600 steps with a learning rate at which ReLU units die."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(64, 4)).astype("float32")
     y = (x[:, 0] > 0).astype("int64")
@@ -117,12 +119,12 @@ def test_no_weight_can_tell(engine: str) -> None:
             engine={"threads": 1, "denormals": choice},
         )
 
-    found = {
+    runs = {
         choice: descend.train_many(
             [recipe(choice)] * 2, (x, y), validation=(x, y), seeds=[0, 1], engine=engine, tested=False
         )
         for choice in ("flush", "keep")
     }
-    for flushed, kept in zip(found["flush"], found["keep"], strict=True):
+    for flushed, kept in zip(runs["flush"], runs["keep"], strict=True):
         pairs = zip(flushed.model.parameters(), kept.model.parameters(), strict=True)
         assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-6) for a, b in pairs)

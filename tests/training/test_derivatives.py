@@ -1,4 +1,4 @@
-"""The check of derivatives: it passes what ``gradcheck`` passes, and finds what is planted."""
+"""The gradient check passes models that ``gradcheck`` passes, and locates wrong derivatives."""
 
 import copy
 
@@ -16,7 +16,7 @@ DEVICE = torch.device("cpu")
 
 
 class Scaled(torch.autograd.Function):
-    """The identity, whose derivative is said to be ``factor``."""
+    """The identity with the wrong derivative ``factor``."""
 
     @staticmethod
     def forward(ctx, x, factor):
@@ -28,7 +28,7 @@ class Scaled(torch.autograd.Function):
         return d * ctx.factor, None
 
 
-class Planted(nn.Module):
+class WrongDerivative(nn.Module):
     def __init__(self, factor):
         super().__init__()
         self.factor = factor
@@ -39,9 +39,9 @@ class Planted(nn.Module):
 
 
 def objective_on(model, loss=None, rows=12, **settings):
-    draw = torch.Generator().manual_seed(0)
-    inputs = torch.randn(rows, 4, generator=draw, dtype=torch.float64)
-    targets = torch.randn(rows, 2, generator=draw, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(0)
+    inputs = torch.randn(rows, 4, generator=rng, dtype=torch.float64)
+    targets = torch.randn(rows, 2, generator=rng, dtype=torch.float64)
     objective = Objective(model.double(), loss or MeanSquaredError(), device=DEVICE, **settings)
     return objective.at([Batch(inputs, targets, None)], epoch=0, step=0)
 
@@ -62,10 +62,10 @@ def network(*middle):
     ],
     ids=lambda each: type(each[0]).__name__,
 )
-def test_what_gradcheck_passes_agrees(middle):
+def test_models_that_pass_gradcheck_agree(middle):
     objective = objective_on(network(*middle))
-    found = check_derivatives(objective)
-    assert found.agrees, found
+    result = check_derivatives(objective)
+    assert result.agrees, result
     model = copy.deepcopy(objective.model)
     inputs = objective._batches[0].inputs.clone().requires_grad_()
 
@@ -77,53 +77,53 @@ def test_what_gradcheck_passes_agrees(middle):
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.001, -1.0])
-def test_a_planted_fault_is_found_and_named(factor):
-    """The module around it is wrong as well, and the one inside it is right: the innermost wrong one is named."""
-    found = check_derivatives(objective_on(network(nn.Sequential(nn.Identity(), Planted(factor)))))
-    assert [each.name for each in found.culprits] == ["1.1"]
-    assert not found.agrees
-    assert {each.name for each in found.modules if not each.agrees} == {"1", "1.1"}
-    wrong = {each.name for each in found.parameters if not each.agrees}
+def test_a_wrong_derivative_is_located(factor):
+    """The enclosing module is also wrong, and the enclosed one is right; the innermost wrong module is the culprit."""
+    result = check_derivatives(objective_on(network(nn.Sequential(nn.Identity(), WrongDerivative(factor)))))
+    assert [each.name for each in result.culprits] == ["1.1"]
+    assert not result.agrees
+    assert {each.name for each in result.modules if not each.agrees} == {"1", "1.1"}
+    wrong = {each.name for each in result.parameters if not each.agrees}
     assert wrong == {"0.weight", "0.bias"}
 
 
-def test_a_fault_below_the_tolerance_passes():
-    assert check_derivatives(objective_on(network(Planted(1.001))), tolerance=0.01).agrees
+def test_an_error_below_the_tolerance_passes():
+    assert check_derivatives(objective_on(network(WrongDerivative(1.001))), tolerance=0.01).agrees
 
 
-def test_a_chain_whose_rule_is_wrong_is_seen():
-    """The derivative that training uses is compared, not only autograd's."""
+def test_a_wrong_rule_of_a_chain_is_detected():
+    """The gradient that training uses is checked, in addition to that of autograd."""
     objective = objective_on(network(nn.Tanh()))
     assert objective._chain is not None
     rule = objective._chain.rules[1]
-    wrong = rule._replace(backward=lambda d, saved, wanted: (0.9 * rule.backward(d, saved, wanted)[0], []))
+    wrong = rule._replace(backward=lambda d, saved, needs: (0.9 * rule.backward(d, saved, needs)[0], []))
     objective._chain.rules[1] = wrong
-    found = check_derivatives(objective)
-    assert [each.name for each in found.parameters if each.analytic_error > 0.05] == ["0.weight", "0.bias"]
-    assert all(each.numeric_error < 1e-6 for each in found.parameters)
-    assert found.culprits == ()
+    result = check_derivatives(objective)
+    assert [each.name for each in result.parameters if each.analytic_error > 0.05] == ["0.weight", "0.bias"]
+    assert all(each.numeric_error < 1e-6 for each in result.parameters)
+    assert result.culprits == ()
 
 
-def test_a_wrong_penalty_is_named():
+def test_a_wrong_penalty_is_the_culprit():
     model = network(nn.Tanh())
 
     def penalty():
-        model[0].weight.grad = 0.5 * model[0].weight.detach()  # of |w|^2 it would be 2 w
+        model[0].weight.grad = 0.5 * model[0].weight.detach()  # the gradient of |w|^2 is 2 w
         return model[0].weight.detach().square().sum()
 
-    found = check_derivatives(objective_on(model, penalty=penalty))
-    assert [each.name for each in found.culprits] == ["penalty"]
+    result = check_derivatives(objective_on(model, penalty=penalty))
+    assert [each.name for each in result.culprits] == ["penalty"]
 
 
-def test_a_wrong_loss_is_named():
+def test_a_wrong_loss_is_the_culprit():
     def loss(outputs, targets, weights=None):
         return Scaled.apply((outputs - targets).square().mean(), 0.5)
 
-    found = check_derivatives(objective_on(network(nn.Tanh()), loss=loss))
-    assert [each.name for each in found.culprits] == ["loss"]
+    result = check_derivatives(objective_on(network(nn.Tanh()), loss=loss))
+    assert [each.name for each in result.culprits] == ["loss"]
 
 
-def test_nothing_is_changed():
+def test_the_model_and_the_random_state_are_unchanged():
     model = network(nn.BatchNorm1d(6), nn.Dropout(0.3))
     objective = objective_on(model)
     model[0].weight.grad = torch.ones_like(model[0].weight)
@@ -147,29 +147,29 @@ def test_nothing_is_changed():
     ],
 )  # fmt: skip
 def test_the_objectives_of_recipes_agree(data, recipe):
-    found = check_gradients(data, recipe, seed=2)
-    assert found.agrees, found
+    result = check_gradients(data, recipe, seed=2)
+    assert result.agrees, result
 
 
-def test_general_conditions_are_part_of_it():
-    """And of the loss: at multipliers of zero (rho/2) max(c, 0)^2 is added."""
+def test_general_conditions_are_included():
+    """They are also part of the loss: at multipliers of zero, (rho/2) max(c, 0)^2 is added."""
 
     def large(model):
         return torch.stack([3.0 - p.square().sum() for p in model.parameters() if p.dim() == 2])
 
     recipe = {"model": {"name": "linear"}, "loss": "mse", "regularize": {"weight_decay": 0.0}}
-    with_it = check_gradients("diabetes", recipe | {"constrain": {"inequality": large}}, seed=2)
-    without = check_gradients("diabetes", recipe, seed=2)
-    assert with_it.agrees
-    assert with_it.loss > without.loss
+    constrained = check_gradients("diabetes", recipe | {"constrain": {"inequality": large}}, seed=2)
+    unconstrained = check_gradients("diabetes", recipe, seed=2)
+    assert constrained.agrees
+    assert constrained.loss > unconstrained.loss
 
 
-def test_straight_through_is_no_derivative():
-    """Signs have the derivative zero; what trains them is another. It is said where."""
-    found = check_gradients("iris", {"model": {"hidden": [4]}, "constrain": {"binary": "linear1*"}})
-    assert [each.kind for each in found.culprits] == ["_Signs"]
+def test_a_straight_through_estimator_is_not_a_derivative():
+    """The derivative of the sign is zero, and its straight-through estimator is not; the check names the module."""
+    result = check_gradients("iris", {"model": {"hidden": [4]}, "constrain": {"binary": "linear1*"}})
+    assert [each.kind for each in result.culprits] == ["_Signs"]
 
 
-def test_the_loss_is_that_of_the_objective():
+def test_the_loss_equals_that_of_the_objective():
     objective = objective_on(network(nn.Tanh()), penalty=lambda: torch.tensor(2.0))
     assert check_derivatives(objective).loss == pytest.approx(float(objective()))

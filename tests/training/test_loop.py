@@ -1,4 +1,4 @@
-"""The loop against a hand-written one, and what it does when numbers go bad."""
+"""The training loop against a minimal reference loop, and its behavior on divergence."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 
 
 def rows(n: int = 50) -> tuple[torch.Tensor, torch.Tensor]:
-    draw = torch.Generator().manual_seed(1)
-    return torch.randn(n, 6, generator=draw), torch.randint(3, (n,), generator=draw)
+    rng = torch.Generator().manual_seed(1)
+    return torch.randn(n, 6, generator=rng), torch.randint(3, (n,), generator=rng)
 
 
 def training(model: nn.Module, *, epochs: int = 3, seed: int = 4, **options) -> Training:
@@ -49,23 +49,23 @@ def training(model: nn.Module, *, epochs: int = 3, seed: int = 4, **options) -> 
 
 
 @pytest.mark.parametrize("activation", ["relu", "maxout"], ids=["chain", "autograd"])
-def test_the_loop_does_what_a_hand_written_one_does(activation: str) -> None:
+def test_the_loop_equals_a_minimal_reference_loop(activation: str) -> None:
     torch.manual_seed(0)
-    ours = mlp((6,), 3, hidden=(16,), dropout=0.2, activation=activation)
+    model = mlp((6,), 3, hidden=(16,), dropout=0.2, activation=activation)
     torch.manual_seed(0)
-    theirs = mlp((6,), 3, hidden=(16,), dropout=0.2, activation=activation)
-    t = training(ours)
+    reference = mlp((6,), 3, hidden=(16,), dropout=0.2, activation=activation)
+    t = training(model)
     assert fit(t) == "max_epochs"
 
     x, y = rows()
-    optimizer = torch.optim.Adam(theirs.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(reference.parameters(), lr=0.01)
     step, losses = 0, []
     for epoch in range(3):
         total = 0.0
-        for place, index in enumerate(torch.randperm(50, generator=generator(4, "order", epoch)).split(8)):
-            torch.manual_seed(key(4, "step", epoch, place))
+        for batch, index in enumerate(torch.randperm(50, generator=generator(4, "order", epoch)).split(8)):
+            torch.manual_seed(key(4, "step", epoch, batch))
             optimizer.param_groups[0]["lr"] = 0.01 * np.exp(-0.1 * epoch)
-            loss = functional.cross_entropy(theirs(x[index]), y[index])
+            loss = functional.cross_entropy(reference(x[index]), y[index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -73,8 +73,8 @@ def test_the_loop_does_what_a_hand_written_one_does(activation: str) -> None:
             step += 1
         losses.append(total / 50)
     assert t.step == step
-    for mine, own in zip(ours.parameters(), theirs.parameters(), strict=True):
-        torch.testing.assert_close(mine, own, rtol=1e-5, atol=1e-6)
+    for actual, expected in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
     assert [record["train"]["loss"] for record in t.history] == pytest.approx(losses, rel=1e-5)
     assert t.history[-1]["lr"] == pytest.approx(0.01 * np.exp(-0.2))
 
@@ -82,46 +82,46 @@ def test_the_loop_does_what_a_hand_written_one_does(activation: str) -> None:
 def test_averaged_weights_are_evaluated_and_kept() -> None:
     torch.manual_seed(0)
     model = mlp((6,), 3, hidden=(8,))
-    followed = [p.detach().clone() for p in model.parameters()]
-    seen: list[list[torch.Tensor]] = []
+    reference = [p.detach().clone() for p in model.parameters()]
+    evaluated: list[list[torch.Tensor]] = []
 
-    class Follow(Quiet):
+    class ReferenceAverage(Quiet):
         def stepped(self, t: Training) -> None:
             decay = min(np.exp(-1 / 5), (1 + t.step) / (10 + t.step))
-            for average, p in zip(followed, model.parameters(), strict=True):
+            for average, p in zip(reference, model.parameters(), strict=True):
                 average.mul_(decay).add_(p.detach(), alpha=1 - decay)
 
     def evaluate() -> dict[str, torch.Tensor]:
-        seen.append([p.detach().clone() for p in model.parameters()])
-        return {"loss": torch.tensor(-float(len(seen)))}
+        evaluated.append([p.detach().clone() for p in model.parameters()])
+        return {"loss": torch.tensor(-float(len(evaluated)))}
 
     average = WeightAverage(list(model.parameters()), horizon=5)
-    t = training(model, average=average, evaluate=evaluate, observers=[Follow()])
+    t = training(model, average=average, evaluate=evaluate, observers=[ReferenceAverage()])
     fit(t)
-    for mine, theirs in zip(seen[-1], followed, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+    for actual, expected in zip(evaluated[-1], reference, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-7)
     assert t.best is not None
-    for mine, theirs in zip(t.best.values(), seen[-1], strict=True):
-        assert torch.equal(mine, theirs)
-    assert not torch.equal(next(model.parameters()), seen[-1][0])
+    for actual, expected in zip(t.best.values(), evaluated[-1], strict=True):
+        assert torch.equal(actual, expected)
+    assert not torch.equal(next(model.parameters()), evaluated[-1][0])
 
 
-def test_a_request_to_stop_ends_within_the_step() -> None:
-    class Ask(Quiet):
+def test_a_request_to_stop_ends_training_after_the_step() -> None:
+    class StopRequest(Quiet):
         def stepped(self, t: Training) -> None:
             t.stop_requested = t.step >= 2
 
-    t = training(mlp((6,), 3, hidden=(4,)), observers=[Ask()])
+    t = training(mlp((6,), 3, hidden=(4,)), observers=[StopRequest()])
     assert fit(t) == "interrupted"
     assert (t.step, t.epoch, t.step_in_epoch, len(t.losses)) == (2, 0, 2, 2)
 
 
-def table(spoil: Callable[[np.ndarray], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    draw = np.random.default_rng(0)
-    x = draw.normal(size=(80, 4))
+def table(modify: Callable[[np.ndarray], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 4))
     y = (x[:, 0] > 0).astype(int)
-    if spoil is not None:
-        spoil(x)
+    if modify is not None:
+        modify(x)
     return x, y
 
 
@@ -133,21 +133,21 @@ RECIPE = {
 }
 
 
-def test_a_rate_that_is_far_too_large_is_named_with_module_step_and_advice(tmp_path) -> None:
+def test_a_divergence_is_reported_with_module_step_and_advice(tmp_path) -> None:
     recipe = {**RECIPE, "optimizer": {"name": "sgd", "lr": 1e30}}
-    with pytest.raises(DivergedError) as caught:
+    with pytest.raises(DivergedError) as raised:
         descend.train(table(), recipe, out=tmp_path / "run")
-    text = str(caught.value)
-    assert "Training diverged: the update of 'linear1.weight' is not finite at step" in text
-    assert "--set optimizer.lr=1e+29" in text
-    assert caught.value.exit_status == 3
-    kept = descend.training.checkpoint.load_checkpoint(tmp_path / "run" / "checkpoints")
-    assert kept is not None
-    assert all(bool(tensor.isfinite().all()) for tensor in kept["model"].values())
+    message = str(raised.value)
+    assert "Training diverged: the update of 'linear1.weight' is not finite at step" in message
+    assert "--set optimizer.lr=1e+29" in message
+    assert raised.value.exit_status == 3
+    checkpoint = descend.training.checkpoint.load_checkpoint(tmp_path / "run" / "checkpoints")
+    assert checkpoint is not None
+    assert all(bool(tensor.isfinite().all()) for tensor in checkpoint["model"].values())
 
 
-def test_divergence_is_said_where_averaged_weights_are_brought_to_frames() -> None:
-    """Which happens before the epoch is measured, and so before anybody has seen the NaN."""
+def test_divergence_is_reported_if_averaged_weights_are_projected_onto_frames() -> None:
+    """The projection happens before the epoch is measured, and so before the NaN is detected."""
     recipe = {
         **RECIPE,
         "optimizer": {"name": "sgd", "lr": 1e30},
@@ -159,18 +159,18 @@ def test_divergence_is_said_where_averaged_weights_are_brought_to_frames() -> No
 
 
 class Cliff(torch.nn.Linear):
-    """It gives no numbers while its weights in training are longer than 1."""
+    """A linear layer whose training output is NaN while the norm of its weights is above 1."""
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        found = super().forward(rows)
+        outputs = super().forward(rows)
         over = self.training and float(self.weight.detach().norm()) > 1
-        return found * math.nan if over else found
+        return outputs * math.nan if over else outputs
 
 
 @pytest.mark.parametrize(
     "name", ["gd", "cg", "bfgs", "lbfgs", "newton", "trust_region", "coordinate_descent"]
 )
-def test_a_step_into_nan_that_was_not_taken_is_no_divergence(name: str) -> None:
+def test_a_rejected_step_into_nan_is_not_a_divergence(name: str) -> None:
     model = Cliff(4, 1)
     torch.nn.init.zeros_(model.weight)
     recipe = {
@@ -185,22 +185,22 @@ def test_a_step_into_nan_that_was_not_taken_is_no_divergence(name: str) -> None:
     assert 0.5 < float(model.weight.detach().norm()) <= 1
 
 
-@pytest.mark.filterwarnings("ignore:init")  # of the huge values that are planted
+@pytest.mark.filterwarnings("ignore:init")  # about the large values below
 def test_rows_with_values_that_overflow_are_named() -> None:
-    def spoil(x: np.ndarray) -> None:
+    def set_large_values(x: np.ndarray) -> None:
         x[[7, 31]] = 1e36
 
-    # All rows train, unscaled, on weights that are too large for the spoilt ones alone.
+    # All rows are in the training part, unscaled, with weights that only overflow on the modified rows.
     recipe = {
         **RECIPE,
         "data": {**RECIPE["data"], "validation": 0.0, "test": 0.0, "clip": "none"},
         "init": {"name": "normal", "std": 1e4},
     }
     with pytest.raises(DivergedError, match=r"output of module 'linear1' .*\nRows of the data: (7|31)\b"):
-        descend.train(table(spoil), recipe)
+        descend.train(table(set_large_values), recipe)
 
 
-def test_the_model_is_back_at_its_last_good_state() -> None:
+def test_the_model_is_restored_to_its_last_good_state() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 1))
     with pytest.raises(DivergedError):
@@ -215,14 +215,14 @@ def test_no_step_waits_for_the_device() -> None:
     model = mlp((6,), 3, hidden=(32, 32), dropout=0.1).cuda()
     loss = CrossEntropy()
     loss.trust(y)
-    waits = []
+    steps = []
 
-    class Watch(Quiet):
+    class SyncDetector(Quiet):
         def started(self, t: Training) -> None:
             torch.cuda.set_sync_debug_mode("error")
 
         def stepped(self, t: Training) -> None:
-            waits.append(0)
+            steps.append(t.step)
 
         def epoch_ended(self, t: Training, record: dict) -> None:
             torch.cuda.set_sync_debug_mode("default")
@@ -235,9 +235,9 @@ def test_no_step_waits_for_the_device() -> None:
         schedule=constant(16, 16),
         batches=MemoryBatches(x, y, None, order),
         stopping=Stopping(max_epochs=1),
-        observers=[Watch()],
+        observers=[SyncDetector()],
     )
-    # The last step of an epoch is followed by the one transfer of its measurements; the mode is lifted for it.
+    # The last step of an epoch is followed by the transfer of its measurements, for which the mode is reset.
     last = order.steps_per_epoch - 1
     objective_at = t.objective.at
 
@@ -248,4 +248,4 @@ def test_no_step_waits_for_the_device() -> None:
 
     t.objective.at = at
     fit(t)
-    assert len(waits) == order.steps_per_epoch
+    assert len(steps) == order.steps_per_epoch

@@ -1,4 +1,4 @@
-"""The objective against plain autograd."""
+"""The objective against autograd."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from descend.errors import UserError
 from descend.losses import CrossEntropy
 from descend.nn import mlp
 from descend.regularization import jacobian_penalty, l2_penalty
+from descend.training.clipping import GradientSettings
 from descend.training.objective import Objective
-from descend.training.settings import GradientSettings
 
 CPU = torch.device("cpu")
 ROWS, TARGETS = torch.randn(24, 5, generator=torch.Generator().manual_seed(1)).double(), torch.arange(24) % 3
@@ -40,45 +40,48 @@ def test_accumulated_batches_equal_one_large_batch(activation: str, weighted: bo
         [Batch(ROWS[p], TARGETS[p], None if weights is None else weights[p]) for p in parts], 0, 0
     )()
     torch.testing.assert_close(value, whole, rtol=1e-12, atol=0)
-    for mine, theirs in zip(gradients(model), expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
+    for actual, reference in zip(gradients(model), expected, strict=True):
+        torch.testing.assert_close(actual, reference, rtol=1e-10, atol=1e-14)
 
 
 def test_weighted_batches_average_to_the_weighted_gradient() -> None:
-    """Over an epoch the steps' gradients average to that of the weighted mean, however weights fall into batches."""
+    """The gradients of the steps of an epoch average to that of the weighted mean, for any assignment of rows to batches."""
     model, loss = network(), CrossEntropy()
     weights = torch.ones(24).double()
     weights[:3] = 50.0
-    weights[20:] = 0.0  # a batch of these alone must not divide by zero
+    weights[20:] = 0.0  # a batch with zero weights must not divide by zero
     weights /= weights.mean()
     objective = Objective(model, loss, device=CPU)
     total = [torch.zeros_like(p) for p in model.parameters()]
-    for place in range(6):
-        part = slice(4 * place, 4 * place + 4)
-        objective.at([Batch(ROWS[part], TARGETS[part], weights[part])], 0, place)()
+    for step in range(6):
+        part = slice(4 * step, 4 * step + 4)
+        objective.at([Batch(ROWS[part], TARGETS[part], weights[part])], 0, step)()
         for sum_, gradient in zip(total, gradients(model), strict=True):
             sum_ += gradient / 6
     model.zero_grad()
     (loss.per_sample(model(ROWS), TARGETS) @ weights / weights.sum()).backward()
-    for mine, theirs in zip(total, gradients(model), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
+    for actual, reference in zip(total, gradients(model), strict=True):
+        torch.testing.assert_close(actual, reference, rtol=1e-10, atol=1e-14)
 
 
-def test_every_evaluation_within_a_step_sees_the_same_random_numbers() -> None:
+def test_every_evaluation_within_a_step_uses_the_same_random_numbers() -> None:
     model = network(dropout=0.5)
     objective = Objective(model, CrossEntropy(), device=CPU, seed=5)
     batch = Batch(ROWS, TARGETS, None)
     first = objective.at([batch], 2, 7)()
-    noted = gradients(model)
+    first_gradients = gradients(model)
     torch.rand(100)
     assert torch.equal(objective(), first)
-    assert all(torch.equal(mine, theirs) for mine, theirs in zip(gradients(model), noted, strict=True))
+    assert all(
+        torch.equal(actual, reference)
+        for actual, reference in zip(gradients(model), first_gradients, strict=True)
+    )
     assert not torch.equal(objective.at([batch], 2, 8)(), first)
     assert not torch.equal(objective.at([batch], 3, 7)(), first)
 
 
 @pytest.mark.parametrize("settings", [GradientSettings(clip_norm=0.01), GradientSettings(clip_value=0.003)])
-def test_clipping_is_pytorchs(settings: GradientSettings) -> None:
+def test_clipping_equals_that_of_pytorch(settings: GradientSettings) -> None:
     model, batch = network(), Batch(ROWS, TARGETS, None)
     Objective(model, CrossEntropy(), device=CPU, gradient=settings).at([batch], 0, 0)()
     clipped = gradients(model)
@@ -87,24 +90,24 @@ def test_clipping_is_pytorchs(settings: GradientSettings) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
     else:
         torch.nn.utils.clip_grad_value_(model.parameters(), settings.clip_value)
-    for mine, theirs in zip(clipped, gradients(model), strict=True):
-        torch.testing.assert_close(mine, theirs)
+    for actual, reference in zip(clipped, gradients(model), strict=True):
+        torch.testing.assert_close(actual, reference)
     assert sum(float(g.square().sum()) for g in clipped) > 0
 
 
-def test_bfloat16_runs_the_network_in_half_precision_and_the_loss_in_full() -> None:
+def test_bfloat16_computes_the_network_in_half_precision_and_the_loss_in_full() -> None:
     model = network().float()
-    seen: list[torch.dtype] = []
-    model.register_forward_hook(lambda module, arguments, output: seen.append(output.dtype))
+    dtypes: list[torch.dtype] = []
+    model.register_forward_hook(lambda module, arguments, output: dtypes.append(output.dtype))
     value = Objective(model, CrossEntropy(), device=CPU, precision="bfloat16").at(
         [Batch(ROWS.float(), TARGETS, None)], 0, 0
     )()
-    assert seen == [torch.bfloat16]
+    assert dtypes == [torch.bfloat16]
     assert value.dtype == torch.float32
     assert all(p.grad.dtype == torch.float32 for p in model.parameters())
 
 
-def test_an_optimizer_that_evaluates_several_times_a_step() -> None:
+def test_an_optimizer_with_several_evaluations_per_step() -> None:
     """L-BFGS calls the closure up to twenty times; on a convex problem one step of it beats ten of gradient descent."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 3)).double()
@@ -121,8 +124,8 @@ def test_an_optimizer_that_evaluates_several_times_a_step() -> None:
     assert after < plain()
 
 
-def test_hooks_that_come_and_go_are_called_and_the_bits_are_the_chain_s() -> None:
-    """An optimizer may watch layers at some steps; at the others a chain is differentiated without a tape."""
+def test_temporary_hooks_are_called_and_the_bits_are_those_of_the_chain() -> None:
+    """An optimizer may register hooks at some steps; at the others backpropagation is manual."""
     model = network(dropout=0.5)
     objective, called = (
         Objective(model, CrossEntropy(), device=CPU).at([Batch(ROWS, TARGETS, None)], 0, 0),
@@ -135,15 +138,15 @@ def test_hooks_that_come_and_go_are_called_and_the_bits_are_the_chain_s() -> Non
         )
         assert all(torch.equal(a, b) for a, b in zip([objective(), *gradients(model)], expected, strict=True))
         assert torch.equal(objective.value(), value)
-        assert called == [True, False]  # there is no graph behind a value
+        assert called == [True, False]  # a value has no graph
         handle.remove()
         objective()
         assert called == [True, False]
         called.clear()
 
 
-def test_a_penalty_that_draws_follows_the_step() -> None:
-    """Also for a chain without dropout, which by itself would need no seed."""
+def test_a_random_penalty_follows_the_step() -> None:
+    """Also for a chain without dropout, which needs no seed without the penalty."""
     model = network()
     objective = Objective(
         model, CrossEntropy(), device=CPU, penalty=lambda: torch.rand(()) * l2_penalty(model.parameters())
@@ -155,42 +158,42 @@ def test_a_penalty_that_draws_follows_the_step() -> None:
     assert not torch.equal(objective.at([batch], 2, 8)(), first)
 
 
-def test_a_penalty_of_rows_is_a_mean_over_accumulated_batches() -> None:
+def test_a_row_penalty_is_a_mean_over_accumulated_batches() -> None:
     model = network(activation="tanh")
 
-    def slope(inputs: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def row_penalty(inputs: torch.Tensor, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return jacobian_penalty(outputs, inputs, projections="exact")
 
-    objective = Objective(model, CrossEntropy(), device=CPU, row_penalty=slope)
+    objective = Objective(model, CrossEntropy(), device=CPU, row_penalty=row_penalty)
     whole = objective.at([Batch(ROWS, TARGETS, None)], 0, 0)()
     expected = gradients(model)
     parts = [slice(0, 10), slice(10, 24)]
     value = objective.at([Batch(ROWS[p], TARGETS[p], None) for p in parts], 0, 0)()
     torch.testing.assert_close(value, whole, rtol=1e-12, atol=0)
-    for mine, theirs in zip(gradients(model), expected, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
+    for actual, reference in zip(gradients(model), expected, strict=True):
+        torch.testing.assert_close(actual, reference, rtol=1e-10, atol=1e-14)
 
 
 def test_a_penalty_may_add_its_own_gradient() -> None:
     model, batch = network(), Batch(ROWS, TARGETS, None)
     weight = model.linear1.weight
 
-    def by_itself() -> torch.Tensor:
+    def with_gradient() -> torch.Tensor:
         assert weight.grad is not None
         weight.grad.add_(weight.detach())
         return weight.detach().square().sum() / 2
 
-    found = Objective(model, CrossEntropy(), device=CPU, penalty=by_itself).at([batch], 0, 0)()
-    mine = gradients(model)
+    value = Objective(model, CrossEntropy(), device=CPU, penalty=with_gradient).at([batch], 0, 0)()
+    manual = gradients(model)
     other = Objective(model, CrossEntropy(), device=CPU, penalty=lambda: weight.square().sum() / 2)
-    torch.testing.assert_close(found, other.at([batch], 0, 0)())
-    for own, theirs in zip(mine, gradients(model), strict=True):
-        torch.testing.assert_close(own, theirs)
+    torch.testing.assert_close(value, other.at([batch], 0, 0)())
+    for actual, reference in zip(manual, gradients(model), strict=True):
+        torch.testing.assert_close(actual, reference)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_differentiable_loss_is_the_closures(weighted: bool) -> None:
-    """Value, gradient, random numbers; over several batches, with weights and a penalty; and .grad is left alone."""
+def test_the_differentiable_loss_equals_the_closure(weighted: bool) -> None:
+    """Value, gradient and random numbers, over several batches, with weights and a penalty; .grad is unchanged."""
     model = network(dropout=0.5)
     weights = torch.rand(24, dtype=torch.float64) if weighted else None
     parts = [slice(0, 10), slice(10, 24)]
@@ -199,26 +202,26 @@ def test_the_differentiable_loss_is_the_closures(weighted: bool) -> None:
         model, CrossEntropy(), device=CPU, seed=5, penalty=lambda: 0.1 * l2_penalty(model.parameters())
     ).at(batches, 2, 7)
     value = objective()
-    noted = [g.clone() for g in gradients(model)]
+    before = [g.clone() for g in gradients(model)]
     torch.rand(100)
     loss = objective.differentiable()
     torch.testing.assert_close(loss.detach(), value, rtol=1e-12, atol=0)
-    found = torch.autograd.grad(loss, objective.parameters, create_graph=True)
-    for mine, theirs, left in zip(found, noted, gradients(model), strict=True):
-        torch.testing.assert_close(mine.detach(), theirs, rtol=1e-10, atol=1e-14)
-        assert torch.equal(left, theirs)
-    assert all(g.requires_grad for g in found)
+    second = torch.autograd.grad(loss, objective.parameters, create_graph=True)
+    for actual, reference, left in zip(second, before, gradients(model), strict=True):
+        torch.testing.assert_close(actual.detach(), reference, rtol=1e-10, atol=1e-14)
+        assert torch.equal(left, reference)
+    assert all(g.requires_grad for g in second)
 
 
 def test_a_penalty_without_a_graph_has_no_differentiable_loss() -> None:
     model = network()
     weight = model.linear1.weight
 
-    def by_itself() -> torch.Tensor:
+    def with_gradient() -> torch.Tensor:
         weight.grad = weight.detach().clone()
         return l2_penalty(model.parameters())
 
-    objective = Objective(model, CrossEntropy(), device=CPU, penalty=by_itself)
+    objective = Objective(model, CrossEntropy(), device=CPU, penalty=with_gradient)
     with pytest.raises(UserError, match="no second derivative"):
         objective.at([Batch(ROWS, TARGETS, None)], 0, 0).differentiable()
     assert weight.grad is None
@@ -226,8 +229,8 @@ def test_a_penalty_without_a_graph_has_no_differentiable_loss() -> None:
 
 @pytest.mark.parametrize("chain", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_loss_alone_is_the_closures(chain: bool, weighted: bool) -> None:
-    """Value and random numbers, over several batches, with weights and a penalty; no gradient, and .grad is left."""
+def test_the_value_equals_the_closure(chain: bool, weighted: bool) -> None:
+    """Value and random numbers, over several batches, with weights and a penalty; no graph, and .grad is unchanged."""
     model = network(dropout=0.5)
     weights = torch.rand(24, dtype=torch.float64) if weighted else None
     parts = [slice(0, 10), slice(10, 24)]
@@ -240,27 +243,27 @@ def test_the_loss_alone_is_the_closures(chain: bool, weighted: bool) -> None:
     if not chain:
         objective._chain = None
     value = objective()
-    noted = [g.clone() for g in gradients(model)]
-    found = objective.value()
-    torch.testing.assert_close(found, value, rtol=1e-12, atol=0)
-    assert not found.requires_grad
-    assert all(torch.equal(a, b) for a, b in zip(gradients(model), noted, strict=True))
+    before = [g.clone() for g in gradients(model)]
+    again = objective.value()
+    torch.testing.assert_close(again, value, rtol=1e-12, atol=0)
+    assert not again.requires_grad
+    assert all(torch.equal(a, b) for a, b in zip(gradients(model), before, strict=True))
 
 
-def test_the_loss_alone_with_a_penalty_of_the_slope() -> None:
+def test_the_value_with_a_gradient_penalty() -> None:
     model = network()
 
-    def slope(x, z, y):
+    def input_gradient_penalty(x, z, y):
         return torch.autograd.grad(z.sum(), x, create_graph=True)[0].square().mean()
 
-    objective = Objective(model, CrossEntropy(), device=CPU, row_penalty=slope)
+    objective = Objective(model, CrossEntropy(), device=CPU, row_penalty=input_gradient_penalty)
     objective.at([Batch(ROWS, TARGETS, None)], 0, 0)
     torch.testing.assert_close(objective.value(), objective(), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("chain", [True, False])
-def test_running_averages_move_once_a_step(chain: bool) -> None:
-    """However often the objective is evaluated, and a part of it never moves them."""
+def test_running_averages_are_updated_once_per_step(chain: bool) -> None:
+    """For any number of evaluations; a part of the rows never updates them."""
     batch = Batch(ROWS, TARGETS, None)
     model, other = network(norm="batch"), network(norm="batch")
     other.load_state_dict(model.state_dict())
@@ -279,7 +282,7 @@ def test_running_averages_move_once_a_step(chain: bool) -> None:
     assert not torch.equal(model.state_dict()["norm1.running_mean"], other.state_dict()["norm1.running_mean"])
 
 
-def test_parts_are_shares_of_the_rows_drawn_anew_or_nested() -> None:
+def test_parts_are_random_or_nested_fractions_of_the_rows() -> None:
     model = network()
     objective = Objective(model, CrossEntropy(), device=CPU, seed=3).at([Batch(ROWS, TARGETS, None)], 1, 4)
     (part,) = objective.part(0.25)._batches
@@ -295,7 +298,7 @@ def test_parts_are_shares_of_the_rows_drawn_anew_or_nested() -> None:
     assert len(objective.part(0.5).part(0.5)._batches[0].targets) == 6
 
 
-def test_what_is_computed_is_counted() -> None:
+def test_evaluations_are_counted() -> None:
     batches = [Batch(ROWS[:12], TARGETS[:12], None), Batch(ROWS[12:], TARGETS[12:], None)]
     objective = Objective(network(), CrossEntropy(), device=CPU).at(batches, 0, 0)
     objective()

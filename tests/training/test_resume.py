@@ -1,4 +1,4 @@
-"""A run that is stopped anywhere goes on to the same bits."""
+"""A run that is interrupted at any step and resumed has the same bits."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.support.stop_at import StopAt
 
 import descend
 from descend.errors import CheckpointError, Interrupted, RunError
@@ -25,21 +26,10 @@ assert spec.loader is not None
 program = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(program)
 
-IN_ORDER = {
+PLATEAU = {
     "schedule": {"name": "plateau", "patience": 0, "factor": 0.5},
     "optimizer": {"name": "sgd", "momentum": 0.9},
 }
-
-
-class StopAt(Quiet):
-    """Asks to stop after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
 
 
 def weights(folder: Path) -> bytes:
@@ -47,38 +37,38 @@ def weights(folder: Path) -> bytes:
 
 
 def history(folder: Path) -> list[dict]:
-    """The history without the times, which no one can repeat."""
+    """The history without the times, which are not reproducible."""
     records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
-def test_killed_at_every_step_and_resumed_gives_the_same_bits(tmp_path: Path) -> None:
+def test_killed_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(PROGRAM), str(tmp_path)],
         capture_output=True,
         text=True,
         env=environment,
         timeout=280,
     )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["steps"] >= 12
-    whole, told = weights(tmp_path / "whole"), history(tmp_path / "whole")
-    for name, outcome in found["outcome"].items():
+    assert process.returncode == 0, process.stderr
+    result = json.loads(process.stdout.splitlines()[-1])
+    assert result["steps"] >= 12
+    whole, expected = weights(tmp_path / "whole"), history(tmp_path / "whole")
+    for name, outcome in result["outcome"].items():
         assert outcome["killed"] == -signal.SIGKILL, name
-        assert outcome["resumed"] == 0, done.stderr
+        assert outcome["resumed"] == 0, process.stderr
         assert weights(tmp_path / name) == whole, name
-        assert history(tmp_path / name) == told, name
-    # Steps take less time than a write, so a run that is killed at once may leave no checkpoint, and starts over.
-    # Those that were killed when a write was done left one.
-    written = {name: outcome["saved"] for name, outcome in found["outcome"].items() if "written" in name}
-    assert len(written) == found["steps"]
+        assert history(tmp_path / name) == expected, name
+    # Steps take less time than a write, so a run that is killed immediately may leave no checkpoint, and starts again.
+    # Those that were killed after a write left one.
+    written = {name: outcome["saved"] for name, outcome in result["outcome"].items() if "written" in name}
+    assert len(written) == result["steps"]
     assert all(saved for name, saved in written.items() if name != "written-1"), written
 
 
-@pytest.mark.parametrize("changes", [{}, IN_ORDER], ids=["one_cycle+adamw", "plateau+momentum"])
-def test_stopped_at_every_step_and_resumed_gives_the_same_bits(tmp_path: Path, changes: dict) -> None:
+@pytest.mark.parametrize("changes", [{}, PLATEAU], ids=["one_cycle+adamw", "plateau+momentum"])
+def test_stopped_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path, changes: dict) -> None:
     recipe = {**program.RECIPE, **changes}
     whole = descend.train(program.data(), recipe, seed=3, out=tmp_path / "whole")
     for step in range(1, whole.metrics["steps"]):
@@ -91,8 +81,8 @@ def test_stopped_at_every_step_and_resumed_gives_the_same_bits(tmp_path: Path, c
         assert again.metrics["stopped"] == whole.metrics["stopped"]
 
 
-def test_resume_chain_of_many_stops(tmp_path: Path) -> None:
-    """Stopped after every single step, again and again."""
+def test_repeated_resumes(tmp_path: Path) -> None:
+    """The run is stopped after every single step."""
     whole = descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "whole")
     with pytest.raises(Interrupted):
         descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "part", observers=[StopAt(1)])
@@ -103,26 +93,26 @@ def test_resume_chain_of_many_stops(tmp_path: Path) -> None:
     assert weights(tmp_path / "part") == weights(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("forgotten", ["optimizer", "position", "randomness"])
-def test_negative_control_a_resume_that_forgets_something_differs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forgotten: str
+@pytest.mark.parametrize("omitted", ["optimizer", "position", "randomness"])
+def test_negative_control_a_resume_with_an_incomplete_state_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, omitted: str
 ) -> None:
-    """The comparison of bits can fail: it does when any one part of the state is left out."""
+    """The comparison of bits detects the omission of any part of the state."""
     descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "whole")
     with pytest.raises(Interrupted):
         descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "part", observers=[StopAt(6)])
     load = Training.load_state_dict
 
-    def forgetful(self: Training, state: dict) -> None:
-        if forgotten == "randomness":
+    def incomplete(self: Training, state: dict) -> None:
+        if omitted == "randomness":
             self.objective.seed += 1
             load(self, state)
-        elif forgotten == "position":
+        elif omitted == "position":
             load(self, {**state, "step_in_epoch": 0, "losses": []})
         else:
             load(self, {**state, "optimizer": self.optimizer.state_dict()})
 
-    monkeypatch.setattr(Training, "load_state_dict", forgetful)
+    monkeypatch.setattr(Training, "load_state_dict", incomplete)
     descend.train(program.data(), out=tmp_path / "part", resume=True)
     assert weights(tmp_path / "part") != weights(tmp_path / "whole")
 
@@ -133,14 +123,14 @@ def stopped_run(folder: Path) -> Path:
     return folder
 
 
-def test_another_recipe_is_refused(tmp_path: Path) -> None:
+def test_another_recipe_is_rejected(tmp_path: Path) -> None:
     folder = stopped_run(tmp_path / "run")
     with pytest.raises(RunError, match=r"optimizer\.lr: was 0\.02, now 0\.5"):
         descend.train(program.data(), {"optimizer": {"lr": 0.5}}, out=folder, resume=True)
     descend.train(program.data(), {"optimizer": {"lr": 0.02}}, out=folder, resume=True)
 
 
-def test_other_data_are_refused(tmp_path: Path) -> None:
+def test_other_data_are_rejected(tmp_path: Path) -> None:
     folder = stopped_run(tmp_path / "run")
     rows, labels = program.data()
     rows[17, 2] += 1e-9
@@ -148,7 +138,7 @@ def test_other_data_are_refused(tmp_path: Path) -> None:
         descend.train((rows, labels), out=folder, resume=True)
 
 
-def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_rejected(tmp_path: Path) -> None:
     folder = stopped_run(tmp_path / "run")
     path = folder / "checkpoints" / "last.safetensors"
     content = bytearray(path.read_bytes())
@@ -161,7 +151,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
         descend.train(program.data(), out=folder, resume=True)
 
 
-def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nothing to resume"):
         descend.train(program.data(), out=tmp_path, resume=True)
 
@@ -179,13 +169,13 @@ def test_the_number_of_threads_is_recorded_and_used_again(tmp_path: Path) -> Non
     with pytest.raises(Interrupted):
         descend.train(program.data(), recipe, out=tmp_path / "run", observers=[StopAt(5)])
     recorded = descend.Recipe.load(tmp_path / "run" / "recipe.toml").get("engine.threads")
-    seen = []
+    counts = []
 
-    class Look(Quiet):
+    class ThreadCounter(Quiet):
         def started(self, training: Training) -> None:
-            seen.append(torch.get_num_threads())
+            counts.append(torch.get_num_threads())
 
     before = torch.get_num_threads()
-    descend.train(program.data(), out=tmp_path / "run", resume=True, observers=[Look()])
-    assert seen == [recorded]
+    descend.train(program.data(), out=tmp_path / "run", resume=True, observers=[ThreadCounter()])
+    assert counts == [recorded]
     assert torch.get_num_threads() == before

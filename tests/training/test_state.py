@@ -1,4 +1,4 @@
-"""States as files: exact, atomic, and refused when damaged."""
+"""State files are exact, and damaged ones are rejected."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def same(a: object, b: object) -> bool:
 
 @settings(deadline=None, max_examples=60)
 @given(trees)
-def test_a_tree_survives_the_file_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
+def test_a_tree_is_read_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
     path = tmp_path_factory.mktemp("state") / "state.safetensors"
     path.write_bytes(to_bytes({"tree": tree}, {"step": 3}))
     back, meta = read_state(path)
     assert same(back["tree"], tree)
     assert meta == {"step": 3}
     assert same(decode(*encode(tree)), tree)
-    assert to_bytes(back, meta) == path.read_bytes()  # equal states are equal files
+    assert to_bytes(back, meta) == path.read_bytes()  # equal states yield equal files
 
 
-def test_optimizer_states_survive() -> None:
+def test_optimizer_states_are_restored() -> None:
     weight = torch.nn.Parameter(torch.ones(3))
     for optimizer in (
         torch.optim.Adam([weight], amsgrad=True),
@@ -76,31 +76,31 @@ def test_optimizer_states_survive() -> None:
         assert same(decode(*encode(state)), state)
 
 
-def test_what_cannot_be_kept_is_refused() -> None:
+def test_unsupported_values_are_rejected() -> None:
     with pytest.raises(CheckpointError, match=r"state at 'a\.b' is a object"):
         encode({"a": {"b": object()}})
 
 
 @settings(deadline=None, max_examples=80)
 @given(st.data())
-def test_any_damage_is_noticed(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_any_damage_is_detected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     content = bytearray(to_bytes({"w": torch.arange(6.0), "step": 3}))
     path = tmp_path_factory.mktemp("state") / "state.safetensors"
     if data.draw(st.booleans(), label="cut short"):
         content = content[: data.draw(st.integers(0, len(content) - 1))]
     else:
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] ^= data.draw(st.integers(1, 255))
+        position = data.draw(st.integers(0, len(content) - 1))
+        content[position] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
     try:
         back, _ = read_state(path)
     except CheckpointError:
         return
-    # Spaces of the header's padding carry nothing.
+    # A changed space in the padding of the header has no effect.
     assert same(back, {"w": torch.arange(6.0), "step": 3})
 
 
-def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_a_newer_version_is_rejected(tmp_path: Path) -> None:
     content = to_bytes({"step": 1})
     newer = content.replace(b'\\\\\\"format\\\\\\": 1', b'\\\\\\"format\\\\\\": 9')
     assert newer != content
@@ -109,7 +109,7 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         read_state(tmp_path / "state")
 
 
-def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
+def test_another_safetensors_file_is_rejected(tmp_path: Path) -> None:
     import safetensors.torch
 
     safetensors.torch.save_file({"w": torch.ones(1)}, tmp_path / "w.safetensors")
@@ -117,7 +117,7 @@ def test_another_safetensors_file_is_refused(tmp_path: Path) -> None:
         read_state(tmp_path / "w.safetensors")
 
 
-def test_a_clone_shares_nothing() -> None:
+def test_a_clone_shares_no_memory() -> None:
     tree = {"w": torch.ones(2), "l": [torch.zeros(1)]}
     copy = clone(tree)
     tree["w"].add_(1)
@@ -127,7 +127,7 @@ def test_a_clone_shares_nothing() -> None:
     assert json.dumps(encode(copy)[1])
 
 
-def test_one_number_with_any_stride_is_kept(tmp_path: Path) -> None:
+def test_a_single_number_with_any_stride_is_stored(tmp_path: Path) -> None:
     number = torch.as_strided(torch.arange(10.0), (1,), (7,), 3)
     assert number.stride() == (7,)
     path = tmp_path / "state"

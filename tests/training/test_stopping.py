@@ -1,4 +1,4 @@
-"""Stopping rules on sequences computed by hand."""
+"""The stopping rule on sequences with known results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from descend.training.stopping import Stopping
 
 
 def run(stopping: Stopping, values: list[float | None], seconds: float = 0.0) -> tuple[int, str | None, int]:
-    """Epochs until the stop, its reason, and the best epoch."""
+    """Return the number of epochs until training stops, the reason, and the best epoch."""
     for epoch, value in enumerate(values, 1):
         reason = stopping.observe(value, seconds=seconds * epoch)
         if reason:
@@ -54,18 +54,18 @@ def test_sequences(options: dict, values: list, expected: tuple) -> None:
     ],
 )
 def test_a_vanished_gradient(options: dict, norms: list, expected: tuple) -> None:
-    """Values do not improve, norms fall: by hand, with the reason that counts first where several hold."""
+    """Values do not improve while norms decrease; where several reasons apply, the first one is returned."""
     stopping = Stopping(**{"max_epochs": 9, **options})
     epoch, reason = 0, None
-    for epoch, norm in enumerate(norms, 1):  # noqa: B007 - the last one is looked at
+    for epoch, norm in enumerate(norms, 1):  # noqa: B007 - the last one is checked
         reason = stopping.observe(1.0, seconds=0.0, gradient_norm=norm)
         if reason:
             break
     assert (epoch, reason) == expected
 
 
-def test_in_a_training_it_is_the_norm_of_the_objective_s_gradient() -> None:
-    """Linear least squares by full batches: it stops in the first epoch whose gradient is small enough, and not before."""
+def test_gradient_tolerance_in_training() -> None:
+    """Linear least squares with full batches stops in the first epoch whose gradient is small enough, and not before."""
     x = np.linspace(-1, 1, 60)[:, None]
     recipe = {
         "data": {"sampling": "full"},
@@ -89,19 +89,19 @@ def test_in_a_training_it_is_the_norm_of_the_objective_s_gradient() -> None:
 
 
 def test_a_negative_score_can_improve() -> None:
-    """R squared starts below zero; a share of it must not turn the comparison round."""
+    """R squared starts below zero; a fraction of it must not reverse the comparison."""
     stopping = Stopping(max_epochs=9, larger_is_better=True, min_improvement=0.01)
     assert run(stopping, [-2.0, -1.0, -0.995])[2] == 2
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30), st.integers(1, 5), st.integers(0, 29))
-def test_counting_goes_on_where_it_stopped(values: list[float], patience: int, cut: int) -> None:
+def test_a_restored_state_continues_the_count(values: list[float], patience: int, cut: int) -> None:
     whole, first, second = (Stopping(max_epochs=99, patience=patience) for _ in range(3))
-    told = [whole.observe(value, seconds=0) for value in values]
+    expected = [whole.observe(value, seconds=0) for value in values]
     for value in values[:cut]:
         first.observe(value, seconds=0)
     second.load_state_dict(first.state_dict())
-    assert [second.observe(value, seconds=0) for value in values[cut:]] == told[cut:]
+    assert [second.observe(value, seconds=0) for value in values[cut:]] == expected[cut:]
     assert second.best_epoch == whole.best_epoch
 
 

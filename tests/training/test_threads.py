@@ -1,4 +1,4 @@
-"""Choosing the number of threads, on made-up clocks."""
+"""Choosing the number of threads, with simulated clocks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from descend.training.threads import choose_threads, using_threads
 
 
 class Clock:
-    """Time that passes only when a step runs, as long as the number of threads says."""
+    """A clock that advances only when a step runs, by an amount that depends on the number of threads."""
 
     def __init__(self, cost: dict[int, float]) -> None:
         self.now, self.cost, self.steps = 0.0, cost, []
@@ -25,13 +25,13 @@ class Clock:
     ("cost", "expected"),
     [
         ({1: 1.0, 2: 0.5}, 2),
-        ({1: 1.0, 2: 0.95}, 1),  # not worth it: fewer threads keep their speed when others want the processor
+        ({1: 1.0, 2: 0.95}, 1),  # below the margin: fewer threads keep their speed on a shared machine
         ({1: 1.0, 2: 4.0}, 1),
         ({1: 1.0, 2: 0.5, 3: 0.3}, 3),
         ({1: 1.0, 2: 0.5, 3: 0.48}, 2),
     ],
 )
-def test_the_fastest_wins_by_a_margin(
+def test_the_fastest_number_wins_by_a_margin(
     monkeypatch: pytest.MonkeyPatch, cost: dict[int, float], expected: int
 ) -> None:
     clock = Clock(cost)
@@ -43,15 +43,15 @@ def test_the_fastest_wins_by_a_margin(
     assert torch.get_num_threads() == before
 
 
-def test_a_hopeless_number_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_much_slower_number_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock({1: 1.0, 2: 500.0})
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
     assert choose_threads(clock.step, most=2, seconds=30.0)[0] == 1
     assert clock.steps.count(2) <= 2
 
 
-def test_a_number_that_stalls_now_and_then_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fast by its median, but a step in three waits for a busy core."""
+def test_a_number_with_occasional_stalls_is_not_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its median is fast, but every third step waits for a busy core."""
     clock = Clock({1: 1.0, 2: 0.4})
     step = clock.step
 
@@ -64,7 +64,7 @@ def test_a_number_that_stalls_now_and_then_is_not_chosen(monkeypatch: pytest.Mon
     assert choose_threads(stalling, most=2, seconds=60.0)[0] == 1
 
 
-def test_a_short_step_stays_on_one_thread_without_trying_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_step_uses_one_thread_without_timing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock({1: 2e-4, 2: 1e-4})
     monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
     count, why = choose_threads(clock.step, most=2)
@@ -72,7 +72,7 @@ def test_a_short_step_stays_on_one_thread_without_trying_more(monkeypatch: pytes
     assert "200 µs" in why
 
 
-def test_the_former_number_comes_back_after_a_failure() -> None:
+def test_the_previous_number_is_restored_after_an_error() -> None:
     before = torch.get_num_threads()
     with pytest.raises(ZeroDivisionError), using_threads(before + 1):
         assert torch.get_num_threads() == before + 1

@@ -1,4 +1,4 @@
-"""Transfer learning: weights of another run, frozen parts, rates by group."""
+"""Transfer learning: pretrained weights, frozen parts, learning rates by group."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 from sklearn.datasets import load_digits
+from tests.support.stop_at import StopAt
 from torch import nn
 
 import descend
@@ -19,7 +20,6 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_optimizer
 from descend.recipe.defaults import Facts
 from descend.recipe.resolve import resolve
-from descend.training.loop import Training
 from descend.training.observers import Quiet
 from descend.training.transfer import digest_of, freeze, matching, read_weights, transfer
 
@@ -69,7 +69,7 @@ class TestMatching:
         assert tuple(matching(pattern, self.NAMES)) == tuple(expected)
 
     @pytest.mark.parametrize("pattern", ["conv", "weight", "Conv1", "output.weights"])
-    def test_nothing_is_a_mistake_with_the_names_that_exist(self, pattern):
+    def test_a_pattern_without_matches_is_an_error_that_lists_the_modules(self, pattern):
         with pytest.raises(
             UserError, match=rf"'{pattern}'; its modules are conv1, norm1, block.conv2, output"
         ):
@@ -92,34 +92,34 @@ class TestTransfer:
         )
         assert all(p.is_leaf and p.requires_grad for p in new.parameters())
 
-    def test_other_classes_start_the_head_anew(self):
+    def test_other_classes_keep_the_initial_head(self):
         old, new = self.pair((4, 7))
         before = new.output.weight.detach().clone()
         report = transfer(new, old.state_dict())
         assert report.replaced == ("output.weight", "output.bias")
         assert torch.equal(new.output.weight, before)
         assert torch.equal(new.linear2.weight, old.linear2.weight)
-        assert "output.weight, output.bias started anew" in str(report)
+        assert "output.weight, output.bias keep their initial values" in str(report)
 
-    def test_kept_it_must_fit(self):
+    def test_a_kept_head_must_have_the_same_shape(self):
         old, new = self.pair((4, 7))
         with pytest.raises(
-            UserError, match=r"another shape: output.weight \(the file's \(4, 5\), the network's \(7, 5\)\)"
+            UserError, match=r"different shapes: output.weight \(file \(4, 5\), network \(7, 5\)\)"
         ):
             transfer(new, old.state_dict(), "keep")
         assert transfer(*self.pair()[::-1][:1], self.pair()[0].state_dict(), "keep").replaced == ()
 
-    def test_replaced_it_may_fit(self):
+    def test_a_head_with_the_same_shape_can_be_replaced(self):
         old, new = self.pair()
         before = new.output.weight.detach().clone()
         assert transfer(new, old.state_dict(), "replace").replaced == ("output.weight", "output.bias")
         assert torch.equal(new.output.weight, before)
 
-    def test_a_misfit_elsewhere_changes_nothing(self):
+    def test_another_shape_elsewhere_changes_nothing(self):
         old, new = self.pair(hidden=((6, 5), (6, 8)))
         before = {name: value.clone() for name, value in new.state_dict().items()}
         with pytest.raises(
-            UserError, match=r"another shape: linear2.weight \(the file's \(5, 6\), the network's \(8, 6\)\)"
+            UserError, match=r"different shapes: linear2.weight \(file \(5, 6\), network \(8, 6\)\)"
         ):
             transfer(new, old.state_dict())
         assert all(torch.equal(value, before[name]) for name, value in new.state_dict().items())
@@ -127,31 +127,31 @@ class TestTransfer:
     def test_missing_and_unused_are_named(self):
         old, new = self.pair(hidden=((6,), (6, 5)))
         with pytest.raises(
-            UserError, match=r"missing in the file: linear2.weight, linear2.bias, norm2.weight"
+            UserError, match=r"missing from the file: linear2.weight, linear2.bias, norm2.weight"
         ):
             transfer(new, old.state_dict())
         old, new = self.pair(hidden=((6, 5), (6,)))
         report = transfer(new, old.state_dict())
         assert report.unused[:2] == ("linear2.weight", "linear2.bias")
-        assert "not used: linear2.weight" in str(report)
+        assert "unused: linear2.weight" in str(report)
 
     def test_nothing_in_common(self):
         with pytest.raises(UserError, match="no tensor of the network is in the file"):
             transfer(nn.Linear(2, 3), {"other.weight": torch.zeros(3, 2)})
 
-    def test_types_are_the_networks(self):
+    def test_the_network_keeps_its_dtype(self):
         new = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
         transfer(new, {name: value.half() for name, value in new.state_dict().items()})
         assert new[0].weight.dtype == torch.float32
 
-    def test_a_weight_normed_head_is_one_module(self):
+    def test_a_head_with_weight_normalization_is_one_module(self):
         model = nn.Sequential(nn.Linear(2, 3), nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))
         report = transfer(model, model.state_dict(), "replace")
         assert len(report.replaced) == 3
 
 
 class TestFiles:
-    def test_run_folder_file_checkpoint_and_export_hold_the_same(self, first, tmp_path):
+    def test_run_folder_file_checkpoint_and_export_contain_the_same_weights(self, first, tmp_path):
         expected = descend.load(first).model.state_dict()
         exported = descend.load(first).export("safetensors", tmp_path / "it.safetensors")
         plain = tmp_path / "plain.safetensors"
@@ -163,18 +163,18 @@ class TestFiles:
             exported,
             plain,
         ):
-            found = read_weights(str(path))
-            assert set(found) == set(expected), path
-            assert all(torch.equal(found[name], value) for name, value in expected.items()), path
+            actual = read_weights(str(path))
+            assert set(actual) == set(expected), path
+            assert all(torch.equal(actual[name], value) for name, value in expected.items()), path
         last = read_weights(first / "checkpoints" / "last.safetensors")
         assert set(last) == set(expected)
 
-    def test_refusals(self, first, tmp_path):
-        for path, words in [
+    def test_unreadable_files(self, first, tmp_path):
+        for path, message in [
             (tmp_path / "nothing", "no such file"),
-            (tmp_path, "holds no weights.safetensors"),
+            (tmp_path, "contains no weights.safetensors"),
         ]:
-            with pytest.raises(UserError, match=words):
+            with pytest.raises(UserError, match=message):
                 read_weights(path)
         damaged = tmp_path / "damaged.safetensors"
         content = (first / "weights.safetensors").read_bytes()
@@ -189,11 +189,11 @@ class TestFiles:
 
 
 class TestFreeze:
-    def test_nothing_left_is_a_mistake(self):
+    def test_freezing_everything_is_an_error(self):
         with pytest.raises(UserError, match="leave nothing to train"):
             freeze(nn.Linear(2, 2), ["*"])
 
-    def test_only_whole_modules_are_held_in_evaluation(self):
+    def test_only_whole_modules_stay_in_evaluation_mode(self):
         model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 1))
         assert freeze(model, ["1.weight"]) == ("1.weight",)
         before = model[1].running_mean.clone()
@@ -201,7 +201,7 @@ class TestFreeze:
         assert not torch.equal(model[1].running_mean, before)
         assert model[1].training
 
-    def test_dropout_below_stays_as_it_is(self):
+    def test_dropout_is_not_frozen(self):
         model = nn.Sequential(nn.Linear(2, 64), nn.Dropout(0.5), nn.Linear(64, 1))
         freeze(model, ["0"])
         model.train()
@@ -220,13 +220,13 @@ def tensors(run_or_folder):
 
 
 class TestTraining:
-    def changes(self, first, **more):
-        return {"model.pretrained": str(first), **more}
+    def changes(self, first, **others):
+        return {"model.pretrained": str(first), **others}
 
-    @pytest.mark.filterwarnings("ignore:pretrained weights")  # the report of what found a place
+    @pytest.mark.filterwarnings("ignore:pretrained weights")  # the report of the matched tensors
     @pytest.mark.parametrize("freeze", ["conv*", ["conv1", "norm1"], ["*1"]], ids=str)
-    def test_frozen_bits_stay(self, first, freeze):
-        """Weight decay, averaging and batch statistics leave what is frozen; the rest moves."""
+    def test_frozen_tensors_keep_their_bits(self, first, freeze):
+        """Weight decay, averaging and batch statistics do not change frozen tensors; all others change."""
         recipe = BASE.replace(
             self.changes(
                 first, **{"model.freeze": freeze, "stop.average": 2.0, "regularize.weight_decay": 0.1}
@@ -234,33 +234,33 @@ class TestTraining:
         )
         run = descend.train(some(HIGH), recipe)
         before, after = tensors(first), tensors(run)
-        held = set(matching(freeze, list(after))) if isinstance(freeze, str) else {
+        frozen = set(matching(freeze, list(after))) if isinstance(freeze, str) else {
             name for each in freeze for name in matching(each, list(after))
         }  # fmt: skip
-        assert "conv1.weight" in held
+        assert "conv1.weight" in frozen
         for name, value in after.items():
-            if name in held:
+            if name in frozen:
                 assert torch.equal(value, before[name]), name
             elif name in before and not name.startswith("output"):
                 assert not torch.equal(value, before[name]), name
         assert run.metrics["status"] == "finished"
 
-    def test_the_negative_control_they_move_unfrozen(self, first):
+    def test_negative_control_without_freezing_all_tensors_change(self, first):
         run = descend.train(some(LOW), BASE.replace(self.changes(first)))
         before, after = tensors(first), tensors(run)
         assert not any(torch.equal(before[name], after[name]) for name in after)
 
-    def test_what_happened_is_said_and_recorded(self, first, tmp_path):
-        with pytest.warns(UserWarning, match=r"output.weight, output.bias started anew"):
+    def test_the_report_is_a_warning_and_is_recorded(self, first, tmp_path):
+        with pytest.warns(UserWarning, match=r"output.weight, output.bias keep their initial values"):
             run = descend.train(some(HIGH), BASE.replace(self.changes(first)), out=tmp_path / "run")
-        found = descend.load(tmp_path / "run").environment["pretrained"]
-        assert found["path"] == str(first)
-        assert found["replaced"] == ["output.weight", "output.bias"]
-        assert "conv1.weight" in found["matched"]
-        assert found["digest"] == digest_of(first)
+        recorded = descend.load(tmp_path / "run").environment["pretrained"]
+        assert recorded["path"] == str(first)
+        assert recorded["replaced"] == ["output.weight", "output.bias"]
+        assert "conv1.weight" in recorded["matched"]
+        assert recorded["digest"] == digest_of(first)
         assert run.recipe.get("model.pretrained_head") == "auto"
 
-    def test_the_run_needs_the_other_one_no_more(self, first, tmp_path):
+    def test_the_finished_run_does_not_need_the_pretrained_one(self, first, tmp_path):
         other = tmp_path / "other"
         shutil.copytree(first, other)
         recipe = BASE.replace({"model.pretrained": str(other), "model.freeze": "conv1"})
@@ -271,12 +271,12 @@ class TestTraining:
         assert not again.model.conv1.weight.requires_grad
 
     @pytest.mark.parametrize("format", ["safetensors", "pt2"])
-    def test_it_can_be_exported(self, first, tmp_path, format):
+    def test_a_partly_frozen_run_can_be_exported(self, first, tmp_path, format):
         recipe = BASE.replace(self.changes(first, **{"model.freeze": ["conv1", "norm1"]}))
         run = descend.train(some(LOW), recipe)
         assert run.export(format, tmp_path / f"it.{format}").exists()
 
-    def test_it_resumes_to_the_same_bits_without_the_file(self, first, tmp_path):
+    def test_a_resume_without_the_file_has_the_same_bits(self, first, tmp_path):
         other = tmp_path / "other.safetensors"
         shutil.copy(first / "weights.safetensors", other)
         recipe = BASE.replace(
@@ -305,7 +305,7 @@ class TestTraining:
         with pytest.raises(Interrupted):
             descend.train(some(LOW), recipe, out=tmp_path / "part", observers=[StopAt(2)])
         shutil.rmtree(tmp_path / "part" / "checkpoints")
-        with pytest.raises(Interrupted):  # the same file: it starts over
+        with pytest.raises(Interrupted):  # with the same file it starts from the beginning
             descend.train(some(LOW), out=tmp_path / "part", resume=True, observers=[StopAt(2)])
         shutil.rmtree(tmp_path / "part" / "checkpoints")
         safetensors.torch.save_file({name: value + 1 for name, value in tensors(whole).items()}, other)
@@ -313,11 +313,11 @@ class TestTraining:
             descend.train(some(LOW), out=tmp_path / "part", resume=True)
 
     @pytest.mark.parametrize(
-        ("changes", "words"),
+        ("changes", "message"),
         [
             ({"model.pretrained": "nowhere"}, r"\[model\] pretrained: no such file: nowhere"),
             ({"model.pretrained": FIRST, "model.channels": [9]},
-             r"another shape: conv1.weight .*; the networks may differ in the last layer alone"),
+             r"different shapes: conv1.weight .*; the networks may differ in the last layer alone"),
             ({"model.freeze": "cnov*"}, r"\[model\] freeze: no weight of the network matches 'cnov\*'; its modules are conv1"),
             ({"model.freeze": ["conv1", "*"]}, "leave nothing to train"),
             ({"optimizer.groups": {"cnov*": 0.1}}, r"\[optimizer\] groups: no weight .* 'cnov\*'; its modules are conv1"),
@@ -328,14 +328,14 @@ class TestTraining:
         ],
         ids=lambda value: str(value)[:40],
     )  # fmt: skip
-    def test_mistakes_are_found_before_anything_is_written(self, first, tmp_path, changes, words):
+    def test_errors_are_raised_before_anything_is_written(self, first, tmp_path, changes, message):
         if changes.get("model.pretrained") == FIRST:
             changes = {**changes, "model.pretrained": str(first)}
-        with pytest.raises(RecipeError, match=words):
+        with pytest.raises(RecipeError, match=message):
             descend.train(some(LOW), BASE.replace(changes), out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
-    def test_a_module_of_ones_own_is_frozen_too(self):
+    def test_a_user_module_can_be_frozen(self):
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 5))
         before = model[1].weight.detach().clone()
         recipe = Recipe(model={"freeze": "1"}, stop={"max_epochs": 1})
@@ -344,25 +344,27 @@ class TestTraining:
 
 
 class TestEstimators:
-    """The same by scikit-learn's interface, for a whole fit and for passes over rows as they come."""
+    """The scikit-learn interface: fit and partial_fit."""
 
     RECIPE = BASE.replace({"stop.gradient_tolerance": 1e9, "stop.max_epochs": 3})
 
-    @pytest.mark.parametrize("way", ["fit", "partial_fit"])
-    def test_it_starts_there_and_keeps_what_is_frozen(self, first, way):
+    @pytest.mark.parametrize("method", ["fit", "partial_fit"])
+    def test_training_starts_from_the_weights_and_keeps_frozen_ones(self, first, method):
         recipe = self.RECIPE.replace({"model.pretrained": str(first), "model.freeze": ["conv1", "norm1"]})
         x, y = some(LOW, 100)
         classifier = descend.Classifier(recipe=recipe, random_state=0)
-        if way == "fit":
+        if method == "fit":
             classifier.fit(x, y)
         else:
             classifier.partial_fit(x, y, classes=range(5))
         after, before = classifier.run_.model.state_dict(), tensors(first)
         assert all(torch.equal(after[name], before[name]) for name in after if name[:5] in ("conv1", "norm1"))
         assert not torch.equal(after["dense1.weight"], before["dense1.weight"])
-        assert (after["dense1.weight"] - before["dense1.weight"]).abs().max() < 0.1  # it did start there
+        assert (
+            after["dense1.weight"] - before["dense1.weight"]
+        ).abs().max() < 0.1  # it started from the pretrained weights
 
-    def test_a_pass_is_a_pass_whatever_the_gradient(self):
+    def test_partial_fit_ignores_the_gradient_tolerance(self):
         x, y = some(LOW, 100)
         classifier = descend.Classifier(recipe=self.RECIPE, random_state=0)
         for _ in range(3):
@@ -371,9 +373,9 @@ class TestEstimators:
 
 
 class TestMany:
-    """Members of a pack start from their weights, and what is frozen rides alone and stays."""
+    """Members with pretrained weights are packed; one with frozen weights is trained separately and keeps them."""
 
-    def test_each_starts_where_it_should(self, tmp_path):
+    def test_each_member_starts_from_its_weights(self, tmp_path):
         rows, labels = X[LOW][:120], Y[LOW][:120]
         base = BASE.replace({"stop.max_epochs": 1})
         base = Recipe.of(
@@ -394,16 +396,7 @@ class TestMany:
         assert runs[0].environment["pretrained"]["path"] == start["model.pretrained"]
 
 
-class StopAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
-
-
-class TestRateGroups:
+class TestLearningRateGroups:
     FACTS = Facts("table", 60, "multiclass", (4,), 3, 10)
 
     def optimizer(self, groups, **sections):
@@ -414,13 +407,13 @@ class TestRateGroups:
         model = mlp((4,), 3, hidden=(6, 5))
         return model, build_optimizer(recipe, model)
 
-    def rates(self, model, optimizer):
-        rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-        return {name: rate[id(p)] for name, p in model.named_parameters()}
+    def learning_rates(self, model, optimizer):
+        lr = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+        return {name: lr[id(p)] for name, p in model.named_parameters()}
 
-    def test_factors_of_the_base_rate_the_first_pattern_counting(self):
+    def test_the_first_matching_pattern_sets_the_factor(self):
         model, optimizer = self.optimizer({"linear1": 0.1, "linear*": 0.5, "*.bias": 2.0})
-        assert self.rates(model, optimizer) == pytest.approx(
+        assert self.learning_rates(model, optimizer) == pytest.approx(
             {
                 "linear1.weight": 0.01,
                 "linear1.bias": 0.01,
@@ -433,7 +426,7 @@ class TestRateGroups:
         assert optimizer.param_groups[0]["lr"] == 0.1
 
     @pytest.mark.parametrize("name", ["sgd", "adamw"])
-    def test_weights_decay_and_biases_do_not_whatever_their_rate(self, name):
+    def test_weights_decay_and_biases_do_not_in_any_group(self, name):
         model, optimizer = self.optimizer(
             {"linear1": 0.1},
             regularize={"weight_decay": 0.5},
@@ -444,11 +437,11 @@ class TestRateGroups:
             p.grad = torch.zeros_like(p)
         optimizer.step()
         for key, p in model.named_parameters():
-            rate = 0.01 if key.startswith("linear1") else 0.1
-            factor = 1.0 if key.endswith("bias") else 1 - rate * 0.5
+            lr = 0.01 if key.startswith("linear1") else 0.1
+            factor = 1.0 if key.endswith("bias") else 1 - lr * 0.5
             torch.testing.assert_close(p.detach(), factor * before[key], rtol=1e-6, atol=0)
 
-    def test_a_step_is_that_share(self):
+    def test_a_step_is_scaled_by_the_factor(self):
         plain, one = self.optimizer({})
         model, other = self.optimizer({"linear1": 0.25})
         before = {key: p.detach().clone() for key, p in plain.named_parameters()}
@@ -461,12 +454,12 @@ class TestRateGroups:
             share = 0.25 if key.startswith("linear1") else 1.0
             torch.testing.assert_close(b - before[key], share * (a - before[key]), rtol=1e-5, atol=1e-8)
 
-    def test_the_schedule_multiplies_every_rate(self):
-        seen = []
+    def test_the_schedule_multiplies_every_learning_rate(self):
+        recorded = []
 
-        class Look(Quiet):
+        class Recorder(Quiet):
             def stepped(self, training):
-                seen.append([group["lr"] for group in training.optimizer.param_groups])
+                recorded.append([group["lr"] for group in training.optimizer.param_groups])
 
         recipe = BASE.replace(
             {
@@ -476,8 +469,8 @@ class TestRateGroups:
                 "stop.max_epochs": 1,
             }
         )
-        run = descend.train(some(LOW), recipe, observers=[Look()])
-        for step, (base, conv) in enumerate(seen):
+        run = descend.train(some(LOW), recipe, observers=[Recorder()])
+        for step, (base, conv) in enumerate(recorded):
             assert base == pytest.approx(0.1 * np.exp(-0.1 * step))
             assert conv == pytest.approx(0.1 * base)
         assert Recipe.loads(run.recipe.to_toml()).get("optimizer.groups") == {"conv*": 0.1}

@@ -1,24 +1,24 @@
-"""Data augmentation: more training data, generated for what the network is to be robust to.
+"""Data augmentation: random changes of the training inputs that the network should be robust to.
 
 ==================  ==================================================================
-:mod:`.base`        what every method is; mixtures, and what targets become in them
+:mod:`.base`        base classes of methods and of mixtures
 :mod:`.geometry`    flip, translate, rotate, crop
-:mod:`.deform`      elastic deformation
+:mod:`.elastic`     elastic deformation
 :mod:`.blur`        Gaussian blur
-:mod:`.light`       color, background
-:mod:`.occlude`     a rectangle covered
-:mod:`.noise`       noise; feature_dropout of tables
+:mod:`.color`       color, background
+:mod:`.occlusion`   random erasing
+:mod:`.noise`       noise; feature dropout for tables
 :mod:`.mixing`      mixup, cutmix
-:mod:`.pixels`      encoded pictures as pixels from 0 to 1, and back
-:mod:`.pipeline`    a list of methods applied to the batches of a training
+:mod:`.pixels`      conversion between encoded images and pixels from 0 to 1
+:mod:`.pipeline`    a sequence of methods applied to the training batches
 ==================  ==================================================================
 
-A method takes a batch and a generator, on any device, and can be used in anyone's loop:
+A method is called with a batch and a generator, on any device, and works in any training loop:
 
 >>> import torch
 >>> from descend.augmentation import Rotate
->>> pictures = torch.rand(4, 3, 8, 8)
->>> Rotate(degrees=20)(pictures, torch.Generator().manual_seed(0)).shape
+>>> images = torch.rand(4, 3, 8, 8)
+>>> Rotate(degrees=20)(images, torch.Generator().manual_seed(0)).shape
 torch.Size([4, 3, 8, 8])
 """
 
@@ -27,12 +27,12 @@ from typing import Any
 
 from descend.augmentation.base import Augmentation, Mixed, Mixing
 from descend.augmentation.blur import Blur
-from descend.augmentation.deform import Deform
+from descend.augmentation.color import Background, Color
+from descend.augmentation.elastic import Deform
 from descend.augmentation.geometry import Crop, Flip, Rotate, Translate
-from descend.augmentation.light import Background, Color
 from descend.augmentation.mixing import Cutmix, Mixup
 from descend.augmentation.noise import FeatureDropout, Noise
-from descend.augmentation.occlude import Occlude
+from descend.augmentation.occlusion import Occlude
 
 __all__ = [
     "AUGMENTATIONS",

@@ -1,4 +1,4 @@
-"""What every augmentation is: a function of a batch and a generator."""
+"""Base classes of augmentations: functions of a batch and a random generator."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-__all__ = ["PICTURES", "ROWS", "Augmentation", "Layout", "Mixed", "Mixing", "chosen", "uniform"]
+__all__ = ["IMAGES", "ROWS", "Augmentation", "Layout", "Mixed", "Mixing", "row_mask", "uniform"]
 
-PICTURES = "pictures"
-"""Batches (b, channels, height, width), pixels from 0, black, to 1, white."""
+IMAGES = "images"
+"""Kind of batches (b, channels, height, width) with pixels from 0, black, to 1, white."""
 ROWS = "rows"
-"""Batches (b, ...) of encoded rows."""
+"""Kind of batches (b, ...) of encoded rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What the entries of a row are, for methods that treat them apart.
+    """Meaning of the entries of a row, for methods that treat them differently.
 
     Args:
-        kind: :data:`PICTURES` or :data:`ROWS`.
-        why: why rows are no pictures, in words.
-        numbers: whether each input is a number, rather than a truth value, a category or an indicator, (d,)
+        kind: :data:`IMAGES` or :data:`ROWS`.
+        why: the reason why rows are not images, as a phrase.
+        numbers: whether each input is a number, rather than a boolean, a category or an indicator, (d,)
             bool; None if all are.
-        columns: the column that each input belongs to, (d,) int64; None if each is its own.
+        columns: the column of each input, (d,) int64; None if each input is a column.
     """
 
     kind: str
@@ -35,35 +35,35 @@ class Layout:
     columns: Tensor | None = None
 
     def to(self, device: torch.device) -> Layout:
-        """The same, on a device."""
+        """Return the layout with its tensors on a device."""
         moved = (None if each is None else each.to(device) for each in (self.numbers, self.columns))
         return Layout(self.kind, self.why, *moved)
 
 
 class Augmentation(ABC):
-    """A change of the inputs that the targets do not follow.
+    """A random change of the inputs that leaves the targets unchanged.
 
-    Draws come from the generator alone, on the inputs' device; the inputs are not changed in place.
+    All random numbers come from the generator, on the device of the inputs; the inputs are not changed in place.
     """
 
-    fits: ClassVar[frozenset[str]] = frozenset({PICTURES})
+    fits: ClassVar[frozenset[str]] = frozenset({IMAGES})
 
     @abstractmethod
-    def __call__(self, inputs: Tensor, draw: torch.Generator) -> Tensor:
-        """A changed batch of the same shape; each row has its own draws."""
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a changed batch of the same shape, with independent random numbers for each row."""
 
     def on(self, layout: Layout) -> Self:
-        """The method for rows of this layout; by default the same."""
+        """Return the method for rows of this layout; by default the method itself."""
         return self
 
 
 class Mixed(NamedTuple):
-    """A batch each of whose rows was mixed with another.
+    """A batch in which each row is mixed with another.
 
     Args:
         inputs: the mixed rows.
-        partner: the row that each was mixed with, (b,) int64.
-        share: how much of the row itself is left, in [0, 1], (b,); the partner's is 1 - share.
+        partner: the row that each row is mixed with, (b,) int64.
+        share: the weight of the row itself, in [0, 1], (b,); the weight of the partner is 1 - share.
     """
 
     inputs: Tensor
@@ -71,7 +71,7 @@ class Mixed(NamedTuple):
     share: Tensor
 
     def targets(self, targets: Tensor) -> Tensor:
-        """Targets (b,) or (b, T) of real numbers, mixed by the same shares.
+        """Mix targets (b,) or (b, T) of real numbers with the same weights.
 
         >>> mixed = Mixed(torch.zeros(2, 1), torch.tensor([1, 0]), torch.tensor([0.75, 1.0]))
         >>> mixed.targets(torch.tensor([0.0, 1.0])).tolist()
@@ -82,26 +82,26 @@ class Mixed(NamedTuple):
 
 
 class Mixing(ABC):
-    """A mixture of rows, which the targets follow."""
+    """A mixture of rows; the targets are mixed accordingly."""
 
-    fits: ClassVar[frozenset[str]] = frozenset({PICTURES, ROWS})
+    fits: ClassVar[frozenset[str]] = frozenset({IMAGES, ROWS})
 
     @abstractmethod
-    def __call__(self, inputs: Tensor, draw: torch.Generator) -> Mixed:
-        """Mixed rows, with the shares by which targets are to be mixed."""
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Mixed:
+        """Return mixed rows and the weights for mixing their targets."""
 
     def on(self, layout: Layout) -> Self:
-        """The method for rows of this layout; by default the same."""
+        """Return the method for rows of this layout; by default the method itself."""
         return self
 
 
-def uniform(count: int, low: float, high: float, like: Tensor, draw: torch.Generator) -> Tensor:
-    """Numbers (count,) in [low, high), of the dtype and on the device of another tensor."""
-    drawn = torch.rand(count, generator=draw, device=like.device, dtype=like.dtype)
-    return drawn * (high - low) + low
+def uniform(count: int, low: float, high: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return uniform random numbers (count,) in [low, high), with the dtype and device of another tensor."""
+    samples = torch.rand(count, generator=generator, device=like.device, dtype=like.dtype)
+    return samples * (high - low) + low
 
 
-def chosen(inputs: Tensor, probability: float, draw: torch.Generator) -> Tensor:
-    """Which rows are changed, (b, 1, 1, ...) bool."""
-    drawn = torch.rand(len(inputs), generator=draw, device=inputs.device)
-    return (drawn < probability).reshape(-1, *[1] * (inputs.dim() - 1))
+def row_mask(inputs: Tensor, probability: float, generator: torch.Generator) -> Tensor:
+    """Return a mask of random rows, each with the given probability, (b, 1, 1, ...) bool."""
+    samples = torch.rand(len(inputs), generator=generator, device=inputs.device)
+    return (samples < probability).reshape(-1, *[1] * (inputs.dim() - 1))

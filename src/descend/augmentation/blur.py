@@ -1,4 +1,4 @@
-"""Gaussian smoothing of pictures, each with a width of its own."""
+"""Gaussian blur of images, with a different width for each."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from descend.param_types import Positive
 
 __all__ = ["Blur", "blurred", "gaussian_matrices"]
 
-_REACH = 4.0  # standard deviations after which the Gaussian is cut off
+_REACH = 4.0  # standard deviations at which the Gaussian is truncated
 
 
 def gaussian_matrices(size: int, deviations: Tensor, largest: float) -> Tensor:
-    """Matrices that smooth a line of pixels by Gaussians; the line is mirrored at its ends.
+    """Return matrices that smooth a line of pixels by Gaussians, with mirrored ends.
 
-    The Gaussian is cut off after 4 deviations and sums to 1, as scipy.ndimage.gaussian_filter's.
+    The Gaussian is truncated at 4 standard deviations and sums to 1, as in scipy.ndimage.gaussian_filter.
 
     Args:
-        size: pixels in the line, n.
-        deviations: of the Gaussians, in pixels, 0 or more, (b,).
-        largest: at least as large as the largest deviation.
+        size: number of pixels n in the line.
+        deviations: standard deviations of the Gaussians in pixels, 0 or more, (b,).
+        largest: an upper bound of the deviations.
 
-    Returns: (b, n, n); a line x becomes matrix @ x.
+    Returns: matrices (b, n, n); a line x becomes matrix @ x.
 
     >>> gaussian_matrices(2, torch.tensor([0.0]), 1.0).tolist()
     [[[1.0, 0.0], [0.0, 1.0]]]
@@ -34,31 +34,31 @@ def gaussian_matrices(size: int, deviations: Tensor, largest: float) -> Tensor:
     reach = int(_REACH * largest + 0.5)
     offset = torch.arange(-reach, reach + 1, device=deviations.device)
     width = deviations[:, None]
-    bell = torch.exp(-0.5 * (offset / width.clamp_min(1e-3)) ** 2)
-    bell = torch.where(offset.abs() <= (_REACH * width + 0.5).floor(), bell, 0.0)
-    bell = bell / bell.sum(1, keepdim=True)
+    kernel = torch.exp(-0.5 * (offset / width.clamp_min(1e-3)) ** 2)
+    kernel = torch.where(offset.abs() <= (_REACH * width + 0.5).floor(), kernel, 0.0)
+    kernel = kernel / kernel.sum(1, keepdim=True)
     place = torch.arange(size, device=deviations.device)
     source = (place[None] + offset[:, None]) % (2 * size)
     source = torch.minimum(source, 2 * size - 1 - source)
-    # taps[k, i, j] is 1 where pixel i takes from pixel j with the weight of offset k
+    # taps[k, i, j] is 1 if pixel i reads pixel j with the weight of offset k
     taps = torch.zeros(len(offset), size, size, device=deviations.device, dtype=deviations.dtype)
     taps.scatter_(2, source[:, :, None], 1.0)
-    return (bell @ taps.flatten(1)).reshape(-1, size, size)
+    return (kernel @ taps.flatten(1)).reshape(-1, size, size)
 
 
-def blurred(pictures: Tensor, deviations: Tensor, largest: float) -> Tensor:
-    """Each picture smoothed by a Gaussian of its own width.
+def blurred(images: Tensor, deviations: Tensor, largest: float) -> Tensor:
+    """Blur each image by a Gaussian of its own width.
 
     Args:
-        pictures: (b, channels, height, width).
-        deviations: of the Gaussians, in pixels, (b,).
-        largest: at least as large as the largest of them.
+        images: (b, channels, height, width).
+        deviations: standard deviations of the Gaussians in pixels, (b,).
+        largest: an upper bound of the deviations.
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     down = gaussian_matrices(height, deviations, largest)
     across = gaussian_matrices(width, deviations, largest)
-    smooth = torch.bmm(pictures.flatten(1, 2), across.transpose(1, 2)).view_as(pictures)
-    # One product a channel: to repeat the matrices for each would take several times as long.
+    smooth = torch.bmm(images.flatten(1, 2), across.transpose(1, 2)).view_as(images)
+    # One product per channel is several times faster than repeating the matrices for each channel.
     return torch.stack([torch.bmm(down, channel) for channel in smooth.unbind(1)], 1)
 
 
@@ -69,12 +69,12 @@ def blurred(pictures: Tensor, deviations: Tensor, largest: float) -> Tensor:
 )
 @final
 class Blur(Augmentation):
-    """Gaussian blur, of another width for each picture; the picture is mirrored at its edges.
+    """Gaussian blur with a random width for each image; images are mirrored at their edges.
 
-    Shapes: pictures (b, channels, height, width), and the same again.
+    Shapes: images (b, channels, height, width); the result has the same shape.
 
     Args:
-        largest: the largest standard deviation in pixels; uniform from 0. Default 1.
+        largest: the largest standard deviation in pixels; it is uniform in [0, largest]. Default 1.
 
     >>> Blur()(torch.ones(1, 1, 4, 4), torch.Generator()).round(decimals=5).unique().tolist()
     [1.0]
@@ -83,6 +83,6 @@ class Blur(Augmentation):
     def __init__(self, *, largest: Positive = 1.0) -> None:
         self.largest = largest
 
-    def __call__(self, inputs: Tensor, draw: torch.Generator) -> Tensor:
-        """The pictures, each blurred by its own width."""
-        return blurred(inputs, uniform(len(inputs), 0.0, self.largest, inputs, draw), self.largest)
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images, each blurred by its own width."""
+        return blurred(inputs, uniform(len(inputs), 0.0, self.largest, inputs, generator), self.largest)

@@ -1,4 +1,4 @@
-"""Where things are in a picture: flips, shifts, turns, crops."""
+"""Geometric augmentations of images: flips, translations, rotations, crops."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from descend.augmentation.base import Augmentation, chosen, uniform
+from descend.augmentation.base import Augmentation, row_mask, uniform
 from descend.cards import method
 from descend.param_types import AtLeastOne, Natural, NonNegative, Portion, Probability
 
@@ -19,9 +19,9 @@ __all__ = ["Crop", "Flip", "Rotate", "Translate", "cropped", "rotated", "shifted
 @method(row="H2", reference="folklore", formula="x[..., ::-1] with probability p")
 @final
 class Flip(Augmentation):
-    """Mirror images: left and right swapped, or top and bottom.
+    """Random flips: swap left and right, or top and bottom.
 
-    Shapes: pictures (b, channels, height, width), and the same again.
+    Shapes: images (b, channels, height, width); the result has the same shape.
 
     Args:
         horizontal: probability that left and right are swapped. Default 0.5.
@@ -34,38 +34,41 @@ class Flip(Augmentation):
     def __init__(self, *, horizontal: Probability = 0.5, vertical: Probability = 0.0) -> None:
         self.horizontal, self.vertical = horizontal, vertical
 
-    def __call__(self, inputs: Tensor, draw: torch.Generator) -> Tensor:
-        """The pictures, some of them flipped."""
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images, some of them flipped."""
         for axis, probability in ((-1, self.horizontal), (-2, self.vertical)):
             if probability:
                 mirrored = inputs.flip(axis)
-                # Into memory that is there: fresh pages cost as much as the work on them.
-                inputs = torch.where(chosen(inputs, probability, draw), mirrored, inputs, out=mirrored)
+                # Reuse the memory: allocating new pages costs as much as the operation itself.
+                inputs = torch.where(row_mask(inputs, probability, generator), mirrored, inputs, out=mirrored)
         return inputs
 
 
-def shifted(pictures: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
-    """Each picture moved by whole pixels; what comes in from outside is black.
+def shifted(images: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
+    """Translate each image by an integer number of pixels; pixels outside the image are black.
 
     Args:
-        pictures: (b, channels, height, width).
-        down: by how many, from -reach to reach, (b,) int64.
-        right: likewise.
-        reach: the longest shift.
+        images: (b, channels, height, width).
+        down: number of pixels from -reach to reach, (b,) int64.
+        right: number of pixels from -reach to reach, (b,) int64.
+        reach: the largest translation.
 
     >>> shifted(torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.tensor([0]), torch.tensor([1]), 1).tolist()
     [[[[0.0, 1.0, 2.0]]]]
     """
-    height, width = pictures.shape[-2:]
-    tall, wide = min(reach, height), min(reach, width)  # what has moved farther is gone as well
-    padded = functional.pad(pictures, (wide, wide, tall, tall))
-    # One window starts at each place in memory; whole windows are copied, twice as fast as pixels by their indices.
-    per_picture, per_channel, per_row, per_pixel = padded.stride()
-    last = (len(pictures) - 1) * per_picture + 2 * tall * per_row + 2 * wide * per_pixel
-    windows = padded.as_strided((last + 1, *pictures.shape[1:]), (1, per_channel, per_row, per_pixel))
-    place = torch.arange(len(pictures), device=pictures.device) * per_picture
-    place += (tall - down.clamp(-tall, tall)) * per_row + (wide - right.clamp(-wide, wide)) * per_pixel
-    return windows.index_select(0, place)
+    height, width = images.shape[-2:]
+    tall, wide = (
+        min(reach, height),
+        min(reach, width),
+    )  # a larger translation also leaves nothing of the image
+    padded = functional.pad(images, (wide, wide, tall, tall))
+    # A window starts at each memory offset; copying whole windows is twice as fast as indexing pixels.
+    per_image, per_channel, per_row, per_pixel = padded.stride()
+    last = (len(images) - 1) * per_image + 2 * tall * per_row + 2 * wide * per_pixel
+    windows = padded.as_strided((last + 1, *images.shape[1:]), (1, per_channel, per_row, per_pixel))
+    offset = torch.arange(len(images), device=images.device) * per_image
+    offset += (tall - down.clamp(-tall, tall)) * per_row + (wide - right.clamp(-wide, wide)) * per_pixel
+    return windows.index_select(0, offset)
 
 
 @method(
@@ -75,12 +78,12 @@ def shifted(pictures: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor
 )
 @final
 class Translate(Augmentation):
-    """Shift by whole pixels in both directions; what comes in from outside is black.
+    """Random translation by an integer number of pixels in both directions; pixels outside the image are black.
 
-    Shapes: pictures (b, channels, height, width), and the same again.
+    Shapes: images (b, channels, height, width); the result has the same shape.
 
     Args:
-        pixels: the largest shift p; every one from -p to p is equally likely. Default 2.
+        pixels: the largest translation p; all integers from -p to p are equally likely. Default 2.
 
     >>> Translate(pixels=0)(torch.ones(1, 1, 2, 2), torch.Generator()).tolist()
     [[[[1.0, 1.0], [1.0, 1.0]]]]
@@ -89,46 +92,46 @@ class Translate(Augmentation):
     def __init__(self, *, pixels: Natural = 2) -> None:
         self.pixels = pixels
 
-    def __call__(self, inputs: Tensor, draw: torch.Generator) -> Tensor:
-        """The pictures, each moved by its own shift."""
-        by = torch.randint(
-            -self.pixels, self.pixels + 1, (2, len(inputs)), generator=draw, device=inputs.device
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images, each translated independently."""
+        shift = torch.randint(
+            -self.pixels, self.pixels + 1, (2, len(inputs)), generator=generator, device=inputs.device
         )
-        return shifted(inputs, by[0], by[1], self.pixels)
+        return shifted(inputs, shift[0], shift[1], self.pixels)
 
 
-def _sampled(pictures: Tensor, affine: Tensor, padding: str) -> Tensor:
-    """Pictures read at A (x, y, 1), A (b, 2, 3), with x and y from -1 to 1 at the outer edges.
+def _sampled(images: Tensor, affine: Tensor, padding: str) -> Tensor:
+    """Read images at A (x, y, 1), A of shape (b, 2, 3), with x and y from -1 to 1 at the outer edges.
 
-    The grid is that of torch's ``affine_grid``, made as one product in a quarter of its time.
+    The grid equals that of torch's ``affine_grid``; a single matrix product computes it in a quarter of the time.
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     x, y = (
-        (2 * torch.arange(side, device=pictures.device, dtype=pictures.dtype) + 1) / side - 1
+        (2 * torch.arange(side, device=images.device, dtype=images.dtype) + 1) / side - 1
         for side in (width, height)
     )
     points = torch.stack(torch.broadcast_tensors(x, y[:, None], torch.ones_like(x)))
     grid = (affine.reshape(-1, 3) @ points.flatten(1)).reshape(-1, 2, height, width).permute(0, 2, 3, 1)
-    return functional.grid_sample(pictures, grid, padding_mode=padding, align_corners=False)
+    return functional.grid_sample(images, grid, padding_mode=padding, align_corners=False)
 
 
-def rotated(pictures: Tensor, degrees: Tensor) -> Tensor:
-    """Each picture turned about its centre, counter-clockwise, by bilinear interpolation; outside is black.
+def rotated(images: Tensor, degrees: Tensor) -> Tensor:
+    """Rotate each image about its centre, counter-clockwise, by bilinear interpolation; outside is black.
 
     Args:
-        pictures: (b, channels, height, width).
-        degrees: (b,).
+        images: (b, channels, height, width).
+        degrees: the angles, (b,).
 
     >>> rotated(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]), torch.tensor([90.0])).round(decimals=4).tolist()
     [[[[2.0, 4.0], [1.0, 3.0]]]]
     """
-    height, width = pictures.shape[-2:]
+    height, width = images.shape[-2:]
     angle = degrees * (math.pi / 180)
-    cosine, sine, nothing = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    # Grids run from -1 to 1 along both sides, whatever their lengths.
-    x = torch.stack([cosine, -sine * (height / width), nothing], 1)
-    y = torch.stack([sine * (width / height), cosine, nothing], 1)
-    return _sampled(pictures, torch.stack([x, y], 1), "zeros")
+    cosine, sine, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
+    # Grid coordinates range from -1 to 1 along both sides, regardless of their lengths.
+    x = torch.stack([cosine, -sine * (height / width), zero], 1)
+    y = torch.stack([sine * (width / height), cosine, zero], 1)
+    return _sampled(images, torch.stack([x, y], 1), "zeros")
 
 
 @method(
@@ -138,12 +141,12 @@ def rotated(pictures: Tensor, degrees: Tensor) -> Tensor:
 )
 @final
 class Rotate(Augmentation):
-    """Turn about the centre, by bilinear interpolation; what comes in from outside is black.
+    """Random rotation about the centre, by bilinear interpolation; pixels outside the image are black.
 
-    Shapes: pictures (b, channels, height, width), and the same again.
+    Shapes: images (b, channels, height, width); the result has the same shape.
 
     Args:
-        degrees: the largest angle d; uniform from -d to d. Default 15.
+        degrees: the largest angle d; the angle is uniform in [-d, d]. Default 15.
 
     >>> Rotate(degrees=10.0)(torch.ones(1, 3, 8, 8), torch.Generator()).shape
     torch.Size([1, 3, 8, 8])
@@ -152,29 +155,29 @@ class Rotate(Augmentation):
     def __init__(self, *, degrees: NonNegative = 15.0) -> None:
         self.degrees = degrees
 
-    def __call__(self, inputs: Tensor, draw: torch.Generator) -> Tensor:
-        """The pictures, each turned by its own angle."""
-        return rotated(inputs, uniform(len(inputs), -self.degrees, self.degrees, inputs, draw))
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the images, each rotated by its own angle."""
+        return rotated(inputs, uniform(len(inputs), -self.degrees, self.degrees, inputs, generator))
 
 
-def cropped(pictures: Tensor, height: Tensor, width: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """A window of each picture, enlarged to the picture's size by bilinear interpolation.
+def cropped(images: Tensor, height: Tensor, width: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Enlarge a window of each image to the size of the image, by bilinear interpolation.
 
     Args:
-        pictures: (b, channels, height, width).
-        height: the window's, as a share of the picture's, in (0, 1], (b,).
-        width: likewise.
-        down: where the window lies, from 0, at the top, to 1, at the bottom, (b,).
-        right: likewise, from the left.
+        images: (b, channels, height, width).
+        height: height of the window as a fraction of the image height, in (0, 1], (b,).
+        width: width of the window as a fraction of the image width, in (0, 1], (b,).
+        down: vertical position of the window, from 0, at the top, to 1, at the bottom, (b,).
+        right: horizontal position of the window, from 0, at the left, to 1, at the right, (b,).
 
     >>> half, first = torch.tensor([0.5]), torch.tensor([0.0])
     >>> cropped(torch.tensor([[[[1.0, 1.0, 9.0, 9.0]]]]), torch.tensor([1.0]), half, first, first)[0, 0, 0, :3]
     tensor([1., 1., 1.])
     """
-    nothing = torch.zeros_like(height)
-    x = torch.stack([width, nothing, (2 * right - 1) * (1 - width)], 1)
-    y = torch.stack([nothing, height, (2 * down - 1) * (1 - height)], 1)
-    return _sampled(pictures, torch.stack([x, y], 1), "border")
+    zero = torch.zeros_like(height)
+    x = torch.stack([width, zero, (2 * right - 1) * (1 - width)], 1)
+    y = torch.stack([zero, height, (2 * down - 1) * (1 - height)], 1)
+    return _sampled(images, torch.stack([x, y], 1), "border")
 
 
 @method(
@@ -184,13 +187,13 @@ def cropped(pictures: Tensor, height: Tensor, width: Tensor, down: Tensor, right
 )
 @final
 class Crop(Augmentation):
-    """A window somewhere in the picture, enlarged to its size.
+    """Random resized crop: enlarge a random window of the image to its size.
 
-    Shapes: pictures (b, channels, height, width), and the same again.
+    Shapes: images (b, channels, height, width); the result has the same shape.
 
     Args:
-        smallest: the least share of the picture's area in the window. Default 0.6.
-        ratio: the largest ratio of the window's sides, in units of the picture's. Default 4/3.
+        smallest: the smallest area of the window as a fraction of the image area. Default 0.6.
+        ratio: the largest aspect ratio of the window, relative to that of the image. Default 4/3.
 
     >>> Crop()(torch.ones(1, 3, 8, 8), torch.Generator()).round(decimals=5).unique().tolist()
     [1.0]
@@ -199,11 +202,11 @@ class Crop(Augmentation):
     def __init__(self, *, smallest: Portion = 0.6, ratio: AtLeastOne = 4 / 3) -> None:
         self.smallest, self.ratio = smallest, ratio
 
-    def __call__(self, inputs: Tensor, draw: torch.Generator) -> Tensor:
-        """The pictures, of each its own window."""
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a window of each image, enlarged."""
         count = len(inputs)
-        area = uniform(count, self.smallest, 1.0, inputs, draw)
-        aspect = uniform(count, -math.log(self.ratio), math.log(self.ratio), inputs, draw).exp()
-        down, right = uniform(count, 0.0, 1.0, inputs, draw), uniform(count, 0.0, 1.0, inputs, draw)
+        area = uniform(count, self.smallest, 1.0, inputs, generator)
+        aspect = uniform(count, -math.log(self.ratio), math.log(self.ratio), inputs, generator).exp()
+        down, right = uniform(count, 0.0, 1.0, inputs, generator), uniform(count, 0.0, 1.0, inputs, generator)
         height, width = (area / aspect).sqrt().clamp_max(1.0), (area * aspect).sqrt().clamp_max(1.0)
         return cropped(inputs, height, width, down, right)

@@ -1,4 +1,4 @@
-"""Noise, and columns left out."""
+"""Gaussian noise and feature dropout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar, Self, final
 import torch
 from torch import Tensor
 
-from descend.augmentation.base import PICTURES, ROWS, Augmentation, Layout
+from descend.augmentation.base import IMAGES, ROWS, Augmentation, Layout
 from descend.cards import method
 from descend.param_types import NonNegative, Probability
 
@@ -19,37 +19,37 @@ __all__ = ["FeatureDropout", "Noise"]
     row="H2",
     reference="Bishop 1995 (Training with noise is equivalent to Tikhonov regularization)",
     formula="x + std e, e normal",
-    note="of a table the numbers get noise, in standard deviations where they are scaled to one; truth values, "
-    "categories and indicators do not. Of pictures the unit is the distance from black to white.",
+    note="in tables only numbers get noise, in units of the standard deviation if they are scaled to 1; booleans, "
+    "categories and indicators do not. For images the unit is the difference between black and white.",
 )
 @final
 class Noise(Augmentation):
-    """Independent Gaussian noise on every number.
+    """Independent Gaussian noise added to every number.
 
-    Shapes: pictures (b, channels, height, width) or rows (b, ...), and the same again.
+    Shapes: images (b, channels, height, width) or rows (b, ...); the result has the same shape.
 
     Args:
-        std: the noise's standard deviation. Default 0.05.
+        std: standard deviation of the noise. Default 0.05.
 
     >>> Noise(std=0.0)(torch.ones(1, 2), torch.Generator()).tolist()
     [[1.0, 1.0]]
     """
 
-    fits: ClassVar[frozenset[str]] = frozenset({PICTURES, ROWS})
+    fits: ClassVar[frozenset[str]] = frozenset({IMAGES, ROWS})
 
     def __init__(self, *, std: NonNegative = 0.05) -> None:
         self.std = std
         self._numbers: Tensor | None = None
 
     def on(self, layout: Layout) -> Self:
-        """The same noise, on the numbers of this layout only."""
-        made = copy.copy(self)
-        made._numbers = layout.numbers
-        return made
+        """Return the same noise for the numbers of this layout only."""
+        copied = copy.copy(self)
+        copied._numbers = layout.numbers
+        return copied
 
-    def __call__(self, inputs: Tensor, draw: torch.Generator) -> Tensor:
-        """The rows with noise."""
-        noise = torch.randn(inputs.shape, generator=draw, device=inputs.device, dtype=inputs.dtype)
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the rows with noise."""
+        noise = torch.randn(inputs.shape, generator=generator, device=inputs.device, dtype=inputs.dtype)
         if self._numbers is not None:
             noise = noise * self._numbers
         return torch.add(inputs, noise, alpha=self.std)
@@ -59,18 +59,17 @@ class Noise(Augmentation):
     row="H2",
     reference="Vincent et al. 2008 (masking noise of denoising autoencoders)",
     formula="x_j <- 0 with probability p, for all inputs of column j at once",
-    note="0 is the mean of a number where it is scaled to mean 0, and stands for 'missing' of a truth value and "
-    "of a category.",
+    note="0 is the mean of a number scaled to mean 0, and encodes a missing boolean or category.",
 )
 @final
 class FeatureDropout(Augmentation):
-    """Columns left out: all inputs of a column, of one row, are 0.
+    """Feature dropout: set all inputs of a random column of a row to 0.
 
-    What is left is not scaled up, unlike dropout's: a number's mean is the best guess of it.
-    Shapes: rows (b, ...), and the same again.
+    Unlike in dropout the remaining inputs are not rescaled: a dropped number is replaced by its mean.
+    Shapes: rows (b, ...); the result has the same shape.
 
     Args:
-        probability: that a column is left out of a row. Default 0.1.
+        probability: probability that a column of a row is dropped. Default 0.1.
 
     >>> FeatureDropout(probability=1.0)(torch.ones(1, 2), torch.Generator()).tolist()
     [[0.0, 0.0]]
@@ -84,16 +83,16 @@ class FeatureDropout(Augmentation):
         self._count = 0
 
     def on(self, layout: Layout) -> Self:
-        """The same, with the columns of this layout."""
-        made = copy.copy(self)
-        made._columns = layout.columns
-        made._count = 0 if layout.columns is None else int(layout.columns.max()) + 1
-        return made
+        """Return the same method with the columns of this layout."""
+        copied = copy.copy(self)
+        copied._columns = layout.columns
+        copied._count = 0 if layout.columns is None else int(layout.columns.max()) + 1
+        return copied
 
-    def __call__(self, inputs: Tensor, draw: torch.Generator) -> Tensor:
-        """The rows without some of their columns."""
+    def __call__(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the rows without some of their columns."""
         shape = inputs.shape if self._columns is None else (len(inputs), self._count)
-        kept = torch.rand(shape, generator=draw, device=inputs.device) >= self.probability
+        kept = torch.rand(shape, generator=generator, device=inputs.device) >= self.probability
         if self._columns is not None:
             kept = kept.index_select(1, self._columns).reshape(inputs.shape)
         return torch.where(kept, inputs, 0.0)

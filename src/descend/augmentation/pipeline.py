@@ -1,4 +1,4 @@
-"""A list of augmentations applied to the batches of a training, in an order and with draws that repeat."""
+"""A sequence of augmentations applied to the training batches, with reproducible random numbers."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from descend.augmentation.base import PICTURES, Layout, Mixed
+from descend.augmentation.base import IMAGES, Layout, Mixed
 from descend.augmentation.pixels import Pixels
-from descend.data.batches import Batch, Batches
-from descend.data.scaling import Preprocess
+from descend.data.batches import Batch, Batches, WrappedBatches
+from descend.data.preprocessing import Preprocess
 from descend.data.schema import Schema
 from descend.rng import key
 
 __all__ = ["AugmentedBatches", "Pipeline", "layout_of"]
 
 Method = Callable[[Tensor, torch.Generator], Tensor | Mixed]
-"""What changes a batch: an Augmentation, a Mixing, or any function of this form."""
+"""A change of a batch: an Augmentation, a Mixing, or any function of this form."""
 
 
 def layout_of(schema: Schema, preprocess: Preprocess) -> Layout:
-    """What the entries of encoded rows are."""
+    """Return the layout of encoded rows."""
     if len(schema.input_shape) == 3 and schema.rotation is None:
-        return Layout(PICTURES)
+        return Layout(IMAGES)
     if schema.rotation is not None and len(schema.input_shape) == 3:
-        return Layout("rows", f"data.scale = '{schema.scale}' mixes the pixels before they could be changed")
+        return Layout("rows", f"data.scale = '{schema.scale}' mixes the pixels before they can be changed")
     if schema.kind != "table":
-        return Layout("rows", f"the rows have the shape {schema.input_shape}")
+        return Layout("rows", f"the rows have shape {schema.input_shape}")
     return Layout(
         "rows",
         "the rows are a table",
@@ -38,19 +38,19 @@ def layout_of(schema: Schema, preprocess: Preprocess) -> Layout:
 
 
 class Pipeline:
-    """Augmentations one after another, with draws that are a pure function of seed, epoch and step.
+    """Augmentations in sequence, with random numbers that are a pure function of seed, epoch and step.
 
-    The method at place m draws from a generator seeded from (seed, "augment.m.a", epoch, step), a being the
-    place of the batch among those that a step accumulates. So the draws of a method depend on no other method, a
-    step can be repeated, and a run resumes to the same bits.
+    Method number m uses a generator seeded from (seed, "augment.m.a", epoch, step), where a is the
+    position of the batch among those that a step accumulates. The random numbers of a method therefore do not depend on
+    other methods, a step can be repeated, and a resumed run gives the same bits.
 
     Args:
         methods: in the order in which they are applied.
-        pixels: between encoded rows and pixels, for pictures, on the device of the batches; None for other
-            rows.
-        classes: number of classes where targets are class numbers, which a mixture turns into distributions
+        pixels: for images, the conversion between encoded rows and pixels, on the device of the batches; None for
+            other rows.
+        classes: number of classes if targets are class codes, which a mixture converts to distributions
             (b, classes); 0 for other targets.
-        seed: of the run.
+        seed: the run's seed.
 
     >>> from descend.augmentation import Noise
     >>> batch = Batch(torch.zeros(2, 3), torch.zeros(2), None)
@@ -64,40 +64,40 @@ class Pipeline:
     ) -> None:
         self.methods, self.classes, self.seed = tuple(methods), classes, seed
         self._pixels = pixels
-        self._draws: dict[torch.device, torch.Generator] = {}
+        self._generators: dict[torch.device, torch.Generator] = {}
 
     def __call__(self, batch: Batch, epoch: int, step: int, place: int = 0) -> Batch:
-        """The augmented batch.
+        """Return the augmented batch.
 
         Args:
             batch: encoded rows.
-            epoch: of the training.
-            step: within the epoch.
-            place: of the batch within the step.
+            epoch: the epoch.
+            step: the step within the epoch.
+            place: the position of the batch within the step.
         """
         inputs, targets, weights = batch
-        draw = self._generator(inputs.device)
+        generator = self._generator(inputs.device)
         pixels = self._pixels
         with torch.no_grad():
-            inputs = inputs if pixels is None else pixels.shown(inputs)
+            inputs = inputs if pixels is None else pixels.to_pixels(inputs)
             for at, method in enumerate(self.methods):
-                draw.manual_seed(key(self.seed, f"augment.{at}.{place}", epoch, step))
-                changed = method(inputs, draw)
+                generator.manual_seed(key(self.seed, f"augment.{at}.{place}", epoch, step))
+                changed = method(inputs, generator)
                 if isinstance(changed, Mixed):
                     targets, weights = self._mixed(changed, targets, weights)
                     changed = changed.inputs
                 inputs = changed
-            inputs = inputs if pixels is None else pixels.encoded(inputs)
+            inputs = inputs if pixels is None else pixels.from_pixels(inputs)
         return Batch(inputs, targets, weights)
 
     def _generator(self, device: torch.device) -> torch.Generator:
-        """One generator a device, which is seeded anew before each use."""
-        if device not in self._draws:
-            self._draws[device] = torch.Generator(device=device)
-        return self._draws[device]
+        """Return the generator of a device, which is seeded before each use."""
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device=device)
+        return self._generators[device]
 
     def _mixed(self, mixed: Mixed, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Targets and weights as mixed as the inputs.
+        """Mix targets and weights like the inputs.
 
         With weights v, a loss that is linear in the targets becomes s v l(y) + (1 - s) v' l(y').
         """
@@ -110,32 +110,20 @@ class Pipeline:
         return mixed._replace(share=own).targets(targets), total
 
 
-class AugmentedBatches:
-    """The batches of a training, augmented on the device where they are.
+class AugmentedBatches(WrappedBatches):
+    """Training batches, augmented on their device.
+
+    The row numbers of a mixture are those of the rows that partners were added to.
 
     Args:
-        batches: in memory, or loaded.
-        pipeline: what is done to each.
+        batches: the batches.
+        pipeline: the augmentations of each batch.
     """
 
     def __init__(self, batches: Batches, pipeline: Pipeline) -> None:
         self.batches, self.pipeline = batches, pipeline
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch."""
-        return self.batches.steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over."""
-        return self.batches.rows_per_step
-
-    def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers of each batch of a step; of a mixture, those that partners were added to."""
-        return self.batches.rows(epoch, step)
-
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """For each step from ``start`` on, its augmented batches."""
-        for step, held in enumerate(self.batches.epoch(epoch, start), start):
-            yield [self.pipeline(batch, epoch, step, place) for place, batch in enumerate(held)]
+        """Yield, for each step from ``start`` on, its augmented batches."""
+        for step, step_batches in enumerate(self.batches.epoch(epoch, start), start):
+            yield [self.pipeline(batch, epoch, step, place) for place, batch in enumerate(step_batches)]

@@ -1,4 +1,4 @@
-"""Encoded pictures as pixels from 0, black, to 1, white, and back."""
+"""Conversion between encoded images and pixels from 0, black, to 1, white."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ _WHITE = 255.0
 
 
 class Pixels:
-    """The scale of encoded pictures, undone and done again.
+    """Conversion of encoded (scaled) images to pixels and back.
 
-    Batches hold pictures as the network gets them, scaled. Methods that know light from dark, and what
-    is outside a picture, work on pixels p between 0 and 1 instead:
+    Batches contain scaled images, the inputs of the network. Augmentations work on pixels p between 0 and 1 instead,
+    because they depend on what is black and white:
 
-        v = u / sqrt(1 - (u / clip)^2) where there is a bound,  p = (v spread + shift - black) / (white - black)
+        v = u / sqrt(1 - (u / clip)^2) if there is a smooth bound,  p = (v spread + shift - black) / (white - black)
 
-    Images, uint8, have black 0 and white 255. Pictures of other numbers have the smallest and the largest number
-    of the training rows. Those of a torch ``Dataset`` are taken as they are.
+    For uint8 images black is 0 and white is 255. For other images they are the smallest and the largest number
+    of the training rows. Images of a torch ``Dataset`` are not converted.
 
     Args:
         gain, offset: p = v gain + offset; tensors that broadcast against (b, channels, height, width).
         clip: the smooth bound on v, or None.
 
     >>> pixels = Pixels(torch.tensor(0.5), torch.tensor(0.5))
-    >>> pixels.shown(torch.tensor([-1.0, 1.0])).tolist(), pixels.encoded(torch.tensor([0.0, 1.0])).tolist()
+    >>> pixels.to_pixels(torch.tensor([-1.0, 1.0])).tolist(), pixels.from_pixels(torch.tensor([0.0, 1.0])).tolist()
     ([0.0, 1.0], [-1.0, 1.0])
     """
 
     def __init__(self, gain: Tensor, offset: Tensor, clip: float | None = None) -> None:
         self.gain, self.offset, self.clip = gain, offset, clip
-        self._gain_back, self._offset_back = 1 / gain, -offset / gain
+        self._inverse_gain, self._inverse_offset = 1 / gain, -offset / gain
 
     @classmethod
     def of(cls, schema: Schema, inputs: Tensor | None) -> Self:
-        """The pixels of a schema whose rows are pictures.
+        """Return the conversion for a schema whose rows are images.
 
         Args:
-            schema: fitted, with a shape (channels, height, width) and no rotation.
-            inputs: the encoded training rows; None where they are not in memory.
+            schema: a fitted schema with shape (channels, height, width) and no rotation.
+            inputs: the encoded training rows; None if they are not in memory.
         """
         if schema.kind == "dataset" or inputs is None:
             return cls(torch.ones(()), torch.zeros(()))
@@ -61,7 +61,7 @@ class Pixels:
         raw = cls(spread.reshape(shape).float(), shift.reshape(shape).float(), clip)
         black, white = 0.0, _WHITE
         if schema.kind != "images":
-            numbers = raw.shown(inputs)
+            numbers = raw.to_pixels(inputs)
             black, white = numbers.min().item(), numbers.max().item()
         unit = (white - black) or 1.0
         return cls(
@@ -69,21 +69,21 @@ class Pixels:
         )
 
     def to(self, device: torch.device) -> Pixels:
-        """The same, on a device."""
+        """Return the conversion with its tensors on a device."""
         return Pixels(self.gain.to(device), self.offset.to(device), self.clip)
 
-    def shown(self, encoded: Tensor) -> Tensor:
-        """Pixels of encoded pictures (b, channels, height, width)."""
+    def to_pixels(self, encoded: Tensor) -> Tensor:
+        """Convert encoded images (b, channels, height, width) to pixels."""
         if self.clip is not None:
             ratio = encoded / self.clip
-            # Beyond rounding a bounded number is below the bound.
+            # A bounded number is below the bound up to rounding.
             encoded = encoded * torch.rsqrt((1.0 - ratio * ratio).clamp_min(1e-6))
-        # Two passes of plain kernels: addcmul takes twice their time where it broadcasts.
+        # Two plain kernels: addcmul takes twice as long if it broadcasts.
         return torch.mul(encoded, self.gain).add_(self.offset)
 
-    def encoded(self, shown: Tensor) -> Tensor:
-        """Encoded pictures of pixels (b, channels, height, width)."""
-        values = torch.mul(shown, self._gain_back).add_(self._offset_back)
+    def from_pixels(self, pixels: Tensor) -> Tensor:
+        """Convert pixels (b, channels, height, width) to encoded images."""
+        values = torch.mul(pixels, self._inverse_gain).add_(self._inverse_offset)
         if self.clip is not None:
             ratio = values / self.clip
             values = values * torch.rsqrt(1.0 + ratio * ratio)

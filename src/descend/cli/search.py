@@ -185,7 +185,7 @@ def _searched(
     from descend.experiments.search import search
     from descend.experiments.search.journal import Journal
     from descend.experiments.search.progress import SearchBar
-    from descend.many.train_many import EngineChoice
+    from descend.many import EngineChoice
 
     engines = get_args(EngineChoice)
     if engine not in engines:

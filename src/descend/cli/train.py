@@ -173,13 +173,14 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
     """Train with a progress bar, which is removed afterwards in any case."""
     from descend.api import execute
-    from descend.many.restarts import copies
+    from descend.many.restarts import networks_per_run
     from descend.metrics import main_metric
     from descend.training.loop import Observer
-    from descend.training.observers import ProgressBar, TensorBoard
+    from descend.training.observers import TensorBoard
+    from descend.training.progress import ProgressBar
 
     bar = ProgressBar(show, main_metric(planned.prepared.schema.task))
-    networks = copies(planned.recipe)
+    networks = networks_per_run(planned.recipe)
     observers: list[Observer] = [] if show.quiet or networks > 1 else [bar]
     try:
         if networks > 1 and not tensorboard:

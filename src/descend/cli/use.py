@@ -110,7 +110,7 @@ def _predictions(trained: Run, data: str) -> pl.DataFrame:
     """Return the predictions, one row for each row of the data."""
     import polars as pl
 
-    from descend.data.sources import read
+    from descend.data.reader import read
 
     schema, predictor = trained.schema, trained.predictor
     source = read(data, schema=schema, predicting=True)
@@ -169,7 +169,7 @@ def evaluate(
     """Evaluate a trained network on DATA, which must contain the true values."""
     with answering(as_json) as answer:
         from descend.cli.summary import scores
-        from descend.data.sources import read
+        from descend.data.reader import read
         from descend.runs.run import load
 
         trained = load(run, allow_imports=allow_imports)

@@ -1,34 +1,108 @@
-"""From anyone's data to tensors: read, infer, split, encode, scale.
+"""From a file, a data frame or arrays to batches of tensors.
 
-========================  ==========================================================================
-:mod:`.settings`          the ``[data]`` section and its defaults
-:mod:`.source`            data as they were read; joining given parts; the fingerprint
-:mod:`.sources`           ``read``: one door for names, paths, arrays, frames, functions, datasets
-:mod:`.bundled`           data sets that need no file
-:mod:`.tables`            CSV, TSV, Parquet, Arrow files
-:mod:`.pictures`          folders of images by class
-:mod:`.arrays`            NumPy arrays, tensors, NPZ files
-:mod:`.frames`            pandas, polars, pyarrow, dictionaries of columns
-:mod:`.torch_datasets`    map-style torch datasets, kept lazy
-:mod:`.functions`         ``package.module:function``
-:mod:`.values`            raw columns to numbers and texts
-:mod:`.columns`           the kind of each column
-:mod:`.encoding`          the numbers that columns become; categories
-:mod:`.labels`            class labels that come back as they went in
-:mod:`.task`              regression, binary, multiclass: inferred, with the reason
-:mod:`.split`             training, validation and test rows
-:mod:`.schema`            everything prediction needs to know, as JSON
-:mod:`.rotation`          scales of all inputs together: principal components, whitening
-:mod:`.scaling`           scales, and the module that turns raw rows into network inputs
-:mod:`.fitting`           categories, medians and scales from the training rows
-:mod:`.streaming`         data larger than memory: stored tables, rows on disk
-:mod:`.prepare`           all of it in order
-:mod:`.batches`           mini-batches in an order that depends on seed and epoch alone
-========================  ==========================================================================
+The path of a CSV file, in the order of the calls:
 
->>> from descend.data.sources import read
->>> from descend.data.prepare import prepare
+1. **Source** (:mod:`.reader`, :mod:`.table_files`): :func:`read` parses the file and takes the target column out.
+   The result is a :class:`Source`: raw columns, raw targets, nothing inferred or fitted yet.
+2. **Split** (:mod:`.task`, :mod:`.split`): :func:`prepare` infers the task from the targets, and divides the rows into
+   training, validation and test rows.
+3. **Columns** (:mod:`.columns`, :mod:`.parsing`): it infers the kind of each column from its values.
+4. **Fit** (:mod:`.fitting`, :mod:`.scaling`): it computes categories, medians and scales from the training rows only.
+   The result is a :class:`Schema`, which is saved as ``schema.json``.
+5. **Encode** (:mod:`.encoding`, :mod:`.preprocessing`): :class:`Preprocess`, a module built from the schema, turns raw
+   rows into float32 tensors, one :class:`Part` for each part of the split.
+6. **Batches** (:mod:`.batches`): the training loop reads the rows of a part in batches, in an order that depends on
+   seed and epoch only.
+
+==========================  ========================================================================
+**Reading**
+:mod:`.reader`              ``read``: data of any form as a ``Source``
+:mod:`.source`              ``Source``: raw data; joining the parts of a given split; the fingerprint
+:mod:`.table_files`         CSV, TSV, Parquet and Arrow files
+:mod:`.image_folders`       folders of images, one subfolder per class
+:mod:`.arrays`              NumPy arrays, tensors, NPZ files
+:mod:`.frames`              pandas, polars and pyarrow data frames, dictionaries of columns
+:mod:`.torch_datasets`      map-style torch datasets, whose items stay lazy
+:mod:`.functions`           data returned by a function, ``package.module:function``
+:mod:`.bundled`             data sets that need no file
+:mod:`.streaming`           data larger than memory: tables read in pieces, rows stored on disk
+**Inference and fitting**
+:mod:`.training_data`       ``TrainingData``: the arguments of ``train`` about the data, in one object
+:mod:`.settings`            the ``[data]`` section of a recipe and its defaults
+:mod:`.preparation`         ``prepare``: steps 2 to 5 above
+:mod:`.task`                regression, binary or multiclass: inferred, with the reason
+:mod:`.columns`             the kind of each column
+:mod:`.parsing`             raw column values as numbers, booleans, dates or strings
+:mod:`.labels`              class labels and their codes
+:mod:`.split`               training, validation and test rows
+:mod:`.fitting`             categories, medians and scales from the training rows
+:mod:`.scaling`             scales of each input: standard, center, minmax
+:mod:`.decorrelation`       scales of all inputs together: PCA, whitening, ZCA
+:mod:`.schema`              everything prediction needs to know about the data, as JSON
+**Encoding**
+:mod:`.encoding`            parsed columns as a matrix of numbers
+:mod:`.preprocessing`       modules from raw rows to network inputs, and from outputs to predictions
+:mod:`.batches`             mini-batches in a reproducible order
+**Messages**
+:mod:`.messages`            values and row numbers as error messages show them
+==========================  ========================================================================
+
+>>> from descend.data import prepare, read
 >>> prepared = prepare(read("iris"), seed=0)
 >>> prepared.schema.task, tuple(prepared.train.inputs.shape)
 ('multiclass', (90, 4))
+
+Names are imported when they are first used, so that ``import descend.data`` loads neither torch nor NumPy.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from descend.data.preparation import Part, Prepared, encode_source, prepare
+    from descend.data.preprocessing import Postprocess, Preprocess
+    from descend.data.reader import read
+    from descend.data.schema import Schema
+    from descend.data.settings import DataSettings
+    from descend.data.source import Source
+    from descend.data.training_data import TrainingData
+
+__all__ = [
+    "DataSettings",
+    "Part",
+    "Postprocess",
+    "Prepared",
+    "Preprocess",
+    "Schema",
+    "Source",
+    "TrainingData",
+    "encode_source",
+    "prepare",
+    "read",
+]
+
+_MODULES = {
+    "DataSettings": "settings",
+    "Part": "preparation",
+    "Postprocess": "preprocessing",
+    "Prepared": "preparation",
+    "Preprocess": "preprocessing",
+    "Schema": "schema",
+    "Source": "source",
+    "TrainingData": "training_data",
+    "encode_source": "preparation",
+    "prepare": "preparation",
+    "read": "reader",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"descend.data.{_MODULES[name]}"), name)
+    raise AttributeError(f"module 'descend.data' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *globals()])

@@ -1,13 +1,14 @@
 """Mini-batches whose content is a pure function of (seed, epoch, step).
 
-Data in memory stays on its device and is gathered by index, many batches at a time; a batch is then a
-view and costs nothing. A torch ``Dataset`` goes through a ``DataLoader`` that is told which rows to
-fetch, so both kinds start anywhere in an epoch and see the same rows in the same order.
+Data in memory stay on their device and are gathered by index, many batches at a time; a batch is then a
+view and costs nothing. A torch ``Dataset`` goes through a ``DataLoader`` with an explicit list of rows to fetch.
+Both kinds can start anywhere in an epoch and see the same rows in the same order.
 """
 
 from __future__ import annotations
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
@@ -19,13 +20,23 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from descend.rng import forked, generator, key
 
-__all__ = ["Batch", "Batches", "LoadedBatches", "MemoryBatches", "MovedBatches", "Order", "shuffled_blocks"]
+__all__ = [
+    "Batch",
+    "Batches",
+    "LoadedBatches",
+    "MemoryBatches",
+    "MovedBatches",
+    "Order",
+    "OrderedBatches",
+    "WrappedBatches",
+    "shuffled_blocks",
+]
 
 Place = tuple[int, int, int]
 """An item to fetch: epoch, position within the epoch, row."""
 
 CHUNK_BYTES = 64 * 2**20
-"""Rows are gathered in pieces of about this size: large enough that the cost of a gather vanishes."""
+"""Size of the pieces in which rows are gathered: large enough that the overhead of a gather is negligible."""
 
 
 class Batch(NamedTuple):
@@ -36,13 +47,13 @@ class Batch(NamedTuple):
     weights: Tensor | None
 
     def some(self, rows: Tensor) -> Batch:
-        """The batch of the rows with these numbers in it."""
+        """Return the batch of the rows at these positions."""
         weights = None if self.weights is None else self.weights[rows]
         return Batch(self.inputs[rows], self.targets[rows], weights)
 
 
 class Batches(Protocol):
-    """What the loop needs of its data."""
+    """Interface of the training data that the loop consumes."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -53,7 +64,7 @@ class Batches(Protocol):
         """Rows that each step of an epoch averages over."""
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """For each step from ``start`` on, the batches whose gradients it averages."""
+        """Yield, for each step from ``start`` on, the batches whose gradients it averages."""
 
     def rows(self, epoch: int, step: int) -> list[Tensor]:
         """Row numbers (within the part) of each batch of a step."""
@@ -65,15 +76,15 @@ class Order:
 
     Args:
         rows: number of rows n.
-        batch_size: rows in a batch B. A last batch of a single row joins the one before it: statistics
-            over a batch need two rows.
-        accumulate: batches in a step.
+        batch_size: number of rows B in a batch. A last batch of a single row is merged into the one before it,
+            because batch statistics need two rows.
+        accumulate: number of batches in a step.
         sampling: "epoch" (a fresh permutation each epoch, every row once), "with_replacement"
-            (n draws, independent), "full" (all rows, in order, one batch), "in_order" (batches without
+            (n independent samples), "full" (all rows, in order, one batch), "in_order" (batches without
             shuffling, for evaluation).
-        seed: of the run.
-        block, window: rows of a block and of a window; where they are not 0, an epoch shuffles blocks of
-            neighbouring rows, and rows within windows of such blocks, see :func:`shuffled_blocks`.
+        seed: the run's seed.
+        block, window: number of rows in a block and in a window. If they are not 0, an epoch shuffles blocks of
+            neighbouring rows, and rows within windows of such blocks; see :func:`shuffled_blocks`.
 
     >>> order = Order(rows=10, batch_size=4, seed=0)
     >>> [len(batch) for batch in order.batches(0)], order.steps_per_epoch
@@ -91,7 +102,7 @@ class Order:
     window: int = 0
 
     def sizes(self) -> list[int]:
-        """Rows in each batch of an epoch."""
+        """Return the number of rows in each batch of an epoch."""
         if self.sampling == "full" or self.batch_size >= self.rows:
             return [self.rows]
         full, rest = divmod(self.rows, self.batch_size)
@@ -102,7 +113,7 @@ class Order:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch."""
+        """Number of optimizer steps in an epoch."""
         return -(-len(self.sizes()) // self.accumulate)
 
     @property
@@ -112,68 +123,56 @@ class Order:
         return [sum(sizes[at : at + self.accumulate]) for at in range(0, len(sizes), self.accumulate)]
 
     def indices(self, epoch: int) -> Tensor:
-        """The rows of an epoch, one after another, (n,) int64."""
+        """Return the rows of an epoch in order, (n,) int64."""
         if self.sampling in ("full", "in_order"):
             return torch.arange(self.rows)
-        draw = generator(self.seed, "order", epoch)
+        random_order = generator(self.seed, "order", epoch)
         if self.sampling == "with_replacement":
-            return torch.randint(self.rows, (self.rows,), generator=draw)
+            return torch.randint(self.rows, (self.rows,), generator=random_order)
         if self.block:
-            return shuffled_blocks(self.rows, self.block, self.window, draw)
-        return torch.randperm(self.rows, generator=draw)
+            return shuffled_blocks(self.rows, self.block, self.window, random_order)
+        return torch.randperm(self.rows, generator=random_order)
 
     def batches(self, epoch: int) -> tuple[Tensor, ...]:
-        """The rows of each batch of an epoch."""
+        """Return the rows of each batch of an epoch."""
         return tuple(torch.split(self.indices(epoch), self.sizes()))
 
     def step(self, epoch: int, step: int) -> list[Tensor]:
-        """The rows of each batch of one step."""
+        """Return the rows of each batch of one step."""
         return list(self.batches(epoch)[step * self.accumulate : (step + 1) * self.accumulate])
 
 
-def shuffled_blocks(rows: int, block: int, window: int, draw: torch.Generator) -> Tensor:
-    """An order of all rows that reads a file in pieces: (rows,) int64.
+def shuffled_blocks(rows: int, block: int, window: int, generator: torch.Generator) -> Tensor:
+    """Return an order of all rows that reads a file in pieces, (rows,) int64.
 
     Blocks of neighbouring rows are put in a random order, and the rows are then shuffled within each window
     of that order. While a window is used, only its blocks are needed, so that every page of a file
-    larger than memory is read about once an epoch. Rows that lie together in the file stay in one window, or
-    in two: a file that is sorted should be shuffled before.
+    larger than memory is read about once per epoch. Rows that are adjacent in the file stay in one window, or
+    in two: shuffle a sorted file first.
 
     Args:
         rows: number of rows.
-        block: rows of a block; the last one may be shorter.
-        window: rows of a window.
-        draw: where the random numbers come from.
+        block: number of rows in a block; the last one may be shorter.
+        window: number of rows in a window.
+        generator: source of the random numbers.
 
     >>> order = shuffled_blocks(12, 3, 6, torch.Generator().manual_seed(0))
     >>> sorted(order.tolist()) == list(range(12)), len(set((order[:6] // 3).tolist()))
     (True, 2)
     """
-    blocks = torch.randperm(-(-rows // block), generator=draw)
+    blocks = torch.randperm(-(-rows // block), generator=generator)
     order = (blocks[:, None] * block + torch.arange(block)).flatten()
     order = order[order < rows]
     for start in range(0, rows, window):
         piece = order[start : start + window]
-        order[start : start + window] = piece[torch.randperm(len(piece), generator=draw)]
+        order[start : start + window] = piece[torch.randperm(len(piece), generator=generator)]
     return order
 
 
-class MemoryBatches:
-    """Batches of tensors that are in memory, on the device that trains.
+class OrderedBatches(ABC):
+    """Base class of batches whose size and rows follow an :class:`Order`."""
 
-    Args:
-        inputs: (n, ...) on any device.
-        targets: (n,) or (n, T) on the same device.
-        weights: (n,) or None.
-        order: which rows when.
-    """
-
-    def __init__(self, inputs: Tensor, targets: Tensor, weights: Tensor | None, order: Order) -> None:
-        self.tensors = [inputs, targets, *([] if weights is None else [weights])]
-        self.order = order
-        row_bytes = sum(tensor[0].numel() * tensor.element_size() for tensor in self.tensors)
-        per_step = max(1, row_bytes * order.batch_size * order.accumulate)
-        self._steps_per_gather = max(1, CHUNK_BYTES // per_step)
+    order: Order
 
     @property
     def steps_per_epoch(self) -> int:
@@ -186,19 +185,65 @@ class MemoryBatches:
         return self.order.rows_per_step
 
     def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers of each batch of a step."""
+        """Return the row numbers of each batch of a step."""
         return self.order.step(epoch, step)
 
+    @abstractmethod
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """For each step from ``start`` on, its batches, as views of gathered rows."""
+        """Yield the batches of each step, from step ``start`` on."""
+
+
+class WrappedBatches(ABC):
+    """Base class of batches that change the content of other batches, but not their rows."""
+
+    batches: Batches
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in one epoch."""
+        return self.batches.steps_per_epoch
+
+    @property
+    def rows_per_step(self) -> list[int]:
+        """Rows that each step of an epoch averages over."""
+        return self.batches.rows_per_step
+
+    def rows(self, epoch: int, step: int) -> list[Tensor]:
+        """Return the row numbers of each batch of a step."""
+        return self.batches.rows(epoch, step)
+
+    @abstractmethod
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """Yield the batches of each step, from step ``start`` on."""
+
+
+class MemoryBatches(OrderedBatches):
+    """Batches of tensors in memory, on the training device.
+
+    Args:
+        inputs: (n, ...) on any device.
+        targets: (n,) or (n, T) on the same device.
+        weights: (n,) or None.
+        order: the rows of each step.
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor, weights: Tensor | None, order: Order) -> None:
+        self.tensors = [inputs, targets, *([] if weights is None else [weights])]
+        self.order = order
+        row_bytes = sum(tensor[0].numel() * tensor.element_size() for tensor in self.tensors)
+        per_step = max(1, row_bytes * order.batch_size * order.accumulate)
+        self._steps_per_gather = max(1, CHUNK_BYTES // per_step)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
+        """Yield, for each step from ``start`` on, its batches, as views of gathered rows."""
         accumulate, total = self.order.accumulate, self.steps_per_epoch
         if self.order.sampling == "full":
             yield from [[self._batch(self.tensors)]][start:]
             return
         sizes = self.order.sizes()
         indices = self.order.indices(epoch).to(self.tensors[0].device, non_blocking=True)
-        # Rows are gathered in the pieces of a whole epoch, wherever it is entered, so that a batch always lies at the same
-        # place of its piece: matrix products round differently where their operands are aligned differently.
+        # Rows are gathered in the same pieces wherever the epoch is entered, so that a batch always has the same offset
+        # within its piece: matrix products round differently where their operands are aligned differently.
         begin = start - start % self._steps_per_gather
         at = sum(sizes[: begin * accumulate])
         for first in range(begin, total, self._steps_per_gather):
@@ -221,35 +266,21 @@ class MemoryBatches:
         return Batch(parts[0], parts[1], parts[2] if len(parts) > 2 else None)
 
 
-class MovedBatches:
-    """Batches that are moved to a device one by one, since all of them together may not fit there.
+class MovedBatches(WrappedBatches):
+    """Batches that are moved to a device one at a time, for data that do not fit into its memory.
 
     Args:
-        batches: on the CPU.
-        device: where they go.
+        batches: batches on the CPU.
+        device: the target device.
     """
 
     def __init__(self, batches: Batches, device: torch.device) -> None:
         self.batches, self.device = batches, device
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch."""
-        return self.batches.steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over."""
-        return self.batches.rows_per_step
-
-    def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers of each batch of a step."""
-        return self.batches.rows(epoch, step)
-
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """For each step from ``start`` on, its batches on the device."""
-        for held in self.batches.epoch(epoch, start):
-            yield [self._moved(batch) for batch in held]
+        """Yield, for each step from ``start`` on, its batches on the device."""
+        for batches in self.batches.epoch(epoch, start):
+            yield [self._moved(batch) for batch in batches]
 
     def _moved(self, batch: Batch) -> Batch:
         inputs, targets, weights = (
@@ -260,21 +291,21 @@ class MovedBatches:
         return Batch(inputs, targets, weights)
 
 
-class LoadedBatches:
+class LoadedBatches(OrderedBatches):
     """Batches of a torch ``Dataset``, fetched by worker processes.
 
-    A data set may draw random numbers for an item (augmentation): torch's, NumPy's and Python's global
-    generators are seeded from (seed, epoch, position in the epoch) before each item, in whichever process it is
-    fetched, so that its draws do not depend on the number of workers or on where a run was resumed.
+    A data set may use random numbers for an item (augmentation). The global generators of torch, NumPy and Python
+    are seeded from (seed, epoch, position in the epoch) before each item, in the process that fetches it, so that
+    its random numbers depend neither on the number of workers nor on where a run was resumed.
 
     Args:
-        dataset: its items start with the inputs.
-        items: the item of the data set that holds each row, (n,).
+        dataset: a data set whose items start with the inputs.
+        items: the item of the data set for each row, (n,).
         targets: encoded targets of the rows, (n,) or (n, T).
         weights: (n,) or None.
-        order: which rows when.
-        device: where batches go.
-        workers: processes; 0 fetches in this one.
+        order: the rows of each step.
+        device: the device that batches are moved to.
+        workers: number of worker processes; 0 fetches in the current process.
     """
 
     def __init__(
@@ -292,48 +323,34 @@ class LoadedBatches:
         self._plan: list[list[Place]] = []
         self._loader: DataLoader[Any] = DataLoader(
             _SeededItems(dataset, items, targets, weights, order.seed),
-            batch_sampler=_Planned(self),
+            batch_sampler=_PlannedSampler(self),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
             generator=generator(order.seed, "workers"),
         )
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch."""
-        return self.order.steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over."""
-        return self.order.rows_per_step
-
-    def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers of each batch of a step."""
-        return self.order.step(epoch, step)
-
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """For each step from ``start`` on, its batches, moved to the device."""
+        """Yield, for each step from ``start`` on, its batches, moved to the device."""
         accumulate = self.order.accumulate
         position, plan = 0, []
         for rows in self.order.batches(epoch):
             plan.append([(epoch, position + offset, row) for offset, row in enumerate(rows.tolist())])
             position += len(rows)
         self._plan = plan[start * accumulate :]
-        held: list[Batch] = []
+        step_batches: list[Batch] = []
         for parts in self._loader:
             moved = [part.to(self.device, non_blocking=True) for part in parts]
-            held.append(Batch(moved[0], moved[1], moved[2] if len(moved) > 2 else None))
-            if len(held) == accumulate:
-                yield held
-                held = []
-        if held:
-            yield held
+            step_batches.append(Batch(moved[0], moved[1], moved[2] if len(moved) > 2 else None))
+            if len(step_batches) == accumulate:
+                yield step_batches
+                step_batches = []
+        if step_batches:
+            yield step_batches
 
 
-class _Planned(Sampler[list[Place]]):
-    """The batches that the owner planned for the epoch; asked anew each time the loader is iterated."""
+class _PlannedSampler(Sampler[list[Place]]):
+    """The batches that the owner planned for the epoch; read again each time the loader is iterated."""
 
     def __init__(self, owner: LoadedBatches) -> None:
         self.owner = owner
@@ -346,7 +363,7 @@ class _Planned(Sampler[list[Place]]):
 
 
 class _SeededItems(Dataset[Any]):
-    """A data set whose item draws random numbers from a fresh seed; asked by (epoch, position, row)."""
+    """A data set whose items, indexed by (epoch, position, row), use random numbers from a fresh seed."""
 
     def __init__(
         self, dataset: Dataset[Any], items: Sequence[int], targets: Tensor, weights: Tensor | None, seed: int
@@ -371,7 +388,7 @@ class _SeededItems(Dataset[Any]):
                 inputs = self.dataset[int(self.items[row])][0]
         finally:
             random.setstate(python)
-            np.random.set_state(numpy)  # noqa: NPY002 - put back what was there
+            np.random.set_state(numpy)  # noqa: NPY002 - restores the global state
         encoded = torch.as_tensor(np.asarray(inputs) if not isinstance(inputs, Tensor) else inputs).float()
         weight = [] if self.weights is None else [self.weights[row]]
         return (encoded, self.targets[row], *weight)

@@ -1,4 +1,4 @@
-"""What each column is: its kind is inferred from all of its values, or named by the user."""
+"""Kinds of columns, inferred from all values of a column or declared by the user."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from descend.data.messages import listed, rows_hold
+from descend.data.parsing import parse_booleans, parse_dates, parse_instants, parse_numbers, tidy, to_strings
 from descend.data.settings import DataSettings
 from descend.data.streaming import StoredTable
-from descend.data.values import (
-    listed,
-    parse_booleans,
-    parse_dates,
-    parse_instants,
-    parse_numbers,
-    rows_hold,
-    tidy,
-    to_text,
-)
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["FARTHEST", "LARGEST", "STRICT", "Column", "choice", "infer", "raise_all", "refuse", "refuse_wild"]
+__all__ = [
+    "FARTHEST",
+    "LARGEST",
+    "STRICT",
+    "Column",
+    "infer",
+    "kind_option",
+    "raise_all",
+    "refuse",
+    "refuse_extreme",
+]
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "date", "constant", "empty", "ignored"]
 USED = ("numeric", "boolean", "categorical", "date")
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
-"""How pydantic checks what it reads from a file: every field known, of its own type, finite."""
+"""Pydantic settings for values read from a file: no unknown fields, no type conversion, finite numbers."""
 LARGEST = 1e150
-"""Squares of larger numbers overflow."""
+"""Largest magnitude of a number: squares of larger numbers overflow."""
 FARTHEST = 1e37
-"""Standard deviations from the mean at which single precision comes to its end."""
-_SHOWN = 20  # problems in one message
-_FEW = 5  # rows a category needs on average, where there are many categories
-_MOSTLY = 0.8  # share of numbers from which the other values of a column look like mistakes
+"""Largest distance from the mean in standard deviations: single precision overflows beyond 3e38."""
+_MAX_SHOWN = 20  # problems in one message
+_ROWS_PER_CATEGORY = 5  # rows needed per category on average, if there are more than max_categories
+_MOSTLY = 0.8  # share of numbers above which the other values of a column are taken for mistakes
 
 
 @dataclass(frozen=True)
@@ -46,15 +48,15 @@ class Column:
     """One column of a table.
 
     Args:
-        name: its name.
-        kind: ``numeric``, ``boolean``, ``categorical``, ``date``; or ``constant``, ``empty``, ``ignored``,
-            which are not used.
-        categories: of a categorical column, in the order of their codes.
-        pooled: whether the last category stands for all others that training saw.
+        name: the column name.
+        kind: ``numeric``, ``boolean``, ``categorical`` or ``date``; or ``constant``, ``empty`` or ``ignored``
+            for columns that are not used.
+        categories: the categories of a categorical column, in the order of their codes.
+        pooled: whether the last category stands for all other categories of the training rows.
         missing: number of missing values in all rows.
-        note: what is worth saying about it.
-        indicator: whether a 0/1 input says that the value is missing (it was, in some training row).
-        fill: what stands in for a missing number: the training rows' median.
+        note: a remark for the user.
+        indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
+        fill: the replacement for a missing number: the median of the training rows.
         mean, scale: a number x enters the network as (x - mean) / scale.
         low, high: the smallest and largest number in all rows.
     """
@@ -76,12 +78,12 @@ class Column:
 
     @property
     def used(self) -> bool:
-        """Whether the network sees it."""
+        """Whether the column is an input of the network."""
         return self.kind in USED
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the network's inputs that it becomes, the missing-value indicator last.
+        """Names of the network inputs of this column, the missing-value indicator last.
 
         >>> Column("colour", "categorical", ("blue", "red"), indicator=True).inputs
         ('colour=blue', 'colour=red', 'colour is missing')
@@ -92,10 +94,10 @@ class Column:
         return (*own, *([f"{self.name} is missing"] if self.indicator else []))
 
 
-def choice(name: str, kind: str) -> str:
-    r"""How to choose a column's kind, as it is written in a shell.
+def kind_option(name: str, kind: str) -> str:
+    r"""Return the command-line option that declares a column's kind, quoted for a shell.
 
-    >>> choice("age", "ignore"), choice("sepal length", "ignore")
+    >>> kind_option("age", "ignore"), kind_option("sepal length", "ignore")
     ('--set data.columns.age=ignore', '--set \'data.columns."sepal length"=ignore\'')
     """
     if re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -105,13 +107,13 @@ def choice(name: str, kind: str) -> str:
 
 
 def raise_all(problems: Sequence[str]) -> None:
-    """Raise one DataError for all problems, or return where there is none."""
+    """Raise one DataError for all problems; return if there is none."""
     if len(problems) == 1:
         raise DataError(problems[0])
     if problems:
         shown = [
-            *problems[:_SHOWN],
-            *([f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []),
+            *problems[:_MAX_SHOWN],
+            *([f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []),
         ]
         raise DataError(f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown))
 
@@ -119,31 +121,30 @@ def raise_all(problems: Sequence[str]) -> None:
 def infer(
     frame: pl.DataFrame | StoredTable, settings: DataSettings, *, keep_constant: bool = False
 ) -> tuple[list[Column], pl.DataFrame]:
-    """The kind of every column, and the used columns with their values parsed.
+    """Infer the kind of every column, and parse the values of the used columns.
 
-    Kinds: numbers (also as text), ``true`` / ``false``, dates (also ISO 8601 text), and text as categories.
-    A column with one value, or with none, is set aside with a note.
+    Kinds are numbers (also as strings), ``true`` / ``false``, dates (also as ISO 8601 strings), and other strings as
+    categories. A column with a single value, or with no values, is not used and gets a note.
 
     Args:
         frame: the raw features.
-        settings: ``columns`` names kinds that are not to be inferred; ``missing`` the words for nothing.
-        keep_constant: use constant numeric columns too (the black corners of an image have their place).
+        settings: ``columns`` declares kinds instead of inferring them; ``missing`` lists the strings that stand
+            for a missing value.
+        keep_constant: whether to use constant numeric columns too, such as the black corner pixels of images.
 
     Returns: a :class:`Column` for every column of the frame, not fitted yet; and a frame of the used
-        columns: Float64 for numbers and days, Boolean, String for categories; of a table that is not in
-        memory, without rows.
+        columns: Float64 for numbers and days, Boolean, String for categories. The frame has no rows if the
+        table is not in memory.
 
     Raises:
-        DataError: all columns that cannot be used, each with the ways out.
+        DataError: some columns cannot be used; the message lists all of them, each with the remedies.
     """
     import polars as pl
 
     problems = []
     for name in settings.columns:
         if name not in frame.columns:
-            problems.append(
-                f"data.columns names {name!r}, no such column; {did_you_mean(name, frame.columns)}"
-            )
+            problems.append(f"data.columns: no column {name!r}; {did_you_mean(name, frame.columns)}")
     columns: list[Column] = []
     parsed: list[pl.Series] = []
     for series in frame:
@@ -159,7 +160,7 @@ def infer(
     if not parsed:
         facts = "; ".join(f"{column.name}: {column.note or column.kind}" for column in columns[:8])
         raise DataError(
-            f"no column is left to learn from ({facts or 'the table has none besides the target'})"
+            f"no column is left to learn from ({facts or 'the table has only the target column'})"
         )
     return columns, pl.DataFrame(parsed)
 
@@ -172,7 +173,7 @@ def _infer_one(
     name = series.name
     declared = settings.columns.get(name)
     if declared == "ignore":
-        return Column(name, "ignored", note="ignored as asked"), None
+        return Column(name, "ignored", note="ignored (data.columns)"), None
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
@@ -180,7 +181,7 @@ def _infer_one(
     if declared is not None:
         return _declared(values, declared, missing, settings)
     if values.dtype == pl.String:
-        values = _parse_text(values, settings)
+        values = _parse_strings(values, settings)
     if values.dtype == pl.String:
         return _categorical(values, missing, settings)
     if values.dtype == pl.Boolean:
@@ -188,78 +189,79 @@ def _infer_one(
             return Column(name, "constant", note=f"always {str(values[0]).lower()}; not used"), None
         return Column(name, "boolean", missing=missing), values
     if values.dtype == pl.Datetime:
-        return _of_numbers(parse_dates(values)[0], "date", missing, keep_constant)
-    return _of_numbers(values, "numeric", missing, keep_constant)
+        return _numeric(parse_dates(values)[0], "date", missing, keep_constant)
+    return _numeric(values, "numeric", missing, keep_constant)
 
 
-def _of_numbers(
+def _numeric(
     values: pl.Series, kind: Literal["numeric", "date"], missing: int, keep_constant: bool
 ) -> tuple[Column, pl.Series | None]:
-    refuse_wild(values)
-    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # of numbers it is a number
+    refuse_extreme(values)
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # of a Float64 series
     if low == high and missing == 0 and not keep_constant:
         return Column(values.name, "constant", note=f"always {low:g}; not used", low=low, high=high), None
     note = ""
     size = len(values)
     if kind == "numeric" and size >= 20 and high - low == size - 1 and values.is_sorted():
-        note = f"counts the rows? if so: {choice(values.name, 'ignore')}"
+        note = f"looks like a row number; if so: {kind_option(values.name, 'ignore')}"
     return Column(values.name, kind, missing=missing, note=note, low=low, high=high), values
 
 
-def _parse_text(values: pl.Series, settings: DataSettings) -> pl.Series:
-    """Texts as numbers, truth values or instants where all of them are; the texts themselves otherwise."""
-    filled = len(values) - values.null_count()
-    numbers, bad = parse_numbers(values)
-    wrong = int(bad.sum())
-    if wrong == 0:
+def _parse_strings(values: pl.Series, settings: DataSettings) -> pl.Series:
+    """Parse strings as numbers, booleans or dates if all values allow it; otherwise return the strings."""
+    present = len(values) - values.null_count()
+    numbers, invalid = parse_numbers(values)
+    count = int(invalid.sum())
+    if count == 0:
         return numbers
-    if wrong <= (1 - _MOSTLY) * filled:
-        raise _mixed(values, bad, "numbers", settings)
+    if count <= (1 - _MOSTLY) * present:
+        raise _mixed(values, invalid, "numbers", settings)
     lowered = values.str.to_lowercase()
     if lowered.is_in(["true", "false"]).fill_null(True).all():
         return lowered == "true"
     if values.drop_nulls().head(5).str.contains(r"^\d{4}-\d").any():
-        instants, bad = parse_instants(values)
-        wrong = int(bad.sum())
-        if wrong == 0:
+        instants, invalid = parse_instants(values)
+        count = int(invalid.sum())
+        if count == 0:
             return instants
-        if wrong <= (1 - _MOSTLY) * filled:
-            raise _mixed(values, bad, "dates", settings)
+        if count <= (1 - _MOSTLY) * present:
+            raise _mixed(values, invalid, "dates", settings)
     return values
 
 
-def _mixed(values: pl.Series, bad: pl.Series, what: str, settings: DataSettings) -> DataError:
-    rows = np.flatnonzero(bad.to_numpy())
-    words = values.filter(bad).unique(maintain_order=True).to_list()
-    right = len(values) - values.null_count() - len(rows)
-    tokens = _toml([*settings.missing, *words[:3]])
+def _mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSettings) -> DataError:
+    rows = np.flatnonzero(invalid.to_numpy())
+    others = values.filter(invalid).unique(maintain_order=True).to_list()
+    valid = len(values) - values.null_count() - len(rows)
+    tokens = _toml([*settings.missing, *others[:3]])
     return DataError(
-        f"column {values.name!r}: {right} values are {what}, but {rows_hold(rows)} "
-        f"{listed(words, 5)}; correct them, "
-        f"name the words that mean 'missing' (--set 'data.missing={tokens}'), "
-        f"or {choice(values.name, 'categorical')}"
+        f"column {values.name!r}: {valid} values are {what}, but {rows_hold(rows)} "
+        f"{listed(others, 5)}; correct them, "
+        f"declare them as missing values (--set 'data.missing={tokens}'), "
+        f"or {kind_option(values.name, 'categorical')}"
     )
 
 
-def _toml(words: Sequence[str]) -> str:
-    return "[" + ", ".join('"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in words) + "]"
+def _toml(strings: Sequence[str]) -> str:
+    quoted = ('"' + one.replace("\\", "\\\\").replace('"', '\\"') + '"' for one in strings)
+    return "[" + ", ".join(quoted) + "]"
 
 
 def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
-    name, filled = values.name, len(values) - missing
+    name, present = values.name, len(values) - missing
     distinct = values.drop_nulls().n_unique()
     if distinct == 1 and missing == 0:
         return Column(name, "constant", note=f"always {listed([values[0]])}; not used"), None
-    ways = f"{choice(name, 'ignore')} drops it, {choice(name, 'categorical')} keeps the most frequent values"
-    if distinct > 0.9 * filled and distinct > 10:
+    remedies = f"{kind_option(name, 'ignore')} drops it, {kind_option(name, 'categorical')} keeps the most frequent values"
+    if distinct > 0.9 * present and distinct > 10:
         raise DataError(
-            f"column {name!r}: {distinct} different texts in {filled} rows identify rows, "
-            f"nothing can be learned from them ({listed(values.drop_nulls().head(3).to_list())}, ...); {ways}"
+            f"column {name!r}: {distinct} distinct strings in {present} rows identify the rows, "
+            f"so nothing can be learned from them ({listed(values.drop_nulls().head(3).to_list())}, ...); {remedies}"
         )
-    if distinct > settings.max_categories and filled < _FEW * distinct:
+    if distinct > settings.max_categories and present < _ROWS_PER_CATEGORY * distinct:
         raise DataError(
-            f"column {name!r}: {distinct} categories in {filled} rows "
-            f"leave fewer than {_FEW} rows a category; {ways}"
+            f"column {name!r}: {distinct} categories in {present} rows "
+            f"leave fewer than {_ROWS_PER_CATEGORY} rows per category; {remedies}"
         )
     return Column(name, "categorical", missing=missing), values
 
@@ -268,47 +270,48 @@ def _declared(
     values: pl.Series, declared: str, missing: int, settings: DataSettings
 ) -> tuple[Column, pl.Series | None]:
     if declared == "categorical":
-        return Column(values.name, "categorical", missing=missing), to_text(values)
+        return Column(values.name, "categorical", missing=missing), to_strings(values)
     parse: Callable[[pl.Series], tuple[pl.Series, pl.Series]]
     parse = {"numeric": parse_numbers, "boolean": parse_booleans, "date": parse_dates}[declared]
-    found, bad = parse(values)
-    refuse(values, bad, declared)
+    parsed, invalid = parse(values)
+    refuse(values, invalid, declared)
     if declared == "boolean":
-        return Column(values.name, "boolean", missing=missing), found
-    return _of_numbers(found, "date" if declared == "date" else "numeric", missing, keep_constant=True)
+        return Column(values.name, "boolean", missing=missing), parsed
+    return _numeric(parsed, "date" if declared == "date" else "numeric", missing, keep_constant=True)
 
 
-def refuse(values: pl.Series, bad: pl.Series, kind: str) -> None:
-    """Raise a DataError that shows the bad values of a column, if there are any."""
-    if bad.any():
-        rows = np.flatnonzero(bad.to_numpy())
-        wanted = {"numeric": "numbers", "boolean": "true or false", "date": "dates as in 2026-01-31"}[kind]
-        found = values.filter(bad).head(50).unique(maintain_order=True).to_list()
+def refuse(values: pl.Series, invalid: pl.Series, kind: str) -> None:
+    """Raise a DataError that shows the invalid values of a column, if there are any."""
+    if invalid.any():
+        rows = np.flatnonzero(invalid.to_numpy())
+        expected = {"numeric": "numbers", "boolean": "true or false", "date": "dates such as 2026-01-31"}
+        shown = values.filter(invalid).head(50).unique(maintain_order=True).to_list()
         raise DataError(
-            f"column {values.name!r}: {wanted} were expected, {rows_hold(rows)} {listed(found, 5)}"
+            f"column {values.name!r}: expected {expected[kind]}, but {rows_hold(rows)} {listed(shown, 5)}"
         )
 
 
-def refuse_wild(values: pl.Series, column: Column | None = None) -> None:
-    """Raise a DataError if numbers are infinite, too large to be squared, or too far from those of training.
+def refuse_extreme(values: pl.Series, column: Column | None = None) -> None:
+    """Raise a DataError if numbers are infinite, too large to be squared, or too far from the training rows.
 
     Args:
-        values: Float64.
-        column: fitted; its numbers enter the network in single precision, which overflows at 3e38.
+        values: a Float64 series.
+        column: the fitted column, or None. Its numbers enter the network in single precision, which overflows
+            at 3e38.
     """
     if values.null_count() == len(values):
         return
-    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # of numbers it is a number
+    low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # of a Float64 series
     if max(-low, high) > LARGEST:
         centre, reach = 0.0, LARGEST
         what = "infinite values" if np.isinf([low, high]).any() else f"numbers beyond {LARGEST:g}"
     elif column is not None and max(column.mean - low, high - column.mean) > FARTHEST * column.scale:
         centre, reach = column.mean, FARTHEST * column.scale
-        what = f"numbers more than {FARTHEST:g} standard deviations from those of training"
+        what = f"numbers more than {FARTHEST:g} standard deviations from the mean of the training rows"
     else:
         return
     rows = np.flatnonzero(((values - centre).abs() > reach).fill_null(False).to_numpy())
     raise DataError(
-        f"column {values.name!r}: finite numbers were expected, {rows_hold(rows)} {what}; correct them, "
-        f"leave them empty to have them treated as missing, or {choice(values.name, 'ignore')}"
+        f"column {values.name!r}: expected finite numbers, but {rows_hold(rows)} {what}; correct them, "
+        f"leave them empty to treat them as missing, or {kind_option(values.name, 'ignore')}"
     )

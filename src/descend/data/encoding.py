@@ -1,8 +1,8 @@
-"""The numbers that columns become.
+"""Encoding of columns as a matrix of numbers.
 
-A used column becomes one number a row: the value, the days since 1970-01-01, 0 or 1, or the code of a
-category. A missing value is NaN, a category that training did not see is -1. Categories are fitted on
-the training rows.
+A used column becomes one number per row: the value, the days since 1970-01-01, 0 or 1, or the code of a
+category. A missing value is NaN; a category that does not occur in the training rows is -1. Categories are fitted
+on the training rows.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from descend.data.columns import Column, raise_all, refuse, refuse_wild
+from descend.data.columns import Column, raise_all, refuse, refuse_extreme
+from descend.data.messages import listed
+from descend.data.parsing import parse_booleans, parse_dates, parse_numbers, tidy, to_strings
 from descend.data.settings import DataSettings
 from descend.data.source import Array
 from descend.data.streaming import StoredTable
-from descend.data.values import listed, parse_booleans, parse_dates, parse_numbers, tidy, to_text
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ OTHER = "other"
 
 
 def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[str]) -> pl.DataFrame:
-    """New rows, parsed as the columns that training saw.
+    """Parse new rows as the columns of the training data.
 
-    Columns may come in any order; others are ignored. Numbers may come as text and the other way round.
+    Columns may come in any order; additional columns are ignored. Numbers may come as strings and vice versa.
 
     Raises:
-        DataError: every column that is missing or holds values of another kind.
+        DataError: columns are missing or hold values of another kind; the message lists all of them.
     """
     import polars as pl
 
@@ -42,24 +43,26 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
     parsed = []
     absent = [column.name for column in columns if column.used and column.name not in frame.columns]
     if absent:
-        near = did_you_mean(absent[0], frame.columns)
-        hint = f"; {near}" if len(absent) == 1 and near.startswith("did") else ""
-        word = "the column {} is" if len(absent) == 1 else "the columns {} are"
-        problems.append(f"{word.format(listed(absent))} missing; the data hold {listed(frame.columns)}{hint}")
+        suggestion = did_you_mean(absent[0], frame.columns)
+        hint = f"; {suggestion}" if len(absent) == 1 and suggestion.startswith("did") else ""
+        subject = "the column {} is" if len(absent) == 1 else "the columns {} are"
+        problems.append(
+            f"{subject.format(listed(absent))} missing; the columns are {listed(frame.columns)}{hint}"
+        )
     for column in columns:
         if not column.used or column.name not in frame.columns:
             continue
         try:
             values = tidy(frame[column.name], missing)
             if column.kind == "categorical":
-                parsed.append(to_text(values))
+                parsed.append(to_strings(values))
                 continue
             parse = {"numeric": parse_numbers, "boolean": parse_booleans, "date": parse_dates}[column.kind]
-            found, bad = parse(values)
-            refuse(values, bad, column.kind)
+            converted, invalid = parse(values)
+            refuse(values, invalid, column.kind)
             if column.kind != "boolean":
-                refuse_wild(found, column)
-            parsed.append(found)
+                refuse_extreme(converted, column)
+            parsed.append(converted)
         except DataError as problem:
             problems.append(str(problem))
     raise_all(problems)
@@ -67,17 +70,17 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
 
 
 class StoredColumns:
-    """The columns of a stored table with their values parsed as their kinds say.
+    """The columns of a stored table, parsed according to their kinds when they are accessed.
 
     Args:
         table: the raw values.
-        columns: their kinds.
-        missing: words that stand for a missing value in text.
+        columns: the columns with their kinds.
+        missing: strings that stand for a missing value.
     """
 
     def __init__(self, table: StoredTable, columns: Sequence[Column], missing: Sequence[str]) -> None:
         self.table, self.missing = table, missing
-        self._of_name = {column.name: column for column in columns}
+        self._by_name = {column.name: column for column in columns}
 
     @overload
     def __getitem__(self, which: str) -> pl.Series: ...
@@ -86,19 +89,19 @@ class StoredColumns:
     def __getitem__(self, which: slice) -> pl.DataFrame: ...
 
     def __getitem__(self, which: str | slice) -> pl.Series | pl.DataFrame:
-        """A column by its name, or some rows of all used columns."""
+        """Return a column by its name, or some rows of all used columns."""
         if isinstance(which, slice):
-            columns = list(self._of_name.values())
+            columns = list(self._by_name.values())
             return conform(self.table.rows(which.start, which.stop), columns, self.missing)
-        held = self.table[which].to_frame()
-        return conform(held, [self._of_name[which]], self.missing).to_series()
+        frame = self.table[which].to_frame()
+        return conform(frame, [self._by_name[which]], self.missing).to_series()
 
 
 def fit_categories(columns: Sequence[Column], parsed: pl.DataFrame | StoredColumns, rows: Array,
                    settings: DataSettings) -> list[Column]:  # fmt: skip
-    """The columns with categories and missing-value indicators from the training rows.
+    """Fit categories and missing-value indicators on the training rows, and return the fitted columns.
 
-    Columns that hold nothing, or one text, in all training rows are set aside.
+    A column without any value, or with a single category, in the training rows is not used.
     """
     fitted = []
     for column in columns:
@@ -110,13 +113,15 @@ def fit_categories(columns: Sequence[Column], parsed: pl.DataFrame | StoredColum
             fitted.append(column)
             continue
         seen = values.gather(rows) if len(rows) < len(values) else values
-        gaps = seen.null_count() > 0
+        has_missing = seen.null_count() > 0
         if seen.null_count() == len(seen):
             fitted.append(
-                dataclasses.replace(column, kind="empty", note="every training value is missing; not used")
+                dataclasses.replace(
+                    column, kind="empty", note="every value in the training rows is missing; not used"
+                )
             )
             continue
-        column = dataclasses.replace(column, indicator=gaps)
+        column = dataclasses.replace(column, indicator=has_missing)
         fitted.append(_with_categories(column, seen, settings) if column.kind == "categorical" else column)
     return fitted
 
@@ -125,7 +130,9 @@ def _with_categories(column: Column, seen: pl.Series, settings: DataSettings) ->
     counts = seen.drop_nulls().value_counts(sort=False).sort("count", column.name, descending=[True, False])
     names = [str(name) for name in counts[column.name]]
     if len(names) == 1 and not column.indicator:
-        return dataclasses.replace(column, kind="constant", note=f"always {names[0]!r} in training; not used")
+        return dataclasses.replace(
+            column, kind="constant", note=f"always {names[0]!r} in the training rows; not used"
+        )
     if len(names) <= settings.max_categories:
         return dataclasses.replace(column, categories=tuple(sorted(names)))
     kept = names[: settings.max_categories - 1]
@@ -135,11 +142,11 @@ def _with_categories(column: Column, seen: pl.Series, settings: DataSettings) ->
 
 
 def encode(parsed: pl.DataFrame, columns: Sequence[Column]) -> Array:
-    """The used columns as numbers.
+    """Encode the used columns as numbers.
 
     Args:
-        parsed: rows from :func:`infer` or :func:`conform`.
-        columns: fitted columns.
+        parsed: rows from :func:`~descend.data.columns.infer` or :func:`conform`.
+        columns: the fitted columns.
 
     Returns: float64 of shape (n, used columns), row-major.
     """

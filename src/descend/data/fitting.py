@@ -1,4 +1,4 @@
-"""The input side of a schema, fitted on the training rows."""
+"""Fitting of the inputs on the training rows: categories, fill values, scales, rotations."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from descend.data.columns import Column, infer, raise_all, refuse_wild
+from descend.data.columns import Column, infer, raise_all, refuse_extreme
+from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.encoding import StoredColumns, encode, fit_categories
-from descend.data.rotation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.scaling import ELEMENTWISE, SCALES, Scale
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
@@ -25,19 +25,26 @@ from descend.errors import DataError, Problem, RecipeError, did_you_mean
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Rows", "fit_inputs", "positive"]
+__all__ = ["Rows", "fit_inputs", "row_weights"]
 
-_BLOCK = 2048  # images counted at a time
+_BLOCK = 2048  # images whose pixel levels are counted at a time
 Rows = Callable[[int, int], Tensor]
-"""Raw rows from a first to a last (exclusive), as the preprocessing module takes them."""
+"""A function (start, stop) that returns raw rows as the preprocessing module takes them; stop is exclusive."""
 
 
 def fit_inputs(
     schema: Schema, source: Source, settings: DataSettings, train: Array, weights: Array | None
 ) -> tuple[Schema, Rows | None]:
-    """The schema with its input side fitted, and the raw rows as the preprocessing module takes them."""
-    scale = _Chosen.of(settings)
-    own = positive(weights, train)
+    """Fit the inputs, and return the completed schema and the raw rows as the preprocessing module takes them.
+
+    The rows are None for a torch ``Dataset``, whose items are loaded later.
+
+    Raises:
+        DataError: no column varies, numbers are too large, or all weights are 0.
+        RecipeError: the scale is unknown or does not fit the data.
+    """
+    scale = _ScaleChoice.of(settings)
+    own = row_weights(weights, train)
     if source.kind == "table":
         return _fit_table(schema, source, settings, train, scale, own)
     if source.kind == "dataset":
@@ -46,36 +53,35 @@ def fit_inputs(
     inputs = np.ascontiguousarray(source.inputs)
     schema = dataclasses.replace(schema, input_shape=inputs.shape[1:])
     if scale.rotate is not None:
-        scale.check_size(int(np.prod(inputs.shape[1:])), "entries in a row")
-    shift, spread = _fit_images(inputs, train, scale.first, own) if source.kind == "images" else _fit_entries(
-        inputs, train, scale.first, own
-    )  # fmt: skip
-    if not (np.isfinite(shift).all() and np.isfinite(spread).all()):
+        scale.check_size(int(np.prod(inputs.shape[1:])), "entries per row")
+    fit = _fit_images if source.kind == "images" else _fit_entries
+    shift, divisor = fit(inputs, train, scale.elementwise, own)
+    if not (np.isfinite(shift).all() and np.isfinite(divisor).all()):
         raise DataError(f"{source.name}: the numbers are too large to be scaled; divide them by a constant")
-    schema = dataclasses.replace(schema, shift=tuple(shift.tolist()), spread=tuple(spread.tolist()))
+    schema = dataclasses.replace(schema, shift=tuple(shift.tolist()), spread=tuple(divisor.tolist()))
     if scale.rotate is not None:
         per_channel = (
             (len(shift), *[1] * (inputs.ndim - 2)) if len(shift) == inputs.shape[1] else inputs.shape[1:]
         )
         scaled = inputs[train].astype(np.float32)
         scaled -= shift.reshape(per_channel).astype(np.float32)
-        scaled /= spread.reshape(per_channel).astype(np.float32)
+        scaled /= divisor.reshape(per_channel).astype(np.float32)
         rotation = scale.rotation(scaled.reshape(len(train), -1), own)
         schema = dataclasses.replace(schema, rotation=rotation)
     return schema, lambda start, stop: torch.from_numpy(inputs[start:stop])
 
 
 @dataclass(frozen=True)
-class _Chosen:
-    """The scale that the settings choose: one of each input, and for some a rotation of all of them after it."""
+class _ScaleChoice:
+    """The configured scale: an elementwise scale and, for some scales, a rotation of all inputs after it."""
 
     name: str
-    first: Scale
+    elementwise: Scale
     rotate: Callable[..., tuple[Array, Array, Array]] | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, settings: DataSettings) -> _Chosen:
+    def of(cls, settings: DataSettings) -> _ScaleChoice:
         name = settings.scale_name
         options = {} if isinstance(settings.scale, str) else {**settings.scale}
         options.pop("name", None)
@@ -85,27 +91,27 @@ class _Chosen:
         if name in ELEMENTWISE:
             return cls(name, ELEMENTWISE[name])
         if settings.stream:
-            message = f"'{name}' needs all inputs of all rows together, and data.stream is for what memory cannot hold"
+            message = f"'{name}' needs all inputs of all rows in memory, which data.stream avoids"
             raise RecipeError([Problem("data", "scale", message, f"one of: {', '.join(ELEMENTWISE)}")])
         first = "standard" if options.pop("standardize", STANDARDIZE) else "center"
         return cls(name, ELEMENTWISE[first], ROTATIONS[name], options)
 
     def check_size(self, size: int, what: str) -> None:
-        """Refuse a matrix that would be too large to travel with the schema."""
+        """Refuse a matrix that would be too large to be stored in the schema."""
         if size > LARGEST_SIDE:
-            message = f"'{self.name}' turns at most {LARGEST_SIDE} inputs together; there are {size:,} {what}"
+            message = f"'{self.name}' supports at most {LARGEST_SIDE} inputs, got {size:,} {what}"
             hint = f"one of: {', '.join(ELEMENTWISE)}; or smaller images (data.image_size)"
             raise RecipeError([Problem("data", "scale", message, hint)])
 
     def rotation(self, rows: Array, weights: Array | None) -> Rotation:
-        """The rotation of training rows (n, d) that the first scale has been applied to."""
+        """Fit the rotation on training rows (n, d), after the elementwise scale."""
         assert self.rotate is not None
         centre, _, matrix = self.rotate(rows, weights, standardize=False, **self.options)
         return Rotation.of(centre, matrix)
 
 
 def _fit_images(inputs: Array, train: Array, scale: Scale, weights: Array | None) -> tuple[Array, Array]:
-    """Shift and spread of each channel, from the counts of the 256 levels in the training images."""
+    """Fit shift and divisor of each channel, from the counts of the 256 levels in the training images."""
     counts = np.zeros((inputs.shape[1], 256))
     for start in range(0, len(train), _BLOCK):
         rows = train[start : start + _BLOCK]
@@ -118,11 +124,11 @@ def _fit_images(inputs: Array, train: Array, scale: Scale, weights: Array | None
     for own in counts:
         levels = np.flatnonzero(own > 0)
         pairs.append(scale(levels[:, None].astype(np.float64), own[levels]))
-    return np.concatenate([shift for shift, _ in pairs]), np.concatenate([spread for _, spread in pairs])
+    return np.concatenate([shift for shift, _ in pairs]), np.concatenate([divisor for _, divisor in pairs])
 
 
 def _fit_entries(inputs: Array, train: Array, scale: Scale, weights: Array | None) -> tuple[Array, Array]:
-    """Shift and spread of each entry of a row; of each channel where a row has three dimensions or more."""
+    """Fit shift and divisor of each entry of a row; of each channel if a row has three dimensions or more."""
     rows = inputs[train].astype(np.float64)
     if inputs.ndim < 4:
         return scale(rows.reshape(len(rows), -1), weights)
@@ -131,12 +137,12 @@ def _fit_entries(inputs: Array, train: Array, scale: Scale, weights: Array | Non
     return scale(by_channel, None if weights is None else np.repeat(weights, size))
 
 
-def _fit_dataset(schema: Schema, source: Source, scale: _Chosen) -> tuple[Schema, None]:
-    """Items are taken as the dataset gives them: it owns its transforms."""
+def _fit_dataset(schema: Schema, source: Source, scale: _ScaleChoice) -> tuple[Schema, None]:
+    """Return the schema for items that are used as the dataset returns them: it owns its transforms."""
     if scale.name not in ("standard", "none"):
-        message = f"'{scale.name}' needs rows in memory; a torch Dataset's items are taken as they are"
+        message = f"'{scale.name}' needs rows in memory; the items of a torch Dataset are used as they are"
         raise RecipeError(
-            [Problem("data", "scale", message, "give the data as arrays, or scale in the Dataset")]
+            [Problem("data", "scale", message, "pass the data as arrays, or scale them in the Dataset")]
         )
     shape = item_input(source.dataset, 0).shape or (1,)
     return dataclasses.replace(schema, input_shape=shape, scale="none", clip=None), None
@@ -147,7 +153,7 @@ def _fit_table(
     source: Source,
     settings: DataSettings,
     train: Array,
-    scale: _Chosen,
+    scale: _ScaleChoice,
     weights: Array | None,
 ) -> tuple[Schema, Rows]:
     table = source.frame if source.stored is None else source.stored
@@ -158,8 +164,8 @@ def _fit_table(
         parsed = StoredColumns(table, columns, settings.missing)
     columns = fit_categories(columns, parsed, train, settings)
     kept = table.columns if source.grid is not None else settings.columns
-    columns = _fit_numbers(columns, parsed, train, scale.first, weights, kept=kept)
-    _check_reach(columns, parsed)
+    columns = _fit_numbers(columns, parsed, train, scale.elementwise, weights, kept=kept)
+    _refuse_extremes(columns, parsed)
     rotation = None if scale.rotate is None else _rotation(columns, parsed, train, scale, weights)
     width = sum(len(column.inputs) for column in columns)
     shape = source.grid if source.grid and int(np.prod(source.grid)) == width else (width,)
@@ -171,12 +177,12 @@ def _rotation(
     columns: Sequence[Column],
     parsed: pl.DataFrame | StoredColumns,
     train: Array,
-    scale: _Chosen,
+    scale: _ScaleChoice,
     weights: Array | None,
 ) -> Rotation | None:
-    """The rotation of a table's numbers; None where it has none."""
+    """Fit the rotation of a table's numeric columns; None if it has none."""
     numbers = [column for column in columns if column.kind in ("numeric", "date")]
-    scale.check_size(len(numbers), "columns of numbers")
+    scale.check_size(len(numbers), "numeric columns")
     if not numbers:
         return None
     rows = np.empty((len(train), len(numbers)))
@@ -186,12 +192,12 @@ def _rotation(
     return scale.rotation(rows, weights)
 
 
-def _check_reach(columns: Sequence[Column], parsed: pl.DataFrame | StoredColumns) -> None:
+def _refuse_extremes(columns: Sequence[Column], parsed: pl.DataFrame | StoredColumns) -> None:
     problems = []
     for column in columns:
         if column.kind in ("numeric", "date"):
             try:
-                refuse_wild(parsed[column.name], column)
+                refuse_extreme(parsed[column.name], column)
             except DataError as problem:
                 problems.append(str(problem))
     raise_all(problems)
@@ -206,37 +212,37 @@ def _fit_numbers(
     *,
     kept: Collection[str],
 ) -> list[Column]:
-    """Fill, mean and scale of each column from the training rows, a few columns at a time.
+    """Fit fill, mean and scale of each column on the training rows, a few columns at a time.
 
-    A column that does not vary in these rows has no scale of its own. It is set aside, or where it must
-    be ``kept`` (a pixel, a column whose kind was named) it takes the mean scale of the others, so that
-    another value is no outlier.
+    A column that is constant in these rows has no scale of its own. It is not used, unless it must be ``kept`` (a
+    pixel, or a column whose kind is declared): it then gets the mean scale of the others, so that a different value
+    in a new row is not an outlier.
     """
     fitted = {column.name: column for column in columns}
     numeric = [column for column in columns if column.kind in ("numeric", "date")]
-    still: dict[str, float] = {}
-    together = max(1, 2**22 // len(train))
-    for start in range(0, len(numeric), together):
-        chosen = numeric[start : start + together]
+    constants: dict[str, float] = {}
+    at_a_time = max(1, 2**22 // len(train))
+    for start in range(0, len(numeric), at_a_time):
+        chosen = numeric[start : start + at_a_time]
         rows = np.empty((len(train), len(chosen)), order="F")
         fills = []
         for at, column in enumerate(chosen):
             rows[:, at] = parsed[column.name].to_numpy()[train]
             fills.append(_fill(rows[:, at], weights) if column.indicator else None)
         constant = rows.min(axis=0) == rows.max(axis=0)
-        for at, (shift, spread) in enumerate(zip(*scale(rows, weights), strict=True)):
+        for at, (shift, divisor) in enumerate(zip(*scale(rows, weights), strict=True)):
             column = chosen[at]
             median = fills[at]
             fill = float(shift) if median is None else median
             fitted[column.name] = dataclasses.replace(
-                column, fill=fill, mean=float(shift), scale=float(spread)
+                column, fill=fill, mean=float(shift), scale=float(divisor)
             )
             if constant[at] and median is None:
-                still[column.name] = float(rows[0, at])
-    own = [fitted[column.name].scale for column in numeric if column.name not in still]
-    for name, value in still.items():
+                constants[column.name] = float(rows[0, at])
+    own = [fitted[column.name].scale for column in numeric if column.name not in constants]
+    for name, value in constants.items():
         column = fitted[name]
-        note = f"always {value:g} in training; not used"
+        note = f"always {value:g} in the training rows; not used"
         fitted[name] = (
             dataclasses.replace(column, scale=float(np.mean(own)) if own else 1.0)
             if name in kept
@@ -253,7 +259,7 @@ def _fit_numbers(
 
 
 def _fill(values: Array, weights: Array | None) -> float:
-    """Put the median of the known values in the place of missing ones, and return it."""
+    """Replace missing values in place by the median of the known ones, and return the median."""
     known = ~np.isnan(values)
     fill = _median(values[known], None if weights is None else weights[known])
     values[~known] = fill
@@ -261,7 +267,7 @@ def _fill(values: Array, weights: Array | None) -> float:
 
 
 def _median(values: Array, weights: Array | None) -> float:
-    """The median; with weights, that of the rows repeated as often as their weights say."""
+    """Return the median; with weights, the median of the rows repeated according to their weights."""
     if weights is None or weights.sum() <= 0:
         return float(np.median(values))
     order = np.argsort(values, kind="stable")
@@ -272,9 +278,13 @@ def _median(values: Array, weights: Array | None) -> float:
     return float((low + high) / 2)
 
 
-def positive(weights: Array | None, rows: Array) -> Array | None:
-    """The weights of some rows, if at least one is not 0."""
+def row_weights(weights: Array | None, rows: Array) -> Array | None:
+    """Return the weights of some rows, or None.
+
+    Raises:
+        DataError: all of them are 0.
+    """
     own = None if weights is None else weights[rows]
     if own is not None and own.sum() <= 0:
-        raise DataError("the weights of all training rows are 0; at least one must count")
+        raise DataError("the weights of all training rows are 0; at least one must be positive")
     return own

@@ -1,4 +1,4 @@
-"""Anyone's data frame as a polars frame: pandas, pyarrow, dictionaries of columns, lists of records."""
+"""Conversion to polars data frames from pandas, pyarrow, dictionaries of columns, lists of records and arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from descend.data.values import listed, series_of
+from descend.data.messages import listed
+from descend.data.parsing import series_of
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -20,49 +21,50 @@ __all__ = ["as_array", "as_frame", "frame_of_array", "is_frame", "is_records", "
 
 
 def is_frame(data: object) -> bool:
-    """Whether ``data`` is a data frame of some library that narwhals knows.
+    """Return whether ``data`` is a data frame of a library that narwhals supports.
 
     >>> is_frame({"a": [1]}), is_frame(np.zeros((2, 2)))
     (False, False)
     """
     if not hasattr(data, "columns") and not hasattr(data, "column_names"):
         return False
-    import narwhals.stable.v2.dependencies as known
+    import narwhals.stable.v2.dependencies as supported
 
-    return bool(known.is_into_dataframe(data) or hasattr(data, "collect_schema"))
+    return bool(supported.is_into_dataframe(data) or hasattr(data, "collect_schema"))
 
 
 def unique_names(names: Iterable[object], where: str) -> list[str]:
-    """Column names as text, if each occurs once.
+    """Return column names as strings, if each occurs once.
 
     Raises:
-        DataError: a name that occurs twice.
+        DataError: a name occurs more than once.
     """
-    found = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names]
-    found = [name.encode("utf-8", "replace").decode() for name in found]  # a lone surrogate is no text
-    twice = [name for name, count in Counter(found).items() if count > 1]
-    if twice:
+    strings = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names]
+    # A lone surrogate cannot be encoded in UTF-8.
+    strings = [name.encode("utf-8", "replace").decode() for name in strings]
+    duplicates = [name for name, count in Counter(strings).items() if count > 1]
+    if duplicates:
         raise DataError(
-            f"{where}: every column needs its own name, {listed(twice)} "
-            f"{'occurs' if len(twice) == 1 else 'occur'} more than once; rename or remove the copies "
+            f"{where}: column names must be unique, but {listed(duplicates)} "
+            f"{'occurs' if len(duplicates) == 1 else 'occur'} more than once; rename or remove the duplicates "
             "(does the file have a header line?)"
         )
-    return found
+    return strings
 
 
 def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
-    """Rows of any form as a polars frame.
+    """Convert rows of any form to a polars frame.
 
     Args:
         data: a data frame, a dictionary of columns, a list of dictionaries, one dictionary of single
             values, or a two-dimensional array.
-        names: the columns of an array; ``x0``, ``x1``, ... if None.
+        names: column names for an array; ``x0``, ``x1``, ... if None.
 
     >>> as_frame({"a": [1, 2], "b": ["x", None]}).shape
     (2, 2)
 
     Raises:
-        DataError: columns of different lengths, duplicate names, an array of another width.
+        DataError: columns have different lengths, names are duplicated, or an array has another width.
     """
     import polars as pl
 
@@ -73,19 +75,19 @@ def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     if isinstance(data, pl.Series):
         return data.to_frame()
     if isinstance(data, Mapping):
-        return _of_columns(data)
+        return _from_columns(data)
     if is_frame(data):
-        return _of_foreign(data)
+        return _from_narwhals(data)
     if is_records(data):
         keys = dict.fromkeys(key for row in data for key in row)
-        return _of_columns({key: [row.get(key) for row in data] for key in keys})
+        return _from_columns({key: [row.get(key) for row in data] for key in keys})
     if isinstance(data, np.ndarray) and data.dtype.names:
-        return _of_columns({name: data[name] for name in data.dtype.names})
+        return _from_columns({name: data[name] for name in data.dtype.names})
     return frame_of_array(data, names)
 
 
 def is_records(data: object) -> bool:
-    """Whether ``data`` is a list of dictionaries, one for each row."""
+    """Return whether ``data`` is a list of dictionaries, one per row."""
     return isinstance(data, list | tuple) and len(data) > 0 and all(isinstance(row, Mapping) for row in data)
 
 
@@ -98,20 +100,20 @@ def _collected(data: pl.LazyFrame) -> pl.DataFrame:
         raise DataError(f"the lazy frame cannot be collected: {cause}") from cause
 
 
-def _of_foreign(data: Any) -> pl.DataFrame:
+def _from_narwhals(data: Any) -> pl.DataFrame:
     import narwhals.stable.v2 as nw
     import polars as pl
 
     names = unique_names(getattr(data, "column_names", None) or list(data.columns), "the data frame")
     try:
         if type(data).__module__.startswith("pyarrow"):
-            found = pl.from_arrow(data)
-            assert isinstance(found, pl.DataFrame)
-            return found
+            converted = pl.from_arrow(data)
+            assert isinstance(converted, pl.DataFrame)
+            return converted
         frame = nw.from_native(data)
         if isinstance(frame, nw.LazyFrame):
             frame = frame.collect()
-        series = [_of_narwhals(name, one) for name, one in zip(names, frame.iter_columns(), strict=True)]
+        series = [_narwhals_column(name, one) for name, one in zip(names, frame.iter_columns(), strict=True)]
     except DataError:
         raise
     except Exception as cause:
@@ -119,17 +121,17 @@ def _of_foreign(data: Any) -> pl.DataFrame:
     return pl.DataFrame(series)
 
 
-def _of_narwhals(name: str, column: Any) -> pl.Series:
+def _narwhals_column(name: str, column: Any) -> pl.Series:
     import narwhals.stable.v2 as nw
     import polars as pl
 
     kind = column.dtype
-    gaps = column.null_count() > 0
-    if kind.is_float() or (kind.is_integer() and not gaps):
+    has_missing = column.null_count() > 0
+    if kind.is_float() or (kind.is_integer() and not has_missing):
         return pl.Series(name, np.ascontiguousarray(column.to_numpy()))
     if kind.is_numeric():
         return pl.Series(name, np.asarray(column.cast(nw.Float64).to_numpy(), dtype=np.float64))
-    if kind == nw.Boolean and not gaps:
+    if kind == nw.Boolean and not has_missing:
         return pl.Series(name, column.to_numpy().astype(bool))
     if kind in (nw.Datetime, nw.Duration) and column.to_numpy().dtype.kind in "mM":
         unit = "datetime64[us]" if kind == nw.Datetime else "timedelta64[us]"
@@ -137,25 +139,25 @@ def _of_narwhals(name: str, column: Any) -> pl.Series:
     return series_of(name, column.to_list())
 
 
-def _of_columns(data: Mapping[Any, Any]) -> pl.DataFrame:
+def _from_columns(data: Mapping[Any, Any]) -> pl.DataFrame:
     import polars as pl
 
     names = unique_names(data, "the data")
     columns = [_column(name, values) for name, values in zip(names, data.values(), strict=True)]
     longest = max((len(column) for column in columns if column is not None), default=1)
-    made = []
+    series = []
     for name, values, column in zip(names, data.values(), columns, strict=True):
         one = series_of(name, [values] * longest) if column is None else column
         if len(one) != longest:
             raise DataError(
-                f"columns of one length were expected, {name!r} has {len(one)} rows, another has {longest}"
+                f"expected columns of equal lengths, but {name!r} has {len(one)} rows and another has {longest}"
             )
-        made.append(one)
-    return pl.DataFrame(made)
+        series.append(one)
+    return pl.DataFrame(series)
 
 
 def _column(name: str, values: Any) -> pl.Series | None:
-    """The values as a column; None for a single value, which is to be repeated."""
+    """Return the values as a column, or None for a single value, which the caller repeats."""
     import polars as pl
 
     if isinstance(values, pl.Series):
@@ -168,15 +170,15 @@ def _column(name: str, values: Any) -> pl.Series | None:
     if array.ndim == 0:
         return None
     if array.ndim != 1:
-        raise DataError(f"column {name!r}: one value a row was expected, found shape {array.shape}")
-    return _of_array(name, array)
+        raise DataError(f"column {name!r}: expected one value per row, got shape {array.shape}")
+    return _array_column(name, array)
 
 
 def as_array(values: Any) -> np.ndarray[Any, Any]:
-    """An array from an array, a tensor on any device, or nested lists.
+    """Convert an array, a tensor on any device or nested lists to an array.
 
     Raises:
-        DataError: a sparse matrix.
+        DataError: the values are a sparse matrix.
     """
     if type(values).__module__.startswith("torch"):
         values = values.detach().cpu()
@@ -185,20 +187,20 @@ def as_array(values: Any) -> np.ndarray[Any, Any]:
         return np.asarray(values.numpy())
     if hasattr(values, "toarray"):
         raise DataError(
-            "a dense array was expected, found a sparse matrix; pass X.toarray() if it fits into memory"
+            "expected a dense array, got a sparse matrix; pass X.toarray() if it fits into memory"
         )
     return np.asarray(values)
 
 
-def _of_array(name: str, array: np.ndarray[Any, Any]) -> pl.Series:
+def _array_column(name: str, array: np.ndarray[Any, Any]) -> pl.Series:
     import polars as pl
 
     if array.dtype.kind == "c":
         raise DataError(
-            f"column {name!r}: Complex data not supported; give real and imaginary parts as two columns"
+            f"column {name!r}: Complex data not supported; pass real and imaginary parts as two columns"
         )
     if array.dtype.kind == "V":
-        raise DataError(f"column {name!r}: numbers, texts or dates were expected, found {array.dtype}")
+        raise DataError(f"column {name!r}: expected numbers, strings or dates, got {array.dtype}")
     if array.dtype.kind in "iu":
         return pl.Series(name, array.astype(array.dtype.newbyteorder("="), copy=False))
     if array.dtype.kind == "f":
@@ -215,44 +217,44 @@ def _of_array(name: str, array: np.ndarray[Any, Any]) -> pl.Series:
 
 
 def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
-    """A two-dimensional array as a frame.
+    """Convert a two-dimensional array to a frame.
 
     Args:
         data: an array, a tensor or nested lists, shape (n, d).
-        names: the d columns' names; ``x0``, ``x1``, ... if None.
+        names: names of the d columns; ``x0``, ``x1``, ... if None.
 
     Raises:
-        DataError: another number of dimensions or columns.
+        DataError: the number of dimensions or columns is different.
     """
     import polars as pl
 
     try:
         array = as_array(data)
     except ValueError as cause:
-        raise DataError(f"a table with rows of one length was expected: {cause}") from cause
+        raise DataError(f"expected a table whose rows have equal lengths: {cause}") from cause
     if array.ndim != 2:
         raise DataError(
-            f"a table of shape (rows, columns) was expected, found shape {array.shape}; reshape your data: "
+            f"expected a table of shape (rows, columns), got shape {array.shape}; reshape your data: "
             "X.reshape(-1, 1) for one column, X.reshape(1, -1) for one row"
         )
     if names is not None and array.shape[1] != len(names):
         raise DataError(
-            f"{len(names)} columns were expected, as in training ({listed(names, 4)}), "
-            f"the array has {array.shape[1]}"
+            f"expected {len(names)} columns, as in training ({listed(names, 4)}), "
+            f"got an array with {array.shape[1]}"
         )
     names = [f"x{at}" for at in range(array.shape[1])] if names is None else list(names)
     if array.dtype.kind in "iuf" and array.dtype.itemsize in (4, 8) and array.dtype.isnative:
         return pl.from_numpy(np.ascontiguousarray(array), schema=names, orient="row")
-    return pl.DataFrame([_of_array(name, array[:, at]) for at, name in enumerate(names)])
+    return pl.DataFrame([_array_column(name, array[:, at]) for at, name in enumerate(names)])
 
 
 def take(
     frame: pl.DataFrame | StoredTable, names: Sequence[str], what: str
 ) -> tuple[pl.DataFrame | StoredTable, list[pl.Series]]:
-    """The columns named, and the frame without them.
+    """Return the frame without the named columns, and these columns.
 
     Raises:
-        DataError: no such column, with the nearest name.
+        DataError: there is no such column; the message suggests the nearest name.
     """
     for name in names:
         if name not in frame.columns:

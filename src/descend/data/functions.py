@@ -1,4 +1,4 @@
-"""Data from a function that the user names: ``package.module:function``."""
+"""Data returned by a user's function, ``package.module:function``."""
 
 from __future__ import annotations
 
@@ -15,42 +15,46 @@ from descend.errors import DataError, DescendError, did_you_mean
 __all__ = ["call", "is_function_path"]
 
 
-def is_function_path(text: str) -> bool:
-    """Whether a text has the form ``package.module:function``.
+def is_function_path(name: str) -> bool:
+    """Return whether a string has the form ``package.module:function``.
 
     >>> is_function_path("my.data:load"), is_function_path("data.csv"), is_function_path("C:/data.csv")
     (True, False, False)
     """
-    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", text) is not None
+    return re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", name) is not None
 
 
 def call(path: str) -> Any:
-    """What the function returns, called without arguments.
+    """Call a function, given by its path, without arguments, and return the result.
 
-    The current directory counts as a place of modules while the module is imported and the function runs.
+    The current directory is on the module search path while the module is imported and the function runs.
 
     >>> call("platform:python_implementation")
     'CPython'
 
     Raises:
-        DataError: no such module or function, or the function failed; its own words are in the message.
+        DataError: there is no such module or function, or the function failed; the message includes its own.
     """
     module_name, _, name = path.partition(":")
     with _current_directory():
-        found: Any = _module(path, module_name)
-        for step in name.split("."):
-            if not hasattr(found, step):
-                near = did_you_mean(step, [one for one in dir(found) if not one.startswith("_")][:50])
-                raise DataError(f"{path}: {module_name} has no function {step!r}; {near}")
-            found = getattr(found, step)
-        if not callable(found):
-            raise DataError(f"{path}: a function was expected, found a {type(found).__name__}")
+        function: Any = _module(path, module_name)
+        for attribute in name.split("."):
+            if not hasattr(function, attribute):
+                public = [one for one in dir(function) if not one.startswith("_")][:50]
+                raise DataError(
+                    f"{path}: {module_name} has no function {attribute!r}; {did_you_mean(attribute, public)}"
+                )
+            function = getattr(function, attribute)
+        if not callable(function):
+            raise DataError(f"{path}: expected a function, got an object of type {type(function).__name__}")
         try:
-            return found()
+            return function()
         except (DescendError, KeyboardInterrupt):
             raise
         except (Exception, SystemExit) as cause:
-            raise DataError(f"{path} failed with {type(cause).__name__}: {cause}{_place(cause)}") from cause
+            raise DataError(
+                f"{path} failed with {type(cause).__name__}: {cause}{_location(cause)}"
+            ) from cause
 
 
 def _module(path: str, name: str) -> Any:
@@ -59,21 +63,21 @@ def _module(path: str, name: str) -> Any:
     except ModuleNotFoundError as cause:
         if cause.name is not None and (name == cause.name or name.startswith(cause.name + ".")):
             files = [one.stem for one in Path.cwd().glob("*.py")]
-            near = f"; {did_you_mean(name, files)}" if files else ""
+            suggestion = f"; {did_you_mean(name, files)}" if files else ""
             raise DataError(
-                f"{path}: no module {name!r} here ({Path.cwd()}) or among the installed{near}"
+                f"{path}: no module {name!r} in the current directory ({Path.cwd()}) or installed{suggestion}"
             ) from cause
-        raise DataError(f"{path}: importing {name} failed: {cause}{_place(cause)}") from cause
+        raise DataError(f"{path}: importing {name} failed: {cause}{_location(cause)}") from cause
     except KeyboardInterrupt:
         raise
     except (Exception, SystemExit) as cause:
         raise DataError(
-            f"{path}: importing {name} failed with {type(cause).__name__}: {cause}{_place(cause)}"
+            f"{path}: importing {name} failed with {type(cause).__name__}: {cause}{_location(cause)}"
         ) from cause
 
 
-def _place(cause: BaseException) -> str:
-    """The file and line where it happened."""
+def _location(cause: BaseException) -> str:
+    """Return the file and line where an exception was raised, in parentheses."""
     trace = cause.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -85,6 +89,7 @@ def _place(cause: BaseException) -> str:
 
 @contextmanager
 def _current_directory() -> Iterator[None]:
+    """Put the current directory on the module search path."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     importlib.invalidate_caches()

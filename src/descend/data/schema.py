@@ -1,4 +1,4 @@
-"""Everything that prediction needs to know about the data, as one value and as JSON."""
+"""The schema: everything prediction needs to know about the data, as an object and as JSON."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import numpy as np
 
 from descend.data.arrays import as_images, as_numbers
 from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
+from descend.data.decorrelation import Rotation
 from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
-from descend.data.rotation import Rotation
+from descend.data.messages import listed
 from descend.data.settings import MISSING
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task
-from descend.data.values import listed
 from descend.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -35,29 +35,29 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Schema:
-    """What the data are: columns, classes, fitted scaling, shapes, parts.
+    """Description of the data: columns, classes, fitted scaling, shapes, parts.
 
     Args:
         kind: ``table``, ``images``, ``tensor`` or ``dataset``.
         task: ``regression``, ``multi_regression``, ``binary`` or ``multiclass``.
-        why: the reason for the task, in words.
-        input_shape: shape of one encoded row, as the network gets it.
-        outputs: number of the network's outputs: 1 for binary, else classes or targets.
+        why: the reason for the task, as a phrase.
+        input_shape: shape of one encoded row, the input of the network.
+        outputs: number of network outputs: 1 for binary, else the number of classes or targets.
         target_names: a name for each target.
-        columns: all columns of a table, in their order, the unused ones too.
-        named: whether the columns' names mean something, or only number the columns of an array.
-        missing: words that stand for a missing value in text.
+        columns: all columns of a table in their order, including unused ones.
+        named: whether the column names are meaningful, or only number the columns of an array.
+        missing: strings that stand for a missing value.
         classes: the class labels in the order of the network's outputs.
-        label_dtype: the NumPy dtype in which labels came.
+        label_dtype: the NumPy dtype of the labels.
         target_mean, target_scale: a target y is learned as (y - mean) / scale.
-        scale: name of the scaling of the inputs.
+        scale: name of the scale of the inputs.
         clip: the smooth bound on scaled numbers, or None.
-        shift, spread: of images and tensors: an entry x is encoded as (x - shift) / spread, with one pair
+        shift, spread: an entry x of images and tensors is encoded as (x - shift) / spread, with one pair
             for each channel, or for each entry.
-        rotation: what turns the scaled numbers of a table, or the scaled entries of images and tensors,
-            where ``scale`` is ``pca``, ``whiten`` or ``zca``.
-        fingerprint: of the data, see :meth:`descend.data.source.Source.fingerprint`.
-        reference: what named the data, or None.
+        rotation: the linear map of the scaled numbers of a table, or of the scaled entries of images and tensors,
+            if ``scale`` is ``pca``, ``whiten`` or ``zca``.
+        fingerprint: digest of the data, see :meth:`descend.data.source.Source.fingerprint`.
+        reference: what identifies the data on a command line, or None.
         name: a short name of the data.
         rows: number of rows in each part.
     """
@@ -89,29 +89,29 @@ class Schema:
 
     @property
     def used(self) -> tuple[Column, ...]:
-        """The columns that the network sees, in the order of the raw matrix."""
+        """The columns that are inputs of the network, in the order of the raw matrix."""
         return tuple(column for column in self.columns if column.used)
 
     @cached_property
     def labels(self) -> Array:
-        """The class labels in the dtype in which they came; empty for regression."""
+        """The class labels in their original dtype; empty for regression."""
         return restore(self.classes, self.label_dtype) if self.classes else np.empty(0)
 
     def matrix(self, data: Any) -> torch.Tensor:
-        """New rows as raw numbers, one a used column: what :class:`~descend.data.scaling.Preprocess` takes.
+        """Return new rows as raw numbers, the input of :class:`~descend.data.preprocessing.Preprocess`.
 
-        Columns are found by name, whatever their order, and others are ignored. An array has as many
-        columns as training had, in the same order; so has a data frame where training had an array.
+        Columns are found by name in any order, and additional columns are ignored. An array must have the columns of
+        the training data in the same order; so must a data frame if the training data were an array.
 
         Args:
-            data: for a table: a data frame of any library, a dictionary of columns, a list of
-                dictionaries, or an array; for images uint8 arrays (n, channels, height, width), or with the
-                channels last; for tensors an array; or a Source of any of these.
+            data: for a table, a data frame of any library, a dictionary of columns, a list of
+                dictionaries, or an array; for images, a uint8 array (n, channels, height, width), or with the
+                channels last; for tensors, an array; or a Source of any of these.
 
-        Returns: float64 (n, C) for a table, uint8 for images, float32 otherwise.
+        Returns: float64 (n, C) with one number per used column for a table, uint8 for images, float32 otherwise.
 
         Raises:
-            DataError: columns that are missing or hold values of another kind; a wrong shape.
+            DataError: columns are missing or hold values of another kind, or the shape is wrong.
         """
         import torch
 
@@ -122,9 +122,7 @@ class Schema:
         if self.kind == "table":
             return torch.from_numpy(self._numbers(data, named))
         if is_frame(data) or data is None:
-            raise DataError(
-                f"{self.kind} of shape {self.input_shape} were expected, as in training, found a table"
-            )
+            raise DataError(f"expected {self.kind} of shape {self.input_shape}, as in training, got a table")
         if self.kind == "images":
             return torch.from_numpy(as_images(data, self.input_shape))
         return torch.from_numpy(as_numbers(data, self.input_shape))
@@ -132,21 +130,20 @@ class Schema:
     def _numbers(self, data: Any, named: bool) -> Array:
         names = [column.name for column in self.columns]
         if isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind in "iuf":
-            quick = self._plain_numbers(data)
-            if quick is not None:
-                return quick
+            numbers = self._plain_numbers(data)
+            if numbers is not None:
+                return numbers
         frame = as_frame(data, names)
         if not named or not (self.named or set(names) <= set(frame.columns)):  # by position
             if frame.width != len(names):
                 raise DataError(
-                    f"{len(names)} columns were expected, as in training ({listed(names, 4)}), "
-                    f"the data have {frame.width}"
+                    f"expected {len(names)} columns, as in training ({listed(names, 4)}), got {frame.width}"
                 )
             frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
         return encode(conform(frame, self.columns, self.missing), self.columns)
 
     def _plain_numbers(self, data: Array) -> Array | None:
-        """An array of numbers for columns of numbers needs no more than a choice of columns."""
+        """Select the used columns of a numeric array, without parsing; None if the columns need parsing."""
         if data.shape[1] != len(self.columns) or any(column.kind != "numeric" for column in self.used):
             return None
         chosen = [at for at, column in enumerate(self.columns) if column.used]
@@ -158,17 +155,17 @@ class Schema:
         mean = np.array([column.mean for column in self.used])
         reach = FARTHEST * np.array([column.scale for column in self.used])
         with np.errstate(invalid="ignore", over="ignore"):
-            wild = (np.abs(numbers) > LARGEST).any() or (np.abs(numbers - mean) > reach).any()
-        return None if wild else numbers
+            extreme = (np.abs(numbers) > LARGEST).any() or (np.abs(numbers - mean) > reach).any()
+        return None if extreme else numbers
 
     def encode_targets(self, targets: Array) -> torch.Tensor:
-        """Raw targets as the loss takes them.
+        """Encode raw targets as the loss takes them.
 
-        Returns: int64 (n,) for multiclass, float32 (n,) of 0 and 1 for binary, float32 (n, T)
-            standardised for regression.
+        Returns: int64 (n,) for multiclass, float32 (n,) of 0 and 1 for binary, standardised float32 (n, T)
+            for regression.
 
         Raises:
-            DataError: an unknown class, or not a number.
+            DataError: a class is unknown, or a target is not a number.
         """
         import torch
 
@@ -178,18 +175,18 @@ class Schema:
         try:
             numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
         except (TypeError, ValueError) as cause:
-            raise DataError(f"the target {', '.join(self.target_names)} needs numbers: {cause}") from cause
+            raise DataError(f"the target {', '.join(self.target_names)} must be numeric: {cause}") from cause
         if numbers.shape[1] != self.outputs:
-            raise DataError(f"{self.outputs} targets a row were expected, found {numbers.shape[1]}")
+            raise DataError(f"expected {self.outputs} targets per row, got {numbers.shape[1]}")
         scaled = (numbers - np.array(self.target_mean)) / np.array(self.target_scale)
         return torch.from_numpy(scaled.astype(np.float32))
 
     def probabilities(self, outputs: torch.Tensor, form: Form = "logits") -> torch.Tensor:
-        """Class probabilities (n, K) from the network's outputs (n, 1) or (n, K).
+        """Return class probabilities (n, K) for network outputs (n, 1) or (n, K).
 
         Args:
             outputs: raw outputs.
-            form: ``logits``, or ``probabilities`` where the network ends with its own link.
+            form: ``logits``, or ``probabilities`` if the network ends with its own output activation.
         """
         import torch
 
@@ -203,7 +200,7 @@ class Schema:
         return torch.softmax(outputs, dim=1) if form == "logits" else outputs
 
     def decode(self, outputs: torch.Tensor, form: Form = "logits") -> Array:
-        """Predictions from the network's outputs: labels as they came, or numbers in the targets' units.
+        """Decode network outputs to predictions: labels of the original dtype, or numbers in the units of the targets.
 
         Returns: shape (n,), or (n, T) for several targets.
         """
@@ -221,7 +218,7 @@ class Schema:
         return numbers[:, 0] if self.task == "regression" else numbers
 
     def table(self) -> list[dict[str, str]]:
-        """The columns in words, one dictionary each: name, kind, values, missing, note.
+        """Describe the columns, one dictionary each: name, kind, values, missing, note.
 
         >>> Schema("table", "binary", "", (1,), 1, ("y",), (Column("age", "numeric", low=1, high=9),)).table()
         [{'name': 'age', 'kind': 'numeric', 'values': '1 to 9', 'missing': '', 'note': ''}]
@@ -238,7 +235,7 @@ class Schema:
         ]
 
     def to_json(self) -> str:
-        """The schema as JSON text; every number survives exactly.
+        """Return the schema as JSON; every number is restored exactly.
 
         >>> schema = Schema("tensor", "binary", "", (3,), 1, ("y",), classes=("a", "b"), label_dtype="<U1")
         >>> Schema.from_json(schema.to_json()) == schema
@@ -249,7 +246,7 @@ class Schema:
 
     @classmethod
     def from_json(cls, text: str, source: str = "schema.json") -> Schema:
-        """The schema that :meth:`to_json` wrote.
+        """Read a schema written by :meth:`to_json`.
 
         Raises:
             RunError: the text is damaged, was changed, or comes from a newer version.
@@ -259,11 +256,11 @@ class Schema:
         except (ValueError, RecursionError) as cause:
             raise RunError(f"{source} is damaged: {cause}") from cause
         if not isinstance(content, dict) or not isinstance(content.get("version"), int):
-            raise RunError(f"{source} is damaged: it states no version")
+            raise RunError(f"{source} is damaged: it has no version")
         version = content.pop("version")
         if version > _VERSION:
             raise RunError(
-                f"{source} has version {version}, this descend reads up to {_VERSION}; "
+                f"{source} has version {version}, but this descend reads versions up to {_VERSION}; "
                 "update it with: pip install --upgrade descend"
             )
         if version < 1:
@@ -298,29 +295,29 @@ def _validated(content: dict[str, Any], source: str) -> Schema:
 
 
 def _fault(schema: Schema) -> str:
-    """What does not fit together, or nothing."""
+    """Return the first inconsistency, or an empty string."""
     size = math.prod(schema.input_shape)
     if any(side < 1 for side in schema.input_shape) or schema.outputs < 1:
         return "input_shape and outputs must be positive"
     if schema.kind == "table" and sum(len(column.inputs) for column in schema.columns) != size:
-        return "the columns do not make up input_shape"
+        return "the columns do not match input_shape"
     if len({column.name for column in schema.columns}) != len(schema.columns):
-        return "a column's name occurs twice"
+        return "a column name occurs twice"
     for column in schema.columns:
         if column.scale <= 0:
             return f"column {column.name!r}: scale must be positive"
         if len(set(column.categories)) != len(column.categories):
             return f"column {column.name!r}: a category occurs twice"
         if column.used and (column.kind == "categorical") != bool(column.categories):
-            return f"column {column.name!r}: categories and kind do not fit"
+            return f"column {column.name!r}: categories and kind do not match"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):
-        return "shift and spread do not fit"
+        return "shift and spread do not match"
     if schema.kind == "images" and len(schema.shift) != schema.input_shape[0]:
-        return "shift needs a number for each channel"
+        return "shift needs one number per channel"
     if schema.rotation is not None:
         numbers = sum(column.kind in ("numeric", "date") for column in schema.columns)
         if schema.rotation.size != (numbers if schema.kind == "table" else size):
-            return "the rotation does not fit the inputs"
+            return "the rotation does not match the inputs"
         fault = schema.rotation.fault()
         if fault:
             return fault
@@ -328,13 +325,13 @@ def _fault(schema: Schema) -> str:
         if len(set(schema.classes)) < 2 or schema.outputs != (
             1 if schema.task == "binary" else len(schema.classes)
         ):
-            return "classes and outputs do not fit"
+            return "classes and outputs do not match"
         try:
             restore(schema.classes, schema.label_dtype)
         except (TypeError, ValueError, OverflowError):
-            return f"label_dtype {schema.label_dtype!r} does not fit the classes"
+            return f"label_dtype {schema.label_dtype!r} does not match the classes"
     elif not len(schema.target_mean) == len(schema.target_scale) == schema.outputs:
-        return "target_mean and target_scale need a number for each output"
+        return "target_mean and target_scale need one number per output"
     elif any(scale <= 0 for scale in schema.target_scale):
         return "target_scale must be positive"
     return ""

@@ -1,4 +1,4 @@
-"""Data as they were read, before anything is inferred or fitted."""
+"""Raw data as read, before anything is inferred or fitted; joining of parts; the fingerprint."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.data.parsing import tidy
 from descend.data.streaming import StoredTable
-from descend.data.values import tidy
 from descend.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,26 +27,26 @@ PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """Rows with their targets, raw: nothing is encoded, scaled or split yet.
+    """Raw rows with their targets; nothing is encoded, scaled or split yet.
 
     Args:
-        name: a short name for people.
-        reference: what names these data on a command line, or None for data in memory.
+        name: a short name for display.
+        reference: what identifies these data on a command line, or None for data in memory.
         kind: ``table`` (``frame`` is set), ``images`` or ``tensor`` (``inputs`` is set) or ``dataset``.
         targets: raw labels or numbers, shape (n,) or (n, T); None only for data read for prediction.
         target_names: a name for each target.
         frame: the features of a table, one column each, without targets.
-        stored: the features of a table that stays on disk, in place of ``frame``.
+        stored: the features of a table that stays on disk, instead of ``frame``.
         inputs: images as uint8 (n, channels, height, width), or numbers of shape (n, ...).
-        dataset: a map-style torch ``Dataset`` of (input, target) items, left as it is.
-        split: "train", "validation" or "test" for each row, where the data come with a split.
+        dataset: a map-style torch ``Dataset`` of (input, target) items, unchanged.
+        split: "train", "validation" or "test" for each row, if the data come with a split.
         groups: a label for each row; rows of one group stay in one part.
         weights: the weight of each row.
         grid: shape (channels, height, width) of a table whose columns are the pixels of an image.
-        named: whether the columns' names mean something, or only number the columns of an array.
+        named: whether the column names are meaningful, or only number the columns of an array.
         row_names: a name for each row, such as the file of an image.
-        classes: the class labels, where they are known beforehand and need not all occur in the targets.
-        notes: what reading found worth saying.
+        classes: the class labels if they are known in advance; they need not all occur in the targets.
+        notes: remarks for the user from reading the data.
     """
 
     name: str
@@ -71,10 +71,10 @@ class Source:
         for rows in (self.frame, self.stored, self.inputs, self.dataset):
             if rows is not None:
                 return len(rows)
-        raise DataError(f"{self.name} holds no rows")
+        raise DataError(f"{self.name} has no rows")
 
     def take(self, rows: Array) -> Source:
-        """The source of some rows, in a given order; a row may occur again.
+        """Return a source of some rows in the given order; a row may occur more than once.
 
         Args:
             rows: row numbers.
@@ -84,11 +84,11 @@ class Source:
         """
         if self.stored is not None:
             raise DataError(
-                f"{self.name}: rows cannot be chosen from a table that stays on disk (data.stream)"
+                f"{self.name}: rows cannot be selected from a table that stays on disk (data.stream)"
             )
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise DataError(
-                f"{self.name} has the rows 0 to {len(self) - 1}; found {rows.min()} to {rows.max()}"
+                f"{self.name} has rows 0 to {len(self) - 1}, got row numbers from {rows.min()} to {rows.max()}"
             )
         chosen: dict[str, Any] = {
             name: None if (own := getattr(self, name)) is None else np.asarray(own)[rows]
@@ -105,17 +105,17 @@ class Source:
         return dataclasses.replace(self, **chosen)
 
     def fingerprint(self) -> str:
-        """A digest of the content: names, values, targets, weights and split.
+        """Return a digest of the content: names, values, targets, weights and split.
 
-        Equal content gives equal fingerprints whatever file format or memory layout it came in; a whole
-        number counts as the same value in an integer and in a floating-point column.
+        Equal content has equal fingerprints in any file format and memory layout; an integer has the same value in
+        an integer and in a floating-point column.
 
         Returns: ``"blake2b:"`` and 32 hexadecimal digits.
         """
         digest = blake2b(digest_size=16)
         digest.update(f"{self.kind} {len(self)} {self.target_names}".encode())
         if self.frame is not None:
-            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # hashing runs outside Python's lock
+            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # hashing releases the GIL
                 for one in pool.map(_digest_series, self.frame):
                     digest.update(one)
         for series in self.stored or ():  # one at a time
@@ -144,15 +144,15 @@ def _digest_series(series: pl.Series) -> bytes:
         instants = tidy(series, ())
         _digest_array(digest, instants.to_physical().cast(pl.Float64).to_numpy())
         return digest.digest()
-    texts = _texts(series)
-    lengths = texts.str.len_bytes().fill_null(2**32 - 1).to_numpy().astype("<u4")
+    strings = _strings(series)
+    lengths = strings.str.len_bytes().fill_null(2**32 - 1).to_numpy().astype("<u4")
     digest.update(b"text")
     digest.update(lengths.tobytes())
-    digest.update(str(texts.fill_null("").str.join("").item()).encode())
+    digest.update(str(strings.fill_null("").str.join("").item()).encode())
     return digest.digest()
 
 
-def _texts(series: pl.Series) -> pl.Series:
+def _strings(series: pl.Series) -> pl.Series:
     import polars as pl
 
     if series.dtype in (pl.String, pl.Categorical, pl.Enum):
@@ -166,10 +166,10 @@ def _digest_array(digest: blake2b, values: Array) -> None:
     digest.update(str(values.shape).encode())
     if values.dtype.kind in "biuf":
         if values.dtype != np.uint8:
-            values = values.astype("<f8") + 0.0  # one zero, not two
-            gaps = np.isnan(values)
-            if gaps.any():
-                values[gaps] = np.nan
+            values = values.astype("<f8") + 0.0  # -0.0 becomes 0.0
+            absent = np.isnan(values)
+            if absent.any():
+                values[absent] = np.nan  # one bit pattern for all NaNs
         digest.update(np.ascontiguousarray(values).data)
     else:
         for value in values.reshape(-1).tolist():
@@ -177,12 +177,12 @@ def _digest_array(digest: blake2b, values: Array) -> None:
 
 
 def join(train: Source, validation: Source | None = None, test: Source | None = None) -> Source:
-    """One source from up to three, with the split that they state.
+    """Join up to three parts to one source with a given split.
 
-    Rows of ``train`` come first, then validation, then test. All must hold the same columns or shapes.
+    Rows of ``train`` come first, then validation, then test. All parts must have the same columns or shapes.
 
     Raises:
-        DataError: the sources do not fit together.
+        DataError: the parts do not match.
     """
     if validation is None and test is None:
         return train
@@ -190,7 +190,7 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
 
     if any(one is not None and one.stored is not None for one in (train, validation, test)):
         raise DataError(
-            f"{train.name}: data.stream takes one file; name the column that says which part a row is in (data.split)"
+            f"{train.name}: data.stream reads one file; specify the column that assigns each row to a part (data.split)"
         )
     given = [
         (part, one) for part, one in zip(PARTS, (train, validation, test), strict=True) if one is not None
@@ -204,7 +204,7 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
         try:
             frame = pl.concat(frames, how="vertical_relaxed")
         except pl.exceptions.PolarsError as cause:
-            raise DataError(f"{train.name}: the parts hold columns of different types: {cause}") from cause
+            raise DataError(f"{train.name}: the parts have columns of different types: {cause}") from cause
     inputs = None if train.inputs is None else np.concatenate([np.asarray(one.inputs) for _, one in given])
     targets = None if train.targets is None else np.concatenate([np.asarray(one.targets) for _, one in given])
     weights = None
@@ -225,12 +225,14 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
 
 def _same_layout(train: Source, other: Source, part: str) -> None:
     if train.kind != other.kind:
-        raise DataError(f"the {part} data are of kind {other.kind}, the training data of kind {train.kind}")
+        raise DataError(
+            f"the {part} data are of kind {other.kind}, but the training data of kind {train.kind}"
+        )
     if train.frame is not None and other.frame is not None:
-        lost = [name for name in train.frame.columns if name not in other.frame.columns]
-        if lost:
+        absent = [name for name in train.frame.columns if name not in other.frame.columns]
+        if absent:
             raise DataError(
-                f"the {part} data ({other.name}) lack the columns {', '.join(map(repr, lost[:8]))}"
+                f"the {part} data ({other.name}) lack the columns {', '.join(map(repr, absent[:8]))}"
             )
     if (
         train.inputs is not None
@@ -239,7 +241,7 @@ def _same_layout(train: Source, other: Source, part: str) -> None:
     ):
         raise DataError(
             f"a row of the {part} data has shape {other.inputs.shape[1:]}, "
-            f"of the training data {train.inputs.shape[1:]}"
+            f"a row of the training data {train.inputs.shape[1:]}"
         )
     if (train.targets is None) != (other.targets is None):
         raise DataError(f"only one of the training and the {part} data has targets")
@@ -248,4 +250,4 @@ def _same_layout(train: Source, other: Source, part: str) -> None:
         and other.targets is not None
         and train.targets.shape[1:] != other.targets.shape[1:]
     ):
-        raise DataError(f"the {part} data have another number of targets than the training data")
+        raise DataError(f"the {part} data have a different number of targets than the training data")

@@ -1,4 +1,4 @@
-"""Which rows train, which choose when to stop, which are touched once at the end."""
+"""Split of the rows into training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from descend.data.messages import listed, rows_hold
 from descend.data.source import PARTS, Array
-from descend.data.values import listed, rows_hold
 from descend.errors import DataError
 from descend.rng import key
 
-__all__ = ["PART_WORDS", "Split", "is_drawn", "part_names", "split"]
+__all__ = ["PART_WORDS", "Split", "is_random", "part_names", "split"]
 
 PART_WORDS = {
     "train": "train", "training": "train", "fit": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
     "test": "test", "testing": "test", "holdout": "test",
 }  # fmt: skip
-"""Words for the parts of a given split."""
+"""Names of the parts in a given split."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Row numbers of each part, ascending, int64; and what is worth saying about them."""
+    """Row numbers of each part, ascending, int64, and remarks for the user."""
 
     train: Array
     validation: Array
@@ -33,32 +33,32 @@ class Split:
 
 
 def part_names(values: Sequence[object] | Array, where: str) -> Array:
-    """The words of a given split as "train", "validation" and "test".
+    """Convert the names in a given split to "train", "validation" and "test".
 
     >>> part_names(["Train", "val", "test"], "column 'part'").tolist()
     ['train', 'validation', 'test']
 
     Raises:
-        DataError: another word, or no training row.
+        DataError: a name is unknown, or there is no training row.
     """
-    words = [str(value).strip().lower() for value in values]
-    odd = [row for row, word in enumerate(words) if word not in PART_WORDS]
-    if odd:
+    names = [str(value).strip().lower() for value in values]
+    unknown = [row for row, name in enumerate(names) if name not in PART_WORDS]
+    if unknown:
         raise DataError(
-            f"{where}: 'train', 'validation' or 'test' was expected in each row, "
-            f"{rows_hold(odd)} "
-            f"{listed(dict.fromkeys(str(values[row]) for row in odd), 3)}"
+            f"{where}: expected 'train', 'validation' or 'test' in each row, "
+            f"but {rows_hold(unknown)} "
+            f"{listed(dict.fromkeys(str(values[row]) for row in unknown), 3)}"
         )
-    found = np.array([PART_WORDS[word] for word in words], dtype="<U10")
-    if not (found == "train").any():
-        raise DataError(f"{where}: no row is marked 'train'; without training rows nothing can be learned")
-    return found
+    parts = np.array([PART_WORDS[name] for name in names], dtype="<U10")
+    if not (parts == "train").any():
+        raise DataError(f"{where}: no row is marked 'train'; at least one training row is needed")
+    return parts
 
 
-def is_drawn(given: Array | None, validation: float, test: float) -> bool:
-    """Whether a split depends on the seed: some part's rows are drawn. Arguments are those of :func:`split`.
+def is_random(given: Array | None, validation: float, test: float) -> bool:
+    """Return whether a split depends on the seed, with the arguments of :func:`split`.
 
-    >>> is_drawn(None, 0.2, 0.0), is_drawn(np.array(["train", "validation"]), 0.2, 0.2)
+    >>> is_random(None, 0.2, 0.0), is_random(np.array(["train", "validation"]), 0.2, 0.2)
     (True, False)
     """
     if given is None:
@@ -80,26 +80,26 @@ def split(
     """Divide n rows into training, validation and test rows.
 
     Rows are shuffled. For classification every class is divided in the same proportion (stratified), up
-    to one row, and a class keeps at least one training row. A part's size is its share of n, rounded, at
+    to one row, and a class keeps at least one training row. The size of a part is its share of n, rounded, but at
     least 1.
 
     Args:
         n: number of rows.
-        labels: codes of the classes, shape (n,); None for regression.
+        labels: class codes, shape (n,); None for regression.
         task: the task; only ``binary`` and ``multiclass`` are stratified.
         validation: share of the rows, in [0, 1).
         test: share of the rows, in [0, 1).
-        given: "train", "validation" or "test" for each row. It is respected; a missing validation part
-            is carved from the training rows (its share counts among them), a missing test part stays empty.
+        given: "train", "validation" or "test" for each row. If it has no validation part, validation rows are
+            taken from the training rows (as a share of these); a missing test part stays empty.
         seed: the run's seed.
-        groups: a label for each row; rows with equal labels stay in one part (and are not stratified).
+        groups: a label for each row; rows with equal labels stay in one part, and are not stratified.
 
     >>> parts = split(10, np.array([0] * 5 + [1] * 5), task="binary", validation=0.2, test=0.2)
     >>> len(parts.train), len(parts.validation), len(parts.test)
     (6, 2, 2)
 
     Raises:
-        DataError: too few rows (or groups) for every part to have one.
+        DataError: there are fewer rows (or groups) than parts.
     """
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise DataError(
@@ -116,12 +116,12 @@ def split(
 
 def _sizes(n: int, validation: float, test: float) -> tuple[int, int]:
     sizes = [max(1, round(n * share)) if share > 0 else 0 for share in (validation, test)]
-    while sum(sizes) >= n and max(sizes) > 1:  # tiny data: a training row comes first
+    while sum(sizes) >= n and max(sizes) > 1:  # keep at least one training row
         sizes[int(np.argmax(sizes))] -= 1
     if sum(sizes) >= n:
-        wanted = " and a ".join(part for part, size in zip(PARTS[1:], sizes, strict=True) if size)
+        parts = " and a ".join(part for part, size in zip(PARTS[1:], sizes, strict=True) if size)
         raise DataError(
-            f"{n} rows are too few for a training and a {wanted} part; "
+            f"{n} rows are too few for a training and a {parts} part; "
             "add rows, or set data.test = 0 or data.validation = 0"
         )
     return sizes[0], sizes[1]
@@ -135,9 +135,9 @@ def _given(given: Array, labels: Array | None, task: str, validation: float,
         rows = parts["train"]
         sizes = (_sizes(len(rows), validation, 0.0)[0], 0)
         own_labels, own_groups = (None if one is None else one[rows] for one in (labels, groups))
-        carved = _divide(rows, own_labels, task, sizes, random, own_groups)
-        parts["train"], parts["validation"] = carved.train, carved.validation
-        notes += ("validation rows are taken from the given training rows", *carved.notes)
+        divided = _divide(rows, own_labels, task, sizes, random, own_groups)
+        parts["train"], parts["validation"] = divided.train, divided.validation
+        notes += ("validation rows are taken from the given training rows", *divided.notes)
     return Split(parts["train"], parts["validation"], parts["test"], notes)
 
 
@@ -160,28 +160,29 @@ def _divide(rows: Array, labels: Array | None, task: str, sizes: tuple[int, int]
 def _stratified(labels: Array, shuffled: Array, sizes: tuple[int, int], notes: list[str]) -> Array:
     counts = np.bincount(labels)
     present = np.flatnonzero(counts)
-    taken = np.zeros((2, len(counts)), dtype=np.int64)
-    for which in (0, 1):
-        taken[which] = _quotas(counts, taken.sum(axis=0), sizes[which], len(labels))
+    quotas = np.zeros((2, len(counts)), dtype=np.int64)
+    for held_out in (0, 1):
+        quotas[held_out] = _quotas(counts, quotas.sum(axis=0), sizes[held_out], len(labels))
     short = present[counts[present] < 1 + sum(size > 0 for size in sizes)]
     if len(short):
-        notes.append(f"{len(short)} of {len(present)} classes have too few rows to be in every part")
-    order = shuffled[np.argsort(labels[shuffled], kind="stable")]  # class by class, shuffled within
+        notes.append(f"{len(short)} of {len(present)} classes have too few rows to occur in every part")
+    # Grouped by class, shuffled within each class.
+    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     starts = np.cumsum(counts) - counts
-    place = np.arange(len(labels)) - np.repeat(starts, counts)
-    first, second = np.repeat(taken[0], counts), np.repeat(taken.sum(axis=0), counts)
+    position = np.arange(len(labels)) - np.repeat(starts, counts)
+    first, second = np.repeat(quotas[0], counts), np.repeat(quotas.sum(axis=0), counts)
     part = np.empty(len(labels), dtype=np.int8)
-    part[order] = np.where(place < first, 1, np.where(place < second, 2, 0))
+    part[order] = np.where(position < first, 1, np.where(position < second, 2, 0))
     return part
 
 
 def _quotas(counts: Array, used: Array, size: int, n: int) -> Array:
-    """``size`` rows divided among the classes in proportion, by largest remainders; each keeps a row."""
+    """Divide ``size`` rows among the classes proportionally, by largest remainders; each class keeps a row."""
     ideal = counts * (size / n)
     quota: Array = np.minimum(np.floor(ideal).astype(np.int64), np.maximum(counts - used - 1, 0))
     while quota.sum() < size:
         room = counts - used - quota - 1 > 0
-        if not room.any():  # every class is down to one training row: take from the largest
+        if not room.any():  # every class has one training row left: use these
             room = counts - used - quota > 0
         remainder = np.where(room, ideal - quota, -np.inf)
         need = int(size - quota.sum())
@@ -196,12 +197,12 @@ def _by_group(groups: Array, shuffled: Array, sizes: tuple[int, int]) -> Array:
     if len(first) < needed:
         raise DataError(f"data.groups has {len(first)} groups; {needed} parts need at least one group each")
     counts = np.bincount(codes)
-    order = np.argsort(first, kind="stable")  # groups in shuffled order of their first row
+    order = np.argsort(first, kind="stable")  # groups in the shuffled order of their first rows
     own = np.zeros(len(first), dtype=np.int8)
     left = len(order)
     at = 0
     for code, size in ((1, sizes[0]), (2, sizes[1])):
-        after = (2 if sizes[1] else 1) if code == 1 else 1  # groups that the later parts still need
+        after = (2 if sizes[1] else 1) if code == 1 else 1  # groups reserved for the later parts
         filled = 0
         while size and at < left - after and (filled == 0 or filled + counts[order[at]] / 2 <= size):
             own[order[at]] = code

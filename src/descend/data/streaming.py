@@ -1,10 +1,10 @@
-"""Data larger than memory: tables read column by column and block by block, and rows kept on disk.
+"""Data larger than memory: tables read by columns and blocks, encoded rows stored on disk.
 
-With ``data.stream`` a Parquet file is never in memory as a whole. Columns are judged and fitted one at a time,
-so that the schema is the one that the table in memory would give. The rows are then encoded block by block into a
-temporary file that is mapped into memory: a tensor like any other, whose pages the system fetches from
-disk when they are used and drops when it needs the room. Every row is read at random, so the order is the
-shuffle of all rows that it would be in memory, a pure function of seed and epoch, and a run resumes at any step.
+With ``data.stream`` a Parquet file is never in memory as a whole. Columns are inferred and fitted one at a time,
+so that the schema equals that of the table in memory. The rows are then encoded block by block into a
+temporary file that is mapped into memory: an ordinary tensor, whose pages the operating system loads from
+disk when they are used and drops when it needs memory. Any row can be read, so the order of an epoch is the same
+shuffle of all rows as in memory, a pure function of seed and epoch, and a run can resume at any step.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,20 +23,23 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["StoredTable", "mapped"]
+__all__ = ["StoredTable", "mapped", "read_or_raise"]
+
+T = TypeVar("T")
 
 
 def mapped(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
-    """An array in a temporary file, which has no name and vanishes with the array.
+    """Return an array in an unnamed temporary file, which is deleted with the array.
 
-    The file lies where temporary files do, see the environment's ``TMPDIR``; its room is reserved at once.
+    The file is created in the directory for temporary files (the environment variable ``TMPDIR``), and its disk space
+    is reserved at once.
 
     Args:
-        shape: of the array.
-        dtype: of its numbers.
+        shape: shape of the array.
+        dtype: dtype of the array.
 
     Raises:
-        DataError: there is not enough room.
+        DataError: there is not enough disk space.
 
     >>> rows = mapped((3, 2), "float32")
     >>> rows[1] = 5
@@ -55,17 +58,17 @@ def mapped(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
             return np.memmap(file, dtype=dtype, mode="r+", shape=tuple(shape))
     except OSError as cause:
         raise DataError(
-            f"streaming needs {size / 1e9:.1f} GB of room for temporary files in {tempfile.gettempdir()}: "
-            f"{cause.strerror or cause}; make room there, or set TMPDIR to a folder that has it"
+            f"streaming needs {size / 1e9:.1f} GB of disk space for temporary files in {tempfile.gettempdir()}: "
+            f"{cause.strerror or cause}; free space there, or set TMPDIR to another folder"
         ) from cause
 
 
 class StoredTable:
-    """The columns of a Parquet file, each read when it is asked for.
+    """Columns of a Parquet file, each read when it is accessed.
 
     Args:
         path: the file.
-        columns: their names.
+        columns: names of the columns.
         height: number of rows.
     """
 
@@ -74,10 +77,10 @@ class StoredTable:
 
     @classmethod
     def open(cls, path: Path) -> StoredTable:
-        """The table in a file, of which only the description is read.
+        """Open a Parquet file, reading only its metadata.
 
         Raises:
-            DataError: it is no Parquet file, or holds no rows.
+            DataError: the file is not a Parquet file, or has no rows.
         """
         import polars as pl
 
@@ -85,9 +88,9 @@ class StoredTable:
             lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False)
             return lazy.collect_schema().names(), int(lazy.select(pl.len()).collect().item())
 
-        columns, height = _read(path, describe)
+        columns, height = read_or_raise(path, "Parquet", describe)
         if height == 0:
-            raise DataError(f"{path} holds no rows")
+            raise DataError(f"{path} has no rows")
         return cls(path, columns, height)
 
     @property
@@ -102,32 +105,41 @@ class StoredTable:
         return (self[name] for name in self.columns)
 
     def __getitem__(self, name: str) -> pl.Series:
-        """One column, all rows of it."""
+        """Return all rows of one column."""
         import polars as pl
 
         lazy = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
-        found: pl.Series = _read(self.path, lambda: lazy.select(pl.col(name)).collect().to_series())
-        return found
+        series: pl.Series = read_or_raise(
+            self.path, "Parquet", lambda: lazy.select(pl.col(name)).collect().to_series()
+        )
+        return series
 
     def drop(self, names: Sequence[str]) -> StoredTable:
-        """The table without some columns."""
+        """Return the table without some columns."""
         return StoredTable(self.path, [name for name in self.columns if name not in names], self.height)
 
     def rows(self, start: int, stop: int) -> pl.DataFrame:
-        """Rows from a first to a last (exclusive), all columns of them."""
+        """Return rows ``start`` to ``stop`` (exclusive) of all columns."""
         import polars as pl
 
         lazy = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
         block = lazy.slice(start, stop - start).select([pl.col(name) for name in self.columns])
-        found: pl.DataFrame = _read(self.path, block.collect)
-        return found
+        frame: pl.DataFrame = read_or_raise(self.path, "Parquet", block.collect)
+        return frame
 
 
-def _read(path: Path, work: Any) -> Any:
+def read_or_raise(path: Path, file_format: str, read: Callable[[], T]) -> T:
+    """Call a function that reads a file with polars, and turn its errors into a DataError.
+
+    Args:
+        path: the file, for the message.
+        file_format: its format, for the message.
+        read: the function.
+    """
     try:
-        return work()
+        return read()
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as cause:  # the reader's panics are no ordinary exceptions
+    except BaseException as cause:  # panics of polars do not derive from Exception
         first = (str(cause) or type(cause).__name__).splitlines()[0]
-        raise DataError(f"{path}: cannot be read as Parquet: {first}; is it damaged?") from cause
+        raise DataError(f"{path}: cannot be read as {file_format}: {first}; is it damaged?") from cause

@@ -1,4 +1,4 @@
-"""Map-style torch datasets, kept lazy: items are loaded when they are trained on."""
+"""Map-style torch datasets, whose items are loaded only when they are used."""
 
 from __future__ import annotations
 
@@ -16,54 +16,53 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     from descend.data.schema import Schema
 
-__all__ = ["EncodedItems", "item_input", "torch_dataset"]
+__all__ = ["EncodedItems", "from_torch_dataset", "item_input"]
 
 
-def torch_dataset(data: Any, *, name: str = "dataset", reference: str | None = None) -> Source:
-    """A map-style ``Dataset`` of (input, target) or (input, target, weight) items as a source.
+def from_torch_dataset(data: Any, *, name: str = "dataset", reference: str | None = None) -> Source:
+    """Return a source of a map-style ``Dataset`` of (input, target) or (input, target, weight) items.
 
-    Targets are needed to know the classes and to split; they are taken from the dataset's ``targets`` or
-    ``labels`` where it has them (as torchvision's do), and otherwise from one pass over its items.
+    The classes and the split depend on the targets; these are taken from the dataset's ``targets`` or
+    ``labels`` if it has such an attribute (as those of torchvision do), and otherwise from one pass over its items.
 
     Raises:
-        DataError: an iterable dataset, or items that are no pairs of numbers and a target.
+        DataError: the dataset is iterable, or its items are not pairs of numbers and a target.
     """
     if not hasattr(data, "__len__") or not hasattr(type(data), "__getitem__"):
         raise DataError(
-            f"{name}: a map-style Dataset (with __len__ and __getitem__) was expected, "
-            f"found {type(data).__name__}; "
+            f"{name}: expected a map-style Dataset (with __len__ and __getitem__), "
+            f"got {type(data).__name__}; "
             "an iterable one cannot be split or shuffled: load its items into a list first"
         )
     size = len(data)
     if size == 0:
-        raise DataError(f"{name} holds no rows")
+        raise DataError(f"{name} has no rows")
     item_input(data, 0)
     weights = None
-    found = _known_targets(data, size) if len(_item(data, 0)) == 2 else None
-    if found is None:
+    targets = _stored_targets(data, size) if len(_item(data, 0)) == 2 else None
+    if targets is None:
         items = [_item(data, row)[1:] for row in range(size)]
-        found = as_targets([_plain(item[0]) for item in items])[0]
+        targets = as_targets([_to_python(item[0]) for item in items])[0]
         if len(items[0]) == 2:
             weights = np.array([float(item[-1]) for item in items])
-    width = found.shape[1] if found.ndim == 2 else 1
-    names = ("y",) if width == 1 else tuple(f"y{at}" for at in range(width))
-    return Source(name, reference, "dataset", found, names, dataset=data, weights=weights)
+    return Source(name, reference, "dataset", *as_targets(targets), dataset=data, weights=weights)
 
 
-def _known_targets(data: Any, size: int) -> Array | None:
+def _stored_targets(data: Any, size: int) -> Array | None:
+    """Return the targets that a dataset stores in an attribute, or None if it has none."""
     from torch.utils.data import Subset, TensorDataset
 
     if isinstance(data, Subset):
-        whole = _known_targets(data.dataset, len(data.dataset))  # type: ignore[arg-type]  # sized, if it is a Subset of it
+        whole = _stored_targets(data.dataset, len(data.dataset))  # type: ignore[arg-type]  # sized, if it is a Subset of it
         return None if whole is None else whole[np.asarray(data.indices)]
-    held = data.tensors[1] if isinstance(data, TensorDataset) and len(data.tensors) > 1 else None
+    stored = data.tensors[1] if isinstance(data, TensorDataset) and len(data.tensors) > 1 else None
     for attribute in ("targets", "labels"):
-        held = getattr(data, attribute, None) if held is None else held
-    if held is None or not hasattr(held, "__len__") or len(held) != size:
+        stored = getattr(data, attribute, None) if stored is None else stored
+    if stored is None or not hasattr(stored, "__len__") or len(stored) != size:
         return None
-    known = as_targets(held)[0]
-    own = _plain(_item(data, 0)[1])  # a transformed target tells that the attribute holds something else
-    return known if np.array_equal(np.asarray(known[0]), np.asarray(own)) else None
+    targets = as_targets(stored)[0]
+    first = _to_python(_item(data, 0)[1])  # it differs if the dataset transforms its targets
+    return targets if np.array_equal(np.asarray(targets[0]), np.asarray(first)) else None
 
 
 def _item(data: Any, row: int) -> tuple[Any, ...]:
@@ -73,43 +72,43 @@ def _item(data: Any, row: int) -> tuple[Any, ...]:
         raise DataError(f"item {row} of the dataset failed with {type(cause).__name__}: {cause}") from cause
     if not isinstance(item, tuple | list) or len(item) not in (2, 3):
         raise DataError(
-            f"item {row} of the dataset: a pair (input, target) was expected, found {type(item).__name__}"
+            f"item {row} of the dataset: expected a pair (input, target), got {type(item).__name__}"
         )
     return tuple(item)
 
 
-def _plain(target: Any) -> Any:
+def _to_python(target: Any) -> Any:
     if hasattr(target, "tolist"):
         target = target.tolist()
     return target
 
 
 def item_input(data: Any, row: int) -> Array:
-    """The input of one item, as a numeric array.
+    """Return the input of one item as a numeric array.
 
     Raises:
-        DataError: it is not made of numbers.
+        DataError: the input does not consist of numbers.
     """
-    held = _item(data, row)[0]
+    inputs = _item(data, row)[0]
     try:
-        array = np.asarray(held.detach().cpu().numpy() if hasattr(held, "detach") else held)
+        array = np.asarray(inputs.detach().cpu().numpy() if hasattr(inputs, "detach") else inputs)
     except (TypeError, ValueError) as cause:
-        raise DataError(f"item {row} of the dataset: numbers were expected as input: {cause}") from cause
+        raise DataError(f"item {row} of the dataset: expected numbers as input: {cause}") from cause
     if array.dtype.kind not in "biuf":
         raise DataError(
-            f"item {row} of the dataset: a tensor or an array of numbers was expected as input, "
-            f"found {type(held).__name__}; give the dataset a transform that makes a tensor"
+            f"item {row} of the dataset: expected a tensor or an array of numbers as input, "
+            f"got {type(inputs).__name__}; add a transform to the dataset that returns a tensor"
         )
     return array
 
 
 class EncodedItems(Dataset[Any]):
-    """A dataset whose targets are encoded and whose inputs are float32 tensors.
+    """Dataset with encoded targets and float32 inputs.
 
     Args:
-        dataset: items (input, target) or (input, target, weight).
-        schema: how targets are encoded.
-        weights: a weight for each row, or None; where given, items are (input, target, weight).
+        dataset: a dataset of items (input, target) or (input, target, weight).
+        schema: the fitted schema, which encodes the targets.
+        weights: a weight for each row, or None; if given, items are (input, target, weight).
     """
 
     def __init__(self, dataset: Any, schema: Schema, weights: Array | None = None) -> None:
@@ -119,9 +118,9 @@ class EncodedItems(Dataset[Any]):
         return len(self.dataset)
 
     def __getitem__(self, row: int) -> tuple[Tensor, ...]:
-        held, target = _item(self.dataset, row)[:2]
-        inputs = torch.as_tensor(held).to(torch.float32).reshape(self.schema.input_shape)
-        encoded = self.schema.encode_targets(np.asarray(_plain(target))[None])[0]
+        raw, target = _item(self.dataset, row)[:2]
+        inputs = torch.as_tensor(raw).to(torch.float32).reshape(self.schema.input_shape)
+        encoded = self.schema.encode_targets(np.asarray(_to_python(target))[None])[0]
         if self.weights is None:
             return inputs, encoded
         return inputs, encoded, torch.tensor(self.weights[row], dtype=torch.float32)

@@ -36,7 +36,8 @@ class TrainingData:
     Args:
         source: a bundled data set ("digits"), a file, a folder of images by class, "package.module:function",
             (X, y), a data frame, or a torch ``Dataset``.
-        target: the column to predict, or several. Default None: the last column, or y.
+        target: the column to predict, or several. Default None: the target that ``source`` itself defines, such as y of
+            (X, y).
         validation: data that decide when to stop, instead of a part of ``source``; any form that ``source`` takes.
             Default None.
         test: data that are evaluated once, at the end, instead of a part of ``source``. Default None.
@@ -63,22 +64,24 @@ class TrainingData:
         given = {name: value for name, value in options.items() if value is not None}
         if not isinstance(data, cls):
             return cls(data, **given)  # type: ignore[arg-type]  # the names and types are those of DataOptions
-        if twice := [name for name in given if getattr(data, name) is not None]:
-            raise UserError(f"{', '.join(twice)}: specified twice, in TrainingData and as a keyword argument")
+        if duplicates := [name for name in given if getattr(data, name) is not None]:
+            raise UserError(
+                f"{', '.join(duplicates)}: specified twice, in TrainingData and as a keyword argument"
+            )
         return dataclasses.replace(data, **given) if given else data  # type: ignore[arg-type]  # likewise
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The names of the target columns; empty where none is specified."""
+        """The names of the target columns; empty if none is specified."""
         if self.target is None:
             return ()
         return (self.target,) if isinstance(self.target, str) else tuple(self.target)
 
 
 def accepts_data_options(function: Callable[P, R]) -> Callable[P, R]:
-    """Let ``inspect.signature`` and ``help`` show the fields of :class:`DataOptions` in place of ``**data_options``.
+    """Let ``inspect.signature`` and ``help`` show the fields of :class:`DataOptions` instead of ``**data_options``.
 
-    A keyword that the function does not have is refused with the nearest one that it has.
+    An unknown keyword raises a TypeError that suggests the most similar one.
     """
     own = inspect.signature(function)
     fields = inspect.signature(TrainingData).parameters
@@ -97,5 +100,5 @@ def accepts_data_options(function: Callable[P, R]) -> Callable[P, R]:
                 )
         return function(*args, **kwargs)
 
-    checked.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]  # functions have one
+    checked.__signature__ = own.replace(parameters=shown)  # type: ignore[attr-defined]  # functions accept attributes
     return checked

@@ -19,10 +19,10 @@ from hashlib import blake2b
 
 import numpy as np
 
+from descend.data.parsing import tidy
 from descend.data.settings import MISSING
 from descend.data.source import Array, Source
 from descend.data.split import split
-from descend.data.values import tidy
 
 __all__ = ["Distinct", "counted", "distinct", "taken", "validation_words"]
 
@@ -64,10 +64,10 @@ def distinct(
         weights: of the rows, 0 or more, not all 0; None for 1 each.
         missing: words that stand for a missing value in text.
 
-    >>> from descend.data.arrays import arrays
+    >>> from descend.data.arrays import from_arrays
     >>> y = np.array([0, 1, 0])
-    >>> twice = distinct(arrays([[1.0], [2.0], [1.0]], y), y)
-    >>> heavy = distinct(arrays([[2.0], [1.0]], y[1::-1]), y[1::-1], np.array([0.5, 1.0]))
+    >>> twice = distinct(from_arrays([[1.0], [2.0], [1.0]], y), y)
+    >>> heavy = distinct(from_arrays([[2.0], [1.0]], y[1::-1]), y[1::-1], np.array([0.5, 1.0]))
     >>> sorted(twice.rows.tolist()), twice.weights.tolist() == heavy.weights.tolist()
     ([0, 1], True)
     """

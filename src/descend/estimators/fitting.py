@@ -14,7 +14,7 @@ from torch import nn
 from descend.api import execute
 from descend.data.columns import infer
 from descend.data.labels import classes_of, codes_of, restore
-from descend.data.prepare import Part
+from descend.data.preparation import Part
 from descend.data.settings import MISSING, DataSettings
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError

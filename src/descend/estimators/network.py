@@ -17,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from descend.data.arrays import arrays
+from descend.data.arrays import from_arrays
 from descend.data.frames import is_frame
 from descend.data.source import Array, Source
 from descend.errors import Interrupted
@@ -28,9 +28,9 @@ from descend.estimators.passes import State, begin, pass_over
 from descend.metrics import main_metric
 from descend.recipe import Recipe
 from descend.runs.run import Run
-from descend.training.evaluation import ROWS_AT_ONCE, evaluating
+from descend.training.evaluation import EVALUATION_BATCH_SIZE, evaluating
 from descend.training.loop import Observer
-from descend.training.observers import ProgressBar
+from descend.training.progress import ProgressBar
 
 __all__ = ["Network"]
 
@@ -139,7 +139,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         inputs = checked_inputs(self, X, reset=reset, least=least)
         targets = self._checked_targets(y)
         weights = checked_weights(sample_weight, inputs, targets)
-        return arrays(inputs, targets, name=type(self).__name__, target_names=names), weights
+        return from_arrays(inputs, targets, name=type(self).__name__, target_names=names), weights
 
     def _asked(self) -> Sections:
         return asked({name: getattr(self, name) for name in ("recipe", *PLACES)}, self._task)
@@ -179,7 +179,8 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
             model = copy.deepcopy(model).double()
         with evaluating(model):
             pieces = [
-                model(preprocess(piece).to(device, kind)).cpu() for piece in torch.split(rows, ROWS_AT_ONCE)
+                model(preprocess(piece).to(device, kind)).cpu()
+                for piece in torch.split(rows, EVALUATION_BATCH_SIZE)
             ]
         return torch.cat(pieces).double()
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from descend.data.prepare import Part, Prepared, encode_source
+from descend.data.preparation import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError, DivergedError
 from descend.estimators.asked import Sections, as_recipe

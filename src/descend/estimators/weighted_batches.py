@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from descend.data.batches import Batch, Order
+from descend.data.batches import Batch, Order, OrderedBatches
 from descend.rng import generator
 
 __all__ = ["WeightedBatches", "draws_of_epoch"]
@@ -32,7 +32,7 @@ def draws_of_epoch(weights: Tensor) -> int:
     return min(math.ceil(own.sum() / lightest - 1e-6), max(LONGEST[0] * rows, LONGEST[1]))
 
 
-class WeightedBatches:
+class WeightedBatches(OrderedBatches):
     """Rows of tensors in memory, drawn in proportion to their weights; the loss then needs no weights.
 
     A step's gradient is an estimate of that of sum_i w_i loss_i / sum_i w_i. Averaging with weights inside
@@ -75,16 +75,6 @@ class WeightedBatches:
         self.inputs, self.targets, self.sampling = inputs, targets, sampling
         self.order = Order(draws, batch_size, accumulate, "epoch", seed)
         self._cumulated = weights.detach().cpu().double().cumsum(0)
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch."""
-        return self.order.steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over."""
-        return self.order.rows_per_step
 
     def drawn(self, epoch: int) -> Tensor:
         """The rows of an epoch in their order, (N,) int64."""

@@ -16,8 +16,7 @@ from descend.data.source import Source
 from descend.data.task import check_targets
 from descend.data.training_data import TrainingData
 from descend.errors import DivergedError, UserError
-from descend.many import Watcher, train_many
-from descend.many.train_members import EngineChoice
+from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import main_metric
 from descend.recipe import Recipe
 from descend.rng import key

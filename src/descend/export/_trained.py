@@ -7,7 +7,7 @@ from typing import Protocol
 
 from torch import nn
 
-from descend.data.scaling import Preprocess
+from descend.data.preprocessing import Preprocess
 from descend.data.schema import Schema
 from descend.recipe import Recipe
 from descend.training.predictor import Predictor

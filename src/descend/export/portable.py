@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.constraints import baked
-from descend.data.scaling import Postprocess
+from descend.data.preprocessing import Postprocess
 from descend.data.schema import Schema
 from descend.errors import UserError
 from descend.training.predictor import Predictor

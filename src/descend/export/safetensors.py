@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from descend._version import __version__
 from descend.constraints import baked
-from descend.data.scaling import Postprocess, Preprocess
+from descend.data.preprocessing import Postprocess, Preprocess
 from descend.data.schema import Schema
 from descend.errors import RunError, UserError
 from descend.recipe import Recipe

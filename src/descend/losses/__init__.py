@@ -1,11 +1,11 @@
-"""Losses: what training minimises, averaged over rows.
+"""Loss functions, averaged over rows.
 
-Each loss is a module called as ``loss(outputs, targets, weights=None)``. It gives the mean over rows, or with
-weights Σ w_i ℓ_i / Σ w_i; ``loss.per_sample(outputs, targets)`` gives the ℓ_i, shape (n,). ``loss.form`` says
-what the outputs must be: ``"values"`` and ``"logits"`` are a model's raw outputs, ``"probabilities"`` have
-passed an output activation. Losses of form ``"logits"`` work with log σ and log softmax of the logits, which
-stay finite where the logarithm of a rounded probability is −∞; :meth:`Loss.on_probabilities` gives the same
-loss for outputs that have no such form, as those of the sine.
+Each loss is a module called as ``loss(outputs, targets, weights=None)``. It returns the mean over rows, or with
+weights Σ w_i ℓ_i / Σ w_i; ``loss.per_sample(outputs, targets)`` returns the ℓ_i, shape (n,). ``loss.form`` is
+the expected form of the outputs: ``"values"`` and ``"logits"`` are raw outputs of a model, ``"probabilities"`` are
+outputs of an output activation. Losses of form ``"logits"`` compute log σ and log softmax of the logits, which
+stay finite where the logarithm of a rounded probability is −∞; :meth:`Loss.on_probabilities` returns the same
+loss for outputs that are probabilities without logits, such as those of the sine activation.
 
 Targets are float (n, T) for regression, float (n,) in [0, 1] for binary, and int64 (n,) in 0…K−1 or
 distributions (n, K) for multiclass problems.

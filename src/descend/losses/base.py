@@ -1,4 +1,4 @@
-"""What every loss is: per-sample values, their mean or weighted mean, and the form of outputs it takes."""
+"""Base class of losses: per-sample values, their mean or weighted mean, and the form of the outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Reduction = Literal["none", "mean"]
 
 
 class Loss(nn.Module, ABC):
-    """A loss: per-sample values, their mean or weighted mean, and the form of outputs it takes."""
+    """Base class of losses: per-sample values, their mean or weighted mean, and the form of the outputs."""
 
     form: Form
     tasks: ClassVar[frozenset[str]]
@@ -30,63 +30,63 @@ class Loss(nn.Module, ABC):
 
     @abstractmethod
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
-        """The rows' losses (n,) or their mean, in one fused call where PyTorch has it."""
+        """Return the losses of the rows (n,) or their mean, in one fused call if PyTorch has it."""
 
     def _check(self, targets: Tensor) -> None:
-        """Raise UserError where targets are outside the loss's domain; waits for the device."""
+        """Raise a UserError if targets are outside the domain of the loss; synchronises with the device."""
 
     def trust(self, targets: Tensor) -> None:
-        """Check all targets of a training once, so that no later call has to.
+        """Check all training targets once, so that later calls need no check.
 
-        A check waits for the device. Without ``trust`` every call checks its own targets.
+        A check synchronises with the device. Without ``trust`` every call checks its targets.
 
         Raises:
-            UserError: targets are outside the loss's domain.
+            UserError: targets are outside the domain of the loss.
         """
         self._check(targets)
         self._trusted = True
 
     @property
     def likelihood(self) -> Likelihood | None:
-        """The distribution of targets whose negative logarithm this is, up to a constant; None where it is none."""
+        """The likelihood whose negative logarithm is the loss, up to a constant; None if there is none."""
         return None
 
     def unsmoothed(self) -> Loss:
-        """The loss as it is measured: without label smoothing, which is a means of training."""
+        """Return the loss without label smoothing, for evaluation."""
         return self
 
     def on_probabilities(self) -> Loss:
-        """The same loss for outputs that are probabilities.
+        """Return the same loss for outputs that are probabilities.
 
         Raises:
-            UserError: the loss is not one of probabilities.
+            UserError: it is a loss of values.
         """
         if self.form == "values":
             raise UserError(f"{type(self).__name__} is a loss of values, not of probabilities")
-        made = copy.copy(self)
-        made.form = "probabilities"
-        return made
+        loss = copy.copy(self)
+        loss.form = "probabilities"
+        return loss
 
     def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss of every row, shape (n,).
+        """Return the loss of each row, shape (n,).
 
         Raises:
-            UserError: the shapes do not fit each other, or targets are outside the loss's domain.
+            UserError: the shapes do not match, or targets are outside the domain of the loss.
         """
         if not self._trusted:
             self._check(targets)
         return self._loss(outputs, targets, "none")
 
     def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean loss over rows, or Σ w ℓ / Σ w.
+        """Return the mean loss over rows, or Σ w ℓ / Σ w.
 
         Args:
-            outputs: the model's side, in the loss's ``form``.
+            outputs: outputs of the model, in the ``form`` of the loss.
             targets: see :mod:`descend.losses`.
-            weights: (n,), one non-negative weight a row. Default None: all equal.
+            weights: (n,), one non-negative weight per row. Default None: all equal.
 
         Raises:
-            UserError: the shapes do not fit each other, or targets are outside the loss's domain.
+            UserError: the shapes do not match, or targets are outside the domain of the loss.
         """
         if weights is None:
             if not self._trusted:
@@ -95,14 +95,14 @@ class Loss(nn.Module, ABC):
         losses = self.per_sample(outputs, targets)
         if weights.shape != losses.shape:
             raise UserError(
-                f"weights have shape {tuple(weights.shape)}; expected {tuple(losses.shape)}, one a row"
+                f"expected weights of shape {tuple(losses.shape)}, one per row, got {tuple(weights.shape)}"
             )
         weights = weights.to(losses.dtype)
         return torch.dot(losses, weights) / weights.sum()
 
 
 def same_shape(outputs: Tensor, targets: Tensor) -> None:
-    """Refuse to broadcast: (n, 1) against (n,) would give n × n losses without a word."""
+    """Raise a UserError if shapes differ; broadcasting (n, 1) against (n,) would silently give n × n losses."""
     if outputs.shape != targets.shape:
         raise UserError(
             f"outputs have shape {tuple(outputs.shape)} and targets {tuple(targets.shape)}; "

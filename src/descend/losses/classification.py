@@ -1,4 +1,4 @@
-"""Losses of probabilities and distributions, computed from logits where that is the stable form."""
+"""Classification losses, computed from logits for numerical stability."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _MULTICLASS = frozenset({"multiclass"})
 
 
 def _column(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Binary outputs (n, 1) or (n,) as (n,), like their targets."""
+    """Reshape binary outputs (n, 1) or (n,) to (n,), the shape of their targets."""
     flat = outputs.squeeze(1) if outputs.dim() == 2 and outputs.shape[1] == 1 else outputs
     if flat.shape != targets.shape or flat.dim() != 1:
         raise UserError(
-            f"binary outputs must have shape (n, 1) or (n,) and targets (n,); "
-            f"found {tuple(outputs.shape)} and {tuple(targets.shape)}"
+            f"binary outputs must have shape (n, 1) or (n,) and targets (n,), "
+            f"got {tuple(outputs.shape)} and {tuple(targets.shape)}"
         )
     return flat
 
@@ -36,17 +36,19 @@ def _column(outputs: Tensor, targets: Tensor) -> Tensor:
 def _in_unit_interval(targets: Tensor) -> None:
     outside = ~((targets >= 0) & (targets <= 1))
     if bool(outside.any()):
-        found = targets[outside].flatten()[0].item()
-        raise UserError(f"binary targets must lie in [0, 1]; found {found:g}")
+        first = targets[outside].flatten()[0].item()
+        raise UserError(f"binary targets must be in [0, 1], got {first:g}")
 
 
 def one_hot(targets: Tensor, like: Tensor) -> Tensor:
-    """Class numbers (n,) in 0…K−1 as one-hot rows (n, K); distributions (n, K) as they are.
+    """Encode class indices (n,) in 0…K−1 as one-hot rows (n, K); distributions (n, K) are returned unchanged.
 
-    The lecture's encoding of labels. ``like`` gives K and the type.
+    Args:
+        targets: class indices (n,) or distributions (n, K).
+        like: a tensor (n, K) that determines K and the dtype.
 
     Raises:
-        UserError: distributions of another shape than ``like``.
+        UserError: distributions have another shape than ``like``.
 
     >>> one_hot(torch.tensor([2, 0]), torch.zeros(2, 3))
     tensor([[0., 0., 1.],
@@ -59,48 +61,48 @@ def one_hot(targets: Tensor, like: Tensor) -> Tensor:
 
 
 def _log(probabilities: Tensor) -> Tensor:
-    # Clamped at the smallest normal number: the value stays finite, and so does the gradient.
+    # Clamping at the smallest normal number keeps the value and the gradient finite.
     return torch.log(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny))
 
 
 class _Smoothed(Loss, ABC):
-    """A loss with label smoothing."""
+    """Base class of losses with label smoothing."""
 
     def __init__(self, *, label_smoothing: Probability = 0.0) -> None:
         super().__init__()
         if not 0.0 <= label_smoothing <= 1.0:
             raise UserError(
-                f"{type(self).__name__}: label_smoothing must lie in [0, 1]; found {label_smoothing}"
+                f"{type(self).__name__}: label_smoothing must be in [0, 1], got {label_smoothing}"
             )
         self.label_smoothing = label_smoothing
 
     def unsmoothed(self) -> Self:
-        """The same loss with label_smoothing = 0."""
-        made = copy.copy(self)
-        made.label_smoothing = 0.0
-        return made
+        """Return the same loss with label_smoothing = 0."""
+        loss = copy.copy(self)
+        loss.label_smoothing = 0.0
+        return loss
 
 
 @method(
     row="C2, C4",
     reference="torch.nn.BCEWithLogitsLoss, torch.nn.BCELoss",
     formula="l = -y log p - (1 - y) log(1 - p), p = sigmoid(z)",
-    note="The lecture prints it without the first minus. Label smoothing turns y into (1 - a) y + a/2.",
+    note="Label smoothing replaces y by (1 - a) y + a/2.",
 )
 @final
 class BinaryCrossEntropy(_Smoothed):
-    """Cross-entropy of two classes from one logit z: max(z, 0) − z y + log(1 + exp(−|z|)).
+    """Binary cross-entropy from a logit z: max(z, 0) − z y + log(1 + exp(−|z|)).
 
-    This form is finite for every z, with an error of the size of the rounding of z; the derivative is
+    This form is finite for every z, with an error of the order of the rounding error of z; the derivative is
     σ(z) − y.
     Shapes: outputs (n, 1) or (n,), targets (n,) in [0, 1].
 
     Args:
-        label_smoothing: α, the share of the target that is spread evenly over both classes:
+        label_smoothing: α, the weight of the uniform distribution over both classes in the target:
             y becomes (1 − α) y + α/2. Default 0.
 
     Raises:
-        UserError: α is outside [0, 1]; targets outside [0, 1], when called.
+        UserError: α is outside [0, 1]; or, when called, targets are outside [0, 1].
 
     >>> BinaryCrossEntropy()(torch.tensor([[-1e4], [1e4]]), torch.tensor([1.0, 1.0]))
     tensor(5000.)
@@ -111,7 +113,7 @@ class BinaryCrossEntropy(_Smoothed):
 
     @property
     def likelihood(self) -> Bernoulli | None:
-        """Bernoulli; None for probabilities, which are not its natural parameter."""
+        """Bernoulli; None for outputs that are probabilities, which are not its natural parameter."""
         return Bernoulli() if self.form == "logits" else None
 
     def _check(self, targets: Tensor) -> None:
@@ -130,13 +132,13 @@ class BinaryCrossEntropy(_Smoothed):
     row="C2, C3",
     reference="Brier 1950",
     formula="binary: l = (y - sigmoid(z))^2; multiclass: l = sum_k (y_k - softmax(z)_k)^2, y one-hot",
-    note="Bounded, so its gradient vanishes where the network is confidently wrong.",
+    note="It is bounded, so its gradient vanishes where the network is confidently wrong.",
 )
 @final
 class Squared(Loss):
     """Squared error of probabilities against {0, 1}: the Brier score.
 
-    The sum over classes is not divided by K, as in the lecture's ‖y − ŷ‖². For two classes as one-hot rows it
+    The sum over classes ‖y − p‖² is not divided by K. For two classes as one-hot rows it
     is therefore twice the binary form.
     Shapes: binary outputs (n, 1) or (n,) with float targets (n,); multiclass outputs (n, K) with int64
     targets (n,) or distributions (n, K).
@@ -167,8 +169,8 @@ class Squared(Loss):
     row="C3, C4",
     reference="Szegedy et al. 2016 (label smoothing); torch.nn.CrossEntropyLoss",
     formula="l = -sum_k q_k log softmax(z)_k, q = (1 - a) onehot + a/K",
-    note="The lecture gives every wrong class e and the right one 1 - (K - 1) e; PyTorch's a, used "
-    "here, is K e. (The lecture writes m for the number of classes K, and elsewhere for that of rows.)",
+    note="Some texts set the target of every wrong class to e and that of the correct class to 1 - (K - 1) e; "
+    "PyTorch's a, used here, is K e.",
 )
 @final
 class CrossEntropy(_Smoothed):
@@ -178,8 +180,8 @@ class CrossEntropy(_Smoothed):
     Shapes: outputs (n, K), targets int64 (n,) in 0…K−1, or distributions (n, K).
 
     Args:
-        label_smoothing: α, the share of the target that is spread evenly over all K classes. A wrong class
-            gets the lecture's ε = α/K, the right one 1 − (K−1) α/K. Default 0.
+        label_smoothing: α, the weight of the uniform distribution over all K classes in the target. The target of a
+            wrong class is α/K, that of the correct class 1 − (K−1) α/K. Default 0.
 
     Raises:
         UserError: α is outside [0, 1].
@@ -193,11 +195,11 @@ class CrossEntropy(_Smoothed):
 
     @property
     def likelihood(self) -> Categorical | None:
-        """Categorical; None for probabilities, which are not its natural parameter."""
+        """Categorical; None for outputs that are probabilities, which are not its natural parameter."""
         return Categorical() if self.form == "logits" else None
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
-        # log softmax leaves the logarithms of probabilities as they are, since those sum to 1.
+        # log softmax does not change the logarithms of probabilities, because these sum to 1.
         logits = outputs if self.form == "logits" else _log(outputs)
         return functional.cross_entropy(
             logits, targets, reduction=reduction, label_smoothing=self.label_smoothing
@@ -208,18 +210,18 @@ class CrossEntropy(_Smoothed):
     row="C5",
     reference="Kullback and Leibler 1951; torch.nn.KLDivLoss with reduction='batchmean'",
     formula="l = sum_k q_k (log q_k - log softmax(z)_k)",
-    note="torch.nn.KLDivLoss takes log-probabilities; here the softmax is inside. Against class "
-    "numbers it is the cross-entropy.",
+    note="torch.nn.KLDivLoss takes log-probabilities; this loss includes the softmax. For class indices as targets it "
+    "is the cross-entropy.",
 )
 @final
 class KullbackLeibler(Loss):
-    """Kullback-Leibler divergence KL(q ‖ p) of the predicted from the target distribution, 0 log 0 = 0.
+    """Kullback-Leibler divergence KL(q ‖ p) of the predicted distribution p from the target q, with 0 log 0 = 0.
 
-    It differs from the cross-entropy by the targets' entropy, which no weight changes, and is 0 where p = q.
+    It differs from the cross-entropy by the entropy of the targets, which is constant in training, and is 0 for p = q.
     Shapes: outputs (n, K), targets distributions (n, K), or int64 (n,) as one-hot rows.
 
     Raises:
-        UserError: rows of the targets are not distributions, when called.
+        UserError: when called, rows of the targets are not distributions.
 
     >>> KullbackLeibler()(torch.zeros(1, 2), torch.tensor([[0.5, 0.5]])).abs()
     tensor(0.)
@@ -230,7 +232,7 @@ class KullbackLeibler(Loss):
 
     @property
     def likelihood(self) -> Categorical | None:
-        """Categorical; None for probabilities, which are not its natural parameter."""
+        """Categorical; None for outputs that are probabilities, which are not its natural parameter."""
         return Categorical() if self.form == "logits" else None
 
     def _check(self, targets: Tensor) -> None:
@@ -238,7 +240,9 @@ class KullbackLeibler(Loss):
             sums = targets.sum(1)
             sums_to_one = torch.isclose(sums, torch.ones_like(sums), atol=1e-4).all()
             if not bool(sums_to_one & (targets >= 0).all()):
-                raise UserError("kl: the targets' rows must be distributions: non-negative, with sum 1")
+                raise UserError(
+                    "kl: each row of the targets must be a distribution: non-negative, with sum 1"
+                )
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
         logs = torch.log_softmax(outputs, 1) if self.form == "logits" else _log(outputs)

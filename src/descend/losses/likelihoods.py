@@ -1,13 +1,13 @@
-"""Likelihoods: the distributions p(y | z) of targets given a network's outputs z that losses are the negative logarithms of.
+"""Likelihoods p(y | z) of targets given network outputs z, whose negative logarithms are losses.
 
-They give the Fisher information matrix. With J = dz/dw, its mean over the n predictions of a batch is
+They define the Fisher information matrix. With J = dz/dw, its mean over the n predictions of a batch is
 
-    F = 1/n Σ E_y [g gᵀ],    g = Jᵀ s,    s = −d log p(y | z)/dz,    y drawn from p(· | z),
+    F = 1/n Σ E_y [g gᵀ],    g = Jᵀ s,    s = −d log p(y | z)/dz,    y ~ p(· | z).
 
-so that targets drawn from the network's own distribution, and not those of the data, make an unbiased estimate of it. Each
-likelihood here is an exponential family whose natural parameter is z: E_y [s sᵀ] is the second derivative of the loss by z, and
-F the generalised Gauss-Newton matrix of the mean loss (Martens 2020, "New insights and perspectives on the natural
-gradient method", section 9).
+Targets sampled from the network's distribution, rather than those of the data, give an unbiased estimate of F. Each
+likelihood here is an exponential family with natural parameter z: E_y [s sᵀ] is the second derivative of the loss with
+respect to z, and F is the generalised Gauss-Newton matrix of the mean loss (Martens 2020, "New insights and perspectives
+on the natural gradient method", section 9).
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ __all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "Likelihood", "Normal"]
 
 
 class Likelihood(ABC):
-    """A distribution of targets given outputs. It is a value: likelihoods of one class are the same."""
+    """Base class of distributions of targets given outputs; instances of the same class are equal."""
 
     @abstractmethod
     def predictions(self, outputs: Tensor) -> int:
-        """How many predictions the outputs hold: the number that the mean loss divides a sum by."""
+        """Return the number of predictions in the outputs, by which the mean loss divides the sum."""
 
     @abstractmethod
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Targets drawn from p(· | z).
+        """Sample targets from p(· | z).
 
         Args:
             outputs: z.
-            generator: on the device of the outputs. Default None: torch's own.
+            generator: a generator on the device of the outputs. Default None: torch's global generator.
         """
 
     @abstractmethod
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The slope s = −d log p(y | z)/dz of each prediction, in the shape of the outputs; not divided by their number."""
+        """Return the gradient s = −d log p(y | z)/dz of each prediction, in the shape of the outputs; a sum, not a mean."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
@@ -55,10 +55,10 @@ class Likelihood(ABC):
 
 @final
 class Categorical(Likelihood):
-    """Classes with probabilities softmax(z): cross-entropy of K classes, with smoothed labels as well.
+    """Categorical distribution with probabilities softmax(z), the likelihood of the cross-entropy of K classes.
 
-    −log p(y | z) = log Σ_j exp z_j − z_y; s = softmax(z) − onehot(y), E [s sᵀ] = diag(p) − p pᵀ. The second derivative of a
-    cross-entropy against any distribution of targets is the same, so that label smoothing changes nothing.
+    −log p(y | z) = log Σ_j exp z_j − z_y; s = softmax(z) − onehot(y), E [s sᵀ] = diag(p) − p pᵀ. The second derivative of
+    the cross-entropy is the same for any distribution of targets, so label smoothing does not change it.
     Shapes: outputs (..., K), targets int64 (...).
 
     >>> Categorical().gradient(torch.zeros(1, 2), torch.tensor([1]))
@@ -66,73 +66,73 @@ class Categorical(Likelihood):
     """
 
     def predictions(self, outputs: Tensor) -> int:
-        """One for K outputs."""
+        """Return the number of outputs divided by K."""
         return outputs.numel() // outputs.shape[-1]
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A class for each row: the first whose cumulated probability exceeds a uniform number."""
-        # torch.multinomial refuses probabilities that are not finite, on CUDA by ending the process. Here they draw something,
-        # and s is not finite, which is noticed where all numbers are looked at.
-        shares = torch.softmax(outputs, -1).cumsum(-1)
+        """Sample a class for each row: the first whose cumulative probability exceeds a uniform random number."""
+        # torch.multinomial refuses probabilities that are not finite, on CUDA by aborting the process. Here the sample is
+        # arbitrary, and s is not finite, which the check of all gradients detects.
+        cumulative = torch.softmax(outputs, -1).cumsum(-1)
         level = _uniform(outputs[..., :1], generator)
-        below: Tensor = shares <= level
+        below: Tensor = cumulative <= level
         return below.sum(-1).clamp_max(outputs.shape[-1] - 1)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """softmax(z) − onehot(y)."""
-        made = torch.softmax(outputs, -1)
-        ones = torch.ones_like(made[..., :1])
-        return made.scatter_add(-1, targets.unsqueeze(-1), -ones)
+        """Return softmax(z) − onehot(y)."""
+        probabilities = torch.softmax(outputs, -1)
+        ones = torch.ones_like(probabilities[..., :1])
+        return probabilities.scatter_add(-1, targets.unsqueeze(-1), -ones)
 
 
 @final
 class Bernoulli(Likelihood):
-    """Two classes from one logit: binary cross-entropy.
+    """Bernoulli distribution with logit z, the likelihood of the binary cross-entropy.
 
     −log p(y | z) = log(1 + exp z) − y z; s = σ(z) − y, E [s²] = σ(z) (1 − σ(z)).
-    Shapes: outputs and targets of any one shape; each entry is a prediction.
+    Shapes: outputs and targets of any equal shape; each entry is a prediction.
 
     >>> Bernoulli().gradient(torch.zeros(1), torch.ones(1))
     tensor([-0.5000])
     """
 
     def predictions(self, outputs: Tensor) -> int:
-        """One for each output."""
+        """Return the number of outputs."""
         return outputs.numel()
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """0 or 1 for each output."""
+        """Sample 0 or 1 for each output."""
         return (_uniform(outputs, generator) < torch.sigmoid(outputs)).to(outputs.dtype)
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """σ(z) − y."""
+        """Return σ(z) − y."""
         return torch.sigmoid(outputs) - targets
 
 
 @final
 class Normal(Likelihood):
-    """Normal with mean z and variance 1/2: the mean squared error over all entries, of rows and of targets.
+    """Normal distribution with mean z and variance 1/2, the likelihood of the mean squared error.
 
-    −log p(y | z) = (y − z)² + const for the variance 1/2, without a factor before the square; s = 2 (z − y), E [s²] = 2. Since
-    the mean squared error is a mean over the T targets of a row as well, each entry is a prediction: T entries share
-    what a row weighs.
-    Shapes: outputs and targets of any one shape.
+    With variance 1/2, −log p(y | z) = (y − z)² + const has no factor; s = 2 (z − y), E [s²] = 2. Since
+    the mean squared error is also a mean over the T targets of a row, each entry is a prediction, and the T entries of a
+    row share its weight.
+    Shapes: outputs and targets of any equal shape.
 
     >>> Normal().gradient(torch.ones(1), torch.zeros(1))
     tensor([2.])
     """
 
     def predictions(self, outputs: Tensor) -> int:
-        """One for each output."""
+        """Return the number of outputs."""
         return outputs.numel()
 
     def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The mean z and ε/√2, ε standard normal."""
+        """Sample z + ε/√2 with ε standard normal."""
         noise = torch.empty_like(outputs).normal_(generator=generator)
         return torch.add(outputs, noise, alpha=math.sqrt(0.5))
 
     def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """2 (z − y)."""
+        """Return 2 (z − y)."""
         return 2.0 * (outputs - targets)
 
 
@@ -145,4 +145,4 @@ LIKELIHOODS: Mapping[str, Likelihood] = {
     "bernoulli": Bernoulli(),
     "normal": Normal(),
 }
-"""By name."""
+"""Likelihoods by name."""

@@ -1,4 +1,4 @@
-"""Losses of real values: mean squared and mean absolute error, and Huber's between them."""
+"""Regression losses: mean squared error, mean absolute error and Huber loss."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _TASKS = frozenset({"regression", "multi_regression"})
     row="C1",
     reference="torch.nn.MSELoss",
     formula="l = 1/T sum_t (y_t - p_t)^2",
-    note="The lecture's ||y - p||^2 is T times this; PyTorch's mean over targets is followed.",
+    note="As in PyTorch it is a mean over targets; the squared norm ||y - p||^2 is T times larger.",
 )
 @final
 class MeanSquaredError(Loss):
-    """Mean squared error; its minimiser is the conditional mean.
+    """Mean squared error, whose minimiser is the conditional mean.
 
     Shapes: outputs (n, T), targets (n, T).
 
@@ -40,7 +40,7 @@ class MeanSquaredError(Loss):
 
     @property
     def likelihood(self) -> Normal:
-        """Normal, of variance 1/2 for each target."""
+        """Normal with variance 1/2 for each target."""
         return Normal()
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
@@ -54,11 +54,11 @@ class MeanSquaredError(Loss):
     row="C1",
     reference="torch.nn.L1Loss",
     formula="l = 1/T sum_t |y_t - p_t|",
-    note="At 0 the derivative used is 0.",
+    note="The subgradient at 0 is 0.",
 )
 @final
 class MeanAbsoluteError(Loss):
-    """Mean absolute error; its minimiser is the conditional median, so outliers pull less.
+    """Mean absolute error, whose minimiser is the conditional median; outliers have less influence.
 
     Shapes: outputs (n, T), targets (n, T).
 
@@ -84,12 +84,12 @@ class MeanAbsoluteError(Loss):
 )
 @final
 class Huber(Loss):
-    """Quadratic near zero and linear far away: smooth, and robust to outliers.
+    """Huber loss: quadratic for small residuals and linear for large ones; smooth, and robust to outliers.
 
     Shapes: outputs (n, T), targets (n, T).
 
     Args:
-        delta: δ, where the quadratic part ends, in units of the (standardised) target. Default 1.
+        delta: δ, the residual at which the loss becomes linear, in units of the (standardised) target. Default 1.
 
     Raises:
         UserError: δ is not positive.
@@ -105,7 +105,7 @@ class Huber(Loss):
     def __init__(self, *, delta: Positive = 1.0) -> None:
         super().__init__()
         if not delta > 0:
-            raise UserError(f"huber: delta must be above 0; found {delta}")
+            raise UserError(f"huber: delta must be above 0, got {delta}")
         self.delta = delta
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:

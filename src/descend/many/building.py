@@ -1,11 +1,11 @@
-"""From plans to members that can be trained: networks, runs, trainings; rows on the device once for all."""
+"""From plans to trainable members: networks, runs and trainings, with shared rows on the device."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from descend.data.batches import MemoryBatches, Order
-from descend.many.member import Member
+from descend.many.planned_member import PlannedMember
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
 from descend.recipe.transfer import start_from_pretrained
@@ -14,21 +14,21 @@ from descend.runs.plan import choose_device
 from descend.runs.session import started_run
 from descend.training.threads import using_threads
 
-__all__ = ["build"]
+__all__ = ["build_members"]
 
 
-def build(members: Sequence[Member]) -> None:
-    """Give every member its run and its training.
+def build_members(members: Sequence[PlannedMember]) -> None:
+    """Set the run and the training of every member.
 
-    Members whose plans share prepared rows share their tensors on the device.
+    Members whose plans share prepared rows share the tensors of these rows on the device.
     """
     on_device: dict[tuple[int, str], MemoryBatches] = {}
-    with using_threads(1):  # many small tensors: a second thread would only be waited for
+    with using_threads(1):  # the tensors are small: a second thread would only cost synchronization
         for member in members:
-            _build(member, on_device)
+            _build_member(member, on_device)
 
 
-def _build(member: Member, on_device: dict[tuple[int, str], MemoryBatches]) -> None:
+def _build_member(member: PlannedMember, on_device: dict[tuple[int, str], MemoryBatches]) -> None:
     plan = member.plan
     device = choose_device(plan.recipe.engine["device"])
     network = build_model(plan.recipe, facts_of(plan.prepared.schema, str(device)), plan.seed)
@@ -38,9 +38,9 @@ def _build(member: Member, on_device: dict[tuple[int, str], MemoryBatches]) -> N
     key = (id(plan.prepared), str(device))
     train = plan.prepared.train
     if train.inputs is not None and not train.stored and key not in on_device:
-        made = part_batches(train, Order(len(train), len(train)), device)
-        assert isinstance(made, MemoryBatches)
-        on_device[key] = made
+        rows = part_batches(train, Order(len(train), len(train)), device)
+        assert isinstance(rows, MemoryBatches)
+        on_device[key] = rows
     batches = None
     if key in on_device:
         tensors = on_device[key].tensors

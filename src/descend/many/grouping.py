@@ -1,4 +1,4 @@
-"""Who can ride with whom: members in groups that one engine trains together."""
+"""Grouping of members: which members can be packed together."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from torch import nn
 from descend.augmentation.pipeline import AugmentedBatches
 from descend.data.batches import MemoryBatches
 from descend.losses import Loss
-from descend.many.member import Member
 from descend.many.pack.losses import loss_signature
-from descend.many.pack.stacking import CannotPack, pads, signature, widths_of
-from descend.many.pack.structure import structure
-from descend.many.pack.updates import can_pack, optimizer_signature
+from descend.many.pack.optimizer import optimizer_cannot_be_packed_because, optimizer_signature
+from descend.many.pack.stacking import CannotPack, can_be_padded, signature, widths_of
+from descend.many.pack.structure import structure_of
+from descend.many.planned_member import PlannedMember
 from descend.recipe.adapters import OnProbabilities
 
-__all__ = ["WASTE", "Group", "groups", "rides"]
+__all__ = ["MAX_PADDING", "Group", "cannot_be_packed_because", "group_members"]
 
-WASTE = 2.0
-"""Networks are padded to the widest while all together have less than this many times the weights they need."""
+MAX_PADDING = 2.0
+"""Networks are padded to the widest as long as all together have less than this many times the weights they need."""
 
 
-ALONE = ("l1_prox", "jacobian", "gradient_penalty", "orthogonality")
+UNPACKABLE_TERMS = ("l1_prox", "jacobian", "gradient_penalty", "orthogonality")
 """Keys of [regularize] that have no packed form."""
 
 
@@ -35,39 +35,39 @@ class Group:
 
     Args:
         members: in the order of the pack.
-        why_not_packed: empty where their networks can be stacked.
-        why_not_together: empty where they can ride together at all.
+        not_stackable_because: why their networks cannot be stacked; empty if they can.
+        not_packable_because: why they cannot be packed in any form; empty if they can.
     """
 
-    members: list[Member]
-    why_not_packed: str = ""
-    why_not_together: str = ""
+    members: list[PlannedMember]
+    not_stackable_because: str = ""
+    not_packable_because: str = ""
 
 
-def groups(members: Sequence[Member]) -> list[Group]:
-    """Groups of members that can ride together; one that can with nobody is a group of its own kind.
+def group_members(members: Sequence[PlannedMember]) -> list[Group]:
+    """Return groups of members that can be packed together, and groups of those that cannot be packed, by reason.
 
     Args:
         members: built, with their trainings.
     """
-    together: dict[Any, list[Member]] = {}
-    apart: dict[str, list[Member]] = {}
+    by_key: dict[Any, list[PlannedMember]] = {}
+    by_reason: dict[str, list[PlannedMember]] = {}
     for member in members:
-        reason = rides(member)
+        reason = cannot_be_packed_because(member)
         if reason:
-            apart.setdefault(reason, []).append(member)
+            by_reason.setdefault(reason, []).append(member)
         else:
-            together.setdefault(_key(member), []).append(member)
-    found = []
-    for alike in together.values():
-        reason = _why_not_packed(alike[0].training.model)
-        found += [Group(part, reason) for part in ([alike] if reason else _by_width(alike))]
-    found += [Group(alike, reason, reason) for reason, alike in apart.items()]
-    return found
+            by_key.setdefault(_key(member), []).append(member)
+    groups = []
+    for candidates in by_key.values():
+        reason = _not_stackable_because(candidates[0].training.model)
+        groups += [Group(part, reason) for part in ([candidates] if reason else _by_width(candidates))]
+    groups += [Group(unpackable, reason, reason) for reason, unpackable in by_reason.items()]
+    return groups
 
 
-def rides(member: Member) -> str:
-    """Why a member cannot ride with others at all; empty where it can."""
+def cannot_be_packed_because(member: PlannedMember) -> str:
+    """Return the reason why a member cannot be packed with any other; empty if it can."""
     training, recipe = member.training, member.plan.recipe
     if isinstance(training.batches, AugmentedBatches):
         return "data.augment has no packed form"
@@ -76,30 +76,30 @@ def rides(member: Member) -> str:
     if not isinstance(training.batches, MemoryBatches):
         return "its rows are loaded one by one"
     if recipe.get("stop.max_seconds") is not None:
-        return "stop.max_seconds is a time of its own"
+        return "stop.max_seconds needs a time per member, which a pack does not have"
     if recipe.get("stop.gradient_tolerance") is not None:
-        return "stop.gradient_tolerance watches a gradient of its own"
+        return "stop.gradient_tolerance has no packed form"
     if recipe.get("model.freeze"):
-        return "model.freeze holds parts of its network fixed"
-    terms = [f"regularize.{key}" for key in ALONE if recipe.regularize[key] not in (0, "none")]
+        return "model.freeze has no packed form"
+    terms = [f"regularize.{key}" for key in UNPACKABLE_TERMS if recipe.regularize[key] not in (0, "none")]
     terms += [f"constrain.{key}" for key, value in recipe.constrain.items() if value is not None]
     if terms:
         return f"{terms[0]} has no packed form"
     if not isinstance(training.objective.loss, (Loss, OnProbabilities)):
         return "its loss is not one of descend's"
-    return can_pack(training.optimizer)
+    return optimizer_cannot_be_packed_because(training.optimizer)
 
 
-def _key(member: Member) -> tuple[Any, ...]:
-    """What members that ride together share."""
+def _key(member: PlannedMember) -> tuple[Any, ...]:
+    """Return what members of one pack share."""
     training, plan = member.training, member.plan
     batches = training.batches
-    assert isinstance(batches, MemoryBatches)  # the others ride with nobody
+    assert isinstance(batches, MemoryBatches)  # other batches cannot be packed
     order = batches.order
     prepared, recipe = plan.prepared, plan.recipe
     engine = {k: v for k, v in recipe.engine.items() if k != "products"}
     return (
-        _modules(training.model),
+        _network_key(training.model),
         loss_signature(training.objective.loss),
         optimizer_signature(training.optimizer),
         (order.rows, order.batch_size, order.accumulate, order.sampling),
@@ -109,15 +109,15 @@ def _key(member: Member) -> tuple[Any, ...]:
     )
 
 
-def _modules(model: nn.Module) -> tuple[Any, ...]:
+def _network_key(model: nn.Module) -> tuple[Any, ...]:
     try:
         return signature(model)
     except CannotPack:
-        # Run as it is: everything but the values of its weights and rates of dropout must agree.
-        return structure(model)
+        # For torch.vmap: everything except weights and dropout rates must be equal.
+        return structure_of(model)
 
 
-def _why_not_packed(model: nn.Module) -> str:
+def _not_stackable_because(model: nn.Module) -> str:
     try:
         signature(model)
     except CannotPack as cause:
@@ -125,30 +125,32 @@ def _why_not_packed(model: nn.Module) -> str:
     return ""
 
 
-def _by_width(alike: Sequence[Member]) -> list[list[Member]]:
-    """Members of one depth in groups whose padding stays below the limit; those of one activation side by side."""
-    of_widths: dict[tuple[int, ...], list[Member]] = {}
-    for member in alike:
+def _by_width(members: Sequence[PlannedMember]) -> list[list[PlannedMember]]:
+    """Split members of equal depth into groups with little padding; members of equal activation are adjacent."""
+    of_widths: dict[tuple[int, ...], list[PlannedMember]] = {}
+    for member in members:
         of_widths.setdefault(widths_of(member.training.model), []).append(member)
-    found: list[list[Member]] = []
+    groups: list[list[PlannedMember]] = []
     widest: list[int] = []
     needed = 0
-    for widths in sorted(of_widths, key=_size, reverse=True):
+    for widths in sorted(of_widths, key=_weight_count, reverse=True):
         own = of_widths[widths]
         padded = [max(pair) for pair in zip(widest, widths, strict=True)] if widest else list(widths)
-        count = len(own) + (len(found[-1]) if widest else 0)
-        more = needed + len(own) * _size(widths)
-        if widest and pads(own[0].training.model) and count * _size(padded) < WASTE * more:
-            found[-1] += own
-            widest, needed = padded, more
+        count = len(own) + (len(groups[-1]) if widest else 0)
+        total = needed + len(own) * _weight_count(widths)
+        fits = widest and count * _weight_count(padded) < MAX_PADDING * total
+        if fits and can_be_padded(own[0].training.model):
+            groups[-1] += own
+            widest, needed = padded, total
         else:
-            found.append(list(own))
-            widest, needed = list(widths), len(own) * _size(widths)
+            groups.append(list(own))
+            widest, needed = list(widths), len(own) * _weight_count(widths)
     return [
-        sorted(part, key=lambda m: (repr(m.plan.recipe.get("model.activation")), m.number)) for part in found
+        sorted(group, key=lambda m: (repr(m.plan.recipe.get("model.activation")), m.number))
+        for group in groups
     ]
 
 
-def _size(widths: Sequence[int]) -> int:
-    """About the number of weights of a chain of linear layers."""
+def _weight_count(widths: Sequence[int]) -> int:
+    """Return the number of weights of a chain of linear layers, without biases, at least 1."""
     return sum(a * b for a, b in pairwise(widths)) or 1

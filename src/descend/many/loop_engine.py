@@ -1,57 +1,59 @@
-"""Members one after another: what always works. Where it helps, in several processes."""
+"""The engine that trains members one after another, or in several worker processes. It can train any member."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from descend.data.batches import MemoryBatches
 from descend.errors import DivergedError, Interrupted, UserError
-from descend.many.member import Engine, Member, Watcher
-from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers, why_not_here
+from descend.many.engine import Engine
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watcher
+from descend.many.workers import Kind, Outcome, Send, StopOnRequest, Workers, workers_unavailable_because
 from descend.runs.build import throwaway_steps
 from descend.runs.plan import choose_device
 from descend.runs.session import Session
-from descend.training.loop import Record
 from descend.training.observers import Quiet
+from descend.training.records import Record
 from descend.training.threads import cores, using_threads
+from descend.training.timing import shortest_seconds
 
-__all__ = ["LoopEngine", "WorkerChoice", "check_workers", "in_one_loop"]
+__all__ = ["LoopEngine", "WorkerChoice", "check_workers", "merge_loops"]
 
 WorkerChoice = int | Literal["auto"]
 
-WORTH = 1.0
-"""Seconds of training beside the longest one from which on workers are started. A start takes some hundredths of one,
-and what is measured to foresee the seconds is rough."""
+MIN_PARALLEL_SECONDS = 1.0
+"""Seconds of training, in addition to the longest one, from which on workers are started. Starting one takes some hundredths
+of a second, and the estimate of the seconds is rough."""
 
 
 def check_workers(workers: Any) -> None:
-    """Refuse what is no number of processes.
+    """Check a requested number of worker processes.
 
     Raises:
-        UserError: it is neither a number from 1 nor "auto".
+        UserError: it is neither an integer of at least 1 nor "auto".
     """
     if workers != "auto" and (not isinstance(workers, int) or workers < 1):
-        raise UserError(f'workers: a number of processes from 1, or "auto", was expected, found {workers!r}')
+        raise UserError(f'workers: expected an integer of at least 1 or "auto", got {workers!r}')
 
 
 class LoopEngine:
     """Trains members one after another, each as :func:`descend.train` would.
 
     Args:
-        members: whose ``run`` is replaced by the one that training leaves.
-        watcher: is told of each epoch.
-        why: the reason for training them like this; one for all, or one for each number.
-        workers: processes to train in, each on one thread; 1 to train in this one.
+        members: their ``run`` is replaced by the trained one.
+        watcher: notified of epochs and ends.
+        why: the reason for this engine: one for all members, or one for each number.
+        workers: processes to train in, each on one thread; 1 to train in this process.
     """
 
     name = "loop"
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[PlannedMember],
         watcher: Watcher,
         why: str | Mapping[int, str],
         workers: WorkerChoice = 1,
@@ -59,88 +61,90 @@ class LoopEngine:
         self.members, self.watcher = list(members), watcher
         self.why = {member.number: why for member in members} if isinstance(why, str) else dict(why)
         self._workers = workers
-        self._launched: dict[int, Session] = {}
-        self._known: dict[int, int] = {}
-        self._costs: dict[tuple[str, ...], float] = {}
+        self._sessions: dict[int, Session] = {}
+        self._last_epoch: dict[int, int] = {}
+        self._seconds_by_kind: dict[tuple[str, ...], float] = {}
 
     def advance(self, until: int | None) -> None:
-        """Train all members that go on up to an epoch; None: to their ends.
+        """Train all running members up to the end of an epoch; None: until they have stopped.
 
         Raises:
-            Interrupted: a signal asked to stop; checkpoints were saved if there is a folder.
+            Interrupted: a signal requested to stop; checkpoints were saved if there is a folder.
         """
-        going = [member for member in self.members if member.going]
-        apart = self._fit_for_workers(going)
-        count = self._processes(apart, until)
+        running = [member for member in self.members if member.running]
+        parallel = self._trainable_in_workers(running)
+        count = self._process_count(parallel, until)
         if count > 1:
-            self._advance_in_workers(apart, until, count)
-            going = [member for member in going if member not in apart]
-        for member in going:
+            self._advance_in_workers(parallel, until, count)
+            running = [member for member in running if member not in parallel]
+        for member in running:
             self._advance(member, until)
 
     def drop(self, numbers: set[int], reason: str) -> None:
-        """Stop some members where they are, and measure them with their best weights so far."""
+        """Stop the members with these numbers at once, and evaluate them with their best weights so far."""
         for member in self.members:
-            if member.number in numbers and member.going:
+            if member.number in numbers and member.running:
                 member.stopped = reason
-                self._launched[member.number].training.stopped = reason
+                self._sessions[member.number].training.stopped = reason
                 self._finish(member)
 
-    def _launch(self, member: Member, workers: int = 1) -> Session:
-        launched = self._launched.get(member.number)
-        if launched is None:
-            said = member.plan.recipe.engine["threads"]
-            alone = (1, f"one of {workers} processes" if said == "auto" else "") if workers > 1 else None
-            launched = Session(
+    def _session(self, member: PlannedMember, workers: int = 1) -> Session:
+        session = self._sessions.get(member.number)
+        if session is None:
+            threads = None
+            if workers > 1:
+                automatic = member.plan.recipe.engine["threads"] == "auto"
+                threads = (1, f"one of {workers} processes" if automatic else "")
+            session = Session(
                 member.plan,
                 member.folder,
                 resume=member.resumed,
                 model=member.training.model,
                 tested=member.tested,
-                threads=alone,
+                threads=threads,
             )
-            launched.run.environment["engine"] = {
+            session.run.environment["engine"] = {
                 "name": self.name,
                 "why": self.why[member.number],
                 "members": 1,
                 "workers": workers,
             }
-            self._launched[member.number] = launched
-            member.run = launched.run
-            member.run.history = list(launched.training.history)
-            self._known[member.number] = launched.training.epoch
-        return launched
+            self._sessions[member.number] = session
+            member.run = session.run
+            member.run.history = list(session.training.history)
+            self._last_epoch[member.number] = session.training.epoch
+        return session
 
-    def _heard(self, number: int, record: Record) -> None:
-        """Take up the line of an epoch, once: a training that a worker has given back starts over."""
-        if record["epoch"] > self._known[number]:
-            self._known[number] = record["epoch"]
-            self._launched[number].run.history.append(record)
+    def _record_epoch(self, number: int, record: Record) -> None:
+        """Record an epoch and notify the watcher, once: a training that a worker has returned starts again."""
+        if record["epoch"] > self._last_epoch[number]:
+            self._last_epoch[number] = record["epoch"]
+            self._sessions[number].run.history.append(record)
             self.watcher.epoch_ended(number, record)
 
-    def _advance(self, member: Member, until: int | None) -> None:
-        launched = self._launch(member)
-        training = launched.training
+    def _advance(self, member: PlannedMember, until: int | None) -> None:
+        session = self._session(member)
+        training = session.training
         own = training.observers
-        training.observers = [_Told(self._heard, member.number), *own]
+        training.observers = [_EpochReporter(self._record_epoch, member.number), *own]
         try:
-            member.stopped = launched.advance(until)
+            member.stopped = session.advance(until)
         except DivergedError as cause:
-            member.fail(str(cause), training.epoch, training.step)
+            member.mark_failed(str(cause), training.epoch, training.step)
         finally:
             training.observers = own
         if member.stopped:
             self._finish(member)
 
-    def _finish(self, member: Member) -> None:
-        launched = self._launched.pop(member.number)
+    def _finish(self, member: PlannedMember) -> None:
+        session = self._sessions.pop(member.number)
         if not member.run.failed:
-            member.run = launched.finish()
+            member.run = session.finish()
         self.watcher.finished(member.number, member.run)
 
-    def _fit_for_workers(self, members: Sequence[Member]) -> list[Member]:
-        """Those that a worker can train to the bits that this process would give on one thread."""
-        if self._workers == 1 or why_not_here():
+    def _trainable_in_workers(self, members: Sequence[PlannedMember]) -> list[PlannedMember]:
+        """Return the members that a worker can train to the same bits as this process on one thread."""
+        if self._workers == 1 or workers_unavailable_because():
             return []
         return [
             member
@@ -148,48 +152,48 @@ class LoopEngine:
             if choose_device(member.plan.recipe.engine["device"]).type == "cpu"
             and isinstance(member.training.batches, MemoryBatches)
             and (
-                self._launched[member.number].threads == 1
-                if member.number in self._launched
+                self._sessions[member.number].threads == 1
+                if member.number in self._sessions
                 else member.plan.recipe.engine["threads"] in (1, "auto")
             )
         ]
 
-    def _processes(self, members: Sequence[Member], until: int | None) -> int:
-        """How many processes to train some members in."""
+    def _process_count(self, members: Sequence[PlannedMember], until: int | None) -> int:
+        """Return the number of processes to train these members in."""
         if self._workers != "auto":
             return min(self._workers, len(members))
         count = min(cores(), len(members))
         if count < 2:
             return 1
-        whole = longest = 0.0
+        total = longest = 0.0
         for member in members:
-            ahead = self._seconds_ahead(member, until)
-            whole, longest = whole + ahead, max(longest, ahead)
-            if whole - longest > WORTH:
+            seconds = self._remaining_seconds(member, until)
+            total, longest = total + seconds, max(longest, seconds)
+            if total - longest > MIN_PARALLEL_SECONDS:
                 return count
         return 1
 
-    def _seconds_ahead(self, member: Member, until: int | None) -> float:
-        """About how long a member trains up to an epoch, on one thread."""
+    def _remaining_seconds(self, member: PlannedMember, until: int | None) -> float:
+        """Estimate the seconds that a member trains up to an epoch, on one thread."""
         data, optimizer = member.plan.recipe.data, member.plan.recipe.optimizer
         kind = (str(member.training.model), str(data["batch_size"]), str(optimizer["name"]))
-        if kind not in self._costs:
-            self._costs[kind] = _seconds_of_a_step(member)
+        if kind not in self._seconds_by_kind:
+            self._seconds_by_kind[kind] = _step_seconds(member)
         last = member.training.stopping.max_epochs
-        launched = self._launched.get(member.number)
-        done = 0 if launched is None else launched.training.epoch
+        session = self._sessions.get(member.number)
+        done = 0 if session is None else session.training.epoch
         epochs = max(0, (last if until is None else min(last, until)) - done)
-        return epochs * member.training.batches.steps_per_epoch * self._costs[kind]
+        return epochs * member.training.batches.steps_per_epoch * self._seconds_by_kind[kind]
 
-    def _advance_in_workers(self, members: Sequence[Member], until: int | None, count: int) -> None:
-        of_number = {member.number: member for member in members}
-        jobs = {n: _Alone(self._launch(member, count)) for n, member in of_number.items()}
+    def _advance_in_workers(self, members: Sequence[PlannedMember], until: int | None, count: int) -> None:
+        by_number = {member.number: member for member in members}
+        jobs = {n: _LoopJob(self._session(member, count)) for n, member in by_number.items()}
         workers = Workers(jobs, until, count)
-        returned: list[Member] = []
+        returned: list[PlannedMember] = []
 
-        def done(outcome: Outcome) -> None:
-            member = of_number[outcome.number]
-            training = self._launched[outcome.number].training
+        def on_outcome(outcome: Outcome) -> None:
+            member = by_number[outcome.number]
+            training = self._sessions[outcome.number].training
             if outcome.kind == "returned":
                 returned.append(member)
                 return
@@ -197,22 +201,22 @@ class LoopEngine:
                 training.load_state_dict(outcome.state)
                 member.stopped = training.stopped
             if outcome.kind == "diverged":
-                member.fail(outcome.message, training.epoch, training.step)
+                member.mark_failed(outcome.message, training.epoch, training.step)
             elif outcome.kind == "lost":
-                member.lose(outcome.message)
+                member.mark_lost(outcome.message)
             if member.stopped and member.stopped != "interrupted":
                 self._finish(member)
 
-        workers.run(lambda number, said, record: self._heard(number, record), done)
-        left = [member for member in self.members if member.going or member.stopped == "interrupted"]
+        workers.run(lambda number, message, record: self._record_epoch(number, record), on_outcome)
+        unfinished = [member for member in self.members if member.running or member.stopped == "interrupted"]
         if workers.stop_requested or any(member.stopped == "interrupted" for member in members):
-            raise Interrupted(f"stopped with {len(left)} of {len(self.members)} networks not done")
+            raise Interrupted(f"stopped with {len(unfinished)} of {len(self.members)} networks unfinished")
         for member in returned:
             self._advance(member, until)
 
 
-def in_one_loop(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine]:
-    """Engines with all loops as one, whose members may share worker processes."""
+def merge_loops(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine]:
+    """Return the engines with all loop engines merged into one, whose members may share worker processes."""
     loops = [engine for engine in engines if isinstance(engine, LoopEngine)]
     if not loops:
         return list(engines)
@@ -222,41 +226,36 @@ def in_one_loop(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine
     return [*others, LoopEngine(members, loops[0].watcher, why, workers)]
 
 
-def _seconds_of_a_step(member: Member) -> float:
-    """About how long a step takes on one thread: the best of a few, on copies."""
+def _step_seconds(member: PlannedMember) -> float:
+    """Measure the seconds of a step on one thread, on copies."""
     device = choose_device(member.plan.recipe.engine["device"])
     with using_threads(1), throwaway_steps(member.plan, member.training.model, device) as step:
-        taken = []
-        for _ in range(4):  # the first one makes things that stay
-            began = time.perf_counter()
-            step()
-            taken.append(time.perf_counter() - began)
-    return min(taken)
+        return shortest_seconds(step, repeats=4)
 
 
 @dataclass(frozen=True)
-class _Alone:
+class _LoopJob:
     """A training as a job for a worker."""
 
-    launched: Session
+    session: Session
 
-    def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
-        """Train, and tell of each epoch."""
-        training = self.launched.training
-        told = _Told(lambda number, record: tell({}, record), 0)
-        training.observers = [StopsWhenAsked(workers), told, *training.observers]
+    def work(self, until: int | None, workers: Workers, send: Send) -> tuple[Kind, Any, str]:
+        """Train, and send a message after each epoch."""
+        training = self.session.training
+        reporter = _EpochReporter(lambda number, record: send({}, record), 0)
+        training.observers = [StopOnRequest(workers), reporter, *training.observers]
         try:
-            self.launched.advance(until)
+            self.session.advance(until)
         except DivergedError as cause:
             return "diverged", training.state_dict(), str(cause)
         return "trained", training.state_dict(), ""
 
 
-class _Told(Quiet):
-    """Passes on that a member has done an epoch."""
+class _EpochReporter(Quiet):
+    """Observer that reports the epochs of a member."""
 
-    def __init__(self, tell: Callable[[int, dict[str, Any]], None], number: int) -> None:
-        self._tell, self._number = tell, number
+    def __init__(self, report: Callable[[int, dict[str, Any]], None], number: int) -> None:
+        self._report, self._number = report, number
 
     def epoch_ended(self, training: Any, record: dict[str, Any]) -> None:
-        self._tell(self._number, record)
+        self._report(self._number, record)

@@ -1,7 +1,7 @@
-"""The metrics of many members at once: those of :mod:`descend.metrics`, along a leading member dimension.
+"""Metrics of many members at once: those of :mod:`descend.metrics`, along a leading member dimension.
 
-They are asked at each epoch, where a call of each metric for each member, or :func:`torch.vmap`, takes as long as
-several steps. A metric that has no form here is run by ``vmap``.
+They are computed at each epoch, where a call of each metric for each member, or :func:`torch.vmap`, takes as long as
+several steps. A metric without a form here is run by ``vmap``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ __all__ = ["Scored", "metrics_of_members"]
 
 @dataclass(frozen=True)
 class Scored:
-    """Predictions to be scored.
+    """Predictions and targets of many members.
 
     Args:
-        predictions: (K, n) class numbers, or (K, n, T) values.
-        targets: the same shape.
+        predictions: (K, n) class indices, or (K, n, T) values.
+        targets: of the same shape.
         weights: (K, n), or None for equal ones.
-        classes: how many there are; 0 for values.
+        classes: the number of classes; 0 for values.
     """
 
     predictions: Tensor
@@ -35,19 +35,19 @@ class Scored:
 
 
 def metrics_of_members(task: str, scored: Scored) -> dict[str, Tensor]:
-    """The metrics of a task by name, float64 (K,); float32 on devices without it.
+    """Return the metrics of a task by name, float64 (K,); float32 on devices without float64.
 
     >>> right, half = torch.tensor([0, 1]), torch.tensor([0, 0])
     >>> metrics_of_members("binary", Scored(torch.stack([right, half]), right.expand(2, 2), None, 2))["accuracy"].tolist()
     [1.0, 0.5]
     """
-    one, shared = (_shares, _OF_CLASSES) if scored.classes else (_errors, _OF_VALUES)
-    prepared = one(scored)
-    found = {}
+    prepare, packed = (_class_weights, _OF_CLASSES) if scored.classes else (_residuals, _OF_VALUES)
+    prepared = prepare(scored)
+    result = {}
     for name, metric in METRICS[task].items():
-        own = shared.get(name)
-        found[name] = _by_vmap(metric, scored) if own is None else own(prepared)
-    return found
+        own = packed.get(name)
+        result[name] = _by_vmap(metric, scored) if own is None else own(prepared)
+    return result
 
 
 Prepared = Mapping[str, Tensor]
@@ -58,34 +58,37 @@ def _wide(values: Tensor) -> Tensor:
 
 
 def _row_weights(scored: Scored) -> Tensor:
-    """(K, n), or (1, n) where they are all 1."""
+    """Return the row weights (K, n), or (1, n) if all are 1."""
     if scored.weights is None:
         rows = scored.targets.shape[1]
         return _wide(torch.ones(1, rows, device=scored.targets.device))
     return _wide(scored.weights)
 
 
-def _shares(scored: Scored) -> Prepared:
-    """Weights of the rows, and of those that are right, by class: (K, C) each."""
+def _class_weights(scored: Scored) -> Prepared:
+    """Return the total weight of all rows and of the correctly predicted rows by class, (K, C) each."""
     targets, weights = scored.targets.long(), _row_weights(scored)
     weights = weights.expand(targets.shape)
     zeros = weights.new_zeros(len(targets), scored.classes)
-    right = weights * (scored.predictions == targets)
-    return {"total": zeros.scatter_add(1, targets, weights), "right": zeros.scatter_add(1, targets, right)}
+    correct = weights * (scored.predictions == targets)
+    return {
+        "total": zeros.scatter_add(1, targets, weights),
+        "correct": zeros.scatter_add(1, targets, correct),
+    }
 
 
 def _accuracy(p: Prepared) -> Tensor:
-    return p["right"].sum(1) / p["total"].sum(1)
+    return p["correct"].sum(1) / p["total"].sum(1)
 
 
 def _balanced_accuracy(p: Prepared) -> Tensor:
     present = p["total"] > 0
-    recall = p["right"] / p["total"].where(present, 1.0)
+    recall = p["correct"] / p["total"].where(present, 1.0)
     return recall.sum(1) / present.sum(1)
 
 
-def _errors(scored: Scored) -> Prepared:
-    """Residuals and targets (K, n, T), and weights that broadcast with them and have the sum 1."""
+def _residuals(scored: Scored) -> Prepared:
+    """Return residuals and targets (K, n, T), and weights that broadcast with them and sum to 1."""
     targets = _wide(scored.targets)
     weights = _row_weights(scored).unsqueeze(2)
     return {
@@ -98,9 +101,9 @@ def _errors(scored: Scored) -> Prepared:
 def _r2(p: Prepared) -> Tensor:
     targets, weights = p["targets"], p["weights"]
     residual = (weights * p["residual"].square()).sum(1)
-    spread = (weights * (targets - (weights * targets).sum(1, keepdim=True)).square()).sum(1)
-    varies = spread > 0
-    ratio = residual / spread.where(varies, 1.0)
+    variance = (weights * (targets - (weights * targets).sum(1, keepdim=True)).square()).sum(1)
+    varies = variance > 0
+    ratio = residual / variance.where(varies, 1.0)
     return torch.where(varies, 1.0 - ratio, (residual == 0).to(ratio.dtype)).mean(1)
 
 

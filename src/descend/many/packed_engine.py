@@ -1,9 +1,8 @@
-"""Members as one program: stacked modules where there are packed layers, ``torch.func.vmap`` elsewhere."""
+"""The engine that trains members as one program: by stacked layers, or by ``torch.vmap``."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,46 +13,49 @@ import torch
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
 from descend.files import json_bytes, read_json, write_atomically
-from descend.many.evaluation import PackEvaluation
-from descend.many.member import Member, Watcher
 from descend.many.pack import CannotPack, PackMember, PackTraining, stack
-from descend.many.pack.member import restore, state_of
+from descend.many.pack.member import member_state, restore_member
 from descend.many.pack.network import Network, StackedNetwork
-from descend.many.pack.vmapped import can_vmap, vmapped
-from descend.many.workers import Kind, Outcome, StopsWhenAsked, Tell, Workers
+from descend.many.pack.vmapped_network import cannot_vmap_because, vmap_models
+from descend.many.pack_evaluation import PackEvaluation
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watcher
+from descend.many.workers import Kind, Outcome, Send, StopOnRequest, Workers
 from descend.rng import forked
 from descend.runs.finish import Measurements, finish_run, measurements_of
 from descend.runs.run import MANIFEST, load
 from descend.runs.session import begin_folder, lower_lr
 from descend.training.arithmetic import arithmetic
-from descend.training.checkpoint import Checkpointer, load_checkpoint
-from descend.training.loop import NotFinite, Record, fit
+from descend.training.checkpoint import Checkpointer, CheckpointSettings, load_checkpoint
+from descend.training.loop import NotFinite, fit
 from descend.training.observers import stopping_on_signals
-from descend.training.settings import CheckpointSettings
+from descend.training.records import Record
 from descend.training.state import clone
 from descend.training.threads import choose_threads
+from descend.training.timing import shortest_seconds
 
 __all__ = ["PackedEngine"]
 
 HISTORY = "history.jsonl"
 
-SHORT = 2e-4
-"""Seconds of a step below which a pack stays on one thread: its operations are larger than a single network's."""
+MIN_PACKED_STEP_SECONDS = 2e-4
+"""Seconds of a step below which a pack stays on one thread. Its operations are larger than those of a single network, so the
+limit is lower."""
 
 
 class PackedEngine:
     """Trains the members of a group as one pack.
 
     Args:
-        members: built, and alike enough to ride together.
-        watcher: is told of each epoch, and of members that have stopped.
+        members: built members that can be packed together.
+        watcher: notified of epochs and ends.
         device: of the pack.
         folder: for the pack's own checkpoints, or None.
-        vmap: whether to use ``torch.func.vmap`` in place of stacked modules.
-        threads: of the CPU, where they are settled; None: until :meth:`choose_threads`, those that there are.
+        vmap: whether to use ``torch.vmap`` instead of stacked layers.
+        threads: number of CPU threads; None for the current number, until :meth:`choose_threads` is called.
 
-    It is a job that a worker process can do (:class:`descend.many.workers.Job`); what comes back goes to :meth:`heard` and
-    :meth:`done`.
+    It is a :class:`descend.many.workers.Job`, so a worker process can execute it. The worker's messages are handled by
+    :meth:`on_message`, its outcome by :meth:`on_outcome`.
 
     Raises:
         CannotPack: the members' networks cannot be run as one.
@@ -61,7 +63,7 @@ class PackedEngine:
 
     def __init__(
         self,
-        members: Sequence[Member],
+        members: Sequence[PlannedMember],
         watcher: Watcher,
         device: torch.device,
         folder: Path | None = None,
@@ -71,15 +73,15 @@ class PackedEngine:
     ) -> None:
         self.members = list(members)
         self.name = "vmap" if vmap else "packed"
-        self._of_number = {member.number: member for member in members}
+        self._by_number = {member.number: member for member in members}
         self._watcher, self._device, self._folder = watcher, device, folder
         self.threads = threads or torch.get_num_threads()
-        self._known = dict.fromkeys(self._of_number, 0)
+        self._last_epoch = dict.fromkeys(self._by_number, 0)
         self._checkpointer: Checkpointer | None = None
-        riders = []
+        pack_members = []
         for member in members:
             regularize, stop = member.plan.recipe.regularize, member.plan.recipe.stop
-            riders.append(
+            pack_members.append(
                 PackMember(
                     member.number,
                     member.training,
@@ -89,15 +91,15 @@ class PackedEngine:
                     (repr(member.plan.recipe.schedule), stop["max_epochs"]),
                 )
             )
-        network = network_of(members, device, vmap=vmap)
+        network = _network_of(members, device, vmap=vmap)
         validated = len(members[0].plan.prepared.validation) > 0
         with self._arithmetic():
             self.pack = PackTraining(
-                riders,
+                pack_members,
                 network,
                 PackEvaluation(members, device) if validated else None,
-                ended=self._ended,
-                recorded=self._recorded,
+                ended=self._member_ended,
+                recorded=self._epoch_recorded,
             )
 
     @contextmanager
@@ -106,31 +108,26 @@ class PackedEngine:
             yield
 
     def step_seconds(self, steps: int = 3) -> float:
-        """The time of a step of the whole pack; the pack is left as it was."""
-        with self._undone() as step, self._arithmetic():
+        """Measure the seconds of a step of the whole pack; the state of the pack does not change."""
+        with self._throwaway_steps() as step, self._arithmetic():
             step()
-            taken = []
-            for _ in range(steps):
-                began = time.perf_counter()
-                step()
-                taken.append(time.perf_counter() - began)
-        return min(taken)
+            return shortest_seconds(step, repeats=steps)
 
     def choose_threads(self) -> str:
-        """Choose the number of CPU threads by a measurement; why it was chosen."""
-        said = self.members[0].plan.recipe.engine["threads"]
-        if said != "auto":
-            self.threads = int(said)
+        """Choose the number of CPU threads by a measurement; return the reason."""
+        requested = self.members[0].plan.recipe.engine["threads"]
+        if requested != "auto":
+            self.threads = int(requested)
             return ""
         if self._device.type != "cpu":
             return "the arithmetic runs on another device"
-        with self._undone() as step, forked(self._device):
-            self.threads, why = choose_threads(step, seconds=0.02, short=SHORT)
+        with self._throwaway_steps() as step, forked(self._device):
+            self.threads, why = choose_threads(step, seconds=0.02, min_step_seconds=MIN_PACKED_STEP_SECONDS)
         return why
 
     @contextmanager
-    def _undone(self) -> Iterator[Callable[[], None]]:
-        """Steps that leave no trace."""
+    def _throwaway_steps(self) -> Iterator[Callable[[], None]]:
+        """Context with a function that takes a step; on exit the state of the pack is restored."""
         pack = self.pack
         before = clone(pack.state_dict())
         batches = next(pack.batches.epoch(0))
@@ -147,12 +144,12 @@ class PackedEngine:
             pack.load_state_dict(before)
 
     def begin(self, why: str, threads: str, *, resume: bool) -> None:
-        """Write what is known before the first step, or go on from the pack's last checkpoint.
+        """Write the run folders before the first step, or resume from the pack's last checkpoint.
 
         Args:
-            why: the reason for training the members like this.
+            why: the reason for this engine.
             threads: the reason for the number of threads.
-            resume: whether to go on.
+            resume: whether to resume.
         """
         for member in self.members:
             run = member.run
@@ -163,14 +160,14 @@ class PackedEngine:
                     "name": self.name,
                     "why": why,
                     "members": len(self.members),
-                    "pack": min(self._of_number),
+                    "pack": min(self._by_number),
                 },
             }
             if run.recipe.engine["threads"] == "auto":
                 run.recipe = run.recipe.replace({"engine.threads": self.threads})
             if member.folder is not None and not member.resumed:
                 begin_folder(member.folder, run)
-        if self._folder is not None:  # a pack does not go back to a good state: without a folder, no copies
+        if self._folder is not None:  # a pack never rolls back, so without a folder it needs no checkpoints
             settings = CheckpointSettings(**self.members[0].plan.recipe.checkpoint)
             self._checkpointer = Checkpointer(self._folder, settings)
             self.pack.observers = [self._checkpointer]
@@ -181,42 +178,48 @@ class PackedEngine:
                 if self.pack.stopped == "interrupted":
                     self.pack.stopped = ""
         if resume:
-            self._take_finished()
+            self._load_finished()
         for member in self.members:
-            if member.going:
-                member.run.history = (
-                    member.training.history
-                )  # the same list: it grows while the member trains
-            if member.folder is not None and member.going:
+            if member.running:
+                # The same list: it grows during training.
+                member.run.history = member.training.history
+            if member.folder is not None and member.running:
                 lines = "".join(json.dumps(record) + "\n" for record in member.training.history)
                 (member.folder / HISTORY).write_text(lines, encoding="utf-8")
 
-    def _take_finished(self) -> None:
-        """Members that had stopped before: their runs as they were written."""
-        going = {rider.number for rider in self.pack.riders if not rider.training.stopped}
+    def _load_finished(self) -> None:
+        """Load the runs of members that had stopped before the interruption."""
+        running = {
+            pack_member.number for pack_member in self.pack.members if not pack_member.training.stopped
+        }
         for member in self.members:
-            if member.folder is None or member.number in going:
+            if member.folder is None or member.number in running:
                 continue
-            found = read_json(member.folder / "metrics.json")
-            member.stopped = str(found.get("stopped", "finished"))
-            if found.get("status") == "failed":
-                member.run.metrics = found
+            metrics = read_json(member.folder / "metrics.json")
+            member.stopped = str(metrics.get("stopped", "finished"))
+            if metrics.get("status") == "failed":
+                member.run.metrics = metrics
             else:
                 member.run = load(member.folder, model=member.run.model)
 
     @property
-    def going(self) -> bool:
-        """Whether some member trains on."""
-        return any(member.going for member in self.members)
+    def running(self) -> bool:
+        """Whether some member has not stopped yet."""
+        return any(member.running for member in self.members)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal has stopped the pack."""
+        return self.pack.stopped == "interrupted"
 
     def advance(self, until: int | None) -> None:
-        """Train all members that go on up to an epoch; None: to their ends.
+        """Train all running members up to the end of an epoch; None: until they have stopped.
 
         Raises:
-            Interrupted: a signal asked to stop; a checkpoint was saved if there is a folder.
+            Interrupted: a signal requested to stop; a checkpoint was saved if there is a folder.
         """
         self._fit(until)
-        if self.pack.stopped == "interrupted":
+        if self.interrupted:
             raise Interrupted(f"stopped in epoch {self.pack.epoch + 1}")
 
     def _fit(self, until: int | None) -> None:
@@ -224,97 +227,105 @@ class PackedEngine:
             try:
                 with stopping_on_signals(self.pack):
                     fit(self.pack, until=until)
-            except NotFinite:  # within an epoch; its end tells who
+            except NotFinite:  # within an epoch; its end determines which members have failed
                 self.pack.close_epoch(lambda: self.pack.seconds)
             finally:
                 if self._checkpointer is not None:
                     self._checkpointer.close()
 
     def drop(self, numbers: set[int], reason: str) -> None:
-        """Stop some members where they are, with their best weights so far."""
+        """Stop the members with these numbers at once, with their best weights so far."""
         with self._arithmetic():
             self.pack.drop(numbers, reason)
 
-    def work(self, until: int | None, workers: Workers, tell: Tell) -> tuple[Kind, Any, str]:
-        """:meth:`advance` in a worker, which tells of epochs and of members that have stopped; these it measures."""
+    def work(self, until: int | None, workers: Workers, send: Send) -> tuple[Kind, Any, str]:
+        """Train in a worker, with messages about epochs and stopped members, which the worker evaluates."""
 
         def recorded(number: int, record: Record) -> None:
-            tell({"is": "epoch", "member": number}, record)
+            send({"event": "epoch", "member": number}, record)
 
-        def ended(rider: PackMember) -> None:
-            member, training = self._of_number[rider.number], rider.training
-            found = None
-            if not rider.failure:
-                found = measurements_of(member.run, training, member.plan, self._device, tested=member.tested)
-            left = {"rider": state_of(rider), "best": training.best, "measurements": found}
-            # It is written before the pack's next checkpoint is, in which it may not be any more.
-            tell({"is": "ended", "member": rider.number, "wait": self._folder is not None}, left)
+        def ended(pack_member: PackMember) -> None:
+            member, training = self._by_number[pack_member.number], pack_member.training
+            measurements = None
+            if not pack_member.failure:
+                measurements = measurements_of(
+                    member.run, training, member.plan, self._device, tested=member.tested
+                )
+            result = {
+                "member": member_state(pack_member),
+                "best": training.best,
+                "measurements": measurements,
+            }
+            # The parent writes its run before the worker writes the next checkpoint, which may no longer contain it.
+            send({"event": "ended", "member": pack_member.number, "wait": self._folder is not None}, result)
 
         pack = self.pack
         pack.recorded, pack.ended = recorded, ended
-        pack.observers = [StopsWhenAsked(workers), *pack.observers]
+        pack.observers = [StopOnRequest(workers), *pack.observers]
         self._fit(until)
         return "trained", None if pack.stopped == "finished" else pack.state_dict(), ""
 
-    def heard(self, said: Mapping[str, Any], state: Any) -> None:
-        """Take up what a worker tells while it works."""
-        member = self._of_number[said["member"]]
-        if said["is"] == "epoch":
-            member.training.history.append(state)  # for those who watch the run, whose it is
-            self._recorded(member.number, state)
+    def on_message(self, message: Mapping[str, Any], state: Any) -> None:
+        """Handle a message from a worker that executes :meth:`work`."""
+        member = self._by_number[message["member"]]
+        if message["event"] == "epoch":
+            member.training.history.append(state)  # the run shares this list, and watchers may read it
+            self._epoch_recorded(member.number, state)
             return
-        (rider,) = (rider for rider in self.pack.riders if rider.number == member.number)
-        restore(rider, state["rider"])
-        rider.training.best = state["best"]
+        (pack_member,) = (
+            pack_member for pack_member in self.pack.members if pack_member.number == member.number
+        )
+        restore_member(pack_member, state["member"])
+        pack_member.training.best = state["best"]
         with self._arithmetic():
-            self._ended(rider, state["measurements"])
+            self._member_ended(pack_member, state["measurements"])
 
-    def done(self, outcome: Outcome) -> None:
-        """Go on from what a worker has left."""
+    def on_outcome(self, outcome: Outcome) -> None:
+        """Continue from the outcome of a worker."""
         if outcome.kind == "lost":
-            self._lose(outcome.message)
+            self._mark_lost(outcome.message)
         elif outcome.kind == "returned":
-            for rider in self.pack.riders:  # those who go on are as they were before
-                del rider.training.history[rider.training.epoch :]
+            for pack_member in self.pack.members:  # the state of running members has not changed
+                del pack_member.training.history[pack_member.training.epoch :]
         elif outcome.state is None:
             self.pack.stopped = "finished"
         else:
             with self._arithmetic():
                 self.pack.load_state_dict(outcome.state)
             for member in self.members:
-                if member.going:
+                if member.running:
                     member.run.history = member.training.history
 
-    def _lose(self, cause: str) -> None:
+    def _mark_lost(self, cause: str) -> None:
         self.pack.stopped = "finished"
         for member in self.members:
-            if member.going:
-                member.lose(cause)
+            if member.running:
+                member.mark_lost(cause)
                 self._watcher.finished(member.number, member.run)
 
-    def _recorded(self, number: int, record: Record) -> None:
-        """Write and tell of an epoch, once: what a worker has given back starts over."""
-        if record["epoch"] <= self._known[number]:
+    def _epoch_recorded(self, number: int, record: Record) -> None:
+        """Write the record of an epoch and notify the watcher, once: a pack that a worker has returned starts again."""
+        if record["epoch"] <= self._last_epoch[number]:
             return
-        self._known[number] = record["epoch"]
-        folder = self._of_number[number].folder
+        self._last_epoch[number] = record["epoch"]
+        folder = self._by_number[number].folder
         if folder is not None:
             with (folder / HISTORY).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         self._watcher.epoch_ended(number, record)
 
-    def _ended(self, rider: PackMember, measurements: Measurements | None = None) -> None:
-        """Write a member that has stopped, and measure it where no worker has."""
-        member = self._of_number[rider.number]
-        run, training = member.run, rider.training
+    def _member_ended(self, pack_member: PackMember, measurements: Measurements | None = None) -> None:
+        """Write the run of a member that has stopped; evaluate it if no worker has."""
+        member = self._by_number[pack_member.number]
+        run, training = member.run, pack_member.training
         member.stopped = training.stopped
         run.history = training.history
         if member.folder is not None and (member.folder / MANIFEST).exists():
-            # It was written before the pack's last checkpoint was: what it gives now are the same bits.
+            # It was written before the pack's last checkpoint: its results would be the same bits.
             member.run = load(member.folder, model=run.model)
-        elif rider.failure:
-            member.fail(
-                f"Training diverged: {rider.failure}. Lower the learning rate: "
+        elif pack_member.failure:
+            member.mark_failed(
+                f"Training diverged: {pack_member.failure}. Lower the learning rate: "
                 f"--set optimizer.lr={lower_lr(run)}",
                 training.epoch,
                 training.step,
@@ -333,27 +344,27 @@ class PackedEngine:
         self._watcher.finished(member.number, member.run)
 
 
-def network_of(members: Sequence[Member], device: torch.device, *, vmap: bool) -> Network:
-    """The members' networks as one.
+def _network_of(members: Sequence[PlannedMember], device: torch.device, *, vmap: bool) -> Network:
+    """Return the networks of the members as one.
 
     Raises:
-        CannotPack: they cannot be.
+        CannotPack: they cannot be run as one.
     """
     models = [member.training.model for member in members]
-    arithmetic = autocast(members[0].plan.recipe.engine["precision"], device)
+    arithmetic = _autocast(members[0].plan.recipe.engine["precision"], device)
     if not vmap:
         return StackedNetwork(stack(models), arithmetic)
     batches = members[0].training.batches
     assert isinstance(batches, MemoryBatches)
     rows = batches.tensors[0][:4]
-    reason = can_vmap(models[0], rows, arithmetic)
+    reason = cannot_vmap_because(models[0], rows, arithmetic)
     if reason:
         raise CannotPack(reason)
-    return vmapped(models, rows, arithmetic)
+    return vmap_models(models, rows, arithmetic)
 
 
-def autocast(precision: str, device: torch.device) -> Callable[[], Any] | None:
-    """The arithmetic of a precision; None for the weights' own."""
+def _autocast(precision: str, device: torch.device) -> Callable[[], Any] | None:
+    """Return the autocast context of a precision; None for the precision of the weights."""
     if precision != "bfloat16":
         return None
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)

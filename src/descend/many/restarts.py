@@ -1,4 +1,4 @@
-"""Several draws of the initial weights: the best network is kept, or the best few as an ensemble."""
+"""Several random initializations: the best network is kept, or the best few as an ensemble."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import nn
 
 from descend.errors import Interrupted
 from descend.files import json_bytes, write_atomically
-from descend.many.member import Member, Watchers
-from descend.many.train_members import EngineChoice, train_members
+from descend.many.execution import EngineChoice, train_members
+from descend.many.planned_member import PlannedMember
+from descend.many.watchers import Watchers
 from descend.metrics import better
 from descend.nn.ensemble import Ensemble
 from descend.recipe import Recipe
@@ -25,11 +26,11 @@ from descend.runs.run import MANIFEST, Run, load
 from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
 
-__all__ = ["copies", "train_restarts"]
+__all__ = ["networks_per_run", "train_restarts"]
 
 
-def copies(recipe: Recipe) -> int:
-    """How many networks a resolved recipe trains for one run."""
+def networks_per_run(recipe: Recipe) -> int:
+    """Return the number of networks that a resolved recipe trains for one run."""
     return max(int(recipe.init["restarts"]), int(recipe.model["ensemble"]))
 
 
@@ -41,29 +42,29 @@ def train_restarts(
     engine: EngineChoice = "auto",
     tested: bool = True,
 ) -> Run:
-    """Train a network from each draw of the initial weights, on the same rows in the same order, and keep the best.
+    """Train networks from several random initializations, on the same rows in the same order, and keep the best.
 
-    The best are those with the best monitored value on the validation rows; ties go to the earlier draw. Each network
-    has a folder of its own within ``folder`` while it trains, so that a run that was stopped goes on to the same bits;
-    these folders are gone once the run is whole.
+    The best networks are those with the best monitored value on the validation rows; ties go to the earlier
+    initialization. During training each network has its own folder within ``folder``, so that an interrupted run resumes
+    to the same bits; these folders are deleted when the run is complete.
 
     Args:
         planned: with ``init.restarts`` or ``model.ensemble`` above 1.
         folder: the run folder, or None.
-        resume: go on with what is in the folder.
-        engine: as of :func:`descend.train_many`.
-        tested: whether the test part is measured.
+        resume: continue from the contents of the folder.
+        engine: as for :func:`descend.train_many`.
+        tested: whether the test part is evaluated.
 
     Returns:
-        The run of the best network, or of the ensemble of the best: then its history is that of the best member.
-        ``metrics["members"]`` says what each draw reached and which were kept. Where too few networks came to their
-        end, it has failed (``run.failed``).
+        The run of the best network, or of the ensemble of the best, whose history is that of the best member.
+        ``metrics["members"]`` contains the validation value of each network and the numbers of those kept. If fewer
+        networks than needed finished, the run has failed (``run.failed``).
 
     Raises:
-        Interrupted: a signal asked to stop.
+        Interrupted: a signal requested to stop.
     """
     if folder is not None and resume and (folder / MANIFEST).exists():
-        return load(folder, allow_imports=True)  # importing was allowed, or refused, when the plan was made
+        return load(folder, allow_imports=True)  # imports were checked when the plan was made
     device = choose_device(planned.recipe.engine["device"])
     facts = facts_of(planned.prepared.schema, str(device))
     network = build_model(planned.recipe, facts, planned.seed).to(device)
@@ -75,18 +76,18 @@ def train_restarts(
     inner = None if folder is None else folder / "members"
     members = [
         _member(_plan_of(planned, draw, threads), draw, inner, resume)
-        for draw in range(copies(planned.recipe))
+        for draw in range(networks_per_run(planned.recipe))
     ]
     try:
         for member in members:
             member.tested = tested
-            if member.engine_before:  # the others go on with it, too: another engine has other last bits
+            if member.engine_before:  # for all members: another engine rounds differently
                 engine = cast(EngineChoice, member.engine_before)
         train_members(members, Watchers(), engine, folder=inner, resume=resume)
     except Interrupted as cause:
-        going = f"; continue with --resume --out {folder}" if folder is not None else ""
-        words = str(cause).partition("; continue")[0]
-        raise Interrupted(f"one of {len(members)} networks was {words}{going}") from None
+        remedy = f"; continue with --resume --out {folder}" if folder is not None else ""
+        message = str(cause).partition("; continue")[0]
+        raise Interrupted(f"training of {len(members)} networks: {message}{remedy}") from None
     chosen = _best(members, planned.recipe)
     if not chosen:
         return _failed(run, members)
@@ -94,7 +95,7 @@ def train_restarts(
     with arithmetic(threads, device, planned.recipe.engine["denormals"]):
         if len(chosen) > 1:
             measure_parts(run, planned, device, tested=tested)
-            run.metrics.pop("constraints", None)  # conditions are those of each network
+            run.metrics.pop("constraints", None)  # constraints apply to each network, not to the ensemble
     monitor = planned.recipe.stop["monitor"]
     run.metrics["seconds"] = sum(float(member.run.metrics.get("seconds", 0.0)) for member in members)
     run.metrics["members"] = {
@@ -110,47 +111,47 @@ def train_restarts(
 
 
 def _plan_of(planned: Plan, draw: int, threads: Any) -> Plan:
-    """The plan of one network."""
+    """Return the plan of one network."""
     recipe = planned.recipe.replace(
         {"init.draw": draw, "init.restarts": 1, "model.ensemble": 1, "engine.threads": threads}
     )
     return dataclasses.replace(planned, resolved=dataclasses.replace(planned.resolved, recipe=recipe))
 
 
-def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> Member:
+def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> PlannedMember:
     if inner is None:
-        return Member(draw, plan)
+        return PlannedMember(draw, plan)
     folder = inner / f"{draw:04d}"
     begun = resume and (folder / "recipe.toml").exists()
-    member = Member(draw, plan, folder, begun)
+    member = PlannedMember(draw, plan, folder, begun)
     if begun:
-        member.take_up(folder)
+        member.read_engine(folder)
     return member
 
 
-def _value(member: Member, monitor: str) -> float | None:
-    found = member.run.metrics.get("validation", {}).get(monitor)
-    return None if member.run.failed or found is None else float(found)
+def _value(member: PlannedMember, monitor: str) -> float | None:
+    value = member.run.metrics.get("validation", {}).get(monitor)
+    return None if member.run.failed or value is None else float(value)
 
 
-def _best(members: list[Member], recipe: Recipe) -> list[Member]:
-    """As many as are wanted, those that meet their constraints and then the best first; none where too few came to their end."""
-    wanted, monitor = int(recipe.model["ensemble"]), str(recipe.stop["monitor"])
+def _best(members: list[PlannedMember], recipe: Recipe) -> list[PlannedMember]:
+    """Return the members to keep, those that satisfy their constraints first, then by value; none if too few finished."""
+    count, monitor = int(recipe.model["ensemble"]), str(recipe.stop["monitor"])
     finished = [member for member in members if not member.run.failed]
-    if len(finished) < wanted:
+    if len(finished) < count:
         return []
     sign = -1.0 if better(monitor) == "higher" else 1.0
 
-    def rank(member: Member) -> tuple[bool, float]:
+    def rank(member: PlannedMember) -> tuple[bool, float]:
         value = _value(member, monitor)
-        met = member.run.metrics.get("constraints", {}).get("feasible", True)
-        return not met, 0.0 if value is None else sign * value  # without validation rows all are kept
+        feasible = member.run.metrics.get("constraints", {}).get("feasible", True)
+        return not feasible, 0.0 if value is None else sign * value  # without validation rows all are kept
 
-    return sorted(finished, key=rank)[:wanted]
+    return sorted(finished, key=rank)[:count]
 
 
 def _combined(run: Run, chosen: list[Run]) -> Run:
-    """The run as that of the chosen networks."""
+    """Return the run with the chosen networks as its model."""
     best = chosen[0]
     model: nn.Module = best.model
     if len(chosen) > 1:
@@ -164,13 +165,13 @@ def _combined(run: Run, chosen: list[Run]) -> Run:
     )
 
 
-def _failed(run: Run, members: list[Member]) -> Run:
-    """The run where too few networks came to their end."""
-    lost = [member.run for member in members if member.run.failed]
+def _failed(run: Run, members: list[PlannedMember]) -> Run:
+    """Return the run marked as failed, since too few networks finished."""
+    failed = [member.run for member in members if member.run.failed]
     needed = int(run.recipe.model["ensemble"])
-    run.metrics = lost[0].metrics | {
-        "message": f"{len(lost)} of {len(members)} networks diverged, and {needed} are needed. The first of them:\n"
-        f"{lost[0].metrics['message']}"
+    run.metrics = failed[0].metrics | {
+        "message": f"{len(failed)} of {len(members)} networks diverged, and {needed} must finish. The first of them:\n"
+        f"{failed[0].metrics['message']}"
     }
     if run.path is not None:
         write_atomically(run.path / "metrics.json", json_bytes(run.metrics))

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from descend.constraints.settings import ConstrainSettings
 from descend.data.settings import DataSettings
-from descend.param_types import Count
+from descend.param_types import Count, Natural, NonNegative, Positive
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
 from descend.recipe.parameters import Parameter, of_constructor, of_settings
-from descend.training.settings import (
-    CheckpointSettings,
-    ConstrainSettings,
-    EngineSettings,
-    GradientSettings,
-    InitSettings,
-    OptimizerSettings,
-    RegularizeSettings,
-    StopSettings,
-)
+from descend.regularization.settings import RegularizeSettings
+from descend.training.arithmetic import EngineSettings
+from descend.training.checkpoint import CheckpointSettings
+from descend.training.clipping import GradientSettings
+from descend.training.stopping import StopSettings
 
 __all__ = ["SECTIONS", "Section", "section_parameters"]
 
@@ -45,6 +41,36 @@ class ModelSettings:
     pretrained: str | None = None
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class InitSettings:
+    """Keys of the init section that belong to no single scheme.
+
+    Args:
+        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same initial value, so
+            that the first steps need not undo random ones.
+        draw: index of the random sample of initial weights under this seed; the split and the order of the rows do
+            not depend on it.
+        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best monitored value
+            on the validation rows is kept.
+    """
+
+    output_gain: NonNegative | Literal["auto"] = "auto"
+    draw: Natural = 0
+    restarts: Count = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """Keys of the optimizer section that belong to no single method.
+
+    Args:
+        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first pattern
+            that matches a weight applies, and weights that none matches have the learning rate itself.
+    """
+
+    groups: Mapping[str, Positive] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

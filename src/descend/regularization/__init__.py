@@ -1,12 +1,13 @@
-"""Explicit regularisation: weight decay, penalties of the weights, and penalties of the function's slope.
+"""Explicit regularization: weight decay, penalties on weights, and penalties on input gradients.
 
-Three things are called λ. The lecture adds λ Σ‖W‖²_F to the objective, whose gradient is 2 λ W. PyTorch's
-``weight_decay`` of SGD and Adam adds λ W to the gradient, so it is the lecture's with λ/2. Decoupled weight
-decay, AdamW's and :func:`weight_decay`'s, multiplies W by 1 - t λ with t the rate; for plain SGD that is the
-same as adding λ W, for adaptive methods it is not, since there the added gradient would be divided by √s.
+Three different conventions define the strength λ of weight decay. An l2 penalty adds λ Σ‖W‖²_F to the objective; its
+gradient is 2 λ W. PyTorch's ``weight_decay`` of SGD and Adam adds λ W to the gradient, which is the penalty with
+λ/2. Decoupled weight decay, as in AdamW and :func:`weight_decay`, multiplies W by 1 - t λ, where t is the learning rate.
+For plain SGD that is the same as adding λ W to the gradient; for adaptive methods it is not, since they divide the
+added gradient by √s.
 
-By default only weights are regularised: a bias makes no function steeper, and what is taken from a norm's
-scale the next layer puts back.
+By default only weights are regularized: a bias does not make a function steeper, and the next layer can compensate a
+smaller weight of a normalization layer.
 
 >>> import torch
 >>> model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
@@ -16,19 +17,21 @@ scale the next layer puts back.
 0
 """
 
+from __future__ import annotations
+
 from descend.regularization.decay import decayed_parameters, weight_decay
-from descend.regularization.orthogonality import (
-    ORTHOGONALITIES,
-    add_gradients,
-    orthogonality_penalty,
-    regular_weights,
-)
-from descend.regularization.slope import (
+from descend.regularization.jacobian import (
     JacobianPenalty,
     differentiable_inputs,
     gradient_penalty,
     jacobian_directions,
     jacobian_penalty,
+)
+from descend.regularization.orthogonality import (
+    ORTHOGONALITIES,
+    add_gradients,
+    orthogonality_penalty,
+    regular_weights,
 )
 from descend.regularization.sparsity import l1_penalty, l1_prox, l2_penalty, soft_threshold
 

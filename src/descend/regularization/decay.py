@@ -1,4 +1,4 @@
-"""Weight decay, and which parameters it is for."""
+"""Decoupled weight decay, and the parameters it applies to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from descend.cards import method
-from descend.errors import UserError
+from descend.regularization.selection import selected_by_group
 
 __all__ = ["decayed_parameters", "weight_decay"]
 
@@ -20,13 +20,14 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm
 
 
 def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The trainable parameters that are regularised, and those that are not.
+    """Return the trainable parameters that are regularized, and those that are not.
 
-    Regularised are the parameters of two or more dimensions outside norms: the weights of linear,
-    convolutional, embedding and recurrent layers. Biases and the scales and shifts of norms are not. Of a
-    weight-normed layer, w = g v/‖v‖, the lengths g are regularised, since Σ g² = ‖W‖²_F, and v is not, since
-    its length means nothing. Of other parametrised layers (orthogonal, binary, spectrally normed) nothing is: the
-    size of what is trained is not that of the weight. A parameter that occurs twice is listed once.
+    Parameters of two or more dimensions outside normalization layers are regularized: the weights of linear,
+    convolutional, embedding and recurrent layers. Biases and the weights of normalization layers are not. In a layer
+    with weight normalization, w = g v/‖v‖, the lengths g are regularized, since Σ g² = ‖W‖²_F, and v is not, since
+    the function does not depend on its length. In other parametrized layers (orthogonal, binary, spectral
+    normalization) nothing is regularized, since the norm of the trained tensor is not that of the weight. A parameter that
+    occurs twice is listed once.
 
     >>> decay, rest = decayed_parameters(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
     >>> [tuple(p.shape) for p in decay], [tuple(p.shape) for p in rest]
@@ -42,15 +43,15 @@ def decayed_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Pa
                 continue
             seen.add(id(parameter))
             if isinstance(module, parametrize.ParametrizationList):
-                regularised = id(parameter) in lengths
+                regularized = id(parameter) in lengths
             else:
-                regularised = parameter.dim() >= 2 and not isinstance(module, _NORMS)
-            (decay if regularised else rest).append(parameter)
+                regularized = parameter.dim() >= 2 and not isinstance(module, _NORMS)
+            (decay if regularized else rest).append(parameter)
     return decay, rest
 
 
 def _lengths(model: nn.Module) -> set[int]:
-    """The identities of all lengths g of weight-normed layers."""
+    """Return the ids of the lengths g of all layers with weight normalization."""
     return {
         id(module.original0)
         for module in model.modules()
@@ -61,27 +62,26 @@ def _lengths(model: nn.Module) -> set[int]:
 @method(
     row="G1",
     reference="Loshchilov and Hutter 2019; torch.optim.AdamW",
-    formula="W <- (1 - t w) W before each step, t the rate",
-    note="Decoupled from the gradient, as AdamW's. PyTorch's weight_decay of SGD and Adam adds w W to the "
-    "gradient; the lecture's penalty adds 2 w W.",
+    formula="W <- (1 - t w) W before each step, t the learning rate",
+    note="Decoupled from the gradient, as in AdamW. PyTorch's weight_decay of SGD and Adam adds w W to the "
+    "gradient; the l2 penalty adds 2 w W.",
 )
 def weight_decay(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> RemovableHandle:
-    """Give an optimizer decoupled weight decay.
+    """Add decoupled weight decay to an optimizer.
 
-    Before each step the parameters are multiplied by 1 − t·strength, with t the rate of their group at that
-    step, so a schedule of the rate schedules the decay. An optimizer that evaluates a closure does so behind
-    this.
+    Before each step the parameters are multiplied by 1 − t·strength, where t is the learning rate of their group at that
+    step, so a learning-rate schedule also schedules the decay. An optimizer with a closure evaluates it after the decay.
 
     Args:
         optimizer: any optimizer that has no decoupled decay of its own.
         params: the parameters to decay, among the optimizer's; see :func:`decayed_parameters`.
-        strength: w, 0 or more.
+        strength: w, at least 0.
 
     Returns:
-        A handle whose ``remove()`` takes the decay away.
+        A handle whose ``remove()`` removes the decay.
 
     Raises:
-        UserError: ``strength`` is negative, or a parameter is not the optimizer's.
+        UserError: ``strength`` is negative, or a parameter is not one of the optimizer's.
 
     >>> w = nn.Parameter(torch.ones(1))
     >>> optimizer = torch.optim.SGD([w], lr=0.5)
@@ -89,13 +89,7 @@ def weight_decay(optimizer: Optimizer, params: Iterable[Tensor], strength: float
     >>> w.grad = torch.zeros(1); optimizer.step(); round(w.item(), 6)
     0.9
     """
-    if not strength >= 0:
-        raise UserError(f"weight_decay must be 0 or more; found {strength}")
-    chosen = {id(p) for p in params}
-    # Loading a state gives an optimizer new groups: they are looked up at each step, and only their members kept.
-    groups = [[p for p in group["params"] if id(p) in chosen] for group in optimizer.param_groups]
-    if sum(map(len, groups)) != len(chosen):
-        raise UserError("weight_decay: some of the parameters to decay are not among the optimizer's")
+    groups = selected_by_group(optimizer, params, strength, "weight_decay")
 
     @torch.no_grad()
     def decay(stepping: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -1,12 +1,12 @@
-"""Penalties that draw weight matrices towards orthonormal rows or columns.
+"""Orthogonality penalties: penalties on the deviation of weight matrices from orthonormal rows or columns.
 
-A weight is seen as a matrix W of d_out rows, of a convolution with d_in·height·width columns. M = W Wᵀ - I where
-there are at most as many rows as columns, and M = Wᵀ W - I otherwise, which is the one that can be 0. The paper's
-‖Wᵀ W - I‖²_F of either side differs from the other's by the constant |rows - columns|, so the gradient of ``so`` is
-the paper's for any shape, and that of ``dso`` is twice it.
+A weight is treated as a matrix W with d_out rows; for a convolution it has d_in·height·width columns. M = W Wᵀ - I if
+there are at most as many rows as columns, and M = Wᵀ W - I otherwise, so that M can be 0. The values ‖Wᵀ W - I‖²_F and
+‖W Wᵀ - I‖²_F differ by the constant |rows - columns|, so the gradient of ``so`` is that of the paper for any shape, and
+the gradient of ``dso`` is twice that.
 
 ========  =====================================================  ====================
-name      penalty of a weight                                    0 if and only if
+name      penalty on a weight                                    0 if and only if
 ========  =====================================================  ====================
 so        ‖M‖²_F                                                 orthonormal
 dso       ‖W Wᵀ - I‖²_F + ‖Wᵀ W - I‖²_F                          square, orthonormal
@@ -14,7 +14,7 @@ mc        max_ij |M_ij|                                          orthonormal
 srip      the largest |eigenvalue| of M                          orthonormal
 ========  =====================================================  ====================
 
-Random vectors come from torch's default generator of the device, which descend seeds at every step.
+Random vectors are sampled from torch's default generator of the device, which descend seeds at every step.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ __all__ = [
 
 Probes = Count | Literal["exact"]
 
-PROBES = 4
-"""Few enough that the penalty costs a fraction of a step, and so many that its noise is that of a small batch."""
+DEFAULT_PROBES = 4
+"""With this number the penalty costs a fraction of a step, and its noise is comparable to that of a small batch."""
 
 
 @method(row="G4", reference="", formula="0")
 def no_penalty(weight: Tensor) -> None:
-    """No penalty.
+    """Return None: no penalty.
 
     Args:
         weight: not used.
@@ -62,16 +62,17 @@ def no_penalty(weight: Tensor) -> None:
     reference="Bansal, Chen and Wang 2018; probes: Hutchinson 1990",
     formula="||W W^T - I||_F^2 (or W^T W, the smaller), estimated by the mean of ||(W W^T - I) z||^2, z random signs",
 )
-def so(weight: Tensor, *, probes: Probes = PROBES) -> Tensor:
-    """Soft orthogonality: the squared distance of the Gram matrix from the identity.
+def so(weight: Tensor, *, probes: Probes = DEFAULT_PROBES) -> Tensor:
+    """Soft orthogonality (SO): the squared distance of the Gram matrix from the identity.
 
-    The exact penalty costs about twice a pass through the layer with as many rows as it has units, several times
-    a step of training. With random signs z, E z zᵀ = I, so that ‖M z‖² has the mean ‖M‖²_F, and its
-    gradient that of the penalty; the Gram matrix is never formed.
+    The exact penalty costs about twice a forward pass of the layer with as many rows as the layer has units, which is several
+    times the cost of a training step. For random signs z, E z zᵀ = I, so ‖M z‖² is an unbiased estimate of ‖M‖²_F, and
+    its gradient is unbiased as well; the Gram matrix is never formed.
 
     Args:
         weight: (d_out, ...).
-        probes: vectors z to average over, or ``"exact"``; as many as M has rows, or more, are exact too. Default 4.
+        probes: the number of vectors z to average over, or ``"exact"``; at least as many as M has rows are also exact.
+            Default 4.
 
     >>> so(torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))
     tensor(9.)
@@ -88,16 +89,16 @@ def so(weight: Tensor, *, probes: Probes = PROBES) -> Tensor:
     row="G4",
     reference="Bansal, Chen and Wang 2018",
     formula="||W^T W - I||_F^2 + ||W W^T - I||_F^2",
-    note="Its gradient is exactly twice that of so, for every shape: the two terms differ by a constant.",
+    note="Its gradient is exactly twice that of so for every shape, since the two terms differ by a constant.",
 )
-def dso(weight: Tensor, *, probes: Probes = PROBES) -> Tensor:
-    """Double soft orthogonality: both Gram matrices.
+def dso(weight: Tensor, *, probes: Probes = DEFAULT_PROBES) -> Tensor:
+    """Double soft orthogonality (DSO): the penalty on both Gram matrices.
 
     Args:
         weight: (d_out, ...).
-        probes: as of :func:`so`.
+        probes: as in :func:`so`.
 
-    >>> dso(torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))      # 9, and 1 more: two rows cannot span three columns
+    >>> dso(torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 0.0]]))      # 9 + (9 + 1): two rows cannot span three columns
     tensor(19.)
     """
     rows, columns = weight.flatten(1).shape
@@ -108,10 +109,10 @@ def dso(weight: Tensor, *, probes: Probes = PROBES) -> Tensor:
     row="G4",
     reference="Bansal, Chen and Wang 2018",
     formula="max_ij |(W W^T - I)_ij|",
-    note="The paper's norm is read entry by entry, which for unit rows is the mutual coherence it is named for.",
+    note="The paper's norm is interpreted entrywise, which for unit rows is the mutual coherence.",
 )
 def mc(weight: Tensor) -> Tensor:
-    """Mutual coherence: the largest entry of the Gram matrix beside the identity.
+    """Mutual coherence (MC): the largest absolute entry of the Gram matrix minus the identity.
 
     Args:
         weight: (d_out, ...).
@@ -129,24 +130,24 @@ def mc(weight: Tensor) -> Tensor:
     formula="sigma(W W^T - I), the spectral norm, by power iteration",
 )
 def srip(weight: Tensor, *, iterations: Count = 2) -> Tensor:
-    """Spectral restricted isometry: the largest |eigenvalue| of the Gram matrix beside the identity.
+    """Spectral restricted isometry property (SRIP): the largest |eigenvalue| of the Gram matrix minus the identity.
 
-    Power iteration from a random vector, without a graph, gives v; the penalty is ‖M v‖, a lower bound that is
-    reached as the iterations grow, with the gradient of the spectral norm there.
+    Power iteration from a random vector, without a graph, yields v. The penalty is ‖M v‖, a lower bound that converges to
+    the spectral norm with the number of iterations, and so does its gradient.
 
     Args:
         weight: (d_out, ...).
-        iterations: products with M before the last. Default 2, the paper's.
+        iterations: the number of products with M before the last one. Default 2, as in the paper.
 
     >>> srip(torch.tensor([[3.0, 0.0], [0.0, 1.0]]), iterations=50)
     tensor(8.)
     """
     wide = _wide(weight)
-    held = wide.detach()
+    fixed = wide.detach()
     start = torch.randn(len(wide), 1, dtype=wide.dtype, device=wide.device)
     vector = nn.functional.normalize(start, dim=0)
     for _ in range(iterations):
-        vector = nn.functional.normalize(torch.addmm(vector, held, held.mT @ vector, beta=-1), dim=0)
+        vector = nn.functional.normalize(torch.addmm(vector, fixed, fixed.mT @ vector, beta=-1), dim=0)
     norm: Tensor = torch.linalg.vector_norm(torch.addmm(vector, wide, wide.mT @ vector, beta=-1))
     return norm
 
@@ -158,6 +159,7 @@ ORTHOGONALITIES: Mapping[str, Callable[..., Tensor | None]] = {
     "mc": mc,
     "srip": srip,
 }
+"""The penalties by name, each a function of a weight and its settings."""
 
 
 def orthogonality_penalty(
@@ -165,7 +167,7 @@ def orthogonality_penalty(
     kind: str = "so",
     **settings: Any,
 ) -> Tensor:
-    """The sum of a penalty over weights, a scalar.
+    """Return the sum of an orthogonality penalty over weights, a scalar.
 
     Args:
         weights: of two or more dimensions; see :func:`regular_weights`.
@@ -179,34 +181,37 @@ def orthogonality_penalty(
     tensor(1.)
     """
     if kind not in ORTHOGONALITIES or kind == "none":
-        raise UserError(f"no penalty '{kind}'; {did_you_mean(kind, ['so', 'dso', 'mc', 'srip'])}")
+        raise UserError(
+            f"there is no orthogonality penalty '{kind}'; {did_you_mean(kind, ['so', 'dso', 'mc', 'srip'])}"
+        )
     penalty = ORTHOGONALITIES[kind]
-    terms = [found for weight in weights if (found := penalty(weight, **settings)) is not None]
+    terms = [term for weight in weights if (term := penalty(weight, **settings)) is not None]
     if not terms:
-        raise UserError("a penalty of orthogonality needs at least one weight of two dimensions or more")
+        raise UserError("an orthogonality penalty needs at least one weight with two or more dimensions")
     return torch.stack(terms).sum()
 
 
 @torch.no_grad()
 def add_gradients(
-    weights: Iterable[Tensor], strength: float, *, kind: str = "so", probes: Probes = PROBES
+    weights: Iterable[Tensor], strength: float, *, kind: str = "so", probes: Probes = DEFAULT_PROBES
 ) -> Tensor:
-    """Add the gradient of strength·``so`` (or ``dso``) to ``.grad`` of each weight; returns the value, detached.
+    """Add the gradient of strength·``so`` (or ``dso``) to ``.grad`` of each weight; return the value, detached.
 
-    What ``(strength * orthogonality_penalty(weights, kind)).backward()`` does, without a tape and in one pass over
-    each gradient's memory: with R = M Z for the probes Z it is 2/p (R (Wᵀ Z)ᵀ + Z (Wᵀ R)ᵀ), one product.
+    This has the effect of ``(strength * orthogonality_penalty(weights, kind)).backward()`` without autograd, in one pass
+    over the memory of each gradient: with R = M Z for the probes Z, the gradient is 2/p (R (Wᵀ Z)ᵀ + Z (Wᵀ R)ᵀ), a single
+    matrix product.
 
     Args:
-        weights: leaves of autograd, which have a gradient already or none.
-        strength: the factor.
-        kind: ``"so"`` or ``"dso"``.
-        probes: as of :func:`so`.
+        weights: leaves of autograd, with or without a gradient.
+        strength: the factor of the penalty.
+        kind: ``"so"`` or ``"dso"``. Default ``"so"``.
+        probes: as in :func:`so`.
 
     >>> w = nn.Parameter(torch.tensor([[2.0, 0.0]]))
     >>> add_gradients([w], 0.5), w.grad         # 0.5 (w w^T - 1)^2 and its gradient
     (tensor(4.5000), tensor([[12.,  0.]]))
     """
-    total, times = [], 2.0 if kind == "dso" else 1.0
+    values, times = [], 2.0 if kind == "dso" else 1.0
     for weight in weights:
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
@@ -224,32 +229,32 @@ def add_gradients(
             left = torch.cat([rest, signs]).mT
             right = torch.cat([inner, rest @ wide])
         gradient.addmm_(left, right, alpha=strength * times * factor)
-        if gradient.data_ptr() != weight.grad.data_ptr():  # it could not be seen as a matrix in place
+        if gradient.data_ptr() != weight.grad.data_ptr():  # its matrix form is a copy
             weight.grad.copy_((gradient if len(weight) == size else gradient.mT).view_as(weight))
         shape = weight.flatten(1).shape
-        total.append(times * value + (abs(shape[0] - shape[1]) if kind == "dso" else 0.0))
-    return strength * torch.stack(total).sum()
+        values.append(times * value + (abs(shape[0] - shape[1]) if kind == "dso" else 0.0))
+    return strength * torch.stack(values).sum()
 
 
 def _signs(like: Tensor, probes: int) -> Tensor:
-    """Random signs, a row per probe: products of few rows are faster than those of few columns."""
+    """Return random signs, one row per probe: products with few rows are faster than products with few columns."""
     return (
         torch.empty(probes, len(like), dtype=like.dtype, device=like.device).bernoulli_().mul_(2.0).sub_(1.0)
     )
 
 
 def regular_weights(model: nn.Module) -> list[Tensor]:
-    """The weights of all linear and convolutional layers as the layers use them, parametrised or not.
+    """Return the weights of all linear and convolutional layers as the layers use them, parametrized or not.
 
     >>> [tuple(w.shape) for w in regular_weights(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Linear(4, 5)))]
     [(2, 1, 3, 3), (5, 4)]
     """
     layers = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    found = [module.weight for module in model.modules() if isinstance(module, layers)]
-    return list({id(weight): weight for weight in found if weight.requires_grad}.values())
+    weights = [module.weight for module in model.modules() if isinstance(module, layers)]
+    return list({id(weight): weight for weight in weights if weight.requires_grad}.values())
 
 
 def _wide(weight: Tensor) -> Tensor:
-    """The weight as a matrix of at most as many rows as columns."""
+    """Return the weight as a matrix with at most as many rows as columns."""
     matrix = weight.flatten(1)
     return matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT

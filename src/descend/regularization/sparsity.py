@@ -1,4 +1,4 @@
-"""Penalties of the weights' size, and the soft threshold that makes weights exactly zero."""
+"""The l1 and l2 penalties on weights, and the proximal step that makes weights exactly zero."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from descend.cards import method
 from descend.errors import UserError
+from descend.regularization.selection import selected_by_group
 
 __all__ = ["l1_penalty", "l1_prox", "l2_penalty", "soft_threshold"]
 
@@ -23,7 +24,7 @@ __all__ = ["l1_penalty", "l1_prox", "l2_penalty", "soft_threshold"]
     note="With factor w its gradient is 2 w W; PyTorch's weight_decay w adds w W.",
 )
 def l2_penalty(params: Iterable[Tensor]) -> Tensor:
-    """Sum of squares of the weights, a scalar with gradient 2 W.
+    """Return the sum of the squares of the weights, a scalar with gradient 2 W.
 
     Args:
         params: the weights; see :func:`decayed_parameters`.
@@ -38,11 +39,10 @@ def l2_penalty(params: Iterable[Tensor]) -> Tensor:
     row="G2",
     reference="Tibshirani 1996",
     formula="sum_k sum_ij |W_k,ij|, subgradient sign(W_k), 0 at 0",
-    note="Gradient steps bring weights near zero but not onto it. The lecture's code sums all parameters, "
-    "biases as well.",
+    note="Gradient steps bring weights near zero but do not make them exactly zero. Biases are not penalized.",
 )
 def l1_penalty(params: Iterable[Tensor]) -> Tensor:
-    """Sum of absolute values of the weights, a scalar with gradient sign(W).
+    """Return the sum of the absolute values of the weights, a scalar with gradient sign(W).
 
     Args:
         params: the weights; see :func:`decayed_parameters`.
@@ -54,7 +54,7 @@ def l1_penalty(params: Iterable[Tensor]) -> Tensor:
 
 
 def soft_threshold(weight: Tensor, threshold: float) -> Tensor:
-    """sign(w) max(|w| - threshold, 0): the proximal map of threshold·|w|, exactly zero on a whole interval.
+    """Return sign(w) max(|w| - threshold, 0), the proximal map of threshold·|w|, which is zero on an interval.
 
     >>> soft_threshold(torch.tensor([-3.0, -0.5, 0.0, 2.0]), 1.0)
     tensor([-2., -0.,  0.,  1.])
@@ -65,27 +65,26 @@ def soft_threshold(weight: Tensor, threshold: float) -> Tensor:
 @method(
     row="G2",
     reference="Tibshirani 1996; Daubechies, Defrise and De Mol 2004",
-    formula="W <- sign(W) max(|W| - t w, 0) after each step, t the rate",
-    note="Weights become exactly zero, where steps along the penalty's gradient bring them only near. With plain "
-    "SGD it minimises loss + w sum |W|; an adaptive optimizer's direction is scaled and the threshold is not.",
+    formula="W <- sign(W) max(|W| - t w, 0) after each step, t the learning rate",
+    note="Weights become exactly zero, while steps along the gradient of the penalty only bring them near zero. With "
+    "plain SGD it minimizes loss + w sum |W|; an adaptive optimizer scales its direction, but not the threshold.",
 )
 def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> RemovableHandle:
-    """Give an optimizer the proximal step of the l1 penalty: a soft threshold after each step.
+    """Add the proximal step of the l1 penalty to an optimizer: a soft threshold after each step.
 
-    Step and threshold together are proximal gradient descent (ISTA) on loss + strength·Σ|W|, whose solutions
-    have weights that are exactly zero. The threshold is t·strength with t the rate of the parameter's group at that
-    step.
+    With plain SGD this is proximal gradient descent (ISTA) on loss + strength·Σ|W|, whose solutions have weights that are
+    exactly zero. The threshold is t·strength, where t is the learning rate of the parameter's group at that step.
 
     Args:
         optimizer: any optimizer.
         params: the weights, among the optimizer's; see :func:`descend.regularization.decayed_parameters`.
-        strength: w, 0 or more.
+        strength: w, at least 0.
 
     Returns:
-        A handle whose ``remove()`` takes the step away.
+        A handle whose ``remove()`` removes the proximal step.
 
     Raises:
-        UserError: ``strength`` is negative, or a parameter is not the optimizer's.
+        UserError: ``strength`` is negative, or a parameter is not one of the optimizer's.
 
     >>> w = torch.nn.Parameter(torch.tensor([0.3, -2.0]))
     >>> optimizer = torch.optim.SGD([w], lr=0.5)
@@ -93,13 +92,7 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
     >>> w.grad = torch.zeros(2); optimizer.step(); w.data
     tensor([ 0.0000, -1.5000])
     """
-    if not strength >= 0:
-        raise UserError(f"l1_prox must be 0 or more; found {strength}")
-    chosen = {id(p) for p in params}
-    # Loading a state gives an optimizer new groups: they are looked up at each step, and only their members kept.
-    groups = [[p for p in group["params"] if id(p) in chosen] for group in optimizer.param_groups]
-    if sum(map(len, groups)) != len(chosen):
-        raise UserError("l1_prox: some of the parameters are not among the optimizer's")
+    groups = selected_by_group(optimizer, params, strength, "l1_prox")
 
     @torch.no_grad()
     def shrink(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
-from descend.data.prepare import Part
+from descend.data.preparation import Part
 from descend.data.schema import Schema
-from descend.metrics import better
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.defaults import facts_of
@@ -33,12 +32,12 @@ from descend.recipe.terms import (
 from descend.runs.evaluate import measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
-from descend.training.averaging import WeightAverage
+from descend.training.averaging import build_average
+from descend.training.clipping import GradientSettings
 from descend.training.composition import Composition
 from descend.training.loop import Training
 from descend.training.objective import Objective
-from descend.training.settings import GradientSettings
-from descend.training.stopping import Stopping
+from descend.training.stopping import build_stopping
 from descend.training.threads import choose_threads
 
 __all__ = [
@@ -114,7 +113,7 @@ def augmented(batches: Batches, planned: Plan, device: torch.device, loss: Any =
     methods = build_augmentations(planned.recipe, layout, facts_of(schema), loss)
     if not methods:
         return batches
-    pixels = Pixels.of(schema, train.inputs).to(device) if layout.kind == "pictures" else None
+    pixels = Pixels.of(schema, train.inputs).to(device) if layout.kind == "images" else None
     return AugmentedBatches(
         batches, Pipeline(methods, pixels=pixels, classes=len(schema.classes), seed=planned.seed)
     )
@@ -167,26 +166,17 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         optimizer=optimizer,
         schedule=schedule,
         batches=batches,
-        stopping=Stopping(
-            max_epochs=stop["max_epochs"],
-            patience=stop.get("patience"),
-            larger_is_better=better(stop["monitor"]) == "higher",
-            max_seconds=stop.get("max_seconds"),
-            target=stop.get("target"),
-            gradient_tolerance=stop.get("gradient_tolerance"),
-            min_improvement=stop["min_improvement"],
-        ),
+        stopping=build_stopping(stop),
         evaluate=evaluate,
         monitor=stop["monitor"],
         lagrangian=lagrangian,
-        schedule_hears=recipe.schedule.get("monitor", "validation"),
-        average=WeightAverage(
+        schedule_monitor=recipe.schedule.get("monitor", "validation"),
+        average=build_average(
             objective.parameters,
-            stop["average"] * batches.steps_per_epoch,
+            stop["average"],
+            batches.steps_per_epoch,
             build_settle(recipe, run.model, held),
-        )
-        if stop["average"]
-        else None,
+        ),
     )
 
 

@@ -21,7 +21,7 @@ from descend.runs.plan import Plan, Planner, choose_device
 from descend.runs.run import Run
 from descend.training.derivatives import DerivativeCheck, check_derivatives
 from descend.training.objective import Objective
-from descend.training.optimality import Optimality, optimality
+from descend.training.optimality import Optimality, check_optimality
 
 __all__ = ["check_gradients", "objective_of", "optimality_of"]
 
@@ -97,7 +97,7 @@ def optimality_of(
         )
     objective = objective_of(run, data, **arguments)
     held = _conditions(run.recipe, objective.model)
-    return optimality(
+    return check_optimality(
         objective.differentiable,
         objective.parameters,
         tolerance=tolerance,

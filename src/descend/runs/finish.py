@@ -9,7 +9,7 @@ import torch
 
 from descend.constraints import KKT
 from descend.data.batches import Order
-from descend.data.prepare import Part
+from descend.data.preparation import Part
 from descend.runs.build import evaluation_batches, part_batches
 from descend.runs.evaluate import LazyMapping, details, measured
 from descend.runs.plan import Plan

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from descend.augmentation.pipeline import layout_of
-from descend.data.prepare import Prepared, prepare
+from descend.data.preparation import Prepared, prepare
+from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
-from descend.data.sources import read
-from descend.data.split import is_drawn
+from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import Problem, RecipeError, RunError, UserError, message_of
 from descend.files import check_unused, read_json, read_text
@@ -141,7 +141,7 @@ class Planner:
         if parts is not None:
             source = self._take(source, parts)
         # A split that is not random is the same for all seeds.
-        random_split = is_drawn(source.split, settings.validation, settings.test)
+        random_split = is_random(source.split, settings.validation, settings.test)
         key = (repr((id(source), settings)), seed if random_split else 0)
         if key not in self._prepared:
             self._prepared[key] = prepare(source, settings, seed)

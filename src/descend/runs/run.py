@@ -14,10 +14,10 @@ from torch import nn
 
 from descend._version import __version__
 from descend.data.batches import Batch
-from descend.data.prepare import encode_source
-from descend.data.scaling import Preprocess
+from descend.data.preparation import encode_source
+from descend.data.preprocessing import Preprocess
+from descend.data.reader import read
 from descend.data.schema import Schema
-from descend.data.sources import read
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
 from descend.files import (
     check_unused,

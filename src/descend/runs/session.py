@@ -22,11 +22,10 @@ from descend.runs.finish import finish_run
 from descend.runs.plan import Plan, choose_device
 from descend.runs.run import Run
 from descend.training.arithmetic import arithmetic
-from descend.training.checkpoint import Checkpointer, load_checkpoint
+from descend.training.checkpoint import Checkpointer, CheckpointSettings, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
 from descend.training.loop import NotFinite, Observer, Training, fit
 from descend.training.observers import HistoryFile, stopping_on_signals
-from descend.training.settings import CheckpointSettings
 
 __all__ = ["Session", "begin_folder", "lower_lr", "started_run"]
 
@@ -221,7 +220,9 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
         numbers = planned.prepared.train.rows[list(origin.rows)]
         listed = ", ".join(str(int(row)) for row in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
         lines.append(f"Rows of the data: {listed} ({len(numbers)} in the batch).")
-    lines.append(f"The learning rate was {origin.rate:g}. The network was restored to its last good state.")
+    lines.append(
+        f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
+    )
     lines.append("Remedies, in this order:")
     lines.append(f"  a lower learning rate: --set optimizer.lr={lower_lr(run)}")
     lines.append("  gradient clipping: --set gradient.clip_norm=1.0")

@@ -1,12 +1,13 @@
-"""Schedules: which step size at which step.
+"""Learning-rate schedules.
 
-A schedule gives the factor that multiplies every base rate before step 0, 1, 2, …, as a closed form of the
-step alone, so that a resumed run needs nothing saved; only ``plateau``, which watches a loss, has a state.
-The lecture's α is the base rate, [optimizer] lr. Where a schedule has ``per``, its k counts steps or finished
-epochs; with ``warmup`` = w epochs of s steps the factor is multiplied by min(1, (step + 1)/(w s)), which is
-PyTorch's ``LinearLR`` from 1/(w s) on.
+A schedule returns the factor of every base learning rate ([optimizer] lr) at step 0, 1, 2, …. All schedules but
+``plateau``, which monitors a loss, are closed forms of the step, and have no state to save. In the formulas t_k is the
+learning rate and a the base learning rate. Where a schedule has the parameter ``per``, its index k counts steps or finished
+epochs. With ``warmup`` = w epochs of s steps the factor is multiplied by min(1, (step + 1)/(w s)), which is PyTorch's
+``LinearLR`` with start_factor 1/(w s).
 
-Classical convergence of SGD asks Σ t_k = ∞ and Σ t_k² < ∞; of these only ``inverse`` satisfies it.
+The classical conditions for the convergence of SGD are Σ t_k = ∞ and Σ t_k² < ∞; of these schedules only ``inverse``
+satisfies them.
 """
 
 from __future__ import annotations
@@ -42,3 +43,4 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "warmup": warmup,
     "one_cycle": one_cycle,
 }
+"""The schedules by name, each a function of the steps per epoch, the total steps and its settings."""

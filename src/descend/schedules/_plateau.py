@@ -13,7 +13,15 @@ __all__ = ["Plateau", "plateau"]
 
 
 class Plateau(Schedule):
-    """State of the schedule :func:`plateau`; ``monitor`` says which loss :meth:`observe` is to be told.
+    """The schedule of :func:`plateau`, with its state.
+
+    Args:
+        factor: the factor of each reduction.
+        patience: the number of epochs without improvement that are tolerated.
+        threshold: the relative decrease that counts as improvement.
+        monitor: the loss to pass to :meth:`observe`.
+        min_factor: the smallest fraction of the base learning rate.
+        ramp: the number of steps of linear warm-up. Default 0.
 
     >>> schedule = Plateau(factor=0.1, patience=0, threshold=0.0, monitor="objective", min_factor=0.0)
     >>> schedule.observe(1.0); schedule.observe(2.0); schedule.factor(0)
@@ -41,11 +49,11 @@ class Plateau(Schedule):
         self._bad_epochs = 0
 
     def factor(self, step: int) -> float:
-        """The factor of the base rate for a step."""
+        """Return the factor of the base learning rate at a step."""
         return ramp_factor(step, self._ramp) * self._current
 
     def observe(self, value: float) -> None:
-        """Count an epoch without improvement, and lower the rate when there are more than ``patience``."""
+        """Count epochs without improvement; reduce the learning rate after more than ``patience`` of them."""
         if value < self._best * (1.0 - self._threshold):
             self._best = value
             self._bad_epochs = 0
@@ -56,12 +64,12 @@ class Plateau(Schedule):
             self._bad_epochs = 0
 
     def state_dict(self) -> dict[str, float | int]:
-        """The current factor, the best loss (once there is one) and the count of bad epochs."""
+        """Return the current factor, the best loss (if any) and the number of epochs without improvement."""
         best = {} if math.isinf(self._best) else {"best": self._best}
         return {"factor": self._current, "bad_epochs": self._bad_epochs, **best}
 
     def load_state_dict(self, state: dict[str, float | int]) -> None:
-        """Take over a saved state."""
+        """Restore a state returned by :meth:`state_dict`."""
         self._current = float(state["factor"])
         self._bad_epochs = int(state["bad_epochs"])
         self._best = float(state.get("best", math.inf))
@@ -84,16 +92,16 @@ def plateau(
     min_factor: Probability = 0.0,
     warmup: NonNegative = 0.0,
 ) -> Schedule:
-    """The rate is multiplied by ``factor`` when a loss stagnates.
+    """Reduce the learning rate by ``factor`` when a loss has stopped improving.
 
     Args:
         steps_per_epoch: the optimizer's steps in an epoch.
         total_steps: not used.
         factor: f, below 1. Default 0.1.
-        patience: p, the epochs without improvement that are borne. Default 10.
+        patience: p, the number of epochs without improvement that are tolerated. Default 10.
         threshold: the relative decrease that counts as improvement. Default 1e-4.
-        monitor: watch the ``"validation"`` loss or the training ``"objective"``. Default ``"validation"``.
-        min_factor: the smallest fraction of the base rate. Default 0.
+        monitor: the ``"validation"`` loss, or ``"objective"`` for the training loss. Default ``"validation"``.
+        min_factor: the smallest fraction of the base learning rate. Default 0.
         warmup: epochs of linear warm-up. Default 0.
 
     >>> schedule = plateau(10, 100, patience=1)

@@ -1,4 +1,4 @@
-"""Schedules in closed form: the factor of the learning rate as a function of the step."""
+"""Learning-rate schedules in closed form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["constant", "cosine", "exponential", "inverse", "one_cycle", "stairca
 
 @method(row="D16", reference="", formula="t_k = a")
 def constant(steps_per_epoch: int, total_steps: int, *, warmup: NonNegative = 0.0) -> Schedule:
-    """The base rate at every step.
+    """Keep the base learning rate at every step.
 
     Args:
         steps_per_epoch: the optimizer's steps in an epoch.
@@ -30,7 +30,7 @@ def constant(steps_per_epoch: int, total_steps: int, *, warmup: NonNegative = 0.
     row="D16",
     reference="Robbins and Monro 1951",
     formula="t_k = a / (1 + b k)",
-    note="Σ t_k = ∞ and Σ t_k² < ∞: the schedule of the classical theorems.",
+    note="Σ t_k = ∞ and Σ t_k² < ∞: it satisfies the classical conditions for convergence.",
 )
 def inverse(
     steps_per_epoch: int,
@@ -40,13 +40,13 @@ def inverse(
     per: Per = "step",
     warmup: NonNegative = 0.0,
 ) -> Schedule:
-    """The rate falls as 1/k.
+    """Decay the learning rate as 1/k (inverse-time decay).
 
     Args:
         steps_per_epoch: the optimizer's steps in an epoch.
         total_steps: not used.
-        beta: β; the rate is halved at k = 1/β. Default 0.001.
-        per: k counts steps or epochs. Default ``"step"``, the lecture's iteration index.
+        beta: β; the learning rate is halved at k = 1/β. Default 0.001.
+        per: k counts steps or epochs. Default ``"step"``.
         warmup: epochs of linear warm-up. Default 0.
 
     >>> inverse(10, 100, beta=0.1).factor(10)
@@ -70,13 +70,13 @@ def exponential(
     per: Per = "step",
     warmup: NonNegative = 0.0,
 ) -> Schedule:
-    """The rate falls by the same factor at every k.
+    """Decay the learning rate by the same factor at every k (exponential decay).
 
     Args:
         steps_per_epoch: the optimizer's steps in an epoch.
         total_steps: not used.
-        beta: β; the rate is halved every log(2)/β. Default 0.001.
-        per: k counts steps or epochs. Default ``"step"``, the lecture's iteration index.
+        beta: β; the learning rate is halved every log(2)/β. Default 0.001.
+        per: k counts steps or epochs. Default ``"step"``.
         warmup: epochs of linear warm-up. Default 0.
 
     >>> round(exponential(10, 100, beta=0.1).factor(10), 6) == round(math.exp(-1), 6)
@@ -90,7 +90,7 @@ def exponential(
     row="D16",
     reference="torch.optim.lr_scheduler.StepLR",
     formula="t_k = a f^floor(k / L)",
-    note="The lecture divides by 5 or 10; f = 0.2 or 0.1 here.",
+    note="Common choices divide the learning rate by 5 or 10: f = 0.2 or 0.1.",
 )
 def staircase(
     steps_per_epoch: int,
@@ -101,7 +101,7 @@ def staircase(
     per: Per = "epoch",
     warmup: NonNegative = 0.0,
 ) -> Schedule:
-    """The rate is multiplied by ``factor`` every L epochs or steps.
+    """Multiply the learning rate by ``factor`` every L epochs or steps (step decay).
 
     Args:
         steps_per_epoch: the optimizer's steps in an epoch.
@@ -122,7 +122,7 @@ def staircase(
     row="D16",
     reference="Loshchilov and Hutter 2017; torch.optim.lr_scheduler.CosineAnnealingLR",
     formula="t_k = a (c + (1 - c) (1 + cos(pi k / K)) / 2)",
-    note="K is the length of the whole training; beyond it the rate stays at a c.",
+    note="K is the length of the whole training; beyond it the learning rate stays at a c.",
 )
 def cosine(
     steps_per_epoch: int,
@@ -132,12 +132,12 @@ def cosine(
     per: Per = "step",
     warmup: NonNegative = 0.0,
 ) -> Schedule:
-    """The rate falls along half a cosine from the base rate to ``final`` times it.
+    """Decay the learning rate along half a cosine from the base learning rate to ``final`` times it (cosine annealing).
 
     Args:
         steps_per_epoch: the optimizer's steps in an epoch.
         total_steps: the optimizer's steps in the whole training.
-        final: c, the last rate as a fraction of the base rate. Default 0.
+        final: c, the last learning rate as a fraction of the base learning rate. Default 0.
         per: k counts steps or epochs. Default ``"step"``.
         warmup: epochs of linear warm-up. Default 0.
 
@@ -157,18 +157,18 @@ def cosine(
     row="D16",
     reference="torch.optim.lr_scheduler.LinearLR",
     formula="t_k = a min(1, (k + 1) / w)",
-    note="Counted so that the first step is not lost: PyTorch's LinearLR with start_factor = 1/w.",
+    note="The first step has a positive learning rate: PyTorch's LinearLR with start_factor = 1/w.",
 )
 def warmup(steps_per_epoch: int, total_steps: int, *, length: Positive = 1.0, per: Per = "epoch") -> Schedule:
-    """The rate rises linearly to the base rate, and stays.
+    """Increase the learning rate linearly to the base learning rate, and keep it.
 
-    Every other schedule has the key ``warmup`` for the same in front of it.
+    Every other schedule has a parameter ``warmup`` that multiplies it by the same factor.
 
     Args:
         steps_per_epoch: the optimizer's steps in an epoch.
         total_steps: not used.
-        length: w, in epochs or steps; the rise is smooth over steps in both cases. Default 1.
-        per: what ``length`` counts. Default ``"epoch"``.
+        length: w, in epochs or steps; the learning rate increases at every step in both cases. Default 1.
+        per: the unit of ``length``. Default ``"epoch"``.
 
     >>> [warmup(4, 100).factor(step) for step in range(5)]
     [0.25, 0.5, 0.75, 1.0, 1.0]
@@ -180,7 +180,7 @@ def warmup(steps_per_epoch: int, total_steps: int, *, length: Positive = 1.0, pe
     row="D16",
     reference="Smith and Topin 2019; torch.optim.lr_scheduler.OneCycleLR",
     formula="cosine from s a up to a at share q of the training, then cosine down to c a",
-    note="The base rate is the peak, and both ends are fractions of it: PyTorch's div_factor is 1/s and its "
+    note="The base learning rate is the peak, and both ends are fractions of it: PyTorch's div_factor is 1/s and its "
     "final_div_factor is s/c. The momentum is not cycled.",
 )
 def one_cycle(
@@ -192,14 +192,14 @@ def one_cycle(
     final: Probability = 1e-4,
     warmup: NonNegative = 0.0,
 ) -> Schedule:
-    """The rate rises from a small value to the base rate and falls to almost nothing, once over the training.
+    """Increase the learning rate from a small value to the base learning rate, then decay it to almost zero (1cycle).
 
     Args:
         steps_per_epoch: the optimizer's steps in an epoch.
         total_steps: the optimizer's steps in the whole training.
-        peak_at: q, the share of the training at which the rate peaks. Default 0.3.
-        start: s, the first rate as a fraction of the base rate. Default 1/25.
-        final: c, the last rate as a fraction of the base rate. Default 1e-4.
+        peak_at: q, the fraction of the training at which the learning rate peaks. Default 0.3.
+        start: s, the first learning rate as a fraction of the base learning rate. Default 1/25.
+        final: c, the last learning rate as a fraction of the base learning rate. Default 1e-4.
         warmup: epochs of linear warm-up. Default 0.
 
     >>> schedule = one_cycle(10, 100)

@@ -1,13 +1,12 @@
-"""Gradients of a chain of layers without a tape.
+"""Backpropagation through a chain of layers without autograd.
 
-For a small network most of a step is bookkeeping: the tape that automatic differentiation writes and reads
-costs several times the arithmetic. The networks people train most are chains, x -> f1 -> f2 -> ... -> loss, whose
-gradient is the product of known Jacobians read from the end (backpropagation as it is taught). A
-:class:`Chain` does exactly this, with the same ATen kernels in the same order that autograd would call, so the
-bits agree, at a fraction of the cost. Only large matrices may be multiplied by another library
-(:mod:`descend.linalg.products`), which is asked for by its name.
+For a small network most of a training step is bookkeeping: the graph that automatic differentiation records and
+traverses costs several times the arithmetic. The most common networks are chains, x -> f1 -> f2 -> ... -> loss, whose
+gradient is a product of known Jacobians, evaluated from the loss backwards. A :class:`Chain` computes exactly this
+product, with the same ATen kernels in the same order as autograd, so the bits agree, at a fraction of the cost. Only
+large matrices may be multiplied by another library (:mod:`descend.linalg.products`), if it is requested by name.
 
-A model that is not a plain chain of known layers has no :class:`Chain`, and the objective uses autograd.
+A model that is not a plain chain of supported layers has no :class:`Chain`, and the objective uses autograd.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 from descend.linalg.products import Library, Product, is_large, product
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 
-__all__ = ["RULES", "Chain", "Rule", "by_autograd", "derivative_of_loss", "known_layers"]
+__all__ = ["RULES", "Chain", "Rule", "autograd_rule", "loss_and_derivative"]
 
 aten = torch.ops.aten
 Forward = Callable[[Tensor], tuple[Tensor, Any]]
@@ -31,11 +30,11 @@ Backward = Callable[[Tensor, Any, bool], tuple[Tensor | None, list[Tensor]]]
 
 
 class Rule(NamedTuple):
-    """How one layer is run and differentiated.
+    """The forward pass and the vector-Jacobian product of one layer.
 
-    ``forward(x)`` gives the output and what the derivative needs; ``backward(d, saved, wanted)`` takes the
-    derivative d of the loss by the output and gives that by the input (if ``wanted``) and those by the layer's
-    parameters, in the order of ``layer.parameters()``.
+    ``forward(x)`` returns the output and what the backward pass needs. ``backward(d, saved, needs_input_grad)`` takes
+    the derivative d of the loss with respect to the output, and returns the derivative with respect to the input (if
+    ``needs_input_grad``) and those with respect to the layer's parameters, in the order of ``layer.parameters()``.
     """
 
     forward: Forward
@@ -45,19 +44,22 @@ class Rule(NamedTuple):
 def _linear(layer: Any, large: Product | None = None) -> Rule:
     weight, bias = layer.weight.detach(), layer.bias.detach()
     transposed = weight.t()
-    # The gradient of a large weight is written to the same memory at every step: fresh memory costs as much as
-    # a tenth of the step.
-    of_weight = torch.empty_like(weight)
+    # The gradient of the weight is written to the same memory at every step: allocating memory for a large one
+    # takes up to a tenth of the step.
+    weight_grad = torch.empty_like(weight)
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         if large is not None and is_large(x, weight):
             return large(x, weight, bias), x
         return torch.addmm(bias, x, transposed), x
 
-    def backward(d: Tensor, x: Tensor, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+    def backward(d: Tensor, x: Tensor, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
         if large is not None and is_large(x, weight):
-            return large(d, transposed, None) if wanted else None, [large(d.t(), x.t(), None), d.sum(0)]
-        return d.mm(weight) if wanted else None, [torch.mm(d.t(), x, out=of_weight), d.sum(0)]
+            return large(d, transposed, None) if needs_input_grad else None, [
+                large(d.t(), x.t(), None),
+                d.sum(0),
+            ]
+        return d.mm(weight) if needs_input_grad else None, [torch.mm(d.t(), x, out=weight_grad), d.sum(0)]
 
     return Rule(forward, backward)
 
@@ -65,13 +67,13 @@ def _linear(layer: Any, large: Product | None = None) -> Rule:
 def _elementwise(
     run: Callable[[Tensor], Tensor], derivative: Callable[[Tensor, Tensor], Tensor], *, of_output: bool
 ) -> Rule:
-    """An activation whose derivative is written in its output, or else in its input."""
+    """Return the rule of an activation whose derivative is a function of its output, or else of its input."""
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         y = run(x)
         return y, y if of_output else x
 
-    def backward(d: Tensor, saved: Tensor, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+    def backward(d: Tensor, saved: Tensor, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
         return derivative(d, saved), []
 
     return Rule(forward, backward)
@@ -117,7 +119,7 @@ def _dropout(layer: Any) -> Rule:
         noise = torch.empty_like(x).bernoulli_(1.0 - p).div_(1.0 - p)
         return x * noise, noise
 
-    def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+    def backward(d: Tensor, saved: Any, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
         if saved is None:
             return d, []
         if isinstance(saved, tuple):
@@ -128,28 +130,30 @@ def _dropout(layer: Any) -> Rule:
 
 
 def _batch_norm(layer: Any) -> Rule:
-    gain, shift = layer.weight.detach(), layer.bias.detach()
+    weight, bias = layer.weight.detach(), layer.bias.detach()
     mean, variance, momentum, eps = layer.running_mean, layer.running_var, layer.momentum, layer.eps
     count = layer.num_batches_tracked
     derivative = aten.native_batch_norm_backward.default
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         count.add_(1)
-        y, own_mean, own_scale = torch.native_batch_norm(x, gain, shift, mean, variance, True, momentum, eps)
-        return y, (x, own_mean, own_scale)
-
-    def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
-        x, own_mean, own_scale = saved
-        before, of_gain, of_shift = derivative(
-            d, x, gain, mean, variance, own_mean, own_scale, True, eps, [True, True, True]
+        y, batch_mean, batch_invstd = torch.native_batch_norm(
+            x, weight, bias, mean, variance, True, momentum, eps
         )
-        return before, [of_gain, of_shift]
+        return y, (x, batch_mean, batch_invstd)
+
+    def backward(d: Tensor, saved: Any, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
+        x, batch_mean, batch_invstd = saved
+        input_grad, weight_grad, bias_grad = derivative(
+            d, x, weight, mean, variance, batch_mean, batch_invstd, True, eps, [True, True, True]
+        )
+        return input_grad, [weight_grad, bias_grad]
 
     return Rule(forward, backward)
 
 
 def _layer_norm(layer: Any) -> Rule:
-    gain, shift, shape, eps = (
+    weight, bias, shape, eps = (
         layer.weight.detach(),
         layer.bias.detach(),
         list(layer.normalized_shape),
@@ -158,13 +162,15 @@ def _layer_norm(layer: Any) -> Rule:
     derivative = aten.native_layer_norm_backward.default
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        y, mean, scale = torch.native_layer_norm(x, shape, gain, shift, eps)
-        return y, (x, mean, scale)
+        y, mean, invstd = torch.native_layer_norm(x, shape, weight, bias, eps)
+        return y, (x, mean, invstd)
 
-    def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
-        x, mean, scale = saved
-        before, of_gain, of_shift = derivative(d, x, shape, mean, scale, gain, shift, [True, True, True])
-        return before, [of_gain, of_shift]
+    def backward(d: Tensor, saved: Any, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
+        x, mean, invstd = saved
+        input_grad, weight_grad, bias_grad = derivative(
+            d, x, shape, mean, invstd, weight, bias, [True, True, True]
+        )
+        return input_grad, [weight_grad, bias_grad]
 
     return Rule(forward, backward)
 
@@ -173,7 +179,7 @@ def _flatten(layer: Any) -> Rule:
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         return x.flatten(layer.start_dim, layer.end_dim), x.shape
 
-    def backward(d: Tensor, shape: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+    def backward(d: Tensor, shape: Any, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
         return d.reshape(shape), []
 
     return Rule(forward, backward)
@@ -194,16 +200,17 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
     nn.LayerNorm: _layer_norm,
     nn.Flatten: _flatten,
 }
+"""The rule of each supported layer type, as a function of the layer."""
 
 
-def by_autograd(
+def autograd_rule(
     layer: nn.Module, arithmetic: Callable[[], AbstractContextManager[object]] = nullcontext
 ) -> Rule:
-    """The rule of any layer: autograd, on a tape of this layer alone.
+    """Return a rule for any layer, which applies autograd to this layer only.
 
     Args:
         layer: any module.
-        arithmetic: what its forward pass runs in, such as autocast.
+        arithmetic: a context for its forward pass, such as autocast.
     """
     parameters = list(layer.parameters())
 
@@ -215,21 +222,17 @@ def by_autograd(
             y = layer(leaf)
         return y.detach(), (leaf, y)
 
-    def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+    def backward(d: Tensor, saved: Any, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
         leaf, y = saved
-        found = torch.autograd.grad(y, [*([leaf] if wanted else []), *parameters], d.to(y.dtype))
-        return (found[0], list(found[1:])) if wanted else (None, list(found))
+        inputs = [leaf] if needs_input_grad else []
+        gradients = torch.autograd.grad(y, [*inputs, *parameters], d.to(y.dtype))
+        return (gradients[0], list(gradients[1:])) if needs_input_grad else (None, list(gradients))
 
     return Rule(forward, backward)
 
 
-def known_layers() -> list[type[nn.Module]]:
-    """Layer types that a :class:`Chain` can differentiate."""
-    return list(RULES)
-
-
-def _plain(layer: nn.Module) -> bool:
-    """Whether the layer does just what its type says: no hooks, no reparametrisation, nothing left out."""
+def _is_supported(layer: nn.Module) -> bool:
+    """Whether a layer's rule describes it: no hooks, no parametrization, no frozen or missing parameters."""
     if any(_hooks(layer)) or type(layer) not in RULES or not all(p.requires_grad for p in layer.parameters()):
         return False
     if isinstance(layer, nn.Linear):
@@ -252,16 +255,16 @@ def _hooks(module: nn.Module) -> list[Mapping[int, Any]]:
     ]
 
 
-def derivative_of_loss(
+def loss_and_derivative(
     loss: Callable[..., Tensor], outputs: Tensor, targets: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The mean loss and its derivative by the outputs, which must be detached.
+    """Return the mean loss and its derivative with respect to the outputs, which must be detached.
 
-    The usual losses have closed derivatives, called here as autograd would; any other loss is differentiated by
-    autograd, on a tape of its own few operations.
+    The common losses have derivatives in closed form, computed by the kernels that autograd would call; any other loss
+    is differentiated by autograd.
     """
     if weights is None:
-        # Each type is matched exactly: a subclass may compute something else.
+        # The types are compared exactly, since a subclass may compute something else.
         if type(loss) is CrossEntropy and loss.form == "logits" and targets.dim() == 1:
             return _cross_entropy(outputs, targets, loss.label_smoothing)
         if type(loss) is MeanSquaredError and outputs.shape == targets.shape:
@@ -274,9 +277,9 @@ def derivative_of_loss(
             return value, ((outputs.squeeze(1).sigmoid() - targets) / len(targets)).unsqueeze(1)
     with torch.enable_grad():
         leaf = outputs.detach().requires_grad_()
-        tape = loss(leaf, targets, weights)
-        (derivative,) = torch.autograd.grad(tape, leaf)
-    return tape.detach(), derivative
+        value = loss(leaf, targets, weights)
+        (derivative,) = torch.autograd.grad(value, leaf)
+    return value.detach(), derivative
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
@@ -285,7 +288,7 @@ def _cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> tuple[
         value, weight = aten.nll_loss_forward.default(logs, targets, None, 1, -100)
         d = aten.nll_loss_backward.default(torch.ones_like(value), logs, targets, None, 1, -100, weight)
         return value, torch._log_softmax_backward_data(d, logs, 1, outputs.dtype)
-    # With q = (1 - a) onehot + a/K the loss is -sum q log p and its derivative p - q, averaged over rows.
+    # With q = (1 - a) onehot + a/K the loss is -sum q log p and its derivative is p - q, averaged over rows.
     rows, classes = outputs.shape
     value = F.nll_loss(logs, targets) * (1.0 - smoothing) - logs.sum(1).mean() * (smoothing / classes)
     d = logs.exp().sub_(smoothing / classes)
@@ -294,16 +297,16 @@ def _cross_entropy(outputs: Tensor, targets: Tensor, smoothing: float) -> tuple[
 
 
 class Chain:
-    """A sequence of known layers, differentiated by hand.
+    """A sequence of supported layers with manual backpropagation.
 
-    It holds the layers' own tensors: after a module is moved or its parameters replaced, make a new one.
+    It refers to the layers' own tensors: after a module is moved or its parameters are replaced, build a new chain.
 
     Attributes:
         layers: in order.
         rules: of each layer.
-        first: the place of the first layer with parameters.
+        first: the index of the first layer with parameters.
         parameters: of all layers, in order.
-        draws: whether the forward pass draws random numbers.
+        is_random: whether the forward pass uses random numbers.
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
     >>> chain = Chain.of(model)
@@ -319,26 +322,26 @@ class Chain:
         self, layers: Sequence[nn.Module], rules: Sequence[Rule], model: nn.Module | None = None
     ) -> None:
         self.layers, self.rules = list(layers), list(rules)
-        # The dicts themselves, which modules keep for life: asked at every step whether one has become non-empty.
+        # Modules keep these dicts for their lifetime; `hooked` checks at every step whether one is non-empty.
         self._hooks = [
             hooks for each in (layers if model is None else model.modules()) for hooks in _hooks(each)
         ]
-        self.draws = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in layers)
+        self.is_random = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in layers)
         self.first = next(
-            (place for place, layer in enumerate(layers) if next(layer.parameters(), None) is not None), 0
+            (index for index, layer in enumerate(layers) if next(layer.parameters(), None) is not None), 0
         )
         self.parameters = [p for layer in layers for p in layer.parameters()]
 
     @classmethod
     def of(cls, model: nn.Module, library: Library = "blas") -> Chain | None:
-        """The chain that a model is, or None where it is not one.
+        """Build the chain of a model; None where the model is not a chain of supported layers.
 
         Args:
             model: any module.
-            library: multiplies large matrices; with "blas" the bits are autograd's.
+            library: the library that multiplies large matrices; with "blas" the bits are autograd's.
         """
         layers = _layers(model)
-        if layers is None or not all(map(_plain, layers)):
+        if layers is None or not all(map(_is_supported, layers)):
             return None
         parameters = [p for layer in layers for p in layer.parameters()]
         if len({id(p) for p in parameters}) != len(parameters) or not parameters:
@@ -352,41 +355,41 @@ class Chain:
 
     @property
     def hooked(self) -> bool:
-        """Whether someone has put a hook on the model since, which the chain would pass by."""
+        """Whether the model has hooks now, which the chain would not call."""
         return any(self._hooks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
-        """The output in training mode, and what :meth:`backward` needs. Nothing is recorded by autograd."""
+        """Return the output in training mode, and what :meth:`backward` needs. Autograd records nothing."""
         saved = []
         for forward, _ in self.rules:
-            x, kept = forward(x)
-            saved.append(kept)
+            x, needed = forward(x)
+            saved.append(needed)
         return x, saved
 
     def backward(self, d: Tensor, saved: list[Any]) -> list[Tensor]:
-        """Derivatives by each parameter, given the derivative ``d`` of the loss by the output.
+        """Return the gradient of each parameter, given the derivative ``d`` of the loss with respect to the output.
 
-        They are valid until the next call, which may write to the same memory.
+        The gradients are valid until the next call, which may write to the same memory.
         """
         gradients: list[Tensor] = []
-        for place in range(len(self.rules) - 1, self.first - 1, -1):
-            before, of_layer = self.rules[place].backward(d, saved[place], place > self.first)
+        for index in range(len(self.rules) - 1, self.first - 1, -1):
+            input_grad, of_layer = self.rules[index].backward(d, saved[index], index > self.first)
             gradients[:0] = of_layer
-            if before is not None:
-                d = before
+            if input_grad is not None:
+                d = input_grad
         return gradients
 
 
 def _layers(model: nn.Module) -> list[nn.Module] | None:
-    """The layers of nested ``nn.Sequential``s in order; None where a container is something else."""
+    """Return the layers of nested ``nn.Sequential`` modules in order; None where a container is something else."""
     if type(model) in RULES:
         return [model]
     if type(model) is not nn.Sequential or model._forward_hooks or model._forward_pre_hooks:
         return None
-    found: list[nn.Module] = []
+    layers: list[nn.Module] = []
     for child in model:
         inner = _layers(child)
         if inner is None:
             return None
-        found += inner
-    return found
+        layers += inner
+    return layers

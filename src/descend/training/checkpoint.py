@@ -1,41 +1,59 @@
-"""Checkpoints: the state of training on disk, complete or absent, written while training goes on.
+"""Checkpoints: the [checkpoint] section of a recipe, and the state of training saved while training continues.
 
 The state is copied in memory, which takes no longer than reading it once, and a thread writes the copy. The
-copy is also the last good state, to which a run returns when numbers go bad.
+copy is also the last good state, to which a run rolls back when numbers become NaN or infinite.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from descend.errors import CheckpointError, UserError, message_of
 from descend.files import write_atomically
-from descend.training.loop import Record, Training
-from descend.training.settings import CheckpointSettings
+from descend.param_types import Count, NonNegative
+from descend.training.loop import Training
+from descend.training.records import Record
 from descend.training.state import clone, read_state, to_bytes
 
-__all__ = ["Checkpointer", "load_checkpoint"]
+__all__ = ["CheckpointSettings", "Checkpointer", "load_checkpoint"]
 
-LAST = "last.safetensors"
-BEST = "best.safetensors"
-SHARE = 0.05
-"""Checkpoints may take this share of the training time."""
+LAST_FILE = "last.safetensors"
+BEST_FILE = "best.safetensors"
+MAX_TIME_SHARE = 0.05
+"""The largest share of the training time that checkpoints at epoch ends may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """How often the state of training is saved. A checkpoint is complete or absent, whatever happens.
+
+    Args:
+        every_epochs: a checkpoint is scheduled at the end of every n-th epoch. One that would let checkpoints take
+            more than a twentieth of the training time is postponed, so that short epochs stay fast.
+        every_seconds: a checkpoint is also scheduled within an epoch once this much time has passed; 0 saves at
+            every step.
+    """
+
+    every_epochs: Count = 1
+    every_seconds: NonNegative = 60.0
 
 
 class Checkpointer:
     """Observer that keeps the last good state, in memory and, given a folder, on disk.
 
     Two files are kept: ``last.safetensors``, the whole state, and ``best.safetensors``, the weights of the
-    best epoch so far. When a new copy comes before the one before it is written, the newest is
-    written next and the older dropped.
+    best epoch so far. If a new copy is made before the previous one is written, the newest is
+    written next and the older one is dropped.
 
     Args:
-        folder: where the files go; None keeps copies in memory alone.
-        settings: how often.
-        meta: facts about the run that stand in the file's header.
+        folder: where the files are written; None keeps copies in memory only.
+        settings: how often to save.
+        meta: facts about the run for the header of the files.
     """
 
     def __init__(
@@ -46,57 +64,57 @@ class Checkpointer:
         self._written_best = 0
         self._saved_at = time.monotonic()
         self._cost = 0.0
-        self._writer = _Writer()
+        self._writer = _LatestWriter()
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
 
     def started(self, training: Training) -> None:
-        """Keep the state that training starts from."""
+        """Keep the state in which training starts."""
         self.good = clone(training.state_dict())
         self._saved_at = time.monotonic()
 
     def stepped(self, training: Training) -> None:
-        """Save once the time for it has come."""
+        """Save once ``every_seconds`` have passed."""
         if time.monotonic() - self._saved_at >= self.settings.every_seconds:
             training.check_finite()
             self.save(training)
 
     def epoch_ended(self, training: Training, record: Record) -> None:
-        """Save at the end of every so many epochs, unless that would cost too much of the time."""
+        """Save at the end of every n-th epoch, unless that would take too large a share of the time."""
         if training.epoch % self.settings.every_epochs:
             return
         first = training.epoch == self.settings.every_epochs
-        if first or time.monotonic() - self._saved_at >= self._cost / SHARE:
+        if first or time.monotonic() - self._saved_at >= self._cost / MAX_TIME_SHARE:
             self.save(training)
 
     def finished(self, training: Training) -> None:
-        """Save the last state, and see it on the disk."""
+        """Save the last state, and wait until it is on the disk."""
         self.save(training)
         self.wait()
 
     def save(self, training: Training) -> None:
         """Copy the state now; write the copy in the background."""
-        began = time.monotonic()
+        started = time.monotonic()
         state = clone(training.state_dict())
-        self.good, self._saved_at = state, began
-        copied = time.monotonic() - began
+        self.good, self._saved_at = state, started
+        copy_seconds = time.monotonic() - started
         if self.folder is None:
-            self._cost = copied
+            self._cost = copy_seconds
             return
         self._writer.submit(lambda: self._write(state))
-        self._cost = copied + self._writer.cost
+        self._cost = copy_seconds + self._writer.seconds
 
     def _write(self, state: dict[str, Any]) -> None:
         assert self.folder is not None
         meta = self.meta | {"epoch": state["epoch"], "step": state["step"]}
-        write_atomically(self.folder / LAST, to_bytes(state, meta))
+        write_atomically(self.folder / LAST_FILE, to_bytes(state, meta))
         best_epoch = state["stopping"]["best_epoch"]
         if state["best"] is not None and best_epoch != self._written_best:
-            write_atomically(self.folder / BEST, to_bytes(state["best"], meta | {"epoch": best_epoch}))
+            write_atomically(self.folder / BEST_FILE, to_bytes(state["best"], meta | {"epoch": best_epoch}))
             self._written_best = best_epoch
 
     def wait(self) -> None:
-        """Return when nothing is left to write.
+        """Return once everything is written.
 
         Raises:
             CheckpointError: writing failed.
@@ -104,24 +122,24 @@ class Checkpointer:
         self._writer.wait()
 
     def close(self) -> None:
-        """Return when nothing writes any more, whether writing went well or not."""
+        """Return once the writing thread has ended, whether or not writing succeeded."""
         self._writer.join()
 
 
-class _Writer:
-    """A thread that does the latest piece of work handed to it, and reports a failure at the next call."""
+class _LatestWriter:
+    """A thread that runs the latest submitted job, and reports a failure at the next call."""
 
     def __init__(self) -> None:
-        self.cost = 0.0
-        self._next: Any = None
+        self.seconds = 0.0
+        self._next: Callable[[], None] | None = None
         self._thread: threading.Thread | None = None
         self._failure: CheckpointError | None = None
         self._lock = threading.Lock()
 
-    def submit(self, work: Any) -> None:
+    def submit(self, job: Callable[[], None]) -> None:
         self._raise_failure()
         with self._lock:
-            self._next = work
+            self._next = job
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=False)
                 self._thread.start()
@@ -129,20 +147,18 @@ class _Writer:
     def _run(self) -> None:
         while True:
             with self._lock:
-                work, self._next = self._next, None
-                if work is None:
+                job, self._next = self._next, None
+                if job is None:
                     self._thread = None
                     return
-            began = time.monotonic()
+            started = time.monotonic()
             try:
-                work()
+                job()
             except UserError as cause:
                 self._failure = CheckpointError(str(cause))
-            except (
-                Exception
-            ) as cause:  # an exception that ends the thread would leave its work pending for ever
+            except Exception as cause:  # uncaught, it would leave _thread set, and join would loop forever
                 self._failure = CheckpointError(f"the checkpoint could not be written: {message_of(cause)}")
-            self.cost = time.monotonic() - began
+            self.seconds = time.monotonic() - started
 
     def wait(self) -> None:
         self.join()
@@ -159,10 +175,10 @@ class _Writer:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The state in the last checkpoint of a folder; None where a run stopped before its first one.
+    """Return the state in the last checkpoint of a folder; None where a run stopped before its first one.
 
     Raises:
         CheckpointError: the checkpoint is damaged.
     """
-    path = folder / LAST
+    path = folder / LAST_FILE
     return read_state(path)[0] if path.exists() else None

@@ -1,4 +1,4 @@
-"""What stands between a network's outputs and its loss, where an optimizer minimises the loss of an average of outputs."""
+"""Averages of outputs between network and loss, for optimizers of compositional objectives."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ __all__ = ["Composition"]
 
 @final
 class Composition:
-    """What an optimizer puts between outputs and loss: an average of each row's outputs over steps.
+    """The function that a compositional optimizer applies to outputs before the loss: an average over steps for each row.
 
     Args:
-        average: as :meth:`descend.optim.SCGD.average`.
-        rows: numbers of the rows of each batch of a step, by epoch and step.
-        total: of rows.
+        average: a function of outputs, row numbers and the number of rows, as :meth:`descend.optim.SCGD.average`.
+        rows: a function of epoch and step that returns the row numbers of each batch of the step.
+        total: the number of rows.
 
     >>> import torch
-    >>> told = Composition(lambda outputs, rows, total: outputs + rows[:, None], lambda epoch, step: [torch.tensor([2, 0])], 3)
-    >>> told.begin(epoch=0, step=0)
-    >>> told(torch.zeros(2, 1)).tolist()
+    >>> batches = lambda epoch, step: [torch.tensor([2, 0])]
+    >>> composition = Composition(lambda outputs, rows, total: outputs + rows[:, None], batches, 3)
+    >>> composition.begin(epoch=0, step=0)
+    >>> composition(torch.zeros(2, 1)).tolist()
     [[2.0], [0.0]]
     """
 
@@ -36,9 +37,9 @@ class Composition:
         self._numbers: Iterator[Tensor] = iter(())
 
     def begin(self, epoch: int, step: int) -> None:
-        """An evaluation of a step begins; its batches follow in order."""
+        """Begin an evaluation of a step; its batches follow in order."""
         self._numbers = iter(self._rows(epoch, step))
 
     def __call__(self, outputs: Tensor) -> Tensor:
-        """The averages of the next batch's outputs."""
+        """Return the averages of the next batch's outputs."""
         return self._average(outputs, next(self._numbers).to(outputs.device), self._total)

@@ -1,14 +1,14 @@
-"""Numbers too small for a full mantissa, and what they cost.
+"""Flushing of denormal numbers to zero on the CPU.
 
-Below 1.2e-38 a float32 is *denormal*: its mantissa loses digits until it is zero. Training makes them all the time: the
-first moment of a unit that has died is multiplied by 0.9 at each step and ends, for good, between 1e-45 and 1e-38; the
-square of a gradient of 1e-20 starts there. On many processors an instruction that meets one takes over a hundred
-cycles in place of one. *Flushed* to zero they cost nothing, and no weight can tell: what they stand for is 1e-38 of
-it.
+Below 1.2e-38 a float32 is *denormal* (subnormal): its mantissa loses digits until it is zero. Training produces denormals
+all the time: the first moment of a dead unit is multiplied by 0.9 at each step, and stays between 1e-45 and 1e-38 from
+then on; the square of a gradient of 1e-20 lies there immediately. On many processors an instruction with a denormal operand
+or result takes over a hundred cycles instead of one. Denormals that are *flushed* to zero cost nothing, and the change
+is negligible for any weight.
 
-The processor's switch belongs to each thread. PyTorch sets that of the calling one; here the threads of its OpenMP
-pool are set as well, so that a number is treated alike wherever it is computed. Where that cannot be done, everything
-is left as it is: the last bits shall not depend on which thread did what.
+The processor has one such mode per thread. PyTorch sets that of the calling thread; this module also sets it for the threads
+of PyTorch's OpenMP pool, so that all threads treat a number the same way. Where that is not possible, no mode is
+changed, since the last bits must not depend on which thread computed a number.
 """
 
 from __future__ import annotations
@@ -26,50 +26,50 @@ __all__ = ["Denormals", "flushes", "flushing_denormals"]
 
 Denormals = Literal["flush", "keep"]
 
-TINY = 1e-39
+DENORMAL = 1e-39
 """A denormal float32."""
 
-SHARED = 1 << 16
-"""Numbers for each thread that PyTorch certainly shares out: twice as many as it leaves to one thread."""
+ELEMENTS_PER_THREAD = 1 << 16
+"""Elements per thread that make PyTorch use all threads: twice as many as it computes on a single thread."""
 
 
 @contextmanager
-def flushing_denormals(*, wanted: bool = True) -> Iterator[bool]:
-    """Inside, denormal results and operands on the CPU are zero, on all threads of the current number.
+def flushing_denormals(*, enabled: bool = True) -> Iterator[bool]:
+    """Context in which denormal operands and results on the CPU are flushed to zero, on all threads currently in use.
 
     Args:
-        wanted: False for a context that does nothing.
+        enabled: False for a context that does nothing. Default True.
 
     Yields:
-        Whether they are. False where this processor or this build of PyTorch has no such switch for all threads.
+        Whether denormals are flushed; False where this processor or this build of PyTorch cannot do so on all threads.
 
     >>> with flushing_denormals():
     ...     flushed = float(torch.tensor(1e-30) * 1e-9)
     >>> flushed, float(torch.tensor(1e-30) * 1e-9) > 0
     (0.0, True)
     """
-    if not wanted or flushes():
-        yield wanted
+    if not enabled or flushes():
+        yield enabled
         return
-    run = _run_on_all(torch.get_num_threads())
-    if run is None:
+    run_on_all = _run_on_all(torch.get_num_threads())
+    if run_on_all is None:
         yield False
         return
-    run(lambda: torch.set_flush_denormal(True))
+    run_on_all(lambda: torch.set_flush_denormal(True))
     try:
         yield True
     finally:
-        run(lambda: torch.set_flush_denormal(False))
+        run_on_all(lambda: torch.set_flush_denormal(False))
 
 
 def flushes() -> bool:
-    """Whether denormals are zero now, in this thread."""
-    return float(torch.tensor(TINY) * 1.0) == 0.0
+    """Whether denormals are flushed to zero in the current thread."""
+    return float(torch.tensor(DENORMAL) * 1.0) == 0.0
 
 
 @functools.cache
 def _run_on_all(count: int) -> Callable[[Callable[[], Any]], None] | None:
-    """A function that runs another one on each of so many threads; None where denormals cannot be flushed on all of them."""
+    """Return a function that runs another one on each of n threads; None if denormals cannot be flushed on all of them."""
     if not torch.set_flush_denormal(False):
         return None
     if count == 1:
@@ -81,23 +81,23 @@ def _run_on_all(count: int) -> Callable[[Callable[[], Any]], None] | None:
     def run(action: Callable[[], Any]) -> None:
         in_region(action, count)
 
-    # Tried once. The pool is started first, since threads that start later inherit the switch of this one.
-    vector = torch.full((count * SHARED,), TINY) * 1.0
+    # Test it once. The pool must exist before, since threads that start later inherit the mode of this one.
+    vector = torch.full((count * ELEMENTS_PER_THREAD,), DENORMAL) * 1.0
     run(lambda: torch.set_flush_denormal(True))
-    obeyed = not (vector * 1.0).any()
+    flushed = not (vector * 1.0).any()
     run(lambda: torch.set_flush_denormal(False))
-    return run if obeyed else None
+    return run if flushed else None
 
 
 def _parallel_region() -> Callable[[Callable[[], Any], int], None] | None:
-    """A function that runs another one on threads of PyTorch's OpenMP pool; None where the pool is not GNU's.
+    """Return a function that runs another one on n threads of PyTorch's OpenMP pool; None if the pool is not GNU's.
 
-    A parallel region is what a compiler makes of ``#pragma omp parallel``: a call of ``GOMP_parallel(function, data,
-    threads, flags)``. The pool belongs to the library, so it must be the copy that PyTorch has loaded.
+    A compiler translates ``#pragma omp parallel`` into a call of ``GOMP_parallel(function, data, threads, flags)``.
+    The pool belongs to the library, so the copy that PyTorch has loaded must be called.
     """
-    found = sorted(Path(torch.__file__).parent.joinpath("lib").glob("libgomp*.so*"))
+    candidates = sorted(Path(torch.__file__).parent.joinpath("lib").glob("libgomp*.so*"))
     try:
-        library = ctypes.CDLL(str(found[0]) if found else "libgomp.so.1")
+        library = ctypes.CDLL(str(candidates[0]) if candidates else "libgomp.so.1")
         parallel = library.GOMP_parallel
     except (OSError, AttributeError):
         return None

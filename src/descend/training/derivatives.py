@@ -1,14 +1,15 @@
-"""Are the derivatives right? Those that training uses, against automatic ones and against differences of the loss.
+"""Gradient checking: the derivatives that training uses, against autograd and against finite differences.
 
 For a vector v the derivative of F along v is g·v, and (F(w + h v) − F(w − h v))/(2h) differs from it by O(h²) and by rounding of
-O(ε |F|/h). In double precision, with h near the cube root of ε, both are about 1e-10 of F, so that a gradient which is wrong
-by a hundred-thousandth of itself is seen. At a kink, as of ReLU, differences mix the slopes of both sides; a step that is ten
-times shorter crosses ten times fewer kinks, so that of three lengths one is enough to agree, while a wrong
-derivative is wrong for all of them.
+O(ε |F|/h). In double precision, with h near the cube root of ε, both are about 1e-10 of F, so that a relative error of
+1e-5 in the gradient is detected. At a kink, as in ReLU, differences mix the derivatives of both sides. A step that is ten
+times smaller crosses ten times fewer kinks, so agreement at one of three step sizes is sufficient, while a wrong
+derivative is wrong at all of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,28 +20,30 @@ from torch import Tensor, nn
 
 from descend.optim.rows import buffers_kept
 from descend.rng import forked, generator, key
-from descend.training.added import penalty_alone, penalty_with_gradients
 from descend.training.objective import Objective
+from descend.training.weight_penalty import penalty_and_gradients, penalty_value
 
 __all__ = ["DerivativeCheck", "ModuleDerivative", "ParameterDerivative", "check_derivatives"]
 
-LENGTHS = (1e-5, 1e-6, 1e-7)
-"""Steps of the differences, relative to the size of what is moved."""
-DIRECTIONS = 2
-"""Random directions along which differences are taken, beside the gradient's own."""
+STEP_SIZES = (1e-5, 1e-6, 1e-7)
+"""Step sizes of the finite differences, relative to the size of the tensors that are changed."""
+RANDOM_DIRECTIONS = 2
+"""Random directions along which differences are taken, in addition to the direction of the gradient."""
+ROUNDING_LEVEL = 1e-8
+"""Smaller derivatives count as 0: finite differences of a loss of order 1 do not resolve them."""
 
 
 @dataclass(frozen=True)
 class ParameterDerivative:
-    """The derivative by one parameter tensor.
+    """The result of checking the gradient of one parameter tensor.
 
     Args:
         name: in the model.
         shape: of the tensor.
-        norm: of the automatic derivative.
-        analytic_error: ‖a − g‖/‖g‖, a the derivative that training uses, g the automatic one; at most 1.
-        numeric_error: the largest relative difference of g·v and the difference quotient along v.
-        agrees: whether both are within the tolerance.
+        norm: of the gradient computed by autograd.
+        analytic_error: ‖a − g‖/‖g‖, where a is the gradient that training uses and g that of autograd; at most 1.
+        numeric_error: the largest relative difference between g·v and the finite difference along v.
+        agrees: whether both errors are within the tolerance.
     """
 
     name: str
@@ -53,13 +56,13 @@ class ParameterDerivative:
 
 @dataclass(frozen=True)
 class ModuleDerivative:
-    """A module alone, with the inputs that it had: its automatic derivative against differences.
+    """The result of checking one module in isolation, at its inputs in the model: autograd against differences.
 
     Args:
         name: in the model; "loss" and "penalty" for these.
-        kind: its class.
-        error: the largest relative difference along the directions that were tried.
-        agrees: whether it is within the tolerance.
+        kind: the name of its class.
+        error: the largest relative difference along the tested directions.
+        agrees: whether the error is within the tolerance.
     """
 
     name: str
@@ -70,13 +73,13 @@ class ModuleDerivative:
 
 @dataclass(frozen=True)
 class DerivativeCheck:
-    """What was found.
+    """The result of a gradient check.
 
     Args:
-        loss: where derivatives were taken.
-        parameters: one entry for each parameter tensor.
-        modules: one entry for each part that was looked at alone.
-        tolerance: that was asked for.
+        loss: the value of the objective.
+        parameters: one result for each parameter tensor.
+        modules: one result for each part that was checked in isolation.
+        tolerance: the relative error up to which derivatives agree.
     """
 
     loss: float
@@ -86,7 +89,7 @@ class DerivativeCheck:
 
     @property
     def culprits(self) -> tuple[ModuleDerivative, ...]:
-        """The innermost parts whose own derivative is wrong."""
+        """The innermost modules with a wrong derivative."""
         wrong = [each for each in self.modules if not each.agrees]
         return tuple(
             each
@@ -103,14 +106,14 @@ class DerivativeCheck:
 def check_derivatives(
     objective: Objective, *, tolerance: float = 1e-4, seed: int = 0, named: Sequence[tuple[str, Tensor]] = ()
 ) -> DerivativeCheck:
-    """Compare the gradient of an objective with automatic differentiation and with differences, part by part.
+    """Compare the gradient of an objective with autograd and with finite differences, by parameter and by module.
 
-    Weights, ``.grad``, buffers and random state are left as they are. Use float64 weights and rows.
+    Weights, ``.grad``, buffers and random state are left unchanged. Use float64 weights and rows.
 
     Args:
-        objective: at a step, with a model in the mode that is checked.
+        objective: at a step, with a model in the mode to check.
         tolerance: the relative error up to which derivatives agree. Default 1e-4.
-        seed: of the directions.
+        seed: of the random directions. Default 0.
         named: names and parameters; by default the model's trainable ones.
 
     >>> from descend.data.batches import Batch
@@ -122,75 +125,77 @@ def check_derivatives(
     True
     """
     named = named or [(name, p) for name, p in objective.model.named_parameters() if p.requires_grad]
-    draw = generator(seed, "directions")
-    held = [p.grad for p in objective.parameters]
-    with forked(named[0][1].device), _buffers_as_they_are(objective.model):
-        loss, automatic = _automatic(objective, [p for _, p in named])
+    rng = generator(seed, "directions")
+    own = [p.grad for p in objective.parameters]
+    with forked(named[0][1].device), _preserved_buffers(objective.model):
+        loss, by_autograd = _autograd_gradients(objective, [p for _, p in named])
         objective()
-        used = [None if p.grad is None else p.grad.detach().clone() for _, p in named]
-        for p, gradient in zip(objective.parameters, held, strict=True):
+        in_training = [None if p.grad is None else p.grad.detach().clone() for _, p in named]
+        for p, gradient in zip(objective.parameters, own, strict=True):
             p.grad = gradient
 
         def value() -> float:
             return float(objective.value())
 
         parameters = tuple(
-            _of_parameter(name, p.detach(), g, a, value, tolerance, draw)
-            for (name, p), g, a in zip(named, automatic, used, strict=True)
+            _checked_parameter(name, p.detach(), g, a, value, tolerance, rng)
+            for (name, p), g, a in zip(named, by_autograd, in_training, strict=True)
         )
-        modules = tuple(_of_modules(objective, tolerance, seed, draw))
+        modules = tuple(_checked_modules(objective, tolerance, seed, rng))
     return DerivativeCheck(loss, parameters, modules, tolerance)
 
 
-def _automatic(objective: Objective, parameters: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+def _autograd_gradients(objective: Objective, parameters: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
+    """Return the objective's value, and its gradient by autograd for each parameter."""
     mean, _ = objective.mean_loss()
-    found = list(torch.autograd.grad(mean, parameters, materialize_grads=True))
+    of_mean = list(torch.autograd.grad(mean, parameters, materialize_grads=True))
     if objective.penalty is None:
-        return float(mean.detach()), found
-    value, gradients = penalty_with_gradients(objective.penalty, objective.parameters)
+        return float(mean.detach()), of_mean
+    value, gradients = penalty_and_gradients(objective.penalty, objective.parameters)
     by_parameter = {id(p): g for p, g in zip(objective.parameters, gradients, strict=True)}
-    sums = [g + by_parameter[id(p)] for g, p in zip(found, parameters, strict=True)]
+    sums = [g + by_parameter[id(p)] for g, p in zip(of_mean, parameters, strict=True)]
     return float(mean.detach() + value), sums
 
 
 @contextmanager
-def _buffers_as_they_are(model: nn.Module) -> Iterator[None]:
-    held = [(buffer, buffer.clone()) for buffer in model.buffers()]
+def _preserved_buffers(model: nn.Module) -> Iterator[None]:
+    pairs = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         yield
     finally:
         with torch.no_grad():
-            for buffer, before in held:
+            for buffer, before in pairs:
                 buffer.copy_(before)
 
 
-def _of_parameter(
+def _checked_parameter(
     name: str,
     p: Tensor,
-    automatic: Tensor,
-    used: Tensor | None,
+    by_autograd: Tensor,
+    in_training: Tensor | None,
     value: Callable[[], float],
     tolerance: float,
-    draw: torch.Generator,
+    rng: torch.Generator,
 ) -> ParameterDerivative:
-    norm = float(automatic.norm())
-    apart = float((automatic if used is None else used - automatic).norm())
-    analytic = apart / max(norm, apart) if max(norm, apart) > ROUNDING else 0.0
-    numeric = _error_along([p], [automatic], value, draw)
+    norm = float(by_autograd.norm())
+    difference = float((by_autograd if in_training is None else in_training - by_autograd).norm())
+    larger = max(norm, difference)
+    analytic = difference / larger if larger > ROUNDING_LEVEL else 0.0
+    numeric = _directional_error([p], [by_autograd], value, rng)
     agrees = analytic <= tolerance and numeric <= tolerance
     return ParameterDerivative(name, tuple(p.shape), norm, analytic, numeric, agrees)
 
 
-def _error_along(
-    moved: Sequence[Tensor], gradients: Sequence[Tensor], value: Callable[[], float], draw: torch.Generator
+def _directional_error(
+    tensors: Sequence[Tensor], gradients: Sequence[Tensor], value: Callable[[], float], rng: torch.Generator
 ) -> float:
-    """The largest relative error of the derivatives of ``value`` along directions, over tensors moved together."""
+    """Return the largest relative error of the derivatives of ``value`` along directions in the space of all tensors."""
     size = sum(g.numel() for g in gradients)
     norm = float(torch.stack([g.norm() for g in gradients]).norm())
-    scale = max(1.0, float(torch.stack([p.norm() for p in moved]).norm()) / size**0.5)
+    scale = max(1.0, float(torch.stack([p.norm() for p in tensors]).norm()) / size**0.5)
     directions = [
-        [torch.randn(g.shape, generator=draw, dtype=torch.float64).to(g) for g in gradients]
-        for _ in range(DIRECTIONS)
+        [torch.randn(g.shape, generator=rng, dtype=torch.float64).to(g) for g in gradients]
+        for _ in range(RANDOM_DIRECTIONS)
     ]
     if norm:
         directions.append([g / norm * size**0.5 for g in gradients])
@@ -199,54 +204,52 @@ def _error_along(
         expected = float(
             torch.stack([(g * v).sum() for g, v in zip(gradients, direction, strict=True)]).sum()
         )
-        # A direction may be nearly orthogonal to the gradient; its usual size along one is the norm.
-        worst = max(
-            worst,
-            min(_relative(_difference(moved, direction, h * scale, value), expected, norm) for h in LENGTHS),
-        )
+        # A direction may be nearly orthogonal to the gradient, so errors are also relative to the gradient's norm,
+        # which is the typical size of the derivative along a random direction.
+        errors = [
+            _relative_error(_central_difference(tensors, direction, h * scale, value), expected, norm)
+            for h in STEP_SIZES
+        ]
+        worst = max(worst, min(errors))
     return worst
 
 
-def _difference(
-    moved: Sequence[Tensor], direction: Sequence[Tensor], h: float, value: Callable[[], float]
+def _central_difference(
+    tensors: Sequence[Tensor], direction: Sequence[Tensor], h: float, value: Callable[[], float]
 ) -> float:
-    starts = [p.clone() for p in moved]
-    found = []
+    starts = [p.clone() for p in tensors]
+    values = []
     try:
         for sign in (1.0, -1.0):
-            for p, start, v in zip(moved, starts, direction, strict=True):
+            for p, start, v in zip(tensors, starts, direction, strict=True):
                 p.copy_(start + sign * h * v)
-            found.append(value())
+            values.append(value())
     finally:
-        for p, start in zip(moved, starts, strict=True):
+        for p, start in zip(tensors, starts, strict=True):
             p.copy_(start)
-    return (found[0] - found[1]) / (2 * h)
+    return (values[0] - values[1]) / (2 * h)
 
 
-def _relative(found: float, expected: float, norm: float) -> float:
-    scale = max(abs(found), abs(expected), norm)
-    error = abs(found - expected) / scale if scale > ROUNDING else 0.0
-    return error if error == error else float("inf")
+def _relative_error(value: float, expected: float, norm: float) -> float:
+    scale = max(abs(value), abs(expected), norm)
+    error = abs(value - expected) / scale if scale > ROUNDING_LEVEL else 0.0
+    return float("inf") if math.isnan(error) else error
 
 
-ROUNDING = 1e-8
-"""A derivative smaller than this is rounding: differences of a loss of order 1 do not resolve it."""
-
-
-def _of_modules(
-    objective: Objective, tolerance: float, seed: int, draw: torch.Generator
+def _checked_modules(
+    objective: Objective, tolerance: float, seed: int, rng: torch.Generator
 ) -> Iterator[ModuleDerivative]:
-    """Each module with the inputs that it had, the loss with the outputs, and the penalty."""
+    """Check each module at the inputs of its first call, the loss at the outputs, and the penalty."""
     calls: dict[str, tuple[nn.Module, tuple[Any, ...], dict[str, Any]]] = {}
 
-    def noting(name: str) -> Callable[..., None]:
-        def note(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+    def recording(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
             calls.setdefault(name, (module, arguments, keywords))
 
-        return note
+        return hook
 
     handles = [
-        module.register_forward_pre_hook(noting(name), with_kwargs=True)
+        module.register_forward_pre_hook(recording(name), with_kwargs=True)
         for name, module in objective.model.named_modules()
         if name
     ]
@@ -257,7 +260,7 @@ def _of_modules(
             handle.remove()
     state = key(seed, "module")
     for name, (module, arguments, keywords) in calls.items():
-        error = _error_of_call(module, arguments, keywords, state, draw)
+        error = _module_error(module, arguments, keywords, state, rng)
         if error is not None:
             yield ModuleDerivative(name, type(module).__name__, error, error <= tolerance)
     leaf = outputs.detach().clone().requires_grad_()
@@ -265,31 +268,31 @@ def _of_modules(
         (gradient,) = torch.autograd.grad(objective.loss_of(leaf), leaf, materialize_grads=True)
     point = leaf.detach()
     with torch.no_grad():
-        error = _error_along([point], [gradient], lambda: float(objective.loss_of(point)), draw)
+        error = _directional_error([point], [gradient], lambda: float(objective.loss_of(point)), rng)
     yield ModuleDerivative("loss", type(objective.loss).__name__, error, error <= tolerance)
     if objective.penalty is not None:
         objective.seed_step()
-        _, gradients = penalty_with_gradients(objective.penalty, objective.parameters)
-        moved = [p.detach() for p in objective.parameters]
+        _, gradients = penalty_and_gradients(objective.penalty, objective.parameters)
+        tensors = [p.detach() for p in objective.parameters]
         with torch.no_grad():
-            error = _error_along(moved, gradients, lambda: _penalty(objective), draw)
+            error = _directional_error(tensors, gradients, lambda: _penalty(objective), rng)
         yield ModuleDerivative("penalty", "penalty", error, error <= tolerance)
 
 
 def _penalty(objective: Objective) -> float:
     objective.seed_step()
-    return 0.0 if objective.penalty is None else float(penalty_alone(objective.penalty, objective.parameters))
+    return 0.0 if objective.penalty is None else float(penalty_value(objective.penalty, objective.parameters))
 
 
-def _error_of_call(
+def _module_error(
     module: nn.Module,
     arguments: tuple[Any, ...],
     keywords: dict[str, Any],
     state: int,
-    draw: torch.Generator,
+    rng: torch.Generator,
 ) -> float | None:
-    """Of u·f(x; w) for a random u, by inputs and parameters; None where nothing can be differentiated."""
-    inputs = [_leaf(each, draw) for each in arguments]
+    """Return the error for u·f(x; w) with a random u, over inputs and parameters; None where there is no derivative."""
+    inputs = [_perturbed_leaf(each, rng) for each in arguments]
     leaves = [each for each in inputs if isinstance(each, Tensor) and each.requires_grad]
     leaves += [p for p in module.parameters() if p.requires_grad]
     if not leaves:
@@ -303,7 +306,7 @@ def _error_of_call(
     with torch.enable_grad():
         outputs = call()
         cotangents = [
-            torch.randn(each.shape, generator=draw, dtype=torch.float64).to(each) for each in outputs
+            torch.randn(each.shape, generator=rng, dtype=torch.float64).to(each) for each in outputs
         ]
         total = _dot(outputs, cotangents)
         if not total.requires_grad:
@@ -314,25 +317,25 @@ def _error_of_call(
         def value() -> float:
             return float(_dot(call(), cotangents))
 
-        moved = [leaf.detach() for leaf in leaves]
-        # One after the other, so that a wrong derivative by a few numbers is not lost among many.
-        return max(_error_along([p], [g], value, draw) for p, g in zip(moved, gradients, strict=True))
+        tensors = [leaf.detach() for leaf in leaves]
+        # Each tensor is checked separately: an error in a small one would be lost in the norm of all.
+        return max(_directional_error([p], [g], value, rng) for p, g in zip(tensors, gradients, strict=True))
 
 
-def _leaf(argument: Any, draw: torch.Generator) -> Any:
-    """A copy to be differentiated by, moved a little: rectified inputs, for one, tie at zero in a maximum."""
+def _perturbed_leaf(argument: Any, rng: torch.Generator) -> Any:
+    """Return a leaf near a tensor argument. The perturbation resolves ties, as of rectified inputs in a maximum."""
     if isinstance(argument, Tensor) and argument.is_floating_point():
-        noise = torch.randn(argument.shape, generator=draw, dtype=torch.float64).to(argument)
+        noise = torch.randn(argument.shape, generator=rng, dtype=torch.float64).to(argument)
         return (argument.detach() + 1e-3 * noise).requires_grad_()
     return argument
 
 
-def _tensors(found: Any) -> Iterator[Tensor]:
-    if isinstance(found, Tensor):
-        if found.is_floating_point():
-            yield found
-    elif isinstance(found, (tuple, list)):
-        for each in found:
+def _tensors(output: Any) -> Iterator[Tensor]:
+    if isinstance(output, Tensor):
+        if output.is_floating_point():
+            yield output
+    elif isinstance(output, (tuple, list)):
+        for each in output:
             yield from _tensors(each)
 
 

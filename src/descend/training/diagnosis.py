@@ -1,14 +1,14 @@
-"""Where a NaN or an infinity came from.
+"""Diagnosis of divergence: the origin of a NaN or an infinity.
 
-Steps are pure functions of the state before them, so the steps since the last good state are simply
-repeated, under observation, until the first bad number appears.
+A step is a pure function of the state before it, so the steps since the last good state are repeated, with checks,
+until the first number that is not finite appears.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +22,16 @@ __all__ = ["Origin", "find_origin"]
 
 @dataclass(frozen=True)
 class Origin:
-    """The first bad number.
+    """The first number that is not finite.
 
     Args:
-        what: in words, such as "the output of module 'linear2'".
-        module: the module's or parameter's name; empty where the inputs are bad.
+        what: a description, such as "the output of module 'linear2'".
+        module: the name of the module or parameter; empty for inputs and targets.
         epoch: of the step, counted from 1.
         step: global step, counted from 1.
-        rows: row numbers within the training part whose values are bad; empty where none can be singled out.
-        rate: the learning rate at that step.
+        rows: numbers of the rows of the training part with values that are not finite; empty if no single rows can be
+            identified.
+        learning_rate: at that step.
     """
 
     what: str
@@ -38,28 +39,28 @@ class Origin:
     epoch: int
     step: int
     rows: tuple[int, ...]
-    rate: float
+    learning_rate: float
 
 
 def find_origin(training: Training, good: Mapping[str, Any], *, limit: int = 20_000) -> Origin | None:
-    """Repeat the steps from a good state until a number goes bad; the training is left in that good state.
+    """Repeat the steps from a good state until a number is not finite; the training is left in that good state.
 
     Args:
         training: its model, optimizer, schedule and batches are used.
-        good: what ``training.state_dict()`` gave when all was well.
-        limit: steps to repeat at most.
+        good: the value of ``training.state_dict()`` at a step where all numbers were finite.
+        limit: the maximum number of steps to repeat. Default 20,000.
 
     Returns:
-        The origin, or None if no bad number appears within ``limit`` steps.
+        The origin, or None if all numbers are finite for ``limit`` steps.
     """
     t = training
     t.load_state_dict(good)
-    t.model.train()
     origin: Origin | None = None
     done = 0
     while origin is None and done < limit and t.epoch < t.stopping.max_epochs:
-        for place, batches in enumerate(t.batches.epoch(t.epoch, start=t.step_in_epoch), t.step_in_epoch):
-            origin = _watched_step(t, batches, place)
+        advance = t.stepper()
+        for batches in t.batches.epoch(t.epoch, start=t.step_in_epoch):
+            origin = _checked_step(t, advance, batches)
             done += 1
             if origin is not None or done >= limit:
                 break
@@ -69,13 +70,14 @@ def find_origin(training: Training, good: Mapping[str, Any], *, limit: int = 20_
     return origin
 
 
-def _watched_step(t: Training, batches: Sequence[Batch], place: int) -> Origin | None:
-    rate = t.schedule.factor(t.step)
-    for group in t.optimizer.param_groups:
-        group["lr"] = group["initial_lr"] * rate
+def _checked_step(
+    t: Training, advance: Callable[[Sequence[Batch]], Tensor], batches: Sequence[Batch]
+) -> Origin | None:
+    """Take one step as the loop does; return the first number that is not finite, if any."""
     before = clone(t.model.state_dict())
-    loss = cast(Tensor, t.optimizer.step(cast(Any, t.objective.at(batches, t.epoch, place))))
+    loss, index = advance(batches), t.step_in_epoch
     t.step += 1
+    t.step_in_epoch += 1
     weights = {name: p for name, p in t.model.named_parameters() if p.requires_grad}
     if bool(loss.isfinite()) and _all_finite(list(weights.values())):
         return None
@@ -84,49 +86,49 @@ def _watched_step(t: Training, batches: Sequence[Batch], place: int) -> Origin |
         return Origin(what, module, t.epoch + 1, t.step, rows, t.optimizer.param_groups[0]["lr"])
 
     gradients = {name: clone(p.grad) for name, p in weights.items() if p.grad is not None}
-    spoilt = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
+    not_finite = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
     t.model.load_state_dict(before)
-    found = _bad_forward(t, batches, place)
-    if found is not None:
-        return origin(*found)
+    in_forward = _forward_origin(t, batches, index)
+    if in_forward is not None:
+        return origin(*in_forward)
     for name, gradient in gradients.items():
         if not bool(gradient.isfinite().all()):
             return origin(f"the gradient of '{name}'", name.rpartition(".")[0])
-    name = spoilt[0] if spoilt else ""
+    name = not_finite[0] if not_finite else ""
     return origin(f"the update of '{name}'" if name else "the loss", name.rpartition(".")[0])
 
 
-def _bad_forward(
-    t: Training, batches: Sequence[Batch], place: int
+def _forward_origin(
+    t: Training, batches: Sequence[Batch], index: int
 ) -> tuple[str, str, tuple[int, ...]] | None:
-    """The first bad module of a forward pass, with the rows whose values are bad."""
-    found: list[tuple[str, str, Tensor]] = []
+    """Return the first module of a forward pass whose output is not finite, with the affected rows."""
+    origins: list[tuple[str, str, Tensor]] = []
 
-    def watch(name: str) -> Any:
+    def checking(name: str) -> Any:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-            if found or not isinstance(output, Tensor) or not output.is_floating_point():
+            if origins or not isinstance(output, Tensor) or not output.is_floating_point():
                 return
             bad = ~output.isfinite()
             if bool(bad.any()):
-                found.append((f"the output of module '{name}' ({type(module).__name__})", name, bad))
+                origins.append((f"the output of module '{name}' ({type(module).__name__})", name, bad))
 
         return hook
 
     leaves = [(name, module) for name, module in t.model.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(watch(name)) for name, module in leaves]
-    rows = t.batches.rows(t.epoch, place)
+    handles = [module.register_forward_hook(checking(name)) for name, module in leaves]
+    rows = t.batches.rows(t.epoch, index)
     try:
-        t.objective.at(batches, t.epoch, place).seed_step()
-        for index, batch in zip(rows, batches, strict=True):
+        t.objective.at(batches, t.epoch, index).seed_step()
+        for numbers, batch in zip(rows, batches, strict=True):
             if not bool(batch.inputs.isfinite().all()):
-                return "the inputs", "", _rows(index, ~batch.inputs.isfinite())
+                return "the inputs", "", _affected_rows(numbers, ~batch.inputs.isfinite())
             if batch.targets.is_floating_point() and not bool(batch.targets.isfinite().all()):
-                return "the targets", "", _rows(index, ~batch.targets.isfinite())
+                return "the targets", "", _affected_rows(numbers, ~batch.targets.isfinite())
             with t.objective.autocast(), torch.no_grad():
                 outputs = t.model(batch.inputs)
-                if found:
-                    what, name, bad = found[0]
-                    return what, name, _rows(index, bad)
+                if origins:
+                    what, name, bad = origins[0]
+                    return what, name, _affected_rows(numbers, bad)
                 if not bool(t.objective.loss(outputs.float(), batch.targets, batch.weights).isfinite()):
                     return "the loss", "loss", ()
     finally:
@@ -135,12 +137,12 @@ def _bad_forward(
     return None
 
 
-def _rows(index: Tensor, bad: Tensor) -> tuple[int, ...]:
-    """Row numbers with a bad value; empty where the values do not belong to rows one by one, or all are bad."""
-    if bad.shape[:1] != index.shape:
+def _affected_rows(numbers: Tensor, bad: Tensor) -> tuple[int, ...]:
+    """Return the numbers of the rows with a bad value; none if the first dimension of the values is not that of the rows."""
+    if bad.shape[:1] != numbers.shape:
         return ()
-    of_row = bad.reshape(len(index), -1).any(dim=1).cpu()
-    return tuple(int(row) for row in index[of_row])
+    affected = bad.reshape(len(numbers), -1).any(dim=1).cpu()
+    return tuple(int(row) for row in numbers[affected])
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:

@@ -1,4 +1,4 @@
-"""Loss and metrics of a network on rows that it does not learn from."""
+"""Loss and metrics of a network on rows that it is not trained on."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from descend.data.batches import Batch
 
 __all__ = ["evaluating", "measure", "outputs_of"]
 
-ROWS_AT_ONCE = 8192
-"""Rows evaluated together: enough to keep a device busy, few enough for its memory."""
+EVALUATION_BATCH_SIZE = 8192
+"""Rows per forward pass: enough to use a device fully, few enough for its memory."""
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, without gradients; each module's own mode comes back afterwards.
+    """Context with the model in evaluation mode and without gradients; on exit each module's own mode is restored.
 
     >>> model = nn.Sequential(nn.Dropout()).train()
     >>> with evaluating(model):
@@ -39,16 +39,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def outputs_of(model: nn.Module, inputs: Tensor, *, precision: str = "float32") -> Tensor:
-    """Raw outputs (n, K) of the network, in pieces that fit in memory."""
+    """Return the raw outputs (n, K) of a network, computed in chunks that fit in memory."""
     mixed_precision = precision == "bfloat16"
     arithmetic = (
         torch.autocast(inputs.device.type, dtype=torch.bfloat16) if mixed_precision else nullcontext()
     )
     with evaluating(model), arithmetic:
-        if len(inputs) <= ROWS_AT_ONCE:
+        if len(inputs) <= EVALUATION_BATCH_SIZE:
             outputs: Tensor = model(inputs)
         else:
-            outputs = torch.cat([model(piece) for piece in inputs.split(ROWS_AT_ONCE)])
+            outputs = torch.cat([model(chunk) for chunk in inputs.split(EVALUATION_BATCH_SIZE)])
     return outputs.float() if mixed_precision else outputs
 
 
@@ -62,16 +62,16 @@ def measure(
     *,
     precision: str = "float32",
 ) -> dict[str, Tensor]:
-    """Loss and metrics over all rows, as 0-dimensional tensors that stay on the device.
+    """Compute loss and metrics over all rows, as 0-dimensional tensors that stay on the device.
 
     Args:
         model: the network.
-        batches: the rows; one batch where they are in memory.
+        batches: the rows; a single batch if they are in memory.
         loss: mean loss of (outputs, targets, weights).
-        metrics: name -> function of (predictions, targets, weights).
-        predict: raw outputs -> predictions in the form metrics take.
-        units: predictions or targets -> original units; None where they are in them.
-        precision: of the network's arithmetic.
+        metrics: functions of (predictions, targets, weights), by name.
+        predict: converts raw outputs into predictions in the form that metrics take.
+        units: converts predictions or targets into original units; None if they are already in original units.
+        precision: of the network's arithmetic. Default "float32".
     """
     parts: list[tuple[Tensor, Tensor, Any]] = []
     for batch in batches:
@@ -83,10 +83,10 @@ def measure(
             outputs, targets = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
             weights = None if parts[0][2] is None else torch.cat([p[2] for p in parts])
         predictions = predict(outputs)
-        shown = targets
+        expected = targets
         if units is not None:
-            predictions, shown = units(predictions), units(targets)
-        found = {"loss": loss(outputs, targets, weights)}
+            predictions, expected = units(predictions), units(targets)
+        values = {"loss": loss(outputs, targets, weights)}
         for name, metric in metrics.items():
-            found[name] = metric(predictions, shown, weights)
-    return found
+            values[name] = metric(predictions, expected, weights)
+    return values

@@ -1,8 +1,9 @@
 """The training loop.
 
-One function, :func:`fit`, holds the whole order of events. It hands each step's objective to the optimizer as
-``torch.optim`` defines it, so that a method which evaluates the objective several times a step needs nothing
-more, and it never waits: losses stay on the device until the epoch ends.
+:func:`fit` is the loop: the complete order of events of a training, in one function. What it trains is a
+:class:`Trainable`: one network (:class:`Training`) or many networks as one. Each step passes its objective to the optimizer as
+a closure, as ``torch.optim`` defines it, so that methods which evaluate the objective several times per step need no other
+interface. No step waits for the device: losses stay on it until the epoch ends.
 """
 
 from __future__ import annotations
@@ -24,21 +25,62 @@ from descend.optim.lean import Step, lean_step
 from descend.schedules import Schedule
 from descend.training.averaging import WeightAverage
 from descend.training.objective import Objective
+from descend.training.records import Record, epoch_loss, read_values, record_of
 from descend.training.state import clone
 from descend.training.stopping import Stopping
 
-__all__ = ["NotFinite", "Observer", "Record", "Trainable", "Training", "fit", "record_of"]
+__all__ = ["NotFinite", "Observer", "Trainable", "Training", "fit"]
 
-Record = dict[str, Any]
-"""One line of the history: what an epoch measured."""
+
+def fit(training: Trainable, *, until: int | None = None) -> str:
+    """Train until the stopping rule or a request to stop ends training; return the reason.
+
+    Args:
+        training: one network or many, at the start or at any later point.
+        until: pause at the end of this epoch; continuing later yields the same bits as an uninterrupted run.
+
+    Returns:
+        "max_epochs", "patience", "max_seconds", "target", "gradient_tolerance", "interrupted" (within an epoch;
+        continuing later yields the same bits), or "" after a pause.
+
+    Raises:
+        NotFinite: a loss, a metric or a weight became NaN or infinite, which is checked at the end of each epoch.
+    """
+    t, clock = training, time.perf_counter
+    started = clock() - t.seconds
+    step_observers = [observer.stepped for observer in t.observers]
+    for observer in t.observers:
+        observer.started(t)
+    while not t.stopped and (until is None or t.epoch < until):
+        steps, advance = t.batches.steps_per_epoch, t.stepper()
+        for batches in t.batches.epoch(t.epoch, start=t.step_in_epoch):
+            t.losses.append(advance(batches))
+            t.step += 1
+            t.step_in_epoch += 1
+            t.seconds = clock() - started
+            for stepped in step_observers:
+                stepped(t)
+            if t.stop_requested:
+                break
+        if t.step_in_epoch < steps:
+            t.stopped = "interrupted"
+            break
+        record = t.close_epoch(lambda: clock() - started)
+        for observer in t.observers:
+            observer.epoch_ended(t, record)
+        if t.stop_requested and not t.stopped:
+            t.stopped = "interrupted"
+    for observer in t.observers:
+        observer.finished(t)
+    return t.stopped
 
 
 class NotFinite(TrainingError):
-    """A loss, a weight or a metric is NaN or infinite. Caught by whoever can roll back and explain."""
+    """A loss, a weight or a metric is NaN or infinite. Callers catch it to roll back and to explain it."""
 
 
 class Trainable(Protocol):
-    """What the loop trains: one network (:class:`Training`), or many as one."""
+    """What :func:`fit` trains: one network (:class:`Training`), or many as one."""
 
     observers: Sequence[Observer]
     epoch: int
@@ -52,56 +94,56 @@ class Trainable(Protocol):
 
     @property
     def batches(self) -> Batches:
-        """The training rows, step by step. They may be others in the next epoch."""
+        """The training rows, step by step. They may differ in the next epoch."""
 
     def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
-        """What takes one step on its batches and gives the loss, which stays on the device."""
+        """Return a function that takes one step on its batches and returns the loss, which stays on the device."""
 
     def close_epoch(self, seconds: Callable[[], float]) -> Record:
-        """Measure the epoch, note whether to stop, start the next; ``seconds`` says how long training took."""
+        """Measure the epoch, decide whether to stop, and start the next; ``seconds`` returns the training time so far."""
 
     def check_finite(self) -> None:
-        """Raise :class:`NotFinite` if something is not finite. Waits for the device."""
+        """Raise :class:`NotFinite` if a loss or a weight is not finite. Waits for the device."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on to the same bits."""
+        """Return everything that is needed to continue with the same bits."""
 
 
 class Observer(Protocol):
-    """Watches training; never steers it. What it is told of is a :class:`Training`, or many as one."""
+    """An object that is notified of the events of a :class:`Trainable`, and never changes its course."""
 
     def started(self, training: Any) -> None:
-        """Training starts, or goes on after a resume."""
+        """Training starts, or continues after a resume."""
 
     def stepped(self, training: Any) -> None:
-        """A step is done. Called at every step: it must return at once and not wait for the device."""
+        """A step is done. Called at every step, so it must return quickly and must not wait for the device."""
 
     def epoch_ended(self, training: Any, record: Record) -> None:
         """An epoch is done and recorded."""
 
     def finished(self, training: Any) -> None:
-        """Training is over, for whatever reason."""
+        """Training has ended, for whatever reason."""
 
 
 @dataclass
 class Training:
-    """The parts of one training, and how far it has come.
+    """The components of the training of one network, and its progress.
 
     Args:
         model: the module that is trained.
         objective: its loss on a step's rows, as a closure.
         optimizer: any ``torch.optim.Optimizer``.
-        schedule: the rate over time.
+        schedule: the learning rate over time.
         batches: the training rows, step by step.
         stopping: when to stop and which epoch is best.
         evaluate: loss and metrics on the validation rows, as 0-dimensional tensors on the device; None
             without such rows.
-        monitor: the name of the monitored value in what ``evaluate`` gives.
-        schedule_hears: "validation" to tell the schedule the validation loss, "objective" the training loss.
-        observers: who watches.
-        average: of recent weights; evaluated and kept in place of the last ones where there is one.
-        lagrangian: what holds the weights to general conditions, if there are any; epochs that do not meet them are kept only
-            while none does.
+        monitor: the name of the monitored value among those of ``evaluate``.
+        schedule_monitor: the loss reported to the schedule: "validation", or "objective" for the training loss.
+        observers: notified of each event.
+        average: a moving average of the weights, evaluated and kept in place of the last weights; None for none.
+        lagrangian: the general conditions on the weights, if any. Epochs that violate them are kept only as long as none
+            satisfies them.
     """
 
     model: nn.Module
@@ -112,7 +154,7 @@ class Training:
     stopping: Stopping
     evaluate: Callable[[], dict[str, Tensor]] | None = None
     monitor: str = "loss"
-    schedule_hears: str = "validation"
+    schedule_monitor: str = "validation"
     observers: Sequence[Observer] = ()
     average: WeightAverage | None = None
     lagrangian: AugmentedLagrangian | None = None
@@ -134,27 +176,31 @@ class Training:
             group.setdefault("initial_lr", group["lr"])
 
     def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
-        """What takes one step on its batches: rate, objective, optimizer, average."""
+        """Return a function that takes one step: learning rate, objective, optimizer, average."""
         if self._step is None:
             self._step = lean_step(self.optimizer)
         self.model.train()
         objective, optimizer, schedule, step = self.objective, self.optimizer, self.schedule, self._step
-        last = self.batches.steps_per_epoch - 1
+        average, last = self.average, self.batches.steps_per_epoch - 1
 
         def advance(batches: Sequence[Batch]) -> Tensor:
-            rate = schedule.factor(self.step)
+            factor = schedule.factor(self.step)
             for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * rate
+                group["lr"] = group["initial_lr"] * factor
             objective.wants_norm = self.step_in_epoch == last
             loss = step(objective.at(batches, self.epoch, self.step_in_epoch))
-            if self.average is not None:
-                self.average.update(self.step + 1)
+            if average is not None:
+                average.update(self.step + 1)
             return loss
 
         return advance
 
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of the first parameter group at a 0-based step."""
+        return float(self.optimizer.param_groups[0]["initial_lr"] * self.schedule.factor(step))
+
     def close_epoch(self, seconds: Callable[[], float]) -> Record:
-        """Measure the epoch, choose whether its weights are kept and whether to stop, and start the next."""
+        """Measure the epoch, decide whether to keep its weights and whether to stop, and start the next."""
         if self.lagrangian is not None:
             self.lagrangian.epoch_ended()
         with self.average.applied() if self.average is not None else nullcontext():
@@ -162,23 +208,31 @@ class Training:
             self.losses, self.step_in_epoch = [], 0
             self.epoch += 1
             record["seconds"] = self.seconds = seconds()
-            norm = record.get("gradient_norm")
-            feasible = record.get("constraints", {}).get("feasible", True)
             reason = self.stopping.observe(
-                _monitored(self, record), seconds=self.seconds, gradient_norm=norm, feasible=feasible
+                _monitored(self, record),
+                seconds=self.seconds,
+                gradient_norm=record.get("gradient_norm"),
+                feasible=record.get("constraints", {}).get("feasible", True),
             )
             self.stopped = reason or ""
             record["best"] = self.stopping.improved
             if self.stopping.improved:
                 self.best = clone(self.model.state_dict())
-        if "validation" in record or self.schedule_hears == "objective":
-            heard = record["train" if self.schedule_hears == "objective" else "validation"]["loss"]
-            self.schedule.observe(heard)
+        self.report_to_schedule(record)
         self.history.append(record)
         return record
 
+    def report_to_schedule(self, record: Record) -> None:
+        """Report the loss of an epoch that the schedule monitors, if there is one."""
+        part = "train" if self.schedule_monitor == "objective" else "validation"
+        if part in record:
+            self.schedule.observe(record[part]["loss"])
+
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on to the same bits. No random state: randomness is a pure function."""
+        """Return everything that is needed to continue with the same bits.
+
+        It contains no random state, since all random numbers are a function of (seed, epoch, step).
+        """
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -200,9 +254,9 @@ class Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave. The state is copied, not kept."""
+        """Restore the state returned by :meth:`state_dict`, which is copied."""
         state = clone(dict(state))
-        self._step = None  # what it gathered is replaced
+        self._step = None  # it refers to tensors of the optimizer's state, which are replaced
         device = next(self.model.parameters()).device
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -224,98 +278,39 @@ class Training:
 
     def check_finite(self) -> None:
         """Raise :class:`NotFinite` if a loss of this epoch or a weight is not finite. Waits for the device."""
-        values = [*self.losses, _norm(self.model)]
+        values = [*self.losses, _weight_norm(self.model)]
         if not torch.stack(values).isfinite().all():
             raise NotFinite(f"a loss or a weight is not finite by step {self.step}")
 
 
-def fit(training: Trainable, *, until: int | None = None) -> str:
-    """Train until the stopping rule, or a request to stop, says so; returns the reason.
-
-    Args:
-        training: one network or many, at the start or anywhere in between.
-        until: pause at the end of this epoch; going on later gives the same bits as not having paused.
-
-    Returns:
-        "max_epochs", "patience", "max_seconds", "target", "gradient_tolerance", "interrupted" (in the middle of an
-        epoch: going on later gives the same bits), or "" after a pause.
-
-    Raises:
-        NotFinite: a loss, a metric or a weight became NaN or infinite; noticed at the end of the epoch.
-    """
-    t, clock = training, time.perf_counter
-    began = clock() - t.seconds
-    watchers = [observer.stepped for observer in t.observers]
-    for observer in t.observers:
-        observer.started(t)
-    while not t.stopped and (until is None or t.epoch < until):
-        steps, advance = t.batches.steps_per_epoch, t.stepper()
-        for batches in t.batches.epoch(t.epoch, start=t.step_in_epoch):
-            t.losses.append(advance(batches))
-            t.step += 1
-            t.step_in_epoch += 1
-            t.seconds = clock() - began
-            for watch in watchers:
-                watch(t)
-            if t.stop_requested:
-                break
-        if t.step_in_epoch < steps:
-            t.stopped = "interrupted"
-            break
-        record = t.close_epoch(lambda: clock() - began)
-        for observer in t.observers:
-            observer.epoch_ended(t, record)
-        if t.stop_requested and not t.stopped:
-            t.stopped = "interrupted"
-    for observer in t.observers:
-        observer.finished(t)
-    return t.stopped
-
-
 def _measured_epoch(t: Training) -> Record:
-    """What the epoch measured, in one transfer from the device."""
-    losses = torch.stack(t.losses)
-    shares = torch.tensor(t.batches.rows_per_step, dtype=losses.dtype).to(losses.device, non_blocking=True)
-    named = {"train.loss": (losses * shares).sum() / shares.sum()}
+    """Return the record of the epoch that has just ended, after one transfer from the device."""
+    named = {"train.loss": epoch_loss(t.losses, t.batches.rows_per_step)}
     if t.objective.norm is not None:
         named["gradient_norm"] = t.objective.norm
-    named["weight_norm"] = _norm(t.model)
+    named["weight_norm"] = _weight_norm(t.model)
     if t.lagrangian is not None:
         named |= {f"constraints.{name}": value for name, value in t.lagrangian.measured().items()}
     if t.evaluate is not None:
         named |= {f"validation.{name}": value for name, value in t.evaluate().items()}
-    values = dict(zip(named, torch.stack([v.float() for v in named.values()]).tolist(), strict=True))
+    values = read_values(named)
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise NotFinite(f"{', '.join(bad)} is not finite after epoch {t.epoch + 1}")
     record = record_of(values, t.epoch + 1, t.step, t.seconds, t.optimizer.param_groups[0]["lr"])
     if t.lagrangian is not None:
-        own = record["constraints"]
-        own["feasible"] = bool(own["feasible"])
-        own["kkt"] = max(values.get("gradient_norm", 0.0), own["violation"], own["complementarity"])
+        constraints = record["constraints"]
+        constraints["feasible"] = bool(constraints["feasible"])
+        constraints["kkt"] = max(
+            values.get("gradient_norm", 0.0), constraints["violation"], constraints["complementarity"]
+        )
     return record | {"gradients": t.objective.gradients} if t.objective.several else record
-
-
-def record_of(values: Mapping[str, float], epoch: int, step: int, seconds: float, lr: float) -> Record:
-    """A line of the history; a value named "part.metric" stands under its part.
-
-    >>> record_of({"train.loss": 0.5, "gradient_norm": 2.0}, 1, 10, 0.1, 1e-3)["train"]
-    {'loss': 0.5}
-    """
-    record: Record = {"epoch": epoch, "step": step, "seconds": seconds, "lr": lr}
-    for name, value in values.items():
-        part, dot, metric = name.partition(".")
-        if dot:
-            record.setdefault(part, {})[metric] = value
-        else:
-            record[name] = value
-    return record
 
 
 def _monitored(t: Training, record: Record) -> float | None:
     return record["validation"][t.monitor] if "validation" in record else None
 
 
-def _norm(model: nn.Module) -> Tensor:
-    """Euclidean norm of all trainable weights."""
+def _weight_norm(model: nn.Module) -> Tensor:
+    """Return the Euclidean norm of all trainable weights."""
     return torch.nn.utils.get_total_norm([p.detach() for p in model.parameters() if p.requires_grad])

@@ -1,4 +1,4 @@
-"""The objective: what one step of training minimises, as a closure for any ``torch.optim`` optimizer."""
+"""The objective that one step of training minimizes, as a closure for any ``torch.optim`` optimizer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,11 @@ from descend.losses import Loss as KnownLoss
 from descend.optim.rows import LOSS, buffers_kept
 from descend.regularization import differentiable_inputs
 from descend.rng import generator, key, seeder
-from descend.training.added import graphed_penalty, penalty_alone
-from descend.training.chain import Chain, derivative_of_loss
-from descend.training.clipping import clipped
+from descend.training.chain import Chain, loss_and_derivative
+from descend.training.clipping import GradientSettings, clip_gradients
 from descend.training.composition import Composition
-from descend.training.settings import GradientSettings
-from descend.training.slope import SlopeChain
+from descend.training.jacobian_chain import JacobianChain
+from descend.training.weight_penalty import penalty_value, penalty_with_graph
 
 __all__ = ["Loss", "Objective"]
 
@@ -31,10 +30,10 @@ class Loss(Protocol):
     """A loss: the (weighted) mean over rows, as a 0-dimensional tensor."""
 
     def __call__(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean loss of ``outputs`` (b, K) against ``targets``."""
+        """Return the mean loss of ``outputs`` (b, K) for ``targets``."""
 
     def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each row, (b,); asked for where rows have weights."""
+        """Return the loss of each row, (b,); called where rows have weights."""
 
 
 class Objective:
@@ -44,39 +43,41 @@ class Objective:
 
         F(w) = 1/n sum_i v_i loss(y_i, f(x_i; w)) + penalty(w)
 
-    over the n rows i of the step with weights v, 1 where there are none. With weights whose mean over all rows
+    over the n rows i of the step with weights v, which are 1 by default. With weights whose mean over all rows
     is 1 this is an unbiased estimate of the weighted mean loss; dividing by the weights of the step's own rows
-    would not be. It leaves dF/dw in ``.grad`` of the parameters, accumulated
-    over the step's batches and clipped as asked, and returns F, detached. However often it is called
-    within a step, it sees the same rows and the same random numbers: the generator is seeded from (seed,
-    epoch, step) at each call; and running averages, as of batch norm, are updated once.
+    would be biased. The call leaves dF/dw in ``.grad`` of the parameters, accumulated over the step's batches and
+    clipped if specified, and returns F, detached. All calls within a step use the same rows and the same random
+    numbers, since the generator is seeded from (seed, epoch, step) at each call; running averages, as in batch
+    normalization, are updated once per step.
 
-    Optimizers that ask for more than a gradient find it here (:class:`descend.optim.evaluation.RichClosure`):
-    :meth:`value`, :meth:`differentiable`, :meth:`linearized`, :meth:`part`.
+    Optimizers that need more than a gradient use :meth:`value`, :meth:`differentiable`, :meth:`linearized` and
+    :meth:`part` (:class:`descend.optim.evaluation.RichClosure`).
+
+    A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, or with a
+    Jacobian penalty by :class:`descend.training.jacobian_chain.JacobianChain`, with the same result at less cost. Any
+    other model, and a chain while it has hooks, is differentiated by autograd.
 
     Args:
         model: any module.
         loss: mean loss of outputs and targets.
-        gradient: clipping.
+        device: where the model is.
+        gradient: how gradients are clipped. Default: not at all.
         penalty: a differentiable function of the parameters, added to the loss. One that adds its own gradient to
             ``.grad`` returns a value without a graph.
-        row_penalty: a differentiable function of a batch's inputs, outputs and targets, such as a penalty of the
-            Jacobian, whose mean over rows is added to the loss. It sees inputs that outputs can be differentiated by.
-        precision: "float32", or "bfloat16" for autocast.
-        products: the library that multiplies large matrices.
-        seed: of the run.
-        device: where the model is.
+        row_penalty: a differentiable function of a batch's inputs, outputs and targets, such as a Jacobian penalty,
+            whose mean over rows is added to the loss. Outputs can be differentiated with respect to the inputs it
+            receives.
+        precision: "float32", or "bfloat16" for autocast. Default "float32".
+        products: the library that multiplies large matrices. Default "blas".
+        seed: of the run. Default 0.
 
     Attributes:
-        gradients: what was computed so far, in gradients of one batch.
-        several: whether any step took more than one gradient.
-        norm: of the last gradient, before clipping, where it was wanted. One that is not finite counts at the step's first
-            evaluation alone.
-        composition: what stands between outputs and loss, where the optimizer is one for compositional objectives.
-
-    A model that is a plain chain of layers is differentiated by :class:`descend.training.chain.Chain`, or with a penalty
-    of its Jacobian by :class:`descend.training.slope.SlopeChain`, with the same result at less cost; any other by autograd,
-    and so is a chain while there are hooks on it.
+        wants_norm: whether the next call computes the norm of the gradient even if nothing is clipped by it.
+        norm: of the last gradient, before clipping, if it was computed. A norm that is not finite is ignored except at the
+            first evaluation of a step.
+        gradients: the cost so far, in gradients of one batch.
+        several: whether any step computed more than one gradient.
+        composition: the averages between outputs and loss, with an optimizer for compositional objectives.
 
     >>> from descend.losses import MeanSquaredError
     >>> model = nn.Linear(2, 1)
@@ -103,50 +104,53 @@ class Objective:
         self.model, self.loss, self.penalty, self.seed = model, loss, penalty, seed
         self.row_penalty, self.gradient = row_penalty, gradient or GradientSettings()
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._clips = self.gradient.clip_norm is not None or self.gradient.clip_value is not None
+        self._clips = self.gradient.clips
         self.wants_norm = False
         self.norm: Tensor | None = None
         self._device, self._mixed = device, precision == "bfloat16"
         self._chain = None if self._mixed or row_penalty is not None else Chain.of(model, products)
-        self._sloped = None if self._mixed else SlopeChain.of(model, row_penalty, products)
+        self._jacobian_chain = None if self._mixed else JacobianChain.of(model, row_penalty, products)
         self._seed_device = seeder(device)
-        # Seeding takes a tenth of a small network's step; where nothing draws, it is left out.
-        self._draws = (
-            self._chain is None or self._chain.draws or not isinstance(loss, KnownLoss) or penalty is not None
+        # Seeding takes a tenth of a small network's step, and is omitted where nothing uses random numbers.
+        self._is_random = (
+            self._chain is None
+            or self._chain.is_random
+            or not isinstance(loss, KnownLoss)
+            or penalty is not None
         )
         self.composition: Composition | None = None
         self.gradients, self.several = 0.0, False
-        self._share, self._whole = 1.0, self
+        self._share, self._root = 1.0, self
         self._batches: Sequence[Batch] = ()
-        self._place = (0, 0)
-        self._fresh = True
+        self._epoch_and_step = (0, 0)
+        self._first_evaluation = True
         self._buffers = list(model.buffers())
 
     def at(self, batches: Sequence[Batch], epoch: int, step: int) -> Objective:
-        """This objective on the rows and the random numbers of one step."""
+        """Return this objective, set to the rows and the random numbers of one step."""
         self._batches = batches
-        self._place = (epoch, step)
-        self._fresh = True
+        self._epoch_and_step = (epoch, step)
+        self._first_evaluation = True
         return self
 
     def seed_step(self) -> None:
-        """Put the random numbers of this step next in line."""
-        self._seed_device(key(self.seed, "step", *self._place))
+        """Seed the device's generator for this step."""
+        self._seed_device(key(self.seed, "step", *self._epoch_and_step))
 
     def __call__(self) -> Tensor:
-        """The mean loss, detached; its gradient is left in ``.grad``."""
+        """Return F, detached; its gradient is left in ``.grad``."""
         self._begin()
-        if self._draws:
+        if self._is_random:
             self.seed_step()
         for parameter in self.parameters:
             parameter.grad = None
-        with nullcontext() if self._fresh else self._buffers_kept():
+        with nullcontext() if self._first_evaluation else self._buffers_kept():
             if len(self._batches) == 1:
-                value = self._differentiated(self._batches[0])
+                value = self._backward(self._batches[0])
             else:
                 value = self._accumulated()
-        again = not self._fresh
-        self._counted(1.0)
+        again = not self._first_evaluation
+        self._count(1.0)
         if self.penalty is not None:
             with torch.enable_grad():
                 penalty = self.penalty()
@@ -154,17 +158,17 @@ class Objective:
                     penalty.backward()
             value = value + penalty.detach()
         if self.wants_norm or self._clips:
-            norm = clipped(self.parameters, self.gradient, wants_norm=self.wants_norm)
+            norm = clip_gradients(self.parameters, self.gradient, return_norm=self.wants_norm)
             if again and norm is not None and self.norm is not None:
-                # A search tries places where there is no gradient, and does not take them.
+                # A line search may evaluate points without a finite gradient, which it then rejects.
                 norm = torch.where(norm.isfinite(), norm, self.norm)
             self.norm = self.norm if norm is None else norm
         return value
 
     def differentiable(self) -> Tensor:
-        """F on the same rows and random numbers as a call gives it, with its graph, to be differentiated twice.
+        """Return F with its graph, to be differentiated twice, on the same rows and random numbers as a call.
 
-        ``.grad`` is left as it is, and nothing is clipped.
+        ``.grad`` is left unchanged, and nothing is clipped.
 
         Raises:
             UserError: a penalty adds its own gradient to ``.grad``, and so has no graph.
@@ -173,46 +177,46 @@ class Objective:
         >>> model = nn.Linear(1, 1, bias=False)
         >>> objective = Objective(model, MeanSquaredError(), device=torch.device("cpu"))
         >>> loss = objective.at([Batch(torch.ones(4, 1), torch.zeros(4, 1), None)], epoch=0, step=0).differentiable()
-        >>> (slope,) = torch.autograd.grad(loss, model.weight, create_graph=True)
-        >>> torch.autograd.grad(slope.sum(), model.weight)
+        >>> (gradient,) = torch.autograd.grad(loss, model.weight, create_graph=True)
+        >>> torch.autograd.grad(gradient.sum(), model.weight)
         (tensor([[2.]]),)
         """
         loss, _, added = self.linearized()
         return loss if added is None else loss + added
 
     def value(self) -> Tensor:
-        """F alone, detached, on the same rows and random numbers as a call."""
+        """Return F without a gradient, detached, on the same rows and random numbers as a call."""
         self._begin()
-        # A penalty of the rows differentiates by the inputs, and needs a graph for that.
+        # A row penalty differentiates with respect to the inputs, which needs a graph.
         with torch.set_grad_enabled(self.row_penalty is not None):
-            chain = self._free_chain()
+            chain = self._usable_chain()
             loss = self._losses()[0] if chain is None else self._value_of_chain(chain)
             if self.penalty is not None:
-                loss = loss + penalty_alone(self.penalty, self.parameters)
-        self._counted(LOSS)
+                loss = loss + penalty_value(self.penalty, self.parameters)
+        self._count(LOSS)
         return loss.detach()
 
     def linearized(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The terms of F with their graphs: the mean loss, the outputs (n, ...) of all rows it is computed from, the penalty.
+        """Return the mean loss, the outputs (n, ...) of all rows it is computed from, and the penalty, with their graphs.
 
         Raises:
-            UserError: as :meth:`differentiable`.
+            UserError: as in :meth:`differentiable`.
         """
         loss, outputs = self.mean_loss()
         with torch.enable_grad():
-            added = None if self.penalty is None else graphed_penalty(self.penalty, self.parameters)
+            added = None if self.penalty is None else penalty_with_graph(self.penalty, self.parameters)
         return loss, outputs, added
 
     def mean_loss(self) -> tuple[Tensor, Tensor]:
-        """F without what is added to it for all rows together, and the outputs (n, ...), with their graphs."""
+        """Return F without the penalty on the weights, and the outputs (n, ...), with their graphs."""
         self._begin()
         with torch.enable_grad():
-            found = self._losses()
-        self._counted(1.0)
-        return found
+            loss, outputs = self._losses()
+        self._count(1.0)
+        return loss, outputs
 
     def loss_of(self, outputs: Tensor) -> Tensor:
-        """The mean loss that ``outputs`` (n, ...) of the step's rows would have, without penalties."""
+        """Return the mean loss for given ``outputs`` (n, ...) of the step's rows, without penalties."""
         sizes = [len(batch.targets) for batch in self._batches]
         parts = [
             self._loss_of_rows(own, batch.targets, batch.weights) * (size / sum(sizes))
@@ -221,87 +225,87 @@ class Objective:
         return torch.stack(parts).sum()
 
     def plain(self) -> Objective:
-        """This objective by autograd in the mode that the model is in, not clipped, and without an average of outputs."""
+        """Return this objective by autograd in the model's current mode, without clipping or averages of outputs."""
         plain = copy.copy(self)
-        plain.composition, plain._chain, plain._sloped = None, None, None
-        plain._draws, plain._clips = True, False
+        plain.composition, plain._chain, plain._jacobian_chain = None, None, None
+        plain._is_random, plain._clips = True, False
         return plain
 
     def part(self, share: float, *, nested: bool = False) -> Objective:
-        """The objective on a share of the step's rows, with the step's random numbers.
+        """Return the objective on a random fraction of the step's rows, with the step's random numbers.
 
         Args:
-            share: of each batch, above 0; one row at least.
-            nested: whether the rows are the same at every step, and a larger share holds those of a smaller one; else they are
-                drawn anew at each step.
+            share: the fraction of each batch, above 0; at least one row is used.
+            nested: whether the sample is the same at every step, such that a larger share contains a smaller one; if False,
+                rows are sampled again at each step. Default False.
         """
         part = copy.copy(self)
-        # It leaves running averages alone: they are of whole steps.
-        part._whole, part._share, part._fresh = self._whole, self._share * share, False
+        # Not the first evaluation: running averages are updated by whole steps only.
+        part._root, part._share, part._first_evaluation = self._root, self._share * share, False
         part.composition = None
-        where = (0, 0) if nested else self._place
+        source = (0, 0) if nested else self._epoch_and_step
         chosen = []
-        for place, batch in enumerate(self._batches):
+        for index, batch in enumerate(self._batches):
             rows = len(batch.targets)
-            order = torch.randperm(rows, generator=generator(self.seed, f"part {place}", *where))
+            order = torch.randperm(rows, generator=generator(self.seed, f"part {index}", *source))
             kept = order[: max(1, math.ceil(share * rows))].to(batch.targets.device)
             chosen.append(batch.some(kept))
         part._batches = chosen
         return part
 
     def spend(self, gradients: float) -> None:
-        """Count what an optimizer computed with a graph it was given, in gradients of the step's rows."""
-        self._whole.gradients += gradients * self._share * len(self._batches)
-        self._whole.several = True
+        """Count what an optimizer computed from a graph, in gradients of the step's rows."""
+        self._root.gradients += gradients * self._share * len(self._batches)
+        self._root.several = True
 
     def _begin(self) -> None:
         if self.composition is not None:
-            self.composition.begin(*self._place)
+            self.composition.begin(*self._epoch_and_step)
 
-    def _counted(self, gradients: float) -> None:
-        self._whole.gradients += gradients * self._share * len(self._batches)
-        if not self._fresh:  # something of this step was evaluated before, or this is a part
-            self._whole.several = True
-        self._fresh = False
+    def _count(self, gradients: float) -> None:
+        self._root.gradients += gradients * self._share * len(self._batches)
+        if not self._first_evaluation:  # this step was evaluated before, or this is a part
+            self._root.several = True
+        self._first_evaluation = False
 
     def _losses(self) -> tuple[Tensor, Tensor]:
-        """The mean loss of all batches and the outputs that it is computed from."""
+        """Return the mean loss of all batches and the outputs that it is computed from."""
         self.seed_step()
-        with buffers_kept(self.model, keep=not self._fresh):
-            found = [self._outputs(batch) for batch in self._batches]
+        with buffers_kept(self.model, keep=not self._first_evaluation):
+            passes = [self._outputs(batch) for batch in self._batches]
         if len(self._batches) == 1:
-            (inputs, outputs), (batch,) = found[0], self._batches
+            (inputs, outputs), (batch,) = passes[0], self._batches
             return self._loss_on(inputs, outputs, batch), outputs
         sizes = [len(batch.targets) for batch in self._batches]
-        outputs = torch.cat([each for _, each in found])
+        outputs = torch.cat([each for _, each in passes])
         parts = [
             self._loss_on(inputs, own, batch) * (size / sum(sizes))
             for (inputs, _), own, batch, size in zip(
-                found, outputs.split(sizes), self._batches, sizes, strict=True
+                passes, outputs.split(sizes), self._batches, sizes, strict=True
             )
         ]
         return torch.stack(parts).sum(), outputs
 
     @contextmanager
     def _buffers_kept(self) -> Iterator[None]:
-        """As :func:`buffers_kept`, where no graph outlives the evaluation: the chain holds the buffers themselves."""
-        held = [buffer.clone() for buffer in self._buffers]
+        """As :func:`buffers_kept`, but in place, since chains refer to the buffers and no graph outlives the evaluation."""
+        before = [buffer.clone() for buffer in self._buffers]
         yield
-        if held:
-            torch._foreach_copy_(self._buffers, held)
+        if before:
+            torch._foreach_copy_(self._buffers, before)
 
-    def _free_chain(self) -> Chain | None:
-        """The chain, if the model is one and no hook waits to be called: an optimizer may watch layers at some steps."""
+    def _usable_chain(self) -> Chain | None:
+        """Return the chain, if the model is one and has no hooks; an optimizer may register hooks at some steps."""
         return None if self._chain is None or self._chain.hooked else self._chain
 
-    def _free_slope(self) -> SlopeChain | None:
-        return None if self._sloped is None or self._sloped.hooked else self._sloped
+    def _usable_jacobian_chain(self) -> JacobianChain | None:
+        return None if self._jacobian_chain is None or self._jacobian_chain.hooked else self._jacobian_chain
 
     def _value_of_chain(self, chain: Chain) -> Tensor:
-        if self._draws:
+        if self._is_random:
             self.seed_step()
         sizes = [len(batch.targets) for batch in self._batches]
-        with nullcontext() if self._fresh else self._buffers_kept():
+        with nullcontext() if self._first_evaluation else self._buffers_kept():
             parts = [
                 self._loss_of_rows(chain.forward(batch.inputs)[0], batch.targets, batch.weights)
                 * (size / sum(sizes))
@@ -310,32 +314,29 @@ class Objective:
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
     def _accumulated(self) -> Tensor:
-        """Batches contribute by their share of the step's rows, so that the step equals one large batch."""
+        """Accumulate the gradients of batches, weighted by their share of the rows; the step equals one large batch."""
         sizes = [len(batch.targets) for batch in self._batches]
-        whole = sum(sizes)
-        parts = [
-            self._differentiated(batch, size / whole)
-            for batch, size in zip(self._batches, sizes, strict=True)
-        ]
+        rows = sum(sizes)
+        parts = [self._backward(batch, size / rows) for batch, size in zip(self._batches, sizes, strict=True)]
         return torch.stack(parts).sum()
 
-    def _differentiated(self, batch: Batch, share: float | Tensor | None = None) -> Tensor:
-        """The mean loss of one batch, times its share of the step; its gradient is added to ``.grad``."""
-        chain = self._free_chain() or self._free_slope()
+    def _backward(self, batch: Batch, share: float | Tensor | None = None) -> Tensor:
+        """Return the mean loss of one batch, times its share of the step; its gradient is added to ``.grad``."""
+        chain = self._usable_chain() or self._usable_jacobian_chain()
         if chain is None:
             with torch.enable_grad():
                 part = self._mean_loss(batch) if share is None else self._mean_loss(batch) * share
                 part.backward()
             return part.detach()
-        # The chain computes on detached tensors: nothing here is recorded by autograd.
+        # The chain computes on detached tensors, and autograd records nothing.
         outputs, saved = chain.forward(batch.inputs)
         plain = batch.weights is None and self.composition is None
-        value, derivative = derivative_of_loss(
+        value, derivative = loss_and_derivative(
             self.loss if plain else self._loss_of_rows, outputs, batch.targets, batch.weights
         )
         if share is not None:
             value, derivative = value * share, derivative * share
-        if isinstance(chain, SlopeChain):
+        if isinstance(chain, JacobianChain):
             added, gradients = chain.backward(derivative, outputs, saved, 1.0 if share is None else share)
             value = value + added
         else:
@@ -371,7 +372,7 @@ class Objective:
         return mean if self.row_penalty is None else mean + self.row_penalty(inputs, outputs, batch.targets)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The precision that the network runs in."""
+        """Return the context that sets the precision of the network's forward pass."""
         if not self._mixed:
             return nullcontext()
         return torch.autocast(self._device.type, dtype=torch.bfloat16)

@@ -1,36 +1,34 @@
-"""Observers: the history file, the progress bar, TensorBoard, and requests to stop."""
+"""Observers of training: the history file and TensorBoard; and stopping on signals.
+
+The progress bar is in :mod:`descend.training.progress`.
+"""
 
 from __future__ import annotations
 
 import json
-import math
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
-from rich.text import Text
-
 from descend.errors import CheckpointError, require
-from descend.training.loop import Record, Training
+from descend.training.loop import Training
+from descend.training.records import Record
 
-__all__ = ["HistoryFile", "ProgressBar", "Quiet", "Stoppable", "TensorBoard", "stopping_on_signals"]
+__all__ = ["HistoryFile", "Quiet", "Stoppable", "TensorBoard", "stopping_on_signals"]
 
 
 class Stoppable(Protocol):
-    """What looks after each step whether it shall stop."""
+    """A training that checks after each step whether it has been requested to stop."""
 
     stop_requested: bool
 
 
 class Quiet:
-    """An observer that does nothing: a base to override where only one event matters."""
+    """An observer that does nothing: a base class for observers of only some events."""
 
     def started(self, training: Training) -> None:
         """Do nothing."""
@@ -46,9 +44,9 @@ class Quiet:
 
 
 class HistoryFile(Quiet):
-    """Writes ``history.jsonl``, a line per epoch, readable while it grows.
+    """Observer that writes ``history.jsonl``, one line per epoch, readable while training continues.
 
-    A resumed run continues the file from the epoch that its checkpoint knows.
+    A resumed run continues the file from the epoch of its checkpoint.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +54,7 @@ class HistoryFile(Quiet):
         self._file: Any = None
 
     def started(self, training: Training) -> None:
-        """Write the lines of epochs already done, and stay open for more."""
+        """Write the lines of the epochs already done, and keep the file open for more."""
         try:
             self._file = self.path.open("w", encoding="utf-8")
             self._file.writelines(_line(record) for record in training.history)
@@ -65,7 +63,7 @@ class HistoryFile(Quiet):
             raise CheckpointError(f"cannot write {self.path}: {cause.strerror or cause}") from cause
 
     def epoch_ended(self, training: Training, record: Record) -> None:
-        """Add a line."""
+        """Write the line of the epoch."""
         try:
             self._file.write(_line(record))
             self._file.flush()
@@ -83,99 +81,8 @@ def _line(record: Record) -> str:
     return json.dumps(record) + "\n"
 
 
-class _TimeLeft(ProgressColumn):
-    """Time left, from the time taken so far."""
-
-    def render(self, task: Task) -> Text:
-        left = task.fields.get("left")
-        if left is None or not math.isfinite(left):
-            return Text("-:--", style="progress.remaining")
-        minutes, seconds = divmod(round(left), 60)
-        hours, minutes = divmod(minutes, 60)
-        shown = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-        return Text(f"{shown} left", style="progress.remaining")
-
-
-class ProgressBar(Quiet):
-    """A bar with the epoch, training loss, validation metric and time left.
-
-    It is redrawn a few times a second at most, from the loop's own thread, and reads only numbers that are on
-    the host already.
-
-    Args:
-        console: where to draw; on something that is not a terminal a line is printed now and then.
-        metric: the metric to show.
-    """
-
-    def __init__(self, console: Console, metric: str, *, every: float = 0.25) -> None:
-        self.console, self.metric, self.every = console, metric, every
-        self._bar: Progress | None = None
-        self._task: Any = None
-        self._next = 0.0
-        self._began = (0, 0.0)
-
-    def started(self, training: Training) -> None:
-        """Draw the empty bar."""
-        self._began = (training.step, training.seconds)
-        self._next = time.monotonic() + (0.0 if self.console.is_terminal else 10.0)
-        if self.console.is_terminal:
-            self._bar = Progress(
-                TextColumn("epoch {task.fields[epoch]}"),
-                BarColumn(bar_width=None),
-                TextColumn("{task.fields[numbers]}"),
-                _TimeLeft(),
-                console=self.console,
-                auto_refresh=False,
-                transient=True,
-                expand=True,
-            )
-            self._bar.start()
-            total = training.stopping.max_epochs * training.batches.steps_per_epoch
-            self._task = self._bar.add_task("", total=total, epoch="1", numbers="", left=None)
-
-    def stepped(self, training: Training) -> None:
-        """Redraw if it is time."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._draw(training)
-            self._next = now + (self.every if self._bar is not None else 10.0)
-
-    def finished(self, training: Training) -> None:
-        """Remove the bar."""
-        self.close()
-
-    def close(self) -> None:
-        """Give the terminal back."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-    def _draw(self, training: Training) -> None:
-        per_epoch, epochs = training.batches.steps_per_epoch, training.stopping.max_epochs
-        taken, steps = training.seconds - self._began[1], training.step - self._began[0]
-        left = (epochs * per_epoch - training.step) * taken / max(1, steps)
-        if training.stopping.max_seconds is not None:
-            left = min(left, training.stopping.max_seconds - training.seconds)
-        epoch, numbers = f"{min(training.epoch + 1, epochs)}/{epochs}", self._numbers(training)
-        if self._bar is not None:
-            self._bar.update(
-                self._task, completed=training.step, epoch=epoch, numbers=numbers, left=left, refresh=True
-            )
-        else:
-            self.console.print(f"epoch {epoch}  {numbers}  at most {left:,.0f} s left", highlight=False)
-
-    def _numbers(self, training: Training) -> str:
-        if not training.history:
-            return ""
-        record = training.history[-1]
-        text = f"loss {record['train']['loss']:.4f}"
-        if "validation" in record:
-            text += f"  validation {self.metric} {record['validation'][self.metric]:.4f}"
-        return text
-
-
 class TensorBoard(Quiet):
-    """Writes the history as TensorBoard scalars; needs the extra ``tensorboard``."""
+    """Observer that writes the history as TensorBoard scalars; needs the extra ``tensorboard``."""
 
     def __init__(self, folder: Path) -> None:
         require("tensorboard", "tensorboard", "logging to TensorBoard")
@@ -199,10 +106,10 @@ class TensorBoard(Quiet):
 
 @contextmanager
 def stopping_on_signals(training: Stoppable) -> Iterator[None]:
-    """While inside, Ctrl-C and SIGTERM ask the training to stop after the current step.
+    """Context in which Ctrl-C and SIGTERM request the training to stop after the current step.
 
-    A second Ctrl-C is not caught: it ends the program at once. Outside the main thread, where signals cannot be
-    handled, nothing is changed.
+    A second Ctrl-C is not caught: it ends the program immediately. Outside the main thread, where signals cannot be
+    handled, the context has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor, nn
 
-from descend.data.scaling import Preprocess
+from descend.data.preprocessing import Preprocess
 from descend.data.schema import Form, Schema
 from descend.training.evaluation import outputs_of
 

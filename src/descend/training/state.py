@@ -1,7 +1,7 @@
-"""The state of training as one tree of plain values and tensors, and that tree as one file.
+"""The state of training as a tree of plain values and tensors, and as a file.
 
-The file is a safetensors file: tensors bit for bit, and a JSON header for the rest. Reading it executes
-nothing. A digest of the content stands in the header, so damage is noticed.
+The file is a safetensors file: the tensors bit for bit, and a JSON header for everything else. Reading it executes
+no code. The header contains a digest of the content, so damage is detected.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch import Tensor
 
 from descend.errors import CheckpointError
 
-__all__ = ["FORMAT", "clone", "decode", "encode", "from_bytes", "read_state", "to_bytes"]
+__all__ = ["STATE_FORMAT", "clone", "decode", "encode", "from_bytes", "read_state", "to_bytes"]
 
-FORMAT = 1
-"""Version of the file's layout; a file of a newer one is refused."""
+STATE_FORMAT = 1
+"""Version of the file's layout; files of a newer version are rejected."""
 
 
 def clone(tree: Any) -> Any:
-    """A copy of a tree that later training does not touch; tensors stay on their device."""
+    """Return a deep copy of a tree, which later training does not change; tensors stay on their device."""
     if isinstance(tree, Tensor):
         return tree.detach().clone()
     if isinstance(tree, dict):
@@ -36,10 +36,10 @@ def clone(tree: Any) -> Any:
 
 
 def encode(tree: Any) -> tuple[dict[str, Tensor], Any]:
-    """A tree as named tensors and JSON-ready values.
+    """Split a tree into named tensors and a JSON-serializable value.
 
     Raises:
-        CheckpointError: the tree holds something other than tensors, numbers, texts, None, lists, tuples and
+        CheckpointError: the tree contains something other than tensors, numbers, strings, None, lists, tuples and
             dicts.
 
     >>> tensors, plain = encode({"step": 3, "w": torch.ones(2), "betas": (0.9, 0.99)})
@@ -58,18 +58,18 @@ def encode(tree: Any) -> tuple[dict[str, Tensor], Any]:
             return {"dict": [[key, visit(item, f"{where}.{key}".lstrip("."))] for key, item in node.items()]}
         if isinstance(node, (list, tuple)):
             kind = "tuple" if isinstance(node, tuple) else "list"
-            return {kind: [visit(item, f"{where}.{place}".lstrip(".")) for place, item in enumerate(node)]}
+            return {kind: [visit(item, f"{where}.{index}".lstrip(".")) for index, item in enumerate(node)]}
         if node is None or isinstance(node, (bool, int, float, str)):
             return node
         raise CheckpointError(
-            f"the state at '{where}' is a {type(node).__name__}; a checkpoint holds tensors, numbers and texts"
+            f"the state at '{where}' is a {type(node).__name__}; a checkpoint can contain tensors, numbers and strings"
         )
 
     return tensors, visit(tree, "")
 
 
 def decode(tensors: dict[str, Tensor], plain: Any) -> Any:
-    """The tree that :func:`encode` took apart."""
+    """Rebuild the tree that :func:`encode` split."""
     match plain:
         case {"tensor": name}:
             return tensors[name]
@@ -83,36 +83,35 @@ def decode(tensors: dict[str, Tensor], plain: Any) -> Any:
 
 
 def to_bytes(tree: Any, meta: dict[str, Any] | None = None) -> bytes:
-    """The content of a state file: the tree, and ``meta``, which can be read without it."""
+    """Return the content of a state file: the tree, and ``meta``, a header for facts about it."""
     tensors, plain = encode(tree)
     flat = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-    # Two names may share memory (tied weights); the file format wants each to have its own.
+    # Two names may share memory (tied weights), which the file format does not allow.
     seen: set[int] = set()
     for name, tensor in flat.items():
         if tensor.data_ptr() in seen and tensor.numel():
             flat[name] = tensor.clone()
         seen.add(tensor.data_ptr())
-    described = json.dumps({"format": FORMAT, "meta": meta or {}, "tree": plain})
-    # One entry: the format does not keep the order of several, and equal states shall be equal files.
-    header = {"descend": json.dumps({"digest": _digest(flat, described), "state": described})}
+    tree_json = json.dumps({"format": STATE_FORMAT, "meta": meta or {}, "tree": plain})
+    # A single entry, since the format does not preserve the order of several, and equal states must yield equal files.
+    header = {"descend": json.dumps({"digest": _digest(flat, tree_json), "state": tree_json})}
     return safetensors.torch.save(flat, metadata=header)
 
 
-def _digest(tensors: dict[str, Tensor], described: str) -> str:
-    total = blake2b(described.encode(), digest_size=16)
+def _digest(tensors: dict[str, Tensor], tree_json: str) -> str:
+    total = blake2b(tree_json.encode(), digest_size=16)
     for name in sorted(tensors):
         total.update(name.encode())
-        numbers = tensors[name].reshape(-1)
-        if (
-            len(numbers) == 1
-        ):  # it counts as contiguous with any stride, and cannot be seen as bytes with one but 1
-            numbers = numbers.clone(memory_format=torch.contiguous_format)
-        total.update(numbers.view(torch.uint8).numpy().data if len(numbers) else b"")
+        values = tensors[name].reshape(-1)
+        if len(values) == 1:
+            # A single value counts as contiguous with any stride, but can be viewed as bytes only with stride 1.
+            values = values.clone(memory_format=torch.contiguous_format)
+        total.update(values.view(torch.uint8).numpy().data if len(values) else b"")
     return total.hexdigest()
 
 
 def read_state(path: Path) -> tuple[Any, dict[str, Any]]:
-    """The tree and the meta of a state file.
+    """Read a state file; return its tree and its meta.
 
     Raises:
         CheckpointError: the file is missing, cut short, altered, or of a newer version.
@@ -129,7 +128,7 @@ def read_state(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def from_bytes(content: bytes) -> tuple[Any, dict[str, Any]]:
-    """The tree and the meta in what :func:`to_bytes` gave.
+    """Return the tree and the meta of content returned by :func:`to_bytes`.
 
     Raises:
         CheckpointError: the content is cut short, altered, or of a newer version.
@@ -138,7 +137,7 @@ def from_bytes(content: bytes) -> tuple[Any, dict[str, Any]]:
     ({'step': 3}, {'part': 'train'})
     """
     try:
-        tensors = safetensors.torch.load(content)  # numbers and text alone: no code, no pickle
+        tensors = safetensors.torch.load(content)  # data only: no code, no pickle
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError) as cause:
@@ -147,20 +146,20 @@ def from_bytes(content: bytes) -> tuple[Any, dict[str, Any]]:
 
 
 def _opened(tensors: dict[str, Tensor], header: dict[str, str], path: str) -> tuple[Any, dict[str, Any]]:
-    """The tree and the meta of a file that was read; ``path`` names it in errors."""
+    """Return the tree and the meta of a file's content; ``path`` names the file in errors."""
     if "descend" not in header:
         raise CheckpointError(f"{path} is a safetensors file, but not a checkpoint of descend")
     try:
         outer = json.loads(header["descend"])
-        described = json.loads(outer["state"])
-        version = int(described["format"])
+        content = json.loads(outer["state"])
+        version = int(content["format"])
     except (ValueError, KeyError, TypeError) as cause:
         raise CheckpointError(f"the checkpoint {path} is damaged: its header cannot be read") from cause
-    if version > FORMAT:
+    if version > STATE_FORMAT:
         raise CheckpointError(
-            f"{path} was written by a newer version of descend (format {version}, this one reads up to {FORMAT}); "
+            f"{path} was written by a newer version of descend (format {version}, this one reads up to {STATE_FORMAT}); "
             "update descend"
         )
     if outer.get("digest") != _digest(tensors, outer["state"]):
         raise CheckpointError(f"the checkpoint {path} was altered after it was written (its digest differs)")
-    return decode(tensors, described["tree"]), described["meta"]
+    return decode(tensors, content["tree"]), content["meta"]

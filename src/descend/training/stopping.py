@@ -1,29 +1,85 @@
-"""When to stop, and which epoch was the best."""
+"""Early stopping: the [stop] section of a recipe, the rule built from it, and the rule applied to each epoch."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Literal
 
-__all__ = ["Stopping"]
+from descend.metrics import better
+from descend.param_types import Count, Fraction, NonNegative, Positive
+
+__all__ = ["StopSettings", "Stopping", "build_stopping"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopSettings:
+    """When to stop, and which weights to keep.
+
+    The weights kept are those of the epoch with the best monitored value, the earliest of equals. Without
+    validation rows there is no value to choose by, and the last weights are kept.
+
+    Args:
+        max_epochs: the maximum number of passes over the training rows.
+        patience: epochs without a new best value after which training stops; "none" to never stop early.
+        monitor: the value monitored on the validation rows: "loss" or a metric of the task.
+        max_seconds: training stops at the end of the epoch that exceeds this time.
+        target: training stops once the monitored value is at least this good.
+        gradient_tolerance: training stops once the norm of the gradient at an epoch's last step, before clipping, is at
+            most this. With sampling = "full" it is the gradient of the objective; with mini-batches it is that of one
+            of them, whose noise keeps it from vanishing.
+        min_improvement: a new best value must be better by this fraction of the old one. Above 0 it keeps earlier,
+            simpler weights where later ones are hardly better.
+        average: horizon, in epochs, of a moving average of the weights
+            (:class:`descend.training.averaging.WeightAverage`) that is evaluated and kept in place of the last
+            weights; 0 for none.
+    """
+
+    max_epochs: Count | Literal["auto"] = "auto"
+    patience: Count | Literal["auto"] | None = "auto"
+    monitor: str = "auto"
+    max_seconds: Positive | None = None
+    target: float | None = None
+    gradient_tolerance: Positive | None = None
+    min_improvement: Fraction | Literal["auto"] = "auto"
+    average: NonNegative | Literal["auto"] = "auto"
+
+
+def build_stopping(stop: Mapping[str, Any]) -> Stopping:
+    """Build the stopping rule of a resolved [stop] section, which holds no "auto".
+
+    >>> stopping = build_stopping({"max_epochs": 9, "patience": 2, "monitor": "accuracy", "min_improvement": 0.0})
+    >>> stopping.patience, stopping.larger_is_better
+    (2, True)
+    """
+    return Stopping(
+        max_epochs=stop["max_epochs"],
+        patience=stop.get("patience"),
+        larger_is_better=better(stop["monitor"]) == "higher",
+        max_seconds=stop.get("max_seconds"),
+        target=stop.get("target"),
+        gradient_tolerance=stop.get("gradient_tolerance"),
+        min_improvement=stop["min_improvement"],
+    )
 
 
 @dataclass
 class Stopping:
-    """Early stopping: keeps count of epochs without a new best value.
+    """The early-stopping rule of one training, with its count of epochs without a new best value.
 
-    An epoch is better when its monitored value is better than the best before by more than the share
-    ``min_improvement`` of that; the earliest of equals is kept. An epoch whose weights violate constraints is never better
-    than one whose weights meet them; while none does, the latest counts as the best.
+    An epoch is better when its monitored value improves on the best one so far by more than the fraction
+    ``min_improvement`` of it; the earliest of equals is kept. An epoch whose weights violate constraints is never better
+    than one whose weights satisfy them; as long as none does, the latest epoch counts as the best.
 
     Args:
-        max_epochs: passes over the training rows, at most.
+        max_epochs: the maximum number of passes over the training rows.
         patience: epochs without improvement after which to stop; None never stops early.
         larger_is_better: whether the monitored value is a score rather than a loss.
-        max_seconds: stop at the end of the epoch that passes this time.
-        target: stop once the monitored value is this good.
+        max_seconds: stop at the end of the epoch that exceeds this time.
+        target: stop once the monitored value is at least this good.
         gradient_tolerance: stop once the norm of the gradient is at most this.
-        min_improvement: share of the best value by which a better one must differ from it.
+        min_improvement: the fraction of the best value by which a better one must differ from it.
 
     >>> stopping = Stopping(max_epochs=9, patience=2)
     >>> [stopping.observe(loss, seconds=0.0) for loss in (1.0, 0.5, 0.6, 0.5)]
@@ -52,21 +108,21 @@ class Stopping:
         gradient_norm: float | None = None,
         feasible: bool = True,
     ) -> str | None:
-        """Count an epoch with its monitored value (None where there is none); the reason to stop, if any.
+        """Count an epoch with its monitored value (None where there is none); return the reason to stop, if any.
 
         Args:
             value: the monitored value of the epoch.
-            seconds: time since the training began.
-            gradient_norm: of the epoch's last step; None where it was not measured.
-            feasible: whether the epoch's weights meet what constraints there are. Default True.
+            seconds: the time since training began.
+            gradient_norm: the norm of the gradient at the epoch's last step; None where it was not measured.
+            feasible: whether the epoch's weights satisfy the constraints, if any. Default True.
         """
         self.epochs += 1
-        better = (
+        improves = (
             value is None or math.isnan(self.best) or self._better(value, self.best, self.min_improvement)
         )
         if feasible != self.best_feasible:
-            better = feasible
-        if better or not (feasible or self.best_feasible):
+            improves = feasible
+        if improves or not (feasible or self.best_feasible):
             self.best = math.nan if value is None else value
             self.best_epoch, self.best_feasible = self.epochs, feasible
         reached = self.target is not None and value is not None and not self._better(self.target, value)
@@ -87,20 +143,20 @@ class Stopping:
 
     @property
     def spent(self) -> str | None:
-        """The reason "max_epochs" once all epochs are done."""
+        """The reason "max_epochs" once all epochs are done; None before."""
         return "max_epochs" if self.epochs >= self.max_epochs else None
 
     @property
     def improved(self) -> bool:
-        """Whether the last epoch observed is the best so far."""
+        """Whether the last observed epoch is the best so far."""
         return self.best_epoch == self.epochs
 
     def _better(self, value: float, than: float, by: float = 0.0) -> bool:
-        gain = value - than if self.larger_is_better else than - value
-        return gain > by * abs(than)
+        improvement = value - than if self.larger_is_better else than - value
+        return improvement > by * abs(than)
 
     def state_dict(self) -> dict[str, float | int]:
-        """What counting has found, to go on later."""
+        """Return the counts that a resumed run needs."""
         return {
             "epochs": self.epochs,
             "best": self.best,
@@ -109,7 +165,7 @@ class Stopping:
         }
 
     def load_state_dict(self, state: dict[str, float | int]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Restore the counts returned by :meth:`state_dict`."""
         self.epochs, self.best, self.best_epoch = (
             int(state["epochs"]),
             state["best"],

@@ -1,7 +1,7 @@
-"""How many CPU threads a network's arithmetic should use.
+"""The number of CPU threads that is fastest for a network.
 
-A small network gains nothing from a second thread and, when other programs want the processor, loses
-many times its speed waiting for it. A few steps with each number tell.
+A small network gains nothing from a second thread and, when other programs use the processor, becomes several times
+slower waiting for it. The number is chosen by timing a few steps with each candidate.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ from contextlib import contextmanager
 
 import torch
 
+from descend.training.timing import seconds_of, shortest_seconds
+
 __all__ = ["choose_threads", "cores", "using_threads"]
 
-SHORT = 1e-3
-"""Seconds. A step shorter than this on one thread is made of operations too small to share."""
+MIN_STEP_SECONDS = 1e-3
+"""A step that takes less time than this on one thread consists of operations too small to parallelize."""
 
-WORTH = 1.25
-"""More threads must be this many times as fast as fewer. Fewer keep their speed when the machine is shared,
-and a clear margin lets the same network get the same number, and so the same bits, on every run."""
+MIN_SPEEDUP = 1.25
+"""More threads must be this many times as fast as fewer ones. Fewer threads keep their speed on a shared machine,
+and a clear margin assigns the same number, and so the same bits, to the same network on every run."""
 
-HOPELESS = 4.0
-"""A number of threads with a step this many times as slow as on one thread is not tried again."""
+HOPELESS_SLOWDOWN = 4.0
+"""A number of threads with a step this many times as slow as on one thread is not timed again."""
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
-    """Run with a number of threads, and put the former one back."""
+    """Context with a given number of threads; on exit the previous number is restored."""
     before = torch.get_num_threads()
     if count == before:
         yield
@@ -47,19 +49,23 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 def choose_threads(
-    step: Callable[[], object], *, most: int | None = None, seconds: float = 0.4, short: float = SHORT
+    step: Callable[[], object],
+    *,
+    most: int | None = None,
+    seconds: float = 0.4,
+    min_step_seconds: float = MIN_STEP_SECONDS,
 ) -> tuple[int, str]:
-    """The number of threads with which ``step`` runs fastest, and why.
+    """Return the number of threads with which ``step`` runs fastest, and the reason.
 
-    A step that is short on one thread stays there. For a longer one, doubling numbers up to the number of cores are
-    timed in turn, round after round, so that a passing disturbance meets all alike. Means are compared, not
-    medians: threads that wait for a busy core do so rarely and long.
+    A short step uses one thread. For a longer one, powers of two up to the number of cores are timed in turn, in several
+    rounds, so that a temporary disturbance affects all of them. Means are compared instead of medians, since threads that
+    wait for a busy core do so rarely and for a long time.
 
     Args:
-        step: one step of training on throw-away copies.
-        most: the largest number to try; the cores of this process by default.
-        seconds: about how long to measure.
-        short: seconds of a step below which it stays on one thread without a measurement.
+        step: one step of training on temporary copies.
+        most: the largest number to consider. Default: the cores of this process.
+        seconds: the approximate duration of the measurement. Default 0.4.
+        min_step_seconds: a step that takes less time than this uses one thread. Default 0.001.
 
     >>> choose_threads(lambda: None, most=1)
     (1, 'the only core')
@@ -69,9 +75,9 @@ def choose_threads(
         return 1, "the only core"
     with using_threads(1):
         step()
-        shortest = min(_timed(step) for _ in range(5))
-    if shortest < short:
-        return 1, f"a step takes {1e6 * shortest:,.0f} µs on one thread, too little to share"
+        shortest = shortest_seconds(step, repeats=5)
+    if shortest < min_step_seconds:
+        return 1, f"a step takes {1e6 * shortest:,.0f} µs on one thread, too little to parallelize"
     candidates = [1]
     while candidates[-1] * 2 <= limit:
         candidates.append(candidates[-1] * 2)
@@ -79,27 +85,21 @@ def choose_threads(
         candidates.append(limit)
     times: dict[int, list[float]] = {count: [] for count in candidates}
     running = list(candidates)
-    began, rounds = time.perf_counter(), 0
-    while rounds < 3 or (rounds < 12 and time.perf_counter() - began < seconds):
+    started, rounds = time.perf_counter(), 0
+    while rounds < 3 or (rounds < 12 and time.perf_counter() - started < seconds):
         for count in list(running):
             with using_threads(count):
                 step()
                 for _ in range(3):
-                    times[count].append(_timed(step))
-                    if count > 1 and times[count][-1] > HOPELESS * statistics.median(times[1]):
+                    times[count].append(seconds_of(step))
+                    if count > 1 and times[count][-1] > HOPELESS_SLOWDOWN * statistics.median(times[1]):
                         running.remove(count)
                         break
         rounds += 1
-    means = {count: statistics.fmean(taken) for count, taken in times.items()}
+    means = {count: statistics.fmean(own) for count, own in times.items()}
     chosen = 1
     for count in running[1:]:
-        if means[chosen] / means[count] >= WORTH:
+        if means[chosen] / means[count] >= MIN_SPEEDUP:
             chosen = count
     shown = ", ".join(f"{count}: {1e6 * means[count]:,.0f} µs" for count in candidates)
     return chosen, f"mean time of a step with threads {shown}"
-
-
-def _timed(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start

@@ -1,8 +1,8 @@
-"""Transfer learning: a network that starts from the weights of another, with parts of it held fixed.
+"""Transfer learning: pretrained weights and frozen layers.
 
-Tensors are matched by name. What the new task needs otherwise, the last layer where the classes differ, is left as it
-was initialised; anything else that does not fit is a mistake and is named. What is frozen keeps its bits: parameters get
-no gradient, and modules with running statistics, as batch norm, stay in evaluation mode, in which they do not change.
+Tensors are matched by name. The last layer may differ, as with other classes, and then keeps its initial weights; any
+other tensor that is missing or has another shape is an error. Frozen tensors keep their bits: parameters have no
+gradient, and modules with running statistics, such as batch normalization, stay in evaluation mode.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["Head", "Report", "digest_of", "freeze", "matching", "read_weights", 
 
 Head = Literal["auto", "keep", "replace"]
 
-SHOWN = 8
-"""Names of a list that a message shows."""
+MAX_NAMES = 8
+"""The maximum number of names in a message."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of every tensor.
+    """How each tensor of the file and of the network was used.
 
     Args:
-        matched: taken over.
-        replaced: of the last layer, and started anew.
-        missing: of the network, and not in the file.
-        misshaped: in both, with different shapes: name, the file's shape, the network's.
-        unused: in the file, and not of the network.
+        matched: copied from the file.
+        replaced: tensors of the last layer that keep their initial values.
+        missing: in the network only.
+        misshaped: in both, with different shapes: name, the file's shape, the network's shape.
+        unused: in the file only.
     """
 
     matched: tuple[str, ...]
@@ -51,32 +51,32 @@ class Report:
     def __str__(self) -> str:
         parts = [f"{len(self.matched)} tensors matched"]
         if self.replaced:
-            parts.append(f"{_listed(self.replaced)} started anew")
+            parts.append(f"{_listed(self.replaced)} keep their initial values")
         if self.missing:
-            parts.append(f"missing in the file: {_listed(self.missing)}")
+            parts.append(f"missing from the file: {_listed(self.missing)}")
         if self.misshaped:
-            shapes = [f"{name} (the file's {a}, the network's {b})" for name, a, b in self.misshaped]
-            parts.append(f"of another shape: {_listed(shapes)}")
+            shapes = [f"{name} (file {a}, network {b})" for name, a, b in self.misshaped]
+            parts.append(f"different shapes: {_listed(shapes)}")
         if self.unused:
-            parts.append(f"not used: {_listed(self.unused)}")
+            parts.append(f"unused: {_listed(self.unused)}")
         return "; ".join(parts)
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + more
 
 
 def _file_of(path: str | Path) -> Path:
-    place = Path(path)
-    return place / "weights.safetensors" if place.is_dir() else place
+    file = Path(path)
+    return file / "weights.safetensors" if file.is_dir() else file
 
 
 def digest_of(path: str | Path) -> str:
-    """A digest of the file with the weights, to tell later whether it is still the same.
+    """Return a digest of the file with the weights, which detects later changes.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         return blake2b(_file_of(path).read_bytes(), digest_size=16).hexdigest()
@@ -85,7 +85,7 @@ def digest_of(path: str | Path) -> str:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Weights by name, from a run folder, a checkpoint, an exported run, or any safetensors file.
+    """Read weights by name from a run folder, a checkpoint, an exported run, or any safetensors file.
 
     Args:
         path: the file, or a run folder with ``weights.safetensors``.
@@ -96,18 +96,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     file = _file_of(path)
     if not file.exists():
         what = (
-            f"the folder {path} holds no weights.safetensors"
+            f"the folder {path} contains no weights.safetensors"
             if Path(path).is_dir()
             else f"no such file: {path}"
         )
-        raise UserError(f"pretrained: {what}; give a .safetensors file or the folder of a finished run")
+        raise UserError(f"pretrained: {what}; specify a .safetensors file or the folder of a finished run")
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
             header = opened.metadata() or {}
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
     except (OSError, safetensors.SafetensorError, ValueError) as cause:
-        raise UserError(f"pretrained: {file} is no safetensors file, or damaged ({cause})") from cause
-    if "recipe" in header and "schema" in header:  # an exported run holds its preprocessing as well
+        raise UserError(f"pretrained: {file} is not a safetensors file, or is damaged ({cause})") from cause
+    if "recipe" in header and "schema" in header:  # an exported run also contains its preprocessing
         return {
             name.removeprefix("model."): each for name, each in tensors.items() if name.startswith("model.")
         }
@@ -122,19 +122,19 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def transfer(model: nn.Module, weights: Mapping[str, Tensor], head: Head = "auto") -> Report:
-    """Take over weights by name, in place.
+    """Copy weights into a network by name, in place.
 
     The head is the last module with parameters of its own, in the order of ``model.modules()``: the output layer of
     descend's networks.
 
     Args:
-        model: the network, already initialised.
-        weights: by the names of ``model.state_dict()``, on any device and of any floating type.
-        head: what becomes of the head. ``"auto"`` replaces it where a shape differs or it is missing, ``"replace"``
-            always, ``"keep"`` never.
+        model: the initialized network.
+        weights: by the names of ``model.state_dict()``, on any device and of any floating-point type.
+        head: whether the head keeps its initial weights (is replaced). ``"auto"``: if a shape differs or a tensor is
+            missing; ``"replace"``: always; ``"keep"``: never. Default ``"auto"``.
 
     Returns:
-        What became of every tensor.
+        How each tensor was used.
 
     Raises:
         UserError: a tensor outside a replaced head is missing or has another shape; nothing was changed.
@@ -174,34 +174,34 @@ def transfer(model: nn.Module, weights: Mapping[str, Tensor], head: Head = "auto
 
 
 def _head(model: nn.Module) -> set[str]:
-    """The names of the tensors of the last module that has parameters."""
+    """Return the names of the tensors of the last module that has parameters."""
     last = ""
     for name, module in model.named_modules():
         if next(module.parameters(recurse=False), None) is not None:
             last = name
-    # A parametrised layer, as a weight-normed one, holds its tensors in modules below its own.
+    # A parametrized layer, such as one with weight normalization, has its tensors in submodules.
     last = last.partition(".parametrizations.")[0]
     return {name for name in model.state_dict() if name.startswith(f"{last}." if last else "")}
 
 
 def matching(pattern: str, names: Sequence[str]) -> list[str]:
-    """The names that a pattern matches, itself or by a module that they lie in.
+    """Return the names that a pattern matches, directly or through a module that contains them.
 
-    ``*``, ``?`` and ``[...]`` as in file names; ``*`` also matches dots.
+    ``*``, ``?`` and ``[...]`` have the meaning they have in file names; ``*`` also matches dots.
 
     Raises:
-        UserError: it matches none; the message lists the modules that exist.
+        UserError: the pattern matches no name; the message lists the modules.
 
     >>> matching("conv*", ["conv1.weight", "conv1.bias", "output.weight"])
     ['conv1.weight', 'conv1.bias']
     >>> matching("output", ["conv1.weight", "output.weight"])
     ['output.weight']
     """
-    found = [name for name in names if any(fnmatch.fnmatchcase(part, pattern) for part in _prefixes(name))]
-    if not found:
+    matched = [name for name in names if any(fnmatch.fnmatchcase(part, pattern) for part in _prefixes(name))]
+    if not matched:
         modules = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
         raise UserError(f"no weight of the network matches '{pattern}'; its modules are {_listed(modules)}")
-    return found
+    return matched
 
 
 def _prefixes(name: str) -> list[str]:
@@ -210,19 +210,19 @@ def _prefixes(name: str) -> list[str]:
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
-    """Hold parts of a network fixed: no gradient, and no change of running statistics.
+    """Freeze parts of a network: their parameters have no gradient, and their running statistics do not change.
 
-    Every parameter whose name, or a module's it lies in, matches a pattern gets ``requires_grad = False``. A module
-    whose own parameters and buffers are all matched is held in evaluation mode, whatever ``model.train()`` says, so that
-    a frozen batch norm normalises with the statistics it has and leaves them alone. Layers without either, as
-    dropout, are not touched.
+    Every parameter that a pattern matches, by its own name or that of a module that contains it, gets
+    ``requires_grad = False``. A module whose own parameters and buffers are all matched stays in evaluation mode, even
+    after ``model.train()``, so that a frozen batch normalization uses its running statistics without updating them. Layers
+    without parameters and buffers, such as dropout, are not affected.
 
     Args:
         model: changed in place.
-        patterns: as of :func:`matching`.
+        patterns: as in :func:`matching`.
 
     Returns:
-        The names of what is frozen, parameters and buffers.
+        The names of the frozen parameters and buffers.
 
     Raises:
         UserError: a pattern matches nothing, or nothing is left to train.
@@ -244,12 +244,12 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
             parameter.requires_grad_(False)
     for prefix, module in model.named_modules():
         own = [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-        held = all(f"{prefix}.{name}".removeprefix(".") in frozen for name, _ in own)
-        if held and next(module.buffers(recurse=False), None) is not None:
-            module.register_forward_pre_hook(_evaluating)
+        frozen_module = all(f"{prefix}.{name}".removeprefix(".") in frozen for name, _ in own)
+        if frozen_module and next(module.buffers(recurse=False), None) is not None:
+            module.register_forward_pre_hook(_to_evaluation_mode)
     return tuple(name for name in names if name in frozen)
 
 
-def _evaluating(module: nn.Module, inputs: Any) -> None:
-    """Before a frozen module runs: whoever called ``train()`` did not mean it."""
+def _to_evaluation_mode(module: nn.Module, inputs: Any) -> None:
+    """Return a frozen module to evaluation mode before its forward pass, in case ``model.train()`` was called."""
     module.training = False

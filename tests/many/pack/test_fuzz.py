@@ -1,4 +1,4 @@
-"""Packs of random members: each is what it would be alone, and does not notice who else is there."""
+"""Packs of random members: each equals its solo run, and does not depend on the other members."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from tests.support.solo_and_packed import TOLERANCE, flat, pack_of, trainings, weights
+from tests.support.packs import TOLERANCE, flat, pack_of, trainings, weights
 
 from descend.training.loop import fit
 
 EPOCHS = 3
-# Adam and its like divide by the size of a gradient, and make much of the rounding of one that is nearly 0: eps is large.
+# Adaptive methods divide by the size of a gradient and amplify the rounding of one that is nearly 0, so eps is large.
 OPTIMIZERS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "sgd": {"lr": st.floats(1e-3, 0.1), "momentum": st.sampled_from([0.0, 0.5, 0.9])},
     "adagrad": {"lr": st.floats(1e-3, 0.05), "eps": st.floats(1e-4, 1e-2)},
@@ -35,9 +35,9 @@ OPTIMIZERS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 
 
 def data(task: str, rows: int = 45, columns: int = 4) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    draw = np.random.default_rng(0)
-    x = draw.normal(size=(rows, columns))
-    score = x @ draw.normal(size=(columns, 3)) + 0.3 * draw.normal(size=(rows, 3))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, columns))
+    score = x @ rng.normal(size=(columns, 3)) + 0.3 * rng.normal(size=(rows, 3))
     return x, {
         "multiclass": score.argmax(1),
         "binary": (score[:, 0] > 0).astype(int),
@@ -47,7 +47,7 @@ def data(task: str, rows: int = 45, columns: int = 4) -> tuple[np.ndarray[Any, A
 
 @st.composite
 def packs(draw: st.DrawFn, *, whole: bool = False) -> tuple[str, list[dict[str, Any]], list[int]]:
-    """A task, recipes that can ride together, and their seeds; ``whole`` for matrices of whole cache lines."""
+    """Generate a task, recipes that can be packed together, and their seeds; ``whole``: matrices of whole cache lines."""
     task = draw(st.sampled_from(["multiclass", "binary", "regression"]))
     depth, norm = draw(st.integers(1, 2)), draw(st.sampled_from(["none", "none", "batch", "layer"]))
     optimizer = draw(st.sampled_from(list(OPTIMIZERS)))
@@ -99,50 +99,50 @@ FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthChec
 
 @FEW
 @given(packs())
-def test_a_member_is_what_it_is_alone(made: tuple[str, list[dict[str, Any]], list[int]]) -> None:
-    task, recipes, seeds = made
+def test_member_equals_its_solo_run(case: tuple[str, list[dict[str, Any]], list[int]]) -> None:
+    task, recipes, seeds = case
     event(task)
     event(recipes[0]["optimizer"]["name"])
     rows = data(task)
-    alone = trainings(recipes, seeds, rows, torch.float64)
-    together = trainings(recipes, seeds, rows, torch.float64)
-    pack = pack_of(together)
+    solo = trainings(recipes, seeds, rows, torch.float64)
+    packed = trainings(recipes, seeds, rows, torch.float64)
+    pack = pack_of(packed)
     fit(pack, until=EPOCHS)
-    found = weights(pack)
-    for number, (_, training) in enumerate(alone):
+    states = weights(pack)
+    for number, (_, training) in enumerate(solo):
         fit(training, until=EPOCHS)
         own = flat(training.model.state_dict())
-        assert (found[number] - own).norm() <= TOLERANCE[torch.float64] * own.norm()
-        for mine, theirs in zip(together[number][1].history, training.history, strict=True):
-            assert mine["train"]["loss"] == pytest.approx(theirs["train"]["loss"], rel=1e-6)
-            assert mine["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-5, abs=1e-9)
+        assert (states[number] - own).norm() <= TOLERANCE[torch.float64] * own.norm()
+        for record, expected in zip(packed[number][1].history, training.history, strict=True):
+            assert record["train"]["loss"] == pytest.approx(expected["train"]["loss"], rel=1e-6)
+            assert record["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-5, abs=1e-9)
 
 
 @FEW
 @given(packs(whole=True), st.integers(0, 3), st.integers(1, EPOCHS - 1))
 def test_bits_do_not_change_when_another_leaves(
-    made: tuple[str, list[dict[str, Any]], list[int]], who: int, after: int
+    case: tuple[str, list[dict[str, Any]], list[int]], dropped: int, after: int
 ) -> None:
-    """Where a matrix is made of whole cache lines: products round by how their operands lie in memory."""
-    task, recipes, seeds = made
-    who %= len(recipes)
+    """For matrices of whole cache lines: the rounding of products depends on the alignment of their operands."""
+    task, recipes, seeds = case
+    dropped %= len(recipes)
     rows = data(task, 48, 16)
-    whole, left = (pack_of(trainings(recipes, seeds, rows)) for _ in range(2))
+    whole, fewer = (pack_of(trainings(recipes, seeds, rows)) for _ in range(2))
     fit(whole, until=EPOCHS)
-    fit(left, until=after)
-    left.drop({who}, "dropped")
-    fit(left, until=EPOCHS)
-    expected, found = weights(whole), weights(left)
-    assert list(found) == [number for number in expected if number != who]
-    # The last one's last bits may differ: the last numbers of a tensor are computed by other instructions.
-    for number in list(found)[:-1]:
-        assert torch.equal(found[number], expected[number])
-    for number in found:
-        assert (found[number] - expected[number]).norm() <= 1e-4 * expected[number].norm()
+    fit(fewer, until=after)
+    fewer.drop({dropped}, "dropped")
+    fit(fewer, until=EPOCHS)
+    expected, states = weights(whole), weights(fewer)
+    assert list(states) == [number for number in expected if number != dropped]
+    # The last member's bits may differ: the last entries of a tensor are computed with other instructions.
+    for number in list(states)[:-1]:
+        assert torch.equal(states[number], expected[number])
+    for number in states:
+        assert (states[number] - expected[number]).norm() <= 1e-4 * expected[number].norm()
 
 
-def test_activations_of_two_kinds_behind_a_batch_norm_keep_bits() -> None:
-    """A batch norm of all members once left its output in strides by their number, and products round by strides."""
+def test_bits_of_two_kinds_of_activations_after_a_batch_norm() -> None:
+    """Regression test: the strides of a batch norm's output depended on the number of members, and so did rounding."""
     shared = {
         "data": {"batch_size": 16, "validation": 0.0, "test": 0.0},
         "optimizer": {"name": "sgd", "lr": 0.0625},
@@ -153,9 +153,9 @@ def test_activations_of_two_kinds_behind_a_batch_norm_keep_bits() -> None:
         for activation in ("gelu", "gelu", "relu")
     ]
     rows = data("multiclass", 48, 16)
-    whole, left = (pack_of(trainings(recipes, [0, 0, 0], rows)) for _ in range(2))
+    whole, fewer = (pack_of(trainings(recipes, [0, 0, 0], rows)) for _ in range(2))
     fit(whole, until=EPOCHS)
-    fit(left, until=1)
-    left.drop({0}, "dropped")
-    fit(left, until=EPOCHS)
-    assert torch.equal(weights(whole)[1], weights(left)[1])
+    fit(fewer, until=1)
+    fewer.drop({0}, "dropped")
+    fit(fewer, until=EPOCHS)
+    assert torch.equal(weights(whole)[1], weights(fewer)[1])

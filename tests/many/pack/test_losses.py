@@ -1,4 +1,4 @@
-"""Losses of a pack's members are those of each, and so are their derivatives."""
+"""Losses of a pack and their derivatives equal those of each member."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from descend.losses import BinaryCrossEntropy, CrossEntropy, Huber, MeanSquaredError, Squared
-from descend.many.pack.losses import LossOfMembers, row_losses
+from descend.many.pack.losses import PackedLoss, row_losses
 
 CASES = {
     "classes": ([CrossEntropy()] * 3, 5),
@@ -22,22 +22,22 @@ CASES = {
 
 def rows(case: str):
     losses, width = CASES[case]
-    draw = torch.Generator().manual_seed(0)
-    outputs = 4.0 * torch.randn(3, 7, width, generator=draw, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(0)
+    outputs = 4.0 * torch.randn(3, 7, width, generator=rng, dtype=torch.float64)
     if "values" in case:
-        targets = torch.randn(3, 7, width, generator=draw, dtype=torch.float64)
+        targets = torch.randn(3, 7, width, generator=rng, dtype=torch.float64)
     elif width == 1:
-        targets = torch.randint(2, (3, 7), generator=draw).double()
+        targets = torch.randint(2, (3, 7), generator=rng).double()
     else:
-        targets = torch.randint(width, (3, 7), generator=draw)
-    return losses, outputs, targets, torch.rand(3, 7, generator=draw, dtype=torch.float64)
+        targets = torch.randint(width, (3, 7), generator=rng)
+    return losses, outputs, targets, torch.rand(3, 7, generator=rng, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_values_and_derivatives_are_those_of_each_member(case: str, weighted: bool) -> None:
+def test_values_and_derivatives_equal_those_of_each_member(case: str, weighted: bool) -> None:
     losses, outputs, targets, weights = rows(case)
-    values, derivative = LossOfMembers(losses)(outputs, targets, weights if weighted else None)
+    values, derivative = PackedLoss(losses)(outputs, targets, weights if weighted else None)
     for member, loss in enumerate(losses):
         leaf = outputs[member].clone().requires_grad_()
         each = loss.per_sample(leaf, targets[member])
@@ -48,25 +48,25 @@ def test_values_and_derivatives_are_those_of_each_member(case: str, weighted: bo
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "smoothed" not in case])
-def test_rows_are_those_of_each_member(case: str) -> None:
+def test_row_losses_equal_those_of_each_member(case: str) -> None:
     losses, outputs, targets, _ = rows(case)
-    found = row_losses(losses[0], outputs, targets)
+    packed = row_losses(losses[0], outputs, targets)
     own = torch.stack([losses[0].per_sample(outputs[k], targets[k]) for k in range(3)])
-    torch.testing.assert_close(found, own, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(packed, own, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bits_do_not_depend_on_who_is_there(case: str) -> None:
+def test_bits_do_not_depend_on_other_members(case: str) -> None:
     losses, outputs, targets, _ = rows(case)
     outputs = outputs.float()
     targets = targets.float() if targets.is_floating_point() else targets
-    values, derivative = LossOfMembers(losses)(outputs, targets)
-    # The last one's may: the last numbers of a tensor are computed by other instructions.
-    found, slope = LossOfMembers(losses[1:])(outputs[1:], targets[1:])
-    assert torch.equal(found[0], values[1])
-    assert torch.equal(slope[0], derivative[1])
+    values, derivative = PackedLoss(losses)(outputs, targets)
+    # Except for the last member's: the last entries of a tensor are computed with other instructions.
+    fewer_values, fewer_derivatives = PackedLoss(losses[1:])(outputs[1:], targets[1:])
+    assert torch.equal(fewer_values[0], values[1])
+    assert torch.equal(fewer_derivatives[0], derivative[1])
     bad = outputs.clone()
     bad[0] = float("nan")
-    found, slope = LossOfMembers(losses)(bad, targets)
-    assert torch.equal(found[1:], values[1:])
-    assert torch.equal(slope[1:], derivative[1:])
+    other_values, other_derivatives = PackedLoss(losses)(bad, targets)
+    assert torch.equal(other_values[1:], values[1:])
+    assert torch.equal(other_derivatives[1:], derivative[1:])

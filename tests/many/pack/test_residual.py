@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.support.packs import assert_equal_solo
+from tests.support.packs import assert_equal_solo, stacked
 from torch import nn
 
 from descend import train_many
 from descend.many.pack import stack
 from descend.many.pack.gradients import chain_of
-from descend.many.pack.network import StackedNetwork
 from descend.nn import Residual
-
-
-def stacked(models, rows):
-    return StackedNetwork(stack(models))
 
 
 def mlps(*settings, optimizer="adam"):
@@ -28,8 +23,8 @@ def mlps(*settings, optimizer="adam"):
     ]
 
 
-class TestAMemberEqualsItsSoloRun:
-    # In float32 Adam would make whole steps of the rounding errors that the gradient of a bias before a norm is.
+class TestMemberEqualsItsSoloRun:
+    # The gradient of a bias before a norm is 0 up to rounding, which Adam in float32 would amplify to full steps.
     @pytest.mark.parametrize(
         ("dtype", "optimizer"), [(torch.float32, "sgd"), (torch.float64, "adam")], ids=["float32", "float64"]
     )
@@ -37,7 +32,7 @@ class TestAMemberEqualsItsSoloRun:
         "settings",
         [
             pytest.param([{}, {}, {}], id="plain"),
-            pytest.param([{"dropout": p} for p in (0.0, 0.2, 0.5)], id="rates of dropout"),
+            pytest.param([{"dropout": p} for p in (0.0, 0.2, 0.5)], id="dropout rates"),
             pytest.param([{"norm": "batch", "dropout": 0.1}] * 3, id="batch norm"),
             pytest.param([{"activation": each} for each in ("relu", "softplus", "tanh")], id="activations"),
             pytest.param(
@@ -49,13 +44,13 @@ class TestAMemberEqualsItsSoloRun:
             ),
         ],
     )
-    def test_whatever_differs(self, settings, dtype, optimizer):
+    def test_with_settings_that_differ(self, settings, dtype, optimizer):
         assert_equal_solo(mlps(*settings, optimizer=optimizer), stacked, dtype=dtype)
 
-    def test_after_another_has_gone(self):
+    def test_after_another_was_dropped(self):
         assert_equal_solo(mlps({}, {"dropout": 0.3}, {}), stacked, drop=0, dtype=torch.float64)
 
-    def test_with_several_batches_a_step(self):
+    def test_with_gradient_accumulation(self):
         recipes = [{**each, "gradient": {"accumulate": 2}} for each in mlps({}, {})]
         assert_equal_solo(recipes, stacked, dtype=torch.float64)
 
@@ -67,38 +62,38 @@ def nested():
     ).double()
 
 
-def test_blocks_within_blocks_are_differentiated():
+def test_gradients_of_nested_blocks():
     models = [nested() for _ in range(3)]
-    made = stack(models)
+    stacked_models = stack(models)
     x = torch.randn(3, 5, 4, dtype=torch.float64)
-    for one in (made, made.select([0, 1, 2])):
+    for one in (stacked_models, stacked_models.select([0, 1, 2])):
         gradients = [torch.empty_like(entry.tensor) for entry in one.entries]
         chain = chain_of(one, gradients)
         y, saved = chain.forward(x)
-        found = chain.backward(torch.ones_like(y), saved)
+        packed = chain.backward(torch.ones_like(y), saved)
         for member, model in enumerate(models):
-            alone = model(x[member])
-            torch.testing.assert_close(y[member], alone)
-            expected = torch.autograd.grad(alone.sum(), list(model.parameters()))
-            for mine, theirs in zip(found, expected, strict=True):
-                torch.testing.assert_close(mine[member], theirs)
+            solo = model(x[member])
+            torch.testing.assert_close(y[member], solo)
+            expected = torch.autograd.grad(solo.sum(), list(model.parameters()))
+            for gradient, own in zip(packed, expected, strict=True):
+                torch.testing.assert_close(gradient[member], own)
 
 
-def test_names_are_those_of_the_plain_module():
+def test_names_equal_those_of_the_plain_module():
     models = [nested() for _ in range(2)]
     state = stack(models).state(1)
     assert set(state) == set(models[1].state_dict())
     assert all(torch.equal(state[name], t) for name, t in models[1].state_dict().items())
 
 
-def test_a_selection_has_branches_of_its_own():
-    made = stack([nested() for _ in range(3)])
-    fewer = made.select([2, 0])
+def test_selection_does_not_share_branches():
+    whole = stack([nested() for _ in range(3)])
+    fewer = whole.select([2, 0])
     x = torch.randn(3, 5, 4, dtype=torch.float64)
-    assert torch.equal(fewer(x[[2, 0]]), made(x)[[2, 0]])
-    theirs = {id(layer) for layer in made.network.modules()}
-    assert not theirs & {id(layer) for layer in fewer.network.modules() if not list(layer.children())} - {
-        id(layer) for layer in made.network.modules() if isinstance(layer, nn.Tanh)
+    assert torch.equal(fewer(x[[2, 0]]), whole(x)[[2, 0]])
+    originals = {id(layer) for layer in whole.network.modules()}
+    assert not originals & {id(layer) for layer in fewer.network.modules() if not list(layer.children())} - {
+        id(layer) for layer in whole.network.modules() if isinstance(layer, nn.Tanh)
     }
 
 

@@ -1,4 +1,4 @@
-"""A member of a pack is what it would be alone, whatever it rides with."""
+"""A member of a pack equals its solo run, whatever the other members are."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.solo_and_packed import TOLERANCE, flat, pack_of, trainings, weights
+from tests.support.packs import TOLERANCE, flat, pack_of, trainings, weights
 
 from descend.many.pack import stack
 from descend.nn import convnet
 from descend.training.loop import fit
 from descend.training.state import clone
 
-# Where there are few steps, Adam's first ones, g/|g|, make much of the rounding of gradients that are nearly 0.
+# Adam's first steps, g/|g|, amplify the rounding of gradients that are nearly 0, so SGD is used if there are few steps.
 SGD: dict[str, Any] = {"optimizer": {"name": "sgd", "lr": 0.05}}
 BASE: dict[str, Any] = {"model": {"hidden": [16, 16], "dropout": 0.0}, "stop": {"average": 0.0}}
 
 
 def varied(**values: list[Any]) -> list[dict[str, Any]]:
-    """Recipes that differ in one section: ``optimizer=[{...}, {...}]``."""
+    """Return recipes that differ in one section: ``optimizer=[{...}, {...}]``."""
     ((section, each),) = values.items()
     return [{**BASE, section: {**BASE.get(section, {}), **own}} for own in each]
 
 
-GATES: dict[str, tuple[list[dict[str, Any]], str]] = {
-    "as they come": ([{}, {}, {"optimizer": {"lr": 2e-3}}], "iris"),
-    "rates": (varied(optimizer=[{"name": "adamw", "lr": lr} for lr in (1e-3, 1e-2, 3e-2)]), "iris"),
+CASES: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "learning rates of Adam": ([{}, {}, {"optimizer": {"lr": 2e-3}}], "iris"),
+    "learning rates of AdamW": (varied(optimizer=[{"name": "adamw", "lr": lr} for lr in (1e-3, 1e-2, 3e-2)]), "iris"),
     "dropout": (varied(model=[{"dropout": p} for p in (0.0, 0.1, 0.5)]), "iris"),
     "widths": (varied(model=[{"hidden": [h, h], "dropout": 0.2, "norm": "batch"} for h in (16, 12, 9)]), "iris"),
     "activations": (varied(model=[{"activation": a} for a in ("relu", "tanh", "softplus", "relu")]), "iris"),
@@ -46,7 +46,7 @@ GATES: dict[str, tuple[list[dict[str, Any]], str]] = {
     "clip norm": (varied(gradient=[{"clip_norm": c} for c in (0.1, 1.0)] + [{}]), "iris"),
     "clip value": (varied(gradient=[{"clip_value": c} for c in (0.01, 0.1)]), "iris"),
     "penalties": (varied(regularize=[{"l1": 1e-3}, {"l2": 1e-2}, {"weight_decay": 0.1}]), "iris"),
-    "decay, with the gradient at the decayed weights": (
+    "weight decay before the gradient": (
         [{**BASE, **SGD, "regularize": {"weight_decay": w}} for w in (0.0, 0.3)],
         "iris",
     ),
@@ -67,109 +67,109 @@ GATES: dict[str, tuple[list[dict[str, Any]], str]] = {
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("gate", GATES)
-def test_a_member_equals_its_solo_run(gate: str, dtype: torch.dtype) -> None:
-    recipes, data = GATES[gate]
+@pytest.mark.parametrize("case", CASES)
+def test_member_equals_its_solo_run(case: str, dtype: torch.dtype) -> None:
+    recipes, data = CASES[case]
     seeds = list(range(len(recipes)))
-    alone = trainings(recipes, seeds, data, dtype)
-    for _, training in alone:
+    solo = trainings(recipes, seeds, data, dtype)
+    for _, training in solo:
         fit(training, until=3)
-    together = trainings(recipes, seeds, data, dtype)
-    pack = pack_of(together)
+    packed = trainings(recipes, seeds, data, dtype)
+    pack = pack_of(packed)
     fit(pack, until=3)
-    found = weights(pack)
-    for number, (_, training) in enumerate(alone):
+    states = weights(pack)
+    for number, (_, training) in enumerate(solo):
         own = flat(training.model.state_dict())
-        assert (found[number] - own).norm() <= TOLERANCE[dtype] * own.norm()
-        last, line = training.history[-1], together[number][1].history[-1]
-        assert line["train"]["loss"] == pytest.approx(last["train"]["loss"], rel=1e-4)
+        assert (states[number] - own).norm() <= TOLERANCE[dtype] * own.norm()
+        expected, record = training.history[-1], packed[number][1].history[-1]
+        assert record["train"]["loss"] == pytest.approx(expected["train"]["loss"], rel=1e-4)
         for name in ("lr", "gradient_norm", "weight_norm"):
-            assert line[name] == pytest.approx(last[name], rel=1e-3)
+            assert record[name] == pytest.approx(expected[name], rel=1e-3)
 
 
 @pytest.mark.parametrize("norm", ["none", "batch", "group", "layer"])
-def test_a_convolutional_member_equals_its_solo_run(norm: str) -> None:
+def test_convolutional_member_equals_its_solo_run(norm: str) -> None:
     torch.manual_seed(0)
     models = [
         convnet((1, 8, 8), 3, channels=(4, 6), norm=norm, dense=(8,), channel_dropout=0.0).double()
         for _ in range(3)
     ]
-    made = stack(models)
+    network = stack(models)
     rows, direction = torch.randn(3, 5, 1, 8, 8).double(), torch.randn(3, 5, 3).double()
-    made.network.train()
-    outputs = made(rows)
+    network.network.train()
+    outputs = network(rows)
     (outputs * direction).sum().backward()
     for place, model in enumerate(models):
         own = model.train()(rows[place])
         torch.testing.assert_close(outputs[place], own, rtol=1e-10, atol=1e-12)
         (own * direction[place]).sum().backward()
-        for entry in made.entries:
+        for entry in network.entries:
             if entry.trained:
                 parameter = dict(model.named_parameters())[entry.names[place]]
                 assert entry.tensor.grad is not None
                 torch.testing.assert_close(entry.tensor.grad[place], parameter.grad, rtol=1e-9, atol=1e-12)
-        state = made.state(place)
+        state = network.state(place)
         for name, tensor in model.state_dict().items():
             torch.testing.assert_close(state[name], tensor, rtol=1e-10, atol=1e-12)
 
 
-def test_pack_mates_and_compaction_do_not_matter() -> None:
-    """A member has the same bits with other mates, and after mates have left.
+def test_bits_do_not_depend_on_other_members_or_compaction() -> None:
+    """A member has the same bits with other members, and after others have left.
 
-    The last member alone may differ by rounding: the last numbers of a tensor are computed by other instructions.
+    Only the last member may differ by rounding: the last entries of a tensor are computed with other instructions.
     """
     recipes = varied(model=[{"dropout": p} for p in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)])
     whole = pack_of(trainings(recipes, [0] * 6))
     fit(whole, until=4)
     kept = [1, 3, 4]
-    left = pack_of(trainings(recipes, [0] * 6))
-    fit(left, until=2)
-    left.drop({0, 2, 5}, "dropped")
-    assert [rider.number for rider in left.riders] == kept
-    fit(left, until=4)
+    compacted = pack_of(trainings(recipes, [0] * 6))
+    fit(compacted, until=2)
+    compacted.drop({0, 2, 5}, "dropped")
+    assert [member.number for member in compacted.members] == kept
+    fit(compacted, until=4)
     few = pack_of(trainings([recipes[place] for place in kept], [0, 0, 0]))
     fit(few, until=4)
     expected = weights(whole)
     for new, number in enumerate(kept):
-        for found in (weights(left)[number], weights(few)[new]):
+        for state in (weights(compacted)[number], weights(few)[new]):
             if number != kept[-1]:
-                assert torch.equal(found, expected[number])
-            assert (found - expected[number]).norm() < 1e-6 * expected[number].norm()
+                assert torch.equal(state, expected[number])
+            assert (state - expected[number]).norm() < 1e-6 * expected[number].norm()
 
 
 def test_settings_that_become_equal_change_no_bit() -> None:
-    """Kernels for equal settings round differently from those for several: a pack keeps those it began with."""
+    """Kernels for equal settings round differently from those for different ones: a pack keeps the kernels it began with."""
     recipes = varied(optimizer=[{"name": "adam", "betas": (b, 0.999)} for b in (0.5, 0.9, 0.9, 0.9)])
-    whole, left = (pack_of(trainings(recipes, [0] * 4)) for _ in range(2))
+    whole, fewer = (pack_of(trainings(recipes, [0] * 4)) for _ in range(2))
     fit(whole, until=3)
-    fit(left, until=1)
-    left.drop({0}, "dropped")
-    fit(left, until=3)
+    fit(fewer, until=1)
+    fewer.drop({0}, "dropped")
+    fit(fewer, until=3)
     for number in (1, 2):
-        assert torch.equal(weights(left)[number], weights(whole)[number])
+        assert torch.equal(weights(fewer)[number], weights(whole)[number])
 
 
-def test_a_member_that_diverges_changes_no_other_bit() -> None:
+def test_diverged_member_changes_no_bit_of_others() -> None:
     recipes = varied(optimizer=[{"name": "sgd", "lr": lr} for lr in (0.01, 0.02, 0.03)])
-    calm = pack_of(trainings(recipes, [0, 1, 2]))
-    fit(calm, until=4)
-    wild = trainings(recipes, [0, 1, 2])
+    undisturbed = pack_of(trainings(recipes, [0, 1, 2]))
+    fit(undisturbed, until=4)
+    diverging = trainings(recipes, [0, 1, 2])
     ended = []
-    pack = pack_of(wild, ended=lambda rider: ended.append((rider.number, rider.failure)))
+    pack = pack_of(diverging, ended=lambda member: ended.append((member.number, member.failure)))
     fit(pack, until=1)
     with torch.no_grad():
         pack.network.weights.views[0][1].fill_(float("nan"))
     fit(pack, until=4)
     assert [number for number, _ in ended] == [1]
     assert "train.loss" in ended[0][1]
-    assert wild[1][1].stopped == "diverged"
-    assert len(wild[1][1].history) == 1
+    assert diverging[1][1].stopped == "diverged"
+    assert len(diverging[1][1].history) == 1
     for number in (0, 2):
-        assert torch.equal(weights(pack)[number], weights(calm)[number])
+        assert torch.equal(weights(pack)[number], weights(undisturbed)[number])
 
 
 @pytest.mark.parametrize("at", [0, 1, 4, 7, 11])
-def test_a_pack_resumes_to_the_same_bits(at: int) -> None:
+def test_pack_resumes_to_the_same_bits(at: int) -> None:
     recipes = varied(model=[{"dropout": p, "norm": "batch"} for p in (0.1, 0.2, 0.3)])
     recipes = [
         {
@@ -211,38 +211,38 @@ def test_a_pack_resumes_to_the_same_bits(at: int) -> None:
             assert torch.equal(best[name], tensor)
 
 
-def test_best_weights_are_those_of_each_members_best_epoch() -> None:
-    """A score that a member reaches early is kept, though the pack goes on."""
+def test_best_weights_are_those_of_the_best_epoch_of_each_member() -> None:
+    """The best weights of a member are kept while the pack continues."""
     recipes = varied(stop=[{"max_epochs": 4, "patience": "none", "average": 0.0, "min_improvement": 0.0}] * 2)
-    made = trainings(recipes, [0, 1])
-    script = {0: [3.0, 1.0, 2.0, 2.0], 1: [3.0, 2.0, 1.5, 1.0]}
+    planned = trainings(recipes, [0, 1])
+    losses = {0: [3.0, 1.0, 2.0, 2.0], 1: [3.0, 2.0, 1.5, 1.0]}
 
     def evaluate(outputs_of: Any, numbers: Any) -> dict[str, torch.Tensor]:
-        return {"loss": torch.tensor([script[number][pack.epoch] for number in numbers])}
+        return {"loss": torch.tensor([losses[number][pack.epoch] for number in numbers])}
 
-    pack = pack_of(made, evaluate=evaluate)
-    seen = {}
+    pack = pack_of(planned, evaluate=evaluate)
+    states = {}
     while not pack.stopped:
         before = pack.epoch
         fit(pack, until=before + 1)
-        seen[before + 1] = weights(pack) if not pack.stopped else None
-    assert [training.stopping.best_epoch for _, training in made] == [2, 4]
-    assert made[0][1].best is not None
-    assert torch.equal(flat(made[0][1].best), seen[2][0])
+        states[before + 1] = weights(pack) if not pack.stopped else None
+    assert [training.stopping.best_epoch for _, training in planned] == [2, 4]
+    assert planned[0][1].best is not None
+    assert torch.equal(flat(planned[0][1].best), states[2][0])
 
 
 @pytest.mark.parametrize("activations", [("relu", "relu"), ("sigmoid", "sigmoid"), ("tanh", "selu")])
-def test_dropout_of_narrow_members_when_the_wide_one_has_gone(activations: tuple[str, str]) -> None:
+def test_dropout_of_narrow_members_after_the_wide_one_was_dropped(activations: tuple[str, str]) -> None:
     wide, narrow = activations
     models = [{"hidden": [12, 12], "activation": wide}] + [{"hidden": [9, 9], "activation": narrow}] * 2
     recipes = varied(model=[{**own, "dropout": 0.3} for own in models])
-    alone = trainings(recipes, [0, 1, 2], "iris", torch.float64)
+    solo = trainings(recipes, [0, 1, 2], "iris", torch.float64)
     pack = pack_of(trainings(recipes, [0, 1, 2], "iris", torch.float64))
     fit(pack, until=1)
     pack.drop({0}, "dropped")
     fit(pack, until=3)
-    found = weights(pack)
+    states = weights(pack)
     for number in (1, 2):
-        fit(alone[number][1], until=3)
-        own = flat(alone[number][1].model.state_dict())
-        assert (found[number] - own).norm() <= TOLERANCE[torch.float64] * own.norm()
+        fit(solo[number][1], until=3)
+        own = flat(solo[number][1].model.state_dict())
+        assert (states[number] - own).norm() <= TOLERANCE[torch.float64] * own.norm()

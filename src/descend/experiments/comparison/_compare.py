@@ -32,8 +32,7 @@ from descend.experiments.comparison.validation import (
     scored_part,
 )
 from descend.experiments.comparison.variants import Variant, variants_of
-from descend.many import Watcher, train_many
-from descend.many.train_members import EngineChoice
+from descend.many import EngineChoice, Watcher, train_many
 from descend.recipe import Recipe
 from descend.recipe.toml import path_of
 from descend.runs.environment import describe_environment

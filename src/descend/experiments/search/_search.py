@@ -19,8 +19,7 @@ from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import METHODS, Method, explore, make_strategy
 from descend.experiments.search.trial import Trial, best_trial, trial_from_run
 from descend.experiments.search.validation import validate_space
-from descend.many import Watcher, train_many
-from descend.many.train_many import EngineChoice
+from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import METRICS, main_metric
 from descend.recipe import Recipe
 from descend.runs.plan import Plan, Planner, as_recipe

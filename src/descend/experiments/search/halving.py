@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from descend.experiments.search.trial import Trial, best_score_until
 from descend.metrics import better
 from descend.runs.run import Run
-from descend.training.loop import Record
+from descend.training.records import Record
 
 __all__ = ["ETA", "Bracket", "HalvingScheduler", "budget", "make_brackets"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from descend.data.rotation import whiten
+from descend.data.decorrelation import whiten
 from descend.data.scaling import standard
 from descend.gallery.paths import contours
 from descend.gallery.picture import Axis, Bars, Panel, Picture, Points, numbers
@@ -35,7 +35,7 @@ def features(seed: int, kind: str, rows: int) -> Tensor:
 
 
 def whitened(rows: Tensor) -> Tensor:
-    """Rows with mean 0 and covariance I, by :func:`descend.data.rotation.whiten`.
+    """Rows with mean 0 and covariance I, by :func:`descend.data.decorrelation.whiten`.
 
     The lecture divides by the singular values alone, which leaves columns of length 1, so of variance 1/m.
     """

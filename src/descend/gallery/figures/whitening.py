@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from descend.data.rotation import pca
+from descend.data.decorrelation import pca
 from descend.gallery.figures.scaling import whitened
 from descend.gallery.picture import Axis, Panel, Picture, Points, numbers
 from descend.gallery.spread import exact, words

@@ -1,4 +1,4 @@
-"""The batches of a pack: for each member the rows that it would see alone, side by side."""
+"""The batches of a pack: for each member the rows of its solo run, stacked."""
 
 from __future__ import annotations
 
@@ -7,23 +7,24 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from descend.data.batches import CHUNK_BYTES, Batch, MemoryBatches
+from descend.data.batches import CHUNK_BYTES, Batch, MemoryBatches, OrderedBatches
 
 __all__ = ["PackedBatches"]
 
 
-class PackedBatches:
+class PackedBatches(OrderedBatches):
     """Batches of K members: inputs (K, B, …), targets (K, B) or (K, B, T), weights (K, B) or None.
 
-    Members whose rows are the same tensors share them; different ones are put one behind another, so that one gather
-    serves all. Everyone has an order of rows of its own.
+    Members whose rows are the same tensors share them; different tensors are concatenated, so that one gather serves
+    all members. Each member has its own order of rows.
 
     Args:
-        members: their batches; all with equal numbers of rows, batch sizes and kinds of rows.
+        members: the batches of each member, all with the same number of rows, batch size and kinds of rows.
     """
 
     def __init__(self, members: Sequence[MemoryBatches]) -> None:
         self.orders = [each.order for each in members]
+        self.order = self.orders[0]
         places: dict[tuple[int, ...], int] = {}
         tables: list[list[Tensor]] = []
         of_member = []
@@ -38,23 +39,13 @@ class PackedBatches:
         )
         self._first = torch.tensor(of_member).unsqueeze(1) * len(tables[0][0])
         row_bytes = sum(tensor[0].numel() * tensor.element_size() for tensor in self._tensors)
-        per_step = row_bytes * self.orders[0].batch_size * len(members)
+        per_step = row_bytes * self.order.batch_size * len(members)
         self._batches_per_gather = max(1, CHUNK_BYTES // max(1, per_step))
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in one epoch, the same for all members."""
-        return self.orders[0].steps_per_epoch
-
-    @property
-    def rows_per_step(self) -> list[int]:
-        """Rows that each step of an epoch averages over, for each member."""
-        return self.orders[0].rows_per_step
-
     def rows(self, epoch: int, step: int) -> list[Tensor]:
-        """Row numbers (K, B) of each batch of a step, in the tables put together."""
-        sizes = self.orders[0].sizes()
-        accumulate = self.orders[0].accumulate
+        """Return the row numbers (K, B) of each batch of a step, in the concatenated rows."""
+        sizes = self.order.sizes()
+        accumulate = self.order.accumulate
         indices = self._indices(epoch).split(sizes, dim=1)
         return list(indices[step * accumulate : (step + 1) * accumulate])
 
@@ -62,28 +53,28 @@ class PackedBatches:
         return torch.stack([order.indices(epoch) for order in self.orders]) + self._first
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[list[Batch]]:
-        """For each step from ``start`` on, its batches."""
-        accumulate = self.orders[0].accumulate
-        held: list[Batch] = []
-        for batch in self._each(epoch, start * accumulate):
-            held.append(batch)
-            if len(held) == accumulate:
-                yield held
-                held = []
-        if held:
-            yield held
+        """Yield the batches of each step, from step ``start`` on."""
+        accumulate = self.order.accumulate
+        step: list[Batch] = []
+        for batch in self._single_batches(epoch, start * accumulate):
+            step.append(batch)
+            if len(step) == accumulate:
+                yield step
+                step = []
+        if step:
+            yield step
 
-    def _each(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _single_batches(self, epoch: int, start: int) -> Iterator[Batch]:
         members = len(self.orders)
-        sizes = self.orders[0].sizes()
-        if self.orders[0].sampling == "full" and not self._first.any():
+        sizes = self.order.sizes()
+        if self.order.sampling == "full" and not self._first.any():
             shared = [t.unsqueeze(0).expand(members, *t.shape) for t in self._tensors]
             yield from [_batch(shared)][start:]
             return
         device = self._tensors[0].device
         indices = self._indices(epoch).to(device, non_blocking=True)
         at = place = 0
-        # The pieces are the same wherever the epoch is entered: a batch's place in memory decides its last bits.
+        # The pieces do not depend on ``start``: the last bits of a result depend on the position of a batch in memory.
         while place < len(sizes):
             size, count = sizes[place], 1
             while (
@@ -94,7 +85,7 @@ class PackedBatches:
                 count += 1
             if place + count > start:
                 piece = indices[:, at : at + count * size].view(members, count, size)
-                # Rows in the order (batch, member, row), so that each batch is one piece of what is gathered.
+                # Rows are ordered (batch, member, row), so that each batch is contiguous in the gathered tensor.
                 index = piece.transpose(0, 1).reshape(-1)
                 gathered = [
                     tensor.index_select(0, index).view(count, members, size, *tensor.shape[1:]).unbind(0)
@@ -104,13 +95,14 @@ class PackedBatches:
             at, place = at + count * size, place + count
 
     def select(self, places: list[int]) -> PackedBatches:
-        """The batches of some of the members."""
-        made = object.__new__(PackedBatches)
-        made.orders = [self.orders[place] for place in places]
-        made._tensors = self._tensors
-        made._first = self._first[torch.tensor(places)]
-        made._batches_per_gather = self._batches_per_gather
-        return made
+        """Return the batches of the members at these places."""
+        result = object.__new__(PackedBatches)
+        result.orders = [self.orders[place] for place in places]
+        result.order = result.orders[0]
+        result._tensors = self._tensors
+        result._first = self._first[torch.tensor(places)]
+        result._batches_per_gather = self._batches_per_gather
+        return result
 
 
 def _batch(parts: Sequence[Tensor]) -> Batch:

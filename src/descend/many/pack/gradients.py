@@ -1,4 +1,4 @@
-"""Gradients of a pack of stacked modules, without a tape where layers are known."""
+"""Gradients of a stack, without autograd where the layers are known."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from descend.many.pack.layers import (
+    PackedActivations,
     PackedBranch,
     PackedDropout,
     PackedLinear,
     PackedMask,
-    PackedMixed,
     PackedSum,
 )
 from descend.many.pack.stacking import ELEMENTWISE, Stack
-from descend.training.chain import RULES, Chain, Rule, by_autograd
+from descend.training.chain import RULES, Chain, Rule, autograd_rule
 
 __all__ = ["chain_of"]
 
@@ -27,7 +27,7 @@ def _linear(layer: PackedLinear, into: Sequence[Tensor], rows_last: bool) -> Rul
     weight = layer.weight.detach()
     bias = None if layer.bias is None else layer.bias.detach().unsqueeze(2 if rows_last else 1)
     transposed = weight.transpose(1, 2)
-    of_weight = into[0]
+    weight_gradient = into[0]
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         if rows_last:
@@ -37,7 +37,7 @@ def _linear(layer: PackedLinear, into: Sequence[Tensor], rows_last: bool) -> Rul
         return torch.bmm(x, transposed) if bias is None else torch.baddbmm(bias, x, transposed), x
 
     def backward(d: Tensor, x: Tensor, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
-        torch.bmm(d.transpose(1, 2), x, out=of_weight)
+        torch.bmm(d.transpose(1, 2), x, out=weight_gradient)
         if bias is not None:
             torch.sum(d, 1, out=into[1])
         return torch.bmm(d, weight) if wanted else None, list(into)
@@ -45,23 +45,23 @@ def _linear(layer: PackedLinear, into: Sequence[Tensor], rows_last: bool) -> Rul
     return Rule(forward, backward)
 
 
-def _times(factor: Callable[[], Tensor | None]) -> Rule:
+def _multiply(factor: Callable[[], Tensor | None]) -> Rule:
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        own = factor()
-        return (x, None) if own is None else (x * own, own)
+        value = factor()
+        return (x, None) if value is None else (x * value, value)
 
-    def backward(d: Tensor, own: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
-        return d if own is None else d * own, []
+    def backward(d: Tensor, value: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
+        return d if value is None else d * value, []
 
     return Rule(forward, backward)
 
 
-def _mixed(layer: PackedMixed) -> Rule:
-    rules = [RULES[type(kind)](kind) if type(kind) in RULES else by_autograd(kind) for kind in layer.kinds]
+def _activations(layer: PackedActivations) -> Rule:
+    rules = [RULES[type(kind)](kind) if type(kind) in RULES else autograd_rule(kind) for kind in layer.kinds]
 
     def forward(x: Tensor) -> tuple[Tensor, Any]:
-        done = [rules[kind].forward(x.narrow(0, at, count)) for at, count, kind in layer.runs]
-        return torch.cat([y for y, _ in done]), [saved for _, saved in done]
+        results = [rules[kind].forward(x.narrow(0, at, count)) for at, count, kind in layer.runs]
+        return torch.cat([y for y, _ in results]), [saved for _, saved in results]
 
     def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
         parts = [
@@ -74,7 +74,7 @@ def _mixed(layer: PackedMixed) -> Rule:
 
 
 def _branch(branch: PackedBranch) -> Rule:
-    """The derivative that the sum has left is added to that of the body."""
+    """Add the derivative that the sum has stored to that of the body."""
 
     def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
         return d + cast(Tensor, branch.kept), []
@@ -83,7 +83,7 @@ def _branch(branch: PackedBranch) -> Rule:
 
 
 def _sum(layer: PackedSum) -> Rule:
-    """The derivative d is that of the body's outputs and of the branch: it goes on, and waits at the branch."""
+    """Pass the derivative d on to the body, and store it at the branch: it is the derivative by both."""
 
     def backward(d: Tensor, saved: Any, wanted: bool) -> tuple[Tensor | None, list[Tensor]]:
         layer.branch.kept = d
@@ -93,7 +93,7 @@ def _sum(layer: PackedSum) -> Rule:
 
 
 def _relu_in_place(layer: nn.Module) -> Rule:
-    """Of what nobody else reads: the memory that is written is warm, and none is asked for."""
+    """ReLU in place, for an input that nothing else reads: the memory is in the cache, and none is allocated."""
     return RULES[nn.ReLU](layer)._replace(forward=lambda x: (torch.relu_(x), x))
 
 
@@ -103,18 +103,18 @@ def _rule(layer: nn.Module, into: Sequence[Tensor], before: nn.Module | None, ro
     if type(layer) is nn.ReLU and isinstance(before, PackedLinear):
         return _relu_in_place(layer)
     if isinstance(layer, PackedDropout):
-        return _times(lambda: layer.noise)
+        return _multiply(lambda: layer.noise)
     if isinstance(layer, PackedMask):
-        return _times(lambda: layer.mask)
-    if isinstance(layer, PackedMixed):
-        return _mixed(layer)
+        return _multiply(lambda: layer.mask)
+    if isinstance(layer, PackedActivations):
+        return _activations(layer)
     if isinstance(layer, PackedBranch):
         return _branch(layer)
     if isinstance(layer, PackedSum):
         return _sum(layer)
     if type(layer) in ELEMENTWISE and type(layer) in RULES:
         return RULES[type(layer)](layer)
-    return by_autograd(layer)
+    return autograd_rule(layer)
 
 
 def chain_of(
@@ -124,16 +124,16 @@ def chain_of(
     *,
     rows_last: bool = False,
 ) -> Chain:
-    """The stack's layers as a chain that differentiates itself.
+    """Return the layers of a stack as a chain that computes its own gradients.
 
     Args:
         stack: in training mode.
-        gradients: where those by the parameters shall end up; linear layers write theirs there directly.
-        arithmetic: autocast, say; then all layers run on one tape.
-        rows_last: the outputs (K, B, C) of a linear layer at the end lie in memory as (K, C, B).
+        gradients: buffers for the gradients of the parameters; linear layers write to them directly.
+        arithmetic: context of the forward pass, e.g. autocast; with one, autograd differentiates the whole stack.
+        rows_last: whether a linear layer at the end returns outputs (K, B, C) stored as (K, C, B).
     """
     if arithmetic is not None:
-        return Chain([stack.network], [by_autograd(stack.network, arithmetic)])
+        return Chain([stack.network], [autograd_rule(stack.network, arithmetic)])
     place = 0
     rules = []
     layers = list(stack.network)

@@ -1,9 +1,9 @@
-"""Layers of a pack: K layers of one kind, their weights stacked along a leading member dimension.
+"""Layers of a pack: K layers of one kind, with weights stacked along a leading member dimension.
 
-A pack's signal has the shape (K, B, …): for each member its own batch. Linear layers are batched matrix products;
-convolutions run as one grouped convolution with the members side by side in the channels, (B, K·C, …), and give a
-view of it in the order (K, B, C, …), so that between convolutions nothing is copied. What one member computes
-depends on no other.
+The signal of a pack has the shape (K, B, …): one batch per member. Linear layers are batched matrix products.
+Convolutions run as one grouped convolution with the members concatenated along the channels, (B, K·C, …), and return
+a view in the order (K, B, C, …), so that nothing is copied between convolutions. The results of a member do not depend
+on the other members.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = [
+    "PackedActivations",
     "PackedBatchNorm",
     "PackedBranch",
     "PackedConv",
     "PackedDropout",
-    "PackedEach",
     "PackedEmbedding",
     "PackedGroupNorm",
     "PackedLayerNorm",
     "PackedLinear",
     "PackedMask",
-    "PackedMixed",
-    "PackedRows",
+    "PackedPooling",
+    "PackedShared",
     "PackedSum",
     "folded",
     "unfolded",
@@ -34,17 +34,22 @@ __all__ = [
 
 
 def folded(x: Tensor) -> Tensor:
-    """(K, B, C, …) → (B, K·C, …); a view where x is one of such a tensor."""
+    """Return (K, B, C, …) as (B, K·C, …), without a copy if x is a view made by :func:`unfolded`."""
     return x.transpose(0, 1).reshape(x.shape[1], -1, *x.shape[3:])
 
 
 def unfolded(x: Tensor, members: int) -> Tensor:
-    """(B, K·C, …) → (K, B, C, …), a view."""
+    """Return (B, K·C, …) as a view (K, B, C, …)."""
     return x.view(x.shape[0], members, -1, *x.shape[2:]).transpose(0, 1)
 
 
 class _Stacked(nn.Module):
-    """A layer with parameters of a leading member dimension. ``tensors`` are those of the K layers, by name."""
+    """Base class of layers whose parameters and buffers have a leading member dimension.
+
+    Args:
+        layers: the K layers.
+        names: of the parameters and buffers to stack.
+    """
 
     def __init__(self, layers: list[nn.Module], names: list[str]) -> None:
         super().__init__()
@@ -59,7 +64,7 @@ class _Stacked(nn.Module):
 
 
 class PackedLinear(_Stacked):
-    """y = x Wᵀ + b for each member: (K, B, i) → (K, B, o), W (K, o, i), b (K, o).
+    """Linear layer y = x Wᵀ + b for each member: (K, B, i) → (K, B, o), W (K, o, i), b (K, o).
 
     >>> layers = [nn.Linear(3, 2) for _ in range(4)]
     >>> x = torch.randn(4, 5, 3)
@@ -103,7 +108,7 @@ class PackedConv(_Stacked):
 
 
 class PackedBatchNorm(_Stacked):
-    """Batch normalisation of each member by its own batch: (K, B, C) or (K, B, C, …)."""
+    """Batch normalisation of each member over its own batch: (K, B, C) or (K, B, C, …)."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -120,23 +125,24 @@ class PackedBatchNorm(_Stacked):
         """The same shape."""
         if self.training:
             self.num_batches_tracked.add_(1)
-        gain, shift = (None if t is None else t.reshape(-1) for t in (self.weight, self.bias))
+        weight, bias = (None if t is None else t.reshape(-1) for t in (self.weight, self.bias))
         y = F.batch_norm(
             folded(x),
             self.running_mean.view(-1),
             self.running_var.view(-1),
-            gain,
-            shift,
+            weight,
+            bias,
             self.training,
             self.momentum,
             self.eps,
         )
-        # In memory of its own for each member: what follows rounds by strides, which here would tell how many members there are.
+        # Contiguous for each member: the rounding of later operations depends on strides, which would otherwise depend
+        # on the number of members.
         return unfolded(y, len(self.running_mean)).contiguous()
 
 
 class PackedLayerNorm(_Stacked):
-    """Layer normalisation: (K, B, …, *shape), gain and shift (K, *shape)."""
+    """Layer normalisation: (K, B, …, *shape), weight and bias (K, *shape)."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -152,7 +158,7 @@ class PackedLayerNorm(_Stacked):
 
 
 class PackedGroupNorm(_Stacked):
-    """Group normalisation: (K, B, C, …), gain and shift (K, C)."""
+    """Group normalisation: (K, B, C, …), weight and bias (K, C)."""
 
     weight: Tensor | None
     bias: Tensor | None
@@ -169,21 +175,21 @@ class PackedGroupNorm(_Stacked):
 
 
 def _affine(
-    y: Tensor, weight: Tensor | None, bias: Tensor | None, own: int, *, channels: bool = False
+    y: Tensor, weight: Tensor | None, bias: Tensor | None, dims: int, *, channels: bool = False
 ) -> Tensor:
-    """Gain and shift of each member over its last ``own`` dimensions, or over the first of those alone."""
+    """Apply each member's weight and bias over the last ``dims`` dimensions, or only over the first of these."""
 
-    def spread(t: Tensor) -> Tensor:
-        shape = (t.shape[1], *([1] * (own - 1))) if channels else t.shape[1:]
-        return t.view(len(t), *([1] * (y.dim() - 1 - own)), *shape)
+    def broadcast(t: Tensor) -> Tensor:
+        shape = (t.shape[1], *([1] * (dims - 1))) if channels else t.shape[1:]
+        return t.view(len(t), *([1] * (y.dim() - 1 - dims)), *shape)
 
     if weight is not None:
-        y = y * spread(weight)
-    return y if bias is None else y + spread(bias)
+        y = y * broadcast(weight)
+    return y if bias is None else y + broadcast(bias)
 
 
 class PackedEmbedding(_Stacked):
-    """Rows of a table by number: int64 (K, B, …) → (K, B, …, D), W (K, V, D)."""
+    """Embedding: int64 indices (K, B, …) → (K, B, …, D), W (K, V, D)."""
 
     weight: Tensor
 
@@ -191,18 +197,19 @@ class PackedEmbedding(_Stacked):
         super().__init__(layers, ["weight"])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Numbers to rows."""
+        """Indices (K, B, …) → (K, B, …, D)."""
         members, rows = self.weight.shape[:2]
         first = torch.arange(members, device=x.device).mul_(rows).view(-1, *([1] * (x.dim() - 1)))
         return F.embedding(x + first, self.weight.flatten(0, 1))
 
 
 class PackedDropout(nn.Module):
-    """Dropout whose noise is put in before each step: x · noise, noise = bernoulli(1 − p) / (1 − p).
+    """Dropout whose noise is set before each step: x · noise, noise = bernoulli(1 − p) / (1 − p).
 
     Args:
-        rates: p, the probability to drop, for each member; 0 where a member has no dropout here.
-        features: 0 drops single entries; else whole channels, the number of trailing dimensions that share a draw.
+        rates: the dropout probability p of each member; 0 where a member has no dropout here.
+        features: number of trailing dimensions that share one random value: 0 drops single entries, otherwise whole
+            channels are dropped.
     """
 
     def __init__(self, rates: list[float], features: int = 0) -> None:
@@ -213,18 +220,18 @@ class PackedDropout(nn.Module):
         self.dtype = torch.float32
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape; in evaluation, x itself."""
+        """Multiply by the noise in training mode; return x in evaluation mode."""
         self.shape, self.dtype = tuple(x.shape), x.dtype
         return x * self.noise if self.training and self.noise is not None else x
 
     def noise_shape(self) -> tuple[int, ...]:
-        """Shape of one member's noise, (B, …), as it was seen last."""
+        """Return the shape of one member's noise, (B, …), for the most recent input."""
         own = self.shape[1:]
         return (*own[: len(own) - self.features], *([1] * self.features))
 
 
 class PackedMask(nn.Module):
-    """Keeps units that a narrower member does not have at zero: x · mask, mask (K, 1, H) of 0 and 1."""
+    """Set the padded units of narrower members to zero: x · mask, mask (K, 1, H) of 0 and 1."""
 
     mask: Tensor
 
@@ -238,21 +245,21 @@ class PackedMask(nn.Module):
         return x * self.mask
 
 
-class PackedEach(nn.Module):
-    """One module without weights for all members, on rows (B, …) that stand together: (K, B, …) → (K, B, …)."""
+class PackedShared(nn.Module):
+    """A module without weights, applied to the rows of all members as one batch: (K, B, …) → (K, B, …)."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Each member's rows through the module."""
+        """(K, B, …) → (K, B, …)."""
         y = cast(Tensor, self.module(x.flatten(0, 1)))
         return y.view(*x.shape[:2], *y.shape[1:])
 
 
-class PackedRows(nn.Module):
-    """Pooling, whose windows see one channel: on (B, K·C, …), so that nothing is copied between convolutions."""
+class PackedPooling(nn.Module):
+    """Pooling over single channels, applied to (B, K·C, …), so that nothing is copied between convolutions."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -263,19 +270,19 @@ class PackedRows(nn.Module):
         return unfolded(self.module(folded(x)), len(x))
 
 
-class PackedMixed(nn.Module):
+class PackedActivations(nn.Module):
     """Elementwise functions that differ between members.
 
     Args:
-        modules: the different ones.
-        of_member: which of them each member has.
+        modules: the distinct functions.
+        of_member: index of each member's function.
     """
 
     def __init__(self, modules: list[nn.Module], of_member: list[int]) -> None:
         super().__init__()
         self.kinds = nn.ModuleList(modules)
         self.of_member = of_member
-        self.runs: list[tuple[int, int, int]] = []  # first member, how many, which module
+        self.runs: list[tuple[int, int, int]] = []  # first member, number of members, index of the module
         for member, kind in enumerate(of_member):
             if self.runs and self.runs[-1][2] == kind:
                 first, count, _ = self.runs[-1]
@@ -285,17 +292,16 @@ class PackedMixed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
-        x = (
-            x.contiguous()
-        )  # a part of a tensor of other strides is computed by other instructions than the whole
+        # A slice with other strides is computed with other instructions than the whole tensor.
+        x = x.contiguous()
         return torch.cat([self.kinds[kind](x.narrow(0, at, count)) for at, count, kind in self.runs])
 
 
 class PackedBranch(nn.Module):
-    """Where a skip connection leaves the chain: gives x on, and keeps it for the :class:`PackedSum` it belongs to.
+    """Start of a skip connection: returns x, and keeps it for the matching :class:`PackedSum`.
 
-    A residual block is two layers with its body between them, so that a pack stays one chain, whose dropouts and
-    gradients are found in order. On the way back ``kept`` holds the derivative that comes by the skip.
+    A residual block is represented by two layers with its body between them, so that a pack remains a chain of layers.
+    In the backward pass ``kept`` holds the derivative that arrives through the skip connection.
     """
 
     def __init__(self) -> None:
@@ -303,13 +309,13 @@ class PackedBranch(nn.Module):
         self.kept: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """The signal x itself."""
+        """Return x."""
         self.kept = x
         return x
 
 
 class PackedSum(nn.Module):
-    """Where a skip connection comes back: x plus what its branch has kept.
+    """End of a skip connection: x plus the signal that its branch has kept.
 
     >>> branch = PackedBranch()
     >>> nn.Sequential(branch, nn.Flatten(2), PackedSum(branch))(torch.ones(1, 1, 3))

@@ -1,4 +1,4 @@
-"""Losses of K members at once, and their derivatives by the outputs."""
+"""Losses of K members, and their derivatives by the outputs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from descend.training.objective import Loss
 
-__all__ = ["LossOfMembers", "loss_signature", "row_losses"]
+__all__ = ["PackedLoss", "loss_signature", "row_losses"]
 
 
 def loss_signature(loss: Loss) -> tuple[Any, ...]:
-    """What the losses of two members must share: all but label smoothing.
+    """Return what the losses of two members must share: everything except label smoothing.
 
     >>> loss_signature(CrossEntropy(label_smoothing=0.1)) == loss_signature(CrossEntropy())
     True
@@ -36,25 +36,25 @@ def _smooths(loss: Loss) -> bool:
 
 
 def _of_classes(loss: Loss, targets: Tensor) -> bool:
-    """Whether a loss is the cross-entropy of logits and class numbers."""
+    """Return whether a loss is the cross-entropy of logits and class indices."""
     return _smooths(loss) and targets.dim() == 2 and not targets.is_floating_point()
 
 
 def _log_softmax(outputs: Tensor) -> Tensor:
-    """Logarithms of probabilities with the classes before the rows: (K, n, C) → (K, C, n).
+    """Return log-probabilities with the classes before the rows: (K, n, C) → (K, C, n).
 
-    PyTorch's kernel takes a row at a time where classes stand last, and many rows at a time where rows do: for a few
-    classes that is ten times as fast, the copy included. A member's rows are handled apart from the others'.
+    PyTorch's kernel processes one row at a time if the classes are the last dimension, and many rows at a time if the
+    rows are: with few classes this is ten times as fast, including the copy. Each member is processed separately.
     """
     logs: Tensor = torch._log_softmax(outputs.transpose(1, 2).contiguous(), 1, False)
     return logs
 
 
 def row_losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Losses (K, n) of each row.
+    """Return the losses (K, n) of each row.
 
     Args:
-        loss: of all members, without label smoothing.
+        loss: the loss of all members, without label smoothing.
         outputs: (K, n, C).
         targets: (K, n) or (K, n, T).
 
@@ -66,11 +66,11 @@ def row_losses(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     return loss.per_sample(outputs.flatten(0, 1), targets.flatten(0, 1)).view(outputs.shape[:2])
 
 
-class LossOfMembers:
-    """The mean losses (K,) of K members' batches, and the derivative of each by its outputs.
+class PackedLoss:
+    """The mean losses (K,) of the members' batches, and the derivative of each by its outputs.
 
     Args:
-        losses: one for each member, alike but for label smoothing.
+        losses: one for each member, equal except for label smoothing.
     """
 
     def __init__(self, losses: Sequence[Loss]) -> None:
@@ -83,17 +83,17 @@ class LossOfMembers:
 
     @property
     def rows_last(self) -> bool:
-        """Whether outputs (K, B, C) are best given with the rows last in memory."""
+        """Whether the loss is faster for outputs (K, B, C) that are stored with the rows last."""
         return _smooths(self._first)
 
-    def select(self, places: list[int]) -> LossOfMembers:
-        """For some of the members."""
-        return LossOfMembers([self._losses[place] for place in places])
+    def select(self, places: list[int]) -> PackedLoss:
+        """Return the loss of the members at these places."""
+        return PackedLoss([self._losses[place] for place in places])
 
     def __call__(
         self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Mean losses and derivatives.
+        """Return mean losses and derivatives.
 
         Args:
             outputs: (K, B, C).
@@ -105,12 +105,12 @@ class LossOfMembers:
         """
         if weights is None:
             loss = self._first
-            # Each type is matched exactly: a subclass may compute something else.
+            # Types are matched exactly: a subclass may compute a different loss.
             if _of_classes(loss, targets):
                 return self._cross_entropy(outputs, targets)
             if type(loss) is MeanSquaredError and outputs.shape == targets.shape:
-                apart = outputs - targets
-                return apart.square().flatten(1).mean(1), apart.mul_(2.0 / apart[0].numel())
+                residual = outputs - targets
+                return residual.square().flatten(1).mean(1), residual.mul_(2.0 / residual[0].numel())
             if type(loss) is BinaryCrossEntropy and loss.form == "logits" and outputs.shape[2:] == (1,):
                 return _binary(outputs, targets, loss.label_smoothing)
         with torch.enable_grad():
@@ -120,7 +120,7 @@ class LossOfMembers:
         return values.detach(), derivative
 
     def values(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean losses (K,), differentiable."""
+        """Return the mean losses (K,), differentiable by the outputs."""
         members, rows = outputs.shape[:2]
         if self._smoothing is not None:
             each = [
@@ -135,8 +135,8 @@ class LossOfMembers:
         return losses.mean(1)
 
     def _cross_entropy(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        # With q = (1 - a) onehot + a/C the loss is -sum q log p, and its derivative p - q is that of the log softmax
-        # along -q. Where q is 0, log p is finite or the outputs are not: the product tells no lies.
+        # With q = (1 - a) onehot + a/C the loss is -sum q log p, and its derivative p - q is the vector-Jacobian product
+        # of the log softmax with -q. Where q is 0, log p is finite unless the outputs are not, so 0 · log p is exact.
         rows, classes = outputs.shape[1:]
         logs = _log_softmax(outputs)
         at = targets.unsqueeze(1)

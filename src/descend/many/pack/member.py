@@ -1,4 +1,4 @@
-"""A member of a pack: an ordinary training, and what its pack must know of it besides."""
+"""A member of a pack: a training, and the settings that the pack needs besides."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from descend.training.loop import Training
 
-__all__ = ["PackMember", "rate", "restore", "state_of"]
+__all__ = ["PackMember", "member_state", "restore_member"]
 
 
 @dataclass(eq=False)
@@ -16,13 +16,14 @@ class PackMember:
     """One member of a pack.
 
     Args:
-        number: names it.
-        training: as it would train alone.
+        number: its identifier, unique within the pack.
+        training: the training, as it would run solo.
         decay: its decoupled weight decay.
         l1: factor of Σ|W| in its loss.
         l2: factor of ΣW² in its loss.
-        schedule: what its schedule is built from: riders of equal ones have equal factors. None: it is like no other.
-        failure: what went bad, if something did.
+        schedule: a hashable description of its schedule; members with equal descriptions have equal factors. None if
+            the schedule is shared with no other member.
+        failure: the reason why it failed; empty if it has not.
     """
 
     number: int
@@ -34,14 +35,9 @@ class PackMember:
     failure: str = ""
 
 
-def rate(training: Training, step: int) -> float:
-    """The learning rate of a step."""
-    return float(training.optimizer.param_groups[0]["initial_lr"] * training.schedule.factor(step))
-
-
-def state_of(rider: PackMember) -> dict[str, Any]:
-    """What is a member's own of a pack's state."""
-    t = rider.training
+def member_state(member: PackMember) -> dict[str, Any]:
+    """Return the part of a pack's state that belongs to one member and is not a stacked tensor."""
+    t = member.training
     return {
         "schedule": dict(t.schedule.state_dict()),
         "stopping": t.stopping.state_dict(),
@@ -50,15 +46,15 @@ def state_of(rider: PackMember) -> dict[str, Any]:
         "seconds": t.seconds,
         "history": list(t.history),
         "stopped": t.stopped,
-        "failure": rider.failure,
+        "failure": member.failure,
     }
 
 
-def restore(rider: PackMember, state: Mapping[str, Any]) -> None:
-    """Go on from what :func:`state_of` gave."""
-    t = rider.training
+def restore_member(member: PackMember, state: Mapping[str, Any]) -> None:
+    """Restore a member from the result of :func:`member_state`."""
+    t = member.training
     t.schedule.load_state_dict(state["schedule"])
     t.stopping.load_state_dict(state["stopping"])
     t.epoch, t.step, t.seconds = state["epoch"], state["step"], state["seconds"]
-    t.history, t.stopped, rider.failure = state["history"], state["stopped"], state["failure"]
+    t.history, t.stopped, member.failure = state["history"], state["stopped"], state["failure"]
     t.best = {} if t.stopped else None

@@ -1,7 +1,7 @@
-"""Stacking K plain modules into one that runs them together, and taking it apart again.
+"""Stacking of K modules into one that runs them together, and extraction of single members.
 
-Models ride together when they are chains of the same layers: same kinds, shapes and settings. They may differ in
-dropout (its rates, and whether it is there), in their elementwise activations, and in the widths of hidden linear
+Models can be stacked if they are chains of the same layers: same kinds, shapes and settings. They may differ in
+dropout (its rates, and whether there is any), in their elementwise activations, and in the widths of hidden linear
 layers, which are padded to the widest with units that stay zero.
 """
 
@@ -16,36 +16,36 @@ import torch
 from torch import Tensor, nn
 
 from descend.many.pack.layers import (
+    PackedActivations,
     PackedBatchNorm,
     PackedBranch,
     PackedConv,
     PackedDropout,
-    PackedEach,
     PackedEmbedding,
     PackedGroupNorm,
     PackedLayerNorm,
     PackedLinear,
     PackedMask,
-    PackedMixed,
-    PackedRows,
+    PackedPooling,
+    PackedShared,
     PackedSum,
 )
 from descend.many.pack.padding import padded
 from descend.nn.activations import Maxout
 from descend.nn.residual import Residual
 
-__all__ = ["CannotPack", "Entry", "Stack", "pads", "signature", "stack", "widths_of"]
+__all__ = ["CannotPack", "Entry", "Stack", "can_be_padded", "signature", "stack", "widths_of"]
 
 ELEMENTWISE: tuple[type[nn.Module], ...] = (
     nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.Softplus, nn.Identity,
 )  # fmt: skip
-"""Activations that act on every number alone, whatever the shape."""
+"""Activations that act elementwise, on signals of any shape."""
 
 DROPOUTS: dict[type[nn.Module], int] = {nn.Dropout: 0, nn.Dropout1d: 1, nn.Dropout2d: 2}
-"""Kinds of dropout, with the number of trailing dimensions that share a draw."""
+"""Kinds of dropout, with the number of trailing dimensions that share one random value."""
 
 _WIDTHS_PASS = (nn.Linear, nn.BatchNorm1d, PackedBranch, PackedSum, *ELEMENTWISE)
-"""Layers that may stand where widths differ: none mixes the units of a layer but a linear one."""
+"""Layers that are allowed where widths differ: only linear layers mix units."""
 
 
 class CannotPack(Exception):
@@ -73,31 +73,33 @@ class Entry:
     @property
     def tensor(self) -> Tensor:
         """The stacked tensor, (K, …)."""
-        found: Tensor = getattr(self.owner, self.name)
-        return found
+        tensor: Tensor = getattr(self.owner, self.name)
+        return tensor
 
 
 @dataclass
 class _Chain:
-    """A model as a chain: its layers with their names, and the dropout behind each."""
+    """A model as a chain: its layers with their names, and the dropout after each."""
 
     layers: list[tuple[str, nn.Module]]
-    dropouts: dict[int, tuple[float, int]]  # behind the layer of this place; -1 before the first
+    dropouts: dict[
+        int, tuple[float, int]
+    ]  # (rate, features) after the layer of this index; -1 before the first
 
 
 class Stack:
-    """K models as one.
+    """K models, run as one.
 
     Args:
-        layers: packed layers, run one after another.
+        layers: packed layers, in the order of execution.
         entries: all their tensors.
-        members: K.
+        members: the number of models K.
 
     >>> models = [nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)) for _ in range(5)]
-    >>> made = stack(models)
-    >>> made(torch.ones(5, 7, 3)).shape
+    >>> stacked = stack(models)
+    >>> stacked(torch.ones(5, 7, 3)).shape
     torch.Size([5, 7, 2])
-    >>> all(torch.equal(made.state(3)[name], t) for name, t in models[3].state_dict().items())
+    >>> all(torch.equal(stacked.state(3)[name], t) for name, t in models[3].state_dict().items())
     True
     """
 
@@ -107,43 +109,43 @@ class Stack:
         self.members = members
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(K, B, …) → (K, B, outputs)."""
+        """Return the outputs (K, B, C) of inputs (K, B, …)."""
         y: Tensor = self.network(x)
         return y
 
     @property
     def dropouts(self) -> list[PackedDropout]:
-        """The layers that draw, in order."""
+        """Dropout layers, in the order of execution."""
         return [layer for layer in self.network if isinstance(layer, PackedDropout)]
 
     def state(self, member: int, tensors: Sequence[Tensor] | None = None) -> dict[str, Tensor]:
-        """A state dict for the plain model of a member, copied.
+        """Return a state dict for the plain model of a member; tensors are copied.
 
         Args:
-            member: its place in the stack.
-            tensors: other tensors in place of the stack's own, one for each entry.
+            member: its index in the stack.
+            tensors: tensors to use instead of the stack's own, one for each entry.
         """
-        found = {}
+        result = {}
         for entry, own in zip(self.entries, tensors or [e.tensor for e in self.entries], strict=True):
             shape = entry.shapes[member]
             inside = own[member][tuple(slice(0, size) for size in shape)] if shape else own[member]
-            found[entry.names[member]] = inside.detach().clone()
-        return found
+            result[entry.names[member]] = inside.detach().clone()
+        return result
 
     def select(self, places: list[int]) -> Stack:
-        """A stack of some of the members, in the order given; the tensors are copied."""
+        """Return a stack of the members at these places, in this order; tensors are copied."""
         index = torch.tensor(places, device=self.entries[0].tensor.device)
-        of_old: dict[int, nn.Module] = {}
+        replacements: dict[int, nn.Module] = {}
         for layer in self.network:
             if isinstance(layer, PackedSum):
-                branch = of_old[id(layer.branch)]
+                branch = replacements[id(layer.branch)]
                 assert isinstance(branch, PackedBranch)
-                of_old[id(layer)] = PackedSum(branch)
+                replacements[id(layer)] = PackedSum(branch)
             else:
-                of_old[id(layer)] = _selected(layer, places, index)
+                replacements[id(layer)] = _select(layer, places, index)
         entries = [
             Entry(
-                of_old[id(entry.owner)],
+                replacements[id(entry.owner)],
                 entry.name,
                 tuple(entry.names[place] for place in places),
                 tuple(entry.shapes[place] for place in places),
@@ -151,35 +153,35 @@ class Stack:
             )
             for entry in self.entries
         ]
-        return Stack(list(of_old.values()), entries, len(places))
+        return Stack(list(replacements.values()), entries, len(places))
 
 
-def _selected(layer: nn.Module, places: list[int], index: Tensor) -> nn.Module:
-    if isinstance(layer, PackedMixed):
-        return PackedMixed(list(layer.kinds), [layer.of_member[place] for place in places])
+def _select(layer: nn.Module, places: list[int], index: Tensor) -> nn.Module:
+    if isinstance(layer, PackedActivations):
+        return PackedActivations(list(layer.kinds), [layer.of_member[place] for place in places])
     if isinstance(layer, PackedDropout):
-        made = PackedDropout([layer.rates[place] for place in places], layer.features)
-        made.shape, made.dtype = layer.shape, layer.dtype
-        return made
-    made_copy = copy.copy(layer)
-    made_copy._parameters = {
+        dropout = PackedDropout([layer.rates[place] for place in places], layer.features)
+        dropout.shape, dropout.dtype = layer.shape, layer.dtype
+        return dropout
+    selected = copy.copy(layer)
+    selected._parameters = {
         name: None if p is None else nn.Parameter(p.detach().index_select(0, index))
         for name, p in layer._parameters.items()
     }
-    made_copy._buffers = {
+    selected._buffers = {
         name: None if b is None else b.index_select(0, index) for name, b in layer._buffers.items()
     }
-    return made_copy
+    return selected
 
 
 def stack(models: Sequence[nn.Module]) -> Stack:
-    """Stack models; they keep their own tensors.
+    """Stack models; the models keep their own tensors.
 
     Args:
-        models: K plain modules on one device, in one dtype.
+        models: K plain modules on one device, of one dtype.
 
     Raises:
-        CannotPack: they are not chains of the same known layers.
+        CannotPack: the models are not chains of the same known layers.
     """
     chains = [_chain(model) for model in models]
     count = len(chains[0].layers)
@@ -187,17 +189,17 @@ def stack(models: Sequence[nn.Module]) -> Stack:
         raise CannotPack("the networks have different numbers of layers")
     layers: list[nn.Module] = []
     entries: list[Entry] = []
-    widths: list[int] = []  # of the signal, where members differ
+    widths: list[int] = []  # of the signal; empty where all members have the same
     _add_dropout(layers, chains, -1)
     for place in range(count):
         each = [chain.layers[place][1] for chain in chains]
         if widths and not isinstance(each[0], _WIDTHS_PASS):
-            raise CannotPack(f"{type(each[0]).__name__} takes the width of the layer before, which differs")
+            raise CannotPack(f"the input widths of {type(each[0]).__name__} differ, and it cannot be padded")
         if widths and isinstance(each[0], nn.Linear):
             layers.append(PackedMask(widths))
         outputs = [layer.out_features for layer in each if isinstance(layer, nn.Linear)]
         if isinstance(each[0], (PackedBranch, PackedSum)):
-            layers.append(_of_skip(each[0], layers))
+            layers.append(_skip_layer(each[0], layers))
             _add_dropout(layers, chains, place)
             continue
         own, widths = (padded(each), outputs if len(set(outputs)) > 1 else []) if outputs else (each, widths)
@@ -219,22 +221,22 @@ def stack(models: Sequence[nn.Module]) -> Stack:
     if widths:
         raise CannotPack("the networks have different numbers of outputs")
     first = next(models[0].parameters())
-    made = Stack(layers, entries, len(models))
-    made.network.to(first.device, first.dtype)
-    return made
+    stacked = Stack(layers, entries, len(models))
+    stacked.network.to(first.device, first.dtype)
+    return stacked
 
 
 def signature(model: nn.Module) -> tuple[Any, ...]:
-    """What two models must share in order to be stacked, whatever their widths.
+    """Return what two models must share in order to be stacked; their widths may differ.
 
     Raises:
-        CannotPack: the model is no chain of known layers.
+        CannotPack: the model is not a chain of known layers.
     """
     return tuple(_kind(layer) for _, layer in _chain(model).layers)
 
 
 def widths_of(model: nn.Module) -> tuple[int, ...]:
-    """The widths between the linear layers of a chain, from its inputs to its outputs.
+    """Return the widths between the linear layers of a chain, from its inputs to its outputs.
 
     >>> widths_of(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)))
     (3, 4, 2)
@@ -243,17 +245,17 @@ def widths_of(model: nn.Module) -> tuple[int, ...]:
     return (*(layer.in_features for layer in linear[:1]), *(layer.out_features for layer in linear))
 
 
-def pads(model: nn.Module) -> bool:
-    """Whether a chain can be padded to wider layers: no layer mixes units but linear ones.
+def can_be_padded(model: nn.Module) -> bool:
+    """Return whether a chain can be padded to wider layers: only linear layers mix units.
 
-    >>> pads(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)))
+    >>> can_be_padded(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)))
     False
     """
     return all(isinstance(layer, (*_WIDTHS_PASS, nn.Flatten)) for _, layer in _chain(model).layers)
 
 
 def _chain(model: nn.Module) -> _Chain:
-    found = _Chain([], {})
+    chain = _Chain([], {})
     seen: set[int] = set()
 
     def visit(module: nn.Module, name: str) -> None:
@@ -264,15 +266,15 @@ def _chain(model: nn.Module) -> _Chain:
                 visit(inner, f"{name}.{child}" if name else child)
         elif type(module) is Residual:
             branch = PackedBranch()
-            found.layers.append((name, branch))
+            chain.layers.append((name, branch))
             visit(module.body, f"{name}.body" if name else "body")
-            found.layers.append((name, PackedSum(branch)))
+            chain.layers.append((name, PackedSum(branch)))
         elif type(module) in DROPOUTS:
-            rate, place = float(cast(Any, module).p), len(found.layers) - 1
+            rate, place = float(cast(Any, module).p), len(chain.layers) - 1
             if rate > 0.0:
-                if place in found.dropouts:
-                    raise CannotPack("two dropouts follow each other")
-                found.dropouts[place] = (rate, DROPOUTS[type(module)])
+                if place in chain.dropouts:
+                    raise CannotPack("two dropout layers follow each other")
+                chain.dropouts[place] = (rate, DROPOUTS[type(module)])
         else:
             _kind(module)
             for parameter in module.parameters():
@@ -281,16 +283,16 @@ def _chain(model: nn.Module) -> _Chain:
                 if not parameter.requires_grad:
                     raise CannotPack("some weights are frozen")
                 seen.add(id(parameter))
-            found.layers.append((name, module))
+            chain.layers.append((name, module))
 
     visit(model, "")
     if not seen:
         raise CannotPack("the network has no weights")
-    return found
+    return chain
 
 
 def _kind(layer: Any) -> tuple[Any, ...]:
-    """What a layer must share with those that it is stacked with; linear layers' widths may differ."""
+    """Return what a layer must share with the layers it is stacked with; widths of linear layers may differ."""
     kind = type(layer)
     if kind in ELEMENTWISE:
         return ("elementwise",)
@@ -301,7 +303,7 @@ def _kind(layer: Any) -> tuple[Any, ...]:
             return (kind, layer.bias is not None)
         case nn.Conv1d() | nn.Conv2d() if kind in (nn.Conv1d, nn.Conv2d):
             if layer.padding_mode != "zeros":
-                raise CannotPack(f"a convolution pads by '{layer.padding_mode}'")
+                raise CannotPack(f"a convolution has the padding mode '{layer.padding_mode}'")
             shape = tuple(layer.weight.shape)
             return (
                 kind,
@@ -314,7 +316,7 @@ def _kind(layer: Any) -> tuple[Any, ...]:
             )
         case nn.BatchNorm1d() | nn.BatchNorm2d() if kind in (nn.BatchNorm1d, nn.BatchNorm2d):
             if not layer.track_running_stats or layer.momentum is None:
-                raise CannotPack("a batch norm keeps no moving averages")
+                raise CannotPack("a batch norm has no exponential moving averages")
             return (kind, layer.momentum, layer.eps, layer.affine)
         case nn.LayerNorm() if kind is nn.LayerNorm:
             affine = (layer.weight is not None, layer.bias is not None)
@@ -323,11 +325,11 @@ def _kind(layer: Any) -> tuple[Any, ...]:
             return (kind, layer.num_groups, layer.num_channels, layer.eps, layer.affine)
         case nn.Embedding() if kind is nn.Embedding:
             if layer.padding_idx is not None or layer.max_norm is not None or layer.sparse:
-                raise CannotPack("an embedding has settings beyond the plain ones")
+                raise CannotPack("an embedding sets padding_idx, max_norm or sparse")
             return (kind, tuple(layer.weight.shape))
-        case nn.MaxPool2d() | nn.AvgPool2d() | nn.MaxPool1d() | nn.AvgPool1d() if kind in _ROWS:
+        case nn.MaxPool2d() | nn.AvgPool2d() | nn.MaxPool1d() | nn.AvgPool1d() if kind in _POOLING:
             return (kind, layer.extra_repr())
-        case nn.AdaptiveAvgPool1d() | nn.AdaptiveAvgPool2d() | nn.AdaptiveMaxPool2d() if kind in _ROWS:
+        case nn.AdaptiveAvgPool1d() | nn.AdaptiveAvgPool2d() | nn.AdaptiveMaxPool2d() if kind in _POOLING:
             return (kind, layer.extra_repr())
         case nn.Flatten() if kind is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
             return (kind,)
@@ -336,7 +338,7 @@ def _kind(layer: Any) -> tuple[Any, ...]:
     raise CannotPack(f"{kind.__name__} has no packed form")
 
 
-_ROWS = (
+_POOLING = (
     nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d,
     nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
 )  # fmt: skip
@@ -351,8 +353,8 @@ _PACKED: dict[type[nn.Module], Callable[[list[nn.Module]], nn.Module]] = {
     nn.GroupNorm: PackedGroupNorm,
     nn.Embedding: PackedEmbedding,
     nn.Flatten: lambda each: nn.Flatten(2),
-    Maxout: lambda each: PackedEach(each[0]),
-    **{kind: lambda each: PackedRows(copy.deepcopy(each[0])) for kind in _ROWS},
+    Maxout: lambda each: PackedShared(each[0]),
+    **{kind: lambda each: PackedPooling(copy.deepcopy(each[0])) for kind in _POOLING},
 }
 
 
@@ -360,21 +362,21 @@ def _packed(each: list[nn.Module]) -> nn.Module:
     if len({_kind(layer) for layer in each}) > 1:
         raise CannotPack(f"the settings of {type(each[0]).__name__} differ")
     if type(each[0]) in ELEMENTWISE:
-        different: dict[str, nn.Module] = {}
+        distinct: dict[str, nn.Module] = {}
         for layer in each:
-            different.setdefault(repr(layer), layer)
-        kinds = list(different)
+            distinct.setdefault(repr(layer), layer)
+        kinds = list(distinct)
         if len(kinds) == 1:
             return copy.deepcopy(each[0])
-        return PackedMixed(
-            [copy.deepcopy(layer) for layer in different.values()],
+        return PackedActivations(
+            [copy.deepcopy(layer) for layer in distinct.values()],
             [kinds.index(repr(layer)) for layer in each],
         )
     return _PACKED[type(each[0])](each)
 
 
-def _of_skip(layer: nn.Module, before: Sequence[nn.Module]) -> nn.Module:
-    """A branch, or the sum that belongs to the last branch still open."""
+def _skip_layer(layer: nn.Module, before: Sequence[nn.Module]) -> nn.Module:
+    """Return a new branch, or the sum that closes the last open branch."""
     if isinstance(layer, PackedBranch):
         return PackedBranch()
     summed = {id(one.branch) for one in before if isinstance(one, PackedSum)}
@@ -387,6 +389,6 @@ def _add_dropout(layers: list[nn.Module], chains: list[_Chain], place: int) -> N
     each = [chain.dropouts.get(place) for chain in chains]
     features = {one[1] for one in each if one is not None}
     if len(features) > 1:
-        raise CannotPack("some members drop entries and some whole channels")
+        raise CannotPack("some members drop single entries and others whole channels")
     if features:
         layers.append(PackedDropout([0.0 if one is None else one[0] for one in each], features.pop()))

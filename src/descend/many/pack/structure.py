@@ -1,4 +1,4 @@
-"""What a module is but for its numbers: modules of one structure can be run by one of them."""
+"""The structure of a module: modules of equal structure differ only in values, so that one of them can run all."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 
 from descend.many.pack.stacking import DROPOUTS
 
-__all__ = ["structure"]
+__all__ = ["structure_of"]
 
 _KEPT_BY_TORCH = frozenset(vars(nn.Module()))
-"""Attributes in which PyTorch keeps parameters, buffers, children and hooks, which are looked at by themselves."""
+"""Attributes in which PyTorch stores parameters, buffers, children and hooks, which are compared separately."""
 
 
-def structure(model: nn.Module) -> tuple[Any, ...]:
-    """Types, settings, shapes of all submodules, by name; the rates of dropout are left out, and all values.
+def structure_of(model: nn.Module) -> tuple[Any, ...]:
+    """Return types, settings and shapes of all submodules by name, without dropout rates and parameter values.
 
-    Settings are all plain attributes of a module, by what ``repr`` says of them, and of a tensor its numbers. An object
-    that shows nothing but its address is like no other, so that two models are never taken for alike that are not.
+    Settings are all plain attributes of a module, compared by their ``repr``; tensors among them are compared by their
+    values. An object whose ``repr`` is its address equals no other, so that different models never compare equal.
 
     >>> one, other = nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.1)), nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.2))
-    >>> structure(one) == structure(other)
+    >>> structure_of(one) == structure_of(other)
     True
-    >>> structure(nn.Sequential(nn.ELU(alpha=1.0))) == structure(nn.Sequential(nn.ELU(alpha=0.5)))
+    >>> structure_of(nn.Sequential(nn.ELU(alpha=1.0))) == structure_of(nn.Sequential(nn.ELU(alpha=0.5)))
     False
     """
     modules = tuple(
         (name, type_before_parametrizations(module), _settings(module))
         for name, module in model.named_modules(remove_duplicate=False)
     )
-    # Names of one tensor stand together: those that share weights must be the same everywhere.
+    # Each name is paired with the first name of the same tensor: the models must share the same weights.
     first: dict[int, str] = {}
     tensors = tuple(
         (name, first.setdefault(id(t), name), tuple(t.shape), t.dtype, t.requires_grad)
@@ -44,16 +44,16 @@ def structure(model: nn.Module) -> tuple[Any, ...]:
 
 
 def _settings(module: nn.Module) -> tuple[tuple[str, str], ...]:
-    theirs = type_before_parametrizations(module).__module__.startswith("torch.")
+    from_torch = type_before_parametrizations(module).__module__.startswith("torch.")
     return tuple(
-        (name, _shown(value))
+        (name, _text(value))
         for name, value in sorted(vars(module).items())
-        # PyTorch's layers keep what they compute by in private attributes, which follows from the public ones.
+        # Private attributes of PyTorch's layers follow from the public ones.
         if name not in _KEPT_BY_TORCH
-        and not (theirs and name.startswith("_"))
+        and not (from_torch and name.startswith("_"))
         and not (name == "p" and type(module) in DROPOUTS)
     )
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     return repr(value.tolist()) if isinstance(value, Tensor) else repr(value)

@@ -1,8 +1,8 @@
-"""The training of a pack: K trainings as one, each with its own rows, draws, settings, stopping and history.
+"""The training of a pack: K trainings run as one, each with its own rows, random streams, settings, stopping and history.
 
-A pack is made of ordinary :class:`descend.training.loop.Training` objects. It takes their networks and optimizers
-together, and leaves to each what is cheap and its own: schedule, stopping rule, history, the best weights once it has
-stopped. The loop is the ordinary one.
+A pack is built from ordinary :class:`descend.training.loop.Training` objects. It stacks their networks and optimizers;
+schedule, stopping rule, history and, after a member has stopped, its best weights remain in its own training. The loop is
+the ordinary one.
 """
 
 from __future__ import annotations
@@ -18,44 +18,46 @@ from torch import Tensor
 
 from descend.data.batches import Batch, MemoryBatches
 from descend.many.pack.batches import PackedBatches
-from descend.many.pack.flat import Flat, spread
-from descend.many.pack.losses import LossOfMembers
-from descend.many.pack.member import PackMember, rate, restore, state_of
+from descend.many.pack.dropout_noise import DropoutNoise
+from descend.many.pack.flat_buffer import FlatBuffer, per_member
+from descend.many.pack.losses import PackedLoss
+from descend.many.pack.member import PackMember, member_state, restore_member
 from descend.many.pack.network import Network
-from descend.many.pack.noise import Noise
-from descend.many.pack.updates import PackedOptimizer
+from descend.many.pack.optimizer import PackedOptimizer
 from descend.regularization import decayed_parameters
 from descend.rng import forked
 from descend.schedules import ClosedForm
-from descend.training.loop import NotFinite, Observer, Record, Training, record_of
+from descend.training.clipping import clip_coefficient
+from descend.training.loop import NotFinite, Observer, Training
+from descend.training.records import Record, epoch_loss, read_values, record_of
 from descend.training.state import clone
 
 __all__ = ["PackTraining"]
 
-COMPACT = 0.125
-"""Members that have stopped are removed once they are this share of the pack."""
+COMPACT_AT = 0.125
+"""Stopped members are removed once they make up this share of the pack."""
 
 Evaluate = Callable[[Callable[[Tensor], Tensor], Sequence[int]], dict[str, Tensor]]
-"""(outputs of (K, n, …) inputs, members' numbers) -> values (K,) by name."""
+"""(function from inputs (K, n, …) to outputs, numbers of the members) -> values (K,) by name."""
 
 
 @dataclass
 class PackTraining:
-    """K trainings as one, for :func:`descend.training.loop.fit`.
+    """K trainings run as one by :func:`descend.training.loop.fit`.
 
     Args:
-        riders: the members, in the order of the pack.
-        network: their networks as one.
+        members: in the order of the pack.
+        network: the networks of the members, run as one.
         evaluate: loss and metrics of all members on their validation rows; None without such rows.
-        ended: called with a member when it has stopped; its training's model holds the best weights then.
-        recorded: called with a member's number and the line of its history, each epoch.
-        observers: who watches the pack.
+        ended: called with a member after it has stopped; the model of its training then holds the best weights.
+        recorded: called with a member's number and the record of its history, each epoch.
+        observers: of the pack.
     """
 
-    riders: list[PackMember]
+    members: list[PackMember]
     network: Network
     evaluate: Evaluate | None = None
-    ended: Callable[[PackMember], None] = lambda rider: None
+    ended: Callable[[PackMember], None] = lambda member: None
     recorded: Callable[[int, Record], None] = lambda number, record: None
     observers: Sequence[Observer] = ()
 
@@ -69,27 +71,29 @@ class PackTraining:
     stopped: str = ""
 
     def __post_init__(self) -> None:
-        trainings = [rider.training for rider in self.riders]
+        trainings = [member.training for member in self.members]
         first = trainings[0]
-        self.batches = PackedBatches([_in_memory(t) for t in trainings])
-        self._loss = LossOfMembers([t.objective.loss for t in trainings])
+        self.batches = PackedBatches([_memory_batches(t) for t in trainings])
+        self._loss = PackedLoss([t.objective.loss for t in trainings])
         decay, _ = decayed_parameters(first.model)
-        chosen = {id(p) for p in decay}
-        self._decayed = self.network.flags(lambda parameter: id(parameter) in chosen, first.model)
+        decayed = {id(p) for p in decay}
+        self._decayed = self.network.flags(lambda parameter: id(parameter) in decayed, first.model)
         self._weights = self.network.weights
-        self._gradients = self._weights.twin()
-        decays = [rider.decay for rider in self.riders]
+        self._gradients = self._weights.zeros_like()
+        decays = [member.decay for member in self.members]
         self._optimizer = PackedOptimizer(
             [t.optimizer for t in trainings], self._weights, self._decayed, decays
         )
-        self._averages = Flat(self._weights.views) if any(t.average is not None for t in trainings) else None
+        self._averages = (
+            FlatBuffer(self._weights.views) if any(t.average is not None for t in trainings) else None
+        )
         self._best = [t.detach().clone() for t in self.network.tensors]
         self._norm: Tensor | None = None
         self._prepare()
 
     def _prepare(self) -> None:
-        """What follows from who is in the pack now."""
-        trainings = [rider.training for rider in self.riders]
+        """Set up everything that depends on the members currently in the pack."""
+        trainings = [member.training for member in self.members]
         device, dtype = self._weights.vector.device, self._weights.vector.dtype
 
         def vector(values: Sequence[float]) -> Tensor:
@@ -100,59 +104,60 @@ class PackTraining:
         values = [math.inf if g.clip_value is None else g.clip_value for g in gradient]
         self._clip_norm = vector(norms) if min(norms) < math.inf else None
         self._clip_value = vector(values) if min(values) < math.inf else None
-        self._l1 = vector([r.l1 for r in self.riders]) if any(r.l1 for r in self.riders) else None
-        self._l2 = vector([r.l2 for r in self.riders]) if any(r.l2 for r in self.riders) else None
+        self._l1 = vector([r.l1 for r in self.members]) if any(r.l1 for r in self.members) else None
+        self._l2 = vector([r.l2 for r in self.members]) if any(r.l2 for r in self.members) else None
         with forked(device):
             sample = next(self.batches.epoch(0))[0].inputs[:, :2]
-            self.network.outputs(sample)  # dropout layers see the shapes that they draw for
-        self._noise = Noise(
+            self.network.outputs(sample)  # dropout layers record the shapes of their noise
+        self._noise = DropoutNoise(
             self.network.dropouts, [t.objective.seed for t in trainings], self.network.widths, device
         )
         self.network.prepare(self._gradients.views, self._loss)
 
     def stepper(self) -> Callable[[Sequence[Batch]], Tensor]:
-        """What takes one step of all members on their batches and gives their losses (K,)."""
-        rates = self._rates(range(self.step, self.step + self.batches.steps_per_epoch - self.step_in_epoch))
+        """Return the function that takes one step of all members on their batches and returns their losses (K,)."""
+        remaining = self.batches.steps_per_epoch - self.step_in_epoch
+        learning_rates = self._learning_rates(range(self.step, self.step + remaining))
         first = self.step_in_epoch
         self.network.train()
 
         def advance(batches: Sequence[Batch]) -> Tensor:
-            own = rates[self.step_in_epoch - first]
-            self._noise.draw(batches, self.epoch, self.step_in_epoch)
-            self._optimizer.begin_step(own)
+            lr = learning_rates[self.step_in_epoch - first]
+            self._noise.sample(batches, self.epoch, self.step_in_epoch)
+            self._optimizer.begin_step(lr)
             losses = self._differentiate(batches)
-            self._optimizer.step(self._gradients, own)
+            self._optimizer.step(self._gradients, lr)
             if self._averages is not None:
-                self._average(self._averages, self.step + 1)
+                self._update_averages(self._averages, self.step + 1)
             return losses
 
         return advance
 
-    def _rates(self, steps: range) -> list[Tensor]:
-        """The rates (K,) of some steps. Those that stay are one tensor, so that nothing is done for them again."""
+    def _learning_rates(self, steps: range) -> list[Tensor]:
+        """Return the learning rates (K,) of some steps; equal ones are the same object, so that they can be cached."""
         of_schedule: dict[Any, list[float]] = {}
         columns = []
-        for rider in self.riders:
-            schedule = rider.training.schedule
-            # One that listens may be elsewhere than its like.
-            alike = rider.schedule is not None and isinstance(schedule, ClosedForm)
-            key = rider.schedule if alike else id(schedule)
+        for member in self.members:
+            schedule = member.training.schedule
+            # Schedules with a state may differ although their descriptions are equal.
+            shared = member.schedule is not None and isinstance(schedule, ClosedForm)
+            key = member.schedule if shared else id(schedule)
             if key not in of_schedule:
                 of_schedule[key] = [float(schedule.factor(step)) for step in steps]
             columns.append(of_schedule[key])
-        bases = [[rider.training.optimizer.param_groups[0]["initial_lr"]] for rider in self.riders]
+        bases = [[member.training.optimizer.param_groups[0]["initial_lr"]] for member in self.members]
         vector = self._weights.vector
         products = torch.tensor(columns, dtype=torch.float64) * torch.tensor(bases, dtype=torch.float64)
-        rates = list(products.t().to(vector.dtype).contiguous().to(vector.device, non_blocking=True))
+        result = list(products.t().to(vector.dtype).contiguous().to(vector.device, non_blocking=True))
         factors = list(zip(*of_schedule.values(), strict=True))
-        for at in range(1, len(rates)):
+        for at in range(1, len(result)):
             if factors[at] == factors[at - 1]:
-                rates[at] = rates[at - 1]
-        return rates
+                result[at] = result[at - 1]
+        return result
 
     @torch.no_grad()
     def _differentiate(self, batches: Sequence[Batch]) -> Tensor:
-        """Losses (K,), penalties included; the gradient is left in ``_gradients``, clipped."""
+        """Return losses (K,) with penalties, and write the clipped gradient to ``_gradients``."""
         sizes = [batch.targets.shape[1] for batch in batches]
         total: Tensor | None = None
         for place, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
@@ -162,51 +167,51 @@ class PackTraining:
             total = losses if total is None else total + losses
         assert total is not None
         if self._l1 is not None or self._l2 is not None:
-            total = total + self._penalise()
+            total = total + self._add_penalties()
         self._clip()
         return total
 
-    def _penalise(self) -> Tensor:
-        value = torch.zeros_like(self._weights.vector[: len(self.riders)])
+    def _add_penalties(self) -> Tensor:
+        """Add the gradients of the l1 and l2 penalties; return their values (K,)."""
+        value = torch.zeros_like(self._weights.vector[: len(self.members)])
         pieces = zip(self._weights.views, self._gradients.views, self._decayed, strict=True)
         for weight, gradient in ((w, g) for w, g, decays in pieces if decays):
             if self._l2 is not None:
-                gradient.add_(weight * spread(2.0 * self._l2, weight))
+                gradient.add_(weight * per_member(2.0 * self._l2, weight))
                 value += self._l2 * weight.flatten(1).square().sum(1)
             if self._l1 is not None:
-                gradient.add_(weight.sign() * spread(self._l1, weight))
+                gradient.add_(weight.sign() * per_member(self._l1, weight))
                 value += self._l1 * weight.flatten(1).abs().sum(1)
         return value
 
     def _clip(self) -> None:
-        wanted = self.step_in_epoch == self.batches.steps_per_epoch - 1
-        if self._clip_norm is not None or wanted:
+        recorded = self.step_in_epoch == self.batches.steps_per_epoch - 1
+        if self._clip_norm is not None or recorded:
             self._norm = _norms(self._gradients.views)
         if self._clip_norm is not None and self._norm is not None:
-            factors = (self._clip_norm / (self._norm + 1e-6)).clamp(max=1.0)
+            coefficients = clip_coefficient(self._norm, self._clip_norm)
             for gradient in self._gradients.views:
-                gradient.mul_(spread(factors, gradient))
+                gradient.mul_(per_member(coefficients, gradient))
         if self._clip_value is not None:
             for gradient in self._gradients.views:
-                bound = spread(self._clip_value, gradient)
+                bound = per_member(self._clip_value, gradient)
                 torch.clamp(gradient, -bound, bound, out=gradient)
 
-    def _average(self, averages: Flat, step: int) -> None:
-        start = (1 + step) / (10 + step)
+    def _update_averages(self, averages: FlatBuffer, step: int) -> None:
         shares = [
-            1.0 if t.average is None else 1.0 - min(math.exp(-1.0 / t.average.horizon), start)
-            for t in (rider.training for rider in self.riders)
+            1.0 if t.average is None else 1.0 - t.average.decay_at(step)
+            for t in (member.training for member in self.members)
         ]
         if len(set(shares)) == 1:
             averages.vector.lerp_(self._weights.vector, shares[0])
             return
         own = torch.tensor(shares, dtype=averages.vector.dtype, device=averages.vector.device)
         for average, weight in zip(averages.views, self._weights.views, strict=True):
-            average.lerp_(weight, spread(own, weight).expand_as(weight))
+            average.lerp_(weight, per_member(own, weight).expand_as(weight))
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Inside, the networks hold the averages of their weights; afterwards their own again, bit for bit."""
+        """Replace the weights by their averages inside the context; restore them to the bit afterwards."""
         if self._averages is None:
             yield
             return
@@ -218,95 +223,92 @@ class PackTraining:
             self._weights.vector.copy_(own)
 
     def close_epoch(self, seconds: Callable[[], float]) -> Record:
-        """Measure all members, let each choose whether to stop, and start the next epoch without those that do."""
+        """Measure all members, apply their stopping rules, and start the next epoch without those that have stopped."""
         before = self.seconds if not self.history else self.history[-1]["seconds"]
         with self._averaged():
             values = self._measured()
             self.losses, self.step_in_epoch = [], 0
             self.epoch += 1
             self.seconds = seconds()
-            share = (self.seconds - before) / len(self.riders)
+            share = (self.seconds - before) / len(self.members)
             improved = [
                 place
-                for place, rider in enumerate(self.riders)
-                if not rider.training.stopped and self._record(rider, values, place, share)
+                for place, member in enumerate(self.members)
+                if not member.training.stopped and self._record(member, values, place, share)
             ]
             if improved:
                 index = torch.tensor(improved, device=self._weights.vector.device)
                 for best, now in zip(self._best, self.network.tensors, strict=True):
                     best.index_copy_(0, index, now.detach().index_select(0, index))
         record: Record = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
-        record["members"] = sum(not rider.training.stopped for rider in self.riders)
+        record["members"] = sum(not member.training.stopped for member in self.members)
         self.history.append(record)
-        self._let_go()
+        self._release_stopped()
         return record
 
     def _measured(self) -> dict[str, list[float]]:
-        """Values of all members by name, in one transfer from the device."""
-        losses = torch.stack(self.losses)
-        rows = self.batches.rows_per_step[: len(losses)]  # an epoch that diverged is closed in its middle
-        shares = torch.tensor(rows, dtype=losses.dtype).to(losses.device, non_blocking=True)
-        named = {"train.loss": (losses * shares.unsqueeze(1)).sum(0) / shares.sum()}
+        """Return the values of all members by name, in one transfer from the device."""
+        named = {"train.loss": epoch_loss(self.losses, self.batches.rows_per_step)}
         if self._norm is not None:
             named["gradient_norm"] = self._norm
         named["weight_norm"] = _norms(self._weights.views)
         if self.evaluate is not None:
-            numbers = [rider.number for rider in self.riders]
+            numbers = [member.number for member in self.members]
             named |= {f"validation.{k}": v for k, v in self.evaluate(self.network.outputs, numbers).items()}
-        listed = torch.stack([value.float() for value in named.values()]).tolist()
-        return dict(zip(named, listed, strict=True))
+        return read_values(named)
 
-    def _record(self, rider: PackMember, values: Mapping[str, list[float]], place: int, share: float) -> bool:
-        """Write the member's line and ask its stopping rule; whether this epoch is its best."""
-        t = rider.training
-        own = {name: each[place] for name, each in values.items()}
+    def _record(
+        self, member: PackMember, values: Mapping[str, list[float]], place: int, share: float
+    ) -> bool:
+        """Append the member's record and apply its stopping rule; return whether this epoch is its best."""
+        t = member.training
+        own = {name: of_members[place] for name, of_members in values.items()}
         t.epoch, t.step, t.seconds = t.epoch + 1, self.step, t.seconds + share
         bad = [name for name, value in own.items() if not math.isfinite(value)]
         if bad:
-            rider.failure = f"{', '.join(bad)} is not finite after epoch {t.epoch}"
+            member.failure = f"{', '.join(bad)} is not finite after epoch {t.epoch}"
             t.stopped = "diverged"
             return False
-        record = record_of(own, t.epoch, t.step, t.seconds, rate(t, self.step - 1))
+        record = record_of(own, t.epoch, t.step, t.seconds, t.learning_rate(self.step - 1))
         validation = record.get("validation")
         t.stopped = t.stopping.observe(validation[t.monitor] if validation else None, seconds=t.seconds) or ""
         record["best"] = t.stopping.improved
-        if validation or t.schedule_hears == "objective":
-            t.schedule.observe(record["train" if t.schedule_hears == "objective" else "validation"]["loss"])
+        t.report_to_schedule(record)
         t.history.append(record)
-        self.recorded(rider.number, record)
+        self.recorded(member.number, record)
         return t.stopping.improved
 
     def drop(self, numbers: set[int], reason: str) -> None:
-        """Stop some members where they are."""
-        for rider in self.riders:
-            if rider.number in numbers and not rider.training.stopped:
-                rider.training.stopped = reason
-        self._let_go()
+        """Stop the members with these numbers at once."""
+        for member in self.members:
+            if member.number in numbers and not member.training.stopped:
+                member.training.stopped = reason
+        self._release_stopped()
 
-    def _let_go(self) -> None:
-        """Hand out members that have just stopped, and close the ranks when enough of them have."""
-        for place, rider in enumerate(self.riders):
-            t = rider.training
-            if t.stopped and t.best is None and not rider.failure:
+    def _release_stopped(self) -> None:
+        """Report members that have just stopped, and compact the pack when enough of them have."""
+        for place, member in enumerate(self.members):
+            t = member.training
+            if t.stopped and t.best is None and not member.failure:
                 t.best = self.network.state(place, self._best)
                 t.model.load_state_dict(t.best)
-                self.ended(rider)
-            elif rider.failure and t.best is None:
+                self.ended(member)
+            elif member.failure and t.best is None:
                 t.best = {}
-                self.ended(rider)
-        going = [place for place, rider in enumerate(self.riders) if not rider.training.stopped]
+                self.ended(member)
+        going = [place for place, member in enumerate(self.members) if not member.training.stopped]
         if not going:
             self.stopped = "finished"
-        elif len(self.riders) - len(going) >= COMPACT * len(self.riders):
+        elif len(self.members) - len(going) >= COMPACT_AT * len(self.members):
             self._select(going)
 
     def _select(self, places: list[int]) -> None:
-        """Go on with the members of some places; what they compute does not change."""
+        """Keep only the members at these places; their results do not change."""
         index = torch.tensor(places, device=self._weights.vector.device)
-        self.riders = [self.riders[place] for place in places]
+        self.members = [self.members[place] for place in places]
         self.network = self.network.select(places)
         self._weights = self.network.weights
-        self._gradients = self._weights.twin()
+        self._gradients = self._weights.zeros_like()
         self._optimizer.select(places, self._weights)
         self._averages = None if self._averages is None else self._averages.select(index)
         self._best = [best.index_select(0, index) for best in self._best]
@@ -316,21 +318,21 @@ class PackTraining:
         self._prepare()
 
     def check_finite(self) -> None:
-        """Raise if no member that goes on has finite weights: a pack with one good member goes on."""
+        """Raise :class:`NotFinite` if no member has finite weights: one member is enough to continue."""
         if not _norms(self._weights.views).isfinite().any():
             raise NotFinite(f"no member's weights are finite by step {self.step}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on to the same bits."""
+        """Return everything needed to continue to the same bits."""
         return {
-            "numbers": [rider.number for rider in self.riders],
+            "numbers": [member.number for member in self.members],
             "tensors": [t.detach() for t in self.network.tensors],
             "optimizer": self._optimizer.state_dict(),
             "averages": None if self._averages is None else list(self._averages.views),
             "best_tensors": list(self._best),
             "losses": list(self.losses),
             "norm": self._norm,
-            "members": [state_of(rider) for rider in self.riders],
+            "members": [member_state(member) for member in self.members],
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
             "step": self.step,
@@ -342,9 +344,9 @@ class PackTraining:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave; members that were gone by then are let go."""
+        """Restore the result of :meth:`state_dict`; members that are not part of it are removed."""
         state = clone(dict(state))
-        numbers = [rider.number for rider in self.riders]
+        numbers = [member.number for member in self.members]
         if state["numbers"] != numbers:
             self._select([numbers.index(number) for number in state["numbers"]])
         device = self._weights.vector.device
@@ -353,24 +355,24 @@ class PackTraining:
             pairs.append((self._averages.views, state["averages"]))
         with torch.no_grad():
             for own, saved in pairs:
-                for mine, theirs in zip(own, saved, strict=True):
-                    mine.copy_(theirs)
+                for tensor, value in zip(own, saved, strict=True):
+                    tensor.copy_(value)
         self._optimizer.load_state_dict(state["optimizer"])
         self.losses = [loss.to(device) for loss in state["losses"]]
         self._norm = None if state["norm"] is None else state["norm"].to(device)
-        for rider, own in zip(self.riders, state["members"], strict=True):
-            restore(rider, own)
+        for member, own in zip(self.members, state["members"], strict=True):
+            restore_member(member, own)
         self.epoch, self.step_in_epoch, self.step = state["epoch"], state["step_in_epoch"], state["step"]
         self.seconds, self.history, self.stopped = state["seconds"], state["history"], state["stopped"]
 
 
-def _in_memory(training: Training) -> MemoryBatches:
+def _memory_batches(training: Training) -> MemoryBatches:
     assert isinstance(training.batches, MemoryBatches)
     return training.batches
 
 
 def _norms(tensors: Sequence[Tensor]) -> Tensor:
-    """Euclidean norms (K,) over all tensors of each member."""
+    """Return the Euclidean norms (K,) over all tensors of each member."""
     each = [torch.linalg.vector_norm(t.flatten(1), dim=1) for t in tensors]
     norms: Tensor = torch.linalg.vector_norm(torch.stack(each), dim=0)
     return norms

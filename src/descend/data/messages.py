@@ -1,0 +1,53 @@
+"""Values and row numbers as error messages show them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["listed", "rows_hold", "rows_text"]
+
+
+def listed(items: Iterable[object], limit: int = 8) -> str:
+    """Return items as a list in a sentence, at most ``limit`` of them.
+
+    >>> listed(["a", "b"]), listed(range(5), limit=2)
+    ("'a', 'b'", '0, 1 and 3 more')
+    """
+    shown = [_short(_shown(item)) for item in items]
+    more = len(shown) - limit
+    return ", ".join(shown[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shown(item: object) -> str:
+    try:
+        return repr(item)
+    except ValueError:  # Python refuses to write integers of more than some thousand digits
+        return f"a {type(item).__name__} with very many digits"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:40] + "..." + text[-10:]
+
+
+def rows_text(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:
+    """Return row numbers for a message; rows count from 0, without a header.
+
+    >>> rows_text([3]), rows_text([3, 5])
+    ('row 3', 'rows 3, 5')
+    """
+    shown = [int(row) for row in rows[:8]]
+    more = len(rows) - 8
+    numbers = ", ".join(map(str, shown)) + (f" and {more} more" if more > 0 else "")
+    return ("row " if len(rows) == 1 else "rows ") + numbers
+
+
+def rows_hold(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:
+    """Return row numbers with a verb: the beginning of "row 3 holds 'x'".
+
+    >>> rows_hold([3]), rows_hold([3, 5])
+    ('row 3 holds', 'rows 3, 5 hold')
+    """
+    return rows_text(rows) + (" holds" if len(rows) == 1 else " hold")

@@ -1,0 +1,204 @@
+"""Parsing of raw column values as numbers, booleans, dates or strings."""
+
+from __future__ import annotations
+
+import datetime as dt
+import decimal
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from descend.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["is_missing", "parse_booleans", "parse_dates", "parse_instants",
+           "parse_numbers", "series_of", "tidy", "to_strings"]  # fmt: skip
+
+_DAY = 86_400_000_000  # microseconds
+_BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True,
+          "false": False, "f": False, "no": False, "n": False, "0": False, "0.0": False}  # fmt: skip
+
+
+def is_missing(value: object) -> bool:
+    """Return whether a Python value is missing: None, NaN, NaT or pandas' NA.
+
+    >>> [is_missing(value) for value in (None, float("nan"), 0, "")]
+    [True, True, False, False]
+    """
+    if value is None:
+        return True
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    if isinstance(value, decimal.Decimal):
+        return value.is_nan()
+    return isinstance(value, numbers.Real) and bool(value != value)
+
+
+def series_of(name: str, values: Iterable[Any]) -> pl.Series:
+    """Return a column of Python values: numbers, booleans, dates or strings, with None for missing values.
+
+    Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred.
+
+    Raises:
+        DataError: a value is a list, an array or another structure.
+    """
+    import polars as pl
+
+    clean = [None if is_missing(value) else value for value in values]
+    kinds = {_family(value) for value in clean if value is not None}
+    if None in kinds:
+        row, odd = next((i, v) for i, v in enumerate(clean) if v is not None and _family(v) is None)
+        raise DataError(
+            f"column {name!r}: expected a number, string, boolean or date in each row, "
+            f"but row {row} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
+        )
+    if not kinds:
+        return pl.Series(name, clean, dtype=pl.Null)
+    if kinds == {"boolean"}:
+        return pl.Series(name, [None if value is None else bool(value) for value in clean], dtype=pl.Boolean)
+    if kinds <= {"number", "boolean"}:
+        try:
+            return pl.Series(
+                name, [None if value is None else float(value) for value in clean], dtype=pl.Float64
+            )
+        except OverflowError as cause:
+            raise DataError(
+                f"column {name!r}: an integer is too large for a floating-point number"
+            ) from cause
+    if kinds == {"date"}:
+        return pl.Series(
+            name, [None if value is None else _instant(value) for value in clean], dtype=pl.Datetime("us")
+        )
+    try:
+        strings = [None if value is None else _string(value) for value in clean]
+    except ValueError as cause:
+        raise DataError(f"column {name!r}: {cause}") from cause
+    return pl.Series(name, strings, dtype=pl.String)
+
+
+def _family(value: object) -> str | None:
+    if isinstance(value, bool | np.bool_):
+        return "boolean"
+    if isinstance(value, numbers.Real | decimal.Decimal):
+        return "number"
+    if isinstance(value, str | bytes):
+        return "string"
+    return "date" if isinstance(value, dt.date | np.datetime64) else None
+
+
+def _string(value: object) -> str:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # a lone surrogate cannot be encoded in UTF-8
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _instant(value: Any) -> dt.datetime:
+    if isinstance(value, np.datetime64):
+        value = value.astype("datetime64[us]").item()
+    if not isinstance(value, dt.datetime):
+        return dt.datetime(value.year, value.month, value.day)
+    return value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
+
+
+def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
+    """Convert a column to Null, Boolean, Float64, Datetime or stripped String, with nulls for missing values.
+
+    Args:
+        series: the raw column.
+        missing: strings that stand for a missing value.
+
+    Raises:
+        DataError: the column holds lists, structures, binary data or values of another type.
+    """
+    import polars as pl
+
+    kind = series.dtype
+    if kind in (pl.Null, pl.Boolean):
+        return series
+    if kind.is_numeric():
+        # The cast of a large decimal or a 128-bit integer may fail; the value is then missing.
+        floats = series.cast(pl.Float64, strict=False)
+        return floats.fill_nan(None) if kind.is_float() and np.isnan(floats.to_numpy()).any() else floats
+    if kind in (pl.Date, pl.Datetime):
+        if getattr(series.dtype, "time_zone", None):
+            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return series.cast(pl.Datetime("us"), strict=False)
+    if kind == pl.Duration:
+        return series.dt.total_microseconds().cast(pl.Float64) / _DAY
+    if kind == pl.Time:
+        return series.cast(pl.Int64).cast(pl.Float64) / (1000 * _DAY)
+    if kind == pl.Object:
+        return tidy(series_of(series.name, series.to_list()), missing)
+    if kind in (pl.String, pl.Categorical, pl.Enum):
+        strings = series.cast(pl.String).str.strip_chars()
+        return strings.set(strings.is_in(list(missing)) | (strings == ""), None)
+    raise DataError(
+        f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
+        "split it into one column per part, or drop the column"
+    )
+
+
+def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Parse a tidied column as Float64; also return a mask of the values that are not numbers."""
+    import polars as pl
+
+    if column.dtype == pl.Datetime:
+        nulls = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
+        return nulls, column.is_not_null()
+    parsed = column.cast(pl.Float64, strict=False).fill_nan(None)
+    return parsed, column.is_not_null() & parsed.is_null()
+
+
+def parse_booleans(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Parse a tidied column as Boolean; also return a mask of the values that are neither true nor false."""
+    import polars as pl
+
+    if column.dtype in (pl.Boolean, pl.Null):
+        return column.cast(pl.Boolean), column.is_null() & False
+    lowercase = to_strings(column).str.to_lowercase()
+    parsed = lowercase.replace_strict(_BOOLEANS, default=None, return_dtype=pl.Boolean)
+    return parsed, column.is_not_null() & parsed.is_null()
+
+
+def parse_instants(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Parse a tidied column as Datetime (UTC); also return a mask of the values that are not ISO 8601 dates."""
+    import polars as pl
+
+    if column.dtype == pl.Datetime:
+        return column, column.is_null() & False
+    if column.dtype == pl.String:
+        strings = column.str.replace(" ", "T", literal=True)
+        plain = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
+        instants = [strings.str.to_datetime(form, strict=False, time_unit="us") for form in plain]
+        zoned = strings.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us")
+        instants.append(zoned.dt.replace_time_zone(None))
+        parsed = pl.select(pl.coalesce(instants)).to_series().alias(column.name)
+    else:
+        parsed = pl.Series(column.name, [None], dtype=pl.Datetime("us")).new_from_index(0, len(column))
+    return parsed, column.is_not_null() & parsed.is_null()
+
+
+def parse_dates(column: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Parse a tidied column as days since 1970-01-01 (UTC); also return a mask of values that are not ISO 8601 dates."""
+    import polars as pl
+
+    instants, invalid = parse_instants(column)
+    return instants.cast(pl.Int64).cast(pl.Float64) / _DAY, invalid
+
+
+def to_strings(column: pl.Series) -> pl.Series:
+    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``."""
+    import polars as pl
+
+    strings = column.cast(pl.String)
+    return strings.str.replace(r"\.0$", "") if column.dtype == pl.Float64 else strings

@@ -1,0 +1,276 @@
+"""From a source to tensors: infer the task, split, infer the columns, fit on the training part, encode.
+
+:func:`prepare` is the path from raw data to what training needs; :mod:`descend.data` lists its steps. New data with
+targets take the shorter path of :func:`encode_source`, with the schema that was fitted in training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from descend.data.columns import Column
+from descend.data.fitting import Rows, fit_inputs, row_weights
+from descend.data.labels import classes_of, codes_of
+from descend.data.messages import listed, rows_hold, rows_text
+from descend.data.preprocessing import Preprocess
+from descend.data.scaling import UNIT, standard
+from descend.data.schema import Schema
+from descend.data.settings import DataSettings
+from descend.data.source import PARTS, Array, Source
+from descend.data.split import Split, split
+from descend.data.streaming import mapped
+from descend.data.task import Task, check_targets, infer_task
+from descend.data.torch_datasets import EncodedItems
+from descend.errors import DataError
+
+__all__ = ["Part", "Prepared", "encode_source", "prepare"]
+
+_BLOCK = 32768  # rows encoded at a time, which bounds the memory of intermediate values
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Rows ready for training or evaluation.
+
+    Args:
+        inputs: encoded rows, float32 (n, *input_shape); None if they stay in ``dataset``.
+        targets: int64 (n,) for multiclass, float32 (n,) for binary, standardised float32 (n, T) for
+            regression.
+        weights: float32 (n,), or None for equal weights.
+        rows: the row numbers in the source, int64 (n,).
+        dataset: if ``inputs`` is None, the encoded items (input, target) or (input, target, weight); row i of the
+            part is item ``rows[i]``.
+        stored: whether ``inputs`` are on disk, mapped into memory, and possibly larger than memory.
+    """
+
+    inputs: Tensor | None
+    targets: Tensor
+    weights: Tensor | None
+    rows: Array
+    dataset: Any = None
+    stored: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Data ready for training: the schema, the preprocessing module, three parts, and notes for the user."""
+
+    schema: Schema
+    preprocess: Preprocess
+    train: Part
+    validation: Part
+    test: Part
+    notes: tuple[str, ...]
+
+    @property
+    def table(self) -> list[dict[str, str]]:
+        """Description of the columns, see :meth:`descend.data.schema.Schema.table`."""
+        return self.schema.table()
+
+
+def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0) -> Prepared:
+    """Infer the task and the columns, split the rows, fit on the training part, and encode.
+
+    Args:
+        source: raw data, from :func:`descend.data.reader.read`.
+        settings: the recipe's ``[data]`` section; the defaults if None.
+        seed: the run's seed, which determines the split.
+
+    >>> from descend.data.bundled import load_bundled
+    >>> prepared = prepare(load_bundled("diabetes"))
+    >>> prepared.schema.task, prepared.schema.rows
+    ('regression', {'train': 266, 'validation': 66, 'test': 110})
+
+    Raises:
+        DataError: the data cannot be used for training as they are; the message names the place and the remedy.
+    """
+    settings = settings or DataSettings()
+    if source.targets is None:
+        raise DataError(f"{source.name} has no targets to learn from; specify the target column")
+    targets = check_targets(source.targets, source.target_names)
+    if len(targets) != len(source):
+        raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
+    weights = _checked_weights(source.weights, len(source))
+    for key, given in (("split", source.split), ("groups", source.groups)):
+        if given is not None and len(given) != len(source):
+            raise DataError(
+                f"data.{key}: expected one label for each of the {len(source)} rows, got {len(given)}"
+            )
+    task, why = _task(source, targets, settings)
+    known = targets if source.classes is None else source.classes
+    classes, dtype = classes_of(known) if task in ("binary", "multiclass") else ((), "")
+    codes = codes_of(targets, classes) if classes else None
+    parts = split(
+        len(source), codes, task=task, validation=settings.validation, test=settings.test,
+        given=source.split, seed=seed, groups=None if source.groups is None else source.groups.astype(str),
+    )  # fmt: skip
+    absent = () if codes is None else _absent_classes(codes, parts, classes)
+    outputs = 1 if task == "binary" else len(classes) or (targets.shape[1] if targets.ndim == 2 else 1)
+    schema = Schema(
+        kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
+        target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
+        classes=classes, label_dtype=dtype,
+        scale=settings.scale_name,
+        clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
+        reference=source.reference, name=source.name,
+        rows={part: len(getattr(parts, part)) for part in PARTS},
+    )  # fmt: skip
+    if not classes:
+        schema = _with_target_scale(schema, targets, parts.train, weights)
+    schema, raw = fit_inputs(schema, source, settings, parts.train, weights)
+    schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
+    preprocess = Preprocess(schema)
+    inputs = _encoded(preprocess, schema, raw, parts, stored=settings.stream)
+    encoded_targets = schema.encode_targets(targets)
+    own = dict.fromkeys(PARTS, weights) | {"train": _class_weights(codes, parts.train, settings, weights)}
+    encoded_parts = {
+        part: _part(schema, source, inputs.get(part), encoded_targets, own[part], getattr(parts, part))
+        for part in PARTS
+    }
+    if settings.stream:
+        encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
+    notes = (*source.notes, *parts.notes, *absent, *_column_notes(schema.columns))
+    train, validation, test = (encoded_parts[part] for part in PARTS)
+    return Prepared(schema, preprocess, train, validation, test, notes)
+
+
+def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None = None) -> Part:
+    """Encode new data with targets by a fitted schema, for evaluation.
+
+    Args:
+        source: raw data with targets.
+        schema: the schema of the trained network.
+        preprocess: its preprocessing module; built from the schema if None.
+
+    Raises:
+        DataError: columns, classes or shapes do not match the schema.
+    """
+    if source.targets is None:
+        raise DataError(f"{source.name} has no targets to evaluate against; specify the target column")
+    if (source.kind == "dataset") != (schema.kind == "dataset"):
+        raise DataError(
+            f"{source.name} is of kind {source.kind}, but the network was trained on data of kind {schema.kind}"
+        )
+    targets = schema.encode_targets(check_targets(source.targets, source.target_names, least=1))
+    if len(targets) != len(source):
+        raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
+    inputs = None
+    if source.kind != "dataset":
+        matrix = schema.matrix(source)
+        with torch.no_grad():
+            encode = preprocess or Preprocess(schema)
+            blocks = [encode(matrix[at : at + _BLOCK]) for at in range(0, len(matrix), _BLOCK)]
+            inputs = torch.cat(blocks)
+    weights = _checked_weights(source.weights, len(source))
+    return _part(schema, source, inputs, targets, weights, np.arange(len(source)))
+
+
+def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor,
+          weights: Array | None, rows: Array) -> Part:  # fmt: skip
+    dataset = None if source.dataset is None else EncodedItems(source.dataset, schema, weights)
+    own = None if weights is None else torch.from_numpy(weights[rows].astype(np.float32))
+    return Part(inputs, targets[torch.from_numpy(rows)], own, rows, dataset)
+
+
+def _checked_weights(weights: Array | None, n: int) -> Array | None:
+    if weights is None:
+        return None
+    try:
+        checked = np.asarray(weights, dtype=np.float64)
+    except (TypeError, ValueError) as cause:
+        raise DataError(f"weights must be numbers: {cause}") from cause
+    if checked.shape != (n,):
+        raise DataError(f"expected one weight for each of the {n} rows, got shape {checked.shape}")
+    invalid = ~(np.isfinite(checked) & (checked >= 0))
+    if invalid.any():
+        raise DataError(f"weights must be finite and 0 or more; see {rows_text(np.flatnonzero(invalid))}")
+    return checked
+
+
+def _task(source: Source, targets: Array, settings: DataSettings) -> tuple[Task, str]:
+    if source.classes is None:
+        return infer_task(targets, settings.task)
+    count = len(source.classes)
+    if count < 2:
+        raise DataError(f"{count} class was given; a classifier needs at least two classes")
+    return (
+        "binary" if count == 2 and settings.task != "multiclass" else "multiclass",
+        f"{count} classes are given",
+    )
+
+
+def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tuple[str, ...]:
+    absent = np.setdiff1d(np.arange(len(classes)), codes[parts.train])
+    shown = listed(classes[code] for code in absent)
+    return (f"no training row has the class {shown}: it cannot be learned",) if len(absent) else ()
+
+
+def _with_target_scale(schema: Schema, targets: Array, train: Array, weights: Array | None) -> Schema:
+    numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
+    mean, scale = standard(numbers, row_weights(weights, train))
+    return dataclasses.replace(schema, target_mean=tuple(mean.tolist()), target_scale=tuple(scale.tolist()))
+
+
+def _encoded(
+    preprocess: Preprocess, schema: Schema, raw: Rows | None, parts: Split, *, stored: bool
+) -> dict[str, Tensor]:
+    """Encode the rows of each part block by block, so that a table needs no second copy in memory.
+
+    If ``stored``, the encoded rows are written to disk and mapped into memory.
+    """
+    if raw is None:
+        return {}
+    rows_of = {part: getattr(parts, part) for part in PARTS}
+    shapes = {part: (len(rows), *schema.input_shape) for part, rows in rows_of.items()}
+    tensors = {
+        part: torch.from_numpy(mapped(shape, np.float32)) if stored else torch.empty(shape)
+        for part, shape in shapes.items()
+    }
+    total = sum(map(len, rows_of.values()))
+    block = max(1, min(_BLOCK, 2**24 // int(np.prod(schema.input_shape))))
+    with torch.no_grad():
+        for start in range(0, total, block):
+            encoded = preprocess(raw(start, start + block))
+            if not torch.isfinite(encoded).all():
+                raise _not_finite(encoded, preprocess, start)
+            for part, rows in rows_of.items():
+                first, last = np.searchsorted(rows, (start, start + block))
+                tensors[part][first:last] = encoded[torch.from_numpy(rows[first:last] - start)]
+    return tensors
+
+
+def _not_finite(encoded: Tensor, preprocess: Preprocess, start: int) -> DataError:
+    invalid = ~torch.isfinite(encoded.flatten(1))
+    rows = start + invalid.any(dim=1).nonzero()[:, 0].numpy()
+    flags = invalid.any(dim=0).tolist()
+    where = listed([name for name, flag in zip(preprocess.names, flags, strict=False) if flag])
+    return DataError(
+        f"{'column ' + where if where else 'the inputs'}: {rows_hold(rows)} numbers more than 1e37 standard "
+        "deviations from the mean of the training rows; correct them or leave them empty"
+    )
+
+
+def _class_weights(
+    codes: Array | None, train: Array, settings: DataSettings, weights: Array | None
+) -> Array | None:
+    if settings.class_weights == "none" or codes is None:
+        return weights
+    own = np.ones(len(codes)) if weights is None else weights
+    mass = np.bincount(codes[train], weights=own[train])
+    factor = np.divide(mass.sum() / len(mass), mass, out=np.zeros_like(mass), where=mass > 0)
+    balanced: Array = own * factor[codes]
+    return balanced
+
+
+def _column_notes(columns: Sequence[Column]) -> tuple[str, ...]:
+    return tuple(f"column {column.name!r}: {column.note}" for column in columns if column.note)

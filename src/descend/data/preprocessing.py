@@ -1,0 +1,232 @@
+"""Modules that encode raw rows for the network and decode the network's outputs, built from a schema alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from descend.data.columns import Column
+from descend.data.decorrelation import Rotation
+from descend.data.schema import Form, Schema
+
+__all__ = ["Postprocess", "Preprocess"]
+
+
+class Preprocess(nn.Module):
+    """Encode raw rows as network inputs; built from a schema alone.
+
+    **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
+    scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
+    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block (all zeros
+    if missing or unseen), and 0/1 indicators of missing values follow. Numbers are centred in float64, so that a
+    large offset costs no precision. The order of the inputs is numbers and booleans, categories, indicators; see
+    ``names``. A rotation applies to the numbers only.
+
+    **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
+    in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the
+    rotation of all entries of a row, in float64, so that the result hardly depends on the other rows of the batch.
+
+    ``numbers`` tells which of a table's inputs are numbers, and ``columns`` the used column of each input.
+
+    All operations can be exported by ``torch.export`` and to ONNX with any number of rows, and process each row
+    independently.
+
+    Args:
+        schema: the fitted schema.
+
+    >>> table = Schema("table", "binary", "", (2,), 1, ("y",), classes=(0, 1), label_dtype="int64",
+    ...     columns=(Column("age", "numeric", indicator=True, fill=3.0, mean=1.0, scale=2.0),))
+    >>> Preprocess(table)(torch.tensor([[5.0], [float("nan")]], dtype=torch.float64)).tolist()
+    [[2.0, 0.0], [1.0, 1.0]]
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.names: tuple[str, ...] = ()
+        self.numbers: tuple[bool, ...] = ()
+        self.columns: tuple[int, ...] = ()
+        self.rows: nn.Module
+        if schema.kind == "table":
+            self.rows = _TableRows(schema.used, schema.clip, schema.input_shape, schema.rotation)
+            if schema.scale in ("pca", "whiten"):
+                self.rows.name_components()
+            self.names = self.rows.names
+            self.columns = tuple(torch.cat([self.rows.numeric, self.rows.source, self.rows.gap]).tolist())
+            self.numbers = tuple(at in self.rows.rotatable for at in range(len(self.names)))
+        else:
+            self.rows = _ArrayRows(schema)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return network inputs, float32, one row for each raw row."""
+        encoded: Tensor = self.rows(rows)
+        return encoded
+
+
+class _TableRows(nn.Module):
+    """Encoding of tables.
+
+    The buffers are exported by their names: indices of the ``numeric`` columns, of the ``source`` column and ``code``
+    of each one-hot input, and of the columns with indicators (``gap``); ``fill``, ``mean``, ``scale`` and ``bound`` of
+    the numbers; ``centre`` and matrix (``turn``) of the rotation.
+    """
+
+    numeric: Tensor
+    fill: Tensor
+    mean: Tensor
+    scale: Tensor
+    bound: Tensor
+    source: Tensor
+    code: Tensor
+    gap: Tensor
+    centre: Tensor
+    turn: Tensor
+
+    def __init__(
+        self,
+        columns: tuple[Column, ...],
+        clip: float | None,
+        shape: tuple[int, ...],
+        rotation: Rotation | None,
+    ) -> None:
+        super().__init__()
+        numeric = [(at, column) for at, column in enumerate(columns) if column.kind != "categorical"]
+        onehot = [
+            (at, code, column.inputs[code])
+            for at, column in enumerate(columns)
+            if column.kind == "categorical"
+            for code in range(len(column.categories))
+        ]
+        indicators = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
+        self.names = (
+            *(column.name for _, column in numeric),
+            *(name for *_, name in onehot),
+            *(name for _, name in indicators),
+        )  # fmt: skip
+        self.shape = shape
+        self.clipped = clip is not None
+        limit = [float("inf") if clip is None or column.kind == "boolean" else clip for _, column in numeric]
+        indices = {
+            "numeric": [at for at, _ in numeric],
+            "source": [at for at, *_ in onehot],
+            "gap": [at for at, _ in indicators],
+        }
+        numbers = {
+            "fill": [column.fill for _, column in numeric],
+            "mean": [column.mean for _, column in numeric],
+            "scale": [column.scale for _, column in numeric],
+            "bound": limit,
+            "code": [code for _, code, _ in onehot],
+        }
+        for name, index in indices.items():
+            self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
+        for name, values in numbers.items():
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float64), persistent=False)
+        self.rotatable = [at for at, (_, column) in enumerate(numeric) if column.kind != "boolean"]
+        self.rotated = rotation is not None
+        if rotation is not None:
+            # Booleans are among the numeric inputs; the matrix leaves them unchanged.
+            centre, matrix = np.zeros(len(numeric)), np.eye(len(numeric))
+            centre[self.rotatable] = rotation.centre
+            matrix[np.ix_(self.rotatable, self.rotatable)] = rotation.matrix
+            self.register_buffer("centre", torch.from_numpy(centre), persistent=False)
+            self.register_buffer("turn", torch.from_numpy(matrix), persistent=False)
+
+    def name_components(self) -> None:
+        """Name the rotated inputs "component 1", "component 2", ..., because they mix the columns."""
+        number = {at: count for count, at in enumerate(self.rotatable, start=1)}
+        self.names = tuple(
+            f"component {number[at]}" if at in number else name for at, name in enumerate(self.names)
+        )
+
+    def forward(self, rows: Tensor) -> Tensor:
+        blocks = []
+        if len(self.numeric):
+            values = rows.index_select(1, self.numeric)
+            values = torch.where(torch.isnan(values), self.fill, values)
+            values = (values - self.mean) / self.scale
+            if self.rotated:
+                values = (values - self.centre) @ self.turn
+            if self.clipped:
+                ratio = values / self.bound
+                values = values / torch.sqrt(1.0 + ratio * ratio)
+            blocks.append(values.to(torch.float32))
+        if len(self.source):
+            blocks.append((rows.index_select(1, self.source) == self.code).to(torch.float32))
+        if len(self.gap):
+            blocks.append(torch.isnan(rows.index_select(1, self.gap)).to(torch.float32))
+        joined = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
+        return joined.reshape(-1, *self.shape) if len(self.shape) > 1 else joined
+
+
+class _ArrayRows(nn.Module):
+    """Encoding of images and tensors."""
+
+    shift: Tensor
+    spread: Tensor
+    centre: Tensor
+    turn: Tensor
+
+    def __init__(self, schema: Schema) -> None:
+        super().__init__()
+        self.shape = schema.input_shape
+        self.rotated = schema.rotation is not None
+        if schema.rotation is not None:
+            centre = torch.tensor(schema.rotation.centre, dtype=torch.float64)
+            self.register_buffer("centre", centre, persistent=False)
+            self.register_buffer("turn", torch.from_numpy(schema.rotation.matrix), persistent=False)
+        self.scaled = bool(schema.shift)
+        ones = [1] * (len(schema.input_shape) - 1)
+        per_channel = schema.kind == "images" or len(schema.shift) != int(np.prod(schema.input_shape))
+        shape = (len(schema.shift), *ones) if per_channel else schema.input_shape
+        for name, values in (("shift", schema.shift), ("spread", schema.spread)):
+            entry = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, entry.reshape(shape) if self.scaled else entry, persistent=False)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        values = rows.to(torch.float32)
+        if self.scaled:
+            values = (values - self.shift) / self.spread
+        if self.rotated:
+            rotated = (values.flatten(1).to(torch.float64) - self.centre) @ self.turn
+            values = rotated.to(torch.float32).reshape(-1, *self.shape)
+        return values
+
+
+class Postprocess(nn.Module):
+    """Decode network outputs to predictions, as tensors: the last module of an exported model.
+
+    The predictions are probabilities (n, K) for classification, and numbers (n, T) in the units of the targets for
+    regression.
+
+    Args:
+        schema: the fitted schema.
+        form: ``logits``, or ``probabilities`` if the network ends with its own output activation.
+
+    >>> schema = Schema("tensor", "regression", "", (1,), 1, ("y",), target_mean=(10.0,), target_scale=(2.0,))
+    >>> Postprocess(schema)(torch.ones(1, 1)).tolist()
+    [[12.0]]
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, schema: Schema, form: Form = "logits") -> None:
+        super().__init__()
+        self.classes = len(schema.classes)
+        self.task = schema.task
+        self.form = form
+        self.register_buffer("mean", torch.tensor(schema.target_mean, dtype=torch.float64), persistent=False)
+        self.register_buffer(
+            "scale", torch.tensor(schema.target_scale, dtype=torch.float64), persistent=False
+        )
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """Return probabilities, or numbers in the units of the targets, one row for each row of outputs."""
+        if not self.classes:
+            return outputs.to(torch.float64) * self.scale + self.mean
+        if self.task == "multiclass":
+            return torch.softmax(outputs, dim=1) if self.form == "logits" else outputs
+        if self.form == "logits":
+            return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], dim=1)
+        return torch.cat([1.0 - outputs, outputs], dim=1)

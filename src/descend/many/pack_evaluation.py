@@ -1,0 +1,93 @@
+"""Loss and metrics of all members of a pack on their validation rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from descend.data.preparation import Part
+from descend.many.member_metrics import Scored, metrics_of_members
+from descend.many.pack.losses import row_losses
+from descend.many.planned_member import PlannedMember
+
+__all__ = ["PackEvaluation"]
+
+
+class PackEvaluation:
+    """Computes loss and metrics (K,) by name for the members of a pack.
+
+    Args:
+        members: with equal numbers of validation rows, tasks and losses.
+        device: of the pack.
+    """
+
+    def __init__(self, members: Sequence[PlannedMember], device: torch.device) -> None:
+        first = members[0].run
+        self._schemas = {member.number: member.run.schema for member in members}
+        self._measure: Any = first.measure
+        self._predictor = first.predictor
+        self._task, self._classes = first.schema.task, len(first.schema.classes)
+        parts: dict[int, int] = {}
+        distinct: list[Part] = []
+        self._place: dict[int, int] = {}
+        for member in members:
+            part = member.plan.prepared.validation
+            if id(part) not in parts:
+                parts[id(part)] = len(distinct)
+                distinct.append(part)
+            self._place[member.number] = parts[id(part)]
+        self._inputs = torch.stack([_tensor(part.inputs) for part in distinct]).to(device)
+        self._targets = torch.stack([part.targets for part in distinct]).to(device)
+        self._weights = (
+            None
+            if distinct[0].weights is None
+            else torch.stack([_tensor(part.weights) for part in distinct]).to(device)
+        )
+
+    def __call__(self, outputs_of: Callable[[Tensor], Tensor], numbers: Sequence[int]) -> dict[str, Tensor]:
+        """Return loss and metrics of the members with these numbers, in original units."""
+        with torch.inference_mode():
+            inputs, targets, weights = self._inputs, self._targets, self._weights
+            if len(inputs) > 1:
+                index = torch.tensor([self._place[number] for number in numbers], device=inputs.device)
+                inputs, targets = inputs[index], targets[index]
+                weights = None if weights is None else weights[index]
+            outputs = outputs_of(inputs)
+            members, rows = outputs.shape[:2]
+            targets = targets.expand(members, *targets.shape[1:])
+            losses = row_losses(self._measure, outputs, targets)
+            if weights is None:
+                result = {"loss": losses.mean(1)}
+            else:
+                weights = weights.expand(members, rows).to(losses.dtype)
+                result = {"loss": (losses * weights).sum(1) / weights.sum(1)}
+            scored = Scored(*self._original_units(outputs, targets, numbers), weights, self._classes)
+            return result | metrics_of_members(self._task, scored)
+
+    def _original_units(
+        self, outputs: Tensor, targets: Tensor, numbers: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Return predictions and targets as class indices or in original units, as metrics expect them."""
+        if self._task in ("binary", "multiclass"):
+            flat = self._predictor.finished(outputs.flatten(0, 1))
+            if self._task == "binary":
+                chosen = flat.squeeze(1) > (0.0 if self._predictor.form == "logits" else 0.5)
+            else:
+                # With the rows last in memory the kernel processes many at a time.
+                chosen = flat.view(outputs.shape).transpose(1, 2).contiguous().max(1).indices
+            return chosen.long().view(outputs.shape[:2]), targets
+        schemas = [self._schemas[number] for number in numbers]
+
+        def each(values: Sequence[Any]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64, device=outputs.device).unsqueeze(1)
+
+        scale, mean = each([s.target_scale for s in schemas]), each([s.target_mean for s in schemas])
+        return outputs.double() * scale + mean, targets.double() * scale + mean
+
+
+def _tensor(values: Tensor | None) -> Tensor:
+    assert values is not None
+    return values

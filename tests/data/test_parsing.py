@@ -1,0 +1,136 @@
+import datetime as dt
+import decimal
+
+import numpy as np
+import polars as pl
+import pytest
+
+from descend.data.messages import listed
+from descend.data.parsing import parse_booleans, parse_dates, parse_numbers, series_of, tidy, to_strings
+from descend.data.settings import MISSING
+from descend.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("raw", "dtype"),
+    [
+        (pl.Series("a", [1, None], dtype=pl.Int8), pl.Float64),
+        (pl.Series("a", [1.5, float("nan")]), pl.Float64),
+        (pl.Series("a", [decimal.Decimal("1.50"), None]), pl.Float64),
+        (pl.Series("a", [2**100, None], dtype=pl.Int128), pl.Float64),
+        (pl.Series("a", [True, None]), pl.Boolean),
+        (pl.Series("a", ["x", "NA"]), pl.String),
+        (pl.Series("a", ["x", None], dtype=pl.Categorical), pl.String),
+        (pl.Series("a", ["x", None], dtype=pl.Enum(["y", "x"])), pl.String),
+        (pl.Series("a", [dt.date(2024, 1, 31), None]), pl.Datetime),
+        (pl.Series("a", [dt.timedelta(days=2), None]), pl.Float64),
+        (pl.Series("a", [dt.time(12), None]), pl.Float64),
+        (pl.Series("a", [None, None]), pl.Null),
+    ],
+)
+def test_every_scalar_column_becomes_one_of_four_types_with_nulls_for_missing_values(raw, dtype):
+    result = tidy(raw, MISSING)
+    assert result.dtype == dtype
+    assert result.null_count() == raw.len() - (0 if dtype == pl.Null else 1)
+
+
+def test_strings_are_stripped_and_those_for_missing_values_are_nulls():
+    result = tidy(pl.Series("a", [" x ", "NA", "", "?", " null ", "nothing"]), MISSING)
+    assert result.to_list() == ["x", None, None, None, None, "nothing"]
+
+
+@pytest.mark.parametrize(
+    "raw", [pl.Series("a", [[1], [2]]), pl.Series("a", [{"b": 1}]), pl.Series("a", [b"x"])]
+)
+def test_nested_and_binary_columns_are_refused_by_name(raw):
+    with pytest.raises(DataError, match="'a'"):
+        tidy(raw, MISSING)
+
+
+def test_durations_and_times_are_in_days():
+    assert tidy(pl.Series("a", [dt.timedelta(hours=36)]), ())[0] == 1.5
+    assert tidy(pl.Series("a", [dt.time(6)]), ())[0] == 0.25
+
+
+def test_instants_are_in_utc_whatever_their_zone():
+    zoned = pl.Series("a", [dt.datetime(2024, 7, 1, 2)]).dt.replace_time_zone("Europe/Paris")
+    days, invalid = parse_dates(tidy(zoned, ()))
+    assert days[0] == (dt.date(2024, 7, 1) - dt.date(1970, 1, 1)).days
+    assert not invalid.any()
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("1970-01-02", 1.0),
+        ("1970-01-01T12:00:00", 0.5),
+        ("1970-01-01 06:00", 0.25),
+        ("1970-01-01T02:00:00+02:00", 0.0),
+        ("1970-01-01T00:00:00.5Z", 0.5 / 86400),
+        ("1969-12-31", -1.0),
+    ],
+)
+def test_iso_dates_are_days_since_1970(text, day):
+    days, invalid = parse_dates(pl.Series("a", [text, None]))
+    assert days.to_list() == [day, None]
+    assert not invalid.any()
+
+
+@pytest.mark.parametrize("text", ["31/01/2024", "2024", "yesterday", "2024-13-01", "2024-02-30"])
+def test_other_strings_are_not_iso_dates(text):
+    assert parse_dates(pl.Series("a", [text]))[1].to_list() == [True]
+
+
+def test_numbers_are_parsed_from_strings_and_others_marked():
+    result, invalid = parse_numbers(pl.Series("a", ["1", "-2.5e3", "+4", "inf", "x", None]))
+    assert result.to_list() == [1.0, -2500.0, 4.0, float("inf"), None, None]
+    assert invalid.to_list() == [False] * 4 + [True, False]
+
+
+def test_booleans_are_parsed_from_strings_and_numbers():
+    result, invalid = parse_booleans(pl.Series("a", ["TRUE", "no", "Y", "0", "maybe", None]))
+    assert result.to_list() == [True, False, True, False, None, None]
+    assert invalid.to_list() == [False] * 4 + [True, False]
+    assert parse_booleans(pl.Series("a", [1.0, 0.0]))[0].to_list() == [True, False]
+
+
+def test_integers_have_the_same_string_in_every_type():
+    assert to_strings(pl.Series([3.0, 2.5, None])).to_list() == ["3", "2.5", None]
+    assert to_strings(tidy(pl.Series([3, 4]), ())).to_list() == ["3", "4"]
+    assert to_strings(pl.Series([True])).to_list() == ["true"]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1, 2.5, None], pl.Float64),
+        ([np.int8(1), np.float32(2)], pl.Float64),
+        ([True, np.bool_(False), None], pl.Boolean),
+        ([True, 3], pl.Float64),
+        (["a", 1, None], pl.String),
+        ([dt.date(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.UTC)], pl.Datetime),
+        ([np.datetime64("2024-01-01"), None], pl.Datetime),
+        ([decimal.Decimal(1)], pl.Float64),
+        ([None, float("nan")], pl.Null),
+    ],
+)
+def test_python_values_become_a_column(values, dtype):
+    assert series_of("a", values).dtype == dtype
+
+
+def test_numbers_mixed_with_strings_become_strings():
+    assert series_of("a", ["a", 1, 2.0, 2.5]).to_list() == ["a", "1", "2", "2.5"]
+
+
+def test_huge_integers_are_refused_or_shortened():
+    huge = 10**5000
+    with pytest.raises(DataError, match="too large"):
+        series_of("a", [1, huge])
+    with pytest.raises(DataError, match="'a'"):
+        series_of("a", ["x", huge])
+    assert "very many digits" in listed([huge])
+
+
+def test_a_list_in_a_cell_is_refused_with_its_row():
+    with pytest.raises(DataError, match=r"row 1 holds a list"):
+        series_of("a", [1, [2]])
