@@ -28,9 +28,9 @@ RATES = (0.02, 0.05, 0.1, 0.2, 0.5)
 
 METHODS: dict[str, Family] = {
     "gradient descent": lambda p, t: sgd(p, lr=t),
-    "Adagrad": lambda p, t: adagrad(p, lr=t),
+    "Adagrad": lambda p, t: adagrad(p, lr=t, fused=True),
     "RMSprop": lambda p, t: rmsprop(p, lr=t, alpha=0.9),
-    "Adam": lambda p, t: adam(p, lr=t),
+    "Adam": lambda p, t: adam(p, lr=t, fused=True),
 }
 
 

@@ -1,4 +1,4 @@
-"""Optimizers whose step moves all parameters together, as one vector."""
+"""The base class of optimizers that move all parameters together, as one vector."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.optim import Optimizer
 
 from descend.errors import UserError
 from descend.linalg import flat, views
-from descend.optim.building import catalogued
+from descend.optim.base import CheckedOptimizer
 from descend.optim.evaluation import Evaluations, Need
 
-__all__ = ["Position", "WholeStep", "exact_state"]
+__all__ = ["Position", "VectorStep", "restore_dtypes"]
 
 
 class Position:
-    """The parameters as one vector: where a step starts, and where it tries to go.
+    """The parameters as one vector: the point where a step starts, and moves from there.
 
     >>> w = torch.ones(2, requires_grad=True)
     >>> position = Position([w])
@@ -34,20 +34,20 @@ class Position:
         self.start = flat(self.parameters)
 
     def move(self, step: Tensor, length: float | Tensor = 1.0) -> None:
-        """Put the parameters at start + length · step."""
+        """Set the parameters to start + length · step."""
         self.put(self.start + length * step)
 
     def put(self, vector: Tensor) -> None:
-        """Put the parameters at ``vector``, (n,)."""
+        """Set the parameters to ``vector``, (n,)."""
         torch._foreach_copy_(self.parameters, views(vector, self.parameters))
 
     def back(self) -> None:
-        """Put the parameters where they started, to the bit."""
+        """Set the parameters to their values at the start, bit for bit."""
         self.put(self.start)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Go back to the start if something fails within, an interruption by the user included."""
+    def restored_on_error(self) -> Iterator[None]:
+        """Restore the start if an exception is raised within, including a KeyboardInterrupt."""
         try:
             yield
         except BaseException:
@@ -55,41 +55,37 @@ class Position:
             raise
 
 
-class WholeStep(Optimizer, ABC):
-    """An optimizer that moves all parameters as one vector; a subclass says how in :meth:`advance`.
+class VectorStep(CheckedOptimizer, ABC):
+    """An optimizer that moves all parameters as one vector; a subclass implements :meth:`advance`.
 
-    What is remembered from step to step is :attr:`memory`, a dict of tensors and numbers that stands in the state of the
-    first parameter. Settings other than the rate belong to the step as a whole: those of the first group count.
+    The state that is kept between steps is :attr:`memory`, a dict of tensors and numbers; it is stored as the state of
+    the first parameter. Settings other than the learning rate apply to the step as a whole, and those of the first
+    parameter group are used.
     """
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What it asks of the objective beside loss and gradient, with the settings that it has."""
+        """What the optimizer needs of the objective in addition to loss and gradient, with its current settings."""
         return frozenset()
 
     @property
-    def name(self) -> str:
-        """As in the catalogue."""
-        return catalogued(type(self))
-
-    @property
-    def everything(self) -> list[Tensor]:
+    def all_parameters(self) -> list[Tensor]:
         """All parameters, in order."""
         return [p for group in self.param_groups for p in group["params"]]
 
     @property
     def memory(self) -> dict[str, Any]:
-        """What is remembered from step to step."""
-        found: dict[str, Any] = self.state[self.everything[0]]
-        return found
+        """The state that is kept between steps."""
+        memory: dict[str, Any] = self.state[self.all_parameters[0]]
+        return memory
 
     @abstractmethod
-    def advance(self, asked: Evaluations, position: Position) -> Any:
-        """Move the parameters by one step, and return the loss where it started, as the closure gave it.
+    def advance(self, objective: Evaluations, position: Position) -> Any:
+        """Move the parameters by one step, and return the loss at its start, as the closure returned it.
 
         Args:
-            asked: what may be asked of the objective. Gradients are off, except in what it evaluates.
-            position: the parameters; they are put back where they were if this fails.
+            objective: evaluates the closure. Gradients are disabled except during these evaluations.
+            position: the parameters; they are restored if an exception is raised.
         """
 
     @torch.no_grad()
@@ -97,27 +93,27 @@ class WholeStep(Optimizer, ABC):
         """Take one step, and return the loss before it.
 
         Args:
-            closure: see :mod:`descend.optim.evaluation`; it may be evaluated several times.
+            closure: evaluates the loss, possibly several times; see :mod:`descend.optim.evaluation`.
 
         Raises:
-            UserError: there is no closure, or it does not give what the method needs.
+            UserError: there is no closure, or it does not provide what the method needs.
         """
         if closure is None:
             raise UserError(
-                f"{self.name} evaluates the loss itself, so its step needs a function that computes it: "
+                f"{self.name} evaluates the loss several times in a step and needs a closure that computes it: "
                 "optimizer.step(closure); sgd and adam step without one"
             )
-        parameters = self.everything
+        parameters = self.all_parameters
         position = Position(parameters)
-        with position.kept():
+        with position.restored_on_error():
             return self.advance(Evaluations(closure, parameters, self.name), position)
 
-    def by_rate(self, step: Tensor) -> Tensor:
-        """A step times the rates of the groups, (n,)."""
+    def times_lr(self, step: Tensor) -> Tensor:
+        """Return a step multiplied by the learning rates of the groups, (n,)."""
         rates = [group["lr"] for group in self.param_groups]
         if all(rate is rates[0] or rate == rates[0] for rate in rates):
             return torch.mul(step, rates[0])
-        parts = views(step.clone(), self.everything)
+        parts = views(step.clone(), self.all_parameters)
         at = 0
         for group in self.param_groups:
             count = len(group["params"])
@@ -126,11 +122,12 @@ class WholeStep(Optimizer, ABC):
         return flat(parts)
 
     def metric(self) -> tuple[Any, Tensor | None]:
-        """The largest rate of the groups, and each entry's share of it as a change of variables: its root, (n,).
+        """Return the largest learning rate, and the square root of each entry's share of it, (n,).
 
-        With D the diagonal matrix of the shares, a method that works on F as a function of D^(−1/2) x sees the gradient
-        D^(1/2) g, and its step d moves x by D^(1/2) d: downhill is downhill and pairs stay pairs. None where all rates are
-        the same, or zero.
+        The shares act as a change of variables. With D the diagonal matrix of the shares, a method that minimizes F as
+        a function of D^(−1/2) x sees the gradient D^(1/2) g, and its step d moves x by D^(1/2) d. Descent directions
+        remain descent directions, and curvature pairs remain pairs. The second value is None where all learning rates
+        are equal, or zero.
         """
         rates = [group["lr"] for group in self.param_groups]
         if all(rate is rates[0] or rate == rates[0] for rate in rates) or not max(rates) > 0:
@@ -141,16 +138,16 @@ class WholeStep(Optimizer, ABC):
         return max(rates), flat(shares).sqrt_()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load a state as it was saved: precision and integers are kept, where PyTorch would cast to the parameter's type."""
+        """Load a state with the dtypes that it was saved with, where PyTorch would cast to the parameter's dtype."""
         super().load_state_dict(dict(state_dict))
-        exact_state(self, state_dict)
+        restore_dtypes(self, state_dict)
 
 
-def exact_state(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
-    """Give the tensors of a loaded state the types that they were saved with.
+def restore_dtypes(optimizer: Optimizer, state_dict: Mapping[str, Any]) -> None:
+    """Give the tensors of a loaded state the dtypes that they were saved with.
 
-    PyTorch casts all tensors of a state to the type of their parameter: float64 and float32 factors of a bfloat16
-    weight lose their digits, integers become floating-point numbers.
+    PyTorch casts all tensors of a state to the dtype of their parameter: float64 and float32 factors of a bfloat16
+    weight lose precision, and integers become floating-point numbers.
     """
     ids = [each for group in state_dict["param_groups"] for each in group["params"]]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
