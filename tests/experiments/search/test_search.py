@@ -63,6 +63,10 @@ class TestSearch:
         assert len(table) == 9
         assert set(table["model.hidden"]) == {"[8]", "[16]"}
 
+    def test_the_report_is_written(self, searched):
+        page = (searched.path / "report.html").read_text(encoding="utf-8")
+        assert "Random search tried 9 configurations of 2 keys" in page
+
     def test_the_budget(self, searched):
         assert searched.budget == (36, 36)
 
