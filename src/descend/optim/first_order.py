@@ -69,11 +69,8 @@ def sgd(
         weight_decay: λ; λ x is added to the gradient. Default 0.
         nesterov: apply the gradient step after the momentum step, which is Nesterov's method seen from the look-ahead
             point. Default False.
-        maximize: maximize the loss. Default False.
-        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
-        differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where the parameters
-            allow it. Default None.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        maximize, foreach, differentiable: as in torch.optim.SGD.
 
     Raises:
         UserError: a setting is outside its domain; ``nesterov`` without momentum or with dampening.
@@ -116,11 +113,8 @@ def adagrad(
         weight_decay: λ; λ x is added to the gradient. Default 0.
         initial_accumulator_value: the first value of s. Default 0.
         eps: ε, against division by zero. Default 1e-10.
-        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
-        maximize: maximize the loss. Default False.
-        differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where the parameters
-            allow it. Default None.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        foreach, maximize, differentiable: as in torch.optim.Adagrad.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -163,10 +157,7 @@ def rmsprop(
         weight_decay: λ; λ x is added to the gradient. Default 0.
         momentum: the share of the previous step that is kept. Default 0.
         centered: subtract the squared average gradient from s, which estimates the variance. Default False.
-        capturable: allow capture in a CUDA graph. Default False.
-        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
-        maximize: maximize the loss. Default False.
-        differentiable: let autograd record the step. Default False.
+        capturable, foreach, maximize, differentiable: as in torch.optim.RMSprop.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -210,13 +201,9 @@ def adam(
         eps: ε, outside the root. Default 1e-8.
         weight_decay: λ; λ x is added to the gradient. Default 0.
         amsgrad: divide by the largest s so far. Default False.
-        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
-        maximize: maximize the loss. Default False.
-        capturable: allow capture in a CUDA graph. Default False.
-        differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where the parameters
-            allow it. Default None.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
         decoupled_weight_decay: decay as ``adamw`` does. Default False.
+        foreach, maximize, capturable, differentiable: as in torch.optim.Adam.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -261,12 +248,8 @@ def adamw(
         eps: ε, outside the root. Default 1e-8.
         weight_decay: w; x is multiplied by 1 − t w. Default 0.01.
         amsgrad: divide by the largest s so far. Default False.
-        maximize: maximize the loss. Default False.
-        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
-        capturable: allow capture in a CUDA graph. Default False.
-        differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where the parameters
-            allow it. Default None.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        maximize, foreach, capturable, differentiable: as in torch.optim.AdamW.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -300,7 +283,7 @@ def sparse_adam(
         lr: t, the learning rate. Default 0.001.
         betas: β₁ and β₂, the shares of the averages of g and g² that are kept. Default (0.9, 0.999).
         eps: ε, outside the root. Default 1e-8.
-        maximize: maximize the loss. Default False.
+        maximize: as in torch.optim.SparseAdam.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -340,10 +323,7 @@ def adamax(
         betas: β₁ and β₂, the shares of m and u that are kept. Default (0.9, 0.999).
         eps: ε, against division by zero. Default 1e-8.
         weight_decay: λ; λ x is added to the gradient. Default 0.
-        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
-        maximize: maximize the loss. Default False.
-        differentiable: let autograd record the step. Default False.
-        capturable: allow capture in a CUDA graph. Default False.
+        foreach, maximize, differentiable, capturable: as in torch.optim.Adamax.
 
     Raises:
         UserError: a setting is outside its domain.
