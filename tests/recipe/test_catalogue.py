@@ -159,8 +159,7 @@ class TestCards:
 
     @every_entry
     def test_every_key_is_described_and_its_default_is_in_its_domain(self, entry):
-        section = SECTIONS[entry.section]
-        context = section.context + section.catalogue_context if entry.key == "name" else ()
+        context = SECTIONS[entry.section].context if entry.key == "name" else ()
         parameters = of_constructor(entry.constructor, context)
         assert parameters is not None
         doc = inspect.getdoc(entry.constructor) or ""

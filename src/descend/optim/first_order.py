@@ -16,7 +16,7 @@ adamax       u ← max(β₂ u, abs(g) + ε);  x ← x − (t / (1 − β₁ᵏ)
 
 Each function takes the arguments of the class of PyTorch in the same order and with the same defaults, and returns an
 object of this class. A weight decay λ adds λ x to the gradient, except in ``adamw``, where it is decoupled. A recipe sets
-the weight decay in [regularize], and the other options of the implementation itself.
+the weight decay in [regularize], and leaves the options of the implementation to PyTorch, except for ``fused``.
 """
 
 from __future__ import annotations
@@ -69,8 +69,10 @@ def sgd(
         weight_decay: λ; λ x is added to the gradient. Default 0.
         nesterov: apply the gradient step after the momentum step, which is Nesterov's method seen from the look-ahead
             point. Default False.
+        maximize: maximize the loss. Default False.
+        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
+        differentiable: let autograd record the step. Default False.
         fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
-        maximize, foreach, differentiable: as in torch.optim.SGD.
 
     Raises:
         UserError: a setting is outside its domain; ``nesterov`` without momentum or with dampening.
@@ -113,8 +115,10 @@ def adagrad(
         weight_decay: λ; λ x is added to the gradient. Default 0.
         initial_accumulator_value: the first value of s. Default 0.
         eps: ε, against division by zero. Default 1e-10.
+        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
+        maximize: maximize the loss. Default False.
+        differentiable: let autograd record the step. Default False.
         fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
-        foreach, maximize, differentiable: as in torch.optim.Adagrad.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -157,7 +161,10 @@ def rmsprop(
         weight_decay: λ; λ x is added to the gradient. Default 0.
         momentum: the share of the previous step that is kept. Default 0.
         centered: subtract the squared average gradient from s, which estimates the variance. Default False.
-        capturable, foreach, maximize, differentiable: as in torch.optim.RMSprop.
+        capturable: allow capture in a CUDA graph. Default False.
+        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
+        maximize: maximize the loss. Default False.
+        differentiable: let autograd record the step. Default False.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -201,9 +208,12 @@ def adam(
         eps: ε, outside the root. Default 1e-8.
         weight_decay: λ; λ x is added to the gradient. Default 0.
         amsgrad: divide by the largest s so far. Default False.
+        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
+        maximize: maximize the loss. Default False.
+        capturable: allow capture in a CUDA graph. Default False.
+        differentiable: let autograd record the step. Default False.
         fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
         decoupled_weight_decay: decay as ``adamw`` does. Default False.
-        foreach, maximize, capturable, differentiable: as in torch.optim.Adam.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -248,8 +258,11 @@ def adamw(
         eps: ε, outside the root. Default 1e-8.
         weight_decay: w; x is multiplied by 1 − t w. Default 0.01.
         amsgrad: divide by the largest s so far. Default False.
+        maximize: maximize the loss. Default False.
+        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
+        capturable: allow capture in a CUDA graph. Default False.
+        differentiable: let autograd record the step. Default False.
         fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
-        maximize, foreach, capturable, differentiable: as in torch.optim.AdamW.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -283,7 +296,7 @@ def sparse_adam(
         lr: t, the learning rate. Default 0.001.
         betas: β₁ and β₂, the shares of the averages of g and g² that are kept. Default (0.9, 0.999).
         eps: ε, outside the root. Default 1e-8.
-        maximize: as in torch.optim.SparseAdam.
+        maximize: maximize the loss. Default False.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -323,7 +336,10 @@ def adamax(
         betas: β₁ and β₂, the shares of m and u that are kept. Default (0.9, 0.999).
         eps: ε, against division by zero. Default 1e-8.
         weight_decay: λ; λ x is added to the gradient. Default 0.
-        foreach, maximize, differentiable, capturable: as in torch.optim.Adamax.
+        foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
+        maximize: maximize the loss. Default False.
+        differentiable: let autograd record the step. Default False.
+        capturable: allow capture in a CUDA graph. Default False.
 
     Raises:
         UserError: a setting is outside its domain.
