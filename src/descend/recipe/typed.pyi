@@ -505,8 +505,8 @@ class Optimizer(OptimizerSpec):
         dampening: τ, the share of the new gradient that is left out.
         nesterov: apply the gradient step after the momentum step, which is Nesterov's method seen from
             the look-ahead point.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         lr_decay: the learning rate of step k is t / (1 + (k − 1) · lr_decay).
         initial_accumulator_value: the first value of s.
         eps: ε, against division by zero.
@@ -1346,8 +1346,8 @@ class SGD(OptimizerSpec):
         dampening: τ, the share of the new gradient that is left out.
         nesterov: apply the gradient step after the momentum step, which is Nesterov's method seen from
             the look-ahead point.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1416,8 +1416,8 @@ class Adagrad(OptimizerSpec):
         lr_decay: the learning rate of step k is t / (1 + (k − 1) · lr_decay).
         initial_accumulator_value: the first value of s.
         eps: ε, against division by zero.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1469,8 +1469,8 @@ class Adam(OptimizerSpec):
         betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         eps: ε, outside the root.
         amsgrad: divide by the largest s so far.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1496,8 +1496,8 @@ class AdamW(OptimizerSpec):
         betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         eps: ε, outside the root.
         amsgrad: divide by the largest s so far.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
