@@ -16,7 +16,7 @@ from descend.errors import UserError
 from descend.many.pack.optimizer import optimizer_cannot_be_packed_because
 from descend.optim import ASCPG, OPTIMIZERS, SCGD, Rows, asc_pg, scgd
 from descend.regularization import l1_prox
-from descend.runs.plan import plan
+from descend.runs.plan import plan_run
 from descend.runs.session import Session
 
 CASES = [
@@ -438,7 +438,7 @@ class TestFromARecipe:
     @pytest.mark.parametrize("accumulate", [1, 2])
     def test_averages_belong_to_the_right_rows(self, sampling, accumulate):
         """With negligible steps the average of each row is the output for that row."""
-        planned = plan(
+        planned = plan_run(
             "iris",
             {
                 "data": {"sampling": sampling},

@@ -1,4 +1,4 @@
-"""What the rules propose beside an optimizer with a quadratic model of the loss."""
+"""What the rules propose for an optimizer with a quadratic model of the loss."""
 
 import pytest
 
@@ -11,7 +11,7 @@ from descend.recipe.resolve import resolve
 FACTS = Facts("table", 300, "regression", (10,), 1, 60)
 
 
-def test_they_are_those_that_have_a_curvature_and_iterations_to_choose():
+def test_the_list_is_that_of_methods_with_curvature_and_iterations():
     settings = {name: of_constructor(make, ("params",)) or {} for name, make in OPTIMIZERS.items()}
     assert {
         name for name, known in settings.items() if {"curvature", "cg_max_iter"} <= set(known)
@@ -27,11 +27,11 @@ def test_networks_get_the_gauss_newton_matrix_and_a_reason(name):
     assert found.recipe.data["sampling"] == ("full" if name in WHOLE_DATA else "epoch")
 
 
-def test_what_the_recipe_says_stands():
-    said = {"name": "newton", "curvature": "hessian", "cg_max_iter": 3}
-    assert said.items() <= resolve(Recipe(optimizer=said), FACTS).recipe.optimizer.items()
+def test_specified_settings_are_kept():
+    specified = {"name": "newton", "curvature": "hessian", "cg_max_iter": 3}
+    assert specified.items() <= resolve(Recipe(optimizer=specified), FACTS).recipe.optimizer.items()
 
 
-def test_the_rate_is_the_constructors():
+def test_the_learning_rate_is_the_constructors():
     assert resolve(Recipe(optimizer={"name": "newton"}), FACTS).recipe.optimizer["lr"] == 1.0
     assert resolve(Recipe(), FACTS).recipe.optimizer["name"] == "adamw"

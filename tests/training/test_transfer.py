@@ -321,7 +321,7 @@ class TestTraining:
             ({"model.freeze": "cnov*"}, r"\[model\] freeze: no weight of the network matches 'cnov\*'; its modules are conv1"),
             ({"model.freeze": ["conv1", "*"]}, "leave nothing to train"),
             ({"optimizer.groups": {"cnov*": 0.1}}, r"\[optimizer\] groups: no weight .* 'cnov\*'; its modules are conv1"),
-            ({"model.freeze": "conv1", "optimizer.groups": {"conv1": 0.1}}, "of those that are trained"),
+            ({"model.freeze": "conv1", "optimizer.groups": {"conv1": 0.1}}, "among the trainable parameters"),
             ({"optimizer.groups": {"conv1": 0.0}}, r"\[optimizer\] groups: expected a table, got"),
             ({"optimizer.name": torch.optim.LBFGS, "optimizer.lr": 0.1, "optimizer.groups": {"conv1": 0.5}},
              "parameter groups"),

@@ -1,4 +1,4 @@
-"""The default recipe as commented TOML: every key, its type, its default, its choices."""
+"""The default recipe as commented TOML: every key with its type, default and choices."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from descend.cli.docstrings import about_arguments
 from descend.param_types import MISSING, Parameter, check, describe
 from descend.recipe.catalogue import CATALOGUE, CHOICES, find
+from descend.recipe.docstrings import about_arguments
 from descend.recipe.parameters import of_settings
 from descend.recipe.sections import SECTIONS, Section, constructor_parameters
 from descend.recipe.toml import dump

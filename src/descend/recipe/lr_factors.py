@@ -1,4 +1,4 @@
-"""Learning-rate groups: parts of a network that step at a share of the base rate."""
+"""Learning-rate factors: groups of parameters whose learning rate is a multiple of the base rate."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from torch import nn
 from descend.errors import Problem, RecipeError, UserError
 from descend.training.transfer import matching
 
-__all__ = ["apply_factors", "split_by_factor"]
+__all__ = ["apply_lr_factors", "split_by_lr_factor"]
 
 Group = dict[str, Any]
 
 
-def split_by_factor(
+def split_by_lr_factor(
     groups: Sequence[Group], model: nn.Module, factors: Mapping[str, float]
 ) -> tuple[list[Group], list[float]]:
-    """Parameter groups in which all parameters have one factor, and that factor of each.
+    """Split parameter groups so that all parameters of a group have one factor; return the groups and their factors.
 
     Args:
-        groups: dicts with ``params``, a list, and settings of their own, which the pieces keep.
-        model: where the parameters have their names.
-        factors: pattern → factor, as of :func:`descend.training.transfer.matching`. Of several that match a parameter the
-            first counts; what none matches has factor 1 and comes first.
+        groups: dicts with the key ``params``, a list, and settings, which the pieces keep.
+        model: the network, for the names of the parameters.
+        factors: pattern → factor; patterns as in :func:`descend.training.transfer.matching`. The first pattern that matches a
+            parameter applies; parameters that none matches have factor 1 and come first.
 
     Raises:
-        RecipeError: a pattern matches no parameter that is trained.
+        RecipeError: a pattern matches no trainable parameter.
 
     >>> model = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1))
-    >>> groups, found = split_by_factor([{"params": list(model.parameters())}], model, {"0": 0.1})
-    >>> [len(group["params"]) for group in groups], found
+    >>> groups, factors = split_by_lr_factor([{"params": list(model.parameters())}], model, {"0": 0.1})
+    >>> [len(group["params"]) for group in groups], factors
     ([2, 2], [1.0, 0.1])
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -42,7 +42,7 @@ def split_by_factor(
             names = matching(pattern, list(trained))
         except UserError as cause:
             raise RecipeError(
-                [Problem("optimizer", "groups", f"{cause}, of those that are trained")]
+                [Problem("optimizer", "groups", f"{cause}, among the trainable parameters")]
             ) from cause
         for name in names:
             factor_of.setdefault(id(trained[name]), float(factor))
@@ -52,16 +52,16 @@ def split_by_factor(
         for p in group["params"]:
             members.setdefault(factor_of.get(id(p), 1.0), []).append(p)
         pieces += [(factor, {**group, "params": params}) for factor, params in members.items()]
-    # The first group's rate is the one that the history shows.
+    # The history records the learning rate of the first group.
     pieces.sort(key=lambda piece: piece[0] != 1.0)
     return [group for _, group in pieces], [factor for factor, _ in pieces]
 
 
-def apply_factors(optimizer: torch.optim.Optimizer, factors: Sequence[float]) -> None:
-    """Multiply the rate of each group of a fresh optimizer by its factor.
+def apply_lr_factors(optimizer: torch.optim.Optimizer, factors: Sequence[float]) -> None:
+    """Multiply the learning rate of each group of a new optimizer by its factor.
 
     Raises:
-        RecipeError: the optimizer has no rate, or made other groups of its own.
+        RecipeError: the optimizer has no learning rate, or changed the groups.
     """
     if all(factor == 1.0 for factor in factors):
         return
@@ -70,7 +70,7 @@ def apply_factors(optimizer: torch.optim.Optimizer, factors: Sequence[float]) ->
         "lr" in group for group in optimizer.param_groups
     ):
         raise RecipeError(
-            [Problem("optimizer", "groups", f"{name} has no rate for each group of parameters")]
+            [Problem("optimizer", "groups", f"{name} does not have a learning rate for each parameter group")]
         )
     for group, factor in zip(optimizer.param_groups, factors, strict=True):
         group["lr"] = group["lr"] * factor

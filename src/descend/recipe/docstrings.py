@@ -1,21 +1,30 @@
-"""Descriptions of methods and arguments, read from docstrings."""
+"""Descriptions of methods and their arguments, read from docstrings."""
 
 from __future__ import annotations
 
 import inspect
 import re
 
-__all__ = ["about_arguments", "about_method", "plain", "shapes_of"]
+__all__ = ["about_arguments", "about_method", "plain", "shapes_of", "summary_of"]
 
 _SECTION = re.compile(r"(Args|Returns|Raises|Source|Example|Examples|Yields|Notes?|References?):\s*\S*.*\Z")
 _DEFAULT = re.compile(r"\s*Default (\([^)]*\)|\"[^\"]*\"|\S+?)\.(?=\s|\Z)")
 _ARGUMENT = re.compile(r"([*\w]+(?:, [*\w]+)*):\s*(.*)\Z")
 
 
-def about_arguments(subject: object) -> dict[str, str]:
-    """Return the arguments of a docstring's ``Args:`` section, each with its description on one line.
+def summary_of(subject: object) -> str:
+    """Return the first paragraph of a docstring on one line; empty where there is none.
 
-    Defaults are removed, since the signature has them.
+    >>> summary_of(summary_of)
+    'Return the first paragraph of a docstring on one line; empty where there is none.'
+    """
+    return plain(" ".join((inspect.getdoc(subject) or "").split("\n\n", 1)[0].split()))
+
+
+def about_arguments(subject: object) -> dict[str, str]:
+    """Return the arguments in the ``Args:`` section of a docstring, each with its description on one line.
+
+    Sentences about defaults are left out: the defaults are in the signature.
 
     >>> def f(a, b):
     ...     '''Something.
@@ -28,7 +37,7 @@ def about_arguments(subject: object) -> dict[str, str]:
     >>> about_arguments(f)
     {'a': 'the first of two.', 'b': 'the second.'}
     """
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     names: list[str] = []
     inside, indent = False, 0
     for line in (inspect.getdoc(subject) or "").splitlines():
@@ -44,17 +53,17 @@ def about_arguments(subject: object) -> dict[str, str]:
         start = _ARGUMENT.match(line.strip()) if depth == indent else None
         if start:
             names = start[1].split(", ")
-            found |= dict.fromkeys(names, start[2])
+            descriptions |= dict.fromkeys(names, start[2])
         else:
-            found |= {name: f"{found[name]} {line.strip()}".strip() for name in names}
-    return {name: plain(_DEFAULT.sub("", text)) for name, text in found.items()}
+            descriptions |= {name: f"{descriptions[name]} {line.strip()}".strip() for name in names}
+    return {name: plain(_DEFAULT.sub("", text)) for name, text in descriptions.items()}
 
 
 def about_method(subject: object) -> str:
-    """Return the paragraphs of a docstring without its arguments, exceptions and examples.
+    """Return a docstring without its arguments, exceptions and examples.
 
     >>> about_method(about_method).splitlines()
-    ['Return the paragraphs of a docstring without its arguments, exceptions and examples.']
+    ['Return a docstring without its arguments, exceptions and examples.']
     """
     kept: list[str] = []
     skipping = False
@@ -71,7 +80,7 @@ def about_method(subject: object) -> str:
 
 
 def shapes_of(subject: object) -> str:
-    """Return the text after ``Shapes:`` in a docstring, on one line; empty if there is none.
+    """Return the text after ``Shapes:`` in a docstring, on one line; empty where there is none.
 
     >>> def f():
     ...     '''Something.
@@ -84,12 +93,12 @@ def shapes_of(subject: object) -> str:
     >>> shapes_of(f)
     '(n, 1) → (n,) in float.'
     """
-    _, _, behind = (inspect.getdoc(subject) or "").partition("Shapes: ")
-    return plain(" ".join(behind.split("\n\n", 1)[0].split()))
+    _, _, shapes = (inspect.getdoc(subject) or "").partition("Shapes: ")
+    return plain(" ".join(shapes.split("\n\n", 1)[0].split()))
 
 
 def plain(text: str) -> str:
-    """Return text without reStructuredText markup.
+    """Remove the markup of reStructuredText from a text.
 
     >>> print(plain("see :class:`~descend.nn.Maxout` and ``k``"))
     see Maxout and 'k'

@@ -1,5 +1,5 @@
-from descend.cli.docstrings import about_arguments, about_method, plain
 from descend.recipe.catalogue import entries
+from descend.recipe.docstrings import about_arguments, about_method, plain
 
 
 def test_several_names_share_an_explanation():
