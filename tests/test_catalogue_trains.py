@@ -251,6 +251,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", list(entries()), ids=lambda e: f"{e.section}.{e.key}={e.name}")
 def test_every_entry_trains_amid_others(entry: Entry, tmp_path: Path, quick_disk: None) -> None:
     label = f"{entry.section}.{entry.key}={entry.name}"

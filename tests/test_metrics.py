@@ -41,6 +41,7 @@ def test_the_metrics_of_each_task():
         assert set(known) == set(REGRESSION if "regression" in task else CLASSIFICATION)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", CLASSIFICATION)
 @settings(max_examples=examples(60), deadline=None)

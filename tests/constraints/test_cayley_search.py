@@ -335,6 +335,7 @@ class TestWhatIsAccepted:
             shares.add(found.t)
         assert len(shares) > 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("iterations", [2, 6])
     def test_several_iterations_a_step_and_pytorchs_own_never_raise_the_loss(self, iterations: int) -> None:
         makers: list[Callable[[Any], torch.optim.Optimizer]] = [
@@ -419,6 +420,7 @@ RECIPE = {
 
 
 class TestFromARecipe:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["gd", "cg", "bfgs", "lbfgs", "coordinate_descent"])
     def test_searches_never_raise_the_loss_of_all_rows(self, name: str) -> None:
         run = descend.train("iris", {**RECIPE, "optimizer": {"name": name}}, seed=0)

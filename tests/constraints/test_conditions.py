@@ -294,6 +294,7 @@ def settled(
 
 
 class TestAugmentedLagrangian:
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", [0, 2])
     def test_multipliers_come_to_the_known_ones(self, seed: int) -> None:
         problem = Quadratic(seed)
@@ -317,6 +318,7 @@ class TestAugmentedLagrangian:
         held.ascend()
         assert held.multipliers[0].item() == pytest.approx(3 / 4)
 
+    @pytest.mark.slow
     def test_noisy_gradients_of_the_loss_and_a_step_each_time(self) -> None:
         """Least squares from batches with a bounded norm, multipliers rising at each step."""
         x, y = load_diabetes(return_X_y=True)
@@ -348,6 +350,7 @@ class TestAugmentedLagrangian:
         optimizer.step()
         assert torch.equal(held.multipliers[0], before)
 
+    @pytest.mark.slow
     def test_a_rate_of_positives_that_groups_share(self) -> None:
         """A classifier whose mean score is to be the same for two groups of rows, against minimize."""
         rows, labels = load_breast_cancer(return_X_y=True)

@@ -149,6 +149,7 @@ def test_without_the_hook_it_does_not_hold() -> None:
     assert not in_ball(model.linear1.weight)
 
 
+@pytest.mark.slow
 def test_orthonormal_to_1e_6_over_a_thousand_steps_in_float32() -> None:
     torch.manual_seed(0)
     model = nn.Linear(12, 8)

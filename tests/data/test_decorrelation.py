@@ -317,6 +317,7 @@ class TestInARun:
         "engine": {"threads": 1, "device": "cpu"},
     }
 
+    @pytest.mark.slow
     def test_saved_loaded_and_exported(self, tmp_path):
         run = descend.train("wine", self.RECIPE, out=tmp_path / "run")
         again = descend.load(tmp_path / "run")
@@ -330,6 +331,7 @@ class TestInARun:
             result = load_exported(run.export(form)).predict_proba(rows)
             np.testing.assert_allclose(result, run.predict_proba(rows), atol=1e-6)
 
+    @pytest.mark.slow
     def test_onnx(self, tmp_path):
         onnxruntime = pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")

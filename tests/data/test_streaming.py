@@ -132,6 +132,7 @@ class TestEqualToMemory:
         assert same(weights(one), weights(other))
         assert one.schema == other.schema
 
+    @pytest.mark.slow
     def test_blocks_are_shuffled_from_disk_as_from_memory_and_resumed(self, table, tmp_path, monkeypatch):
         monkeypatch.setattr("descend.runs.build.BLOCK_BYTES", 15 * 4 * 8)  # eight rows
         monkeypatch.setattr("descend.runs.build.BLOCKS_IN_WINDOW", 4)
@@ -146,6 +147,7 @@ class TestEqualToMemory:
                 descend.train(table, disk, target="buys", seed=2, out=out, observers=[StopAt(step)])
             assert same(weights(whole), weights(descend.train(table, out=out, resume=True))), step
 
+    @pytest.mark.slow
     def test_stopping_at_any_step_and_resuming_gives_the_same_bits(self, table, tmp_path):
         whole = descend.train(table, STREAM, target="buys", seed=2)
         for step in range(1, whole.metrics["steps"], 3):
@@ -154,6 +156,7 @@ class TestEqualToMemory:
                 descend.train(table, STREAM, target="buys", seed=2, out=out, observers=[StopAt(step)])
             assert same(weights(whole), weights(descend.train(table, out=out, resume=True))), step
 
+    @pytest.mark.slow
     def test_killing_and_resuming_gives_the_same_bits(self, table, tmp_path):
         program = textwrap.dedent("""
             import json, os, signal, sys

@@ -27,6 +27,7 @@ def name_of(check):
     return check.__name__
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [small(Classifier(max_epochs=30, hidden=32)), small(Regressor(max_epochs=30, hidden=32))]
 )
@@ -98,6 +99,7 @@ class TestResults:
 
 
 class TestUse:
+    @pytest.mark.slow
     def test_within_cross_validation(self):
         scores = cross_val_score(small(Classifier(max_epochs=20, lr=0.01)), *IRIS, cv=2)
         assert scores.mean() > 0.8

@@ -22,6 +22,7 @@ def name_of(check: object) -> str:
     return check.__name__
 
 
+@pytest.mark.slow
 @parametrize_with_checks([Classifier(), Regressor()])
 @pytest.mark.filterwarnings(
     "ignore:invalid value encountered in cast:RuntimeWarning"
@@ -67,6 +68,7 @@ def array_api_failures():
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Classifier", "Regressor", "Search"])
 def test_array_api_check(array_api_failures, name):
     assert array_api_failures[name] is None

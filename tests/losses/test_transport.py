@@ -166,6 +166,7 @@ SQUARES = tuple(tuple(float((i - j) ** 2) for j in range(4)) for i in range(4))
 
 
 class TestDerivatives:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "loss",
         [
@@ -284,6 +285,7 @@ QUICK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [

@@ -124,6 +124,7 @@ class TestSameBits:
             assert one.metrics["stopped"] == other.metrics["stopped"]
             torch.testing.assert_close(one.metrics["validation"], other.metrics["validation"])
 
+    @pytest.mark.slow
     def test_more_packs_than_processes(self) -> None:
         wider = [each.replace({"model.hidden": [8, 8]}) for each in EIGHT]
         there = packed([*EIGHT, *wider], 2)
@@ -196,6 +197,7 @@ class TestFailures:
         with pytest.raises(Interrupted, match=r"networks unfinished$"):
             packed([*[failing("SIGTERM")] * 8, *EIGHT], 2)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("workers", [1, 2])
     def test_interrupted_runs_resume_to_the_same_bits(self, tmp_path: Path, workers: int) -> None:
         class Interrupting(RecordingWatcher):

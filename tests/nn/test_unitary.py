@@ -141,6 +141,7 @@ class TestUnitaryRNN:
                 torch.testing.assert_close(model(x)[:, step], said, rtol=0, atol=1e-4)
             torch.testing.assert_close(model.last(x), model(x)[:, -1], rtol=0, atol=1e-14)
 
+    @pytest.mark.slow
     def test_gradients_neither_vanish_nor_explode(self) -> None:
         """With modReLU the identity, dF/dh₀ is as long as dF/dh_T, after 500 steps; a plain tanh network's is not."""
         seeded()
@@ -184,6 +185,7 @@ class TestInARecipe:
         ):
             unitary_rnn((1, 2, 3, 4), 2)
 
+    @pytest.mark.slow
     def test_trains_and_is_exported(self, tmp_path) -> None:
         """The sign of the first of eight numbers decides, seven steps of noise later."""
         draw = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from descend.errors import UserError
 from descend.many.pack.optimizer import optimizer_cannot_be_packed_because
 from descend.optim import ASCPG, OPTIMIZERS, SCGD, Rows, asc_pg, scgd
 from descend.regularization import l1_prox
-from descend.runs.plan import plan
+from descend.runs.plan import plan_run
 from descend.runs.session import Session
 
 CASES = [
@@ -194,6 +194,7 @@ class TestConvergence:
 
     MARKS = (200, 400, 800, 1600)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "share"), [("scgd", 2 / 3), ("asc_pg", 4 / 5)])
     def test_errors_decrease_at_the_rate_of_the_theorem(self, name, share):
         found = errors(name, share, self.MARKS, problems=1000, beta=1.0)
@@ -258,6 +259,7 @@ class TestDropout:
         variance = self.DROPPED / (1 - self.DROPPED) * np.diag(np.diag(gram))
         return np.linalg.solve(gram, x.T @ y), np.linalg.solve(gram + variance, x.T @ y)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch", [60, 20])
     @pytest.mark.parametrize("name", BOTH)
     def test_the_loss_of_the_mean_prediction_is_minimised(self, name, batch):
@@ -265,11 +267,13 @@ class TestDropout:
         apart = np.linalg.norm(least_squares - ridge)
         assert np.linalg.norm(found - least_squares) < 0.2 * apart
 
+    @pytest.mark.slow
     def test_sgd_minimises_the_mean_loss(self):
         found, (least_squares, ridge) = self.trained("sgd", 60), self.minima()
         assert np.linalg.norm(found - ridge) < 0.1 * np.linalg.norm(least_squares - ridge)
 
 
+@pytest.mark.slow
 def test_the_proximal_step_finds_the_zeros_of_the_lasso():
     """F(x) = 1/(2n) ‖E[A_w] x − b‖² + λ ‖x‖₁ with noisy A_w, against scikit-learn on the mean."""
     rng = np.random.default_rng(0)
@@ -439,7 +443,7 @@ class TestFromARecipe:
     @pytest.mark.parametrize("accumulate", [1, 2])
     def test_averages_belong_to_the_right_rows(self, sampling, accumulate):
         """With negligible steps the average of each row is the output for that row."""
-        planned = plan(
+        planned = plan_run(
             "iris",
             {
                 "data": {"sampling": sampling},
@@ -481,6 +485,7 @@ class TestFromARecipe:
             fitted.partial_fit(x[rows], y[rows])
         assert np.isfinite(fitted.predict(x)).all()
 
+    @pytest.mark.slow
     def test_weighted_rows_of_an_estimator(self):
         x, y = load_diabetes(return_X_y=True)
         weights = np.random.default_rng(0).uniform(0.5, 3, len(x))

@@ -97,6 +97,7 @@ def test_equals_the_textbook_algorithm_on_a_nonconvex_function():
     assert len(descent.evaluated) > 200
 
 
+@pytest.mark.slow
 def test_never_ascends():
     descent = Descent(rosenbrock, [-1.2, 1.0])
     values = [descent.step() for _ in range(300)]
@@ -104,6 +105,7 @@ def test_never_ascends():
     assert values[-1] < 0.5 * values[1]
 
 
+@pytest.mark.slow
 def test_finds_scipys_minimum_of_logistic_regression():
     rows, labels = load_breast_cancer(return_X_y=True)
     x = torch.tensor((rows - rows.mean(0)) / rows.std(0))[:, :8]

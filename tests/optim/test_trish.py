@@ -140,6 +140,7 @@ class TestStep:
 
 
 class TestOnBatches:
+    @pytest.mark.slow
     @pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])
     def test_finds_the_minimum_of_logistic_regression_with_decreasing_alpha(self, curvature):
         problem = Logistic()

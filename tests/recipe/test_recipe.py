@@ -60,6 +60,7 @@ class TestAnyInput:
         put = data.draw(st.one_of(st.text(max_size=3), st.sampled_from(list('[]{}"=.,#\n-\\'))))
         recipe_or_error(lambda: Recipe.loads(TEXT[:at] + put + TEXT[until:], allow_imports=False))
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=examples(250))
     @given(
         st.dictionaries(
@@ -86,6 +87,7 @@ class TestAnyInput:
     def test_any_strings_as_assignments(self, texts):
         recipe_or_error(lambda: Recipe().with_assignments(texts))
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=examples(150))
     @given(
         strategies.valid_sections(),

@@ -217,6 +217,7 @@ class TestStub:
         classes = {node.name for node in ast.parse(stub()).body if isinstance(node, ast.ClassDef)}
         assert classes == {*spec_types(), *base_names()} == set(spec_names())
 
+    @pytest.mark.slow
     def test_type_checkers_accept_and_reject(self, tmp_path, monkeypatch):
         sample = tmp_path / "sample.py"
         sample.write_text(SAMPLE, encoding="utf-8")

@@ -56,6 +56,7 @@ def test_the_penalties_on_both_gram_matrices(shape: tuple[int, int, int]) -> Non
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [so, dso])
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4)])
 def test_probes_are_unbiased(penalty: object, shape: tuple[int, int]) -> None:

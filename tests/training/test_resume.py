@@ -37,6 +37,7 @@ def history(folder: Path) -> list[dict]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.run(
@@ -63,6 +64,7 @@ def test_killed_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path) -> N
     assert all(saved for name, saved in written.items() if name != "written-1"), written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, PLATEAU], ids=["one_cycle+adamw", "plateau+momentum"])
 def test_stopped_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path, changes: dict) -> None:
     recipe = {**program.RECIPE, **changes}
@@ -77,6 +79,7 @@ def test_stopped_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path, cha
         assert again.metrics["stopped"] == whole.metrics["stopped"]
 
 
+@pytest.mark.slow
 def test_repeated_resumes(tmp_path: Path) -> None:
     """The run is stopped after every single step."""
     whole = descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "whole")

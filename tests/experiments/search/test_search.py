@@ -32,6 +32,7 @@ def searched(tmp_path_factory):
 
 
 class TestSearch:
+    @pytest.mark.slow
     def test_the_winner_has_the_best_score(self, searched):
         assert [trial.number for trial in searched.trials] == list(range(9))
         assert searched.winner.score == max(trial.score for trial in searched.trials)
@@ -59,6 +60,10 @@ class TestSearch:
         ]  # fmt: skip
         assert len(table) == 9
         assert set(table["model.hidden"]) == {"[8]", "[16]"}
+
+    def test_the_report_is_written(self, searched):
+        page = (searched.path / "report.html").read_text(encoding="utf-8")
+        assert "Random search tried 9 configurations of 2 keys" in page
 
     def test_the_budget(self, searched):
         assert searched.budget == (36, 36)
@@ -98,6 +103,7 @@ def killed(tmp_path_factory):
     return folder, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", KILLED)
 def test_a_killed_search_resumes_with_the_same_result(killed, method):
     if method == "tpe":

@@ -119,6 +119,7 @@ def test_member_equals_its_solo_run(case: tuple[str, list[dict[str, Any]], list[
             assert record["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-5, abs=1e-9)
 
 
+@pytest.mark.slow
 @FEW
 @given(packs(whole=True), st.integers(0, 3), st.integers(1, EPOCHS - 1))
 def test_bits_do_not_change_when_another_leaves(

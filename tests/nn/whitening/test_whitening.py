@@ -127,6 +127,7 @@ GRADIENT_CASES = [
 
 
 class TestGradient:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("kind", "said"), GRADIENT_CASES, ids=str)
     def test_gradcheck_once_and_twice(self, kind: type[Whitening], said: dict[str, object]) -> None:
         layer = kind(6, **said).double()
@@ -269,6 +270,7 @@ class TestFloat32:
 
 
 class TestRunningStatistics:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", [DecorrelatedBatchNorm1d, IterNorm1d])
     def test_evaluation_matches_large_data(self, kind: type[Whitening]) -> None:
         """Many small batches, then all rows at once: the evaluation's output is that of whitening them all."""
