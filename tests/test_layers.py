@@ -168,7 +168,7 @@ class TestLayers:
 
     def test_what_is_read_from_the_files(self):
         assert "descend.errors" in IMPORTS["descend.recipe.toml"].head
-        assert "descend.nn.activations" in IMPORTS["descend.nn.mlp"].head
+        assert "descend.nn.activations" in IMPORTS["descend.nn._mlp"].head
         assert "descend.export" in IMPORTS["descend.runs.run"].late
         assert "descend.runs.run" in IMPORTS["descend"].types
         assert len(FILES) > 100

@@ -33,7 +33,7 @@ from descend.nn.activations import (
     softplus,
     tanh,
 )
-from descend.nn.convnet import convnet
+from descend.nn._convnet import convnet
 from descend.nn.init import (
     INITS,
     constant,
@@ -48,10 +48,10 @@ from descend.nn.init import (
     xavier_uniform,
     zeros,
 )
-from descend.nn.mlp import linear, mlp
+from descend.nn._mlp import linear, mlp
 from descend.nn.normalization import NORMS, normalized
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
-from descend.nn.polynomial import Powers, polynomial
+from descend.nn._polynomial import Powers, polynomial
 from descend.nn.residual import Residual
 from descend.nn.unitary import ModReLU, UnitaryMap, UnitaryRNN, unitary_rnn
 from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, IterNorm1d, IterNorm2d

@@ -11,7 +11,7 @@ from torch import Tensor
 from descend.linalg.products import product
 from descend.nn import IterNorm1d
 from descend.nn.whitening import products, roots
-from descend.nn.whitening.products import combined, multiplied
+from descend.nn.whitening.products import baddbmm, matmul
 from descend.nn.whitening.roots import LARGE, NewtonRoot
 from descend.nn.whitening.spectrum import newton_differences, newton_values
 
@@ -44,12 +44,12 @@ class TestProducts:
         c = torch.randn(groups, 200, 200)
         assert products._is_large(a, b)
         exact = a.double() @ b.double()
-        assert (multiplied(a, b) - exact).norm() <= 2 * (a @ b - exact).norm()
+        assert (matmul(a, b) - exact).norm() <= 2 * (a @ b - exact).norm()
         wanted = 3.0 * c - 0.5 * exact
         torch.testing.assert_close(
-            combined(c, a, b, beta=3.0, alpha=-0.5), wanted.float(), rtol=1e-4, atol=1e-4
+            baddbmm(c, a, b, beta=3.0, alpha=-0.5), wanted.float(), rtol=1e-4, atol=1e-4
         )
-        torch.testing.assert_close(combined(c[:1], a, b), (c[:1] + exact).float(), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(baddbmm(c[:1], a, b), (c[:1] + exact).float(), rtol=1e-4, atol=1e-4)
 
     def test_small_double_and_scattered_ones_stay_with_the_blas(self) -> None:
         large = torch.ones(1, 256, 256)

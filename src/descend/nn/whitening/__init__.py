@@ -15,8 +15,8 @@ IterNorm1d, 2d                 by a few Newton steps
 (torch.Size([32, 8]), torch.Size([1, 8]))
 """
 
-from descend.nn.whitening.decorrelated import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, decorrelated
-from descend.nn.whitening.iterative import IterNorm1d, IterNorm2d, iterative
+from descend.nn.whitening.decorrelated_batch_norm import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, decorrelated
+from descend.nn.whitening.iternorm import IterNorm1d, IterNorm2d, iterative
 from descend.nn.whitening.layer import Whitening, whiten
 
 __all__ = [

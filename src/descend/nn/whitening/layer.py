@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import UserError
-from descend.nn.whitening.products import combined, multiplied
+from descend.nn.whitening.products import baddbmm, matmul
 from descend.nn.whitening.roots import Root
 from descend.param_types import Count
 
@@ -139,12 +139,12 @@ class Whitening(nn.Module, ABC):
         return self
 
     @property
-    def of_images(self) -> bool:
+    def is_spatial(self) -> bool:
         """Whether positions count as rows, so that a single row has a covariance."""
         return self._dims > 1
 
     @property
-    def differentiable_twice(self) -> bool:
+    def twice_differentiable(self) -> bool:
         """Whether the gradient has a derivative of its own."""
         return getattr(self._root, "backward", "exact") == "exact"
 
@@ -211,10 +211,10 @@ class _Whiten(torch.autograd.Function):
             wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
             mean = wide.mean(_over(x))
             centred = _centred_columns(wide, mean, groups)
-            covariance = multiplied(centred, centred.mT).div_(centred.shape[-1])
+            covariance = matmul(centred, centred.mT).div_(centred.shape[-1])
             matrix, saved = root.of(covariance)
             scaled = matrix if weight is None else matrix * weight.to(wide.dtype).view(groups, -1, 1)
-            y = _restored_sum(multiplied(scaled, centred), None if bias is None else bias.to(wide.dtype), x)
+            y = _restored_sum(matmul(scaled, centred), None if bias is None else bias.to(wide.dtype), x)
             ctx.save_for_backward(x, weight, bias, centred, matrix, *saved)
             ctx.root, ctx.groups = root, groups
             ctx.mark_non_differentiable(mean, covariance)
@@ -237,7 +237,7 @@ class _Whiten(torch.autograd.Function):
             total = wide.sum(_over(x))
             # As the columns X sum to 0, it makes no difference to M whether those of G do.
             columns = _centred_columns(wide, total / count, ctx.groups)
-            products = multiplied(columns, centred.mT)
+            products = matmul(columns, centred.mT)
             of_weight = of_bias = None
             scaled = matrix
             if weight is not None:
@@ -247,7 +247,7 @@ class _Whiten(torch.autograd.Function):
                 products, scaled = products * gain, matrix * gain
             of_root = 0.5 * (products + products.mT)
             of_covariance = ctx.root.gradient(of_root, tuple(saved))
-            of_x = combined(multiplied(scaled.mT, columns), of_covariance, centred, alpha=2.0 / count)
+            of_x = baddbmm(matmul(scaled.mT, columns), of_covariance, centred, alpha=2.0 / count)
             return _restored_sum(of_x, None, x).to(x.dtype), of_weight, of_bias, None, None
 
 

@@ -1,6 +1,6 @@
 """Products of stacks of matrices, a group of channels each.
 
-Whitening of large groups is products of matrices and little else. The large ones among them are multiplied by the
+Whitening of large groups is products of matrices and little else. The large ones among them are matmul by the
 library that is fastest on this processor, as those of large linear layers are
 (:mod:`descend.linalg.products`). The choice follows from the processor alone, and is good to float32's rounding.
 """
@@ -14,16 +14,16 @@ from torch import Tensor
 
 from descend.linalg.products import Product, best_library, product
 
-__all__ = ["combined", "multiplied"]
+__all__ = ["baddbmm", "matmul"]
 
 LARGE = 2**22
 """Multiplications n · k · m of each matrix from which on oneDNN is used. It breaks even at about a third of this."""
 
 
-def multiplied(a: Tensor, b: Tensor) -> Tensor:
+def matmul(a: Tensor, b: Tensor) -> Tensor:
     """The products a b of stacks (G, n, k) and (G, k, m).
 
-    >>> multiplied(torch.ones(2, 1, 3), torch.ones(2, 3, 1)).flatten()
+    >>> matmul(torch.ones(2, 1, 3), torch.ones(2, 3, 1)).flatten()
     tensor([3., 3.])
     """
     multiply = _faster() if _is_large(a, b) else None
@@ -33,15 +33,15 @@ def multiplied(a: Tensor, b: Tensor) -> Tensor:
     return found[0].unsqueeze(0) if len(found) == 1 else torch.stack(found)
 
 
-def combined(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
+def baddbmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
     """β c + α a b, with c of the shape (G, n, m), or one that broadcasts to it.
 
-    >>> combined(torch.ones(1, 2, 2), torch.eye(2)[None], torch.ones(1, 2, 2), beta=3.0, alpha=-1.0)[0, 0]
+    >>> baddbmm(torch.ones(1, 2, 2), torch.eye(2)[None], torch.ones(1, 2, 2), beta=3.0, alpha=-1.0)[0, 0]
     tensor([2., 2.])
     """
     if not _is_large(a, b) or _faster() is None:
         return torch.baddbmm(c, a, b, beta=beta, alpha=alpha)
-    found = multiplied(a, b)
+    found = matmul(a, b)
     return (found if alpha == 1.0 else found.mul_(alpha)).add_(c, alpha=beta)
 
 

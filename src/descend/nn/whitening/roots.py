@@ -24,7 +24,7 @@ from torch import Tensor
 
 from descend.errors import UserError
 from descend.linalg.kronecker import eigenvectors
-from descend.nn.whitening.products import combined, multiplied
+from descend.nn.whitening.products import baddbmm, matmul
 from descend.nn.whitening.spectrum import newton_differences, newton_values
 
 __all__ = ["NewtonRoot", "Root", "SpectralRoot", "power_series"]
@@ -75,14 +75,14 @@ class SpectralRoot:
         # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
         values, vectors = eigenvectors(covariance.nan_to_num(0.0, 0.0, 0.0))
         values = values.clamp_min(0.0) + self.eps
-        root = multiplied(vectors * values.rsqrt().unsqueeze(-2), vectors.mT)
+        root = matmul(vectors * values.rsqrt().unsqueeze(-2), vectors.mT)
         return root + (covariance - covariance), (vectors, values)
 
     def gradient(self, of_root: Tensor, saved: tuple[Tensor, ...]) -> Tensor:
         """dL/dS by the formula at the head of this file."""
         vectors, values = saved
-        inner = multiplied(multiplied(vectors.mT, of_root), vectors)
-        return multiplied(multiplied(vectors, self._divided_differences(values) * inner), vectors.mT)
+        inner = matmul(matmul(vectors.mT, of_root), vectors)
+        return matmul(matmul(vectors, self._divided_differences(values) * inner), vectors.mT)
 
     def _divided_differences(self, values: Tensor) -> Tensor:
         """The matrix K."""
@@ -181,17 +181,17 @@ class NewtonRoot:
         if self._by_eigenvectors(covariance):
             # As in SpectralRoot, a covariance that is not finite gives NaN.
             values, vectors = eigenvectors(normed.nan_to_num(0.0, 0.0, 0.0))
-            root = multiplied(vectors * newton_values(values, self.iterations).unsqueeze(-2), vectors.mT)
+            root = matmul(vectors * newton_values(values, self.iterations).unsqueeze(-2), vectors.mT)
             return root * trace.rsqrt() + (covariance - covariance), (trace, root, normed, values, vectors)
         # The first step starts at P_0 = I and needs no product.
         factor = 1.5 * eye - 0.5 * normed
         root, square = factor, normed
         steps = [normed, factor]
         for _ in range(self.iterations - 1):
-            square = multiplied(square, factor)
-            factor = combined(eye, root, square, beta=1.5, alpha=-0.5)
+            square = matmul(square, factor)
+            factor = baddbmm(eye, root, square, beta=1.5, alpha=-0.5)
             steps += [square, root, factor]
-            root = multiplied(factor, root)
+            root = matmul(factor, root)
         return root * trace.rsqrt(), (trace, root, *steps)
 
     def gradient(self, of_root: Tensor, saved: tuple[Tensor, ...]) -> Tensor:
@@ -200,9 +200,9 @@ class NewtonRoot:
         direction = of_root * trace.rsqrt()
         if self._by_eigenvectors(of_root):
             values, vectors = rest
-            inner = multiplied(multiplied(vectors.mT, direction), vectors)
+            inner = matmul(matmul(vectors.mT, direction), vectors)
             inner *= newton_differences(values, self.iterations)
-            d_root = multiplied(multiplied(vectors, inner), vectors.mT)
+            d_root = matmul(matmul(vectors, inner), vectors.mT)
         else:
             d_root = self._tangent(direction, normed, rest)
         through_scale = -0.5 * (direction * last).sum((-2, -1))
@@ -220,13 +220,13 @@ class NewtonRoot:
         """The derivative of P_T in a direction, step by step."""
         first, *rest = steps
         d_root = -0.5 * direction
-        d_square = combined(multiplied(direction, first), normed, d_root)
+        d_square = baddbmm(matmul(direction, first), normed, d_root)
         for at in range(0, len(rest), 3):
             square, root, factor = rest[at : at + 3]
-            d_factor = combined(multiplied(d_root, square), root, d_square).mul_(-0.5)
-            d_root = combined(multiplied(d_factor, root), factor, d_root)
+            d_factor = baddbmm(matmul(d_root, square), root, d_square).mul_(-0.5)
+            d_root = baddbmm(matmul(d_factor, root), factor, d_root)
             if at + 3 < len(rest):
-                d_square = combined(multiplied(d_square, factor), square, d_factor)
+                d_square = baddbmm(matmul(d_square, factor), square, d_factor)
         return d_root
 
     def differentiable(self, covariance: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from descend.cards import method
 from descend.errors import UserError
 from descend.nn import activations
 from descend.nn.choice import Choice
-from descend.nn.mlp import Position, add_activation, pieces
+from descend.nn._mlp import Position, add_activation, outputs_per_unit
 from descend.nn.normalization import normalized
 from descend.param_types import Count, Fraction
 
@@ -81,7 +81,7 @@ def convnet(
     model = nn.Sequential()
     for number, units in enumerate(channels, start=1):
         act = activations.activation(activation)
-        raw = units * pieces(act)
+        raw = units * outputs_per_unit(act)
         layer, normal = normalized(
             nn.Conv2d(depth, raw, kernel, padding=kernel // 2),
             raw if norm_position == "before" else units,
@@ -103,7 +103,7 @@ def convnet(
     model.add_module("flatten", nn.Flatten())
     for number, units in enumerate(dense, start=1):
         act = activations.activation(activation)
-        model.add_module(f"dense{number}", nn.Linear(features, units * pieces(act)))
+        model.add_module(f"dense{number}", nn.Linear(features, units * outputs_per_unit(act)))
         model.add_module(f"dense_act{number}", act)
         if dropout:
             model.add_module(f"dense_drop{number}", nn.Dropout(dropout))

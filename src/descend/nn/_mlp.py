@@ -98,7 +98,7 @@ def mlp(
     width = math.prod(inputs)
     for number, units in enumerate(hidden, start=1):
         act = activations.activation(activation)
-        raw = units * pieces(act)
+        raw = units * outputs_per_unit(act)
         layer, normal = normalized(
             nn.Linear(width, raw), raw if norm_position == "before" else units, dims=1, norm=norm
         )
@@ -125,6 +125,6 @@ def add_activation(
             model.add_module(name, module)
 
 
-def pieces(act: nn.Module) -> int:
+def outputs_per_unit(act: nn.Module) -> int:
     """How many raw outputs a unit takes: k for maxout, 1 for any other activation."""
     return act.k if isinstance(act, activations.Maxout) else 1
