@@ -7,9 +7,9 @@ from torch import nn
 
 from descend.cards import card
 from descend.errors import UserError
+from descend.nn._mlp import mlp
 from descend.nn.activations import gain
 from descend.nn.init import INITS, initialize
-from descend.nn._mlp import mlp
 from descend.nn.normalization import weight as weight_norm
 
 D_OUT, D_IN = 500, 2000  # 10⁶ entries, and the two fans differ

@@ -6,7 +6,8 @@ from torch import nn
 
 from descend.cards import card
 from descend.errors import UserError
-from descend.nn import ACTIVATIONS, MODELS, NORMS, initialize, kaiming_normal, linear, mlp
+from descend.nn import ACTIVATIONS, MODELS, NORMS, initialize, linear, mlp
+from descend.nn.init import kaiming_normal
 
 
 def names(model):

@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from descend.errors import UserError
-from descend.nn import Residual, initialize, kaiming_normal, mlp
+from descend.nn import Residual, initialize, mlp
+from descend.nn.init import kaiming_normal
 
 
 def test_adds_its_input():

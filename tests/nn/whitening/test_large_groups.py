@@ -22,7 +22,7 @@ def onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     multiply = product("onednn")
     if multiply is None:
         pytest.skip("this PyTorch has no oneDNN")
-    monkeypatch.setattr(products, "_faster", lambda: multiply)
+    monkeypatch.setattr(products, "_fast_product", lambda: multiply)
 
 
 def covariance(groups: int, size: int, rows: int) -> Tensor:
