@@ -191,7 +191,7 @@ class TestRefused:
             ("multiclass", {"optimizer": "sparse_adam"}, "no layer of this model has any"),
             ("multiclass", {"optimizer": {"name": "sgd", "nesterov": True}}, "Nesterov momentum requires a momentum"),
             ("multiclass", {"optimizer": {"nesterov": True}}, "Nesterov momentum requires a momentum"),
-            ("multiclass", {"model": "convnet"}, "needs images of shape (channels, height, width)"),
+            ("multiclass", {"model": "convnet"}, "expected images of shape (channels, height, width)"),
             ("multiclass", {"model": {"norm": "instance"}}, "choose 'layer' or 'group' here"),
             ("multiclass", {"model": {"activation": "sign"}}, "its derivative is zero almost everywhere"),
             ("multiclass", {"model": {"hidden": [8], "norm": {"name": "group", "groups": 3}}}, "3 groups do not"),
