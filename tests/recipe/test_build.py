@@ -192,7 +192,7 @@ class TestRefused:
             ("multiclass", {"optimizer": {"name": "sgd", "nesterov": True}}, "Nesterov momentum requires a momentum"),
             ("multiclass", {"optimizer": {"nesterov": True}}, "Nesterov momentum requires a momentum"),
             ("multiclass", {"model": "convnet"}, "expected images of shape (channels, height, width)"),
-            ("multiclass", {"model": {"norm": "instance"}}, "choose 'layer' or 'group' here"),
+            ("multiclass", {"model": {"norm": "instance"}}, "choose 'layer' or 'group' instead"),
             ("multiclass", {"model": {"activation": "sign"}}, "its derivative is zero almost everywhere"),
             ("multiclass", {"model": {"hidden": [8], "norm": {"name": "group", "groups": 3}}}, "3 groups do not"),
             ("multiclass", {"schedule": "torch.optim.lr_scheduler.ReduceLROnPlateau"}, "use 'plateau'"),
