@@ -1,29 +1,27 @@
 """Augmentation in training: reproducible, resumable, off in evaluation, refused for unsuitable rows."""
 
-import subprocess
-import sys
-
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
+from tests.support.stop_at import StopAt
 
 import descend
 from descend.augmentation import AUGMENTATIONS, Cutmix, Flip, Mixup, Noise, Translate
 from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
 from descend.cards import card
+from descend.cli import main
 from descend.data.batches import Batch, MemoryBatches, Order
 from descend.data.preparation import prepare
 from descend.data.reader import read
 from descend.data.settings import DataSettings
 from descend.errors import Interrupted, RecipeError
 from descend.runs.build import assemble, augmented, part_batches
-from descend.runs.plan import plan
-from descend.training.loop import Training
-from descend.training.observers import Quiet
+from descend.runs.plan import plan_run
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 3, 9, 8), dtype=np.uint8)
@@ -80,7 +78,7 @@ class TestEveryMethod:
     def test_has_a_card(self):
         assert {card(method).row for method in AUGMENTATIONS.values()} == {"H2"}
 
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=examples(25))
     @given(st.lists(st.sampled_from(ALL), min_size=1, max_size=4, unique=True), st.integers(0, 2**31))
     def test_in_any_order(self, names, seed):
         methods = [AUGMENTATIONS[name]() for name in names]
@@ -273,7 +271,7 @@ class TestInATraining:
     def test_training_rows_only(self):
         """Evaluation uses the original rows: its metrics are those of the finished network on them."""
         run = descend.train((IMAGES, LABELS), recipe(["noise", "occlude", {"name": "mixup", "alpha": 1.0}]))
-        planned = plan((IMAGES, LABELS), recipe(["noise"]))
+        planned = plan_run((IMAGES, LABELS), recipe(["noise"]))
         validation = planned.prepared.validation
         run.model.eval()
         with torch.no_grad():
@@ -283,7 +281,7 @@ class TestInATraining:
         assert again == run.evaluate((IMAGES, LABELS))
 
     def test_batches_are_not_wrapped_without_augmentation(self):
-        planned = plan((IMAGES, LABELS), recipe([]))
+        planned = plan_run((IMAGES, LABELS), recipe([]))
         own = part_batches(planned.prepared.train, Order(36, 16), CPU)
         assert augmented(own, planned, CPU) is own
 
@@ -297,6 +295,7 @@ class TestInATraining:
             not torch.equal(w, other.model.state_dict()[n]) for n, w in plain.model.state_dict().items()
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("data", "augment", "sections"),
         [
@@ -329,6 +328,7 @@ class TestInATraining:
             descend.train(source, recipe(augment, **sections), out=folder, resume=True)
             assert (folder / "weights.safetensors").read_bytes() == weights, step
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("scale", ["whiten", {"name": "zca", "ridge": 1e-3}, "minmax"])
     def test_resuming_gives_the_same_bits_with_every_scale(self, tmp_path, scale):
         sections = {"model": {}, "data": {"batch_size": 16, "scale": scale}}
@@ -345,7 +345,7 @@ class TestInATraining:
         assert whole.schema.scale == (scale if isinstance(scale, str) else "zca")
 
     def test_a_repeated_step_has_the_same_rows(self):
-        planned = plan((IMAGES, LABELS), recipe(["rotate", "mixup"]))
+        planned = plan_run((IMAGES, LABELS), recipe(["rotate", "mixup"]))
         run = descend.train((IMAGES, LABELS), recipe(["rotate", "mixup"]))
         training = assemble(planned, run, CPU)
         assert isinstance(training.batches, AugmentedBatches)
@@ -377,7 +377,7 @@ class TestInATraining:
         (tmp_path / "my_changes.py").write_text(OWN)
         monkeypatch.chdir(tmp_path)
         augment_recipe = recipe([{"name": "my_changes:Brighter", "by": 0.5}])
-        planned = plan((IMAGES, LABELS), augment_recipe)
+        planned = plan_run((IMAGES, LABELS), augment_recipe)
         own = part_batches(planned.prepared.train, Order(36, 16), CPU)
         before, after = (next(each.epoch(0))[0].inputs for each in (own, augmented(own, planned, CPU)))
         spread = torch.tensor(planned.prepared.schema.spread).reshape(3, 1, 1).float()
@@ -385,7 +385,7 @@ class TestInATraining:
             after - before, (0.5 * 255 / spread).expand_as(before), rtol=1e-4, atol=1e-4
         )
         with pytest.raises(RecipeError, match="by must be positive"):
-            plan((IMAGES, LABELS), recipe([{"name": "my_changes:Brighter", "by": -1.0}]))
+            plan_run((IMAGES, LABELS), recipe([{"name": "my_changes:Brighter", "by": -1.0}]))
 
     def test_with_weights_of_rows(self):
         weights = np.arange(60) % 4 + 0.5
@@ -408,24 +408,12 @@ class TestInATraining:
         assert (model.fit(rows, LABELS).predict_proba(rows) == first).all()
 
     def test_from_the_command_line(self, tmp_path):
-        done = subprocess.run(
-            [sys.executable, "-m", "descend", "train", "digits", "--set", 'data.augment=["translate", "noise"]',
-             "--set", "stop.max_epochs=1", "--set", "data.scale=minmax", "--quiet", "--out", str(tmp_path / "run")],
-            capture_output=True, text=True, check=False,
+        status = main(
+            ["train", "digits", "--set", 'data.augment=["translate", "noise"]', "--set", "stop.max_epochs=1",
+             "--set", "data.scale=minmax", "--quiet", "--out", str(tmp_path / "run")]
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert status == 0
         assert 'augment = ["translate", "noise"]' in (tmp_path / "run" / "recipe.toml").read_text()
-
-
-class StopAt(Quiet):
-    """Request a stop after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
 
 
 @pytest.mark.gpu

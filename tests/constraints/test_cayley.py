@@ -142,6 +142,7 @@ def test_sgd_equals_cayley_sgd() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_closure", [False, True])
 def test_adam_converges_to_the_nearest_frame(by_closure: bool) -> None:
     """The solution of the Procrustes problem by an SVD; Adam with unprojected gradients would converge to another point."""

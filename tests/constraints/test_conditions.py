@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from tests.support.examples import examples
 from torch import nn
 
 from descend.cards import card
@@ -265,7 +266,7 @@ class TestMinimize:
         with pytest.raises(UserError, match=message):
             minimize(loss, vector(0.0, 1.0), [])
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(st.integers(0, 10_000), st.integers(1, 6))
     def test_quadratic_programs_in_a_box(self, seed: int, n: int) -> None:
         """The optimality conditions hold, for singular matrices as well."""
@@ -302,6 +303,7 @@ def method_of_multipliers(
 
 
 class TestAugmentedLagrangian:
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", [0, 2])
     def test_multipliers_converge_to_the_known_ones(self, seed: int) -> None:
         problem = Quadratic(seed)
@@ -325,6 +327,7 @@ class TestAugmentedLagrangian:
         lagrangian.ascend()
         assert lagrangian.multipliers[0].item() == pytest.approx(3 / 4)
 
+    @pytest.mark.slow
     def test_stochastic_gradients_and_a_multiplier_update_per_step(self) -> None:
         """Least squares on mini-batches with a bound on the norm; the multipliers are updated at each step."""
         x, y = load_diabetes(return_X_y=True)
@@ -356,6 +359,7 @@ class TestAugmentedLagrangian:
         optimizer.step()
         assert torch.equal(lagrangian.multipliers[0], before)
 
+    @pytest.mark.slow
     def test_demographic_parity_of_a_classifier(self) -> None:
         """A classifier whose mean scores on two groups of rows must be nearly equal, compared with minimize."""
         rows, labels = load_breast_cancer(return_X_y=True)

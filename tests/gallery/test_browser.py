@@ -20,13 +20,14 @@ def folder(pictures, tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_all_panels_are_drawn_and_nothing_is_asked_of_the_network(browser, folder, name):
     with browser.open(folder / f"{name}.html", width=360, phone=True, dark=True) as page:
         assert (
             page.value("document.querySelectorAll('.plot .cartesianlayer .subplot.xy').length") == NAMES[name]
         )
-        assert page.value("document.getElementById('undrawn').hidden")
+        assert page.value("document.getElementById('figures-failed').hidden")
         page.wait(f"{WIDEST} <= 360")
         assert page.value("document.documentElement.scrollWidth") <= 360
         page.view(1280)

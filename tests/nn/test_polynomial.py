@@ -83,6 +83,6 @@ def test_a_recipe_trains_it_to_the_least_squares_fit(degree):
 
 
 def training_rows(x, y, recipe):
-    from descend.runs.plan import plan
+    from descend.runs.plan import plan_run
 
-    return plan((x, y), recipe, seed=0).prepared.train.rows
+    return plan_run((x, y), recipe, seed=0).prepared.train.rows

@@ -17,12 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.metrics import accuracy_score, r2_score
+from tests.support.examples import examples
+from tests.support.stop_at import StopAt
 
 import descend
 from descend.errors import DivergedError, Interrupted, RecipeError, RunError, UserError
 from descend.runs.run import FORMAT, SEALED, Run
 from descend.training import state
-from descend.training.observers import Quiet
 
 QUICK = {
     "model": {"hidden": [6], "norm": "batch"},
@@ -245,7 +246,10 @@ class TestDamaged:
         (folder / "manifest.json").write_text(json.dumps({"format": 1, "digests": {}}))
         assert "was altered" in refused(folder)
 
-    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @pytest.mark.slow
+    @settings(
+        deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(st.data())
     def test_one_wrong_byte_anywhere_is_refused_or_harmless(self, saved, tmp_path, data):
         expected = descend.load(saved).predict_proba(iris()[0])
@@ -279,7 +283,7 @@ class TestNewer:
         schema = json.loads((folder / "schema.json").read_text())
         (folder / "schema.json").write_text(json.dumps(schema | {"version": schema["version"] + 1}))
         reseal(folder)
-        assert "schema.json has version 2, this descend reads up to 1" in refused(folder)
+        assert "schema.json has version 2, but this descend reads versions up to 1" in refused(folder)
 
     def test_weights(self, folder, monkeypatch):
         weights, meta = state.read_state(folder / "weights.safetensors")
@@ -304,7 +308,7 @@ class TestOfAnotherKind:
         schema = json.loads((folder / "schema.json").read_text())
         (folder / "schema.json").write_text(json.dumps(schema | {"outputs": 7}))
         reseal(folder)
-        assert "schema.json is damaged: classes and outputs do not fit" in refused(folder)
+        assert "schema.json is damaged: classes and outputs do not match" in refused(folder)
 
     def test_weights_of_another_shape(self, folder):
         (folder / "weights.safetensors").write_bytes(state.to_bytes(torch.nn.Linear(4, 3).state_dict()))
@@ -355,14 +359,6 @@ class TestNoRun:
         assert "is not a run folder" in refused(tmp_path)
 
 
-class StopAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training) -> None:
-        training.stop_requested = training.step >= self.step
-
-
 class TestUnfinished:
     def test_an_interrupted_run_says_how_to_go_on_and_then_loads(self, tmp_path):
         folder = tmp_path / "run"
@@ -382,6 +378,7 @@ class TestUnfinished:
         run, rows = train("classes", out=folder, resume=True)
         assert descend.load(folder).predict(rows).tolist() == run.predict(rows).tolist()
 
+    @pytest.mark.slow
     def test_a_diverged_run(self, tmp_path):
         with pytest.raises(DivergedError):
             descend.train(iris(), {**QUICK, "optimizer": {"name": "sgd", "lr": 1e30}}, out=tmp_path / "run")

@@ -70,9 +70,9 @@ def recipe(
             specified = specified.with_assignments(assignments)
         reasons: dict[str, str] = {}
         if data is not None:
-            from descend.runs.plan import plan
+            from descend.runs.plan import plan_run
 
-            resolved = plan(
+            resolved = plan_run(
                 data, specified, target=target, device=device, allow_imports=allow_imports
             ).resolved
             shown, reasons = resolved.recipe, dict(resolved.reasons)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from descend.report.words import amount, duration, listing, score, short
+from descend.report.formatting import amount, duration, listing, score, short
 
 
 @given(st.floats(-1e300, 1e300))
-def test_an_amount_reads_back_to_four_digits(value: float) -> None:
+def test_amounts_keep_four_digits(value: float) -> None:
     written = float(amount(value).replace(",", ""))
     assert math.isclose(written, value, rel_tol=5.001e-4, abs_tol=0.0) or value == written == 0
 
@@ -32,13 +32,13 @@ def test_durations(seconds: float, written: str) -> None:
 
 
 @given(st.text(), st.integers(4, 30))
-def test_a_short_name_is_short_and_keeps_both_ends(name: str, limit: int) -> None:
+def test_shortened_names_keep_both_ends(name: str, limit: int) -> None:
     cut = short(name, limit)
     assert len(cut) <= limit
     assert cut == name or (name.startswith(cut.split("…")[0]) and name.endswith(cut[-1]))
 
 
-def test_lists() -> None:
+def test_listing() -> None:
     assert [listing([]), listing(["a"]), listing(["a", "b", "c"]), listing(list("abcd"), 1)] == [
         "",
         "a",
@@ -59,5 +59,5 @@ def test_lists() -> None:
         (-1, "-100.0"),
     ],
 )
-def test_a_share_that_is_not_none_or_all_does_not_look_so(value: float, written: str) -> None:
+def test_percentages_are_not_rounded_to_0_or_100(value: float, written: str) -> None:
     assert score("accuracy", value) == written + "\N{NO-BREAK SPACE}%"

@@ -1,4 +1,4 @@
-"""Numbers, times and names as the report writes them."""
+"""Numbers, durations and names as reports show them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,21 @@ from collections.abc import Mapping, Sequence
 
 from descend.report.run_files import number
 
-__all__ = ["SHARES", "TASKS", "TIMES", "amount", "count", "duration", "listing", "metric", "score", "short"]
+__all__ = [
+    "ENVIRONMENT_LABELS",
+    "NONE",
+    "NO_BREAK",
+    "SHARES",
+    "TASKS",
+    "TIMES",
+    "amount",
+    "count",
+    "duration",
+    "listing",
+    "metric",
+    "score",
+    "short",
+]
 
 METRICS: Mapping[str, str] = {
     "loss": "loss",
@@ -17,7 +31,7 @@ METRICS: Mapping[str, str] = {
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
 }
-"""Names of metrics as people write them."""
+"""Display names of metrics."""
 
 TASKS: Mapping[str, str] = {
     "regression": "regression",
@@ -25,20 +39,33 @@ TASKS: Mapping[str, str] = {
     "binary": "binary classification",
     "multiclass": "multiclass classification",
 }
+"""Display names of tasks."""
+
+ENVIRONMENT_LABELS: Mapping[str, str] = {
+    "descend": "descend",
+    "python": "Python",
+    "torch": "PyTorch",
+    "numpy": "NumPy",
+    "cpu": "CPU",
+    "cores": "CPU cores",
+    "threads_reason": "choice of threads",
+}
+"""Display names of entries of ``environment.json``."""
 
 NONE = "\N{EN DASH}"
-"""What stands where there is no value."""
+"""Placeholder for a missing value."""
 
 TIMES = " \N{MULTIPLICATION SIGN} "
-"""What joins the sides of a shape."""
+"""Separator of the dimensions of a shape."""
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
 SHARES = frozenset({"accuracy", "balanced_accuracy"})
+"""Metrics that are shown as percentages."""
 
 
 def amount(value: float | None, digits: int = 4) -> str:
-    """A number to ``digits`` significant digits; a dash for None.
+    """Format a number with ``digits`` significant digits; a dash for None.
 
     >>> amount(0.0123456), amount(1234567.0), amount(1e-9), amount(3.0), amount(None)
     ('0.01235', '1,235,000', '1e-09', '3', '\N{EN DASH}')
@@ -54,19 +81,19 @@ def amount(value: float | None, digits: int = 4) -> str:
 
 
 def count(value: object) -> str:
-    """A whole number with thousands separated; a dash where there is none.
+    """Format an integer with thousands separators; a dash if the value is not a number.
 
     >>> count(1347), count(None)
     ('1,347', '\N{EN DASH}')
     """
-    found = number(value)
-    return NONE if found is None else f"{int(found):,}"
+    known = number(value)
+    return NONE if known is None else f"{int(known):,}"
 
 
 def score(name: str, value: float | None) -> str:
-    """A metric's value: a share as a percentage, anything else to four digits.
+    """Format a metric's value: shares as percentages, R² with three digits, others with four.
 
-    A share has one decimal, and more where it would else look like none or all and is not.
+    A percentage has one decimal, or more where it would otherwise be rounded to 0 or 100.
 
     >>> [score("accuracy", value).replace(NO_BREAK, " ") for value in (0.98222, 0.99996, 1.0)]
     ['98.2 %', '99.996 %', '100.0 %']
@@ -82,12 +109,12 @@ def score(name: str, value: float | None) -> str:
 
 
 def metric(name: str) -> str:
-    """A metric's name as people write it."""
+    """Return the display name of a metric."""
     return METRICS.get(name, name.replace("_", " "))
 
 
 def duration(seconds: float | None) -> str:
-    """A time in the unit that suits it.
+    """Format a duration in a suitable unit.
 
     >>> [duration(s) for s in (0.0123, 0.988, 75, 4000, None)]
     ['12 ms', '1.0 s', '1 min 15 s', '1 h 06 min', '\N{EN DASH}']
@@ -105,7 +132,7 @@ def duration(seconds: float | None) -> str:
 
 
 def short(name: str, limit: int = 18) -> str:
-    """A name cut to ``limit`` characters, the middle left out, so that what tells names apart stays.
+    """Shorten a name to ``limit`` characters by omitting its middle; names often differ at their ends.
 
     >>> short("mean_radius_of_the_inner_ring", 12)
     'mean_r…_ring'
@@ -117,7 +144,7 @@ def short(name: str, limit: int = 18) -> str:
 
 
 def listing(names: Sequence[str], limit: int = 3) -> str:
-    """Names joined as in a sentence, the rest counted.
+    """Join names as in a sentence; beyond ``limit``, the rest are counted.
 
     >>> listing(["a", "b"]), listing(["a", "b", "c", "d", "e"], 2)
     ('a and b', 'a, b and 3 more')
