@@ -31,7 +31,7 @@ class DecorrelatedBatchNorm1d(Whitening):
         groups: a divisor of C; ``"auto"`` is the smallest number of groups with at most 16 channels each. A group of d
             channels needs considerably more than d rows in a batch. Default ``"auto"``.
         momentum: the weight of the current batch in the running averages. Default 0.1.
-        eps: ε, added to the eigenvalues. Default 1e-3, as in the authors' code.
+        eps: ε, added to the eigenvalues. Default 1e-3, the authors' value.
         affine: whether the layer has a learned weight γ and bias β. Default True.
         backward: ``"exact"``, or ``"power_iteration"`` for the gradient of Wang et al., which is finite as well, but too
             small by a factor 1 - q^K for eigenvalues of ratio q. Default ``"exact"``.
