@@ -52,7 +52,8 @@ class Powers(nn.Module):
     row="A3",
     reference="Sun 2025, Training DNNs",
     formula="y = a + sum_j sum_k b_jk x_j^k, k = 1..degree",
-    note="The exponents of each feature are 1 to degree, and the constant is the layer's bias.",
+    note="With degree 3 the exponents are [1, 2, 3], where an example in some texts omits x^2; the constant is the "
+    "layer's bias.",
 )
 def polynomial(inputs: tuple[int, ...], outputs: int, *, degree: Count = 3) -> nn.Sequential:
     """Build a polynomial in each feature, without mixed terms; it is linear in its weights, so least squares is convex.

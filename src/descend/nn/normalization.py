@@ -43,8 +43,8 @@ Dims = Literal[1, 2]
     row="F3",
     reference="Ioffe and Szegedy 2015; torch.nn.BatchNorm1d, BatchNorm2d",
     formula="y = g (x - mean_batch) / sqrt(var_batch + eps) + b; running = (1 - h) running + h new, h = 0.1",
-    note="As in PyTorch, the running average is that of the unbiased variance, and the biased variance normalizes the "
-    "batch; some texts average the standard deviation.",
+    note="Some texts define running averages of sigma; PyTorch averages the unbiased variance and normalizes the batch "
+    "with the biased one.",
 )
 def batch(features: int, *, dims: Dims, momentum: Share = 0.1, eps: Positive = 1e-5) -> nn.Module:
     """Batch normalization: statistics of the mini-batch in training, running averages in evaluation.
