@@ -20,6 +20,7 @@ MODULES = [
     "descend.optim",
     "descend.schedules",
     "descend.nn",
+    "descend.nn.init",
     "descend.losses",
     "descend.losses.likelihoods",
     "descend.metrics",
