@@ -22,16 +22,16 @@ class Measurements(dict):
 
 
 @pytest.fixture(scope="session")
-def found():
+def measurements():
     return Measurements()
 
 
 @pytest.fixture(scope="session")
-def pictures(found):
+def pictures(measurements):
     """A picture by name."""
 
     def picture(name):
-        return FIGURES[name].picture(found[name])
+        return FIGURES[name].picture(measurements[name])
 
     return picture
 

@@ -11,10 +11,10 @@ from descend.errors import MissingExtraError, UserError
 from descend.gallery import draw, png
 from descend.gallery.catalogue import FIGURES, entry
 from descend.gallery.figures import scaling
+from descend.gallery.intervals import exact
 from descend.gallery.page import page
 from descend.gallery.palette import SERIES, light, style
 from descend.gallery.picture import Axis, Bars, Cells, Contours, Line, Panel, Picture, Points, numbers
-from descend.gallery.spread import exact
 
 every = pytest.mark.parametrize("name", FIGURES)
 
@@ -152,7 +152,7 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch):
         png.check()
 
 
-def test_measuring_leaves_the_threads_and_the_random_state(found):
+def test_measuring_leaves_the_threads_and_the_random_state(measurements):
     import torch
 
     before, threads = torch.get_rng_state(), torch.get_num_threads()

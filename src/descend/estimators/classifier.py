@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 
 from descend.data.source import Array
 from descend.errors import UserError
-from descend.estimators.checked import checked_labels
+from descend.estimators.validation import checked_labels
 from descend.estimators.network import Network
 
 __all__ = ["Classifier"]
@@ -61,7 +61,7 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
     Validation and stopping: from 40 different inputs on, a share of them is held out to choose the best
     epoch. With fewer, or ``validation_fraction=0``, all rows train for ``max_epochs`` epochs.
 
-    Weights: rows are learned from as a weighted set, see :mod:`descend.estimators.distinct`, so that a
+    Weights: rows are learned from as a weighted set, see :mod:`descend.estimators.weighted_set`, so that a
     weight of k and k copies give the same bits, and batches draw rows by weight, see
     :mod:`descend.estimators.weighted_batches`.
 

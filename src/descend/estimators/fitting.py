@@ -18,8 +18,8 @@ from descend.data.preparation import Part
 from descend.data.settings import MISSING, DataSettings
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError
-from descend.estimators.asked import Sections, as_recipe
-from descend.estimators.distinct import Distinct, counted, distinct, taken, validation_words
+from descend.estimators.parameters import Sections, as_recipe
+from descend.estimators.weighted_set import Distinct, counted, distinct, taken, validation_words
 from descend.estimators.weighted_batches import WeightedBatches, draws_of_epoch
 from descend.recipe import Recipe
 from descend.recipe.build import build_model

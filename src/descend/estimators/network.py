@@ -21,10 +21,10 @@ from descend.data.arrays import from_arrays
 from descend.data.frames import is_frame
 from descend.data.source import Array, Source
 from descend.errors import Interrupted
-from descend.estimators.asked import PLACES, Sections, asked
-from descend.estimators.checked import checked_inputs, checked_weights
+from descend.estimators.parameters import PLACES, Sections, asked
+from descend.estimators.validation import checked_inputs, checked_weights
 from descend.estimators.fitting import train_whole
-from descend.estimators.passes import State, begin, pass_over
+from descend.estimators.partial_fit import State, begin, pass_over
 from descend.metrics import main_metric
 from descend.recipe import Recipe
 from descend.runs.run import Run

@@ -7,7 +7,7 @@ from typing import Any, Self
 from sklearn.base import RegressorMixin
 
 from descend.data.source import Array
-from descend.estimators.checked import checked_numbers
+from descend.estimators.validation import checked_numbers
 from descend.estimators.network import Network
 
 __all__ = ["Regressor"]

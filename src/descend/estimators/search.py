@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from descend.data.source import Array, Source
 from descend.errors import DivergedError, Interrupted, UserError
-from descend.estimators.asked import Sections, as_recipe
+from descend.estimators.parameters import Sections, as_recipe
 from descend.estimators.classifier import Classifier
 from descend.estimators.fitting import ENOUGH, engine
 from descend.estimators.network import Network

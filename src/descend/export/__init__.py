@@ -71,8 +71,8 @@ from descend.files import write_atomically
 if TYPE_CHECKING:
     from torch import nn
 
-    from descend.export._trained import TrainedNetwork
-    from descend.export.loading import Exported
+    from descend.export.trained_network import TrainedNetwork
+    from descend.export.exported_model import Exported
 
 __all__ = ["FORMATS", "export", "load_exported"]
 
@@ -130,6 +130,6 @@ def load_exported(
     Raises:
         RunError: the file is missing, damaged, from elsewhere or from a newer version.
     """
-    from descend.export.loading import load
+    from descend.export.exported_model import load
 
     return load(Path(path), model, allow_imports=allow_imports)

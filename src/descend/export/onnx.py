@@ -15,7 +15,7 @@ from descend.errors import UserError, require
 from descend.export.portable import quiet, traced
 
 if TYPE_CHECKING:
-    from descend.export._trained import TrainedNetwork
+    from descend.export.trained_network import TrainedNetwork
 
 __all__ = ["content"]
 

@@ -11,7 +11,7 @@ import torch
 from descend.export.portable import quiet, traced
 
 if TYPE_CHECKING:
-    from descend.export._trained import TrainedNetwork
+    from descend.export.trained_network import TrainedNetwork
 
 __all__ = ["SCHEMA_FILE", "content"]
 

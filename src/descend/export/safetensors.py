@@ -22,7 +22,7 @@ from descend.recipe.defaults import facts_of
 from descend.training.predictor import Predictor
 
 if TYPE_CHECKING:
-    from descend.export._trained import TrainedNetwork
+    from descend.export.trained_network import TrainedNetwork
 
 __all__ = ["content", "read"]
 

@@ -1,4 +1,4 @@
-"""A picture as PNG, drawn by Matplotlib from the numbers that the page is made of."""
+"""A picture as a PNG file, rendered by Matplotlib from the same numbers as the page."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from descend.errors import require
 from descend.gallery.palette import light
 from descend.gallery.picture import Axis, Bars, Cells, Contours, Line, Mark, Numbers, Panel, Picture, Points
 
-__all__ = ["WIDTH", "check", "png", "size"]
+__all__ = ["WIDTH", "check", "image_size", "render_png"]
 
 WIDTH = 1600
-"""Pixels."""
+"""Width of the image in pixels."""
 
 _DPI = 125
 _ROW = {"half": 490, "third": 400, "square": 760, "tile": 560, "wide": 520, "strip": 210}
@@ -40,16 +40,16 @@ _DASHES = {"solid": "-", "dash": "--", "dot": ":"}
 
 
 def check() -> None:
-    """Whether pictures can be drawn.
+    """Check that pictures can be rendered.
 
     Raises:
         MissingExtraError: Matplotlib is not installed.
     """
-    require("matplotlib", "gallery", "drawing a PNG of the gallery")
+    require("matplotlib", "gallery", "rendering a PNG file of the gallery")
 
 
 def rows_of(picture: Picture) -> list[list[Panel]]:
-    """The panels as the page lays them out: six columns, each row as full as it gets."""
+    """Return the panels as the page lays them out: in six columns, each row filled as far as possible."""
     rows: list[list[Panel]] = []
     room = 0
     for panel in picture.panels:
@@ -62,27 +62,27 @@ def rows_of(picture: Picture) -> list[list[Panel]]:
     return rows
 
 
-def size(picture: Picture) -> tuple[int, int]:
-    """Width and height in pixels."""
-    heights = [_tall(row) for row in rows_of(picture)]
-    return WIDTH, _HEAD + _LINE * len(_words(picture)) + _FOOT + sum(heights)
+def image_size(picture: Picture) -> tuple[int, int]:
+    """Return the width and height in pixels."""
+    heights = [_row_height(row) for row in rows_of(picture)]
+    return WIDTH, _HEAD + _LINE * len(_text_lines(picture)) + _FOOT + sum(heights)
 
 
-def _words(picture: Picture) -> list[str]:
+def _text_lines(picture: Picture) -> list[str]:
     return [
         line for text in (picture.finding, picture.verdict) for line in textwrap.wrap(text, _WRAP)
     ]  # fmt: skip
 
 
-def png(picture: Picture) -> bytes:
-    """The picture as the content of a PNG file, of the size that :func:`size` says.
+def render_png(picture: Picture) -> bytes:
+    """Return the picture as the content of a PNG file, of the size :func:`image_size`.
 
     Raises:
         MissingExtraError: Matplotlib is not installed.
     """
-    matplotlib: Any = require("matplotlib", "gallery", "drawing a PNG of the gallery")
-    figures: Any = require("matplotlib.figure", "gallery", "drawing a PNG of the gallery")
-    width, height = size(picture)
+    matplotlib: Any = require("matplotlib", "gallery", "rendering a PNG file of the gallery")
+    figures: Any = require("matplotlib.figure", "gallery", "rendering a PNG file of the gallery")
+    width, height = image_size(picture)
     colours = light()
     look = _STYLE | {
         "axes.labelcolor": colours["muted"],
@@ -97,11 +97,11 @@ def png(picture: Picture) -> bytes:
         figure = figures.Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI, facecolor=colours["surface"])
         left = 28 / width
         figure.text(left, 1 - 34 / height, picture.title, fontsize=17, fontweight="bold", va="center")
-        words = "\n".join(_words(picture))
-        figure.text(left, 1 - 64 / height, words, fontsize=11, va="top", linespacing=1.45)
-        top = height - _HEAD - _LINE * len(_words(picture))
+        text = "\n".join(_text_lines(picture))
+        figure.text(left, 1 - 64 / height, text, fontsize=11, va="top", linespacing=1.45)
+        top = height - _HEAD - _LINE * len(_text_lines(picture))
         for row in rows_of(picture):
-            tall = _tall(row)
+            tall = _row_height(row)
             _row(figure, row, top, tall, (width, height))
             top -= tall
         out = io.BytesIO()
@@ -113,18 +113,18 @@ def _note(panel: Panel, wide: float) -> list[str]:
     return textwrap.wrap(panel.note, int((wide - 60) / 9.6))
 
 
-def _wide(panel: Panel) -> float:
+def _panel_width(panel: Panel) -> float:
     return _SHARE[panel.shape] / _COLUMNS * WIDTH
 
 
-def _tall(row: Sequence[Panel]) -> int:
-    """The height of a row, with the longest of its notes and legends."""
-    notes = max(len(_note(panel, _wide(panel))) for panel in row)
+def _row_height(row: Sequence[Panel]) -> int:
+    """Return the height of a row, with its longest note and legend."""
+    notes = max(len(_note(panel, _panel_width(panel))) for panel in row)
     return max(_ROW[panel.shape] for panel in row) + (26 * notes + 6 if notes else 0)
 
 
-def _row(figure: Any, row: Sequence[Panel], top: float, tall: float, whole: tuple[int, int]) -> None:
-    width, height = whole
+def _row(figure: Any, row: Sequence[Panel], top: float, tall: float, image: tuple[int, int]) -> None:
+    width, height = image
     at = 0
     for panel in row:
         share = _SHARE[panel.shape]
@@ -132,7 +132,7 @@ def _row(figure: Any, row: Sequence[Panel], top: float, tall: float, whole: tupl
         wide = share / _COLUMNS * width
         left = 86 if panel.y.ticks or panel.y.title else 30
         notes = _note(panel, wide)
-        most = max(len(_note(one, _wide(one))) for one in row)
+        most = max(len(_note(one, _panel_width(one))) for one in row)
         foot = (72 if panel.x.ticks or panel.x.title else 34) + (26 * most + 6 if most else 0)
         head = 50 + 25 * _legend_rows(panel, wide)
         box = (x0 + left, top - tall + foot, wide - left - 28, tall - foot - head)
@@ -213,7 +213,7 @@ def _handle(axes: Any, name: str) -> Any:
 def _axis(axes: Any, side: str, axis: Axis, *, categorical: bool, few: bool) -> None:
     getattr(axes, f"set_{side}label")(axis.title)
     if axis.log:
-        ticker: Any = require("matplotlib.ticker", "gallery", "drawing a PNG of the gallery")
+        ticker: Any = require("matplotlib.ticker", "gallery", "rendering a PNG file of the gallery")
         getattr(axes, f"set_{side}scale")("log")
         scale = getattr(axes, f"{side}axis")
         scale.set_major_formatter(ticker.FuncFormatter(_power))
@@ -227,7 +227,7 @@ def _axis(axes: Any, side: str, axis: Axis, *, categorical: bool, few: bool) -> 
 
 
 def _power(value: float, _: object = None) -> str:
-    """A tick of a logarithmic axis: small numbers as they are, others as powers of ten.
+    """Format a tick of a logarithmic axis: moderate numbers plainly, others as powers of ten.
 
     >>> _power(100.0), _power(1e-12)
     ('100', '10⁻¹²')
@@ -242,12 +242,12 @@ def _floats(values: Numbers) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _hex(colour: str) -> str:
+def _color(colour: str) -> str:
     return light()[colour]
 
 
 def _draw_line(axes: Any, mark: Line) -> None:
-    colour = _hex(mark.colour)
+    colour = _color(mark.colour)
     if mark.low:
         axes.fill_between(
             _floats(mark.x), _floats(mark.low), _floats(mark.high), color=colour, alpha=0.18, linewidth=0
@@ -269,7 +269,7 @@ def _draw_points(axes: Any, mark: Points) -> None:
         _floats(mark.x),
         _floats(mark.y),
         s=(mark.size * 0.75) ** 2,
-        color=_hex(mark.colour),
+        color=_color(mark.colour),
         alpha=mark.opacity,
         linewidths=0,
         label=mark.name or None,
@@ -284,30 +284,30 @@ def _draw_bars(axes: Any, mark: Bars, at: int, all_bars: Sequence[Bars]) -> None
     shift = (at - (len(all_bars) - 1) / 2) * wide if apart else 0.0
     places = [labels.index(label) + shift for label in mark.labels]
     values = _floats(mark.values)
-    axes.bar(places, values, wide * 0.92, color=_hex(mark.colour), alpha=0.88, label=mark.name or None)
+    axes.bar(places, values, wide * 0.92, color=_color(mark.colour), alpha=0.88, label=mark.name or None)
     if mark.low:
         reach = [
             [value - low for value, low in zip(values, _floats(mark.low), strict=True)],
             [high - value for value, high in zip(values, _floats(mark.high), strict=True)],
         ]
-        axes.errorbar(places, values, reach, fmt="none", ecolor=_hex("ink"), elinewidth=1.2, capsize=3)
+        axes.errorbar(places, values, reach, fmt="none", ecolor=_color("ink"), elinewidth=1.2, capsize=3)
     room = max(6, 62 // len(labels)) if len(labels) > 3 else 30
     axes.set_xticks(range(len(labels)), [textwrap.fill(label, room) for label in labels])
 
 
 def _draw_contours(axes: Any, mark: Contours) -> None:
-    colors: Any = require("matplotlib.colors", "gallery", "drawing a PNG of the gallery")
-    ramp = colors.LinearSegmentedColormap.from_list("sea", [_hex("right-low"), _hex("surface")])
+    colors: Any = require("matplotlib.colors", "gallery", "rendering a PNG file of the gallery")
+    ramp = colors.LinearSegmentedColormap.from_list("sea", [_color("right-low"), _color("surface")])
     z = [_floats(row) for row in mark.z]
     axes.contourf(_floats(mark.x), _floats(mark.y), z, levels=mark.levels, cmap=ramp)
     axes.contour(
-        _floats(mark.x), _floats(mark.y), z, levels=mark.levels, colors=[_hex("axis")], linewidths=0.5
+        _floats(mark.x), _floats(mark.y), z, levels=mark.levels, colors=[_color("axis")], linewidths=0.5
     )
 
 
 def _draw_cells(axes: Any, mark: Cells) -> None:
-    colors: Any = require("matplotlib.colors", "gallery", "drawing a PNG of the gallery")
-    ends = ["#16191c", "#f4f5f6"] if mark.grey else [_hex("sunken"), _hex("right-high")]
+    colors: Any = require("matplotlib.colors", "gallery", "rendering a PNG file of the gallery")
+    ends = ["#16191c", "#f4f5f6"] if mark.grey else [_color("sunken"), _color("right-high")]
     ramp = colors.LinearSegmentedColormap.from_list("cells", ends)
     z = [_floats(row) for row in mark.z]
     axes.imshow(z, cmap=ramp, vmin=mark.low, vmax=mark.high, aspect="auto", interpolation="nearest")
@@ -315,7 +315,7 @@ def _draw_cells(axes: Any, mark: Cells) -> None:
         rows, columns = len(z), len(z[0])
         axes.set_xticks([column - 0.5 for column in range(1, columns)], minor=True)
         axes.set_yticks([row - 0.5 for row in range(1, rows)], minor=True)
-        axes.grid(True, which="minor", color=_hex("surface"), linewidth=2)
+        axes.grid(True, which="minor", color=_color("surface"), linewidth=2)
         axes.tick_params(which="minor", length=0)
     for row, line in enumerate(mark.text):
         for column, word in enumerate(line):

@@ -5,7 +5,7 @@ import pytest
 
 import descend
 from descend.errors import RecipeError
-from descend.estimators.asked import PLACES, as_recipe, asked
+from descend.estimators.parameters import PLACES, as_recipe, asked
 
 
 def recipe_of(task="classification", **parameters):

@@ -11,7 +11,7 @@ from torch import nn
 from descend.data.preparation import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError, DivergedError
-from descend.estimators.asked import Sections, as_recipe
+from descend.estimators.parameters import Sections, as_recipe
 from descend.estimators.fitting import engine, network_and_threads, weighted
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from descend.data.arrays import from_arrays
-from descend.estimators.distinct import Distinct, distinct, taken, validation_words
+from descend.estimators.weighted_set import Distinct, distinct, taken, validation_words
 
 
 def listed(X, y, weights=None):
