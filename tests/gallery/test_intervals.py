@@ -1,3 +1,5 @@
+"""Confidence intervals against SciPy, and numbers in text."""
+
 import math
 
 import pytest
@@ -11,7 +13,7 @@ values = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=12)
 
 
 @given(values)
-def test_the_interval_is_students(sample):
+def test_the_mean_has_students_interval(sample):
     estimate = mean(sample)
     error = stats.sem(sample)
     if error > 1e-9:
@@ -21,10 +23,10 @@ def test_the_interval_is_students(sample):
 
 
 @given(st.integers(1, 500), st.floats(0, 1))
-def test_a_share_has_wilsons_interval(of, part):
-    hits = round(part * of)
-    estimate = proportion(hits, of)
-    low, high = stats.binomtest(hits, of).proportion_ci(0.95, method="wilson")
+def test_a_proportion_has_wilsons_interval(trials, fraction):
+    successes = round(fraction * trials)
+    estimate = proportion(successes, trials)
+    low, high = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
     assert (estimate.low, estimate.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
 
 
@@ -36,7 +38,7 @@ def test_ratios_are_averaged_in_logarithms():
     assert estimate.high == pytest.approx(math.exp(logs.high))
 
 
-def test_words():
+def test_numbers_in_text():
     assert [format_number(value) for value in (0.0, 0.5, 12.345, 999.6, 1e5, 1e6, -0.02)] == [
         "0", "0.5", "12.3", "1,000", "100,000", "1.0·10⁶", "-0.02",
     ]  # fmt: skip

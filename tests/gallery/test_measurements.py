@@ -1,4 +1,4 @@
-"""What figures measure, against closed forms, theorems, SciPy, scikit-learn and loops written anew."""
+"""Measurements of the figures, against closed forms, theorems, SciPy, scikit-learn and independent implementations."""
 
 import itertools
 import math
@@ -38,7 +38,7 @@ FIRST = repetitions(0, 1)[0]
 
 
 class TestPolynomial:
-    def test_each_way_is_the_closed_form_of_gradient_descent(self, measurements):
+    def test_each_implementation_equals_the_closed_form_of_gradient_descent(self, measurements):
         points, steps, rate = 200, 200, 1e-5
         x = np.linspace(-math.pi, math.pi, points)
         table = np.stack([x**power for power in range(4)], 1)
@@ -58,7 +58,7 @@ class TestPolynomial:
         )
         np.testing.assert_allclose(measurements["polynomial"].exact.numpy(), fitted[::-1], atol=1e-12)
 
-    def test_a_way_that_differs_is_seen(self, measurements):
+    def test_an_implementation_that_differs_is_detected(self, measurements):
         one = measurements["polynomial"]
         other = {**one.coefficients, "wrong": one.exact}
         changed = polynomial.Measurement(
@@ -69,7 +69,7 @@ class TestPolynomial:
 
 
 def test_flat_shares_are_tails_of_the_normal_distribution(measurements):
-    """|f'(z)| < 0.01 is a tail of z, whose probability the error function knows."""
+    """|f'(z)| < 0.01 is a tail of z, whose probability is given by the error function."""
     flat = measurements["activations"].flat
     std, flat_below = activations.INPUT_STD, activations.FLAT
     edge = {
@@ -96,7 +96,7 @@ def test_gradient_descent_shrinks_by_its_eigenvalues(measurements):
     assert bool((measurements["gd_vs_sgd"].epochs[:, 1] < measurements["gd_vs_sgd"].descent[:, 1]).all())
 
 
-def test_schedules_are_their_formulas(measurements):
+def test_schedules_match_their_formulas(measurements):
     factors = measurements["schedules"].factors
     epochs = range(32)
     np.testing.assert_allclose(factors["inverse"], [1 / (1 + 0.3 * k) for k in epochs])
@@ -104,11 +104,11 @@ def test_schedules_are_their_formulas(measurements):
     np.testing.assert_allclose(factors["staircase"], [0.2 ** (k // 15) for k in epochs])
     assert factors["constant"] == [1.0] * 32
     for losses in measurements["schedules"].excess.values():
-        assert float(losses.min()) > -1e-5  # none is below the least loss
+        assert float(losses.min()) > -1e-5  # none is below the minimum
 
 
 class TestMomentum:
-    def test_gradient_descent_loses_the_same_share_at_every_step(self, measurements):
+    def test_gradient_descent_contracts_by_the_same_factor_at_every_step(self, measurements):
         values = measurements["momentum"].values["gradient descent"][:150]
         factor = ((50 - 1) / (50 + 1)) ** 2
         torch.testing.assert_close(
@@ -116,19 +116,19 @@ class TestMomentum:
         )
 
     @pytest.mark.parametrize("name", ["heavy ball", "Nesterov"])
-    def test_others_tend_to_the_rate_of_theory(self, measurements, name):
+    def test_others_approach_the_theoretical_rate(self, measurements, name):
         k = 50.0
         factor = {
             "heavy ball": (math.sqrt(k) - 1) / (math.sqrt(k) + 1),
             "Nesterov": 1 - 2 / math.sqrt(3 * k + 1),
         }[name]
         values = measurements["momentum"].values[name]
-        # With the best settings roots are double, so the error is (a + b k) factor^k.
+        # With the optimal settings the roots are double, so the error is (a + b k) factor^k.
         measured = (values[140] / values[60]) ** (1 / 160) / (140 / 60) ** (1 / 80)
         torch.testing.assert_close(measured, torch.full_like(measured, factor), rtol=0.02, atol=0)
 
-    def test_the_heavy_ball_is_polyaks(self, measurements):
-        """x⁺ = x − α ∇f + β (x − x⁻), written anew."""
+    def test_the_heavy_ball_equals_polyaks_recursion(self, measurements):
+        """x⁺ = x − α ∇f + β (x − x⁻), implemented independently."""
         root = math.sqrt(50.0)
         alpha, beta = 4 / (root + 1) ** 2, ((root - 1) / (root + 1)) ** 2
         path = measurements["momentum"].paths["heavy ball"][:, 0].numpy()
@@ -138,8 +138,8 @@ class TestMomentum:
             before, now = now, now - alpha * curvature * now + beta * (now - before)
             np.testing.assert_allclose(path[step], now, atol=1e-9)
 
-    def test_nesterovs_gradient_is_taken_ahead(self, measurements):
-        """The lecture's two lines, written anew."""
+    def test_nesterov_takes_the_gradient_at_the_extrapolated_point(self, measurements):
+        """The two-sequence form, implemented independently."""
         third = math.sqrt(3 * 50.0 + 1)
         alpha, beta = 4 / (3 * 50.0 + 1), (third - 2) / (third + 2)
         path = measurements["momentum"].paths["Nesterov"][:, 0].numpy()
@@ -175,7 +175,7 @@ class TestAdaptive:
 
 
 class TestRace:
-    def test_minima_are_where_they_are_said_to_be(self):
+    def test_the_stated_minima_are_minima(self):
         for surface in race.SURFACES.values():
             for place in surface.minima:
                 point = torch.tensor([float(each) for each in place], dtype=torch.float64, requires_grad=True)
@@ -184,16 +184,16 @@ class TestRace:
                 assert float(point.grad.abs().max()) < 1e-12
                 assert value.item() < surface.arrival
 
-    def test_sgd_leaves_the_saddle_as_its_recursion_says(self, measurements):
+    def test_sgd_leaves_the_saddle_as_its_recursion_predicts(self, measurements):
         lr = measurements["race"].lrs["saddle", "SGD"]
-        draws = torch.rand(4, 2, generator=generator(0, "gallery/race"), dtype=torch.float64)
-        for (_, draw), escape in zip(draws.tolist(), measurements["race"].escapes["SGD"], strict=True):
-            y, steps = 10 ** (-4 + 4 * (draw % 0.5)), 0
+        samples = torch.rand(4, 2, generator=generator(0, "gallery/race"), dtype=torch.float64)
+        for (_, sample), escape in zip(samples.tolist(), measurements["race"].escapes["SGD"], strict=True):
+            y, steps = 10 ** (-4 + 4 * (sample % 0.5)), 0
             while y < 0.5:
                 y, steps = y + lr * (y - y**3), steps + 1
             assert escape == steps
 
-    def test_beale_is_scipys_minimum(self):
+    def test_scipy_finds_the_minimum_of_beales_function(self):
         def beale(x):
             return float(paths.beale(torch.tensor(x, dtype=torch.float64)))
 
@@ -202,7 +202,7 @@ class TestRace:
         )
 
 
-def test_rates_are_told_apart(measurements):
+def test_losses_are_ordered_by_learning_rate(measurements):
     losses = measurements["learning_rate"].losses
     for low, good, loud in zip(losses["low"], losses["good"], losses["very high"], strict=True):
         assert low[0] == good[0] == loud[0]
@@ -248,7 +248,7 @@ class TestInitialization:
                 factor ** (6 - layer), rel=0.45
             ), layer
 
-    def test_zeros_have_none(self, wide):
+    def test_zero_weights_give_no_signal(self, wide):
         assert float(wide.moments["zeros"][:, 1:].abs().max()) == 0.0
         assert float(wide.gradients["zeros"][:, :-1].abs().max()) == 0.0
 
@@ -266,12 +266,14 @@ class TestRestarts:
             best = optimize.differential_evolution(height, [(-math.pi, math.pi)] * 2, seed=0, maxiter=60)
             assert float(lowest[at]) == pytest.approx(best.fun, abs=1e-4)
 
-    def test_groups_succeed_as_independent_trials_do(self):
-        draws = torch.rand(2, 4096, generator=torch.Generator().manual_seed(0)) < torch.tensor([[0.1], [0.6]])
-        made = restarts.Measurement(restarts.landscape(0, 2), torch.empty(0), torch.empty(0), draws)
+    def test_groups_succeed_like_independent_trials(self):
+        hits = torch.rand(2, 4096, generator=torch.Generator().manual_seed(0)) < torch.tensor([[0.1], [0.6]])
+        measurement = restarts.Measurement(restarts.landscape(0, 2), torch.empty(0), torch.empty(0), hits)
         for count in (1, 2, 8):
-            torch.testing.assert_close(made.success(count), made.theory(count), atol=0.04, rtol=0)
-            assert made.theory(count)[0] == pytest.approx(1 - 0.9**count, abs=0.03)
+            torch.testing.assert_close(
+                measurement.success(count), measurement.theory(count), atol=0.04, rtol=0
+            )
+            assert measurement.theory(count)[0] == pytest.approx(1 - 0.9**count, abs=0.03)
 
     def test_curvature_is_a_bound(self):
         ground = restarts.landscape(2, 4)
@@ -284,7 +286,7 @@ class TestRestarts:
                 assert float(torch.linalg.eigvalsh(hessian).abs().max()) <= 1.0 + 1e-9
 
 
-def test_early_stopping_keeps_and_stops_where_counting_says(measurements):
+def test_early_stopping_keeps_and_stops_at_the_counted_epochs(measurements):
     for run in measurements["early_stopping"].runs:
         best, kept, stopped = math.inf, 0, len(run.validation)
         for epoch, loss in enumerate(run.validation, 1):
@@ -302,12 +304,12 @@ class TestScaling:
         measured = measurements["scaling"]
         for kind in scaling.KINDS:
             for r, kappa in zip(
-                measured.correlations[kind], measured.conditions[kind, "normalised"], strict=True
+                measured.correlations[kind], measured.conditions[kind, "normalized"], strict=True
             ):
                 assert kappa == pytest.approx((1 + abs(r)) / (1 - abs(r)), rel=1e-9)
             assert measured.conditions[kind, "whitened"] == pytest.approx([1.0] * 3, abs=1e-9)
 
-    def test_whitening_is_scikit_learns(self):
+    def test_whitening_equals_that_of_scikit_learn(self):
         rows = scaling.features(0, "dependent", 100)
         ours = scaling.whitened(rows).numpy()
         theirs = PCA(whiten=True).fit_transform(rows.numpy()) * math.sqrt(100 / 99)
@@ -322,7 +324,7 @@ class TestScaling:
 
 
 class TestBatchNorm:
-    def test_a_probe_is_what_walking_there_gives(self):
+    def test_a_probe_equals_evaluation_at_the_moved_parameters(self):
         rows, labels = digits(0, train=100).train
         model = network(0, hidden=(16,), norm="batch").train()
         before = [parameter.detach().clone() for parameter in model.parameters()]
@@ -352,11 +354,11 @@ class TestBatchNorm:
         for name in ("low", "high", "change", "smoothness"):
             assert getattr(one, name) == pytest.approx(getattr(expected, name), rel=1e-3)
 
-    def test_a_network_that_explodes_counts_as_a_guess(self):
+    def test_the_loss_of_a_diverged_network_is_that_of_a_guess(self):
         assert batch_norm._end(0, {"norm": "none"}, 30, (16,), 1e6) == pytest.approx(math.log(10))
 
 
-def test_norms_share_what_their_definition_says(measurements):
+def test_norms_share_the_entries_of_their_definition(measurements):
     n, c, h, w = normalization_zoo.SHAPE
     sizes = {"batch": n * h * w, "layer": c * h * w, "instance": h * w, "group": c // 2 * h * w}
     assert {name: measurements["normalization_zoo"].size(name) for name in sizes} == sizes
@@ -384,16 +386,16 @@ class TestAugmentation:
         assert len(places) == 200
         assert {tuple(place) for place in places.tolist()} == set(itertools.product((3, 4, 5), repeat=2))
 
-    def test_shifts_help_on_shifted_scans(self, measurements):
+    def test_training_with_shifts_helps_on_shifted_scans(self, measurements):
         more = augmentation.measure(0, seeds=2, epochs=30, train=100, width=32)
         assert bool((more.augmented[:, 1] < more.plain[:, 1]).all())
 
 
 class TestDropout:
-    def test_an_ensemble_tends_to_the_mean_over_all_masks(self):
+    def test_an_ensemble_approaches_the_mean_over_all_masks(self):
         """Two units have four sub-networks, whose mean is known."""
-        draws = torch.Generator().manual_seed(1)
-        weight = torch.randn(3, 2, generator=draws)
+        rng = torch.Generator().manual_seed(1)
+        weight = torch.randn(3, 2, generator=rng)
         model = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 3, bias=False))
         with torch.no_grad():
             model[1].weight.copy_(weight)
@@ -422,18 +424,18 @@ class TestRandomVsGrid:
         expected = sum((1 - row / 20) ** 16 for row in range(1, 20))
         assert float(randoms.mean()) == pytest.approx(expected, abs=0.03)
 
-    def test_grids_lie_at_every_offset(self):
+    def test_grids_are_placed_at_every_offset(self):
         grids, _ = random_vs_grid._searched(torch.arange(400.0).reshape(20, 20).double(), 16, 1, 0)
         assert sorted(grids.tolist()) == [20.0 * first + second for first in range(5) for second in range(5)]
 
-    def test_a_cell_is_the_training_of_one_network(self):
+    def test_a_cell_equals_the_training_of_one_network(self):
         data = digits(FIRST, train=100)
         lrs, decays = random_vs_grid._lattice()
         row, column = 13, 19
         at = row * 20 + column
-        draws = generator(FIRST, "gallery/random_vs_grid")
-        first = torch.randn(64, 24, generator=draws) * (2 / 64) ** 0.5
-        second = torch.randn(24, 10, generator=draws) * 24**-0.5
+        rng = generator(FIRST, "gallery/random_vs_grid")
+        first = torch.randn(64, 24, generator=rng) * (2 / 64) ** 0.5
+        second = torch.randn(24, 10, generator=rng) * 24**-0.5
         model = nn.Sequential(nn.Linear(64, 24, bias=False), nn.ReLU(), nn.Linear(24, 10, bias=False))
         with torch.no_grad():
             model[0].weight.copy_(first.T)
@@ -452,7 +454,7 @@ class TestRandomVsGrid:
 
 
 class TestSecondOrder:
-    def test_the_least_loss_is_scikit_learns(self):
+    def test_the_minimum_equals_that_of_scikit_learn(self):
         problem = second_order.Problem(0, 200)
         x, y = problem.x.double().numpy(), problem.y.numpy()
         fitted = LogisticRegression(

@@ -101,16 +101,16 @@ def render_png(picture: Picture) -> bytes:
         figure.text(left, 1 - 64 / height, text, fontsize=11, va="top", linespacing=1.45)
         top = height - _HEAD - _LINE * len(_text_lines(picture))
         for row in rows_of(picture):
-            tall = _row_height(row)
-            _row(figure, row, top, tall, (width, height))
-            top -= tall
+            row_height = _row_height(row)
+            _draw_row(figure, row, top, row_height, (width, height))
+            top -= row_height
         out = io.BytesIO()
         figure.savefig(out, format="png", dpi=_DPI, metadata={"Software": None})
     return out.getvalue()
 
 
-def _note(panel: Panel, wide: float) -> list[str]:
-    return textwrap.wrap(panel.note, int((wide - 60) / 9.6))
+def _note_lines(panel: Panel, panel_width: float) -> list[str]:
+    return textwrap.wrap(panel.note, int((panel_width - 60) / 9.6))
 
 
 def _panel_width(panel: Panel) -> float:
@@ -119,30 +119,34 @@ def _panel_width(panel: Panel) -> float:
 
 def _row_height(row: Sequence[Panel]) -> int:
     """Return the height of a row, with its longest note and legend."""
-    notes = max(len(_note(panel, _panel_width(panel))) for panel in row)
+    notes = max(len(_note_lines(panel, _panel_width(panel))) for panel in row)
     return max(_ROW[panel.shape] for panel in row) + (26 * notes + 6 if notes else 0)
 
 
-def _row(figure: Any, row: Sequence[Panel], top: float, tall: float, image: tuple[int, int]) -> None:
+def _draw_row(
+    figure: Any, row: Sequence[Panel], top: float, row_height: float, image: tuple[int, int]
+) -> None:
     width, height = image
     at = 0
     for panel in row:
         share = _SHARE[panel.shape]
         x0 = at / _COLUMNS * width
-        wide = share / _COLUMNS * width
+        panel_width = share / _COLUMNS * width
         left = 86 if panel.y.ticks or panel.y.title else 30
-        notes = _note(panel, wide)
-        most = max(len(_note(one, _panel_width(one))) for one in row)
-        foot = (72 if panel.x.ticks or panel.x.title else 34) + (26 * most + 6 if most else 0)
-        head = 50 + 25 * _legend_rows(panel, wide)
-        box = (x0 + left, top - tall + foot, wide - left - 28, tall - foot - head)
-        _panel(
-            figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height)), panel, wide
+        notes = _note_lines(panel, panel_width)
+        max_lines = max(len(_note_lines(one, _panel_width(one))) for one in row)
+        foot = (72 if panel.x.ticks or panel.x.title else 34) + (26 * max_lines + 6 if max_lines else 0)
+        head = 50 + 25 * _legend_rows(panel, panel_width)
+        box = (x0 + left, top - row_height + foot, panel_width - left - 28, row_height - foot - head)
+        _draw_panel(
+            figure.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height)),
+            panel,
+            panel_width,
         )
         if notes:
             figure.text(
                 (x0 + min(left, 40)) / width,
-                (top - tall + 26 * most) / height,
+                (top - row_height + 26 * max_lines) / height,
                 "\n".join(notes),
                 fontsize=9.5,
                 va="top",
@@ -161,19 +165,19 @@ def _entries(panel: Panel) -> list[Mark]:
     return list(seen.values())
 
 
-def _legend_columns(panel: Panel, wide: float) -> int:
+def _legend_columns(panel: Panel, panel_width: float) -> int:
     entries = _entries(panel)
     longest = max((len(mark.name) for mark in entries if not isinstance(mark, Contours | Cells)), default=1)
-    return max(1, min(len(entries), int((wide - 100) / (62 + 9.6 * longest))))
+    return max(1, min(len(entries), int((panel_width - 100) / (62 + 9.6 * longest))))
 
 
-def _legend_rows(panel: Panel, wide: float) -> int:
+def _legend_rows(panel: Panel, panel_width: float) -> int:
     entries = _entries(panel)
-    return math.ceil(len(entries) / _legend_columns(panel, wide)) if entries else 0
+    return math.ceil(len(entries) / _legend_columns(panel, panel_width)) if entries else 0
 
 
-def _panel(axes: Any, panel: Panel, wide: float) -> None:
-    legend = _legend_rows(panel, wide)
+def _draw_panel(axes: Any, panel: Panel, panel_width: float) -> None:
+    legend = _legend_rows(panel, panel_width)
     axes.set_title(panel.title, pad=(16 + legend * 25) * 72 / _DPI)
     axes.grid(True, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -196,7 +200,7 @@ def _panel(axes: Any, panel: Panel, wide: float) -> None:
             handles=handles,
             loc="lower left",
             bbox_to_anchor=(0.0, 1.0),
-            ncols=_legend_columns(panel, wide),
+            ncols=_legend_columns(panel, panel_width),
             borderaxespad=0.2,
             handlelength=1.7,
             columnspacing=1.3,
@@ -279,18 +283,18 @@ def _draw_points(axes: Any, mark: Points) -> None:
 
 def _draw_bars(axes: Any, mark: Bars, at: int, all_bars: Sequence[Bars]) -> None:
     labels = list(dict.fromkeys(label for one in all_bars for label in one.labels))
-    apart = len(all_bars) > 1 and len({one.labels for one in all_bars}) == 1
-    wide = 0.8 / len(all_bars) if apart else 0.65
-    shift = (at - (len(all_bars) - 1) / 2) * wide if apart else 0.0
+    grouped = len(all_bars) > 1 and len({one.labels for one in all_bars}) == 1
+    bar_width = 0.8 / len(all_bars) if grouped else 0.65
+    shift = (at - (len(all_bars) - 1) / 2) * bar_width if grouped else 0.0
     places = [labels.index(label) + shift for label in mark.labels]
     values = _floats(mark.values)
-    axes.bar(places, values, wide * 0.92, color=_color(mark.colour), alpha=0.88, label=mark.name or None)
+    axes.bar(places, values, bar_width * 0.92, color=_color(mark.colour), alpha=0.88, label=mark.name or None)
     if mark.low:
-        reach = [
+        errors = [
             [value - low for value, low in zip(values, _floats(mark.low), strict=True)],
             [high - value for value, high in zip(values, _floats(mark.high), strict=True)],
         ]
-        axes.errorbar(places, values, reach, fmt="none", ecolor=_color("ink"), elinewidth=1.2, capsize=3)
+        axes.errorbar(places, values, errors, fmt="none", ecolor=_color("ink"), elinewidth=1.2, capsize=3)
     room = max(6, 62 // len(labels)) if len(labels) > 3 else 30
     axes.set_xticks(range(len(labels)), [textwrap.fill(label, room) for label in labels])
 

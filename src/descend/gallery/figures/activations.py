@@ -179,7 +179,8 @@ def picture(result: Measurement) -> Picture:
         value=Estimate(*(100 * (end or 0.0) for end in _ends(result.flat["relu"]))),
         finding=f"The derivative is below {FLAT} for {flat['sign']:.0%} of the inputs for the sign function, "
         f"{flat['relu']:.1%} for ReLU, {flat['tanh']:.1%} for tanh, {flat['sigmoid']:.1%} for the sigmoid and "
-        f"{flat['leaky_relu']:.0%} for leaky ReLU. The sigmoid's derivative is at most {steepest:.2f}. The sigmoid takes {cost:.1f} times as long as ReLU.",
+        f"{flat['leaky_relu']:.0%} for leaky ReLU. The sigmoid's derivative is at most {steepest:.2f}. The "
+        f"sigmoid takes {cost:.1f} times as long as ReLU.",
         supported=flat["sign"] == 1.0
         and flat["leaky_relu"] == 0.0
         and min(flat["relu"], flat["tanh"], flat["sigmoid"]) > 0.0

@@ -112,13 +112,13 @@ _COLOURS = {"gradient descent": "s2", "Adagrad": "s1", "RMSprop": "s3", "Adam": 
 def picture(result: Measurement) -> Picture:
     """Return panels of the paths at c = 4, and of the steps as the bowl gets longer."""
     ground = contours(bowl(4.0), (-0.7, 2.3), (-0.9, 2.3), squeeze=torch.sqrt)
-    drawn = [
+    path_lines = [
         Line(numbers(path[:41, 0]), numbers(path[:41, 1]), name, _COLOURS[name], dots=True, width=1.6)
         for name, path in result.paths.items()
     ]
     paths = Panel(
         "Paths on x₁² + 4 x₂², each method with its best learning rate",
-        (ground, *drawn, Points((0.0,), (0.0,), colour="ink", size=8)),
+        (ground, *path_lines, Points((0.0,), (0.0,), colour="ink", size=8)),
         Axis("x₁", ends=(-0.7, 2.3)),
         Axis("x₂", ends=(-0.9, 2.3)),
         shape="wide",
@@ -160,7 +160,8 @@ def picture(result: Measurement) -> Picture:
         "longer the axes of the bowl, and the advantage of Adagrad disappears.",
         number=f"growth of the steps of gradient descent over that of Adagrad, from c = 4 to {long:g}",
         value=exact(plain / own),
-        finding=f"From c = 4 to c = {long:g} the number of steps grows by a factor of {plain:.3g} for gradient descent and {own:.3g} "
+        finding=f"From c = 4 to c = {long:g} the number of steps grows by a factor of {plain:.3g} for gradient "
+        f"descent and {own:.3g} "
         f"for Adagrad. On the bowl rotated by 45° that of Adagrad grows {_format_growth(turned_too)}: Adagrad balances "
         "coordinates, not curvature.",
         supported=plain > 2 * own,

@@ -161,7 +161,8 @@ def picture(result: Measurement) -> Picture:
         "a network trained on shifted scans makes fewer errors on shifted scans.",
         number="ratio of errors on shifted scans, trained without shifts over with shifts",
         value=gain,
-        finding=f"On shifted scans the error is {_one_decimal(means[1])} % when trained without shifts and {_one_decimal(means[3])} % "
+        finding=f"On shifted scans the error is {_one_decimal(means[1])} % when trained without shifts and "
+        f"{_one_decimal(means[3])} % "
         f"with them, lower by a factor of {gain}. On the original scans the error is {_one_decimal(means[0])} % without and "
         f"{_one_decimal(means[2])} % with shifts"
         + (

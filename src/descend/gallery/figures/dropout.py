@@ -91,7 +91,7 @@ def measure(
 def _ensembles(
     model: nn.Module, rows: Tensor, labels: Tensor, seed: int
 ) -> tuple[list[float], float, list[float]]:
-    """Return the losses of averaged sub-networks and of one evaluation pass, and the differences between two passes of each mode."""
+    """Return the losses of averaged sub-networks and of one evaluation pass, and two-pass differences of each mode."""
     model.train()
     with forked():
         torch.manual_seed(key(seed, "gallery/dropout/ensemble"))
@@ -155,7 +155,8 @@ def picture(result: Measurement) -> Picture:
         "one pass without dropping comes close to the average of many. Without dropout the test loss rises again.",
         number="loss of one sub-network over that of one evaluation pass",
         value=one,
-        finding=f"The test loss of one sub-network is {one} times that of one pass in evaluation mode, and {gain} times that of the "
+        finding=f"The test loss of one sub-network is {one} times that of one pass in evaluation mode, and "
+        f"{gain} times that of the "
         f"average of {COUNTS[-1]} sub-networks; the single pass has {short} times the loss of the average. At the end of "
         f"training the loss without dropout is {regular} times that with it; the error is {errors[0]} % without and "
         f"{errors[1]} % with dropout. Two passes differ by {result.gaps[:, 0].mean():.2f} in training mode and by "

@@ -172,7 +172,8 @@ def picture(result: Measurement) -> Picture:
         "same number of rows: SGD is far ahead after one pass, and then stays at its noise floor.",
         number="excess loss of gradient descent over that of SGD after one pass",
         value=after,
-        finding=f"After one pass over the rows the excess loss of gradient descent is {after} times that of SGD; after {epochs} steps "
+        finding=f"After one pass over the rows the excess loss of gradient descent is {after} times that of "
+        f"SGD; after {epochs} steps "
         f"each, that of SGD is {behind} times that of gradient descent. SGD reaches its noise floor, and gradient descent is "
         f"ahead, from pass {crossing} on. An epoch of SGD took {cost} times as long as a step of gradient descent, because it "
         "gathers its rows.",

@@ -90,7 +90,8 @@ def picture(result: Measurement) -> Picture:
     return Picture(
         name="learning_rate",
         title="Four learning rates",
-        claim="A very high learning rate makes the loss explode. With a high one the loss falls fast and flattens too early. With "
+        claim="A very high learning rate makes the loss explode. With a high one the loss falls fast and "
+        "flattens too early. With "
         "a low one it converges, but slowly. With a good one it falls fast and far.",
         see="With the high learning rate the loss fluctuates and flattens above that of the good one. With the low one the curve "
         "still falls at the end, which suggests more epochs or a larger learning rate.",

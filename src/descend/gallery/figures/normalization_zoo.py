@@ -105,7 +105,8 @@ def picture(result: Measurement) -> Picture:
         "column for batch norm, a row for layer norm, one cell for instance norm, a part of a row for group norm.",
         number="change of a row under batch norm when the other rows change",
         value=exact(result.moved["batch"]),
-        finding=f"In a tensor of {' × '.join(map(str, SHAPE))} an output depends on this number of entries: {sizes}. When the other "
+        finding=f"In a tensor of {' × '.join(map(str, SHAPE))} an output depends on this number of entries: "
+        f"{sizes}. When the other "
         f"rows of the batch change, a row changes by {result.moved['batch']:.2f} under batch norm and by exactly "
         f"{max(result.moved[name] for name in ('layer', 'instance', 'group')):g} under the others.",
         supported=independent

@@ -253,7 +253,8 @@ def picture(result: Measurement) -> Picture:
     return Picture(
         name="polynomial",
         title="A cubic in five implementations",
-        claim="A cubic can be fitted to the sine by gradient descent with derivatives by hand, with autograd, with torch.nn, with "
+        claim="A cubic can be fitted to the sine by gradient descent with derivatives by hand, with autograd, "
+        "with torch.nn, with "
         "an optimizer, and with a custom module; all give the same result.",
         see="The five implementations give one curve. It comes close to the exact least-squares cubic, "
         f"y = {written}, but has not reached it after {len(result.losses[first]):,} steps.",

@@ -108,9 +108,9 @@ def measure(seed: int = 0, *, steps: int = 150, starts: int = 20) -> Measurement
         for optimizer, make in OPTIMIZERS.items():
             key = (place, optimizer)
             lrs[key], paths[key], arrivals[key] = _best(surface, make, steps)
-    draws = torch.rand(starts, 2, generator=generator(seed, "gallery/race"), dtype=torch.float64)
-    side = (draws[:, 1] > 0.5).double() * 2 - 1
-    begin = torch.stack([draws[:, 0] - 0.5, side * 10 ** (-4 + 2 * (2 * (draws[:, 1] % 0.5)))], 1)
+    samples = torch.rand(starts, 2, generator=generator(seed, "gallery/race"), dtype=torch.float64)
+    side = (samples[:, 1] > 0.5).double() * 2 - 1
+    begin = torch.stack([samples[:, 0] - 0.5, side * 10 ** (-4 + 2 * (2 * (samples[:, 1] % 0.5)))], 1)
     escapes = {}
     for optimizer, make in OPTIMIZERS.items():
         path = follow(steep_saddle, begin, with_lr(make, lrs["saddle", optimizer]), 4 * steps)

@@ -186,7 +186,8 @@ def picture(result: Measurement) -> Picture:
     return Picture(
         name="random_vs_grid",
         title="Random search against grid search",
-        claim="Random search finds better hyperparameters than a grid with the same number of trials when only few of them matter "
+        claim="Random search finds better hyperparameters than a grid with the same number of trials when only "
+        "few of them matter "
         "(Bergstra and Bengio 2012).",
         see="The colour changes from row to row and hardly along a row: the learning rate matters, the weight decay does not. "
         "The grid tries each of its four learning rates four times.",

@@ -28,10 +28,10 @@ KINDS = ("independent", "dependent")
 
 def features(seed: int, kind: str, rows: int) -> Tensor:
     """Return features with standard deviations 1 and 4 and correlation 0 or 0.95, (rows, 2)."""
-    draws = torch.randn(rows, 2, generator=generator(seed, f"gallery/scaling/{kind}"), dtype=torch.float64)
+    samples = torch.randn(rows, 2, generator=generator(seed, f"gallery/scaling/{kind}"), dtype=torch.float64)
     r = 0.95 if kind == "dependent" else 0.0
-    second = r * draws[:, 0] + (1 - r * r) ** 0.5 * draws[:, 1]
-    return torch.stack([draws[:, 0] + 0.5, 4.0 * second - 1.0], 1)
+    second = r * samples[:, 0] + (1 - r * r) ** 0.5 * samples[:, 1]
+    return torch.stack([samples[:, 0] + 0.5, 4.0 * second - 1.0], 1)
 
 
 def whitened(rows: Tensor) -> Tensor:
@@ -118,7 +118,8 @@ def picture(result: Measurement) -> Picture:
     return Picture(
         name="scaling",
         title="Feature scaling and the contours of least squares",
-        claim="Normalizing the features works well for least squares when they are nearly independent, and less well when they are "
+        claim="Normalizing the features works well for least squares when they are nearly independent, and less "
+        "well when they are "
         "highly dependent; whitening works well for both.",
         see="With round contours gradient descent moves straight to the minimum. Normalization makes the contours of the upper "
         "row round and leaves a diagonal valley in the lower row; whitening makes both round.",

@@ -161,11 +161,13 @@ def picture(result: Measurement) -> Picture:
         title="Learning rate schedules",
         claim="SGD with a constant learning rate does not converge. In practice the learning rate is lowered: as 1/k, "
         "exponentially, by a staircase, or when the loss stagnates.",
-        see="All schedules descend equally at first. With the constant learning rate the loss stays at its noise floor; each drop "
+        see="All schedules descend equally at first. With the constant learning rate the loss stays at its "
+        "noise floor; each drop "
         "of the staircase lowers it at once.",
         number="final loss with the constant learning rate over that with the staircase",
         value=stairs,
-        finding=f"After {len(epochs)} epochs the excess loss of the constant learning rate is {stairs} times that of the staircase. "
+        finding=f"After {len(epochs)} epochs the excess loss of the constant learning rate is {stairs} times "
+        "that of the staircase. "
         "Its ratio to each schedule: "
         f"{', '.join(f'{_name(name)} {format_number(_inverse(ends[name]).value)}' for name in lowered)}.",
         supported=(worst.high or worst.value) < 1.0,

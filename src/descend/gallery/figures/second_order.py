@@ -208,7 +208,8 @@ def picture(result: Measurement) -> Picture:
         Axis("excess loss"),
         Axis("passes", log=True),
         shape="wide",
-        note=f"Means of {len(next(iter(result.traces.values())))} data sets. No bar: not reached on every data set within the passes allowed.",
+        note=f"Means of {len(next(iter(result.traces.values())))} data sets. No bar: not reached on every data "
+        "set within the passes allowed.",
     )
     slow = ratio(
         min(one.first(TARGETS[2])[0], one.passes[-1]) / other.first(TARGETS[2])[0]

@@ -43,9 +43,9 @@ def measure(seed: int = 0, *, rows: int = 600) -> Measurement:
         seed: seed of the cloud.
         rows: number of points.
     """
-    draws = torch.randn(rows, 2, generator=generator(seed, "gallery/whitening"), dtype=torch.float64)
+    samples = torch.randn(rows, 2, generator=generator(seed, "gallery/whitening"), dtype=torch.float64)
     mix = torch.tensor([[2.4, 1.1], [0.4, 0.9]], dtype=torch.float64)
-    original = draws @ mix + torch.tensor([2.0, 1.0], dtype=torch.float64)
+    original = samples @ mix + torch.tensor([2.0, 1.0], dtype=torch.float64)
     offset, scale, axes = pca(original.numpy(), standardize=False)
     turned = torch.from_numpy((original.numpy() - offset) / scale @ axes)
     return Measurement({"original": original, "decorrelated": turned, "whitened": whitened(original)})
@@ -90,7 +90,8 @@ def picture(result: Measurement) -> Picture:
         "direction, and its covariance is the identity.",
         number="largest entry of |covariance − I| after whitening",
         value=exact(result.off),
-        finding=f"After whitening the covariance differs from the identity by at most {format_number(result.off)}. Divided by the "
+        finding="After whitening the covariance differs from the identity by at most "
+        f"{format_number(result.off)}. Divided by the "
         f"singular values without the factor √m, the variance would be {unscaled:.5f}, which is 1/{rows}.",
         supported=result.off < 1e-9,
         panels=tuple(panels),
