@@ -239,16 +239,16 @@ def peers() -> dict[str, Make]:
 
 
 OURS: Mapping[str, Make] = {
-    "descend shampoo": lambda model, lr: optim.shampoo(model.parameters(), lr=lr, roots_every=10),
+    "descend shampoo": lambda model, lr: optim.shampoo(model.parameters(), lr=lr, precondition_frequency=10),
     "descend shampoo, SGD's lengths": lambda model, lr: optim.shampoo(
-        model.parameters(), lr=lr, roots_every=10, graft="sgd"
+        model.parameters(), lr=lr, precondition_frequency=10, grafting="sgd"
     ),
     "descend shampoo, whole sides": lambda model, lr: optim.shampoo(
-        model.parameters(), lr=lr, roots_every=10, block_size=1024
+        model.parameters(), lr=lr, precondition_frequency=10, block_size=1024
     ),
-    "descend soap": lambda model, lr: optim.soap(model.parameters(), lr=lr, basis_every=10),
+    "descend soap": lambda model, lr: optim.soap(model.parameters(), lr=lr, precondition_frequency=10),
     "descend soap, whole sides": lambda model, lr: optim.soap(
-        model.parameters(), lr=lr, basis_every=10, block_size=1024
+        model.parameters(), lr=lr, precondition_frequency=10, block_size=1024
     ),
 }
 ADAM: Mapping[str, Make] = {
@@ -318,10 +318,15 @@ def each_layer(model: nn.Module) -> list[list[Tensor]]:
 def layers() -> Iterator[tuple[str, Comparison]]:
     data, widths = Rows(), [64] * 41
     makes: dict[str, Callable[[Any, nn.Module], Any]] = {
-        "shampoo": lambda params, model: optim.shampoo(params, lr=1e-4, roots_every=10),
-        "soap": lambda params, model: optim.soap(params, lr=1e-4, basis_every=10),
+        "shampoo": lambda params, model: optim.shampoo(params, lr=1e-4, precondition_frequency=10),
+        "soap": lambda params, model: optim.soap(params, lr=1e-4, precondition_frequency=10),
         "kfac": lambda params, model: optim.kfac(
-            params, model=model, likelihood="categorical", lr=1e-4, factors_every=10, inverses_every=10
+            params,
+            model=model,
+            likelihood="categorical",
+            lr=1e-4,
+            factor_update_steps=10,
+            inv_update_steps=10,
         ),
     }
     for name, make in makes.items():
@@ -354,8 +359,8 @@ def kfac() -> Iterator[tuple[str, Comparison]]:
         model=model,
         likelihood="categorical",
         lr=1e-3,
-        factors_every=10,
-        inverses_every=100,
+        factor_update_steps=10,
+        inv_update_steps=100,
     )
     turns["descend kfac"] = whole_step(model, own, data, 100)
     yield "training step, batch 512", Comparison("torch Adam, fused", turns, {})

@@ -30,8 +30,8 @@ from descend.nn import NORMS, mlp
 from descend.optim.lean import lean_step
 from descend.recipe import Recipe
 from descend.recipe.defaults import Facts
+from descend.recipe.penalties import build_penalty, build_row_penalty
 from descend.recipe.resolve import resolve
-from descend.recipe.terms import build_penalty, build_row_penalty
 from descend.training.objective import Objective
 from instruments import machine
 from instruments.quartiles import Quartiles

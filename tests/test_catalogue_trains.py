@@ -28,9 +28,9 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 import descend
 from descend.errors import Interrupted, RecipeError
+from descend.param_types import MISSING, Parameter, check, of_constructor
 from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Entry, entries
-from descend.recipe.parameters import MISSING, Parameter, check, of_constructor
 from descend.recipe.sections import SECTIONS, section_parameters
 from descend.training.loop import Training
 from descend.training.observers import Quiet

@@ -186,12 +186,31 @@ class TestLayers:
         for number, line in enumerate(block.splitlines()):
             # Names stand in front of at least three spaces, what they hold behind.
             names = re.split(r" {3,}", line.strip())[0]
-            for word in re.findall(r"\w+/?", names):
+            for word in re.findall(r"[\w.]+/?", names):
                 line_of.setdefault(word.rstrip("/"), number)
         public = {part for layer in LAYERS for part in layer if not part.startswith("_")}
         assert public <= set(line_of)
-        assert not [(own, other) for own, other in between_parts("head")
-                    if {own, other} <= public and line_of[own] < line_of[other]]  # fmt: skip
+        assert not [(own, other) for own, other in between_parts(*EVERY_KIND)
+                    if {own, other} <= public and line_of[own] <= line_of[other]]  # fmt: skip
+
+    @pytest.mark.skipif(not ARCHITECTURE.exists(), reason="the documents are not beside the package")
+    def test_every_file_and_name_in_the_documents_exists(self):
+        text = ARCHITECTURE.read_text(encoding="utf-8")
+        root = ARCHITECTURE.parents[1]
+        paths = re.findall(r"`([\w/]+/[\w./]+\.\w+)`", text)
+        assert len(paths) > 15
+        assert not [each for each in paths if not ((root / each).exists() or (SOURCE / each).exists())]
+        dotted = [each for each in re.findall(r"`((?:[a-z_]+\.)+\w+)`", text) if each.split(".")[0] in PARTS]
+        assert len(dotted) > 25
+        assert not [each for each in dotted if not exists(f"descend.{each}")]
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or an attribute of one."""
+    if name in FILES:
+        return True
+    module, _, attribute = name.rpartition(".")
+    return module in FILES and hasattr(importlib.import_module(module), attribute)
 
 
 class TestFiles:

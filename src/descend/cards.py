@@ -1,8 +1,7 @@
-"""The card of a method: what ``descend methods`` shows about it, kept beside its code.
+"""The card of a method: what ``descend methods`` shows about it, declared next to its code.
 
-A function or class becomes a documented method by one decorator, in its own file; the catalogue then
-names it in one line. Summary and arguments are read from the docstring and the signature, so that
-nothing is said twice.
+A decorator makes a function or class a documented method, in its own file; the catalogue then names it in one line. The
+summary and the arguments are read from the docstring and the signature, so that nothing is written twice.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["LECTURE", "Card", "card", "method", "place_in_lecture"]
+__all__ = ["TOPICS", "Card", "card", "method", "topic_of"]
 
 T = TypeVar("T", bound=Callable[..., object])
 
-LECTURE: Mapping[str, str] = {
+TOPICS: Mapping[str, str] = {
     "A1": "Supervised learning as data-fitting",
     "A2": "Computing derivatives: A simple example",
     "A3": "Computing derivatives: A simple example",
@@ -61,32 +60,32 @@ LECTURE: Mapping[str, str] = {
     "I": "Training algorithms, which method: Diagnosis of LR",
     "J": "Its figures",
 }
-"""Where the rows of the list of methods stand in the lecture: part of the outline and title of the slide.
+"""The topics of the list of methods by row id: part of the outline and title.
 
-A letter alone stands for the rows of that letter that are not named.
+A single letter stands for the rows of that letter that are not listed.
 """
 
 
-def place_in_lecture(row: str) -> str:
-    """Where the method of a row, or of several separated by commas, stands in the lecture.
+def topic_of(row: str) -> str:
+    """Return the topic of a row id, or of several separated by commas.
 
-    >>> place_in_lecture("D4"), place_in_lecture("C3, C4")
+    >>> topic_of("D4"), topic_of("C3, C4")
     ('Training algorithms, which method: Heavy ball method', 'Three design choices: Which loss?')
     """
     rows = [each.strip() for each in row.split(",") if each.strip()]
-    places = [LECTURE.get(each) or LECTURE.get(each[0], "") for each in rows]
-    return "; ".join(dict.fromkeys(place for place in places if place))
+    topics = [TOPICS.get(each) or TOPICS.get(each[0], "") for each in rows]
+    return "; ".join(dict.fromkeys(topic for topic in topics if topic))
 
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a method beside its signature.
+    """What is known about a method in addition to its signature.
 
     Args:
-        row: its id in the lecture's list of methods, such as ``"D6"``.
-        reference: where it comes from: paper and year, or the documentation of PyTorch.
+        row: its id in the list of methods, such as ``"D6"``.
+        reference: its source: paper and year, or the documentation of PyTorch.
         formula: its mathematics on one line, in plain text.
-        note: where the lecture's form and ours differ, or another caution.
+        note: where the implementation differs from common forms, or another caution.
         summary: the first sentence of the docstring.
     """
 
@@ -97,33 +96,33 @@ class Card:
     summary: str = ""
 
     @property
-    def lecture(self) -> str:
-        """Where it stands in the lecture."""
-        return place_in_lecture(self.row)
+    def topic(self) -> str:
+        """The topic of its row."""
+        return topic_of(self.row)
 
 
 def method(*, row: str, reference: str, formula: str = "", note: str = "") -> Callable[[T], T]:
-    """Give a function or class its :class:`Card`.
+    """Attach a :class:`Card` to a function or class.
 
     >>> @method(row="B2", reference="folklore", formula="max(0, x)")
     ... def relu(x):
-    ...     "Rectifier. More words."
+    ...     "Rectifier. More text."
     ...     return max(0, x)
     >>> card(relu).summary, card(relu).row
     ('Rectifier.', 'B2')
     """
 
-    def give(subject: T) -> T:
+    def attach(subject: T) -> T:
         doc = inspect.getdoc(subject) or ""
         first = " ".join(doc.split("\n\n", 1)[0].split())
         summary = first.split(". ", 1)[0].rstrip(".") + "." if first else ""
         subject.__card__ = Card(row, reference, formula, note, summary)  # type: ignore[attr-defined]  # a card on anything
         return subject
 
-    return give
+    return attach
 
 
 def card(subject: object) -> Card | None:
-    """The card of a method, or None where it has none (a class found by its import path, say)."""
-    found = getattr(subject, "__card__", None)
-    return found if isinstance(found, Card) else None
+    """Return the card of a method, or None where it has none, such as a class named by its import path."""
+    attached = getattr(subject, "__card__", None)
+    return attached if isinstance(attached, Card) else None

@@ -21,7 +21,7 @@ from descend.data.reader import read
 from descend.data.settings import DataSettings
 from descend.errors import Interrupted, RecipeError
 from descend.runs.build import assemble, augmented, part_batches
-from descend.runs.plan import plan
+from descend.runs.plan import plan_run
 from descend.training.loop import Training
 from descend.training.observers import Quiet
 
@@ -224,7 +224,7 @@ class TestRefused:
     def test_methods_that_do_not_fit_the_rows(self):
         message = self.refusal("iris", ["flip", "noise", "cutmix"])
         assert "[data] augment: 'flip' is for images; the rows are a table" in message
-        assert "what fits: noise, mixup, feature_dropout" in message
+        assert "methods that fit: noise, mixup, feature_dropout" in message
         assert "'cutmix' is for images" in message
         assert "'noise' is for" not in message
         message = self.refusal((IMAGES, LABELS), ["feature_dropout"])
@@ -240,9 +240,9 @@ class TestRefused:
         for augment, words in (
             ("flipp", "no such augment 'flipp'; did you mean 'flip'"),
             ([{"name": "flip", "pixels": 1}], r"augment.pixels: unknown key of 'flip'"),
-            ([{"name": "translate", "pixels": -1}], "augment.pixels: expected a whole number >= 0"),
+            ([{"name": "translate", "pixels": -1}], "augment.pixels: expected an integer >= 0"),
             ([{"pixels": 1}], "a table with the key 'name'"),
-            (3, "expected a text, a table, or a list of texts or tables, found 3"),
+            (3, "expected a string, a table, or a list of strings or tables, got 3"),
         ):
             with pytest.raises(RecipeError) as caught:
                 descend.Recipe(data={"augment": augment})
@@ -254,7 +254,7 @@ class TestRefused:
 
     def test_a_loss_that_takes_class_indices_only(self):
         message = self.refusal("iris", "mixup", loss={"name": "torch.nn.NLLLoss"})
-        assert "mixtures give targets that are distributions, which the loss does not take" in message
+        assert "mixing rows makes the targets distributions, which the loss does not take" in message
 
 
 OWN = """
@@ -273,7 +273,7 @@ class TestInATraining:
     def test_training_rows_only(self):
         """Evaluation uses the original rows: its metrics are those of the finished network on them."""
         run = descend.train((IMAGES, LABELS), recipe(["noise", "occlude", {"name": "mixup", "alpha": 1.0}]))
-        planned = plan((IMAGES, LABELS), recipe(["noise"]))
+        planned = plan_run((IMAGES, LABELS), recipe(["noise"]))
         validation = planned.prepared.validation
         run.model.eval()
         with torch.no_grad():
@@ -283,7 +283,7 @@ class TestInATraining:
         assert again == run.evaluate((IMAGES, LABELS))
 
     def test_batches_are_not_wrapped_without_augmentation(self):
-        planned = plan((IMAGES, LABELS), recipe([]))
+        planned = plan_run((IMAGES, LABELS), recipe([]))
         own = part_batches(planned.prepared.train, Order(36, 16), CPU)
         assert augmented(own, planned, CPU) is own
 
@@ -345,7 +345,7 @@ class TestInATraining:
         assert whole.schema.scale == (scale if isinstance(scale, str) else "zca")
 
     def test_a_repeated_step_has_the_same_rows(self):
-        planned = plan((IMAGES, LABELS), recipe(["rotate", "mixup"]))
+        planned = plan_run((IMAGES, LABELS), recipe(["rotate", "mixup"]))
         run = descend.train((IMAGES, LABELS), recipe(["rotate", "mixup"]))
         training = assemble(planned, run, CPU)
         assert isinstance(training.batches, AugmentedBatches)
@@ -377,7 +377,7 @@ class TestInATraining:
         (tmp_path / "my_changes.py").write_text(OWN)
         monkeypatch.chdir(tmp_path)
         augment_recipe = recipe([{"name": "my_changes:Brighter", "by": 0.5}])
-        planned = plan((IMAGES, LABELS), augment_recipe)
+        planned = plan_run((IMAGES, LABELS), augment_recipe)
         own = part_batches(planned.prepared.train, Order(36, 16), CPU)
         before, after = (next(each.epoch(0))[0].inputs for each in (own, augmented(own, planned, CPU)))
         spread = torch.tensor(planned.prepared.schema.spread).reshape(3, 1, 1).float()
@@ -385,7 +385,7 @@ class TestInATraining:
             after - before, (0.5 * 255 / spread).expand_as(before), rtol=1e-4, atol=1e-4
         )
         with pytest.raises(RecipeError, match="by must be positive"):
-            plan((IMAGES, LABELS), recipe([{"name": "my_changes:Brighter", "by": -1.0}]))
+            plan_run((IMAGES, LABELS), recipe([{"name": "my_changes:Brighter", "by": -1.0}]))
 
     def test_with_weights_of_rows(self):
         weights = np.arange(60) % 4 + 0.5

@@ -35,7 +35,7 @@ def test_json_lists_every_entry(descend):
     assert "params" not in parameters
 
 
-def test_what_the_builder_supplies_is_no_parameter(descend):
+def test_arguments_that_the_builder_supplies_are_not_listed(descend):
     batch = next(one for one in descend("methods", "batch", "--json").json["methods"])
     assert "eps" in {one["name"] for one in batch["parameters"]}
     assert not {"features", "dims"} & {one["name"] for one in batch["parameters"]}
@@ -56,45 +56,45 @@ def test_one_method_is_explained(descend):
     assert "``" not in text
 
 
-def test_what_it_says_to_type_works():
+def test_the_suggested_options_work():
     for entry in entries():
-        if entry.name in ("sign", "zeros", "constant"):  # refused or warned of, as they should be
+        if entry.name in ("sign", "zeros", "constant"):  # refused, or used with a warning
             continue
         use = next(line for line in _explained(entry).splitlines() if line.startswith("Use: "))
         alternatives = use.removeprefix("Use: ").split(", or ")
         for words in map(shlex.split, alternatives):
-            if entry.key in CONDITIONS:  # a function that is there, in place of the one that is named
+            if entry.key in CONDITIONS:  # an existing function in place of the placeholder
                 words = [word.replace("package.module:function", "math:sqrt") for word in words]
             assert words[::2] == ["--set"] * (len(words) // 2)
-            said = Recipe().with_assignments(words[1::2]).get(f"{entry.section}.{entry.key}")
+            chosen = Recipe().with_assignments(words[1::2]).get(f"{entry.section}.{entry.key}")
             if entry.key in CONDITIONS:
-                assert (said["function"] if isinstance(said, dict) else said) == "math:sqrt"
+                assert (chosen["function"] if isinstance(chosen, dict) else chosen) == "math:sqrt"
             elif entry.is_key:
-                assert (said["pattern"] if isinstance(said, dict) else said) in ("*", 0.01)
+                assert (chosen["pattern"] if isinstance(chosen, dict) else chosen) in ("*", 0.01)
             else:
-                assert (said["name"] if isinstance(said, dict) else said) == entry.name
+                assert (chosen["name"] if isinstance(chosen, dict) else chosen) == entry.name
 
 
-def test_shapes_place_code_and_difference_are_shown(descend):
+def test_shapes_code_topic_and_note_are_shown(descend):
     text = " ".join(descend("methods", "D4").out.split())
     for words in (
         "x+ = x - a g + b (x - x-)",
         "Shapes: parameters of any shapes",
         "momentum = 0.9",
-        "descend.optim.momentum:heavy_ball",
-        "In the lecture: Training algorithms, which method: Heavy ball method",
-        "PyTorch's SGD keeps the rate outside its buffer",
+        "descend.optim.momentum:HeavyBall",
+        "Topic: Training algorithms, which method: Heavy ball method",
+        "PyTorch's SGD keeps it outside of its buffer",
         "Source: Polyak 1964",
     ):
         assert words in text
     assert descend("methods", "D4").out == descend("methods", "heavy_ball").out
 
 
-# Where the lecture has a slip or differs from PyTorch, and words of the note that says so.
-SLIPS = {
+# Methods whose formula in other texts differs from PyTorch's or is wrong, and words of the note about it.
+DIFFERENCES = {
     "bce": "without the first minus",
     "polynomial": "the exponents are [1, 2, 3]",
-    "sgd": ["index sets run over {0, ..., m - 1}", "keeps the rate outside the buffer"],
+    "sgd": ["index sets run over {0, ..., m - 1}", "keeps the learning rate outside of the buffer"],
     "cross_entropy": ["m for the number of classes", "is K e"],
     "adam": ["without bias correction", "eps under the root"],
     "adamw": ["bias correction", "decoupled", "2 w W"],
@@ -104,27 +104,27 @@ SLIPS = {
     "mlp": ["probability to drop", "probability to keep"],
     "convnet": ["probability to drop", "probability to keep"],
     "leaky_relu": ["0.1", "0.01"],
-    "heavy_ball": "the rate is constant",
+    "heavy_ball": ["the learning rate", "rate is constant"],
     "nesterov": "look-ahead points",
-    # Of other parts of the catalogue, where they are there.
+    # Any note will do.
     "gd": "",
     "pca": "",
     "whiten": "",
 }
 
 
-@pytest.mark.parametrize("name", SLIPS)
-def test_every_slip_of_the_lecture_is_noted_where_its_method_stands(descend, name):
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_differences_from_other_texts_are_noted_at_the_method(descend, name):
     cards = [entry.card for entry in entries() if entry.name == name]
-    if not SLIPS[name]:
+    if not DIFFERENCES[name]:
         assert all(card.note for card in cards)
         return
     assert cards
-    words = [SLIPS[name]] if isinstance(SLIPS[name], str) else SLIPS[name]
+    words = [DIFFERENCES[name]] if isinstance(DIFFERENCES[name], str) else DIFFERENCES[name]
     assert any(all(each in card.note for each in words) for card in cards), [card.note for card in cards]
 
 
-def test_the_penalties_say_whose_lambda_they_mean():
+def test_penalties_define_their_factor():
     from descend.cards import card
     from descend.regularization import l2_penalty, weight_decay
 
@@ -135,7 +135,7 @@ def test_the_penalties_say_whose_lambda_they_mean():
 @pytest.mark.parametrize("name", ["D6", "d6"])
 def test_a_row_of_the_list(descend, name):
     text = descend("methods", name).out
-    assert text.count("row D6 of the lecture's list") == 6
+    assert text.count("row D6 of the list of methods") == 6
 
 
 def test_a_name_in_two_sections_shows_both(descend):

@@ -94,7 +94,7 @@ class TestMistakes:
         result = descend("search", "iris", "--space", path)
         assert result.status == 2
         assert "lrr: unknown key; did you mean 'lr'?" in result.err
-        assert "lr: expected a number above 0, found -1" in result.err
+        assert "lr: expected a number above 0, got -1" in result.err
 
     @pytest.mark.parametrize(
         ("arguments", "words"),

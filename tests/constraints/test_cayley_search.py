@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -16,8 +15,8 @@ from descend.constraints import Held, constrain, orthogonal
 from descend.errors import RecipeError
 from descend.linalg.stiefel import frames_of, off_frame
 from descend.losses import CrossEntropy
-from descend.optim import OPTIMIZERS, Rows, along, bfgs, cg, coordinate_descent, gd, lbfgs
-from descend.optim.along import search
+from descend.optim import OPTIMIZERS, Rows, bfgs, cg, coordinate_descent, gd, lbfgs
+from descend.optim.line_search import armijo, search_along
 
 DOUBLE = torch.float64
 N, Q = 7, 3
@@ -252,18 +251,17 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[Watched]:
     found: list[Watched] = []
 
     def watching(asked: Any, position: Any, step: Tensor, here: Any, **chosen: Any) -> Any:
-        answer = search(asked, position, step, here, **chosen)
+        answer = search_along(asked, position, step, here, **chosen)
         assert answer is not None
-        wolfe = chosen["rule"] == "strong_wolfe"
+        wolfe = chosen["line_search"] == "strong_wolfe"
         slope = float(torch.dot(step, here.vector))
         found.append(
             Watched(step, here.number, slope, answer.t, chosen["c1"], chosen["c2"] if wolfe else None)
         )
         return answer
 
-    for module in ("bfgs", "conjugate", "lbfgs"):
-        # By the module itself: some functions have the names of theirs.
-        monkeypatch.setattr(sys.modules[f"descend.optim.{module}"], "search", watching)
+    for module in ("_bfgs", "conjugate", "_lbfgs"):
+        monkeypatch.setattr(f"descend.optim.{module}.search_along", watching)
     return found
 
 
@@ -310,12 +308,12 @@ class TestWhatIsAccepted:
     @pytest.mark.parametrize("c", [1e-4, 0.4])
     def test_gradient_descent_by_armijos_test(self, c: float, monkeypatch: pytest.MonkeyPatch) -> None:
         problem = Problem()
-        optimizer = gd(problem.layer.parameters(), lr=8.0, c=c)
+        optimizer = gd(problem.layer.parameters(), lr=8.0, c1=c)
         problem.held.follow(optimizer)
         answers: list[Any] = []
 
         def watching(*given: Any, **chosen: Any) -> Any:
-            answers.append((given[2], along.armijo(*given, **chosen)))
+            answers.append((given[2], armijo(*given, **chosen)))
             return answers[-1][1]
 
         monkeypatch.setattr("descend.optim.gradient_descent.armijo", watching)
@@ -340,11 +338,11 @@ class TestWhatIsAccepted:
     @pytest.mark.parametrize("iterations", [2, 6])
     def test_several_iterations_a_step_and_pytorchs_own_never_raise_the_loss(self, iterations: int) -> None:
         makers: list[Callable[[Any], torch.optim.Optimizer]] = [
-            lambda p: lbfgs(p, iterations=iterations),
-            lambda p: bfgs(p, iterations=iterations),
-            lambda p: cg(p, iterations=iterations),
-            lambda p: coordinate_descent(p, size=5),
-            lambda p: coordinate_descent(p, rule="exact"),
+            lambda p: lbfgs(p, max_iter=iterations),
+            lambda p: bfgs(p, max_iter=iterations),
+            lambda p: cg(p, max_iter=iterations),
+            lambda p: coordinate_descent(p, block_size=5),
+            lambda p: coordinate_descent(p, line_search="exact"),
             lambda p: torch.optim.LBFGS(p, max_iter=iterations, line_search_fn="strong_wolfe"),
         ]
         for make in makers:
@@ -388,7 +386,7 @@ class TestPartsOfRows:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
         held = constrain(model, orthogonal(method="cayley"), "0")
-        optimizer = lbfgs(model.parameters(), overlap=overlap)
+        optimizer = lbfgs(model.parameters(), sample_fraction=overlap)
         held.follow(optimizer)
         x = torch.randn(40, 4, dtype=DOUBLE)
         rows = Rows(model, CrossEntropy(), x, x[:, :3].argmax(1))

@@ -340,7 +340,7 @@ class TestInARun:
         np.testing.assert_allclose(result, run.predict_proba(images[:7]), atol=1e-5)
 
     def test_settings_are_checked(self):
-        with pytest.raises(RecipeError, match=r"scale\.ridge: expected a number >= 0, found -1"):
+        with pytest.raises(RecipeError, match=r"scale\.ridge: expected a number >= 0, got -1"):
             descend.Recipe(data={"scale": {"name": "zca", "ridge": -1}})
         with pytest.raises(RecipeError, match=r"scale\.ridge: unknown key of 'standard'"):
             descend.Recipe(data={"scale": {"name": "standard", "ridge": 1}})

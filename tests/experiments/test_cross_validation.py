@@ -11,7 +11,7 @@ from descend import cross_validate
 from descend.data.reader import read
 from descend.errors import DivergedError, UserError
 from descend.experiments import cross_validation
-from descend.experiments.cross_validation import CrossValidation, fold_of_rows
+from descend.experiments.cross_validation import CrossValidation, assign_folds
 
 SMALL = {"model": {"hidden": [8]}, "stop": {"max_epochs": 3}, "engine": {"threads": 1}}
 
@@ -22,7 +22,7 @@ def iris():
 
 
 class TestOnIris:
-    def test_every_row_is_left_out_once_a_repeat(self, iris):
+    def test_every_row_is_held_out_once_per_repeat(self, iris):
         assert iris.rows.tolist() == list(range(150))
         assert iris.folds.shape == (2, 150)
         assert all(set(fold_of) == {0, 1, 2, 3} for fold_of in iris.folds)
@@ -41,21 +41,21 @@ class TestOnIris:
             own = [accuracy_score(truth[fold_of == fold], predicted[fold_of == fold]) for fold in range(4)]
             assert scores == pytest.approx(own)
 
-    def test_networks_do_not_learn_from_the_rows_they_predict(self, iris, monkeypatch):
-        asked = []
+    def test_networks_are_not_trained_on_the_rows_they_predict(self, iris, monkeypatch):
+        calls = []
         train_many = cross_validation.train_many
         monkeypatch.setattr(
-            cross_validation, "train_many", lambda *a, **k: asked.append(k["parts"]) or train_many(*a, **k)
+            cross_validation, "train_many", lambda *a, **k: calls.append(k["parts"]) or train_many(*a, **k)
         )
         again = cross_validate("iris", SMALL, folds=4, repeats=2, seed=3)
         assert again.scores == iris.scores
-        for at, (parts, run) in enumerate(zip(asked[0], iris.runs, strict=True)):
+        for at, (parts, run) in enumerate(zip(calls[0], iris.runs, strict=True)):
             assert set(parts["train"]).isdisjoint(parts["test"])
             assert sorted([*parts["train"], *parts["test"]]) == list(range(150))
             assert set(parts["test"]) == set(np.flatnonzero(iris.folds[at // 4] == at % 4))
             assert run.schema.rows["train"] + run.schema.rows["validation"] == len(parts["train"])
 
-    def test_each_run_has_a_seed_of_its_own(self, iris):
+    def test_each_run_has_its_own_seed(self, iris):
         assert [run.environment["seed"] for run in iris.runs] == list(range(3, 11))
 
     def test_mean_and_standard_error(self, iris):
@@ -64,35 +64,37 @@ class TestOnIris:
         assert iris.standard_error == pytest.approx(known.std(ddof=1) * math.sqrt(1 / 8 + 1 / 3))
 
 
-def test_numbers():
-    found = cross_validate("diabetes", SMALL, folds=3)
+def test_regression():
+    result = cross_validate("diabetes", SMALL, folds=3)
     truth = load_diabetes().target
     own = [
-        r2_score(truth[found.folds[0] == fold], found.predictions[0][found.folds[0] == fold])
+        r2_score(truth[result.folds[0] == fold], result.predictions[0][result.folds[0] == fold])
         for fold in range(3)
     ]
-    assert found.metric == "r2"
-    assert found.scores[0] == pytest.approx(own, rel=1e-4)
+    assert result.metric == "r2"
+    assert result.scores[0] == pytest.approx(own, rel=1e-4)
 
 
 def test_several_targets():
     X = np.random.default_rng(0).normal(size=(40, 3))
-    found = cross_validate((X, X[:, :2] * 2), SMALL, folds=2)
-    assert found.predictions.shape == (1, 40, 2)
+    result = cross_validate((X, X[:, :2] * 2), SMALL, folds=2)
+    assert result.predictions.shape == (1, 40, 2)
 
 
-def test_rows_kept_for_testing_take_no_part():
+def test_rows_marked_as_test_are_not_used():
     table = {"x": list(range(40)), "part": ["train"] * 30 + ["test"] * 10, "y": [float(i) for i in range(40)]}
-    found = cross_validate(table, {**SMALL, "data": {"split": "part"}}, folds=3, target="y")
-    assert found.rows.tolist() == list(range(30))
-    assert found.predictions.shape == (1, 30)
+    result = cross_validate(table, {**SMALL, "data": {"split": "part"}}, folds=3, target="y")
+    assert result.rows.tolist() == list(range(30))
+    assert result.predictions.shape == (1, 30)
 
 
 def test_a_fold_that_diverges_has_no_score():
-    found = cross_validate("iris", SMALL, folds=2)
-    found.runs[0].metrics["status"] = "failed"
-    lost = CrossValidation("accuracy", [[None, 0.5]], found.predictions, found.rows, found.folds, found.runs)
-    assert (lost.mean, lost.standard_error) == (0.5, None)
+    result = cross_validate("iris", SMALL, folds=2)
+    result.runs[0].metrics["status"] = "failed"
+    some_failed = CrossValidation(
+        "accuracy", [[None, 0.5]], result.predictions, result.rows, result.folds, result.runs
+    )
+    assert (some_failed.mean, some_failed.standard_error) == (0.5, None)
 
 
 def test_all_diverge():
@@ -117,19 +119,19 @@ def test_groups_are_never_divided(n, count, folds, classes, seed):
 
     source = replace(source, groups=groups)
     codes = random.integers(0, 2, n) if classes else None
-    fold_of = fold_of_rows(source, codes, folds, seed)
+    fold_of = assign_folds(source, codes, folds, seed)
     assert all(len(set(fold_of[groups == group])) == 1 for group in range(count))
     assert set(fold_of) <= set(range(folds))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
-        ({"folds": 1}, "2 or more"),
-        ({"repeats": 0}, "1 or more"),
+        ({"folds": 1}, ">= 2"),
+        ({"repeats": 0}, ">= 1"),
         ({"folds": 500}, "cannot be divided into 500 folds"),
     ],
 )
-def test_mistakes(arguments, words):
-    with pytest.raises(UserError, match=words):
+def test_errors(arguments, message):
+    with pytest.raises(UserError, match=message):
         cross_validate("iris", SMALL, **arguments)

@@ -26,7 +26,7 @@ def test_all_panels_are_drawn_without_network_requests(browser, folder, name):
         assert (
             page.value("document.querySelectorAll('.plot .cartesianlayer .subplot.xy').length") == NAMES[name]
         )
-        assert page.value("document.getElementById('undrawn').hidden")
+        assert page.value("document.getElementById('figures-failed').hidden")
         page.wait(f"{WIDEST} <= 360")
         assert page.value("document.documentElement.scrollWidth") <= 360
         page.view(1280)

@@ -1,4 +1,4 @@
-"""Inverse roots against eigenvectors in double precision, over spectra of many conditions."""
+"""Inverse roots against eigenvectors in double precision, for spectra of various condition numbers."""
 
 import math
 
@@ -13,7 +13,7 @@ METHODS = ["eigh", "newton"]
 
 
 def with_spectra(spectra, seed=0):
-    """Matrices of these spectra, in double precision: (k, n, n)."""
+    """Matrices with the given spectra, in double precision, (k, n, n)."""
     values = torch.as_tensor(spectra, dtype=torch.float64)
     draw = torch.Generator().manual_seed(seed)
     shape = (*values.shape, values.shape[-1])
@@ -45,7 +45,7 @@ class TestInverseRoot:
         seed=st.integers(0, 1000),
     )
     def test_is_that_of_double_precision(self, method, power, log_condition, size, log_scale, shape, seed):
-        """Powers of the root times A are I: no oracle but the definition."""
+        """Powers of the root times A are I, by definition."""
         low = 10.0**-log_condition
         spectrum = {
             "even": torch.logspace(0, -log_condition, size, dtype=torch.float64),
@@ -62,10 +62,10 @@ class TestInverseRoot:
     @pytest.mark.parametrize("condition", [1e2, 1e4, 1e6])
     @pytest.mark.parametrize("power", [1, 2, 3, 4, 6])
     @pytest.mark.parametrize(("method", "allowed"), [("eigh", 3.0), ("newton", 0.2)])
-    def test_in_single_precision_the_error_is_that_of_the_type_times_the_condition(
+    def test_in_single_precision_the_error_is_proportional_to_the_condition(
         self, method, allowed, power, condition
     ):
-        """Measured for these: 1.0 and 0.04 ε κ. The smallest eigenvalue is the ridge."""
+        """Measured: 1.0 and 0.04 ε κ. The smallest eigenvalue is the ridge."""
         spectra = [torch.logspace(0, -math.log10(condition), 64).tolist()] * 3
         exact = with_spectra(spectra) * 7.0
         stack = exact.float()
@@ -75,13 +75,13 @@ class TestInverseRoot:
         assert error(found, oracle(exact, power, ridge)) < bound
 
     @pytest.mark.parametrize("condition", [1e2, 1e4, 1e6])
-    def test_cholesky_gives_the_inverse(self, condition):
+    def test_cholesky_yields_the_inverse(self, condition):
         exact = with_spectra([torch.logspace(0, -math.log10(condition), 64).tolist()] * 3) * 7.0
         found = inverse_root(exact.float(), 1, 7.0 / condition)
         assert error(found, oracle(exact, 1, 7.0 / condition)) < max(0.2 * 1.2e-7 * condition, 1e-5)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_a_ridge_belongs_to_its_matrix(self, method):
+    def test_each_matrix_has_its_own_ridge(self, method):
         stack = with_spectra([[1.0, 2.0, 3.0], [0.0, 1.0, 5.0], [0.0, 0.0, 0.0]])
         ridges = torch.tensor([0.0, 0.5, 16.0], dtype=torch.float64)
         found = inverse_root(stack, 4, ridges, method)
@@ -90,7 +90,7 @@ class TestInverseRoot:
         torch.testing.assert_close(found[2], 0.5 * torch.eye(3, dtype=torch.float64))
 
     @pytest.mark.parametrize("method", [*METHODS, "cholesky"])
-    def test_a_relative_ridge_is_in_units_of_the_largest_eigenvalue(self, method):
+    def test_a_relative_ridge_is_relative_to_the_largest_eigenvalue(self, method):
         stack = with_spectra([[1.0, 2.0, 8.0], [0.0, 1.0, 500.0]])
         power = 1 if method == "cholesky" else 4
         (found,) = inverse_roots([stack], [power], 0.25, method)
@@ -98,13 +98,13 @@ class TestInverseRoot:
             torch.testing.assert_close(root, oracle(each, power, ridge), rtol=1e-8, atol=1e-10)
 
     @pytest.mark.parametrize("method", [*METHODS, "auto"])
-    def test_matrices_of_several_stacks_may_share_the_unit_of_their_ridge(self, method):
+    def test_matrices_of_several_stacks_may_share_the_scale_of_their_ridge(self, method):
         stacks = [with_spectra([[1.0, 2.0, 8.0], [0.0, 1.0, 500.0]]), with_spectra([[0.0, 0.0], [0.1, 2.0]])]
         heard = []
 
         def units(largest):
             heard.extend(largest)
-            # The first of both stacks belong together, and the second.
+            # The first matrices of both stacks share a scale, and the second ones.
             both = torch.stack(largest).amax(0)
             return [both, both]
 
@@ -115,7 +115,7 @@ class TestInverseRoot:
                 torch.testing.assert_close(root, oracle(each, power, ridge), rtol=1e-8, atol=1e-10)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_what_is_not_finite_stays_in_the_units_that_know_of_it(self, method):
+    def test_what_is_not_finite_only_affects_matrices_of_the_same_scale(self, method):
         stacks = [with_spectra([[1.0, 2.0, 4.0]] * 2), with_spectra([[1.0, 3.0]])]
         stacks[0][1, 0, 2] = stacks[0][1, 2, 0] = math.nan
         found = inverse_roots(stacks, [4, 4], 0.5, method)
@@ -123,9 +123,9 @@ class TestInverseRoot:
         torch.testing.assert_close(found[0][0], oracle(stacks[0][0], 4, 2.0), rtol=1e-6, atol=1e-8)
         torch.testing.assert_close(found[1][0], oracle(stacks[1][0], 4, 1.5), rtol=1e-6, atol=1e-8)
 
-    def test_the_scaled_iteration_takes_half_of_newton_s_steps(self):
+    def test_the_scaled_iteration_takes_half_the_iterations_of_newton_s(self):
         for power, newton in ((1, 24), (2, 21), (4, 20)):
-            taken = kronecker._steps(1e-6, power, 1.2e-7)
+            taken = kronecker._iterations(1e-6, power, 1.2e-7)
             end, steps = 1e-6, 0
             while end < 1 - 1.2e-7:  # Newton: x ((p + 1 - x)/p)^p
                 end, steps = end * ((power + 1 - end) / power) ** power, steps + 1
@@ -135,7 +135,7 @@ class TestInverseRoot:
     @settings(deadline=None, max_examples=60, derandomize=True)
     @given(low=st.floats(1e-7, 1.0), power=st.integers(1, 8))
     def test_the_scaling_keeps_the_spectrum_within_one(self, low, power):
-        """What the coefficients promise: all of [l, 1] goes to [l⁺, 1], whose ends are reached."""
+        """The coefficients map [l, 1] onto [l⁺, 1]."""
         a, b, after = (
             float(each) for each in kronecker._coefficients(torch.tensor(low, dtype=torch.float64), power)
         )
@@ -150,7 +150,7 @@ class TestIllConditioned:
     @pytest.mark.parametrize("method", [*METHODS, "auto"])
     @pytest.mark.parametrize("power", [1, 2, 4])
     def test_a_singular_matrix_without_ridge_is_finite_and_bounded(self, method, power):
-        """Its vanishing eigenvalues count as ε of the largest: (ε λ)^(-1/power) at most."""
+        """Zero eigenvalues are raised to ε times the largest: the root is at most (ε λ)^(-1/power)."""
         vector = torch.randn(16, 1, generator=torch.Generator().manual_seed(0))
         stack = (vector @ vector.T).unsqueeze(0)
         found = inverse_root(stack, power, 0.0, method)
@@ -163,27 +163,27 @@ class TestIllConditioned:
 
     @pytest.mark.parametrize("method", METHODS)
     @pytest.mark.parametrize("power", [1, 2, 4])
-    def test_a_condition_beyond_the_type_is_not_garbage(self, method, power):
+    def test_a_condition_beyond_the_precision_is_handled(self, method, power):
         """κ = 1e12 in float32: the root of the ridge's side is right where the ridge is known."""
         exact = with_spectra([torch.logspace(0, -12, 32).tolist()] * 2)
         ridge = 1e-5
         found = inverse_root(exact.float(), power, ridge, method)
         assert error(found, oracle(exact, power, ridge)) < 0.05
 
-    def test_what_cholesky_cannot_factor_is_done_by_eigenvectors(self):
+    def test_if_cholesky_fails_eigenvectors_are_used(self):
         good, bad = with_spectra([[1.0, 2.0, 4.0], [-1e-3, 1.0, 2.0]]).float()
         found = inverse_root(torch.stack([good, bad]), 1, 1e-5)
         torch.testing.assert_close(found[0], oracle(good, 1, 1e-5).float(), rtol=1e-5, atol=1e-5)
         assert torch.equal(found[1:], inverse_root(bad.unsqueeze(0), 1, 1e-5, "eigh"))
 
-    def test_a_matrix_of_zeros_does_not_end_what_cholesky_does_for_the_others(self):
+    def test_a_zero_matrix_does_not_affect_cholesky_for_the_others(self):
         stack = torch.stack([with_spectra([[1.0, 2.0, 4.0]])[0].float(), torch.zeros(3, 3)])
         found = inverse_root(stack, 1, 0.0)
         torch.testing.assert_close(found[0], oracle(stack[0], 1).float(), rtol=1e-5, atol=1e-5)
         assert torch.equal(found[1:], inverse_root(stack[1:], 1, 0.0, "eigh"))
 
-    def test_what_newton_does_not_finish_is_done_by_eigenvectors(self, monkeypatch):
-        monkeypatch.setattr(kronecker, "_steps", lambda low, power, eps: 3)
+    def test_if_newton_does_not_converge_eigenvectors_are_used(self, monkeypatch):
+        monkeypatch.setattr(kronecker, "_iterations", lambda low, power, eps: 3)
         stack = with_spectra([torch.logspace(0, -6, 8).tolist(), [1.0] * 8])
         found = inverse_root(stack, 4, 0.0, "newton")
         torch.testing.assert_close(found, oracle(stack, 4), rtol=1e-6, atol=1e-6)
@@ -191,7 +191,7 @@ class TestIllConditioned:
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
     @pytest.mark.parametrize("method", [*METHODS, "auto"])
     @pytest.mark.parametrize("power", [1, 4])
-    def test_what_is_not_finite_stays_so_and_harms_no_other(self, method, power, bad):
+    def test_what_is_not_finite_propagates_and_affects_no_other_matrix(self, method, power, bad):
         stack = with_spectra([[1.0, 2.0, 4.0]] * 3).float()
         stack[1, 0, 2] = bad
         found = inverse_root(stack, power, 0.0, method)
@@ -213,9 +213,9 @@ class TestIllConditioned:
         assert error(found, oracle(exact, 4)) < 1e-5
 
     def test_refusals(self):
-        with pytest.raises(ValueError, match="power must be 1 or more; found 0"):
+        with pytest.raises(ValueError, match="power must be 1 or more; got 0"):
             inverse_root(torch.eye(2).unsqueeze(0), 0, 0.0)
-        with pytest.raises(ValueError, match="power 1; found power 2"):
+        with pytest.raises(ValueError, match="power 1; got power 2"):
             inverse_root(torch.eye(2).unsqueeze(0), 2, 0.0, "cholesky")
 
 
@@ -225,7 +225,7 @@ class TestLargestEigenvalue:
         values=st.lists(st.floats(0.0, 1e3).filter(lambda x: x == 0 or x > 1e-300), min_size=1, max_size=12),
         seed=st.integers(0, 1000),
     )
-    def test_is_never_above_and_seldom_far_below(self, values, seed):
+    def test_is_never_above_and_rarely_far_below(self, values, seed):
         stack = with_spectra([values], seed)
         exact = max(values)
         found = float(largest_eigenvalue(stack))
@@ -237,15 +237,15 @@ class TestLargestEigenvalue:
             largest_eigenvalue(stack), torch.tensor([9.0, 4.0]).double(), rtol=1e-9, atol=0
         )
 
-    def test_starts_where_there_is_something(self):
+    def test_starts_at_a_nonzero_column(self):
         assert largest_eigenvalue(torch.diag(torch.tensor([0.0, 0.0, 5.0])).unsqueeze(0)).item() == 5.0
         assert largest_eigenvalue(torch.zeros(1, 2, 2)).item() == 0.0
 
 
-class TestWhereLapackGivesUp:
-    """Its divide and conquer has been seen to fail on covariances of pictures with pixels that are never lit."""
+class TestFailuresOfLapack:
+    """The divide-and-conquer routine can fail for covariances of images with pixels that are always zero."""
 
-    def test_double_precision_stands_in(self, monkeypatch):
+    def test_double_precision_is_used(self, monkeypatch):
         exact = with_spectra([[9.0, 4.0, 1.0], [16.0, 1.0, 1.0]])
         eigh, expected = torch.linalg.eigh, oracle(exact, 4, 1e-6)
 
@@ -257,7 +257,7 @@ class TestWhereLapackGivesUp:
         monkeypatch.setattr(torch.linalg, "eigh", fails_in_single)
         assert error(inverse_root(exact.float(), 4, 1e-6, "eigh"), expected) < 1e-5
 
-    def test_double_precision_stands_in_where_vectors_of_nan_come_back_without_a_word(self, monkeypatch):
+    def test_double_precision_is_used_if_nan_is_returned_silently(self, monkeypatch):
         stack = with_spectra([[1.0, 2.0, 4.0], [0.5, 1.0, 2.0]]).float()
         plain = torch.linalg.eigh
 
@@ -272,7 +272,7 @@ class TestWhereLapackGivesUp:
         torch.testing.assert_close(vectors @ (values.unsqueeze(-1) * vectors.mT), stack)
 
     def test_covariances_with_rows_of_zeros_have_eigenvectors(self):
-        """Of these 300 the routine of Intel's library loses some on one thread: found on dead pixels of MNIST."""
+        """Intel's routine fails for some of these 300 matrices on one thread, as for the constant pixels of MNIST."""
         draw = torch.Generator().manual_seed(0)
         rows = torch.randn(300, 112, 28, generator=draw)
         for each in rows:
@@ -288,7 +288,7 @@ class TestWhereLapackGivesUp:
             vectors @ (values.unsqueeze(-1) * vectors.mT), stack, rtol=0, atol=1e-5 * float(values.max())
         )
 
-    def test_a_matrix_that_fails_altogether_is_nan_and_the_others_are_not(self, monkeypatch):
+    def test_a_matrix_that_fails_in_double_precision_is_nan_and_the_others_are_not(self, monkeypatch):
         exact = with_spectra([[9.0, 4.0, 1.0], [16.0, 1.0, 1.0]])
         eigh, last, expected = torch.linalg.eigh, exact[1].float().double(), oracle(exact[:1], 4, 1e-6)
 
@@ -304,7 +304,7 @@ class TestWhereLapackGivesUp:
 
 
 class TestStacking:
-    def test_goes_there_and_back(self):
+    def test_round_trip(self):
         draw = torch.Generator().manual_seed(0)
         shapes = [(2, 3), (4, 4), (2, 3), (3, 2), (4, 4), (2, 3)]
         tensors = [torch.randn(shape, generator=draw) for shape in shapes]
@@ -321,7 +321,7 @@ class TestStacking:
         stacking.parts(stacks)[2].fill_(7.0)
         assert stacks[0].tolist() == [[0.0, 0.0], [7.0, 7.0]]
 
-    def test_of_nothing(self):
+    def test_an_empty_list(self):
         assert Stacking([]).parts([]) == []
 
 

@@ -47,8 +47,8 @@ class TestHessian:
     def test_is_the_dense_one(self, problem):
         product = Hessian(problem.loss_here()[1], problem.parameters)
         dense = hessian(lambda w: problem.losses(w).mean())(problem.w)
-        assert torch.linalg.eigvalsh(dense)[0] < -1e-3  # or a Gauss-Newton matrix would pass
-        for _ in range(2):  # products do not use the graph up
+        assert torch.linalg.eigvalsh(dense)[0] < -1e-3  # otherwise a Gauss-Newton matrix would pass
+        for _ in range(2):  # products do not free the graph
             close(product(problem.v), dense @ problem.v)
 
     def test_its_gradient_is_the_gradient(self, problem):
@@ -61,8 +61,8 @@ class TestHessian:
         assert all(p.grad is None for p in problem.parameters)
 
     @pytest.mark.parametrize("power", [0, 1, 2])
-    def test_of_what_does_not_curve(self, power):
-        """Linear in one parameter, independent of another: zeros, and no complaint."""
+    def test_functions_without_curvature(self, power):
+        """Linear in one parameter, independent of another: the product is zero."""
         a = torch.ones(2, dtype=torch.float64, requires_grad=True)
         unused = torch.ones(1, dtype=torch.float64, requires_grad=True)
         product = Hessian((a**power).sum() + 0 * a.sum(), [a, unused])
@@ -78,7 +78,7 @@ class TestJacobian:
         u = torch.randn(6, 3, dtype=torch.float64)
         close(jacobian.transposed_times(u), dense.T @ u.flatten())
 
-    def test_of_what_depends_on_nothing(self):
+    def test_constant_outputs(self):
         a, b = (torch.ones(2, requires_grad=True) for _ in range(2))
         jacobian = Jacobian(a * 2, [b])
         assert jacobian.times(torch.ones(2)).tolist() == [0.0, 0.0]
@@ -121,7 +121,7 @@ class TestEmpiricalFisher:
 
 
 class TestVectors:
-    def test_there_and_back(self, problem):
+    def test_round_trip(self, problem):
         for part, p in zip(views(problem.w, problem.parameters), problem.parameters, strict=True):
             assert torch.equal(part, p)
 
@@ -134,6 +134,6 @@ class TestVectors:
         assert flat(tensors[1:]).data_ptr() != tensors[1].data_ptr()
 
     @pytest.mark.parametrize("size", [4, 6])
-    def test_of_another_length_are_refused(self, size):
+    def test_another_length_is_refused(self, size):
         with pytest.raises(ValueError, match="5 entries"):
             views(torch.zeros(size), [torch.zeros(2, 2), torch.zeros(1)])

@@ -1,4 +1,4 @@
-"""Pairs against the formula they stand for, in float64 as full matrices; damping against its inequality."""
+"""Pairs against the BFGS formula with full matrices in float64; damping against its inequality."""
 
 import numpy as np
 import pytest
@@ -54,13 +54,13 @@ def test_is_scipys_operator():
     for s, y in zip(steps, changes, strict=True):
         pairs.add(s, y)
     v = draw(n, seed=2)
-    # SciPy's starts from the identity: n products differ by γ alone, in variables scaled by its root.
+    # SciPy's operator starts from the identity: the products agree in variables scaled by √γ.
     root = float(pairs.scaling) ** 0.5
     theirs = scipy.optimize.LbfgsInvHessProduct(steps.numpy() / root, changes.numpy() * root)
     assert np.allclose(pairs.inverse_times(v).numpy(), root**2 * theirs.matvec(v.numpy()), rtol=1e-10)
 
 
-def test_what_is_no_pair_leaves_every_bit():
+def test_a_rejected_pair_changes_no_bit():
     matrix, steps = definite(5), draw(3, 5)
     pairs = Pairs(2, like=steps[0])
     for s in steps:
@@ -75,7 +75,7 @@ def test_what_is_no_pair_leaves_every_bit():
         assert all(torch.equal(tensor, before[name]) for name, tensor in pairs.state().items())
 
 
-def test_without_a_pair_it_is_a_multiple_of_one():
+def test_without_pairs_it_is_a_multiple_of_the_identity():
     v = draw(4)
     assert torch.equal(Pairs(3, like=v).inverse_times(v, first=0.5), 0.5 * v)
     assert bool(Pairs(3, like=v).none)
@@ -106,7 +106,7 @@ def test_a_damped_pair_has_positive_curvature_whatever_the_change(step, change, 
     assert float(s @ found) >= 0.2 * old * (1 - 1e-6)
     if float(s @ y) >= 0.2 * old:
         assert torch.equal(found, y)
-    else:  # as little of B s as will do
+    else:  # the smallest share of B s that is enough
         assert float(s @ found) == pytest.approx(0.2 * old, rel=1e-6)
         assert torch.linalg.matrix_rank(torch.stack([found - y, b @ s - y]), rtol=1e-9) <= 1
     pairs = Pairs(1, like=s)
@@ -115,7 +115,7 @@ def test_a_damped_pair_has_positive_curvature_whatever_the_change(step, change, 
 
 
 def test_the_initial_scaling_is_of_the_damped_pair():
-    """Named: PyTorch-LBFGS scales by the raw yᵀs after damping, which may be negative."""
+    """A known fault: PyTorch-LBFGS scales by the raw yᵀs after damping, which may be negative."""
     s, y = torch.tensor([1.0, 1.0, 0.0]), torch.tensor([-1.0, -1.0, 0.5])
     assert float(s @ y) < 0
     pairs = Pairs(2, like=s)
@@ -127,8 +127,8 @@ def test_the_initial_scaling_is_of_the_damped_pair():
     assert all(float(each @ pairs.inverse_times(each)) > 0 for each in v)
 
 
-class Waiting(TorchDispatchMode):
-    """Notes every operation that gives a number to Python or whose shape depends on one."""
+class Synchronizations(TorchDispatchMode):
+    """Records every operation that returns a number to Python or whose shape depends on values."""
 
     SYNCHRONISING = ("_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "item")
 
@@ -147,7 +147,7 @@ class Waiting(TorchDispatchMode):
 def operations(count):
     matrix, steps = definite(8), draw(12, 8)
     pairs = Pairs(count, like=steps[0])
-    with Waiting() as seen:
+    with Synchronizations() as seen:
         for s in steps:
             change = damped(s, matrix @ s, s)
             pairs.add(s, change)
@@ -156,17 +156,17 @@ def operations(count):
     return seen.operations
 
 
-def test_nothing_waits_for_the_device():
-    """Named: a synchronisation per pair. Nor does the number of kernels grow with that of the pairs."""
+def test_nothing_synchronizes_with_the_device():
+    """A known fault: one synchronisation for each pair. The number of kernels does not depend on that of the pairs."""
     assert operations(10) == operations(2)
-    with Waiting() as seen:  # the control
+    with Synchronizations() as seen:  # the control
         assert draw(2).sum().item() != 0
     assert seen.waits
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_nothing_waits_for_a_cuda_device():
+def test_nothing_synchronizes_with_a_cuda_device():
     matrix, steps = definite(8).cuda(), draw(12, 8).cuda()
     pairs = Pairs(4, like=steps[0])
     pairs.add(steps[0], matrix @ steps[0])

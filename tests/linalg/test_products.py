@@ -1,4 +1,4 @@
-"""The library of large products: right to float32's rounding, used for large products alone."""
+"""The library for large products: accurate to float32 rounding, and used for large products only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ needs_onednn = pytest.mark.skipif(product("onednn") is None, reason="this PyTorc
 
 @needs_onednn
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_product_is_as_exact_as_the_blas(transposed: bool) -> None:
+def test_a_product_is_as_accurate_as_the_blas(transposed: bool) -> None:
     torch.manual_seed(0)
     x, w, b = torch.randn(64, 700), torch.randn(300, 700), torch.randn(300)
     if transposed:  # as in the derivatives: views, not copies
@@ -68,9 +68,9 @@ def test_the_choice_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(products, "product", lambda library: lambda x, w, b: x)
     for maker, chosen in {"AuthenticAMD": "onednn", "GenuineIntel": "blas"}.items():
-        monkeypatch.setattr(products, "_maker", lambda maker=maker: maker)
+        monkeypatch.setattr(products, "_vendor", lambda maker=maker: maker)
         assert best_library("cpu")[0] == chosen
     assert best_library("cuda:0")[0] == "blas"
-    monkeypatch.setattr(products, "_maker", lambda: "AuthenticAMD")
+    monkeypatch.setattr(products, "_vendor", lambda: "AuthenticAMD")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     assert best_library("cpu")[0] == "blas"

@@ -14,7 +14,7 @@ from descend.linalg import conjugate_gradient, lanczos
 
 
 def symmetric(eigenvalues, seed=0):
-    """A matrix with this spectrum, and a vector that has a share of every eigenvector."""
+    """A matrix with the given spectrum, and a random vector."""
     draw = torch.Generator().manual_seed(seed)
     size = len(eigenvalues)
     rotation, _ = torch.linalg.qr(torch.randn(size, size, generator=draw, dtype=torch.float64))
@@ -31,20 +31,20 @@ ANY_SIGN = st.lists(st.one_of(st.floats(-20, -0.5), st.floats(0.5, 20)), min_siz
 SEEDS = st.integers(0, 1000)
 
 
-class TestWithoutABall:
-    @pytest.mark.parametrize("limit", [1, 2, 3, 5, 8])
-    def test_iterates_are_those_of_scipy(self, limit):
+class TestUnconstrained:
+    @pytest.mark.parametrize("max_iter", [1, 2, 3, 5, 8])
+    def test_iterates_are_those_of_scipy(self, max_iter):
         matrix, gradient = symmetric(np.linspace(1, 30, 12).tolist())
-        got = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=0.0, limit=limit)
-        expected, _ = scipy.sparse.linalg.cg(matrix.numpy(), -gradient.numpy(), rtol=0.0, maxiter=limit)
+        got = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=0.0, max_iter=max_iter)
+        expected, _ = scipy.sparse.linalg.cg(matrix.numpy(), -gradient.numpy(), rtol=0.0, maxiter=max_iter)
         np.testing.assert_allclose(got.step, expected, rtol=1e-9)
-        assert (got.iterations, got.ending) == (limit, "limit")
+        assert (got.iterations, got.ending) == (max_iter, "limit")
 
     @settings(deadline=None, max_examples=40)
     @given(EIGENVALUES, SEEDS)
     def test_n_iterations_solve_the_system(self, eigenvalues, seed):
         matrix, gradient = symmetric(eigenvalues, seed)
-        got = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=1e-8, limit=2 * len(gradient))
+        got = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=1e-8, max_iter=2 * len(gradient))
         assert got.ending == "converged"
         torch.testing.assert_close(
             got.step, torch.linalg.solve(matrix, -gradient), rtol=1e-5, atol=1e-6 * float(gradient.norm())
@@ -55,17 +55,17 @@ class TestWithoutABall:
         assert conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=1e-10).iterations == 3
 
     @pytest.mark.parametrize("tolerance", [0.5, 1e-2, 1e-6])
-    def test_ends_as_soon_as_the_residual_is_small(self, tolerance):
+    def test_ends_when_the_residual_is_small(self, tolerance):
         matrix, gradient = symmetric(np.geomspace(1, 100, 15).tolist())
-        found = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=tolerance, limit=100)
+        found = conjugate_gradient(lambda v: matrix @ v, gradient, tolerance=tolerance, max_iter=100)
         earlier = conjugate_gradient(
-            lambda v: matrix @ v, gradient, tolerance=0.0, limit=found.iterations - 1
+            lambda v: matrix @ v, gradient, tolerance=0.0, max_iter=found.iterations - 1
         )
         goal = tolerance * gradient.norm() * (1 + 1e-9)
         assert (matrix @ found.step + gradient).norm() <= goal
         assert (matrix @ earlier.step + gradient).norm() > goal
 
-    def test_negative_curvature_ends_with_minus_the_gradient_or_the_iterate_so_far(self):
+    def test_negative_curvature_ends_with_minus_the_gradient_or_the_current_iterate(self):
         gradient = torch.tensor([1.0, 0.0], dtype=torch.float64)
         found = conjugate_gradient(lambda v: -v, gradient)
         assert (found.step.tolist(), found.ending, found.decrease) == ([-1, 0], "negative curvature", 1.5)
@@ -73,16 +73,18 @@ class TestWithoutABall:
         found = conjugate_gradient(lambda v: matrix @ v, gradient)
         assert found.ending == "negative curvature"
         assert found.iterations > 1
-        first = conjugate_gradient(lambda v: matrix @ v, gradient, limit=found.iterations - 1, tolerance=0.0)
+        first = conjugate_gradient(
+            lambda v: matrix @ v, gradient, max_iter=found.iterations - 1, tolerance=0.0
+        )
         assert torch.equal(found.step, first.step)
 
-    def test_a_gradient_of_zero_is_at_the_minimum(self):
+    def test_a_zero_gradient(self):
         found = conjugate_gradient(lambda v: v, torch.zeros(3))
         assert (found.step.tolist(), found.iterations, found.ending) == ([0.0] * 3, 0, "converged")
 
     @pytest.mark.parametrize("radius", [math.inf, 2.0])
     @pytest.mark.parametrize("bad", [math.nan, math.inf])
-    def test_what_is_not_finite_ends_it_at_the_iterate_before(self, bad, radius):
+    def test_what_is_not_finite_ends_it_at_the_previous_iterate(self, bad, radius):
         matrix, gradient = symmetric([1.0, 2.0, 5.0])
         products = []
 
@@ -90,18 +92,18 @@ class TestWithoutABall:
             products.append(vector)
             return matrix @ vector if len(products) < 3 else torch.full_like(vector, bad)
 
-        found = conjugate_gradient(product, gradient, radius=radius, tolerance=0.0, limit=100)
-        before = conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius, tolerance=0.0, limit=2)
+        found = conjugate_gradient(product, gradient, radius=radius, tolerance=0.0, max_iter=100)
+        before = conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius, tolerance=0.0, max_iter=2)
         assert torch.equal(found.step, before.step)
         assert (found.decrease, found.iterations, found.ending) == (before.decrease, 3, "not finite")
         found = conjugate_gradient(lambda v: v, torch.tensor([bad, 1.0]), radius=radius)
         assert (found.step.tolist(), found.iterations, found.ending) == ([0.0, 0.0], 0, "not finite")
 
 
-class TestInABall:
+class TestTrustRegion:
     @settings(deadline=None, max_examples=80)
     @given(ANY_SIGN, SEEDS, st.floats(0.01, 10))
-    def test_falls_at_least_to_cauchys_point(self, eigenvalues, seed, radius):
+    def test_decreases_at_least_to_the_cauchy_point(self, eigenvalues, seed, radius):
         matrix, gradient = symmetric(eigenvalues, seed)
         found = conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius)
         size, curvature = float(gradient.norm()), float(gradient @ matrix @ gradient)
@@ -116,25 +118,25 @@ class TestInABall:
 
     @settings(deadline=None, max_examples=40)
     @given(ANY_SIGN, SEEDS, st.floats(0.1, 10))
-    def test_norms_grow_and_the_model_falls_along_the_way(self, eigenvalues, seed, radius):
+    def test_norms_increase_and_the_model_decreases(self, eigenvalues, seed, radius):
         """Steihaug 1983, theorem 2.1."""
         matrix, gradient = symmetric(eigenvalues, seed)
         path = [
-            conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius, limit=k)
+            conjugate_gradient(lambda v: matrix @ v, gradient, radius=radius, max_iter=k)
             for k in range(len(gradient) + 1)
         ]
         for a, b in itertools.pairwise(path):
             assert b.step.norm() >= a.step.norm() * (1 - 1e-9)
             assert b.decrease >= a.decrease * (1 - 1e-12)
 
-    def test_a_ball_that_holds_the_minimum_changes_nothing(self):
+    def test_a_ball_that_contains_the_minimum_changes_nothing(self):
         matrix, gradient = symmetric([1.0, 2.0, 5.0])
         free = conjugate_gradient(lambda v: matrix @ v, gradient)
         held = conjugate_gradient(lambda v: matrix @ v, gradient, radius=1e6)
         assert torch.equal(free.step, held.step)
         assert held.ending == "converged"
 
-    def test_a_small_ball_gives_the_steepest_descent(self):
+    def test_in_a_small_ball_it_is_steepest_descent(self):
         matrix, gradient = symmetric([-3.0, 2.0, 5.0])
         found = conjugate_gradient(lambda v: matrix @ v, gradient, radius=1e-3)
         torch.testing.assert_close(found.step, -1e-3 * gradient / gradient.norm())
@@ -150,17 +152,17 @@ class TestLanczos:
         assert found.smallest == pytest.approx(min(eigenvalues), abs=1e-7 * scale)
         assert found.largest == pytest.approx(max(eigenvalues), abs=1e-7 * scale)
 
-    @pytest.mark.parametrize("limit", [1, 2, 4, 8])
-    def test_ritz_values_lie_inside_and_their_errors_bound(self, limit):
+    @pytest.mark.parametrize("max_iter", [1, 2, 4, 8])
+    def test_ritz_values_are_inside_the_spectrum_with_valid_error_bounds(self, max_iter):
         values = np.linspace(-3, 7, 40)
         matrix, start = symmetric(values.tolist())
-        found = lanczos(lambda v: matrix @ v, start, limit=limit)
+        found = lanczos(lambda v: matrix @ v, start, max_iter=max_iter)
         assert values[0] <= found.smallest <= found.largest <= values[-1]
         assert np.abs(values - found.smallest).min() <= found.smallest_error * (1 + 1e-9)
         assert np.abs(values - found.largest).min() <= found.largest_error * (1 + 1e-9)
-        assert found.products == limit
+        assert found.products == max_iter
 
-    def test_is_scipys_answer_on_a_large_matrix(self):
+    def test_agrees_with_scipy_on_a_large_matrix(self):
         values = np.concatenate([[-0.5], np.geomspace(1e-3, 1, 197), [4.0, 60.0]])
         matrix, start = symmetric(values.tolist())
         found = lanczos(lambda v: matrix @ v, start, tolerance=1e-9)
@@ -169,6 +171,6 @@ class TestLanczos:
         assert found.products < 60
 
     @pytest.mark.parametrize("start", [0.0, math.inf, math.nan])
-    def test_a_start_without_a_direction_is_refused(self, start):
+    def test_a_zero_or_nonfinite_start_is_refused(self, start):
         with pytest.raises(ValueError, match="start"):
             lanczos(lambda v: v, torch.full((2,), start))

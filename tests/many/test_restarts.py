@@ -17,7 +17,7 @@ from descend.nn.ensemble import Ensemble
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
 from descend.rng import forked, key
-from descend.runs.plan import plan
+from descend.runs.plan import plan_run
 from descend.training.checkpoint import Checkpointer
 from descend.training.observers import Quiet
 
@@ -36,14 +36,14 @@ def weights_of(run):
 
 class TestDraws:
     def test_differ_in_their_initial_weights_only(self):
-        first, second = (plan("iris", SMALL.replace({"init.draw": draw})) for draw in (0, 1))
+        first, second = (plan_run("iris", SMALL.replace({"init.draw": draw})) for draw in (0, 1))
         facts = facts_of(first.prepared.schema)
         one, other = (build_model(p.recipe, facts, 0).state_dict() for p in (first, second))
         assert not torch.equal(one["linear1.weight"], other["linear1.weight"])
         assert np.array_equal(first.prepared.train.rows, second.prepared.train.rows)
 
     def test_first_equals_a_run_without_restarts(self):
-        planned = plan("iris", SMALL.replace({"init.name": "torch"}))
+        planned = plan_run("iris", SMALL.replace({"init.name": "torch"}))
         with forked():
             torch.manual_seed(key(0, "init"))
             expected = nn.Linear(4, 8).weight
@@ -53,7 +53,7 @@ class TestDraws:
 
 class TestRestarts:
     def test_keep_the_best_by_validation(self):
-        run = train_restarts(plan("iris", SMALL.replace({"init.restarts": 4}), seed=2), engine="loop")
+        run = train_restarts(plan_run("iris", SMALL.replace({"init.restarts": 4}), seed=2), engine="loop")
         solo = [train("iris", SMALL.replace({"init.draw": draw}), seed=2) for draw in range(4)]
         losses = [each.metrics["validation"]["loss"] for each in solo]
         assert run.metrics["members"]["validation"] == losses
@@ -82,7 +82,7 @@ class TestRestarts:
             )
 
     def test_refuse_observers(self):
-        with pytest.raises(UserError, match="observers watch one"):
+        with pytest.raises(UserError, match="an observer watches one"):
             train("iris", SMALL.replace({"init.restarts": 2}), observers=[Quiet()])
 
     def test_diverged_networks_are_not_kept(self):
@@ -218,7 +218,7 @@ def test_resume_is_exact(tmp_path, monkeypatch, engine, owner, name, share):
     recipe = SMALL.replace({"init.restarts": 3, "model.ensemble": 2, "checkpoint.every_seconds": 0.0})
     with monkeypatch.context() as patched:
         done = stopping(patched, owner, name, -1)
-        whole = train_restarts(plan("iris", recipe), engine=engine)
+        whole = train_restarts(plan_run("iris", recipe), engine=engine)
         calls = len(done)
     folder = tmp_path / "run"
     with monkeypatch.context() as patched:
@@ -226,7 +226,7 @@ def test_resume_is_exact(tmp_path, monkeypatch, engine, owner, name, share):
         with pytest.raises(
             Interrupted, match=f"training of 3 networks: .* continue with --resume --out {folder}"
         ):
-            train_restarts(plan("iris", recipe), folder, engine=engine)
+            train_restarts(plan_run("iris", recipe), folder, engine=engine)
     resumed = train("iris", recipe, out=folder, resume=True)
     assert torch.equal(weights_of(resumed), weights_of(whole))
     assert resumed.metrics["members"] == whole.metrics["members"]

@@ -58,7 +58,7 @@ def test_the_normal_equations_give_the_best_weights(degree):
 def test_the_degree_is_checked():
     with pytest.raises(UserError, match="the degree must be 1 or more"):
         Powers(0)
-    with pytest.raises(RecipeError, match=r"\[model\] degree: expected a whole number >= 1, found 0"):
+    with pytest.raises(RecipeError, match=r"\[model\] degree: expected an integer >= 1, got 0"):
         Recipe(model={"name": "polynomial", "degree": 0})
 
 
@@ -83,6 +83,6 @@ def test_a_recipe_trains_it_to_the_least_squares_fit(degree):
 
 
 def descend_rows(x, y, recipe):
-    from descend.runs.plan import plan
+    from descend.runs.plan import plan_run
 
-    return plan((x, y), recipe, seed=0).prepared.train.rows
+    return plan_run((x, y), recipe, seed=0).prepared.train.rows

@@ -1,4 +1,4 @@
-"""BFGS against SciPy's, against the inverse that it is to become, and the contract every optimizer keeps."""
+"""Tests of BFGS against SciPy and against the exact inverse Hessian, and the contract of all optimizers."""
 
 import itertools
 import math
@@ -14,11 +14,11 @@ from tests.support.smooth import rosenbrock
 import descend
 from descend.errors import RecipeError, UserError
 from descend.optim import BFGS, bfgs
-from descend.optim.bfgs import LARGEST
+from descend.optim._bfgs import MAX_PARAMETERS
 
 CASES = [
     Case("bfgs", lr=0.1, evaluations=None, needs_closure=True, separable=False),
-    Case("bfgs", {"iterations": 3, "c2": 0.3}, lr=1.0, evaluations=None, needs_closure=True, separable=False),
+    Case("bfgs", {"max_iter": 3, "c2": 0.3}, lr=1.0, evaluations=None, needs_closure=True, separable=False),
 ]  # fmt: skip
 
 
@@ -28,14 +28,14 @@ def case(request):
 
 
 class TestContract(Contract):
-    """Its state is one matrix."""
+    """The contract; the state is one matrix."""
 
 
-def test_follows_rosenbrocks_valley_as_scipy_does():
+def test_takes_the_steps_of_scipy_on_rosenbrock():
     expected = scipy.optimize.minimize(
         scipy.optimize.rosen, [-1.2, 1.0], jac=scipy.optimize.rosen_der, method="BFGS", options={"gtol": 1e-8}
     )
-    descent = Descent(bfgs, rosenbrock, [-1.2, 1.0], iterations=expected.nit + 10)
+    descent = Descent(bfgs, rosenbrock, [-1.2, 1.0], max_iter=expected.nit + 10)
     descent.step()
     assert descent.value < 1e-15
     assert descent.at.tolist() == pytest.approx([1.0, 1.0], abs=1e-7)
@@ -85,21 +85,21 @@ def test_is_superlinear():
 
 
 def test_iterations_on_the_same_rows_are_steps_with_fewer_evaluations():
-    one, many = Descent(bfgs, rosenbrock, [-1.2, 1.0]), Descent(bfgs, rosenbrock, [-1.2, 1.0], iterations=8)
+    one, many = Descent(bfgs, rosenbrock, [-1.2, 1.0]), Descent(bfgs, rosenbrock, [-1.2, 1.0], max_iter=8)
     one.step(8)
     many.step()
     assert torch.equal(one.at, many.at)
     assert one.evaluations == many.evaluations + 7
 
 
-def test_a_loss_that_is_no_number_is_refused():
+def test_a_nan_loss_is_rejected():
     descent = Descent(bfgs, lambda x: (x - torch.log(x)).sum(), [8.0, 0.1], lr=100.0)
     values = [descent.step() for _ in range(12)]
     assert all(math.isfinite(value) for value in values)
     assert descent.at.tolist() == pytest.approx([1.0, 1.0], abs=1e-4)
 
 
-def test_a_slope_that_is_no_number_is_refused_though_the_loss_is_one():
+def test_a_nan_slope_is_rejected_even_if_the_loss_is_finite():
 
     def loss(x):
         return (torch.where(x < 1, 0.0 * torch.sqrt(1 - x), 0.0) - x).sum()
@@ -109,13 +109,13 @@ def test_a_slope_that_is_no_number_is_refused_though_the_loss_is_one():
     assert 0.5 <= descent.at.item() < 1
 
 
-def test_from_a_place_where_the_gradient_is_no_number_there_is_no_step():
+def test_there_is_no_step_from_a_nan_gradient():
     descent = Descent(bfgs, lambda x: (x * torch.nan).sum(), [2.0])
     descent.step()
     assert descent.at.tolist() == [2.0]
 
 
-def test_a_pair_without_curvature_is_not_learned():
+def test_a_pair_without_curvature_is_not_used():
     descent = Descent(bfgs, lambda x: -x.sum(), [0.0, 0.0])
     descent.step()
     assert "inverse" not in descent.state
@@ -129,8 +129,8 @@ def test_at_a_minimum_nothing_moves():
     assert float((descent.at - quadratic.least).abs().max()) < 1e-14
 
 
-def test_rates_of_groups_are_a_change_of_variables():
-    """With rates 1/4 and 1, F(x, z) is minimised as F(u/2, z) with one rate for u and z."""
+def test_learning_rates_of_groups_are_a_change_of_variables():
+    """With learning rates 1/4 and 1, F(x, z) is minimized like F(u/2, z) with one learning rate for u and z."""
     quadratic = Quadratic([1.0, 7.0])
     x, u, z, v = (
         torch.tensor(each, dtype=torch.float64, requires_grad=True) for each in (0.3, 0.6, 0.2, 0.2)
@@ -143,26 +143,26 @@ def test_rates_of_groups_are_a_change_of_variables():
         assert (x.item(), z.item()) == pytest.approx((u.item() / 2, v.item()), rel=1e-10)
 
 
-def test_too_many_parameters_are_refused_when_it_is_made():
+def test_too_many_parameters_are_refused_at_construction():
     with pytest.raises(UserError, match=r"bfgs: .*5,000.*5,001.*lbfgs"):
-        bfgs([torch.zeros(LARGEST + 1, requires_grad=True)])
-    optimizer = bfgs([torch.zeros(LARGEST, requires_grad=True)])
+        bfgs([torch.zeros(MAX_PARAMETERS + 1, requires_grad=True)])
+    optimizer = bfgs([torch.zeros(MAX_PARAMETERS, requires_grad=True)])
     with pytest.raises(ValueError, match="lbfgs"):
         optimizer.add_param_group({"params": [torch.zeros(1, requires_grad=True)]})
     assert len(optimizer.param_groups) == 1
 
 
-def test_the_state_is_n_numbers_a_parameter():
+def test_the_state_is_n_numbers_per_parameter():
     descent = Descent(bfgs, Quadratic([1.0] * 6), [0.0] * 6)
     descent.step()
     assert {name: tuple(each.shape) for name, each in descent.state.items()} == {"inverse": (6, 6)}
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"iterations": 0}], ids=lambda each: next(iter(each))
+    "wrong", [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"max_iter": 0}], ids=lambda each: next(iter(each))
 )
 def test_settings_outside_their_domain_are_refused(wrong):
-    with pytest.raises(UserError, match=f"bfgs: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"bfgs: {next(iter(wrong))}: expected"):
         bfgs([torch.ones(1, requires_grad=True)], **wrong)
 
 
@@ -176,15 +176,15 @@ class TestFromARecipe:
         assert run.recipe.data["sampling"] == "full"
         assert tuple(run.recipe.model["hidden"]) == (32,)
 
-    def test_a_large_network_is_a_mistake_of_the_recipe(self, tmp_path):
+    def test_a_large_network_is_an_error_of_the_recipe(self, tmp_path):
         recipe = descend.Recipe(optimizer={"name": "bfgs"}, model={"name": "mlp", "hidden": [256, 256]})
         with pytest.raises(RecipeError, match="lbfgs"):
             descend.train("digits", recipe, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
 
-def test_the_class_is_there_for_anyones_loop():
+def test_the_class_works_in_a_plain_loop():
     x = torch.ones(2, requires_grad=True)
-    optimizer = BFGS([x], lr=1.0, c1=1e-4, c2=0.9, iterations=5)
+    optimizer = BFGS([x], lr=1.0, c1=1e-4, c2=0.9, max_iter=5)
     optimizer.step(lambda: (x * x).sum())
     assert x.abs().max() < 1e-3

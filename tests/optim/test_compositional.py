@@ -16,7 +16,7 @@ from descend.errors import UserError
 from descend.many.pack.optimizer import optimizer_cannot_be_packed_because
 from descend.optim import ASCPG, OPTIMIZERS, SCGD, Rows, asc_pg, scgd
 from descend.regularization import l1_prox
-from descend.runs.plan import plan
+from descend.runs.plan import plan_run
 from descend.runs.session import Session
 
 CASES = [
@@ -24,7 +24,7 @@ CASES = [
     Case("scgd", {"beta": 0.9, "beta_decay": 0.5}, lr=0.05, stateful=False),
     Case("asc_pg", lr=0.05, needs_closure=True, stateful=False),
 ]
-"""With closures that call no average both are SGD, which has no state."""
+"""With closures that do not call ``average`` both are SGD, which has no state."""
 
 BOTH = ["scgd", "asc_pg"]
 DOUBLE = torch.float64
@@ -36,22 +36,22 @@ def case(request):
 
 
 class TestContract(Contract):
-    """They keep it with objectives of any kind; what they remember of an inner function is tested below."""
+    """With objectives without an inner function; the state of the average is tested below."""
 
 
 class Affine:
-    """F(x) = ½‖A x − b‖², its inner function g_w(x) = (A + w) x known up to noise w, in float64."""
+    """F(x) = ½‖A x − b‖², with the inner function g_w(x) = (A + w) x and noise w, in float64."""
 
     def __init__(self, noise=0.0, seed=0):
-        draw = np.random.default_rng(seed)
-        self.a = torch.tensor(draw.normal(size=(4, 3)) + 2 * np.eye(4, 3))
-        self.b = torch.tensor(draw.normal(size=4))
-        self.noise, self.draw = noise, torch.Generator().manual_seed(seed)
+        rng = np.random.default_rng(seed)
+        self.a = torch.tensor(rng.normal(size=(4, 3)) + 2 * np.eye(4, 3))
+        self.b = torch.tensor(rng.normal(size=4))
+        self.noise, self.rng = noise, torch.Generator().manual_seed(seed)
         self.x = torch.zeros(3, dtype=DOUBLE, requires_grad=True)
         self.best = torch.linalg.lstsq(self.a, self.b).solution
 
     def inner(self):
-        w = torch.randn(4, 3, generator=self.draw, dtype=DOUBLE)
+        w = torch.randn(4, 3, generator=self.rng, dtype=DOUBLE)
         return lambda: (self.a + self.noise * w) @ self.x
 
     def step(self, optimizer):
@@ -62,11 +62,11 @@ class Affine:
         return float((self.x.detach() - self.best).square().sum())
 
 
-def descended(problem, rate, steps):
+def gradient_descent(problem, lr, steps):
     """Gradient descent on F, in NumPy."""
     a, b, x = problem.a.numpy(), problem.b.numpy(), np.zeros(3)
     for _ in range(steps):
-        x = x - rate * a.T @ (a @ x - b)
+        x = x - lr * a.T @ (a @ x - b)
     return x
 
 
@@ -85,33 +85,35 @@ class TestWithoutNoise:
             descent.step()
         assert name == "asc_pg" or torch.equal(problem.x, plain.x)
         torch.testing.assert_close(problem.x, plain.x, rtol=1e-14, atol=0)
-        np.testing.assert_allclose(problem.x.detach(), descended(problem, 0.05, 30), atol=1e-13)
+        np.testing.assert_allclose(problem.x.detach(), gradient_descent(problem, 0.05, 30), atol=1e-13)
 
     @settings(deadline=None, max_examples=25)
     @given(st.floats(0.05, 1.0), st.floats(0, 1))
-    def test_extrapolation_takes_the_lag_of_an_affine_inner_function_away(self, beta, decay):
+    def test_extrapolation_removes_the_lag_of_an_affine_inner_function(self, beta, decay):
         problem = Affine()
         optimizer = asc_pg([problem.x], lr=0.05, beta=beta, beta_decay=decay)
         for _ in range(20):
             problem.step(optimizer)
-        np.testing.assert_allclose(problem.x.detach(), descended(problem, 0.05, 20), rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(
+            problem.x.detach(), gradient_descent(problem, 0.05, 20), rtol=1e-9, atol=1e-10
+        )
 
-    def test_where_scgd_lags(self):
+    def test_scgd_lags(self):
         problem = Affine()
         optimizer = scgd([problem.x], lr=0.05, beta=0.3)
         for _ in range(20):
             problem.step(optimizer)
-        assert np.abs(problem.x.detach().numpy() - descended(problem, 0.05, 20)).max() > 1e-3
+        assert np.abs(problem.x.detach().numpy() - gradient_descent(problem, 0.05, 20)).max() > 1e-3
 
     @pytest.mark.parametrize(("name", "order"), [("scgd", 1), ("asc_pg", 2)])
-    def test_the_lag_of_a_curved_one_is_of_first_and_second_order_in_the_step(self, name, order):
-        """|y − g(x)| at the same place, halving the steps that lead there."""
+    def test_the_lag_for_a_nonlinear_function_is_of_first_and_second_order_in_the_step(self, name, order):
+        """|y − g(x)| at the same point, reached with half the step size."""
         lags = []
         for steps in (100, 200, 400):
             x = torch.zeros(1, dtype=DOUBLE, requires_grad=True)
             optimizer = OPTIMIZERS[name]([x], lr=1.0 / steps, beta=0.3)
             for _ in range(steps):
-                # The outer function's slope is 1/g'(x), so that x moves by the same amount each step.
+                # The derivative of the outer function is 1/g'(x), so x moves by the same amount in each step.
                 optimizer.step(
                     lambda x=x, average=optimizer.average: -(average(x.exp()) / x.detach().exp()).sum()
                 )
@@ -121,15 +123,15 @@ class TestWithoutNoise:
         assert math.log2(lags[1] / lags[2]) == pytest.approx(order, abs=0.1)
 
 
-def of_the_paper(name, samples, rates, shares, b):
-    """The recursions as the papers print them, with samples (A_k) of a linear inner function and f = ½‖y − b‖²."""
+def of_the_paper(name, samples, lrs, shares, b):
+    """The recursions of the papers, with samples (A_k) of a linear inner function and f = ½‖y − b‖²."""
     x, y = np.zeros(3), samples[0] @ np.zeros(3)
-    for k, (a, rate) in enumerate(zip(samples, rates, strict=True)):
+    for k, (a, lr) in enumerate(zip(samples, lrs, strict=True)):
         if name == "scgd":
             y = (1 - shares[k]) * y + shares[k] * a @ x
-            x = x - rate * a.T @ (y - b)
+            x = x - lr * a.T @ (y - b)
         else:
-            new = x - rate * a.T @ (y - b)
+            new = x - lr * a.T @ (y - b)
             if k + 1 < len(samples):
                 share = shares[k + 1]
                 z = (1 - 1 / share) * x + new / share
@@ -142,21 +144,21 @@ def of_the_paper(name, samples, rates, shares, b):
 def test_with_noise_it_is_the_papers_recursion(name):
     problem = Affine(noise=0.5, seed=3)
     optimizer = OPTIMIZERS[name]([problem.x], lr=0.1, beta=0.8, beta_decay=0.6)
-    rates = [0.1 / k**0.75 for k in range(1, 61)]
-    for rate in rates:
-        optimizer.param_groups[0]["lr"] = rate
+    lrs = [0.1 / k**0.75 for k in range(1, 61)]
+    for lr in lrs:
+        optimizer.param_groups[0]["lr"] = lr
         problem.step(optimizer)
     again = Affine(noise=0.5, seed=3)
-    samples = [(again.a + 0.5 * torch.randn(4, 3, generator=again.draw, dtype=DOUBLE)).numpy() for _ in rates]
+    samples = [(again.a + 0.5 * torch.randn(4, 3, generator=again.rng, dtype=DOUBLE)).numpy() for _ in lrs]
     shares = [1.0, *(0.8 * k**-0.6 for k in range(2, 61))]
-    expected = of_the_paper(name, samples, rates, shares, again.b.numpy())
+    expected = of_the_paper(name, samples, lrs, shares, again.b.numpy())
     np.testing.assert_allclose(problem.x.detach(), expected, rtol=1e-10)
 
 
 def errors(name, shares, marks, problems=40, noise=1.0, **chosen):
-    """Mean squared errors of x and of y at some steps, of many problems at once: F(x) = ½(g(x) − 1)², g_w(x) = w x, E w = 1."""
+    """Mean squared errors of x and y after some steps, for many problems at once: F(x) = ½(g(x) − 1)², g_w(x) = w x, E w = 1."""
     x = torch.full((problems,), 3.0, dtype=DOUBLE, requires_grad=True)
-    draw = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     optimizer = (
         torch.optim.SGD([x], lr=1.0) if name == "sgd" else OPTIMIZERS[name]([x], beta_decay=shares, **chosen)
     )
@@ -164,7 +166,7 @@ def errors(name, shares, marks, problems=40, noise=1.0, **chosen):
     found = []
     for k in range(1, max(marks) + 1):
         optimizer.param_groups[0]["lr"] = 2.0 / (k + 3)
-        w = 1 + noise * torch.randn(problems, generator=draw, dtype=DOUBLE)
+        w = 1 + noise * torch.randn(problems, generator=rng, dtype=DOUBLE)
         optimizer.zero_grad()
 
         def closure(w=w):
@@ -179,11 +181,11 @@ def errors(name, shares, marks, problems=40, noise=1.0, **chosen):
     return np.array(found)
 
 
-def slope(marks, values):
+def exponent(marks, values):
     return np.polyfit(np.log(marks), np.log(values), 1)[0]
 
 
-class TestRates:
+class TestConvergence:
     """α_k ~ 1/k on a strongly convex F: E‖x − x*‖² is O(k^(−2/3)) for SCGD and O(k^(−4/5)) for ASC-PG.
 
     The bound of E‖y − g(x)‖² is met with equality, up to terms that fall slowly: its noise is β/2 of one value's.
@@ -192,19 +194,19 @@ class TestRates:
     MARKS = (200, 400, 800, 1600)
 
     @pytest.mark.parametrize(("name", "share"), [("scgd", 2 / 3), ("asc_pg", 4 / 5)])
-    def test_error_and_average_fall_as_the_theorem_says(self, name, share):
+    def test_errors_decrease_at_the_rate_of_the_theorem(self, name, share):
         found = errors(name, share, self.MARKS, problems=1000, beta=1.0)
-        assert slope(self.MARKS, found[:, 0]) < -share + 0.05
-        assert slope(self.MARKS, found[:, 1]) == pytest.approx(-share, abs=0.12)
+        assert exponent(self.MARKS, found[:, 0]) < -share + 0.05
+        assert exponent(self.MARKS, found[:, 1]) == pytest.approx(-share, abs=0.12)
         assert found[-1, 0] < 0.01
 
-    def test_sgd_goes_elsewhere(self):
-        """To the minimum of E ½(w x − 1)², at 1/(1 + σ²)."""
+    def test_sgd_converges_to_another_point(self):
+        """It converges to the minimum of E ½(w x − 1)², at 1/(1 + σ²)."""
         found = errors("sgd", 0.0, self.MARKS, problems=400)
         assert found[-1, 0] == pytest.approx(0.25, abs=0.02)
 
-    def test_the_accelerated_method_is_ahead(self):
-        """Each with its paper's powers, where what y lags behind counts: little noise."""
+    def test_the_accelerated_method_is_more_accurate(self):
+        """Each with the exponents of its paper, with little noise, so that the lag of y dominates."""
         marks = (30, 100, 300)
         slow = errors("scgd", 2 / 3, marks, problems=400, noise=0.2, beta=1.0)[:, 0]
         fast = errors("asc_pg", 4 / 5, marks, problems=400, noise=0.2, beta=1.0)[:, 0]
@@ -212,14 +214,14 @@ class TestRates:
 
 
 def few_rows(rows=60, columns=3):
-    """Standardised rows of diabetes, and their targets, in float64."""
+    """Standardised rows and targets of the diabetes data, in float64."""
     x, y = load_diabetes(return_X_y=True)
     x, y = x[:rows, [2, 3, 8]][:, :columns], y[:rows]
     return torch.tensor((x - x.mean(0)) / x.std(0)), torch.tensor((y - y.mean()) / y.std())
 
 
 class TestDropout:
-    """A linear model whose inputs are dropped with probability q: averaged over masks it is the model itself."""
+    """A linear model whose inputs are dropped with probability q: its mean over masks is the model itself."""
 
     DROPPED = 0.5
 
@@ -249,7 +251,7 @@ class TestDropout:
         return late[0].numpy()
 
     def minima(self):
-        """Of the loss of the mean prediction: least squares. Of the mean loss: ridge regression, by the variance of the masks."""
+        """Minimisers: least squares for the loss of the mean prediction, ridge regression for the mean loss."""
         x, y = (each.numpy() for each in few_rows())
         gram = x.T @ x
         variance = self.DROPPED / (1 - self.DROPPED) * np.diag(np.diag(gram))
@@ -262,16 +264,16 @@ class TestDropout:
         apart = np.linalg.norm(least_squares - ridge)
         assert np.linalg.norm(found - least_squares) < 0.2 * apart
 
-    def test_and_by_sgd_the_mean_loss(self):
+    def test_sgd_minimises_the_mean_loss(self):
         found, (least_squares, ridge) = self.trained("sgd", 60), self.minima()
         assert np.linalg.norm(found - ridge) < 0.1 * np.linalg.norm(least_squares - ridge)
 
 
 def test_the_proximal_step_finds_the_zeros_of_the_lasso():
     """F(x) = 1/(2n) ‖E[A_w] x − b‖² + λ ‖x‖₁ with noisy A_w, against scikit-learn on the mean."""
-    draw = np.random.default_rng(0)
-    a = draw.normal(size=(50, 8))
-    b = a @ np.array([2.0, -1.0, 0, 0, 0, 0.5, 0, 0]) + 0.1 * draw.normal(size=50)
+    rng = np.random.default_rng(0)
+    a = rng.normal(size=(50, 8))
+    b = a @ np.array([2.0, -1.0, 0, 0, 0, 0.5, 0, 0]) + 0.1 * rng.normal(size=50)
     expected = Lasso(alpha=0.2, fit_intercept=False, tol=1e-12).fit(a, b).coef_
     at, bt = torch.tensor(a), torch.tensor(b)
     x = torch.zeros(8, dtype=DOUBLE, requires_grad=True)
@@ -287,23 +289,23 @@ def test_the_proximal_step_finds_the_zeros_of_the_lasso():
 
 
 class TestAverage:
-    def test_of_the_whole_is_the_mean_with_shares_of_one_over_k(self):
+    def test_weights_of_one_over_k_yield_the_mean(self):
         optimizer = scgd([torch.ones(1, requires_grad=True)], beta=1.0, beta_decay=1.0)
         values = torch.randn(7, 4, dtype=DOUBLE)
         for value in values:
             y = optimizer.average(value)
         torch.testing.assert_close(y, values.mean(0), rtol=1e-12, atol=1e-14)
 
-    def test_of_rows_is_each_rows_own(self):
+    def test_each_row_has_its_own_average(self):
         optimizer = scgd([torch.ones(1, requires_grad=True)], beta=0.25)
         optimizer.average(torch.tensor([[1.0], [2.0]]), torch.tensor([3, 0]), 5)
         y = optimizer.average(torch.tensor([[5.0], [7.0]]), torch.tensor([1, 3]), 5)
-        assert y.tolist() == [[5.0], [2.5]]  # the first of row 1 is taken whole; 1 + (7 - 1)/4
+        assert y.tolist() == [[5.0], [2.5]]  # the first value of row 1; 1 + (7 - 1)/4
         memory = next(iter(optimizer.state.values()))
         assert memory["y"].flatten().tolist() == [2.0, 5.0, 0.0, 2.5, 0.0]
         assert memory["seen"].tolist() == [1, 1, 0, 2, 0]
 
-    def test_a_row_that_is_drawn_twice_keeps_its_last_value(self):
+    def test_a_row_that_occurs_twice_keeps_its_last_value(self):
         optimizer = scgd([torch.ones(1, requires_grad=True)], beta=1.0)
         optimizer.average(torch.arange(6.0), torch.tensor([2, 0, 2, 1, 2, 0]), 3)
         memory = next(iter(optimizer.state.values()))
@@ -320,11 +322,11 @@ class TestAverage:
         assert w.grad.item() == 2 * 8 * 5
 
     @pytest.mark.parametrize("name", BOTH)
-    def test_what_does_not_fit_is_refused(self, name):
+    def test_values_of_another_shape_are_refused(self, name):
         optimizer = OPTIMIZERS[name]([torch.ones(1, requires_grad=True)])
-        with pytest.raises(UserError, match=r"give average\(value, rows, total\)"):
+        with pytest.raises(UserError, match=r"total number: average\(value, rows, total\)"):
             optimizer.average(torch.ones(2), torch.tensor([0, 1]))
-        with pytest.raises(UserError, match="2 rows, 3 numbers"):
+        with pytest.raises(UserError, match="2 rows and 3 indices"):
             optimizer.average(torch.ones(2), torch.tensor([0, 1, 2]), 5)
         optimizer.average(torch.ones(2))
         with pytest.raises(UserError, match=r"shape \(3,\).* average of shape \(2,\)"):
@@ -334,7 +336,7 @@ class TestAverage:
 
     @pytest.mark.parametrize("name", BOTH)
     @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
-    def test_its_state_goes_on_to_the_same_bits(self, name, dtype):
+    def test_a_loaded_state_continues_bit_for_bit(self, name, dtype):
         def problem():
             torch.manual_seed(0)
             model = torch.nn.Sequential(
@@ -368,7 +370,7 @@ class TestAverage:
         )
 
     @pytest.mark.parametrize("name", BOTH)
-    def test_it_can_begin_anew(self, name):
+    def test_it_can_be_reset(self, name):
         w = torch.ones(1, requires_grad=True)
         optimizer = OPTIMIZERS[name]([w])
         for _ in range(3):
@@ -378,7 +380,7 @@ class TestAverage:
         assert optimizer.state[w]["y"].shape == (5,)
 
     @pytest.mark.parametrize(("name", "numbers"), [("scgd", 60 * 2 + 60), ("asc_pg", 60 * 2 + 60 + 5)])
-    def test_memory_is_what_the_documentation_says(self, name, numbers):
+    def test_memory_is_as_documented(self, name, numbers):
         w = torch.ones(5, requires_grad=True)
         optimizer = OPTIMIZERS[name]([w])
         optimizer.step(lambda: optimizer.average(w.sum() * torch.ones(20, 2), torch.arange(20), 60).sum())
@@ -389,7 +391,7 @@ class TestAverage:
 @pytest.mark.parametrize("wrong", [{"beta": 0.0}, {"beta": 1.5}, {"beta_decay": -1.0}, {"lr": -1.0}])
 @pytest.mark.parametrize("name", BOTH)
 def test_settings_outside_their_domain_are_refused(name, wrong):
-    with pytest.raises(UserError, match=f"{name}: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"{name}: {next(iter(wrong))}: expected"):
         OPTIMIZERS[name]([torch.ones(1, requires_grad=True)], **wrong)
 
 
@@ -428,15 +430,15 @@ class TestFromARecipe:
     def test_outputs_are_averaged_for_each_row(self, changes):
         one, half = (self.trained("scgd", optimizer_beta=beta, **changes) for beta in (1.0, 0.5))
         losses = [[each["train"]["loss"] for each in run.history] for run in (one, half)]
-        if not changes:  # in the first epoch each row's first outputs are taken whole
+        if not changes:  # in the first epoch each average is the first outputs of its row
             assert losses[0][0] == losses[1][0]
         assert losses[0][1:] != losses[1][1:]
 
     @pytest.mark.parametrize("sampling", ["epoch", "with_replacement", "full"])
     @pytest.mark.parametrize("accumulate", [1, 2])
-    def test_each_average_is_that_of_its_own_row(self, sampling, accumulate):
-        """With steps of almost nothing each row's average is the output for that row."""
-        planned = plan(
+    def test_averages_belong_to_the_right_rows(self, sampling, accumulate):
+        """With negligible steps the average of each row is the output for that row."""
+        planned = plan_run(
             "iris",
             {
                 "data": {"sampling": sampling},
@@ -459,19 +461,19 @@ class TestFromARecipe:
         torch.testing.assert_close(memory["y"][seen], expected[seen])
         assert len(expected.unique(dim=0)) > 50
 
-    def test_steps_are_clipped_unless_said_otherwise(self):
+    def test_gradients_are_clipped_by_default(self):
         recipe = {"optimizer": "scgd", "stop": {"max_epochs": 1}}
         assert descend.train("iris", recipe).recipe.gradient["clip_norm"] == 1.0
         recipe["gradient"] = {"clip_norm": None}
         assert descend.train("iris", recipe).recipe.gradient.get("clip_norm") is None
 
-    def test_a_gradient_counts_the_loss_at_the_extrapolated_point(self):
+    def test_the_loss_at_the_extrapolated_point_is_counted(self):
         run = self.trained("asc_pg")
         last = run.history[-1]
         assert last["gradients"] == pytest.approx(last["step"] + (last["step"] - 1) / 3)
 
     @pytest.mark.parametrize("name", BOTH)
-    def test_rows_that_come_later_have_averages_of_their_own(self, name):
+    def test_new_rows_have_new_averages(self, name):
         x, y = load_diabetes(return_X_y=True)
         fitted = descend.Regressor(hidden=(4,), optimizer=name)
         for rows in (slice(0, 100), slice(100, 180), slice(180, 280)):

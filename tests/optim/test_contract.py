@@ -1,4 +1,4 @@
-"""No optimizer of the catalogue is left out of the contract, and the contract sees what it is there to see."""
+"""Tests that the contract covers every optimizer of the catalogue, and that it detects violations."""
 
 import importlib.util
 from pathlib import Path
@@ -8,11 +8,11 @@ import torch
 from tests.support.optimizer_contract import Case, Contract
 
 from descend.optim import OPTIMIZERS
-from descend.optim.building import catalogued
+from descend.optim.base import catalogue_name
 
 
 def cases():
-    """The cases of every test module beside this one."""
+    """Return the cases of every test module in this folder."""
     for path in sorted(Path(__file__).parent.glob("test_*.py")):
         if "\nCASES = [" in path.read_text(encoding="utf-8"):
             spec = importlib.util.spec_from_file_location(f"contract_of_{path.stem}", path)
@@ -21,19 +21,19 @@ def cases():
             yield from module.CASES
 
 
-def test_every_optimizer_is_put_through_it():
+def test_every_optimizer_has_a_case():
     assert {case.name for case in cases()} == set(OPTIMIZERS)
 
 
 @pytest.mark.parametrize("case", list(cases()), ids=str)
-def test_messages_call_it_what_the_catalogue_does(case):
+def test_the_name_in_messages_is_that_of_the_catalogue(case):
     optimizer = case.make([torch.ones(2, 2, requires_grad=True)])
-    assert catalogued(type(optimizer)) == case.name
+    assert catalogue_name(type(optimizer)) == case.name
     assert getattr(optimizer, "name", case.name) == case.name
 
 
 class Forgetful(torch.optim.Optimizer):
-    """A heavy ball that loses its state when it is saved, and moves what has no gradient."""
+    """A heavy ball that loses its state when saved, and moves parameters without a gradient."""
 
     def __init__(self, params, lr):
         super().__init__(params, {"lr": lr})
@@ -54,17 +54,17 @@ class Forgetful(torch.optim.Optimizer):
 @pytest.mark.parametrize(
     "clause",
     [
-        "test_a_gradient_that_goes_missing_leaves_a_parameter_where_it_is",
-        "test_a_negative_rate_is_refused",
+        "test_a_gradient_that_goes_missing_leaves_a_parameter_unchanged",
+        "test_a_negative_learning_rate_is_refused",
     ],
 )
-def test_a_breach_is_seen(monkeypatch, clause):
+def test_a_violation_is_detected(monkeypatch, clause):
     monkeypatch.setitem(OPTIMIZERS, "forgetful", Forgetful)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         getattr(Contract(), clause)(Case("forgetful"))
 
 
-def test_a_state_that_is_not_saved_is_seen(monkeypatch):
+def test_a_state_that_is_not_saved_is_detected(monkeypatch):
     monkeypatch.setitem(OPTIMIZERS, "forgetful", Forgetful)
     with pytest.raises(AssertionError):
-        Contract().test_a_saved_state_goes_on_to_the_same_bits(Case("forgetful"), torch.float64)
+        Contract().test_a_saved_state_continues_to_the_same_bits(Case("forgetful"), torch.float64)

@@ -1,4 +1,4 @@
-"""What a step may ask: the same rows and random numbers every time, against ``torch.func`` and plain autograd."""
+"""Evaluations within a step, against ``torch.func`` and plain autograd: the same rows and random numbers every time."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from descend.errors import UserError
 from descend.linalg import flat
 from descend.optim import Rows
 from descend.optim.evaluation import Evaluations, RichClosure
-from descend.optim.whole import Position, WholeStep, exact_state
+from descend.optim.vector_step import Position, VectorStep, restore_dtypes
 
 
 def network(dropout=0.0, norm=False):
@@ -24,7 +24,7 @@ X = torch.randn(10, 3, generator=torch.Generator().manual_seed(1), dtype=torch.f
 Y = torch.randn(10, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
 
-def asked_of(model, closure=None):
+def evaluations_of(model, closure=None):
     parameters = list(model.parameters())
     return Evaluations(closure or Rows(model, F.mse_loss, X, Y), parameters, "newton")
 
@@ -50,20 +50,20 @@ class TestCurvature:
         jacobian = torch.func.jacrev(outputs)(w).reshape(-1, len(w))
         gauss = jacobian.T @ jacobian * (2 / Y.numel())
         for name, matrix in (("hessian", dense), ("gauss_newton", gauss)):
-            found = getattr(asked_of(model), name)()
+            found = getattr(evaluations_of(model), name)()
             columns = torch.stack([found(e) for e in torch.eye(len(w), dtype=torch.float64)])
             torch.testing.assert_close(columns, matrix, rtol=1e-9, atol=1e-12)
             torch.testing.assert_close(found.gradient, torch.func.grad(loss)(w), rtol=1e-10, atol=1e-13)
             assert float(found.loss) == pytest.approx(float(loss(w)), rel=1e-12)
 
-    def test_a_closure_that_keeps_its_graph_will_do(self):
+    def test_a_closure_that_returns_its_graph_is_enough(self):
         model = network()
-        plain = asked_of(model, lambda: F.mse_loss(model(X), Y))
+        plain = evaluations_of(model, lambda: F.mse_loss(model(X), Y))
         v = torch.ones_like(plain.gradient().vector)
-        torch.testing.assert_close(plain.hessian()(v), asked_of(model).hessian()(v))
+        torch.testing.assert_close(plain.hessian()(v), evaluations_of(model).hessian()(v))
 
     @pytest.mark.parametrize("closure", ["backward", "detached", "number"])
-    def test_one_that_lost_it_is_refused_with_advice(self, closure):
+    def test_a_closure_without_graph_is_refused_with_advice(self, closure):
         model = network()
 
         def evaluate():
@@ -72,11 +72,11 @@ class TestCurvature:
             return {"backward": loss, "detached": loss.detach(), "number": loss.item()}[closure]
 
         with pytest.raises(UserError, match=r"newton .* must not call backward\(\)"):
-            asked_of(model, evaluate).hessian()
+            evaluations_of(model, evaluate).hessian()
 
     def test_outputs_and_parts_need_a_rich_closure(self):
         model = network()
-        plain = asked_of(model, lambda: F.mse_loss(model(X), Y))
+        plain = evaluations_of(model, lambda: F.mse_loss(model(X), Y))
         with pytest.raises(UserError, match=r"descend\.optim\.Rows"):
             plain.gauss_newton()
         with pytest.raises(UserError, match=r"descend\.optim\.Rows"):
@@ -84,37 +84,43 @@ class TestCurvature:
         assert plain.part(1.0) is plain
 
 
-class TestSameEachTime:
+class TestRepeatedEvaluations:
     @pytest.mark.parametrize("form", ["rows", "function"])
-    def test_dropout_draws_once_a_step(self, form):
-        """Gradient, loss and curvature of one step belong to one mask, and the next step has another."""
+    def test_dropout_has_one_mask_for_each_step(self, form):
+        """Gradient, loss and curvature of a step have the same mask, and the next step has another."""
         model = network(dropout=0.5)
         closure = (lambda: F.mse_loss(model(X), Y)) if form == "function" else None
-        asked = asked_of(model, closure)
-        first = asked.gradient()
-        assert torch.equal(first.vector, asked.gradient().vector)
-        assert first.number == asked.value()
-        assert torch.equal(first.vector, asked.hessian().gradient)
+        objective = evaluations_of(model, closure)
+        first = objective.gradient()
+        assert torch.equal(first.vector, objective.gradient().vector)
+        assert first.number == objective.value()
+        assert torch.equal(first.vector, objective.hessian().gradient)
         torch.rand(1)
-        assert not torch.equal(first.vector, asked_of(model, closure).gradient().vector)
+        assert not torch.equal(first.vector, evaluations_of(model, closure).gradient().vector)
 
-    def test_running_averages_move_once(self):
+    def test_running_averages_are_updated_once(self):
         model, other = network(norm=True), network(norm=True)
-        asked = asked_of(model)
-        asked.gradient(), asked.value(), asked.hessian(), asked.gauss_newton(), asked.part(0.5).value()
+        objective = evaluations_of(model)
+        (
+            objective.gradient(),
+            objective.value(),
+            objective.hessian(),
+            objective.gauss_newton(),
+            objective.part(0.5).value(),
+        )
         other(X)
         assert torch.equal(model[2].running_mean, other[2].running_mean)
         assert model[2].num_batches_tracked == 1
 
-    def test_the_hessian_after_other_evaluations_is_still_right(self):
-        """Buffers that a graph saved are not written to."""
+    def test_the_hessian_is_correct_after_other_evaluations(self):
+        """Buffers that are saved in a graph are not modified."""
         model = network(norm=True)
-        asked = asked_of(model)
-        asked.gradient()
-        product = asked.hessian()
-        asked.value()
+        objective = evaluations_of(model)
+        objective.gradient()
+        product = objective.hessian()
+        objective.value()
         v = torch.ones_like(product.gradient)
-        torch.testing.assert_close(product(v), asked_of(model).hessian()(v))
+        torch.testing.assert_close(product(v), evaluations_of(model).hessian()(v))
 
 
 class TestParts:
@@ -132,19 +138,19 @@ class TestParts:
         assert (len(small.inputs), len(large.inputs)) == (2, 8)
         assert torch.equal(small.inputs, large.inputs[:2])
 
-    def test_what_is_spent_is_counted(self):
+    def test_the_cost_is_counted(self):
         rows = Rows(network(), F.mse_loss, X, Y)
-        asked = asked_of(rows.model, rows)
-        asked.gradient()
-        asked.value()
-        product = asked.hessian()
+        objective = evaluations_of(rows.model, rows)
+        objective.gradient()
+        objective.value()
+        product = objective.hessian()
         product(torch.ones_like(product.gradient))
         assert rows.gradients == pytest.approx(1 + 1 / 3 + 1 + 2)
         assert isinstance(rows, RichClosure)
 
 
 class TestGradient:
-    def test_missing_gradients_are_marked_and_zero(self):
+    def test_missing_gradients_are_zero_and_masked(self):
         a, b = torch.ones(2, requires_grad=True), torch.ones(3, requires_grad=True)
         found = Evaluations(lambda: (a * a).sum(), [a, b], "gd").gradient()
         assert found.vector.tolist() == [2.0, 2.0, 0.0, 0.0, 0.0]
@@ -157,19 +163,19 @@ class TestGradient:
         assert Evaluations(lambda: (a * a).sum(), [a], "gd").gradient().vector.tolist() == [2.0, 2.0]
 
 
-class Counting(WholeStep):
-    """Keeps what a state may hold: an integer tensor, and one of more digits than its parameter's."""
+class Counting(VectorStep):
+    """An optimizer whose state has an integer tensor, and a tensor of higher precision than its parameter."""
 
     def __init__(self, params):
         super().__init__(params, {"lr": 1.0})
 
-    def advance(self, asked, position):
+    def advance(self, objective, position):
         memory = self.memory
         memory["rounds"] = memory.get("rounds", torch.zeros((), dtype=torch.int64)) + 1
         memory["factor"] = torch.full((2,), 1 / 3, dtype=torch.float64)
         memory["flags"] = torch.tensor([True, False])
-        found = asked.gradient()
-        position.move(-self.by_rate(found.vector))
+        found = objective.gradient()
+        position.move(-self.times_lr(found.vector))
         return found.loss
 
 
@@ -184,27 +190,27 @@ class TestState:
             assert other.memory[key].dtype == value.dtype, key
             assert torch.equal(other.memory[key], value), key
 
-    def test_torch_alone_would_lose_them(self):
-        """The control: this is what the method is there for."""
+    def test_torch_would_lose_them(self):
+        """The control."""
         w = torch.ones(2, dtype=torch.bfloat16, requires_grad=True)
         optimizer, other = Counting([w]), Counting([w])
         optimizer.step(lambda: (w * w).sum())
         state = optimizer.state_dict()
         torch.optim.Optimizer.load_state_dict(other, state)
         assert other.memory["factor"].dtype == torch.bfloat16
-        exact_state(other, state)
+        restore_dtypes(other, state)
         assert other.memory["factor"].dtype == torch.float64
 
-    def test_rates_of_groups(self):
+    def test_learning_rates_of_groups(self):
         a, b = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
         optimizer = Counting([{"params": [a], "lr": 0.5}, {"params": [b], "lr": 2.0}])
         optimizer.step(lambda: a.sum() + b.sum())
         assert (a.tolist(), b.tolist()) == ([-0.5, -0.5], [-2.0])
 
-    def test_a_failure_puts_the_parameters_back(self):
+    def test_an_exception_restores_the_parameters(self):
         w = torch.ones(2, requires_grad=True)
         position = Position([w])
-        with pytest.raises(KeyboardInterrupt), position.kept():
+        with pytest.raises(KeyboardInterrupt), position.restored_on_error():
             position.move(torch.ones(2))
             raise KeyboardInterrupt
         assert w.tolist() == [1.0, 1.0]

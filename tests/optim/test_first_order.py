@@ -1,4 +1,4 @@
-"""PyTorch's optimizers against their formulas in plain numbers, and the contract every optimizer keeps."""
+"""Tests of PyTorch's optimizers against their formulas in scalar arithmetic, and the contract of all optimizers."""
 
 import math
 
@@ -9,16 +9,17 @@ from torch import nn
 
 from descend.errors import UserError
 from descend.optim import OPTIMIZERS, adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
+from descend.optim.first_order import can_fuse
 
 FUSED = ["adagrad", "adam", "adamw", "sgd"]
-# Settings beside the defaults, so that the contract is tested with state of every kind.
+# Further settings, so that the contract is tested with each kind of state.
 CASES = [
     Case("sgd", stateful=False),
     Case("sgd", {"momentum": 0.9}),
     Case("sgd", {"momentum": 0.9, "nesterov": True}),
     Case("sgd", {"momentum": 0.9, "dampening": 0.5}),
     Case("adagrad"),
-    Case("adagrad", {"initial": 0.1}),
+    Case("adagrad", {"initial_accumulator_value": 0.1}),
     Case("rmsprop"),
     Case("rmsprop", {"momentum": 0.9, "centered": True}),
     Case("adam"),
@@ -35,10 +36,10 @@ def case(request):
 
 
 class TestContract(Contract):
-    """Every first-order optimizer of PyTorch's keeps it."""
+    """The contract, for each of PyTorch's first-order optimizers."""
 
 
-# The formulas, one coordinate at a time, in Python's own numbers.
+# The formulas for one coordinate, in Python floats.
 
 
 def steps_of_sgd(x, gradients, lr, momentum=0.0, nesterov=False, dampening=0.0):
@@ -49,8 +50,8 @@ def steps_of_sgd(x, gradients, lr, momentum=0.0, nesterov=False, dampening=0.0):
         yield x
 
 
-def steps_of_adagrad(x, gradients, lr, eps=1e-10, initial=0.0):
-    s = initial
+def steps_of_adagrad(x, gradients, lr, eps=1e-10, initial_accumulator_value=0.0):
+    s = initial_accumulator_value
     for g in gradients:
         s = s + g * g
         x = x - lr * g / (math.sqrt(s) + eps)
@@ -78,6 +79,10 @@ def steps_of_adam(x, gradients, lr, betas=(0.9, 0.999), eps=1e-8, amsgrad=False,
         yield x
 
 
+def steps_of_adamw(x, gradients, lr, **settings):
+    return steps_of_adam(x, gradients, lr, decay=0.01, **settings)
+
+
 def steps_of_adamax(x, gradients, lr, betas=(0.9, 0.999), eps=1e-8):
     m = u = 0.0
     for k, g in enumerate(gradients, start=1):
@@ -93,12 +98,12 @@ FORMULAS = [
     (sgd, steps_of_sgd, {"momentum": 0.9, "nesterov": True}),
     (sgd, steps_of_sgd, {"momentum": 0.9, "dampening": 0.5}),
     (adagrad, steps_of_adagrad, {"eps": 0.1}),
-    (adagrad, steps_of_adagrad, {"initial": 0.5}),
+    (adagrad, steps_of_adagrad, {"initial_accumulator_value": 0.5}),
     (rmsprop, steps_of_rmsprop, {"eps": 0.1, "alpha": 0.8}),
     (rmsprop, steps_of_rmsprop, {"momentum": 0.7, "centered": True}),
     (adam, steps_of_adam, {"eps": 0.1}),
     (adam, steps_of_adam, {"betas": (0.5, 0.7), "amsgrad": True}),
-    (adamw, steps_of_adam, {"eps": 0.1}),
+    (adamw, steps_of_adamw, {"eps": 0.1}),
     (adamax, steps_of_adamax, {"eps": 0.1, "betas": (0.6, 0.7)}),
 ]
 
@@ -116,7 +121,7 @@ def test_the_steps_are_those_of_the_formula(constructor, formula, settings):
     assert got == pytest.approx(list(formula(1.0, gradients, 0.05, **settings)), rel=1e-12)
 
 
-def test_adamw_decays_apart_from_the_gradient():
+def test_adamw_decays_independently_of_the_gradient():
     w = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
     optimizer = adamw([{"params": [w], "weight_decay": 0.4}], lr=0.05)
     gradients, got = [0.5, -2.0, 0.1], []
@@ -127,10 +132,10 @@ def test_adamw_decays_apart_from_the_gradient():
     assert got == pytest.approx(list(steps_of_adam(1.0, gradients, 0.05, decay=0.4)), rel=1e-12)
 
 
-class TestWhereTheLectureDiffers:
+class TestWhereTextsDiffer:
     @pytest.mark.parametrize("constructor", [adam, adamw, sparse_adam])
     @pytest.mark.parametrize("eps", [1e-8, 0.5])
-    def test_adam_s_first_step(self, constructor, eps):
+    def test_the_first_step_of_adam(self, constructor, eps):
         """−t g/(|g| + ε): bias corrected, ε outside the root. Uncorrected it is 3.2 times as long."""
         g = torch.tensor([3.0, -0.2, 1e-3], dtype=torch.float64)
         w = torch.zeros(3, dtype=torch.float64, requires_grad=True)
@@ -142,8 +147,8 @@ class TestWhereTheLectureDiffers:
             expected = -0.01 * g / (g.abs() + eps / math.sqrt(1 - 0.999))
         torch.testing.assert_close(w.detach(), expected, rtol=1e-9, atol=0)
 
-    def test_sgd_s_buffer_does_not_hold_the_rate(self):
-        """The lecture's heavy ball, x + μ (x − x_old) − t g, agrees only while t is constant."""
+    def test_the_buffer_of_sgd_does_not_contain_the_learning_rate(self):
+        """The heavy ball x + μ (x − x_old) − t g agrees only while t is constant."""
         gradients = [1.0, -0.5, 2.0, 0.3]
         for rates, agrees in (([0.1] * 4, True), ([0.1, 0.1, 0.01, 0.01], False)):
             w = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
@@ -157,7 +162,7 @@ class TestWhereTheLectureDiffers:
             assert (abs(w.item() - x) < 1e-12) == agrees
 
     def test_nesterov_is_the_gradient_at_the_look_ahead_point(self):
-        """The lecture's two lines on f(x) = x²/2, seen at y = x + μ (x − x_old), the point PyTorch stores."""
+        """Nesterov's two steps on f(x) = x²/2, seen at y = x + μ (x − x_old), the point that PyTorch stores."""
         t, mu = 0.1, 0.9
         w = torch.tensor([1.0], dtype=torch.float64, requires_grad=True)
         optimizer = sgd([w], lr=t, momentum=mu, nesterov=True)
@@ -183,7 +188,7 @@ class TestSparse:
         assert same == [True, False, True, True, False, True]
 
     def test_averages_of_absent_rows_do_not_decay(self):
-        """Row 1 is seen at step 1 only. Dense Adam goes on moving it; this one leaves it and its averages."""
+        """Row 1 has a gradient at step 1 only. Dense Adam keeps moving it; this one changes neither it nor its averages."""
         table = nn.Embedding(2, 1, sparse=True)
         optimizer = sparse_adam(table.parameters(), lr=0.1)
         frozen = []
@@ -221,18 +226,23 @@ def test_fused_equals_plain(name, dtype):
     ("dtype", "expected"),
     [(torch.float32, True), (torch.float64, True), (torch.bfloat16, True), (torch.float16, False)],
 )
-def test_fused_is_decided_from_the_parameters(name, dtype, expected):
+def test_whether_parameters_can_be_fused(name, dtype, expected):
     w = nn.Parameter(torch.ones(2, dtype=dtype))
-    assert bool(OPTIMIZERS[name]([w]).defaults["fused"]) is expected
-    assert bool(OPTIMIZERS[name]([{"params": [w]}]).defaults["fused"]) is expected
-    mixed = [nn.Parameter(torch.ones(2)), w]
-    assert bool(OPTIMIZERS[name](mixed).defaults["fused"]) is expected
+    assert can_fuse(OPTIMIZERS[name], [w]) is expected
+    assert can_fuse(OPTIMIZERS[name], [{"params": [w]}]) is expected
+    assert can_fuse(OPTIMIZERS[name], [("w", w)]) is expected
+    assert can_fuse(OPTIMIZERS[name], [nn.Parameter(torch.ones(2)), w]) is expected
+
+
+@pytest.mark.parametrize("name", sorted(set(OPTIMIZERS) - set(FUSED)))
+def test_others_cannot_be_fused(name):
+    assert not can_fuse(OPTIMIZERS[name], [nn.Parameter(torch.ones(2))])
 
 
 @pytest.mark.parametrize("name", FUSED)
 def test_the_fused_step_runs_in_bfloat16(name):
     w = nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
-    optimizer = OPTIMIZERS[name]([w], lr=0.1)
+    optimizer = OPTIMIZERS[name]([w], lr=0.1, fused=True)
     w.grad = torch.ones_like(w)
     optimizer.step()
     assert (w < 1).all()
@@ -243,7 +253,7 @@ BAD = [
     ("sgd", {"nesterov": True}),
     ("sgd", {"nesterov": True, "momentum": 0.9, "dampening": 0.5}),
     ("adagrad", {"eps": -1.0}),
-    ("adagrad", {"initial": -1.0}),
+    ("adagrad", {"initial_accumulator_value": -1.0}),
     ("rmsprop", {"alpha": -0.1}),
     ("rmsprop", {"eps": -1.0}),
     *[(name, {"betas": (1.0, 0.9)}) for name in ("adam", "adamw", "adamax", "sparse_adam")],

@@ -1,4 +1,4 @@
-"""Backtracking against its theorem, plain numbers and SciPy, and the contract every optimizer keeps."""
+"""Tests of backtracking against its theorem, scalar arithmetic and SciPy, and the contract of all optimizers."""
 
 import itertools
 import math
@@ -21,7 +21,7 @@ from descend.optim import gd
 CASES = [
     Case("gd", lr=0.01, evaluations=None, needs_closure=True, separable=False, stateful=False),
     Case(
-        "gd", {"c": 0.3, "rho": 0.8}, lr=1.0, evaluations=None, needs_closure=True, separable=False, stateful=False
+        "gd", {"c1": 0.3, "rho": 0.8}, lr=1.0, evaluations=None, needs_closure=True, separable=False, stateful=False
     ),
 ]  # fmt: skip
 
@@ -32,22 +32,22 @@ def case(request):
 
 
 class TestContract(Contract):
-    """It keeps it, though it has no state to keep."""
+    """The contract, without a state."""
 
 
 class Descent:
-    """A function of one float64 vector, what was asked of it, and gd upon it."""
+    """A function of one float64 vector, its evaluations, and gd on it."""
 
     def __init__(self, function, start, **chosen):
         self.x = torch.tensor(start, dtype=torch.float64, requires_grad=True)
-        self.function, self.asked = function, []
+        self.function, self.evaluated = function, []
         self.optimizer = gd([self.x], **chosen)
 
     def closure(self):
         self.optimizer.zero_grad()
         loss = self.function(self.x)
         loss.backward()
-        self.asked.append(self.x.tolist())
+        self.evaluated.append(self.x.tolist())
         return loss
 
     def step(self):
@@ -63,27 +63,27 @@ SHARES = st.floats(0.05, 0.9)
 
 @settings(deadline=None, max_examples=60)
 @given(CURVATURES, st.floats(1e-3, 100), SHARES, SHARES)
-def test_the_step_is_as_long_as_the_theorem_says_and_the_first_that_passes(curvatures, first, c, rho):
+def test_the_step_is_the_first_accepted_and_as_long_as_the_theorem_requires(curvatures, first, c, rho):
     h = torch.tensor(curvatures, dtype=torch.float64)
 
     def f(x):
         return (h * x * x).sum() / 2
 
-    descent = Descent(f, [1.0] * len(curvatures), lr=first, c=c, rho=rho)
+    descent = Descent(f, [1.0] * len(curvatures), lr=first, c1=c, rho=rho)
     before = descent.step()
     start, gradient = torch.ones_like(h), h
     t = float((start - descent.x.detach()) @ gradient / (gradient @ gradient))
     assert t >= min(first, 2 * rho * (1 - c) / max(curvatures)) * (1 - 1e-9)
     assert descent.value() <= before - c * t * float(gradient @ gradient) * (1 - 1e-9)
-    if t < first * (1 - 1e-9):  # the one before fails Armijo's test
+    if t < first * (1 - 1e-9):  # the previous t fails Armijo's condition
         longer = t / rho
         assert float(f(start - longer * gradient)) > before - c * longer * float(gradient @ gradient) * (
             1 + 1e-9
         )
 
 
-def test_is_the_textbooks_algorithm_on_a_function_that_is_not_convex():
-    descent = Descent(rosenbrock, [-1.2, 1.0], lr=1.0, c=1e-4, rho=0.5)
+def test_equals_the_textbook_algorithm_on_a_nonconvex_function():
+    descent = Descent(rosenbrock, [-1.2, 1.0], lr=1.0, c1=1e-4, rho=0.5)
     x = np.array([-1.2, 1.0])
     for _ in range(30):
         descent.step()
@@ -93,7 +93,7 @@ def test_is_the_textbooks_algorithm_on_a_function_that_is_not_convex():
             t /= 2
         x = x - t * slope
         assert descent.x.tolist() == pytest.approx(x.tolist(), rel=1e-8)
-    assert len(descent.asked) > 200
+    assert len(descent.evaluated) > 200
 
 
 def test_never_ascends():
@@ -125,25 +125,25 @@ def test_finds_scipys_minimum_of_logistic_regression():
     assert descent.x.tolist() == pytest.approx(expected.x.tolist(), abs=1e-6)
 
 
-def test_a_loss_that_is_no_number_is_no_decrease():
+def test_a_nan_loss_is_not_a_decrease():
     descent = Descent(lambda x: x - torch.log(x), 8.0, lr=100.0)  # x - t 7/8 < 0 at first: NaN
     descent.step()
     assert 0 < descent.x.item() < 8
     assert math.isfinite(descent.value())
 
 
-def test_where_no_step_lowers_the_loss_nothing_moves():
-    descent = Descent(lambda x: x * 0 + 1 + (x - x.detach()), 2.0)  # a slope that is not there
+def test_the_parameters_stay_where_no_step_lowers_the_loss():
+    descent = Descent(lambda x: x * 0 + 1 + (x - x.detach()), 2.0)  # a slope without a decrease
     descent.step()
     assert descent.x.item() == 2.0
-    assert 50 < len(descent.asked) < 200
+    assert 50 < len(descent.evaluated) < 200
 
 
-def test_a_trial_that_fails_leaves_the_start():
+def test_a_failing_evaluation_restores_the_start():
     descent = Descent(lambda x: (x * x).sum(), [3.0])
 
     def closure():
-        if descent.asked:
+        if descent.evaluated:
             raise KeyboardInterrupt
         return descent.closure()
 
@@ -152,7 +152,7 @@ def test_a_trial_that_fails_leaves_the_start():
     assert descent.x.tolist() == [3.0]
 
 
-def test_rates_of_groups_are_shortened_together():
+def test_steps_of_groups_are_shortened_together():
     a, b = (torch.ones((), dtype=torch.float64, requires_grad=True) for _ in range(2))
     optimizer = gd([{"params": [a], "lr": 1.0}, {"params": [b], "lr": 0.1}])
 
@@ -168,9 +168,9 @@ def test_rates_of_groups_are_shortened_together():
     assert shares[0] in (0.125, 0.25)
 
 
-@pytest.mark.parametrize("wrong", [{"c": 0.0}, {"c": 1.0}, {"rho": 1.0}, {"rho": 0.0}, {"lr": -1.0}])
+@pytest.mark.parametrize("wrong", [{"c1": 0.0}, {"c1": 1.0}, {"rho": 1.0}, {"rho": 0.0}, {"lr": -1.0}])
 def test_settings_outside_their_domain_are_refused(wrong):
-    with pytest.raises(UserError, match=f"gd: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"gd: {next(iter(wrong))}: expected"):
         gd([torch.ones(1, requires_grad=True)], **wrong)
 
 
@@ -197,7 +197,7 @@ class TestFromARecipe:
             **changes,
         )
 
-    def test_the_loss_of_all_rows_never_grows(self, tmp_path):
+    def test_the_loss_of_all_rows_never_increases(self, tmp_path):
         run = descend.train("iris", self.recipe(), seed=0, out=tmp_path / "run")
         losses = [record["train"]["loss"] for record in run.history]
         assert all(after <= before for before, after in itertools.pairwise(losses))

@@ -1,4 +1,4 @@
-"""K-FAC against dense Gauss-Newton matrices, theorems and other forms of the same network; faults of other codes by name."""
+"""K-FAC against dense Gauss-Newton matrices, theorems and equivalent networks, and known faults of other implementations."""
 
 import copy
 import gc
@@ -27,7 +27,7 @@ CASES = [
     Case("kfac", lr=0.01, layers=True, separable=False),
     Case(
         "kfac",
-        {"momentum": 0.0, "damping": 1e-3, "factors_every": 1, "inverses_every": 2, "decay": 0.5},
+        {"momentum": 0.0, "damping": 1e-3, "factor_update_steps": 1, "inv_update_steps": 2, "factor_decay": 0.5},
         lr=0.02, layers=True, separable=False,
     ),
 ]  # fmt: skip
@@ -39,8 +39,8 @@ def case(request):
 
 
 class TestContract(Contract):
-    def test_no_decay_unless_told(self, case):
-        """As for the others, after a forward pass of the layer: without one no gradient is expected."""
+    def test_no_weight_decay_where_it_is_zero(self, case):
+        """As for the others, but after a forward pass of the layer, without which gradients are an error."""
         layer = nn.Linear(2, 1)
         before = copy.deepcopy(layer.state_dict())
         optimizer = case.plain(layer.parameters(), model=layer)
@@ -54,19 +54,19 @@ def double(*shape, seed=0):
 
 
 def natural(model, likelihood, **changes):
-    """Plain natural gradient: no momentum, no clipping, a damping that is nearly none, everything anew at each step."""
+    """Plain natural gradient: no momentum, no clipping, a negligible damping, factors and inverses updated in every step."""
     settings = {
-        "lr": 1.0, "momentum": 0.0, "damping": 1e-14, "kl_clip": math.inf, "factors_every": 1, "inverses_every": 1,
+        "lr": 1.0, "momentum": 0.0, "damping": 1e-14, "kl_clip": None, "factor_update_steps": 1, "inv_update_steps": 1,
     }  # fmt: skip
     return KFAC(model.parameters(), model, likelihood, **(settings | changes))
 
 
 def factors(optimizer, weight):
-    return optimizer.state[weight]["inputs"], optimizer.state[weight]["slopes"]
+    return optimizer.state[weight]["input_moment"], optimizer.state[weight]["gradient_moment"]
 
 
 def learned(model, likelihood, x, **changes):
-    """The factors of one forward pass, without a step to speak of."""
+    """An optimizer with the factors of one forward pass, after a step of length zero."""
     optimizer = natural(model, likelihood, lr=0.0, damping=1e-3, **changes)
     (0.0 * model(x).sum()).backward()
     optimizer.step()
@@ -74,7 +74,7 @@ def learned(model, likelihood, x, **changes):
 
 
 def gauss_newton(model, loss, x, y):
-    """The dense generalised Gauss-Newton matrix of the mean loss, by torch.func, over (weight, bias) row by row as [W b]."""
+    """The dense generalised Gauss-Newton matrix of the mean loss, by torch.func, over the rows of [W b]."""
     held = {name: p.detach() for name, p in model.named_parameters()}
     jacobians = jacrev(lambda p: functional_call(model, p, (x,)))(held)
     parts = [jacobians["weight"]]
@@ -102,8 +102,8 @@ LOSSES = {
 
 
 @pytest.mark.parametrize("likelihood", LOSSES)
-def test_one_linear_layer_is_the_generalised_gauss_newton_matrix(likelihood):
-    """Exactly A ⊗ G where the loss's curvature is the same for all rows; G is an average over 40 000 draws."""
+def test_the_factors_of_one_linear_layer_form_the_gauss_newton_matrix(likelihood):
+    """A ⊗ G is exact if the curvature of the loss is the same for all rows; G is an average over 40 000 samples."""
     torch.manual_seed(1)
     outputs = 1 if likelihood == "bernoulli" else 3
     model = nn.Linear(2, outputs, dtype=torch.float64)
@@ -118,8 +118,8 @@ def test_one_linear_layer_is_the_generalised_gauss_newton_matrix(likelihood):
     torch.testing.assert_close(kron(a[0], g[0]), dense, rtol=0, atol=0.03 * dense.abs().max().item())
 
 
-def test_the_natural_gradient_of_linear_regression_is_newton_s():
-    """With one output G is a number, so that the step leads towards the least-squares solution exactly, whatever is drawn."""
+def test_the_natural_gradient_of_linear_regression_is_the_newton_direction():
+    """With one output G is a number, so the step points exactly to the least-squares solution, whatever the samples."""
     torch.manual_seed(0)
     model = nn.Linear(5, 1, dtype=torch.float64)
     x, y = double(300, 5) @ double(5, 5, seed=3), double(300, 1, seed=1)
@@ -152,7 +152,7 @@ def two_layers(dtype=torch.float64):
 
 
 @pytest.mark.parametrize(("method", "same"), [("natural", True), ("sgd", False)])
-def test_steps_do_not_depend_on_how_inputs_are_scaled_mixed_and_shifted(method, same):
+def test_steps_are_invariant_to_scaling_mixing_and_shifting_the_inputs(method, same):
     x, y = double(60, 4), double(60, 3, seed=1)
     mix, shift = double(4, 4, seed=5) + 2 * torch.eye(4), 3 * double(4, seed=6)
     got = []
@@ -172,8 +172,8 @@ def test_steps_do_not_depend_on_how_inputs_are_scaled_mixed_and_shifted(method, 
     assert torch.allclose(*got, rtol=1e-6, atol=1e-7) == same
 
 
-def test_factors_of_a_network_are_inputs_and_slopes_of_each_layer():
-    """A exactly, and G to the error of its draws, from Jacobians by torch.func."""
+def test_factors_are_second_moments_of_inputs_and_output_gradients():
+    """A exactly, and G up to its sampling error, from Jacobians by torch.func."""
     model, few = two_layers(), double(5, 4)
     optimizer = learned(model, "categorical", few.repeat(8000, 1))
     hidden = [few, model[:2](few)]
@@ -190,7 +190,7 @@ def test_factors_of_a_network_are_inputs_and_slopes_of_each_layer():
 
 
 @pytest.mark.parametrize("damping", [1e-4, 0.1, 10.0])
-def test_damping_is_split_so_that_both_factors_have_their_share(damping):
+def test_damping_is_split_in_proportion_to_the_means_of_both_factors(damping):
     """The step against a dense solve with (A + π√λ I) ⊗ (G + √λ/π I); their means are shifted in the same proportion."""
     model, x, y = two_layers(), double(50, 4), torch.arange(50) % 3
     optimizer = natural(model, "categorical", damping=damping, lr=0.7)
@@ -210,10 +210,10 @@ def test_damping_is_split_so_that_both_factors_have_their_share(damping):
 
 
 @pytest.mark.parametrize("kl_clip", [1e-6, 1e-3, 1e6])
-def test_a_step_is_shortened_to_what_predictions_may_change(kl_clip):
-    """Δᵀ F Δ = κ with the damped Fisher matrix F, or Δ is the step itself where that is shorter."""
+def test_kl_clip_limits_the_change_of_the_predictions(kl_clip):
+    """Δᵀ F Δ = κ with the damped Fisher matrix F, unless the full step is shorter."""
     moves, squares = [], []
-    for clip in (kl_clip, math.inf):
+    for clip in (kl_clip, None):
         model, x, y = two_layers(), double(50, 4), torch.arange(50) % 3
         start = [p.detach().clone() for p in model.parameters()]
         optimizer = natural(model, "categorical", damping=1e-2, lr=0.5, kl_clip=clip)
@@ -224,7 +224,7 @@ def test_a_step_is_shortened_to_what_predictions_may_change(kl_clip):
             move = torch.cat(
                 [model[place].weight - start[place], (model[place].bias - start[place + 1])[:, None]], 1
             )
-            a, g = (torch.linalg.inv(state[f"{name}_inverse"][0]) for name in ("inputs", "slopes"))
+            a, g = (torch.linalg.inv(state[f"{name}_inverse"][0]) for name in ("input", "gradient"))
             square += (move * (g @ move @ a)).sum().item()
         moves.append(torch.cat([(p - s).flatten() for p, s in zip(model.parameters(), start, strict=True)]))
         squares.append(square)
@@ -232,15 +232,15 @@ def test_a_step_is_shortened_to_what_predictions_may_change(kl_clip):
     assert torch.cosine_similarity(*moves, dim=0).item() > 1 - 1e-9
 
 
-def test_momentum_adds_what_is_left_of_steps_before():
-    """With a gradient that does not change and factors that do not either, the n-th step is (1 − μⁿ)/(1 − μ) of the first."""
+def test_momentum_accumulates_a_geometric_series():
+    """With constant gradient and factors, the n-th step is (1 − μⁿ)/(1 − μ) of the first."""
     layer = nn.Linear(2, 1, dtype=torch.float64)
-    optimizer = natural(layer, "normal", momentum=0.5, factors_every=1000, inverses_every=1000, damping=0.1)
+    optimizer = natural(
+        layer, "normal", momentum=0.5, factor_update_steps=1000, inv_update_steps=1000, damping=0.1
+    )
     x, places = double(20, 2), []
     layer(x)
-    for step in range(
-        1, 8
-    ):  # the first steps have factors due; a pass in evaluation mode is not learned from
+    for step in range(1, 8):  # the first steps update factors; passes in evaluation mode are ignored
         layer.train(step == 1)
         layer(x).sum().backward() if step == 1 else None
         layer.weight.grad, layer.bias.grad = torch.ones(1, 2).double(), torch.ones(1).double()
@@ -265,26 +265,26 @@ GEOMETRIES = {
 
 
 @pytest.mark.parametrize("settings", GEOMETRIES.values(), ids=GEOMETRIES)
-def test_a_convolution_is_its_matrix_on_what_its_kernel_lies_on(settings):
-    """Regression: stride, padding, dilation and groups. The convolution itself, and its gradient, are the oracle."""
+def test_a_convolution_is_its_matrix_applied_to_patches(settings):
+    """Regression: stride, padding, dilation and groups. The oracle is the convolution itself, and its gradient."""
     settings = dict(settings)
     conv = nn.Conv2d(4, settings.pop("out", 6), (3, 2), dtype=torch.float64, **settings)
     (layer,) = layers_of(conv, None)
     x = double(3, 4, 7, 6)
     y = conv(x)
-    inputs, products = layer.inputs(conv, x), layer.slopes(conv, y)
+    inputs, products = layer.inputs(conv, x), layer.output_gradients(conv, y)
     matrices = torch.zeros(layer.groups, *layer.shape, dtype=torch.float64)
     for view, p in zip(layer.views(matrices), layer.parameters, strict=True):
         view.copy_(p.detach())
     torch.testing.assert_close(inputs @ matrices.mT, products)
-    slope = double(*y.shape, seed=1)
-    y.backward(slope)
-    gradients = layer.views(layer.slopes(conv, slope).mT @ inputs)
+    gradient = double(*y.shape, seed=1)
+    y.backward(gradient)
+    gradients = layer.views(layer.output_gradients(conv, gradient).mT @ inputs)
     for gradient, p in zip(gradients, layer.parameters, strict=True):
         torch.testing.assert_close(gradient, p.grad)
 
 
-class Do(nn.Module):
+class Apply(nn.Module):
     """A function as a module."""
 
     def __init__(self, function):
@@ -296,7 +296,7 @@ class Do(nn.Module):
 
 
 class Halves(nn.Module):
-    """A layer for each half of a row; the same one, or two."""
+    """One layer for each half of a row; both may be the same layer."""
 
     def __init__(self, first, second):
         super().__init__()
@@ -318,47 +318,49 @@ def conv(*settings, **more):
 
 def whole_image():
     of_image = conv(2, 3, 4)
-    yield nn.Sequential(Do(lambda x: x.view(-1, 2, 4, 4)), of_image, nn.Flatten())
+    yield nn.Sequential(Apply(lambda x: x.view(-1, 2, 4, 4)), of_image, nn.Flatten())
     yield nn.Sequential(linear(of_image.weight, of_image.bias))
 
 
 def dilated_kernel():
     corners = conv(2, 3, 2, dilation=3)
-    yield nn.Sequential(Do(lambda x: x.view(-1, 2, 4, 4)), corners, nn.Flatten())
+    yield nn.Sequential(Apply(lambda x: x.view(-1, 2, 4, 4)), corners, nn.Flatten())
     yield nn.Sequential(
-        Do(lambda x: x.view(-1, 2, 4, 4)[:, :, ::3, ::3].flatten(1)), linear(corners.weight, corners.bias)
+        Apply(lambda x: x.view(-1, 2, 4, 4)[:, :, ::3, ::3].flatten(1)), linear(corners.weight, corners.bias)
     )
 
 
 def two_groups():
     grouped = conv(8, 6, (1, 1), groups=2)
-    yield nn.Sequential(Do(lambda x: x[:, :8, None, None]), grouped, nn.Flatten())
+    yield nn.Sequential(Apply(lambda x: x[:, :8, None, None]), grouped, nn.Flatten())
     parts = zip(grouped.weight.chunk(2), grouped.bias.chunk(2), strict=True)
-    yield nn.Sequential(Do(lambda x: x[:, :8]), Halves(*(linear(*each) for each in parts)))
+    yield nn.Sequential(Apply(lambda x: x[:, :8]), Halves(*(linear(*each) for each in parts)))
 
 
 def positions():
     along = conv(4, 3, 1)
-    yield nn.Sequential(Do(lambda x: x.view(-1, 4, 1, 8)), along, nn.Flatten())
+    yield nn.Sequential(Apply(lambda x: x.view(-1, 4, 1, 8)), along, nn.Flatten())
     yield nn.Sequential(
-        Do(lambda x: x.view(-1, 4, 8).mT), linear(along.weight, along.bias), Do(lambda y: y.mT.flatten(1))
+        Apply(lambda x: x.view(-1, 4, 8).mT),
+        linear(along.weight, along.bias),
+        Apply(lambda y: y.mT.flatten(1)),
     )
 
 
 def called_twice():
     shared = nn.Linear(4, 3, dtype=torch.float64)
-    yield nn.Sequential(Do(lambda x: x[:, :8]), Halves(shared, shared))
+    yield nn.Sequential(Apply(lambda x: x[:, :8]), Halves(shared, shared))
     yield nn.Sequential(
-        Do(lambda x: x[:, :8].view(-1, 2, 4)), linear(shared.weight, shared.bias), nn.Flatten()
+        Apply(lambda x: x[:, :8].view(-1, 2, 4)), linear(shared.weight, shared.bias), nn.Flatten()
     )
 
 
 def shared_weight():
     first, second = nn.Linear(4, 3, dtype=torch.float64), nn.Linear(4, 3, dtype=torch.float64)
     second.weight, second.bias = first.weight, first.bias
-    yield nn.Sequential(Do(lambda x: x[:, :8]), Halves(first, second))
+    yield nn.Sequential(Apply(lambda x: x[:, :8]), Halves(first, second))
     once = linear(first.weight, first.bias)
-    yield nn.Sequential(Do(lambda x: x[:, :8]), Halves(once, once))
+    yield nn.Sequential(Apply(lambda x: x[:, :8]), Halves(once, once))
 
 
 def in_place():
@@ -370,34 +372,36 @@ def in_place():
 @pytest.mark.parametrize(
     "forms", [whole_image, dilated_kernel, two_groups, positions, called_twice, shared_weight, in_place]
 )
-def test_two_forms_of_one_network_take_the_same_steps(forms):
-    """Regression: dilation, groups, shared modules, activations in place. The draws are the same, as are the outputs."""
+def test_equivalent_networks_take_the_same_steps(forms):
+    """Regression: dilation, groups, shared modules, in-place activations. Equal outputs have equal samples."""
     torch.manual_seed(4)
     x, got = double(40, 32), []
     for model in list(forms()):
         model.append(linear(double(2, len(model(x)[0]), seed=9), torch.zeros(2)))
-        optimizer = KFAC(model.parameters(), model, "normal", lr=0.1, factors_every=1, inverses_every=2)
+        optimizer = KFAC(
+            model.parameters(), model, "normal", lr=0.1, factor_update_steps=1, inv_update_steps=2
+        )
         before = model(x).detach()
         got.append(trained(model, x, x[:, :2] - x[:, 2:4], F.mse_loss, optimizer, steps=5))
         assert (got[-1] - before).abs().max() > 0.05
     torch.testing.assert_close(got[0], got[1], rtol=1e-9, atol=1e-11)
 
 
-def test_what_is_shared_by_uncorrelated_places_is_the_gauss_newton_matrix():
+def test_sharing_by_uncorrelated_places_yields_the_gauss_newton_matrix():
     """z = W u + W v with inputs whose products cancel over rows: A sums over the places, and G is their mean."""
     shared = nn.Linear(3, 2, bias=False, dtype=torch.float64)
     u, v = double(6, 3), double(6, 3, seed=1)
     both = torch.cat([torch.cat([u, v], 1), torch.cat([u, -v], 1)])
-    model = nn.Sequential(Do(lambda x: x.view(-1, 2, 3)), shared, Do(lambda y: y.sum(1)))
+    model = nn.Sequential(Apply(lambda x: x.view(-1, 2, 3)), shared, Apply(lambda y: y.sum(1)))
     whole = nn.Linear(3, 2, bias=False, dtype=torch.float64)
     dense = gauss_newton(whole, F.mse_loss, both[:, :3] + both[:, 3:], torch.zeros(12, 2))
     a, g = factors(learned(model, "normal", both.repeat(3000, 1)), shared.weight)
     torch.testing.assert_close(kron(a[0], g[0]), dense, rtol=0, atol=0.03 * dense.abs().max().item())
 
 
-class TestFaultsOfOtherCodes:
-    def test_the_empirical_fisher_in_place_of_the_sampled_one(self):
-        """With the data's targets slopes vanish at a perfect fit, and the matrix with them; with drawn ones they do not."""
+class TestKnownFaults:
+    def test_not_the_empirical_fisher_matrix(self):
+        """With the targets of the data the gradients vanish at a perfect fit; with sampled targets they do not."""
         model, x = two_layers(), double(200, 4)
         found = []
         for y in (model(x).detach(), model(x).detach() + 5):  # a perfect fit, and a bad one
@@ -409,23 +413,25 @@ class TestFaultsOfOtherCodes:
         torch.testing.assert_close(found[0], 2.0 * torch.eye(3, dtype=torch.float64), rtol=0, atol=0.4)
 
     @pytest.mark.parametrize("rows", [10, 1000])
-    def test_slopes_of_a_mean_loss_left_too_small_by_the_square_of_the_batch(self, rows):
-        """G is of single predictions: the mean squared error's is 2, for ten rows as for a thousand, and whatever the steps."""
+    def test_gradients_are_not_divided_by_the_batch_size(self, rows):
+        """G is that of single predictions: for the mean squared error it is 2, for any number of rows and steps."""
         model = nn.Linear(2, 1, dtype=torch.float64)
         optimizer = natural(model, "normal", lr=0.0)
         means = []
         for _ in range(4000 // rows):
             model.zero_grad()
             F.mse_loss(model(double(rows, 2)), torch.zeros(rows, 1)).backward()
-            optimizer.state[model.weight]["estimates"] = 0  # the average forgets, and holds the last estimate
+            optimizer.state[model.weight]["estimates"] = (
+                0  # reset the average, so that it is the last estimate
+            )
             optimizer.step()
             means.append(factors(optimizer, model.weight)[1].item())
         assert abs(sum(means) / len(means) - 2) < 0.2
 
-    def test_averages_started_at_the_identity_and_not_debiased(self):
-        """The first estimate is taken whole, the second makes it their mean, and one that stays the same is the average."""
+    def test_averages_have_no_bias_from_an_initial_value(self):
+        """The first estimates are averaged uniformly, later ones exponentially, without an initial identity matrix."""
         layer = nn.Linear(2, 1, bias=False, dtype=torch.float64)
-        optimizer = natural(layer, "normal", lr=0.0, decay=0.9)
+        optimizer = natural(layer, "normal", lr=0.0, factor_decay=0.9)
         seen, rows = [], [double(20, 2, seed=k) * (k + 1) for k in range(30)]
         for x in rows:
             layer(x).sum().backward()
@@ -437,21 +443,21 @@ class TestFaultsOfOtherCodes:
         torch.testing.assert_close(seen[9], sum(single[:10]) / 10)
         torch.testing.assert_close(seen[10], 0.9 * seen[9] + 0.1 * single[10])
 
-    def test_factors_demoted_to_bfloat16(self):
-        """A weight of low precision has factors of float32, in the state, in a file, and after it is loaded."""
+    def test_factors_are_not_demoted_to_bfloat16(self):
+        """A weight of low precision has factors in float32: in the state, in a file, and after loading."""
         model = nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 2)).to(torch.bfloat16)
         x, optimizer = torch.randn(50, 6).to(torch.bfloat16), KFAC(model.parameters(), model, "normal")
         trained(model, x, torch.zeros(50, 2).to(torch.bfloat16), F.mse_loss, optimizer)
         again = KFAC(model.parameters(), model, "normal")
         again.load_state_dict(saved(optimizer))
         for layer in (model[0], model[2]):
-            for name in ("inputs", "slopes", "inputs_inverse", "slopes_inverse", "momentum"):
+            for name in ("input_moment", "gradient_moment", "input_inverse", "gradient_inverse", "momentum"):
                 own, loaded = (each.state[layer.weight][name] for each in (optimizer, again))
                 assert own.dtype == loaded.dtype == torch.float32
                 assert torch.equal(own, loaded)
                 assert not torch.equal(own, own.bfloat16().float())
 
-    def test_moments_in_low_precision_under_autocast(self):
+    def test_moments_are_not_in_low_precision_under_autocast(self):
         model = nn.Linear(6, 4)
         optimizer = natural(model, "normal", lr=0.0)
         x = torch.randn(64, 6)
@@ -462,10 +468,10 @@ class TestFaultsOfOtherCodes:
         ones = torch.cat([x, torch.ones(64, 1)], 1)
         torch.testing.assert_close(factors(optimizer, model.weight)[0][0], ones.T @ ones / 256)
 
-    def test_factors_lost_by_state_dict(self):
-        """Saved between two estimates and between two inversions, in a file of data alone, it goes on to the same bits."""
+    def test_factors_are_not_lost_by_state_dict(self):
+        """A state saved between estimates and inversions, loaded with weights_only, continues bit for bit."""
         x, y = torch.randn(40, 4), torch.randn(40, 3)
-        settings = {"lr": 0.1, "factors_every": 3, "inverses_every": 5}
+        settings = {"lr": 0.1, "factor_update_steps": 3, "inv_update_steps": 5}
         model = two_layers(torch.float32)
         optimizer = KFAC(model.parameters(), model, "normal", **settings)
         trained(model, x, y, F.mse_loss, optimizer, steps=7)
@@ -476,8 +482,8 @@ class TestFaultsOfOtherCodes:
         assert torch.equal(trained(twin, x, y, F.mse_loss, again, steps=9), expected)
 
 
-def test_the_state_is_no_part_of_a_stack():
-    """A bias of one number is a column with the stride of a row, which a file of bytes would not take."""
+def test_the_saved_state_has_no_views_of_stacks():
+    """A bias of one number is a column with the stride of a row, which cannot be viewed as bytes."""
     model = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 1))
     for state in KFAC(model.parameters(), model, "normal").state_dict()["state"].values():
         for each in state.values():
@@ -485,21 +491,21 @@ def test_the_state_is_no_part_of_a_stack():
                 each.reshape(-1).view(torch.uint8)
 
 
-def test_in_a_stack_each_layer_is_by_itself():
-    """Five layers of one shape, one of which is left out of a step, against optimizers of a layer each."""
+def test_layers_of_a_stack_are_independent():
+    """Five layers of equal shape, one of which is missing in one step, against one optimizer for each layer."""
     layers = [nn.Linear(3, 3, dtype=torch.float64) for _ in range(5)]
     model = nn.Sequential(*layers)
-    alone = copy.deepcopy(model)
+    twin = copy.deepcopy(model)
     together = natural(model, "normal", damping=1e-2, momentum=0.9, lr=0.1)
-    single = [natural(alone, "normal", damping=1e-2, momentum=0.9, lr=0.1) for _ in layers]
-    still = nn.Parameter(torch.zeros(()))  # its gradient makes a step of one in which the layer has none
+    single = [natural(twin, "normal", damping=1e-2, momentum=0.9, lr=0.1) for _ in layers]
+    still = nn.Parameter(torch.zeros(()))  # its gradient makes a step in which the layer has none
     still.grad = torch.zeros(())
-    for one, layer in zip(single, alone, strict=True):
+    for one, layer in zip(single, twin, strict=True):
         one.param_groups.clear()
         one.add_param_group({"params": [*layer.parameters(), still], **one.defaults})
     x, y = double(30, 3), double(30, 3, seed=1)
     for step in range(4):
-        for net in (model, alone):
+        for net in (model, twin):
             net.zero_grad()
             F.mse_loss(net(x), y).backward()
             if step == 2:
@@ -507,12 +513,12 @@ def test_in_a_stack_each_layer_is_by_itself():
         together.step()
         for one in single:
             one.step()
-    for p, q in zip(model.parameters(), alone.parameters(), strict=True):
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-9, atol=1e-11)
 
 
-class TestWatching:
-    def test_leaves_gradients_random_numbers_and_buffers_as_they_are(self):
+class TestRecording:
+    def test_leaves_gradients_random_state_and_buffers_unchanged(self):
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2))
         twin, x = copy.deepcopy(model), torch.randn(16, 4)
@@ -526,23 +532,36 @@ class TestWatching:
         optimizer.step()
         assert optimizer.state[model[0].weight]["estimates"] == 1
 
-    def test_happens_in_training_with_gradients_alone_and_when_due(self):
+    def test_happens_only_in_training_mode_with_gradients_at_update_steps(self):
         model, x = nn.Sequential(nn.Linear(4, 2)), torch.randn(16, 4)
-        optimizer = KFAC(model.parameters(), model, "normal", factors_every=4)
+        optimizer = KFAC(model.parameters(), model, "normal", factor_update_steps=4)
         counts = []
         for _ in range(10):
             with torch.no_grad():
                 model(x)
             model.eval()(x)
-            watched = bool(model._forward_hooks)
+            hooked = bool(model._forward_hooks)
             model.train()(x).sum().backward()
             optimizer.step()
-            counts.append((watched, optimizer.state[model[0].weight]["estimates"]))
-        due = [True, True, True, False, True, False, False, False, True, False]  # 0, 1, 2, then every fourth
-        assert counts == [(watched, sum(due[: k + 1])) for k, watched in enumerate(due)]
-        assert factors(optimizer, model[0].weight)[0][0, 4, 4] == 0.5  # 16 rows over 32 predictions, not more
+            counts.append((hooked, optimizer.state[model[0].weight]["estimates"]))
+        updates = [
+            True,
+            True,
+            True,
+            False,
+            True,
+            False,
+            False,
+            False,
+            True,
+            False,
+        ]  # 0, 1, 2, then every fourth
+        assert counts == [(update, sum(updates[: k + 1])) for k, update in enumerate(updates)]
+        assert (
+            factors(optimizer, model[0].weight)[0][0, 4, 4] == 0.5
+        )  # 16 rows for 32 predictions: the other passes are ignored
 
-    def test_a_pass_outside_of_the_closure_is_not_learned_from(self):
+    def test_a_pass_outside_of_the_closure_is_ignored(self):
         model, x = nn.Linear(2, 1, dtype=torch.float64), double(10, 2)
         optimizer = natural(model, "normal", lr=0.0)
         model(100 * x)
@@ -556,8 +575,8 @@ class TestWatching:
         assert factors(optimizer, model.weight)[0][0, 2, 2] == 1
         torch.testing.assert_close(factors(optimizer, model.weight)[0][0, :2, :2], x.T @ x / 10)
 
-    def test_passes_of_one_step_count_by_their_rows(self):
-        """As when a step's gradient is accumulated over batches; each pass draws targets of its own."""
+    def test_passes_of_one_step_are_weighted_by_their_rows(self):
+        """As in gradient accumulation; the targets of each pass are sampled separately."""
         model, x = nn.Linear(2, 1, dtype=torch.float64), double(12, 2)
         optimizer = natural(model, "normal", lr=0.0)
         for part in (x[:8], x[8:]):
@@ -565,8 +584,8 @@ class TestWatching:
         optimizer.step()
         torch.testing.assert_close(factors(optimizer, model.weight)[0][0, :2, :2], x.T @ x / 12)
 
-    def test_draws_are_a_function_of_seed_step_and_pass(self):
-        def slopes(seed, passes=1, skipped=0):
+    def test_samples_are_a_function_of_seed_step_and_pass(self):
+        def moment(seed, passes=1, skipped=0):
             model = nn.Linear(2, 1, dtype=torch.float64)
             optimizer = natural(model, "normal", lr=0.0, seed=seed)
             for _ in range(skipped):
@@ -577,13 +596,13 @@ class TestWatching:
                 torch.rand(3)
                 model(double(10, 2)).sum().backward()
             optimizer.step()
-            # Of a matrix so small the last bits depend on where it lies in memory.
+            # The last bits of so small a product depend on its memory address.
             return round(factors(optimizer, model.weight)[1].item(), 9)
 
-        assert slopes(0) == slopes(0)
-        assert len({slopes(0), slopes(1), slopes(0, skipped=1), slopes(0, passes=2)}) == 4
+        assert moment(0) == moment(0)
+        assert len({moment(0), moment(1), moment(0, skipped=1), moment(0, passes=2)}) == 4
 
-    def test_a_copy_of_the_model_is_not_watched_and_can_be_saved(self):
+    def test_a_copy_of_the_model_is_not_recorded_and_can_be_saved(self):
         model = nn.Sequential(nn.Linear(2, 1))
         optimizer = natural(model, "normal", lr=0.0)
         file = io.BytesIO()
@@ -612,7 +631,7 @@ class TestWatching:
         assert not model[0]._forward_hooks
         assert not model._forward_pre_hooks
 
-    def test_a_layer_that_is_used_at_times_is_learned_when_it_first_is(self):
+    def test_a_layer_that_is_rarely_used_gets_factors_at_its_first_use(self):
         class Sometimes(nn.Module):
             def __init__(self):
                 super().__init__()
@@ -624,7 +643,7 @@ class TestWatching:
         model, x = Sometimes(), torch.randn(20, 2)
         optimizer = KFAC(model.parameters(), model, "normal", lr=0.1)
         for step in range(8):
-            model.both = step == 6  # no step at which factors are due
+            model.both = step == 6  # not a step that updates factors
             optimizer.zero_grad()
             before = model.rare.weight.detach().clone()
             model(x).square().mean().backward()
@@ -638,7 +657,7 @@ class TestWatching:
 class TestOtherParameters:
     def test_take_adam_s_step(self):
         model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)).double()
-        optimizer = KFAC(model.parameters(), model, "normal", lr=0.2, others=0.05)
+        optimizer = KFAC(model.parameters(), model, "normal", lr=0.2, adam_lr_scale=0.05)
         twins = [nn.Parameter(p.detach().clone()) for p in model[1].parameters()]
         adam = torch.optim.Adam(twins, lr=0.01)
         for step in range(4):
@@ -651,13 +670,13 @@ class TestOtherParameters:
             for twin, p in zip(twins, model[1].parameters(), strict=True):
                 torch.testing.assert_close(p, twin, rtol=1e-12, atol=1e-14)
 
-    def test_are_those_that_no_product_of_a_layer_explains(self):
+    def test_are_those_that_belong_to_no_layer(self):
         embedding, head = nn.Embedding(5, 3), nn.Linear(3, 5)
         head.weight = embedding.weight
         normed = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
         odd = nn.Linear(3, 2)
         other = nn.Linear(3, 2)
-        other.weight = odd.weight  # with a bias of its own
+        other.weight = odd.weight  # with a different bias
         model = nn.ModuleList([embedding, head, normed, odd, other, nn.Conv2d(1, 1, 1)])
         found = layers_of(model, None)
         assert [(layer.name, layer.bias is None) for layer in found] == [("3", True), ("5", False)]
@@ -665,7 +684,7 @@ class TestOtherParameters:
         assert [layer.bias is None for layer in layers_of(model, frozen)] == [True, True]
 
 
-def test_memory_is_as_the_formula_says():
+def test_memory_is_as_documented():
     model = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.Flatten(), nn.Linear(8, 5), nn.LayerNorm(5))
     optimizer = KFAC(model.parameters(), model, "normal")
     model(torch.randn(6, 4, 3, 3)).sum().backward()
@@ -682,8 +701,8 @@ def test_memory_is_as_the_formula_says():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_a_gpu_it_learns_the_same_inputs_and_goes_on_from_a_file():
-    """Other targets are drawn there, so that only what does not depend on them is the same."""
+def test_on_a_gpu_the_input_moments_are_the_same_and_a_loaded_state_continues():
+    """The sampled targets differ on a GPU, so only quantities that do not depend on them are compared."""
     x, found = torch.randn(60, 4), []
     for device in ("cpu", "cuda"):
         model = two_layers(torch.float32).to(device)
@@ -698,7 +717,7 @@ def test_on_a_gpu_it_learns_the_same_inputs_and_goes_on_from_a_file():
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
 
 
-def test_numbers_that_are_not_finite_come_out_and_nothing_crashes():
+def test_numbers_that_are_not_finite_propagate_without_a_crash():
     for likelihood in ("categorical", "normal", "bernoulli"):
         model = nn.Linear(2, 3)
         optimizer = KFAC(model.parameters(), model, likelihood)
@@ -707,7 +726,7 @@ def test_numbers_that_are_not_finite_come_out_and_nothing_crashes():
         assert not model.weight.isfinite().any()
 
 
-def test_weights_that_start_at_zero_let_no_slope_through_at_first():
+def test_layers_below_weights_that_start_at_zero():
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
     nn.init.zeros_(model[2].weight)
     x = torch.randn(64, 3)
@@ -721,10 +740,10 @@ class TestRefusals:
     def test_settings(self):
         model = nn.Linear(2, 1)
         for name, value in [
-            ("lr", -1.0), ("momentum", 1.0), ("damping", 0.0), ("decay", 1.0), ("kl_clip", 0.0),
-            ("factors_every", 0), ("inverses_every", 0), ("others", -1.0),
+            ("lr", -1.0), ("momentum", 1.0), ("damping", 0.0), ("factor_decay", 1.0), ("kl_clip", 0.0),
+            ("factor_update_steps", 0), ("inv_update_steps", 0), ("adam_lr_scale", -1.0),
         ]:  # fmt: skip
-            with pytest.raises(UserError, match=f"^kfac: {name} must be .*found {value}"):
+            with pytest.raises(UserError, match=f"^kfac: {name}: expected a.* got {value}"):
                 kfac(model.parameters(), model, "normal", **{name: value})
 
     @pytest.mark.parametrize("likelihood", ["poisson", None])
@@ -749,7 +768,7 @@ class TestRefusals:
             optimizer.step()
         assert torch.equal(model[1].weight, before)
 
-    def test_outputs_that_are_no_tensor(self):
+    def test_outputs_that_are_not_one_tensor(self):
         model = nn.LSTM(2, 2)
         wrapped = nn.Sequential(nn.Linear(2, 2), model)
         optimizer = kfac(wrapped.parameters(), wrapped, "normal")
@@ -757,12 +776,12 @@ class TestRefusals:
             wrapped(torch.ones(3, 2))
         del optimizer
 
-    def test_gradients_of_passes_that_it_has_not_seen(self):
+    def test_gradients_without_a_recorded_pass(self):
         model = nn.Linear(2, 1).eval()
         optimizer = kfac(model.parameters(), model, "normal")
         before = model.weight.detach().clone()
         model(torch.ones(3, 2)).sum().backward()
-        with pytest.raises(UserError, match=r"has seen none.*model\.train\(\)"):
+        with pytest.raises(UserError, match=r"none was recorded.*model\.train\(\)"):
             optimizer.step()
         assert torch.equal(model.weight, before)
 
@@ -773,8 +792,8 @@ def test_the_problem_of_the_contract_is_the_same_with_layers():
 
 
 class TestInDescend:
-    def test_the_loop_s_objective_lets_it_watch_a_chain_and_weighs_accumulated_batches_by_their_rows(self):
-        """Whether the step's rows come as one batch or as three, inputs have the same moments; draws have not."""
+    def test_accumulated_batches_of_the_training_loop_are_weighted_by_their_rows(self):
+        """The input moments do not depend on whether the rows of a step come in one batch or in three."""
         x, y = double(30, 5), torch.arange(30) % 3
         found = []
         for sizes in ([30], [10, 10, 10]):
@@ -788,11 +807,11 @@ class TestInDescend:
             state = optimizer.state[model.linear1.weight]
             assert state["estimates"] == 6  # at steps 0, 1, 2, 4, 8 and 10
             found.append(state)
-        torch.testing.assert_close(found[0]["inputs"], found[1]["inputs"])
-        assert not torch.allclose(found[0]["slopes"], found[1]["slopes"])
+        torch.testing.assert_close(found[0]["input_moment"], found[1]["input_moment"])
+        assert not torch.allclose(found[0]["gradient_moment"], found[1]["gradient_moment"])
 
-    def test_a_recipe_gives_the_model_the_likelihood_of_its_loss_and_the_seed(self):
-        """Another seed draws other targets; and a run is a function of its seed."""
+    def test_a_recipe_passes_the_likelihood_of_its_loss_and_the_seed(self):
+        """A run is a function of its seed, and other seeds sample other targets."""
         x, y = double(64, 3).numpy(), double(64, seed=1).numpy()
         recipe = {
             "model": {"name": "mlp", "hidden": [4]}, "optimizer": {"name": "kfac", "lr": 0.05}, "stop": {"max_epochs": 2},
@@ -803,16 +822,16 @@ class TestInDescend:
         assert torch.equal(weights[0], weights[1])
         assert not torch.equal(weights[0], weights[2])
 
-    def test_a_loss_that_is_no_logarithm_is_refused_before_anything_starts(self, tmp_path):
+    def test_a_loss_without_a_likelihood_is_refused_before_training(self, tmp_path):
         x, y = double(64, 3).numpy(), double(64, seed=1).numpy()
         recipe = {"loss": {"name": "huber"}, "optimizer": {"name": "kfac"}}
         with pytest.raises(
-            RecipeError, match=r"(?s)optimizer.*needs a likelihood.*shampoo and adam take any loss"
+            RecipeError, match=r"(?s)optimizer.*needs a likelihood.*shampoo and adam work with any loss"
         ):
             descend.train((x, y), recipe, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
-    def test_a_pack_says_why_it_rides_alone(self):
+    def test_it_cannot_be_packed(self):
         model = nn.Linear(2, 1)
         assert (
             optimizer_cannot_be_packed_because(kfac(model.parameters(), model, "normal"))

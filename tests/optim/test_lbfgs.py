@@ -1,4 +1,4 @@
-"""L-BFGS against conjugate gradients, SciPy's and the full matrix; its pairs on batches with dropout; the contract."""
+"""Tests of L-BFGS against conjugate gradients, SciPy and BFGS, of its pairs on batches with dropout, and the contract."""
 
 import itertools
 import math
@@ -20,8 +20,8 @@ from descend.optim import LBFGS, Rows, bfgs, lbfgs
 
 CASES = [
     Case("lbfgs", lr=0.1, evaluations=None, needs_closure=True, separable=False),
-    Case("lbfgs", {"line_search": "armijo", "memory": 3}, lr=0.1, evaluations=None, needs_closure=True, separable=False),
-    Case("lbfgs", {"line_search": "none", "iterations": 2}, lr=0.02, evaluations=3, needs_closure=True, separable=False),
+    Case("lbfgs", {"line_search": "armijo", "history_size": 3}, lr=0.1, evaluations=None, needs_closure=True, separable=False),
+    Case("lbfgs", {"line_search": "none", "max_iter": 2}, lr=0.02, evaluations=3, needs_closure=True, separable=False),
 ]  # fmt: skip
 
 EXACT = {"c2": 1e-10, "c1": 1e-6}
@@ -33,22 +33,22 @@ def case(request):
 
 
 class TestContract(Contract):
-    """Its state is its pairs."""
+    """The contract; the state is the pairs."""
 
 
 @pytest.mark.parametrize("memory", [1, 4])
 def test_with_exact_searches_on_a_quadratic_its_iterates_are_those_of_conjugate_gradients(memory):
-    """Nazareth 1979; with one pair as with many."""
+    """Nazareth 1979; with one pair as with several."""
     quadratic = Quadratic([1.0, 3.0, 4.0, 10.0, 30.0])
-    descent = Descent(lbfgs, quadratic, [0.0] * 5, memory=memory, **EXACT)
+    descent = Descent(lbfgs, quadratic, [0.0] * 5, history_size=memory, **EXACT)
     for count in range(1, 6):
         descent.step()
-        expected = conjugate_gradient(lambda v: quadratic.a @ v, -quadratic.b, limit=count, tolerance=0.0)
+        expected = conjugate_gradient(lambda v: quadratic.a @ v, -quadratic.b, max_iter=count, tolerance=0.0)
         torch.testing.assert_close(descent.at, expected.step, rtol=1e-5, atol=1e-7)
 
 
-def test_while_it_remembers_everything_it_is_bfgs_in_effect():
-    """With H0 = γI anew at each step the matrices differ; on one variable there is nothing else."""
+def test_with_full_memory_it_equals_bfgs():
+    """As H0 = γI changes at each step the matrices differ in general, but not for one variable."""
     limited = Descent(lbfgs, lambda x: (x**4 / 4 + x * x).sum(), [2.0])
     full = Descent(bfgs, lambda x: (x**4 / 4 + x * x).sum(), [2.0])
     for _ in range(6):
@@ -70,11 +70,11 @@ def test_reaches_scipys_minimum_with_as_many_evaluations(name):
         start = [0.0] * 8
     options = {"gtol": 1e-9, "ftol": 0.0, "maxcor": 10}
     expected = scipy.optimize.minimize(both, np.array(start), jac=True, method="L-BFGS-B", options=options)
-    descent = Descent(lbfgs, loss, start, iterations=expected.nit + 5)
+    descent = Descent(lbfgs, loss, start, max_iter=expected.nit + 5)
     descent.step()
     assert descent.value == pytest.approx(expected.fun, abs=1e-11)
     assert descent.at.tolist() == pytest.approx(expected.x.tolist(), abs=1e-4)
-    short = Descent(lbfgs, loss, start, iterations=expected.nit)
+    short = Descent(lbfgs, loss, start, max_iter=expected.nit)
     short.step()
     assert short.evaluations < 1.5 * expected.nfev + 10
 
@@ -88,13 +88,13 @@ def test_never_ascends(rule):
 
 
 @pytest.mark.parametrize("rule", ["armijo", "none"])
-def test_every_step_leads_downhill_where_the_loss_is_not_convex(rule):
-    """Damped pairs keep H positive definite though sᵀy < 0: raw ones would be left out, or worse."""
+def test_every_step_is_a_descent_step_where_the_loss_is_not_convex(rule):
+    """Damped pairs keep H positive definite although sᵀy < 0; raw pairs would be discarded, or make it indefinite."""
 
     def loss(x):
         return (torch.cos(2 * x) + 0.05 * x * x).sum() + 0.3 * x[0] * x[1]
 
-    descent, negative = Descent(lbfgs, loss, [0.1, -0.2, 0.4], line_search=rule, lr=0.2, memory=4), 0
+    descent, negative = Descent(lbfgs, loss, [0.1, -0.2, 0.4], line_search=rule, lr=0.2, history_size=4), 0
     for _ in range(20):
         x, before = descent.at, torch.func.grad(loss)(descent.at)
         descent.step()
@@ -129,7 +129,7 @@ def test_the_damped_pair_of_a_step_is_powells():
     assert bool(Pairs.of(undamped.state).none)
 
 
-def test_after_a_shortened_step_the_damping_knows_how_short():
+def test_the_damping_uses_the_accepted_step_size():
     """B s = −t g with the t that was taken."""
 
     def loss(x):
@@ -147,8 +147,8 @@ def test_after_a_shortened_step_the_damping_knows_how_short():
     torch.testing.assert_close(descent.state["changes"][0], theta * y + (1 - theta) * curved)
 
 
-def test_a_direction_that_was_cut_gives_no_pair():
-    """A gradient that is missing holds a coordinate where it is, so that s is not −t H g and B s is not known."""
+def test_a_masked_direction_yields_no_pair():
+    """A missing gradient keeps a coordinate fixed, so that s is not −t H g and B s is unknown."""
     a, b = (torch.tensor([each], dtype=torch.float64, requires_grad=True) for each in (1.0, -2.0))
     optimizer = lbfgs([a, b], lr=0.3, line_search="none")
 
@@ -205,7 +205,7 @@ def gradient_at(model, vector, x, y, state):
 @pytest.mark.parametrize("plain", [True, False], ids=["function", "rows"])
 @pytest.mark.parametrize("rule", ["none", "armijo", "strong_wolfe"])
 def test_both_gradients_of_a_pair_are_of_the_same_rows_and_the_same_dropout(plain, rule):
-    """Named: curvature pairs from different batches or masks."""
+    """Curvature pairs must not come from different batches or masks."""
     model = Noisy()
     optimizer = lbfgs(model.parameters(), lr=0.1, line_search=rule, damping=0.0)
     for at, (x, y) in enumerate(batches()):
@@ -214,7 +214,7 @@ def test_both_gradients_of_a_pair_are_of_the_same_rows_and_the_same_dropout(plai
         rows = Rows(model, nn.functional.mse_loss, x, y)
         optimizer.step((lambda x=x, y=y: nn.functional.mse_loss(model(x), y)) if plain else rows)
         end = flat([p.detach() for p in model.parameters()])
-        pairs = optimizer.state[optimizer.everything[0]]
+        pairs = optimizer.state[optimizer.all_parameters[0]]
         newest = int(pairs["oldest"]) - 1
         torch.testing.assert_close(pairs["steps"][newest], end - start, rtol=1e-9, atol=1e-12)
         expected = gradient_at(model, end, x, y, random) - gradient_at(model, start, x, y, random)
@@ -222,11 +222,13 @@ def test_both_gradients_of_a_pair_are_of_the_same_rows_and_the_same_dropout(plai
         others = gradient_at(model, end, x, y, torch.get_rng_state()) - gradient_at(
             model, start, x, y, random
         )
-        assert torch.dist(others, expected) > 0.1 * expected.norm()  # the control: another mask shows
+        assert (
+            torch.dist(others, expected) > 0.1 * expected.norm()
+        )  # control: another mask makes a difference
 
 
 def test_a_pair_on_a_part_of_the_rows():
-    """y is of the part at both ends, and the step of all rows."""
+    """y is computed on the part at both ends, and the step on all rows."""
 
     class Halves:
         def __init__(self, whole, half):
@@ -255,7 +257,7 @@ def test_a_pair_on_a_part_of_the_rows():
 
     x = torch.tensor([1.0, -1.0], dtype=torch.float64, requires_grad=True)
     whole, half = Quadratic([1.0, 2.0]), Quadratic([3.0, 5.0], seed=9)
-    optimizer, start = lbfgs([x], lr=0.3, overlap=0.5, line_search="none"), x.detach().clone()
+    optimizer, start = lbfgs([x], lr=0.3, sample_fraction=0.5, line_search="none"), x.detach().clone()
     closure = Halves(whole, half)
     optimizer.step(closure)
     moved = x.detach() - start
@@ -264,16 +266,16 @@ def test_a_pair_on_a_part_of_the_rows():
     torch.testing.assert_close(optimizer.state[x]["changes"][0], half.a @ moved)
     assert closure.shares == [0.5]
     assert (closure.calls, closure.other.calls) == (1, 2)
-    with pytest.raises(UserError, match=r"lbfgs evaluates a part.*Rows"):
-        lbfgs([x], overlap=0.5).step(lambda: whole(x))
+    with pytest.raises(UserError, match=r"lbfgs evaluates a subset.*Rows.*sample_fraction=1"):
+        lbfgs([x], sample_fraction=0.5).step(lambda: whole(x))
 
 
 @pytest.mark.parametrize("name", ["lbfgs", "bfgs", "cg", "coordinate_descent", "sqn"])
-def test_parameters_may_join_later(name):
-    """As when layers are unfrozen: what is known of fewer coordinates does not get in the way."""
+def test_parameters_may_be_added_later(name):
+    """As when layers are unfrozen: the state of fewer coordinates does not interfere."""
     a, b = (torch.tensor(each, dtype=torch.float64, requires_grad=True) for each in ([1.0, 2.0], [3.0]))
     quadratic = Quadratic([1.0, 2.0, 4.0])
-    settings = {"lr": 0.05, "every": 2} if name == "sqn" else {}
+    settings = {"lr": 0.05, "update_frequency": 2} if name == "sqn" else {}
     optimizer = getattr(descend.optim, name)([a], **settings)
 
     def loss():
@@ -291,7 +293,7 @@ def test_parameters_may_join_later(name):
 
 
 class Waiting(TorchDispatchMode):
-    """Notes what gives a number to Python."""
+    """Counts operations that return a number to Python."""
 
     def __init__(self):
         super().__init__()
@@ -303,11 +305,11 @@ class Waiting(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("rule", "waits"), [("none", 0), ("strong_wolfe", 4)])
-def test_a_step_without_a_line_search_waits_for_nothing(rule, waits):
-    """With one it waits for a loss and a slope at each end, however many pairs there are."""
+def test_a_step_without_a_line_search_does_not_synchronize(rule, waits):
+    """With a line search it waits for a loss and a slope at each end, whatever the number of pairs."""
     for memory in (2, 9):
         model = nn.Linear(3, 2)
-        optimizer = lbfgs(model.parameters(), lr=0.1, line_search=rule, memory=memory)
+        optimizer = lbfgs(model.parameters(), lr=0.1, line_search=rule, history_size=memory)
         x, y = torch.randn(8, 3), torch.randn(8, 2)
         for _ in range(4):
             rows = Rows(model, nn.functional.mse_loss, x, y)
@@ -317,7 +319,7 @@ def test_a_step_without_a_line_search_waits_for_nothing(rule, waits):
 
 
 @pytest.mark.parametrize("rule", ["armijo", "strong_wolfe"])
-def test_a_loss_that_is_no_number_is_refused(rule):
+def test_a_nan_loss_is_rejected(rule):
     descent = Descent(
         lbfgs, lambda x: (x - torch.log(x)).sum(), [8.0, 0.1], lr=100.0, line_search=rule, damping=0.2
     )
@@ -326,7 +328,7 @@ def test_a_loss_that_is_no_number_is_refused(rule):
     assert descent.at.tolist() == pytest.approx([1.0, 1.0], abs=1e-3)
 
 
-def test_a_batch_that_is_no_number_leaves_parameters_and_forgets_the_pairs():
+def test_a_nan_batch_leaves_the_parameters_and_resets_the_pairs():
     descent = Descent(lbfgs, rosenbrock, [-1.2, 1.0])
     descent.step(3)
     x, good = descent.at, descent.function
@@ -339,7 +341,7 @@ def test_a_batch_that_is_no_number_leaves_parameters_and_forgets_the_pairs():
     assert descent.value < 1e-8
 
 
-def test_without_a_line_search_a_pair_that_is_no_number_is_not_taken():
+def test_without_a_line_search_a_nan_pair_is_not_stored():
     descent = Descent(lbfgs, lambda x: torch.sqrt(x - 1).sum(), [1.05], line_search="none", lr=1.0)
     descent.step()
     assert descent.at.item() < 1  # the slope there is not a number
@@ -347,9 +349,9 @@ def test_without_a_line_search_a_pair_that_is_no_number_is_not_taken():
 
 
 @pytest.mark.parametrize("memory", [1, 5])
-def test_the_state_is_two_numbers_a_parameter_for_each_pair(memory):
+def test_the_state_is_two_numbers_per_parameter_and_pair(memory):
     model = nn.Linear(40, 20)
-    optimizer = lbfgs(model.parameters(), memory=memory)
+    optimizer = lbfgs(model.parameters(), history_size=memory)
     optimizer.step(lambda: model(torch.ones(3, 40)).square().mean())
     held = sum(each.numel() for each in optimizer.state[model.weight].values())
     assert held == pytest.approx(2 * memory * 820, rel=0.1)
@@ -380,19 +382,19 @@ def test_on_batches_it_fits_a_network_better_than_sgd_with_the_same_gradients():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"iterations": 0}, {"memory": 0}, {"overlap": 0.0}, {"damping": 1.0},
+    [{"lr": -1.0}, {"c1": 0.0}, {"c2": 1.0}, {"max_iter": 0}, {"history_size": 0}, {"sample_fraction": 0.0}, {"damping": 1.0},
      {"line_search": "wolfe"}],
     ids=lambda each: next(iter(each)),
 )  # fmt: skip
 def test_settings_outside_their_domain_are_refused(wrong):
-    with pytest.raises(UserError, match=f"lbfgs: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"lbfgs: {next(iter(wrong))}: expected"):
         lbfgs([torch.ones(1, requires_grad=True)], **wrong)
 
 
-def test_the_class_is_there_for_anyones_loop():
+def test_the_class_works_in_a_plain_loop():
     x = torch.ones(2, requires_grad=True)
-    settings = {"lr": 1.0, "memory": 3, "line_search": "armijo", "overlap": 1.0, "damping": 0.2}
-    optimizer = LBFGS([x], iterations=5, c1=1e-4, c2=0.9, **settings)
+    settings = {"lr": 1.0, "history_size": 3, "line_search": "armijo", "sample_fraction": 1.0, "damping": 0.2}
+    optimizer = LBFGS([x], max_iter=5, c1=1e-4, c2=0.9, **settings)
     optimizer.step(lambda: (x * x).sum())
     assert x.abs().max() < 1e-3
 

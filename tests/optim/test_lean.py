@@ -1,4 +1,4 @@
-"""A lean step is the optimizer's own step, bit for bit."""
+"""Tests that a lean step equals the optimizer's own step bit for bit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def closure_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_ten_steps_with_a_changing_rate_have_the_same_bits(name: str) -> None:
+def test_ten_steps_with_a_changing_learning_rate_have_the_same_bits(name: str) -> None:
     ours, optimizer = setting(name)
     theirs, reference = setting(name)
     lean, closure, other = lean_step(optimizer), closure_of(ours, optimizer), closure_of(theirs, reference)
@@ -60,7 +60,7 @@ def test_ten_steps_with_a_changing_rate_have_the_same_bits(name: str) -> None:
 
 @pytest.mark.parametrize("name", MAKERS)
 def test_plain_and_lean_steps_may_alternate(name: str) -> None:
-    """The counts of steps are shared views; PyTorch's own step must still count right."""
+    """The step counters are shared views, and PyTorch's own step must still count correctly."""
     ours, optimizer = setting(name)
     theirs, reference = setting(name)
     lean, closure, other = lean_step(optimizer), closure_of(ours, optimizer), closure_of(theirs, reference)
@@ -71,7 +71,7 @@ def test_plain_and_lean_steps_may_alternate(name: str) -> None:
         assert torch.equal(mine, own)
 
 
-def test_a_state_loaded_into_another_optimizer_goes_on_the_same() -> None:
+def test_a_state_loaded_into_another_optimizer_continues_equally() -> None:
     ours, optimizer = setting("adamw")
     lean, closure = lean_step(optimizer), closure_of(ours, optimizer)
     for _ in range(4):
@@ -90,7 +90,7 @@ def test_a_state_loaded_into_another_optimizer_goes_on_the_same() -> None:
         assert torch.equal(mine, own)
 
 
-def test_a_missing_gradient_is_left_to_the_optimizer() -> None:
+def test_a_missing_gradient_falls_back_to_the_optimizer() -> None:
     unused = nn.Parameter(torch.ones(2))
     used = nn.Parameter(torch.ones(2))
     optimizer = torch.optim.Adam([used, unused], lr=0.1, fused=True)

@@ -1,4 +1,4 @@
-"""Step sizes against the inequalities they promise, and SciPy's search."""
+"""Tests of line searches against the conditions they guarantee, and against SciPy."""
 
 import math
 
@@ -19,14 +19,14 @@ CURVES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("first", [1e-3, 0.1, 1.0, 10.0, 1e3])
+@pytest.mark.parametrize("initial", [1e-3, 0.1, 1.0, 10.0, 1e3])
 @pytest.mark.parametrize("c2", [0.9, 0.1])
 @pytest.mark.parametrize("name", ["parabola", "far parabola", "near parabola", "rational", "steep"])
-def test_strong_wolfe_holds(name, c2, first):
+def test_strong_wolfe_holds(name, c2, initial):
     f, df = CURVES[name]
     value, slope = f(0.0), df(0.0)
     assert slope < 0
-    found = strong_wolfe(lambda t: (f(t), df(t)), value, slope, c2=c2, first=first, limit=40)
+    found = strong_wolfe(lambda t: (f(t), df(t)), value, slope, c2=c2, initial=initial, max_eval=40)
     assert found is not None
     assert found.value == f(found.t)
     assert found.value <= value + 1e-4 * found.t * slope
@@ -34,14 +34,14 @@ def test_strong_wolfe_holds(name, c2, first):
 
 
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3), st.floats(0.05, 0.9))
-def test_a_parabola_is_searched_as_exactly_as_asked(at, curvature, c2):
+def test_a_parabola_is_searched_as_exactly_as_requested(at, curvature, c2):
     f, df = (lambda t: curvature * (t - at) ** 2 / 2), (lambda t: curvature * (t - at))
-    found = strong_wolfe(lambda t: (f(t), df(t)), f(0.0), df(0.0), c2=c2, limit=60)
+    found = strong_wolfe(lambda t: (f(t), df(t)), f(0.0), df(0.0), c2=c2, max_eval=60)
     assert found is not None
     assert abs(found.t - at) <= c2 * at * (1 + 1e-9)
 
 
-def test_as_few_evaluations_as_scipy():
+def test_about_as_few_evaluations_as_scipy():
     for name in ("parabola", "rational", "steep"):
         f, df = CURVES[name]
         calls = []
@@ -57,14 +57,14 @@ def test_as_few_evaluations_as_scipy():
         assert len(calls) <= evaluations + 2, name
 
 
-def test_uphill_and_nan_find_nothing():
+def test_ascent_directions_and_nan_yield_no_step():
     assert strong_wolfe(lambda t: (t, 1.0), 0.0, 1.0) is None
     assert armijo(lambda t: t, 0.0, 1.0) is None
     assert strong_wolfe(lambda t: (math.nan, math.nan), 0.0, -1.0) is None
     assert armijo(lambda t: math.nan, 0.0, -1.0) is None
 
 
-def test_a_wall_of_nan_is_backed_away_from():
+def test_nan_beyond_a_point_is_avoided():
     f, df = (lambda t: -t if t < 0.3 else math.nan), (lambda t: -1.0 if t < 0.3 else math.nan)
     found = armijo(f, 0.0, -1.0)
     assert found is not None

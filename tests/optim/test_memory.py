@@ -1,4 +1,4 @@
-"""What every optimizer keeps from step to step is what its documentation says, within a tenth."""
+"""Tests that the size of each optimizer's state is the documented one, within a tenth."""
 
 import pytest
 import torch
@@ -11,8 +11,8 @@ M, N = 64, 48
 W = M * N
 SETTINGS = {
     "sgd": {"momentum": 0.9},
-    "lbfgs": {"memory": 7},
-    "sqn": {"memory": 7},
+    "lbfgs": {"history_size": 7},
+    "sqn": {"history_size": 7},
     "shampoo": {"block_size": 64},
     "soap": {"block_size": 64},
 }
@@ -58,12 +58,12 @@ def kept(optimizer):
     return numbers(optimizer.state_dict()["state"])
 
 
-def test_every_optimizer_is_asked():
+def test_every_optimizer_is_measured():
     assert set(KEPT) == set(OPTIMIZERS) - {"sparse_adam"}
 
 
 @pytest.mark.parametrize("name", sorted(KEPT))
-def test_the_state_is_as_large_as_is_said(name):
+def test_the_state_is_as_large_as_documented(name):
     torch.manual_seed(0)
     model = nn.Linear(N, M, bias=False)
     x, y = torch.randn(100, N), torch.randn(100, M)

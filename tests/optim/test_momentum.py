@@ -1,4 +1,4 @@
-"""Heavy ball and Nesterov against the lecture's lines, PyTorch, and the rates of the theorems."""
+"""Tests of the heavy ball and Nesterov's method against their formulas, PyTorch, and the convergence theorems."""
 
 import math
 
@@ -12,6 +12,7 @@ from tests.support.optimizer_contract import Case, Contract, Problem
 import descend
 from descend.errors import UserError
 from descend.optim import heavy_ball, nesterov, sgd
+from descend.optim.base import catalogue_name
 
 CASES = [
     Case("heavy_ball"),
@@ -27,20 +28,20 @@ def case(request):
 
 
 class TestContract(Contract):
-    """Both keep it."""
+    """The contract."""
 
 
-# The lecture's lines, in NumPy, with a rate and a momentum of each step.
+# The formulas in NumPy, with a learning rate and a momentum for each step.
 
 
-def lecture_heavy_ball(gradient, x, rates, momenta):
+def heavy_ball_steps(gradient, x, rates, momenta):
     old = x
     for a, b in zip(rates, momenta, strict=True):
         x, old = x - a * gradient(x) + b * (x - old), x
         yield x
 
 
-def lecture_nesterov(gradient, x, rates, momenta):
+def nesterov_steps(gradient, x, rates, momenta):
     old = x
     for a, b in zip(rates, momenta, strict=True):
         ahead = x + b * (x - old)
@@ -49,16 +50,16 @@ def lecture_nesterov(gradient, x, rates, momenta):
 
 
 class Quadratic:
-    """f(x) = ½ x'Hx in float64, with H = diag(curvatures), and where its gradient was asked for."""
+    """f(x) = ½ x'Hx in float64, with H = diag(curvatures), and the points at which its gradient was evaluated."""
 
     def __init__(self, curvatures, start=None):
         self.h = torch.tensor(curvatures, dtype=torch.float64)
         start = torch.ones_like(self.h) if start is None else torch.tensor(start, dtype=torch.float64)
         self.x = start.clone().requires_grad_()
-        self.asked = []
+        self.evaluated = []
 
     def closure(self):
-        self.asked.append(self.x.detach().clone())
+        self.evaluated.append(self.x.detach().clone())
         loss = 0.5 * (self.h * self.x * self.x).sum()
         self.x.grad = (self.h * self.x).detach()
         return loss.detach()
@@ -72,7 +73,7 @@ class Quadratic:
 
 
 @pytest.mark.parametrize(
-    ("constructor", "lecture"), [(heavy_ball, lecture_heavy_ball), (nesterov, lecture_nesterov)]
+    ("constructor", "formula"), [(heavy_ball, heavy_ball_steps), (nesterov, nesterov_steps)]
 )
 @given(
     rates=st.lists(st.floats(0.01, 0.4), min_size=1, max_size=12),
@@ -80,11 +81,11 @@ class Quadratic:
     start=st.lists(st.floats(-5, 5), min_size=3, max_size=3),
 )
 @settings(max_examples=40, deadline=None, derandomize=True)
-def test_the_steps_are_the_lecture_s_whatever_the_rates(constructor, lecture, rates, momentum, start):
+def test_the_steps_are_those_of_the_formula_with_any_schedule(constructor, formula, rates, momentum, start):
     problem = Quadratic([0.3, 1.0, 2.5], start)
     optimizer = constructor([problem.x], momentum=momentum)
     h = problem.h.numpy()
-    expected = lecture(lambda x: h * x, np.array(start), rates, [momentum] * len(rates))
+    expected = formula(lambda x: h * x, np.array(start), rates, [momentum] * len(rates))
     for a, x in zip(rates, expected, strict=True):
         optimizer.param_groups[0]["lr"] = a
         optimizer.step(problem.closure)
@@ -101,7 +102,7 @@ class TestAgainstPyTorch:
         for rate in rates:
             optimizer.param_groups[0]["lr"] = rate
             iterates.append(problem.run(optimizer, 1)[0])
-        return torch.stack(iterates), problem.asked
+        return torch.stack(iterates), problem.evaluated
 
     def ours(self, constructor, rates):
         problem = Quadratic([0.3, 1.0, 2.5])
@@ -110,22 +111,22 @@ class TestAgainstPyTorch:
         for rate in rates:
             optimizer.param_groups[0]["lr"] = rate
             iterates.append(problem.run(optimizer, 1)[0])
-        return torch.stack(iterates), problem.asked
+        return torch.stack(iterates), problem.evaluated
 
-    def test_heavy_ball_is_its_momentum_while_the_rate_is_constant(self):
+    def test_heavy_ball_equals_its_momentum_while_the_learning_rate_is_constant(self):
         theirs, _ = self.torchs(False, [0.1] * 30)
         ours, _ = self.ours(heavy_ball, [0.1] * 30)
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
 
-    def test_nesterov_asks_where_pytorch_stands(self):
+    def test_nesterov_evaluates_at_the_parameters_of_pytorch(self):
         """PyTorch's parameters are the look-ahead points: those at which our closure is evaluated."""
         _, theirs = self.torchs(True, [0.1] * 30)
         _, ours = self.ours(nesterov, [0.1] * 30)
         torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-12, atol=1e-14)
 
     @pytest.mark.parametrize(("constructor", "flag"), [(heavy_ball, False), (nesterov, True)])
-    def test_and_not_when_it_changes(self, constructor, flag):
-        """A tenth of the rate: the ball keeps its speed, PyTorch's buffer is cut to a tenth."""
+    def test_they_differ_when_it_changes(self, constructor, flag):
+        """At a tenth of the learning rate the heavy ball keeps its velocity, and PyTorch's step falls to a tenth."""
         rates = [0.1] * 5 + [0.01] * 5
         theirs, asked_theirs = self.torchs(flag, rates)
         ours, asked_ours = self.ours(constructor, rates)
@@ -145,15 +146,15 @@ class TestRates:
     """On ½ x'Hx with curvatures in [m, L], κ = L/m."""
 
     @pytest.mark.parametrize("kappa", [10.0, 100.0, 1000.0])
-    def test_heavy_ball_contracts_by_the_root_of_the_condition(self, kappa):
+    def test_heavy_ball_contracts_by_the_root_of_the_condition_number(self, kappa):
         small, large = 1.0, kappa
         root = math.sqrt(kappa)
         rho = (root - 1) / (root + 1)
         alpha = 4 / (math.sqrt(large) + math.sqrt(small)) ** 2
         problem = Quadratic(np.geomspace(small, large, 7).tolist())
-        steps = math.ceil(14 / -math.log(rho))  # a fall by e^-14
+        steps = math.ceil(14 / -math.log(rho))  # a decrease by e^-14
         norms = problem.run(heavy_ball([problem.x], lr=alpha, momentum=rho**2), 2 * steps).norm(dim=1)
-        # Every mode of x_k is (a + b k) ρ^k at most: doubling k squares the fall, up to a factor of 2 from the k.
+        # Every mode of x_k is (a + b k) ρ^k at most: doubling k squares the decrease, up to a factor of 2 from the k.
         measured = (norms[-1] / norms[steps - 1]) ** (1 / steps)
         assert rho * 0.9 ** (1 / steps) <= measured <= rho * 2.2 ** (1 / steps)
         # gradient descent at its best, (κ−1)/(κ+1), is far slower
@@ -165,7 +166,7 @@ class TestRates:
 
     @pytest.mark.parametrize("wrong", ["alpha", "beta"])
     def test_other_settings_are_slower(self, wrong):
-        """The control: the rate is that of the best α and β, and of no others."""
+        """Control: the rate of convergence is that of the optimal α and β only."""
         root = 10.0
         rho = (root - 1) / (root + 1)
         alpha, beta = 4 / (root + 1) ** 2, rho**2
@@ -204,19 +205,19 @@ class TestNesterov:
         x, old = problem.x.detach().clone(), optimizer.state[problem.x]["previous"].clone()
         loss = optimizer.step(problem.closure)
         ahead = x + 0.9 * (x - old)
-        torch.testing.assert_close(problem.asked[-1], ahead, rtol=1e-15, atol=0)
+        torch.testing.assert_close(problem.evaluated[-1], ahead, rtol=1e-15, atol=0)
         assert loss.item() == pytest.approx(0.5 * (problem.h * ahead**2).sum().item(), rel=1e-14)
 
-    def test_the_refusal_says_what_to_do(self):
+    def test_the_error_names_a_remedy(self):
         with pytest.raises(UserError, match=r"optimizer\.step\(closure\)"):
             nesterov([torch.ones(1, requires_grad=True)]).step()
 
 
 @pytest.mark.parametrize(
-    ("name", "lecture"), [("heavy_ball", lecture_heavy_ball), ("nesterov", lecture_nesterov)]
+    ("name", "formula"), [("heavy_ball", heavy_ball_steps), ("nesterov", nesterov_steps)]
 )
-def test_in_descend_s_loop_the_steps_are_the_lecture_s(name, lecture):
-    """A linear model by full batches, with a rate that falls: the weights of the run are those of the two lines."""
+def test_in_the_training_loop_the_steps_are_those_of_the_formula(name, formula):
+    """A linear model on full batches with a decaying learning rate: the weights are those of the formula."""
     x = np.linspace(-1, 1, 40)[:, None]
     recipe = {
         "data": {"sampling": "full", "validation": 0.0, "test": 0.0, "clip": "none"},
@@ -239,7 +240,7 @@ def test_in_descend_s_loop_the_steps_are_the_lecture_s(name, lecture):
     def gradient(w):
         return np.array([2 * np.mean((w[0] * a + w[1] - y) * each) for each in (a, np.ones(40))])
 
-    *_, last = lecture(gradient, np.zeros(2), 0.1 * np.exp(-0.2 * np.arange(12)), [0.8] * 12)
+    *_, last = formula(gradient, np.zeros(2), 0.1 * np.exp(-0.2 * np.arange(12)), [0.8] * 12)
     found = [run.model.output.weight.item(), run.model.output.bias.item()]
     np.testing.assert_allclose(found, last, atol=1e-6)
 
@@ -250,7 +251,7 @@ def test_in_descend_s_loop_the_steps_are_the_lecture_s(name, lecture):
 def test_on_a_gpu_it_takes_the_same_steps(constructor):
     ends = []
     for device in ("cpu", "cuda"):
-        problem = Problem(Case(constructor.__name__))
+        problem = Problem(Case(catalogue_name(constructor)))
         problem.tables.to(device)
         problem.rows, problem.goal = problem.rows.to(device), problem.goal.to(device)
         ends.append(problem.train(constructor(problem.parameters(), lr=0.01), 20).cpu())
@@ -261,11 +262,11 @@ def test_on_a_gpu_it_takes_the_same_steps(constructor):
 class TestRefusals:
     @pytest.mark.parametrize("momentum", [-0.1, 1.0, math.nan])
     def test_momentum(self, constructor, momentum):
-        with pytest.raises(UserError, match="momentum must be 0 or more and below 1"):
+        with pytest.raises(UserError, match="momentum: expected a number >= 0 and below 1, got"):
             constructor([torch.ones(1, requires_grad=True)], momentum=momentum)
 
     def test_sparse_gradients(self, constructor):
-        problem = Problem(Case(constructor.__name__, sparse=True))
+        problem = Problem(Case(catalogue_name(constructor), sparse=True))
         optimizer = constructor(problem.parameters())
         with pytest.raises(UserError, match="use sparse_adam"):
             problem.train(optimizer, 1)

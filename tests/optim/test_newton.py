@@ -1,4 +1,4 @@
-"""Newton's method against dense algebra, SciPy and its rate of convergence."""
+"""Newton's method against dense algebra, SciPy and its order of convergence."""
 
 import itertools
 import math
@@ -24,7 +24,7 @@ from descend.training.objective import Objective
 OF_ALL = {"evaluations": None, "needs_closure": True, "separable": False, "graph": True}
 CASES = [
     Case("newton", lr=0.5, stateful=False, **OF_ALL),
-    Case("newton", {"forcing": 0.0, "limit": 4}, lr=1.0, stateful=False, **OF_ALL),
+    Case("newton", {"cg_tolerance": 0.0, "cg_max_iter": 4}, lr=1.0, stateful=False, **OF_ALL),
 ]  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def case(request):
 
 
 class TestContract(Contract):
-    """It keeps it, without a state to keep."""
+    """Newton's method keeps the contract, and has no state."""
 
 
 EIGENVALUES = st.lists(st.floats(0.1, 100), min_size=1, max_size=6)
@@ -44,7 +44,7 @@ EIGENVALUES = st.lists(st.floats(0.1, 100), min_size=1, max_size=6)
 @given(EIGENVALUES, st.integers(0, 100))
 def test_a_quadratic_takes_one_step(eigenvalues, seed):
     matrix, gradient, function = quadratic(eigenvalues, seed)
-    path = Path(newton, function, [3.0] * len(eigenvalues), forcing=0.0, limit=40)
+    path = Path(newton, function, [3.0] * len(eigenvalues), cg_tolerance=0.0, cg_max_iter=40)
     path.step()
     expected = torch.linalg.solve(matrix, -gradient)
     torch.testing.assert_close(path.x.detach(), expected, rtol=1e-8, atol=1e-8)
@@ -55,7 +55,7 @@ def test_its_steps_are_those_of_dense_algebra():
     problem = Logistic()
     nn.init.constant_(problem.model.weight, 3.0)
     w = problem.weights.detach().numpy().copy()
-    optimizer = newton(problem.model.parameters(), forcing=0.0, limit=50)
+    optimizer = newton(problem.model.parameters(), cg_tolerance=0.0, cg_max_iter=50)
     lengths = []
     for _ in range(6):
         value, slope, hessian = problem.at(w)
@@ -70,7 +70,7 @@ def test_its_steps_are_those_of_dense_algebra():
     assert min(lengths) < 1.0, "backtracking was not needed"
 
 
-class TestSciPyAgrees:
+class TestAgainstSciPy:
     def test_on_rosenbrocks_valley(self):
         expected = scipy.optimize.minimize(
             scipy.optimize.rosen,
@@ -99,19 +99,19 @@ class TestSciPyAgrees:
             options={"xtol": 1e-12},
         )
         if curvature == "gauss_newton":
-            problem.loss = PenaltyBeside(problem)
+            problem.loss = SeparatePenalty(problem)
         optimizer = newton(problem.model.parameters(), curvature=curvature)
         for _ in range(12):
             optimizer.step(problem.rows())
         np.testing.assert_allclose(problem.weights.detach(), expected.x, rtol=1e-6, atol=1e-7)
 
 
-class PenaltyBeside:
-    """Of the loss as a function of the outputs alone the Gauss-Newton matrix has no part of a penalty: rows have it."""
+class SeparatePenalty:
+    """A model with a penalty in its outputs, since a separate penalty is not part of the Gauss-Newton matrix."""
 
     def __init__(self, problem):
         count, size = problem.x.shape
-        # ‖w‖² as squares of d further outputs, so that the matrix knows of it.
+        # ‖w‖² as squares of d further outputs, so that it is part of the matrix.
         self.extra = math.sqrt(0.02) * torch.eye(size, dtype=torch.float64)
         problem.x = torch.cat([problem.x, self.extra])
         problem.y = torch.cat([problem.y, torch.zeros(size, dtype=torch.float64)])
@@ -122,15 +122,15 @@ class PenaltyBeside:
         return F.binary_cross_entropy_with_logits(own, targets[: self.count]) + extra.square().sum()
 
 
-class TestTheRateOfConvergence:
+class TestOrderOfConvergence:
     def test_solved_exactly_the_error_is_squared(self):
         problem = Logistic()
-        errors = problem.errors(newton(problem.model.parameters(), forcing=0.0, limit=50), 6)
+        errors = problem.errors(newton(problem.model.parameters(), cg_tolerance=0.0, cg_max_iter=50), 6)
         pairs = [(a, b) for a, b in itertools.pairwise(errors) if a > 1e-6]
         assert len(pairs) >= 3
         assert all(b <= 2.0 * a**2 for a, b in pairs)
 
-    def test_with_the_forcing_term_it_is_superlinear(self):
+    def test_with_a_decreasing_tolerance_it_is_superlinear(self):
         problem = Logistic()
         errors = problem.errors(newton(problem.model.parameters()), 8)
         ratios = [b / a for a, b in itertools.pairwise(errors) if a > 1e-7]
@@ -145,7 +145,7 @@ def draw_inputs(rows=30, features=4):
 
 
 class Masked(nn.Module):
-    """A linear model behind dropout: on each mask its squared error is a quadratic, whose minimum one step finds."""
+    """A linear model with dropout on its inputs: for a given mask the squared error is quadratic, and one step minimises it."""
 
     def __init__(self):
         super().__init__()
@@ -159,20 +159,20 @@ class Masked(nn.Module):
 
 @pytest.mark.parametrize("objective", ["function", "rows", "loop"])
 @pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])
-def test_newtons_hessian_and_gradient_are_of_one_batch_and_one_dropout_mask(objective, curvature):
-    """Regression: Newton-CG whose Hessian is of one batch or mask, and whose gradient is of another."""
+def test_hessian_and_gradient_are_of_the_same_batch_and_dropout_mask(objective, curvature):
+    """Regression: Newton-CG with the Hessian of one batch or mask and the gradient of another."""
     if (objective, curvature) == ("function", "gauss_newton"):
         pytest.skip("a function gives no outputs")
     torch.manual_seed(0)
     model = Masked()
-    optimizer = newton(model.parameters(), curvature=curvature, forcing=0.0, limit=20)
+    optimizer = newton(model.parameters(), curvature=curvature, cg_tolerance=0.0, cg_max_iter=20)
     whole = Objective(model, MeanSquaredError(), device=torch.device("cpu"))
-    for step in range(3):  # a new batch and a new mask each time
+    for step in range(3):  # a new batch and a new mask in each step
         x, y = draw_inputs(30)
         x, y = x.roll(step, 0)[:20], y.roll(step, 0)[:20]
         model.masked.clear()
         closure = {
-            "function": lambda: F.mse_loss(model(x), y),  # noqa: B023 - it is used up in this turn
+            "function": lambda: F.mse_loss(model(x), y),  # noqa: B023 - it is used in this iteration
             "rows": Rows(model, F.mse_loss, x, y),
             "loop": whole.at([Batch(x, y, None)], epoch=0, step=step),
         }[objective]
@@ -200,7 +200,7 @@ class TestGaussNewton:
                 return self.w[0] * torch.exp(self.w[1] * x)
 
         model, w = Exponential(), np.array([1.0, 0.5])
-        optimizer = newton(model.parameters(), curvature="gauss_newton", forcing=0.0, limit=20)
+        optimizer = newton(model.parameters(), curvature="gauss_newton", cg_tolerance=0.0, cg_max_iter=20)
 
         def loss(w):
             return np.mean((w[0] * np.exp(w[1] * x[:, 0].numpy()) - y[:, 0].numpy()) ** 2)
@@ -222,36 +222,34 @@ class TestGaussNewton:
             newton([w], curvature="gauss_newton").step(lambda: (w * w).sum())
 
 
-class TestWhereTheModelFails:
-    def test_negative_curvature_is_left_downhill(self):
+class TestFailuresOfTheModel:
+    def test_at_negative_curvature_the_loss_decreases(self):
         path = Path(newton, lambda x: x[0] ** 4 / 4 - x[0] ** 2 / 2 + x[1] ** 2, [0.1, 1.0])
         values = [path.step() for _ in range(12)]
         assert all(after <= before for before, after in itertools.pairwise(values))
         assert abs(path.x[0].item()) == pytest.approx(1.0, abs=1e-5)
 
-    def test_a_loss_that_is_no_number_is_no_decrease(self):
+    def test_a_nan_loss_is_not_a_decrease(self):
         path = Path(newton, lambda x: (x - torch.log(x)).sum(), [8.0])  # t = 1 leads to −48
         path.step()
-        assert path.asked[2][0] < 0
+        assert path.evaluated[2][0] < 0
         assert path.x.item() == pytest.approx(1.0)
 
-    def test_where_no_step_lowers_the_loss_nothing_moves(self):
-        path = Path(
-            newton, lambda x: x @ x * 0 + 1 + (x - x.detach()).sum(), [2.0, 3.0]
-        )  # a slope that is not there
+    def test_if_no_step_lowers_the_loss_nothing_moves(self):
+        path = Path(newton, lambda x: x @ x * 0 + 1 + (x - x.detach()).sum(), [2.0, 3.0])  # a wrong gradient
         path.step()
         assert path.x.tolist() == [2.0, 3.0]
 
-    def test_a_gradient_that_is_no_number_moves_nothing(self):
+    def test_a_nan_gradient_moves_nothing(self):
         path = Path(newton, lambda x: torch.sqrt(x).sum(), [-1.0, 1.0])
         assert math.isnan(path.step())
         assert path.x.tolist() == [-1.0, 1.0]
 
-    def test_a_trial_that_fails_leaves_the_start(self):
+    def test_an_exception_restores_the_start(self):
         path = Path(newton, lambda x: (x * x).sum(), [3.0])
 
         def closure():
-            if len(path.asked) == 2:
+            if len(path.evaluated) == 2:
                 raise KeyboardInterrupt
             return path.closure()
 
@@ -260,43 +258,50 @@ class TestWhereTheModelFails:
         assert path.x.tolist() == [3.0]
 
 
-class TestGroupsOfDifferentRates:
-    def path(self, rates, **chosen):
+class TestGroupsWithDifferentLearningRates:
+    def path(self, lrs, **settings):
         self.matrix, self.gradient, function = quadratic([1.0, 3.0, 9.0, 27.0], seed=4)
         parts = [torch.zeros(2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-        groups = [{"params": [part], "lr": rate} for part, rate in zip(parts, rates, strict=True)]
-        newton(groups, **chosen).step(lambda: function(torch.cat(parts)))
+        groups = [{"params": [part], "lr": lr} for part, lr in zip(parts, lrs, strict=True)]
+        newton(groups, **settings).step(lambda: function(torch.cat(parts)))
         return torch.cat(parts).detach()
 
     def test_solved_exactly_the_step_does_not_depend_on_them(self):
-        got = self.path((1.0, 0.25), forcing=0.0, limit=20)
+        got = self.path((1.0, 0.25), cg_tolerance=0.0, cg_max_iter=20)
         torch.testing.assert_close(
             got, torch.linalg.solve(self.matrix, -self.gradient), rtol=1e-9, atol=1e-12
         )
 
-    def test_cut_short_it_is_in_proportion_to_them(self):
-        got = self.path((1.0, 0.25), limit=1)
+    def test_truncated_it_is_proportional_to_them(self):
+        got = self.path((1.0, 0.25), cg_max_iter=1)
         shares = torch.tensor([1.0, 1.0, 0.25, 0.25], dtype=torch.float64)
         direction = -shares * self.gradient
         length = -(self.gradient @ direction) / (direction @ self.matrix @ direction)
         torch.testing.assert_close(got, length * direction)
 
-    def test_at_zero_a_group_stays_and_the_step_is_newtons_in_the_others(self):
-        got = self.path((1.0, 0.0), forcing=0.0, limit=20)
+    def test_a_group_with_learning_rate_zero_stays_and_the_step_is_newtons_in_the_others(self):
+        got = self.path((1.0, 0.0), cg_tolerance=0.0, cg_max_iter=20)
         expected = torch.linalg.solve(self.matrix[:2, :2], -self.gradient[:2])
         torch.testing.assert_close(got, torch.cat([expected, torch.zeros(2, dtype=torch.float64)]))
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"c": 1.0}, {"rho": 0.0}, {"lr": -1.0}, {"forcing": 1.0}, {"limit": 0}, {"curvature": "fisher"}],
+    [
+        {"c1": 1.0},
+        {"rho": 0.0},
+        {"lr": -1.0},
+        {"cg_tolerance": 1.0},
+        {"cg_max_iter": 0},
+        {"curvature": "fisher"},
+    ],
     ids=str,
 )
 def test_settings_outside_their_domain_are_refused(wrong):
     w = torch.ones(1, requires_grad=True)
-    with pytest.raises(UserError, match=f"newton: {next(iter(wrong))} must be"):
+    with pytest.raises(UserError, match=f"newton: {next(iter(wrong))}: expected"):
         newton([w], **wrong)
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="expected"):
         Newton([w], **wrong)
 
 
@@ -309,7 +314,7 @@ class TestFromARecipe:
             **changes,
         )
 
-    def test_the_loss_of_all_rows_never_grows(self, tmp_path):
+    def test_the_loss_of_all_rows_never_increases(self, tmp_path):
         run = descend.train("iris", self.recipe("newton"), seed=0, out=tmp_path / "run")
         losses = [record["train"]["loss"] for record in run.history]
         assert all(after <= before for before, after in itertools.pairwise(losses))

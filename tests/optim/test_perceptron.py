@@ -1,4 +1,4 @@
-"""The perceptron: Novikoff's bound, and why it is no gradient descent through the sign."""
+"""Tests of the perceptron: Novikoff's bound, and that its update is not a gradient through the sign."""
 
 import math
 
@@ -10,7 +10,7 @@ from sklearn.datasets import load_iris
 from sklearn.svm import SVC
 
 from descend.errors import UserError
-from descend.optim.perceptron import mistake_bound, perceptron
+from descend.optim import mistake_bound, perceptron
 
 
 def separable(seed, n=40, d=5, margin=0.1):
@@ -75,7 +75,7 @@ def test_scaling_the_rows_changes_nothing():
     assert mistake_bound(1000 * x, y, u) == pytest.approx(mistake_bound(x, y, u))
 
 
-def test_rows_that_no_line_separates_never_end():
+def test_it_does_not_converge_on_inseparable_rows():
     """The exclusive or."""
     x = torch.tensor([[1.0, 1, 1], [1, -1, 1], [-1, 1, 1], [-1, -1, 1]])
     found = perceptron(x, torch.tensor([1, -1, -1, 1]), max_passes=50)
@@ -83,7 +83,7 @@ def test_rows_that_no_line_separates_never_end():
     assert found.mistakes > 50
 
 
-def test_the_update_is_no_gradient_through_the_sign():
+def test_the_update_is_not_a_gradient_through_the_sign():
     """Autograd's gradient of a loss behind sign(w'x) is zero, and the update is not."""
     x, y, _ = separable(1)
     w = torch.full((5,), 0.1, dtype=torch.float64, requires_grad=True)
@@ -96,9 +96,9 @@ def test_the_update_is_no_gradient_through_the_sign():
     ("inputs", "labels", "words"),
     [
         (torch.zeros(3), torch.ones(3), r"expected inputs \(n, d\)"),
-        (torch.zeros(3, 2), torch.ones(2), r"found \(3, 2\) and \(2,\)"),
+        (torch.zeros(3, 2), torch.ones(2), r"got \(3, 2\) and \(2,\)"),
         (torch.zeros(0, 2), torch.ones(0), "n >= 1"),
-        (torch.zeros(2, 2), torch.tensor([0, 1]), "labels are -1 and 1"),
+        (torch.zeros(2, 2), torch.tensor([0, 1]), "expected labels -1 and 1"),
     ],
 )
 def test_refusals(inputs, labels, words):
@@ -108,7 +108,7 @@ def test_refusals(inputs, labels, words):
 
 def test_other_refusals():
     x, y, u = separable(0)
-    with pytest.raises(UserError, match="max_passes must be 1 or more"):
+    with pytest.raises(UserError, match="max_passes: expected an integer >= 1, got"):
         perceptron(x, y, max_passes=0)
     with pytest.raises(UserError, match="does not separate"):
         mistake_bound(x, y, -u)

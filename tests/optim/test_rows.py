@@ -1,4 +1,4 @@
-"""The objective of a plain loop: one set of rows and random numbers within a step, and parts that are drawn anew."""
+"""The objective of a plain loop: the same rows and random numbers within a step, and new random parts in each step."""
 
 import torch
 from torch import nn
@@ -19,7 +19,7 @@ def rows(model, count=40):
     return Rows(model, nn.functional.mse_loss, x, x.sum(1, keepdim=True))
 
 
-def test_every_evaluation_sees_one_dropout_mask_and_the_next_rows_see_another():
+def test_all_evaluations_have_one_dropout_mask_and_the_next_rows_another():
     model = network()
     torch.manual_seed(5)
     first = rows(model)
@@ -28,7 +28,7 @@ def test_every_evaluation_sees_one_dropout_mask_and_the_next_rows_see_another():
     assert rows(model).value() != losses[0]
 
 
-def test_the_numbers_are_those_in_line_when_it_was_made():
+def test_random_numbers_start_from_the_state_at_construction():
     model = network()
     torch.manual_seed(5)
     made = rows(model)
@@ -38,19 +38,19 @@ def test_the_numbers_are_those_in_line_when_it_was_made():
     assert made.value() == expected
 
 
-def test_parts_are_drawn_anew_whatever_was_evaluated_between():
-    """Regression: each evaluation put the random numbers back, so that all steps of a plain loop had one sample."""
-    model = nn.Linear(3, 1)  # draws nothing
+def test_parts_are_new_samples_whatever_was_evaluated_between():
+    """Regression: each evaluation reset the random state, so that all steps of a plain loop used the same sample."""
+    model = nn.Linear(3, 1)  # uses no random numbers
     whole = rows(model)
-    drawn = []
+    samples = []
     for _ in range(4):
         whole()
-        drawn.append(whole.part(0.2).inputs)
+        samples.append(whole.part(0.2).inputs)
         whole.value()
-    assert len({tuple(each.flatten().tolist()) for each in drawn}) == 4
+    assert len({tuple(each.flatten().tolist()) for each in samples}) == 4
 
 
-def test_nested_parts_hold_one_another():
+def test_nested_parts_contain_one_another():
     whole = rows(nn.Linear(3, 1))
     small, large = (whole.part(share, nested=True).inputs for share in (0.2, 0.5))
     assert (len(small), len(large)) == (8, 20)
@@ -58,7 +58,7 @@ def test_nested_parts_hold_one_another():
     assert torch.equal(whole.part(0.2, nested=True).inputs, small)
 
 
-def test_parts_leave_running_averages_alone_and_count_for_the_whole():
+def test_parts_do_not_update_running_averages_and_count_towards_the_whole():
     model = network(norm="batch")
     whole = rows(model)
     part = whole.part(0.25)

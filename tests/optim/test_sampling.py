@@ -1,4 +1,4 @@
-"""Stochastic gradients by the three ways of sampling: what they are on average, and what an epoch visits."""
+"""Stochastic gradients with the three sampling methods: their mean and variance, and the rows of an epoch."""
 
 import math
 
@@ -17,7 +17,7 @@ W = torch.randn(D, dtype=torch.float64, generator=torch.Generator().manual_seed(
 
 
 def gradient(rows):
-    """Of the mean of ½ (w'x − y)² over the rows."""
+    """Gradient of the mean of ½ (w'x − y)² over the rows."""
     return X[rows].T @ (X[rows] @ W - Y[rows]) / len(rows)
 
 
@@ -41,12 +41,14 @@ def test_an_epoch_visits_every_row_once_so_its_batches_average_to_the_gradient(e
 
 @pytest.mark.parametrize("sampling", ["with_replacement", "epoch"])
 def test_a_batch_is_unbiased(sampling):
-    """The mean over many epochs' first batches, within five standard errors of the gradient."""
+    """The mean over the first batches of many epochs is within five standard errors of the gradient."""
     epochs = 4000
-    draws = torch.stack([gradient(Order(N, BATCH, sampling=sampling).batches(e)[0]) for e in range(epochs)])
-    error = draws.std(0) / math.sqrt(epochs)
-    assert ((draws.mean(0) - FULL).abs() < 5 * error).all()
-    assert (5 * error < 0.15 * FULL.norm()).all()  # and that is narrow enough to see a bias
+    gradients = torch.stack(
+        [gradient(Order(N, BATCH, sampling=sampling).batches(e)[0]) for e in range(epochs)]
+    )
+    error = gradients.std(0) / math.sqrt(epochs)
+    assert ((gradients.mean(0) - FULL).abs() < 5 * error).all()
+    assert (5 * error < 0.15 * FULL.norm()).all()  # narrow enough to detect a bias
 
 
 def test_the_variance_is_that_of_sampling_theory():
@@ -54,12 +56,14 @@ def test_the_variance_is_that_of_sampling_theory():
     singles = torch.stack([gradient(torch.tensor([row])) for row in range(N)])
     variance = (singles - FULL).square().mean(0)
     for sampling, factor in (("with_replacement", 1.0), ("epoch", (N - BATCH) / (N - 1))):
-        draws = torch.stack([gradient(Order(N, BATCH, sampling=sampling).batches(e)[0]) for e in range(4000)])
-        np.testing.assert_allclose((draws - FULL).square().mean(0), variance / BATCH * factor, rtol=0.1)
+        gradients = torch.stack(
+            [gradient(Order(N, BATCH, sampling=sampling).batches(e)[0]) for e in range(4000)]
+        )
+        np.testing.assert_allclose((gradients - FULL).square().mean(0), variance / BATCH * factor, rtol=0.1)
 
 
-def test_with_replacement_an_epoch_leaves_rows_out():
-    """(1 − 1/n)^n of them on average, about 1/e: the canonical SGD has no pass over the data."""
+def test_with_replacement_an_epoch_omits_rows():
+    """A fraction (1 − 1/n)^n on average, about 1/e."""
     missing = np.mean([N - len(set(Order(N, BATCH, sampling="with_replacement").indices(e).tolist()))
                        for e in range(2000)])  # fmt: skip
     assert missing == pytest.approx(N * (1 - 1 / N) ** N, rel=0.02)

@@ -1,4 +1,4 @@
-"""Shampoo against its definition in dense double precision, its theorems, and the faults of others' implementations."""
+"""Shampoo against its definition in dense double precision, its theorems, and known faults of other implementations."""
 
 import copy
 import io
@@ -10,17 +10,21 @@ from tests.support.optimizer_contract import Case, Contract, Problem, saved
 
 from descend.errors import UserError
 from descend.optim import Shampoo, shampoo
-from descend.optim.blocks import Blocks, Cutting, parts
+from descend.optim.blocks import Blocks, Partition, split_dimension
 
 CASES = [
     Case("shampoo", lr=0.03),
-    Case("shampoo", {"roots_every": 1, "graft": "adam"}, lr=0.03),
-    Case("shampoo", {"roots_every": 1, "graft": "none", "betas": (0.0, 0.9)}, lr=0.03),
-    Case("shampoo", {"roots_every": 2, "graft": "sgd", "block_size": 2}, lr=0.02),
-    Case("shampoo", {"roots_every": 3, "graft": "adagrad", "statistics": "sum", "vectors": "matrix"}, lr=0.3),
-    Case("shampoo", {"roots_every": 1, "one_sided": True, "statistics_every": 2}, lr=0.03),
-    Case("shampoo", {"roots_every": 2, "nesterov": False}, lr=0.03),
-    Case("shampoo", {"roots_every": 1, "graft": "adam", "nesterov": False}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 1, "grafting": "adam"}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 1, "grafting": "none", "betas": (0.0, 0.9)}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 2, "grafting": "sgd", "block_size": 2}, lr=0.02),
+    Case(
+        "shampoo",
+        {"precondition_frequency": 3, "grafting": "adagrad", "statistics": "sum", "vectors": "matrix"},
+        lr=0.3,
+    ),
+    Case("shampoo", {"precondition_frequency": 1, "one_sided": True, "statistics_frequency": 2}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 2, "nesterov": False}, lr=0.03),
+    Case("shampoo", {"precondition_frequency": 1, "grafting": "adam", "nesterov": False}, lr=0.03),
 ]
 
 
@@ -38,13 +42,13 @@ def random(*shape, seed=0, dtype=torch.float64):
 
 
 def gradients(*shape, steps, seed=0):
-    """Gradients that have a direction in common, and noise."""
+    """Gradients with a common direction, plus noise."""
     common = random(*shape, seed=seed)
     return [common + random(*shape, seed=100 * seed + step + 1) for step in range(steps)]
 
 
 def taken(optimizer, params, per_step):
-    """Where the parameters are after steps with these gradients: one list of gradients for each step."""
+    """Return the parameters after steps with the given gradients, one list of gradients for each step."""
     for given in per_step:
         for p, g in zip(params, given, strict=True):
             p.grad = g.clone().to(p.dtype)
@@ -56,25 +60,36 @@ def zeros(*shapes, dtype=torch.float64):
     return [torch.nn.Parameter(torch.zeros(shape, dtype=dtype)) for shape in shapes]
 
 
-def power(matrix, exponent, ridge):
-    """(A + ridge λ_max I)^exponent by eigenvectors."""
+def power(matrix, exponent, matrix_eps):
+    """(A + matrix_eps λ_max I)^exponent by eigenvectors."""
     values, vectors = torch.linalg.eigh(matrix)
-    return (vectors * (values.clamp_min(0) + ridge * values[-1]) ** exponent) @ vectors.T
+    return (vectors * (values.clamp_min(0) + matrix_eps * values[-1]) ** exponent) @ vectors.T
 
 
 class Reference:
-    """Shampoo of one tensor of any order, dense, as the paper writes it.
+    """Shampoo of one tensor of any order, dense, as in the paper.
 
     No blocks, no stacks: each mode's covariance by einsum of the whole tensor, each product by tensordot.
     """
 
     def __init__(
-        self, shape, lr, betas, *, roots_every, graft, ridge, nesterov, roots_from=1, eps=1e-8, summed=False
+        self,
+        shape,
+        lr,
+        betas,
+        *,
+        precondition_frequency,
+        grafting,
+        matrix_eps,
+        nesterov,
+        start_preconditioning_step=1,
+        eps=1e-8,
+        summed=False,
     ):
         self.w = torch.zeros(shape, dtype=torch.float64)
-        self.lr, self.betas, self.every, self.graft = lr, betas, roots_every, graft
-        self.ridge, self.eps, self.summed, self.nesterov = ridge, eps, summed, nesterov
-        self.roots_from = roots_from
+        self.lr, self.betas, self.every, self.grafting = lr, betas, precondition_frequency, grafting
+        self.matrix_eps, self.eps, self.summed, self.nesterov = matrix_eps, eps, summed, nesterov
+        self.start_preconditioning_step = start_preconditioning_step
         self.c = [torch.zeros(n, n, dtype=torch.float64) for n in shape]
         self.roots = None
         self.m, self.v, self.a = (torch.zeros_like(self.w) for _ in range(3))
@@ -89,15 +104,15 @@ class Reference:
             flat = g.transpose(0, mode).reshape(g.shape[mode], -1)
             self.c[mode] = keep * self.c[mode] + add * flat @ flat.T
         weight = 1.0 if self.summed else 1 - b2**self.t
-        if self.t >= self.roots_from and (self.t % self.every == 0 or self.roots is None):
-            self.roots = [power(c / weight, -1 / (2 * order), self.ridge) for c in self.c]
-        if self.graft == "adagrad":
+        if self.t >= self.start_preconditioning_step and (self.t % self.every == 0 or self.roots is None):
+            self.roots = [power(c / weight, -1 / (2 * order), self.matrix_eps) for c in self.c]
+        if self.grafting == "adagrad":
             self.v = self.v + g * g
             simple = g / (self.v.sqrt() + self.eps)
-        elif self.graft in ("rmsprop", "adam"):
+        elif self.grafting in ("rmsprop", "adam"):
             self.v = b2 * self.v + (1 - b2) * g * g
             self.a = b1 * self.a + (1 - b1) * g
-            top = self.a / (1 - b1**self.t) if self.graft == "adam" else g
+            top = self.a / (1 - b1**self.t) if self.grafting == "adam" else g
             simple = top / ((self.v / (1 - b2**self.t)).sqrt() + self.eps)
         else:
             simple = g
@@ -106,11 +121,11 @@ class Reference:
             p = g
             for mode, root in enumerate(self.roots):
                 p = torch.tensordot(root, p.movedim(mode, 0), dims=1).movedim(0, mode)
-            if self.graft != "none":
+            if self.grafting != "none":
                 p = p * simple.norm() / p.norm()
         self.m = b1 * self.m + (1 - b1) * p
         m, count = (b1 * self.m + (1 - b1) * p, self.t + 1) if self.nesterov else (self.m, self.t)
-        if self.graft == "adam":
+        if self.grafting == "adam":
             self.w = self.w - self.lr * m * simple.norm() / m.norm()
         else:
             self.w = self.w - self.lr * m / (1 - b1**count)
@@ -118,20 +133,24 @@ class Reference:
 
 
 class TestAgainstDenseAlgebra:
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd", "none"])
     @pytest.mark.parametrize("shape", [(5,), (4, 6), (3, 4, 5), (2, 3, 4, 3)])
-    @pytest.mark.parametrize(("roots_every", "roots_from"), [(1, 1), (3, 1), (3, 3), (3, 5)])
+    @pytest.mark.parametrize(
+        ("precondition_frequency", "start_preconditioning_step"), [(1, 1), (3, 1), (3, 3), (3, 5)]
+    )
     @pytest.mark.parametrize("nesterov", [True, False])
-    def test_of_every_order_for_several_steps(self, shape, graft, roots_every, roots_from, nesterov):
+    def test_tensors_of_every_order_for_several_steps(
+        self, shape, grafting, precondition_frequency, start_preconditioning_step, nesterov
+    ):
         settings = {
-            "roots_every": roots_every,
-            "roots_from": roots_from,
-            "graft": graft,
+            "precondition_frequency": precondition_frequency,
+            "start_preconditioning_step": start_preconditioning_step,
+            "grafting": grafting,
             "nesterov": nesterov,
         }
-        settings["ridge"] = 1e-4
+        settings["matrix_eps"] = 1e-4
         reference = Reference(shape, 0.1, (0.9, 0.95), **settings)
-        # Blocks that hold the tensor whole; none of its dimensions may be merged.
+        # The whole tensor is one block, and none of its dimensions are merged.
         params = zeros(shape)
         optimizer = shampoo(
             params, lr=0.1, betas=(0.9, 0.95), block_size=max(shape), vectors="matrix", **settings
@@ -141,8 +160,8 @@ class TestAgainstDenseAlgebra:
             (got,) = taken(optimizer, params, [[g]])
             torch.testing.assert_close(got, expected, rtol=1e-8, atol=1e-10)
 
-    def test_with_sums_as_adagrad(self):
-        settings = {"roots_every": 2, "graft": "adagrad", "ridge": 1e-5, "nesterov": False}
+    def test_sums_as_in_adagrad(self):
+        settings = {"precondition_frequency": 2, "grafting": "adagrad", "matrix_eps": 1e-5, "nesterov": False}
         reference = Reference((4, 3), 0.1, (0.5, 0.9), summed=True, **settings)
         params = zeros((4, 3))
         optimizer = shampoo(params, lr=0.1, betas=(0.5, 0.9), statistics="sum", **settings)
@@ -150,11 +169,17 @@ class TestAgainstDenseAlgebra:
             expected = reference.step(g)
             torch.testing.assert_close(taken(optimizer, params, [[g]])[0], expected, rtol=1e-8, atol=1e-10)
 
-    def test_statistics_now_and_then(self):
-        """Every second gradient is seen; the roots are those of the averages over these."""
+    def test_statistics_frequency(self):
+        """Every second gradient updates the averages of which the roots are computed."""
         params = zeros((4, 3))
         optimizer = shampoo(
-            params, lr=1.0, betas=(0.0, 0.8), statistics_every=2, roots_every=5, graft="sgd", ridge=1e-3
+            params,
+            lr=1.0,
+            betas=(0.0, 0.8),
+            statistics_frequency=2,
+            precondition_frequency=5,
+            grafting="sgd",
+            matrix_eps=1e-3,
         )
         given = gradients(4, 3, steps=5)
         before = taken(optimizer, params, [[g] for g in given[:4]])[0]
@@ -171,22 +196,22 @@ class TestAgainstDenseAlgebra:
 
 class TestTheorems:
     @pytest.mark.parametrize("shape", [(6, 4), (5, 5), (3, 8)])
-    def test_one_gradient_and_no_ridge_give_the_orthogonal_factor(self, shape):
+    def test_one_gradient_without_regularisation_yields_the_orthogonal_factor(self, shape):
         """(G Gᵀ)^(-1/4) G (Gᵀ G)^(-1/4) = U Vᵀ."""
         g = random(*shape)
         params = zeros(shape)
-        optimizer = shampoo(params, lr=1.0, graft="none", ridge=1e-14)
+        optimizer = shampoo(params, lr=1.0, grafting="none", matrix_eps=1e-14)
         (got,) = taken(optimizer, params, [[g]])
         u, _, vt = torch.linalg.svd(g, full_matrices=False)
         torch.testing.assert_close(-got, u @ vt, rtol=1e-3, atol=1e-3)
 
-    def test_of_vectors_it_is_full_matrix_adagrad(self):
-        """x ← x − t (Σ g gᵀ + ridge)^(-1/2) g."""
+    def test_for_vectors_it_is_full_matrix_adagrad(self):
+        """x ← x − t (Σ g gᵀ + matrix_eps)^(-1/2) g."""
         given = [random(6, seed=seed) for seed in range(9)]
         params = zeros((6,))
         optimizer = shampoo(
-            params, lr=0.3, betas=(0.0, 0.9), roots_every=1, statistics="sum", graft="none",
-            vectors="matrix", ridge=1e-8,
+            params, lr=0.3, betas=(0.0, 0.9), precondition_frequency=1, statistics="sum", grafting="none",
+            vectors="matrix", matrix_eps=1e-8,
         )  # fmt: skip
         total, x = torch.zeros(6, 6, dtype=torch.float64), torch.zeros(6, dtype=torch.float64)
         for g in given:
@@ -194,18 +219,22 @@ class TestTheorems:
             x = x - 0.3 * power(total, -0.5, 1e-8) @ g
             torch.testing.assert_close(taken(optimizer, params, [[g]])[0], x, rtol=1e-6, atol=1e-8)
 
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
-    def test_the_first_step_is_along_the_orthogonal_factor_whatever_gives_its_length(self, graft):
-        """The first roots are those of the first gradient, however seldom those after them."""
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    def test_the_first_step_is_along_the_orthogonal_factor_for_every_grafting(self, grafting):
+        """The first roots are computed from the first gradient, whatever the precondition_frequency."""
         g = random(6, 4)
         params = zeros((6, 4))
-        (got,) = taken(shampoo(params, lr=1.0, graft=graft, roots_every=100, ridge=1e-14), params, [[g]])
+        (got,) = taken(
+            shampoo(params, lr=1.0, grafting=grafting, precondition_frequency=100, matrix_eps=1e-14),
+            params,
+            [[g]],
+        )
         u, _, vt = torch.linalg.svd(g, full_matrices=False)
         torch.testing.assert_close(-got / got.norm(), u @ vt / 2, rtol=1e-3, atol=1e-3)
 
     @pytest.mark.parametrize("side", ["rows", "columns", "both"])
-    def test_it_does_not_see_a_rotation(self, side):
-        """Gradients Q_L G Q_R lead to Q_L W Q_R: an orthogonal change of the units' coordinates changes nothing."""
+    def test_it_is_invariant_to_rotations(self, side):
+        """Gradients Q_L G Q_R lead to Q_L W Q_R: the method is invariant to orthogonal changes of coordinates."""
         q, _ = torch.linalg.qr(random(5, 5, seed=7))
         r, _ = torch.linalg.qr(random(4, 4, seed=8))
         q = q if side != "columns" else torch.eye(5, dtype=torch.float64)
@@ -214,49 +243,49 @@ class TestTheorems:
         ends = []
         for turned in (False, True):
             params = zeros((5, 4))
-            optimizer = shampoo(params, lr=0.1, roots_every=1, graft="sgd", ridge=1e-5)
+            optimizer = shampoo(params, lr=0.1, precondition_frequency=1, grafting="sgd", matrix_eps=1e-5)
             ends += taken(optimizer, params, [[q @ g @ r] if turned else [g] for g in given])
         torch.testing.assert_close(ends[1], q @ ends[0] @ r, rtol=1e-8, atol=1e-10)
 
-    def test_rmsprop_alone_would_see_it(self):
-        """The control: before the first root there is only the simple method."""
+    def test_rmsprop_is_not_invariant(self):
+        """The control: before the first roots, steps are those of the grafting method."""
         q, _ = torch.linalg.qr(random(5, 5, seed=7))
         given = gradients(5, 4, steps=8)
         ends = []
         for turned in (False, True):
             params = zeros((5, 4))
-            optimizer = shampoo(params, lr=0.1, roots_from=100)
+            optimizer = shampoo(params, lr=0.1, start_preconditioning_step=100)
             ends += taken(optimizer, params, [[q @ g] if turned else [g] for g in given])
         assert (ends[1] - q @ ends[0]).abs().max() > 0.1
 
-    def test_one_sided_has_the_exponent_of_one_side(self):
-        """(G Gᵀ)^(-1/2) G = U Vᵀ as well, of the smaller side alone."""
+    def test_one_sided_has_the_exponent_minus_one_half(self):
+        """(G Gᵀ)^(-1/2) G = U Vᵀ as well, from the smaller side only."""
         g = random(3, 8)
         params = zeros((3, 8))
-        optimizer = shampoo(params, lr=1.0, graft="none", ridge=1e-14, one_sided=True)
+        optimizer = shampoo(params, lr=1.0, grafting="none", matrix_eps=1e-14, one_sided=True)
         (got,) = taken(optimizer, params, [[g]])
         u, _, vt = torch.linalg.svd(g, full_matrices=False)
         torch.testing.assert_close(-got, u @ vt, rtol=1e-3, atol=1e-3)
         assert [k for k in optimizer.state[params[0]] if k.startswith("covariance")] == ["covariance.0.0"]
 
-    def test_before_roots_without_a_graft_a_vector_beside_a_matrix_does_not_change_its_steps(self):
+    def test_before_the_first_roots_without_grafting_a_vector_does_not_affect_a_matrix(self):
         given = gradients(7, 5, steps=3)
-        settings = {"lr": 0.1, "betas": (0.0, 0.99), "graft": "none", "roots_from": 100}
-        alone, beside = zeros((7, 5)), zeros((7, 5), (5,))
-        taken(shampoo(alone, **settings), alone, [[g] for g in given])
-        taken(shampoo(beside, **settings), beside, [[g, g[0]] for g in given])
-        assert torch.equal(alone[0], beside[0])
-        torch.testing.assert_close(alone[0].detach(), -0.1 * sum(given), rtol=0, atol=1e-12)
+        settings = {"lr": 0.1, "betas": (0.0, 0.99), "grafting": "none", "start_preconditioning_step": 100}
+        single, both = zeros((7, 5)), zeros((7, 5), (5,))
+        taken(shampoo(single, **settings), single, [[g] for g in given])
+        taken(shampoo(both, **settings), both, [[g, g[0]] for g in given])
+        assert torch.equal(single[0], both[0])
+        torch.testing.assert_close(single[0].detach(), -0.1 * sum(given), rtol=0, atol=1e-12)
 
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd"])
-    def test_steps_are_as_long_as_those_of_the_method_grafted_from(self, graft):
-        """Without momentum in between, for each tensor and whatever its blocks."""
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd"])
+    def test_steps_have_the_length_of_the_grafting_method(self, grafting):
+        """Without momentum, for each tensor and any block size."""
         given = gradients(7, 5, steps=6)
         params = zeros((7, 5))
-        settings = {"lr": 0.1, "betas": (0.0, 0.99), "graft": graft, "block_size": 3}
-        optimizer = shampoo(params, roots_every=1, **settings)
+        settings = {"lr": 0.1, "betas": (0.0, 0.99), "grafting": grafting, "block_size": 3}
+        optimizer = shampoo(params, precondition_frequency=1, **settings)
         simple = zeros((7, 5))
-        other = shampoo(simple, roots_from=1000, **settings)
+        other = shampoo(simple, start_preconditioning_step=1000, **settings)
         for g in given:
             old = [p.detach().clone() for p in (params[0], simple[0])]
             moved = taken(optimizer, params, [[g]])[0] - old[0]
@@ -265,25 +294,29 @@ class TestTheorems:
             assert (moved - expected).norm() > 0.1 * expected.norm()
 
     @pytest.mark.parametrize(
-        ("graft", "theirs"),
+        ("grafting", "theirs"),
         [
             ("adam", lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.9, 0.99))),
             ("adagrad", lambda p: torch.optim.Adagrad(p, lr=0.1, eps=1e-8)),
             ("sgd", lambda p: torch.optim.SGD(p, lr=0.1)),
         ],
     )
-    def test_the_simple_methods_are_pytorch_s(self, graft, theirs):
-        """Biases take them always, weights until the first roots. Momentum is Adam's own, and none for the others."""
+    def test_the_grafting_methods_are_pytorch_s(self, grafting, theirs):
+        """Biases always take their steps, weights until the first roots. Only Adam has momentum."""
         given = [[random(4, 3, seed=s), random(4, seed=50 + s)] for s in range(6)]
         params, others = zeros((4, 3), (4,)), zeros((4, 3), (4,))
-        betas = (0.9, 0.99) if graft == "adam" else (0.0, 0.99)
-        got = taken(shampoo(params, lr=0.1, betas=betas, roots_from=9, graft=graft), params, given)
+        betas = (0.9, 0.99) if grafting == "adam" else (0.0, 0.99)
+        got = taken(
+            shampoo(params, lr=0.1, betas=betas, start_preconditioning_step=9, grafting=grafting),
+            params,
+            given,
+        )
         expected = taken(theirs(others), others, given)
-        if graft == "adam":  # Of weights the length alone, along the momentum of its steps.
+        if grafting == "adam":  # For weights it only determines the length, along the momentum of its steps.
             got, expected = got[1:], expected[1:]
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
 
-    def test_rmsprop_for_biases_is_adam_with_its_momentum_after(self):
+    def test_rmsprop_for_biases_is_adam_with_momentum_applied_last(self):
         given = [random(4, seed=s) for s in range(8)]
         params = zeros((4,))
         settings = {"lr": 0.1, "betas": (0.9, 0.99), "nesterov": False}
@@ -296,14 +329,14 @@ class TestTheorems:
         torch.testing.assert_close(got, x, rtol=1e-10, atol=1e-12)
 
     @pytest.mark.parametrize("nesterov", [True, False])
-    def test_the_shares_of_past_gradients_in_a_step(self, nesterov):
-        """Before the first roots and with SGD's lengths a step is an average of gradients, whose shares are told by unit vectors.
+    def test_the_weights_of_past_gradients_in_a_step(self, nesterov):
+        """Before the first roots and with SGD's lengths a step is an average of gradients. Unit vectors show the weights.
 
         β^(k−j) for step j of k; for Nesterov's step once more of the last, and all of the others a step older.
         """
         beta, last = 0.8, 6
         params = zeros((7,))
-        optimizer = shampoo(params, lr=1.0, betas=(beta, 0.9), graft="sgd", nesterov=nesterov)
+        optimizer = shampoo(params, lr=1.0, betas=(beta, 0.9), grafting="sgd", nesterov=nesterov)
         unit = torch.eye(7, dtype=torch.float64)
         before = taken(optimizer, params, [[unit[k]] for k in range(last)])[0]
         after = taken(optimizer, params, [[unit[last]]])[0]
@@ -313,8 +346,8 @@ class TestTheorems:
         torch.testing.assert_close(before - after, shares / shares.sum(), rtol=1e-12, atol=1e-14)
 
 
-class TestNamedFaults:
-    """Faults of existing implementations (issue 5), each shown absent."""
+class TestKnownFaults:
+    """Faults of existing implementations."""
 
     @pytest.mark.parametrize("order", [1, 2, 3, 4])
     def test_exponent_is_one_over_twice_the_order(self, order):
@@ -324,12 +357,14 @@ class TestNamedFaults:
             g = torch.zeros(shape, dtype=torch.float64)
             g[(0,) * order] = scale
             params = zeros(shape)
-            optimizer = shampoo(params, lr=1.0, graft="none", ridge=1e-12, vectors="matrix", block_size=3)
+            optimizer = shampoo(
+                params, lr=1.0, grafting="none", matrix_eps=1e-12, vectors="matrix", block_size=3
+            )
             (got,) = taken(optimizer, params, [[g]])
             assert -got[(0,) * order].item() == pytest.approx(1.0, rel=1e-6)
 
-    def test_momentum_is_of_preconditioned_gradients_and_never_of_raw_ones(self):
-        """kozistr: the buffer of preconditioned gradients is mixed into the raw gradient, whose scale is another.
+    def test_momentum_averages_preconditioned_gradients(self):
+        """kozistr: the buffer of preconditioned gradients is mixed into the raw gradient, which has a different scale.
 
         With the loss in other units, P is the same at every step, and so must every step be.
         """
@@ -337,31 +372,31 @@ class TestNamedFaults:
         ends = []
         for unit in (1.0, 1e4):
             params = zeros((4, 3))
-            optimizer = shampoo(params, lr=0.1, graft="none", roots_every=1)
+            optimizer = shampoo(params, lr=0.1, grafting="none", precondition_frequency=1)
             ends += taken(optimizer, params, [[unit * g] for g in given])
         torch.testing.assert_close(ends[1], ends[0], rtol=1e-9, atol=1e-12)
 
-    def test_momentum_is_taken_after_preconditioning_and_grafting(self):
+    def test_momentum_is_applied_after_preconditioning_and_grafting(self):
         """M = Σ β^(t−k) P_k with each P_k preconditioned by the roots of its own step, not by those of the last."""
         first, second = gradients(4, 3, steps=2)
         singles = []
         params = zeros((4, 3))
-        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), graft="sgd", roots_every=1)
+        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), grafting="sgd", precondition_frequency=1)
         singles.append(-taken(optimizer, params, [[first]])[0])
         singles.append(-taken(optimizer, params, [[second]])[0] - singles[0])
         params = zeros((4, 3))
-        settings = {"lr": 1.0, "graft": "sgd", "roots_every": 1, "nesterov": False}
+        settings = {"lr": 1.0, "grafting": "sgd", "precondition_frequency": 1, "nesterov": False}
         optimizer = shampoo(params, betas=(0.9, 0.9), **settings)
         one = taken(optimizer, params, [[first]])[0]
         two = taken(optimizer, params, [[second]])[0]
         expected = (0.9 * 0.1 * singles[0] + 0.1 * singles[1]) / (1 - 0.81)
         torch.testing.assert_close(one - two, expected, rtol=1e-9, atol=1e-12)
 
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
-    def test_weights_move_before_the_first_root(self, graft):
-        """kozistr: none for the first k − 1 steps, as the roots are zeros until then."""
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    def test_weights_move_before_the_first_root(self, grafting):
+        """kozistr: weights do not move in the first k − 1 steps, as the roots are zero until then."""
         params = zeros((4, 3), (4,))
-        optimizer = shampoo(params, lr=0.1, roots_from=50, graft=graft)
+        optimizer = shampoo(params, lr=0.1, start_preconditioning_step=50, grafting=grafting)
         last = [p.detach().clone() for p in params]
         for step in range(5):
             moved = taken(optimizer, params, [[random(4, 3, seed=step), random(4, seed=step)]])
@@ -369,10 +404,10 @@ class TestNamedFaults:
                 assert (after - before).abs().min() > 1e-6
             last = moved
 
-    def test_the_state_is_tensors_and_whole_numbers(self):
-        """pytorch_optimizer: objects of Python, which weights_only refuses."""
+    def test_the_state_consists_of_tensors_and_integers(self):
+        """pytorch_optimizer: the state has Python objects, which weights_only refuses."""
         params = zeros((7, 5), (4,), (3, 2, 3, 3))
-        optimizer = shampoo(params, block_size=4, roots_every=2, graft="adam", vectors="matrix")
+        optimizer = shampoo(params, block_size=4, precondition_frequency=2, grafting="adam", vectors="matrix")
         taken(optimizer, params, [[random(*p.shape, seed=s) for p in params] for s in range(3)])
         for state in optimizer.state_dict()["state"].values():
             assert {type(value) for value in state.values()} <= {torch.Tensor, int}
@@ -380,18 +415,18 @@ class TestNamedFaults:
         torch.save(optimizer.state_dict(), file)
         file.seek(0)
         loaded = torch.load(file, weights_only=True)
-        other = shampoo(params, block_size=4, roots_every=2, graft="adam", vectors="matrix")
+        other = shampoo(params, block_size=4, precondition_frequency=2, grafting="adam", vectors="matrix")
         other.load_state_dict(loaded)
         assert str(other.state_dict()) == str(optimizer.state_dict())
 
     def test_factors_of_half_precision_weights_stay_in_single_precision(self):
-        """load_state_dict casts to the parameter's type, so that factors are silently demoted."""
+        """load_state_dict casts to the dtype of the parameter, which silently demotes factors."""
         params = zeros((6, 4), dtype=torch.bfloat16)
-        optimizer = shampoo(params, lr=0.1, roots_every=2)
+        optimizer = shampoo(params, lr=0.1, precondition_frequency=2)
         taken(optimizer, params, [[random(6, 4, seed=s)] for s in range(5)])
         before = {k: v for k, v in optimizer.state[params[0]].items() if isinstance(v, torch.Tensor)}
         assert {v.dtype for v in before.values()} == {torch.float32}
-        other = shampoo(params, lr=0.1, roots_every=2)
+        other = shampoo(params, lr=0.1, precondition_frequency=2)
         other.load_state_dict(saved(optimizer))
         for key, value in before.items():
             assert other.state[params[0]][key].dtype is torch.float32
@@ -399,12 +434,12 @@ class TestNamedFaults:
         assert other.state[params[0]]["step"] == 5
 
     def test_old_roots_are_used_until_the_next(self):
-        """Between two roots the preconditioner is fixed: P is linear in the gradient, and known after a change of settings."""
+        """Between two roots the preconditioner is fixed: P is linear in the gradient."""
         params = zeros((4, 3))
-        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), roots_every=3, graft="none")
+        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), precondition_frequency=3, grafting="none")
         given = gradients(4, 3, steps=8)
         taken(optimizer, params, [[g] for g in given[:3]])
-        optimizer.param_groups[0]["roots_every"] = 100
+        optimizer.param_groups[0]["precondition_frequency"] = 100
         steps = []
         for g in (given[3], 2 * given[3]):
             before = params[0].detach().clone()
@@ -413,15 +448,15 @@ class TestNamedFaults:
 
 
 def cut(matrix):
-    """The blocks of a matrix of 7 by 5 in blocks of 3: 7 is 3 + 2 + 2 and 5 is 3 + 2."""
+    """The blocks of a 7 × 5 matrix with block size 3: 7 is 3 + 2 + 2 and 5 is 3 + 2."""
     return [part for rows in matrix.split([3, 2, 2]) for part in rows.split([3, 2], dim=1)]
 
 
 class TestBlocks:
-    def test_parts_are_as_equal_as_can_be(self):
+    def test_dimensions_are_split_into_nearly_equal_parts(self):
         for size in range(1, 60):
             for limit in range(1, 20):
-                found = parts(size, limit)
+                found = split_dimension(size, limit)
                 sizes = [each for _, count, each in found for _ in range(count)]
                 assert sum(sizes) == size
                 assert len(sizes) == math.ceil(size / limit)
@@ -441,8 +476,8 @@ class TestBlocks:
         ],
     )
     @pytest.mark.parametrize("vectors", [False, True])
-    def test_every_number_has_its_place(self, shapes, vectors):
-        blocks = Blocks(shapes, Cutting(3, 8192, False, vectors))
+    def test_every_entry_has_one_place(self, shapes, vectors):
+        blocks = Blocks(shapes, Partition(3, 8192, False, vectors))
         total = sum(math.prod(shape) for shape in shapes)
         assert blocks.size == total
         numbers = torch.arange(float(total))
@@ -464,30 +499,42 @@ class TestBlocks:
          ((1, 9), (9,)), ((), (1,)), ((4, 2, 2, 2, 2), (4, 16))],
     )  # fmt: skip
     def test_small_dimensions_are_merged(self, shape, merged):
-        assert Cutting(128, 8192, False, True).plan(shape)[0] == merged
+        assert Partition(128, 8192, False, True).plan(shape)[0] == merged
 
-    def test_a_dimension_that_is_too_large_has_no_matrix_and_is_not_cut(self):
-        blocks = Blocks([(50, 6)], Cutting(4, 10, False, False))
+    def test_a_dimension_that_is_too_large_has_no_matrix_and_is_not_split(self):
+        blocks = Blocks([(50, 6)], Partition(4, 10, False, False))
         assert [(stack.block, stack.count, stack.sides) for stack in blocks.stacks] == [((50, 3), 2, (1,))]
 
-    def test_are_as_separate_parameters(self):
-        """Without a length in common, which belongs to the tensor, and with next to no ridge, whose unit does."""
+    def test_blocks_are_equivalent_to_separate_parameters(self):
+        """Without grafting and with a negligible matrix_eps, both of which act on the whole tensor."""
         given = gradients(7, 5, steps=5)
         params = zeros((7, 5))
-        settings = {"lr": 0.1, "roots_every": 2, "graft": "none", "block_size": 3, "ridge": 1e-14}
+        settings = {
+            "lr": 0.1,
+            "precondition_frequency": 2,
+            "grafting": "none",
+            "block_size": 3,
+            "matrix_eps": 1e-14,
+        }
         got = taken(shampoo(params, **settings), params, [[g] for g in given])[0]
         pieces = zeros(*[part.shape for part in cut(given[0])])
         expected = taken(shampoo(pieces, **settings), pieces, [cut(g) for g in given])
         torch.testing.assert_close(cut(got), expected, rtol=1e-9, atol=1e-12)
 
-    def test_the_ridge_is_in_units_of_the_largest_eigenvalue_of_any_block_of_the_tensor(self):
-        """Another tensor in the same stacks, of much larger gradients, has no part in it."""
+    def test_matrix_eps_is_relative_to_the_largest_eigenvalue_of_any_block_of_the_tensor(self):
+        """Another tensor in the same stacks, with much larger gradients, does not affect it."""
         sizes = torch.tensor([1.0, 30.0, 0.01])[torch.tensor([0, 0, 0, 1, 1, 2, 2])]
         given = [g * sizes[:, None] for g in gradients(7, 5, steps=3)]
         others = [1000 * g for g in gradients(7, 5, steps=3, seed=1)]
         params = zeros((7, 5), (7, 5))
         optimizer = shampoo(
-            params, lr=1.0, betas=(0.0, 0.8), graft="none", block_size=3, ridge=0.1, roots_every=1
+            params,
+            lr=1.0,
+            betas=(0.0, 0.8),
+            grafting="none",
+            block_size=3,
+            matrix_eps=0.1,
+            precondition_frequency=1,
         )
         before = taken(optimizer, params, list(map(list, zip(given[:2], others[:2], strict=True))))[0]
         after = taken(optimizer, params, [[given[2], others[2]]])[0]
@@ -509,11 +556,11 @@ class TestBlocks:
         torch.testing.assert_close(cut(before - after), expected, rtol=1e-9, atol=1e-12)
 
     @pytest.mark.parametrize("faint", [0.0, 1e-4])
-    def test_a_block_that_had_next_to_no_gradient_does_not_take_the_step_of_the_others(self, faint):
-        """Pixels that are seldom lit: their block knows next to nothing when the roots are computed, and then one is lit."""
+    def test_a_block_with_hardly_any_gradient_does_not_dominate_the_step(self, faint):
+        """Pixels that are rarely non-zero: the roots of their block are computed from almost no gradients, and then one comes."""
         params = zeros((4, 8), dtype=torch.float32)
-        settings = {"lr": 1.0, "betas": (0.0, 0.9), "block_size": 4, "graft": "sgd", "ridge": 1e-2}
-        optimizer = shampoo(params, roots_every=3, **settings)
+        settings = {"lr": 1.0, "betas": (0.0, 0.9), "block_size": 4, "grafting": "sgd", "matrix_eps": 1e-2}
+        optimizer = shampoo(params, precondition_frequency=3, **settings)
         sizes = torch.tensor([1.0] * 4 + [faint] * 4)
         dark = [g.float() * sizes for g in gradients(4, 8, steps=3)]
         before = taken(optimizer, params, [[g] for g in dark])[0]
@@ -522,69 +569,70 @@ class TestBlocks:
         assert moved[:, :4].norm() > 0.9 * lit.norm()
         assert moved[:, 4:].norm() > 0
 
-    @pytest.mark.parametrize("graft", ["rmsprop", "adam", "adagrad", "sgd", "none"])
-    def test_a_tensor_that_had_no_gradient_goes_along_the_next(self, graft):
-        """Of it nothing is known at the roots, so the next gradient is as it is."""
+    @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd", "none"])
+    def test_a_tensor_without_gradients_so_far_moves_along_the_next_one(self, grafting):
+        """Its roots are the identity, so the next gradient is not preconditioned."""
         params = zeros((4, 3), dtype=torch.float32)
-        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), graft=graft, roots_every=3)
+        optimizer = shampoo(params, lr=1.0, betas=(0.0, 0.9), grafting=grafting, precondition_frequency=3)
         before = taken(optimizer, params, [[torch.zeros(4, 3)]] * 3)[0]
         g = random(4, 3).float()
         moved = taken(optimizer, params, [[g]])[0] - before
         assert torch.nn.functional.cosine_similarity(-moved.flatten(), g.flatten(), dim=0) > 0.9999
         assert 0.1 < moved.norm() < 10 * g.norm()
-        if graft == "none":
+        if grafting == "none":
             torch.testing.assert_close(-moved, g, rtol=1e-6, atol=0)
 
-    def test_parameters_in_one_stack_are_as_alone(self):
+    def test_parameters_of_a_stack_are_independent(self):
         shapes = [(4, 3), (4, 3), (3,), (8, 3), (2, 3, 2, 2)]
-        settings = {"lr": 0.1, "roots_every": 2, "block_size": 4}
+        settings = {"lr": 0.1, "precondition_frequency": 2, "block_size": 4}
         given = [[random(*s, seed=10 * step + k) for k, s in enumerate(shapes)] for step in range(5)]
         params = zeros(*shapes)
         together = taken(shampoo(params, **settings), params, given)
         for place, shape in enumerate(shapes):
-            alone = zeros(shape)
-            (got,) = taken(shampoo(alone, **settings), alone, [[each[place]] for each in given])
+            single = zeros(shape)
+            (got,) = taken(shampoo(single, **settings), single, [[each[place]] for each in given])
             torch.testing.assert_close(together[place], got, rtol=1e-9, atol=1e-12)
 
-    def test_channels_last_weights_are_moved_as_others(self):
+    def test_channels_last_weights(self):
         given = [random(4, 3, 2, 2, seed=s) for s in range(4)]
         ends = []
         for memory in (torch.contiguous_format, torch.channels_last):
             p = torch.nn.Parameter(
                 torch.zeros(4, 3, 2, 2, dtype=torch.float64).contiguous(memory_format=memory)
             )
-            optimizer = shampoo([p], lr=0.1, roots_every=2)
+            optimizer = shampoo([p], lr=0.1, precondition_frequency=2)
             for g in given:
                 p.grad = g.contiguous(memory_format=memory)
                 optimizer.step()
             ends.append(p.detach())
         torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-12)
 
-    def test_parameters_that_come_and_go_keep_their_state(self):
-        """A parameter without a gradient now and then is where it would be if it had been trained alone."""
+    def test_parameters_without_a_gradient_in_some_steps_keep_their_state(self):
+        """A parameter that has no gradient in some steps moves as if it were the only one."""
         shapes = [(4, 3), (4, 3)]
-        params, alone = zeros(*shapes), zeros((4, 3))
-        settings = {"lr": 0.1, "roots_every": 2}
-        optimizer, other = shampoo(params, **settings), shampoo(alone, **settings)
+        params, single = zeros(*shapes), zeros((4, 3))
+        settings = {"lr": 0.1, "precondition_frequency": 2}
+        optimizer, other = shampoo(params, **settings), shampoo(single, **settings)
         for step in range(7):
             given = [random(4, 3, seed=step), random(4, 3, seed=50 + step)]
             params[0].grad, params[1].grad = given[0], given[1] if step % 3 else None
             optimizer.step()
             if step % 3:
-                taken(other, alone, [[given[1]]])
-        torch.testing.assert_close(params[1].detach(), alone[0].detach(), rtol=1e-9, atol=1e-12)
+                taken(other, single, [[given[1]]])
+        torch.testing.assert_close(params[1].detach(), single[0].detach(), rtol=1e-9, atol=1e-12)
         assert [optimizer.state[p]["step"] for p in params] == [7, 4]
 
 
 class TestMemory:
     @pytest.mark.parametrize(
-        ("graft", "vectors", "others"), [("rmsprop", 2, 6), ("adam", 3, 7), ("adagrad", 2, 6), ("sgd", 1, 5)]
+        ("grafting", "vectors", "others"),
+        [("rmsprop", 2, 6), ("adam", 3, 7), ("adagrad", 2, 6), ("sgd", 1, 5)],
     )
-    def test_is_what_the_documentation_says(self, graft, vectors, others):
-        """784-512-512-10, within 10 %: square blocks of 128 would take 4 numbers for each weight."""
+    def test_memory_is_as_documented(self, grafting, vectors, others):
+        """784-512-512-10, within 10 %: square blocks of 128 take 4 numbers for each weight."""
         shapes = [(512, 784), (512,), (512, 512), (512,), (10, 512), (10,)]
         params = zeros(*shapes, dtype=torch.float32)
-        optimizer = shampoo(params, graft=graft, roots_every=1)
+        optimizer = shampoo(params, grafting=grafting, precondition_frequency=1)
         for p in params:
             p.grad = torch.zeros_like(p)
         optimizer.step()
@@ -597,26 +645,26 @@ class TestMemory:
             for v in s.values()
             if isinstance(v, torch.Tensor)
         }
-        assert sum(storages.values()) == 4 * held  # nothing is held twice
+        assert sum(storages.values()) == 4 * held  # nothing is stored twice
         weights = sum(math.prod(s) for s in shapes if len(s) == 2)
         biases = sum(math.prod(s) for s in shapes if len(s) == 1)
         assert held == pytest.approx(others * weights + vectors * biases, rel=0.1)
 
 
-def test_numbers_that_are_not_finite_stay_so():
-    """Bad numbers are loud: a NaN in a gradient is in the weights after the next step, root or not."""
-    for roots_every in (1, 5):
+def test_numbers_that_are_not_finite_propagate():
+    """A NaN in a gradient is in the weights after the step, whether roots are computed or not."""
+    for precondition_frequency in (1, 5):
         params = zeros((4, 3))
-        optimizer = shampoo(params, roots_every=roots_every)
+        optimizer = shampoo(params, precondition_frequency=precondition_frequency)
         g = random(4, 3)
         g[1, 1] = math.nan
         (got,) = taken(optimizer, params, [[g]])
         assert got.isnan().any()
 
 
-def test_a_gradient_of_zeros_moves_nothing_and_harms_nothing():
+def test_a_zero_gradient_moves_nothing():
     params = zeros((4, 3))
-    optimizer = shampoo(params, roots_every=1, graft="adam")
+    optimizer = shampoo(params, precondition_frequency=1, grafting="adam")
     zero = torch.zeros(4, 3, dtype=torch.float64)
     (got,) = taken(optimizer, params, [[zero]] * 3)
     assert torch.equal(got, zero)
@@ -625,9 +673,9 @@ def test_a_gradient_of_zeros_moves_nothing_and_harms_nothing():
     assert torch.isfinite(got).all()
 
 
-def test_a_copy_of_the_optimizer_goes_on_as_it_does():
+def test_a_copy_of_the_optimizer_takes_the_same_steps():
     problem = Problem(Case("shampoo"))
-    optimizer = shampoo(problem.parameters(), lr=0.03, roots_every=2)
+    optimizer = shampoo(problem.parameters(), lr=0.03, precondition_frequency=2)
     problem.train(optimizer, 3)
     twin, other = copy.deepcopy((problem, optimizer))
     assert torch.equal(twin.train(other, 3), problem.train(optimizer, 3))
@@ -635,23 +683,23 @@ def test_a_copy_of_the_optimizer_goes_on_as_it_does():
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("setting", "words"),
+        ("setting", "message"),
         [
-            ({"betas": (1.0, 0.9)}, "betas must be 0 or more and below 1"),
-            ({"block_size": 0}, "block_size must be 1 or more; found 0"),
-            ({"roots_every": 0}, "roots_every must be 1 or more"),
-            ({"roots_from": 0}, "roots_from must be 1 or more"),
-            ({"ridge": 0.0}, "ridge must be above 0"),
-            ({"eps": -1.0}, "eps must be 0 or more"),
-            ({"graft": "lion"}, "graft must be one of rmsprop, adam"),
-            ({"statistics": "mean"}, "statistics must be one of average, sum"),
-            ({"lr": math.nan}, "lr must be 0 or more"),
+            ({"betas": (1.0, 0.9)}, r"betas: expected a list of 2: .*got \[1.0, 0.9\]"),
+            ({"block_size": 0}, "block_size: expected an integer >= 1, got 0"),
+            ({"precondition_frequency": 0}, "precondition_frequency: expected an integer >= 1"),
+            ({"start_preconditioning_step": 0}, "start_preconditioning_step: expected an integer >= 1"),
+            ({"matrix_eps": 0.0}, "matrix_eps: expected a number above 0"),
+            ({"eps": -1.0}, "eps: expected a number >= 0"),
+            ({"grafting": "lion"}, 'grafting: expected "rmsprop", "adam"'),
+            ({"statistics": "mean"}, 'statistics: expected "average" or "sum"'),
+            ({"lr": math.nan}, "lr: expected a number above 0"),
         ],
     )
-    def test_settings(self, setting, words):
-        with pytest.raises(UserError, match=f"shampoo: {words}"):
+    def test_settings(self, setting, message):
+        with pytest.raises(UserError, match=f"shampoo: {message}"):
             shampoo([torch.ones(1, requires_grad=True)], **setting)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             Shampoo([torch.ones(1, requires_grad=True)], **setting)
 
     def test_sparse_gradients(self):

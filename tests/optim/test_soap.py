@@ -13,9 +13,9 @@ from descend.optim import SOAP, soap
 
 CASES = [
     Case("soap", lr=0.03),
-    Case("soap", {"basis_every": 1, "block_size": 2}, lr=0.03),
-    Case("soap", {"basis_every": 2, "one_sided": True, "betas": (0.0, 0.9)}, lr=0.03),
-    Case("soap", {"max_size": 3, "covariance_beta": 0.5}, lr=0.03),
+    Case("soap", {"precondition_frequency": 1, "block_size": 2}, lr=0.03),
+    Case("soap", {"precondition_frequency": 2, "one_sided": True, "betas": (0.0, 0.9)}, lr=0.03),
+    Case("soap", {"max_preconditioner_dim": 3, "shampoo_beta": 0.5}, lr=0.03),
 ]
 
 
@@ -33,7 +33,7 @@ def random(*shape, seed=0, dtype=torch.float64):
 
 
 def gradients(*shape, steps, seed=0):
-    """Noise whose large directions change from step to step, so that eigenvalues change places."""
+    """Noise whose dominant directions change from step to step, so that eigenvalues are reordered."""
     return [
         random(*shape, seed=100 * seed + step)
         * torch.linspace(0.3, 2.0, shape[0], dtype=torch.float64)
@@ -62,11 +62,11 @@ def rotated(tensor, bases, back=False):
 
 
 class Reference:
-    """Algorithm 3 of the paper with its order of events as ours: the momentum stays in the weights' coordinates."""
+    """Algorithm 3 of the paper in our order of operations, with the momentum in the coordinates of the weights."""
 
-    def __init__(self, shape, lr, betas, covariance_beta, every, eps=1e-8):
+    def __init__(self, shape, lr, betas, shampoo_beta, every, eps=1e-8):
         self.w, self.m, self.v = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
-        self.lr, self.betas, self.beta, self.every, self.eps = lr, betas, covariance_beta, every, eps
+        self.lr, self.betas, self.beta, self.every, self.eps = lr, betas, shampoo_beta, every, eps
         self.c = [torch.zeros(n, n, dtype=torch.float64) for n in shape]
         self.q, self.t, self.exchanged = None, 0, 0
 
@@ -94,29 +94,34 @@ class Reference:
 
 @pytest.mark.parametrize("shape", [(5, 5), (3, 4, 5), (2, 3, 4, 3)])
 @pytest.mark.parametrize("every", [1, 3])
-def test_steps_are_the_paper_s(shape, every):
+def test_steps_are_those_of_the_paper(shape, every):
     reference = Reference(shape, 0.1, (0.9, 0.95), 0.8, every)
     params = zeros(shape)
     optimizer = soap(
-        params, lr=0.1, betas=(0.9, 0.95), covariance_beta=0.8, basis_every=every, block_size=max(shape)
+        params,
+        lr=0.1,
+        betas=(0.9, 0.95),
+        shampoo_beta=0.8,
+        precondition_frequency=every,
+        block_size=max(shape),
     )
     for g in gradients(*shape, steps=13):
         expected = reference.step(g)
-        # At the first step Qᵀ G Q is diagonal: its other entries are rounding, and come out as rounding over eps.
+        # In the first step Qᵀ G Q is diagonal; its other entries are rounding errors, divided by eps.
         torch.testing.assert_close(taken(optimizer, params, [[g]])[0], expected, rtol=1e-6, atol=1e-6)
-    assert reference.exchanged > 1  # squares had to change places with their vectors
+    assert reference.exchanged > 1  # squares were permuted with their eigenvectors
 
 
 class TestTheorems:
-    def test_in_a_fixed_basis_of_ones_it_is_adam(self):
+    def test_with_the_identity_as_basis_it_is_adam(self):
         shapes = [(5, 4), (4,), (3, 2, 3, 3)]
         given = [[random(*s, seed=10 * step + k) for k, s in enumerate(shapes)] for step in range(9)]
         params, others = zeros(*shapes), zeros(*shapes)
-        got = taken(soap(params, lr=0.1, betas=(0.9, 0.99), max_size=1), params, given)
+        got = taken(soap(params, lr=0.1, betas=(0.9, 0.99), max_preconditioner_dim=1), params, given)
         expected = taken(torch.optim.Adam(others, lr=0.1, betas=(0.9, 0.99)), others, given)
         torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
-    def test_a_basis_changes_that(self):
+    def test_with_another_basis_it_is_not_adam(self):
         given = [[random(5, 4, seed=step)] for step in range(3)]
         params, others = zeros((5, 4)), zeros((5, 4))
         (got,) = taken(soap(params, lr=0.1, betas=(0.9, 0.99)), params, given)
@@ -140,7 +145,7 @@ class TestTheorems:
         torch.testing.assert_close(-got, u @ vt, rtol=1e-3, atol=1e-3)
 
     @pytest.mark.parametrize("side", ["rows", "columns", "both"])
-    def test_it_does_not_see_a_rotation(self, side):
+    def test_it_is_invariant_to_rotations(self, side):
         q, _ = torch.linalg.qr(random(5, 5, seed=7))
         r, _ = torch.linalg.qr(random(5, 5, seed=8))
         q = q if side != "columns" else torch.eye(5, dtype=torch.float64)
@@ -148,19 +153,19 @@ class TestTheorems:
         ends = []
         for turned in (False, True):
             params = zeros((5, 5))
-            optimizer = soap(params, lr=0.1, basis_every=2)
+            optimizer = soap(params, lr=0.1, precondition_frequency=2)
             given = gradients(5, 5, steps=9)
             ends += taken(optimizer, params, [[q @ g @ r] if turned else [g] for g in given])
         torch.testing.assert_close(ends[1], q @ ends[0] @ r, rtol=1e-6, atol=1e-8)
 
-    def test_one_sided_sees_only_the_rotation_of_the_other_side(self):
+    def test_one_sided_is_invariant_to_rotations_of_one_side_only(self):
         q, _ = torch.linalg.qr(random(3, 3, seed=7))
         r, _ = torch.linalg.qr(random(5, 5, seed=8))
         given = gradients(3, 5, steps=9)
         ends = []
         for left, right in ((False, False), (True, False), (False, True)):
             params = zeros((3, 5))
-            optimizer = soap(params, lr=0.1, basis_every=2, one_sided=True)
+            optimizer = soap(params, lr=0.1, precondition_frequency=2, one_sided=True)
             turned = [
                 [(q if left else torch.eye(3).double()) @ g @ (r if right else torch.eye(5).double())]
                 for g in given
@@ -169,11 +174,11 @@ class TestTheorems:
         torch.testing.assert_close(ends[1], q @ ends[0], rtol=1e-6, atol=1e-8)
         assert (ends[2] - ends[0] @ r).abs().max() > 0.01
 
-    def test_the_basis_becomes_that_of_the_covariance(self):
-        """Orthogonal iteration from a wrong basis, at a covariance that stays: Qᵀ L Q becomes diagonal, largest first."""
+    def test_the_basis_converges_to_the_eigenvectors_of_the_covariance(self):
+        """Orthogonal iteration from a wrong basis, for a constant covariance: Qᵀ L Q becomes diagonal, in descending order."""
         g = random(6, 6) * torch.logspace(0, -2, 6, dtype=torch.float64).unsqueeze(1)
         params = zeros((6, 6))
-        optimizer = soap(params, lr=0.0, basis_every=1)
+        optimizer = soap(params, lr=0.0, precondition_frequency=1)
         taken(optimizer, params, [[g]])
         wrong, _ = torch.linalg.qr(random(6, 6, seed=3))
         optimizer.state[params[0]]["basis.0.0"].copy_(wrong)
@@ -189,7 +194,7 @@ class TestTheorems:
     @given(seed=st.integers(0, 1000), every=st.integers(1, 4), scale=st.sampled_from([1e-6, 1.0, 1e6]))
     def test_the_basis_stays_orthogonal_in_single_precision(self, seed, every, scale):
         params = zeros((12, 9), dtype=torch.float32)
-        optimizer = soap(params, lr=0.1, basis_every=every)
+        optimizer = soap(params, lr=0.1, precondition_frequency=every)
         taken(optimizer, params, [[scale * random(12, 9, seed=seed + s)] for s in range(12)])
         for key, value in optimizer.state[params[0]].items():
             if key.startswith("basis"):
@@ -197,15 +202,15 @@ class TestTheorems:
                 torch.testing.assert_close(value.mT @ value, eye, rtol=0, atol=1e-5)
 
 
-class TestNamedFaults:
+class TestKnownFaults:
     def test_weights_move_from_the_first_step_on(self):
         """The paper's code, and HeavyBall's, take no step at the first gradient."""
         params = zeros((4, 3), (4,))
         moved = taken(soap(params, lr=0.1), params, [[random(4, 3), random(4)]])
         assert all(each.abs().max() > 1e-3 for each in moved)
 
-    def test_what_is_rounding_is_not_made_a_step(self):
-        """A gradient of rank 1 in single precision: the other 4095 entries of Qᵀ G Q are rounding, not directions.
+    def test_rounding_errors_are_not_amplified_to_steps(self):
+        """A gradient of rank 1 in single precision: the other 4095 entries of Qᵀ G Q are rounding errors, not directions.
 
         Divided by their own size each would be as long as the one that is there: 64 lengths of noise for one of step.
         """
@@ -220,33 +225,33 @@ class TestNamedFaults:
             assert ((last - got).double() * along).sum() == pytest.approx(1.0, abs=0.02)
             last = got
 
-    def test_the_state_is_tensors_and_whole_numbers(self):
+    def test_the_state_consists_of_tensors_and_integers(self):
         params = zeros((7, 5), (4,), (3, 2, 3, 3))
-        optimizer = soap(params, block_size=4, basis_every=2)
+        optimizer = soap(params, block_size=4, precondition_frequency=2)
         taken(optimizer, params, [[random(*p.shape, seed=s) for p in params] for s in range(3)])
         state = optimizer.state_dict()["state"]
         assert {type(value) for each in state.values() for value in each.values()} <= {torch.Tensor, int}
-        other = soap(params, block_size=4, basis_every=2)
+        other = soap(params, block_size=4, precondition_frequency=2)
         other.load_state_dict(saved(optimizer))
         assert str(other.state_dict()) == str(optimizer.state_dict())
 
     def test_factors_of_half_precision_weights_stay_in_single_precision(self):
         params = zeros((6, 4), dtype=torch.bfloat16)
-        optimizer = soap(params, lr=0.1, basis_every=2)
+        optimizer = soap(params, lr=0.1, precondition_frequency=2)
         taken(optimizer, params, [[random(6, 4, seed=s)] for s in range(5)])
         before = {k: v for k, v in optimizer.state[params[0]].items() if isinstance(v, torch.Tensor)}
         assert {v.dtype for v in before.values()} == {torch.float32}
-        other = soap(params, lr=0.1, basis_every=2)
+        other = soap(params, lr=0.1, precondition_frequency=2)
         other.load_state_dict(saved(optimizer))
         for key, value in before.items():
             assert torch.equal(other.state[params[0]][key], value)
 
 
 class TestBlocks:
-    def test_are_as_separate_parameters(self):
+    def test_blocks_are_equivalent_to_separate_parameters(self):
         given = gradients(7, 5, steps=7)
         params = zeros((7, 5))
-        options = {"lr": 0.1, "basis_every": 2, "block_size": 3}
+        options = {"lr": 0.1, "precondition_frequency": 2, "block_size": 3}
         got = taken(soap(params, **options), params, [[g] for g in given])[0]
 
         def cut(t):
@@ -256,20 +261,20 @@ class TestBlocks:
         expected = taken(soap(pieces, **options), pieces, [cut(g) for g in given])
         torch.testing.assert_close(cut(got), expected, rtol=1e-7, atol=1e-9)
 
-    def test_parameters_that_come_and_go_keep_their_state(self):
-        params, alone = zeros((4, 4), (4, 4)), zeros((4, 4))
-        options = {"lr": 0.1, "basis_every": 2}
-        optimizer, other = soap(params, **options), soap(alone, **options)
+    def test_parameters_without_a_gradient_in_some_steps_keep_their_state(self):
+        params, single = zeros((4, 4), (4, 4)), zeros((4, 4))
+        options = {"lr": 0.1, "precondition_frequency": 2}
+        optimizer, other = soap(params, **options), soap(single, **options)
         for step in range(9):
             params[0].grad = random(4, 4, seed=step)
             params[1].grad = random(4, 4, seed=50 + step) if step % 3 else None
             optimizer.step()
             if step % 3:
-                taken(other, alone, [[random(4, 4, seed=50 + step)]])
-        torch.testing.assert_close(params[1].detach(), alone[0].detach(), rtol=1e-7, atol=1e-9)
+                taken(other, single, [[random(4, 4, seed=50 + step)]])
+        torch.testing.assert_close(params[1].detach(), single[0].detach(), rtol=1e-7, atol=1e-9)
 
 
-def test_memory_is_what_the_documentation_says():
+def test_memory_is_as_documented():
     """784-512-512-10, within 10 %: 4 numbers for each weight and Adam's two; two for biases."""
     shapes = [(512, 784), (512,), (512, 512), (512,), (10, 512), (10,)]
     params = zeros(*shapes, dtype=torch.float32)
@@ -286,9 +291,9 @@ def test_memory_is_what_the_documentation_says():
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_numbers_that_are_not_finite_stay_so(first):
+def test_numbers_that_are_not_finite_propagate(first):
     params = zeros((4, 3))
-    optimizer = soap(params, basis_every=1)
+    optimizer = soap(params, precondition_frequency=1)
     if not first:
         taken(optimizer, params, [[random(4, 3, seed=s)] for s in range(3)])
     g = random(4, 3)
@@ -296,9 +301,9 @@ def test_numbers_that_are_not_finite_stay_so(first):
     assert taken(optimizer, params, [[g]])[0].isnan().any()
 
 
-def test_a_gradient_of_zeros_moves_nothing():
+def test_a_zero_gradient_moves_nothing():
     params = zeros((4, 3))
-    optimizer = soap(params, basis_every=1)
+    optimizer = soap(params, precondition_frequency=1)
     zero = torch.zeros(4, 3, dtype=torch.float64)
     assert torch.equal(taken(optimizer, params, [[zero]] * 3)[0], zero)
     assert torch.isfinite(taken(optimizer, params, [[random(4, 3)], [zero]])[0]).all()
@@ -306,19 +311,19 @@ def test_a_gradient_of_zeros_moves_nothing():
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("setting", "words"),
+        ("setting", "message"),
         [
-            ({"betas": (1.0, 0.9)}, "betas and covariance_beta must be 0 or more and below 1"),
-            ({"covariance_beta": 1.0}, "betas and covariance_beta must be 0 or more and below 1"),
-            ({"block_size": 0}, "block_size must be 1 or more; found 0"),
-            ({"basis_every": 0}, "basis_every must be 1 or more"),
-            ({"eps": -1.0}, "eps must be 0 or more"),
+            ({"betas": (1.0, 0.9)}, "betas: expected a list of 2: a number >= 0 and below 1"),
+            ({"shampoo_beta": 1.0}, "shampoo_beta: expected a number >= 0 and below 1"),
+            ({"block_size": 0}, "block_size: expected an integer >= 1, got 0"),
+            ({"precondition_frequency": 0}, "precondition_frequency: expected an integer >= 1"),
+            ({"eps": -1.0}, "eps: expected a number >= 0"),
         ],
     )
-    def test_settings(self, setting, words):
-        with pytest.raises(UserError, match=f"soap: {words}"):
+    def test_settings(self, setting, message):
+        with pytest.raises(UserError, match=f"soap: {message}"):
             soap([torch.ones(1, requires_grad=True)], **setting)
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             SOAP([torch.ones(1, requires_grad=True)], **setting)
 
     def test_sparse_gradients(self):

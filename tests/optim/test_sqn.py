@@ -1,4 +1,4 @@
-"""The stochastic quasi-Newton method against its paper: averages, pairs, first steps, and the data it needs."""
+"""Tests of the stochastic quasi-Newton method against its paper: averages, pairs, first steps, and data accesses."""
 
 import math
 
@@ -14,8 +14,9 @@ from descend.linalg import GaussNewton, flat
 from descend.optim import OPTIMIZERS, SQN, Rows, bfgs, sgd, sqn
 
 CASES = [
-    Case("sqn", {"every": 2}, lr=0.02, needs_closure=True, separable=False, graph=True),
-    Case("sqn", {"every": 1, "memory": 3}, lr=0.02, needs_closure=True, separable=False, graph=True, evaluations=1),
+    Case("sqn", {"update_frequency": 2}, lr=0.02, needs_closure=True, separable=False, graph=True),
+    Case("sqn", {"update_frequency": 1, "history_size": 3}, lr=0.02, needs_closure=True, separable=False, graph=True,
+         evaluations=1),
 ]  # fmt: skip
 
 
@@ -25,11 +26,11 @@ def case(request):
 
 
 class TestContract(Contract):
-    """Its state is its pairs, a sum and an average."""
+    """The contract; the state is the pairs, a sum and an average."""
 
 
 class Walk:
-    """The method on a quadratic whose linear term is noisy, and where it was before each step."""
+    """The method on a quadratic with a noisy linear term, and its iterates before each step."""
 
     def __init__(self, quadratic, start, **chosen):
         self.quadratic, self.x = quadratic, torch.tensor(start, dtype=torch.float64, requires_grad=True)
@@ -50,14 +51,16 @@ class Walk:
         return self.optimizer.state[self.x]
 
     def average(self, block, length):
-        """Of the iterates that the steps of a block started from."""
+        """Return the averages of the iterates at which the steps of a block started."""
         return torch.stack(self.path[block * length : (block + 1) * length]).mean(0)
 
 
 @pytest.mark.parametrize("length", [2, 5])
-def test_a_pair_is_the_second_derivative_times_the_difference_of_averages(length):
-    """Named: SQN's pair must use the difference of AVERAGED iterates, which the last step is not."""
-    walk = Walk(Quadratic([1.0, 4.0, 9.0]), [1.0, -2.0, 3.0], lr=0.05, every=length, memory=4)
+def test_a_pair_is_the_hessian_times_the_difference_of_averages(length):
+    """A pair uses the difference of AVERAGED iterates, not the last step."""
+    walk = Walk(
+        Quadratic([1.0, 4.0, 9.0]), [1.0, -2.0, 3.0], lr=0.05, update_frequency=length, history_size=4
+    )
     walk.step(4 * length)
     steps, changes = walk.state["steps"], walk.state["changes"]
     for pair in range(3):
@@ -70,9 +73,9 @@ def test_a_pair_is_the_second_derivative_times_the_difference_of_averages(length
 
 
 def test_the_product_is_taken_at_the_average():
-    """Where the second derivative is not constant the place shows."""
+    """Where the Hessian is not constant the point makes a difference."""
     x = torch.tensor([0.5, 2.0], dtype=torch.float64, requires_grad=True)
-    optimizer, path = sqn([x], lr=0.02, every=3), []
+    optimizer, path = sqn([x], lr=0.02, update_frequency=3), []
     for _ in range(6):
         path.append(x.detach().clone())
         optimizer.step(lambda: (x**4).sum())
@@ -84,7 +87,7 @@ def test_the_product_is_taken_at_the_average():
 
 def test_the_first_steps_are_those_of_sgd():
     length = 4
-    walk = Walk(Quadratic([1.0, 4.0, 9.0]), [1.0, -2.0, 3.0], lr=0.05, every=length)
+    walk = Walk(Quadratic([1.0, 4.0, 9.0]), [1.0, -2.0, 3.0], lr=0.05, update_frequency=length)
     z = walk.x.detach().clone().requires_grad_()
     plain = sgd([z], lr=0.05)
     for step in range(2 * length):
@@ -96,14 +99,18 @@ def test_the_first_steps_are_those_of_sgd():
     start, gradient = walk.x.detach().clone(), None
     walk.step()
     gradient = walk.gradient(2 * length)
-    assert float((walk.x.detach() - start + 0.05 * gradient).norm()) > 0.01  # and the next is not
+    assert float((walk.x.detach() - start + 0.05 * gradient).norm()) > 0.01  # control: the next step is not
 
 
 def test_a_step_is_that_of_the_papers_algorithm():
-    """Two loops over the pairs in their order, from γ of the newest. Named: newest pair for H0."""
+    """The two-loop recursion over the pairs in order, with H0 from the newest pair."""
     length, memory = 2, 3
     walk = Walk(
-        Quadratic([1.0, 2.0, 20.0, 40.0]), [1.0, -2.0, 3.0, 1.0], lr=0.02, every=length, memory=memory
+        Quadratic([1.0, 2.0, 20.0, 40.0]),
+        [1.0, -2.0, 3.0, 1.0],
+        lr=0.02,
+        update_frequency=length,
+        history_size=memory,
     )
     for step in range(30):
         pairs = [
@@ -124,11 +131,11 @@ def test_a_step_is_that_of_the_papers_algorithm():
         torch.testing.assert_close(walk.x.detach(), walk.path[step] - 0.02 * q, rtol=1e-9, atol=1e-11)
 
 
-def test_gauss_newton_in_place_of_the_second_derivative():
+def test_gauss_newton_instead_of_the_hessian():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
     parameters = list(model.parameters())
-    optimizer, path = sqn(parameters, lr=0.05, every=2, curvature="gauss_newton"), []
+    optimizer, path = sqn(parameters, lr=0.05, update_frequency=2, curvature="gauss_newton"), []
     x, y = draw(12, 3), draw(12, 1, seed=1)
     for _ in range(4):
         path.append(flat([p.detach() for p in parameters]))
@@ -142,14 +149,14 @@ def test_gauss_newton_in_place_of_the_second_derivative():
     torch.testing.assert_close(optimizer.state[parameters[0]]["changes"][0], expected, rtol=1e-10, atol=1e-12)
     assert not torch.equal(went, average)
     with pytest.raises(UserError, match=r"sqn needs the network's outputs.*Rows"):
-        plain = sqn(parameters, every=1, curvature="gauss_newton")
+        plain = sqn(parameters, update_frequency=1, curvature="gauss_newton")
         for _ in range(2):
             plain.step(lambda: nn.functional.mse_loss(model(x), y))
 
 
 def test_a_product_on_a_part_of_the_rows_sees_fewer():
     model = nn.Linear(3, 1).double()
-    optimizer = sqn(model.parameters(), every=1, share=0.25)
+    optimizer = sqn(model.parameters(), update_frequency=1, sample_fraction=0.25)
     x, y = draw(16, 3), draw(16, 1, seed=1)
     seen = []
     model.register_forward_hook(lambda module, inputs, outputs: seen.append(len(inputs[0])))
@@ -158,9 +165,9 @@ def test_a_product_on_a_part_of_the_rows_sees_fewer():
     assert seen == [16, 16, 4, 16, 4]
 
 
-def test_pairs_of_negative_curvature_are_left_out():
+def test_pairs_of_negative_curvature_are_discarded():
     x = torch.tensor([0.1, 0.2], dtype=torch.float64, requires_grad=True)
-    optimizer = sqn([x], lr=0.05, every=1)
+    optimizer = sqn([x], lr=0.05, update_frequency=1)
     for _ in range(8):
         optimizer.step(lambda: torch.cos(x).sum())
     state = optimizer.state[x]
@@ -170,7 +177,7 @@ def test_pairs_of_negative_curvature_are_left_out():
 
 
 class Drawn:
-    """A logistic loss on rows drawn for the gradient and others, six times as many, for the product, as in the paper."""
+    """A logistic loss on rows sampled for the gradient, and on six times as many others for the product, as in the paper."""
 
     def __init__(self, x, y, w, draw_rows):
         self.x, self.y, self.w, self.draw_rows, self.accessed = x, y, w, draw_rows, 0
@@ -200,7 +207,7 @@ class Drawn:
 
 
 def excess(constructor, rate, problem, seed, *, budget):
-    """Of the loss over the least one, after as many accessed data points."""
+    """Return the excess of the loss over its minimum after a budget of accessed data points."""
     x, y, best = problem
     w = torch.zeros(50, dtype=torch.float64, requires_grad=True)
     optimizer, step = constructor([w]), 0
@@ -223,18 +230,19 @@ def synthetic(seed):
     def loss():
         return nn.functional.binary_cross_entropy_with_logits(x @ found, y)
 
-    bfgs([found], iterations=60).step(loss)
+    bfgs([found], max_iter=60).step(loss)
     return x, y, float(loss().detach())
 
 
 def test_beats_sgd_by_accessed_data_points_on_the_papers_kind_of_problem():
-    """Each with the best of a grid of rates β/(1 + k/50); b = 50, b_H = 300, M = 10, L = 20, as in section 4.1."""
+    """Each with the best of a grid of learning rates β/(1 + k/50); b = 50, b_H = 300, M = 10, L = 20, as in section 4.1."""
     ratios = []
     for seed in (0, 1):
         problem = synthetic(seed)
         plain = min(excess(sgd, rate, problem, seed, budget=35_000) for rate in (3.0, 10.0, 30.0))
         ours = min(
-            excess(lambda p: sqn(p, every=20), rate, problem, seed, budget=35_000) for rate in (0.1, 0.3)
+            excess(lambda p: sqn(p, update_frequency=20), rate, problem, seed, budget=35_000)
+            for rate in (0.1, 0.3)
         )
         assert ours < 0.8 * plain
         ratios.append(ours / plain)
@@ -243,7 +251,7 @@ def test_beats_sgd_by_accessed_data_points_on_the_papers_kind_of_problem():
 
 def test_the_state_is_that_of_its_formula():
     model = nn.Linear(40, 20)
-    optimizer = sqn(model.parameters(), memory=4, every=1)
+    optimizer = sqn(model.parameters(), history_size=4, update_frequency=1)
     for _ in range(3):
         optimizer.step(lambda: model(torch.ones(3, 40)).square().mean())
     state = optimizer.state[model.weight]
@@ -267,17 +275,23 @@ def test_a_closure_without_a_graph_is_refused_at_the_first_step():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"lr": -1.0}, {"memory": 0}, {"every": 0}, {"share": 0.0}, {"curvature": "fisher"}],
+    [
+        {"lr": -1.0},
+        {"history_size": 0},
+        {"update_frequency": 0},
+        {"sample_fraction": 0.0},
+        {"curvature": "fisher"},
+    ],
     ids=lambda each: next(iter(each)),
 )
 def test_settings_outside_their_domain_are_refused(wrong):
-    with pytest.raises(UserError, match=f"sqn: .*{next(iter(wrong))}.* must be"):
+    with pytest.raises(UserError, match=f"sqn: {next(iter(wrong))}: expected"):
         sqn([torch.ones(1, requires_grad=True)], **wrong)
 
 
-def test_the_class_is_there_for_anyones_loop():
+def test_the_class_works_in_a_plain_loop():
     x = torch.ones(2, requires_grad=True)
-    optimizer = SQN([x], lr=0.2, memory=2, every=2, curvature="hessian", share=1.0)
+    optimizer = SQN([x], lr=0.2, history_size=2, update_frequency=2, curvature="hessian", sample_fraction=1.0)
     for _ in range(30):
         optimizer.step(lambda: (x * x * torch.tensor([0.5, 1.5])).sum())
     assert x.abs().max() < 0.05
@@ -285,7 +299,9 @@ def test_the_class_is_there_for_anyones_loop():
 
 def test_from_a_recipe_it_counts_its_products(tmp_path):
     recipe = descend.Recipe(
-        optimizer={"name": "sqn", "every": 5}, model={"name": "mlp", "hidden": [8]}, stop={"max_epochs": 6}
+        optimizer={"name": "sqn", "update_frequency": 5},
+        model={"name": "mlp", "hidden": [8]},
+        stop={"max_epochs": 6},
     )
     run = descend.train("iris", recipe, seed=0, out=tmp_path / "run")
     losses = [record["train"]["loss"] for record in run.history]
@@ -300,9 +316,9 @@ def test_from_a_recipe_it_counts_its_products(tmp_path):
     [
         ({}, {"graph"}),
         ({"curvature": "gauss_newton"}, {"outputs"}),
-        ({"share": 0.5}, {"graph", "part"}),
+        ({"sample_fraction": 0.5}, {"graph", "part"}),
     ],
     ids=["hessian", "gauss_newton", "part"],
 )
-def test_it_says_what_its_settings_need(settings, needs):
+def test_needs_follow_from_the_settings(settings, needs):
     assert OPTIMIZERS["sqn"]([nn.Parameter(torch.ones(1))], **settings).needs == needs

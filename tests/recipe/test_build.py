@@ -1,4 +1,4 @@
-"""From a resolved recipe to what trains: classes from elsewhere, and combinations that are refused."""
+"""Building what a resolved recipe describes: import paths and classes, and combinations that are refused."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Net(nn.Module):
         return self.head(self.body(x))
 
 
-class TestFromElsewhere:
+class TestImportPathsAndClasses:
     """Any import path, and in Python any class, wherever a name does."""
 
     @pytest.mark.parametrize(
@@ -126,32 +126,32 @@ class TestFromElsewhere:
         assert run.model.head.in_features == 3
         assert run.recipe.get("model.width") == 3
 
-    def test_a_class_of_torchs_as_network(self, iris):
+    def test_a_torch_class_as_network(self, iris):
         model = {"name": "torch.nn.Linear", "in_features": 4, "out_features": 3}
         run = descend.train(iris, Recipe.of({**dict(BASE.items()), "model": model}))
         assert isinstance(run.model, nn.Linear)
 
-    def test_what_a_path_names_is_what_is_built(self):
+    def test_an_import_path_is_built_with_its_settings(self):
         recipe = complete(model={"activation": {"name": "torch.nn.ELU", "alpha": 0.5}, "hidden": [3, 3]})
         model = build_model(recipe, FACTS["multiclass"], 0)
         found = [module for module in model.modules() if isinstance(module, nn.ELU)]
         assert [module.alpha for module in found] == [0.5, 0.5]
         assert found[0] is not found[1]
 
-    def test_foreign_losses_for_each_task(self, cancer, diabetes):
+    def test_built_losses_for_each_task(self, cancer, diabetes):
         assert train(cancer, {"loss": nn.BCEWithLogitsLoss}).metrics["epochs"] == 2
         assert train(diabetes, {"loss": "torch.nn.SmoothL1Loss"}).metrics["epochs"] == 2
 
-    def test_a_foreign_loss_is_the_same_number(self):
+    def test_a_built_loss_is_the_same_number(self):
         own = build_loss(complete(loss={"label_smoothing": 0.0}), FACTS["multiclass"], Softmax())
-        foreign = build_loss(complete(loss=nn.CrossEntropyLoss), FACTS["multiclass"], Softmax())
+        built = build_loss(complete(loss=nn.CrossEntropyLoss), FACTS["multiclass"], Softmax())
         outputs, targets = torch.randn(7, 3), torch.randint(3, (7,))
         weights = torch.rand(7)
-        torch.testing.assert_close(foreign(outputs, targets), own(outputs, targets))
-        torch.testing.assert_close(foreign(outputs, targets, weights), own(outputs, targets, weights))
-        torch.testing.assert_close(foreign.per_sample(outputs, targets), own.per_sample(outputs, targets))
+        torch.testing.assert_close(built(outputs, targets), own(outputs, targets))
+        torch.testing.assert_close(built(outputs, targets, weights), own(outputs, targets, weights))
+        torch.testing.assert_close(built.per_sample(outputs, targets), own.per_sample(outputs, targets))
 
-    def test_a_foreign_schedule_is_stepped_once_a_step(self):
+    def test_a_built_schedule_is_stepped_once_a_step(self):
         settings = {"name": torch.optim.lr_scheduler.ExponentialLR, "gamma": 0.5}
         schedule = build_schedule(complete(schedule=settings), steps_per_epoch=4, total_steps=40)
         assert [schedule.factor(step) for step in (0, 1, 3)] == [1.0, 0.5, 0.125]
@@ -163,7 +163,7 @@ class TestFromElsewhere:
 
 
 def refusal(task="multiclass", **sections) -> str:
-    """What a plan and its parts say, without any data."""
+    """Return the message with which a recipe is refused, without any data."""
     facts = FACTS[task]
     with pytest.raises(UserError) as caught:
         recipe = resolve(Recipe(**sections), facts).recipe
@@ -177,7 +177,7 @@ def refusal(task="multiclass", **sections) -> str:
 
 class TestRefused:
     @pytest.mark.parametrize(
-        ("task", "sections", "said"),
+        ("task", "sections", "message"),
         [
             ("regression", {"loss": "cross_entropy"}, "[loss] name: 'cross_entropy' does not fit"),
             ("regression", {"loss": "bce"}, "it is for binary"),
@@ -188,7 +188,7 @@ class TestRefused:
             ("regression", {"model": {"output": "sigmoid"}}, "one of: identity"),
             ("multiclass", {"model": {"output": "sine"}}, "one of: softmax"),
             ("binary", {"model": {"output": "softmax"}}, "one of: sigmoid, sine"),
-            ("multiclass", {"optimizer": "sparse_adam"}, "no layer of this model gives any"),
+            ("multiclass", {"optimizer": "sparse_adam"}, "no layer of this model has any"),
             ("multiclass", {"optimizer": {"name": "sgd", "nesterov": True}}, "Nesterov momentum requires a momentum"),
             ("multiclass", {"optimizer": {"nesterov": True}}, "Nesterov momentum requires a momentum"),
             ("multiclass", {"model": "convnet"}, "needs images of shape (channels, height, width)"),
@@ -198,7 +198,7 @@ class TestRefused:
             ("multiclass", {"schedule": "torch.optim.lr_scheduler.ReduceLROnPlateau"}, "use 'plateau'"),
             ("multiclass", {"schedule": {"name": "torch.nn.AvgPool1d", "kernel_size": 2}}, "a schedule"),
             ("multiclass", {"optimizer": "torch.nn.Flatten"}, "expected a torch.optim.Optimizer, got a Flatten"),
-            ("multiclass", {"init": "torch.nn.Flatten"}, "[init] name: cannot fill the weights"),
+            ("multiclass", {"init": "torch.nn.Flatten"}, "[init] name: cannot initialize the weights"),
             ("multiclass", {"model": {"name": "types.SimpleNamespace"}}, "expected a torch.nn.Module"),
             ("multiclass", {"model": "torch.nn.Flatten"}, "expected outputs of shape (rows, 3) for two rows"),
             ("multiclass", {"optimizer": torch.optim.LBFGS, "regularize": {"weight_decay": 0.1}}, "doesn't support"),
@@ -206,49 +206,49 @@ class TestRefused:
         ],
         ids=str,
     )  # fmt: skip
-    def test_combinations(self, task, sections, said):
-        assert said in refusal(task, **sections)
+    def test_combinations(self, task, sections, message):
+        assert message in refusal(task, **sections)
 
     @pytest.mark.parametrize(
-        ("task", "loss", "said"),
+        ("task", "loss", "message"),
         [
             ("multiclass", nn.MSELoss, "raw outputs and targets of the task multiclass"),
             ("binary", nn.BCELoss, "between 0 and 1"),
             ("regression", nn.CTCLoss, "missing 2 required positional arguments"),
-            ("regression", {"name": nn.MSELoss, "reduction": "none"}, "it gives a tensor of shape (2, 1)"),
+            ("regression", {"name": nn.MSELoss, "reduction": "none"}, "it returns a tensor of shape (2, 1)"),
             ("regression", "torch.nn.functional.mse_loss", "missing 2 required positional arguments"),
         ],
     )
-    def test_losses_from_elsewhere_that_do_not_fit(self, task, loss, said):
+    def test_torch_losses_that_do_not_fit(self, task, loss, message):
         message = refusal(task, loss=loss)
         assert "[loss]" in message
-        assert said in message
+        assert message in message
 
     @pytest.mark.parametrize(
-        ("inputs", "outputs", "said"),
+        ("inputs", "outputs", "message"),
         [
-            (4, 5, "expected outputs of shape (rows, 3) for two rows, found (2, 5)"),
+            (4, 5, "expected outputs of shape (rows, 3) for two rows, got (2, 5)"),
             (7, 3, "the network cannot take rows of shape (4,): mat1 and mat2 shapes cannot be multiplied"),
         ],
     )
-    def test_shapes_that_do_not_fit(self, inputs, outputs, said):
+    def test_shapes_that_do_not_fit(self, inputs, outputs, message):
         model = {"name": "torch.nn.Linear", "in_features": inputs, "out_features": outputs}
-        assert said in refusal(model=model)
+        assert message in refusal(model=model)
 
-    def test_a_network_that_gives_no_tensor(self):
+    def test_a_network_that_does_not_return_a_tensor(self):
         def pair(inputs, outputs):
             return nn.LSTM(4, 3)
 
-        assert "found tuple" in refusal(model=pair)
+        assert "got tuple" in refusal(model=pair)
 
-    def test_a_network_that_fails_in_its_own_way(self):
+    def test_a_network_that_raises(self):
         class Broken(Net):
             def forward(self, x):
                 raise KeyError("head")
 
         assert "cannot take rows of shape (4,): KeyError: 'head'" in refusal(model=Broken)
 
-    def test_a_constructor_that_fails_in_its_own_way(self):
+    def test_a_constructor_that_raises(self):
         class Broken(Net):
             def __init__(self, inputs, outputs):
                 raise AssertionError("no")
@@ -267,7 +267,7 @@ class TestRefused:
 
 
 class TestModel:
-    def test_it_is_a_function_of_recipe_shapes_and_seed(self):
+    def test_is_a_function_of_recipe_shapes_and_seed(self):
         recipe = complete(init={"output_gain": 1.0})
         one, same, other = (build_model(recipe, FACTS["multiclass"], seed) for seed in (1, 1, 2))
         for a, b, c in zip(one.parameters(), same.parameters(), other.parameters(), strict=True):
@@ -275,12 +275,12 @@ class TestModel:
             assert a.dim() == 1 or not torch.equal(a, c)
 
     @pytest.mark.parametrize("model", ["mlp", Net], ids=str)
-    def test_building_leaves_the_global_state(self, model):
+    def test_building_preserves_the_global_random_state(self, model):
         before = torch.get_rng_state()
         build_model(complete(model=model), FACTS["multiclass"], 3)
         assert torch.equal(torch.get_rng_state(), before)
 
-    def test_a_network_from_elsewhere_starts_from_the_seed(self):
+    def test_the_seed_determines_the_weights_of_a_user_class(self):
         recipe = complete(model=Net)
         one, same, other = (build_model(recipe, FACTS["multiclass"], seed).head.weight for seed in (1, 1, 2))
         assert torch.equal(one, same)
@@ -312,7 +312,7 @@ class TestLoss:
         assert isinstance(loss, OnProbabilities) == (form == "probabilities")
         assert getattr(loss, "loss", loss).form == form
 
-    def test_both_forms_are_one_number(self):
+    def test_both_forms_have_the_same_value(self):
         outputs, targets = torch.randn(9, 1), torch.randint(2, (9,)).float()
         recipe = complete("binary", loss={"label_smoothing": 0.2})
         fused = build_loss(recipe, FACTS["binary"], Sigmoid())
@@ -355,7 +355,7 @@ class TestOptimizer:
         for parameter, start in zip(model.parameters(), before, strict=True):
             torch.testing.assert_close(parameter, start * (0.9 if parameter.dim() == 2 else 1.0))
 
-    def test_settings_reach_it(self):
+    def test_settings_are_passed_on(self):
         optimizer = build_optimizer(complete(optimizer={"name": "adam", "betas": [0.5, 0.6]}), self.model())
         assert optimizer.param_groups[0]["betas"] == (0.5, 0.6)
 
@@ -366,7 +366,7 @@ class TestOptimizer:
         assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
 
 
-def test_every_problem_is_a_recipes():
+def test_every_problem_is_a_recipe_error():
     with pytest.raises(RecipeError) as caught:
         build_output(complete("regression", model={"output": "softmax"}), FACTS["regression"])
     (problem,) = caught.value.problems

@@ -16,6 +16,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 import descend
 from descend.constraints import CONDITIONS
 from descend.errors import UserError
+from descend.param_types import check, describe, of_constructor
 from descend.recipe import Recipe
 from descend.recipe.catalogue import (
     CATALOGUE,
@@ -27,7 +28,6 @@ from descend.recipe.catalogue import (
     import_object,
     is_import_path,
 )
-from descend.recipe.parameters import check, describe, of_constructor
 from descend.recipe.sections import SECTIONS, section_parameters
 
 QUICK = Recipe(
@@ -77,7 +77,7 @@ def task_of(entry: Entry) -> str:
 
 
 def value_of(entry: Entry) -> object:
-    """What a recipe says to use it."""
+    """Return the value with which a recipe uses the entry."""
     if not entry.is_key:
         return entry.name
     if entry.key in CONDITIONS:
@@ -90,19 +90,19 @@ def weights_are_few(model):
 
 
 def recipe_of(entry: Entry) -> Recipe:
-    said = {section: dict(values) for section, values in QUICK.items()}
+    sections = {section: dict(values) for section, values in QUICK.items()}
     if entry.name in ("linear", "polynomial"):
-        said["model"] = {}
+        sections["model"] = {}
     elif entry.name == "unitary_rnn":
-        said["model"] = {"units": 8}
+        sections["model"] = {"units": 8}
     elif task_of(entry) == "images":
-        said["model"] = {"channels": [4], "dense": [8]}
+        sections["model"] = {"channels": [4], "dense": [8]}
     if entry.section == "schedule":
-        said["schedule"] = {}
-    said[entry.section] = said[entry.section] | {entry.key: value_of(entry)}
+        sections["schedule"] = {}
+    sections[entry.section] = sections[entry.section] | {entry.key: value_of(entry)}
     if entry.name == "sparse_adam":
-        said["model"] = {"name": Sparse}
-    return Recipe.of(said)
+        sections["model"] = {"name": Sparse}
+    return Recipe.of(sections)
 
 
 class Sparse(torch.nn.Module):
@@ -119,7 +119,7 @@ class Sparse(torch.nn.Module):
 @every_entry
 def test_every_entry_trains_for_an_epoch(entry, data):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some entries say that they are a bad choice
+        warnings.simplefilter("ignore")  # some entries warn that they are a bad choice
         if entry.name == "sign":
             with pytest.raises(UserError, match="derivative is zero"):
                 descend.train(data["multiclass"], recipe_of(entry))
@@ -149,7 +149,7 @@ def test_sparse_gradients_are_clipped_and_accumulated(data, gradient):
 
 class TestCards:
     @every_entry
-    def test_every_entry_says_what_it_is(self, entry):
+    def test_every_entry_is_described(self, entry):
         card = entry.card
         assert re.fullmatch(r"[A-H]\d+(, [A-H]\d+)*", card.row), card.row
         assert card.formula
@@ -173,17 +173,17 @@ class TestCards:
 
 
 class TestEntries:
-    def test_all_of_them_once(self):
+    def test_each_occurs_once(self):
         assert len({(e.section, e.key, e.name) for e in EVERY}) == len(EVERY)
         expected = sum(len(family) for families in (CATALOGUE, CHOICES, KEYS) for family in families.values())
         assert len(EVERY) == expected
 
     @every_entry
-    def test_found_by_name_and_by_itself(self, entry):
+    def test_find_by_name_and_by_constructor(self, entry):
         assert find(entry.section, entry.name, entry.key) is entry.constructor
         assert find(entry.section, entry.constructor, entry.key) is entry.constructor
 
-    def test_the_lectures_choices_are_there(self):
+    def test_common_choices_exist(self):
         names = {(entry.section, entry.key, entry.name) for entry in EVERY}
         for section, key, expected in [
             ("model", "name", "linear polynomial mlp convnet"),
@@ -238,7 +238,7 @@ class TestImportPaths:
         assert import_object("torch.nn:Linear") is import_object("torch.nn.Linear") is torch.nn.Linear
         assert import_object("torch:nn.Linear") is torch.nn.Linear
 
-    def test_modules_beside_the_user_are_found(self, tmp_path, monkeypatch):
+    def test_modules_in_the_current_directory_are_found(self, tmp_path, monkeypatch):
         (tmp_path / "my_nets_module.py").write_text("class Net: pass")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "path", [path for path in sys.path if path])

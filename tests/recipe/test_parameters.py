@@ -1,4 +1,4 @@
-"""What constructors say of their parameters, and what a value must be."""
+"""Parameters of constructors: how they are read, described and checked."""
 
 from __future__ import annotations
 
@@ -18,8 +18,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import recipe_strategies as strategies
 
-from descend.param_types import Count, Fraction, Natural, NonNegative, Positive, Probability, Share
-from descend.recipe.parameters import MISSING, Parameter, check, describe, of_constructor, of_settings
+from descend.param_types import (
+    MISSING,
+    Count,
+    Fraction,
+    Natural,
+    NonNegative,
+    Parameter,
+    Positive,
+    Probability,
+    Share,
+    check,
+    describe,
+    of_constructor,
+)
+from descend.recipe.parameters import of_settings
 from descend.recipe.toml import dump
 
 
@@ -65,29 +78,29 @@ class TestCheck:
             (Positive, torch.tensor(0.5), 0.5),
         ],
     )
-    def test_taken(self, annotation, value, taken):
+    def test_accepted(self, annotation, value, taken):
         found, problem = check(parameter(annotation), value)
         assert problem is None
         assert (found, type(found)) == (taken, type(taken))
 
     def test_a_function_where_one_is_allowed(self):
         assert check(parameter(str | Callable[..., Any]), torch.nn.Mish) == (torch.nn.Mish, None)
-        assert "found a function or class" in fault(str, torch.nn.Mish)
+        assert "got a function or class" in fault(str, torch.nn.Mish)
 
     @pytest.mark.parametrize(
         "annotation", [Positive, Count, Natural, Fraction, Share, Probability, float, int]
     )
-    def test_bool_is_no_number(self, annotation):
-        assert fault(annotation, True).endswith("found true")
-        assert fault(annotation, False).endswith("found false")
+    def test_a_bool_is_not_a_number(self, annotation):
+        assert fault(annotation, True).endswith("got true")
+        assert fault(annotation, False).endswith("got false")
 
     @pytest.mark.parametrize("annotation", [Count, Natural, int, Count | Literal["auto"]])
-    def test_a_real_number_is_no_whole_one(self, annotation):
-        assert fault(annotation, 2.0).endswith("found 2.0")
-        assert fault(tuple[annotation, ...], [1, 2.0]).endswith("found [1, 2.0]")
+    def test_a_float_is_not_an_integer(self, annotation):
+        assert fault(annotation, 2.0).endswith("got 2.0")
+        assert fault(tuple[annotation, ...], [1, 2.0]).endswith("got [1, 2.0]")
 
     @pytest.mark.parametrize("value", [1, 0, "true", None])
-    def test_nothing_else_is_bool(self, value):
+    def test_only_bools_are_bools(self, value):
         assert fault(bool, value).startswith("expected true or false")
 
     @pytest.mark.parametrize(
@@ -103,10 +116,10 @@ class TestCheck:
         "value", [object(), torch.float64, {1, 2}, np.zeros(2), torch.zeros(2), 1j, b"x", "\ud800"]
     )
     def test_what_toml_cannot_hold(self, value):
-        assert fault(Any, value).startswith("expected a number, a text, a list, a table or a class, found ")
+        assert fault(Any, value).startswith("expected a number, a string, a list, a table or a class, got ")
         assert fault(Positive, value)
 
-    def test_not_even_inside(self):
+    def test_nested_values_are_checked(self):
         assert fault(Any, {"a": [math.nan]})
         assert fault(tuple[Fraction, Fraction], [math.nan, 0.9])
         assert fault(dict[str, Any], {"alpha": math.inf})
@@ -127,29 +140,29 @@ class TestCheck:
             (Annotated[int, Ge(1), Le(4)], 4, 5),
         ],
     )
-    def test_ends_of_domains(self, annotation, inside, outside):
+    def test_bounds_of_domains(self, annotation, inside, outside):
         assert fault(annotation, inside) is None
-        assert fault(annotation, outside).startswith(f"expected {describe(annotation)}, found")
+        assert fault(annotation, outside).startswith(f"expected {describe(annotation)}, got")
 
     @pytest.mark.parametrize(
         ("value", "shown"),
         [
-            ("x", "the text 'x'"),
-            ("\ud800", "the text '\\ud800'"),
+            ("x", "the string 'x'"),
+            ("\ud800", "the string '\\ud800'"),
             ((1, 2), "[1, 2]"),
             (None, "None"),
             (-1, "-1"),
             (math.nan, "nan (numbers must be finite)"),
             ([9] * 99, "[" + "9, " * 18 + "9,..."),
-            pytest.param(10**6000, "a whole number too large to show", id="digits"),
+            pytest.param(10**6000, "an integer too large to show", id="digits"),
         ],
     )
-    def test_what_was_found_is_shown_and_can_be_printed(self, value, shown):
+    def test_the_value_is_shown_and_can_be_printed(self, value, shown):
         message = fault(Positive, value)
-        assert message == f"expected a number above 0, found {shown}"
+        assert message == f"expected a number above 0, got {shown}"
         message.encode()
 
-    def test_lists_without_an_end(self):
+    def test_recursive_lists(self):
         endless: list[Any] = []
         endless.append(endless)
         assert fault(tuple[Count, ...], endless)
@@ -162,7 +175,7 @@ class TestCheck:
         ),
         strategies.nonsense,
     )  # fmt: skip
-    def test_any_value_is_taken_or_refused_in_words(self, annotation, value):
+    def test_any_value_is_accepted_or_refused_with_a_message(self, annotation, value):
         taken, problem = check(parameter(annotation), value)
         if problem is None and not callable(taken):
             again, still = check(parameter(annotation), taken)
@@ -175,7 +188,7 @@ class TestCheck:
 
     @pytest.mark.parametrize("path", ["torch.optim.NAdam", "torch.optim.LBFGS", "torch.nn.CrossEntropyLoss",
                                       "torch.optim.lr_scheduler.LambdaLR", "torch.nn.Transformer"])  # fmt: skip
-    def test_types_of_other_peoples_constructors_break_nothing(self, path):
+    def test_any_type_of_a_constructor_is_handled(self, path):
         module, _, name = path.rpartition(".")
         subject = getattr(__import__(module, fromlist=[name]), name)
         for each in of_constructor(subject, []).values():
@@ -186,36 +199,36 @@ class TestCheck:
     def test_a_default_is_a_valid_value(self):
         lr = of_constructor(torch.optim.NAdam, ["params"])["lr"]
         assert check(lr, 0.1) == (0.1, None)
-        assert "found true" in check(lr, True)[1]
+        assert "got true" in check(lr, True)[1]
 
 
 class TestDescribe:
     @pytest.mark.parametrize(
-        ("annotation", "words"),
+        ("annotation", "description"),
         [
             (Positive, "a number above 0"),
             (Share, "a number above 0 and below 1"),
             (Probability, "a number >= 0 and <= 1"),
             (bool, "true or false"),
             (bool | None, 'true or false, or "none"'),
-            (str, "a text"),
+            (str, "a string"),
             (Literal["a"], '"a"'),
             (Literal["a", "b", "c"], '"a", "b" or "c"'),
-            (Count | Literal["auto"] | None, 'a whole number >= 1, "auto", or "none"'),
-            (tuple[Count, ...], "a list of whole numbers >= 1"),
+            (Count | Literal["auto"] | None, 'an integer >= 1, "auto", or "none"'),
+            (tuple[Count, ...], "a list of integers >= 1"),
             (tuple[Fraction, Fraction], "a list of 2: a number >= 0 and below 1, a number >= 0 and below 1"),
             (Mapping[str, str], "a table"),
             (list[typing.Optional[int]], None),  # noqa: UP045 - an old form, as in others' code
             (Callable[..., Any], "a function"),
         ],
     )
-    def test_words(self, annotation, words):
-        assert words is None or describe(annotation) == words
+    def test_description(self, annotation, description):
+        assert description is None or describe(annotation) == description
         assert describe(annotation)
 
 
 class TestOfConstructor:
-    def test_context_and_self_are_no_keys(self):
+    def test_context_and_self_are_not_keys(self):
         class Net:
             def __init__(self, inputs: int, outputs: int, *, width: Count = 3, deep=False):
                 pass
@@ -226,18 +239,18 @@ class TestOfConstructor:
             "deep": Parameter("deep", Any, False, "Net"),
         }
 
-    def test_what_has_no_default(self):
-        def made(params, rate: Positive, *more): ...
+    def test_parameters_without_a_default(self):
+        def made(params, lr: Positive, *more): ...
 
-        assert of_constructor(made, ["params"]) == {"rate": Parameter("rate", Positive, MISSING, "made")}
+        assert of_constructor(made, ["params"]) == {"lr": Parameter("lr", Positive, MISSING, "made")}
 
-    def test_any_keyword_means_that_nothing_can_be_said(self):
+    def test_any_keyword_means_unknown_keys(self):
         assert of_constructor(lambda params, **rest: None, ["params"]) is None
 
-    def test_what_python_cannot_look_into(self):
+    def test_constructors_without_a_signature(self):
         assert of_constructor(dict, []) is None
 
-    def test_annotations_that_cannot_be_read(self):
+    def test_annotations_that_cannot_be_resolved(self):
         def made(*, width: "NoSuchType" = 3): ...  # noqa: F821, UP037 - a name that cannot be resolved is what is tested
 
         assert of_constructor(made, [])["width"].annotation is Any
@@ -255,5 +268,5 @@ def test_of_settings():
     }
 
 
-def test_the_default_of_nothing_is_the_languages_own():
+def test_missing_is_the_default_of_inspect():
     assert MISSING is inspect.Parameter.empty

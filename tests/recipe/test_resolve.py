@@ -1,4 +1,4 @@
-"""A resolved recipe is complete: what was said, what a rule chose and why, and the constructors' own defaults."""
+"""A resolved recipe is complete: specified values, proposals of the rules with reasons, and constructors' defaults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from descend.data.settings import DataSettings
 from descend.errors import RecipeError
 from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE
-from descend.recipe.defaults import FEW_ROWS, Facts
+from descend.recipe.defaults import DEFAULTS, FEW_ROWS, Facts
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.sections import SECTIONS, InitSettings, ModelSettings, OptimizerSettings
 from descend.regularization.settings import RegularizeSettings
@@ -42,20 +42,21 @@ SETTINGS = {
 
 
 def defaults_of(section: str, name: str | None) -> dict[str, object]:
-    """Defaults as Python itself sees them in classes and signatures."""
-    found: dict[str, object] = {}
+    """Return the defaults, read from dataclasses and signatures."""
+    defaults: dict[str, object] = {}
     if section in SETTINGS:
-        made = SETTINGS[section]()
-        found = {each.name: getattr(made, each.name) for each in dataclasses.fields(made)}
+        settings = SETTINGS[section]()
+        defaults = {each.name: getattr(settings, each.name) for each in dataclasses.fields(settings)}
     if section in CATALOGUE:
         parameters = inspect.signature(CATALOGUE[section][name]).parameters.values()
-        supplied = SECTIONS[section].context
-        found |= {
-            each.name: each.default
+        supplied = SECTIONS[section].context + SECTIONS[section].catalogue_context
+        own = DEFAULTS.get((section, name), {})
+        defaults |= {
+            each.name: own.get(each.name, each.default)
             for each in parameters
             if each.default is not each.empty and each.name not in supplied
         }
-    return found
+    return defaults
 
 
 def resolved_or_refused(sections: dict[str, dict[str, object]], facts: Facts) -> Resolved | None:
@@ -72,63 +73,63 @@ def resolved_or_refused(sections: dict[str, dict[str, object]], facts: Facts) ->
 class TestAnyRecipeAndData:
     @settings(deadline=None, max_examples=150)
     @given(strategies.valid_sections(), strategies.facts())
-    def test_every_value_is_said_chosen_for_a_reason_or_the_constructors(self, sections, facts):
-        found = resolved_or_refused(sections, facts)
-        if found is None:
+    def test_every_value_is_specified_proposed_or_a_default(self, sections, facts):
+        resolved = resolved_or_refused(sections, facts)
+        if resolved is None:
             return
-        said = Recipe.of(sections).specified()
-        for section, values in found.recipe.items():
+        specified = Recipe.of(sections).specified()
+        for section, values in resolved.recipe.items():
             defaults = defaults_of(section, values.get("name"))
             assert set(values) <= {"name"} | set(defaults)
             for key in defaults:
                 path = f"{section}.{key}"
-                if path in said and (said[path] != "auto" or defaults[key] is None):
-                    assert values.get(key) == said[path]
-                    assert path not in found.reasons
-                elif path in found.reasons:
-                    assert found.reasons[path]
+                if path in specified and (specified[path] != "auto" or defaults[key] is None):
+                    assert values.get(key) == specified[path]
+                    assert path not in resolved.reasons
+                elif path in resolved.reasons:
+                    assert resolved.reasons[path]
                 else:
                     assert values.get(key) == defaults[key]
             if "name" in values:
-                asked = said.get(f"{section}.name")
-                assert values["name"] == asked or (asked is None and found.reasons[f"{section}.name"])
+                name = specified.get(f"{section}.name")
+                assert values["name"] == name or (name is None and resolved.reasons[f"{section}.name"])
 
     @settings(deadline=None, max_examples=100)
     @given(strategies.valid_sections(), strategies.facts())
-    def test_it_survives_its_text_and_resolving_again(self, sections, facts):
-        found = resolved_or_refused(sections, facts)
-        if found is None:
+    def test_round_trips_and_is_idempotent(self, sections, facts):
+        resolved = resolved_or_refused(sections, facts)
+        if resolved is None:
             return
-        assert Recipe.loads(found.to_toml()) == found.recipe
-        again = resolve(found.recipe, facts)
-        assert again.recipe == found.recipe
-        assert not {path for path in again.reasons if path not in found.reasons}
+        assert Recipe.loads(resolved.to_toml()) == resolved.recipe
+        again = resolve(resolved.recipe, facts)
+        assert again.recipe == resolved.recipe
+        assert not {path for path in again.reasons if path not in resolved.reasons}
 
     @pytest.mark.parametrize(
-        ("said", "found"), [({}, 1.0), ({"clip_norm": None}, None), ({"clip_norm": 5.0}, 5.0)]
+        ("specified", "value"), [({}, 1.0), ({"clip_norm": None}, None), ({"clip_norm": 5.0}, 5.0)]
     )
-    def test_none_that_was_said_is_not_overruled(self, said, found):
-        """Nor by reading its text again, though None is what the key is by default."""
+    def test_a_specified_none_is_kept(self, specified, value):
+        """Also after a round trip through TOML, although the default of the key is None."""
         facts = Facts("table", 100, "regression", (3,), 1, 20)
-        resolved = resolve(Recipe(optimizer={"name": "scgd"}, gradient=said), facts)
-        assert resolved.recipe.get("gradient.clip_norm") == found
+        resolved = resolve(Recipe(optimizer={"name": "scgd"}, gradient=specified), facts)
+        assert resolved.recipe.get("gradient.clip_norm") == value
         assert resolve(Recipe.loads(resolved.to_toml()), facts).recipe == resolved.recipe
 
     @settings(deadline=None, max_examples=50)
     @given(strategies.facts())
-    def test_what_is_left_to_auto_is_decided_for_any_data(self, facts):
-        found = resolve(Recipe(), facts)
-        left = [path for path, value in found.recipe.specified().items() if value == "auto"]
+    def test_auto_is_resolved_for_any_data(self, facts):
+        resolved = resolve(Recipe(), facts)
+        left = [path for path, value in resolved.recipe.specified().items() if value == "auto"]
         # Measured on the machine, read off the images, and a matter of the network's own sizes.
         assert set(left) <= {"engine.threads", "data.image_size", "model.head", "model.pretrained_head"}
-        assert set(dict(found.recipe.items())) == set(SECTIONS)
-        text = found.to_toml()
-        assert text.count("  # auto: ") == len(found.reasons)
-        assert set(tomllib.loads(text)) == set(SECTIONS) - {"constrain"}  # nothing is, unless asked
+        assert set(dict(resolved.recipe.items())) == set(SECTIONS)
+        text = resolved.to_toml()
+        assert text.count("  # auto: ") == len(resolved.reasons)
+        assert set(tomllib.loads(text)) == set(SECTIONS) - {"constrain"}  # empty unless specified
 
     @settings(deadline=None, max_examples=50)
     @given(strategies.facts())
-    def test_auto_is_the_same_as_nothing(self, facts):
+    def test_auto_equals_unspecified(self, facts):
         automatic = {
             f"{section}.{key}": "auto"
             for section, made in SETTINGS.items()
@@ -142,35 +143,35 @@ class TestAnyRecipeAndData:
 
     @settings(deadline=None, max_examples=60)
     @given(strategies.facts(), st.sampled_from(sorted(CATALOGUE["optimizer"])))
-    def test_a_rule_for_one_method_is_no_default_of_another(self, facts, name):
-        found = resolve(Recipe(optimizer=name), facts)
+    def test_a_rule_for_one_method_does_not_apply_to_others(self, facts, name):
+        resolved = resolve(Recipe(optimizer=name), facts)
         chosen = resolve(Recipe(), facts).recipe.get("optimizer.name")
         few = not facts.classification and facts.rows < FEW_ROWS
         shares = {"soap": 2, "sgd": 20, "cayley_sgd": 20, "heavy_ball": 20, "nesterov": 20}
         if name in shares and few:  # has a rule of its own
-            assert found.recipe.get("optimizer.lr") == defaults_of("optimizer", name)["lr"] / shares[name]
-            assert "few rows" in found.reasons["optimizer.lr"]
+            assert resolved.recipe.get("optimizer.lr") == defaults_of("optimizer", name)["lr"] / shares[name]
+            assert "few rows" in resolved.reasons["optimizer.lr"]
         elif name != chosen:
-            assert found.recipe.get("optimizer.lr") == defaults_of("optimizer", name)["lr"]
-            assert "optimizer.lr" not in found.reasons
+            assert resolved.recipe.get("optimizer.lr") == defaults_of("optimizer", name)["lr"]
+            assert "optimizer.lr" not in resolved.reasons
 
 
 class TestNames:
-    def test_without_a_name_the_first_that_takes_all_keys(self):
-        found = resolve(Recipe(optimizer={"momentum": 0.9}), TABLE)
-        assert found.recipe.get("optimizer.name") == "sgd"
-        assert found.reasons["optimizer.name"] == "the first that takes momentum"
-        found = resolve(Recipe(schedule={"patience": 3}), TABLE)
-        assert found.recipe.get("schedule.name") == "plateau"
+    def test_without_a_name_the_first_method_that_takes_all_keys(self):
+        resolved = resolve(Recipe(optimizer={"momentum": 0.9}), TABLE)
+        assert resolved.recipe.get("optimizer.name") == "sgd"
+        assert resolved.reasons["optimizer.name"] == "the first method that takes momentum"
+        resolved = resolve(Recipe(schedule={"patience": 3}), TABLE)
+        assert resolved.recipe.get("schedule.name") == "plateau"
 
-    def test_keys_that_no_method_takes_together(self):
+    def test_keys_that_no_single_method_takes(self):
         with pytest.raises(RecipeError) as caught:
             resolve(
                 Recipe(optimizer={"momentum": 0.9, "amsgrad": True}, schedule={"beta": 1, "every": 2}), TABLE
             )
         first, second = caught.value.problems
-        assert str(first).startswith("[optimizer] momentum: no optimizer takes amsgrad and momentum together")
-        assert str(second).startswith("[schedule] beta: no schedule takes beta and every together")
+        assert str(first).startswith("[optimizer] momentum: no optimizer takes all of amsgrad, momentum")
+        assert str(second).startswith("[schedule] beta: no schedule takes all of beta, every")
 
     def test_a_model_that_cannot_be_chosen_hides_no_other_problem(self):
         with pytest.raises(RecipeError) as caught:
@@ -180,44 +181,46 @@ class TestNames:
             )
         assert [problem.section for problem in caught.value.problems] == ["model", "loss"]
 
-    def test_a_column_may_be_called_auto(self):
+    def test_a_column_may_be_named_auto(self):
         for key in ("target", "split", "groups", "weights"):
-            found = resolve(Recipe(data={key: "auto"}), TABLE)
-            assert found.recipe.get(f"data.{key}") == "auto"
+            resolved = resolve(Recipe(data={key: "auto"}), TABLE)
+            assert resolved.recipe.get(f"data.{key}") == "auto"
 
 
 class TestImportPaths:
     def test_their_defaults_are_their_own(self):
-        found = resolve(Recipe(optimizer="torch.optim.NAdam"), TABLE)
+        resolved = resolve(Recipe(optimizer="torch.optim.NAdam"), TABLE)
         own = inspect.signature(torch.optim.NAdam).parameters
-        values = found.recipe.optimizer
+        values = resolved.recipe.optimizer
         assert values["lr"] == own["lr"].default == 2e-3
         assert {key: values[key] for key in values if key not in ("name", "groups")} == {
             key: each.default for key, each in own.items() if key != "params" and each.default is not None
         }
-        assert not [path for path in found.reasons if path.startswith("optimizer.")]
+        assert not [path for path in resolved.reasons if path.startswith("optimizer.")]
 
-    def test_what_has_no_default_must_be_said(self):
+    def test_arguments_without_a_default_are_required(self):
         with pytest.raises(RecipeError) as caught:
             resolve(Recipe(model="torch.nn.Linear"), TABLE)
         assert [(p.key, p.message) for p in caught.value.problems] == [
-            ("in_features", "Linear needs a value for it"),
-            ("out_features", "Linear needs a value for it"),
+            ("in_features", "Linear requires a value"),
+            ("out_features", "Linear requires a value"),
         ]
 
-    def test_what_takes_any_keyword_gets_what_was_said(self):
+    def test_any_keyword_is_passed_on(self):
         def net(inputs, outputs, **settings):
             raise AssertionError
 
-        found = resolve(Recipe(model={"name": net, "depth": 3}), TABLE)
-        assert found.recipe.get("model.depth") == 3
+        resolved = resolve(Recipe(model={"name": net, "depth": 3}), TABLE)
+        assert resolved.recipe.get("model.depth") == 3
 
-    def test_a_network_from_elsewhere_keeps_its_initialisation(self):
-        found = resolve(Recipe(model={"name": torch.nn.Linear, "in_features": 4, "out_features": 3}), TABLE)
-        assert (found.recipe.get("init.name"), found.recipe.get("init.output_gain")) == ("torch", 1.0)
+    def test_a_network_by_import_path_keeps_its_initialization(self):
+        resolved = resolve(
+            Recipe(model={"name": torch.nn.Linear, "in_features": 4, "out_features": 3}), TABLE
+        )
+        assert (resolved.recipe.get("init.name"), resolved.recipe.get("init.output_gain")) == ("torch", 1.0)
 
 
-def test_reasons_are_remarks():
+def test_reasons_are_comments():
     text = resolve(Recipe(optimizer="sgd"), TABLE).to_toml()
     assert 'name = "sgd"\n' in text
     assert 'output = "softmax"  # auto: the task is multiclass\n' in text

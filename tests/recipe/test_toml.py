@@ -1,4 +1,4 @@
-"""Recipes as text: what is written is read back, and no text breaks the reader."""
+"""Recipes in TOML: values round-trip, and invalid text is refused with a message."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ sections = st.dictionaries(
 class TestDump:
     @settings(deadline=None, max_examples=80)
     @given(sections)
-    def test_what_is_written_is_read_back(self, content):
+    def test_round_trip(self, content):
         assert tomllib.loads(dump(content, {})) == content
 
     @settings(deadline=None, max_examples=40)
     @given(sections, st.data())
-    def test_remarks_change_nothing(self, content, data):
+    def test_comments_change_nothing(self, content, data):
         paths = [f"{section}.{key}" for section, values in content.items() for key in values]
         printable = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=9)
-        remarks = {path: data.draw(printable) for path in paths}
-        assert tomllib.loads(dump(content, remarks)) == content
+        comments = {path: data.draw(printable) for path in paths}
+        assert tomllib.loads(dump(content, comments)) == content
 
-    def test_a_remark_of_several_lines_stays_on_its_own(self):
+    def test_a_comment_is_joined_into_one_line(self):
         assert dump({"a": {"b": 1}}, {"a.b": "one\n c = 2\r\n three"}) == "[a]\nb = 1  # one c = 2 three\n"
 
-    def test_what_toml_lacks(self):
+    def test_values_that_toml_lacks(self):
         text = dump(
             {"a": {"nothing": None, "pair": (1, 2), "made": torch.nn.Mish, "inner": {"none": None}}}, {}
         )
@@ -62,7 +62,7 @@ class TestDump:
 
     @given(st.floats(allow_nan=False, allow_infinity=False))
     @settings(deadline=None)
-    def test_numbers_survive_to_the_bit(self, number):
+    def test_numbers_round_trip_exactly(self, number):
         assert tomllib.loads(dump({"a": {"b": number}}, {}))["a"]["b"].hex() == number.hex()
 
 
@@ -78,7 +78,7 @@ class TestParse:
             assert found == tomllib.loads(text)
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             ("a = [" + "[" * 5000 + "]" * 5000 + "]", "nested too deeply"),
             ("a = " + "9" * 5000, "not valid TOML"),
@@ -87,8 +87,8 @@ class TestParse:
             ("a = 1\na = 2", "not valid TOML"),
         ],
     )
-    def test_what_breaks_a_reader(self, text, said):
-        with pytest.raises(UserError, match=said):
+    def test_invalid_toml(self, text, message):
+        with pytest.raises(UserError, match=message):
             parse(text)
 
 
@@ -113,7 +113,7 @@ class TestParseAssignment:
     )
     def test_forms(self, text, path, value):
         if value is None:
-            with pytest.raises(UserError, match="quote texts"):
+            with pytest.raises(UserError, match="quote strings"):
                 parse_assignment(text)
         else:
             assert parse_assignment(text) == (path, value)
@@ -144,7 +144,7 @@ class TestParseAssignment:
 
     @settings(deadline=None, max_examples=60)
     @given(plain)
-    def test_every_value_that_can_be_written_can_be_said(self, value):
+    def test_every_value_can_be_assigned(self, value):
         text = dump({"a": {"b": value}}, {}).removeprefix("[a]\n").rstrip("\n")
         assert parse_assignment(f"a.{text}") == ("a.b", value)
 

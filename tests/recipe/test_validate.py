@@ -21,7 +21,7 @@ def problems(sections, **options) -> list[Problem]:
     return list(caught.value.problems)
 
 
-def said(sections, **options) -> list[str]:
+def messages(sections, **options) -> list[str]:
     return [str(problem) for problem in problems(sections, **options)]
 
 
@@ -52,26 +52,26 @@ class TestEverythingAtOnce:
             "  my.toml: [optimiser]: no such section; did you mean 'optimizer'?",
             "  my.toml: [optimizer] name: no such optimizer 'adm'; did you mean 'adam'?",
             "  my.toml: [optimizer] lrr: unknown key; did you mean 'lr'?",
-            "  my.toml: [optimizer] eps: expected a number >= 0, found -1.0",
-            "  my.toml: [model] hidden: expected a list of whole numbers >= 1, found [64, 0]",
+            "  my.toml: [optimizer] eps: expected a number >= 0, got -1.0",
+            "  my.toml: [model] hidden: expected a list of integers >= 1, got [64, 0]",
             "  my.toml: [model] activation: no such activation 'rleu'; did you mean 'relu'?",
-            "  my.toml: [model] dropout: expected a number >= 0 and below 1, found true",
+            "  my.toml: [model] dropout: expected a number >= 0 and below 1, got true",
             "  my.toml: [stop] max_epoch: unknown key; did you mean 'max_epochs'?",
-            '  my.toml: [stop] patience: expected a whole number >= 1, "auto", or "none", found 0',
-            "  my.toml: [stop] monitor: expected a text, found 3",
-            '  my.toml: [engine] precision: expected "float32" or "bfloat16", found the text \'float16\'',
+            '  my.toml: [stop] patience: expected an integer >= 1, "auto", or "none", got 0',
+            "  my.toml: [stop] monitor: expected a string, got 3",
+            '  my.toml: [engine] precision: expected "float32" or "bfloat16", got the string \'float16\'',
         ]
 
-    def test_nothing_near_gives_the_names_there_are(self):
-        (line,) = said({"optimizer": {"name": "zzz"}})
+    def test_without_a_near_name_all_names_are_listed(self):
+        (line,) = messages({"optimizer": {"name": "zzz"}})
         assert all(name in line for name in CATALOGUE["optimizer"])
 
     def test_a_key_of_another_section(self):
-        (line,) = said({"optimizer": {"patience": 5}})
-        assert line == "[optimizer] patience: unknown key; [schedule] has one of that name"
+        (line,) = messages({"optimizer": {"patience": 5}})
+        assert line == "[optimizer] patience: unknown key; [schedule] has a key of that name"
 
     def test_a_key_of_another_name(self):
-        (line,) = said({"optimizer": {"name": "adam", "momentum": 0.9}})
+        (line,) = messages({"optimizer": {"name": "adam", "momentum": 0.9}})
         assert line.startswith("[optimizer] momentum: unknown key of 'adam'; one of: amsgrad")
 
 
@@ -83,7 +83,7 @@ class TestEverySection:
 
     def test_is_a_table(self, name):
         (problem,) = problems({name: 5})
-        assert str(problem) == f"[{name}]: expected a table of keys, found 5"
+        assert str(problem) == f"[{name}]: expected a table of keys, got 5"
 
     def test_empty_is_valid(self, name):
         assert Recipe.of({name: {}}) == Recipe()
@@ -102,7 +102,7 @@ class TestNumbers:
         assert (problem.section, problem.key) == (section, key)
         assert "must be finite" in problem.message
 
-    def test_in_toml_too(self):
+    def test_in_toml(self):
         for word in ("nan", "inf", "-inf", "1e999"):
             with pytest.raises(RecipeError, match="must be finite"):
                 Recipe.loads(f"[optimizer]\nlr = {word}")
@@ -113,12 +113,12 @@ class TestNumbers:
         "path",
         ["stop.max_epochs", "optimizer.lr", "gradient.accumulate", "engine.threads", "data.max_categories"],
     )
-    def test_are_not_truth_values(self, path):
+    def test_are_not_booleans(self, path):
         section, _, key = path.partition(".")
         (problem,) = problems({section: {key: True}})
-        assert problem.message.endswith("found true")
+        assert problem.message.endswith("got true")
 
-    def test_threads_have_an_end(self):
+    def test_threads_are_bounded(self):
         assert problems({"engine": {"threads": 2**40}})
 
 
@@ -127,18 +127,18 @@ class TestNames:
     @pytest.mark.parametrize(
         "name", [None, 3, ["adam"], {"name": "adam"}, True, np.zeros(2), torch.zeros(2)], ids=str
     )
-    def test_are_texts(self, section, name):
+    def test_are_strings(self, section, name):
         (problem,) = problems({section: {"name": name}})
-        assert (problem.key, problem.message) == ("name", f"expected a name, found {name!r}")
+        assert (problem.key, problem.message) == ("name", f"expected a name, got {name!r}")
 
     @pytest.mark.parametrize("section", list(CATALOGUE))
     @pytest.mark.parametrize("name", ["", " ", "a.", ".a", "a b", "a:b:c", "1.2", "a..b"])
-    def test_and_not_any_text(self, section, name):
+    def test_unknown_names(self, section, name):
         (problem,) = problems({section: {"name": name}})
         assert problem.message == f"no such {section} '{name}'"
 
     @pytest.mark.parametrize(
-        ("path", "fault"),
+        ("path", "message"),
         [
             ("no_such_module.Net", "cannot import 'no_such_module' for 'no_such_module.Net'"),
             ("torch.nn:Liner", "'torch.nn' has no 'Liner'"),
@@ -146,9 +146,9 @@ class TestNames:
             ("math.pi", "'math.pi' is a float, not a class or function"),
         ],
     )
-    def test_paths_that_lead_nowhere(self, path, fault):
+    def test_paths_that_do_not_exist(self, path, message):
         (problem,) = problems({"model": {"name": path}})
-        assert fault in problem.message
+        assert message in problem.message
 
     def test_the_nearest_name_in_a_module(self):
         (problem,) = problems({"model": "torch.nn.Liner"})
@@ -188,30 +188,32 @@ class TestImportPaths:
                 Recipe.load(tmp_path / "r.toml")
         assert "surprise_module" not in sys.modules
 
-    def test_in_a_file_are_taken_where_allowed(self, tmp_path):
+    def test_in_a_file_are_accepted_where_allowed(self, tmp_path):
         (tmp_path / "r.toml").write_text(self.TEXT)
         recipe = Recipe.load(tmp_path / "r.toml", allow_imports=True)
         assert recipe.get("optimizer.name") == "torch.optim.NAdam"
 
-    def test_from_python_are_taken(self):
+    def test_from_python_are_accepted(self):
         assert Recipe(optimizer="torch.optim.NAdam").get("optimizer.name") == "torch.optim.NAdam"
         assert Recipe(optimizer={"name": torch.optim.NAdam, "lr": 0.1}).get("optimizer.lr") == 0.1
 
     def test_their_keys_are_read_from_their_signature(self):
-        (line,) = said({"optimizer": {"name": "torch.optim.NAdam", "momentum_decai": 0.1}})
+        (line,) = messages({"optimizer": {"name": "torch.optim.NAdam", "momentum_decai": 0.1}})
         assert "unknown key of 'torch.optim.NAdam'; did you mean 'momentum_decay'?" in line
-        (line,) = said({"optimizer": {"name": torch.optim.NAdam, "lr": "fast"}})
+        (line,) = messages({"optimizer": {"name": torch.optim.NAdam, "lr": "fast"}})
         assert "lr: expected a number" in line
 
-    def test_what_takes_any_keyword_takes_any_key(self):
+    def test_any_keyword_means_any_key(self):
         assert Recipe(model={"name": AnyKeyword, "depth": 3, "x": [1]}).get("model.depth") == 3
-        assert said({"model": {"name": AnyKeyword, "x": math.nan, "y": object, "z": {1}, "output": 3}}) == [
-            "[model] x: expected a number, a text, a list, a table or a class, found nan (numbers must be finite)",
-            "[model] z: expected a number, a text, a list, a table or a class, found {1}",
-            "[model] output: expected a text, found 3",
+        assert messages(
+            {"model": {"name": AnyKeyword, "x": math.nan, "y": object, "z": {1}, "output": 3}}
+        ) == [
+            "[model] x: expected a number, a string, a list, a table or a class, got nan (numbers must be finite)",
+            "[model] z: expected a number, a string, a list, a table or a class, got {1}",
+            "[model] output: expected a string, got 3",
         ]
 
-    def test_a_network_from_elsewhere_may_call_what_it_likes_activation(self):
+    def test_the_activation_of_a_user_class_may_be_anything(self):
         assert Recipe(model={"name": OwnActivation, "activation": "swish"}).get("model.activation") == "swish"
         (problem,) = problems({"model": {"name": OwnActivation, "output": "swish"}})
         assert problem.key == "output"
@@ -234,13 +236,13 @@ class TestChoices:
         assert (problem.section, problem.key, problem.message) == (section, key, f"no such {key} 'zzz'")
 
     @pytest.mark.parametrize(
-        ("table", "key", "fault"),
+        ("table", "key", "message"),
         [
             ({"name": "rleu"}, "activation", "no such activation 'rleu'"),
             ({"negative_slope": 0.1}, "activation", "expected a name, or a table with the key 'name'"),
             ({}, "activation", "expected a name, or a table with the key 'name'"),
-            ({"name": "auto", "alpha": 1}, "activation", "settings need the name of whose they are"),
-            ({"name": 3}, "activation", "expected a name, found 3"),
+            ({"name": "auto", "alpha": 1}, "activation", "settings need the name of their method"),
+            ({"name": 3}, "activation", "expected a name, got 3"),
             ({"name": "leaky_relu", "slope": 0.1}, "activation.slope", "unknown key of 'leaky_relu'"),
             ({"name": "relu", "slope": 0.1}, "activation.slope", "unknown key of 'relu'"),
             (
@@ -248,32 +250,32 @@ class TestChoices:
                 "activation.negative_slope",
                 "expected a number >= 0",
             ),
-            ({"name": "maxout", "k": True}, "activation.k", "expected a whole number >= 1, found true"),
+            ({"name": "maxout", "k": True}, "activation.k", "expected an integer >= 1, got true"),
             ({"name": "torch.nn.ELU", "alhpa": 1}, "activation.alhpa", "unknown key of 'torch.nn.ELU'"),
         ],
     )
-    def test_their_settings_are_checked(self, table, key, fault):
+    def test_their_settings_are_checked(self, table, key, message):
         (problem,) = problems({"model": {"activation": table}})
         assert problem.key == key
-        assert fault in problem.message
+        assert message in problem.message
 
-    def test_what_the_builder_gives_is_no_setting(self):
+    def test_arguments_of_the_builder_are_not_settings(self):
         (problem,) = problems({"model": {"norm": {"name": "batch", "features": 3}}})
         assert problem.key == "norm.features"
 
-    def test_settings_take_their_types(self):
+    def test_settings_are_converted(self):
         recipe = Recipe(
             model={"activation": {"name": "elu", "alpha": 2}, "norm": {"name": "group", "groups": 2}}
         )
         assert repr(recipe.get("model.activation")) == "{'name': 'elu', 'alpha': 2.0}"
 
-    def test_auto_is_said_alone(self):
+    def test_auto_without_settings(self):
         assert Recipe(model={"activation": "auto"}).get("model.activation") == "auto"
 
 
-class TestWhatConstructorsRefuse:
+class TestRefusalsOfConstructors:
     @pytest.mark.parametrize(
-        ("sections", "fault"),
+        ("sections", "message"),
         [
             ({"optimizer": {"name": "sgd", "nesterov": True}}, "Nesterov momentum requires a momentum"),
             (
@@ -284,24 +286,24 @@ class TestWhatConstructorsRefuse:
             ({"loss": "torch.nn.AdaptiveLogSoftmaxWithLoss"}, "missing 3 required positional arguments"),
         ],
     )
-    def test_is_said_before_any_work(self, sections, fault):
+    def test_is_reported_before_any_work(self, sections, message):
         (problem,) = problems(sections)
         assert (problem.section, problem.key) == (next(iter(sections)), None)
-        assert fault in problem.message
+        assert message in problem.message
 
-    def test_whatever_they_raise(self):
+    def test_any_exception_is_reported(self):
         def brittle(params, *, lr: float = 0.1):
             raise KeyError("lr")
 
         (problem,) = problems({"optimizer": {"name": brittle}})
         assert problem.message == "KeyError: 'lr'"
 
-    def test_trying_them_prints_and_warns_nothing(self, recwarn, capsys):
+    def test_trying_them_prints_nothing_and_does_not_warn(self, recwarn, capsys):
         Recipe(init="zeros", optimizer="adam", schedule="plateau", loss="huber")
         assert not recwarn.list
         assert capsys.readouterr() == ("", "")
 
-    def test_trying_them_draws_no_random_number(self):
+    def test_trying_them_uses_no_random_numbers(self):
         before = torch.get_rng_state()
         Recipe(init="orthogonal", optimizer="adam", model="mlp")
         assert torch.equal(before, torch.get_rng_state())

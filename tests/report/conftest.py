@@ -1,4 +1,4 @@
-"""Run folders and a browser for the report's tests."""
+"""Fixtures for the tests of reports: written reports and a browser."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from descend.report import write
 
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The path of a named run's report, written once."""
-    made: dict[str, Path] = {}
+    """A function that returns the path of a sample run's report, written once."""
+    paths: dict[str, Path] = {}
 
     def report(name: str) -> Path:
-        if name not in made:
+        if name not in paths:
             folder = tmp_path_factory.mktemp(name) / name
-            made[name] = write(run_folders.save(sample_runs.RUNS[name](), folder))
-        return made[name]
+            paths[name] = write(run_folders.save(sample_runs.RUNS[name](), folder))
+        return paths[name]
 
     return report
 
@@ -30,6 +30,6 @@ def browser() -> Iterator[chromium.Browser]:
     """A running chromium; without one the test is skipped."""
     program = chromium.find()
     if program is None:
-        pytest.skip("no chromium on this machine, so the report was not tested in a browser")
+        pytest.skip("chromium is not installed")
     with chromium.running(program) as started:
         yield started

@@ -1,4 +1,4 @@
-"""The report in a real browser: what is drawn, what is said in the console, what is asked of the network."""
+"""Reports in a real browser: rendering, console messages and network requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support import sample_runs
 from tests.support.chromium import Browser, Page
 
-from descend.report.words import short
+from descend.report.formatting import short
 
 pytestmark = pytest.mark.browser
 Report = Callable[[str], Path]
@@ -34,7 +34,7 @@ WIDEST = """Math.max(...[...document.querySelectorAll('.plot .main-svg')]
 
 @pytest.fixture(scope="module", params=PLOTS)
 def page(request: pytest.FixtureRequest, browser: Browser, reported: Report) -> Iterator[tuple[str, Page]]:
-    """Each report as a phone in dark mode first loads it."""
+    """Each report as loaded by a phone in dark mode."""
     with browser.open(reported(request.param), width=360, phone=True, dark=True) as opened:
         yield request.param, opened
 
@@ -46,8 +46,8 @@ def wine(browser: Browser, reported: Report) -> Iterator[Page]:
         yield opened
 
 
-def assert_quiet(page: Page) -> None:
-    """Nothing was said in the console and nothing asked of the network, since the page was opened."""
+def assert_no_messages(page: Page) -> None:
+    """Since the page was opened, there was no console message and no network request."""
     assert page.console() == []
     assert page.requests() == []
 
@@ -57,49 +57,49 @@ def test_every_figure_is_drawn(page: tuple[str, Page]) -> None:
     folded = 3 if name == "many_targets" else 0
     assert opened.value(f"{DRAWN}.length") == PLOTS[name]
     assert opened.value("document.querySelectorAll('.plot').length") == PLOTS[name] + folded
-    assert opened.value("document.getElementById('undrawn').hidden")
-    assert_quiet(opened)
+    assert opened.value("document.getElementById('figures-failed').hidden")
+    assert_no_messages(opened)
 
 
-def test_a_phone_scrolls_down_only(page: tuple[str, Page]) -> None:
+def test_a_phone_scrolls_only_vertically(page: tuple[str, Page]) -> None:
     _, opened = page
     opened.view(360, phone=True, dark=True)
     opened.wait(f"{WIDEST} <= 360")
     assert opened.value("innerWidth") == 360
     assert opened.value("document.documentElement.scrollWidth") <= 360
-    assert_quiet(opened)
+    assert_no_messages(opened)
 
 
-def test_turned_and_on_a_wide_screen_it_fits_too(page: tuple[str, Page]) -> None:
+def test_it_fits_other_screen_widths(page: tuple[str, Page]) -> None:
     _, opened = page
     for width in (780, 1280):
         opened.view(width)
         opened.wait(f"{WIDEST} > 360 && {WIDEST} <= {width}")
         assert opened.value("document.documentElement.scrollWidth") <= width
-    assert_quiet(opened)
+    assert_no_messages(opened)
 
 
 @pytest.mark.parametrize("page", ["many_targets"], indirect=True)
-def test_what_opens_is_drawn_to_fit(page: tuple[str, Page]) -> None:
+def test_figures_in_opened_sections_fit(page: tuple[str, Page]) -> None:
     _, opened = page
     for width in (1280, 360, 780):
         opened.view(width)
         opened.value("document.querySelector('#results details').open = true")
         opened.wait(f"{DRAWN}.length === 14 && {WIDEST} <= {width}")
         opened.value("document.querySelector('#results details').open = false")
-    assert_quiet(opened)
+    assert_no_messages(opened)
 
 
-def test_what_the_page_says(wine: Page) -> None:
-    words = wine.value("document.querySelector('main').innerText")
-    for wanted in (
+def test_text_of_the_page(wine: Page) -> None:
+    text = wine.value("document.querySelector('main').innerText")
+    for expected in (
         "Multiclass classification",
         "93.3\N{NO-BREAK SPACE}%",
         "grignolino",
-        "kept: epoch 30",
+        "kept weights: epoch 30",
         "Copy",
     ):
-        assert wanted in words
+        assert expected in text
     assert wine.value("document.title") == "wine \N{MIDDLE DOT} descend"
     assert (
         wine.value("document.getElementById('recipe-text').textContent") == sample_runs.wine()["recipe.toml"]
@@ -107,41 +107,43 @@ def test_what_the_page_says(wine: Page) -> None:
     assert wine.value("document.querySelector('#plot-confusion').textContent").count("grignolino") == 2
 
 
-def test_the_learning_curves_are_those_of_the_history(wine: Page) -> None:
+def test_learning_curves_equal_the_history(wine: Page) -> None:
     drawn = wine.value("document.getElementById('plot-loss')._fullData.map(x => [x.name, x.y])")
     history = sample_runs.wine()["history.jsonl"]
-    assert [name for name, _ in drawn] == ["training", "validation", "kept: epoch 30"]
+    assert [name for name, _ in drawn] == ["training", "validation", "kept weights: epoch 30"]
     assert drawn[0][1] == pytest.approx([line["train"]["loss"] for line in history], rel=1e-4)
     assert drawn[1][1] == pytest.approx([line["validation"]["loss"] for line in history], rel=1e-4)
 
 
-def test_figures_follow_the_colour_scheme_at_once(wine: Page) -> None:
+def test_figures_follow_the_colour_scheme(wine: Page) -> None:
     back = "getComputedStyle(document.documentElement).backgroundColor"
     wine.view(dark=False)
-    light = [wine.value(seen) for seen in (LINE, CELL, back)]
+    light = [wine.value(expression) for expression in (LINE, CELL, back)]
     wine.view(dark=True)
     wine.wait(f"{LINE} !== '{light[0]}'")
     assert all(
         one != other
-        for one, other in zip(light, [wine.value(seen) for seen in (LINE, CELL, back)], strict=True)
+        for one, other in zip(
+            light, [wine.value(expression) for expression in (LINE, CELL, back)], strict=True
+        )
     )
     wine.view(dark=False)
     wine.wait(f"{LINE} === '{light[0]}'")
-    assert [wine.value(seen) for seen in (LINE, CELL, back)] == light
-    assert_quiet(wine)
+    assert [wine.value(expression) for expression in (LINE, CELL, back)] == light
+    assert_no_messages(wine)
 
 
-def test_paper_is_light_and_the_screen_stays_dark(wine: Page, tmp_path: Path) -> None:
+def test_print_is_light_while_the_screen_stays_dark(wine: Page, tmp_path: Path) -> None:
     wine.view(dark=True)
     wine.wait(f"{LINE} === 'rgb(98, 176, 240)'")  # --training of the dark scheme
     wine.value(f"window.seen = []; addEventListener('beforeprint', () => window.seen.push({LINE}))")
     assert wine.print(tmp_path / "wine.pdf").read_bytes().startswith(b"%PDF")
     assert wine.value("window.seen") == ["rgb(11, 107, 184)"]  # --training of the light scheme
     assert wine.value(LINE) == "rgb(98, 176, 240)"
-    assert_quiet(wine)
+    assert_no_messages(wine)
 
 
-def test_the_keyboard_reaches_the_report(wine: Page) -> None:
+def test_keyboard_navigation(wine: Page) -> None:
     wine.call("Page.bringToFront")
     wine.press("Tab", 9)
     assert wine.value("document.activeElement.className") == "skip"
@@ -150,7 +152,7 @@ def test_the_keyboard_reaches_the_report(wine: Page) -> None:
     assert wine.value("document.activeElement.hash") == "#learning"
 
 
-def test_a_key_copies_the_command(wine: Page) -> None:
+def test_the_command_can_be_copied_by_keyboard(wine: Page) -> None:
     wine.call("Page.bringToFront")
     wine.call("Emulation.setFocusEmulationEnabled", enabled=True)
     wine.browser.call(
@@ -158,24 +160,24 @@ def test_a_key_copies_the_command(wine: Page) -> None:
     )
     wine.value("document.querySelector('[data-copy=command-text]').focus()")
     wine.press("Enter", 13, "\r")
-    wine.wait("document.getElementById('said').textContent")
+    wine.wait("document.getElementById('copy-status').textContent")
     assert wine.value("document.activeElement.textContent") == "Copied"
     assert wine.value("navigator.clipboard.readText()") == "descend train wine --seed 0 --out runs/wine"
-    assert_quiet(wine)
+    assert_no_messages(wine)
 
 
 def test_without_a_clipboard_the_text_is_selected(wine: Page) -> None:
     wine.value("navigator.clipboard.writeText = () => Promise.reject(new Error('no'))")
     wine.value("document.querySelector('[data-copy=recipe-text]').click()")
-    wine.wait("document.getElementById('said').textContent.startsWith('Selected')")
+    wine.wait("document.getElementById('copy-status').textContent.startsWith('Selected')")
     assert wine.value("getSelection().toString().trim()") == sample_runs.wine()["recipe.toml"].strip()
 
 
-def test_words_that_want_to_be_markup_stay_words(page: tuple[str, Page]) -> None:
+def test_text_that_looks_like_markup_stays_text(page: tuple[str, Page]) -> None:
     name, opened = page
     assert (
         opened.value("document.querySelectorAll('script').length") == 4
-    )  # data, library packed and not, ours
+    )  # data, the compressed and the decompressed library, the page's own
     assert opened.value("document.title") != "owned"
     if "hostile" in name:
         assert opened.value("document.querySelectorAll('main img, main b').length") == 0
@@ -183,7 +185,7 @@ def test_words_that_want_to_be_markup_stay_words(page: tuple[str, Page]) -> None
 
 
 @pytest.mark.parametrize("page", ["hostile"], indirect=True)
-def test_hostile_names_show_as_they_are_in_figures(page: tuple[str, Page]) -> None:
+def test_figures_show_hostile_names_verbatim(page: tuple[str, Page]) -> None:
     _, opened = page
     opened.view(1280)
     opened.wait(f"{WIDEST} > 600")
@@ -202,34 +204,36 @@ def test_hostile_names_show_as_they_are_in_figures(page: tuple[str, Page]) -> No
     hover = opened.value("document.querySelector('#plot-confusion .hoverlayer').textContent")
     assert short(names[0]) in hover
     assert "14 rows, 93.3% of the class" in hover
-    assert_quiet(opened)
+    assert_no_messages(opened)
 
 
-def test_the_policy_stops_what_slipped_in(browser: Browser, reported: Report, tmp_path: Path) -> None:
-    planted = (
+def test_the_security_policy_blocks_injected_scripts(
+    browser: Browser, reported: Report, tmp_path: Path
+) -> None:
+    injected = (
         "<script>window.owned = 1</script><img src='https://example.org/x.png' onerror='window.owned = 2'>"
     )
-    spoiled = tmp_path / "spoiled.html"
+    modified = tmp_path / "modified.html"
     text = reported("one_epoch").read_text(encoding="utf-8")
-    spoiled.write_text(text.replace("<h2", planted + "<h2", 1), encoding="utf-8")
-    with browser.open(spoiled) as page:
+    modified.write_text(text.replace("<h2", injected + "<h2", 1), encoding="utf-8")
+    with browser.open(modified) as page:
         assert page.value("typeof window.owned") == "undefined"
         assert len([line for line in page.console() if "Content Security Policy" in line]) >= 2
 
 
-def test_a_library_that_cannot_be_unpacked_is_told(
+def test_a_library_that_cannot_be_decompressed_is_reported(
     browser: Browser, reported: Report, tmp_path: Path
 ) -> None:
-    spoiled = tmp_path / "spoiled.html"
+    modified = tmp_path / "modified.html"
     text = reported("one_epoch").read_text(encoding="utf-8")
     place = text.index('id="library">') + len('id="library">')
-    spoiled.write_text(text[:place] + "AAAA" + text[place:], encoding="utf-8")
-    with browser.open(spoiled) as page:
-        assert not page.value("document.getElementById('undrawn').hidden")
+    modified.write_text(text[:place] + "AAAA" + text[place:], encoding="utf-8")
+    with browser.open(modified) as page:
+        assert not page.value("document.getElementById('figures-failed').hidden")
         assert page.console() == []
 
 
-def test_these_tests_see_what_they_are_meant_to_see(browser: Browser, tmp_path: Path) -> None:
+def test_the_checks_detect_problems(browser: Browser, tmp_path: Path) -> None:
     bad = tmp_path / "bad.html"
     bad.write_text(
         "<!DOCTYPE html><title>x</title><meta name=viewport content='width=device-width'>"
@@ -240,7 +244,7 @@ def test_these_tests_see_what_they_are_meant_to_see(browser: Browser, tmp_path: 
     )
     with browser.open(bad, width=360, phone=True) as page:
         assert page.value("document.documentElement.scrollWidth") == 508
-        said = " ".join(page.console())
-        assert "warned" in said
-        assert "thrown" in said
+        messages = " ".join(page.console())
+        assert "warned" in messages
+        assert "thrown" in messages
         assert page.requests() == ["http://127.0.0.1:9/x"]

@@ -5,16 +5,16 @@ import zlib
 
 from plotly.offline import get_plotlyjs
 
-from descend.report.bundle import bundle
+from descend.report.bundle import plotly_bundle
 
 
-def test_the_packed_library_is_plotlys() -> None:
-    assert zlib.decompress(base64.b64decode(bundle().packed)).decode() == get_plotlyjs()
+def test_the_compressed_library_is_plotlys() -> None:
+    assert zlib.decompress(base64.b64decode(plotly_bundle().compressed)).decode() == get_plotlyjs()
 
 
-def test_packing_saves_more_than_half() -> None:
-    assert len(bundle().packed) < 0.45 * len(get_plotlyjs().encode())
+def test_compression_saves_more_than_half() -> None:
+    assert len(plotly_bundle().compressed) < 0.45 * len(get_plotlyjs().encode())
 
 
 def test_base64_needs_no_escaping_inside_a_script() -> None:
-    assert not set(bundle().packed) & set("<>&\"'\r\n")
+    assert not set(plotly_bundle().compressed) & set("<>&\"'\r\n")

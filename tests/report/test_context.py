@@ -12,11 +12,11 @@ from descend.report.run_files import read
 
 def row(markup: str, name: str) -> list[str]:
     """The cells of the column's row, as text."""
-    found = re.search(rf"<tr><th[^>]*>{name}</th>(.*?)</tr>", markup, re.DOTALL)
-    assert found is not None
+    match = re.search(rf"<tr><th[^>]*>{name}</th>(.*?)</tr>", markup, re.DOTALL)
+    assert match is not None
     return [
         unescape(re.sub("<[^>]+>", "", cell))
-        for cell in re.findall(r"<td[^>]*>(.*?)</td>", found[1], re.DOTALL)
+        for cell in re.findall(r"<td[^>]*>(.*?)</td>", match[1], re.DOTALL)
     ]
 
 
@@ -27,7 +27,7 @@ def test_columns(tmp_path: Path) -> None:
         "1.36 to 3.23",
         "2.367 ± 0.2736",
         "7 (4 %)",
-        "2.36, and an input says so",
+        "2.36, with an indicator input",
         "",
     ]
     assert row(markup, "bottled")[:2] == ["date", "2009-01-01 to 2018-12-25"]
@@ -35,18 +35,18 @@ def test_columns(tmp_path: Path) -> None:
     region = row(markup, "region")
     assert region[0] == "categorical"
     assert region[1] == "8 categories: Asti, Alba, Cuneo, Torino, Novara, Biella, …Vercelli, Verbania"
-    assert region[4] == "no category, and an input says so"
+    assert region[4] == "no category, with an indicator input"
 
 
 def test_source_parts_and_fingerprint(tmp_path: Path) -> None:
     markup = data_section(read(run_folders.save(sample_runs.wine(), tmp_path)))
-    words = unescape(re.sub("<[^>]+>", "", markup))
-    assert "training 106 (60 %)" in words
-    assert "validation 27 (15 %)" in words
-    assert "test 45 (25 %)" in words
-    assert "blake2b:5f1d7d84db00d2fce00b31a7fc73224f" in words
-    assert "multiclass classification (the target has 3 distinct strings)" in words
-    assert "cultivar, 3 classes: barolo, grignolino and barbera" in words
+    page_text = unescape(re.sub("<[^>]+>", "", markup))
+    assert "training 106 (60 %)" in page_text
+    assert "validation 27 (15 %)" in page_text
+    assert "test 45 (25 %)" in page_text
+    assert "blake2b:5f1d7d84db00d2fce00b31a7fc73224f" in page_text
+    assert "multiclass classification (the target has 3 distinct strings)" in page_text
+    assert "cultivar, 3 classes: barolo, grignolino and barbera" in page_text
 
 
 def test_the_recipe_is_verbatim(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_the_command_is_verbatim(tmp_path: Path) -> None:
     )
 
 
-def test_every_fact_of_the_environment_is_there(tmp_path: Path) -> None:
+def test_the_environment_is_complete(tmp_path: Path) -> None:
     files = sample_runs.wine()
     markup = unescape(environment_section(read(run_folders.save(files, tmp_path))))
     facts = {
@@ -78,6 +78,6 @@ def test_every_fact_of_the_environment_is_there(tmp_path: Path) -> None:
     assert all(str(value) in markup for value in facts.values())
 
 
-def test_absent_files_give_no_empty_sections(tmp_path: Path) -> None:
+def test_absent_files_yield_no_sections(tmp_path: Path) -> None:
     run = read(run_folders.save({"metrics.json": {"status": "failed"}}, tmp_path))
     assert (recipe_section(run), reproduce_section(run), environment_section(run)) == ("", "", "")

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from descend.report.curves import Curve, Line, learning, thin
+from descend.report.curves import Curve, Line, downsample, learning_curves
 from descend.report.figures import Figure
 
 
 @given(st.lists(st.none() | st.floats(-1e6, 1e6), min_size=1, max_size=400), st.integers(2, 60))
-def test_thinning_keeps_extremes_ends_and_order(y: list[float | None], limit: int) -> None:
+def test_downsampling_keeps_extremes_ends_and_order(y: list[float | None], limit: int) -> None:
     x = list(range(len(y)))
-    kept_x, kept_y = thin(x, y, limit)
+    kept_x, kept_y = downsample(x, y, limit)
     assert len(kept_x) <= max(limit + 2, 2)
     assert kept_x == sorted(kept_x)
     assert (kept_x[0], kept_x[-1]) == (0, len(y) - 1)
@@ -22,9 +22,9 @@ def test_thinning_keeps_extremes_ends_and_order(y: list[float | None], limit: in
         assert {min(known), max(known)} <= set(kept_y)
 
 
-def test_thinning_keeps_the_outline_of_every_stretch() -> None:
+def test_downsampling_keeps_the_outline_of_every_segment() -> None:
     y = np.random.default_rng(0).standard_normal(5000)
-    x, kept = map(np.array, thin(list(range(5000)), y.tolist(), 1000))
+    x, kept = map(np.array, downsample(list(range(5000)), y.tolist(), 1000))
     for start in range(0, 5000, 10):
         inside = kept[(x >= start) & (x < start + 10)]
         assert inside.max() == y[start : start + 10].max()
@@ -32,17 +32,17 @@ def test_thinning_keeps_the_outline_of_every_stretch() -> None:
 
 
 def figure(values: list[float | None], **more: object) -> Figure:
-    made = Curve("k", "Title", [Line("validation", "--validation", values)], "unit", **more).figure(
+    curve = Curve("k", "Title", [Line("validation", "--validation", values)], "unit", **more).figure(
         [float(epoch) for epoch in range(1, len(values) + 1)], 2
     )
-    assert made is not None
-    return made
+    assert curve is not None
+    return curve
 
 
 @pytest.mark.parametrize(
     ("values", "logarithmic"), [([1.0, 30.0], False), ([1.0, 31.0], True), ([0.0, 99.0], False)]
 )
-def test_the_axis_is_logarithmic_for_positive_values_of_many_sizes(
+def test_the_axis_is_logarithmic_for_positive_values_of_a_large_range(
     values: list[float | None], logarithmic: bool
 ) -> None:
     axis = figure(values).layout["yaxis"]
@@ -58,32 +58,32 @@ def test_a_constant_has_a_range_around_it(value: float) -> None:
 
 
 def test_the_kept_epoch_is_marked() -> None:
-    made = figure([3.0, 1.0, 2.0])
-    assert made.layout["shapes"][0]["x0"] == 2
-    assert (made.data[-1]["x"], made.data[-1]["y"]) == ([2], [1.0])
-    assert "1 at epoch 2, which was kept" in made.label
+    curve = figure([3.0, 1.0, 2.0])
+    assert curve.layout["shapes"][0]["x0"] == 2
+    assert (curve.data[-1]["x"], curve.data[-1]["y"]) == ([2], [1.0])
+    assert "1 at epoch 2, which was kept" in curve.label
 
 
 def test_an_epoch_without_a_value_has_no_mark() -> None:
-    made = figure([3.0, None, 2.0])
-    assert len(made.data) == 1
+    curve = figure([3.0, None, 2.0])
+    assert len(curve.data) == 1
 
 
-def test_what_was_never_recorded_is_not_drawn() -> None:
+def test_missing_values_are_not_drawn() -> None:
     assert Curve("k", "t", [Line("validation", "--validation", [None, None])]).figure([1, 2], 1) is None
 
 
-def test_no_epoch_no_figure() -> None:
+def test_no_figures_without_epochs() -> None:
     none: tuple[list[float | None], list[float | None]] = ([], [])
-    made = learning(
-        [], None, loss=none, loss_name="", main="r2", scores=none, rate=[], gradient=[], seconds=[]
+    figures = learning_curves(
+        [], None, loss=none, loss_name="", main="r2", scores=none, lr=[], gradient=[], seconds=[]
     )
-    assert made == []
+    assert figures == []
 
 
 def test_one_epoch_is_a_visible_point() -> None:
-    made = Curve("k", "t", [Line("validation", "--validation", [0.5])]).figure([1.0], 1)
-    assert made is not None
-    assert made.data[0]["mode"] == "lines+markers"
-    low, high = made.layout["xaxis"]["range"]
+    curve = Curve("k", "t", [Line("validation", "--validation", [0.5])]).figure([1.0], 1)
+    assert curve is not None
+    assert curve.data[0]["mode"] == "lines+markers"
+    low, high = curve.layout["xaxis"]["range"]
     assert low < 1 < high

@@ -18,10 +18,10 @@ def plain(markup: str) -> str:
 
 
 def pieces(markup: str, kind: str) -> list[str]:
-    return [unescape(found) for found in re.findall(rf'<span class="{kind}">(.*?)</span>', markup, re.DOTALL)]
+    return [unescape(match) for match in re.findall(rf'<span class="{kind}">(.*?)</span>', markup, re.DOTALL)]
 
 
-def test_a_recipe_stays_verbatim() -> None:
+def test_a_recipe_is_unchanged() -> None:
     assert plain(toml(RECIPE)) == RECIPE
 
 
@@ -31,19 +31,19 @@ TOKENS = st.sampled_from(
 
 
 @given(st.lists(TOKENS | st.text(max_size=2), max_size=30).map("".join))
-def test_any_text_stays_verbatim(source: str) -> None:
+def test_any_text_is_unchanged(source: str) -> None:
     assert plain(toml(source)) == source
 
 
-def test_keys_and_tables_are_those_that_a_parser_finds() -> None:
+def test_keys_and_tables_match_a_parser() -> None:
     markup = toml(RECIPE)
     read = tomllib.loads(RECIPE)
-    assert [found.strip("[]") for found in pieces(markup, "table")] == [*read, "data.columns"]
+    assert [name.strip("[]") for name in pieces(markup, "table")] == [*read, "data.columns"]
     keys = [key for section in read.values() for key in section if key != "columns"]
-    assert [found.strip('"') for found in pieces(markup, "key")] == [*keys, "alcalinity of ash"]
+    assert [name.strip('"') for name in pieces(markup, "key")] == [*keys, "alcalinity of ash"]
 
 
-def test_what_is_inside_a_string_is_not_a_comment() -> None:
+def test_strings_do_not_contain_comments_or_tables() -> None:
     markup = toml("""a = "# no" # yes\nb = '''\n[no]\n# no\n''' # yes""")
     assert pieces(markup, "comment") == ["# yes", "# yes"]
     assert pieces(markup, "table") == []

@@ -11,15 +11,15 @@ from descend.report.markup import Html, data_block, element, join
 
 
 class Reader(HTMLParser):
-    """What a parser finds: elements with their attributes, and all text."""
+    """Collects the elements with their attributes, and all text."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, dict(attrs)))
+        self.elements.append((tag, dict(attrs)))
 
     def handle_data(self, data: str) -> None:
         self.text += data
@@ -32,27 +32,27 @@ def read(markup: str) -> Reader:
     return reader
 
 
-# A parser turns NUL and carriage returns into something else, as the HTML standard asks.
+# HTML parsers replace NUL and carriage returns, as the standard requires.
 letters = st.characters(exclude_characters="\0\r", exclude_categories=["Cs"])
-hooks = st.sampled_from(
+injections = st.sampled_from(
     ["<b>", "</p>", "<script>", "<!--", "&lt;", "&#60;", '"', "'", ">", "<img src=x onerror=y>"]
 )
-words = st.lists(st.text(letters, max_size=3) | hooks, max_size=5).map("".join)
+texts = st.lists(st.text(letters, max_size=3) | injections, max_size=5).map("".join)
 
 
-@given(words, words)
-def test_text_and_attributes_come_back_as_they_went_in(inside: str, attribute: str) -> None:
-    found = read(element("p", inside, title=attribute))
-    assert found.found == [("p", {"title": attribute})]
-    assert found.text == inside
+@given(texts, texts)
+def test_text_and_attributes_round_trip(inside: str, attribute: str) -> None:
+    parsed = read(element("p", inside, title=attribute))
+    assert parsed.elements == [("p", {"title": attribute})]
+    assert parsed.text == inside
 
 
-@given(st.recursive(words, lambda inner: st.lists(inner), max_leaves=8))
-def test_nothing_but_markup_makes_elements(children: object) -> None:
-    assert read(join(children)).found == []
+@given(st.recursive(texts, lambda inner: st.lists(inner), max_leaves=8))
+def test_text_never_creates_elements(children: object) -> None:
+    assert read(join(children)).elements == []
 
 
-def test_markup_stays_markup() -> None:
+def test_markup_is_not_escaped() -> None:
     assert element("p", element("b", "x"), Html("<br>"), None, 3) == "<p><b>x</b><br>3</p>"
 
 
@@ -63,7 +63,7 @@ def test_attributes() -> None:
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=6))
-def test_a_data_block_cannot_be_left_and_reads_back(value: object) -> None:
+def test_a_data_block_cannot_be_closed_from_inside(value: object) -> None:
     block = data_block("key", [value, "</script><!--<script>"])
     assert block.lower().count("<script") == 1
     assert block.count("</") == 1
@@ -71,6 +71,6 @@ def test_a_data_block_cannot_be_left_and_reads_back(value: object) -> None:
     assert json.loads(body) == [value, "</script><!--<script>"]
 
 
-def test_a_data_block_refuses_what_is_not_json() -> None:
+def test_a_data_block_refuses_nan() -> None:
     with pytest.raises(ValueError, match="JSON"):
         data_block("key", float("nan"))

@@ -16,18 +16,18 @@ Report = Callable[[str], Path]
 
 
 class Outline(HTMLParser):
-    """The elements of a page in order, each with the names of those around it; and whether all are closed."""
+    """Collects the elements of a page, each with the names of its ancestors, and structural errors."""
 
     def __init__(self) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None], tuple[str, ...]]] = []
         self._open: list[str] = []
-        self.mistakes: list[str] = []
+        self.errors: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = [name for name, _ in attrs]
         if len(names) != len(set(names)):
-            self.mistakes.append(f"{tag} says something twice: {names}")
+            self.errors.append(f"{tag} has a repeated attribute: {names}")
         self.elements.append((tag, dict(attrs), tuple(self._open)))
         if tag not in VOID:
             self._open.append(tag)
@@ -37,18 +37,18 @@ class Outline(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if not self._open or self._open.pop() != tag:
-            self.mistakes.append(f"</{tag}> at {self.getpos()}")
+            self.errors.append(f"</{tag}> at {self.getpos()}")
 
     def close(self) -> None:
         super().close()
-        self.mistakes += [f"{tag} is not closed" for tag in self._open]
+        self.errors += [f"{tag} is not closed" for tag in self._open]
 
 
 def outline(page: Path) -> Outline:
-    found = Outline()
-    found.feed(page.read_text(encoding="utf-8"))
-    found.close()
-    return found
+    parsed = Outline()
+    parsed.feed(page.read_text(encoding="utf-8"))
+    parsed.close()
+    return parsed
 
 
 @pytest.fixture(params=sample_runs.RUNS)
@@ -57,16 +57,16 @@ def page(request: pytest.FixtureRequest, reported: Report) -> Outline:
 
 
 def test_every_element_is_closed(page: Outline) -> None:
-    assert page.mistakes == []
+    assert page.errors == []
 
 
-def test_an_id_occurs_once_and_references_have_their_target(page: Outline) -> None:
+def test_ids_are_unique_and_references_have_targets(page: Outline) -> None:
     ids = Counter(attrs["id"] for _, attrs, _ in page.elements if "id" in attrs)
     assert [key for key, times in ids.items() if times > 1] == []
-    wanted = {attrs["aria-labelledby"] for _, attrs, _ in page.elements if "aria-labelledby" in attrs}
-    wanted |= {(attrs["href"] or "")[1:] for tag, attrs, _ in page.elements if tag == "a"}
-    wanted |= {attrs["data-copy"] for _, attrs, _ in page.elements if "data-copy" in attrs}
-    assert wanted <= set(ids)
+    references = {attrs["aria-labelledby"] for _, attrs, _ in page.elements if "aria-labelledby" in attrs}
+    references |= {(attrs["href"] or "")[1:] for tag, attrs, _ in page.elements if tag == "a"}
+    references |= {attrs["data-copy"] for _, attrs, _ in page.elements if "data-copy" in attrs}
+    assert references <= set(ids)
 
 
 def test_headings_are_in_order(page: Outline) -> None:
@@ -82,13 +82,13 @@ def test_tables_have_captions_and_headings_with_scope(page: Outline) -> None:
     assert all(attrs.get("scope") in ("col", "row") for tag, attrs, _ in page.elements if tag == "th")
 
 
-def test_pictures_and_figures_are_told_in_words(page: Outline) -> None:
+def test_images_and_figures_have_descriptions(page: Outline) -> None:
     assert all(attrs.get("alt") for tag, attrs, _ in page.elements if tag == "img")
     plots = [attrs for _, attrs, _ in page.elements if attrs.get("class") == "plot"]
     assert all(attrs["role"] == "img" and len(attrs["aria-label"] or "") > 20 for attrs in plots)
 
 
-def test_what_scrolls_can_be_reached_by_keyboard_and_has_a_name(page: Outline) -> None:
+def test_scrolling_regions_are_focusable_and_named(page: Outline) -> None:
     scrolling = [
         attrs for tag, attrs, _ in page.elements if tag == "pre" or "scroll" in (attrs.get("class") or "")
     ]
@@ -98,26 +98,26 @@ def test_what_scrolls_can_be_reached_by_keyboard_and_has_a_name(page: Outline) -
     )
 
 
-def test_nothing_is_fetched(page: Outline) -> None:
+def test_nothing_is_loaded_from_the_network(page: Outline) -> None:
     for tag, attrs, _ in page.elements:
         for name in ("src", "href", "action", "data", "poster", "srcset"):
             assert (attrs.get(name) or "#").startswith(("#", "data:image/")), (tag, name)
 
 
-def test_only_our_own_script_runs(page: Outline) -> None:
+def test_only_the_pages_own_script_runs(page: Outline) -> None:
     kinds = [attrs.get("type") for tag, attrs, _ in page.elements if tag == "script"]
     assert kinds == ["application/json", "text/plain", None]
     assert not [name for _, attrs, _ in page.elements for name in attrs if name.startswith("on")]
 
 
-def test_a_run_without_figures_does_not_carry_the_library(tmp_path: Path) -> None:
+def test_a_page_without_figures_does_not_contain_the_library(tmp_path: Path) -> None:
     from descend.report import write
 
     (tmp_path / "metrics.json").write_text('{"status": "failed", "task": "binary"}', encoding="utf-8")
     assert write(tmp_path).stat().st_size < 30_000
 
 
-# Contrast, by the definition of WCAG 2.2: (L1 + 0.05) / (L2 + 0.05) of relative luminances.
+# Contrast as defined by WCAG 2.2: (L1 + 0.05) / (L2 + 0.05) of the relative luminances.
 
 
 def luminance(colour: str) -> float:
@@ -145,7 +145,7 @@ def test_contrast_of_black_and_white_is_21() -> None:
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
 
 
-def test_dark_mode_sets_every_colour() -> None:
+def test_dark_mode_changes_every_colour() -> None:
     light, dark = schemes()["light"], schemes()["dark"]
     assert [name for name in light if light[name] == dark[name]] == []
 

@@ -13,7 +13,7 @@ from tests.support import run_folders, sample_runs
 import descend
 from descend.errors import UserError
 from descend.report import write
-from descend.report.bundle import bundle
+from descend.report.bundle import plotly_bundle
 
 
 @pytest.mark.parametrize("name", sample_runs.RUNS)
@@ -27,24 +27,24 @@ def test_a_report_is_written_into_the_folder(name: str, tmp_path: Path) -> None:
     assert after == before
 
 
-def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_reports_are_deterministic(tmp_path: Path) -> None:
     folder = run_folders.save(sample_runs.wine(), tmp_path)
     assert write(folder).read_bytes() == write(folder).read_bytes()
 
 
 @pytest.mark.parametrize("missing", sample_runs.wine())
-def test_a_missing_file_is_no_hindrance(missing: str, tmp_path: Path) -> None:
+def test_any_single_file_may_be_missing(missing: str, tmp_path: Path) -> None:
     files = sample_runs.wine()
     del files[missing]
     assert "wine" in write(run_folders.save(files, tmp_path / "wine")).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["metrics.json", "history.jsonl", "recipe.toml"])
-def test_one_file_is_enough(name: str, tmp_path: Path) -> None:
+def test_one_file_is_sufficient(name: str, tmp_path: Path) -> None:
     assert write(run_folders.save({name: sample_runs.wine()[name]}, tmp_path)).is_file()
 
 
-def test_a_full_disk_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_keeps_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_folders.save(sample_runs.wine(), tmp_path)
     old = write(folder).read_bytes()
     (folder / "metrics.json").write_text(json.dumps({"status": "failed"}), encoding="utf-8")
@@ -59,13 +59,13 @@ def test_a_full_disk_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.M
     assert sorted(path.name for path in folder.iterdir()) == sorted([*sample_runs.wine(), "report.html"])
 
 
-def test_text_that_is_not_unicode_is_written(tmp_path: Path) -> None:
+def test_lone_surrogates_are_written(tmp_path: Path) -> None:
     files = sample_runs.wine()
     files["environment.json"]["data"]["name"] = "half a pair: \ud800"
     assert "half a pair" in write(run_folders.save(files, tmp_path)).read_text(encoding="utf-8")
 
 
-def test_writing_imports_no_heavy_library(tmp_path: Path) -> None:
+def test_writing_imports_no_heavy_libraries(tmp_path: Path) -> None:
     folder = run_folders.save(sample_runs.wine(), tmp_path)
     program = (
         "import sys; from pathlib import Path; from descend.report import write; write(Path(sys.argv[1]));"
@@ -88,15 +88,15 @@ def test_writing_takes_less_than_half_a_second(name: str, tmp_path: Path) -> Non
     folder = run_folders.save(sample_runs.RUNS[name](), tmp_path)
 
     def once() -> float:
-        bundle.cache_clear()  # as the first report of a process
-        began = time.process_time()  # of this process alone: the machine is shared
+        plotly_bundle.cache_clear()  # as for the first report of a process
+        began = time.process_time()  # CPU time of this process only, since the machine is shared
         write(folder)
         return time.process_time() - began
 
     assert min(once() for _ in range(3)) < 0.5
 
 
-def test_the_page_stays_light(tmp_path: Path) -> None:
+def test_page_size(tmp_path: Path) -> None:
     sizes = [
         write(run_folders.save(sample_runs.RUNS[name](), tmp_path / name)).stat().st_size
         for name in ("wine", "large")

@@ -14,8 +14,8 @@ from descend.report.run_files import read
 
 
 def cells(markup: str, caption: str) -> list[list[str]]:
-    """The body of the table with this caption, as text."""
-    table = next(found for found in re.findall(r"<table>.*?</table>", markup, re.DOTALL) if caption in found)
+    """The cells of the table with this caption, as text."""
+    table = next(match for match in re.findall(r"<table>.*?</table>", markup, re.DOTALL) if caption in match)
     rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)[1:]
     return [
         [
@@ -30,29 +30,29 @@ def share(written: str) -> float:
     return float(written.replace("\N{NO-BREAK SPACE}%", "")) / 100
 
 
-def test_scores_by_class_are_scikit_learns(tmp_path: Path) -> None:
+def test_scores_by_class_equal_scikit_learns(tmp_path: Path) -> None:
     files = sample_runs.digits()
     counts = np.array(files["evaluation.json"]["confusion"])
     true = np.repeat(np.repeat(np.arange(10), 10), counts.ravel())
     predicted = np.repeat(np.tile(np.arange(10), 10), counts.ravel())
-    wanted = np.array(metrics.precision_recall_fscore_support(true, predicted)).T
+    expected = np.array(metrics.precision_recall_fscore_support(true, predicted)).T
     markup, _ = results_section(read(run_folders.save(files, tmp_path)))
     rows = cells(markup, "Scores by class")
     assert [row[0] for row in rows] == list("0123456789")
-    assert [int(row[1]) for row in rows] == wanted[:, 3].tolist()
+    assert [int(row[1]) for row in rows] == expected[:, 3].tolist()
     assert np.array([[share(cell) for cell in row[2:]] for row in rows]) == pytest.approx(
-        wanted[:, :3], abs=5.1e-4
+        expected[:, :3], abs=5.1e-4
     )
 
 
-def test_a_class_that_is_never_met_or_said_has_no_score(tmp_path: Path) -> None:
+def test_a_class_without_rows_and_predictions_has_no_score(tmp_path: Path) -> None:
     files = sample_runs.wine()
     files["evaluation.json"]["confusion"] = [[5, 1, 0], [2, 4, 0], [0, 0, 0]]
     markup, _ = results_section(read(run_folders.save(files, tmp_path)))
     assert cells(markup, "Scores by class")[2] == ["barbera", "0", *["\N{EN DASH}"] * 3]
 
 
-def test_many_classes_are_listed_weakest_first(tmp_path: Path) -> None:
+def test_many_classes_are_listed_by_ascending_f1(tmp_path: Path) -> None:
     markup, _ = results_section(read(run_folders.save(sample_runs.large(), tmp_path)))
     scores = [share(row[-1]) for row in cells(markup, "Scores by class")]
     assert len(scores) == 100
@@ -69,36 +69,38 @@ def test_the_most_frequent_mistakes_come_first(tmp_path: Path) -> None:
     ]
 
 
-def test_too_many_classes_are_not_drawn(tmp_path: Path) -> None:
+def test_large_confusion_matrices_are_not_drawn(tmp_path: Path) -> None:
     files = sample_runs.wine()
     files["evaluation.json"] |= {"classes": list(range(201)), "confusion": np.eye(201, dtype=int).tolist()}
     markup, figures = results_section(read(run_folders.save(files, tmp_path)))
     assert figures == []
-    assert "201 classes is too fine" in markup
+    assert "201 classes is too large" in markup
 
 
-def test_scores_by_target_are_scikit_learns(tmp_path: Path) -> None:
+def test_scores_by_target_equal_scikit_learns(tmp_path: Path) -> None:
     files = sample_runs.linnerud()
     markup, figures = results_section(read(run_folders.save(files, tmp_path)))
     assert len(figures) == 3
     for name, r2, mae, rmse in cells(markup, "Scores by target"):
         pair = files["evaluation.json"]["scatter"][name]
-        wanted = [
+        expected = [
             metrics.r2_score(pair["true"], pair["predicted"]),
             metrics.mean_absolute_error(pair["true"], pair["predicted"]),
             metrics.root_mean_squared_error(pair["true"], pair["predicted"]),
         ]
-        assert [float(value.replace(",", "")) for value in (r2, mae, rmse)] == pytest.approx(wanted, rel=6e-4)
+        assert [float(value.replace(",", "")) for value in (r2, mae, rmse)] == pytest.approx(
+            expected, rel=6e-4
+        )
 
 
-def test_points_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+def test_points_that_are_not_finite_are_omitted(tmp_path: Path) -> None:
     files = sample_runs.diabetes()
     files["evaluation.json"]["scatter"]["progression"]["predicted"][3] = float("nan")
     _, figures = results_section(read(run_folders.save(files, tmp_path)))
     assert len(figures[0].data[1]["x"]) == 110
 
 
-def test_only_pictures_are_shown_as_pictures(tmp_path: Path) -> None:
+def test_only_embedded_images_are_shown(tmp_path: Path) -> None:
     files = sample_runs.digits()
     files["evaluation.json"]["worst"][0]["image"] = "https://example.org/a.png"
     files["evaluation.json"]["worst"][1]["image"] = "data:image/svg+xml;base64,AAAA"
@@ -116,7 +118,7 @@ def test_the_worst_rows_keep_their_order_and_values(tmp_path: Path) -> None:
     assert rows[0][1:6] == ["grignolino", "barolo", "99.0\N{NO-BREAK SPACE}%", "4.6", "13.05"]
 
 
-def test_a_long_history_is_sampled_with_the_kept_epoch_in_it(tmp_path: Path) -> None:
+def test_a_long_history_is_sampled_and_includes_the_kept_epoch(tmp_path: Path) -> None:
     run = read(run_folders.save(sample_runs.large(), tmp_path))
     markup, _ = learning_section(run)
     rows = cells(markup, "Learning curves by epoch")
@@ -125,6 +127,6 @@ def test_a_long_history_is_sampled_with_the_kept_epoch_in_it(tmp_path: Path) -> 
     assert [row[0] for row in rows if row[-1] == "kept"] == [f"{run.best_epoch:,}"]
 
 
-def test_all_training_shows_the_five_curves(tmp_path: Path) -> None:
+def test_the_five_learning_curves(tmp_path: Path) -> None:
     _, figures = learning_section(read(run_folders.save(sample_runs.wine(), tmp_path)))
     assert [figure.key for figure in figures] == ["loss", "metric", "rate", "gradient", "time"]

@@ -14,7 +14,7 @@ from sklearn.datasets import load_iris
 from descend.api import execute
 from descend.errors import DataError, RecipeError, RunError, UserError
 from descend.recipe import Recipe
-from descend.runs.plan import as_recipe, choose_device, plan, plan_run
+from descend.runs.plan import as_recipe, choose_device, plan_run
 
 QUICK = Recipe(model={"hidden": [4]}, stop={"max_epochs": 1}, engine={"threads": 1, "device": "cpu"})
 
@@ -76,18 +76,18 @@ class TestCombinations:
             ({"engine.device": "gpu"}, "[engine] device: the device 'gpu' is not available"),
             ({"data.scale": "auto"}, "unknown scale 'auto'"),
             ({"data.validation": 0.6, "data.test": 0.6}, "leave no training rows"),
-            ({"optimizer.momentum": 0.9, "optimizer.amsgrad": True}, "takes amsgrad and momentum together"),
+            ({"optimizer.momentum": 0.9, "optimizer.amsgrad": True}, "no optimizer takes all of amsgrad, momentum"),
         ],
         ids=str,
     )  # fmt: skip
     def test_refused(self, iris, changes, said):
         with pytest.raises(UserError) as caught:
-            plan(iris, QUICK.replace(changes))
+            plan_run(iris, QUICK.replace(changes))
         assert said in str(caught.value)
 
     def test_all_of_them_at_once(self, iris):
         with pytest.raises(RecipeError) as caught:
-            plan(
+            plan_run(
                 iris,
                 {"schedule": "plateau", "stop": {"monitor": "r2", "target": 1}, "data": {"validation": 0.0}},
             )
@@ -98,27 +98,27 @@ class TestCombinations:
         ]
 
     def test_plateau_may_watch_the_objective(self, iris):
-        found = plan(
+        found = plan_run(
             iris, {"schedule": {"name": "plateau", "monitor": "objective"}, "data": {"validation": 0.0}}
         )
         assert found.recipe.get("schedule.monitor") == "objective"
 
     @pytest.mark.parametrize("monitor", ["loss", "accuracy", "balanced_accuracy"])
     def test_monitors(self, iris, monitor):
-        assert plan(iris, {"stop": {"monitor": monitor}}).recipe.get("stop.monitor") == monitor
+        assert plan_run(iris, {"stop": {"monitor": monitor}}).recipe.get("stop.monitor") == monitor
 
 
 class TestPlan:
     def test_it_writes_nothing_and_draws_nothing(self, iris, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         before = torch.get_rng_state()
-        plan(iris, QUICK)
+        plan_run(iris, QUICK)
         plan_run(iris, QUICK, tmp_path / "run")
         assert torch.equal(torch.get_rng_state(), before)
         assert not list(tmp_path.iterdir())
 
     def test_the_recipe_is_complete(self, iris):
-        found = plan(iris, QUICK, seed=4)
+        found = plan_run(iris, QUICK, seed=4)
         assert found.seed == 4
         assert found.recipe == found.resolved.recipe
         assert found.recipe.get("data.task") == "multiclass"
@@ -128,32 +128,32 @@ class TestPlan:
         frame = pl.DataFrame(
             {"a": range(40), "b": [float(i % 7) for i in range(40)], "c": [i * 0.5 for i in range(40)]}
         )
-        one = plan(frame, target="c", device="cpu")
+        one = plan_run(frame, target="c", device="cpu")
         assert (one.recipe.get("data.target"), one.recipe.get("engine.device")) == ("c", "cpu")
-        two = plan(frame, target=["b", "c"])
+        two = plan_run(frame, target=["b", "c"])
         assert two.recipe.get("data.target") == ("b", "c")
         assert two.prepared.schema.task == "multi_regression"
 
     def test_given_parts(self, iris):
         x, y = iris
-        found = plan((x[:50], y[:50]), validation=(x[50:60], y[50:60]), test=(x[60:], y[60:]))
+        found = plan_run((x[:50], y[:50]), validation=(x[50:60], y[50:60]), test=(x[60:], y[60:]))
         assert found.prepared.schema.rows == {"train": 50, "validation": 10, "test": 15}
-        carved = plan((x[:60], y[:60]), test=(x[60:], y[60:])).prepared.schema.rows
+        carved = plan_run((x[:60], y[:60]), test=(x[60:], y[60:])).prepared.schema.rows
         assert carved["test"] == 15
         assert carved["validation"] > 0
         assert carved["train"] + carved["validation"] == 60
 
     def test_the_split_follows_from_the_seed(self, iris):
-        one, same, other = (plan(iris, seed=seed).prepared.train.rows for seed in (1, 1, 2))
+        one, same, other = (plan_run(iris, seed=seed).prepared.train.rows for seed in (1, 1, 2))
         assert np.array_equal(one, same)
         assert not np.array_equal(one, other)
 
     def test_weights_of_rows(self, iris):
         weights = np.linspace(1, 2, 75)
-        found = plan(iris, sample_weight=weights).prepared.train
+        found = plan_run(iris, sample_weight=weights).prepared.train
         np.testing.assert_allclose(found.weights, weights[found.rows], rtol=1e-6)
         with pytest.raises(DataError):
-            plan(iris, sample_weight=-weights)
+            plan_run(iris, sample_weight=-weights)
 
 
 class TestResume:

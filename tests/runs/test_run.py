@@ -279,7 +279,7 @@ class TestNewer:
         schema = json.loads((folder / "schema.json").read_text())
         (folder / "schema.json").write_text(json.dumps(schema | {"version": schema["version"] + 1}))
         reseal(folder)
-        assert "schema.json has version 2, this descend reads up to 1" in refused(folder)
+        assert "schema.json has version 2, but this descend reads versions up to 1" in refused(folder)
 
     def test_weights(self, folder, monkeypatch):
         weights, meta = state.read_state(folder / "weights.safetensors")
@@ -304,7 +304,7 @@ class TestOfAnotherKind:
         schema = json.loads((folder / "schema.json").read_text())
         (folder / "schema.json").write_text(json.dumps(schema | {"outputs": 7}))
         reseal(folder)
-        assert "schema.json is damaged: classes and outputs do not fit" in refused(folder)
+        assert "schema.json is damaged: classes and outputs do not match" in refused(folder)
 
     def test_weights_of_another_shape(self, folder):
         (folder / "weights.safetensors").write_bytes(state.to_bytes(torch.nn.Linear(4, 3).state_dict()))

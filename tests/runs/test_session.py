@@ -176,7 +176,7 @@ class TestAGivenModule:
     @pytest.mark.parametrize(
         ("module", "said"),
         [
-            (nn.Linear(4, 7), "expected outputs of shape (rows, 3) for two rows, found (2, 7)"),
+            (nn.Linear(4, 7), "expected outputs of shape (rows, 3) for two rows, got (2, 7)"),
             (nn.Linear(5, 3), "the network cannot take rows of shape (4,)"),
             (nn.Linear(4, 3, dtype=torch.float64), "the network cannot take rows of shape (4,)"),
             (nn.Sequential(nn.Linear(4, 3).requires_grad_(False)), "the network has no weights to train"),

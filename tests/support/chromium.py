@@ -1,6 +1,6 @@
-"""A browser for tests: chromium without a window, driven through its debugging pipe.
+"""A browser for tests: headless chromium, controlled through its debugging pipe.
 
-The protocol is JSON messages ended by a NUL byte, on file descriptors 3 (to the browser) and 4 (from it).
+The protocol consists of JSON messages terminated by a NUL byte, on file descriptors 3 (to the browser) and 4 (from it).
 Source: Chrome DevTools Protocol, https://chromedevtools.github.io/devtools-protocol/.
 """
 
@@ -34,32 +34,32 @@ FLAGS = [
     "--hide-scrollbars",
     "--remote-debugging-pipe",
 ]
-# The pipes must be descriptors 3 and 4 of the browser, whatever they are here.
-PLACE = """import os, sys
+# The pipes must be descriptors 3 and 4 in the browser process, whatever they are here.
+LAUNCHER = """import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.dup2(int(sys.argv[2]), 4)
 os.execv(sys.argv[3], sys.argv[3:])"""
 
 
 def find() -> str | None:
-    """The browser's program, None where there is none."""
+    """Return the path of the browser; None if it is not installed."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Browser:
-    """One running browser."""
+    """A running browser."""
 
     def __init__(self, program: str, profile: str) -> None:
-        theirs, self._out = os.pipe()
-        self._in, back = os.pipe()
-        # Above 4, so that placing one does not close the other.
-        read, write = (os.dup(theirs), os.dup(back))
+        browser_in, self._out = os.pipe()
+        self._in, browser_out = os.pipe()
+        # Above 4, so that moving one descriptor does not close the other.
+        read, write = (os.dup(browser_in), os.dup(browser_out))
         while min(read, write) <= 4:
             read, write = os.dup(read), os.dup(write)
         command = [
             sys.executable,
             "-c",
-            PLACE,
+            LAUNCHER,
             str(read),
             str(write),
             program,
@@ -69,14 +69,14 @@ class Browser:
         self.process = subprocess.Popen(
             command, pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for end in {theirs, back, read, write}:
-            os.close(end)
+        for descriptor in {browser_in, browser_out, read, write}:
+            os.close(descriptor)
         self._received = b""
         self._number = 0
         self.events: list[dict[str, Any]] = []
 
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
-        """Send a command and wait for its answer; events that come before it are kept."""
+        """Send a command and wait for its response; events received before it are stored."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
         if session:
@@ -97,7 +97,7 @@ class Browser:
             ready, _, _ = select.select([self._in], [], [], max(0.0, end - time.monotonic()))
             got = os.read(self._in, 1 << 20) if ready else b""
             if not got:
-                raise TimeoutError("the browser gives no answer")
+                raise TimeoutError("the browser does not respond")
             self._received += got
         first, self._received = self._received.split(b"\0", 1)
         message: dict[str, Any] = json.loads(first)
@@ -107,7 +107,7 @@ class Browser:
     def open(
         self, path: Path, *, width: int = 1280, phone: bool = False, dark: bool = False
     ) -> Iterator[Page]:
-        """A file loaded in a page of its own, its figures drawn; closed afterwards."""
+        """Open a file in a new page, with its figures drawn, and close it afterwards."""
         page = Page(self)
         page.view(width, phone=phone, dark=dark)
         page.load(path)
@@ -141,16 +141,16 @@ class Page:
         return self.browser.call(method, self.session, **parameters)
 
     def load(self, path: Path) -> None:
-        """Open a file and wait until its figures are drawn, or it says that they cannot be."""
+        """Open a file and wait until its figures are drawn, or have failed to be."""
         self.call("Page.navigate", url=path.resolve().as_uri())
         self.wait("document.readyState === 'complete'")
         self.wait(
             "!document.getElementById('figures') || document.documentElement.dataset.drawn"
-            " || !document.getElementById('undrawn').hidden"
+            " || !document.getElementById('figures-failed').hidden"
         )
 
     def view(self, width: int = 1280, *, phone: bool = False, dark: bool = False) -> None:
-        """How the page is looked at: the window, whether it is a phone's, and the reader's colour scheme."""
+        """Set the width of the window, whether it is a phone, and the colour scheme."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -163,7 +163,7 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
     def value(self, expression: str) -> Any:
-        """What an expression of JavaScript gives."""
+        """Return the value of a JavaScript expression."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(str(answer["exceptionDetails"]))
@@ -173,7 +173,7 @@ class Page:
         end = time.monotonic() + seconds
         while not self.value(f"Boolean({condition})"):
             if time.monotonic() > end:
-                raise TimeoutError(f"never true: {condition}")
+                raise TimeoutError(f"timed out waiting for: {condition}")
             time.sleep(0.05)
 
     def _own(self, *methods: str) -> list[dict[str, Any]]:
@@ -185,19 +185,19 @@ class Page:
         ]
 
     def console(self) -> list[str]:
-        """Everything said in the console: messages, exceptions, and what the browser itself logs."""
-        said = [str(event["args"]) for event in self._own("Runtime.consoleAPICalled")]
-        said += [str(event["exceptionDetails"]) for event in self._own("Runtime.exceptionThrown")]
-        return said + [str(event["entry"]["text"]) for event in self._own("Log.entryAdded")]
+        """Return all console messages, exceptions, and log entries of the browser."""
+        messages = [str(event["args"]) for event in self._own("Runtime.consoleAPICalled")]
+        messages += [str(event["exceptionDetails"]) for event in self._own("Runtime.exceptionThrown")]
+        return messages + [str(event["entry"]["text"]) for event in self._own("Log.entryAdded")]
 
     def requests(self) -> list[str]:
-        """Addresses that were asked for, other than the file itself and what is inside it."""
-        asked = [event["request"]["url"] for event in self._own("Network.requestWillBeSent")]
+        """Return the requested URLs, except for the file itself and data URLs."""
+        urls = [event["request"]["url"] for event in self._own("Network.requestWillBeSent")]
         own = self.value("location.href.split('#')[0]")
-        return [url for url in asked if url != own and not url.startswith("data:")]
+        return [url for url in urls if url != own and not url.startswith("data:")]
 
-    def picture(self, path: Path) -> Path:
-        """A screenshot of the whole page."""
+    def screenshot(self, path: Path) -> Path:
+        """Save a screenshot of the whole page."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
         shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
@@ -205,17 +205,17 @@ class Page:
         return path
 
     def print(self, path: Path) -> Path:
-        """The page on paper."""
+        """Save the page as PDF."""
         path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"]))
         return path
 
     def point(self, x: float, y: float) -> None:
-        """Move the mouse there."""
-        for place in (x - 1, x):
-            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=place, y=y)
+        """Move the mouse to a position."""
+        for step in (x - 1, x):
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=step, y=y)
 
     def press(self, key: str, code: int, text: str = "") -> None:
-        """Press and let go of a key; ``text`` is what it types, without which Enter does nothing."""
+        """Press and release a key; ``text`` is the text it types, without which Enter has no effect."""
         for kind in ("keyDown", "keyUp"):
             self.call(
                 "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text
@@ -224,7 +224,7 @@ class Page:
 
 @contextmanager
 def running(program: str) -> Iterator[Browser]:
-    """A browser with a profile of its own, ended when done."""
+    """Start a browser with its own profile, and stop it at the end."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(program, profile)
         try:

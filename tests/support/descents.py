@@ -1,4 +1,4 @@
-"""Smooth functions of one float64 vector, and an optimizer upon one of them, for the tests of deterministic methods."""
+"""Smooth functions of one float64 vector, and an optimizer on one of them, for tests of deterministic methods."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sklearn.datasets import load_breast_cancer
 
 
 class Descent:
-    """A function, where the optimizer is upon it, and how often the function was evaluated."""
+    """A function, the iterate of an optimizer on it, and the number of evaluations."""
 
     def __init__(self, constructor, function, start, **chosen):
         self.x = torch.tensor(start, dtype=torch.float64, requires_grad=True)
@@ -22,7 +22,7 @@ class Descent:
         return loss
 
     def step(self, count=1):
-        """Take steps; the loss before the last."""
+        """Take steps, and return the loss before the last."""
         for _ in range(count):
             loss = self.optimizer.step(self.closure)
         return loss.item()
@@ -45,7 +45,7 @@ def draw(*shape, seed=0):
 
 
 class Quadratic:
-    """x·Ax/2 − b·x with eigenvalues of A that are given."""
+    """x·Ax/2 − b·x with the given eigenvalues of A."""
 
     def __init__(self, eigenvalues, seed=0):
         n = len(eigenvalues)
@@ -62,7 +62,7 @@ class Quadratic:
 
 
 def logistic():
-    """ℓ2-penalised logistic regression of eight features of the breast cancer data, and SciPy's form of it."""
+    """Return ℓ2-penalized logistic regression on eight features of the breast cancer data, and its form for SciPy."""
     rows, labels = load_breast_cancer(return_X_y=True)
     x = torch.tensor((rows - rows.mean(0)) / rows.std(0))[:, :8]
     y = torch.tensor(labels, dtype=torch.float64)

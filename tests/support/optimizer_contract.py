@@ -1,4 +1,4 @@
-"""The contract that every optimizer of the catalogue keeps, first or second order.
+"""The contract that every optimizer of the catalogue satisfies, first or second order.
 
 A test module lists its cases and inherits the contract:
 
@@ -11,8 +11,8 @@ A test module lists its cases and inherits the contract:
     class TestContract(Contract):
         pass
 
-What an optimizer is like is said by its case: whether its step needs a closure, how often it evaluates it, whether it
-has a rate to set, whether it splits its parameters into groups and treats each by itself.
+The case describes the optimizer: whether its step needs a closure, how often it evaluates the closure, whether it has a
+learning rate, and whether it treats each parameter independently.
 """
 
 from __future__ import annotations
@@ -32,21 +32,20 @@ from descend.optim import OPTIMIZERS
 
 @dataclass(frozen=True)
 class Case:
-    """An optimizer with settings, and what it is like.
+    """An optimizer with settings, and its properties.
 
     Args:
         name: in the catalogue.
-        settings: beside the rate.
-        lr: a rate that lowers the loss of :class:`Problem`; None where the optimizer has none.
-        evaluations: of the closure in a step; None where that depends.
-        needs_closure: whether a step without one is refused.
+        settings: other than the learning rate.
+        lr: a learning rate that lowers the loss of :class:`Problem`; None where the optimizer has none.
+        evaluations: the number of evaluations of the closure in a step; None where it varies.
+        needs_closure: whether a step without a closure is refused.
         separable: whether a parameter's step depends on that parameter's gradients alone.
-        stateful: whether steps depend on those before them.
+        stateful: whether steps depend on previous ones.
         sparse: whether gradients must be sparse.
         graph: whether the closure returns the loss with its graph, and calls no backward().
-        needed: settings without which a function that returns the loss will not do: they stand in for defaults that ask
-            for parts of the rows.
-        layers: whether it is told the model, and works on the weights of its linear layers.
+        needed: settings that replace defaults which need parts of the rows, so that a plain closure is sufficient.
+        layers: whether it needs the model, and works on the weights of its linear layers.
     """
 
     name: str
@@ -70,7 +69,7 @@ class Case:
         )
 
     def plain(self, params: Any, **settings: Any) -> torch.optim.Optimizer:
-        """With the default of every setting that is not given, or with what it needs here."""
+        """Return the optimizer with the default of every setting that is not given, or with the one needed here."""
         settings = self.needed | settings
         if self.layers:
             params = [entry | _listed(entry) if isinstance(entry, dict) else entry for entry in params]
@@ -79,7 +78,7 @@ class Case:
 
 
 def _listed(group: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a group as a list, so that they can be looked at twice."""
+    """Return the parameters of a group as a list, so that they can be read twice."""
     if "params" not in group:
         return {}
     inside = group["params"]
@@ -87,7 +86,7 @@ def _listed(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def model_of(params: list[Any]) -> nn.Module:
-    """The model of a :class:`Problem` whose parameters these are; else one whose weight is the first of them."""
+    """Return the model of the :class:`Problem` with these parameters; else one whose weight is the first of them."""
     inside = [
         each for entry in params for each in (entry.get("params", []) if isinstance(entry, dict) else [entry])
     ]
@@ -101,7 +100,7 @@ def model_of(params: list[Any]) -> nn.Module:
 
 
 class Product(nn.Module):
-    """The product of what two layers give, element by element."""
+    """The elementwise product of the outputs of two layers."""
 
     def __init__(self, layers: nn.ModuleList) -> None:
         super().__init__()
@@ -113,9 +112,9 @@ class Product(nn.Module):
 
 
 class Problem:
-    """Least squares whose parameters are rows of two tables, with sparse gradients on request.
+    """Least squares whose parameters are rows of two embedding tables, with sparse gradients on request.
 
-    A linear layer on one-hot rows looks up its columns: with such the problem is the same one.
+    A linear layer on one-hot rows looks up its columns, so that the problem with linear layers is the same.
     """
 
     def __init__(self, case: Case, dtype: torch.dtype = torch.float64, seed: int = 0) -> None:
@@ -167,7 +166,7 @@ class Problem:
 
 
 def saved(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The state as it comes back from a file that holds data alone."""
+    """Return the state after a round trip through a file that holds only data."""
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
@@ -175,7 +174,7 @@ def saved(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 class Contract:
-    """What every optimizer does, whatever its method."""
+    """The properties of every optimizer, whatever its method."""
 
     def test_has_a_card(self, case):
         found = card(OPTIMIZERS[case.name])
@@ -192,7 +191,7 @@ class Contract:
         problem.train(optimizer, 100)
         assert problem.loss().item() < 0.7 * before
 
-    def test_its_default_settings_do_too(self, case):
+    def test_its_default_settings_lower_the_loss_too(self, case):
         problem = Problem(case)
         before = problem.loss().item()
         problem.train(case.plain(problem.parameters()), 100)
@@ -212,8 +211,8 @@ class Contract:
         assert all(calls)
         assert case.evaluations is None or len(calls) == case.evaluations
 
-    def test_a_closure_whose_loss_is_detached_will_do(self, case):
-        """The objective of descend's loop returns its loss without a tape."""
+    def test_a_closure_may_return_a_detached_loss(self, case):
+        """The objective of the training loop returns its loss without a graph."""
         a, b = Problem(case), Problem(case)
         first, second = case.make(a.parameters()), case.make(b.parameters())
         if case.graph:
@@ -253,9 +252,9 @@ class Contract:
             optimizer.step(closure)
         assert torch.equal(problem.vector(), before)
 
-    def test_groups_have_their_own_rate(self, case):
+    def test_groups_have_their_own_learning_rate(self, case):
         if case.lr is None:
-            pytest.skip("it has no rate")
+            pytest.skip("it has no learning rate")
         problem = Problem(case)
         first, second = problem.parameters()
         optimizer = case.make([{"params": [first], "lr": 2 * case.lr}, {"params": second}])
@@ -269,7 +268,7 @@ class Contract:
             expected = alone.train(case.make(alone.parameters(), lr=rate), 1)
             torch.testing.assert_close(got[part], expected[part], rtol=1e-12, atol=1e-14)
 
-    def test_groups_as_one_are_no_groups(self, case):
+    def test_equal_groups_are_like_one_group(self, case):
         a, b = Problem(case), Problem(case)
         expected = a.train(case.make(a.parameters()))
         got = b.train(case.make([{"params": [p]} for p in b.parameters()]))
@@ -283,9 +282,9 @@ class Contract:
         expected = whole.train(case.make(whole.parameters()), 1)
         torch.testing.assert_close(problem.train(optimizer, 1), expected, rtol=1e-9, atol=1e-12)
 
-    def test_a_rate_of_zero_moves_nothing_and_a_changed_rate_is_used(self, case):
+    def test_a_learning_rate_of_zero_moves_nothing_and_a_changed_one_is_used(self, case):
         if case.lr is None:
-            pytest.skip("it has no rate")
+            pytest.skip("it has no learning rate")
         problem = Problem(case)
         optimizer = case.make(problem.parameters())
         optimizer.param_groups[0]["lr"] = 0.0
@@ -294,7 +293,7 @@ class Contract:
         optimizer.param_groups[0]["lr"] = case.lr
         assert not torch.equal(problem.train(optimizer, 1), before)
 
-    def test_missing_gradients_leave_a_parameter_alone(self, case):
+    def test_missing_gradients_leave_a_parameter_unchanged(self, case):
         problem = Problem(case)
         unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
         got = problem.train(case.make([*problem.parameters(), unused]))
@@ -303,7 +302,7 @@ class Contract:
         expected = alone.train(case.make(alone.parameters()))
         torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-14)
 
-    def test_a_gradient_that_goes_missing_leaves_a_parameter_where_it_is(self, case):
+    def test_a_gradient_that_goes_missing_leaves_a_parameter_unchanged(self, case):
         problem = Problem(case)
         optimizer = case.make(problem.parameters())
         problem.train(optimizer, 3)
@@ -321,7 +320,7 @@ class Contract:
         assert torch.equal(second, held)
         assert not torch.equal(first, before)
 
-    def test_no_gradient_at_all_is_no_step(self, case):
+    def test_without_any_gradient_there_is_no_step(self, case):
         problem = Problem(case)
         before = problem.vector()
         optimizer = case.make(problem.parameters())
@@ -331,10 +330,10 @@ class Contract:
             optimizer.step()
         assert torch.equal(problem.vector(), before)
 
-    def test_no_decay_unless_told(self, case):
-        """With a gradient of zero no weight moves: PyTorch's own default for AdamW would shrink it."""
+    def test_no_weight_decay_where_it_is_zero(self, case):
+        """With a gradient of zero no weight moves, also where the default is another one, as in AdamW."""
         w = torch.ones(3, requires_grad=True)
-        optimizer = case.plain([w])
+        optimizer = case.plain([{"params": [w], "weight_decay": 0.0}])
 
         def closure():
             if case.graph:
@@ -346,7 +345,7 @@ class Contract:
         assert w.tolist() == [1.0, 1.0, 1.0]
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_a_saved_state_goes_on_to_the_same_bits(self, case, dtype):
+    def test_a_saved_state_continues_to_the_same_bits(self, case, dtype):
         """Through torch.save and torch.load(weights_only=True), into an optimizer built with other settings."""
         straight = Problem(case, dtype)
         expected = straight.train(case.make(straight.parameters()), 6)
@@ -365,8 +364,8 @@ class Contract:
         problem.train(optimizer, 2)
         assert str(first) == str(second)
 
-    def test_without_its_state_it_goes_elsewhere(self, case):
-        """The control of the tests above: a state that is dropped changes the outcome, where there is one."""
+    def test_without_its_state_the_result_differs(self, case):
+        """Control of the tests above: dropping the state changes the result, where there is one."""
         straight, problem = Problem(case), Problem(case)
         expected = straight.train(case.make(straight.parameters()), 6)
         problem.train(case.make(problem.parameters()), 3)
@@ -394,7 +393,7 @@ class Contract:
         case.make([group])
         assert set(group) == {"params"}
 
-    def test_maximize_is_minimising_the_negative(self, case):
+    def test_maximize_minimizes_the_negative(self, case):
         problem, negative = Problem(case), Problem(case)
         optimizer = case.make([{"params": problem.parameters(), "maximize": True}])
         if "maximize" not in optimizer.defaults:
@@ -403,7 +402,7 @@ class Contract:
         expected = negative.train(case.make(negative.parameters()))
         torch.testing.assert_close(problem.train(optimizer), expected, rtol=1e-12, atol=1e-14)
 
-    def test_foreach_is_the_loop_over_parameters(self, case):
+    def test_foreach_equals_the_loop_over_parameters(self, case):
         results = []
         for foreach in (True, False):
             problem = Problem(case)
@@ -413,18 +412,18 @@ class Contract:
             results.append(problem.train(optimizer, 20))
         torch.testing.assert_close(*results, rtol=1e-12, atol=1e-13)
 
-    def test_a_tensor_as_the_rate(self, case):
+    def test_a_tensor_as_the_learning_rate(self, case):
         if case.lr is None:
-            pytest.skip("it has no rate")
+            pytest.skip("it has no learning rate")
         problem, other = Problem(case), Problem(case)
         expected = problem.train(case.make(problem.parameters()))
         optimizer = case.make(other.parameters())
         optimizer.param_groups[0]["lr"] = torch.tensor(case.lr, dtype=torch.float64)
         torch.testing.assert_close(other.train(optimizer), expected, rtol=1e-12, atol=1e-14)
 
-    def test_a_negative_rate_is_refused(self, case):
+    def test_a_negative_learning_rate_is_refused(self, case):
         if case.lr is None:
-            pytest.skip("it has no rate")
+            pytest.skip("it has no learning rate")
         with pytest.raises(UserError, match=f"^{case.name}: "):
             case.make([nn.Parameter(torch.ones(1))], lr=-0.1)
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: valid recipes over the whole catalogue, facts of data, and nonsense."""
+"""Hypothesis strategies: valid recipes over the whole catalogue, facts about data, and arbitrary values."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import torch
 from hypothesis import strategies as st
 
 from descend.constraints import CONDITIONS, CONSTRAINTS
+from descend.param_types import Parameter
 from descend.recipe.catalogue import CATALOGUE, CHOICES
 from descend.recipe.defaults import Facts
-from descend.recipe.parameters import Parameter
 from descend.recipe.sections import SECTIONS, section_parameters
 
 TASKS = ("regression", "multi_regression", "binary", "multiclass")
 
 names = st.text(st.characters(codec="utf-8"), max_size=8)
-"""Any text that a file can hold."""
+"""Any string that a file can contain."""
 
 
 def valid(annotation: Any) -> st.SearchStrategy[Any]:
@@ -81,8 +81,8 @@ def choice(draw: st.DrawFn, section: str, key: str) -> Any:
     ]  # fmt: skip
     if not settings or draw(st.booleans()):
         return name
-    made = family[name].__init__ if inspect.isclass(family[name]) else family[name]
-    hints = typing.get_type_hints(made, include_extras=True)
+    function = family[name].__init__ if inspect.isclass(family[name]) else family[name]
+    hints = typing.get_type_hints(function, include_extras=True)
     return {"name": name} | {each: draw(valid(hints[each])) for each in settings if draw(st.booleans())}
 
 
@@ -116,19 +116,19 @@ def valid_sections(draw: st.DrawFn) -> dict[str, dict[str, Any]]:
     for name, section in SECTIONS.items():
         if not draw(st.booleans()):
             continue
-        said: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         method = draw(st.sampled_from(sorted(CATALOGUE[name]))) if section.named else None
         if method and draw(st.booleans()):
-            said["name"] = method
+            values["name"] = method
         parameters = section_parameters(section, method)
         assert parameters is not None
         for key in (
             draw(st.lists(st.sampled_from(sorted(parameters)), unique=True, max_size=4)) if parameters else []
         ):
-            said[key] = draw(value_of(name, parameters[key]))
-        found[name] = said
+            values[key] = draw(value_of(name, parameters[key]))
+        found[name] = values
     optimizer = found.get("optimizer", {})
-    for key in ("cost", "positions"):  # of a form that their types cannot say
+    for key in ("cost", "positions"):  # their types cannot express the valid forms
         found.get("loss", {}).pop(key, None)
     if {"gamma1", "gamma2"} & set(optimizer):  # trish refuses a first that is not above the second
         second = optimizer.get("gamma2", 0.5)
@@ -152,7 +152,7 @@ def facts(draw: st.DrawFn) -> Facts:
 
 
 class Anything:
-    """A class that knows nothing of recipes."""
+    """A class that is unrelated to recipes."""
 
 
 keys = st.one_of(st.text(max_size=4), st.sampled_from(["name", "x"]), st.integers())
@@ -177,7 +177,7 @@ nonsense = st.recursive(
     ),
     max_leaves=5,
 )  # fmt: skip
-"""Values that a recipe was not made for, and some that it was."""
+"""Values that a recipe does not accept, and some that it accepts."""
 
 section_names = st.one_of(st.sampled_from(sorted(SECTIONS)), st.text(max_size=6))
 keys = st.one_of(

@@ -1,7 +1,7 @@
-"""The files of a run folder, made without training.
+"""Synthetic run folders, created without training.
 
-The numbers come from simple models of how training goes: a loss that decays to a floor, a validation loss
-that turns up late, neighbouring classes that are confused.
+The numbers come from simple models of training: a loss that decays to a floor, a validation loss that rises at the end,
+and confusion between neighbouring classes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 Files = dict[str, Any]
 
 RECIPE = """\
-# Resolved by descend; every "auto" was replaced by what it became.
+# Resolved by descend; automatic settings are replaced by their values.
 
 [data]
 scale = "standard"
@@ -69,7 +69,7 @@ Sequential(
 
 
 def png(pixels: np.ndarray) -> str:
-    """A grey picture (h, w) of 0..255 as the address of a PNG."""
+    """Encode a greyscale image (h, w) with values 0..255 as the data URL of a PNG."""
     height, width = pixels.shape
     rows = b"".join(b"\0" + bytes(row) for row in pixels.astype(np.uint8))
 
@@ -94,49 +94,49 @@ def history(
     floor: float,
     validation: bool = True,
 ) -> list[dict[str, Any]]:
-    """Epochs of a training whose loss falls from ``start`` towards ``floor``."""
+    """The history of a training whose loss falls from ``start`` towards ``floor``."""
     noise = np.random.default_rng(0)
     lines: list[dict[str, Any]] = []
     best = math.inf
-    passed = 0.03
+    elapsed = 0.03
     for epoch in range(1, epochs + 1):
-        passed += 0.021 * (1 + 0.1 * noise.random())
+        elapsed += 0.021 * (1 + 0.1 * noise.random())
         time = epoch / max(epochs, 12)
         train = floor / 3 + (start - floor / 3) * math.exp(-9 * time) * (1 + 0.03 * noise.standard_normal())
-        held = (
+        held_out = (
             floor
             + (start - floor) * math.exp(-8 * time) * (1 + 0.05 * noise.standard_normal())
             + 0.12 * start * max(0, time - 0.7)
         )
-        watched = held if validation else train
+        monitored = held_out if validation else train
         line: dict[str, Any] = {
             "epoch": epoch,
             "step": 34 * epoch,
-            "seconds": passed,
+            "seconds": elapsed,
             "lr": 1e-3 * (1 + math.cos(math.pi * min(1, time))) / 2,
             "gradient_norm": 2.4 * math.exp(-4 * time) * (1 + 0.2 * noise.standard_normal()),
             "train": {"loss": train, **scores(train)},
         }
         if validation:
-            line["validation"] = {"loss": held, **scores(held)}
-        line["best"] = watched < best
-        best = min(best, watched)
+            line["validation"] = {"loss": held_out, **scores(held_out)}
+        line["best"] = monitored < best
+        best = min(best, monitored)
         lines.append(line)
     return lines
 
 
 def confusion(supports: list[int], mistakes: float, seed: int = 0) -> list[list[int]]:
-    """Counts in which neighbouring classes are confused most."""
-    draw = np.random.default_rng(seed)
+    """A confusion matrix in which neighbouring classes are confused most."""
+    rng = np.random.default_rng(seed)
     size = len(supports)
     table = []
     for true, support in enumerate(supports):
-        near = np.array(
+        proximity = np.array(
             [math.exp(-abs(true - other) / 1.5) if other != true else 0.0 for other in range(size)]
         )
-        share = mistakes * near / near.sum()
+        share = mistakes * proximity / proximity.sum()
         share[true] = 1 - mistakes
-        table.append([int(cell) for cell in draw.multinomial(support, share)])
+        table.append([int(cell) for cell in rng.multinomial(support, share)])
     return table
 
 
@@ -177,7 +177,7 @@ def metrics(
     task: str, lines: list[dict[str, Any]], test: dict[str, float], stopped: str = "patience"
 ) -> dict[str, Any]:
     best = max((line for line in lines if line["best"]), key=lambda line: line["epoch"])
-    made = {
+    content = {
         "status": "finished",
         "task": task,
         "best_epoch": best["epoch"],
@@ -188,12 +188,12 @@ def metrics(
         "train": best["train"],
         "test": test,
     }
-    return made | ({"validation": best["validation"]} if "validation" in best else {})
+    return content | ({"validation": best["validation"]} if "validation" in best else {})
 
 
 def column(name: str, kind: str, values: np.ndarray | None = None, **more: Any) -> dict[str, Any]:
-    """A column of ``schema.json``, with the numbers of its values where there are any."""
-    made: dict[str, Any] = {
+    """A column of ``schema.json``, with the statistics of its values if given."""
+    entry: dict[str, Any] = {
         "name": name,
         "kind": kind,
         "categories": [],
@@ -208,18 +208,22 @@ def column(name: str, kind: str, values: np.ndarray | None = None, **more: Any) 
         "high": None,
     }
     if values is not None:
-        made |= {"fill": float(np.median(values)), "mean": float(values.mean()), "scale": float(values.std())}
-        made |= {"low": float(values.min()), "high": float(values.max())}
-    return made | more
+        entry |= {
+            "fill": float(np.median(values)),
+            "mean": float(values.mean()),
+            "scale": float(values.std()),
+        }
+        entry |= {"low": float(values.min()), "high": float(values.max())}
+    return entry | more
 
 
 def schema(
     task: str, columns: list[dict[str, Any]], rows: tuple[int, int, int], **more: Any
 ) -> dict[str, Any]:
-    """``schema.json`` of a table; ``more`` makes it something else."""
+    """``schema.json`` of a table; ``more`` overrides entries."""
     used = [one for one in columns if one["kind"] in ("numeric", "boolean", "categorical", "date")]
     width = sum(len(one["categories"]) or 1 for one in used) + sum(one["indicator"] for one in used)
-    made = {
+    content = {
         "version": 1,
         "kind": "table",
         "task": task,
@@ -243,7 +247,7 @@ def schema(
         "name": "",
         "rows": dict(zip(("train", "validation", "test"), rows, strict=True)),
     }
-    return made | more
+    return content | more
 
 
 def classes_of(table: list[list[int]], names: list[Any]) -> dict[str, Any]:
@@ -255,7 +259,7 @@ def classes_of(table: list[list[int]], names: list[Any]) -> dict[str, Any]:
 
 
 def save(files: Files, folder: Path) -> Path:
-    """Write a run folder."""
+    """Write the files into a run folder and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         if name.endswith(".jsonl"):

@@ -1,4 +1,4 @@
-"""Runs of every kind that a report meets, on the names and shapes of real data sets."""
+"""Sample runs of every kind that reports must handle, with names and shapes of real data sets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.run_folders import (
 
 
 def wine() -> Files:
-    """A small table of three classes, with a categorical column and missing values."""
+    """A small table with three classes, a categorical column and missing values."""
     data = datasets.load_wine()
     names = ["barolo", "grignolino", "barbera"]
     lines = history(43, scores=classified, start=1.2, floor=0.08)
@@ -73,7 +73,7 @@ def wine() -> Files:
 
 
 def digits() -> Files:
-    """Pictures of ten classes, with thumbnails of the worst."""
+    """Images of ten classes, with thumbnails of the worst mistakes."""
     data = datasets.load_digits()
     lines = history(58, scores=classified, start=2.3, floor=0.07)
     table = confusion([45, 46, 44, 46, 45, 46, 45, 45, 43, 45], 0.03)
@@ -112,12 +112,12 @@ def digits() -> Files:
 
 
 def diabetes() -> Files:
-    """A table and one number to predict."""
+    """A table with one numeric target."""
     data = datasets.load_diabetes(scaled=False)
     lines = history(71, scores=regressed, start=1.0, floor=0.52)
     true = data.target[:111]
-    guess = 152 + 0.5 * (true - 152) + 42 * np.random.default_rng(1).standard_normal(111)
-    errors = guess - true
+    predicted = 152 + 0.5 * (true - 152) + 42 * np.random.default_rng(1).standard_normal(111)
+    errors = predicted - true
     test = {
         "loss": 0.55,
         "r2": float(1 - (errors**2).sum() / ((true - true.mean()) ** 2).sum()),
@@ -142,12 +142,12 @@ def diabetes() -> Files:
         "evaluation.json": {
             "part": "test",
             "rows": 111,
-            "scatter": {"progression": {"true": true.tolist(), "predicted": guess.tolist()}},
+            "scatter": {"progression": {"true": true.tolist(), "predicted": predicted.tolist()}},
             "worst": [
                 {
                     "row": int(row),
                     "true": float(true[row]),
-                    "predicted": float(guess[row]),
+                    "predicted": float(predicted[row]),
                     "probability": None,
                     "loss": float(errors[row] ** 2 / 5900),
                     "values": dict(zip(data.feature_names, map(float, data.data[row]), strict=True)),
@@ -163,55 +163,55 @@ def diabetes() -> Files:
 
 
 def linnerud(targets: int = 3) -> Files:
-    """Several numbers to predict at once."""
-    made = diabetes()
-    draw = np.random.default_rng(2)
+    """Several numeric targets."""
+    files = diabetes()
+    rng = np.random.default_rng(2)
     names = ["Weight", "Waist", "Pulse", *(f"Target {place}" for place in range(4, targets + 1))][:targets]
     scatter = {}
     for place, name in enumerate(names):
-        true = 10.0 ** (place % 4) * (5 + draw.standard_normal(200))
+        true = 10.0 ** (place % 4) * (5 + rng.standard_normal(200))
         scatter[name] = {
             "true": true.tolist(),
-            "predicted": (true + 10.0 ** (place % 4) * draw.standard_normal(200) * 0.4).tolist(),
+            "predicted": (true + 10.0 ** (place % 4) * rng.standard_normal(200) * 0.4).tolist(),
         }
-    made["schema.json"] |= {"task": "multi_regression", "target_names": names, "outputs": targets}
-    made["schema.json"] |= {"target_mean": [5.0] * targets, "target_scale": [1.0] * targets}
-    made["metrics.json"] |= {"task": "multi_regression"}
-    made["evaluation.json"] |= {"rows": 200, "scatter": scatter}
-    for row in made["evaluation.json"]["worst"]:
+    files["schema.json"] |= {"task": "multi_regression", "target_names": names, "outputs": targets}
+    files["schema.json"] |= {"target_mean": [5.0] * targets, "target_scale": [1.0] * targets}
+    files["metrics.json"] |= {"task": "multi_regression"}
+    files["evaluation.json"] |= {"rows": 200, "scatter": scatter}
+    for row in files["evaluation.json"]["worst"]:
         row["true"], row["predicted"] = [162.1, 36.5, 61.0], [189.0, 35.2, 54.3]
-    made["environment.json"]["data"] = {"reference": "linnerud.csv", "name": "linnerud.csv", "rows": 442}
-    return made
+    files["environment.json"]["data"] = {"reference": "linnerud.csv", "name": "linnerud.csv", "rows": 442}
+    return files
 
 
 def without_validation() -> Files:
-    """Every row outside the test part was trained on."""
-    made = wine()
+    """No validation part: all rows except the test rows were used for training."""
+    files = wine()
     lines = history(20, scores=classified, start=1.2, floor=0.08, validation=False)
     for line in lines:
         line["best"] = line is lines[-1]
-    made["history.jsonl"] = lines
-    made["metrics.json"] = metrics("multiclass", lines, made["metrics.json"]["test"], "max_epochs")
-    made["schema.json"]["rows"] = {"train": 133, "validation": 0, "test": 45}
-    return made
+    files["history.jsonl"] = lines
+    files["metrics.json"] = metrics("multiclass", lines, files["metrics.json"]["test"], "max_epochs")
+    files["schema.json"]["rows"] = {"train": 133, "validation": 0, "test": 45}
+    return files
 
 
 def one_epoch() -> Files:
-    """The shortest training there is."""
-    made = wine()
+    """The shortest possible training."""
+    files = wine()
     lines = history(1, scores=classified, start=1.2, floor=0.08)
-    made["history.jsonl"] = lines
-    made["metrics.json"] = metrics("multiclass", lines, made["metrics.json"]["test"], "max_epochs")
-    return made
+    files["history.jsonl"] = lines
+    files["metrics.json"] = metrics("multiclass", lines, files["metrics.json"]["test"], "max_epochs")
+    return files
 
 
 def failed() -> Files:
     """Training diverged in its fourth epoch: no evaluation, and a NaN in the last line."""
-    made = wine()
+    files = wine()
     lines = history(4, scores=classified, start=1.2, floor=0.08)
     lines[-1]["train"]["loss"] = lines[-1]["gradient_norm"] = math.nan
-    made["history.jsonl"] = lines
-    made["metrics.json"] = {
+    files["history.jsonl"] = lines
+    files["metrics.json"] = {
         "status": "failed",
         "task": "multiclass",
         "epochs": 4,
@@ -221,18 +221,18 @@ def failed() -> Files:
         "message": "The output of linear1 became NaN at step 131, rows 12, 77 and 104.\n"
         "Lower the learning rate: --set optimizer.lr=1e-4",
     }
-    del made["evaluation.json"]
-    return made
+    del files["evaluation.json"]
+    return files
 
 
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=alert(1)>"\'&<!--${x}%{x}<b>'
-"""A name that tries every way out of where it is put."""
+"""A name that attempts every kind of injection."""
 
 
 def hostile() -> Files:
-    """Every string of the data wants to be markup."""
-    made = wine()
-    described, evaluation = made["schema.json"], made["evaluation.json"]
+    """Every string of the data attempts an injection."""
+    files = wine()
+    described, evaluation = files["schema.json"], files["evaluation.json"]
     for one in described["columns"]:
         one |= {"name": HOSTILE + one["name"], "note": HOSTILE}
     described["columns"][13]["categories"] = [HOSTILE + str(place) for place in range(9)]
@@ -245,40 +245,39 @@ def hostile() -> Files:
             "values": {HOSTILE: HOSTILE},
             "image": f"javascript:{HOSTILE}",
         }
-    made["environment.json"] |= {
+    files["environment.json"] |= {
         HOSTILE: HOSTILE,
         "command": HOSTILE,
         "data": {"reference": HOSTILE, "name": HOSTILE, "rows": 178},
     }
-    made["environment.json"]["model"]["summary"] = HOSTILE
-    made["recipe.toml"] += f"# {HOSTILE}\nkey = '''{HOSTILE}'''\n"
-    return made
+    files["environment.json"]["model"]["summary"] = HOSTILE
+    files["recipe.toml"] += f"# {HOSTILE}\nkey = '''{HOSTILE}'''\n"
+    return files
 
 
 def hostile_targets() -> Files:
-    """The same for regression, where a target's name heads a figure."""
-    made = diabetes()
-    pair = made["evaluation.json"]["scatter"].pop("progression")
-    made["evaluation.json"]["scatter"] = {HOSTILE: pair, HOSTILE + "2": pair}
-    return made
+    """The same for regression, where the names of targets are headings of figures."""
+    files = diabetes()
+    pair = files["evaluation.json"]["scatter"].pop("progression")
+    files["evaluation.json"]["scatter"] = {HOSTILE: pair, HOSTILE + "2": pair}
+    return files
 
 
 def large() -> Files:
     """100 classes with long names, 5,000 epochs, 300 columns."""
-    made = wine()
+    files = wine()
     names = [
-        f"Passeriformes/Corvidae/species with a very long name indeed number {place:03d}"
-        for place in range(100)
+        f"Passeriformes/Corvidae/species with a very long name number {place:03d}" for place in range(100)
     ]
     lines = history(5000, scores=classified, start=4.6, floor=0.4)
     lines[2500]["train"]["loss"] = 77.0
     evaluation = classes_of(confusion([50] * 100, 0.15), names)
-    draw = np.random.default_rng(3)
+    rng = np.random.default_rng(3)
     columns = [
         column(
             f"measurement_{place}_of_the_left_wing_in_millimetres_at_rest",
             "numeric",
-            draw.standard_normal(50),
+            rng.standard_normal(50),
         )
         for place in range(300)
     ]
@@ -289,21 +288,21 @@ def large() -> Files:
             "predicted": names[row + 1],
             "probability": 0.9,
             "loss": 3.1,
-            "values": {one["name"]: float(draw.standard_normal()) for one in columns},
+            "values": {one["name"]: float(rng.standard_normal()) for one in columns},
             "image": None,
         }
         for row in range(12)
     ]
-    made["schema.json"] = schema(
+    files["schema.json"] = schema(
         "multiclass", columns, (15000, 3000, 5000), outputs=100, classes=names, label_dtype="<U80"
     )
-    made["history.jsonl"] = lines
-    made["metrics.json"] = metrics("multiclass", lines, evaluation.pop("scores"))
-    made["evaluation.json"] = evaluation
+    files["history.jsonl"] = lines
+    files["metrics.json"] = metrics("multiclass", lines, evaluation.pop("scores"))
+    files["evaluation.json"] = evaluation
     name = "a_rather_long_file_name_without_any_spaces_of_birds_of_the_western_palearctic_2026.parquet"
     command = f"descend train {name} --target species --seed 0"
-    made["environment.json"] = environment(name, 23000, 1_250_000, command)
-    return made
+    files["environment.json"] = environment(name, 23000, 1_250_000, command)
+    return files
 
 
 RUNS: dict[str, Callable[[], Files]] = {

@@ -1,4 +1,4 @@
-"""Smooth functions whose minima others find as well, and optimizers upon them."""
+"""Smooth functions whose minima other libraries compute as well, and optimizers on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def rosenbrock(x):
 
 
 def quadratic(eigenvalues, seed=0):
-    """A symmetric matrix of this spectrum, a gradient with a share of every eigenvector, and F(x) = g·x + x·Hx/2."""
+    """Return a symmetric H with this spectrum, a g with a component along every eigenvector, and F(x) = g·x + x·Hx/2."""
     draw = torch.Generator().manual_seed(seed)
     size = len(eigenvalues)
     rotation, _ = torch.linalg.qr(torch.randn(size, size, generator=draw, dtype=torch.float64))
@@ -50,7 +50,7 @@ class Logistic:
         return Rows(self.model, self.loss, self.x, self.y)
 
     def at(self, w):
-        """Loss, gradient and Hessian by formula, for NumPy."""
+        """Return loss, gradient and Hessian by their formulas, in NumPy."""
         x, y = self.x.numpy(), self.y.numpy()
         z = x @ w
         p = 1 / (1 + np.exp(-z))
@@ -60,7 +60,7 @@ class Logistic:
         return value, x.T @ (p - y) / len(y) + metric @ w, hessian
 
     def errors(self, optimizer, steps):
-        """Distances to the minimum along an optimizer's path; SciPy's root finder knows it to the last digit."""
+        """Return the distances to the minimum, which SciPy's root finder computes, along an optimizer's path."""
         start = np.zeros(len(self.back))
         minimum = scipy.optimize.root(
             lambda w: self.at(w)[1], start, jac=lambda w: self.at(w)[2], tol=1e-14
@@ -73,15 +73,15 @@ class Logistic:
 
 
 class Path:
-    """An optimizer on a function of one float64 vector, and where it has been."""
+    """An optimizer on a function of one float64 vector, and its iterates."""
 
     def __init__(self, make, function, start, **settings):
         self.x = torch.tensor(start, dtype=torch.float64, requires_grad=True)
         self.function, self.optimizer = function, make([self.x], **settings)
-        self.asked, self.places = [], [self.x.tolist()]
+        self.evaluated, self.places = [], [self.x.tolist()]
 
     def closure(self):
-        self.asked.append(self.x.tolist())
+        self.evaluated.append(self.x.tolist())
         return self.function(self.x)
 
     def step(self, times=1):

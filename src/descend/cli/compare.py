@@ -162,14 +162,15 @@ def _bounds(text: str) -> tuple[float, float]:
 
 
 def _show(found: Comparison, console: Console) -> None:
-    from descend.experiments.comparison.words import findings, p_value, value
-    from descend.report.words import metric
+    from descend.experiments.comparison.formatting import p_value, score_text
+    from descend.experiments.comparison.summary import summarize
+    from descend.report.formatting import metric
 
     how = found.conditions
     console.print(_results(found))
     if found.target is not None:
         console.print(
-            f"Target: a validation {metric(how.metric)} of {value(how.metric, found.target)}; medians over "
+            f"Target: a validation {metric(how.metric)} of {score_text(how.metric, found.target)}; medians over "
             f"{len(how.seeds)} seeds."
         )
     if found.engine != "loop":
@@ -184,21 +185,27 @@ def _show(found: Comparison, console: Console) -> None:
         for test in sorted(found.tests, key=lambda test: (test.p is None, test.p or 0.0))[:12]:
             table.add_row(
                 f"{test.first} − {test.second}",
-                _plain(value(how.metric, test.difference)),
+                _plain(score_text(how.metric, test.difference)),
                 p_value(test.p),
                 p_value(test.adjusted),
             )
         console.print()
         console.print(table)
     console.print()
-    console.print(findings(found).replace("\N{NO-BREAK SPACE}", " "))
+    console.print(summarize(found).replace("\N{NO-BREAK SPACE}", " "))
     console.print(f"Report  {found.path}/report.html", soft_wrap=True)
 
 
 def _results(found: Comparison) -> Table:
     from descend.cli.preview import plain_table
-    from descend.experiments.comparison.words import at_rate, interval_words, reached, value, within
-    from descend.report.words import count, duration, metric
+    from descend.experiments.comparison.formatting import (
+        good_rates_text,
+        interval_text,
+        lr_text,
+        missing_cost_text,
+        score_text,
+    )
+    from descend.report.formatting import count, duration, metric
 
     how = found.conditions
     score = f"{how.part} {metric(how.metric)}"
@@ -211,13 +218,13 @@ def _results(found: Comparison) -> Table:
 
     def row(outcome: Outcome) -> list[str]:
         reach = outcome.to_target
-        cells = [at_rate(outcome), value(how.metric, outcome.mean), interval_words(outcome)]
+        cells = [lr_text(outcome), score_text(how.metric, outcome.mean), interval_text(outcome)]
         cells += (
-            [reached(outcome), "", ""]
+            [missing_cost_text(outcome), "", ""]
             if reach is None
             else [duration(reach.seconds), count(reach.steps), count(reach.gradients)]
         )
-        return [_plain(cell) for cell in cells + ([within(outcome)] if how.rates else [])]
+        return [_plain(cell) for cell in cells + ([good_rates_text(outcome)] if how.rates else [])]
 
     for outcome in found.outcomes:
         table.add_row(outcome.name, *row(outcome))

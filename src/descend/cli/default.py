@@ -1,4 +1,4 @@
-"""The default recipe as commented TOML: every key, its type, its default, its choices."""
+"""The default recipe as commented TOML: every key with its type, default and choices."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from descend.cli.docstrings import about_arguments
+from descend.param_types import MISSING, Parameter, check, describe
 from descend.recipe.catalogue import CATALOGUE, CHOICES, find
-from descend.recipe.parameters import MISSING, Parameter, check, describe, of_constructor, of_settings
-from descend.recipe.sections import SECTIONS, Section
+from descend.recipe.docstrings import about_arguments
+from descend.recipe.parameters import of_settings
+from descend.recipe.sections import SECTIONS, Section, constructor_parameters
 from descend.recipe.toml import dump
 
 __all__ = ["default_recipe"]
@@ -30,7 +31,7 @@ def default_recipe(*, explain: bool = False) -> str:
         explain: whether to explain each key in a comment above it. Default False.
 
     >>> print(default_recipe().splitlines()[-1])
-    workers = 0  # a whole number >= 0
+    workers = 0  # an integer >= 0
     """
     return _HEAD + "".join(line for section in SECTIONS.values() for line in _section(section, explain))
 
@@ -44,7 +45,7 @@ def _section(section: Section, explain: bool) -> Iterator[str]:
     yield from _keys(section.name, own, about_arguments(section.settings) if explain else {}, "")
     for name in family:
         constructor = find(section.name, name)
-        parameters = of_constructor(constructor, section.context) or {}
+        parameters = constructor_parameters(section, name) or {}
         about = about_arguments(constructor) if explain else {}
         if parameters:
             yield f'\n# name = "{name}"\n'

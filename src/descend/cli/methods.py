@@ -17,28 +17,28 @@ from descend.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from descend.param_types import Parameter
     from descend.recipe.catalogue import Entry
-    from descend.recipe.parameters import Parameter
 
 __all__ = ["EXAMPLES", "methods"]
 
 EXAMPLES = (
     "\b\nExamples:\n"
-    "  descend methods          all of them\n"
+    "  descend methods          all methods\n"
     "  descend methods adam     its formula, parameters and source\n"
-    "  descend methods D6       the methods of one row of the lecture's list\n"
+    "  descend methods D6       the methods of row D6 of the list of methods\n"
     "  descend methods --json"
 )
 
 SHAPES = {
-    ("model", "activation"): "(n, ...) → (n, ...), every number by itself",
+    ("model", "activation"): "(n, ...) → (n, ...), elementwise",
     ("model", "norm"): "(n, C) → (n, C), images (n, C, H, W) → (n, C, H, W)",
     ("init", "name"): "fills a weight (d_out, d_in), or (d_out, d_in, height, width), in place",
     (
         "optimizer",
         "name",
-    ): "parameters of any shapes, in place; each entry by itself unless the formula says otherwise",
-    ("schedule", "name"): "the number of the step → the factor of the rate",
+    ): "parameters of any shapes, in place; elementwise unless the formula says otherwise",
+    ("schedule", "name"): "the number of the step → the factor of the learning rate",
     (
         "regularize",
         "orthogonality",
@@ -57,10 +57,10 @@ SHAPES = {
     ("constrain", "equality"): "the network → a number or a vector (m,)",
     ("data", "scale"): "(n, d) → (n, d), with statistics of the training rows",
 }
-"""Shapes of a family, for methods whose docstring says nothing of its own."""
+"""Shapes of a family, for methods whose docstring does not state its own."""
 
 LINE = 200
-"""Width of the table in a file or a pipe, so that each method is one line to search through."""
+"""Width of the table in a file or a pipe, so that each method is on one line."""
 
 
 def methods(
@@ -68,39 +68,39 @@ def methods(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="A method's name, such as adam, or a row of the lecture's list, such as D6.",
+            help="A method's name, such as adam, or a row of the list of methods, such as D6.",
             show_default=False,
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the methods that a recipe may name, or explain one of them."""
+    """List the methods that a recipe can name, or describe one of them."""
     with answering(as_json) as answer:
         from descend.recipe.catalogue import entries
 
-        found = list(entries())
+        selected = list(entries())
         if name is not None:
-            found = _named(name, found)
+            selected = _named(name, selected)
         if not as_json and name is None:
-            _table(found, people(width=LINE))
+            _table(selected, people(width=LINE))
         elif not as_json:
-            text = "\n\n".join(_explained(entry) for entry in found) + "\n"
+            text = "\n\n".join(_explained(entry) for entry in selected) + "\n"
             stream = LastingStream(sys.stdout)
             stream.write(text)
             stream.flush()
-        answer({"methods": [_facts(entry) for entry in found]})
+        answer({"methods": [_facts(entry) for entry in selected]})
 
 
 def _named(name: str, known: Sequence[Entry]) -> list[Entry]:
     word = name.strip().lower()
-    found = [entry for entry in known if entry.name.lower() == word]
-    found = found or [entry for entry in known if word in _rows(entry)]
-    if not found:
+    matches = [entry for entry in known if entry.name.lower() == word]
+    matches = matches or [entry for entry in known if word in _rows(entry)]
+    if not matches:
         names = {entry.name for entry in known} | {row.upper() for entry in known for row in _rows(entry)}
         near = did_you_mean(name, names)
         hint = near if near.startswith("did") else "descend methods lists them"
-        raise UserError(f"no method and no row of the list is called '{name}'; {hint}")
-    return found
+        raise UserError(f"no such method or row '{name}'; {hint}")
+    return matches
 
 
 def _rows(entry: Entry) -> list[str]:
@@ -108,22 +108,24 @@ def _rows(entry: Entry) -> list[str]:
 
 
 def _choice(entry: Entry) -> str:
-    """What the entry is a choice for; keys that are methods themselves are one table for their section."""
+    """Return the key that chooses the entry; keys that are themselves methods form one table per section."""
     return entry.section if entry.is_key else f"{entry.section}.{entry.key}"
 
 
-def _table(found: Sequence[Entry], console: Console) -> None:
-    from descend.cli.docstrings import plain
+def _table(selected: Sequence[Entry], console: Console) -> None:
     from descend.cli.preview import plain_table
+    from descend.recipe.docstrings import plain
     from descend.recipe.sections import SECTIONS
 
     order = list(SECTIONS)
-    for key in sorted(dict.fromkeys(map(_choice, found)), key=lambda one: order.index(one.partition(".")[0])):
+    for key in sorted(
+        dict.fromkeys(map(_choice, selected)), key=lambda one: order.index(one.partition(".")[0])
+    ):
         section, _, inner = key.partition(".")
         about = f": {SECTIONS[section].about}" if inner in ("name", "") else ""
         console.print(f"{key}{about}", style="bold")
-        table = plain_table("name", "row", "what it is")
-        for entry in found:
+        table = plain_table("name", "row", "description")
+        for entry in selected:
             if _choice(entry) == key:
                 table.add_row(entry.name, entry.card.row, plain(entry.card.summary))
         console.print(table)
@@ -131,20 +133,24 @@ def _table(found: Sequence[Entry], console: Console) -> None:
 
 
 def _parameters(entry: Entry) -> dict[str, Parameter]:
-    """What a recipe may set; what the builder supplies has no default."""
+    """Return the settings of an entry; parameters without a default are supplied by the builder."""
+    from descend.param_types import MISSING, of_constructor
     from descend.recipe.catalogue import PENALTIES
-    from descend.recipe.parameters import MISSING, of_constructor
-    from descend.recipe.sections import SECTIONS
+    from descend.recipe.sections import SECTIONS, constructor_parameters
 
-    if entry.section == "regularize" and entry.key in PENALTIES:  # its settings are keys beside it
+    if entry.section == "regularize" and entry.key in PENALTIES:  # its settings are keys of the section
         return {}
-    found = of_constructor(entry.constructor, SECTIONS[entry.section].context) or {}
-    return {key: value for key, value in found.items() if value.default is not MISSING}
+    section = SECTIONS[entry.section]
+    if entry.key == "name":
+        parameters = constructor_parameters(section, entry.name) or {}
+    else:
+        parameters = of_constructor(entry.constructor, section.context) or {}
+    return {key: value for key, value in parameters.items() if value.default is not MISSING}
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    from descend.cli.docstrings import about_arguments, plain, shapes_of
-    from descend.recipe.parameters import describe
+    from descend.param_types import describe
+    from descend.recipe.docstrings import about_arguments, plain, shapes_of
     from descend.recipe.toml import path_of
 
     card, about = entry.card, about_arguments(entry.constructor)
@@ -157,7 +163,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "formula": card.formula,
         "shapes": shapes_of(entry.constructor) or SHAPES.get((entry.section, entry.key), ""),
         "reference": card.reference,
-        "lecture": card.lecture,
+        "lecture": card.topic,
         "note": card.note,
         "code": path_of(entry.constructor),
         "parameters": [
@@ -173,23 +179,23 @@ def _facts(entry: Entry) -> dict[str, Any]:
 
 
 def _explained(entry: Entry) -> str:
-    from descend.cli.docstrings import about_method
+    from descend.recipe.docstrings import about_method
 
     facts = _facts(entry)
-    row = f"  (row {entry.card.row} of the lecture's list)" if entry.card.row else ""
+    row = f"  (row {entry.card.row} of the list of methods)" if entry.card.row else ""
     lines = [f"{entry.name}{row}", "", about_method(entry.constructor), "", f"Use: {_use(entry, facts)}"]
     if facts["formula"]:
         lines += ["", _wrapped(f"Formula: {facts['formula']}")]
-    # What the docstring says of shapes is among its words already.
+    # The docstring may state the shapes itself.
     if facts["shapes"] and "Shapes:" not in lines[2]:
         lines += ["", _wrapped(f"Shapes: {facts['shapes']}")]
     if facts["parameters"]:
         lines += ["", f"Parameters, with the defaults of {facts['code']}:"]
     for parameter in facts["parameters"]:
-        words = f"  {_line(parameter)}  ({parameter['type']}) {parameter['about']}"
-        lines.append(_wrapped(words.rstrip(), "      "))
+        text = f"  {_line(parameter)}  ({parameter['type']}) {parameter['about']}"
+        lines.append(_wrapped(text.rstrip(), "      "))
     if facts["lecture"]:
-        lines += ["", _wrapped(f"In the lecture: {facts['lecture']}")]
+        lines += ["", _wrapped(f"Topic: {facts['lecture']}")]
     if facts["note"]:
         lines += ["", _wrapped(f"Note: {facts['note']}")]
     if facts["reference"]:
@@ -204,7 +210,7 @@ def _line(parameter: Mapping[str, Any]) -> str:
 
 
 def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
-    """How a recipe chooses the method, as it is typed."""
+    """Return the command-line options that choose the method."""
     from descend.constraints import CONDITIONS
 
     path = f"{entry.section}.{entry.key}"

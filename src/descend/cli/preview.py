@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from descend.report.words import TASKS, TIMES, listing
+from descend.report.formatting import TASKS, TIMES, listing
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -134,9 +134,8 @@ def search(
         elif data is None:
             raise UserError("specify the data: descend search DATA, for example: descend search digits")
         result = _searched(specified, out, resume, engine, device, allow_imports, show)
-        from descend.experiments.search.page import write
-
-        report = write(result)
+        assert result.path is not None  # the search has a folder, and has written its report into it
+        report = result.path / "report.html"
         result.best.report()
         _summary(result, report, console)
         if quiet and not as_json:
@@ -155,13 +154,13 @@ def _recipe(file: Path | None, assignments: list[str], allow_imports: bool) -> A
 
 def _with_recorded(out: Path | None, specified: dict[str, Any], allow_imports: bool) -> dict[str, Any]:
     """Fill options that are not specified now with those recorded when the search began."""
-    from descend.experiments.search.journal import begun_with
+    from descend.experiments.search.journal import read_header
     from descend.experiments.search.space import Space
     from descend.recipe import Recipe
 
     if out is None:
         raise UserError("--resume requires the folder of the search: --out FOLDER")
-    before = begun_with(out)
+    before = read_header(out)
     known = {key: before.get(key) for key in ("trials", "method", "metric", "brackets", "seed")}
     known |= {"data": before["data"]["reference"], "target": before["data"]["target"]}
     known["recipe"] = Recipe.loads(before["recipe"], allow_imports=allow_imports)
@@ -226,7 +225,7 @@ def _searched(
 def _summary(result: SearchResult, report: Path, console: Console) -> None:
     from descend.cli.summary import PARTS, scores
     from descend.experiments.search.figures import value_text
-    from descend.report.words import NO_BREAK, metric, score
+    from descend.report.formatting import NO_BREAK, metric, score
 
     best, winner = result.best, result.winner
     spent, most = result.budget

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend.cli.preview import PART_NAMES, plain_table
-from descend.report.words import count, duration, metric, score
+from descend.report.formatting import count, duration, metric, score
 
 if TYPE_CHECKING:
     from rich.console import Console

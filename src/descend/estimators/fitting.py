@@ -25,7 +25,7 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
 from descend.rng import forked
-from descend.runs.plan import Plan, choose_device, plan
+from descend.runs.plan import Plan, choose_device, plan_run
 from descend.runs.run import Run
 from descend.training.loop import Observer
 
@@ -104,7 +104,7 @@ def _classes(labels: Any, weighted: bool) -> Array:
 
 def _planned(kinds: Source, source: Source, recipe: Recipe, seed: int) -> Plan:
     try:
-        return plan(kinds, recipe, seed=seed)
+        return plan_run(kinds, recipe, seed=seed)
     except DataError:
         if source.frame is not None:
             # The same complaint, with the rows as the caller numbers them.

@@ -18,7 +18,7 @@ from descend.recipe.resolve import Resolved
 from descend.recipe.transfer import start_from_pretrained
 from descend.runs.build import assemble
 from descend.runs.environment import describe_environment
-from descend.runs.plan import Plan, choose_device, plan
+from descend.runs.plan import Plan, choose_device, plan_run
 from descend.runs.run import Run
 from descend.training.arithmetic import arithmetic
 from descend.training.loop import NotFinite, fit
@@ -49,7 +49,7 @@ def begin(source: Source, weights: Array | None, sections: Sections, seed: int) 
     # Nobody knows when the last rows will come, so a schedule has no end to aim at unless asked to.
     schedule = sections.get("schedule") or {"name": "constant"}
     recipe = as_recipe(sections | {"data": data, "schedule": schedule, "engine": engine(sections)})
-    network, planned = network_and_threads(plan(_weighing(source, weights), recipe, seed=seed), sections)
+    network, planned = network_and_threads(plan_run(_weighing(source, weights), recipe, seed=seed), sections)
     start_from_pretrained(planned.recipe, network)
     device = choose_device(planned.recipe.engine["device"])
     return Run(

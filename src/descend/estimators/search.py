@@ -20,11 +20,11 @@ from descend.estimators.classifier import Classifier
 from descend.estimators.fitting import ENOUGH, engine
 from descend.estimators.network import Network
 from descend.estimators.scores import SCORES, score_of
-from descend.experiments.search.check import checked
-from descend.experiments.search.default import default_space
+from descend.experiments.search.defaults import default_space
 from descend.experiments.search.space import Point, Space
-from descend.experiments.search.strategies import explore, strategy
+from descend.experiments.search.strategies import explore, make_strategy
 from descend.experiments.search.trial import Trial
+from descend.experiments.search.validation import validate_space
 from descend.many import train_many
 from descend.recipe import Recipe
 from descend.runs.plan import Planner
@@ -170,9 +170,9 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         planner = Planner(source.take(np.asarray(folds[0][0])))
         planned = planner.plan(base, seed)
         varied = default_space(base, planned.recipe) if self.space is None else self.space
-        space = checked(varied, base, planner, seed)
+        space = validate_space(varied, base, planner, seed)
         metric, self.scorer_ = score_of(self.scoring, planned.prepared.schema.task)
-        asked = strategy(self.method, space, self.n_trials, seed, metric)  # type: ignore[arg-type]  # checked there
+        asked = make_strategy(self.method, space, self.n_trials, seed, metric)  # type: ignore[arg-type]  # checked there
         self.n_splits_ = len(folds)
         scores, times = np.full((asked.trials, len(folds)), np.nan), np.zeros((asked.trials, len(folds)))
         params: list[Point] = [{} for _ in range(asked.trials)]

@@ -11,9 +11,9 @@ from descend.gallery.palette import style
 from descend.gallery.picture import Axis, Bars, Cells, Contours, Line, Mark, Numbers, Panel, Picture, Points
 from descend.report.document import document
 from descend.report.figures import Figure, Spec, axis_spec, layout_spec, plotly_text
+from descend.report.formatting import duration
 from descend.report.markup import Child, Html, element, join
 from descend.report.parts import code, facts, figure_box, section
-from descend.report.words import duration
 
 __all__ = ["render_index", "render_page"]
 

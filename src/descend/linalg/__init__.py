@@ -1,10 +1,10 @@
-"""Linear algebra on the parameters of a network: curvature as products, and what is solved with products alone.
+"""Linear algebra on the parameters of a network: curvature-vector products and matrix-free solvers.
 
-A vector is one flat tensor of all parameters (:mod:`~descend.linalg.vectors`); a matrix is a function that multiplies
-one (:mod:`~descend.linalg.operators`). Conjugate gradients (:mod:`~descend.linalg.solvers`) and Lanczos'
-process (:mod:`~descend.linalg.spectrum`) need no more than that. An inverse can be built from pairs of steps and what
-they changed the gradient by (:mod:`~descend.linalg.pairs`). Matrices of layers are the exception: factors of Kronecker
-products (:mod:`~descend.linalg.kronecker`) and orthonormal frames (:mod:`~descend.linalg.stiefel`), in stacks.
+A vector is one flat tensor of all parameters (:mod:`~descend.linalg.vectors`); a matrix is a function that multiplies it with
+a vector (:mod:`~descend.linalg.operators`). Conjugate gradients (:mod:`~descend.linalg.solvers`) and the Lanczos process
+(:mod:`~descend.linalg.spectrum`) need only such products. An approximate inverse is built from pairs of steps and gradient
+differences (:mod:`~descend.linalg.pairs`). The matrices of single layers are stored explicitly, in stacks: Kronecker
+factors (:mod:`~descend.linalg.kronecker`) and orthonormal frames (:mod:`~descend.linalg.stiefel`).
 
 >>> import torch
 >>> w = torch.tensor([1.0, -1.0], requires_grad=True)

@@ -1,22 +1,22 @@
-"""Curvature as products with vectors, by differentiating twice; no matrix is ever formed.
+"""Curvature matrices as linear operators: products with vectors by double differentiation, without forming the matrix.
 
 With F the loss, z(w) the outputs and w the parameters, n in all (vectors are flat, of n entries):
 
 =================== ================================== ==========================================================
-operator            matrix                             like
+operator            matrix                             properties
 =================== ================================== ==========================================================
-Hessian             d²F/dw²                            symmetric, of any sign
+Hessian             d²F/dw²                            symmetric, possibly indefinite
 GaussNewton         Jᵀ (d²F/dz²) J,  J = dz/dw          positive semidefinite where F is convex in z
 EmpiricalFisher     1/b Σ gᵢ gᵢᵀ,  gᵢ = dlossᵢ/dw       positive semidefinite, rank at most b
 =================== ================================== ==========================================================
 
-The graph of the first derivative is recorded once, when an operator is made; every product is a pass through it.
-So all products of an operator see the same rows and the same random numbers, and a parameter that is changed in
-place must not be multiplied with an operator made before.
+The graph of the first derivative is recorded once, when the operator is constructed; every product is one pass through
+that graph. Hence all products of an operator use the same rows and the same random numbers, and an operator must not be
+used after one of its parameters has been modified in place.
 
-The Fisher matrix under the model's own distribution is the Gauss-Newton matrix of cross-entropy, of binary
-cross-entropy on logits, and of the squared error as the likelihood of a normal distribution (Martens 2020,
-section 9); of any other loss it is estimated by the empirical one with targets drawn from the model.
+The Fisher matrix under the model's own distribution equals the Gauss-Newton matrix for cross-entropy, for binary
+cross-entropy on logits, and for the squared error as the negative log-likelihood of a normal distribution (Martens 2020,
+section 9). For any other loss it can be estimated by the empirical Fisher matrix with targets sampled from the model.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Hessian:
 
     Args:
         loss: 0-dimensional, with its graph.
-        parameters: that it is differentiated by; one on which it does not depend has derivatives of zero.
+        parameters: tensors to differentiate with respect to; the derivatives are zero where the loss does not depend on one.
 
     Attributes:
-        gradient: dF/dw, (n,), which is there anyway.
+        gradient: dF/dw, (n,), a by-product.
 
     >>> w = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
     >>> product = Hessian(w[0] ** 2 * w[1], [w])
@@ -53,8 +53,8 @@ class Hessian:
         self.gradient = flat(self._first).detach()
 
     def __call__(self, vector: Tensor) -> Tensor:
-        """The product with ``vector``, (n,)."""
-        # A first derivative without a graph is constant: its own derivative is zero.
+        """Multiply the matrix with ``vector``, (n,)."""
+        # A first derivative without a graph is constant, so its derivative is zero.
         pairs = zip(self._first, views(vector, self._parameters), strict=True)
         curved = [(first, part) for first, part in pairs if first.requires_grad]
         if not curved:
@@ -67,13 +67,13 @@ class Hessian:
 
 
 class Jacobian:
-    """Products with the derivative J = dz/dw of outputs, from both sides.
+    """Products with the Jacobian J = dz/dw of outputs and with its transpose.
+
+    The product J v is the derivative of (Jᵀ u) · v with respect to u, which is linear in u: two backward passes.
 
     Args:
         outputs: z, of any shape, with its graph.
         parameters: w.
-
-    The product J v is the derivative by u of (Jᵀ u) · v, which is linear in u: two backward passes.
 
     >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
     >>> jacobian = Jacobian(w**2, [w])
@@ -89,7 +89,7 @@ class Jacobian:
         )
 
     def times(self, vector: Tensor) -> Tensor:
-        """J v in the shape of the outputs, for ``vector`` v, (n,)."""
+        """Return J v, in the shape of the outputs, for ``vector`` v, (n,)."""
         parts = views(vector, self._parameters)
         (pushed,) = torch.autograd.grad(
             self._pulled, self._dual, parts, retain_graph=True, materialize_grads=True
@@ -97,7 +97,7 @@ class Jacobian:
         return pushed
 
     def transposed_times(self, cotangent: Tensor) -> Tensor:
-        """Jᵀ u, (n,), for ``cotangent`` u in the shape of the outputs."""
+        """Return Jᵀ u, (n,), for ``cotangent`` u in the shape of the outputs."""
         return flat(
             torch.autograd.grad(
                 self._outputs, self._parameters, cotangent, retain_graph=True, materialize_grads=True
@@ -111,8 +111,8 @@ class GaussNewton:
     Args:
         loss: 0-dimensional, computed from ``outputs``, with its graph.
         outputs: z, with its graph.
-        parameters: w. The loss may depend on them by the outputs alone: what it holds beside, such as a
-            penalty, is not in the matrix.
+        parameters: w. The matrix only contains the dependence of the loss on them through the outputs; further terms, such
+            as a penalty, do not enter it.
 
     >>> w = torch.tensor([3.0], requires_grad=True)
     >>> outputs = w**2
@@ -126,7 +126,7 @@ class GaussNewton:
         self._outputs = outputs
 
     def __call__(self, vector: Tensor) -> Tensor:
-        """The product with ``vector``, (n,)."""
+        """Multiply the matrix with ``vector``, (n,)."""
         if not self._outer.requires_grad:
             return torch.zeros_like(vector)
         (curved,) = torch.autograd.grad(
@@ -142,11 +142,11 @@ class GaussNewton:
 class EmpiricalFisher:
     """Products with 1/b Σ gᵢ gᵢᵀ, the mean over rows of the outer products of their gradients.
 
-    It is no approximation of the Hessian away from a perfect fit (Kunstner, Balles and Hennig 2019): with the data's
-    own targets the gᵢ shrink as the fit gets better, whatever the curvature.
+    It does not approximate the Hessian away from a perfect fit (Kunstner, Balles and Hennig 2019): with the targets of the
+    data, the gᵢ shrink as the fit improves, whatever the curvature.
 
     Args:
-        losses: of each row, (b,), with their graph.
+        losses: loss of each row, (b,), with its graph.
         parameters: w.
 
     >>> w = torch.tensor([1.0, 1.0], requires_grad=True)
@@ -158,7 +158,7 @@ class EmpiricalFisher:
         self._jacobian, self._rows = Jacobian(losses, parameters), losses.numel()
 
     def __call__(self, vector: Tensor) -> Tensor:
-        """The product with ``vector``, (n,)."""
+        """Multiply the matrix with ``vector``, (n,)."""
         return self._jacobian.transposed_times(self._jacobian.times(vector)) / self._rows
 
 

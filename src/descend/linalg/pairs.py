@@ -1,18 +1,18 @@
-"""Curvature from pairs: steps s and what they changed the gradient by, y ≈ (second derivative) s.
+"""Limited-memory BFGS: an inverse Hessian from pairs of steps s and gradient differences y ≈ (d²F/dw²) s.
 
-The last m pairs stand for a matrix H ≈ (d²F/dw²)⁻¹ with H y = s for the newest (Nocedal 1980). From H₀ = γI each pair, the
-oldest first, changes H by the formula of Broyden, Fletcher, Goldfarb and Shanno:
+The last m pairs define a matrix H ≈ (d²F/dw²)⁻¹ with H y = s for the newest pair (Nocedal 1980). Starting from H₀ = γI, each
+pair, the oldest first, updates H by the formula of Broyden, Fletcher, Goldfarb and Shanno:
 
     H⁺ = (I − ρ s yᵀ) H (I − ρ y sᵀ) + ρ s sᵀ,   ρ = 1 / sᵀy
 
-and H is positive definite if sᵀy > 0 for all pairs. A product H v is two loops over the pairs. Here each loop is one
-triangular system: with S and Y of shape (m, n), rows in order of age, R the upper triangle of S Yᵀ and D its diagonal,
+and H is positive definite if sᵀy > 0 for all pairs. The standard evaluation of H v is two loops over the pairs. Here each loop
+is one triangular system: with S and Y of shape (m, n), rows in order of age, R the upper triangle of S Yᵀ and D its diagonal,
 
     first loop     R α = S v             q = v − Yᵀ α,  r = γ q
     second loop    Rᵀ δ = D α − Y r      H v = r + Sᵀ δ
 
-so that it takes four products with an (m, n) matrix, as the loops do, but not m times four small ones. Everything stays on
-the device: whether a pair is taken, and where it lies, are tensors, and nothing waits for a number.
+which takes four products with an (m, n) matrix instead of 4 m products with vectors. Everything stays on the device: whether a
+pair is stored, and in which row, are tensors, so nothing synchronises with the device.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["Pairs", "damped"]
 
 
 def damped(step: Tensor, change: Tensor, curved: Tensor, share: float = 0.2) -> Tensor:
-    """Powell's damped change ŷ = θ y + (1 − θ) B s, with the θ nearest to 1 that has sᵀŷ ≥ share · sᵀBs (Powell 1978).
+    """Powell damping: ŷ = θ y + (1 − θ) B s, with the θ closest to 1 such that sᵀŷ ≥ share · sᵀBs (Powell 1978).
 
-    B is the matrix that the pairs so far stand for, positive definite, so that sᵀŷ > 0 whatever y is:
+    B is the positive definite matrix defined by the current pairs, so sᵀŷ > 0 for every y:
 
         θ = 1 if sᵀy ≥ share · sᵀBs, else (1 − share) sᵀBs / (sᵀBs − sᵀy)
 
@@ -37,7 +37,7 @@ def damped(step: Tensor, change: Tensor, curved: Tensor, share: float = 0.2) -> 
         step: s, (n,).
         change: y, (n,).
         curved: B s, (n,). After a step s = −t H g it is −t g.
-        share: of the old curvature that the new one keeps at least. Default 0.2.
+        share: minimum ratio of the new curvature along s to the old one. Default 0.2.
 
     >>> s, y = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
     >>> change = damped(s, y, curved=s)
@@ -51,19 +51,19 @@ def damped(step: Tensor, change: Tensor, curved: Tensor, share: float = 0.2) -> 
 
 @final
 class Pairs:
-    """The last m pairs (s, y), as a ring of rows.
+    """Ring buffer of the last m pairs (s, y) and the inverse Hessian that they define.
 
-    They are 2 m n numbers, and m² more for the products of their rows.
+    It stores 2 m n + m² numbers: the pairs and the inner products of their rows.
 
     Args:
         count: m.
-        like: a vector (n,) whose length, type and device are taken.
+        like: a vector (n,) that defines length, dtype and device.
 
     >>> pairs = Pairs(3, like=torch.zeros(2))
     >>> taken = pairs.add(torch.tensor([1.0, 0.0]), torch.tensor([4.0, 0.0]))
     >>> bool(taken), pairs.inverse_times(torch.tensor([4.0, 4.0])).tolist()
     (True, [1.0, 1.0])
-    >>> bool(pairs.add(torch.ones(2), -torch.ones(2)))  # of negative curvature: it is left out
+    >>> bool(pairs.add(torch.ones(2), -torch.ones(2)))  # a pair of negative curvature is skipped
     False
     """
 
@@ -78,45 +78,45 @@ class Pairs:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Pairs:
-        """The pairs of a :meth:`state`, whose tensors they share."""
-        made = object.__new__(cls)
+        """Construct pairs from a :meth:`state`; the tensors are shared."""
+        pairs = object.__new__(cls)
         for name in cls._NAMES:
-            setattr(made, f"_{name}", state[name])
-        return made
+            setattr(pairs, f"_{name}", state[name])
+        return pairs
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors that they are, which :meth:`add` changes in place."""
+        """Return the tensors of the buffer, which :meth:`add` modifies in place."""
         return {name: getattr(self, f"_{name}") for name in self._NAMES}
 
     def add(self, step: Tensor, change: Tensor) -> Tensor:
-        """Take a pair in place of the oldest, unless sᵀy is not clearly above 0 or something is not finite.
+        """Replace the oldest pair, unless sᵀy is not clearly above 0 or an entry is not finite.
 
         Args:
             step: s, (n,).
             change: y, (n,).
 
         Returns:
-            Whether it is taken, 0-dimensional, on the device.
+            Whether the pair was stored, 0-dimensional, on the device.
         """
         curvature, square = torch.dot(step, change), torch.dot(change, change)
         least = torch.finfo(step.dtype).eps * torch.linalg.vector_norm(step) * square.sqrt()
-        # Not true for what is not a number; of infinite entries the bound is infinite.
-        taken: Tensor = torch.gt(curvature, least) & torch.isfinite(square)
+        # The comparison is false for NaN; for infinite entries the bound is infinite.
+        accepted: Tensor = torch.gt(curvature, least) & torch.isfinite(square)
         slot = self._oldest.reshape(1)
         for rows, new in ((self._steps, step), (self._changes, change)):
-            kept = rows.index_select(0, slot).squeeze(0)
-            rows.index_copy_(0, slot, torch.where(taken, new, kept).unsqueeze(0))
+            old = rows.index_select(0, slot).squeeze(0)
+            rows.index_copy_(0, slot, torch.where(accepted, new, old).unsqueeze(0))
         step, change = (rows.index_select(0, slot).squeeze(0) for rows in (self._steps, self._changes))
         for dim, new in ((0, self._changes.mv(step)), (1, self._steps.mv(change))):
-            kept = self._products.index_select(dim, slot)
-            self._products.index_copy_(dim, slot, torch.where(taken, new.reshape(kept.shape), kept))
-        self._scaling.copy_(torch.where(taken, curvature / square, self._scaling))
-        self._oldest.add_(taken).remainder_(len(self._steps))
-        return taken
+            old = self._products.index_select(dim, slot)
+            self._products.index_copy_(dim, slot, torch.where(accepted, new.reshape(old.shape), old))
+        self._scaling.copy_(torch.where(accepted, curvature / square, self._scaling))
+        self._oldest.add_(accepted).remainder_(len(self._steps))
+        return accepted
 
     @property
     def scaling(self) -> Tensor:
-        """γ = sᵀy / yᵀy of the newest pair, an inverse curvature along it; 1 where there is none. 0-dimensional."""
+        """γ = sᵀy / yᵀy of the newest pair, an inverse curvature along it; 1 if there is no pair. 0-dimensional."""
         return self._scaling
 
     @property
@@ -125,23 +125,23 @@ class Pairs:
         return torch.eq(self._products.diagonal(), 0).all()
 
     def inverse_times(self, vector: Tensor, *, first: float | Tensor = 1.0) -> Tensor:
-        """H v, (n,), for ``vector`` v, (n,); with no pair it is ``first`` times v."""
-        # By age, empty rows first; a row's place among the ages.
+        """Return H v, (n,), for ``vector`` v, (n,); without pairs, ``first`` times v."""
+        # The rows in order of age, empty rows first, and the inverse of this permutation.
         order = torch.arange(len(self._steps), device=vector.device)
         place = (order - self._oldest).remainder(len(order))
         order = (order + self._oldest).remainder(len(order))
         upper = self._products[order][:, order].triu()
         diagonal = upper.diagonal()
-        # An empty row has zeros beside a one: it takes no part.
+        # A one on the diagonal of an empty row, which is zero elsewhere, removes the row from the system.
         upper = upper + torch.diag((diagonal == 0).to(upper.dtype))
         scaling = torch.where(self.none, first, self._scaling)
 
-        alpha = _solved(upper, self._steps.mv(vector)[order], upper=True)
+        alpha = _solve(upper, self._steps.mv(vector)[order], upper=True)
         rest: Tensor = scaling * (vector - self._changes.t().mv(alpha[place]))
-        delta = _solved(upper.t(), diagonal * alpha - self._changes.mv(rest)[order], upper=False)
+        delta = _solve(upper.t(), diagonal * alpha - self._changes.mv(rest)[order], upper=False)
         return rest + self._steps.t().mv(delta[place])
 
 
-def _solved(triangle: Tensor, right: Tensor, *, upper: bool) -> Tensor:
+def _solve(triangle: Tensor, right: Tensor, *, upper: bool) -> Tensor:
     solution: Tensor = torch.linalg.solve_triangular(triangle, right.unsqueeze(1), upper=upper)
     return solution.squeeze(1)

@@ -1,10 +1,10 @@
-"""Which library multiplies the matrices of large linear layers.
+"""The library that multiplies the matrices of large linear layers.
 
-PyTorch multiplies float32 matrices on the CPU with its BLAS. Where that is Intel's MKL and the processor another
-maker's, MKL does not use the processor's AVX-512 units; oneDNN, which PyTorch brings as well, does, and is about
-twice as fast on large matrices. Its call costs more, so small products stay with the BLAS.
+PyTorch multiplies float32 matrices on the CPU with its BLAS. If that is Intel MKL and the processor is not an Intel one, MKL
+does not use its AVX-512 units; oneDNN, which PyTorch also ships, does, and is about twice as fast for large matrices. A
+oneDNN call has more overhead, so small products stay with the BLAS.
 
-Both compute the same sums in float32 and differ in their last bits, so the choice is recorded with a run.
+Both compute the same sums in float32 but differ in the last bits, so the choice is recorded with a run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ __all__ = ["LARGE", "Library", "Product", "best_library", "is_large", "product"]
 
 Library = Literal["blas", "onednn"]
 Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(x, w, b) -> x wᵀ + b, with x (n, i), w (o, i) and b (o,) or None."""
+"""(x, w, b) → x wᵀ + b, with x (n, i), w (o, i) and b (o,) or None."""
 
 LARGE = 2**20
-"""Multiplications n · i · o of a product from which on oneDNN is used. It breaks even at about a fifth of this."""
+"""Minimum number n · i · o of multiplications for which oneDNN is used. It breaks even at about a fifth of this."""
 
 
 def product(library: Library) -> Product | None:
-    """The product of large matrices by a library; None for the BLAS, and where this PyTorch has no oneDNN.
+    """Return the function by which a library multiplies large matrices; None for the BLAS and for PyTorch without oneDNN.
 
     >>> product("blas") is None
     True
@@ -49,28 +49,28 @@ def product(library: Library) -> Product | None:
 
 
 def is_large(x: Tensor, w: Tensor) -> bool:
-    """Whether x wᵀ is a product that oneDNN is used for."""
+    """Whether oneDNN is used for the product x wᵀ."""
     return math.prod(x.shape) * w.shape[0] >= LARGE and x.dtype is torch.float32 and x.device.type == "cpu"
 
 
 def best_library(device: str) -> tuple[Library, str]:
-    """The faster library for large products here, and why.
+    """Return the faster library for large products on this machine, and the reason.
 
     >>> best_library("cuda")[0]
     'blas'
     """
     if device != "cpu":
-        return "blas", "the arithmetic runs on another device"
+        return "blas", "the arithmetic does not run on the CPU"
     if not torch.backends.mkl.is_available() or product("onednn") is None:
-        return "blas", "this PyTorch has no other choice"
-    if torch.backends.cpu.get_cpu_capability() != "AVX512" or _maker() == "GenuineIntel":
-        return "blas", "PyTorch's BLAS uses all of this processor"
-    return "onednn", "uses this processor's AVX-512, which PyTorch's BLAS leaves idle"
+        return "blas", "this PyTorch build offers no alternative"
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or _vendor() == "GenuineIntel":
+        return "blas", "PyTorch's BLAS uses all vector units of this processor"
+    return "onednn", "oneDNN uses the AVX-512 units of this processor, which PyTorch's BLAS leaves idle"
 
 
 @functools.cache
-def _maker() -> str:
-    """The maker of the processor, as it names itself."""
+def _vendor() -> str:
+    """Return the vendor id of the processor."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("vendor_id"):

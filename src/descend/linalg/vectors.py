@@ -1,4 +1,4 @@
-"""Lists of tensors as one vector: what lies in many places, flat, and back."""
+"""Conversion between a list of tensors and one flat vector."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["flat", "views"]
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:
-    """The entries of all tensors, one after the other, as a new vector.
+    """Concatenate the entries of all tensors into a new vector.
 
     Args:
-        tensors: of any shapes, one dtype and one device.
+        tensors: tensors of any shapes, with the same dtype and device.
 
     >>> flat([torch.tensor([[1.0, 2.0]]), torch.tensor(3.0)])
     tensor([1., 2., 3.])
@@ -23,11 +23,11 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def views(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The parts of a vector in the shapes of ``like``; nothing is copied, so that a change of a part changes the vector.
+    """Split a vector into views with the shapes of ``like``; the views share the vector's memory.
 
     Args:
-        vector: with as many entries as all of ``like``.
-        like: tensors whose shapes are taken.
+        vector: vector with as many entries as all of ``like``.
+        like: tensors that define the shapes.
 
     Raises:
         ValueError: the vector has more or fewer entries.
@@ -37,5 +37,5 @@ def views(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """
     sizes = [tensor.numel() for tensor in like]
     if vector.shape != (sum(sizes),):
-        raise ValueError(f"a vector of {sum(sizes)} entries is needed, this has shape {tuple(vector.shape)}")
+        raise ValueError(f"expected a vector of {sum(sizes)} entries, got shape {tuple(vector.shape)}")
     return [part.view(each.shape) for part, each in zip(vector.split(sizes), like, strict=True)]

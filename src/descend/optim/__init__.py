@@ -1,4 +1,7 @@
-"""Optimizers: which direction. All are ``torch.optim.Optimizer`` objects and work in any PyTorch loop.
+"""Optimizers. All are ``torch.optim.Optimizer`` classes and work in any PyTorch loop.
+
+PyTorch's own optimizers are exported under their names (``Adam``) and as functions that check settings (``adam``). Of the
+other optimizers the lower-case name is an alias of the class. Arguments have PyTorch's names, order and defaults.
 
 >>> import torch
 >>> from descend.optim import adam
@@ -6,32 +9,33 @@
 >>> optimizer = adam(model.parameters(), lr=0.01)
 >>> model(torch.ones(1, 2)).sum().backward(); optimizer.step()
 
-:func:`descend.optim.perceptron.perceptron` is no optimizer: it trains one unit without a derivative.
+:func:`perceptron` is not an optimizer: it trains one unit without derivatives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch.optim import Optimizer
+from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, Optimizer, RMSprop, SparseAdam
 
-from descend.optim.bfgs import BFGS, bfgs
+from descend.optim._bfgs import BFGS, bfgs
+from descend.optim._kfac import KFAC, kfac
+from descend.optim._lbfgs import LBFGS, lbfgs
+from descend.optim._newton import Newton, SubsampledNewton, newton, subsampled_newton
+from descend.optim._perceptron import Perceptron, mistake_bound, perceptron
+from descend.optim._shampoo import Shampoo, shampoo
+from descend.optim._soap import SOAP, soap
+from descend.optim._sqn import SQN, sqn
+from descend.optim._trish import TRish, trish
+from descend.optim._trust_region import STRON, TrustRegion, stron, trust_region
 from descend.optim.compositional import ASCPG, SCGD, asc_pg, scgd
 from descend.optim.conjugate import CG, cg
 from descend.optim.coordinate import CoordinateDescent, coordinate_descent
 from descend.optim.first_order import adagrad, adam, adamax, adamw, rmsprop, sgd, sparse_adam
-from descend.optim.gradient_descent import gd
-from descend.optim.kfac import KFAC, kfac
-from descend.optim.lbfgs import LBFGS, lbfgs
-from descend.optim.momentum import heavy_ball, nesterov
-from descend.optim.newton import Newton, SubsampledNewton, newton, subsampled_newton
+from descend.optim.gradient_descent import GD, gd
+from descend.optim.momentum import HeavyBall, Nesterov, heavy_ball, nesterov
 from descend.optim.rows import Rows
-from descend.optim.shampoo import Shampoo, shampoo
-from descend.optim.soap import SOAP, soap
-from descend.optim.sqn import SQN, sqn
 from descend.optim.stiefel import CayleyAdam, CayleySGD, cayley_adam, cayley_sgd
-from descend.optim.trish import TRish, trish
-from descend.optim.trust_region import STRON, TrustRegion, stron, trust_region
 
 __all__ = [
     "ALONG_FRAMES",
@@ -39,21 +43,32 @@ __all__ = [
     "BFGS",
     "CG",
     "COMPOSITIONAL",
-    "CURVED",
+    "GD",
     "KFAC",
     "LBFGS",
     "OPTIMIZERS",
     "SCGD",
+    "SGD",
     "SOAP",
     "SQN",
     "STRON",
+    "TRUNCATED_NEWTON",
     "WHOLE_DATA",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
     "CayleyAdam",
     "CayleySGD",
     "CoordinateDescent",
+    "HeavyBall",
+    "Nesterov",
     "Newton",
+    "Perceptron",
+    "RMSprop",
     "Rows",
     "Shampoo",
+    "SparseAdam",
     "SubsampledNewton",
     "TRish",
     "TrustRegion",
@@ -71,8 +86,10 @@ __all__ = [
     "heavy_ball",
     "kfac",
     "lbfgs",
+    "mistake_bound",
     "nesterov",
     "newton",
+    "perceptron",
     "rmsprop",
     "scgd",
     "sgd",
@@ -115,17 +132,20 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "scgd": scgd,
     "asc_pg": asc_pg,
 }
+"""The optimizers by their names in a recipe."""
 
 WHOLE_DATA: frozenset[str] = frozenset(
     {"bfgs", "cg", "coordinate_descent", "gd", "newton", "stron", "subsampled_newton", "trust_region"}
 )
-"""Those that are meant for the loss of all rows, and find the length of their steps by themselves."""
+"""Optimizers that are meant for the loss of all rows and determine their step sizes themselves."""
 
 ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
-"""Those that keep the weights of groups with ``orthonormal=True`` orthonormal by themselves."""
+"""Optimizers that keep the weights of groups with ``orthonormal=True`` orthonormal."""
 
-CURVED: frozenset[str] = frozenset({"newton", "stron", "subsampled_newton", "trish", "trust_region"})
-"""Those that lower a quadratic model of the loss by conjugate gradients."""
+TRUNCATED_NEWTON: frozenset[str] = frozenset(
+    {"newton", "stron", "subsampled_newton", "trish", "trust_region"}
+)
+"""Optimizers that minimize a quadratic model of the loss by conjugate gradients."""
 
 COMPOSITIONAL: frozenset[str] = frozenset({"scgd", "asc_pg"})
-"""Those that minimise a loss of an average: from a recipe, of each row's outputs."""
+"""Optimizers that minimize a function of an expectation; in a recipe, of the outputs of each row."""

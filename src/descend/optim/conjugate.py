@@ -1,16 +1,17 @@
-"""Nonlinear conjugate gradients, by Polak and Ribière.
+"""Nonlinear conjugate gradients by Polak and Ribière.
 
     d = −g + β d⁻,   β = max(0, g·(g − g⁻) / g⁻·g⁻),   x⁺ = x + t d
 
-with t by the strong Wolfe conditions, whose slope is to be nearly gone (c₂ = 0.1). On a quadratic of n variables with exact
-searches the directions are conjugate and the minimum is reached in n steps, as by
-:func:`descend.linalg.conjugate_gradient`; elsewhere it is about as fast while the loss is like a quadratic. It needs no
-matrix and no pairs: one vector is remembered.
+with t by the strong Wolfe conditions and a small remaining slope (c₂ = 0.1). On a quadratic of n variables with exact
+line searches the directions are conjugate and the minimum is reached in n steps, as with
+:func:`descend.linalg.conjugate_gradient`; elsewhere it is about as fast as long as the loss is nearly quadratic. The
+method stores one vector, and neither a matrix nor pairs.
 
-β = 0 is a restart along −g. It comes by itself after a short step, which leaves g like g⁻; and where two gradients in a
-row are far from orthogonal, |g·g⁻| ≥ ν ‖g‖², so that the directions' conjugacy is lost (Powell 1977).
+β = 0 is a restart along −g. It happens automatically after a short step, which leaves g close to g⁻, and where two
+successive gradients are far from orthogonal, |g·g⁻| ≥ ν ‖g‖², so that the conjugacy of the directions is lost (Powell 1977).
 
-Both gradients of a β are of the same rows: β is taken at the end of a step, where the search has computed the gradient.
+Both gradients in β are of the same rows: β is computed at the end of a step, where the line search has computed the
+gradient.
 """
 
 from __future__ import annotations
@@ -19,68 +20,95 @@ from typing import final
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from descend.cards import method
-from descend.optim.along import Found, search
-from descend.optim.building import Params, build
+from descend.optim.base import Params
 from descend.optim.evaluation import Evaluations, Gradient
-from descend.optim.iterations import Iterations, checked
-from descend.optim.whole import Position
+from descend.optim.iterations import Iterations
+from descend.optim.line_search import SearchResult, search_along
+from descend.optim.vector_step import Position
 from descend.param_types import Count, Positive, Share
 
 __all__ = ["CG", "cg"]
 
 
+@method(
+    row="D2",
+    reference="Polak and Ribiere 1969; Powell 1977; Nocedal and Wright 2006, section 5.2",
+    formula="d = -g + b d-, b = max(0, g.(g - g-) / g-.g-), x <- x + t d, t by the strong Wolfe conditions",
+    note='For the loss of all rows, [data] sampling = "full".',
+)
 @final
 class CG(Iterations):
-    """x⁺ = x + t d with conjugate directions d; see :func:`cg`.
+    """Nonlinear conjugate gradients: nearly as fast as a quasi-Newton method on smooth losses, with one stored vector.
 
-    The state is ``carried``, β d for the next direction, one number per parameter, and ``fall``, how much the last step was
-    to lower F to first order.
+    An iteration costs two or three gradients, those of its line search. The state is ``carried``, β d for the next
+    direction, one number per parameter, and ``fall``, the first-order decrease of F predicted for the last step. Where
+    the line search fails, the next direction is −g.
+
+    Args:
+        params: parameters or groups; where their learning rates differ, the ratios to the largest act as a change of
+            variables.
+        lr: the length of the first step tried. Later ones are derived from the step before. Default 1.
+        max_iter: iterations on the same rows in a step. Default 1.
+        c1: the share of the decrease predicted by the slope that is required. Default 1e-4.
+        c2: the share of the slope that may remain. Default 0.1.
+        restart_threshold: ν; the next direction is −g where |g·g⁻| ≥ ν ‖g‖². Default 0.2, Powell's.
+
+    Raises:
+        UserError: a setting is outside its domain; ``step`` is called without a closure.
+
+    >>> x = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    >>> h = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
+    >>> optimizer = CG([x], max_iter=3, c2=1e-3)  # three variables in three iterations
+    >>> _ = optimizer.step(lambda: (h * x * x / 2 - x).sum())
+    >>> [round(each, 4) for each in (h * x).tolist()]
+    [1.0, 1.0, 1.0]
     """
 
     def __init__(
-        self, params: Params, lr: float, c1: float, c2: float, restart: float, iterations: int
+        self,
+        params: Params,
+        lr: Positive = 1.0,
+        max_iter: Count = 1,
+        *,
+        c1: Share = 1e-4,
+        c2: Share = 0.1,
+        restart_threshold: Positive = 0.2,
     ) -> None:
-        if not restart > 0:
-            raise ValueError(f"restart must be above 0; found {restart}")
-        super().__init__(params, checked(lr=lr, c1=c1, c2=c2, iterations=iterations) | {"restart": restart})
+        super().__init__(params, locals())
 
-    def iterate(self, asked: Evaluations, position: Position, here: Gradient) -> Found | None:
-        """Search along the direction; where nothing is found, the next one starts again from −g."""
-        chosen, memory = self.param_groups[0], self.memory
-        rate, metric = self.metric()
-        gradient = here.vector if metric is None else metric * here.vector
-        direction, slope = self._direction(gradient, here.missing)
-        # The same decrease as at the last step, to first order; at first a step no longer than the rate.
-        first = min(1.0, 1.0 / max(-slope, 1e-300) ** 0.5)
+    def iterate(self, objective: Evaluations, position: Position, gradient: Gradient) -> SearchResult | None:
+        """Search along the direction, and compute β for the next one."""
+        settings, memory = self.param_groups[0], self.memory
+        lr, metric = self.metric()
+        vector = gradient.vector if metric is None else metric * gradient.vector
+        direction, slope = self._direction(vector, gradient.missing)
+        # The first step is at most as long as the learning rate; later ones predict the decrease of the last step.
+        initial = min(1.0, 1.0 / max(-slope, 1e-300) ** 0.5)
         if "fall" in memory and slope < 0:
-            first = memory["fall"] / (float(rate) * slope) if rate else 0.0
-        step = rate * direction
-        found = search(
-            asked,
+            initial = memory["fall"] / (float(lr) * slope) if lr else 0.0
+        step = lr * direction
+        result = search_along(
+            objective,
             position,
             step if metric is None else metric * step,
-            here,
-            rule="strong_wolfe",
-            first=first,
-            c1=chosen["c1"],
-            c2=chosen["c2"],
+            gradient,
+            line_search="strong_wolfe",
+            initial=initial,
+            c1=settings["c1"],
+            c2=settings["c2"],
         )
-        if found is None or found.gradient is None:
+        if result is None or result.gradient is None:
             memory.clear()
             return None
-        after = found.gradient.vector if metric is None else metric * found.gradient.vector
-        square, across = torch.dot(after, after), torch.dot(after, gradient)
-        beta = ((square - across) / torch.dot(gradient, gradient)).clamp(min=0.0)
-        lost = across.abs() >= chosen["restart"] * square
-        memory["carried"] = torch.where(lost, torch.zeros_like(direction), beta * direction)
-        memory["fall"] = found.t * float(rate) * slope
-        return found
+        after = result.gradient.vector if metric is None else metric * result.gradient.vector
+        memory["carried"] = carried_direction(direction, vector, after, settings["restart_threshold"])
+        memory["fall"] = result.t * float(lr) * slope
+        return result
 
     def _direction(self, gradient: Tensor, missing: Tensor | None) -> tuple[Tensor, float]:
-        """The next direction and its slope: −g unless what is carried leads downhill."""
+        """Return the direction and its slope: −g + β d⁻ if that is a descent direction, else −g."""
         square = -float(torch.dot(gradient, gradient))
         if "carried" not in self.memory:
             return -gradient, square
@@ -91,42 +119,19 @@ class CG(Iterations):
         return (direction, slope) if slope < 0 else (-gradient, square)
 
 
-@method(
-    row="D2",
-    reference="Polak and Ribiere 1969; Powell 1977; Nocedal and Wright 2006, section 5.2",
-    formula="d = -g + b d-, b = max(0, g.(g - g-) / g-.g-), x <- x + t d, t by the strong Wolfe conditions",
-    note='For the loss of all rows, [data] sampling = "full".',
-)
-def cg(
-    params: Params,
-    *,
-    lr: Positive = 1.0,
-    c1: Share = 1e-4,
-    c2: Share = 0.1,
-    restart: Positive = 0.2,
-    iterations: Count = 1,
-) -> Optimizer:
-    """Nonlinear conjugate gradients: of the speed of a quasi-Newton method on smooth losses, with one vector of memory.
-
-    An iteration costs two or three gradients, those of its line search. The state is one number per parameter.
+def carried_direction(direction: Tensor, before: Tensor, after: Tensor, threshold: float) -> Tensor:
+    """Return β d with β = max(0, g·(g − g⁻) / g⁻·g⁻), or 0 where |g·g⁻| ≥ ν ‖g‖².
 
     Args:
-        params: parameters or groups; rates of groups beside the largest are a change of variables.
-        lr: the length of the first step tried. Later ones are found from the one before. Default 1.
-        c1: the share of the promised decrease that is asked for. Default 1e-4.
-        c2: the share of the slope that may be left. Default 0.1.
-        restart: ν; the next direction is −g where |g·g⁻| ≥ ν ‖g‖². Default 0.2, Powell's.
-        iterations: on the same rows, in a step. Default 1.
-
-    Raises:
-        UserError: a setting outside its domain; ``step`` without a closure.
-
-    >>> x = torch.zeros(3, dtype=torch.float64, requires_grad=True)
-    >>> h = torch.tensor([1.0, 10.0, 100.0], dtype=torch.float64)
-    >>> optimizer = cg([x], c2=1e-3, iterations=3)  # of three variables in three iterations
-    >>> _ = optimizer.step(lambda: (h * x * x / 2 - x).sum())
-    >>> [round(each, 4) for each in (h * x).tolist()]
-    [1.0, 1.0, 1.0]
+        direction: d, (n,).
+        before: g⁻, the gradient where the step started, (n,).
+        after: g, the gradient where it ended, (n,).
+        threshold: ν.
     """
-    settings = {"lr": lr, "c1": c1, "c2": c2, "restart": restart, "iterations": iterations}
-    return build(CG, params, settings)
+    square, across = torch.dot(after, after), torch.dot(after, before)
+    beta = ((square - across) / torch.dot(before, before)).clamp(min=0.0)
+    lost = across.abs() >= threshold * square
+    return torch.where(lost, torch.zeros_like(direction), beta * direction)
+
+
+cg = CG

@@ -1,17 +1,17 @@
-"""Layers that multiply by a weight, as matrices: what comes in, and the loss's slopes at what comes out.
+"""Linear and convolutional layers as matrices: their inputs, output gradients and weights in one common shape.
 
-A linear layer y = W x + b is one matrix V = [W b] on the input with a 1 below it. A convolution is the same matrix at every
-location: x is then the patch that its kernel lies on, with padding, stride and dilation as the layer has them; a convolution in
-g groups is g such matrices, each on channels of its own. So one form serves all:
+A linear layer y = W x + b is the matrix V = [W b] applied to the input with an appended 1. A convolution applies the same
+matrix at every location; x is then the patch under its kernel, with the padding, stride and dilation of the layer. A
+convolution in g groups is g such matrices, each on its own channels. All of them have the form
 
-======== ==================== ========================================================
-inputs   (g, N, n)            each of N vectors that the matrix was multiplied with
-slopes   (g, N, m)            the slope of the loss by each of the N products
-weight   (g, m, n)            [W b], n counts the column of b
-======== ==================== ========================================================
+================ =========== ======================================================================
+inputs           (g, N, n)   the N vectors that are multiplied by the matrix
+output gradients (g, N, m)   the gradient of the loss with respect to each of the N products
+weight           (g, m, n)   [W b]; n includes the column of b
+================ =========== ======================================================================
 
-N counts rows and, within them, whatever shares the weight: locations of an image, positions of a sequence, the calls of
-a module that is called several times.
+N counts rows and, within a row, everything that shares the weight: locations of an image, positions of a sequence, repeated
+calls of a module.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ __all__ = ["Layer", "layers_of"]
 @final
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A weight, and the bias that always goes with it, if one does.
+    """A weight and, if it is always used together with one bias, that bias.
 
     Args:
-        name: of the first module that applies them.
-        modules: all that do.
+        name: name of the first module that applies them.
+        modules: all modules that apply them.
         weight: (m, n) of a linear layer, (g m, n', h, w) of a convolution.
         bias: (g m,), or None.
         groups: g.
@@ -47,7 +47,7 @@ class Layer:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(m, n) of a group's matrix, with the column of the bias."""
+        """Shape (m, n) of the matrix of one group, including the column of the bias."""
         rows = len(self.weight) // self.groups
         return rows, self.weight[0].numel() + (self.bias is not None)
 
@@ -57,7 +57,7 @@ class Layer:
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def inputs(self, module: nn.Module, x: Tensor) -> Tensor:
-        """(g, N, n): the vectors that the matrix is multiplied with when a module of it is called with ``x``.
+        """Return the vectors, (g, N, n), that are multiplied by the matrix when a module of the layer is called with ``x``.
 
         >>> import torch
         >>> layer, = layers_of(nn.Conv2d(1, 1, 2), None)
@@ -68,21 +68,21 @@ class Layer:
             patches = _patches(module, x)
             b, _, places = patches.shape
             parts = patches.view(b, self.groups, -1, places).permute(1, 0, 3, 2)
-            found = parts.reshape(self.groups, b * places, -1)
+            vectors = parts.reshape(self.groups, b * places, -1)
         else:
-            found = x.reshape(1, -1, x.shape[-1])
-        return found if self.bias is None else F.pad(found, (0, 1), value=1.0)
+            vectors = x.reshape(1, -1, x.shape[-1])
+        return vectors if self.bias is None else F.pad(vectors, (0, 1), value=1.0)
 
-    def slopes(self, module: nn.Module, slope: Tensor) -> Tensor:
-        """(g, N, m): the slope of the loss by what a module gave, vector by vector as in :meth:`inputs`."""
+    def output_gradients(self, module: nn.Module, gradient: Tensor) -> Tensor:
+        """Arrange the gradient with respect to a module's output as vectors, (g, N, m), in the order of :meth:`inputs`."""
         if not isinstance(module, nn.Conv2d):
-            return slope.reshape(1, -1, slope.shape[-1])
-        b = 1 if slope.dim() == 3 else len(slope)
-        parts = slope.reshape(b, self.groups, len(self.weight) // self.groups, -1).permute(1, 0, 3, 2)
+            return gradient.reshape(1, -1, gradient.shape[-1])
+        b = 1 if gradient.dim() == 3 else len(gradient)
+        parts = gradient.reshape(b, self.groups, len(self.weight) // self.groups, -1).permute(1, 0, 3, 2)
         return parts.reshape(self.groups, -1, parts.shape[-1])
 
     def views(self, matrices: Tensor) -> list[Tensor]:
-        """The parts of (g, m, n) that stand for weight and bias, in the shapes of these; nothing is copied."""
+        """Return views of matrices (g, m, n) that correspond to the weight and the bias, in the shapes of these."""
         rows = matrices.flatten(0, 1)
         columns = rows.shape[1] - (self.bias is not None)
         weight = rows[:, :columns].unflatten(1, self.weight.shape[1:])
@@ -90,14 +90,15 @@ class Layer:
 
 
 def layers_of(model: nn.Module, parameters: Iterable[Tensor] | None) -> list[Layer]:
-    """The ``Linear`` and ``Conv2d`` layers of a model whose weights are among some parameters.
+    """Find the ``Linear`` and ``Conv2d`` layers of a model whose weights are among the given parameters.
 
-    A weight that several modules hold is one layer. One that a module of another kind holds as well (an embedding, say) is
-    left out: what that does with it is not a product. So is one that is computed from others, as by a parametrisation.
+    A weight that several modules share is one layer. A weight that is shared with a module of another kind, such as an
+    embedding, is excluded, since that module does not multiply by it; so is a weight that is computed from other parameters by a
+    parametrisation.
 
     Args:
         model: any module.
-        parameters: that are trained; None for all.
+        parameters: the trained parameters; None for all.
 
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.Conv2d(4, 6, (1, 2), groups=2, bias=False))
     >>> [(layer.name, layer.groups, layer.shape) for layer in layers_of(model, None)]
@@ -109,19 +110,19 @@ def layers_of(model: nn.Module, parameters: Iterable[Tensor] | None) -> list[Lay
         for p in module._parameters.values():
             if p is not None and id(p) in trained:
                 holders.setdefault(id(p), []).append((name, module))
-    found = []
+    layers = []
     for name, module in model.named_modules():
         weight = module._parameters.get("weight") if isinstance(module, (nn.Linear, nn.Conv2d)) else None
         if weight is None or id(weight) not in holders:
             continue
         sharing = [each for _, each in holders[id(weight)]]
-        if sharing[0] is module and all(_alike(each, module) for each in sharing):
+        if sharing[0] is module and all(_same_kind(each, module) for each in sharing):
             bias = _common_bias(sharing, holders)
-            found.append(Layer(name, tuple(sharing), weight, bias, getattr(module, "groups", 1)))
-    return found
+            layers.append(Layer(name, tuple(sharing), weight, bias, getattr(module, "groups", 1)))
+    return layers
 
 
-def _alike(module: nn.Module, other: nn.Module) -> bool:
+def _same_kind(module: nn.Module, other: nn.Module) -> bool:
     if isinstance(other, nn.Conv2d):
         return isinstance(module, nn.Conv2d) and module.groups == other.groups
     return isinstance(module, nn.Linear)
@@ -130,17 +131,17 @@ def _alike(module: nn.Module, other: nn.Module) -> bool:
 def _common_bias(
     sharing: Sequence[nn.Module], holders: dict[int, list[tuple[str, nn.Module]]]
 ) -> nn.Parameter | None:
-    """The bias of modules that share a weight, if it is trained, theirs alone, and one."""
+    """Return the bias of modules that share a weight, if it is one trained parameter that no other module uses."""
     biases = {id(each._parameters["bias"]): each._parameters["bias"] for each in sharing}
     if len(biases) > 1:
         return None
     ((key, bias),) = biases.items()
-    alone = {id(each) for _, each in holders.get(key, ())} == {id(each) for each in sharing}
-    return bias if alone else None
+    exclusive = {id(each) for _, each in holders.get(key, ())} == {id(each) for each in sharing}
+    return bias if exclusive else None
 
 
 def _patches(module: nn.Conv2d, x: Tensor) -> Tensor:
-    """(b, C h w, L): what the kernel lies on at each of L locations, all channels."""
+    """Return the patches of all channels under the kernel at each of L locations, (b, C h w, L)."""
     images = x.unsqueeze(0) if x.dim() == 3 else x
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     padded = F.pad(images, module._reversed_padding_repeated_twice, mode=mode)

@@ -1,9 +1,9 @@
-"""A torch optimizer's step without the bookkeeping.
+"""The step of a PyTorch optimizer with less overhead.
 
-PyTorch's fused Adam, AdamW and SGD gather their parameters, gradients and state anew at each step, group them by
-device, and open a profiler's record around it. For a small network this costs more than the update.
-:func:`lean_step` gathers once and then calls the very same kernels on the very same state: the optimizer remains a
-``torch.optim`` one, its state dict included, and the bits agree.
+PyTorch's fused Adam, AdamW and SGD gather their parameters, gradients and state again at each step, group them by
+device, and record the step for the profiler. For a small network this costs more than the update.
+:func:`lean_step` gathers once and then calls the same kernels on the same state. The optimizer remains a
+``torch.optim`` optimizer, including its state dict, and the results are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ Update = Callable[[list[Tensor]], None]
 
 
 def lean_step(optimizer: Optimizer) -> Step:
-    """``optimizer.step`` for a closure, made cheap where that changes nothing.
+    """Return ``optimizer.step`` for a closure, with less overhead where the results stay the same.
 
-    The state is gathered at the second call and kept: a state dict loaded afterwards, or parameters added, call
-    for a new ``lean_step``. Optimizers of other classes, with hooks, or with settings beyond the
-    usual ones come back as their own ``step``.
+    The state is gathered at the second call and kept: after a state dict is loaded or parameters are added, a new
+    ``lean_step`` is needed. For optimizers of other classes, with hooks, or with unusual settings the result is
+    ``optimizer.step`` itself.
 
     >>> w = torch.nn.Parameter(torch.ones(2))
     >>> optimizer = torch.optim.Adam([w], lr=0.1, fused=True)
@@ -73,23 +73,23 @@ def _usual(group: dict[str, Any]) -> bool:
 
 
 def _gather_adam(optimizer: Optimizer) -> Update:
-    kernel = torch._fused_adamw_ if isinstance(optimizer, AdamW) else torch._fused_adam_
     groups = []
     at = 0
     for group in optimizer.param_groups:
         states = [optimizer.state[p] for p in group["params"]]
         averages, squares = ([state[name] for state in states] for name in ("exp_avg", "exp_avg_sq"))
-        # The counts of steps become views of one tensor, so that one addition serves them all.
+        # The step counters become views of one tensor, so that a single addition increments all of them.
         counts = torch.stack([state["step"] for state in states])
         steps = list(counts)
         for state, count in zip(states, steps, strict=True):
             state["step"] = count
-        weights = [p.detach() for p in group["params"]]  # the same memory; an update of it is not recorded
-        groups.append((group, at, at + len(states), weights, averages, squares, counts, steps))
+        weights = [p.detach() for p in group["params"]]  # the same memory, without recording by autograd
+        kernel = torch._fused_adamw_ if group.get("decoupled_weight_decay") else torch._fused_adam_
+        groups.append((group, kernel, at, at + len(states), weights, averages, squares, counts, steps))
         at += len(states)
 
     def update(gradients: list[Tensor]) -> None:
-        for group, first, last, weights, averages, squares, counts, steps in groups:
+        for group, kernel, first, last, weights, averages, squares, counts, steps in groups:
             beta1, beta2 = group["betas"]
             counts.add_(1)
             kernel(

@@ -1,4 +1,4 @@
-"""The objective of a model on a batch, for optimizers that ask for more than a gradient."""
+"""The objective of a model on a batch, for optimizers that need more than a gradient."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from descend.rng import forked
 __all__ = ["LOSS", "Rows", "buffers_kept"]
 
 LOSS = 1 / 3
-"""Gradients that a loss alone counts for: a forward pass, where a gradient is that and two of its like."""
+"""Cost of a loss in units of a gradient: a forward pass, where a gradient costs about three."""
 
 
 @final
 class Rows:
-    """The mean loss of a model on some rows, in every form that an optimizer of descend may ask for.
+    """The mean loss of a model on some rows, in every form that the optimizers of descend use.
 
-    All evaluations see the same rows and the same random numbers (those in line when this was made). Running averages, as of
-    batch norm, are updated by the first evaluation alone.
+    All evaluations use the same rows and the same random numbers, starting from the random state at construction. Running
+    averages, such as those of batch norm, are updated by the first evaluation only.
 
     Args:
         model: any module.
-        loss: mean loss of outputs and targets, with a graph.
+        loss: function that computes the mean loss of outputs and targets, with a graph.
         inputs: (b, ...).
         targets: (b, ...).
 
@@ -46,7 +46,7 @@ class Rows:
     ) -> None:
         if len(inputs) != len(targets):
             raise UserError(
-                f"a target for each row is needed; found {len(inputs)} rows, {len(targets)} targets"
+                f"expected one target for each row, got {len(inputs)} rows and {len(targets)} targets"
             )
         self.model, self.loss, self.inputs, self.targets = model, loss, inputs, targets
         self.gradients = 0.0
@@ -56,7 +56,7 @@ class Rows:
         self._fresh = True
 
     def __call__(self) -> Tensor:
-        """The loss, detached; its gradient is left in ``.grad``."""
+        """Return the detached loss, and store its gradient in ``.grad``."""
         for parameter in self.model.parameters():
             parameter.grad = None
         value = self.differentiable()
@@ -64,40 +64,40 @@ class Rows:
         return value.detach()
 
     def value(self) -> Tensor:
-        """The loss, detached, without a gradient."""
+        """Return the detached loss, without a gradient."""
         self.spend(LOSS)
         with torch.no_grad():
             return self._losses()[0]
 
     def differentiable(self) -> Tensor:
-        """The loss with its graph."""
+        """Return the loss with its graph."""
         self.spend(1.0)
         with torch.enable_grad():
             return self._losses()[0]
 
     def linearized(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Loss and outputs with their graphs; nothing is added to this loss."""
+        """Return loss and outputs with their graphs, and None, as the loss has no further terms."""
         self.spend(1.0)
         with torch.enable_grad():
             loss, outputs = self._losses()
         return loss, outputs, None
 
     def part(self, share: float, *, nested: bool = False) -> Rows:
-        """The same on a share of the rows: drawn with what is next in line, or the first ones."""
+        """Return the objective on a fraction of the rows: a random sample from the global generator, or the first ones."""
         count = max(1, math.ceil(share * len(self.inputs)))
         order = torch.arange(len(self.inputs)) if nested else torch.randperm(len(self.inputs))
         chosen = order[:count].to(self.inputs.device)
         part = Rows(self.model, self.loss, self.inputs[chosen], self.targets[chosen])
-        # It counts for the whole, and leaves running averages alone.
+        # Its cost counts towards the whole, and it does not update running averages.
         part._whole, part._share, part._fresh = self._whole, self._share * share, False
         return part
 
     def spend(self, gradients: float) -> None:
-        """Count what was computed, in gradients of all rows, in ``gradients``."""
+        """Add the cost of a computation to ``gradients``, in units of a gradient of all rows."""
         self._whole.gradients += gradients * self._share
 
     def _losses(self) -> tuple[Tensor, Tensor]:
-        # Only the first evaluation moves on in the line: the next part, or batch, is to draw other numbers.
+        # Only the first evaluation advances the generator, so that the next part or batch uses other random numbers.
         with nullcontext() if self._fresh else forked(self.inputs.device):
             torch.set_rng_state(self._random)
             if self._on_device is not None:
@@ -110,16 +110,18 @@ class Rows:
 
 @contextmanager
 def buffers_kept(model: nn.Module, *, keep: bool = True) -> Iterator[None]:
-    """Evaluate a model without a trace in its buffers, such as the running averages of norms."""
-    # Others take their places meanwhile: a graph that saved a buffer must find it as it was.
-    held = [(module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()]
-    if not keep or not held:
+    """Evaluate a model without changing its buffers, such as the running averages of norms."""
+    # The buffers are replaced by copies rather than restored in place, since a graph may have saved them.
+    originals = [
+        (module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items()
+    ]
+    if not keep or not originals:
         yield
         return
     try:
-        for module, name, buffer in held:
+        for module, name, buffer in originals:
             module._buffers[name] = None if buffer is None else buffer.clone()
         yield
     finally:
-        for module, name, buffer in held:
+        for module, name, buffer in originals:
             module._buffers[name] = buffer

@@ -1,8 +1,8 @@
-"""Optimizers that keep a matrix for each dimension of each block of the parameters, in stacks.
+"""The base class of optimizers that keep a matrix for each dimension of each block of the parameters, in stacks.
 
-The state of a parameter is what belongs to it, in tensors and whole numbers, as PyTorch saves it: a state saved by one process
-is loaded by another whatever else is trained there. The tensors are views of the stacks; when a state is loaded, or other
-parameters have gradients than in the step before, the stacks are made anew from them.
+As usual in PyTorch, the state of a parameter contains what belongs to that parameter, in tensors and integers, so that it can be
+loaded in a process that trains other parameters as well. The tensors are views of the stacks. When a state is loaded, or when
+different parameters have gradients than in the previous step, the stacks are rebuilt from the states.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from descend.errors import UserError
-from descend.optim.blocks import Blocks, Cutting
-from descend.optim.building import catalogued
-from descend.optim.whole import exact_state
+from descend.optim.base import CheckedOptimizer
+from descend.optim.blocks import Blocks, Partition
+from descend.optim.vector_step import restore_dtypes
 
 __all__ = ["ParameterStack", "StackedStep", "multiply"]
 
 
 @final
 class ParameterStack:
-    """Parameters of one group, type, device and age, their blocks in stacks, and what is remembered of them.
+    """Parameters of one group, dtype, device and number of steps: their blocks in stacks, and their state.
 
     Args:
-        group: of the optimizer, with the settings.
+        group: parameter group of the optimizer, with the settings.
         params: the parameters.
-        states: of each, as the optimizer keeps it.
-        dtype: of the arithmetic.
+        states: the optimizer's state of each parameter.
+        dtype: dtype of the state and of the computation.
 
     Attributes:
-        age: steps taken, this one included.
+        blocks: layout of the blocks in a vector.
+        step: number of steps taken, including the current one.
     """
 
     def __init__(
@@ -48,108 +48,111 @@ class ParameterStack:
         self.group, self.params, self._states = group, params, states
         self._like: dict[str, Any] = {"dtype": dtype, "device": params[0].device}
         with_vectors = group.get("vectors") == "matrix"
-        cutting = Cutting(group["block_size"], group["max_size"], group["one_sided"], with_vectors)
-        self.blocks = Blocks([tuple(p.shape) for p in params], cutting, params[0].device)
-        self.age: int = states[0].get("step", 0)
+        partition = Partition(
+            group["block_size"], group["max_preconditioner_dim"], group["one_sided"], with_vectors
+        )
+        self.blocks = Blocks([tuple(p.shape) for p in params], partition, params[0].device)
+        self.step: int = states[0].get("step", 0)
         self._vectors: dict[str, Tensor] = {}
         self._matrices: dict[str, list[list[Tensor]]] = {}
-        self._scratch: dict[str, Tensor] = {}
+        self._buffers: dict[str, Tensor] = {}
         self._views: dict[int, list[Tensor]] = {}
 
-    def remember(self, **numbers: int) -> None:
-        """Set whole numbers in the state of each parameter."""
+    def set_numbers(self, **numbers: int) -> None:
+        """Set integers in the state of each parameter."""
         for state in self._states:
             state.update(numbers)
 
-    def recall(self, name: str) -> int:
-        """A whole number of the state, 0 at first: all parameters of a fleet have the same."""
-        found: int = self._states[0].get(name, 0)
-        return found
+    def number(self, name: str) -> int:
+        """Return an integer of the state, initially 0; it is equal for all parameters of the stack."""
+        number: int = self._states[0].get(name, 0)
+        return number
 
     def vector(self, name: str) -> Tensor:
-        """A vector remembered by this name, zeros at first: a number for each number of the parameters."""
+        """Return the state vector of this name, initially zero, with one entry for each entry of the parameters."""
         if name not in self._vectors:
             vector = torch.zeros(self.blocks.size, **self._like)
-            for region, first, last in self.blocks.places:
-                self._keep(region.tensor, f"{name}.{region.number}", vector[first:last].view(region.stacked))
+            for region, start, end in self.blocks.places:
+                self._share(region.tensor, f"{name}.{region.number}", vector[start:end].view(region.stacked))
             self._vectors[name] = vector
         return self._vectors[name]
 
     def matrices(self, name: str) -> list[list[Tensor]]:
-        """Matrices remembered by this name, zeros at first: for each stack and each of its sides (count, d, d)."""
+        """Return the state matrices of this name, initially zero, (count, d, d) for each stack of blocks and each side."""
         if name not in self._matrices:
-            found = []
+            matrices = []
             for stack in self.blocks.stacks:
                 sides = [
                     torch.zeros(stack.count, stack.block[side], stack.block[side], **self._like)
                     for side in stack.sides
                 ]
-                at = 0
+                start = 0
                 for region in stack.regions:
                     for side, whole in zip(stack.sides, sides, strict=True):
                         key = f"{name}.{region.number}.{side}"
-                        self._keep(region.tensor, key, whole[at : at + region.count])
-                    at += region.count
-                found.append(sides)
-            self._matrices[name] = found
+                        self._share(region.tensor, key, whole[start : start + region.count])
+                    start += region.count
+                matrices.append(sides)
+            self._matrices[name] = matrices
         return self._matrices[name]
 
-    def _keep(self, place: int, key: str, view: Tensor) -> None:
-        state = self._states[place]
+    def _share(self, index: int, key: str, view: Tensor) -> None:
+        """Make a view of a stack the value of a state's key; a value that exists is copied into it."""
+        state = self._states[index]
         if key in state:
             view.copy_(state[key])
         state[key] = view
 
-    def scratch(self, name: str) -> Tensor:
-        """A vector to write on. It is not remembered, and its numbers are anything."""
-        if name not in self._scratch:
-            self._scratch[name] = torch.empty(self.blocks.size, **self._like)
-        return self._scratch[name]
+    def buffer(self, name: str) -> Tensor:
+        """Return an uninitialised vector for intermediate results, which is not part of the state."""
+        if name not in self._buffers:
+            self._buffers[name] = torch.empty(self.blocks.size, **self._like)
+        return self._buffers[name]
 
-    def _parts(self, vector: Tensor) -> list[Tensor]:
-        """The views of a vector that lives as long as the fleet; making them costs more than using them."""
+    def _views_of(self, vector: Tensor) -> list[Tensor]:
+        """Return cached views of a state vector or buffer; constructing them is more expensive than using them."""
         if id(vector) not in self._views:
             self._views[id(vector)] = self.blocks.views(vector)
         return self._views[id(vector)]
 
     def gradient(self) -> Tensor:
-        """The gradients as a scratch vector."""
-        vector = self.scratch("gradient")
+        """Copy the gradients into a buffer."""
+        vector = self.buffer("gradient")
         gradients = [p.grad for p in self.params if p.grad is not None]
-        self.blocks.copy(gradients, vector, self._parts(vector))
+        self.blocks.copy(gradients, vector, self._views_of(vector))
         return vector
 
     def move(self, vector: Tensor, length: float) -> None:
-        """Add length times the vector, remembered or scratch, to the parameters."""
-        self.blocks.add(vector, self.params, length, self._parts(vector))
+        """Add length times a state vector or buffer to the parameters."""
+        self.blocks.add(vector, self.params, length, self._views_of(vector))
 
     def mapped(
         self, vector: Tensor, matrices: list[list[Tensor]], out: str, *, transposed: bool = False
     ) -> Tensor:
-        """Each block times its matrices, a matrix along each of its sides; the rest as it is.
+        """Multiply each block by a matrix along each of its sides; copy the entries that have no matrices.
 
         Args:
-            vector: is read.
-            matrices: of each stack and each side, (count, d, d).
-            out: name of the scratch vector that is written.
+            vector: input.
+            matrices: (count, d, d) for each stack and each side.
+            out: name of the buffer for the result.
             transposed: multiply by the transposed matrices.
         """
-        result, between = self.scratch(out), self.scratch("between")
+        result, intermediate = self.buffer(out), self.buffer("intermediate")
         for stack, sides in zip(self.blocks.stacks, matrices, strict=True):
             read = stack.of(vector)
             last = len(sides) - 1
             for number, (side, matrix) in enumerate(zip(stack.sides, sides, strict=True)):
-                # The products alternate between two vectors so that the last is written on the result.
-                write = stack.of(result if (last - number) % 2 == 0 else between)
+                # The products alternate between two buffers such that the last one is written to the result.
+                write = stack.of(result if (last - number) % 2 == 0 else intermediate)
                 multiply(matrix.mT if transposed else matrix, read, side, write)
                 read = write
-        cut = self.blocks.cut
-        if cut < self.blocks.size and result is not vector:
-            result[cut:].copy_(vector[cut:])
+        split = self.blocks.split
+        if split < self.blocks.size and result is not vector:
+            result[split:].copy_(vector[split:])
         return result
 
     def accumulate(self, vector: Tensor, into: list[list[Tensor]], *, keep: float, add: float) -> None:
-        """C ← keep · C + add · G Gᵀ for each block and side, with G the block unfolded along the side."""
+        """Set C ← keep · C + add · G Gᵀ for each block and side, with G the block unfolded along the side."""
         for stack, sides in zip(self.blocks.stacks, into, strict=True):
             blocks = stack.of(vector)
             for side, covariance in zip(stack.sides, sides, strict=True):
@@ -158,13 +161,13 @@ class ParameterStack:
 
 
 def multiply(matrices: Tensor, stack: Tensor, dim: int, out: Tensor) -> None:
-    """Matrices times the blocks of a stack along a dimension of the blocks: out[…i…] = Σ_j m[i, j] · stack[…j…].
+    """Multiply the blocks of a stack by matrices along a dimension of the blocks: out[…i…] = Σ_j m[i, j] · stack[…j…].
 
     Args:
         matrices: (k, d, d).
         stack: (k, *block) with block[dim] = d, contiguous.
-        dim: of the block.
-        out: (k, *block), contiguous, written.
+        dim: dimension of the blocks.
+        out: output, (k, *block), contiguous.
 
     >>> out = torch.empty(1, 2, 3)
     >>> multiply(torch.tensor([[[0.0, 1.0], [1.0, 0.0]]]), torch.arange(6.0).view(1, 2, 3), 0, out)
@@ -183,42 +186,42 @@ def multiply(matrices: Tensor, stack: Tensor, dim: int, out: Tensor) -> None:
         torch.matmul(matrices.unsqueeze(1), stack.view(split), out=out.view(split))
 
 
-class StackedStep(Optimizer, ABC):
-    """An optimizer whose step works on fleets of parameters; a subclass says how in :meth:`advance`."""
+class StackedStep(CheckedOptimizer, ABC):
+    """An optimizer that moves stacks of parameters; a subclass implements :meth:`advance`."""
 
-    _fleets: list[ParameterStack] | None = None
-    _of: tuple[int, ...] = ()
+    _stacks: list[ParameterStack] | None = None
+    _moving: tuple[int, ...] = ()
 
     @abstractmethod
-    def advance(self, fleet: ParameterStack) -> None:
-        """Move the parameters of a fleet, all of which have gradients."""
+    def advance(self, stack: ParameterStack) -> None:
+        """Move the parameters of a stack, all of which have gradients."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; ``closure``, if given, is evaluated once, and its loss returned.
+        """Take one step; ``closure``, if given, is evaluated once, and its loss is returned.
 
         Raises:
-            UserError: a gradient is sparse, or complex.
+            UserError: a gradient is sparse or complex.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for fleet in self._ready():
-            fleet.age += 1
-            self.advance(fleet)
-            fleet.remember(step=fleet.age)
+        for stack in self._current_stacks():
+            stack.step += 1
+            self.advance(stack)
+            stack.set_numbers(step=stack.step)
         return loss
 
-    def _ready(self) -> list[ParameterStack]:
-        """The fleets of the parameters that have gradients."""
+    def _current_stacks(self) -> list[ParameterStack]:
+        """Return the stacks of the parameters that have gradients, and rebuild them if these have changed."""
         moving = tuple(id(p) for group in self.param_groups for p in group["params"] if p.grad is not None)
-        if self._fleets is None or moving != self._of:
-            self._fleets, self._of = self._gather(), moving
-        return self._fleets
+        if self._stacks is None or moving != self._moving:
+            self._stacks, self._moving = self._build_stacks(), moving
+        return self._stacks
 
-    def _gather(self) -> list[ParameterStack]:
-        kinds: dict[tuple[Any, ...], list[Tensor]] = {}
+    def _build_stacks(self) -> list[ParameterStack]:
+        stacks: dict[tuple[Any, ...], list[Tensor]] = {}
         for number, group in enumerate(self.param_groups):
             for p in group["params"]:
                 if p.grad is None or p.numel() == 0:
@@ -226,31 +229,31 @@ class StackedStep(Optimizer, ABC):
                 if p.grad.is_sparse or p.is_complex():
                     kind = "complex" if p.is_complex() else "sparse"
                     raise UserError(
-                        f"{catalogued(type(self))} multiplies gradients by matrices, and does not take {kind} ones; "
+                        f"{self.name} multiplies gradients by matrices and does not support {kind} gradients; "
                         "use sparse_adam for sparse gradients"
                     )
-                # Factors of half-precision parameters are kept in single precision.
+                # The state of half-precision parameters is kept in single precision.
                 dtype = torch.promote_types(p.dtype, torch.float32)
                 numbers = tuple(
                     sorted((key, value) for key, value in self.state[p].items() if isinstance(value, int))
                 )
-                kinds.setdefault((number, p.device, dtype, numbers), []).append(p)
+                stacks.setdefault((number, p.device, dtype, numbers), []).append(p)
         return [
             ParameterStack(self.param_groups[key[0]], params, [self.state[p] for p in params], key[2])
-            for key, params in kinds.items()
+            for key, params in stacks.items()
         ]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group of parameters."""
+        """Add a parameter group."""
         super().add_param_group(param_group)
-        self._fleets = None
+        self._stacks = None
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Load a state as it was saved: precision is kept, where PyTorch would cast to the parameter's type."""
+        """Load a state with the dtypes that it was saved with, where PyTorch would cast to the parameter's dtype."""
         super().load_state_dict(dict(state_dict))
-        exact_state(self, state_dict)
-        self._fleets = None
+        restore_dtypes(self, state_dict)
+        self._stacks = None
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._fleets = None
+        self._stacks = None

@@ -1,7 +1,4 @@
-"""What a recipe may name beyond our own: losses and schedules of PyTorch's, and losses behind an output activation.
-
-Each is given the face that the loop knows.
-"""
+"""Adapters to the interfaces of the training loop: PyTorch's losses and schedulers, and losses of probabilities."""
 
 from __future__ import annotations
 
@@ -13,85 +10,85 @@ from torch import Tensor, nn
 
 from descend.losses import Loss
 
-__all__ = ["ForeignLoss", "OnProbabilities", "TorchSchedule"]
+__all__ = ["CallableLoss", "OnProbabilities", "TorchSchedule"]
 
 
 class OnProbabilities(nn.Module):
-    """A loss of probabilities behind an output activation that has no fused form."""
+    """A loss of probabilities, applied after an output activation that has no fused form."""
 
     def __init__(self, loss: Loss, output: nn.Module) -> None:
         super().__init__()
         self.loss, self.output = loss, output
 
     def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean loss of raw outputs."""
+        """Return the mean loss of raw outputs."""
         return cast(Tensor, self.loss(self.output(outputs), targets, weights))
 
     def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each row."""
+        """Return the loss of each row."""
         return self.loss.per_sample(self.output(outputs), targets)
 
     def trust(self, targets: Tensor) -> None:
-        """Check targets once."""
+        """Check all targets once."""
         self.loss.trust(targets)
 
     def unsmoothed(self) -> OnProbabilities:
-        """The loss as it is measured, without label smoothing."""
+        """Return the loss without label smoothing, as it is reported."""
         return OnProbabilities(self.loss.unsmoothed(), self.output)
 
 
-class ForeignLoss(nn.Module):
-    """A loss by import path, called as PyTorch's are: ``loss(outputs, targets)`` gives a mean."""
+class CallableLoss(nn.Module):
+    """A loss by import path, called as PyTorch's losses are: ``loss(outputs, targets)`` returns a mean."""
 
     def __init__(self, loss: Callable[..., Tensor]) -> None:
         super().__init__()
         self.loss = loss
 
     def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """Mean loss; with weights the loss is called row by row and averaged with them."""
+        """Return the mean loss; with weights, the weighted mean of the losses of single rows."""
         shaped = targets.unsqueeze(1) if targets.is_floating_point() and targets.dim() == 1 else targets
         if weights is None:
             return self.loss(outputs, shaped)
         return torch.dot(self.per_sample(outputs, targets), weights) / weights.sum()
 
     def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Loss of each row."""
+        """Return the loss of each row."""
         shaped = targets.unsqueeze(1) if targets.is_floating_point() and targets.dim() == 1 else targets
         return torch.stack([self.loss(outputs[i : i + 1], shaped[i : i + 1]) for i in range(len(outputs))])
 
     def trust(self, targets: Tensor) -> None:
-        """Nothing is known of its domain."""
+        """Do nothing: the domain of the targets is unknown."""
 
-    def unsmoothed(self) -> ForeignLoss:
-        """Itself: nothing is known of its smoothing."""
+    def unsmoothed(self) -> CallableLoss:
+        """Return the loss itself: whether it smooths labels is unknown."""
         return self
 
 
 class TorchSchedule:
-    """A scheduler of PyTorch's, stepped once per training step, as a factor of the base rate."""
+    """A scheduler of PyTorch, stepped once per training step, as a factor of the base learning rate."""
 
-    def __init__(self, make: Callable[[torch.optim.Optimizer], Any]) -> None:
+    def __init__(self, construct: Callable[[torch.optim.Optimizer], Any]) -> None:
         self._optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-        self._scheduler = make(self._optimizer)
-        self._factors = [self._rate()]
+        self._scheduler = construct(self._optimizer)
+        self._factors = [self._lr()]
 
-    def _rate(self) -> float:
+    def _lr(self) -> float:
         return float(self._optimizer.param_groups[0]["lr"])
 
     def factor(self, step: int) -> float:
-        """The factor before a step. It is stepped as far as it was asked for, and remembers the way."""
+        """Return the factor before a step. The scheduler is stepped up to it, and earlier factors are kept."""
         while len(self._factors) <= step:
             self._optimizer.step()
             self._scheduler.step()
-            self._factors.append(self._rate())
+            self._factors.append(self._lr())
         return self._factors[step]
 
     def observe(self, value: float) -> None:
-        """PyTorch's scheduler is stepped by number and does not listen."""
+        """Do nothing: the scheduler depends on the step alone."""
 
     def state_dict(self) -> dict[str, float | int]:
-        """Nothing: the steps taken determine it."""
+        """Return no state: the number of the step determines the factor."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, float | int]) -> None:
-        """Nothing to restore: it is stepped to where it is asked for."""
+        """Restore nothing: :meth:`factor` steps the scheduler as far as needed."""

@@ -1,4 +1,4 @@
-"""From a resolved recipe to the objects that train: network, loss, optimizer, schedule."""
+"""Build the objects that a resolved recipe describes: network, output, loss, optimizer, schedule."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS, Link
-from descend.optim import ALONG_FRAMES
-from descend.recipe.adapters import ForeignLoss, OnProbabilities, TorchSchedule
+from descend.optim import ALONG_FRAMES, OPTIMIZERS
+from descend.optim.first_order import can_fuse
+from descend.param_types import signature_of
+from descend.recipe.adapters import CallableLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
+from descend.recipe.compatibility import check_needs
+from descend.recipe.constraints import ActiveConstraint, build_constraints
 from descend.recipe.defaults import Facts
-from descend.recipe.parameters import of_settings, signature_of
-from descend.recipe.rates import apply_factors, split_by_factor
+from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
+from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
-from descend.recipe.terms import Keeper, build_constraints, check_needs
 from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.rng import forked, generator, key
@@ -50,19 +53,19 @@ _OUTPUTS_OF_TASK: Mapping[str, tuple[str, ...]] = {
 def _call(
     section: str, constructor: Constructor, context: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Any:
-    """Call a constructor with what it takes of the context; its complaint becomes the recipe's problem."""
-    wanted, anything = _named(constructor)
-    given = {name: value for name, value in context.items() if name in wanted or anything}
+    """Call a constructor with the settings and the parts of the context that it takes; report its errors as problems."""
+    named, takes_any = _parameter_names(constructor)
+    supplied = {name: value for name, value in context.items() if name in named or takes_any}
     try:
-        return constructor(**given, **settings)
+        return constructor(**supplied, **settings)
     except RecipeError:
         raise
     except Exception as cause:  # anyone's constructor may raise anything
         raise RecipeError([Problem(section, None, message_of(cause))]) from cause
 
 
-def _named(constructor: Constructor) -> tuple[set[str], bool]:
-    """The parameters that a constructor names, and whether it takes any."""
+def _parameter_names(constructor: Constructor) -> tuple[set[str], bool]:
+    """Return the names of a constructor's parameters, and whether it takes any other keyword."""
     signature = signature_of(constructor)
     if signature is None:
         return set(), True
@@ -71,21 +74,21 @@ def _named(constructor: Constructor) -> tuple[set[str], bool]:
 
 
 def _settings(recipe: Recipe, section: str) -> dict[str, Any]:
-    """What the constructor is given: the section without its name and the keys that belong to no constructor."""
+    """Return the constructor's settings: the section without ``name`` and the keys that belong to no constructor."""
     own = SECTIONS[section].settings
-    besides = {"name", *(of_settings(own) if own else ())}
-    return {key: value for key, value in getattr(recipe, section).items() if key not in besides}
+    excluded = {"name", *(of_settings(own) if own else ())}
+    return {key: value for key, value in getattr(recipe, section).items() if key not in excluded}
 
 
 def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
-    """The network with its initial weights, on the CPU; a pure function of recipe, shapes and seed.
+    """Build the network with its initial weights, on the CPU; a pure function of recipe, shapes and seed.
 
-    Parts that the recipe freezes are held fixed; pretrained weights are another step
-    (:func:`descend.recipe.transfer.start_from_pretrained`), since a network that is loaded does not need them again.
-    Where the recipe asks for an ensemble it is one of networks with the first draws of the initial weights.
+    Parts that the recipe freezes are frozen. Pretrained weights are a separate step
+    (:func:`descend.recipe.transfer.start_from_pretrained`), since a network that is loaded does not need them again. An
+    ensemble consists of networks with the first random samples of the initial weights.
 
     Raises:
-        RecipeError: the model's or the initialisation's settings do not fit the data.
+        RecipeError: the settings of the model or of the initialization do not fit the data.
     """
     count = int(recipe.model.get("ensemble", 1))
     if count == 1:
@@ -95,14 +98,14 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
 
 
 def link_of(recipe: Recipe, facts: Facts) -> Link:
-    """What leads from predictions to raw outputs, which an ensemble needs to give the raw outputs of a mean.
+    """Return the link function, from predictions to raw outputs; an ensemble applies it to the mean prediction.
 
     Raises:
-        RecipeError: the output activation, one from elsewhere, does not say.
+        RecipeError: the output activation, one from an import path, does not declare it.
     """
     link = getattr(build_output(recipe, facts), "link", None)
     if link is None:
-        message = f"the output '{recipe.model['output']}' names no link, so its mean has no raw outputs"
+        message = f"the output '{recipe.model['output']}' declares no link, which the mean prediction needs"
         raise RecipeError([Problem("model", "ensemble", message, f"use one of: {', '.join(OUTPUTS)}")])
     return cast(Link, link)
 
@@ -122,7 +125,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
                 Problem(
                     "model",
                     "name",
-                    f"expected a torch.nn.Module, '{constructor}' made a {type(model).__name__}",
+                    f"expected a torch.nn.Module, '{constructor}' returned a {type(model).__name__}",
                 )
             ]
         )
@@ -132,9 +135,9 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
         initialize(model, scheme, generator=generator(seed, "weights", draw), last_layer_gain=last)
     except UserError as cause:
         raise RecipeError([Problem("init", None, str(cause))]) from cause
-    except Exception as cause:  # a scheme from elsewhere
+    except Exception as cause:  # a scheme by import path may raise anything
         raise RecipeError(
-            [Problem("init", "name", f"cannot fill the weights: {message_of(cause)}")]
+            [Problem("init", "name", f"cannot initialize the weights: {message_of(cause)}")]
         ) from cause
     build_constraints(recipe, model, seed)
     check_shape(model, facts)
@@ -143,20 +146,20 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
 
 
 def _imported(key: str, value: Any) -> Any:
-    """A choice of the model's, where it is an import path, as what is there, with its settings if it has any."""
+    """Return the constructor, with its settings bound, where a choice of the model is an import path."""
     name = value.get("name") if isinstance(value, Mapping) else value
     if ("model", key) not in CHOICES or not isinstance(name, str) or name in CHOICES["model", key]:
         return value
-    found = find("model", name, key)
+    constructor = find("model", name, key)
     settings = {k: v for k, v in value.items() if k != "name"} if isinstance(value, Mapping) else {}
-    return partial(found, **settings) if settings else found
+    return partial(constructor, **settings) if settings else constructor
 
 
 def check_shape(model: nn.Module, facts: Facts) -> None:
-    """One pass of two rows in evaluation mode, so that a misfit is a message and not a crash in training.
+    """Evaluate the network on two rows, to report a shape that does not fit before training.
 
     Raises:
-        RecipeError: the network cannot take the rows, or gives another number of outputs than they need.
+        RecipeError: the network cannot take the rows, or returns a wrong number of outputs.
     """
     modes = [(module, module.training) for module in model.modules()]
     first = next(model.parameters(), None)
@@ -171,20 +174,20 @@ def check_shape(model: nn.Module, facts: Facts) -> None:
         for module, training in modes:
             module.training = training
     if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (2, facts.outputs):
-        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise RecipeError(
             [
                 Problem(
                     "model",
                     None,
-                    f"expected outputs of shape (rows, {facts.outputs}) for two rows, found {found}",
+                    f"expected outputs of shape (rows, {facts.outputs}) for two rows, got {got}",
                 )
             ]
         )
 
 
 def build_output(recipe: Recipe, facts: Facts) -> nn.Module:
-    """The output activation.
+    """Build the output activation.
 
     Raises:
         RecipeError: it does not fit the task.
@@ -205,18 +208,18 @@ def build_output(recipe: Recipe, facts: Facts) -> nn.Module:
     return cast(nn.Module, _call("model", find("model", name, "output"), {}, {}))
 
 
-def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProbabilities | ForeignLoss:
-    """The loss as a function of (raw outputs, targets, weights).
+def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProbabilities | CallableLoss:
+    """Build the loss as a function of (raw outputs, targets, weights).
 
-    Where the loss has a stable form in logits and the output's link is the logit, the two are fused.
+    Where the loss has a numerically stable form in logits and the output's link is the logit, the two are fused.
 
     Raises:
         RecipeError: the loss does not fit the task.
     """
     loss = _call("loss", find("loss", recipe.loss["name"]), {}, _settings(recipe, "loss"))
     if not isinstance(loss, Loss):
-        _check_foreign(loss, facts)
-        return ForeignLoss(loss)
+        _check_callable_loss(loss, facts)
+        return CallableLoss(loss)
     if facts.task not in loss.tasks:
         raise RecipeError(
             [
@@ -228,55 +231,61 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
                 )
             ]
         )
-    made: Loss | OnProbabilities = loss
+    built: Loss | OnProbabilities = loss
     if loss.form == "logits" and getattr(output, "link", None) != "logit":
-        made = OnProbabilities(loss.on_probabilities(), output)
+        built = OnProbabilities(loss.on_probabilities(), output)
     try:
-        made(*_two_rows(facts))
-    except UserError as cause:  # a cost of other classes than the data's, say
+        built(*_two_rows(facts))
+    except UserError as cause:  # a cost matrix for another number of classes, for instance
         raise RecipeError([Problem("loss", None, str(cause))]) from cause
-    return made
+    return built
 
 
 def _two_rows(facts: Facts) -> tuple[Tensor, Tensor]:
-    """Raw outputs and targets of two rows, to try a loss on."""
+    """Return raw outputs and targets of two rows, to try a loss on."""
     outputs = torch.linspace(-2.0, 2.0, 2 * facts.outputs).reshape(2, facts.outputs)
     targets = {"binary": torch.tensor([0.0, 1.0]), "multiclass": torch.tensor([0, 1])}
     return outputs, targets.get(facts.task, torch.zeros(2, facts.outputs))
 
 
-def _check_foreign(loss: Any, facts: Facts) -> None:
-    """One call on the raw outputs of two rows, so that a misfit is a message and not a crash in training."""
+def _check_callable_loss(loss: Any, facts: Facts) -> None:
+    """Call the loss on the raw outputs of two rows, to report one that does not fit before training."""
     outputs, targets = _two_rows(facts)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they come again in training
-            found = ForeignLoss(loss)(outputs, targets)
+            warnings.simplefilter("ignore")  # they are shown again in training
+            value = CallableLoss(loss)(outputs, targets)
     except Exception as cause:  # anyone's loss may raise anything
         fault = message_of(cause)
     else:
-        if isinstance(found, Tensor) and found.dim() == 0:
+        if isinstance(value, Tensor) and value.dim() == 0:
             return
-        made = (
-            f"a tensor of shape {tuple(found.shape)}"
-            if isinstance(found, Tensor)
-            else f"a {type(found).__name__}"
+        got = (
+            f"a tensor of shape {tuple(value.shape)}"
+            if isinstance(value, Tensor)
+            else f"a {type(value).__name__}"
         )
-        fault = f"it gives {made} in place of one number"
+        fault = f"it returns {got} instead of one number"
     message = f"the loss does not take raw outputs and targets of the task {facts.task}: {fault}"
     raise RecipeError([Problem("loss", "name", message)])
 
 
 def build_optimizer(
-    recipe: Recipe, model: nn.Module, held: Sequence[Keeper] = (), *, loss: Any = None, seed: int = 0
+    recipe: Recipe,
+    model: nn.Module,
+    constraints: Sequence[ActiveConstraint] = (),
+    *,
+    loss: Any = None,
+    seed: int = 0,
 ) -> torch.optim.Optimizer:
-    """The optimizer over the model's trainable parameters, with what is to happen before and after its steps.
+    """Build the optimizer over the model's trainable parameters, with the hooks before and after its steps.
 
-    Weights are one group and biases and norms another, so that only the former decay; ``optimizer.groups`` divides them
-    further by the factor of their rate. Weights that are held orthonormal as they are neither decay nor are set to zero,
-    and are a group of their own for an optimizer that can move along them. After a step come the soft threshold and
-    then the constraints that ``held`` holds. An optimizer that names them is also given the ``model``, the ``likelihood``
-    of the loss, the run's ``seed``, and the library of large ``products``.
+    Weights are one parameter group and biases and norms another, so that only the former decay; ``optimizer.groups``
+    divides them further by the factor of their learning rate. Weights whose constraint fixes their norm, such as
+    orthonormal ones, neither decay nor are set to zero; they are a group of their own for an optimizer that moves along
+    the manifold. After each step, the soft threshold is applied first and then the ``constraints``. An optimizer that
+    has parameters of these names is also given the ``model``, the ``likelihood`` of the loss, the ``seed`` of the run, and
+    the library of large ``products``.
 
     Raises:
         RecipeError: the optimizer refuses its settings or parameters.
@@ -285,10 +294,10 @@ def build_optimizer(
     decay, rest = decayed_parameters(model)
     if not decay and not rest:
         raise RecipeError([Problem("model", None, "the network has no weights to train")])
-    fixed = [p for each in held for p in each.fixed_in_size]
-    held_back = {id(p) for p in fixed}
-    rest = [*rest, *(p for p in decay if id(p) in held_back)]
-    decay = [p for p in decay if id(p) not in held_back]
+    fixed = [p for each in constraints for p in each.fixed_in_size]
+    fixed_ids = {id(p) for p in fixed}
+    rest = [*rest, *(p for p in decay if id(p) in fixed_ids)]
+    decay = [p for p in decay if id(p) not in fixed_ids]
     strength = float(recipe.regularize["weight_decay"])
     own_decay = recipe.optimizer["name"] == "adamw"
     groups: list[dict[str, Any]] = []
@@ -299,40 +308,47 @@ def build_optimizer(
         groups.append({"params": [p for p in model.parameters() if p.requires_grad]})
     if fixed and recipe.optimizer["name"] in ALONG_FRAMES:
         for group in groups:
-            group["params"] = [p for p in group["params"] if id(p) not in held_back]
+            group["params"] = [p for p in group["params"] if id(p) not in fixed_ids]
         groups = [*filter(lambda group: group["params"], groups), {"params": fixed, "orthonormal": True}]
-    groups, factors = split_by_factor(groups, model, recipe.optimizer["groups"])
-    beside = {
+    groups, factors = split_by_lr_factor(groups, model, recipe.optimizer["groups"])
+    supplied = {
         "model": model,
         "likelihood": getattr(loss, "likelihood", None),
         "seed": seed,
         "products": recipe.engine["products"],
     }
-    # One that takes any key is given none of these.
-    named, _ = _named(constructor)
-    context = {"params": groups} | {key: value for key, value in beside.items() if key in named}
-    optimizer = _call("optimizer", constructor, context, _settings(recipe, "optimizer"))
+    # A constructor that takes any keyword is not given these.
+    named, _ = _parameter_names(constructor)
+    context = {"params": groups} | {key: value for key, value in supplied.items() if key in named}
+    settings = _settings(recipe, "optimizer")
+    if any(constructor is each for each in OPTIMIZERS.values()):
+        if "weight_decay" in named:  # the groups that decay have their own
+            context["weight_decay"] = 0.0
+        if "fused" in named:
+            fused = settings.get("fused")
+            settings["fused"] = (can_fuse(constructor, groups) if fused is None else fused) or None
+    optimizer = _call("optimizer", constructor, context, settings)
     if not isinstance(optimizer, torch.optim.Optimizer):
-        made = type(optimizer).__name__
-        raise RecipeError([Problem("optimizer", "name", f"expected a torch.optim.Optimizer, got a {made}")])
+        got = type(optimizer).__name__
+        raise RecipeError([Problem("optimizer", "name", f"expected a torch.optim.Optimizer, got a {got}")])
     if isinstance(optimizer, torch.optim.SparseAdam) and not _has_sparse_gradients(model):
         raise RecipeError(
             [
                 Problem(
                     "optimizer",
                     "name",
-                    "'sparse_adam' needs sparse gradients, and no layer of this model gives any",
+                    "'sparse_adam' needs sparse gradients, and no layer of this model has any",
                     "use 'adam', or an Embedding with sparse=True",
                 )
             ]
         )
     check_needs(recipe, model, optimizer)
-    apply_factors(optimizer, factors)
+    apply_lr_factors(optimizer, factors)
     if strength and decay and not own_decay:
         weight_decay(optimizer, decay, strength)
     if recipe.regularize["l1_prox"] and decay:
         l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
-    for each in held:
+    for each in constraints:
         try:
             each.follow(optimizer)
         except UserError as cause:
@@ -345,25 +361,24 @@ def _has_sparse_gradients(model: nn.Module) -> bool:
 
 
 def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) -> Schedule:
-    """The schedule; a scheduler of ``torch.optim.lr_scheduler`` by its import path serves as well."""
+    """Build the schedule; a scheduler of ``torch.optim.lr_scheduler`` can be given by its import path."""
     constructor = find("schedule", recipe.schedule["name"])
     settings = _settings(recipe, "schedule")
-    shown = signature_of(constructor)
-    if shown is not None and "optimizer" in shown.parameters:
+    signature = signature_of(constructor)
+    if signature is not None and "optimizer" in signature.parameters:
         step = signature_of(getattr(constructor, "step", constructor))
         if step is not None and "metrics" in step.parameters:
-            message = "a scheduler of PyTorch's is not told what it monitors"
+            message = "a scheduler of PyTorch is not given the value that it monitors"
             raise RecipeError([Problem("schedule", "name", message, "use 'plateau'")])
         return TorchSchedule(
             lambda optimizer: _call("schedule", constructor, {"optimizer": optimizer}, settings)
         )
     context = {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
-    made = _call("schedule", constructor, context, settings)
+    schedule = _call("schedule", constructor, context, settings)
     if not all(
-        callable(getattr(made, name, None)) for name in ("factor", "observe", "state_dict", "load_state_dict")
+        callable(getattr(schedule, name, None))
+        for name in ("factor", "observe", "state_dict", "load_state_dict")
     ):
-        message = (
-            f"expected a schedule with the methods of descend.schedules.Schedule, got a {type(made).__name__}"
-        )
+        message = f"expected a schedule with the methods of descend.schedules.Schedule, got a {type(schedule).__name__}"
         raise RecipeError([Problem("schedule", "name", message)])
-    return cast(Schedule, made)
+    return cast(Schedule, schedule)

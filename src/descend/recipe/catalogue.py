@@ -1,8 +1,8 @@
-"""The catalogue: for each section of the recipe, the names it knows and their constructors.
+"""The catalogue: for each section of the recipe, the names of methods and their constructors.
 
-A method is one file and one line: the file holds the constructor with its defaults and its card
-(:mod:`descend.cards`), and the family's dict, gathered here, gives it a name. Everything else is
-derived: what a recipe may say, what ``descend methods`` shows, what a search may vary.
+A method is one file and one line: the file contains the constructor with its defaults and its card
+(:mod:`descend.cards`), and the family's dict, collected here, gives it a name. Everything else is derived: the valid
+keys of a recipe, the output of ``descend methods``, the dimensions of a search.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CATALOGUE: Mapping[str, Mapping[str, Constructor]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
 }
-"""Sections whose ``name`` chooses a constructor."""
+"""Sections in which ``name`` chooses a constructor."""
 
 CHOICES: Mapping[tuple[str, str], Mapping[str, Constructor]] = {
     ("data", "scale"): SCALES,
@@ -63,7 +63,7 @@ CHOICES: Mapping[tuple[str, str], Mapping[str, Constructor]] = {
     ("model", "output"): OUTPUTS,
     ("regularize", "orthogonality"): ORTHOGONALITIES,
 }
-"""Keys of a section, other than ``name``, whose value is a name of a family, or a list of such names."""
+"""Keys of a section, other than ``name``, whose value is a name from a family, or a list of such names."""
 
 PENALTIES: Mapping[str, Constructor] = {
     "weight_decay": weight_decay,
@@ -78,12 +78,12 @@ KEYS: Mapping[str, Mapping[str, Constructor]] = {
     "regularize": PENALTIES,
     "constrain": {**CONSTRAINTS, **CONDITIONS},
 }
-"""Sections in which a key is a method itself; its value says how strongly, or to what, it is applied."""
+"""Sections in which a key is itself a method; its value is the strength, or what the method is applied to."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the catalogue: where it is chosen, under which name, and what it is."""
+    """One method of the catalogue: the section and key that choose it, its name and its constructor."""
 
     section: str
     key: str
@@ -92,7 +92,7 @@ class Entry:
 
     @property
     def is_key(self) -> bool:
-        """Whether the method is a key of its section rather than the value of one."""
+        """Whether the method is itself a key of its section, rather than a value of one."""
         return self.key in KEYS.get(self.section, {})
 
     @property
@@ -102,7 +102,7 @@ class Entry:
 
 
 def entries() -> Iterator[Entry]:
-    """Every entry of the catalogue, section by section.
+    """Yield every entry of the catalogue, section by section.
 
     >>> any(entry.name == "adam" and entry.section == "optimizer" for entry in entries())
     True
@@ -127,7 +127,7 @@ def is_import_path(name: str) -> bool:
 
 
 def import_object(path: str) -> Any:
-    """The object at an import path; the current directory is searched as well.
+    """Import the object at an import path; the current directory is searched as well.
 
     Raises:
         UserError: the module or the object in it does not exist, or importing it fails.
@@ -144,13 +144,13 @@ def import_object(path: str) -> Any:
         raise UserError(
             f"cannot import '{module_name}' for '{path}': {type(cause).__name__}: {cause}"
         ) from cause
-    found: Any = module
+    target: Any = module
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             public = [name for name in vars(module) if not name.startswith("_")]
             raise UserError(f"'{module_name}' has no '{attribute}'; {did_you_mean(attribute, public)}")
-        found = getattr(found, part)
-    return found
+        target = getattr(target, part)
+    return target
 
 
 def _family(section: str, key: str) -> Mapping[str, Constructor]:
@@ -160,7 +160,7 @@ def _family(section: str, key: str) -> Mapping[str, Constructor]:
 
 
 def find(section: str, name: str | Constructor, key: str = "name") -> Constructor:
-    """The constructor behind a name of the catalogue, an import path, or a callable itself.
+    """Return the constructor for a name of the catalogue, an import path, or a callable, which is returned itself.
 
     Raises:
         UserError: there is no such name.
@@ -171,9 +171,9 @@ def find(section: str, name: str | Constructor, key: str = "name") -> Constructo
     if name in family:
         return family[name]
     if is_import_path(name):
-        found = import_object(name)
-        if not callable(found):
-            raise UserError(f"'{name}' is a {type(found).__name__}, not a class or function")
-        constructor: Constructor = found
+        imported = import_object(name)
+        if not callable(imported):
+            raise UserError(f"'{name}' is a {type(imported).__name__}, not a class or function")
+        constructor: Constructor = imported
         return constructor
     raise UserError(f"no such {section if key == 'name' else key} '{name}'; {did_you_mean(name, family)}")

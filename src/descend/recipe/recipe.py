@@ -1,51 +1,73 @@
-"""The recipe: an immutable, validated record of what was asked of training.
+"""The recipe: an immutable, validated record of the specified settings of a training.
 
-A recipe holds what its author said and nothing else; defaults stay with their constructors until
+A recipe holds the settings that its author specified and nothing else; defaults stay with their constructors until
 :mod:`descend.recipe.resolve` fills them in for given data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError
+from descend.optim.renamed import with_current_names
 from descend.recipe.catalogue import CHOICES
 from descend.recipe.sections import SECTIONS
+from descend.recipe.specs import misplaced_spec, plain_values
 from descend.recipe.toml import dump, parse, parse_assignment
 from descend.recipe.validate import validated
 
+if TYPE_CHECKING:
+    from descend.recipe.typed import (
+        Checkpoint,
+        Constrain,
+        Data,
+        Engine,
+        Gradient,
+        InitSpec,
+        LossSpec,
+        ModelSpec,
+        OptimizerSpec,
+        Regularize,
+        ScheduleSpec,
+        Stop,
+    )
+
 __all__ = ["Recipe"]
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""A section in which nothing is specified."""
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, init=False, repr=False)
 class Recipe:
     """What to train and how, a section per design choice; every key may be left to its default.
 
-    A section is a mapping; where it chooses a method, a bare name stands for ``{"name": ...}``. Names
-    are those of the catalogue (``descend methods``), import paths, or, in Python, classes themselves.
+    A section is given in typed form, such as ``Adam(lr=1e-3)`` or ``Stop(patience=5)`` (:mod:`descend.recipe`), or as a
+    mapping, such as ``{"name": "adam", "lr": 1e-3}``; where it chooses a method, a bare name stands for
+    ``{"name": ...}``. Names are those of the catalogue (``descend methods``), import paths, or, in Python, classes
+    themselves. All forms give equal recipes.
 
     Args:
-        data: source columns, split, scaling, batches (:class:`descend.data.settings.DataSettings`).
+        data: target and other columns, split, scaling, batches (:class:`descend.data.settings.DataSettings`).
         model: the network: ``name`` and its constructor's arguments.
-        loss: what is minimised.
-        init: how weights start.
+        loss: what is minimized.
+        init: how the weights are initialized.
         optimizer: the direction of a step.
-        schedule: the size of a step over time.
+        schedule: the learning rate as a function of the step.
         gradient: accumulation and clipping.
         regularize: weight decay and penalties.
-        constrain: sets that weights stay in.
-        stop: when to stop and what to keep.
+        constrain: sets that the weights stay in.
+        stop: when to stop and which weights to keep.
         checkpoint: how often to save.
         engine: device, precision, threads.
 
     Raises:
-        RecipeError: with every problem found, each with section, key, what was expected and the nearest
-            valid name.
+        RecipeError: lists every problem, each with its section and key, what was expected, and the nearest valid name.
 
     >>> recipe = Recipe(optimizer={"name": "sgd", "lr": 0.1}, model={"hidden": [64, 64]})
     >>> recipe.replace({"optimizer.lr": 0.2}).get("optimizer.lr")
@@ -57,46 +79,74 @@ class Recipe:
       [optimizer] name: no such optimizer 'adm'; did you mean 'adam'?
     """
 
-    data: Mapping[str, Any] = field(default_factory=dict)
-    model: Mapping[str, Any] = field(default_factory=dict)
-    loss: Mapping[str, Any] = field(default_factory=dict)
-    init: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: Mapping[str, Any] = field(default_factory=dict)
-    schedule: Mapping[str, Any] = field(default_factory=dict)
-    gradient: Mapping[str, Any] = field(default_factory=dict)
-    regularize: Mapping[str, Any] = field(default_factory=dict)
-    constrain: Mapping[str, Any] = field(default_factory=dict)
-    stop: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: Mapping[str, Any] = field(default_factory=dict)
-    engine: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    loss: Mapping[str, Any]
+    init: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    schedule: Mapping[str, Any]
+    gradient: Mapping[str, Any]
+    regularize: Mapping[str, Any]
+    constrain: Mapping[str, Any]
+    stop: Mapping[str, Any]
+    checkpoint: Mapping[str, Any]
+    engine: Mapping[str, Any]
 
-    def __post_init__(self) -> None:
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
-        for section, values in validated(given).items():
+    def __init__(
+        self,
+        *,
+        data: Data | Mapping[str, Any] = NOTHING,
+        model: ModelSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        loss: LossSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        init: InitSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        optimizer: OptimizerSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        schedule: ScheduleSpec | Mapping[str, Any] | str | Callable[..., Any] = NOTHING,
+        gradient: Gradient | Mapping[str, Any] = NOTHING,
+        regularize: Regularize | Mapping[str, Any] = NOTHING,
+        constrain: Constrain | Mapping[str, Any] = NOTHING,
+        stop: Stop | Mapping[str, Any] = NOTHING,
+        checkpoint: Checkpoint | Mapping[str, Any] = NOTHING,
+        engine: Engine | Mapping[str, Any] = NOTHING,
+    ) -> None:
+        sections: dict[str, Any] = {
+            "data": data,
+            "model": model,
+            "loss": loss,
+            "init": init,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "gradient": gradient,
+            "regularize": regularize,
+            "constrain": constrain,
+            "stop": stop,
+            "checkpoint": checkpoint,
+            "engine": engine,
+        }
+        for section, values in validated(sections).items():
             object.__setattr__(self, section, MappingProxyType(values))
 
     @classmethod
     def of(cls, sections: Mapping[str, Any], *, source: str = "", allow_imports: bool = True) -> Recipe:
-        """A recipe from a mapping of sections, such as a parsed file.
+        """Return a recipe made from a mapping of sections, such as a parsed file.
 
         Args:
             sections: section name to its keys.
-            source: what messages call the place the sections come from.
-            allow_imports: whether names may be import paths; importing runs code.
+            source: the name of the place that the sections come from, for messages.
+            allow_imports: whether names may be import paths; importing runs their code.
         """
         return cls._checked(validated(dict(sections), source=source, allow_imports=allow_imports))
 
     @classmethod
     def _checked(cls, sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
-        """A recipe from sections whose values have been checked already."""
-        made = object.__new__(cls)
+        """Return a recipe made from sections whose values have been checked already."""
+        recipe = object.__new__(cls)
         for section in SECTIONS:
-            object.__setattr__(made, section, MappingProxyType(dict(sections.get(section, {}))))
-        return made
+            object.__setattr__(recipe, section, MappingProxyType(dict(sections.get(section, {}))))
+        return recipe
 
     @classmethod
     def loads(cls, text: str, *, source: str = "recipe", allow_imports: bool = True) -> Recipe:
-        """A recipe from TOML text.
+        """Parse a recipe in TOML.
 
         >>> Recipe.loads('[optimizer]\\nname = "sgd"').get("optimizer.name")
         'sgd'
@@ -105,11 +155,13 @@ class Recipe:
             sections = parse(text)
         except UserError as cause:
             raise UserError(f"{source}: {cause}") from cause
+        if isinstance(sections.get("optimizer"), Mapping):  # the recipe of an older run
+            sections["optimizer"] = with_current_names(sections["optimizer"])
         return cls.of(sections, source=source, allow_imports=allow_imports)
 
     @classmethod
     def load(cls, path: str | Path, *, allow_imports: bool = False) -> Recipe:
-        """A recipe from a TOML file. Import paths in it are refused unless ``allow_imports``."""
+        """Load a recipe from a TOML file. Import paths in it are refused unless ``allow_imports``."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -119,7 +171,7 @@ class Recipe:
         return cls.loads(text, source=str(path), allow_imports=allow_imports)
 
     def with_assignments(self, assignments: list[str]) -> Recipe:
-        """This recipe with command-line assignments, ``section.key=value``, applied.
+        """Return this recipe with command-line assignments, ``section.key=value``, applied.
 
         >>> Recipe().with_assignments(["optimizer.name=sgd", "model.hidden=[64, 64]"]).get("model.hidden")
         (64, 64)
@@ -137,10 +189,11 @@ class Recipe:
         return self.replace(changes, source="--set")
 
     def replace(self, changes: Mapping[str, Any], *, source: str = "") -> Recipe:
-        """A new recipe with ``{"section.key": value}`` changed; the name of a section may stand alone.
+        """Return a new recipe with changed values, ``{"section.key": value}`` or ``{"section": values}``.
 
-        Where the name of a method changes, arguments of the old one that the new one does not take must be
-        removed by the caller; they are reported like any unknown key.
+        A section's values are merged into those that are there; a bare name changes the section's method. Settings of
+        the old method that the new one does not take must be removed by the caller: they are reported like any
+        unknown key.
         """
         sections: dict[str, dict[str, Any]] = {}
         problems: list[Problem] = []
@@ -148,6 +201,11 @@ class Recipe:
             section, dot, key = path.partition(".")
             if section in SECTIONS:
                 sections.setdefault(section, dict(getattr(self, section)))
+            misplaced = None if dot else misplaced_spec(value, section)
+            if misplaced:
+                problems.append(Problem(section, None, misplaced, source=source))
+                continue
+            value = plain_values(value)
             if not dot and isinstance(value, Mapping):
                 sections.setdefault(section, {}).update(value)
             elif not dot:
@@ -162,28 +220,28 @@ class Recipe:
                 if isinstance(before, Mapping):
                     sections[section][outer] = {**before, inner: value}
                 else:
-                    problems.append(Problem(section, key, f"{outer} is no table of keys", source=source))
+                    problems.append(Problem(section, key, f"{outer} is not a table of keys", source=source))
             elif not key or not section:
                 problems.append(Problem(section, key, "expected section.key", source=source))
             else:
                 sections.setdefault(section, {})[key] = value
         if problems:
             raise RecipeError(problems)
-        # The others have been checked when this recipe was made.
+        # The other sections were checked when this recipe was made.
         return Recipe._checked({**dict(self.items()), **validated(sections, source=source)})
 
     def get(self, path: str, default: Any = None) -> Any:
-        """The value said at ``section.key``, or ``default`` where the recipe says nothing."""
+        """Return the value specified at ``section.key``, or ``default`` where there is none."""
         section, _, key = path.partition(".")
         return getattr(self, section).get(key, default)
 
     def items(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Sections and what is said in them, in the order of the lecture."""
+        """Yield the name of each section and its specified values."""
         for section in SECTIONS:
             yield section, getattr(self, section)
 
     def specified(self) -> dict[str, Any]:
-        """Everything said, as ``{"section.key": value}``.
+        """Return every specified value, as ``{"section.key": value}``.
 
         >>> Recipe(optimizer="sgd").specified()
         {'optimizer.name': 'sgd'}
@@ -193,15 +251,19 @@ class Recipe:
         }
 
     def to_toml(self, comments: Mapping[str, str] | None = None) -> str:
-        """TOML text; ``comments`` maps ``section.key`` to a remark behind its line.
+        """Return the recipe in TOML; ``comments`` maps ``section.key`` to a comment at the end of its line.
 
-        >>> print(Recipe(optimizer={"name": "sgd", "lr": 0.1}).to_toml({"optimizer.lr": "as asked"}))
+        >>> print(Recipe(optimizer={"name": "sgd", "lr": 0.1}).to_toml({"optimizer.lr": "tuned"}))
         [optimizer]
         name = "sgd"
-        lr = 0.1  # as asked
+        lr = 0.1  # tuned
         <BLANKLINE>
         """
         return dump({name: values for name, values in self.items() if values}, comments or {})
+
+    def __repr__(self) -> str:
+        given = (f"{name}={dict(values)!r}" for name, values in self.items() if values)
+        return f"Recipe({', '.join(given)})"
 
     def __hash__(self) -> int:
         return hash(self.to_toml())

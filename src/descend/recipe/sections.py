@@ -1,93 +1,52 @@
-"""The sections of a recipe, in the order in which the lecture asks the questions."""
+"""The sections of a recipe, each with the settings dataclass or the family of constructors that declares its keys."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, get_origin
 
 from descend.constraints.settings import ConstrainSettings
 from descend.data.settings import DataSettings
-from descend.param_types import Count, Natural, NonNegative, Positive
+from descend.param_types import MISSING, Parameter, of_constructor
 from descend.recipe.catalogue import CATALOGUE, Constructor, find
-from descend.recipe.parameters import Parameter, of_constructor, of_settings
+from descend.recipe.defaults import DEFAULTS
+from descend.recipe.parameters import of_settings
+from descend.recipe.section_settings import InitSettings, ModelSettings, OptimizerSettings
 from descend.regularization.settings import RegularizeSettings
 from descend.training.arithmetic import EngineSettings
 from descend.training.checkpoint import CheckpointSettings
 from descend.training.clipping import GradientSettings
 from descend.training.stopping import StopSettings
 
-__all__ = ["SECTIONS", "Section", "section_parameters"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelSettings:
-    """Keys of the model section that belong to no single architecture.
-
-    Args:
-        output: what turns the last layer into a prediction; "auto" follows from the task.
-        ensemble: networks, from as many draws of the initial weights, whose mean prediction is the prediction; with
-            more ``init.restarts`` the best of these by validation.
-        pretrained: a file of weights, or the folder of a run, that training starts from. Tensors are matched by name; the
-            inputs are scaled by the new data's statistics.
-        pretrained_head: what becomes of the last layer: "auto" starts it anew where its shape differs, as with other
-            classes, "replace" always, "keep" never.
-        freeze: patterns of names of weights or modules that are held fixed, such as "conv*"; running statistics of what
-            is frozen are held fixed too.
-    """
-
-    output: str = "auto"
-    ensemble: Count = 1
-    pretrained: str | None = None
-    pretrained_head: Literal["auto", "keep", "replace"] = "auto"
-    freeze: str | tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class InitSettings:
-    """Keys of the init section that belong to no single scheme.
-
-    Args:
-        output_gain: factor of the output layer's initial weights; 0 gives every prediction the same initial value, so
-            that the first steps need not undo random ones.
-        draw: index of the random sample of initial weights under this seed; the split and the order of the rows do
-            not depend on it.
-        restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best monitored value
-            on the validation rows is kept.
-    """
-
-    output_gain: NonNegative | Literal["auto"] = "auto"
-    draw: Natural = 0
-    restarts: Count = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerSettings:
-    """Keys of the optimizer section that belong to no single method.
-
-    Args:
-        groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1}; the first pattern
-            that matches a weight applies, and weights that none matches have the learning rate itself.
-    """
-
-    groups: Mapping[str, Positive] = field(default_factory=dict)
+__all__ = [
+    "SECTIONS",
+    "Section",
+    "any_parameters",
+    "choice_parameters",
+    "constructor_parameters",
+    "section_parameters",
+]
 
 
 @dataclass(frozen=True)
 class Section:
-    """One design choice.
+    """One design choice of training.
 
     Args:
         name: its name in a recipe.
-        about: the question it answers.
-        settings: the frozen dataclass that owns keys which do not depend on a name.
+        about: a short description.
+        settings: the frozen dataclass that declares the keys which do not depend on ``name``.
         context: parameters of its constructors that the builder supplies.
+        catalogue_context: further parameters that it supplies to constructors of the catalogue, but not to those of an import
+            path.
     """
 
     name: str
     about: str
     settings: type | None = None
     context: tuple[str, ...] = ()
+    catalogue_context: tuple[str, ...] = ()
 
     @property
     def named(self) -> bool:
@@ -98,39 +57,98 @@ class Section:
 SECTIONS: Mapping[str, Section] = {
     section.name: section
     for section in [
-        Section("data", "what is learned from, how it is split, scaled and batched", DataSettings),
+        Section("data", "the data, and how they are split, scaled and batched", DataSettings),
         Section("model", "which network", ModelSettings, ("inputs", "outputs")),
-        Section("loss", "what is minimised", None, ()),
-        Section("init", "where to start", InitSettings),
+        Section("loss", "what is minimized", None, ()),
+        Section("init", "how the weights are initialized", InitSettings),
         Section(
             "optimizer",
-            "which direction",
+            "which direction a step takes",
             OptimizerSettings,
             ("params", "model", "likelihood", "seed", "products"),
+            (
+                "weight_decay",
+                "maximize",
+                "foreach",
+                "capturable",
+                "differentiable",
+                "decoupled_weight_decay",
+                "orthonormal",
+            ),
         ),
-        Section("schedule", "which step size", None, ("steps_per_epoch", "total_steps", "optimizer")),
-        Section("gradient", "what happens to the gradient before the step", GradientSettings),
-        Section("regularize", "what is held against overfitting", RegularizeSettings),
-        Section("constrain", "which sets weights stay in", ConstrainSettings),
-        Section("stop", "when to stop", StopSettings),
+        Section(
+            "schedule",
+            "how the learning rate changes during training",
+            None,
+            ("steps_per_epoch", "total_steps", "optimizer"),
+        ),
+        Section("gradient", "what is done to the gradient before the step", GradientSettings),
+        Section("regularize", "what counters overfitting", RegularizeSettings),
+        Section("constrain", "which sets the weights stay in", ConstrainSettings),
+        Section("stop", "when training stops, and which weights are kept", StopSettings),
         Section("checkpoint", "how often the state is saved", CheckpointSettings),
         Section("engine", "where and how the arithmetic runs", EngineSettings),
     ]
 }
+"""The sections by name, in the order in which a recipe is written and resolved."""
 
 
 def section_parameters(
     section: Section, name: str | Constructor | None = None
 ) -> dict[str, Parameter] | None:
-    """Every key that a section takes besides ``name``; None where the constructor takes any key.
+    """Return every key of a section except ``name``; None where the constructor takes any key.
 
     >>> "lr" in section_parameters(SECTIONS["optimizer"], "adam")
     True
     """
-    found: dict[str, Parameter] = of_settings(section.settings) if section.settings else {}
+    parameters: dict[str, Parameter] = of_settings(section.settings) if section.settings else {}
     if section.named and name is not None and name != "auto":
-        of_name = of_constructor(find(section.name, name), section.context)
-        if of_name is None:
+        method_parameters = constructor_parameters(section, name)
+        if method_parameters is None:
             return None
-        found |= of_name
-    return found
+        parameters |= method_parameters
+    return parameters
+
+
+def constructor_parameters(section: Section, name: str | Constructor) -> dict[str, Parameter] | None:
+    """Return the keys of a section that belong to the constructor of a name, with a recipe's own defaults.
+
+    None where the constructor takes any key.
+
+    >>> parameters = constructor_parameters(SECTIONS["optimizer"], "sgd")
+    >>> parameters["lr"].default, "weight_decay" in parameters
+    (0.05, False)
+    """
+    constructor = find(section.name, name)
+    known = next((key for key, each in CATALOGUE[section.name].items() if each is constructor), None)
+    parameters = of_constructor(constructor, section.context + (section.catalogue_context if known else ()))
+    if parameters is None:
+        return None
+    defaults = DEFAULTS.get((section.name, known), {})
+    return {
+        key: replace(each, default=defaults[key]) if key in defaults else each
+        for key, each in parameters.items()
+    }
+
+
+def any_parameters(section: Section) -> dict[str, Parameter]:
+    """Return the keys of every method of a section: those that may be set while ``name`` is left to "auto"."""
+    parameters = section_parameters(section) or {}
+    for name in CATALOGUE.get(section.name, {}):
+        for key, parameter in (section_parameters(section, name) or {}).items():
+            known = parameters.setdefault(key, parameter)
+            # Methods may give a key other choices; where only the bounds of a number differ, the first ones are used.
+            if known.annotation != parameter.annotation and get_origin(parameter.annotation) is not Annotated:
+                parameters[key] = replace(known, annotation=known.annotation | parameter.annotation)
+    return parameters
+
+
+def choice_parameters(constructor: Constructor) -> dict[str, Parameter] | None:
+    """Return the settings of a method that a key of a section names; None where the constructor takes any key.
+
+    Parameters without a default are supplied by the builder.
+    """
+    parameters = of_constructor(constructor, ())
+    if parameters is None:
+        return None
+    return {key: parameter for key, parameter in parameters.items() if parameter.default is not MISSING}

@@ -1,4 +1,4 @@
-"""Recipes as text: TOML with a remark behind a line, and command-line assignments."""
+"""Recipes in TOML, with comments at the ends of lines, and command-line assignments."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tomli_w
 
 from descend.errors import UserError
 
-__all__ = ["dump", "parse", "parse_assignment", "parse_value", "path_of"]
+__all__ = ["dump", "parse", "parse_assignment", "parse_value", "path_of", "toml_value"]
 
 _QUOTED = re.compile(r"""\s*(?P<table>\w+\.\w+\.)(?P<name>"(?:[^"\\]|\\.)*")\s*=(?P<value>.*)\Z""", re.DOTALL)
 _BARE = re.compile(r"[A-Za-z_*?][\w.:/+*?-]*\Z")
@@ -23,7 +23,7 @@ def _short(text: str) -> str:
 
 
 def path_of(value: Any) -> Any:
-    """A class or function as its import path; any other value as it is.
+    """Return the import path of a class or function; any other value unchanged.
 
     >>> path_of(dict), path_of(3)
     ('builtins:dict', 3)
@@ -35,7 +35,7 @@ def path_of(value: Any) -> Any:
 
 
 def dump(sections: Mapping[str, Mapping[str, Any]], comments: Mapping[str, str]) -> str:
-    """Sections as TOML, one key a line, with remarks. None, which TOML lacks, is written "none".
+    """Return sections in TOML, one key per line, with comments. None, which TOML lacks, is written "none".
 
     >>> print(dump({"stop": {"patience": None, "max_epochs": 5}}, {"stop.patience": "never"}))
     [stop]
@@ -47,14 +47,14 @@ def dump(sections: Mapping[str, Mapping[str, Any]], comments: Mapping[str, str])
     for section, values in sections.items():
         lines.append(f"[{section}]")
         for key, value in values.items():
-            remark = " ".join(comments.get(f"{section}.{key}", "").split())
-            lines.append(_line(key, value) + (f"  # {remark}" if remark else ""))
+            comment = " ".join(comments.get(f"{section}.{key}", "").split())
+            lines.append(_line(key, value) + (f"  # {comment}" if comment else ""))
         lines.append("")
     return "\n".join(lines)
 
 
 def _line(key: str, value: Any) -> str:
-    shown = _toml_ready(value)
+    shown = toml_value(value)
     if isinstance(shown, Mapping):
         inner = ", ".join(_line(name, item) for name, item in shown.items())
         return f"{_key(key)} = {{ {inner} }}" if inner else f"{_key(key)} = {{}}"
@@ -67,13 +67,18 @@ def _key(key: str) -> str:
     return tomli_w.dumps({key: 0}).rpartition(" = ")[0]
 
 
-def _toml_ready(value: Any) -> Any:
+def toml_value(value: Any) -> Any:
+    """Return a value in the form that TOML holds: None as "none", a class or function as its import path.
+
+    >>> toml_value((1, None, dict))
+    [1, 'none', 'builtins:dict']
+    """
     if value is None:
         return "none"
     if isinstance(value, Mapping):
-        return {str(key): _toml_ready(item) for key, item in value.items()}
+        return {str(key): toml_value(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_toml_ready(item) for item in value]
+        return [toml_value(item) for item in value]
     return path_of(value)
 
 
@@ -81,28 +86,28 @@ def _unquoted(name: str) -> str:
     try:
         return next(iter(tomllib.loads(f"{name} = 0")))
     except tomllib.TOMLDecodeError:
-        raise UserError(f"{name} is not a quoted name as TOML has it") from None
+        raise UserError(f"{name} is not a quoted key of TOML") from None
 
 
 def parse(text: str) -> dict[str, Any]:
-    """TOML text as nested dicts.
+    """Parse TOML into nested dicts.
 
     Raises:
-        UserError: it is not TOML, nested too deeply, or holds a number of thousands of digits.
+        UserError: it is not valid TOML, is nested too deeply, or contains a number with thousands of digits.
 
     >>> parse("[stop]\\nmax_epochs = 5")
     {'stop': {'max_epochs': 5}}
     """
     try:
         return tomllib.loads(text)
-    except ValueError as cause:  # also of numbers that Python refuses to read
+    except ValueError as cause:  # also raised for integers with too many digits for Python
         raise UserError(f"not valid TOML: {cause}") from cause
     except RecursionError:
-        raise UserError("not a recipe: the text is nested too deeply") from None
+        raise UserError("not valid TOML: nested too deeply") from None
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
-    """``section.key=value`` as path and value. The value is TOML; a bare word is a string.
+    """Parse ``section.key=value`` into the path and the value. The value is TOML; a bare word is a string.
 
     Raises:
         UserError: there is no ``=``, or the value is not TOML.
@@ -125,7 +130,7 @@ def parse_assignment(text: str) -> tuple[str, Any]:
 
 
 def parse_value(raw: str) -> Any:
-    """A value as TOML has it; a bare word is a string.
+    """Parse a value in TOML; a bare word is a string.
 
     Raises:
         UserError: it is neither.
@@ -134,12 +139,12 @@ def parse_value(raw: str) -> Any:
     (0.001, 'sgd', [64, 64])
     """
     if "\n" in raw or "\r" in raw:
-        raise UserError("the value spans several lines")
+        raise UserError("the value must be on one line")
     try:
         return parse(f"value = {raw}")["value"]
     except UserError:
         if _BARE.match(raw):
             return raw
         raise UserError(
-            f"the value {_short(raw)} is neither TOML nor a bare word; quote texts that hold spaces or signs"
+            f"the value {_short(raw)} is neither TOML nor a bare word; quote strings that contain spaces or symbols"
         ) from None

@@ -1,4 +1,4 @@
-"""What a recipe says of another network's weights and of parts held fixed, done to a network."""
+"""Apply the recipe's pretrained weights and frozen parts to a network."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ __all__ = ["freeze_parts", "start_from_pretrained"]
 
 
 def freeze_parts(recipe: Recipe, model: nn.Module) -> None:
-    """Hold what ``model.freeze`` names fixed; see :func:`descend.training.transfer.freeze`.
+    """Freeze the parts that ``model.freeze`` names; see :func:`descend.training.transfer.freeze`.
 
     Raises:
         RecipeError: a pattern matches nothing, or nothing is left to train.
     """
-    said = recipe.model["freeze"]
+    patterns = recipe.model["freeze"]
     try:
-        freeze(model, [said] if isinstance(said, str) else said)
+        freeze(model, [patterns] if isinstance(patterns, str) else patterns)
     except UserError as cause:
         raise RecipeError([Problem("model", "freeze", str(cause))]) from cause
 
 
 def start_from_pretrained(recipe: Recipe, model: nn.Module) -> dict[str, Any] | None:
-    """Put the weights of ``model.pretrained`` into a network, and say what became of every tensor.
+    """Copy the weights of ``model.pretrained`` into a network, and report how each tensor was used.
 
-    Where the last layer is started anew, or tensors of the file are not used, a warning says so.
+    A warning is issued where the last layer is initialized again, or where tensors of the file are not used.
 
     Returns:
-        The path, the file's digest, and the names of what was matched, replaced and not used; None where the recipe names
-        no weights.
+        The path, the file's digest, and the names of the tensors that were matched, replaced and not used; None where the
+        recipe names no weights.
 
     Raises:
         RecipeError: the weights cannot be read, or do not fit.
@@ -47,7 +47,7 @@ def start_from_pretrained(recipe: Recipe, model: nn.Module) -> dict[str, Any] | 
         digest = digest_of(path)
     except UserError as cause:
         message = str(cause).removeprefix("pretrained: ")
-        hint = "the networks may differ in the last layer alone; of a table, constant columns are no inputs"
+        hint = "the networks may differ in the last layer only; constant columns of a table are not inputs"
         problem = Problem("model", "pretrained", message, hint if "do not fit" in message else "")
         raise RecipeError([problem]) from cause
     if report.unused or (report.replaced and recipe.model["pretrained_head"] == "auto"):

@@ -1,9 +1,10 @@
-"""Checking a recipe against the constructors it names: all problems at once, before any work."""
+"""Validation of a recipe against the constructors that it names: all problems at once, before any work."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
 from descend.losses.likelihoods import Normal
+from descend.param_types import MISSING, Parameter, check, of_constructor, signature_of
 from descend.recipe.catalogue import (
     CATALOGUE,
     CHOICES,
@@ -20,8 +22,8 @@ from descend.recipe.catalogue import (
     import_object,
     is_import_path,
 )
-from descend.recipe.parameters import MISSING, Parameter, check, of_constructor, signature_of
-from descend.recipe.sections import SECTIONS, Section, section_parameters
+from descend.recipe.sections import SECTIONS, Section, any_parameters, choice_parameters, section_parameters
+from descend.recipe.specs import misplaced_spec, plain_values
 
 __all__ = ["validated"]
 
@@ -29,26 +31,34 @@ __all__ = ["validated"]
 def validated(
     given: Mapping[Any, Any], *, source: str = "", allow_imports: bool = True
 ) -> dict[str, dict[str, Any]]:
-    """The sections with every value checked and in its parameter's type.
+    """Return the sections with every value checked and converted to its parameter's type.
 
     Raises:
-        RecipeError: unknown sections, keys and names, wrong types and ranges, and settings that a
-            constructor itself refuses, all together.
+        RecipeError: lists all unknown sections, keys and names, wrong types and ranges, and settings that a constructor
+            itself refuses.
     """
     problems: list[Problem] = []
     result: dict[str, dict[str, Any]] = {}
     for name, values in given.items():
         if not isinstance(name, str):
-            problems.append(Problem(repr(name), None, "the name of a section is a text", source=source))
+            problems.append(
+                Problem(repr(name), None, "the name of a section must be a string", source=source)
+            )
             continue
         if name not in SECTIONS:
             problems.append(Problem(name, None, "no such section", did_you_mean(name, SECTIONS), source))
             continue
         section = SECTIONS[name]
+        misplaced = misplaced_spec(values, name)
+        if misplaced:
+            problems.append(Problem(name, None, misplaced, source=source))
+            continue
+        with suppress(RecursionError):  # a value nested too deeply is reported with its key
+            values = plain_values(values)
         if section.named and (isinstance(values, str) or callable(values)):
             values = {"name": values}
         if not isinstance(values, Mapping):
-            problems.append(Problem(name, None, f"expected a table of keys, found {values!r}", source=source))
+            problems.append(Problem(name, None, f"expected a table of keys, got {values!r}", source=source))
             continue
         result[name] = _section(section, dict(values), source, allow_imports, problems)
     if problems:
@@ -61,136 +71,135 @@ def _section(
 ) -> dict[str, Any]:
     before = len(problems)
 
-    def complain(key: str | None, message: str, hint: str = "") -> None:
+    def report(key: str | None, message: str, hint: str = "") -> None:
         problems.append(Problem(section.name, key, message, hint, source))
 
     name: str | Constructor = "auto"
-    unseen = False
+    unknown_constructor = False
     parameters: dict[str, Parameter] | None = None
     if section.named and "name" in values:
         name = values["name"]
         message = _name_problem(section.name, "name", name, allow_imports)
         if message:
-            complain("name", *message)
-            unseen = isinstance(name, str) and is_import_path(name)  # its keys cannot be known either
+            report("name", *message)
+            # The keys of an import path that was not imported are unknown.
+            unknown_constructor = isinstance(name, str) and is_import_path(name)
             name = "auto"
-    if not unseen:
-        parameters = _any_parameters(section) if name == "auto" else section_parameters(section, name)
+    if not unknown_constructor:
+        parameters = any_parameters(section) if name == "auto" else section_parameters(section, name)
     own = section_parameters(section) or {}
     known = own if parameters is None else parameters
-    ours = name == "auto" or name in CATALOGUE.get(section.name, {})
+    in_catalogue = name == "auto" or name in CATALOGUE.get(section.name, {})
     result: dict[str, Any] = {}
     for key, value in values.items():
         if key == "name" and section.named:
             result[key] = value
         elif not isinstance(key, str):
-            complain(repr(key), "a key is a text")
-        elif parameters is None and key not in own:  # of a constructor that takes any key
+            report(repr(key), "a key must be a string")
+        elif parameters is None and key not in own:  # the constructor takes any key
             result[key], fault = check(Parameter(key, Any, MISSING, section.name), value)
             if fault:
-                complain(key, fault)
+                report(key, fault)
         elif key not in known:
             hint = did_you_mean(key, [*known, *(["name"] if section.named else [])])
             owner = _owner_of(key, section.name)
-            complain(
+            report(
                 key,
                 "unknown key" + (f" of '{name}'" if isinstance(name, str) and name != "auto" else ""),
-                f"[{owner}] has one of that name" if owner and not hint.startswith("did") else hint,
+                f"[{owner}] has a key of that name" if owner and not hint.startswith("did") else hint,
             )
         elif section.name == "constrain" and key in CONDITIONS and value not in (None, "none"):
-            result[key] = _condition(key, value, allow_imports, complain)
+            result[key] = _condition(key, value, allow_imports, report)
         else:
             checked, fault = check(known[key], value)
-            # A network from elsewhere may call what it likes "activation".
-            if fault is None and (section.name, key) in CHOICES and (ours or key in own):
-                checked = _choice(section.name, key, checked, allow_imports, complain)
+            # The argument "activation" of a network from an import path may mean anything.
+            if fault is None and (section.name, key) in CHOICES and (in_catalogue or key in own):
+                checked = _choice(section.name, key, checked, allow_imports, report)
             elif fault is None and section.name == "constrain" and checked is not None:
-                checked = _constrained(key, checked, complain)
+                checked = _constrained(key, checked, report)
             if fault:
-                complain(key, fault)
+                report(key, fault)
             result[key] = checked
     if len(problems) == before and section.named and name != "auto" and parameters is not None:
         refusal = _refusal(section, find(section.name, name), result)
         if refusal:
-            complain(None, refusal)
+            report(None, refusal)
     return result
 
 
-def _choice(section: str, key: str, value: Any, allow_imports: bool, complain: Callable[..., None]) -> Any:
-    """A checked name of a family, or a table of a name and its settings, or a list of these."""
+def _choice(section: str, key: str, value: Any, allow_imports: bool, report: Callable[..., None]) -> Any:
+    """Check a name of a family, a table of a name and its settings, or a list of these."""
     if isinstance(value, tuple):
-        return tuple(_choice(section, key, each, allow_imports, complain) for each in value)
+        return tuple(_choice(section, key, each, allow_imports, report) for each in value)
     table = {"name": value} if isinstance(value, str) else value
     if (isinstance(value, str) and value == "auto") or not isinstance(table, Mapping):
         return value
     if "name" not in table:
-        complain(key, "expected a name, or a table with the key 'name'")
+        report(key, "expected a name, or a table with the key 'name'")
         return value
     name = table["name"]
     problem = _name_problem(section, key, name, allow_imports)
     if problem:
-        complain(key, *problem)
+        report(key, *problem)
         return value
     if name == "auto":
-        complain(key, "settings need the name of whose they are, and not 'auto'")
+        report(key, "settings need the name of their method, not 'auto'")
         return value
-    result = _table(key, table, "name", name, find(section, name, key), complain)
+    result = _table(key, table, "name", name, find(section, name, key), report)
     return value if isinstance(value, str) else result
 
 
 def _table(
     key: str,
     table: Mapping[str, Any],
-    first: str,
+    subject: str,
     name: str | Constructor,
     constructor: Constructor,
-    complain: Callable[..., None],
+    report: Callable[..., None],
 ) -> dict[str, Any]:
-    """A table whose key ``first`` says what it is about, and whose others are settings of a constructor, checked."""
-    found = of_constructor(constructor, ())
-    if found is None:
+    """Check a table of settings of a constructor; its key ``subject`` holds the method or what it is applied to."""
+    settings = choice_parameters(constructor)
+    if settings is None:
         return dict(table)
-    # Parameters without a default are the builder's.
-    settings = {each: parameter for each, parameter in found.items() if parameter.default is not MISSING}
-    result: dict[str, Any] = {first: table[first]}
-    for each, said in table.items():
-        if each != first and each not in settings:
-            complain(
+    result: dict[str, Any] = {subject: table[subject]}
+    for each, value in table.items():
+        if each != subject and each not in settings:
+            report(
                 f"{key}.{each}",
                 f"unknown key of '{name}'",
                 did_you_mean(str(each), settings) or "it has no settings",
             )
-        elif each != first:
-            result[each], fault = check(settings[each], said)
+        elif each != subject:
+            result[each], fault = check(settings[each], value)
             if fault:
-                complain(f"{key}.{each}", fault)
+                report(f"{key}.{each}", fault)
     return result
 
 
-def _constrained(key: str, value: Any, complain: Callable[..., None]) -> Any:
-    """What a constraint holds: a pattern, several, or a table with them and the constraint's settings."""
+def _constrained(key: str, value: Any, report: Callable[..., None]) -> Any:
+    """Check which weights a constraint applies to: a pattern, several, or a table with these and settings."""
     pattern = value.get("pattern") if isinstance(value, Mapping) else value
     several = isinstance(pattern, (list, tuple)) and all(isinstance(each, str) for each in pattern)
     if not isinstance(pattern, str) and not (several and pattern):
-        complain(
+        report(
             key,
-            "expected a pattern of weights' names, several, or a table with the key 'pattern'",
+            "expected a pattern of weights' names, a list of patterns, or a table with the key 'pattern'",
             'such as "linear*"',
         )
         return value
     if isinstance(value, Mapping):
-        return _table(key, value, "pattern", key, KEYS["constrain"][key], complain)
+        return _table(key, value, "pattern", key, KEYS["constrain"][key], report)
     return value
 
 
-def _condition(key: str, value: Any, allow_imports: bool, complain: Callable[..., None]) -> Any:
-    """What a general condition is a function of: functions or their import paths, or a table with them and settings."""
-    said = value.get("function") if isinstance(value, Mapping) else value
-    several = list(said) if isinstance(said, (list, tuple)) else [said]
+def _condition(key: str, value: Any, allow_imports: bool, report: Callable[..., None]) -> Any:
+    """Check the functions of a general condition: a function or its import path, several, or a table with these."""
+    functions = value.get("function") if isinstance(value, Mapping) else value
+    several = list(functions) if isinstance(functions, (list, tuple)) else [functions]
     if not several or not all(callable(each) or isinstance(each, str) for each in several):
-        complain(
+        report(
             key,
-            "expected a function of the network, several, or a table with the key 'function'",
+            "expected a function of the network, a list of functions, or a table with the key 'function'",
             'such as "package.module:function"',
         )
         return value
@@ -198,35 +207,35 @@ def _condition(key: str, value: Any, allow_imports: bool, complain: Callable[...
         if isinstance(each, str):
             problem = _path_problem(each, allow_imports)
             if problem:
-                complain(key, *problem)
+                report(key, *problem)
                 return value
-    said = tuple(said) if isinstance(said, list) else said
+    functions = tuple(functions) if isinstance(functions, list) else functions
     if isinstance(value, Mapping):
-        return _table(key, {**value, "function": said}, "function", key, CONDITIONS[key], complain)
-    return said
+        return _table(key, {**value, "function": functions}, "function", key, CONDITIONS[key], report)
+    return functions
 
 
 def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
     if not is_import_path(path):
-        return f"'{path}' is no import path", 'a function is named "package.module:function"'
+        return f"'{path}' is not an import path", 'name a function as "package.module:function"'
     if not allow_imports:
         return (
             f"'{path}' is an import path, and importing runs its code",
             "allow it with --allow-imports (allow_imports=True)",
         )
     try:
-        found = import_object(path)
+        subject = import_object(path)
     except UserError as cause:
         message, _, hint = str(cause).partition("; ")
         return message, hint
-    return None if callable(found) else (f"'{path}' is a {type(found).__name__}, not a function", "")
+    return None if callable(subject) else (f"'{path}' is a {type(subject).__name__}, not a function", "")
 
 
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:
     if callable(name) or (isinstance(name, str) and name == "auto"):
         return None
     if not isinstance(name, str):
-        return f"expected a name, found {name!r}", ""
+        return f"expected a name, got {name!r}", ""
     family = CATALOGUE[section] if key == "name" else CHOICES[section, key]
     if name not in family and is_import_path(name) and not allow_imports:
         return (
@@ -241,37 +250,30 @@ def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tup
     return None
 
 
-def _any_parameters(section: Section) -> dict[str, Parameter]:
-    """Keys of every name of the section: what may be said while the name is left to ``auto``."""
-    found = section_parameters(section) or {}
-    for name in CATALOGUE.get(section.name, {}):
-        for key, parameter in (section_parameters(section, name) or {}).items():
-            found.setdefault(key, parameter)
-    return found
-
-
-def _owner_of(key: str, besides: str) -> str | None:
+def _owner_of(key: str, excluded: str) -> str | None:
+    """Return another section that has a key."""
     for name, section in SECTIONS.items():
-        if name != besides and key in _any_parameters(section):
+        if name != excluded and key in any_parameters(section):
             return name
     return None
 
 
 def _stand_ins(names: Iterable[str]) -> dict[str, Any]:
-    """For what a builder gives a constructor under these names: something small to try its settings on."""
+    """Return small stand-ins for the arguments that a builder supplies, to try a constructor's settings on."""
     wanted = set(names)
-    found: dict[str, Any] = {"likelihood": Normal(), "steps_per_epoch": 10, "total_steps": 100}
+    stand_ins: dict[str, Any] = {"likelihood": Normal(), "steps_per_epoch": 10, "total_steps": 100}
     if "model" in wanted:
-        found["model"] = torch.nn.utils.skip_init(torch.nn.Linear, 2, 2, bias=False)  # draws no random number
-        torch.nn.init.zeros_(found["model"].weight)
-        found["params"] = list(found["model"].parameters())
+        # skip_init uses no random numbers.
+        stand_ins["model"] = torch.nn.utils.skip_init(torch.nn.Linear, 2, 2, bias=False)
+        torch.nn.init.zeros_(stand_ins["model"].weight)
+        stand_ins["params"] = list(stand_ins["model"].parameters())
     else:
-        found["params"] = [torch.nn.Parameter(torch.zeros(2, 2))]
-    return {name: made for name, made in found.items() if name in wanted}
+        stand_ins["params"] = [torch.nn.Parameter(torch.zeros(2, 2))]
+    return {name: stand_in for name, stand_in in stand_ins.items() if name in wanted}
 
 
 def _refusal(section: Section, constructor: Constructor, values: Mapping[str, Any]) -> str | None:
-    """What the constructor itself says against its arguments, learned by building one on a stand-in."""
+    """Return the error of the constructor itself, from calling it on stand-ins, or None."""
     if section.name == "model" or section.name not in CATALOGUE:
         return None
     signature = signature_of(constructor)
@@ -282,7 +284,7 @@ def _refusal(section: Section, constructor: Constructor, values: Mapping[str, An
     arguments = {key: value for key, value in values.items() if key in own}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they come when it is built in earnest
+            warnings.simplefilter("ignore")  # they are shown when the recipe is built
             constructor(**context, **arguments)
     except Exception as cause:  # anyone's constructor may raise anything
         return message_of(cause)

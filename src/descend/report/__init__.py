@@ -1,17 +1,32 @@
-"""The report of a run: one HTML file that explains it, readable anywhere and without a network.
+"""The HTML report of a run, and the building blocks that all reports share.
 
-It shows what was learned and how well, the learning curves, the confusion matrix or the predictions against
-the true values, the worst mistakes, the data, the recipe, the model, the environment, and the command that
-reproduces the run. It is made from the files of the run folder alone, so a report can be written anew at any
-time, by a machine that has neither the data nor a GPU.
+A report is one file that needs no network. It shows the scores, the learning curves, the confusion matrix or the
+predicted against the true values, the worst mistakes, the data, the recipe, the model, the environment, and the command
+that reproduces the run. It is made from the files of the run folder alone, so it can be rewritten at any time, also on a
+machine without the data or a GPU.
+
+===================  ==========================================================================
+:mod:`.run_files`    the files of a run folder, read tolerantly
+:mod:`.page`         the report of a run: header and order of the sections
+:mod:`.summary`      the run in a few sentences
+:mod:`.results`      sections on learning curves, scores and mistakes
+:mod:`.context`      sections on data, recipe, model, environment and command
+:mod:`.curves`       learning curves
+:mod:`.figures`      confusion matrix, predicted against true values, error histogram
+:mod:`.document`     the HTML document of any report: style, script, security policy
+:mod:`.parts`        sections, tables, figure boxes, code blocks
+:mod:`.markup`       HTML elements with automatic escaping
+:mod:`.highlight`    syntax highlighting of TOML
+:mod:`.formatting`   numbers, durations and names as reports show them
+:mod:`.bundle`       Plotly's JavaScript, compressed
+===================  ==========================================================================
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from descend.errors import UserError
+from descend.report.document import write_page
 from descend.report.page import render
 from descend.report.run_files import read
 
@@ -19,19 +34,18 @@ __all__ = ["write", "write_page"]
 
 
 def write(folder: Path) -> Path:
-    """Write ``report.html`` into a run folder, from the files that are there.
+    """Write ``report.html`` into a run folder, from the files in it.
 
-    The file is complete or absent, and an earlier report stays until the new one is complete.
+    The file is complete or absent, and an earlier report is kept until the new one is complete.
 
     Args:
-        folder: a run folder; a run that failed or still goes on is shown as far as it got.
+        folder: a run folder; a failed or unfinished run is shown as far as it got.
 
     Returns:
-        The report's path.
+        The path of the report.
 
     Raises:
-        RunError: the folder holds no run, or one of its files is damaged.
-        UserError: the report cannot be written.
+        RunError: the folder contains no run, one of its files is damaged, or the report cannot be written.
 
     >>> import json, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -43,22 +57,3 @@ def write(folder: Path) -> Path:
     """
     folder = Path(folder)
     return write_page(folder / "report.html", render(read(folder)))
-
-
-def write_page(path: Path, page: str) -> Path:
-    """Write a page so that it is complete or absent, and an earlier one stays until then.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with partial.open("w", encoding="utf-8", errors="xmlcharrefreplace", newline="\n") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as cause:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: the report cannot be written: {cause.strerror or cause}") from cause
-    return path

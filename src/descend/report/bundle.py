@@ -1,7 +1,7 @@
-"""Plotly's JavaScript, packed so that a report carries it once at 40 % of its size.
+"""Plotly's JavaScript, compressed so that a report contains it at 40 % of its size.
 
-The package holds one bundle of 4.8 MB. Deflated and in base64 it takes 2 MB of the page, and the browser
-inflates it in some tens of milliseconds with its own ``DecompressionStream`` (every browser since May 2023).
+Plotly's bundle has 4.8 MB. Deflated and base64-encoded it takes 2 MB of the page; the browser decompresses it with
+``DecompressionStream`` (available in all browsers since May 2023) within some tens of milliseconds.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from functools import cache
 
 from plotly.offline import get_plotlyjs
 
-__all__ = ["Bundle", "bundle", "integrity"]
+__all__ = ["Bundle", "csp_hash", "plotly_bundle"]
 
-# Level 5 takes about 0.2 s; level 9 takes half as long again to save another 1 %.
+# Level 5 takes about 0.2 s; level 9 takes half as long again and saves only another 1 %.
 _LEVEL = 5
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A script and what a page needs to carry it.
+    """A compressed script with its hash.
 
     Args:
-        packed: base64 of the zlib stream (RFC 1950) of the script in UTF-8.
-        integrity: the script's hash as a content security policy names it.
+        compressed: base64 of the zlib stream (RFC 1950) of the script in UTF-8.
+        csp_hash: the hash of the script, as in a content security policy.
     """
 
-    packed: str
-    integrity: str
+    compressed: str
+    csp_hash: str
 
 
-def integrity(script: str) -> str:
-    """The source expression that lets a policy run this script and no other (CSP level 3, section 2.3.1).
+def csp_hash(script: str) -> str:
+    """Return the source expression that allows a script in a content security policy (CSP level 3, section 2.3.1).
 
-    >>> integrity("")
+    >>> csp_hash("")
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
     """
     digest = hashlib.sha256(script.encode()).digest()
@@ -44,8 +44,8 @@ def integrity(script: str) -> str:
 
 
 @cache
-def bundle() -> Bundle:
-    """Plotly's bundle, packed once in a process."""
+def plotly_bundle() -> Bundle:
+    """Return Plotly's bundle, compressed once per process."""
     script = get_plotlyjs()
-    packed = base64.b64encode(zlib.compress(script.encode(), _LEVEL)).decode()
-    return Bundle(packed, integrity(script))
+    compressed = base64.b64encode(zlib.compress(script.encode(), _LEVEL)).decode()
+    return Bundle(compressed, csp_hash(script))

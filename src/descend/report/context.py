@@ -1,4 +1,4 @@
-"""The sections about what the run was made from: data, recipe, model, environment, command."""
+"""The sections on the inputs of a run: data, recipe, model, environment, command."""
 
 from __future__ import annotations
 
@@ -6,29 +6,19 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
+from descend.report.formatting import ENVIRONMENT_LABELS, TASKS, TIMES, amount, count, listing
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element
 from descend.report.parts import code, facts, fold, section, table
 from descend.report.run_files import PARTS, USED, RunFiles, items, mapping, number, text
-from descend.report.words import TASKS, TIMES, amount, count, listing
 
 __all__ = ["data_section", "environment_section", "model_section", "recipe_section", "reproduce_section"]
 
 _CATEGORIES_SHOWN = 6
 
-_NAMES: Mapping[str, str] = {
-    "descend": "descend",
-    "python": "Python",
-    "torch": "PyTorch",
-    "numpy": "NumPy",
-    "cpu": "CPU",
-    "cores": "CPU cores",
-    "threads_reason": "why so many threads",
-}
-
 
 def data_section(run: RunFiles) -> Html:
-    """What the data is: its source, parts, fingerprint, target and columns."""
+    """Return the section on the data: source, parts, fingerprint, target, columns."""
     schema = run.schema
     data = mapping(run.environment.get("data"))
     columns = [mapping(column) for column in items(schema.get("columns"))]
@@ -47,14 +37,14 @@ def data_section(run: RunFiles) -> Html:
 
 
 def _target(run: RunFiles) -> str:
-    named = listing(run.targets, 6)
+    names = listing(run.targets, 6)
     if not run.classes:
-        return named
-    return f"{named + ', ' if named else ''}{count(len(run.classes))} classes: {listing(run.classes, 12)}"
+        return names
+    return f"{names + ', ' if names else ''}{count(len(run.classes))} classes: {listing(run.classes, 12)}"
 
 
 def _parts(run: RunFiles) -> Child:
-    """Rows per part, as a bar and in words."""
+    """Rows per part, as a bar with its legend."""
     rows = {part: run.rows(part) or 0.0 for part in PARTS}
     total = sum(rows.values())
     if not total:
@@ -64,7 +54,7 @@ def _parts(run: RunFiles) -> Child:
         for part, value in rows.items()
         if value
     ]
-    words = [
+    legend = [
         element(
             "li",
             element("span", class_=f"swatch {part}"),
@@ -77,7 +67,7 @@ def _parts(run: RunFiles) -> Child:
     return [
         element("h3", "Rows per part"),
         element("div", bar, class_="bar", aria_hidden="true"),
-        element("ul", words, class_="legend"),
+        element("ul", legend, class_="legend"),
     ]
 
 
@@ -96,7 +86,7 @@ def _columns(columns: list[Mapping[str, Any]], rows: float | None) -> Child:
         ]
         for column in columns
     ]
-    head = ["column", "kind", "values", "mean ± scale", "missing", "if missing", "notes"]
+    head = ["column", "kind", "values", "mean ± scale", "missing", "imputation", "notes"]
     if not any(row[-1] for row in cells):
         head, cells = head[:-1], [row[:-1] for row in cells]
     title = f"{count(len(columns))} column{'s' if len(columns) != 1 else ''}"
@@ -104,10 +94,10 @@ def _columns(columns: list[Mapping[str, Any]], rows: float | None) -> Child:
 
 
 def _values(column: Mapping[str, Any]) -> Child:
-    """The categories, the first few at once; or the range of numbers or dates."""
+    """The categories, collapsed after the first few; or the range of numbers or dates."""
     names = [text(name) for name in items(column.get("categories"))]
     if names:
-        pooled = " (the last for all others)" if column.get("pooled") is True else ""
+        pooled = " (the last one contains all others)" if column.get("pooled") is True else ""
         shown = ", ".join(names[:_CATEGORIES_SHOWN])
         if len(names) <= _CATEGORIES_SHOWN:
             return shown + pooled
@@ -120,7 +110,7 @@ def _values(column: Mapping[str, Any]) -> Child:
 
 
 def _quantity(column: Mapping[str, Any], value: float) -> str:
-    """A number of the column, as a date where it counts days since 1970."""
+    """A number of the column; a date if the number counts days since 1970."""
     if column.get("kind") != "date":
         return amount(value)
     try:
@@ -143,40 +133,45 @@ def _missing(missing: float | None, rows: float | None) -> str:
 
 
 def _fill(column: Mapping[str, Any]) -> str:
-    """What stands in for a missing value."""
+    """The replacement of a missing value."""
     kind, fill = text(column.get("kind")), number(column.get("fill"))
     if kind not in USED:
         return ""
-    stands = "no category" if kind == "categorical" else _quantity(column, fill) if fill is not None else ""
-    return stands + (", and an input says so" if column.get("indicator") is True else "")
+    replacement = (
+        "no category" if kind == "categorical" else _quantity(column, fill) if fill is not None else ""
+    )
+    return replacement + (", with an indicator input" if column.get("indicator") is True else "")
 
 
 def recipe_section(run: RunFiles) -> Html:
-    """The resolved recipe, verbatim."""
+    """Return the section with the resolved recipe, verbatim."""
     if not run.recipe:
         return Html("")
-    words = "Every choice of this run; an automatic one says why. It is recipe.toml in the run folder."
+    explanation = (
+        "All settings of this run (recipe.toml in the run folder). A comment gives the reason for each automatic "
+        "setting."
+    )
     return section(
-        "recipe", "Recipe", element("p", words), code("recipe-text", toml(run.recipe), "the recipe")
+        "recipe", "Recipe", element("p", explanation), code("recipe-text", toml(run.recipe), "the recipe")
     )
 
 
 def model_section(run: RunFiles) -> Html:
-    """The network's modules and size."""
+    """Return the section on the network: number of parameters and modules."""
     model = mapping(run.environment.get("model"))
     summary, size = text(model.get("summary")), number(model.get("parameters"))
-    words = element("p", f"{count(size)} parameters are trained.") if size is not None else None
-    listed = code("model-text", summary, "the model's modules") if summary else None
-    return section("model", "Model", words, listed)
+    parameters = element("p", f"{count(size)} trainable parameters.") if size is not None else None
+    modules = code("model-text", summary, "the model's modules") if summary else None
+    return section("model", "Model", parameters, modules)
 
 
 def environment_section(run: RunFiles) -> Html:
-    """Versions, machine, device, threads."""
-    apart = {"command", "data", "model"}
+    """Return the section on versions, machine, device and threads."""
+    shown_elsewhere = {"command", "data", "model"}
     pairs = [
-        (_NAMES.get(name, name.replace("_", " ")), _flat(value))
+        (ENVIRONMENT_LABELS.get(name, name.replace("_", " ")), _flat(value))
         for name, value in run.environment.items()
-        if name not in apart
+        if name not in shown_elsewhere
     ]
     return section("environment", "Environment", facts(pairs))
 
@@ -188,14 +183,17 @@ def _flat(value: object) -> str:
 
 
 def reproduce_section(run: RunFiles) -> Html:
-    """The command that repeats the run."""
+    """Return the section with the command that repeats the run."""
     command = text(run.environment.get("command"))
     if not command:
         return Html("")
-    words = "The same data (its fingerprint is above), versions, device and threads give the same numbers."
+    note = (
+        "The numbers are reproduced exactly with the same data (see the fingerprint above), versions, device and "
+        "number of threads."
+    )
     return section(
         "reproduce",
         "Reproduce",
         code("command-text", command, "the command", wrap=True),
-        element("p", words, class_="note"),
+        element("p", note, class_="note"),
     )

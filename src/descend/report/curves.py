@@ -1,4 +1,4 @@
-"""Learning curves: what training looked like, epoch by epoch."""
+"""Learning curves: quantities of the training by epoch."""
 
 from __future__ import annotations
 
@@ -6,60 +6,71 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from descend.report.figures import Figure, Spec, Values, axis_spec, layout_spec, rounded
-from descend.report.words import SHARES, amount, duration, metric, score
+from descend.report.formatting import SHARES, amount, duration, metric, score
 
-__all__ = ["Curve", "Line", "learning", "thin"]
+__all__ = ["Curve", "Line", "downsample", "learning_curves"]
 
-# Training is dashed and validation solid, so the two differ in print and to every eye. Beyond so many epochs
-# lines are thin and solid: they zigzag within a pixel, and dashes would show the zigzag and not the line.
-_MANY = 400
+# Training is dashed and validation solid, so that they differ without colour too. With more epochs than this, lines are
+# thin and solid: a noisy line oscillates within a pixel, where dashes would be unreadable.
+_MANY_EPOCHS = 400
 
 
-def thin(x: Sequence[float], y: Values, limit: int = 1200) -> tuple[list[float], list[float | None]]:
-    """At most ``limit`` points (and the two ends) of a curve that look the same as all of them.
+def downsample(x: Sequence[float], y: Values, limit: int = 1200) -> tuple[list[float], list[float | None]]:
+    """Reduce a curve to about ``limit`` points without changing its outline.
 
-    The curve is cut into ``limit / 2`` stretches of equal length, and each keeps its lowest and its highest
-    point, so no spike is lost.
+    The curve is divided into ``limit / 2`` segments of equal length; the minimum and the maximum of each are kept, so no
+    spike is lost. The first and the last point are kept as well.
 
-    >>> x, y = thin(range(5000), [0.0] * 2500 + [9.0] + [0.0] * 2499, 100)
+    Args:
+        x: abscissas, ascending.
+        y: values; None where there is none.
+        limit: maximum number of points, in addition to the two ends.
+
+    >>> x, y = downsample(range(5000), [0.0] * 2500 + [9.0] + [0.0] * 2499, 100)
     >>> len(x) <= 102, max(y), x[0], x[-1]
     (True, 9.0, 0, 4999)
     """
     if len(x) <= limit:
         return list(x), list(y)
     kept = {0, len(x) - 1}
-    stretches = limit // 2
-    for stretch in range(stretches):
-        first, end = stretch * len(x) // stretches, (stretch + 1) * len(x) // stretches
-        known = [(value, row) for row, value in enumerate(y[first:end], first) if value is not None]
-        kept |= {min(known)[1], max(known)[1]} if known else {first}
+    segments = limit // 2
+    for segment in range(segments):
+        start, end = segment * len(x) // segments, (segment + 1) * len(x) // segments
+        known = [(value, row) for row, value in enumerate(y[start:end], start) if value is not None]
+        kept |= {min(known)[1], max(known)[1]} if known else {start}
     return [x[row] for row in sorted(kept)], [y[row] for row in sorted(kept)]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: its name, the page's variable that colours it, and a value for each epoch."""
+    """One line of a curve.
+
+    Args:
+        name: its name in the legend.
+        colour: the CSS variable of its colour.
+        values: a value for each epoch.
+    """
 
     name: str
     colour: str
     values: Values
 
     def at(self, epochs: Sequence[float], epoch: int | None) -> float | None:
-        """The value at an epoch, None where there is none."""
+        """Return the value at an epoch; None if there is none."""
         return self.values[epochs.index(epoch)] if epoch is not None and epoch in epochs else None
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A quantity to be drawn against the epoch.
+    """A quantity to plot against the epoch.
 
     Args:
         key: the figure's id.
         title: its heading.
-        lines: what is drawn; a line called "validation" carries the dot of the kept epoch.
+        lines: the lines; one named "validation" gets a dot at the kept epoch.
         unit: title of the vertical axis.
-        shape: the figure's shape.
-        share: the values are shares, shown as percentages.
+        shape: shape of the figure.
+        share: whether the values are shares, shown as percentages.
     """
 
     key: str
@@ -70,10 +81,10 @@ class Curve:
     share: bool = False
 
     def figure(self, epochs: Sequence[float], best: int | None) -> Figure | None:
-        """The figure, with epoch ``best`` marked; None if nothing was recorded.
+        """Return the figure, with epoch ``best`` marked; None if nothing was recorded.
 
-        The vertical axis is logarithmic, and says so, when all values are positive and the largest is more
-        than thirty times the smallest.
+        The vertical axis is logarithmic, and labelled as such, if all values are positive and the largest is more than
+        thirty times the smallest.
         """
         lines = [line for line in self.lines if any(value is not None for value in line.values)]
         if not lines:
@@ -85,16 +96,16 @@ class Curve:
             _epochs_axis(epochs),
             self._values_axis([value for line in lines for value in line.values if value is not None]),
             hovermode="x unified",
-            shapes=[_upright(best)] if best is not None and best in epochs else [],
+            shapes=[_vertical_line(best)] if best is not None and best in epochs else [],
         )
         label = self._label(lines, epochs, best)
         legend = [(f"line {line.name}", line.name) for line in lines] if self.shape == "half" else []
-        legend += [("dot", f"kept: epoch {best:,}")] if len(data) > len(lines) else []
+        legend += [("dot", f"kept weights: epoch {best:,}")] if len(data) > len(lines) else []
         return Figure(self.key, self.title, label, data, layout, legend, shape=self.shape)
 
     def _trace(self, line: Line, epochs: Sequence[float]) -> Spec:
-        x, y = thin(epochs, line.values, 800 if self.shape == "half" else 400)
-        many = len(epochs) > _MANY
+        x, y = downsample(epochs, line.values, 800 if self.shape == "half" else 400)
+        many = len(epochs) > _MANY_EPOCHS
         dash = "dash" if line.name == "training" and not many else "solid"
         return {
             "type": "scatter",
@@ -114,7 +125,7 @@ class Curve:
         return {
             "type": "scatter",
             "mode": "markers",
-            "name": f"kept: epoch {best:,}",
+            "name": f"kept weights: epoch {best:,}",
             "x": [best],
             "y": rounded([value]),
             "marker": {"color": line.colour, "size": 10, "line": {"color": "--surface", "width": 2}},
@@ -125,7 +136,7 @@ class Curve:
         low, high = min(values), max(values)
         if low > 0 and high > 30 * low and not self.share:
             axis = axis_spec(f"{self.unit} (log scale)".strip(), type="log", nticks=6, tickformat=".3~g")
-            # Ticks at 1, 2 and 5; over few decades Plotly would label every digit.
+            # Ticks at 1, 2 and 5; over few decades Plotly would otherwise label every digit.
             return axis | {"dtick": "D2"} if high < 300 * low else axis
         axis = axis_spec(
             self.unit, nticks=6, rangemode="tozero" if low >= 0 and self.shape == "third" else "normal"
@@ -133,12 +144,12 @@ class Curve:
         if self.share:
             axis["tickformat"] = ".0%"
         if low == high:
-            # Plotly would show a constant 0.001 as a line between -1 and 1.
+            # Plotly would show a constant 0.001 on an axis from -1 to 1.
             axis["range"] = sorted([0.0, 2 * low]) if low else [-1, 1]
         return axis
 
     def _label(self, lines: Sequence[Line], epochs: Sequence[float], best: int | None) -> str:
-        def words(value: float | None) -> str:
+        def shown(value: float | None) -> str:
             return score("accuracy", value) if self.share else amount(value)
 
         parts = []
@@ -148,23 +159,23 @@ class Curve:
             ]
             (start, first), (end, last) = known[0], known[-1]
             part = (
-                f"{line.name} from {words(first)} at epoch {start:,.0f} to {words(last)} at epoch {end:,.0f}"
+                f"{line.name} from {shown(first)} at epoch {start:,.0f} to {shown(last)} at epoch {end:,.0f}"
             )
             kept = line.at(epochs, best) if line.name == "validation" else None
             parts.append(
-                part + (f", {words(kept)} at epoch {best:,}, which was kept" if kept is not None else "")
+                part + (f", {shown(kept)} at epoch {best:,}, which was kept" if kept is not None else "")
             )
         return f"{self.title} by epoch: " + "; ".join(parts) + "."
 
 
 def _epochs_axis(epochs: Sequence[float]) -> Spec:
-    span = epochs[-1] - epochs[0]
-    room = 0.02 * span or 1.0
-    axis = axis_spec("epoch", range=[epochs[0] - room, epochs[-1] + room], tickformat=",d", nticks=7)
-    return axis | {"tickmode": "linear", "tick0": epochs[0], "dtick": 1} if span < 6 else axis
+    length = epochs[-1] - epochs[0]
+    margin = 0.02 * length or 1.0
+    axis = axis_spec("epoch", range=[epochs[0] - margin, epochs[-1] + margin], tickformat=",d", nticks=7)
+    return axis | {"tickmode": "linear", "tick0": epochs[0], "dtick": 1} if length < 6 else axis
 
 
-def _upright(epoch: int) -> Spec:
+def _vertical_line(epoch: int) -> Spec:
     ends = {"x0": epoch, "x1": epoch, "y0": 0, "y1": 1}
     return {
         "type": "line",
@@ -175,7 +186,7 @@ def _upright(epoch: int) -> Spec:
     }
 
 
-def learning(
+def learning_curves(
     epochs: Sequence[float],
     best: int | None,
     *,
@@ -183,26 +194,26 @@ def learning(
     loss_name: str,
     main: str,
     scores: tuple[Values, Values],
-    rate: Values,
+    lr: Values,
     gradient: Values,
     seconds: Values,
     violation: Values = (),
     residual: Values = (),
 ) -> list[Figure]:
-    """The curves that were recorded, at most seven: loss, metric, rate, gradient norm, time; of constraints two.
+    """Return the recorded curves: loss, metric, learning rate, gradient norm, time per epoch, and two of constraints.
 
     Args:
-        epochs: the epochs' numbers.
+        epochs: the numbers of the epochs.
         best: the epoch whose weights were kept, or None.
-        loss: the loss on training and on validation rows, an epoch each.
-        loss_name: the loss's name.
-        main: the metric's name.
-        scores: that metric on training and on validation rows.
-        rate: the learning rate.
+        loss: the training loss and the validation loss of each epoch.
+        loss_name: name of the loss.
+        main: name of the main metric.
+        scores: this metric on the training and the validation rows.
+        lr: the learning rate.
         gradient: the Euclidean norm of the gradient.
-        seconds: the time of each epoch.
-        violation: of general constraints.
-        residual: of the KKT conditions, with the gradient of the epoch's last step.
+        seconds: the duration of each epoch.
+        violation: the violation of general constraints.
+        residual: the residual of the KKT conditions, with the gradient of the last step of the epoch.
     """
     if not epochs:
         return []
@@ -218,12 +229,12 @@ def learning(
             "half",
             share=main in SHARES,
         ),
-        Curve("rate", "Learning rate", [Line("rate", "--neutral", rate)]),
+        Curve("rate", "Learning rate", [Line("learning rate", "--neutral", lr)]),
         Curve("gradient", "Gradient norm", [Line("norm", "--neutral", gradient)]),
         Curve("time", "Time per epoch", [Line("seconds", "--neutral", seconds)], "seconds"),
-        Curve("violation", "Violation of constraints", [Line("violation", "--neutral", violation)]),
+        Curve("violation", "Constraint violation", [Line("violation", "--neutral", violation)]),
         Curve("kkt", "KKT residual", [Line("residual", "--neutral", residual)]),
     ]
     figures = [figure for curve in curves if (figure := curve.figure(epochs, best)) is not None]
     total = duration(sum(value or 0.0 for value in seconds))
-    return [replace(figure, note=f"{total} in all") if figure.key == "time" else figure for figure in figures]
+    return [replace(figure, note=f"Total: {total}") if figure.key == "time" else figure for figure in figures]

@@ -1,16 +1,18 @@
-"""A page as one HTML document: style, script and figures inside, and nothing asked of the network."""
+"""The HTML document of a report, self-contained: style, script and figures are inside."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
-from descend.report.bundle import bundle, integrity
+from descend.files import write_atomically
+from descend.report.bundle import csp_hash, plotly_bundle
 from descend.report.figures import Figure
 from descend.report.markup import Html, data_block, element, join
 
-__all__ = ["document"]
+__all__ = ["document", "write_page"]
 
 
 def document(
@@ -23,19 +25,19 @@ def document(
     style: str = "",
     instead: str = "their numbers are in the tables",
 ) -> str:
-    """A whole page in the report's look.
+    """Return a complete HTML page in the style of the reports.
 
-    A content security policy in the page forbids every request and every script but the two that are meant,
-    which it names by their hash. So even text that were not escaped could do no harm.
+    A content security policy in the page forbids all requests and all scripts except the page's own two, which it
+    identifies by hash. So even text that was not escaped could do no harm.
 
     Args:
-        title: the page's name, for the browser's tab.
+        title: title of the page, for the browser's tab.
         navigation: links to the sections.
-        opening: what stands on top.
+        opening: content above the sections.
         body: the sections.
-        figures: what the script draws into the places that ``body`` and ``opening`` hold.
-        style: CSS to be added to the report's.
-        instead: where a reader whose browser cannot draw the figures finds their numbers. Default: in the tables.
+        figures: the figures that the script draws into their boxes in ``opening`` and ``body``.
+        style: CSS to append to the reports' style.
+        instead: text for readers whose browser cannot draw the figures, saying where to find the numbers.
 
     >>> empty = Html("")
     >>> page = document("a < b", navigation=empty, opening=empty, body=empty, figures=[])
@@ -56,12 +58,29 @@ def document(
     )
 
 
+def write_page(path: Path, page: str) -> Path:
+    """Write an HTML page. The file is complete or absent, and an earlier one is kept until the new one is complete.
+
+    Args:
+        path: where to write it.
+        page: the document; characters that UTF-8 cannot encode (lone surrogates) become character references.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    write_atomically(path, page.encode("utf-8", "xmlcharrefreplace"))
+    return path
+
+
 def _resource(name: str) -> str:
     return (files("descend.report") / name).read_text(encoding="utf-8")
 
 
 def _policy(script: str, *, drawing: bool) -> str:
-    scripts = [integrity(script), *([bundle().integrity] if drawing else [])]
+    scripts = [csp_hash(script), *([plotly_bundle().csp_hash] if drawing else [])]
     rules = [
         "default-src 'none'",
         "script-src " + " ".join(scripts),
@@ -74,8 +93,8 @@ def _policy(script: str, *, drawing: bool) -> str:
 
 
 def _payload(figures: Sequence[Figure]) -> Html:
-    """The figures and the packed library; nothing when there is nothing to draw."""
+    """The figures and the compressed library; nothing if there are no figures."""
     if not figures:
         return Html("")
-    packed = element("script", Html(bundle().packed), type="text/plain", id="library")
-    return join([data_block("figures", [figure.specification() for figure in figures]), packed])
+    library = element("script", Html(plotly_bundle().compressed), type="text/plain", id="library")
+    return join([data_block("figures", [figure.specification() for figure in figures]), library])

@@ -1,8 +1,8 @@
-"""The report's figures, as plain Plotly specifications.
+"""Figures of a report, as plain Plotly specifications.
 
-A specification is JSON made of dicts; nothing of Plotly's Python side is imported to build one. A colour is
-named by the page's own CSS variable (``--validation``), which the page resolves when it draws, so figures
-follow light and dark mode. All words from data are escaped for Plotly, which reads a little HTML in text.
+A specification is JSON made of dicts; Plotly's Python package is not needed to build one. Colours are names of the
+page's CSS variables (``--validation``), which the page resolves when it draws, so figures follow light and dark mode.
+All text from data is escaped for Plotly, which interprets some HTML in text.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from descend.report.words import amount, short
+from descend.report.formatting import amount, short
 
 __all__ = [
     "Figure",
     "Spec",
     "Values",
-    "agreement",
     "axis_spec",
-    "confusion",
-    "errors",
+    "confusion_matrix",
+    "error_histogram",
     "layout_spec",
     "plotly_text",
+    "predicted_against_true",
     "rounded",
 ]
 
@@ -37,19 +37,19 @@ _CELL = "true %{y}<br>predicted %{x}<br>%{customdata:,d} rows, %{z:.1%} of the c
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure.
+    """One figure of a page.
 
     Args:
         key: its id in the page.
         title: its heading.
-        label: what it shows, in words, for those who cannot see it.
+        label: a description for screen readers.
         data: Plotly's traces.
         layout: Plotly's layout.
-        legend: what its colours and lines mean: the class of a mark in the page's style, and words.
-        note: a line below it.
-        shape: its width and height in the page: "half", "third" or "square"; "tile" is a square third and
-            "wide" the whole width, for pages whose style has them.
-        frames: states that the reader can play, as Plotly's frames.
+        legend: pairs (CSS class of the marker, label).
+        note: a line below the figure.
+        shape: its size in the page: "half", "third" or "square"; "tile" (a square third) and "wide" (the full width)
+            are available in pages whose style defines them.
+        frames: Plotly's animation frames.
     """
 
     key: str
@@ -63,13 +63,13 @@ class Figure:
     frames: Sequence[Spec] = ()
 
     def specification(self) -> Spec:
-        """What the page's script needs to draw it."""
-        drawn = {"key": self.key, "shape": self.shape, "data": self.data, "layout": self.layout}
-        return drawn | ({"frames": list(self.frames)} if self.frames else {})
+        """Return what the page's script needs to draw the figure."""
+        spec = {"key": self.key, "shape": self.shape, "data": self.data, "layout": self.layout}
+        return spec | ({"frames": list(self.frames)} if self.frames else {})
 
 
 def plotly_text(value: str) -> str:
-    """A string that Plotly shows as it is: on one line, its markup inert.
+    """Escape a string so that Plotly shows it verbatim, on one line.
 
     >>> plotly_text("<b>&")
     '&lt;b&gt;&amp;'
@@ -78,7 +78,7 @@ def plotly_text(value: str) -> str:
 
 
 def rounded(values: Values, digits: int = 5) -> list[float | None]:
-    """Values to so many significant digits, which is more than a screen shows and saves half the text.
+    """Round values to ``digits`` significant digits, enough for a screen and half the size of the JSON.
 
     >>> rounded([1 / 3, None])
     [0.33333, None]
@@ -87,13 +87,13 @@ def rounded(values: Values, digits: int = 5) -> list[float | None]:
 
 
 def axis_spec(title: str, **more: Any) -> Spec:
-    """An axis in the report's style."""
+    """Return a Plotly axis in the style of the reports."""
     style = {"automargin": True, "gridcolor": "--grid", "linecolor": "--axis", "zeroline": False}
     return {"title": {"text": title, "standoff": 8}, **style, **more}
 
 
 def layout_spec(x: Spec, y: Spec, **more: Any) -> Spec:
-    """A layout in the report's style."""
+    """Return a Plotly layout in the style of the reports."""
     return {
         "xaxis": x,
         "yaxis": y,
@@ -107,25 +107,25 @@ def layout_spec(x: Spec, y: Spec, **more: Any) -> Spec:
     }
 
 
-def confusion(names: Sequence[str], table: Sequence[Sequence[float]], note: str = "") -> Figure:
-    """The confusion matrix: a row per true class, a column per predicted one.
+def confusion_matrix(names: Sequence[str], table: Sequence[Sequence[float]], note: str = "") -> Figure:
+    """The confusion matrix: one row per true class, one column per predicted class.
 
-    A cell's colour is its share of its row: blue on the diagonal (right), orange elsewhere (wrong). The two
-    are scaled apart, so that rare mistakes show. Counts are printed while there is room for them.
+    A cell is coloured by its share of the row, blue on the diagonal (correct) and orange elsewhere (wrong). The two
+    colour scales are separate, so that rare mistakes remain visible. Counts are printed for up to 12 classes.
 
     Args:
         names: the K classes.
         table: (K, K) counts.
-        note: a line below it.
+        note: a line below the figure.
     """
     size = len(names)
     shares = [rounded([cell / (sum(row) or 1.0) for cell in row], 4) for row in table]
-    right = [[value if i == j else None for j, value in enumerate(row)] for i, row in enumerate(shares)]
+    correct = [[value if i == j else None for j, value in enumerate(row)] for i, row in enumerate(shares)]
     wrong = [
         [value if i != j and value else None for j, value in enumerate(row)] for i, row in enumerate(shares)
     ]
-    most_wrong = max((value for row in wrong for value in row if value is not None), default=0.0)
-    labels = _told_apart([plotly_text(name) or "(empty)" for name in names])
+    max_wrong = max((value for row in wrong for value in row if value is not None), default=0.0)
+    labels = _unique([plotly_text(name) or "(empty)" for name in names])
     common: Spec = {
         "type": "heatmap",
         "x": labels,
@@ -139,17 +139,17 @@ def confusion(names: Sequence[str], table: Sequence[Sequence[float]], note: str 
         "hovertemplate": _CELL,
     }
     data = [
-        {**common, "z": right, "zmax": 1, "colorscale": [[0, "--right-low"], [1, "--right-high"]]},
+        {**common, "z": correct, "zmax": 1, "colorscale": [[0, "--right-low"], [1, "--right-high"]]},
         {
             **common,
             "z": wrong,
-            "zmax": max(0.1, most_wrong),
+            "zmax": max(0.1, max_wrong),
             "colorscale": [[0, "--wrong-low"], [1, "--wrong-high"]],
         },
     ]
     if size <= 12:
         for trace in data:
-            trace |= {"text": _printed(table, trace["z"]), "texttemplate": "%{text}"}
+            trace |= {"text": _cell_texts(table, trace["z"]), "texttemplate": "%{text}"}
             trace["textfont"] = {"color": "--ink", "size": 14 if size <= 6 else 11}
     ticks = _class_ticks(names, labels)
     layout = layout_spec(
@@ -157,23 +157,23 @@ def confusion(names: Sequence[str], table: Sequence[Sequence[float]], note: str 
         axis_spec("true class", **ticks, autorange="reversed"),
         hovermode="closest",
     )
-    hits = sum(table[place][place] for place in range(size))
+    hits = sum(table[index][index] for index in range(size))
     label = (
-        f"Confusion matrix of {size} classes: {hits:,.0f} of {sum(map(sum, table)):,.0f} rows are on the "
-        "diagonal, which is right. The tables of classes and of mistakes hold the same counts."
+        f"Confusion matrix of {size} classes: {hits:,.0f} of {sum(map(sum, table)):,.0f} rows are on the diagonal, "
+        "that is, predicted correctly. The tables of classes and of mistakes contain the same counts."
     )
     legend = [
-        ("swatch right", "right"),
-        ("swatch wrong", "wrong; stronger for a larger share of the true class"),
+        ("swatch right", "correct"),
+        ("swatch wrong", "wrong; darker for a larger share of the true class"),
     ]
     return Figure("confusion", "Confusion matrix", label, data, layout, legend, note, "square")
 
 
-def _printed(table: Sequence[Sequence[float]], coloured: Sequence[Values]) -> list[list[str]]:
-    """Counts of the cells that have a colour; nothing in the others."""
+def _cell_texts(table: Sequence[Sequence[float]], colours: Sequence[Values]) -> list[list[str]]:
+    """The counts of the coloured cells, and empty strings for the others."""
     return [
         [f"{cell:,.0f}" if z is not None else "" for cell, z in zip(*rows, strict=True)]
-        for rows in zip(table, coloured, strict=True)
+        for rows in zip(table, colours, strict=True)
     ]
 
 
@@ -194,39 +194,39 @@ def _class_ticks(names: Sequence[str], labels: Sequence[str]) -> Spec:
     return ticks | {"tickmode": "linear", "dtick": 1} if len(names) <= 20 else ticks
 
 
-def _told_apart(labels: Sequence[str]) -> list[str]:
-    """Labels with a number where two are the same, since a category axis would merge them."""
-    seen: Counter[str] = Counter()
-    told = []
+def _unique(labels: Sequence[str]) -> list[str]:
+    """Number repeated labels, since a category axis would merge them."""
+    counts: Counter[str] = Counter()
+    unique = []
     for label in labels:
-        seen[label] += 1
-        told.append(label if seen[label] == 1 else f"{label} ({seen[label]})")
-    return told
+        counts[label] += 1
+        unique.append(label if counts[label] == 1 else f"{label} ({counts[label]})")
+    return unique
 
 
-def agreement(
+def predicted_against_true(
     key: str, title: str, true: Sequence[float], predicted: Sequence[float], limit: int = 2000
 ) -> Figure:
-    """Predicted against true values of one target; on the dashed line they agree.
+    """Predicted against true values of one target, with the identity as a dashed line.
 
     Args:
         key: the figure's id.
         title: its heading.
         true: (n,) true values.
         predicted: (n,) predictions.
-        limit: at most so many points are drawn, evenly taken from all.
+        limit: maximum number of points; beyond it, every k-th point is drawn.
     """
     step = max(1, math.ceil(len(true) / limit))
     low, high = min(*true, *predicted), max(*true, *predicted)
-    room = 0.04 * (high - low) or abs(high) or 1.0
-    ends = [low - room, high + room]
-    drawn = len(true[::step])
+    margin = 0.04 * (high - low) or abs(high) or 1.0
+    limits = [low - margin, high + margin]
+    shown = len(true[::step])
     data: list[Spec] = [
         {
             "type": "scatter",
             "mode": "lines",
-            "x": ends,
-            "y": ends,
+            "x": limits,
+            "y": limits,
             "line": {"color": "--validation", "width": 1.5, "dash": "dash"},
             "hoverinfo": "skip",
         },
@@ -235,24 +235,24 @@ def agreement(
             "mode": "markers",
             "x": rounded(true[::step]),
             "y": rounded(predicted[::step]),
-            "marker": {"color": "--training", "size": 6 if drawn <= 600 else 4, "opacity": 0.55},
+            "marker": {"color": "--training", "size": 6 if shown <= 600 else 4, "opacity": 0.55},
             "hovertemplate": "true %{x:,.5~g}<br>predicted %{y:,.5~g}<extra></extra>",
         },
     ]
     layout = layout_spec(
-        axis_spec("true", range=ends, nticks=6),
-        axis_spec("predicted", range=ends, nticks=6),
+        axis_spec("true", range=limits, nticks=6),
+        axis_spec("predicted", range=limits, nticks=6),
         hovermode="closest",
     )
     label = f"{title}: {len(true):,} points between {amount(low)} and {amount(high)}."
-    note = f"{drawn:,} of {len(true):,} points are drawn." if step > 1 else ""
+    note = f"{shown:,} of {len(true):,} points are shown." if step > 1 else ""
     return Figure(key, title, label, data, layout, note=note, shape="square")
 
 
-def errors(key: str, true: Sequence[float], predicted: Sequence[float]) -> Figure:
-    """How the errors, predicted less true, are distributed: a histogram with a bar's edge at 0.
+def error_histogram(key: str, true: Sequence[float], predicted: Sequence[float]) -> Figure:
+    """A histogram of the errors, predicted minus true, with a bin edge at 0.
 
-    Bars have the width of Freedman and Diaconis, 2 IQR / n^(1/3), but there are at most sixty.
+    The bin width is that of Freedman and Diaconis, 2 IQR / n^(1/3), with at most about sixty bins.
 
     Args:
         key: the figure's id.
@@ -261,34 +261,37 @@ def errors(key: str, true: Sequence[float], predicted: Sequence[float]) -> Figur
 
     Source: Freedman and Diaconis, "On the histogram as a density estimator", 1981.
     """
-    off = sorted(guess - value for value, guess in zip(true, predicted, strict=True))
-    spread = off[-1] - off[0]
-    middle_half = off[(3 * len(off)) // 4] - off[len(off) // 4]
-    width = max(2 * middle_half / len(off) ** (1 / 3), spread / 60) or abs(off[0]) or 1.0
-    bars = Counter(math.floor(error / width) for error in off)
-    places = range(min(bars), max(bars) + 1)
+    errors = sorted(prediction - value for value, prediction in zip(true, predicted, strict=True))
+    n = len(errors)
+    lower_quartile, upper_quartile = errors[n // 4], errors[(3 * n) // 4]
+    error_range = errors[-1] - errors[0]
+    width = (
+        max(2 * (upper_quartile - lower_quartile) / n ** (1 / 3), error_range / 60) or abs(errors[0]) or 1.0
+    )
+    counts = Counter(math.floor(error / width) for error in errors)
+    bins = range(min(counts), max(counts) + 1)
     data: list[Spec] = [
         {
             "type": "bar",
-            "x": rounded([(place + 0.5) * width for place in places]),
-            "y": [bars[place] for place in places],
+            "x": rounded([(index + 0.5) * width for index in bins]),
+            "y": [counts[index] for index in bins],
             "width": width,
             "marker": {"color": "--training", "opacity": 0.8, "line": {"color": "--surface", "width": 1}},
             "hovertemplate": "error about %{x:,.3~g}<br>%{y:,d} rows<extra></extra>",
         }
     ]
-    nought = {"type": "line", "xref": "x", "yref": "paper", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
+    zero_line = {"type": "line", "xref": "x", "yref": "paper", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
     layout = layout_spec(
-        axis_spec("predicted less true", nticks=7),
+        axis_spec("predicted − true", nticks=7),
         axis_spec("rows", rangemode="tozero", nticks=6),
         hovermode="closest",
         bargap=0,
-        shapes=[{**nought, "line": {"color": "--validation", "width": 1.5, "dash": "dash"}}],
+        shapes=[{**zero_line, "line": {"color": "--validation", "width": 1.5, "dash": "dash"}}],
     )
-    share = sum(error > 0 for error in off) / len(off)
+    share = sum(error > 0 for error in errors) / n
     label = (
-        f"Errors of {len(off):,} predictions: from {amount(off[0])} to {amount(off[-1])}, "
-        f"half of them between {amount(off[len(off) // 4])} and {amount(off[(3 * len(off)) // 4])}."
+        f"Errors of {n:,} predictions: from {amount(errors[0])} to {amount(errors[-1])}, "
+        f"half of them between {amount(lower_quartile)} and {amount(upper_quartile)}."
     )
     note = f"{100 * share:.0f} % of the predictions are too high."
-    return Figure(key, "Errors", label, data, layout, note=note, shape="square")
+    return Figure(key, "Error distribution", label, data, layout, note=note, shape="square")

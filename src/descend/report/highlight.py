@@ -1,4 +1,4 @@
-"""TOML with its parts marked for colouring, character for character the text that was given."""
+"""Syntax highlighting of TOML that preserves the text character for character."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from descend.report.markup import Html, element, join
 
 __all__ = ["toml"]
 
-# In order of precedence. A string is consumed whole, so a "#" or "[" inside one is never taken for
-# a comment or a table; what no pattern matches (spaces, "=", ",") is plain text.
+# In order of precedence. A string is consumed as a whole, so a "#" or "[" in it is not mistaken for a comment or a
+# table. Anything that no pattern matches (spaces, "=", ",") is plain text.
 _TOKENS = re.compile(
     r"""
       (?P<comment>\#[^\n]*)
@@ -23,9 +23,9 @@ _TOKENS = re.compile(
 
 
 def toml(source: str) -> Html:
-    """Markup of a TOML document whose text is ``source``, unchanged.
+    """Return highlighted markup of a TOML document.
 
-    Comments, tables, keys, strings and other values each become a span with a class of that name.
+    Comments, tables, keys, strings and other values become spans with a class of that name; the text is unchanged.
 
     >>> toml('lr = 0.1 # <auto>')
     '<span class="key">lr</span> = <span class="value">0.1</span> <span class="comment"># &lt;auto&gt;</span>'

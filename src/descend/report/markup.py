@@ -1,8 +1,7 @@
-"""HTML whose text is escaped by construction.
+"""HTML elements with automatic escaping.
 
-Two kinds of string exist: :class:`Html`, which is markup already, and everything else, which is text and is
-escaped where it enters an element. Markup is made by :func:`element` alone, so a column named ``<script>``
-can only ever be words on the page.
+There are two kinds of strings: :class:`Html`, which is markup, and all others, which are text and are escaped when they
+enter an element. Only :func:`element` creates markup, so a column named ``<script>`` is always shown as text.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ _VOID = frozenset({"br", "col", "img", "link", "meta", "wbr"})
 
 
 class Html(str):
-    """A string that is markup already."""
+    """A string that contains markup and is not escaped again."""
 
     __slots__ = ()
 
 
 Child = str | int | None | Iterable["Child"]
-"""What an element may hold: markup, text (escaped), a whole number, nothing, or many of these."""
+"""Content of an element: markup, text (escaped), an integer, None (nothing), or an iterable of these."""
 
 
 def join(children: Child) -> Html:
-    """Markup of a child, or of many in order.
+    """Return the markup of one child, or of several in order.
 
     >>> join(["1 < 2", Html("<br>"), None, 3])
     '1 &lt; 2<br>3'
@@ -42,13 +41,13 @@ def join(children: Child) -> Html:
 
 
 def element(name: str, /, *children: Child, **attributes: str | int | bool | None) -> Html:
-    """One element with its attributes and children.
+    """Return an element with its attributes and children.
 
     Args:
         name: the tag.
-        children: markup as it is, text escaped, None skipped, iterables in order.
-        attributes: ``class_`` stands for ``class`` and ``aria_label`` for ``aria-label``; True gives an
-            attribute without a value, None and False leave it out.
+        children: markup is kept, text is escaped, None is skipped, iterables are joined.
+        attributes: ``class_`` means ``class``, ``aria_label`` means ``aria-label``; True sets an attribute without a
+            value, None and False omit it.
 
     >>> element("a", "R&D", href="#x", class_="link", hidden=False)
     '<a href="#x" class="link">R&amp;D</a>'
@@ -67,10 +66,17 @@ def element(name: str, /, *children: Child, **attributes: str | int | bool | Non
 
 
 def data_block(key: str, value: object) -> Html:
-    r"""JSON inside a script element that no browser runs, safe whatever strings it holds.
+    r"""Return JSON in a script element that browsers do not execute, safe for any strings.
 
-    Inside a script element the parser looks for ``</script`` and ``<!--`` only, so every ``<`` is written
-    as an escape of JSON. NaN and infinities are refused: they are not JSON.
+    Inside a script element the HTML parser recognises only ``</script`` and ``<!--``, so every ``<`` is written as a
+    JSON escape.
+
+    Args:
+        key: the id of the element.
+        value: a JSON value.
+
+    Raises:
+        ValueError: the value contains NaN or an infinity, which JSON cannot represent.
 
     >>> data_block("d", ["</script>"])
     '<script type="application/json" id="d">["\\u003c/script>"]</script>'

@@ -2,22 +2,22 @@
 (() => {
   const root = document.documentElement;
 
-  // Copy buttons. The clipboard may be refused (an old browser, a frame): the text is then selected instead.
+  // Copy buttons. If the clipboard is not available (an old browser, a frame), the text is selected instead.
   for (const button of document.querySelectorAll("[data-copy]")) {
     const source = document.getElementById(button.dataset.copy);
-    const say = (word, sentence) => {
-      button.textContent = word;
-      document.getElementById("said").textContent = sentence;
+    const announce = (label, status) => {
+      button.textContent = label;
+      document.getElementById("copy-status").textContent = status;
       setTimeout(() => { button.textContent = "Copy"; }, 2000);
     };
     button.hidden = false;
     button.addEventListener("click", async () => {
       try {
         await navigator.clipboard.writeText(source.textContent);
-        say("Copied", "Copied to the clipboard");
+        announce("Copied", "Copied to the clipboard");
       } catch {
         getSelection().selectAllChildren(source);
-        say("Selected", "Selected; copy it with the keyboard");
+        announce("Selected", "Selected; copy it with the keyboard");
       }
     });
   }
@@ -28,33 +28,35 @@
   const touch = matchMedia("(pointer: coarse)");
   const config = { responsive: true, displayModeBar: false, doubleClick: "reset" };
 
-  const seen = (place) => (place.checkVisibility ? place.checkVisibility() : place.offsetParent !== null);
+  const isVisible = (box) => (box.checkVisibility ? box.checkVisibility() : box.offsetParent !== null);
 
-  // A colour in a figure is the name of one of the page's variables, so both follow the reader's colour scheme.
-  const coloured = (value, styles, key = "") => {
+  // Colours in figures are names of the page's CSS variables, so that figures follow the reader's colour scheme.
+  const resolveColours = (value, styles, key = "") => {
     if (typeof value === "string") {
       return /color(scale)?$/.test(key) && value.startsWith("--") ? styles.getPropertyValue(value).trim() : value;
     }
     if (Array.isArray(value)) {
-      return key === "colorscale" || typeof value[0] === "object" ? value.map((item) => coloured(item, styles, key)) : value;
+      const nested = key === "colorscale" || typeof value[0] === "object";
+      return nested ? value.map((item) => resolveColours(item, styles, key)) : value;
     }
     if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, coloured(item, styles, name)]));
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, resolveColours(item, styles, name)]));
   };
 
-  // Paper has no layout to measure while its event runs: sizes that fit the narrower of A4 and letter.
-  const paper = { half: [310, 250], third: [190, 190], square: [285, 285], tile: [190, 190], wide: [640, 290], strip: [310, 70] };
+  // The printed layout cannot be measured during "beforeprint"; these sizes fit the narrower of A4 and letter.
+  const printSize = { half: [310, 250], third: [190, 190], square: [285, 285], tile: [190, 190], wide: [640, 290], strip: [310, 70] };
 
   const drawOne = ({ key, shape, data, layout, frames }, styles, printing) => {
-    const place = document.getElementById("plot-" + key);
-    if (!seen(place)) return; // inside something closed; drawn when that opens
-    const shown = coloured(layout, styles);
-    shown.font.family = getComputedStyle(document.body).fontFamily;
-    // A finger on a figure scrolls the page, so it must not select a range instead.
-    shown.dragmode = touch.matches ? false : "zoom";
-    shown.autosize = !printing;
-    if (printing) [shown.width, shown.height] = paper[shape];
-    Plotly.react(place, { data: coloured(data, styles), layout: shown, config, frames: coloured(frames, styles) });
+    const box = document.getElementById("plot-" + key);
+    if (!isVisible(box)) return; // inside a collapsed section; drawn when it opens
+    const resolved = resolveColours(layout, styles);
+    resolved.font.family = getComputedStyle(document.body).fontFamily;
+    // On touch screens, dragging must scroll the page rather than zoom.
+    resolved.dragmode = touch.matches ? false : "zoom";
+    resolved.autosize = !printing;
+    if (printing) [resolved.width, resolved.height] = printSize[shape];
+    const colouredData = resolveColours(data, styles);
+    Plotly.react(box, { data: colouredData, layout: resolved, config, frames: resolveColours(frames, styles) });
   };
 
   const draw = (printing = false) => {
@@ -63,8 +65,8 @@
     root.dataset.drawn = document.querySelectorAll(".plot.js-plotly-plot").length;
   };
 
-  const inflate = (packed) => {
-    const bytes = Uint8Array.from(atob(packed), (letter) => letter.charCodeAt(0));
+  const inflate = (compressed) => {
+    const bytes = Uint8Array.from(atob(compressed), (character) => character.charCodeAt(0));
     return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
   };
 
@@ -78,7 +80,7 @@
       fold.addEventListener("toggle", () => {
         if (!fold.open || !fold.querySelector(".plot")) return;
         draw();
-        for (const place of fold.querySelectorAll(".plot")) Plotly.Plots.resize(place); // the window may have changed
+        for (const box of fold.querySelectorAll(".plot")) Plotly.Plots.resize(box); // the window may have changed
       });
     }
     addEventListener("beforeprint", () => {
@@ -91,5 +93,5 @@
     });
   };
 
-  start().catch(() => { document.getElementById("undrawn").hidden = false; });
+  start().catch(() => { document.getElementById("figures-failed").hidden = false; });
 })();

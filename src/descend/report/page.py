@@ -1,42 +1,21 @@
-"""The page as a whole: header, sections, style, data and script in one file."""
+"""The report of a run: its header and the order of its sections."""
 
 from __future__ import annotations
 
 from descend.report import context, results
 from descend.report.document import document
+from descend.report.formatting import TASKS, count, duration, metric, score
 from descend.report.markup import Child, Html, element, join
-from descend.report.parts import facts
+from descend.report.parts import facts, navigation
 from descend.report.run_files import RunFiles, mapping, number, text
-from descend.report.summary import summary
-from descend.report.words import TASKS, count, duration, metric, score
+from descend.report.summary import summarize
 
 __all__ = ["render"]
 
 _PART_NAMES = {"test": "Test", "validation": "Validation", "train": "Training"}
 
-
-def render(run: RunFiles) -> str:
-    """The report of a run as one HTML document that asks the network for nothing."""
-    learning, curves = results.learning_section(run)
-    outcome, plots = results.results_section(run)
-    figures = [*curves, *plots]
-    body = join(
-        [
-            learning,
-            outcome,
-            results.mistakes_section(run),
-            context.data_section(run),
-            context.recipe_section(run),
-            context.reproduce_section(run),
-            context.model_section(run),
-            context.environment_section(run),
-        ]
-    )
-    return document(run.name, navigation=_navigation(body), opening=_opening(run), body=body, figures=figures)
-
-
 _SECTIONS = {
-    "learning": "Learning",
+    "learning": "Learning curves",
     "results": "Results",
     "mistakes": "Mistakes",
     "data": "Data",
@@ -47,41 +26,57 @@ _SECTIONS = {
 }
 
 
-def _navigation(body: Html) -> Html:
-    links = [
-        element("li", element("a", name, href=f"#{key}"))
-        for key, name in _SECTIONS.items()
-        if f'<section id="{key}"' in body
-    ]
-    return element("ul", links)
+def render(run: RunFiles) -> str:
+    """Return the report of a run as one HTML document."""
+    learning, learning_figures = results.learning_section(run)
+    scores, score_figures = results.results_section(run)
+    body = join(
+        [
+            learning,
+            scores,
+            results.mistakes_section(run),
+            context.data_section(run),
+            context.recipe_section(run),
+            context.reproduce_section(run),
+            context.model_section(run),
+            context.environment_section(run),
+        ]
+    )
+    return document(
+        run.name,
+        navigation=navigation(_SECTIONS, body),
+        opening=_opening(run),
+        body=body,
+        figures=[*learning_figures, *score_figures],
+    )
 
 
 def _opening(run: RunFiles) -> Html:
-    """Title, state, summary and the main figures of the run."""
+    """Title, warning, summary and the main numbers of the run."""
     task = TASKS.get(run.task, run.task.replace("_", " ")) or "training"
     return join(
         [
             element("p", task[:1].upper() + task[1:], class_="eyebrow"),
             element("h1", run.name, class_="long" if len(run.name) > 32 else None),
-            _trouble(run),
-            element("p", summary(run), class_="lead"),
+            _warning(run),
+            element("p", summarize(run), class_="lead"),
             facts(_tiles(run), class_="tiles"),
         ]
     )
 
 
-def _trouble(run: RunFiles) -> Child:
-    """What a run that did not finish has to say."""
+def _warning(run: RunFiles) -> Child:
+    """The state of a run that did not finish, with its message."""
     if run.status == "finished":
         return None
     title = {
         "failed": "This run failed.",
         "interrupted": "This run was interrupted.",
         "unfinished": "This run has not finished.",
-    }.get(run.status, f"State: {run.status}.")
+    }.get(run.status, f"Status: {run.status}.")
     advice = text(run.metrics.get("message") or run.metrics.get("error") or run.metrics.get("advice"))
     return element(
-        "div", element("strong", title), element("p", advice) if advice else None, class_="trouble"
+        "div", element("strong", title), element("p", advice) if advice else None, class_="warning"
     )
 
 

@@ -1,17 +1,32 @@
-"""The pieces that the page is made of: sections, tables, figures, code with a copy button."""
+"""The components of a page: sections, tables, figure boxes, code blocks with a copy button."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from descend.report.figures import Figure
 from descend.report.markup import Child, Html, element, join
 
-__all__ = ["code", "facts", "figure_box", "fold", "section", "table"]
+__all__ = ["code", "facts", "figure_box", "fold", "navigation", "section", "table"]
+
+
+def navigation(sections: Mapping[str, str], body: Html) -> Html:
+    """Return a list of links to those sections that the page contains.
+
+    Args:
+        sections: titles by section id, in order.
+        body: the sections of the page.
+    """
+    links = [
+        element("li", element("a", title, href=f"#{key}"))
+        for key, title in sections.items()
+        if f'<section id="{key}"' in body
+    ]
+    return element("ul", links)
 
 
 def section(key: str, title: str, *children: Child) -> Html:
-    """A section of the page with its heading; nothing if it would be empty."""
+    """Return a section with its heading; nothing if it would be empty."""
     body = join(children)
     if not body:
         return body
@@ -28,36 +43,36 @@ def table(
     numeric: Iterable[int] = (),
     tall: bool = False,
 ) -> Html:
-    """A table inside a box that scrolls, sideways when it is wide, down when it is tall.
+    """Return a table in a box that scrolls horizontally if it is wide, and vertically if it is tall.
 
     Args:
-        caption: what it holds; read aloud, and shown by the heading above it.
+        caption: its content, for screen readers; the heading above the table shows it to others.
         head: a heading for each column.
-        rows: cells; the first of a row is the row's heading.
-        numeric: places of the columns that are aligned on the right.
-        tall: limit its height.
+        rows: cells; the first cell of a row is the row's heading.
+        numeric: indices of the right-aligned columns.
+        tall: whether to limit the height.
     """
-    right = frozenset(numeric)
+    right_aligned = frozenset(numeric)
 
-    def cell(name: str, place: int, child: Child, scope: str | None) -> Html:
-        return element(name, child, class_="number" if place in right else None, scope=scope)
+    def cell(name: str, column: int, child: Child, scope: str | None) -> Html:
+        return element(name, child, class_="number" if column in right_aligned else None, scope=scope)
 
     body = [
         element(
             "tr",
             [
-                cell("td" if place else "th", place, child, None if place else "row")
-                for place, child in enumerate(row)
+                cell("td" if column else "th", column, child, None if column else "row")
+                for column, child in enumerate(row)
             ],
         )
         for row in rows
     ]
-    headings = element("tr", [cell("th", place, child, "col") for place, child in enumerate(head)])
+    headings = element("tr", [cell("th", column, child, "col") for column, child in enumerate(head)])
     return element(
         "div",
         element(
             "table",
-            element("caption", caption, class_="unseen"),
+            element("caption", caption, class_="visually-hidden"),
             element("thead", headings),
             element("tbody", body),
         ),
@@ -69,7 +84,7 @@ def table(
 
 
 def facts(pairs: Iterable[tuple[str, Child]], class_: str = "facts") -> Html:
-    """Names and values, a line each; a pair without a value is left out."""
+    """Return a list of names and values, one line each; pairs without a value are omitted."""
     shown = [(name, value) for name, value in pairs if value is not None and value != ""]
     if not shown:
         return Html("")
@@ -81,9 +96,9 @@ def facts(pairs: Iterable[tuple[str, Child]], class_: str = "facts") -> Html:
 
 
 def figure_box(figure: Figure) -> Html:
-    """The place where the page's script draws a figure, with its heading, legend and note."""
-    marks = [element("li", element("span", class_=mark), words) for mark, words in figure.legend]
-    legend = element("ul", marks, class_="legend") if marks else None
+    """Return the box into which the page's script draws a figure, with heading, legend and note."""
+    entries = [element("li", element("span", class_=mark), label) for mark, label in figure.legend]
+    legend = element("ul", entries, class_="legend") if entries else None
     return element(
         "figure",
         element("figcaption", element("h3", figure.title), legend),
@@ -94,7 +109,7 @@ def figure_box(figure: Figure) -> Html:
 
 
 def code(key: str, content: Child, label: str, *, wrap: bool = False) -> Html:
-    """Text to be copied, verbatim, with a button that the page's script enables."""
+    """Return a code block with a copy button, which the page's script enables."""
     return element(
         "div",
         element(
@@ -119,5 +134,5 @@ def code(key: str, content: Child, label: str, *, wrap: bool = False) -> Html:
 
 
 def fold(summary: str, *children: Child) -> Html:
-    """Something that stays closed until asked for."""
+    """Return content that is collapsed until the reader opens it."""
     return element("details", element("summary", summary), *children)

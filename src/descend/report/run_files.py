@@ -1,15 +1,14 @@
-"""The files of a run folder, read for showing.
+"""The files of a run folder, read tolerantly.
 
-A report is wanted most when something went wrong, so every file but one may be absent: a run that failed
-in its first step has no evaluation, and one that is still going has a history that grows. What is there
-must be readable; a damaged file is named.
+Reports matter most when something went wrong, so all files except one may be absent: a run that failed in its first
+step has no evaluation, and one in progress has a growing history. Files that are present must be readable; the error
+names a damaged one.
 """
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -17,56 +16,57 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import RunError
+from descend.files import parse_object, read_json_lines, read_text
 
 __all__ = ["PARTS", "USED", "RunFiles", "items", "mapping", "number", "read", "text"]
 
 PARTS = ("train", "validation", "test")
-"""The parts of the data, in the order in which they are met."""
+"""The parts of the data, in the order in which they are used."""
 
 USED = frozenset({"numeric", "boolean", "categorical", "date"})
-"""Kinds of column that the network sees."""
+"""Kinds of columns that are inputs of the network."""
 
 _MAIN = {"binary": "accuracy", "multiclass": "accuracy", "regression": "r2", "multi_regression": "r2"}
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """The value if it is a JSON object, else an empty one."""
+    """Return the value if it is a JSON object, else an empty one."""
     return value if isinstance(value, Mapping) else {}
 
 
 def items(value: object) -> Sequence[Any]:
-    """The value if it is a JSON array, else an empty one."""
+    """Return the value if it is a JSON array, else an empty one."""
     return value if isinstance(value, Sequence) and not isinstance(value, str) else ()
 
 
 def number(value: object) -> float | None:
-    """The value if it is a number that can be reckoned with, else None.
+    """Return the value as a float if it is a usable number, else None.
 
-    NaN and infinities cannot, nor can numbers beyond 1e150, whose squares would overflow.
+    NaN, infinities and numbers beyond 1e150, whose squares would overflow, are not usable.
 
     >>> number(3), number(True), number(float("nan")), number("3"), number(10**400)
     (3.0, None, None, None, None)
     """
-    # By exact type: JSON has no other numbers, and it is asked of every number of a long history.
+    # The exact type suffices, since JSON has no other numbers, and is fast for the many numbers of a long history.
     if type(value) is not float and type(value) is not int:
         return None
     return float(value) if -1e150 < value < 1e150 else None
 
 
 def text(value: object) -> str:
-    """A string as it is, nothing for None, anything else as Python writes it."""
+    """Return a string unchanged, "" for None, and ``str(value)`` for anything else."""
     return "" if value is None else str(value)
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What the files of a run folder say; an absent file is empty here.
+    """The contents of a run folder; absent files are empty.
 
     Args:
         folder: the run folder.
         recipe: ``recipe.toml``, verbatim.
         schema: ``schema.json``.
-        history: the lines of ``history.jsonl``, an epoch each.
+        history: the lines of ``history.jsonl``, one per epoch.
         metrics: ``metrics.json``.
         evaluation: ``evaluation.json``.
         environment: ``environment.json``.
@@ -82,37 +82,37 @@ class RunFiles:
 
     @property
     def task(self) -> str:
-        """``regression``, ``multi_regression``, ``binary``, ``multiclass``, or nothing if no file says."""
+        """``regression``, ``multi_regression``, ``binary`` or ``multiclass``; "" if unknown."""
         return text(self.metrics.get("task") or self.schema.get("task"))
 
     @property
     def status(self) -> str:
-        """``finished``, ``interrupted`` or ``failed``; ``unfinished`` while there are no metrics."""
+        """``finished``, ``interrupted`` or ``failed``; ``unfinished`` if there are no metrics yet."""
         return text(self.metrics.get("status")) or ("finished" if self.metrics else "unfinished")
 
     @property
     def name(self) -> str:
-        """What the data is called, or else the folder."""
+        """The name of the data, or else of the folder."""
         data = mapping(self.environment.get("data"))
         named = data.get("name") or self.schema.get("name") or data.get("reference")
         return text(named) or self.folder.resolve().name
 
     @cached_property
     def main_metric(self) -> str:
-        """The score that the task is judged by: ``accuracy`` or ``r2``, or the first that was recorded."""
+        """The main metric of the task, ``accuracy`` or ``r2``; otherwise the first recorded metric."""
         recorded = [name for part in PARTS for name in mapping(self.metrics.get(part)) if name != "loss"]
         recorded += [name for name in mapping(self.last.get("validation")) if name != "loss"]
-        wanted = _MAIN.get(self.task, "accuracy")
-        return wanted if wanted in recorded or not recorded else recorded[0]
+        main = _MAIN.get(self.task, "accuracy")
+        return main if main in recorded or not recorded else recorded[0]
 
     @property
     def last(self) -> Mapping[str, Any]:
-        """The last epoch's line, empty before the first."""
+        """The last epoch's line; empty before the first."""
         return self.history[-1] if self.history else {}
 
     @cached_property
     def best_epoch(self) -> int | None:
-        """The epoch whose weights were kept: as the metrics say, or the last one marked as best."""
+        """The epoch whose weights were kept: from the metrics, or the last one marked as best."""
         best = number(self.metrics.get("best_epoch"))
         if best is None:
             marked = [number(line.get("epoch")) for line in self.history if line.get("best") is True]
@@ -121,7 +121,7 @@ class RunFiles:
 
     @cached_property
     def settings(self) -> Mapping[str, Any]:
-        """The recipe as values; empty if it is not TOML."""
+        """The parsed recipe; empty if it is not valid TOML."""
         try:
             return tomllib.loads(self.recipe)
         except tomllib.TOMLDecodeError:
@@ -129,18 +129,18 @@ class RunFiles:
 
     @property
     def targets(self) -> Sequence[str]:
-        """The names of what is predicted."""
+        """The names of the targets."""
         named = [text(name) for name in items(self.schema.get("target_names"))]
         return named or [text(name) for name in mapping(self.evaluation.get("scatter"))]
 
     @cached_property
     def classes(self) -> Sequence[str]:
-        """The names of the classes, in the order of the network's outputs; empty for regression."""
+        """The class names, in the order of the network's outputs; empty for regression."""
         return [text(name) for name in items(self.schema.get("classes") or self.evaluation.get("classes"))]
 
     @cached_property
     def confusion(self) -> tuple[Sequence[str], list[list[float]]]:
-        """Class names and the square of counts, true by predicted; both empty unless they fit together."""
+        """Class names and the square matrix of counts, true by predicted; both empty if their sizes differ."""
         names = [text(name) for name in items(self.evaluation.get("classes"))]
         counts = [
             [number(cell) or 0.0 for cell in items(row)] for row in items(self.evaluation.get("confusion"))
@@ -149,57 +149,58 @@ class RunFiles:
         return (names, counts) if square else ([], [])
 
     def rows(self, part: str) -> float | None:
-        """Number of rows of a part of the data."""
-        known = number(mapping(self.schema.get("rows")).get(part))
-        if known is None and self.evaluation.get("part") == part:
-            known = number(self.evaluation.get("rows"))
-        return known
+        """Return the number of rows of a part of the data."""
+        rows = number(mapping(self.schema.get("rows")).get(part))
+        if rows is None and self.evaluation.get("part") == part:
+            rows = number(self.evaluation.get("rows"))
+        return rows
 
     def score(self, part: str, name: str | None = None) -> float | None:
-        """A part's score after training, the main one unless named; None where it was not measured."""
+        """Return a part's score after training, by default the main one; None if it was not measured."""
         return number(mapping(self.metrics.get(part)).get(name or self.main_metric))
 
     def series(self, *path: str) -> list[float | None]:
-        """One number of every epoch, such as ``series("train", "loss")``; None where it is absent."""
-        found: Iterable[Any] = self.history
+        """Return one number of every epoch, such as ``series("train", "loss")``; None where it is absent."""
+        values: Iterable[Any] = self.history
         for key in path:
-            found = [value.get(key) if isinstance(value, dict) else None for value in found]
-        return [number(value) for value in found]
+            values = [value.get(key) if isinstance(value, dict) else None for value in values]
+        return [number(value) for value in values]
 
     @property
     def seconds(self) -> list[float | None]:
-        """The time that each epoch took. The history counts from the start of training."""
-        passed: list[float | None] = [0.0, *self.series("seconds")]
+        """The duration of each epoch. The history records the time since the start of training."""
+        elapsed: list[float | None] = [0.0, *self.series("seconds")]
         return [
-            end - begin if begin is not None and end is not None and end >= begin else None
-            for begin, end in pairwise(passed)
+            end - start if start is not None and end is not None and end >= start else None
+            for start, end in pairwise(elapsed)
         ]
 
     @cached_property
     def epochs(self) -> list[float]:
-        """The epochs' numbers, counted from 1 where a line does not say."""
+        """The numbers of the epochs; the line number where a line has none."""
         return [number(line.get("epoch")) or float(row) for row, line in enumerate(self.history, 1)]
 
 
 def read(folder: Path) -> RunFiles:
-    """Read the run folder's files.
+    """Read the files of a run folder.
 
     Args:
         folder: a run folder, finished or not.
 
     Raises:
-        RunError: it is no folder, it holds no run, or one of its files is damaged.
+        RunError: the folder does not exist, contains no run, or one of its files is damaged.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(f"{folder}: there is no such run folder")
+        raise RunError(f"run folder not found: {folder}")
     if not any((folder / name).is_file() for name in ("metrics.json", "history.jsonl", "recipe.toml")):
-        raise RunError(f"{folder}: this folder holds no run (no metrics.json, history.jsonl or recipe.toml)")
+        raise RunError(f"{folder} contains no run (no metrics.json, history.jsonl or recipe.toml)")
+    history = folder / "history.jsonl"
     return RunFiles(
         folder=folder,
         recipe=_text(folder / "recipe.toml"),
         schema=_object(folder / "schema.json"),
-        history=list(_lines(folder / "history.jsonl")),
+        history=read_json_lines(history, growing=True) if history.exists() else [],
         metrics=_object(folder / "metrics.json"),
         evaluation=_object(folder / "evaluation.json"),
         environment=_object(folder / "environment.json"),
@@ -207,36 +208,9 @@ def read(folder: Path) -> RunFiles:
 
 
 def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as cause:
-        raise RunError(f"{path}: cannot be read: {cause}") from cause
+    return read_text(path) if path.exists() else ""
 
 
 def _object(path: Path) -> Mapping[str, Any]:
     content = _text(path)
-    if not content:
-        return {}
-    try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as cause:
-        raise RunError(f"{path}: damaged: {cause}") from cause
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: damaged: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The history's epochs. A last line without its newline was being written, and is left out."""
-    for row, line in enumerate(_text(path).split("\n")[:-1], 1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as cause:
-            raise RunError(f"{path}: line {row} is damaged: {cause}") from cause
-        if not isinstance(value, dict):
-            raise RunError(f"{path}: line {row} is damaged: expected a JSON object")
-        yield value
+    return parse_object(content, f"{path} is damaged") if content else {}

@@ -19,16 +19,15 @@ from descend.data.preparation import Part
 from descend.data.schema import Schema
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
-from descend.recipe.defaults import facts_of
-from descend.recipe.terms import (
-    Keeper,
+from descend.recipe.compatibility import check_batches
+from descend.recipe.constraints import (
+    ActiveConstraint,
+    build_average_projection,
     build_constraints,
     build_lagrangian,
-    build_penalty,
-    build_row_penalty,
-    build_settle,
-    check_batches,
 )
+from descend.recipe.defaults import facts_of
+from descend.recipe.penalties import build_penalty, build_row_penalty
 from descend.runs.evaluate import measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
@@ -126,7 +125,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     order = order_of(planned)
     check_batches(run.model, order.sizes())
     lagrangian = build_lagrangian(recipe, run.model)
-    held: list[Keeper] = [*build_constraints(recipe, run.model, seed)]
+    held: list[ActiveConstraint] = [*build_constraints(recipe, run.model, seed)]
     held += [] if lagrangian is None else [lagrangian]
     rows_of = _rows_of_steps(order, device) if batches is None else batches.rows
     batches = batches or part_batches(prepared.train, order, device, workers)
@@ -175,7 +174,7 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
             objective.parameters,
             stop["average"],
             batches.steps_per_epoch,
-            build_settle(recipe, run.model, held),
+            build_average_projection(recipe, run.model, held),
         ),
     )
 

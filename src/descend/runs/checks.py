@@ -13,8 +13,9 @@ from descend.data.batches import Batch, Order
 from descend.errors import RecipeError, RunError, UserError
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
+from descend.recipe.constraints import ActiveConstraint, build_constraints, build_lagrangian
 from descend.recipe.defaults import facts_of
-from descend.recipe.terms import Keeper, build_constraints, build_lagrangian, build_penalty, build_row_penalty
+from descend.recipe.penalties import build_penalty, build_row_penalty
 from descend.rng import generator
 from descend.runs.build import augmented, part_batches
 from descend.runs.plan import Plan, Planner, choose_device
@@ -154,7 +155,7 @@ def check_gradients(
     model = model.to(device, torch.float64).train()
     source = generator(seed, "moved")
     conditions = _conditions(planned.recipe, model)
-    held: list[Keeper] = [*build_constraints(planned.recipe, model, seed)]
+    held: list[ActiveConstraint] = [*build_constraints(planned.recipe, model, seed)]
     held += [] if conditions is None else [conditions]
     with torch.no_grad():
         for p in model.parameters():
@@ -170,7 +171,7 @@ def check_gradients(
 
 
 def _objective(
-    planned: Plan, model: torch.nn.Module, loss: Any, held: Sequence[Keeper], device: torch.device
+    planned: Plan, model: torch.nn.Module, loss: Any, held: Sequence[ActiveConstraint], device: torch.device
 ) -> Objective:
     return Objective(
         model,

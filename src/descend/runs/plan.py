@@ -28,7 +28,7 @@ from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
 
-__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan", "plan_run"]
+__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,6 @@ def as_recipe(recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_impo
             f"recipe: expected a Recipe, a mapping of sections or the path of a file, got a {type(recipe).__name__}"
         )
     return Recipe.of(recipe)
-
-
-def plan(
-    data: Any,
-    recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
-    *,
-    seed: int = 0,
-    device: str | None = None,
-    allow_imports: bool = False,
-    **data_options: Unpack[DataOptions],
-) -> Plan:
-    """Read and prepare data and resolve the recipe for them, without training; arguments as of :func:`descend.train`."""
-    planner = Planner(data, device=device, allow_imports=allow_imports, **data_options)
-    return planner.plan(recipe, seed)
 
 
 BATCH_KEYS = ("batch_size", "sampling", "shuffle", "augment")

@@ -30,8 +30,8 @@ from descend.files import (
 )
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
+from descend.recipe.constraints import build_constraints
 from descend.recipe.defaults import facts_of
-from descend.recipe.terms import build_constraints
 from descend.recipe.toml import parse
 from descend.runs.evaluate import measured
 from descend.training.predictor import Predictor

@@ -112,7 +112,7 @@ def check_optimality(
         smallest = largest = error = smallest_error = 0.0
         products = 0
     else:
-        spectrum = lanczos(projected, start, limit=limit)
+        spectrum = lanczos(projected, start, max_iter=limit)
         smallest, largest, products = spectrum.smallest, spectrum.largest, spectrum.products
         smallest_error, error = spectrum.smallest_error, max(spectrum.smallest_error, spectrum.largest_error)
     scale = max(abs(smallest), abs(largest))

@@ -8,6 +8,6 @@ from tests.support import chromium
 def browser():
     program = chromium.find()
     if program is None:
-        pytest.skip("no chromium on this machine, so the report was not tested in a browser")
+        pytest.skip("chromium is not installed")
     with chromium.running(program) as started:
         yield started

@@ -1,4 +1,4 @@
-"""The report of a comparison: what it says, what it draws, and that it draws it in a browser."""
+"""The HTML report of a comparison: text, figures, and rendering in a browser."""
 
 import math
 import random
@@ -7,16 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from descend.experiments.comparison.charts import curves, final_scores, rate_curves
+from descend.experiments.comparison import Comparison
+from descend.experiments.comparison.charts import final_scores, learning_curves, lr_curves
+from descend.experiments.comparison.outcome import Conditions, Outcome, median_best_score
 from descend.experiments.comparison.page import render
-from descend.experiments.comparison.results import Comparison, Conditions, Outcome, pairwise, target_of
+from descend.experiments.comparison.results import pairwise_tests
+from descend.experiments.comparison.summary import summarize
 from descend.experiments.comparison.trials import Trial
 from descend.experiments.comparison.variants import variants_of
-from descend.experiments.comparison.words import findings
 from descend.recipe import Recipe
 
 RATES = [0.001, 0.01, 0.1, 1.0]
-HOW = Conditions(
+CONDITIONS = Conditions(
     "<digits>", "multiclass", "accuracy", "test", {"train": 60, "validation": 20, "test": 20}, 0, range(1, 6),
     RATES, (1e-4, 1.0), 0.95, True,
 )  # fmt: skip
@@ -33,30 +35,39 @@ def trial(top, epochs, *, lr=0.1, failed=False):
     return Trial(1, lr, failed, "it diverged" if failed else "", parts, history)
 
 
-def comparison(variants=2, lost=()):
-    """Variants of which each is a little better than the one before; some diverged."""
-    drawn = random.Random(0)
-    made = variants_of(Recipe(), {"model.dropout": [place / 20 for place in range(variants)]})
+def comparison(variants=2, failed=()):
+    """Variants of which each is slightly better than the one before; those in ``failed`` diverged."""
+    rng = random.Random(0)
+    all_variants = variants_of(Recipe(), {"model.dropout": [place / 20 for place in range(variants)]})
     outcomes = []
-    for place, variant in enumerate(made):
+    for place, variant in enumerate(all_variants):
         top = 0.7 + 0.2 * place / variants
-        failed = place in lost
-        tuning = [trial(top - abs(math.log10(lr) + 2) / 10, 8, lr=lr, failed=failed) for lr in RATES]
-        runs = [trial(top + drawn.gauss(0, 0.01), 8 + seed) for seed in range(5)]
+        diverged = place in failed
+        tuning = [trial(top - abs(math.log10(lr) + 2) / 10, 8, lr=lr, failed=diverged) for lr in RATES]
+        runs = [trial(top + rng.gauss(0, 0.01), 8 + seed) for seed in range(5)]
         outcomes.append(
-            Outcome(variant, None if failed else 0.01, not failed, tuning, [] if failed else runs, HOW)
+            Outcome(
+                variant,
+                None if diverged else 0.01,
+                not diverged,
+                tuning,
+                [] if diverged else runs,
+                CONDITIONS,
+            )
         )
-    goal = target_of(outcomes[0].runs, "accuracy")
+    goal = median_best_score(outcomes[0].runs, "accuracy")
     outcomes = [replace(outcome, target=goal) for outcome in outcomes]
-    return Comparison(outcomes, pairwise(outcomes), HOW, goal, 12.3, {"command": "descend compare <x>"})
+    return Comparison(
+        outcomes, pairwise_tests(outcomes), CONDITIONS, goal, 12.3, {"command": "descend compare <x>"}
+    )
 
 
 class TestFigures:
-    def test_the_middle_line_is_the_median_over_seeds_and_a_stopped_run_keeps_its_value(self):
+    def test_learning_curves_show_the_median_and_stopped_runs_keep_their_value(self):
         first = comparison().outcomes[0]
         runs = [trial(0.6, 2), trial(0.9, 3), trial(0.8, 3)]
-        found = curves([replace(first, runs=runs)], "accuracy", "x")
-        band, line = found.data
+        figure = learning_curves([replace(first, runs=runs)], "accuracy", "x")
+        band, line = figure.data
         at = [run.history for run in runs]
         assert line["y"][0] == pytest.approx(at[2][0]["validation"]["accuracy"], rel=1e-4)
         assert line["y"][2] == pytest.approx(at[2][2]["validation"]["accuracy"], rel=1e-4)
@@ -67,33 +78,33 @@ class TestFigures:
             at[1][2]["validation"]["accuracy"], rel=1e-4
         )  # the highest, backwards
 
-    def test_the_rate_that_was_chosen_has_a_ring_and_what_diverged_a_gap(self):
+    def test_the_selected_learning_rate_has_a_ring_and_diverged_runs_a_gap(self):
         first = comparison().outcomes[0]
         tuning = [*first.tuning[:3], trial(0.5, 3, lr=1.0, failed=True)]
-        (line,) = rate_curves([replace(first, tuning=tuning)]).data
+        (line,) = lr_curves([replace(first, tuning=tuning)]).data
         assert line["x"] == RATES
         assert line["y"][3] is None
         assert line["marker"]["symbol"] == ["circle", "circle-open", "circle", "circle"]
 
-    def test_scores_are_dots_and_their_interval_a_bar(self):
+    def test_final_scores_have_dots_and_an_interval(self):
         first = comparison().outcomes[0]
         dots, mean = final_scores([first]).data
-        assert dots["x"] == pytest.approx(first.known, rel=1e-4)
+        assert dots["x"] == pytest.approx(first.valid_scores, rel=1e-4)
         assert mean["error_x"]["value"] == pytest.approx(first.interval[1] - first.mean)
 
-    def test_there_are_none_of_nothing(self):
-        lost = comparison(lost=(0, 1)).outcomes
-        assert curves(lost, "accuracy", "x") is None
-        assert final_scores(lost) is None
+    def test_no_figures_if_all_runs_failed(self):
+        failed = comparison(failed=(0, 1)).outcomes
+        assert learning_curves(failed, "accuracy", "x") is None
+        assert final_scores(failed) is None
 
-    def test_more_variants_than_colours_differ_in_their_lines(self):
-        found = curves(comparison(14).outcomes, "loss", "x")
-        lines = [(t["line"]["color"], t["line"]["dash"]) for t in found.data if "dash" in t["line"]]
+    def test_more_variants_than_colours_differ_in_their_dashes(self):
+        figure = learning_curves(comparison(14).outcomes, "loss", "x")
+        lines = [(t["line"]["color"], t["line"]["dash"]) for t in figure.data if "dash" in t["line"]]
         assert len(set(lines)) == 14
 
 
-class TestThePage:
-    def test_words_from_data_are_text(self):
+class TestPage:
+    def test_text_from_data_is_escaped(self):
         page = render(comparison())
         assert "<digits>" not in page
         assert "Comparison on &lt;digits&gt;" in page
@@ -101,43 +112,43 @@ class TestThePage:
 
     def test_has_its_sections(self):
         page = render(comparison())
-        found = re.findall(r'<section id="(\w+)"', page)
-        assert found == ["results", "tests", "learning", "rates", "method", "reproduce"]
+        sections = re.findall(r'<section id="(\w+)"', page)
+        assert sections == ["results", "tests", "learning", "rates", "method", "reproduce"]
 
-    def test_of_variants_that_diverged(self):
-        page = render(comparison(3, lost=(1,)))
+    def test_some_variants_diverged(self):
+        page = render(comparison(3, failed=(1,)))
         assert "Diverged: dropout=0.05." in page
         assert "it diverged" in page
 
-    def test_of_nothing_but_divergence(self):
-        assert "there is nothing to compare" in render(comparison(lost=(0, 1)))
+    def test_all_variants_diverged(self):
+        assert "there is nothing to compare" in render(comparison(failed=(0, 1)))
 
 
-class TestFindings:
-    def test_say_what_is_more_than_chance(self):
-        words = findings(comparison())
-        assert words.startswith("dropout=0.05 has the highest mean test accuracy, ")
-        assert "The difference from dropout=0.0 is more than chance (Holm, 5 %)." in words
+class TestSummary:
+    def test_significant_difference(self):
+        text = summarize(comparison()).replace("\N{NO-BREAK SPACE}", " ")
+        assert text.startswith("dropout=0.05 has the highest mean test accuracy, ")
+        assert "The difference from dropout=0.0 is significant (Holm, 5 %)." in text
 
-    def test_say_what_may_be_chance(self):
-        made = comparison()
-        same = [replace(outcome, runs=made.outcomes[0].runs) for outcome in made.outcomes]
-        words = findings(replace(made, outcomes=same, tests=pairwise(same)))
-        assert "cannot be told from any other" in words
+    def test_difference_that_is_not_significant(self):
+        results = comparison()
+        same = [replace(outcome, runs=results.outcomes[0].runs) for outcome in results.outcomes]
+        text = summarize(replace(results, outcomes=same, tests=pairwise_tests(same)))
+        assert "its difference from the other variants is not significant" in text
 
-    def test_say_when_nobody_reached_the_target(self):
-        made = comparison()
-        far = [replace(outcome, target=2.0) for outcome in made.outcomes]
-        assert "No variant reached the target in more than half of its runs." in findings(
-            replace(made, outcomes=far, target=2.0)
+    def test_target_not_reached(self):
+        results = comparison()
+        far = [replace(outcome, target=2.0) for outcome in results.outcomes]
+        assert "No variant reached the target in more than half of its runs." in summarize(
+            replace(results, outcomes=far, target=2.0)
         )
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize(("variants", "lost", "figures"), [(2, (), 4), (14, (3,), 4), (2, (0, 1), 1)])
-def test_in_a_browser(browser, tmp_path, variants, lost, figures):
+@pytest.mark.parametrize(("variants", "failed", "figures"), [(2, (), 4), (14, (3,), 4), (2, (0, 1), 1)])
+def test_in_a_browser(browser, tmp_path, variants, failed, figures):
     path = tmp_path / "report.html"
-    path.write_text(render(comparison(variants, lost)), encoding="utf-8")
+    path.write_text(render(comparison(variants, failed)), encoding="utf-8")
     with browser.open(path, width=360, phone=True, dark=True) as page:
         assert page.value("document.querySelectorAll('.plot .cartesianlayer .subplot.xy').length") == figures
         assert page.value("document.documentElement.scrollWidth") <= 360

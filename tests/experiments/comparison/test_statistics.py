@@ -1,4 +1,4 @@
-"""Intervals and tests against SciPy, closed forms, and the rate at which the null hypothesis is rejected."""
+"""Intervals and tests against SciPy, closed forms, and simulated rejection rates."""
 
 import itertools
 from statistics import NormalDist
@@ -16,13 +16,13 @@ scores = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 
 @pytest.mark.parametrize("level", [0.5, 0.9, 0.95, 0.999])
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
-def test_intervals_are_scipys(n, level):
+def test_intervals_equal_scipys(n, level):
     values = np.random.default_rng(n).normal(0.9, 0.02, n)
     expected = stats.t.interval(level, n - 1, values.mean(), stats.sem(values))
     assert interval(values.tolist(), level) == pytest.approx(expected, rel=1e-12)
 
 
-def test_intervals_cover_the_mean_as_often_as_they_say():
+def test_intervals_have_the_nominal_coverage():
     random = np.random.default_rng(0)
     hits = [low <= 1 <= high for low, high in (interval(row, 0.9) for row in random.normal(1, 3, (4000, 5)))]
     assert np.mean(hits) == pytest.approx(0.9, abs=0.015)  # three standard deviations
@@ -33,14 +33,14 @@ def test_one_value_has_no_interval():
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
-def test_the_paired_t_test_is_scipys(n):
+def test_the_paired_t_test_equals_scipys(n):
     random = np.random.default_rng(n)
     first, second = random.normal(0, 1, n), random.normal(0.5, 1, n)
     assert paired_test(first, second) == pytest.approx(stats.ttest_rel(first, second).pvalue, rel=1e-10)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8])
-def test_sign_flips_are_scipys_permutation_test(n):
+def test_sign_flips_equal_scipys_permutation_test(n):
     random = np.random.default_rng(n)
     first, second = random.normal(0, 1, n), random.normal(0.5, 1, n)
     expected = stats.permutation_test(
@@ -54,7 +54,7 @@ def test_sign_flips_are_scipys_permutation_test(n):
 
 
 def test_sign_flips_by_hand():
-    # Of the eight sums of ±0.2 ±0.1 ±0.15 two are as far out as 0.45.
+    # Of the eight sums of ±0.2 ±0.1 ±0.15 two are at least 0.45 from zero.
     sums = [abs(sum(signs)) for signs in itertools.product([0.2, -0.2], [0.1, -0.1], [0.15, -0.15])]
     assert sign_flips([0.9, 0.8, 0.85], [0.7] * 3) == sum(one >= 0.45 - 1e-9 for one in sums) / 8 == 0.25
 
@@ -65,12 +65,12 @@ def test_many_pairs_are_sampled():
     assert sign_flips(first, second) == pytest.approx(stats.ttest_rel(first, second).pvalue, abs=0.02)
 
 
-def test_equal_differences_have_no_spread_for_a_t_test():
+def test_equal_differences_fall_back_to_sign_flips():
     assert paired_test([0.9, 0.9, 0.9], [0.8, 0.8, 0.8]) == 0.25
     assert paired_test([0.9, 0.8], [0.9, 0.8]) == 1.0
 
 
-def test_one_pair_tests_nothing():
+def test_one_pair_is_not_enough():
     assert paired_test([1.0], [0.0]) is None
     assert sign_flips([1.0], [0.0]) is None
 
@@ -85,8 +85,8 @@ def test_the_order_of_variants_does_not_matter(test, values, seed):
 
 
 @pytest.mark.parametrize(("n", "alpha"), [(3, 0.05), (5, 0.05), (5, 0.2)])
-def test_variants_that_are_the_same_differ_at_the_nominal_rate(n, alpha):
-    """Two names, one distribution: seeds share a part of the noise, as runs of equal seed do."""
+def test_equal_variants_are_rejected_at_the_nominal_rate(n, alpha):
+    """Both variants have the same distribution and share a part of the noise, as runs of equal seed do."""
     random = np.random.default_rng(n)
     shared = random.normal(0.9, 0.01, (4000, n))
     first, second = (shared + random.normal(0, 0.02, shared.shape) for _ in range(2))
@@ -94,7 +94,7 @@ def test_variants_that_are_the_same_differ_at_the_nominal_rate(n, alpha):
     assert rejected == pytest.approx(alpha, abs=4 * np.sqrt(alpha * (1 - alpha) / 4000))
 
 
-def test_sign_flips_never_reject_too_often():
+def test_sign_flips_do_not_exceed_the_nominal_rate():
     random = np.random.default_rng(1)
     off = random.exponential(1, (1500, 6)) - random.exponential(1, (1500, 6))
     rejected = np.mean([sign_flips(row, np.zeros(6)) <= 0.05 for row in off])
@@ -103,24 +103,24 @@ def test_sign_flips_never_reject_too_often():
 
 class TestHolm:
     def test_by_hand(self):
-        # sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, never falling
+        # sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1, made monotonic
         assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
     def test_of_values_in_order(self):
         # 6 · 0.001, 5 · 0.01, 4 · 0.02, 3 · 0.03, 2 · 0.2, 1 · 0.5: what multipletests(..., method="holm") does
-        found = holm([0.001, 0.01, 0.02, 0.03, 0.2, 0.5])
-        assert found == pytest.approx([0.006, 0.05, 0.08, 0.09, 0.4, 0.5])
+        adjusted = holm([0.001, 0.01, 0.02, 0.03, 0.2, 0.5])
+        assert adjusted == pytest.approx([0.006, 0.05, 0.08, 0.09, 0.4, 0.5])
 
-    def test_tests_that_could_not_be_made_count_for_nothing(self):
+    def test_missing_p_values_do_not_count(self):
         assert holm([None, 0.02, None, 0.03]) == pytest.approx([None, 0.04, None, 0.04])
         assert holm([]) == []
 
     @given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
-    def test_lies_between_the_value_and_bonferronis(self, values):
-        for p, own in zip(values, holm(values), strict=True):
-            assert p <= own <= min(1.0, len(values) * p)
+    def test_lies_between_the_p_value_and_bonferronis(self, values):
+        for p, adjusted in zip(values, holm(values), strict=True):
+            assert p <= adjusted <= min(1.0, len(values) * p)
 
-    def test_keeps_the_rate_of_any_false_rejection(self):
+    def test_controls_the_family_wise_error_rate(self):
         random = np.random.default_rng(2)
         p = [[2 * NormalDist().cdf(-abs(z)) for z in row] for row in random.normal(0, 1, (3000, 6))]
         assert np.mean([min(holm(row)) <= 0.05 for row in p]) == pytest.approx(

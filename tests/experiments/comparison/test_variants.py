@@ -29,61 +29,61 @@ class TestParsing:
     @pytest.mark.parametrize(
         "text", ["optimizer.name", "=a,b", "a.=1,2", "a.b=1,", "a.b=,1", "a.b=x y,1", "a.b="]
     )
-    def test_faults(self, text):
+    def test_invalid_text(self, text):
         with pytest.raises(UserError):
             parse_variation(text)
 
-    def test_all_faults_at_once(self):
+    def test_all_problems_at_once(self):
         with pytest.raises(RecipeError) as caught:
             parse_variations(["optimizer", "model.dropout=0,", "model.norm=none,batch"])
         assert len(caught.value.problems) == 2
 
-    def test_a_key_named_again_has_more_values(self):
+    def test_values_of_a_repeated_key_are_combined(self):
         assert parse_variations(["a.b=1", "a.b=2,3"]) == {"a.b": [1, 2, 3]}
 
 
 class TestVariants:
     def test_all_combinations(self):
-        found = variants_of(Recipe(), {"optimizer.name": ["sgd", "adam"], "model.dropout": [0.0, 0.5]})
-        assert [(v.recipe.get("optimizer.name"), v.recipe.get("model.dropout")) for v in found] == [
+        variants = variants_of(Recipe(), {"optimizer.name": ["sgd", "adam"], "model.dropout": [0.0, 0.5]})
+        assert [(v.recipe.get("optimizer.name"), v.recipe.get("model.dropout")) for v in variants] == [
             ("sgd", 0.0), ("sgd", 0.5), ("adam", 0.0), ("adam", 0.5),
         ]  # fmt: skip
-        assert len({variant.name for variant in found}) == 4
+        assert len({variant.name for variant in variants}) == 4
 
     def test_tables(self):
-        found = variants_of(Recipe(), {"optimizer": [{"name": "sgd", "momentum": 0.9}, "adam"]})
-        assert [variant.name for variant in found] == ["sgd(momentum=0.9)", "adam"]
-        assert found[0].recipe.get("optimizer.momentum") == 0.9
+        variants = variants_of(Recipe(), {"optimizer": [{"name": "sgd", "momentum": 0.9}, "adam"]})
+        assert [variant.name for variant in variants] == ["sgd(momentum=0.9)", "adam"]
+        assert variants[0].recipe.get("optimizer.momentum") == 0.9
 
-    def test_every_problem_once(self):
+    def test_each_problem_is_reported_once(self):
         with pytest.raises(RecipeError) as caught:
             variants_of(Recipe(), {"optimizer.name": ["sgd", "adm"], "model.dropot": [0, 1], "mdl.x": [1]})
-        words = [str(problem) for problem in caught.value.problems]
-        assert len(words) == 3
-        assert any("did you mean 'adam'" in word for word in words)
-        assert any("did you mean 'dropout'" in word for word in words)
-        assert all(word.startswith("--vary: ") for word in words)
+        messages = [str(problem) for problem in caught.value.problems]
+        assert len(messages) == 3
+        assert any("did you mean 'adam'" in message for message in messages)
+        assert any("did you mean 'dropout'" in message for message in messages)
+        assert all(message.startswith("--vary: ") for message in messages)
 
     @pytest.mark.parametrize("vary", [{}, {"optimizer.name": ["sgd"]}, {"a.b": [1], "c.d": [2]}])
-    def test_one_is_no_comparison(self, vary):
+    def test_a_single_variant_is_refused(self, vary):
         with pytest.raises(UserError, match="at least two variants"):
             variants_of(Recipe(), vary)
 
     @pytest.mark.parametrize("values", ["sgd", 3, {"name": "sgd"}, []])
-    def test_values_are_a_list(self, values):
+    def test_values_that_are_not_a_list(self, values):
         with pytest.raises(UserError, match="vary: 'optimizer\\.name'"):
             variants_of(Recipe(), {"optimizer.name": values})
 
-    def test_a_value_twice(self):
-        with pytest.raises(UserError, match="twice"):
+    def test_a_repeated_value(self):
+        with pytest.raises(UserError, match="more than once"):
             variants_of(Recipe(), {"optimizer.name": ["sgd", "adam", "sgd"]})
 
-    def test_where_the_rate_is(self):
-        plain, said = variants_of(Recipe(), {"optimizer": ["sgd", {"name": "adam", "lr": 0.1}]})
-        assert (plain.says_rate, said.says_rate) == (False, True)
-        assert plain.has_rate
+    def test_learning_rate(self):
+        unset, set_ = variants_of(Recipe(), {"optimizer": ["sgd", {"name": "adam", "lr": 0.1}]})
+        assert (unset.sets_lr, set_.sets_lr) == (False, True)
+        assert unset.accepts_lr
         assert all(
-            each.has_rate for each in variants_of(Recipe(), {"model.dropout": [0.0, 0.5]})
-        )  # the default's
-        assert plain.at(0.5).get("optimizer.lr") == 0.5
-        assert said.at(None) is said.recipe
+            each.accepts_lr for each in variants_of(Recipe(), {"model.dropout": [0.0, 0.5]})
+        )  # the default optimizer does
+        assert unset.with_lr(0.5).get("optimizer.lr") == 0.5
+        assert set_.with_lr(None) is set_.recipe

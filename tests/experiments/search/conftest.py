@@ -5,7 +5,7 @@ from descend.experiments.search import Space
 
 @pytest.fixture
 def space():
-    """A rate, a conditional momentum, a width."""
+    """A learning rate, a conditional momentum, a width."""
     return Space.of(
         {
             "optimizer": {

@@ -3,106 +3,112 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from descend.experiments.search import Trial
-from descend.experiments.search.halving import Bracket, Race, brackets, budget
+from descend.experiments.search.halving import Bracket, HalvingScheduler, budget, make_brackets
 
 
-def raced(curve, count, bracket, known=(), skipped=()):
-    """What is left of a race over a synthetic objective, and the epochs that it took."""
+def run_bracket(curve, count, bracket, known=(), skipped=()):
+    """Run one bracket on a synthetic objective: the surviving trials, the epochs taken, the scheduler."""
     numbers = [number for number in range(count) if number not in skipped]
-    race = Race([bracket], "accuracy", numbers, {trial.number: trial for trial in known})
-    going, spent, before = dict(enumerate(numbers)), 0, 0
+    scheduler = HalvingScheduler([bracket], "accuracy", numbers, {trial.number: trial for trial in known})
+    active, spent, before = dict(enumerate(numbers)), 0, 0
     for rung in bracket.rungs:
-        spent += len(going) * (rung - before)
-        for member, number in going.items():
+        spent += len(active) * (rung - before)
+        for member, number in active.items():
             for epoch in range(before + 1, rung + 1):
-                race.epoch_ended(member, {"epoch": epoch, "validation": {"accuracy": curve(number, epoch)}})
-        kept = race.survivors(rung, going)
-        going, before = {member: going[member] for member in kept}, rung
-    return sorted(going.values()), spent, race
+                scheduler.epoch_ended(
+                    member, {"epoch": epoch, "validation": {"accuracy": curve(number, epoch)}}
+                )
+        kept = scheduler.survivors(rung, active)
+        active, before = {member: active[member] for member in kept}, rung
+    return sorted(active.values()), spent, scheduler
 
 
-class TestWhoGoesOn:
-    def test_the_best_where_early_epochs_tell(self):
-        bracket = brackets(27, 27)[0]
+class TestSurvivors:
+    def test_the_best_trial_survives_if_early_epochs_are_predictive(self):
+        bracket = make_brackets(27, 27)[0]
         assert bracket.rungs == (1, 3, 9)
-        left, spent, _ = raced(lambda number, epoch: -((number - 11) ** 2) - 5 / epoch, 27, bracket)
-        assert left == [11]
+        survivors, spent, _ = run_bracket(
+            lambda number, epoch: -((number - 11) ** 2) - 5 / epoch, 27, bracket
+        )
+        assert survivors == [11]
         assert spent + 18 == budget([bracket], 27) == 27 * 1 + 9 * 2 + 3 * 6 + 1 * 18
 
-    def test_the_best_so_far_counts_and_not_the_last(self):
+    def test_the_best_score_so_far_counts_rather_than_the_last(self):
         bracket = Bracket(range(3), (2,))
         curves = {0: [0.9, 0.1], 1: [0.5, 0.5], 2: [0.4, 0.6]}
-        left, _, _ = raced(lambda number, epoch: curves[number][min(epoch, 2) - 1], 3, bracket)
-        assert left == [0]
+        survivors, _, _ = run_bracket(lambda number, epoch: curves[number][min(epoch, 2) - 1], 3, bracket)
+        assert survivors == [0]
 
     def test_epochs_after_the_rung_do_not_count(self):
-        race = Race([Bracket(range(3), (2,))], "accuracy", [0, 1, 2])
+        scheduler = HalvingScheduler([Bracket(range(3), (2,))], "accuracy", [0, 1, 2])
         for member, values in enumerate([(0.1, 0.2, 0.9), (0.1, 0.3, 0.3), (0.0, 0.0, 1.0)]):
             for epoch, value in enumerate(values, 1):
-                race.epoch_ended(member, {"epoch": epoch, "validation": {"accuracy": value}})
-        assert list(race.survivors(2, dict.fromkeys(range(3)))) == [1]
+                scheduler.epoch_ended(member, {"epoch": epoch, "validation": {"accuracy": value}})
+        assert list(scheduler.survivors(2, dict.fromkeys(range(3)))) == [1]
 
-    def test_late_bloomers_need_more_brackets(self):
-        def blooms(number, epoch):
+    def test_slow_starters_need_more_brackets(self):
+        def slow_starter(number, epoch):
             return float(epoch >= 9 if number % 9 == 8 else 0.5)
 
-        first, last = brackets(54, 27, 3)[0], brackets(54, 27, 3)[2]
-        assert 8 not in raced(blooms, 18, Bracket(range(18), first.rungs))[0]
-        assert 8 in raced(blooms, 18, Bracket(range(18), last.rungs))[0]
+        first, last = make_brackets(54, 27, 3)[0], make_brackets(54, 27, 3)[2]
+        assert 8 not in run_bracket(slow_starter, 18, Bracket(range(18), first.rungs))[0]
+        assert 8 in run_bracket(slow_starter, 18, Bracket(range(18), last.rungs))[0]
 
-    def test_records_stay_in_the_race(self):
-        """A race that goes on after a kill ends as if there had been none."""
-        bracket = brackets(9, 9)[0]
+    def test_records_stay_in_the_ranking(self):
+        """A resumed bracket selects the same trials as an uninterrupted one."""
+        bracket = make_brackets(9, 9)[0]
 
         def curve(number, epoch):
             return -abs(number - 4) + epoch / 100
 
-        whole, _, race = raced(curve, 9, bracket)
-        known = [Trial(n, {}, "dropped", 0.0, rungs=race.values[n]) for n in (3, 0, 8)]
-        again, _, _ = raced(curve, 9, bracket, known, skipped=(3, 0, 8))
-        assert again == whole == [4]
+        uninterrupted, _, scheduler = run_bracket(curve, 9, bracket)
+        known = [Trial(n, {}, "dropped", 0.0, rungs=scheduler.values[n]) for n in (3, 0, 8)]
+        again, _, _ = run_bracket(curve, 9, bracket, known, skipped=(3, 0, 8))
+        assert again == uninterrupted == [4]
 
-    def test_brackets_race_side_by_side(self):
-        """Each bracket's trials fare as if they were alone, though all are trained together."""
-        both = brackets(40, 27, 2)
+    def test_brackets_do_not_affect_each_other(self):
+        """All brackets are trained together, with the same selection as if each were trained separately."""
+        both = make_brackets(40, 27, 2)
         assert both[0].rungs != both[1].rungs
 
         def curve(number, epoch):
             return -abs((number % 20) - 7.3) - 3 / epoch
 
-        race = Race(both, "accuracy", list(range(40)))
-        going = dict.fromkeys(range(40))
+        scheduler = HalvingScheduler(both, "accuracy", list(range(40)))
+        active = dict.fromkeys(range(40))
         before = 0
-        for rung in race.rungs:
-            for member in going:
+        for rung in scheduler.rungs:
+            for member in active:
                 for epoch in range(before + 1, rung + 1):
-                    race.epoch_ended(
+                    scheduler.epoch_ended(
                         member, {"epoch": epoch, "validation": {"accuracy": curve(member, epoch)}}
                     )
-            going, before = dict.fromkeys(sorted(race.survivors(rung, going))), rung
-        alone = []
+            active, before = dict.fromkeys(sorted(scheduler.survivors(rung, active))), rung
+        separate = []
         for each in both:
             shifted = Bracket(range(len(each.numbers)), each.rungs)
             first = each.numbers.start
-            left, _, _ = raced(lambda n, e, first=first: curve(n + first, e), len(each.numbers), shifted)
-            alone += [number + first for number in left]
-        assert list(going) == alone
+            left, _, _ = run_bracket(
+                lambda n, e, first=first: curve(n + first, e), len(each.numbers), shifted
+            )
+            separate += [number + first for number in left]
+        assert list(active) == separate
 
     @pytest.mark.parametrize(("metric", "kept"), [("accuracy", 2), ("loss", 0)])
     def test_direction(self, metric, kept):
-        race = Race([Bracket(range(3), (1,))], metric, [0, 1, 2])
+        scheduler = HalvingScheduler([Bracket(range(3), (1,))], metric, [0, 1, 2])
         for member in range(3):
-            race.epoch_ended(member, {"epoch": 1, "validation": {metric: float(member)}})
-        assert list(race.survivors(1, dict.fromkeys(range(3)))) == [kept]
+            scheduler.epoch_ended(member, {"epoch": 1, "validation": {metric: float(member)}})
+        assert list(scheduler.survivors(1, dict.fromkeys(range(3)))) == [kept]
 
 
 @given(st.integers(1, 200), st.integers(1, 300), st.integers(1, 5))
-def test_brackets_hold_every_trial_once_and_save_epochs(trials, epochs, count):
-    found = brackets(trials, epochs, count)
-    assert [number for each in found for number in each.numbers] == list(range(trials))
-    for each in found:
+def test_brackets_contain_every_trial_once_and_save_epochs(trials, epochs, count):
+    brackets = make_brackets(trials, epochs, count)
+    assert [number for bracket in brackets for number in bracket.numbers] == list(range(trials))
+    for each in brackets:
         assert list(each.rungs) == sorted(set(each.rungs))
         assert all(1 <= rung < epochs for rung in each.rungs)
-        if each.rungs:  # someone is left at the end
-            assert each.kept(len(each.rungs) - 1) >= 1
-    assert trials <= budget(found, epochs) <= trials * epochs
+        if each.rungs:  # at least one trial survives
+            assert each.n_kept(len(each.rungs) - 1) >= 1
+    assert trials <= budget(brackets, epochs) <= trials * epochs

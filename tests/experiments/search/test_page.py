@@ -1,4 +1,4 @@
-"""The report of a search, as text and in a browser."""
+"""The HTML report of a search, as text and in a browser."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import re
 import pytest
 from tests.support import chromium
 
-from descend.experiments.search import Trial
-from descend.experiments.search.figures import parallel
+from descend.experiments.search import Trial, search
+from descend.experiments.search.figures import parallel_coordinates
 from descend.experiments.search.page import render, write
-from descend.experiments.search.searching import search
 
 RECIPE = {
     "stop": {"max_epochs": 3},
@@ -37,10 +36,10 @@ def figures(result):
     return {figure["key"]: figure for figure in json.loads(text[1])}
 
 
-def test_the_numbers(result):
+def test_numbers(result):
     page = render(result)
     assert len(result.trials) == 12
-    assert "12 configurations of 3 keys were tried by a grid" in page
+    assert "Grid search tried 12 configurations of 3 keys" in page
     assert f"Trial {result.winner.number + 1} was the best" in page
     assert page.count("<td>diverged</td>") == 2
     assert page.count('<th scope="row">') >= 12
@@ -49,33 +48,33 @@ def test_the_numbers(result):
     ).replace("http://www.w3.org/2000/svg", "")
 
 
-def test_the_curve_of_the_best_never_falls(result, figures):
+def test_best_so_far_is_monotonic(result, figures):
     dots, line = figures["course"]["data"]
     assert line["y"] == sorted(line["y"])
     assert line["y"][-1] == pytest.approx(result.winner.score, rel=1e-4)
     assert len(dots["x"]) == 10  # two diverged
 
 
-def test_parallel_coordinates_show_every_trial_once(result, figures):
+def test_parallel_coordinates_show_each_trial_once(result, figures):
     lines = figures["parallel"]["data"]
     assert len(lines) == len(result.trials)
     assert sum(line["line"]["color"] == "--validation" for line in lines) == 1
     assert sum(line["line"].get("dash") == "dot" for line in lines) == 2
-    gaps = [line["y"][2] is None for line in lines]  # momentum counts at one rate only
+    gaps = [line["y"][2] is None for line in lines]  # momentum is active at one learning rate only
     assert sum(gaps) == sum("optimizer.momentum" not in trial.values for trial in result.trials)
     best = lines[-1]
     assert best["line"]["color"] == "--validation"
     assert best["y"][-1] == 1.0
 
 
-def test_many_trials_are_drawn_in_part(result):
+def test_only_the_best_of_many_trials_are_drawn(result):
     trials = [Trial(n, result.trials[0].values, "finished", n / 300) for n in range(300)]
-    figure = parallel(trials, result.space, "accuracy")
+    figure = parallel_coordinates(trials, result.space, "accuracy")
     assert len(figure.data) == 200
     assert "best 200 of 300" in figure.note
 
 
-def test_words_from_the_data_are_inert(result):
+def test_text_from_the_data_is_escaped(result):
     import dataclasses
 
     trials = tuple(
@@ -83,11 +82,11 @@ def test_words_from_the_data_are_inert(result):
         for trial in result.trials
     )
     best = result.best
-    best.environment["data"]["name"], before = "<script>alert(1)</script>", best.environment["data"]["name"]
+    best.environment["data"]["name"], original = "<script>alert(1)</script>", best.environment["data"]["name"]
     try:
         page = render(dataclasses.replace(result, trials=trials))
     finally:
-        best.environment["data"]["name"] = before
+        best.environment["data"]["name"] = original
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page
 
@@ -97,13 +96,13 @@ def test_words_from_the_data_are_inert(result):
 def test_in_a_browser(result, width, phone, dark):
     program = chromium.find()
     if program is None:
-        pytest.skip("no chromium on this machine, so the report was not tested in a browser")
+        pytest.skip("chromium is not installed")
     path = write(result)
     with (
         chromium.running(program) as browser,
         browser.open(path, width=width, phone=phone, dark=dark) as page,
     ):
-        assert page.value("document.getElementById('undrawn').hidden")
+        assert page.value("document.getElementById('figures-failed').hidden")
         plots = page.value("document.querySelectorAll('.plot').length")
         assert plots >= 2
         assert page.value("document.querySelectorAll('.plot .main-svg').length") >= plots

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from descend.errors import RecipeError, UserError
 from descend.experiments.search import Space
-from descend.experiments.search.dimension import Dimension, dimension_of
+from descend.experiments.search.dimension import Dimension, parse_dimension
 
 NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -33,47 +33,47 @@ CHOICES = st.lists(VALUES, min_size=1, max_size=5, unique_by=repr)
 
 @st.composite
 def spaces(draw):
-    said = {}
-    for place in range(draw(st.integers(1, 5))):
-        said[f"model.key{place}"] = draw(st.one_of(ranges(), st.builds(lambda c: {"choices": c}, CHOICES)))
-    parents = [key for key, value in said.items() if "choices" in value]
+    entries = {}
+    for index in range(draw(st.integers(1, 5))):
+        entries[f"model.key{index}"] = draw(st.one_of(ranges(), st.builds(lambda c: {"choices": c}, CHOICES)))
+    parents = [key for key, value in entries.items() if "choices" in value]
     if parents:
         parent = draw(st.sampled_from(parents))
-        said["model.child"] = {**draw(ranges()), "when": {parent: [said[parent]["choices"][0]]}}
-    return said
+        entries["model.child"] = {**draw(ranges()), "when": {parent: [entries[parent]["choices"][0]]}}
+    return entries
 
 
-class TestTheParser:
+class TestParsing:
     @given(spaces(), st.randoms(use_true_random=False))
     @settings(max_examples=150, deadline=None)
-    def test_writes_what_it_reads(self, said, drawn):
-        space = Space.of(said)
+    def test_toml_round_trip(self, entries, random):
+        space = Space.of(entries)
         again = Space.loads(space.to_toml())
-        assert again.asked() == space.asked()
-        shares = {key: drawn.random() for key in space.keys}
-        assert again.point(shares) == space.point(shares)
+        assert again.to_dict() == space.to_dict()
+        coordinates = {key: random.random() for key in space.keys}
+        assert again.point(coordinates) == space.point(coordinates)
 
     @given(spaces(), st.randoms(use_true_random=False))
     @settings(max_examples=150, deadline=None)
-    def test_points_lie_within(self, said, drawn):
-        space = Space.of(said)
-        point = space.point({key: drawn.random() for key in space.keys})
+    def test_points_lie_in_the_space(self, entries, random):
+        space = Space.of(entries)
+        point = space.point({key: random.random() for key in space.keys})
         for key, value in point.items():
-            assert space[key].holds(value)
+            assert space[key].contains(value)
         for dimension in space:
-            assert (dimension.key in point) == space.counts(dimension, point)
+            assert (dimension.key in point) == space.is_active(dimension, point)
 
     @given(ranges(), st.floats(0, 1))
     @settings(max_examples=200, deadline=None)
-    def test_share_is_the_inverse_of_at(self, said, share):
-        dimension, faults = dimension_of("model.x", said)
-        assert not faults
-        value = dimension.at(share)
+    def test_to_unit_is_the_inverse_of_from_unit(self, entry, u):
+        dimension, problems = parse_dimension("model.x", entry)
+        assert not problems
+        value = dimension.from_unit(u)
         assert dimension.low <= value <= dimension.high
-        assert 0 <= dimension.share(value) <= 1
+        assert 0 <= dimension.to_unit(value) <= 1
         if dimension.high > dimension.low * (1 + 1e-9) + 1e-9:
-            close = 1e-6 * max(1.0, abs(value))
-            assert math.isclose(dimension.at(dimension.share(value)), value, abs_tol=close)
+            tolerance = 1e-6 * max(1.0, abs(value))
+            assert math.isclose(dimension.from_unit(dimension.to_unit(value)), value, abs_tol=tolerance)
 
     @given(
         st.recursive(
@@ -81,29 +81,29 @@ class TestTheParser:
         )
     )
     @settings(max_examples=200, deadline=None)
-    def test_anything_else_is_a_users_mistake(self, said):
+    def test_any_other_value_raises_a_user_error(self, entry):
         try:
-            Space.of({"optimizer": said})
+            Space.of({"optimizer": entry})
         except UserError:
             return
 
     @given(st.text(max_size=60))
     @settings(deadline=None)
-    def test_so_is_any_text(self, text):
+    def test_any_text_parses_or_raises_a_user_error(self, text):
         try:
             Space.loads(text)
         except UserError:
             return
 
-    def test_three_ways_to_say_the_same(self):
+    def test_three_equivalent_notations(self):
         dotted = Space.loads("optimizer.lr = { uniform = [0.1, 0.2] }\noptimizer.name = ['sgd', 'adam']")
         table = Space.loads(
             "[optimizer]\nlr = { uniform = [0.1, 0.2] }\nname = { choices = ['sgd', 'adam'] }"
         )
         flat = Space.of({"optimizer.lr": {"uniform": [0.1, 0.2]}, "optimizer": ["sgd", "adam"]})
-        assert dotted.asked() == table.asked() == flat.asked()
+        assert dotted.to_dict() == table.to_dict() == flat.to_dict()
 
-    def test_conditions_come_first_whatever_the_order(self):
+    def test_dimensions_follow_those_they_depend_on(self):
         space = Space.of(
             {
                 "optimizer.momentum": {"uniform": [0, 0.9], "when": {"optimizer.name": "sgd"}},
@@ -121,60 +121,60 @@ class TestTheParser:
             }
         )
         assert space.point({"a.x": 0.9, "a.y": 0.1, "a.z": 0.5}) == {"a.x": "q"}
-        assert space.fixed("a.z", 1.0) == {"a.x": "p", "a.y": "r", "a.z": 1.0}
+        assert space.point_with("a.z", 1.0) == {"a.x": "p", "a.y": "r", "a.z": 1.0}
 
 
-class TestMistakes:
+class TestErrors:
     @pytest.mark.parametrize(
-        ("said", "words"),
+        ("entry", "message"),
         [
             ({"uniform": [1, 0]}, "empty"),
             ({"uniform": [0, float("nan")]}, "finite"),
-            ({"log_uniform": [0, 1]}, "above 0"),
-            ({"log_uniform": [-1, 1]}, "above 0"),
-            ({"integers": [0.5, 2]}, "whole numbers"),
-            ({"integers": [0, True]}, "found True"),
+            ({"log_uniform": [0, 1]}, "must be positive"),
+            ({"log_uniform": [-1, 1]}, "must be positive"),
+            ({"integers": [0.5, 2]}, "integer bounds"),
+            ({"integers": [0, True]}, "got True"),
             ({"uniform": [0, 1, 2]}, "two numbers"),
             ({"uniform": "wide"}, "two numbers"),
-            ({"choices": []}, "nothing to choose"),
+            ({"choices": []}, "at least one value"),
             ({"choices": [1, 2, 1]}, "more than once"),
             ({"unifrom": [0, 1]}, "did you mean 'uniform'"),
-            ({"uniform": [0, 1], "choices": [1]}, "found uniform and choices"),
+            ({"uniform": [0, 1], "choices": [1]}, "got uniform and choices"),
             ({"uniform": [0, 1], "levels": 0}, "levels"),
-            ({"uniform": [0, 1], "when": {"optimizer.nmae": "sgd"}}, "does not vary 'optimizer.nmae'"),
-            ({"uniform": [0, 1], "when": {"optimizer.name": "adma"}}, "never is 'adma'"),
-            ({"uniform": [0, 1], "when": {"optimizer.lr": 0.5}}, "wait for each other"),
+            ({"uniform": [0, 1], "when": {"optimizer.nmae": "sgd"}}, "'optimizer.nmae' is not in the space"),
+            ({"uniform": [0, 1], "when": {"optimizer.name": "adma"}}, "cannot have the value 'adma'"),
+            ({"uniform": [0, 1], "when": {"optimizer.lr": 0.5}}, "form a cycle"),
             (3, "expected a list of choices"),
         ],
     )
-    def test_are_named(self, said, words):
+    def test_invalid_entries(self, entry, message):
         with pytest.raises(RecipeError, match=r"\[optimizer\] lr") as caught:
-            Space.of({"optimizer.lr": said, "optimizer.name": ["sgd", "adam"]})
-        assert words in str(caught.value)
+            Space.of({"optimizer.lr": entry, "optimizer.name": ["sgd", "adam"]})
+        assert message in str(caught.value)
 
     def test_all_at_once(self):
         with pytest.raises(RecipeError) as caught:
             Space.of({"optimizer.lr": {"log_uniform": [0, 1]}, "model.dropout": {"uniform": [1, 0]}})
         assert len(caught.value.problems) == 2
 
-    def test_nothing_to_vary(self):
-        with pytest.raises(UserError, match="varies nothing"):
+    def test_empty_space(self):
+        with pytest.raises(UserError, match="the space is empty"):
             Space.of({})
 
-    def test_a_file_that_is_not_there(self, tmp_path):
-        with pytest.raises(UserError, match="no such space file"):
+    def test_missing_file(self, tmp_path):
+        with pytest.raises(UserError, match="space file not found"):
             Space.load(tmp_path / "space.toml")
 
 
 class TestDimensions:
-    def test_whole_numbers_get_their_due(self):
+    def test_integers_are_equally_likely(self):
         dimension = Dimension("a.b", "integers", 1, 4)
-        drawn = [dimension.at((i + 0.5) / 400) for i in range(400)]
-        assert [drawn.count(value) for value in (1, 2, 3, 4)] == [100] * 4
+        values = [dimension.from_unit((i + 0.5) / 400) for i in range(400)]
+        assert [values.count(value) for value in (1, 2, 3, 4)] == [100] * 4
 
-    def test_logarithms_are_even(self):
+    def test_log_uniform_values_are_even_in_their_logarithm(self):
         dimension = Dimension("a.b", "log_uniform", 1e-4, 1.0)
-        assert [dimension.at(share) for share in (0.25, 0.5, 0.75)] == pytest.approx([1e-3, 1e-2, 1e-1])
+        assert [dimension.from_unit(u) for u in (0.25, 0.5, 0.75)] == pytest.approx([1e-3, 1e-2, 1e-1])
 
-    def test_text_of_a_space_is_toml(self, space):
-        assert tomli_w.dumps(space.asked())
+    def test_a_space_can_be_written_as_toml(self, space):
+        assert tomli_w.dumps(space.to_dict())

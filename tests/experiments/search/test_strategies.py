@@ -3,7 +3,7 @@ import pytest
 
 from descend.errors import UserError
 from descend.experiments.search import Space, Trial, random_points
-from descend.experiments.search.strategies import Random, explore, strategy
+from descend.experiments.search.strategies import Random, explore, make_strategy
 
 SPACE = Space.of(
     {
@@ -16,7 +16,7 @@ SPACE = Space.of(
 
 
 def cost(point):
-    """Smallest, 0, at lr = 1e-2, dropout = 0.3, width = 64, gelu."""
+    """A synthetic objective with minimum 0 at lr = 1e-2, dropout = 0.3, width = 64, gelu."""
     return (
         (np.log10(point["optimizer.lr"]) + 2) ** 2 / 4
         + 4 * (point["model.dropout"] - 0.3) ** 2
@@ -25,14 +25,15 @@ def cost(point):
     )
 
 
-def run(method, seed, trials=48, *, metric="loss", known=None, asked=None):
+def run(method, seed, trials=48, *, metric="loss", known=None, evaluated=None):
     sign = -1.0 if metric == "accuracy" else 1.0
-    made = strategy(method, SPACE, trials, seed, metric)
-    blocks = [range(at, min(at + made.batch, trials)) for at in range(0, trials, made.batch)]
+    strategy = make_strategy(method, SPACE, trials, seed, metric)
+    size = strategy.batch
+    batches = [range(start, min(start + size, trials)) for start in range(0, trials, size)]
 
-    def evaluate(points, place):
-        if asked is not None:
-            asked.extend(points)
+    def evaluate(points, index):
+        if evaluated is not None:
+            evaluated.extend(points)
         return {
             number: Trial(number, point, "diverged")
             if point["optimizer.lr"] > 0.5
@@ -40,7 +41,7 @@ def run(method, seed, trials=48, *, metric="loss", known=None, asked=None):
             for number, point in points.items()
         }
 
-    return explore(made, evaluate, blocks, known or {})
+    return explore(strategy, evaluate, batches, known or {})
 
 
 def best(trials):
@@ -49,66 +50,68 @@ def best(trials):
 
 class TestTpe:
     @pytest.fixture(autouse=True)
-    def needed(self):
+    def optuna(self):
         pytest.importorskip("optuna")
 
     @pytest.mark.parametrize("metric", ["loss", "accuracy"])
-    def test_finds_more_than_random_does(self, metric):
+    def test_is_better_than_random_search(self, metric):
         tpe = [best(run("tpe", seed, metric=metric)) for seed in range(6)]
-        drawn = [best(run("random", seed, metric=metric)) for seed in range(6)]
-        assert np.mean(tpe) < 0.6 * np.mean(drawn)
+        random = [best(run("random", seed, metric=metric)) for seed in range(6)]
+        assert np.mean(tpe) < 0.6 * np.mean(random)
 
-    def test_goes_on_from_any_records_as_if_it_had_not_stopped(self):
-        whole = run("tpe", 3)
-        asked = []
-        some = {number: whole[number] for number in [*range(16), 17, 20]}
-        assert run("tpe", 3, known=some, asked=asked) == whole
-        assert asked == [number for number in range(16, 48) if number not in (17, 20)]
+    def test_resumes_from_any_records_with_the_same_result(self):
+        uninterrupted = run("tpe", 3)
+        evaluated = []
+        some = {number: uninterrupted[number] for number in [*range(16), 17, 20]}
+        assert run("tpe", 3, known=some, evaluated=evaluated) == uninterrupted
+        assert evaluated == [number for number in range(16, 48) if number not in (17, 20)]
 
-    def test_a_batch_is_not_one_point(self):
-        points = strategy("tpe", SPACE, 40, 0, "loss").ask(range(24, 32), list(run("tpe", 0, 24).values()))
+    def test_points_of_a_batch_differ(self):
+        points = make_strategy("tpe", SPACE, 40, 0, "loss").ask(
+            range(24, 32), list(run("tpe", 0, 24).values())
+        )
         assert len({repr(point) for point in points}) == 8
 
     def test_conditions(self, space):
-        asked = strategy("tpe", space, 40, 0, "loss")
-        before = [
+        strategy = make_strategy("tpe", space, 40, 0, "loss")
+        history = [
             Trial(number, point, "finished", float(number))
             for number, point in enumerate(random_points(space, 24))
         ]
-        for point in asked.ask(range(24, 40), before):
+        for point in strategy.ask(range(24, 40), history):
             assert ("optimizer.momentum" in point) == (point["optimizer.name"] == "sgd")
-            assert all(space[key].holds(value) for key, value in point.items())
+            assert all(space[key].contains(value) for key, value in point.items())
 
-    def test_records_read_from_a_file_are_the_same(self, space):
-        asked = strategy("tpe", space, 40, 0, "loss")
-        before = [
+    def test_records_read_from_a_file_are_equivalent(self, space):
+        strategy = make_strategy("tpe", space, 40, 0, "loss")
+        history = [
             Trial(number, point, "finished", float(number))
             for number, point in enumerate(random_points(space, 12))
         ]
-        again = [Trial.from_json(trial.to_json()) for trial in before]
-        assert asked.ask(range(12, 16), before) == asked.ask(range(12, 16), again)
+        reread = [Trial.from_json(trial.to_json()) for trial in history]
+        assert strategy.ask(range(12, 16), history) == strategy.ask(range(12, 16), reread)
 
 
 class TestExplore:
-    def test_what_is_known_is_not_tried_again(self):
-        whole = run("random", 1)
-        asked = []
-        some = {number: whole[number] for number in range(0, 48, 2)}
-        assert run("random", 1, known=some, asked=asked) == whole
-        assert asked == list(range(1, 48, 2))
+    def test_known_trials_are_not_evaluated_again(self):
+        uninterrupted = run("random", 1)
+        evaluated = []
+        some = {number: uninterrupted[number] for number in range(0, 48, 2)}
+        assert run("random", 1, known=some, evaluated=evaluated) == uninterrupted
+        assert evaluated == list(range(1, 48, 2))
 
     def test_records_of_another_search_are_refused(self):
         with pytest.raises(UserError, match="trial 3 was recorded with"):
             run("random", 1, known={3: run("random", 2)[3]})
 
-    def test_a_shorter_search_is_the_beginning_of_a_longer_one(self):
+    def test_a_longer_search_starts_with_the_trials_of_a_shorter_one(self):
         assert list(run("random", 1, 12).values()) == list(run("random", 1, 40).values())[:12]
 
 
-def test_no_such_method():
+def test_unknown_method():
     with pytest.raises(UserError, match="did you mean 'random'"):
-        strategy("randm", SPACE, 4, 0, "loss")
+        make_strategy("randm", SPACE, 4, 0, "loss")
 
 
-def test_halving_draws_at_random():
-    assert isinstance(strategy("halving", SPACE, 4, 0, "loss"), Random)
+def test_halving_samples_at_random():
+    assert isinstance(make_strategy("halving", SPACE, 4, 0, "loss"), Random)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from tests.support.packs import TOLERANCE, flat, pack_of, trainings, weights
+from tests.support.stop_at import StopAt
 
 from descend.many.pack import stack
 from descend.nn import convnet
@@ -185,15 +186,7 @@ def test_pack_resumes_to_the_same_bits(at: int) -> None:
     first = trainings(recipes, [0, 1, 2], "iris")
     pack = pack_of(first)
 
-    class Stop:
-        def started(self, training: Any) -> None: ...
-        def stepped(self, training: Any) -> None:
-            training.stop_requested = training.step > at
-
-        def epoch_ended(self, training: Any, record: Any) -> None: ...
-        def finished(self, training: Any) -> None: ...
-
-    pack.observers = [Stop()]
+    pack.observers = [StopAt(at + 1)]
     fit(pack)
     state = clone(pack.state_dict())
     second = trainings(recipes, [0, 1, 2], "iris")

@@ -1,8 +1,8 @@
-"""The folder of a comparison: what was asked, so that one that was stopped goes on as it was begun.
+"""The comparison folder, which holds what is needed to resume a stopped comparison.
 
-``asked.json`` is written before the first run. The runs that tune lie in ``tuning`` while the comparison lasts, the final
-ones in ``runs``; each goes on from what is in its own folder. ``comparison.json`` is written when all is done, and the
-runs that tuned are gone then.
+``asked.json`` holds the settings and is written before the first run. Tuning runs are in ``tuning`` until the
+comparison is finished, final runs in ``runs``; each resumes from its own folder. ``comparison.json`` holds the results;
+it is written at the end, when the tuning runs are deleted.
 """
 
 from __future__ import annotations
@@ -14,45 +14,55 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import RunError
-from descend.experiments.search.journal import differences
-from descend.files import json_bytes, make_folder, read_json, write_atomically
+from descend.experiments.settings import describe_changes
+from descend.files import check_unused, json_bytes, make_folder, read_json, write_atomically
 
-__all__ = ["FINAL", "TUNING", "begin", "finish", "take_up"]
+__all__ = ["FINAL_RUNS", "TUNING_RUNS", "check_free", "check_resumable", "finish", "start"]
 
-ASKED, FOUND = "asked.json", "comparison.json"
-TUNING, FINAL = "tuning", "runs"
-
-
-def begin(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Make the folder, and say in it what is compared.
-
-    Raises:
-        RunError: the system refuses.
-    """
-    make_folder(folder)
-    write_atomically(folder / ASKED, json_bytes(dict(asked)))
+SETTINGS_FILE, RESULTS_FILE = "asked.json", "comparison.json"
+TUNING_RUNS, FINAL_RUNS = "tuning", "runs"
 
 
-def take_up(folder: Path, asked: Mapping[str, Any]) -> None:
-    """Check that the folder holds this comparison, unfinished.
+def check_free(folder: Path) -> None:
+    """Refuse a folder that is in use.
 
     Raises:
-        RunError: it holds none, a finished one, or one of something else; the message says what differs.
+        RunError: the folder contains another comparison or other files.
     """
-    if not (folder / ASKED).exists():
-        raise RunError(f"nothing to resume in {folder}: it holds no comparison")
-    if (folder / FOUND).exists():
-        raise RunError(f"nothing to resume in {folder}: the comparison is done, and report.html shows it")
-    now = json.loads(json.dumps(asked))
-    changed = differences("", read_json(folder / ASKED), now)
-    if changed:
+    check_unused(folder, what="comparison", marker=SETTINGS_FILE)
+
+
+def start(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Create the folder and write the settings of the comparison.
+
+    Raises:
+        RunError: the folder cannot be created or written.
+    """
+    make_folder(folder, "comparison")
+    write_atomically(folder / SETTINGS_FILE, json_bytes(dict(settings)))
+
+
+def check_resumable(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Check that the folder holds an unfinished comparison with the same settings.
+
+    Raises:
+        RunError: it contains no comparison, a finished one, or one with other settings; the message lists the
+            differences.
+    """
+    if not (folder / SETTINGS_FILE).exists():
+        raise RunError(f"nothing to resume in {folder}: it contains no comparison")
+    if (folder / RESULTS_FILE).exists():
+        raise RunError(f"nothing to resume in {folder}: the comparison is finished; see report.html")
+    current = json.loads(json.dumps(settings))
+    changes = describe_changes("", read_json(folder / SETTINGS_FILE), current)
+    if changes:
         raise RunError(
-            f"this is not the comparison that {folder} was begun with; resume without changes, or compare anew in "
-            "another folder:\n  " + "\n  ".join(changed)
+            f"the comparison in {folder} was started with other settings; resume it with the same settings, or start "
+            "a new comparison in another folder:\n  " + "\n  ".join(changes)
         )
 
 
-def finish(folder: Path, found: Mapping[str, Any]) -> None:
-    """Write the numbers, and let the runs that tuned go."""
-    write_atomically(folder / FOUND, json_bytes(dict(found)))
-    shutil.rmtree(folder / TUNING, ignore_errors=True)
+def finish(folder: Path, results: Mapping[str, Any]) -> None:
+    """Write the results and delete the tuning runs."""
+    write_atomically(folder / RESULTS_FILE, json_bytes(dict(results)))
+    shutil.rmtree(folder / TUNING_RUNS, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The report of a comparison: one HTML file, in the look of a run's, readable without a network."""
+"""The HTML report of a comparison, in one file."""
 
 from __future__ import annotations
 
@@ -6,286 +6,323 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from descend.errors import UserError
-from descend.experiments.comparison.charts import curves, final_scores, rate_curves
-from descend.experiments.comparison.results import TOLERANCE, Comparison
-from descend.experiments.comparison.words import (
-    at_rate,
-    findings,
-    interval_words,
+from descend.experiments.comparison.charts import final_scores, learning_curves, lr_curves
+from descend.experiments.comparison.formatting import (
+    good_rates_text,
+    interval_text,
+    lr_text,
+    missing_cost_text,
     p_value,
-    reached,
-    value,
-    within,
+    score_text,
 )
+from descend.experiments.comparison.outcome import TOLERANCE
+from descend.experiments.comparison.results import ComparisonResults
+from descend.experiments.comparison.summary import summarize
 from descend.report import write_page
 from descend.report.document import document
 from descend.report.figures import Figure
+from descend.report.formatting import (
+    ENVIRONMENT_LABELS,
+    NO_BREAK,
+    TASKS,
+    amount,
+    count,
+    duration,
+    metric,
+)
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element, join
-from descend.report.parts import code, facts, figure_box, fold, section, table
-from descend.report.words import TASKS, amount, count, duration, metric
+from descend.report.parts import code, facts, figure_box, fold, navigation, section, table
 
 __all__ = ["render", "write"]
 
 _SECTIONS = {
     "results": "Results",
     "tests": "Tests",
-    "learning": "Learning",
-    "rates": "Rates",
+    "learning": "Learning curves",
+    "rates": "Learning rates",
     "method": "Method",
     "reproduce": "Reproduce",
     "environment": "Environment",
 }
 
 
-def write(found: Comparison) -> Path:
-    """Write ``report.html`` into the comparison's folder; complete or absent.
+def write(results: ComparisonResults) -> Path:
+    """Write ``report.html`` into the comparison folder. The file is complete or absent.
 
     Raises:
-        UserError: there is no folder, or it cannot be written.
+        UserError: the comparison has no folder.
+        RunError: the file cannot be written.
     """
-    if found.path is None:
-        raise UserError("this comparison was not saved; give it a folder: compare(..., out=folder)")
-    return write_page(found.path / "report.html", render(found))
+    if results.path is None:
+        raise UserError("this comparison was not saved; specify a folder: compare(..., out=<folder>)")
+    return write_page(results.path / "report.html", render(results))
 
 
-def render(found: Comparison) -> str:
-    """The report as one HTML document."""
-    results, first = _results(found)
-    learning, second = _learning(found)
-    rates, third = _rates(found)
+def render(results: ComparisonResults) -> str:
+    """Return the report as one HTML document."""
+    results_section, result_figures = _results_section(results)
+    learning_section, learning_figures = _learning_section(results)
+    rates_section, rate_figures = _rates_section(results)
     body = join(
-        [results, _tests(found), learning, rates, _method(found), _reproduce(found), _environment(found)]
+        [
+            results_section,
+            _tests_section(results),
+            learning_section,
+            rates_section,
+            _method_section(results),
+            _reproduce_section(results),
+            _environment_section(results),
+        ]
     )
-    title = f"Comparison on {found.conditions.data}"
+    title = f"Comparison on {results.conditions.data}"
     return document(
         title,
-        navigation=_navigation(body),
-        opening=_opening(found, title),
+        navigation=navigation(_SECTIONS, body),
+        opening=_opening(results, title),
         body=body,
-        figures=[*first, *second, *third],
+        figures=[*result_figures, *learning_figures, *rate_figures],
     )
 
 
-def _navigation(body: Html) -> Html:
-    links = [
-        element("li", element("a", name, href=f"#{key}"))
-        for key, name in _SECTIONS.items()
-        if f'<section id="{key}"' in body
-    ]
-    return element("ul", links)
-
-
-def _opening(found: Comparison, title: str) -> Html:
-    how = found.conditions
-    task = TASKS.get(how.task, how.task)
-    lost = [outcome.name for outcome in found.outcomes if outcome.failed]
-    trouble = None
-    if lost:
-        words = f"Diverged: {'; '.join(lost)}."
-        trouble = element(
-            "div", element("strong", words), element("p", _advice(found, lost[0])), class_="trouble"
+def _opening(results: ComparisonResults, title: str) -> Html:
+    conditions = results.conditions
+    task = TASKS.get(conditions.task, conditions.task)
+    diverged = [outcome.name for outcome in results.outcomes if outcome.failed]
+    warning = None
+    if diverged:
+        heading = f"Diverged: {'; '.join(diverged)}."
+        warning = element(
+            "div",
+            element("strong", heading),
+            element("p", _first_message(results, diverged[0])),
+            class_="warning",
         )
     tiles: list[tuple[str, Child]] = [
-        ("Variants", count(len(found.outcomes))),
-        ("Seeds each", count(len(how.seeds))),
-        ("Rates tried each", count(len(how.rates)) if how.rates else "none"),
-        ("Target", value(how.metric, found.target)),
-        ("Time", duration(found.seconds)),
+        ("Variants", count(len(results.outcomes))),
+        ("Seeds per variant", count(len(conditions.seeds))),
+        ("Learning rates tried", count(len(conditions.rates)) if conditions.rates else "none"),
+        (f"Target {metric(conditions.metric)}", score_text(conditions.metric, results.target)),
+        ("Total time", duration(results.seconds)),
     ]
     return join(
         [
             element("p", f"{task[:1].upper()}{task[1:]}", class_="eyebrow"),
             element("h1", title, class_="long" if len(title) > 32 else None),
-            trouble,
-            element("p", findings(found), class_="lead"),
+            warning,
+            element("p", summarize(results), class_="lead"),
             facts(tiles, class_="tiles"),
         ]
     )
 
 
-def _advice(found: Comparison, name: str) -> str:
-    outcome = found[name]
+def _first_message(results: ComparisonResults, name: str) -> str:
+    """The message of the first run of a variant that has one."""
+    outcome = results[name]
     return next((run.message for run in (*outcome.runs, *outcome.tuning) if run.message), "")
 
 
-def _results(found: Comparison) -> tuple[Html, list[Figure]]:
-    how = found.conditions
+def _results_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
+    conditions = results.conditions
     rows: list[list[Child]] = []
-    for outcome in found.outcomes:
-        reach = outcome.to_target
+    for outcome in results.outcomes:
+        cost = outcome.to_target
         rows.append(
             [
                 outcome.name,
-                at_rate(outcome),
-                value(how.metric, outcome.mean),
-                interval_words(outcome),
+                lr_text(outcome),
+                score_text(conditions.metric, outcome.mean),
+                interval_text(outcome),
                 *(
-                    [reached(outcome)] * 3
-                    if reach is None
-                    else [duration(reach.seconds), count(reach.steps), count(reach.gradients)]
+                    [missing_cost_text(outcome)] * 3
+                    if cost is None
+                    else [duration(cost.seconds), count(cost.steps), count(cost.gradients)]
                 ),
-                f"{sum(one is not None for one in outcome.reaches)} of {len(how.seeds)}",
+                f"{sum(one is not None for one in outcome.target_costs)} of {len(conditions.seeds)}",
             ]
         )
     head: list[Child] = [
         "variant",
-        "rate",
-        f"{how.part} {metric(how.metric)}",
-        f"{100 * how.level:g} % interval",
+        "learning rate",
+        f"mean {conditions.part} {metric(conditions.metric)}",
+        f"{100 * conditions.level:g}{NO_BREAK}% interval",
         "time to target",
         "steps",
         "gradients",
-        "reached",
+        "target reached",
     ]
     note = (
-        f"Target: a validation {metric(how.metric)} of {value(how.metric, found.target)}. Time, steps and gradients "
-        "(of single batches) are the median over seeds; a run that does not reach the target counts as endless. "
-        "The interval tells how far chance in training moves the mean, not what other rows would change."
+        f"The target is a validation {metric(conditions.metric)} of {score_text(conditions.metric, results.target)}. "
+        "Time, steps and gradients (of single batches) are medians over seeds; a run that does not reach the target "
+        "counts as infinitely expensive. The interval covers the randomness of training (initial weights, order of "
+        "rows), not that of the choice of test rows."
     )
-    if found.engine != "loop":
-        note += f" The runs were trained together ({found.engine}): their times are those of the group."
-    chart = final_scores(found.outcomes)
-    drawn = element("div", figure_box(chart), class_="figures") if chart else None
-    shown = section(
+    if results.engine != "loop":
+        note += f" The runs were trained together (engine: {results.engine}), so their times are those of the whole group."
+    chart = final_scores(results.outcomes)
+    figure = element("div", figure_box(chart), class_="figures") if chart else None
+    return section(
         "results",
-        "Results",
+        _SECTIONS["results"],
         table("Results by variant", head, rows, numeric=range(1, 8)),
         element("p", note, class_="note"),
-        drawn,
-        fold("Every seed", _seeds(found)),
-    )
-    return shown, [chart] if chart else []
+        figure,
+        fold("Scores by seed", _seeds_table(results)),
+    ), [chart] if chart else []
 
 
-def _seeds(found: Comparison) -> Child:
-    how = found.conditions
-    head: list[Child] = ["variant", *[f"seed {seed}" for seed in how.seeds]]
+def _seeds_table(results: ComparisonResults) -> Child:
+    conditions = results.conditions
+    head: list[Child] = ["variant", *[f"seed {seed}" for seed in conditions.seeds]]
     rows: list[list[Child]] = [
-        [outcome.name, *[value(how.metric, one, "diverged") for one in outcome.scores]]
-        for outcome in found.outcomes
+        [outcome.name, *[score_text(conditions.metric, score, "diverged") for score in outcome.scores]]
+        for outcome in results.outcomes
     ]
     return table("Final scores by seed", head, rows, numeric=range(1, len(head)))
 
 
-def _tests(found: Comparison) -> Html:
-    if not found.tests:
+def _tests_section(results: ComparisonResults) -> Html:
+    if not results.tests:
         return Html("")
-    how = found.conditions
+    conditions = results.conditions
     rows: list[list[Child]] = [
         [
             f"{test.first} − {test.second}",
-            value(how.metric, test.difference),
+            score_text(conditions.metric, test.difference),
             p_value(test.p),
             p_value(test.adjusted),
             p_value(test.sign_flips),
             count(test.pairs),
         ]
-        for test in sorted(found.tests, key=lambda test: (test.p is None, test.p or 0.0))
+        for test in sorted(results.tests, key=lambda test: (test.p is None, test.p or 0.0))
     ]
-    head: list[Child] = ["difference", "mean", "p", "p, Holm", "p, sign flips", "pairs"]
-    least = f"{2.0 ** (1 - len(how.seeds)):.3g}"
+    head: list[Child] = ["difference", "mean", "p", "p (Holm)", "p (sign flips)", "pairs"]
+    smallest = f"{2.0 ** (1 - len(conditions.seeds)):.3g}"
+    n_tests = len(results.tests)
     note = (
-        "p: Student's t test on the differences of equal seeds, two-sided. It assumes that differences are about "
-        f"normal, and is the one test that can find something with few seeds. Holm: corrected for {len(found.tests)} "
-        f"test{'s' if len(found.tests) > 1 else ''}; read this column. Sign flips: a permutation test that assumes no "
-        f"distribution; with {len(how.seeds)} seeds it cannot fall below {least}."
+        "p: two-sided paired t-test on the differences of equal seeds. It assumes that the differences are normally "
+        f"distributed, and is the only test here with power for few seeds. p (Holm): corrected for {n_tests} "
+        f"test{'s' if n_tests > 1 else ''}; draw conclusions from this column. p (sign flips): a permutation test "
+        f"without a distributional assumption; with {len(conditions.seeds)} seeds it cannot fall below {smallest}."
     )
     return section(
         "tests",
-        "Tests",
+        _SECTIONS["tests"],
         table("Paired tests", head, rows, numeric=range(1, 6), tall=len(rows) > 12),
         element("p", note, class_="note"),
     )
 
 
-def _learning(found: Comparison) -> tuple[Html, list[Figure]]:
-    names = dict.fromkeys([found.conditions.metric, "loss"])
+def _learning_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
+    names = dict.fromkeys([results.conditions.metric, "loss"])
     figures = [
-        figure for name in names if (figure := curves(found.outcomes, name, f"curve-{name}")) is not None
+        figure
+        for name in names
+        if (figure := learning_curves(results.outcomes, name, f"curve-{name}")) is not None
     ]
     if not figures:
         return Html(""), []
     boxes = element("div", [figure_box(figure) for figure in figures], class_="figures")
-    return section("learning", "Learning", boxes), figures
+    return section("learning", _SECTIONS["learning"], boxes), figures
 
 
-def _rates(found: Comparison) -> tuple[Html, list[Figure]]:
-    chart = rate_curves(found.outcomes)
+def _rates_section(results: ComparisonResults) -> tuple[Html, list[Figure]]:
+    chart = lr_curves(results.outcomes)
     if chart is None:
         return Html(""), []
     rows: list[list[Child]] = [
-        [outcome.name, amount(outcome.lr, 3), within(outcome), "at the edge" if outcome.at_edge else ""]
-        for outcome in found.outcomes
+        [
+            outcome.name,
+            amount(outcome.lr, 3),
+            good_rates_text(outcome),
+            "at the edge of the range" if outcome.at_edge else "",
+        ]
+        for outcome in results.outcomes
         if outcome.curve
     ]
-    words = (
-        f"How much the learning rate matters: the share of the rates tried whose validation score is within "
-        f"{100 * TOLERANCE:g} % of the variant's best. Rates are spread evenly on a logarithmic scale from "
-        f"{found.conditions.bounds[0]:g} to {found.conditions.bounds[1]:g}, so it is also how wide the good range is "
-        "there. Where the best rate is at the edge, a better one may lie beyond: widen the range."
+    low, high = results.conditions.bounds
+    explanation = (
+        "Sensitivity to the learning rate: a learning rate is good if its validation score is within "
+        f"{100 * TOLERANCE:g}{NO_BREAK}% of the variant's best. The learning rates are spaced evenly on a logarithmic scale from "
+        f"{low:g} to {high:g}, so the share of good ones shows how wide the good range is. If the best one is at the "
+        "edge, a better one may lie outside: widen the range (--rates)."
     )
-    head: list[Child] = ["variant", "best rate", "good rates", ""]
+    head: list[Child] = ["variant", "best learning rate", "good learning rates", "remark"]
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
     return section(
         "rates",
-        "Rates",
-        element("p", words),
+        _SECTIONS["rates"],
+        element("p", explanation),
         element("div", figure_box(chart), class_="figures"),
-        element("h3", "Good rates"),
-        table("Sensitivity to the rate", head, rows, numeric=[1, 2]),
+        element("h3", "Sensitivity"),
+        table("Sensitivity to the learning rate", head, rows, numeric=[1, 2]),
     ), [chart]
 
 
-def _method(found: Comparison) -> Html:
-    how = found.conditions
-    rows = ", ".join(f"{count(number)} {part}" for part, number in how.rows.items() if number)
-    tuned = (
-        f"{count(len(how.rates))} rates each, the same for all, quasi-random and log-uniform in "
-        f"[{how.bounds[0]:g}, {how.bounds[1]:g}]; one run a rate; chosen by the validation {metric(how.metric)}, of "
-        "equals by the lower loss"
-        if how.rates
-        else "none: the recipe's rates, or those that are varied"
+def _method_section(results: ComparisonResults) -> Html:
+    conditions = results.conditions
+    rows = ", ".join(
+        f"{count(number)} {'training' if part == 'train' else part}"
+        for part, number in conditions.rows.items()
+        if number
     )
+    low, high = conditions.bounds
+    tuning = (
+        f"{count(len(conditions.rates))} learning rates, the same for all variants, quasi-random and log-uniform in "
+        f"[{low:g}, {high:g}]; one run each, selected by the validation {metric(conditions.metric)}, then by the lower "
+        "loss"
+        if conditions.rates
+        else "none: the learning rates are those of the recipe or of the variants"
+    )
+    first, last = conditions.seeds[0], conditions.seeds[-1]
+    final = f"seeds {first} to {last}" if first != last else f"seed {first}"
     pairs: list[tuple[str, Child]] = [
-        ("Rows", f"{rows}; one split (seed {how.seed}) for all runs"),
-        ("Tuning", tuned),
+        ("Rows", f"{rows}; one split (seed {conditions.seed}) for all runs"),
+        ("Tuning", tuning),
         (
             "Final runs",
-            f"seeds {how.seeds[0]} to {how.seeds[-1]}, none of which tuned; only they touch the {how.part} rows"
-            if how.part == "test"
-            else f"seeds {how.seeds[0]} to {how.seeds[-1]}; there are no test rows, so scores are those of the "
-            "validation rows that chose the weights, and flatter",
+            f"{final}, none of which was used for tuning; only these runs are measured on the {conditions.part} rows"
+            if conditions.part == "test"
+            else f"{final}; there are no test rows, so the scores are those of the validation rows, which also "
+            "selected the weights, and are biased upwards",
         ),
         (
             "Pairs",
-            "runs of equal seed share the order of rows, and the initial weights where the network is the same",
+            "runs of equal seed share the order of rows, and the initial weights if the networks are the same",
         ),
         (
             "Target",
-            "the median of the best validation scores of the first variant's final runs, or as asked; noticed at the end "
-            "of an epoch",
+            "the median of the best validation scores of the first variant's final runs, unless specified (--goal); "
+            "checked at the end of each epoch",
         ),
-        ("Gradients", "one gradient of the loss on one batch counts 1"),
-        ("Engine", found.engine),
+        ("Gradients", "one gradient of the loss on one batch counts as 1"),
+        ("Engine", results.engine),
     ]
-    shown: list[Child] = [
+    recipes: list[Child] = [
         [
             element("h3", outcome.name),
-            code(f"recipe-{place}", toml(outcome.variant.recipe.to_toml()), "recipe"),
+            code(f"recipe-{index}", toml(outcome.variant.recipe.to_toml()), "recipe"),
         ]
-        for place, outcome in enumerate(found.outcomes)
+        for index, outcome in enumerate(results.outcomes)
     ]
-    return section("method", "Method", facts(pairs), fold("The recipes as they were asked for", shown))
+    return section("method", _SECTIONS["method"], facts(pairs), fold("Recipes as specified", recipes))
 
 
-def _reproduce(found: Comparison) -> Html:
-    command = str(found.environment.get("command", ""))
+def _reproduce_section(results: ComparisonResults) -> Html:
+    command = str(results.environment.get("command", ""))
     if not command:
         return Html("")
-    return section("reproduce", "Reproduce", code("command-text", command, "the command", wrap=True))
+    return section(
+        "reproduce", _SECTIONS["reproduce"], code("command-text", command, "the command", wrap=True)
+    )
 
 
-def _environment(found: Comparison) -> Html:
+def _environment_section(results: ComparisonResults) -> Html:
     names: Sequence[str] = ("descend", "torch", "python", "numpy", "platform", "cpu", "cores", "started")
-    pairs = [(name, str(found.environment[name])) for name in names if name in found.environment]
-    return section("environment", "Environment", facts(pairs))
+    pairs = [
+        (ENVIRONMENT_LABELS.get(name, name), str(results.environment[name]))
+        for name in names
+        if name in results.environment
+    ]
+    return section("environment", _SECTIONS["environment"], facts(pairs))

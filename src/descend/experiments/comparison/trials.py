@@ -1,4 +1,4 @@
-"""What is kept of a run, and when it reached a target."""
+"""The record of one run of a comparison, and its cost to reach a target score."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from descend.metrics import better
 from descend.runs.run import Run
 
-__all__ = ["Reach", "Trial", "at_least_as_good", "gradients_of", "trial_of"]
+__all__ = ["TargetCost", "Trial", "at_least_as_good", "gradient_count", "trial_from_run"]
 
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Reach:
-    """What it took to reach a target: epochs, steps, gradients of batches, seconds of training."""
+class TargetCost:
+    """The cost to reach a target: epochs, steps, gradients of single batches, and seconds of training."""
 
     epochs: float
     steps: float
@@ -28,20 +28,20 @@ class Reach:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a variant.
+    """The record of one run of a variant, without its network.
 
     Args:
-        seed: of the run.
-        lr: its learning rate; None where it is the recipe's own.
+        seed: seed of the run.
+        lr: its learning rate; None if the recipe's own was used.
         failed: whether it diverged.
-        message: where it diverged, and what helps.
-        metrics: by part: the loss and metrics of the weights that were kept.
-        history: a record per epoch.
-        accumulate: batches whose gradients make one step.
-        networks: how many were trained for it (``init.restarts``, ``model.ensemble``): the history is that of one,
-            and its gradients and seconds count so many times.
-        engine: what trained it.
-        path: its run folder, or None.
+        message: where it diverged, and advice.
+        metrics: by part of the data, the loss and metrics of the weights that were kept.
+        history: one record per epoch.
+        accumulate: number of batches whose gradients are accumulated in one step.
+        networks: number of networks trained for the run (``init.restarts``, ``model.ensemble``). The history is that
+            of one network, so its gradients and seconds are multiplied by this number.
+        engine: the engine that trained the run.
+        path: the run folder, or None.
     """
 
     seed: int
@@ -56,26 +56,27 @@ class Trial:
     path: Path | None = None
 
     def score(self, part: str, metric: str) -> float | None:
-        """A value of the kept weights; None where the run diverged."""
+        """Return a metric of the kept weights; None if the run diverged."""
         return None if self.failed else self.metrics.get(part, {}).get(metric)
 
     def best(self, metric: str) -> float | None:
-        """The best value on the validation rows after any epoch, also of a run that diverged later."""
-        seen = [record["validation"][metric] for record in self.history if "validation" in record]
-        return (max(seen) if better(metric) == "higher" else min(seen)) if seen else None
+        """Return the best validation value over all epochs, including those of a run that diverged later."""
+        values = [record["validation"][metric] for record in self.history if "validation" in record]
+        return (max(values) if better(metric) == "higher" else min(values)) if values else None
 
-    def to_reach(self, metric: str, target: float) -> Reach | None:
-        """What it took until the validation rows first showed the target; None if they never did."""
+    def cost_to_reach(self, metric: str, target: float) -> TargetCost | None:
+        """Return the cost until the first epoch whose validation value reaches the target; None if none does."""
         for record in self.history:
             value = record.get("validation", {}).get(metric)
             if value is not None and at_least_as_good(metric, value, target):
-                gradients = gradients_of(record, self.accumulate) * self.networks
-                return Reach(record["epoch"], record["step"], gradients, record["seconds"] * self.networks)
+                gradients = gradient_count(record, self.accumulate) * self.networks
+                seconds = record["seconds"] * self.networks
+                return TargetCost(record["epoch"], record["step"], gradients, seconds)
         return None
 
 
 def at_least_as_good(metric: str, value: float, than: float) -> bool:
-    """Whether a value of a metric, or of the loss, is as good as another or better.
+    """Return whether a value of a metric, or of the loss, is as good as another or better.
 
     >>> at_least_as_good("accuracy", 0.9, 0.8), at_least_as_good("loss", 0.9, 0.8)
     (True, False)
@@ -83,36 +84,36 @@ def at_least_as_good(metric: str, value: float, than: float) -> bool:
     return value >= than if better(metric) == "higher" else value <= than
 
 
-def gradients_of(record: Record, accumulate: int) -> float:
-    """Gradients of single batches up to the end of an epoch: what steps cost, whatever a step is.
+def gradient_count(record: Record, accumulate: int) -> float:
+    """Return the number of single-batch gradients up to the end of an epoch, a cost measure that fits any optimizer.
 
-    A first-order step takes one gradient of each of its ``accumulate`` batches. A method that evaluates more often
-    counts for itself: where a record of the history has ``gradients``, the count so far, that is what is reported.
+    A first-order step takes one gradient of each of its ``accumulate`` batches. A method with more evaluations per step
+    counts them itself: if the record contains ``gradients``, the cumulative count, it is returned.
 
-    >>> gradients_of({"step": 10}, accumulate=2), gradients_of({"step": 10, "gradients": 57}, accumulate=1)
+    >>> gradient_count({"step": 10}, accumulate=2), gradient_count({"step": 10, "gradients": 57}, accumulate=1)
     (20, 57)
     """
-    found: float = record.get("gradients", record["step"] * accumulate)
-    return found
+    count: float = record.get("gradients", record["step"] * accumulate)
+    return count
 
 
-def trial_of(run: Run, seed: int, rate: float | None) -> Trial:
-    """What is kept of a run: all but its network."""
+def trial_from_run(run: Run, seed: int, lr: float | None) -> Trial:
+    """Return the record of a run that has ended."""
     engine = run.environment.get("engine", "loop")
-    name = engine.get("name", "loop") if isinstance(engine, Mapping) else str(engine)
+    engine_name = engine.get("name", "loop") if isinstance(engine, Mapping) else str(engine)
     parts: dict[str, Mapping[str, float]] = {
         part: run.metrics[part] for part in ("train", "validation", "test") if part in run.metrics
     }
     finite = all(math.isfinite(value) for values in parts.values() for value in values.values())
     return Trial(
         seed,
-        rate,
+        lr,
         run.failed or not finite,
         str(run.metrics.get("message", "")),
         parts,
         tuple(run.history),
         int(run.recipe.get("gradient.accumulate", 1)),
         max(int(run.recipe.get("init.restarts", 1)), int(run.recipe.get("model.ensemble", 1))),
-        name,
+        engine_name,
         None if run.failed else run.path,
     )

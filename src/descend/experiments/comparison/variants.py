@@ -1,4 +1,4 @@
-"""What is varied: every combination of the values of some keys of a recipe."""
+"""The variants of a comparison: all combinations of the values of some keys of a recipe."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _OPENING, _CLOSING = "[{", "]}"
 
 @dataclass(frozen=True)
 class Variant:
-    """One combination.
+    """One combination of the varied values.
 
     Args:
-        name: short and its own among the variants.
-        settings: what is varied, ``{"section.key": value}``.
-        recipe: with these settings.
+        name: a short name, unique among the variants.
+        settings: the varied values, ``{"section.key": value}``.
+        recipe: the recipe with these settings.
     """
 
     name: str
@@ -32,92 +32,94 @@ class Variant:
     recipe: Recipe
 
     @property
-    def says_rate(self) -> bool:
-        """Whether the learning rate is said, so that there is nothing to tune."""
+    def sets_lr(self) -> bool:
+        """Whether the recipe sets the learning rate, so that there is nothing to tune."""
         return bool(self.recipe.get("optimizer.lr", "auto") != "auto")
 
     @property
-    def has_rate(self) -> bool:
-        """Whether its optimizer takes a learning rate."""
+    def accepts_lr(self) -> bool:
+        """Whether its optimizer has a learning rate."""
         name = self.recipe.get("optimizer.name", "auto")
-        known = section_parameters(SECTIONS["optimizer"], name)
-        return name == "auto" or known is None or "lr" in known
+        parameters = section_parameters(SECTIONS["optimizer"], name)
+        return name == "auto" or parameters is None or "lr" in parameters
 
-    def at(self, rate: float | None) -> Recipe:
-        """Its recipe at a learning rate; None leaves the rate as it is."""
-        return self.recipe if rate is None else self.recipe.replace({"optimizer.lr": rate})
+    def with_lr(self, lr: float | None) -> Recipe:
+        """Return the recipe with a learning rate; None leaves it unchanged."""
+        return self.recipe if lr is None else self.recipe.replace({"optimizer.lr": lr})
 
 
 def variants_of(recipe: Recipe, vary: Mapping[str, Iterable[Any]]) -> list[Variant]:
-    """Every combination of values, the first key's changing slowest.
+    """Return a variant for each combination of values; those of the first key change slowest.
 
     Args:
-        recipe: what all have in common.
-        vary: for each ``"section.key"`` (or section) the values it takes.
+        recipe: the settings that all variants share.
+        vary: for each ``"section.key"`` (or section), its values.
 
     Raises:
-        UserError: there is nothing to compare.
-        RecipeError: a key or a value cannot be used; all such problems at once.
+        UserError: there are fewer than two variants.
+        RecipeError: a key or a value is invalid; all such problems at once.
 
     >>> [variant.name for variant in variants_of(Recipe(), {"optimizer.name": ["sgd", "adam"], "model.dropout": [0, 0.5]})]
     ['sgd, dropout=0', 'sgd, dropout=0.5', 'adam, dropout=0', 'adam, dropout=0.5']
     """
-    listed = {path: _values(path, values) for path, values in vary.items()}
-    combined = [dict(zip(listed, values, strict=True)) for values in itertools.product(*listed.values())]
-    if len(combined) < 2:
+    values_of = {path: _values(path, values) for path, values in vary.items()}
+    combinations = [
+        dict(zip(values_of, values, strict=True)) for values in itertools.product(*values_of.values())
+    ]
+    if len(combinations) < 2:
         raise UserError(
-            "a comparison needs at least two variants: give a key two values, such as "
+            "a comparison needs at least two variants: specify at least two values of a key, such as "
             '--vary optimizer.name=sgd,adam (vary={"optimizer.name": ["sgd", "adam"]})'
         )
     problems: dict[str, Problem] = {}
-    found: list[Variant] = []
-    for settings in combined:
+    variants: list[Variant] = []
+    for settings in combinations:
         try:
             changed = recipe.replace(settings, source="--vary")
-        except RecipeError as cause:
-            problems |= {str(problem): problem for problem in cause.problems}
+        except RecipeError as error:
+            problems |= {str(problem): problem for problem in error.problems}
             continue
-        found.append(Variant(_name(settings), settings, changed))
+        variants.append(Variant(_name(settings), settings, changed))
     if problems:
         raise RecipeError(list(problems.values()))
-    return found
+    return variants
 
 
 def _values(path: str, values: Iterable[Any]) -> list[Any]:
     if isinstance(values, (str, Mapping)) or not isinstance(values, Iterable):
-        raise UserError(f"vary: '{path}' needs a list of values; found {values!r}")
+        raise UserError(f"vary: '{path}': expected a list of values, got {values!r}")
     listed = list(values)
     if not listed:
-        raise UserError(f"vary: '{path}' has no values")
-    shown = [repr(path_of(value)) for value in listed]
-    twice = next((text for text in shown if shown.count(text) > 1), None)
-    if twice is not None:
-        raise UserError(f"vary: '{path}' has the value {twice} twice; a variant is compared with others only")
+        raise UserError(f"vary: '{path}' has no values; specify at least one")
+    texts = [repr(path_of(value)) for value in listed]
+    repeated = next((text for text in texts if texts.count(text) > 1), None)
+    if repeated is not None:
+        raise UserError(f"vary: '{path}' has the value {repeated} more than once; remove the duplicate")
     return listed
 
 
 def _name(settings: Mapping[str, Any]) -> str:
-    return ", ".join(_words(path, value) for path, value in settings.items())
+    return ", ".join(_label(path, value) for path, value in settings.items())
 
 
-def _words(path: str, value: Any) -> str:
-    """A name speaks for itself; a number needs its key."""
+def _label(path: str, value: Any) -> str:
+    """The value alone if it is a name, otherwise with its key."""
     shown = path_of(value)
     if isinstance(shown, str):
         return shown.rpartition(":")[2]
     if isinstance(shown, Mapping):
         inner = dict(shown)
         name = str(path_of(inner.pop("name", path.rpartition(".")[2])))
-        return name + (f"({', '.join(_words(key, one) for key, one in inner.items())})" if inner else "")
+        return name + (f"({', '.join(_label(key, one) for key, one in inner.items())})" if inner else "")
     text = str(shown).lower() if isinstance(shown, bool) else str(shown)
     return f"{path.rpartition('.')[2]}={text}"
 
 
 def parse_variation(text: str) -> tuple[str, list[Any]]:
-    """``section.key=a,b,c`` as the key and its values. A value is TOML; a bare word is a text.
+    """Parse ``section.key=a,b,c`` into the key and its values. Values are TOML; a bare word is a string.
 
     Raises:
-        UserError: there is no ``=``, a value is missing or is not TOML.
+        UserError: there is no ``=``, or a value is missing or not TOML.
 
     >>> parse_variation("optimizer.name=sgd,adam")
     ('optimizer.name', ['sgd', 'adam'])
@@ -131,41 +133,41 @@ def parse_variation(text: str) -> tuple[str, list[Any]]:
         raise UserError("expected section.key=value,value, such as optimizer.name=sgd,adam")
     pieces = _pieces(raw)
     if not all(pieces):
-        raise UserError("a value between the commas is missing")
+        raise UserError("a value between two commas is missing")
     return path, [parse_value(piece) for piece in pieces]
 
 
 def parse_variations(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """Several of them; values of a key that is named again are added to it.
+    """Parse several ``section.key=a,b,c``; the values of a repeated key are combined.
 
     Raises:
-        RecipeError: all texts that cannot be read.
+        RecipeError: some cannot be parsed; all at once.
     """
-    found: dict[str, list[Any]] = {}
+    variations: dict[str, list[Any]] = {}
     problems: list[Problem] = []
     for text in texts:
         try:
             path, values = parse_variation(text)
-        except UserError as cause:
-            problems.append(Problem("--vary", text if len(text) <= 60 else text[:57] + "...", str(cause)))
+        except UserError as error:
+            problems.append(Problem("--vary", text if len(text) <= 60 else text[:57] + "...", str(error)))
             continue
-        found.setdefault(path, []).extend(values)
+        variations.setdefault(path, []).extend(values)
     if problems:
         raise RecipeError(problems)
-    return found
+    return variations
 
 
 def _pieces(text: str) -> list[str]:
-    """The text cut at commas that stand in no list, table or quoted text."""
-    pieces, depth, quote, begin = [], 0, "", 0
-    for place, letter in enumerate(text):
+    """Split at commas that are outside of lists, tables and quoted strings."""
+    pieces, depth, quote, start = [], 0, "", 0
+    for index, character in enumerate(text):
         if quote:
-            quote = "" if letter == quote and (quote == "'" or text[place - 1] != "\\") else quote
-        elif letter in "\"'":
-            quote = letter
-        elif letter in _OPENING + _CLOSING:
-            depth += 1 if letter in _OPENING else -1
-        elif letter == "," and depth == 0:
-            pieces.append(text[begin:place].strip())
-            begin = place + 1
-    return [*pieces, text[begin:].strip()]
+            quote = "" if character == quote and (quote == "'" or text[index - 1] != "\\") else quote
+        elif character in "\"'":
+            quote = character
+        elif character in _OPENING + _CLOSING:
+            depth += 1 if character in _OPENING else -1
+        elif character == "," and depth == 0:
+            pieces.append(text[start:index].strip())
+            start = index + 1
+    return [*pieces, text[start:].strip()]

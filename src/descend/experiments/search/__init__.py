@@ -1,23 +1,24 @@
-"""Search for the best recipe over a space of configurations.
+"""Hyperparameter search over a space of recipes.
 
-===================  ======================================================================================
-:mod:`.dimension`    one key of the recipe and the values it may take
-:mod:`.space`        dimensions with conditions; the space file
-:mod:`.sampling`     points: random, quasi-random, on a grid
-:mod:`.default`      the space when none is given
-:mod:`.check`        whether a space can be searched, before any training
-:mod:`.strategies`   what is tried next: random, quasi-random, grid, TPE
-:mod:`.halving`      who goes on at a rung
-:mod:`.trial`        the record of a configuration
-:mod:`.journal`      records on disk
-:mod:`.searching`    :func:`search`
-:mod:`.result`       what a search leaves
-:mod:`.importance`   which keys mattered
-:mod:`.figures`      what the report draws
-:mod:`.page`         the report
-===================  ======================================================================================
+===================  ==========================================================================
+:mod:`._search`      the function :func:`search`
+:mod:`.dimension`    one key of the recipe and its range of values
+:mod:`.space`        the search space: dimensions, conditions between them, the space file
+:mod:`.sampling`     random, quasi-random (Sobol) and grid points of a space
+:mod:`.defaults`     the default space
+:mod:`.validation`   checks of a space against recipe and data, before any training
+:mod:`.strategies`   strategies that propose points: random, quasi-random, grid, TPE
+:mod:`.halving`      successive halving and its brackets
+:mod:`.trial`        the record of one configuration
+:mod:`.journal`      the search folder: settings and one line per completed trial
+:mod:`.result`       the result of a search
+:mod:`.importance`   permutation importance of the keys
+:mod:`.figures`      figures of the report
+:mod:`.page`         the HTML report
+:mod:`.progress`     progress bar of the command line
+===================  ==========================================================================
 
-The samplers serve alone:
+The samplers can be used on their own:
 
 >>> from descend.experiments.search import Space, quasi_random_points
 >>> space = Space.of({"optimizer.lr": {"log_uniform": [1e-4, 1e-1]}, "optimizer.name": ["sgd", "adamw"]})
@@ -27,9 +28,9 @@ The samplers serve alone:
 
 from __future__ import annotations
 
+from descend.experiments.search._search import search
 from descend.experiments.search.result import SearchResult
 from descend.experiments.search.sampling import grid_points, quasi_random_points, random_points
-from descend.experiments.search.searching import search
 from descend.experiments.search.space import Point, Space
 from descend.experiments.search.trial import Trial
 

@@ -1,4 +1,4 @@
-"""One dimension of a search space: a key of the recipe and the values it may take."""
+"""One dimension of a search space: a key of the recipe and its range of values."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, Literal
 
 from descend.errors import did_you_mean
 
-__all__ = ["KINDS", "Condition", "Dimension", "Kind", "dimension_of", "plain"]
+__all__ = ["KINDS", "Condition", "Dimension", "Kind", "parse_dimension", "to_plain"]
 
 Kind = Literal["uniform", "log_uniform", "integers", "log_integers", "choices"]
 KINDS: tuple[Kind, ...] = ("uniform", "log_uniform", "integers", "log_integers", "choices")
 
-_NEAREST = 2**53
-"""Whole numbers up to here are told apart by float64."""
+_MAX_EXACT_INTEGER = 2**53
+"""Integers up to this magnitude are exact in float64."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A dimension counts only where another one, ``key``, has one of these values."""
+    """A dimension is active only where another one, ``key``, has one of ``values``."""
 
     key: str
     values: tuple[Any, ...]
@@ -28,20 +28,20 @@ class Condition:
 
 @dataclass(frozen=True)
 class Dimension:
-    """A key of the recipe and the values it may take.
+    """A key of the recipe and its range of values.
 
     Args:
         key: ``section.key`` of the recipe.
-        kind: "uniform" and "log_uniform" are real numbers from ``low`` to ``high``, spread evenly, or evenly in
-            their logarithm; "integers" and "log_integers" whole numbers with both ends; "choices" any values.
-        low: the smallest number.
-        high: the largest number.
+        kind: "uniform" and "log_uniform" are real numbers from ``low`` to ``high``, uniform or log-uniform; "integers"
+            and "log_integers" are integers including both ends; "choices" are arbitrary values.
+        low: smallest number.
+        high: largest number.
         options: the values of "choices".
         when: conditions, all of which must hold.
-        levels: how many values a grid takes of it; None leaves it to the number of trials.
+        levels: number of values in a grid; None lets the number of trials decide.
 
-    >>> rate = Dimension("optimizer.lr", "log_uniform", 1e-4, 1e-2)
-    >>> [round(rate.at(share), 6) for share in (0.0, 0.5, 1.0)]
+    >>> lr = Dimension("optimizer.lr", "log_uniform", 1e-4, 1e-2)
+    >>> [round(lr.from_unit(u), 6) for u in (0.0, 0.5, 1.0)]
     [0.0001, 0.001, 0.01]
     """
 
@@ -54,67 +54,70 @@ class Dimension:
     levels: int | None = None
 
     @property
-    def whole(self) -> bool:
-        """Whether the values are whole numbers."""
+    def is_integer(self) -> bool:
+        """Whether the values are integers."""
         return self.kind in ("integers", "log_integers")
 
     @property
-    def log(self) -> bool:
-        """Whether the values are spread evenly in their logarithm."""
+    def is_log(self) -> bool:
+        """Whether the values are uniform in their logarithm."""
         return self.kind in ("log_uniform", "log_integers")
 
     @property
-    def count(self) -> float:
-        """How many values there are; infinite for real numbers that differ."""
+    def size(self) -> float:
+        """Number of values; infinite for an interval of real numbers."""
         if self.kind == "choices":
             return len(self.options)
-        if self.whole:
+        if self.is_integer:
             return self.high - self.low + 1
         return math.inf if self.high > self.low else 1
 
-    def at(self, share: float) -> Any:
-        """The value at a share in [0, 1] of the way from the first to the last.
+    def from_unit(self, u: float) -> Any:
+        """Map a coordinate in [0, 1] to a value.
 
-        Whole numbers and choices get stretches of equal length (of equal length of logarithms), so that a uniform
-        share gives each its due.
+        Integers and choices own intervals of equal length (of equal log length for "log_integers"), so that a uniform
+        coordinate gives each the right probability.
         """
         if self.kind == "choices":
-            return self.options[min(int(share * len(self.options)), len(self.options) - 1)]
-        # Whole numbers own half a unit on either side of them.
-        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
-        if self.log:
-            value = math.exp(math.log(low) + share * (math.log(high) - math.log(low)))
+            return self.options[min(int(u * len(self.options)), len(self.options) - 1)]
+        # An integer owns half a unit on either side.
+        low, high = (self.low - 0.5, self.high + 0.5) if self.is_integer else (self.low, self.high)
+        if self.is_log:
+            value = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
         else:
-            value = low + share * (high - low)
-        if self.whole:
+            value = low + u * (high - low)
+        if self.is_integer:
             return int(min(max(math.floor(value + 0.5), self.low), self.high))
         return min(max(value, self.low), self.high)
 
-    def share(self, value: Any) -> float:
-        """Where a value stands in [0, 1], the inverse of :meth:`at`; the middle of its stretch where it has one."""
+    def to_unit(self, value: Any) -> float:
+        """Map a value to its coordinate in [0, 1], the inverse of :meth:`from_unit`.
+
+        A value that owns an interval (an integer, a choice) maps to a point inside it.
+        """
         if self.kind == "choices":
-            return (self.place(value) + 0.5) / len(self.options)
-        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
+            return (self.index_of(value) + 0.5) / len(self.options)
+        low, high = (self.low - 0.5, self.high + 0.5) if self.is_integer else (self.low, self.high)
         if high == low:
             return 0.5
-        if self.log:
+        if self.is_log:
             return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
         return float((value - low) / (high - low))
 
-    def place(self, value: Any) -> int:
-        """The place of a value among the choices."""
-        return next(place for place, option in enumerate(self.options) if _same(option, value))
+    def index_of(self, value: Any) -> int:
+        """Index of a value among the choices."""
+        return next(index for index, option in enumerate(self.options) if _same(option, value))
 
-    def holds(self, value: Any) -> bool:
-        """Whether a value is one of its own."""
+    def contains(self, value: Any) -> bool:
+        """Whether a value lies in the dimension."""
         if self.kind == "choices":
             return any(_same(option, value) for option in self.options)
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+        if isinstance(value, bool) or not isinstance(value, int if self.is_integer else int | float):
             return False
         return self.low <= value <= self.high
 
     def grid(self, levels: int) -> list[Any]:
-        """So many values, evenly spread with both ends; the middle for one. Choices are given whole.
+        """Return ``levels`` evenly spaced values including both ends, or the middle for one level; all choices.
 
         >>> Dimension("model.dropout", "uniform", 0.0, 0.5).grid(3)
         [0.0, 0.25, 0.5]
@@ -122,140 +125,149 @@ class Dimension:
         if self.kind == "choices":
             return list(self.options)
         if levels == 1:
-            return [self.at(0.5)]
-        found = []
+            return [self.from_unit(0.5)]
+        values = []
         for level in range(levels):
-            share = level / (levels - 1)
-            if self.log:
-                value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
+            fraction = level / (levels - 1)
+            if self.is_log:
+                value = math.exp(math.log(self.low) + fraction * (math.log(self.high) - math.log(self.low)))
             else:
-                value = self.low + share * (self.high - self.low)
+                value = self.low + fraction * (self.high - self.low)
             value = min(max(value, self.low), self.high)
-            found.append(math.floor(value + 0.5) if self.whole else value)
-        return list(dict.fromkeys(found))
+            values.append(math.floor(value + 0.5) if self.is_integer else value)
+        return list(dict.fromkeys(values))
 
-    def corners(self) -> list[Any]:
-        """Values that show whether all of it can be used: both ends, or every choice."""
-        if self.kind == "choices":
-            return list(self.options)
-        ends = [int(self.low), int(self.high)] if self.whole else [self.low, self.high]
-        return list(dict.fromkeys(ends))
+    def probe_values(self) -> list[Any]:
+        """Values whose validity implies that of the whole dimension: both ends of a range, or every choice."""
+        return list(self.options) if self.kind == "choices" else list(dict.fromkeys(self.bounds()))
 
-    def asked(self) -> dict[str, Any]:
-        """It as a space file says it, without its key."""
-        said: dict[str, Any] = {
-            self.kind: plain(self.options) if self.kind == "choices" else self.corners_as_range()
+    def bounds(self) -> list[float]:
+        """Both ends of a range, as integers for integer kinds."""
+        return [int(self.low), int(self.high)] if self.is_integer else [self.low, self.high]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the table that a space file holds for this key."""
+        table: dict[str, Any] = {
+            self.kind: to_plain(self.options) if self.kind == "choices" else self.bounds()
         }
         if self.levels is not None:
-            said["levels"] = self.levels
+            table["levels"] = self.levels
         if self.when:
-            said["when"] = {each.key: plain(each.values) for each in self.when}
-        return said
-
-    def corners_as_range(self) -> list[float]:
-        """Both ends, also where they are equal."""
-        return [int(self.low), int(self.high)] if self.whole else [self.low, self.high]
+            table["when"] = {condition.key: to_plain(condition.values) for condition in self.when}
+        return table
 
 
-def plain(value: Any) -> Any:
-    """A value with lists in place of tuples, as JSON and TOML hold it."""
+def to_plain(value: Any) -> Any:
+    """Convert tuples to lists and NumPy scalars to Python numbers, as JSON and TOML need them."""
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     return value.item() if hasattr(value, "item") else value
 
 
 def _same(one: Any, other: Any) -> bool:
-    return type(plain(one)) is type(plain(other)) and plain(one) == plain(other)
+    return type(to_plain(one)) is type(to_plain(other)) and to_plain(one) == to_plain(other)
 
 
-def dimension_of(key: str, said: Any) -> tuple[Dimension | None, list[str]]:
-    """A dimension from what a space says of a key, and what is wrong with it.
+def parse_dimension(key: str, entry: Any) -> tuple[Dimension | None, list[str]]:
+    """Parse the entry of one key in a space.
 
-    >>> dimension_of("model.dropout", {"uniform": [0.0, 0.5]})[0].at(0.5)
+    Args:
+        key: ``section.key`` of the recipe.
+        entry: a list of choices, or a table such as ``{"uniform": [0.0, 0.5]}``.
+
+    Returns:
+        The dimension (None if the entry is invalid), and a message for each problem.
+
+    >>> parse_dimension("model.dropout", {"uniform": [0.0, 0.5]})[0].from_unit(0.5)
     0.25
-    >>> dimension_of("optimizer.lr", {"log_uniform": [0, 1]})[1]
-    ['log_uniform runs from 0 to 1, and a logarithm needs numbers above 0']
+    >>> parse_dimension("optimizer.lr", {"log_uniform": [0, 1]})[1]
+    ['log_uniform runs from 0 to 1, but the bounds of a logarithmic range must be positive']
     """
-    if isinstance(said, list | tuple):
-        said = {"choices": said}
-    if not isinstance(said, Mapping):
+    if isinstance(entry, list | tuple):
+        entry = {"choices": entry}
+    if not isinstance(entry, Mapping):
         return None, [
-            f"expected a list of choices, or a table such as {{ uniform = [0.0, 0.5] }}; found {said!r}"
+            f"expected a list of choices, or a table such as {{ uniform = [0.0, 0.5] }}; got {entry!r}"
         ]
-    kinds = [word for word in said if word in KINDS]
-    odd = [str(word) for word in said if word not in (*KINDS, "when", "levels")]
-    faults = [f"'{word}' is no kind of range; {did_you_mean(word, KINDS)}" for word in odd]
+    kinds = [word for word in entry if word in KINDS]
+    unknown = [str(word) for word in entry if word not in (*KINDS, "when", "levels")]
+    problems = [f"'{word}' is not a kind of range; {did_you_mean(word, KINDS)}" for word in unknown]
     if len(kinds) != 1:
-        found = " and ".join(kinds) or "none"
-        return None, [*faults, f"expected one of {', '.join(KINDS)}; found {found}"]
+        given = " and ".join(kinds) or "none"
+        return None, [*problems, f"expected exactly one of {', '.join(KINDS)}; got {given}"]
     kind: Kind = kinds[0]
-    when, wrong = _conditions(said.get("when", {}))
-    faults += wrong
-    levels = said.get("levels")
+    when, condition_problems = _parse_conditions(entry.get("when", {}))
+    problems += condition_problems
+    levels = entry.get("levels")
     if levels is not None and (
         isinstance(levels, bool) or not isinstance(levels, int) or levels < 1 or kind == "choices"
     ):
-        faults.append(f"levels is a whole number >= 1 for ranges of numbers, found {levels!r}")
+        problems.append(f"levels: expected an integer >= 1, and a range of numbers; got {levels!r}")
     if kind == "choices":
-        options, wrong = _options(said[kind])
-        faults += wrong
-        made = Dimension(key, kind, options=options, when=when)
+        options, value_problems = _parse_choices(entry[kind])
+        dimension = Dimension(key, kind, options=options, when=when)
     else:
-        ends, wrong = _ends(kind, said[kind])
-        faults += wrong
-        made = Dimension(key, kind, *ends, when=when, levels=levels)
-    return (None if faults else made), faults
+        bounds, value_problems = _parse_bounds(kind, entry[kind])
+        dimension = Dimension(key, kind, *bounds, when=when, levels=levels)
+    problems += value_problems
+    return (None if problems else dimension), problems
 
 
-def _conditions(said: Any) -> tuple[tuple[Condition, ...], list[str]]:
-    if not isinstance(said, Mapping):
-        return (), [f'when is a table such as {{ "optimizer.name" = ["sgd"] }}, found {said!r}']
-    found, faults = [], []
-    for key, values in _flat(said):
-        listed = tuple(values) if isinstance(values, list | tuple) else (values,)
-        if not listed:
-            faults.append(f"when.{key}: no value would do")
-        found.append(Condition(key, listed))
-    return tuple(found), faults
+def _parse_conditions(entry: Any) -> tuple[tuple[Condition, ...], list[str]]:
+    if not isinstance(entry, Mapping):
+        return (), [f'when: expected a table such as {{ "optimizer.name" = ["sgd"] }}, got {entry!r}']
+    conditions, problems = [], []
+    for key, values in _flatten(entry):
+        accepted = tuple(values) if isinstance(values, list | tuple) else (values,)
+        if not accepted:
+            problems.append(f"when.{key}: the list of values is empty, so the condition never holds")
+        conditions.append(Condition(key, accepted))
+    return tuple(conditions), problems
 
 
-def _flat(said: Mapping[Any, Any], before: str = "") -> list[tuple[str, Any]]:
+def _flatten(table: Mapping[Any, Any], prefix: str = "") -> list[tuple[str, Any]]:
     pairs: list[tuple[str, Any]] = []
-    for key, value in said.items():
-        path = f"{before}{key}"
-        pairs += _flat(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
+    for key, value in table.items():
+        path = f"{prefix}{key}"
+        pairs += _flatten(value, f"{path}.") if isinstance(value, Mapping) else [(path, value)]
     return pairs
 
 
-def _options(said: Any) -> tuple[tuple[Any, ...], list[str]]:
-    if not isinstance(said, list | tuple):
-        return (), [f"choices is a list, found {said!r}"]
-    if not said:
-        return (), ["choices is empty: there is nothing to choose from"]
-    twice = [
-        repr(plain(value))
-        for place, value in enumerate(said)
-        if any(_same(value, other) for other in said[:place])
+def _parse_choices(values: Any) -> tuple[tuple[Any, ...], list[str]]:
+    if not isinstance(values, list | tuple):
+        return (), [f"choices: expected a list, got {values!r}"]
+    if not values:
+        return (), ["choices is empty: expected at least one value"]
+    repeated = [
+        repr(to_plain(value))
+        for index, value in enumerate(values)
+        if any(_same(value, other) for other in values[:index])
     ]
-    return tuple(said), [f"choices holds {', '.join(twice)} more than once"] if twice else []
+    return tuple(values), [f"choices contains {', '.join(repeated)} more than once"] if repeated else []
 
 
-def _ends(kind: Kind, said: Any) -> tuple[tuple[float, float], list[str]]:
-    nothing = (0.0, 0.0)
-    if not isinstance(said, list | tuple) or len(said) != 2:
-        return nothing, [f"{kind} is a list of two numbers, the smallest and the largest; found {said!r}"]
-    for end in said:
-        if isinstance(end, bool) or not isinstance(end, int | float):
-            return nothing, [f"{kind} is a list of two numbers, found {end!r} among them"]
-        if isinstance(end, float) and not math.isfinite(end):
-            return nothing, [f"{kind} must end at finite numbers, found {end}"]
-        if kind in ("integers", "log_integers") and (not float(end).is_integer() or abs(end) > _NEAREST):
-            return nothing, [f"{kind} runs between whole numbers, found {end}"]
-    low, high = said
+def _parse_bounds(kind: Kind, values: Any) -> tuple[tuple[float, float], list[str]]:
+    invalid = (0.0, 0.0)
+    if not isinstance(values, list | tuple) or len(values) != 2:
+        return invalid, [
+            f"{kind}: expected a list of two numbers, the smallest and the largest; got {values!r}"
+        ]
+    for bound in values:
+        if isinstance(bound, bool) or not isinstance(bound, int | float):
+            return invalid, [f"{kind}: expected a list of two numbers, got {bound!r} in it"]
+        if isinstance(bound, float) and not math.isfinite(bound):
+            return invalid, [f"{kind}: expected finite bounds, got {bound}"]
+        if kind in ("integers", "log_integers") and (
+            not float(bound).is_integer() or abs(bound) > _MAX_EXACT_INTEGER
+        ):
+            return invalid, [f"{kind}: expected integer bounds, got {bound}"]
+    low, high = values
     if low > high:
-        return nothing, [f"{kind} is empty: it runs from {low} to {high}; the smaller number comes first"]
+        return invalid, [f"{kind} is empty: it runs from {low} to {high}; put the smaller number first"]
     if kind in ("log_uniform", "log_integers") and low <= 0:
-        return nothing, [f"{kind} runs from {low} to {high}, and a logarithm needs numbers above 0"]
+        return invalid, [
+            f"{kind} runs from {low} to {high}, but the bounds of a logarithmic range must be positive"
+        ]
     return (float(low), float(high)), []

@@ -1,4 +1,4 @@
-"""Which keys of a space mattered."""
+"""Permutation importance of the keys of a search space."""
 
 from __future__ import annotations
 
@@ -10,75 +10,83 @@ import numpy as np
 from descend.experiments.search.space import Space
 from descend.experiments.search.trial import Trial
 
-__all__ = ["FEWEST", "TELLING", "Importance", "importance"]
+__all__ = ["MIN_FIT", "MIN_TRIALS", "Importance", "permutation_importance"]
 
-FEWEST = 12
-"""Fewer trials tell nothing about several keys."""
+MIN_TRIALS = 12
+"""Fewer trials are not enough to estimate the importance of several keys."""
 
-TELLING = 0.1
-"""A fit below this says that the values do not tell the rank, and that shares of it mean nothing."""
+MIN_FIT = 0.1
+"""Below this R² the values do not predict the rank, and importances are meaningless."""
 
-_FOLDS, _TREES, _SHUFFLES = 4, 60, 8
+_FOLDS, _TREES, _PERMUTATIONS = 4, 60, 8
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much each key tells about the score.
+    """The influence of each key on the rank of a trial.
 
     Args:
-        shares: by key, 0 or more, with the sum 1; all 0 where nothing is told.
-        fit: R² of the prediction of held-out trials, 1 at best. Below :data:`TELLING` the shares mean nothing.
+        shares: importance by key, non-negative, with sum 1; all 0 if no key has any influence.
+        fit: R² of the prediction for held-out trials, at most 1. Below :data:`MIN_FIT` the shares are meaningless.
     """
 
     shares: dict[str, float]
     fit: float
 
 
-def importance(trials: Sequence[Trial], space: Space, metric: str) -> Importance | None:
-    """Permutation importance: what a prediction of the trials' ranks loses when one key is shuffled.
+def permutation_importance(trials: Sequence[Trial], space: Space, metric: str) -> Importance | None:
+    """Estimate permutation importance: the loss of predictive accuracy when one key is shuffled.
 
-    A random forest learns the rank of a trial from its values, with some trials held out in turn; then the values
-    of one key are shuffled among the held-out ones. The loss of R² is the key's importance. Trials that diverged
-    rank last. None with fewer than :data:`FEWEST` trials.
+    A random forest predicts the rank of a trial from its values, in cross-validation; then the values of one key are
+    permuted among the held-out trials. The resulting decrease of R² is the importance of the key. Trials that diverged
+    rank last.
+
+    Args:
+        trials: the records of a search.
+        space: the space that was searched.
+        metric: the metric to rank by.
+
+    Returns:
+        The importance of each key; None for fewer than :data:`MIN_TRIALS` trials.
 
     >>> space = Space.of({"optimizer.lr": {"uniform": [0.1, 1.0]}, "model.dropout": {"uniform": [0.0, 0.5]}})
     >>> from descend.experiments.search.sampling import random_points
     >>> tried = [Trial(n, p, "finished", p["optimizer.lr"]) for n, p in enumerate(random_points(space, 40))]
-    >>> importance(tried, space, "accuracy").shares["optimizer.lr"] > 0.9
+    >>> permutation_importance(tried, space, "accuracy").shares["optimizer.lr"] > 0.9
     True
 
     Source: Breiman, "Random forests", 2001, section 10.
     """
-    if len(trials) < FEWEST:
+    if len(trials) < MIN_TRIALS:
         return None
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.metrics import r2_score
     from sklearn.model_selection import KFold
 
-    places = np.array(
+    features = np.array(
         [
-            [each.share(trial.values[each.key]) if each.key in trial.values else -1.0 for each in space]
+            [each.to_unit(trial.values[each.key]) if each.key in trial.values else -1.0 for each in space]
             for trial in trials
         ]
     )
-    order = sorted(range(len(trials)), key=lambda row: trials[row].cost(metric))
+    order = sorted(range(len(trials)), key=lambda row: trials[row].rank_key(metric))
     ranks = np.empty(len(trials))
     ranks[order] = np.linspace(0.0, 1.0, len(trials))
-    drawn = np.random.default_rng(0)
-    guessed = np.empty(len(trials))
-    without = np.empty((len(space), _SHUFFLES, len(trials)))
-    for learned, held in KFold(_FOLDS, shuffle=True, random_state=0).split(places):
-        forest = RandomForestRegressor(_TREES, random_state=0).fit(places[learned], ranks[learned])
-        guessed[held] = forest.predict(places[held])
+    random = np.random.default_rng(0)
+    predicted = np.empty(len(trials))
+    permuted = np.empty((len(space), _PERMUTATIONS, len(trials)))
+    for train, held_out in KFold(_FOLDS, shuffle=True, random_state=0).split(features):
+        forest = RandomForestRegressor(_TREES, random_state=0).fit(features[train], ranks[train])
+        predicted[held_out] = forest.predict(features[held_out])
         for column in range(len(space)):
-            shuffled = np.concatenate([places[held]] * _SHUFFLES)
+            shuffled = np.concatenate([features[held_out]] * _PERMUTATIONS)
             shuffled[:, column] = np.concatenate(
-                [drawn.permutation(places[held, column]) for _ in range(_SHUFFLES)]
+                [random.permutation(features[held_out, column]) for _ in range(_PERMUTATIONS)]
             )
-            without[column, :, held] = forest.predict(shuffled).reshape(_SHUFFLES, -1).T
-    fit = float(r2_score(ranks, guessed))
-    losses = np.array([fit - np.mean([r2_score(ranks, one) for one in each]) for each in without])
-    kept = np.maximum(losses, 0.0)
-    total = float(kept.sum())
-    shares = kept / total if total > 0 else kept
+            permuted[column, :, held_out] = forest.predict(shuffled).reshape(_PERMUTATIONS, -1).T
+    fit = float(r2_score(ranks, predicted))
+    decreases = np.array([fit - np.mean([r2_score(ranks, one) for one in each]) for each in permuted])
+    positive = np.maximum(decreases, 0.0)
+    total = float(positive.sum())
+    shares = positive / total if total > 0 else positive
     return Importance(dict(zip(space.keys, shares.tolist(), strict=True)), fit)

@@ -1,8 +1,8 @@
-"""The folder of a search: what was asked, and a line for each trial that is done.
+"""The search folder: the settings of the search, and one line for each completed trial.
 
-``search.json`` says what is searched; it is written once, atomically. ``trials.jsonl`` gets a line when a trial
-ends, and the line is on the disk before the search goes on. A line that a kill cut short is dropped: its trial
-is not done.
+``search.json`` holds the settings; it is written once, atomically. ``trials.jsonl`` gets one line per completed trial,
+flushed to disk before the search continues. An incomplete last line, left by a killed process, is removed: its trial
+does not count as completed.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from typing import Any
 from descend._version import __version__
 from descend.errors import RunError, UserError
 from descend.experiments.search.trial import Trial
-from descend.files import check_unused, json_bytes, make_folder, read_json, write_atomically
+from descend.experiments.settings import describe_changes
+from descend.files import check_unused, json_bytes, make_folder, parse_object, read_json, write_atomically
 
-__all__ = ["Journal", "begun", "begun_with", "differences", "resumed"]
+__all__ = ["Journal", "create_journal", "read_header", "resume_journal"]
 
 FORMAT = 1
-HEADER, TRIALS = "search.json", "trials.jsonl"
+HEADER_FILE, TRIALS_FILE = "search.json", "trials.jsonl"
 
 
 class Journal:
-    """Records of trials; in memory alone where there is no folder.
+    """The records of a search; in memory only if there is no folder.
 
     Args:
-        folder: of the search, or None.
-        known: what is recorded already.
+        folder: the search folder, or None.
+        known: the trials recorded so far.
     """
 
     def __init__(self, folder: Path | None = None, known: Mapping[int, Trial] | None = None) -> None:
@@ -37,108 +38,97 @@ class Journal:
         self.trials: dict[int, Trial] = dict(known or {})
 
     def add(self, trial: Trial) -> None:
-        """Record a trial; it is on the disk when this returns."""
+        """Record a trial; its line is on disk when this returns.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         self.trials[trial.number] = trial
         if self.folder is None:
             return
-        path = self.folder / TRIALS
+        path = self.folder / TRIALS_FILE
         try:
             with path.open("ab") as file:
                 file.write(json.dumps(trial.to_json(), allow_nan=False).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as cause:
-            raise UserError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def begun(folder: Path | None, header: Mapping[str, Any]) -> Journal:
-    """The journal of a new search.
+def create_journal(folder: Path | None, header: Mapping[str, Any]) -> Journal:
+    """Create the folder of a new search and write its header.
 
     Raises:
-        RunError: the folder is in use.
+        RunError: the folder is in use or cannot be created.
     """
     if folder is None:
         return Journal()
-    check_unused(folder, what="search", marker=HEADER)
+    check_unused(folder, what="search", marker=HEADER_FILE)
     make_folder(folder, "search")
-    write_atomically(folder / HEADER, json_bytes({"format": FORMAT, "descend": __version__, **header}))
+    write_atomically(folder / HEADER_FILE, json_bytes({"format": FORMAT, "descend": __version__, **header}))
     return Journal(folder)
 
 
-def resumed(folder: Path | None, header: Mapping[str, Any]) -> Journal:
-    """The journal of a search that goes on.
+def resume_journal(folder: Path | None, header: Mapping[str, Any]) -> Journal:
+    """Open the journal of an earlier search to continue it.
 
     Raises:
-        RunError: the folder holds no search, or a search for something else; the message says what differs.
+        RunError: the folder contains no search, or one with other settings; the message lists the differences.
+        UserError: there is no folder.
     """
     if folder is None:
-        raise UserError("resume needs the folder of the search: give out")
-    before = begun_with(folder)
-    now = json.loads(json.dumps(header))
-    changed = differences("", {key: before.get(key) for key in now}, now)
-    if changed:
+        raise UserError("resume=True requires out=<search folder>")
+    recorded = read_header(folder)
+    current = json.loads(json.dumps(header))
+    changes = describe_changes("", {key: recorded.get(key) for key in current}, current)
+    if changes:
         raise RunError(
-            f"this is not the search that {folder} was begun with; resume without changes, or search anew in "
-            "another folder:\n  " + "\n  ".join(changed)
+            f"the search in {folder} was started with other settings; resume it with the same settings, or start a "
+            "new search in another folder:\n  " + "\n  ".join(changes)
         )
-    return Journal(folder, _read(folder / TRIALS))
+    return Journal(folder, _read_trials(folder / TRIALS_FILE))
 
 
-def begun_with(folder: Path) -> dict[str, Any]:
-    """What the search in a folder was begun with.
+def read_header(folder: Path) -> dict[str, Any]:
+    """Read the settings that the search in a folder was started with.
 
     Raises:
-        RunError: it holds no search, or one of a newer version.
+        RunError: the folder contains no search, or one of a newer version.
     """
-    path = folder / HEADER
+    path = folder / HEADER_FILE
     if not path.exists():
-        raise RunError(f"nothing to resume in {folder}: it holds no search")
-    before = read_json(path)
-    if not isinstance(before.get("format"), int) or before["format"] > FORMAT:
-        raise RunError(f"{path} is damaged, or of a newer version of descend than this one ({__version__})")
-    lacking = [key for key in ("data", "recipe", "space", "trials") if key not in before]
-    if lacking or not isinstance(before["data"], dict):
-        raise RunError(f"{path} is damaged: it lacks {', '.join(lacking) or 'the data'}")
-    return before
+        raise RunError(f"nothing to resume in {folder}: it contains no search")
+    header = read_json(path)
+    if not isinstance(header.get("format"), int) or header["format"] > FORMAT:
+        raise RunError(
+            f"{path} is damaged, or was written by a newer version of descend than this one ({__version__})"
+        )
+    missing = [key for key in ("data", "recipe", "space", "trials") if key not in header]
+    if missing or not isinstance(header["data"], dict):
+        raise RunError(f"{path} is damaged: it has no {', '.join(missing) or 'data'}")
+    return header
 
 
-def differences(where: str, before: Any, now: Any) -> list[str]:
-    """What differs between two things that JSON can hold, a line each.
-
-    >>> differences("", {"trials": 8, "seed": 0}, {"trials": 9, "seed": 0})
-    ['trials: was 8, now 9']
-    """
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = dict.fromkeys([*before, *now])
-        return [
-            line
-            for key in keys
-            for line in differences(f"{where}.{key}".lstrip("."), before.get(key), now.get(key))
-        ]
-    if before == now:
-        return []
-    was = "not there" if before is None else json.dumps(before)
-    return [f"{where}: was {was}, now {'not there' if now is None else json.dumps(now)}"]
-
-
-def _read(path: Path) -> dict[int, Trial]:
-    """The records of a file, from which a last line that was cut short is removed."""
+def _read_trials(path: Path) -> dict[int, Trial]:
+    """Read the records of a file, and truncate an incomplete last line."""
     if not path.exists():
         return {}
     try:
         content = path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
+        complete = content[: content.rfind(b"\n") + 1]
+        if len(complete) < len(content):
             with path.open("rb+") as file:
-                file.truncate(len(whole))
+                file.truncate(len(complete))
                 os.fsync(file.fileno())
-    except OSError as cause:
-        raise RunError(f"cannot read {path}: {cause.strerror or cause}") from cause
-    found: dict[int, Trial] = {}
-    for line, text in enumerate(whole.splitlines(), start=1):
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from error
+    trials: dict[int, Trial] = {}
+    for line, text in enumerate(complete.splitlines(), start=1):
+        fault = f"{path} is damaged in line {line}"
         try:
-            trial = Trial.from_json(json.loads(text))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
-            raise RunError(f"{path} is damaged in line {line}: {cause}") from cause
-        found[trial.number] = trial
-    return found
+            trial = Trial.from_json(parse_object(text.decode("utf-8"), fault))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise error if isinstance(error, RunError) else RunError(f"{fault}: {error}") from error
+        trials[trial.number] = trial
+    return trials

@@ -1,4 +1,4 @@
-"""The report of a search: one HTML file, in the look of a run's report."""
+"""The HTML report of a search, in one file."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from descend.experiments.search.figures import course, importances, parallel, value_text
-from descend.experiments.search.importance import FEWEST, TELLING, Importance, importance
+from descend.experiments.search.figures import (
+    best_so_far,
+    importance_bars,
+    parallel_coordinates,
+    value_text,
+)
+from descend.experiments.search.importance import MIN_FIT, MIN_TRIALS, Importance, permutation_importance
 from descend.experiments.search.result import SearchResult
-from descend.files import write_atomically
+from descend.report import write_page
 from descend.report.document import document
 from descend.report.figures import Figure
+from descend.report.formatting import amount, count, duration, metric, score
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element, join
-from descend.report.parts import code, facts, figure_box, section, table
-from descend.report.words import amount, count, duration, metric, score
+from descend.report.parts import code, facts, figure_box, navigation, section, table
 
 __all__ = ["render", "write"]
 
@@ -28,31 +33,33 @@ _SECTIONS = {
 }
 
 _METHODS = {
-    "random": "random search",
-    "quasi_random": "quasi-random search",
-    "grid": "a grid",
-    "tpe": "TPE",
-    "halving": "successive halving",
+    "random": "Random search",
+    "quasi_random": "Quasi-random search",
+    "grid": "Grid search",
+    "tpe": "The tree-structured Parzen estimator (TPE)",
+    "halving": "Successive halving",
 }
 
 
 def write(result: SearchResult) -> Path:
-    """Write ``report.html`` into the folder of a search; the file is complete or absent."""
+    """Write ``report.html`` into the search folder. The file is complete or absent.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
     assert result.path is not None
-    path = result.path / "report.html"
-    write_atomically(path, render(result).encode("utf-8", "xmlcharrefreplace"))
-    return path
+    return write_page(result.path / "report.html", render(result))
 
 
 def render(result: SearchResult) -> str:
-    """The report of a search as one HTML document."""
+    """Return the report of a search as one HTML document."""
     name = str((result.best.environment.get("data") or {}).get("name") or "search")
-    found = importance(result.trials, result.space, result.metric)
-    figures = [course(result.trials, result.metric)]
-    if found is not None and found.fit >= TELLING:
-        figures.append(importances(found))
-    figures.append(parallel(result.trials, result.space, result.metric))
-    body = join([*_sections(result, figures, _caveat(found))])
+    importance = permutation_importance(result.trials, result.space, result.metric)
+    figures = [best_so_far(result.trials, result.metric)]
+    if importance is not None and importance.fit >= MIN_FIT:
+        figures.append(importance_bars(importance))
+    figures.append(parallel_coordinates(result.trials, result.space, result.metric))
+    body = join([*_sections(result, figures, _importance_note(importance))])
     opening = join(
         [
             element("p", "Hyperparameter search", class_="eyebrow"),
@@ -62,22 +69,21 @@ def render(result: SearchResult) -> str:
         ]
     )
     style = (files("descend.experiments.search") / "page.css").read_text(encoding="utf-8")
-    links = [
-        element("li", element("a", title, href=f"#{key}"))
-        for key, title in _SECTIONS.items()
-        if f'<section id="{key}"' in body
-    ]
-    navigation = element("ul", links)
     return document(
-        f"{name}, searched", navigation=navigation, opening=opening, body=body, figures=figures, style=style
+        f"{name}, hyperparameter search",
+        navigation=navigation(_SECTIONS, body),
+        opening=opening,
+        body=body,
+        figures=figures,
+        style=style,
     )
 
 
 def _summary(result: SearchResult) -> Iterator[str]:
     trials, keys = len(result.trials), len(result.space)
     yield (
-        f"{count(trials)} configurations of {count(keys)} key{'s' if keys != 1 else ''} were tried by "
-        f"{_METHODS[result.method]}, all on the same split and with the same seed, and compared by "
+        f"{_METHODS[result.method]} tried {count(trials)} configuration{'s' if trials != 1 else ''} of {count(keys)} "
+        f"key{'s' if keys != 1 else ''}, all with the same split and seed, and compared them by "
         f"{metric(result.metric)} on the validation rows."
     )
     winner = result.winner
@@ -85,57 +91,57 @@ def _summary(result: SearchResult) -> Iterator[str]:
     test = result.best.metrics.get("test", {}).get(result.metric)
     if test is not None:
         yield (
-            f"Trained anew, it has {score(result.metric, test)} on the test rows, which nothing else has "
-            "touched. The validation value of the best of many is a little flattered; this one is not."
+            f"Refitted, it reaches {score(result.metric, test)} on the test rows, which were not used for anything "
+            "else. The validation score of the best of many trials is biased upwards; the test score is not."
         )
 
 
 def _tiles(result: SearchResult) -> list[tuple[str, Child]]:
     best = result.best.metrics
-    measured = best.get("test", {}).get(result.metric)
+    test = best.get("test", {}).get(result.metric)
     diverged = sum(trial.status == "diverged" for trial in result.trials)
     spent, most = result.budget
-    lost = element("small", f" ({count(diverged)} diverged)") if diverged else None
+    suffix = element("small", f" ({count(diverged)} diverged)") if diverged else None
     return [
         (
             f"Test {metric(result.metric)}",
-            score(result.metric, measured) if measured is not None else None,
+            score(result.metric, test) if test is not None else None,
         ),
         (f"Validation {metric(result.metric)}", score(result.metric, result.winner.score)),
-        ("Trials", [count(len(result.trials)), lost]),
-        ("Epochs", [count(spent), element("small", f" (of {count(most)} at most)")]),
+        ("Trials", [count(len(result.trials)), suffix]),
+        ("Epochs", [count(spent), element("small", f" (of at most {count(most)})")]),
     ]
 
 
-def _caveat(found: Importance | None) -> str | None:
-    """Why there is no figure of importance."""
-    if found is None:
-        return f"Which keys mattered is not shown: that takes at least {FEWEST} trials."
-    if found.fit < TELLING:
+def _importance_note(importance: Importance | None) -> str | None:
+    """Why the importance of the keys is not shown."""
+    if importance is None:
+        return f"The importance of the keys is not shown: it needs at least {MIN_TRIALS} trials."
+    if importance.fit < MIN_FIT:
         return (
-            "Which keys mattered is not shown: a forest that knows the values does not predict the rank of held-out "
-            f"trials (R² {found.fit:.2f}). More trials would tell."
+            "The importance of the keys is not shown: a random forest cannot predict the rank of held-out trials from "
+            f"their values (R² {importance.fit:.2f}). More trials may help."
         )
     return None
 
 
-def _sections(result: SearchResult, figures: list[Figure], caveat: str | None) -> Iterator[Html]:
+def _sections(result: SearchResult, figures: list[Figure], note: str | None) -> Iterator[Html]:
     yield section(
         "search",
         "Search",
         element("div", [figure_box(each) for each in figures], class_="figures"),
-        element("p", caveat, class_="note") if caveat else None,
+        element("p", note, class_="note") if note else None,
     )
-    yield section("trials", "Trials", _table(result))
-    words = (
-        "The winner's recipe with every choice filled in, as it was trained anew: the split and the seed of the "
-        "search, to its own end. It is best/recipe.toml; best/report.html is the report of that run."
+    yield section("trials", "Trials", _trials_table(result))
+    explanation = (
+        "The complete recipe of the winner, as it was refitted: with the split and seed of the search, to its own end. "
+        "It is saved as best/recipe.toml; best/report.html is the report of this run."
     )
     yield section(
         "winner",
         "Winner",
         facts([(key, value_text(value)) for key, value in result.winner.values.items()]),
-        element("p", words),
+        element("p", explanation),
         code("recipe-text", toml(result.best.recipe.to_toml()), "the winner's recipe"),
     )
     yield section("space", "Space", code("space-text", toml(result.space.to_toml()), "the space"))
@@ -144,11 +150,11 @@ def _sections(result: SearchResult, figures: list[Figure], caveat: str | None) -
         yield section("reproduce", "Reproduce", code("command-text", command, "the command", wrap=True))
 
 
-def _table(result: SearchResult) -> Html:
-    """Every trial, the best first."""
-    places = {"finished": 0, "dropped": 1, "diverged": 2}
-    ranked = sorted(result.trials, key=lambda trial: (places[trial.status], trial.cost(result.metric)))
-    head = ["trial", metric(result.metric), "loss", "epochs", "time", "state", *result.space.keys]
+def _trials_table(result: SearchResult) -> Html:
+    """All trials, the best first."""
+    order = {"finished": 0, "dropped": 1, "diverged": 2}
+    ranked = sorted(result.trials, key=lambda trial: (order[trial.status], trial.rank_key(result.metric)))
+    head = ["trial", metric(result.metric), "loss", "epochs", "time", "status", *result.space.keys]
     rows = [
         [
             count(trial.number + 1),

@@ -1,4 +1,4 @@
-"""What is shown while a search goes on."""
+"""The progress bar of a search."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from descend.experiments.search.journal import Journal
-from descend.experiments.search.trial import best_of
-from descend.report.words import NO_BREAK, metric, score
+from descend.experiments.search.trial import best_trial
+from descend.report.formatting import NO_BREAK, metric, score
 from descend.runs.run import Run
 
 __all__ = ["SearchBar"]
 
 
 class SearchBar:
-    """A bar with the trials that are done and the best so far.
+    """A progress bar with the number of completed trials and the best score so far.
 
-    On something that is not a terminal a line is printed now and then.
+    On a console that is not a terminal, a line is printed every ten seconds instead.
 
     Args:
-        console: where to draw.
-        journal: the records; a trial is in it before its end is told.
-        total: how many trials there will be.
-        name: the metric that is compared.
+        console: the console to print to.
+        journal: the records of the search; a trial is added before :meth:`finished` is called for it.
+        total: number of trials of the search.
+        name: the metric that trials are compared by.
     """
 
     def __init__(self, console: Console, journal: Journal, total: int, name: str) -> None:
@@ -36,7 +36,7 @@ class SearchBar:
         self._task: Any = None
 
     def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
-        """Count the epoch, and redraw if it is time."""
+        """Count the epoch, and redraw if the last update is old enough."""
         self._epochs += 1
         now = time.monotonic()
         if now >= self._next:
@@ -49,21 +49,21 @@ class SearchBar:
             self._draw()
 
     def close(self) -> None:
-        """Give the terminal back."""
+        """Remove the bar from the terminal."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def _draw(self) -> None:
-        done = len(self._journal.trials)
+        completed = len(self._journal.trials)
         if not self._console.is_terminal:
-            self._console.print(f"trial {done}/{self._total}  {self._words()}", highlight=False)
+            self._console.print(f"trial {completed}/{self._total}  {self._status()}", highlight=False)
             return
         if self._bar is None:
             self._bar = Progress(
-                TextColumn("trial {task.fields[done]}"),
+                TextColumn("trial {task.fields[count]}"),
                 BarColumn(bar_width=None),
-                TextColumn("{task.fields[words]}"),
+                TextColumn("{task.fields[status]}"),
                 TimeRemainingColumn(),
                 console=self._console,
                 auto_refresh=False,
@@ -71,13 +71,17 @@ class SearchBar:
                 expand=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task("", total=self._total, completed=done, done="", words="")
+            self._task = self._bar.add_task("", total=self._total, completed=completed, count="", status="")
         self._bar.update(
-            self._task, completed=done, done=f"{done}/{self._total}", words=self._words(), refresh=True
+            self._task,
+            completed=completed,
+            count=f"{completed}/{self._total}",
+            status=self._status(),
+            refresh=True,
         )
 
-    def _words(self) -> str:
-        best = best_of(self._journal.trials.values(), self._name)
+    def _status(self) -> str:
+        best = best_trial(self._journal.trials.values(), self._name)
         epochs = f"{self._epochs:,} epochs"
         if best is None:
             return epochs

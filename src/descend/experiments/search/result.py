@@ -1,4 +1,4 @@
-"""What a search leaves."""
+"""The result of a search."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from descend.experiments.search.dimension import plain
+from descend.experiments.search.dimension import to_plain
 from descend.experiments.search.space import Space
-from descend.experiments.search.trial import Trial, best_of
+from descend.experiments.search.trial import Trial, best_trial
 from descend.runs.run import Run
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["SearchResult", "table_of"]
+__all__ = ["SearchResult", "trials_table"]
 
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """The winner as a run, and every trial.
+    """The result of :func:`descend.search`: the refitted winner and the records of all trials.
 
     Args:
-        best: the winner, trained anew: the same split, the same seed, to its own end, and measured on the test
-            part, which nothing else has touched.
-        trials: all records, by number.
-        space: what was searched.
-        metric: by which trials were compared, on the validation rows.
-        method: how points were chosen.
-        budget: epochs that the trials took, and what they could have taken had none been stopped.
-        path: the folder of the search; None if it was not saved.
+        best: the run of the winner, retrained with the same split and seed to its own end, and the only one measured
+            on the test rows.
+        trials: the records of all trials, by number.
+        space: the space that was searched.
+        metric: the metric that trials were compared by, on the validation rows.
+        method: the search method.
+        budget: the number of epochs that the trials took, and the maximum had none stopped early.
+        path: the search folder; None if the search was not saved.
     """
 
     best: Run
@@ -43,18 +43,21 @@ class SearchResult:
 
     @property
     def winner(self) -> Trial:
-        """The trial that won."""
-        found = best_of(self.trials, self.metric)
-        assert found is not None
-        return found
+        """The record of the best trial."""
+        trial = best_trial(self.trials, self.metric)
+        assert trial is not None
+        return trial
 
     def table(self) -> pl.DataFrame:
-        """All trials, a row each: number, status, score, loss, epochs, seconds, and a column for each key."""
-        return table_of(self.trials, self.space)
+        """Return all trials as a data frame.
+
+        The columns are number, status, score, loss, epochs, seconds, and one for each key of the space.
+        """
+        return trials_table(self.trials, self.space)
 
 
-def table_of(trials: Sequence[Trial], space: Space) -> pl.DataFrame:
-    """Trials as a table. What a trial does not have is null; lists are shown as text."""
+def trials_table(trials: Sequence[Trial], space: Space) -> pl.DataFrame:
+    """Return trials as a data frame. Missing values are null, and lists are converted to strings."""
     import polars as pl
 
     columns: dict[str, list[Any]] = {
@@ -62,9 +65,9 @@ def table_of(trials: Sequence[Trial], space: Space) -> pl.DataFrame:
         for name in ("number", "status", "score", "loss", "epochs", "seconds")
     }
     for dimension in space:
-        values = [plain(trial.values.get(dimension.key)) for trial in trials]
-        same = {type(value) for value in values if value is not None}
-        if len(same) > 1 or same & {list, dict}:
+        values = [to_plain(trial.values.get(dimension.key)) for trial in trials]
+        types = {type(value) for value in values if value is not None}
+        if len(types) > 1 or types & {list, dict}:
             values = [None if value is None else str(value) for value in values]
         columns[dimension.key] = values
     return pl.DataFrame(columns, strict=False)

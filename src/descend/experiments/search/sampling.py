@@ -1,8 +1,8 @@
-"""Points of a space: at random, evenly spread at random (Sobol), and on a grid.
+"""Random, quasi-random (Sobol) and grid points of a search space.
 
-The first two are pure functions of (seed, number): the point of trial 17 is the same whatever was drawn
-before it, and with it. So a search goes on after a kill without any state, and a longer one begins with the
-points of a shorter one.
+Random and quasi-random points are pure functions of (seed, number): the point of trial 17 does not depend on how many
+points are generated before it or together with it. So a search resumes without saved sampler state, and a longer search
+starts with the points of a shorter one.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ from descend.experiments.search.dimension import Dimension
 from descend.experiments.search.space import Point, Space
 from descend.rng import key
 
-__all__ = ["grid_levels", "grid_points", "quasi_random_points", "random_points"]
+__all__ = ["grid_points", "quasi_random_points", "random_points"]
 
 
 def random_points(space: Space, n: int, seed: int = 0, *, start: int = 0) -> list[Point]:
-    """Independent points, uniform in each dimension's own measure.
+    """Sample independent points, uniform (or log-uniform) in each dimension.
 
-    Each dimension draws from a stream of its own, so that adding one leaves the values of the others.
+    Each dimension has its own random stream, so adding a dimension does not change the values of the others.
 
     Args:
-        space: where to draw.
-        n: how many.
-        seed: of the draws.
-        start: the number of the first point.
+        space: the search space.
+        n: number of points.
+        seed: seed of the random streams.
+        start: number of the first point.
 
     >>> space = Space.of({"optimizer.lr": {"log_uniform": [1e-4, 1e-1]}})
     >>> random_points(space, 3, seed=1)[1:] == random_points(space, 2, seed=1, start=1)
     True
     """
     return [
-        space.point({each.key: _share(seed, each.key, number) for each in space})
+        space.point({dimension.key: _uniform(seed, dimension.key, number) for dimension in space})
         for number in range(start, start + n)
     ]
 
 
-def _share(seed: int, name: str, number: int) -> float:
-    """A number in [0, 1), uniform, with the 53 bits that float64 holds."""
+def _uniform(seed: int, name: str, number: int) -> float:
+    """A uniform number in [0, 1) with the 53 bits of a float64 significand."""
     return (key(seed, f"search {name}", number) >> 10) / 2**53
 
 
 def quasi_random_points(space: Space, n: int, seed: int = 0, *, start: int = 0) -> list[Point]:
-    """Points of a scrambled Sobol sequence, which fill the space more evenly than independent ones.
+    """Sample points of a scrambled Sobol sequence, which cover the space more evenly than independent ones.
 
-    Any 2^k points from the start have exactly one coordinate in each of 2^k equal stretches of every dimension.
+    The first 2^k points have exactly one coordinate in each of 2^k equal intervals of every dimension.
 
     Args:
-        space: where to draw.
-        n: how many.
-        seed: of the scrambling.
-        start: the number of the first point.
+        space: the search space.
+        n: number of points.
+        seed: seed of the scrambling.
+        start: number of the first point.
 
     >>> space = Space.of({"model.dropout": {"uniform": [0.0, 1.0]}})
     >>> sorted(int(4 * point["model.dropout"]) for point in quasi_random_points(space, 4, seed=3))
@@ -67,71 +67,66 @@ def quasi_random_points(space: Space, n: int, seed: int = 0, *, start: int = 0) 
     """
     engine = SobolEngine(len(space), scramble=True, seed=key(seed, "search sobol") >> 31)
     engine.fast_forward(start)
-    drawn = engine.draw(n, dtype=torch.float64).tolist()
-    return [space.point(dict(zip(space.keys, shares, strict=True))) for shares in drawn]
+    samples = engine.draw(n, dtype=torch.float64).tolist()
+    return [space.point(dict(zip(space.keys, coordinates, strict=True))) for coordinates in samples]
 
 
 def grid_points(space: Space, n: int) -> list[Point]:
-    """All points of the largest even grid of at most ``n`` points.
+    """Return all points of the largest balanced grid with at most ``n`` points.
 
-    Choices are taken whole; ranges get as many levels as fit, which grow in turn, and both of their ends.
-    Points that differ only in dimensions that do not count there are one point.
+    All choices are included. Ranges get as many levels as fit, added to one range after the other, and include both
+    ends. Points that differ only in inactive dimensions are merged.
 
     Args:
-        space: what to cover.
-        n: how many points there may be.
+        space: the search space.
+        n: maximum number of points.
 
     Raises:
-        UserError: choices, and levels that were asked for, make more than ``n`` points.
+        UserError: the choices and the requested ``levels`` alone make more than ``n`` points.
 
     >>> space = Space.of({"optimizer.name": ["sgd", "adamw"], "model.dropout": {"uniform": [0.0, 0.5]}})
     >>> [point["model.dropout"] for point in grid_points(space, 7)]
     [0.0, 0.25, 0.5, 0.0, 0.25, 0.5]
     """
-    levels = {each.key: _fewest(each) for each in space}
-    least = _size(space, levels, n)
-    if least > n:
+    levels = {dimension.key: _initial_levels(dimension) for dimension in space}
+    smallest = _grid_size(space, levels, n)
+    if smallest > n:
         raise UserError(
-            f"the grid has {least if least < 10**6 else 'more than a million'} points at least, and {n} trials "
-            "were asked for; allow more of them (--trials), or leave out choices"
+            f"the smallest grid has {smallest if smallest < 10**6 else 'more than a million'} points, but trials is "
+            f"{n}; increase it (--trials) or remove choices"
         )
-    growing = [each for each in space if each.kind != "choices" and each.levels is None]
+    growing = [dimension for dimension in space if dimension.kind != "choices" and dimension.levels is None]
     while growing:
-        # The one with the fewest levels grows first; it stops where the grid would be too large.
-        each = min(growing, key=lambda one: levels[one.key])
-        more = levels | {each.key: levels[each.key] + 1}
-        if more[each.key] > each.count or _size(space, more, n) > n:
-            growing.remove(each)
+        # Refine the dimension with the fewest levels, until the grid would become too large.
+        dimension = min(growing, key=lambda one: levels[one.key])
+        finer = levels | {dimension.key: levels[dimension.key] + 1}
+        if finer[dimension.key] > dimension.size or _grid_size(space, finer, n) > n:
+            growing.remove(dimension)
         else:
-            levels = more
-    return _points(space, levels)
+            levels = finer
+    return _product(space, levels)
 
 
-def grid_levels(space: Space, points: list[Point]) -> Mapping[str, int]:
-    """How many values of each dimension a list of points holds."""
-    return {each.key: len({str(point[each.key]) for point in points if each.key in point}) for each in space}
-
-
-def _fewest(dimension: Dimension) -> int:
+def _initial_levels(dimension: Dimension) -> int:
     if dimension.kind == "choices":
         return len(dimension.options)
-    return int(min(dimension.levels or 1, dimension.count))
+    return int(min(dimension.levels or 1, dimension.size))
 
 
-def _size(space: Space, levels: Mapping[str, int], limit: int) -> int:
-    """The number of points. Without conditions it is a product, and needs no list of them."""
+def _grid_size(space: Space, levels: Mapping[str, int], limit: int) -> int:
+    """The number of grid points. The points are enumerated only if conditions may merge some of them."""
     product = math.prod(levels.values())
-    if product <= limit or not any(each.when for each in space) or product > 10**6:
+    if product <= limit or not any(dimension.when for dimension in space) or product > 10**6:
         return product
-    return len(_points(space, levels))
+    return len(_product(space, levels))
 
 
-def _points(space: Space, levels: Mapping[str, int]) -> list[Point]:
-    found: dict[str, Point] = {}
-    for values in itertools.product(*(each.grid(levels[each.key]) for each in space)):
+def _product(space: Space, levels: Mapping[str, int]) -> list[Point]:
+    points: dict[str, Point] = {}
+    for values in itertools.product(*(dimension.grid(levels[dimension.key]) for dimension in space)):
         point: Point = {}
         for dimension, value in zip(space, values, strict=True):
-            if space.counts(dimension, point):
+            if space.is_active(dimension, point):
                 point[dimension.key] = value
-        found.setdefault(repr(point), point)
-    return list(found.values())
+        points.setdefault(repr(point), point)
+    return list(points.values())

@@ -1,34 +1,40 @@
-"""A search space: which keys of the recipe vary, over which values, and under which conditions."""
+"""The search space: dimensions, the conditions between them, and the TOML file that holds them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from descend.errors import Problem, RecipeError, UserError, did_you_mean
-from descend.experiments.search.dimension import KINDS, Dimension, dimension_of
+from descend.experiments.search.dimension import KINDS, Dimension, parse_dimension
 from descend.recipe.toml import dump, parse
 
 __all__ = ["Point", "Space", "SpaceError", "as_space"]
 
 Point = dict[str, Any]
-"""One configuration: values by ``section.key``, of the dimensions that count there and no others."""
+"""One configuration: the values of the active dimensions, by ``section.key``."""
 
 
 class SpaceError(RecipeError):
-    """Every problem of a space at once, in ``problems``; ``rest`` are the dimensions without one."""
+    """Every problem of a space, in ``problems``; ``valid_dimensions`` holds the dimensions without one."""
 
-    def __init__(self, problems: Sequence[Problem], rest: Sequence[Dimension] = ()) -> None:
+    def __init__(self, problems: Sequence[Problem], valid_dimensions: Sequence[Dimension] = ()) -> None:
         super().__init__(problems, "space")
-        self.rest = tuple(rest)
+        self.valid_dimensions = tuple(valid_dimensions)
 
 
 @dataclass(frozen=True)
 class Space:
-    """The dimensions of a search; a dimension comes after those that its conditions name.
+    """A search space over keys of the recipe.
+
+    A dimension with conditions (``when``) is active only where they hold; inactive dimensions have no value. Usually
+    built by :meth:`of` or :meth:`load`.
+
+    Args:
+        dimensions: the dimensions, each after those that its conditions refer to.
 
     >>> space = Space.of({
     ...     "optimizer": {
@@ -45,86 +51,92 @@ class Space:
     dimensions: tuple[Dimension, ...]
 
     @classmethod
-    def of(cls, said: Mapping[str, Any], *, source: str = "space") -> Space:
-        """A space from nested tables, as its file has them, or from ``{"section.key": ...}``.
+    def of(cls, entries: Mapping[str, Any], *, source: str = "space") -> Space:
+        """Parse nested tables, as in a space file, or a flat ``{"section.key": ...}``.
+
+        Args:
+            entries: for each key a list of choices or a table with a range.
+            source: name of the space in error messages.
 
         Raises:
-            SpaceError: every fault at once.
+            SpaceError: some entries are invalid; all problems at once.
+            UserError: the space is empty.
         """
         problems: list[Problem] = []
-        faulty: set[str] = set()
+        invalid: set[str] = set()
 
-        def complain(key: str, message: str) -> None:
+        def add_problem(key: str, message: str) -> None:
             section, _, rest = key.partition(".")
             problems.append(Problem(section, rest or None, message, source=source))
-            faulty.add(key)
+            invalid.add(key)
 
-        found: dict[str, Dimension] = {}
-        for key, value in _entries(said):
-            made, faults = dimension_of(key, value)
-            if key in found:
-                faults.append("is said more than once")
-            for fault in faults:
-                complain(key, fault)
-            if made is not None:
-                found[key] = made
-        if not found and not problems:
+        dimensions: dict[str, Dimension] = {}
+        for key, entry in _entries(entries):
+            dimension, messages = parse_dimension(key, entry)
+            if key in dimensions:
+                messages.append("is defined more than once")
+            for message in messages:
+                add_problem(key, message)
+            if dimension is not None:
+                dimensions[key] = dimension
+        if not dimensions and not problems:
             raise UserError(
-                f"{source}: it varies nothing; say at least one key, such as "
+                f"{source}: the space is empty; it needs at least one key, such as "
                 "optimizer.lr = { log_uniform = [1e-4, 1e-1] }"
             )
-        known = [key for key, _ in _entries(said)]
-        for dimension in found.values():
+        known = [key for key, _ in _entries(entries)]
+        for dimension in dimensions.values():
             for condition in dimension.when:
-                other = found.get(condition.key)
+                parent = dimensions.get(condition.key)
                 if condition.key not in known:
                     hint = did_you_mean(condition.key, known)
-                    complain(dimension.key, f"when: the space does not vary '{condition.key}'; {hint}")
-                elif other is not None:
+                    add_problem(dimension.key, f"when: '{condition.key}' is not in the space; {hint}")
+                elif parent is not None:
                     for value in condition.values:
-                        if not other.holds(value):
-                            complain(dimension.key, f"when: '{condition.key}' never is {value!r}")
-        order = _ordered(found, complain)
+                        if not parent.contains(value):
+                            message = f"when: '{condition.key}' cannot have the value {value!r}"
+                            add_problem(dimension.key, message)
+        order = _topological_order(dimensions, add_problem)
         if problems:
-            rest: list[Dimension] = []
+            valid: list[Dimension] = []
             for key in order:
-                needed = {condition.key for condition in found[key].when}
-                if key not in faulty and needed <= {each.key for each in rest}:
-                    rest.append(found[key])
-            raise SpaceError(problems, rest)
-        return cls(tuple(found[key] for key in order))
+                parents = {condition.key for condition in dimensions[key].when}
+                if key not in invalid and parents <= {each.key for each in valid}:
+                    valid.append(dimensions[key])
+            raise SpaceError(problems, valid)
+        return cls(tuple(dimensions[key] for key in order))
 
     @classmethod
     def loads(cls, text: str, *, source: str = "space") -> Space:
-        """A space from TOML text.
+        """Parse a space from TOML.
 
         >>> Space.loads("optimizer.lr = { log_uniform = [1e-4, 1e-1] }").keys
         ('optimizer.lr',)
         """
         try:
-            said = parse(text)
-        except UserError as cause:
-            raise UserError(f"{source}: {cause}") from cause
-        return cls.of(said, source=source)
+            entries = parse(text)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+        return cls.of(entries, source=source)
 
     @classmethod
     def load(cls, path: str | Path) -> Space:
-        """A space from a TOML file."""
+        """Read a space from a TOML file."""
         try:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise UserError(f"no such space file: {path}") from None
-        except (OSError, UnicodeDecodeError) as cause:
-            raise UserError(f"cannot read the space {path}: {cause}") from cause
+            raise UserError(f"space file not found: {path}") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read the space file {path}: {error}") from error
         return cls.loads(text, source=str(path))
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys that vary."""
+        """The keys of all dimensions."""
         return tuple(dimension.key for dimension in self.dimensions)
 
     def __getitem__(self, key: str) -> Dimension:
-        return next(each for each in self.dimensions if each.key == key)
+        return next(dimension for dimension in self.dimensions if dimension.key == key)
 
     def __iter__(self) -> Iterator[Dimension]:
         return iter(self.dimensions)
@@ -132,8 +144,8 @@ class Space:
     def __len__(self) -> int:
         return len(self.dimensions)
 
-    def counts(self, dimension: Dimension, point: Mapping[str, Any]) -> bool:
-        """Whether a dimension counts where the ones before it have these values."""
+    def is_active(self, dimension: Dimension, point: Mapping[str, Any]) -> bool:
+        """Whether a dimension is active, given the values of the dimensions before it."""
         return all(
             condition.key in point
             and any(
@@ -143,34 +155,37 @@ class Space:
             for condition in dimension.when
         )
 
-    def point(self, shares: Mapping[str, float]) -> Point:
-        """The configuration at a place of the unit cube."""
-        found: Point = {}
+    def point(self, coordinates: Mapping[str, float]) -> Point:
+        """Return the configuration at coordinates in the unit cube, by key."""
+        point: Point = {}
         for dimension in self.dimensions:
-            if self.counts(dimension, found):
-                found[dimension.key] = dimension.at(shares[dimension.key])
-        return found
+            if self.is_active(dimension, point):
+                point[dimension.key] = dimension.from_unit(coordinates[dimension.key])
+        return point
 
-    def fixed(self, key: str, value: Any) -> Point:
-        """A configuration with one value given: conditions it needs hold, everything else is at its first value."""
-        needed: Point = {key: value}
-        waiting = [self[key]]
-        while waiting:
-            for condition in waiting.pop().when:
-                needed.setdefault(condition.key, condition.values[0])
-                waiting.append(self[condition.key])
-        found: Point = {}
+    def point_with(self, key: str, value: Any) -> Point:
+        """Return a configuration with a given value of one key.
+
+        The conditions that make the key active are met; every other dimension has its first value.
+        """
+        required: Point = {key: value}
+        pending = [self[key]]
+        while pending:
+            for condition in pending.pop().when:
+                required.setdefault(condition.key, condition.values[0])
+                pending.append(self[condition.key])
+        point: Point = {}
         for dimension in self.dimensions:
-            if self.counts(dimension, found):
-                found[dimension.key] = needed.get(dimension.key, dimension.corners()[0])
-        return found
+            if self.is_active(dimension, point):
+                point[dimension.key] = required.get(dimension.key, dimension.probe_values()[0])
+        return point
 
-    def asked(self) -> dict[str, dict[str, Any]]:
-        """It as plain values, by key."""
-        return {dimension.key: dimension.asked() for dimension in self.dimensions}
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the entries as plain values, by key; :meth:`of` reads them."""
+        return {dimension.key: dimension.to_dict() for dimension in self.dimensions}
 
     def to_toml(self) -> str:
-        """The text of a space file.
+        """Return the text of a space file.
 
         >>> print(Space.of({"optimizer.lr": {"log_uniform": [1e-4, 1e-1]}}).to_toml())
         [optimizer]
@@ -178,32 +193,32 @@ class Space:
         <BLANKLINE>
         """
         sections: dict[str, dict[str, Any]] = {}
-        for key, said in self.asked().items():
+        for key, entry in self.to_dict().items():
             section, _, rest = key.partition(".")
-            place = sections.setdefault(section, {})
+            table = sections.setdefault(section, {})
             *outer, last = rest.split(".")
             for name in outer:
-                place = place.setdefault(name, {})
-            place[last] = said
+                table = table.setdefault(name, {})
+            table[last] = entry
         return dump(sections, {})
 
 
 def as_space(space: Space | Mapping[str, Any] | str | Path) -> Space:
-    """A space from whatever stands for one: a mapping, or a TOML file."""
+    """Convert a mapping or the path of a TOML file to a :class:`Space`."""
     if isinstance(space, Space):
         return space
     if isinstance(space, str | Path):
         return Space.load(space)
     if not isinstance(space, Mapping):
-        raise UserError(f"a space is a Space, a mapping or a file; found a {type(space).__name__}")
+        raise UserError(f"space: expected a Space, a mapping or a file, got {type(space).__name__}")
     return Space.of(space)
 
 
-def _entries(said: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Keys and what is said of them; a table without a kind of range in it holds keys of its own."""
-    for key, value in said.items():
-        path = f"{before}{key}"
-        if isinstance(value, Mapping) and _is_table(value):
+def _entries(table: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield full keys with their entries; a table that is not a range holds keys of its own."""
+    for key, value in table.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and _is_section(value):
             yield from _entries(value, f"{path}.")
         elif "." not in path and isinstance(value, list | tuple):
             yield f"{path}.name", value
@@ -211,30 +226,39 @@ def _entries(said: Mapping[Any, Any], before: str = "") -> Iterator[tuple[str, A
             yield path, value
 
 
-def _is_table(value: Mapping[Any, Any]) -> bool:
-    words = (*KINDS, "when", "levels")
-    inner = [item for item in value.values() if isinstance(item, Mapping | list | tuple)]
-    # {"unifrom": [0, 1]} is a slip in a range and no table of keys: its only value is a pair of numbers.
-    slip = len(value) == 1 and all(
+def _is_section(table: Mapping[Any, Any]) -> bool:
+    """Whether a table holds further keys, rather than the range of one key."""
+    reserved = (*KINDS, "when", "levels")
+    containers = [item for item in table.values() if isinstance(item, Mapping | list | tuple)]
+    # {"unifrom": [0, 1]} is a misspelled range and not a section: its only value is a pair of numbers.
+    misspelled = len(table) == 1 and all(
         isinstance(item, list | tuple) and len(item) == 2 and did_you_mean(str(key), KINDS).startswith("did")
-        for key, item in value.items()
+        for key, item in table.items()
     )
-    return bool(value) and not slip and not any(key in words for key in value) and len(inner) == len(value)
+    return (
+        bool(table)
+        and not misspelled
+        and not any(key in reserved for key in table)
+        and len(containers) == len(table)
+    )
 
 
-def _ordered(found: Mapping[str, Dimension], complain: Any) -> list[str]:
-    """Keys, each after those that it depends on, else in the order in which they were said."""
-    waits = {
-        key: {each.key for each in dimension.when if each.key in found} for key, dimension in found.items()
+def _topological_order(
+    dimensions: Mapping[str, Dimension], add_problem: Callable[[str, str], None]
+) -> list[str]:
+    """Order keys so that each follows those it depends on, otherwise as given."""
+    parents = {
+        key: {condition.key for condition in dimension.when if condition.key in dimensions}
+        for key, dimension in dimensions.items()
     }
-    sorter = TopologicalSorter(waits)
+    sorter = TopologicalSorter(parents)
     try:
         sorter.prepare()
-    except CycleError as cycle:
-        circle = " -> ".join(cycle.args[1])
-        complain(cycle.args[1][0], f"when: the conditions wait for each other: {circle}")
-        return list(found)
+    except CycleError as error:
+        cycle = error.args[1]
+        add_problem(cycle[0], f"when: the conditions form a cycle: {' -> '.join(cycle)}")
+        return list(dimensions)
     order: list[str] = []
-    while len(order) < len(found):
-        order.append(next(key for key in found if key not in order and waits[key] <= set(order)))
+    while len(order) < len(dimensions):
+        order.append(next(key for key in dimensions if key not in order and parents[key] <= set(order)))
     return order

@@ -1,7 +1,7 @@
-"""Which configurations are tried: strategies that are asked for points and told, by records, what came of them.
+"""Search strategies: they propose the configurations to try, given the records of earlier trials.
 
-A strategy is a pure function of its seed, of a trial's number, and of the records of earlier trials. It has no
-state of its own, so a search that was killed asks again and gets the same answers.
+A strategy is a pure function of its seed, of the trial number, and of the records of earlier trials. It holds no state,
+so a resumed search proposes the same configurations.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from descend.errors import UserError, did_you_mean, require
-from descend.experiments.search.dimension import Dimension, plain
+from descend.experiments.search.dimension import Dimension, to_plain
 from descend.experiments.search.sampling import grid_points, quasi_random_points, random_points
 from descend.experiments.search.space import Point, Space
 from descend.experiments.search.trial import Trial
@@ -28,55 +28,57 @@ __all__ = [
     "Strategy",
     "Tpe",
     "explore",
-    "strategy",
+    "make_strategy",
 ]
 
 Method = Literal["random", "quasi_random", "grid", "tpe", "halving"]
 METHODS: tuple[Method, ...] = ("random", "quasi_random", "grid", "tpe", "halving")
 
 Evaluate = Callable[[Mapping[int, Point], int], Mapping[int, Trial]]
-"""(points by number, place of their block) -> their records."""
+"""Trains configurations: (points by trial number, index of the batch) -> records by trial number."""
 
 
 class Strategy(Protocol):
-    """Says what to try."""
+    """Proposes the configurations of a search."""
 
     trials: int
-    batch: int
-    """How many it is asked for at a time unless told otherwise."""
+    """Number of trials of the whole search."""
 
-    def ask(self, numbers: range, before: Sequence[Trial]) -> list[Point]:
-        """The points of trials, given the records of all trials with smaller numbers."""
+    batch: int
+    """Default number of points to propose at a time."""
+
+    def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
+        """Return the points of the given trials; ``history`` holds the records of all trials with lower numbers."""
 
 
 class Random:
-    """Independent points: :func:`random_points`."""
+    """Independent random points: :func:`random_points`."""
 
     batch = 32
 
     def __init__(self, space: Space, trials: int, seed: int) -> None:
         self.space, self.trials, self.seed = space, trials, seed
 
-    def ask(self, numbers: range, before: Sequence[Trial]) -> list[Point]:
-        """The points of trials; what came before does not matter."""
+    def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
+        """Return the points of the given trials, independent of ``history``."""
         return random_points(self.space, len(numbers), self.seed, start=numbers[0])
 
 
 class QuasiRandom:
-    """Evenly spread points: :func:`quasi_random_points`."""
+    """Scrambled Sobol points: :func:`quasi_random_points`."""
 
     batch = 32
 
     def __init__(self, space: Space, trials: int, seed: int) -> None:
         self.space, self.trials, self.seed = space, trials, seed
 
-    def ask(self, numbers: range, before: Sequence[Trial]) -> list[Point]:
-        """The points of trials; what came before does not matter."""
+    def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
+        """Return the points of the given trials, independent of ``history``."""
         return quasi_random_points(self.space, len(numbers), self.seed, start=numbers[0])
 
 
 class Grid:
-    """Every point of a grid of at most ``trials`` points: :func:`grid_points`."""
+    """All points of a grid of at most ``trials`` points: :func:`grid_points`."""
 
     batch = 32
 
@@ -84,24 +86,24 @@ class Grid:
         self._points = grid_points(space, trials)
         self.trials = len(self._points)
 
-    def ask(self, numbers: range, before: Sequence[Trial]) -> list[Point]:
-        """The points of trials; what came before does not matter."""
+    def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
+        """Return the points of the given trials, independent of ``history``."""
         return [self._points[number] for number in numbers]
 
 
 class Tpe:
-    """The tree-structured Parzen estimator, by Optuna: points where good trials are dense and bad ones are not.
+    """Optuna's tree-structured Parzen estimator: points where good trials are dense and bad ones are sparse.
 
-    Asked for several points at once it takes the ones it has just given for bad ones (the "constant liar"), so
-    that they spread. Trials that diverged count as worse than all others. Each batch is asked of a sampler made
-    anew, from the records alone and with a seed of its own.
+    If several points are requested at once, the pending ones count as bad (the "constant liar" heuristic), so that the
+    points differ. Trials that diverged rank below all others. Each batch uses a new sampler with its own seed, built
+    from the records alone.
 
     Args:
-        space: where to search.
-        trials: how many.
-        seed: of the draws.
-        metric: what is told; whether higher or lower is better is known by its name.
-        startup: so many finished trials are drawn at random before the model is asked.
+        space: the search space.
+        trials: number of trials.
+        seed: seed of the samplers.
+        metric: name of the metric; it implies whether higher or lower is better.
+        startup: number of random trials before the model is used.
 
     Source: Bergstra, Bardenet, Bengio, Kégl, "Algorithms for hyper-parameter optimization", 2011.
     """
@@ -113,11 +115,11 @@ class Tpe:
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         self.space, self.trials, self.seed, self.metric, self.startup = space, trials, seed, metric, startup
 
-    def ask(self, numbers: range, before: Sequence[Trial]) -> list[Point]:
-        """The points of a batch, by the records of all trials before it."""
+    def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
+        """Return the points of a batch, given the records of all earlier trials."""
         optuna = self._optuna
         with warnings.catch_warnings():
-            # "group", which learns each branch of a conditional space by itself, is called experimental.
+            # Optuna marks "group", which models each branch of a conditional space separately, as experimental.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
                 n_startup_trials=self.startup,
@@ -128,54 +130,55 @@ class Tpe:
             )
         higher = better(self.metric) == "higher"
         study = optuna.create_study(sampler=sampler, direction="maximize" if higher else "minimize")
-        for trial in before:
-            study.add_trial(self._told(trial))
-        return [self._point(study.ask()) for _ in numbers]
+        for trial in history:
+            study.add_trial(self._optuna_trial(trial))
+        return [self._suggest_point(study.ask()) for _ in numbers]
 
-    def _point(self, asked: Any) -> Point:
-        found: Point = {}
+    def _suggest_point(self, optuna_trial: Any) -> Point:
+        point: Point = {}
         for dimension in self.space:
-            if self.space.counts(dimension, found):
-                found[dimension.key] = self._suggested(asked, dimension)
-        return found
+            if self.space.is_active(dimension, point):
+                point[dimension.key] = self._suggest_value(optuna_trial, dimension)
+        return point
 
-    def _suggested(self, asked: Any, dimension: Dimension) -> Any:
-        """The value of one dimension. Choices go by their place: Optuna holds none but plain ones."""
+    def _suggest_value(self, optuna_trial: Any, dimension: Dimension) -> Any:
+        """The value of one dimension. Choices are passed by index, since Optuna accepts only scalar choices."""
         if dimension.kind == "choices":
-            places = list(range(len(dimension.options)))
-            return dimension.options[asked.suggest_categorical(dimension.key, places)]
-        if dimension.whole:
+            indices = list(range(len(dimension.options)))
+            return dimension.options[optuna_trial.suggest_categorical(dimension.key, indices)]
+        if dimension.is_integer:
             low, high = int(dimension.low), int(dimension.high)
-            return asked.suggest_int(dimension.key, low, high, log=dimension.log)
-        return asked.suggest_float(dimension.key, dimension.low, dimension.high, log=dimension.log)
+            return optuna_trial.suggest_int(dimension.key, low, high, log=dimension.is_log)
+        return optuna_trial.suggest_float(dimension.key, dimension.low, dimension.high, log=dimension.is_log)
 
     def _distribution(self, dimension: Dimension) -> Any:
-        of = self._optuna.distributions
+        distributions = self._optuna.distributions
         if dimension.kind == "choices":
-            return of.CategoricalDistribution(list(range(len(dimension.options))))
-        if dimension.whole:
-            return of.IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
-        return of.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
+            return distributions.CategoricalDistribution(list(range(len(dimension.options))))
+        if dimension.is_integer:
+            low, high = int(dimension.low), int(dimension.high)
+            return distributions.IntDistribution(low, high, log=dimension.is_log)
+        return distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.is_log)
 
-    def _told(self, trial: Trial) -> Any:
+    def _optuna_trial(self, trial: Trial) -> Any:
         states = self._optuna.trial.TrialState
-        values = {
-            name: self.space[name].place(value) if self.space[name].kind == "choices" else value
+        params = {
+            name: self.space[name].index_of(value) if self.space[name].kind == "choices" else value
             for name, value in trial.values.items()
         }
         return self._optuna.trial.create_trial(
             state=states.PRUNED if trial.score is None else states.COMPLETE,
             value=trial.score,
-            params=values,
-            distributions={name: self._distribution(self.space[name]) for name in values},
+            params=params,
+            distributions={name: self._distribution(self.space[name]) for name in params},
         )
 
 
-def strategy(method: Method, space: Space, trials: int, seed: int, metric: str) -> Strategy:
-    """The strategy of a method. Successive halving draws its points at random.
+def make_strategy(method: Method, space: Space, trials: int, seed: int, metric: str) -> Strategy:
+    """Create the strategy of a method; successive halving samples its points at random.
 
     Raises:
-        UserError: no such method, or a grid that needs more trials.
+        UserError: the method does not exist, or the smallest grid has more than ``trials`` points.
     """
     match method:
         case "random" | "halving":
@@ -186,41 +189,42 @@ def strategy(method: Method, space: Space, trials: int, seed: int, metric: str) 
             return Grid(space, trials)
         case "tpe":
             return Tpe(space, trials, seed, metric)
-    raise UserError(f"no such method of search '{method}'; {did_you_mean(str(method), METHODS)}")
+    raise UserError(f"unknown search method '{method}'; {did_you_mean(str(method), METHODS)}")
 
 
 def explore(
-    asked: Strategy,
+    strategy: Strategy,
     evaluate: Evaluate,
-    blocks: Sequence[range],
+    batches: Sequence[range],
     known: Mapping[int, Trial],
 ) -> dict[int, Trial]:
-    """Ask, evaluate, and tell, block by block; what is known already is not evaluated again.
+    """Run a strategy batch by batch: ask for points, evaluate them, and pass their records to the next batch.
 
     Args:
-        asked: the strategy.
-        evaluate: (points by number, place of the block) -> records by number.
-        blocks: trial numbers, in order.
-        known: records of trials that are done.
+        strategy: proposes the points.
+        evaluate: (points by number, index of the batch) -> records by number.
+        batches: the trial numbers of each batch, in order.
+        known: records of trials that were completed earlier; these are not evaluated again.
 
     Returns:
         All records by number.
 
     Raises:
-        UserError: a record that is known holds other values than the strategy gives.
+        UserError: a known record has other values than the strategy proposes.
     """
-    done = dict(known)
-    for place, block in enumerate(blocks):
-        if all(number in done for number in block):
+    records = dict(known)
+    for index, batch in enumerate(batches):
+        if all(number in records for number in batch):
             continue
-        before = [done[number] for number in sorted(done) if number < block.start]
-        points = dict(zip(block, asked.ask(block, before), strict=True))
-        for number in block:
-            if number in done and plain(done[number].values) != plain(points[number]):
+        history = [records[number] for number in sorted(records) if number < batch.start]
+        points = dict(zip(batch, strategy.ask(batch, history), strict=True))
+        for number in batch:
+            if number in records and to_plain(records[number].values) != to_plain(points[number]):
                 raise UserError(
-                    f"trial {number} was recorded with {done[number].values}, and this search would try "
-                    f"{plain(points[number])}; it was begun by another version or altered: search anew"
+                    f"trial {number} was recorded with {records[number].values}, but this search would try "
+                    f"{to_plain(points[number])}: it was started by another version of descend, or its records were "
+                    "changed; start a new search"
                 )
-        missing = {number: point for number, point in points.items() if number not in done}
-        done |= evaluate(missing, place)
-    return done
+        missing = {number: point for number, point in points.items() if number not in records}
+        records |= evaluate(missing, index)
+    return records

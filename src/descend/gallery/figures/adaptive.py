@@ -29,9 +29,9 @@ minimum in one step."""
 
 METHODS: dict[str, Family] = {
     "gradient descent": lambda p, t: sgd(p, lr=t),
-    "Adagrad": lambda p, t: adagrad(p, lr=t),
+    "Adagrad": lambda p, t: adagrad(p, lr=t, fused=True),
     "RMSprop": lambda p, t: rmsprop(p, lr=t, alpha=0.9),
-    "Adam": lambda p, t: adam(p, lr=t),
+    "Adam": lambda p, t: adam(p, lr=t, fused=True),
 }
 
 

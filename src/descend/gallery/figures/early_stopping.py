@@ -57,7 +57,7 @@ def measure(
     for each in repetitions(seed, seeds):
         data = digits(each, train=train, validation=400, noise=noise)
         model = network(each, hidden=(width,))
-        optimizer = adam(model.parameters(), lr=2e-3)
+        optimizer = adam(model.parameters(), lr=2e-3, fused=True)
         watch = Stopping(max_epochs=epochs + 1, patience=PATIENCE)
         run = Run([], [], [], [], 0, 0)
         kept, stopped = 0, 0

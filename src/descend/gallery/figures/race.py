@@ -35,9 +35,9 @@ OPTIMIZERS: dict[str, Family] = {
     "SGD": lambda p, t: sgd(p, lr=t),
     "heavy ball": lambda p, t: heavy_ball(p, lr=t, momentum=0.9),
     "Nesterov": lambda p, t: nesterov(p, lr=t, momentum=0.9),
-    "Adagrad": lambda p, t: adagrad(p, lr=t),
+    "Adagrad": lambda p, t: adagrad(p, lr=t, fused=True),
     "RMSprop": lambda p, t: rmsprop(p, lr=t, alpha=0.9),
-    "Adam": lambda p, t: adam(p, lr=t),
+    "Adam": lambda p, t: adam(p, lr=t, fused=True),
 }
 
 LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.09, 0.3, 0.9)

@@ -79,7 +79,7 @@ class Problem:
         def loss() -> Any:
             return torch.nn.functional.cross_entropy(x @ w, self.y) + 0.5 * PENALTY * w.square().sum()
 
-        lbfgs([w], memory=30, iterations=800).step(loss)
+        lbfgs([w], history_size=30, max_iter=800).step(loss)
         return self.exactly(w)
 
     @property
@@ -134,7 +134,7 @@ def _whole(problem: Problem, max_passes: int) -> Trace:
 
 def _stochastic(problem: Problem, name: str, lr: float, passes: int, seed: int, batch: int = 50) -> Trace:
     w = _begin(problem)
-    optimizer = sgd([w], lr=lr) if name == "SGD" else adam([w], lr=lr)
+    optimizer = sgd([w], lr=lr) if name == "SGD" else adam([w], lr=lr, fused=True)
     trace, spent = Trace([0.0], [0.0], [problem.exactly(w) - problem.least]), 0.0
     count = len(problem.x)
     stride = max(1, count // batch // 4)
@@ -156,7 +156,7 @@ def _lbfgs(problem: Problem, max_passes: int) -> Trace:
     All iterations belong to one call of ``step``, so that no gradient is computed twice.
     """
     w = _begin(problem)
-    optimizer = lbfgs([w], iterations=max_passes)
+    optimizer = lbfgs([w], max_iter=max_passes)
     trace = Trace([0.0], [0.0], [problem.exactly(w) - problem.least])
     start, noting = perf_counter(), 0.0
 

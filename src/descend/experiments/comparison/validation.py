@@ -1,0 +1,141 @@
+"""Validation of a comparison, before any training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from descend.errors import Problem, RecipeError, UserError, did_you_mean
+from descend.experiments.comparison.variants import Variant
+from descend.metrics import METRICS, main_metric
+from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
+from descend.recipe.defaults import facts_of
+from descend.recipe.toml import path_of
+from descend.runs.plan import Plan, Planner
+
+__all__ = ["check_metric", "check_numbers", "n_learning_rates", "plan_variants", "scored_part"]
+
+DEFAULT_TUNE = 8
+"""Default number of learning rates tried for each variant."""
+
+
+def n_learning_rates(tune: int | None, variants: Sequence[Variant]) -> int:
+    """Return the number of learning rates to try for each variant.
+
+    Raises:
+        UserError: ``tune`` is negative, or the learning rate is both set and tuned.
+    """
+    lr_is_set = any(variant.sets_lr for variant in variants)
+    if tune is None:
+        return 0 if lr_is_set else DEFAULT_TUNE
+    if tune < 0:
+        raise UserError(f"tune: expected a number of learning rates, 0 or more; got {tune}")
+    if tune and lr_is_set:
+        raise UserError(
+            "optimizer.lr is set, so there is no learning rate to tune: remove it from recipe and variants, or omit "
+            "--tune (tune=)"
+        )
+    return tune
+
+
+def check_numbers(seeds: int, tests: bool, rates: tuple[float, float], level: float) -> None:
+    """Check the numeric arguments of a comparison.
+
+    Raises:
+        UserError: one of them is out of range.
+    """
+    if seeds < 1:
+        raise UserError(f"seeds: expected a number of runs, 1 or more; got {seeds}")
+    if seeds < 2 and tests:
+        raise UserError(
+            "tests require at least two seeds, since one does not show the variation by chance: --seeds 5 (seeds=5), "
+            "or --no-tests (tests=False)"
+        )
+    low, high = rates
+    if not (0 < low < high and math.isfinite(high)):
+        raise UserError(f"rates: expected two ascending numbers above 0, got {low:g} and {high:g}")
+    if not 0 < level < 1:
+        raise UserError(f"level: expected a number between 0 and 1, got {level:g}")
+
+
+def plan_variants(planner: Planner, variants: Sequence[Variant], seed: int) -> list[Plan]:
+    """Plan and build every variant.
+
+    Raises:
+        RecipeError: some variants cannot be trained; the problems of all at once.
+    """
+    plans: list[Plan] = []
+    problems: list[Problem] = []
+    for variant in variants:
+        try:
+            plan = planner.plan(variant.recipe, seed)
+            _build(plan)
+            plans.append(plan)
+        except RecipeError as error:
+            problems += [problem.of(variant.name) for problem in error.problems]
+    if problems:
+        raise RecipeError(problems)
+    return plans
+
+
+def _build(plan: Plan) -> None:
+    """Build the parts of a training and discard them, so that misfits are reported before anything is trained."""
+    facts = facts_of(plan.prepared.schema)
+    loss = build_loss(plan.recipe, facts, build_output(plan.recipe, facts))
+    build_optimizer(plan.recipe, build_model(plan.recipe, facts, plan.seed), loss=loss)
+
+
+def _scored_rows(plan: Plan) -> tuple[Any, ...]:
+    prepared = plan.prepared
+    return tuple(tuple(getattr(prepared, part).rows.tolist()) for part in ("validation", "test"))
+
+
+def scored_part(plans: Sequence[Plan]) -> str:
+    """Return the part of the data that the final score is measured on.
+
+    Raises:
+        UserError: the variants have different validation or test rows, or there are no validation rows.
+    """
+    first = plans[0].prepared
+    if not len(first.validation):
+        raise UserError(
+            "there are no validation rows, which are needed to select learning rates and to set the target; keep "
+            "data.validation above 0"
+        )
+    tasks = {
+        (plan.prepared.schema.task, plan.prepared.schema.target_names, plan.prepared.schema.classes)
+        for plan in plans
+    }
+    distinct = {id(plan.prepared): plan for plan in plans}.values()
+    if len(tasks) > 1 or len({_scored_rows(plan) for plan in distinct}) > 1:
+        raise UserError(
+            "the variants are not measured on the same rows and targets, so their scores cannot be compared; do not "
+            "vary data.target, data.task, data.validation, data.test, data.split, data.groups, or anything they "
+            "depend on"
+        )
+    return "test" if len(first.test) else "validation"
+
+
+def check_metric(requested: str | None, plans: Sequence[Plan]) -> str:
+    """Return the requested metric, by default the main one of the task.
+
+    Raises:
+        UserError: the metric does not exist, or is a loss that differs between the variants.
+    """
+    task = plans[0].prepared.schema.task
+    if requested is None:
+        return main_metric(task)
+    known = ["loss", *METRICS[task]]
+    if requested not in known:
+        raise UserError(f"unknown metric '{requested}' for {task}; {did_you_mean(requested, known)}")
+    if requested == "loss":
+        losses = {
+            (repr(path_of(plan.recipe.loss["name"])), repr(plan.recipe.model["output"])) for plan in plans
+        }
+        if len(losses) > 1:
+            raise UserError(
+                "the variants have different losses, whose values cannot be compared; compare by a metric: "
+                + ", ".join(METRICS[task])
+            )
+    return requested
