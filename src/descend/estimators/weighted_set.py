@@ -1,13 +1,12 @@
-"""Rows as a weighted set: what a row's weight means.
+"""Rows as a weighted set: the meaning of a row's weight.
 
-An estimator learns from the weighted set of its rows and from nothing else. A weight of 2 and giving the
-row twice are the same set, a weight of 0 and leaving the row out are the same set, and the order of the
-rows is no part of it. This is made true by construction: equal rows are merged into one, with the sum of
-their weights, rows of weight 0 are dropped, and what remains is put in an order that depends on the content
-alone. Everything after, the split, the scaling, the initial weights, the order of the batches, is a
-function of that list and of the seed, so training gives the same bits for every way to write the same set.
+An estimator learns from the weighted set of its rows only. A weight of 2 is equivalent to giving the row twice, a
+weight of 0 to leaving the row out, and the order of the rows has no effect. This holds by construction: equal rows are
+merged into one with the sum of their weights, rows with weight 0 are dropped, and the remaining rows are sorted by
+their content. Everything after that (the split, the scaling, the initial weights, the order of the batches) is a
+function of this list and of the seed, so that training gives bit-identical results for equivalent inputs.
 
-Merging also keeps copies of a row from standing on both sides of the split between training and validation.
+Merging also prevents copies of a row from being in both the training and the validation part.
 """
 
 from __future__ import annotations
@@ -24,23 +23,22 @@ from descend.data.settings import MISSING
 from descend.data.source import Array, Source
 from descend.data.split import split
 
-__all__ = ["Distinct", "counted", "distinct", "taken", "validation_words"]
+__all__ = ["WeightedSet", "has_weight", "select", "split_by_input", "weighted_set"]
 
-NOTHING = 1e-12
-"""A weight below this share of the largest counts as 0."""
+NEGLIGIBLE = 1e-12
+"""A weight below this fraction of the largest is treated as 0."""
 
-_BLOCK = 8192  # rows turned into bytes at a time
+_BLOCK = 8192  # rows hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Distinct:
-    """The different rows of a source.
+class WeightedSet:
+    """The distinct rows of a source with their weights.
 
     Args:
-        rows: the number in the source of one row of each kind, in an order that depends on content alone,
-            (m,).
-        weights: the weight of each kind, the smallest being 1, (m,); None where all are equal.
-        groups: rows of one group have the same inputs (and different targets), (m,).
+        rows: row number in the source of one representative of each distinct row, ordered by content, (m,).
+        weights: weight of each distinct row, the smallest being 1, (m,); None if all are equal.
+        groups: group of each distinct row; rows in a group have the same inputs and different targets, (m,).
     """
 
     rows: Array
@@ -48,73 +46,73 @@ class Distinct:
     groups: Array
 
     @property
-    def inputs(self) -> int:
-        """The number of different inputs."""
+    def distinct_inputs(self) -> int:
+        """Number of distinct inputs."""
         return int(self.groups.max()) + 1
 
 
-def distinct(
+def weighted_set(
     source: Source, codes: Array, weights: Array | None = None, missing: Sequence[str] = MISSING
-) -> Distinct:
-    """The different rows of a source, with their weights.
+) -> WeightedSet:
+    """Return the distinct rows of a source with their weights.
 
     Args:
         source: the rows.
-        codes: the targets as numbers, (n,) or (n, T).
-        weights: of the rows, 0 or more, not all 0; None for 1 each.
-        missing: words that stand for a missing value in text.
+        codes: targets as numbers, (n,) or (n, T).
+        weights: weights of the rows, 0 or more and not all 0. Default None: 1 for each row.
+        missing: strings that stand for a missing value.
 
     >>> from descend.data.arrays import from_arrays
     >>> y = np.array([0, 1, 0])
-    >>> twice = distinct(from_arrays([[1.0], [2.0], [1.0]], y), y)
-    >>> heavy = distinct(from_arrays([[2.0], [1.0]], y[1::-1]), y[1::-1], np.array([0.5, 1.0]))
-    >>> sorted(twice.rows.tolist()), twice.weights.tolist() == heavy.weights.tolist()
+    >>> repeated = weighted_set(from_arrays([[1.0], [2.0], [1.0]], y), y)
+    >>> weighted = weighted_set(from_arrays([[2.0], [1.0]], y[1::-1]), y[1::-1], np.array([0.5, 1.0]))
+    >>> sorted(repeated.rows.tolist()), repeated.weights.tolist() == weighted.weights.tolist()
     ([0, 1], True)
     """
-    own = np.ones(len(codes)) if weights is None else weights
-    kept = np.flatnonzero(counted(own))
-    whole, inputs = _digests(source, codes, missing)
-    # Equal rows are ordered by weight: the bits of a sum of weights then do not depend on the rows' order.
-    kept = kept[np.lexsort((own[kept], whole[kept, 1], whole[kept, 0], inputs[kept]))]
-    ordered = whole[kept]
+    positive = np.ones(len(codes)) if weights is None else weights
+    kept = np.flatnonzero(has_weight(positive))
+    hashes, inputs = _digests(source, codes, missing)
+    # Equal rows are sorted by weight, so that the rounding of their sum does not depend on the order of the rows.
+    kept = kept[np.lexsort((positive[kept], hashes[kept, 1], hashes[kept, 0], inputs[kept]))]
+    ordered = hashes[kept]
     first = np.flatnonzero(np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1)))
-    sums = np.add.reduceat(own[kept], first)
+    sums = np.add.reduceat(positive[kept], first)
     rows = kept[first]
     sums = sums / sums.min()
     _, groups = np.unique(inputs[rows], return_inverse=True)
-    return Distinct(rows, None if (sums == 1.0).all() else sums, groups)
+    return WeightedSet(rows, None if (sums == 1.0).all() else sums, groups)
 
 
-def counted(weights: Array) -> Array:
-    """Which rows count, (n,) bool.
+def has_weight(weights: Array) -> Array:
+    """Return which rows have a non-negligible weight, (n,) bool.
 
-    >>> counted(np.array([0.0, 1.0, 1e-15])).tolist()
+    >>> has_weight(np.array([0.0, 1.0, 1e-15])).tolist()
     [False, True, False]
     """
-    found: Array = weights > NOTHING * weights.max()
-    return found
+    positive: Array = weights > NEGLIGIBLE * weights.max()
+    return positive
 
 
 def _digests(source: Source, codes: Array, missing: Sequence[str]) -> tuple[Array, Array]:
-    """128 bits of inputs and target, uint64 (n, 2), and 64 bits of the inputs alone, uint64 (n,)."""
-    wholes, inputs = [], []
-    ends = np.ascontiguousarray(codes, dtype=np.float64).reshape(len(codes), -1) + 0.0
-    place = 0
+    """Return 128-bit hashes of inputs and target, uint64 (n, 2), and 64-bit hashes of the inputs, uint64 (n,)."""
+    combined, inputs = [], []
+    targets = np.ascontiguousarray(codes, dtype=np.float64).reshape(len(codes), -1) + 0.0
+    row_number = 0
     for block in _numbers(source, missing):
-        values = np.ascontiguousarray(block, dtype=np.float64) + 0.0  # one zero, not two
-        values[np.isnan(values)] = np.nan  # one NaN, not many
+        values = np.ascontiguousarray(block, dtype=np.float64) + 0.0  # -0.0 becomes 0.0
+        values[np.isnan(values)] = np.nan  # one bit pattern for NaN
         for row in values:
             digest = blake2b(row.tobytes(), digest_size=16)
             inputs.append(digest.digest())
-            digest.update(ends[place].tobytes())
-            wholes.append(digest.digest())
-            place += 1
-    whole = np.frombuffer(b"".join(wholes), dtype="<u8").reshape(-1, 2)
-    return whole, np.frombuffer(b"".join(inputs), dtype="<u8")[::2]
+            digest.update(targets[row_number].tobytes())
+            combined.append(digest.digest())
+            row_number += 1
+    hashes = np.frombuffer(b"".join(combined), dtype="<u8").reshape(-1, 2)
+    return hashes, np.frombuffer(b"".join(inputs), dtype="<u8")[::2]
 
 
 def _numbers(source: Source, missing: Sequence[str]) -> Iterator[Array]:
-    """The inputs as numbers, (b, d), block by block; texts as their rank among the texts of their column."""
+    """Yield the inputs as numbers, (b, d), block by block; strings become their rank in their column."""
     if source.frame is None:
         assert source.inputs is not None
         for start in range(0, len(source.inputs), _BLOCK):
@@ -136,43 +134,43 @@ def _numbers(source: Source, missing: Sequence[str]) -> Iterator[Array]:
         yield frame[start : start + _BLOCK].to_numpy()
 
 
-def taken(source: Source, found: Distinct, split: Array | None = None) -> Source:
-    """A source of the different rows alone, with their weights."""
-    rows = found.rows
+def select(source: Source, unique: WeightedSet, split: Array | None = None) -> Source:
+    """Return a source of the distinct rows with their weights."""
+    rows = unique.rows
     return dataclasses.replace(
         source,
         targets=None if source.targets is None else source.targets[rows],
         frame=None if source.frame is None else source.frame[rows.tolist()],
         inputs=None if source.inputs is None else source.inputs[rows],
-        weights=found.weights,
+        weights=unique.weights,
         split=split,
     )
 
 
-def validation_words(found: Distinct, labels: Array | None, *, share: float, seed: int) -> Array | None:
-    """Which rows validate, where some inputs occur with several targets; None where none do.
+def split_by_input(unique: WeightedSet, labels: Array | None, *, share: float, seed: int) -> Array | None:
+    """Return the validation split if some inputs occur with several targets, None if none do.
 
-    The rows of one input stay together. Apart, training would see only some of the targets that the
-    input has, and take the chances among them for other than they are.
+    Rows with the same input stay in one part. Otherwise training would see only some of the targets of an input,
+    and estimate wrong probabilities.
 
     Args:
-        found: the different rows.
-        labels: their classes' codes, to divide each class alike; None for regression.
-        share: of the inputs that validate.
-        seed: of the split.
+        unique: the distinct rows.
+        labels: their class codes, for stratification; None for regression.
+        share: fraction of the inputs in the validation part.
+        seed: seed of the split.
 
     Returns:
         "train" or "validation" for each row, (m,).
     """
-    if not share or found.inputs == len(found.rows):
+    if not share or unique.distinct_inputs == len(unique.rows):
         return None
-    _, first = np.unique(found.groups, return_index=True)
-    own = None if labels is None else labels[first]
+    _, first = np.unique(unique.groups, return_index=True)
+    first_labels = None if labels is None else labels[first]
     task = "regression" if labels is None else "multiclass"
-    parts = split(len(first), own, task=task, validation=share, test=0.0, seed=seed)
+    parts = split(len(first), first_labels, task=task, validation=share, test=0.0, seed=seed)
     held = np.zeros(len(first), dtype=bool)
     held[parts.validation] = True
-    if labels is not None:  # a class that only follows others in its inputs may have lost all its rows
-        lost = np.setdiff1d(labels, labels[~held[found.groups]])
-        held[found.groups[np.isin(labels, lost)]] = False
-    return np.where(held[found.groups], "validation", "train")
+    if labels is not None:  # stratification by the first label of an input can hold out all rows of a class
+        lost = np.setdiff1d(labels, labels[~held[unique.groups]])
+        held[unique.groups[np.isin(labels, lost)]] = False
+    return np.where(held[unique.groups], "validation", "train")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from descend.gallery.intervals import Estimate
 from descend.gallery.palette import style
 from descend.gallery.picture import Axis, Bars, Cells, Contours, Line, Mark, Numbers, Panel, Picture, Points
 from descend.report.document import document
@@ -36,7 +37,6 @@ def render_page(picture: Picture, seed: int) -> str:
         [
             section("figure", "Measurement", element("div", map(figure_box, figures), class_="figures")),
             section("see", "What to see", element("p", picture.see)),
-            section("claim", "Claim", element("p", picture.claim)),
             section("repeat", "Reproduction", code("command", command, "the command")),
         ]
     )
@@ -44,8 +44,9 @@ def render_page(picture: Picture, seed: int) -> str:
         [
             element("p", "Gallery", class_="eyebrow"),
             element("h1", picture.title),
-            _verdict(picture.supported),
-            element("p", picture.finding, class_="lead"),
+            element("p", element("strong", "Claim. "), picture.claim, class_="lead"),
+            element("p", element("strong", "Finding. "), picture.finding, class_="lead"),
+            element("p", _verdict(picture.supported)),
             facts(
                 [
                     (_capital(picture.number), _value(picture)),
@@ -72,8 +73,7 @@ def render_index(entries: Sequence[dict[str, Any]]) -> str:
     """Return the index page of the figures in a folder.
 
     Args:
-        entries: for each figure its ``name``, ``title``, ``finding``, ``supported`` and ``image``, a PNG in
-            base64.
+        entries: for each figure the result of :func:`descend.gallery.folder.summary` and ``image``, a PNG file in base64.
     """
 
     def card(entry: dict[str, Any]) -> Html:
@@ -81,11 +81,15 @@ def render_index(entries: Sequence[dict[str, Any]]) -> str:
             "img", src=f"data:image/png;base64,{entry['image']}", alt=entry["finding"], loading="lazy"
         )
         link = f"{entry['name']}.html"
+        number = entry["number"]
+        value = math.nan if number["value"] is None else number["value"]
+        estimate = Estimate(value, number["low"], number["high"])
         return element(
             "li",
             element("h3", element("a", entry["title"], href=link)),
             element("a", image, href=link, aria_label=entry["title"]),
-            element("p", entry["finding"]),
+            element("p", element("strong", "Claim. "), entry["claim"]),
+            element("p", f"{_capital(number['name'])}: ", element("strong", str(estimate))),
             element("p", _verdict(entry["supported"])),
         )
 

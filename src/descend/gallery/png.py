@@ -69,9 +69,8 @@ def image_size(picture: Picture) -> tuple[int, int]:
 
 
 def _text_lines(picture: Picture) -> list[str]:
-    return [
-        line for text in (picture.finding, picture.verdict) for line in textwrap.wrap(text, _WRAP)
-    ]  # fmt: skip
+    paragraphs = (f"Claim: {picture.claim}", f"Finding: {picture.finding}", picture.verdict)
+    return [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, _WRAP)]
 
 
 def render_png(picture: Picture) -> bytes:
