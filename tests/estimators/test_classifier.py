@@ -434,7 +434,7 @@ def test_bad_data(X, y, message):
 
 def test_divergence_raises():
     X, y = IRIS
-    with pytest.raises(descend.errors.DivergedError, match="lower rate"):
+    with pytest.raises(descend.errors.DivergedError, match="lower learning rate"):
         Classifier(hidden=16, optimizer="sgd", lr=1e30, activation="relu", random_state=0).fit(X, y)
 
 

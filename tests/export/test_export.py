@@ -172,19 +172,19 @@ def assert_same(run: Any, rows: Any, predicted: np.ndarray, probabilities: np.nd
 def test_a_file_predicts_like_the_run(case: Case, format: str) -> None:
     model = load_exported(case.file(format))
     for rows in case.batches:
-        found = model.predict(rows)
-        assert_same(case.run, rows, found, model.predict_proba(rows) if case.run.schema.classes else None)
-        assert found.dtype == case.run.predict(rows).dtype
+        predicted = model.predict(rows)
+        assert_same(case.run, rows, predicted, model.predict_proba(rows) if case.run.schema.classes else None)
+        assert predicted.dtype == case.run.predict(rows).dtype
 
 
 def test_pytorch_itself_reads_a_pt2_file(case: Case) -> None:
     program = torch.export.load(case.file("pt2")).module()
     for rows in case.batches:
-        found = [tensor.numpy() for tensor in program(case.run.schema.matrix(rows))]
+        outputs = [tensor.numpy() for tensor in program(case.run.schema.matrix(rows))]
         if case.run.schema.classes:
-            assert_same(case.run, rows, case.run.schema.labels[found[0]], found[1])
+            assert_same(case.run, rows, case.run.schema.labels[outputs[0]], outputs[1])
         else:
-            assert_same(case.run, rows, found[0].reshape(case.run.predict(rows).shape), None)
+            assert_same(case.run, rows, outputs[0].reshape(case.run.predict(rows).shape), None)
 
 
 def test_onnx_runtime_predicts_like_the_run(case: Case) -> None:
@@ -194,13 +194,13 @@ def test_onnx_runtime_predicts_like_the_run(case: Case) -> None:
     for rows in case.batches:
         fed = columns_of(rows, schema) if isinstance(rows, pl.DataFrame) else {"rows": rows}
         assert [entry.name for entry in session.get_inputs()] == list(fed)
-        found = session.run(None, fed)
+        outputs = session.run(None, fed)
         if schema.classes:
             assert names == ["label", "probabilities"]
-            assert_same(case.run, rows, found[0], found[1])
+            assert_same(case.run, rows, outputs[0], outputs[1])
         else:
             assert names == (["value"] if schema.task == "regression" else ["y0", "y1", "y2"])
-            assert_same(case.run, rows, np.stack(found, -1).reshape(case.run.predict(rows).shape), None)
+            assert_same(case.run, rows, np.stack(outputs, -1).reshape(case.run.predict(rows).shape), None)
 
 
 def test_every_activation_and_norm_exports(tmp_path: Path) -> None:
