@@ -68,10 +68,10 @@ def load(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
         archive = Archive(path)
         return ExportedModel(archive.schema, archive.program)
     if start[8:9] == b"{":
-        from descend.export.portable import portable
+        from descend.export.portable import make_portable
         from descend.export.safetensors import read as read_weights
 
         predictor = read_weights(path, model, allow_imports=allow_imports)
-        return ExportedModel(predictor.schema, portable(predictor))
+        return ExportedModel(predictor.schema, make_portable(predictor))
     advice = "; use onnxruntime.InferenceSession for ONNX files" if path.suffix == ".onnx" else ""
     raise RunError(f"{path} is neither a pt2 nor a safetensors file{advice}")
