@@ -92,10 +92,10 @@ def kfac(model: nn.Module, problem: TrainingProblem, settings: Settings) -> torc
 
 RATES = {"lr": (1e-4, 1.0)}
 CONTENDERS: Mapping[str, Contender] = {
-    "sgd, momentum": Contender(1, simple("sgd", momentum=0.9), {"lr": (1e-3, 10.0)}),
-    "nesterov": Contender(1, simple("sgd", momentum=0.9, nesterov=True), {"lr": (1e-3, 10.0)}),
+    "sgd, momentum": Contender(1, simple("sgd", momentum=0.9, fused=True), {"lr": (1e-3, 10.0)}),
+    "nesterov": Contender(1, simple("sgd", momentum=0.9, nesterov=True, fused=True), {"lr": (1e-3, 10.0)}),
     "rmsprop": Contender(1, simple("rmsprop"), {"lr": (1e-5, 0.1)}),
-    "adam": Contender(1, simple("adam"), {"lr": (1e-5, 0.1)}),
+    "adam": Contender(1, simple("adam", fused=True), {"lr": (1e-5, 0.1)}),
     "kfac": Contender(2, kfac, {"lr": (1e-3, 1.0), "damping": (1e-3, 1.0)}),
     "shampoo": Contender(2, simple("shampoo"), {"lr": (1e-4, 1.0)}),
     "soap": Contender(2, simple("soap"), {"lr": (1e-5, 0.1)}),

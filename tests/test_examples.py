@@ -34,6 +34,7 @@ def powers(x):
 
 
 class TestPolynomial:
+    @pytest.mark.slow
     @pytest.mark.parametrize("steps", [1, 50, 2000])
     def test_all_programs_agree_with_the_closed_form_of_gradient_descent(self, program, steps):
         """w_k − w* = (I − 2α A'A)^k (w_0 − w*) for the least-squares cubic w*, A the powers of the points."""
@@ -59,6 +60,7 @@ class TestPolynomial:
         best = problem.loss_of(*problem.least_squares().tolist())
         assert best < problem.loss_of(*program("autograd").fit()) < 1.05 * best
 
+    @pytest.mark.slow
     def test_rmsprop_comes_closer(self, program):
         from descend.optim import rmsprop
 
@@ -66,6 +68,7 @@ class TestPolynomial:
         coefficients = with_optim.fit(optimizer_of=lambda params: rmsprop(params, lr=1e-3))
         np.testing.assert_allclose(coefficients, problem.least_squares(), atol=2e-3)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", PROGRAMS)
     def test_each_runs_as_a_program(self, program, name, capsys):
         runpy.run_path(str(EXAMPLES / "polynomial" / f"{name}.py"), run_name="__main__")
@@ -74,6 +77,7 @@ class TestPolynomial:
         assert "exact: y = " in lines[1]
 
 
+@pytest.mark.slow
 def test_transfer_helps_frozen_convolutions():
     """Frozen convolutions trained on other digits are better than frozen convolutions with random weights."""
     with warnings.catch_warnings():
@@ -110,12 +114,14 @@ class TestCopyMemory:
         loss = torch.nn.functional.cross_entropy(outputs.flatten(0, 1), targets.flatten())
         assert float(loss) == pytest.approx(program["memoryless"](6), rel=1e-5)
 
+    @pytest.mark.slow
     def test_the_unitary_network_remembers(self, program):
         result = program["main"](delay=10, steps=150, units=64, lr=3e-3)
         assert result["loss"] < 0.1 * result["memoryless"]
         assert result["correct"] > 0.95
 
 
+@pytest.mark.slow
 def test_dropout_as_composition_minimises_the_loss_of_the_mean_prediction():
     """Each method is better at its own objective, and the loss of the mean is below the mean loss, by the variance."""
     result = runpy.run_path(str(EXAMPLES / "dropout_as_composition.py"))["main"](steps=500)

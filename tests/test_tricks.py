@@ -78,6 +78,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_trains_resumes_with_the_same_bits_saves_and_exports(name: str, digits: Any, tmp_path: Path) -> None:
     sections = recipe(**CASES[name])
@@ -98,6 +99,7 @@ def test_trains_resumes_with_the_same_bits_saves_and_exports(name: str, digits: 
         np.testing.assert_allclose(exported, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["decorrelated", "iterative", "orthogonal", "binary"])
 def test_exports_to_onnx(name: str, digits: Any, tmp_path: Path) -> None:
     run = descend.train(digits, recipe(**CASES[name], stop={"max_epochs": 1}))

@@ -140,6 +140,7 @@ def test_under_sgd_it_is_cayley_sgd() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_closure", [False, True])
 def test_adam_under_it_finds_the_nearest_frame(by_closure: bool) -> None:
     """Procrustes, by the singular value decomposition; Adam on whole gradients would come to rest elsewhere."""

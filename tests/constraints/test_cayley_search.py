@@ -335,6 +335,7 @@ class TestWhatIsAccepted:
             shares.add(found.t)
         assert len(shares) > 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("iterations", [2, 6])
     def test_several_iterations_a_step_and_pytorchs_own_never_raise_the_loss(self, iterations: int) -> None:
         makers: list[Callable[[Any], torch.optim.Optimizer]] = [
@@ -373,10 +374,18 @@ class TestWhatIsAccepted:
         optimizer = OPTIMIZERS[name]([problem.layer.weight], **settings)
         problem.held.follow(optimizer)
         weight = problem.layer.weight
-        for _ in range(300):
-            optimizer.step(lambda: (weight @ matrix * weight).sum())
-        found = float((weight.detach() @ matrix * weight.detach()).sum())
-        assert found == pytest.approx(float(matrix.diagonal()[:Q].sum()), abs=1e-9)
+        lowest = float(matrix.diagonal()[:Q].sum())
+
+        def value() -> torch.Tensor:
+            return (weight @ matrix * weight).sum()
+
+        for _ in range(290):
+            optimizer.step(value)
+            if float(value().detach()) - lowest < 1e-11:
+                break
+        for _ in range(10):
+            optimizer.step(value)
+            assert float(value().detach()) == pytest.approx(lowest, abs=1e-9)  # and stays there
         assert problem.off() <= 1e-12
 
 
@@ -411,6 +420,7 @@ RECIPE = {
 
 
 class TestFromARecipe:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["gd", "cg", "bfgs", "lbfgs", "coordinate_descent"])
     def test_searches_never_raise_the_loss_of_all_rows(self, name: str) -> None:
         run = descend.train("iris", {**RECIPE, "optimizer": {"name": name}}, seed=0)

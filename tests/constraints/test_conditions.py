@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_diabetes
+from tests.support.examples import examples
 from torch import nn
 
 from descend.cards import card
@@ -263,7 +264,7 @@ class TestMinimize:
         with pytest.raises(UserError, match=words):
             minimize(loss, vector(0.0, 1.0), [])
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(st.integers(0, 10_000), st.integers(1, 6))
     def test_quadratic_programs_in_a_box(self, seed: int, n: int) -> None:
         """Against the conditions of optimality, for singular matrices as well."""
@@ -293,6 +294,7 @@ def settled(
 
 
 class TestAugmentedLagrangian:
+    @pytest.mark.slow
     @pytest.mark.parametrize("seed", [0, 2])
     def test_multipliers_come_to_the_known_ones(self, seed: int) -> None:
         problem = Quadratic(seed)
@@ -316,6 +318,7 @@ class TestAugmentedLagrangian:
         held.ascend()
         assert held.multipliers[0].item() == pytest.approx(3 / 4)
 
+    @pytest.mark.slow
     def test_noisy_gradients_of_the_loss_and_a_step_each_time(self) -> None:
         """Least squares from batches with a bounded norm, multipliers rising at each step."""
         x, y = load_diabetes(return_X_y=True)
@@ -347,6 +350,7 @@ class TestAugmentedLagrangian:
         optimizer.step()
         assert torch.equal(held.multipliers[0], before)
 
+    @pytest.mark.slow
     def test_a_rate_of_positives_that_groups_share(self) -> None:
         """A classifier whose mean score is to be the same for two groups of rows, against minimize."""
         rows, labels = load_breast_cancer(return_X_y=True)

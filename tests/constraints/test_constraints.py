@@ -12,6 +12,7 @@ import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from torch import Tensor, nn
 
 from descend.constraints import (
@@ -57,7 +58,7 @@ HOLDS = {"norm_ball": in_ball, "simplex": in_simplex, "binary": is_binary, "orth
 
 class TestNearestPoints:
     @given(vectors, st.floats(0.1, 3.0))
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=examples(50))
     def test_on_the_simplex(self, values: list[float], total: float) -> None:
         """The optimality conditions: feasible, and w - v is constant on the support and not below it elsewhere."""
         v = torch.tensor([values], dtype=DOUBLE)
@@ -90,7 +91,7 @@ class TestNearestPoints:
         assert to_ball(torch.tensor([[2.0, -0.5]]), 1.0, "linf").tolist() == [[1.0, -0.5]]
 
     @given(vectors, st.sampled_from(["l1", "l2", "linf"]))
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=examples(50))
     def test_points_inside_and_projected_ones_stay_bit_for_bit(self, values: list[float], norm: str) -> None:
         v = torch.tensor([values])
         once = to_ball(v, 1.5, norm)
@@ -148,6 +149,7 @@ def test_without_the_hook_it_does_not_hold() -> None:
     assert not in_ball(model.linear1.weight)
 
 
+@pytest.mark.slow
 def test_orthonormal_to_1e_6_over_a_thousand_steps_in_float32() -> None:
     torch.manual_seed(0)
     model = nn.Linear(12, 8)

@@ -48,6 +48,7 @@ def test_classes_need_not_occur_at_first():
     assert strings.predict(X[:3]).dtype == np.dtype("<U1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [0.0, 3.0])
 def test_passes_are_bit_identical_with_a_copy_in_between(average):
     """Optimizer, averages, step counters and random streams continue from their state."""

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from descend.data.arrays import from_arrays
 from descend.estimators.weighted_set import WeightedSet, select, split_by_input, weighted_set
@@ -18,7 +19,7 @@ def listed(X, y, weights=None):
     return [(*X[row].tolist(), float(y[row]), weight) for row, weight in zip(unique.rows, own, strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_equivalent_inputs_have_one_form(data):
     n = data.draw(st.integers(1, 12))

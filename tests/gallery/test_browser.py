@@ -20,6 +20,7 @@ def folder(pictures, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_all_panels_are_drawn_without_network_requests(browser, folder, name):
     with browser.open(folder / f"{name}.html", width=360, phone=True, dark=True) as page:

@@ -31,6 +31,7 @@ def test_the_catalogue_has_every_figure():
     assert set(names.split()) <= set(FIGURES)
 
 
+@pytest.mark.slow
 @every
 def test_pictures_state_claim_finding_and_verdict(pictures, name):
     picture = pictures(name)
@@ -79,6 +80,7 @@ def test_pages_are_one_file_without_addresses(pictures, name):
     assert f"descend gallery {name}" in text
 
 
+@pytest.mark.slow
 @every
 def test_pngs_have_the_stated_size(pictures, name):
     picture = pictures(name)

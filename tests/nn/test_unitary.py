@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 import descend
 from descend.errors import RecipeError, UserError
@@ -52,7 +53,7 @@ class TestUnitaryMap:
         torch.testing.assert_close(turn(h).detach(), h @ dense(turn).T, rtol=0, atol=1e-13)
 
     @given(st.integers(1, 40), st.integers(0, 1000), st.floats(0.01, 100))
-    @settings(deadline=None, max_examples=30)
+    @settings(deadline=None, max_examples=examples(30))
     def test_keeps_the_norm_whatever_its_parameters(self, units: int, seed: int, scale: float) -> None:
         seeded(seed)
         turn = UnitaryMap(units)
@@ -140,6 +141,7 @@ class TestUnitaryRNN:
                 torch.testing.assert_close(model(x)[:, step], said, rtol=0, atol=1e-4)
             torch.testing.assert_close(model.last(x), model(x)[:, -1], rtol=0, atol=1e-14)
 
+    @pytest.mark.slow
     def test_gradients_neither_vanish_nor_explode(self) -> None:
         """With modReLU the identity, dF/dh₀ is as long as dF/dh_T, after 500 steps; a plain tanh network's is not."""
         seeded()
@@ -183,6 +185,7 @@ class TestInARecipe:
         ):
             unitary_rnn((1, 2, 3, 4), 2)
 
+    @pytest.mark.slow
     def test_trains_and_is_exported(self, tmp_path) -> None:
         """The sign of the first of eight numbers decides, seven steps of noise later."""
         draw = np.random.default_rng(0)

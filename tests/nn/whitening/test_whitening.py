@@ -10,6 +10,7 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from torch import nn
 
 from descend.errors import UserError
@@ -86,7 +87,7 @@ class TestForward:
         torch.testing.assert_close(mine, nn.BatchNorm1d(5, eps=1e-5).double()(x), rtol=1e-10, atol=1e-12)
 
     @given(st.integers(1, 5), st.integers(0, 10**6))
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=examples(25))
     def test_an_orthogonal_change_of_basis_comes_through(self, features: int, seed: int) -> None:
         """ZCA is the one whitening that commutes with rotations."""
         x = rows(50, features, seed)
@@ -126,6 +127,7 @@ GRADIENT_CASES = [
 
 
 class TestGradient:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("kind", "said"), GRADIENT_CASES, ids=str)
     def test_gradcheck_once_and_twice(self, kind: type[Whitening], said: dict[str, object]) -> None:
         layer = kind(6, **said).double()
@@ -268,6 +270,7 @@ class TestFloat32:
 
 
 class TestRunningStatistics:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", [DecorrelatedBatchNorm1d, IterNorm1d])
     def test_evaluation_matches_large_data(self, kind: type[Whitening]) -> None:
         """Many small batches, then all rows at once: the evaluation's output is that of whitening them all."""

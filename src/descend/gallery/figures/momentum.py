@@ -163,7 +163,7 @@ def picture(result: Measurement) -> Picture:
         name="momentum",
         title="Momentum smooths the zig-zag",
         claim="Gradient descent zig-zags on an elongated function and is slow. Momentum (heavy ball, Nesterov) smooths the path "
-        "at the cost of a gradient step.",
+        "at the same cost per step.",
         see="With its optimal learning rate gradient descent crosses the valley at every step. The heavy ball is fastest with "
         "settings at which it crosses the valley as well; with three quarters of that learning rate it is almost as fast "
         "and its path is smooth. In the last panel the curves are parallel to the dotted theoretical lines.",
