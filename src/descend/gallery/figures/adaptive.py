@@ -152,7 +152,7 @@ def picture(result: Measurement) -> Picture:
     plain, own, turned_too = grows["gradient descent", False], grows["Adagrad", False], grows["Adagrad", True]
     return Picture(
         name="adaptive",
-        title="Adaptive learning rates balance the coordinates",
+        title="Adaptive learning rates on elongated functions",
         claim="Gradient descent is slow on elongated functions such as x₁² + 4x₂². Dividing each coordinate of the step by "
         "the size of its past gradients balances the coordinates.",
         see="Adagrad moves straight to the minimum, while gradient descent first crosses the bowl. As the bowl gets longer, "

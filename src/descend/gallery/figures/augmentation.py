@@ -154,7 +154,7 @@ def picture(result: Measurement) -> Picture:
     costs = (cost.low or 0.0) > 0.0
     return Picture(
         name="augmentation",
-        title="More data from the data",
+        title="Data augmentation",
         claim="More relevant data always help; generate them according to the desired invariances: translation, rotation, "
         "noise, deformation, flipping, blurring, occlusion and so on.",
         see="Each strip shows the first one after a method of the catalogue, with a random transformation for each scan. Below, "

@@ -161,7 +161,7 @@ def picture(result: Measurement) -> Picture:
     step_counts = ", ".join(f"{name} {round(count.value)}" for name, count in counts.items())
     return Picture(
         name="momentum",
-        title="Momentum smooths the zig-zag",
+        title="Momentum and the zig-zag of gradient descent",
         claim="Gradient descent zig-zags on an elongated function and is slow. Momentum (heavy ball, Nesterov) smooths the path "
         "at the same cost per step.",
         see="With its optimal learning rate gradient descent crosses the valley at every step. The heavy ball is fastest with "

@@ -157,7 +157,7 @@ def picture(result: Measurement) -> Picture:
     once, eight = shares[1], shares[8]
     return Picture(
         name="restarts",
-        title="Random restarts find the global minimum",
+        title="Random restarts and the global minimum",
         claim="On nonconvex functions the start matters; a common heuristic is several independent runs from random starts.",
         see="Where a descent ends depends on the basin of its start. Each start succeeds with some probability, and the best of "
         "several independent ones is kept.",
