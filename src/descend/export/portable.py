@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from descend.constraints import baked
+from descend.constraints import remove_parametrizations
 from descend.data.preprocessing import Postprocess
 from descend.data.schema import Schema
 from descend.errors import UserError
@@ -61,7 +61,7 @@ def make_portable(predictor: Predictor) -> Portable:
         UserError: the network cannot be copied.
     """
     try:
-        return baked(copy.deepcopy(Portable(predictor)).cpu().eval()).requires_grad_(False)
+        return remove_parametrizations(copy.deepcopy(Portable(predictor)).cpu().eval()).requires_grad_(False)
     except Exception as cause:  # copying a user's module may raise anything
         raise UserError(
             f"the network ({type(predictor.model).__name__}) cannot be exported, because "
