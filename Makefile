@@ -17,7 +17,7 @@ TEST_ENV := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 PYTHONDONTWRITEBYTECODE=
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-thorough test-lowest format lint types bench clean
+.PHONY: help demo test test-fast test-thorough test-lowest format api lint types bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ test-lowest: $(LOWEST)/.test ## Run the fast tests with the lower bounds of all 
 
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+api: $(VENV)/.dev ## Update the list of public names and the types of recipes after an intended change
+	@$(BIN)/python -m descend.recipe.stubs
+	@$(BIN)/python -m tests.support.public_api
 
 lint: $(VENV)/.dev ## Check format and style
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check .

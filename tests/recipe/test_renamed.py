@@ -3,9 +3,9 @@
 import pytest
 
 from descend.optim import OPTIMIZERS
-from descend.optim.renamed import RENAMED, with_current_names
 from descend.param_types import of_constructor
 from descend.recipe import Recipe
+from descend.recipe.renamed import RENAMED, with_current_names
 
 
 @pytest.mark.parametrize("name", sorted(RENAMED))
