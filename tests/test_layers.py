@@ -176,7 +176,7 @@ class TestLayers:
 
     def test_what_is_read_from_the_files(self):
         assert "descend.errors" in imports()["descend.recipe.toml"].head
-        assert "descend.nn.activations" in imports()["descend.nn.mlp"].head
+        assert "descend.nn.activations" in imports()["descend.nn._mlp"].head
         assert "descend.export" in imports()["descend.runs.run"].late
         assert "descend.runs.run" in imports()["descend"].types
         assert len(FILES) > 100

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import descend
-from descend.constraints import baked
+from descend.constraints import remove_parametrizations
 from descend.errors import Interrupted, RecipeError
 from descend.export import load_exported
 from descend.export.portable import portable
@@ -263,7 +263,7 @@ def test_a_user_module_is_constrained_and_loads(digits: Any, tmp_path: Path) -> 
     np.testing.assert_allclose(
         exported.predict_proba(digits[0][:9]), run.predict_proba(digits[0][:9]), atol=1e-6
     )
-    assert baked(own()) is not None
+    assert remove_parametrizations(own()) is not None
 
 
 class TestInvalidRecipes:

@@ -22,7 +22,8 @@ from tests.support.stop_at import StopAt
 
 import descend
 from descend.errors import DivergedError, Interrupted, RecipeError, RunError, UserError
-from descend.runs.run import FORMAT, SEALED, Run
+from descend.runs.folder import FORMAT, SEALED
+from descend.runs.run import Run
 from descend.training import state
 
 QUICK = {

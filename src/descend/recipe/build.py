@@ -294,7 +294,7 @@ def build_optimizer(
     decay, rest = decayed_parameters(model)
     if not decay and not rest:
         raise RecipeError([Problem("model", None, "the network has no weights to train")])
-    fixed = [p for each in constraints for p in each.fixed_in_size]
+    fixed = [p for each in constraints for p in each.fixed_norm_weights]
     fixed_ids = {id(p) for p in fixed}
     rest = [*rest, *(p for p in decay if id(p) in fixed_ids)]
     decay = [p for p in decay if id(p) not in fixed_ids]
@@ -350,7 +350,7 @@ def build_optimizer(
         l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
     for each in constraints:
         try:
-            each.follow(optimizer)
+            each.attach(optimizer)
         except UserError as cause:
             raise RecipeError([Problem("constrain", None, str(cause))]) from cause
     return optimizer

@@ -392,23 +392,23 @@ class Model(ModelSpec):
             differs, as with other classes, "replace" always does, "keep" never.
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
-        degree: the largest exponent. Default 3, the lecture's cubic.
+        degree: the largest exponent. Default 3, a cubic.
         hidden: the widths of the hidden layers.
         activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor. With
             'maxout' each hidden linear layer has k times its width as outputs.
         norm: a name in 'NORMS', a table with 'name' and settings, or a constructor.
         norm_position: "before" or "after" the activation.
-        dropout: the probability to DROP a hidden unit, behind each activation.
-        residual: a skip connection around each hidden layer as wide as the hidden layer before it
-            (Residual).
-        channels: the channels of the blocks.
-        kernel: the side of the convolutions' kernels, an odd number.
-        channel_dropout: the probability to DROP a whole channel, behind each block.
+        dropout: the probability to drop a hidden unit, after each activation.
+        residual: whether each hidden layer that is as wide as the hidden layer before has a skip
+            connection (Residual).
+        channels: the number of output channels of each block.
+        kernel: the kernel size of the convolutions, an odd number.
+        channel_dropout: the probability to drop a whole channel, after each block.
         pool: "max" or "average" over 2 × 2.
-        head: "flatten" keeps positions, "average" averages each channel over them, "auto" flattens up
-            to 4096 features and averages beyond.
+        head: "flatten" keeps all positions, "average" averages each channel over the positions, "auto"
+            flattens up to 4096 features and averages more than that.
         dense: the widths of the hidden layers of the head.
-        units: N, the complex numbers of the state.
+        units: N, the number of complex units of the state.
     """
 
     def __init__(
@@ -473,8 +473,8 @@ class Init(InitSpec):
             the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
-        mode: "fan_in" keeps the signal, "fan_out" (variance g²/d_out) the gradient.
-        value: the weight.
+        mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
+        value: the value of all weights.
         std: the standard deviation.
     """
 
@@ -724,7 +724,7 @@ class Constrain(Spec):
         binary: weights with two values; setting 'scale'.
         inequality: a function c of the network with c ≤ 0, as an import path 'package.module:function',
             several, or a table with the key 'function' and the settings of inequality. It is satisfied
-            at the end of training, to a tolerance, and not at every step.
+            at the end of training, up to a tolerance, and not at every step.
         equality: likewise a function with c = 0.
     """
 
@@ -822,7 +822,7 @@ class Engine(Spec):
 
 @final
 class Linear(ModelSpec):
-    """Linear model: linear regression, or logistic regression with a classification loss.
+    """Build a linear model: linear regression, or logistic regression with a classification loss.
 
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
@@ -850,11 +850,11 @@ class Linear(ModelSpec):
 
 @final
 class Polynomial(ModelSpec):
-    """Polynomial in each feature, without products of different ones: linear in its weights, so least
+    """Build a polynomial in each feature, without mixed terms; it is linear in its weights, so least
     squares is convex.
 
     Args:
-        degree: the largest exponent. Default 3, the lecture's cubic.
+        degree: the largest exponent. Default 3, a cubic.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
@@ -881,8 +881,8 @@ class Polynomial(ModelSpec):
 
 @final
 class MLP(ModelSpec):
-    """Multilayer perceptron: linear layers, each with a norm, an activation and dropout, and a linear
-    output.
+    """Build a multilayer perceptron: linear layers, each with a norm, an activation and dropout, and a
+    linear output.
 
     Args:
         hidden: the widths of the hidden layers.
@@ -890,9 +890,9 @@ class MLP(ModelSpec):
             'maxout' each hidden linear layer has k times its width as outputs.
         norm: a name in 'NORMS', a table with 'name' and settings, or a constructor.
         norm_position: "before" or "after" the activation.
-        dropout: the probability to DROP a hidden unit, behind each activation.
-        residual: a skip connection around each hidden layer as wide as the hidden layer before it
-            (Residual).
+        dropout: the probability to drop a hidden unit, after each activation.
+        residual: whether each hidden layer that is as wide as the hidden layer before has a skip
+            connection (Residual).
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
@@ -924,20 +924,21 @@ class MLP(ModelSpec):
 
 @final
 class ConvNet(ModelSpec):
-    """Convolutional network: blocks of convolution, norm, activation and pooling, then a dense head.
+    """Build a convolutional network: blocks of convolution, norm, activation and pooling, then a dense
+    head.
 
     Args:
-        channels: the channels of the blocks.
-        kernel: the side of the convolutions' kernels, an odd number.
+        channels: the number of output channels of each block.
+        kernel: the kernel size of the convolutions, an odd number.
         activation: see mlp.
         norm: see mlp, for the blocks.
         norm_position: "before" or "after" the activation.
-        channel_dropout: the probability to DROP a whole channel, behind each block.
+        channel_dropout: the probability to drop a whole channel, after each block.
         pool: "max" or "average" over 2 × 2.
-        head: "flatten" keeps positions, "average" averages each channel over them, "auto" flattens up
-            to 4096 features and averages beyond.
+        head: "flatten" keeps all positions, "average" averages each channel over the positions, "auto"
+            flattens up to 4096 features and averages more than that.
         dense: the widths of the hidden layers of the head.
-        dropout: the probability to DROP a unit of the head's hidden layers.
+        dropout: the probability to drop a unit of the head's hidden layers.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
@@ -973,11 +974,11 @@ class ConvNet(ModelSpec):
 
 @final
 class UnitaryRNN(ModelSpec):
-    """Unitary recurrent network: reads a row step by step, with a state that keeps its size over any
-    number of steps.
+    """Build a unitary recurrent network, which processes a row step by step with a norm-preserving
+    recurrent matrix.
 
     Args:
-        units: N, the complex numbers of the state.
+        units: N, the number of complex units of the state.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
@@ -1095,7 +1096,8 @@ class WassersteinLoss(LossSpec):
 
 @final
 class XavierNormalInit(InitSpec):
-    """Normal weights whose variance balances the forward and the backward signal.
+    """Xavier (Glorot) initialization: normal weights whose variance balances the forward and the backward
+    signal.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1116,7 +1118,7 @@ class XavierNormalInit(InitSpec):
 
 @final
 class XavierUniformInit(InitSpec):
-    """Uniform weights with the variance of xavier_normal.
+    """Xavier (Glorot) initialization: uniform weights with the variance of xavier_normal.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1137,10 +1139,11 @@ class XavierUniformInit(InitSpec):
 
 @final
 class KaimingNormalInit(InitSpec):
-    """Normal weights whose variance keeps the size of the forward signal.
+    """Kaiming (He) initialization: normal weights whose variance preserves the second moment of the
+    activations.
 
     Args:
-        mode: "fan_in" keeps the signal, "fan_out" (variance g²/d_out) the gradient.
+        mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
         draw: index of the random sample of initial weights under this seed; the split and the order of
@@ -1160,10 +1163,10 @@ class KaimingNormalInit(InitSpec):
 
 @final
 class KaimingUniformInit(InitSpec):
-    """Uniform weights with the variance of kaiming_normal.
+    """Kaiming (He) initialization: uniform weights with the variance of kaiming_normal.
 
     Args:
-        mode: "fan_in" keeps the signal, "fan_out" (variance g²/d_out) the gradient.
+        mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
         draw: index of the random sample of initial weights under this seed; the split and the order of
@@ -1183,8 +1186,7 @@ class KaimingUniformInit(InitSpec):
 
 @final
 class GeometricInit(InitSpec):
-    """Normal weights whose variance is the geometric mean of what the forward and the backward signal ask
-    for.
+    """Geometric-mean initialization: normal weights with variance g²/√(d_in d_out).
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1205,8 +1207,8 @@ class GeometricInit(InitSpec):
 
 @final
 class OrthogonalInit(InitSpec):
-    """A uniformly random matrix with orthonormal columns, or rows where it has more columns than rows,
-    times g.
+    """Orthogonal initialization: a uniformly random matrix with orthonormal columns (or rows, if it is
+    wide), times g.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1227,7 +1229,8 @@ class OrthogonalInit(InitSpec):
 
 @final
 class ZerosInit(InitSpec):
-    """All weights zero: with W₂ = 0 the gradient of W₁ is W₂ᵀ(…) = 0, so hidden layers do not move. Warns.
+    """Zero weights: with W₂ = 0 the gradient of W₁ is W₂ᵀ(…) = 0, so hidden layers do not change. Emits a
+    warning.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1248,10 +1251,10 @@ class ZerosInit(InitSpec):
 
 @final
 class ConstantInit(InitSpec):
-    """All weights equal: each layer is as good as one unit, for ever. Warns.
+    """Equal weights: each layer remains equivalent to a single unit. Emits a warning.
 
     Args:
-        value: the weight.
+        value: the value of all weights.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
         draw: index of the random sample of initial weights under this seed; the split and the order of
@@ -1271,7 +1274,7 @@ class ConstantInit(InitSpec):
 
 @final
 class NormalInit(InitSpec):
-    """Normal weights of one standard deviation whatever the width.
+    """Normal weights with the same standard deviation for all widths.
 
     Args:
         std: the standard deviation.
@@ -1294,7 +1297,7 @@ class NormalInit(InitSpec):
 
 @final
 class TorchInit(InitSpec):
-    """The modules' own initialisation, left as it is.
+    """PyTorch's default initialization: return None, with which initialize leaves the model unchanged.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -2523,7 +2526,7 @@ class Tanh(ActivationSpec):
 
 @final
 class ReLU(ActivationSpec):
-    """Rectified linear unit. Cheap, and does not saturate for x > 0; a unit with x < 0 on all rows is
+    """Rectified linear unit. It is cheap and does not saturate for x > 0; a unit with x < 0 on all rows is
     dead.
     """
 
@@ -2531,7 +2534,7 @@ class ReLU(ActivationSpec):
 
 @final
 class LeakyReLU(ActivationSpec):
-    """Rectifier with a small slope for x < 0, so that no unit is dead.
+    """Leaky rectified linear unit: a small slope for x < 0 prevents dead units.
 
     Args:
         negative_slope: a, the slope for x < 0.
@@ -2545,7 +2548,7 @@ class LeakyReLU(ActivationSpec):
 
 @final
 class Maxout(ActivationSpec):
-    """Maximum of k affine maps per unit, see Maxout.
+    """Maximum of k affine maps per unit; see Maxout.
 
     Args:
         k: the number of affine maps.
@@ -2559,10 +2562,10 @@ class Maxout(ActivationSpec):
 
 @final
 class ELU(ActivationSpec):
-    """Exponential linear unit: smooth at 0 for α = 1, bounded below by −α.
+    """Exponential linear unit: smooth at 0 for α = 1, and bounded below by −α.
 
     Args:
-        alpha: α, minus the limit for x → −∞.
+        alpha: α, the negative of the limit for x → −∞.
     """
 
     def __init__(
@@ -2585,34 +2588,34 @@ class SiLU(ActivationSpec):
 
 @final
 class SELU(ActivationSpec):
-    """Scaled exponential linear unit, whose constants make mean 0 and variance 1 a fixed point."""
+    """Scaled exponential linear unit, with constants for which mean 0 and variance 1 are a fixed point."""
 
     def __init__(self) -> None: ...
 
 @final
 class Softplus(ActivationSpec):
-    """Smooth rectifier, positive everywhere; its derivative is the logistic function."""
+    """Softplus, a smooth rectifier that is positive everywhere; its derivative is the logistic function."""
 
     def __init__(self) -> None: ...
 
 @final
 class Identity(ActivationSpec):
-    """No activation: the layers compose to one linear map, of rank at most the narrowest width."""
+    """No activation: the layers form one linear map, whose rank is at most the smallest width."""
 
     def __init__(self) -> None: ...
 
 @final
 class Sign(ActivationSpec):
-    """Sign function; refused, because its derivative is zero almost everywhere."""
+    """Sign function; rejected, because its derivative is zero almost everywhere."""
 
     def __init__(self) -> None: ...
 
 @final
 class BatchNorm(NormSpec):
-    """Batch normalisation: statistics of the mini-batch while training, running averages in evaluation.
+    """Batch normalization: statistics of the mini-batch in training, running averages in evaluation.
 
     Args:
-        momentum: η of the running averages, the weight of the newest batch.
+        momentum: h of the running averages, the weight of the current batch.
         eps: ε, added to the variance.
     """
 
@@ -2625,8 +2628,7 @@ class BatchNorm(NormSpec):
 
 @final
 class LayerNorm(NormSpec):
-    """Layer normalisation: statistics of one row over all its features. The same in training and
-    evaluation.
+    """Layer normalization: statistics of one row over all its features, in training and evaluation.
 
     Args:
         eps: ε, added to the variance.
@@ -2640,11 +2642,11 @@ class LayerNorm(NormSpec):
 
 @final
 class GroupNorm(NormSpec):
-    """Group normalisation: statistics of one row over each of 'groups' groups of channels.
+    """Group normalization: statistics of one row over each of 'groups' groups of channels.
 
     Args:
-        groups: a divisor of C; "auto" is the largest that is at most 32 (the paper's) and leaves 8
-            channels or more in a group, and 1 where there is none.
+        groups: a divisor of C; "auto" is the largest divisor that is at most 32 (the paper's value)
+            with at least 8 channels per group, or 1 if there is none.
         eps: ε, added to the variance.
     """
 
@@ -2657,7 +2659,7 @@ class GroupNorm(NormSpec):
 
 @final
 class InstanceNorm(NormSpec):
-    """Instance normalisation: statistics of one channel of one image over its positions.
+    """Instance normalization: statistics of one channel of one image over its positions.
 
     Args:
         eps: ε, added to the variance.
@@ -2671,21 +2673,22 @@ class InstanceNorm(NormSpec):
 
 @final
 class WeightNorm(NormSpec):
-    """Weight normalisation: rewrites a layer's weight as w = g v/‖v‖ and trains g and v."""
+    """Weight normalization: reparametrize a layer's weight as w = g v/‖v‖, and train g and v."""
 
     def __init__(self) -> None: ...
 
 @final
 class DecorrelatedNorm(NormSpec):
-    """Decorrelated batch normalisation: whitens groups of channels, so that they do not correlate either.
+    """Build a decorrelated batch normalization layer, which whitens groups of channels.
 
     Args:
-        groups: a divisor of C; "auto" is the fewest with at most 16 channels each. A group of d
-            channels needs clearly more than d rows (or rows times positions) in a batch.
-        momentum: the weight of the newest batch in the running averages.
+        groups: a divisor of C; "auto" is the smallest number of groups with at most 16 channels each. A
+            group of d channels needs considerably more than d rows (or rows times positions) in a
+            batch.
+        momentum: the weight of the current batch in the running averages.
         eps: ε, added to the eigenvalues of the covariance.
-        backward: how the root is differentiated: "exact", or "power_iteration".
-        iterations: steps of the power iteration.
+        backward: the gradient of the inverse root, "exact" or "power_iteration".
+        iterations: the number of power iterations.
     """
 
     def __init__(
@@ -2700,14 +2703,14 @@ class DecorrelatedNorm(NormSpec):
 
 @final
 class IterativeNorm(NormSpec):
-    """IterNorm: whitens groups of channels by a few Newton steps; no eigenvectors, and gentle on weak
-    directions.
+    """Build an IterNorm layer, which whitens groups of channels by Newton steps, and directions of small
+    variance partly.
 
     Args:
-        groups: a divisor of C; "auto" is the fewest with at most 16 channels each.
-        momentum: the weight of the newest batch in the running averages.
-        eps: ε, added to the covariance's diagonal.
-        iterations: T, Newton steps.
+        groups: a divisor of C; "auto" is the smallest number of groups with at most 16 channels each.
+        momentum: the weight of the current batch in the running averages.
+        eps: ε, added to the diagonal of the covariance.
+        iterations: T, the number of Newton steps.
     """
 
     def __init__(
@@ -2721,25 +2724,25 @@ class IterativeNorm(NormSpec):
 
 @final
 class IdentityOutput(OutputSpec):
-    """Raw outputs as they are, for unbounded targets."""
+    """Identity: the raw outputs are the predictions, for unbounded targets."""
 
     def __init__(self) -> None: ...
 
 @final
 class SigmoidOutput(OutputSpec):
-    """Probability of class 1 from one logit."""
+    """Logistic function: the probability of class 1 from one logit."""
 
     def __init__(self) -> None: ...
 
 @final
 class SineOutput(OutputSpec):
-    """Probability of class 1 as half a sine plus a half."""
+    """Sine output: the probability of class 1 is (sin z + 1) / 2."""
 
     def __init__(self) -> None: ...
 
 @final
 class SoftmaxOutput(OutputSpec):
-    """A distribution over K classes; it is unchanged when a constant is added to a row."""
+    """Softmax: a distribution over K classes, which is invariant to a constant added to a row."""
 
     def __init__(self) -> None: ...
 
