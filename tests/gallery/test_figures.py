@@ -88,6 +88,7 @@ def test_pngs_have_the_size_that_is_said(pictures, name):
     assert len(content) > 20_000  # an empty white one of this size has about 8,000
 
 
+@pytest.mark.slow
 def test_both_renderers_know_every_mark_and_text_is_no_markup():
     xs, ys = (0.0, 1.0, 2.0), (1.0, 10.0, None)
     rows = ((0.0, 1.0), (None, 0.5))

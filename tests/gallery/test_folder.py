@@ -33,6 +33,7 @@ def test_a_folder_that_cannot_be_is_said_before_anything_is_measured(tmp_path):
             prepare(place)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_a_users_error(pictures, tmp_path):
     (tmp_path / "whitening.png").mkdir()
     (tmp_path / "whitening.png" / "kept").write_text("")
