@@ -61,7 +61,8 @@ test-thorough: $(VENV)/.dev ## Run all tests with ten times the examples of each
 	@$(TEST_ENV) HYPOTHESIS_PROFILE=thorough $(BIN)/python $(PYTEST) --timeout=3000 $(PYTEST_ARGS)
 
 test-lowest: $(LOWEST)/.test ## Run the fast tests with the lower bounds of all dependencies but torch
-	@$(TEST_ENV) $(LOWEST)/bin/python $(PYTEST) -m "not slow" $(PYTEST_ARGS)
+	@# Old releases warn of new ones of each other.
+	@$(TEST_ENV) $(LOWEST)/bin/python $(PYTEST) -m "not slow" -W default $(PYTEST_ARGS)
 
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -54,6 +54,9 @@ DRAWN = {
 SEVERAL = {("init", "restarts"), ("model", "ensemble")}
 """Keys that train several networks, which no observer can stop; tests/many/test_restarts.py resumes them."""
 
+BLOCKS = st.just(500)
+"""The size of the blocks of coordinate descent, where it is given: each block has a line search, so small ones take minutes."""
+
 SAMPLES = 80
 
 
@@ -114,6 +117,8 @@ def settings_of(draw: st.DrawFn, parameters: dict[str, Parameter], *, often: flo
     said = {}
     for key, parameter in parameters.items():
         values = near(parameter) if parameter.default is not MISSING else None
+        if key == "block_size" and parameter.default is None:
+            values = BLOCKS
         wide = isinstance(parameter.default, tuple) and all(type(each) is int for each in parameter.default)
         if values is not None and ((wide and parameter.default) or draw(st.floats(0, 1)) < often):
             said[key] = draw(values)

@@ -138,6 +138,7 @@ class TestLayers:
         listed = [part for layer in LAYERS for part in layer]
         assert sorted(listed) == sorted(parts)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", EVERY_KIND)
     def test_imports_run_downward(self, kind):
         assert not {(own, other) for own, other in between_parts(kind) if rank(other) >= rank(own)}
@@ -308,6 +309,7 @@ class TestNothingRunsWhatItReads:
     def test_and_nothing_else(self, code):
         assert not faults(ast.parse(code))
 
+    @pytest.mark.slow
     def test_modules_are_imported_by_name_in_few_places(self):
         """Where a text becomes code: names in the catalogue, functions that give data, the package's own parts."""
         places = {

@@ -407,6 +407,7 @@ class TestInATraining:
         first = model.fit(rows, LABELS).predict_proba(rows)
         assert (model.fit(rows, LABELS).predict_proba(rows) == first).all()
 
+    @pytest.mark.slow
     def test_from_the_command_line(self, tmp_path):
         status = main(
             ["train", "digits", "--set", 'data.augment=["translate", "noise"]', "--set", "stop.max_epochs=1",

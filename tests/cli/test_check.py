@@ -35,6 +35,7 @@ def held_to(model):
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_a_run_that_was_stopped_early(self, descend, trained):
         folder, _ = trained
         before = fingerprints(folder)

@@ -33,6 +33,7 @@ def test_one_figure_becomes_files_and_one_object(descend, tmp_path):
     assert kept["finding"] == figure["finding"]
 
 
+@pytest.mark.slow
 def test_people_read_the_finding_and_the_verdict(descend, tmp_path):
     result = descend("gallery", "normalization_zoo")
     assert result.status == 0, result.err

@@ -81,6 +81,7 @@ class TestPredict:
         assert result.status == 0, result.err
         assert {row["prediction"] for row in table(result.out)} <= set(LABELS)
 
+    @pytest.mark.slow
     def test_truth_values_and_several_targets(self, descend, tmp_path):
         drawn = np.random.default_rng(0)
         x = drawn.normal(size=80)
@@ -100,6 +101,7 @@ class TestPredict:
             [[float(v) for v in row.values()] for row in numbers], expected, rtol=1e-12
         )
 
+    @pytest.mark.slow
     def test_pictures_are_named(self, descend, tmp_path):
         drawn = np.random.default_rng(0)
         for label, low in (("dark", 0), ("light", 128)):

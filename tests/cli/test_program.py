@@ -35,6 +35,7 @@ def test_every_command_has_help_with_an_example(descend, command):
     assert "..." not in result.out.partition("Arguments:")[0]
 
 
+@pytest.mark.slow
 def test_no_help_imports_anything_heavy():
     code = (
         "import sys\nfrom descend.cli import main\n"

@@ -20,6 +20,7 @@ def space(tmp_path):
 
 
 class TestASearch:
+    @pytest.mark.slow
     def test_the_answer_and_the_folder(self, descend, space, houses):
         result = descend("search", houses, "--target", "band", "--space", space, "--trials", 4,
                          "--out", "found", *FAST, "--seed", 2, "--json")  # fmt: skip
@@ -50,6 +51,7 @@ class TestASearch:
         predicted = descend("predict", "found/best", houses, "--out", "predicted.csv")
         assert predicted.status == 0, predicted.err
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("method", ["grid", "quasi_random", "halving", "tpe"])
     def test_methods(self, descend, space, method):
         if method == "tpe":

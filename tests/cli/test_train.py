@@ -77,11 +77,13 @@ class TestAnOrdinaryRun:
         assert folder.startswith("runs/houses-20")
         assert load(folder).metrics["epochs"] == 1
 
+    @pytest.mark.slow
     def test_quiet_prints_the_folder_alone(self, descend, houses):
         result = descend("train", houses, "--target", "band", "--set", "stop.max_epochs=1", "--quiet")
         assert (result.status, result.err) == (0, "")
         assert load(result.out.strip()).metrics["epochs"] == 1
 
+    @pytest.mark.slow
     def test_many_columns_are_summed_up(self, descend):
         result = descend("train", "digits", "--set", "stop.max_epochs=1", "--out", "run")
         assert "and 61 more" in result.out
@@ -132,6 +134,7 @@ class TestAnOrdinaryRun:
         assert descend(*common, "--recipe", "mine.toml", "--allow-imports").status == 0
         assert descend(*common, "--set", "optimizer.name=torch.optim:NAdam").status == 0
 
+    @pytest.mark.slow
     def test_a_report_that_fails_does_not_hide_the_run(self, descend, houses, monkeypatch):
         def write(folder):
             raise RuntimeError("no ink")
@@ -399,6 +402,7 @@ class TestFailing:
         return write
 
 
+@pytest.mark.slow
 def test_the_advice_about_a_column_can_be_typed_as_it_stands(descend, tmp_path):
     """A column of names is refused; each way out that the message offers works, quotes and all."""
     drawn = np.random.default_rng(0)

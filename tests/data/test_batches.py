@@ -51,6 +51,7 @@ class TestBlocks:
         assert not torch.equal(order.indices(2), order.indices(3))
         assert not torch.equal(order.indices(2), Order(1000, 10, seed=2, block=16, window=128).indices(2))
 
+    @pytest.mark.slow
     def test_blocks_and_rows_are_shuffled(self) -> None:
         draw = torch.Generator().manual_seed(0)
         first = torch.stack([shuffled_blocks(12, 3, 6, draw) for _ in range(4000)])

@@ -163,6 +163,7 @@ class TestWhitening:
             expected = values / (values + ridge * values.mean())
             np.testing.assert_allclose(np.sort(np.linalg.eigvalsh(result)), np.sort(expected), rtol=1e-6)
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=examples(40))
     @given(
         seed=st.integers(0, 10**6),

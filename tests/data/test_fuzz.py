@@ -241,6 +241,7 @@ def test_random_columns_of_python_values(columns):
     attempt(columns, target="y")
 
 
+@pytest.mark.slow
 @fuzz
 @given(columns=frames())
 def test_random_polars_frames(columns):
@@ -251,6 +252,7 @@ def test_random_polars_frames(columns):
     attempt(frame, target="y")
 
 
+@pytest.mark.slow
 @fuzz
 @given(columns=frames())
 def test_random_pandas_frames(columns):
@@ -294,6 +296,7 @@ def test_random_names(tmp_path, monkeypatch, text):
     assert attempt(text) is None
 
 
+@pytest.mark.slow
 @fuzz
 @given(frame=frames(), more=frames())
 def test_a_fitted_schema_accepts_or_refuses_any_other_frame(frame, more):

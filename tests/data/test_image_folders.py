@@ -85,6 +85,8 @@ def test_sizes_are_unified(tmp_path):
     assert read_image_folder(tmp_path, shape=(1, 5, 6)).inputs.shape == (7, 1, 5, 6)
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_large_images_are_scaled_down(tmp_path):
     assert read_image_folder(classes(tmp_path, size=(640, 320))).inputs.shape == (6, 3, 64, 128)
 

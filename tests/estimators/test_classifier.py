@@ -75,6 +75,7 @@ def test_labels_keep_their_dtype(labels):
     assert np.array_equal(model.run_.predict(X), predicted)
 
 
+@pytest.mark.slow
 def test_series_and_categories_as_labels():
     X, y = IRIS
     strings = np.array(["a", "b", "c"])[y]
@@ -312,6 +313,7 @@ def test_large_networks_use_the_threads_of_the_process():
     assert fixed.recipe_.get("engine.threads") == 2
 
 
+@pytest.mark.slow
 def test_copies_predict_the_same():
     X, y = table()
     model = Classifier(**QUICK, recipe=descend.Recipe(model={"activation": "tanh"})).fit(X, y)
@@ -372,6 +374,7 @@ def test_defaults_on_held_out_digits():
     assert isinstance(model.model_, torch.nn.Module)
 
 
+@pytest.mark.slow
 def test_few_rows_train_without_validation():
     X, y = IRIS
     few = np.r_[0:3, 50:53, 100:103]

@@ -24,6 +24,7 @@ def same_weights(one, other) -> bool:
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_learns_from_pieces():
     model = Classifier(hidden=64, lr=0.005, random_state=0)
     for _ in range(3):
@@ -37,6 +38,7 @@ def test_learns_from_pieces():
     assert np.mean(losses[-6:]) < 0.5 * np.mean(losses[:3])
 
 
+@pytest.mark.slow
 def test_classes_need_not_occur_at_first():
     model = Classifier(hidden=16, lr=0.02, random_state=0)
     for label in range(10):
@@ -97,6 +99,7 @@ def test_constant_columns_are_kept():
     assert not Regressor(hidden=8, max_epochs=1).fit(features, features[:, 1]).run_.schema.columns[0].used
 
 
+@pytest.mark.slow
 def test_weights_affect_passes():
     rng = np.random.default_rng(0)
     features, heavy = rng.normal(size=(400, 1)), np.arange(400) % 10 == 0

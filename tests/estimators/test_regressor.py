@@ -52,6 +52,7 @@ def test_several_targets():
     assert MultiOutputRegressor(Regressor(**QUICK)).fit(X, targets).predict(X).shape == targets.shape
 
 
+@pytest.mark.slow
 def test_forms_of_one_target():
     expected = Regressor(**QUICK).fit(X, Y).predict(X)
     for form in (Y.tolist(), pd.Series(Y, name="progress"), pl.Series("progress", Y), Y.astype(object)):
@@ -64,6 +65,7 @@ def test_forms_of_one_target():
     assert np.array_equal(model.predict(X), expected)
 
 
+@pytest.mark.slow
 def test_weights_reach_the_weighted_optimum():
     """Against least squares in closed form; weighted averages within small batches would be far from it."""
     rng = np.random.default_rng(0)

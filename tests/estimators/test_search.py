@@ -41,6 +41,7 @@ def test_check(estimator, check):
 
 
 class TestResults:
+    @pytest.mark.slow
     def test_have_the_keys_of_scikit_learn(self):
         search = small(Classifier(max_epochs=5), n_trials=3).fit(*IRIS)
         results = search.cv_results_
@@ -76,6 +77,7 @@ class TestResults:
             r2 = 1 - ((y[held] - predicted) ** 2).sum() / ((y[held] - y[held].mean()) ** 2).sum()
             assert search.cv_results_[f"split{fold}_test_score"][1] == pytest.approx(r2, abs=1e-4)
 
+    @pytest.mark.slow
     def test_a_loss_is_negated(self):
         X, y = load_diabetes(return_X_y=True)
         search = small(Regressor(max_epochs=3), scoring="neg_mean_absolute_error").fit(X, y)
@@ -83,6 +85,7 @@ class TestResults:
         assert search.best_score_ == search.cv_results_["mean_test_score"].max()
         assert search.score(X, y) == pytest.approx(-np.abs(search.predict(X) - y).mean())
 
+    @pytest.mark.slow
     def test_a_candidate_that_diverged_is_nan_and_last(self):
         space = {"optimizer.lr": [0.01, 1e30]}
         search = Search(
@@ -92,6 +95,7 @@ class TestResults:
         assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]
         assert search.cv_results_["rank_test_score"].tolist() == [1, 2]
 
+    @pytest.mark.slow
     def test_all_diverged(self):
         search = Search(Classifier(max_epochs=3, optimizer="sgd"), {"optimizer.lr": [1e30]}, n_trials=1, cv=2)
         with pytest.raises(descend.errors.DivergedError, match="All 1 candidates diverged"):
@@ -104,6 +108,7 @@ class TestUse:
         scores = cross_val_score(small(Classifier(max_epochs=20, lr=0.01)), *IRIS, cv=2)
         assert scores.mean() > 0.8
 
+    @pytest.mark.slow
     def test_groups(self):
         X, y = IRIS
         groups = np.arange(150) % 10

@@ -272,6 +272,7 @@ class TestFailuresOfLapack:
         values, vectors = kronecker.eigenvectors(stack)
         torch.testing.assert_close(vectors @ (values.unsqueeze(-1) * vectors.mT), stack)
 
+    @pytest.mark.slow
     def test_covariances_with_rows_of_zeros_have_eigenvectors(self):
         """Intel's routine fails for some of these 300 matrices on one thread, as for the constant pixels of MNIST."""
         draw = torch.Generator().manual_seed(0)

@@ -95,6 +95,7 @@ def test_the_state_is_the_pairs():
 NUMBERS = st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=4, max_size=4)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=examples(200))
 @given(NUMBERS, NUMBERS, st.integers(0, 1000))
 def test_a_damped_pair_has_positive_curvature_whatever_the_change(step, change, seed):

@@ -111,6 +111,7 @@ class TestSinkhorn:
         assert (got <= exact + epsilon * entropy + 1e-9).all()
         assert (got > exact + 1e-4 * epsilon).all()  # the regularisation has an effect
 
+    @pytest.mark.slow
     def test_it_converges_to_the_optimum(self):
         p, q = distributions(8, 5, 1), distributions(8, 4, 2)
         exact = np.array([program(a, b, self.COST) for a, b in zip(p.numpy(), q.numpy(), strict=True)])
@@ -200,6 +201,7 @@ class TestDerivatives:
         (ours,) = torch.autograd.grad(value.sum(), w)
         torch.testing.assert_close(ours, unrolled, rtol=1e-8, atol=1e-10)
 
+    @pytest.mark.slow
     def test_gradient_descent_converges_to_the_target(self):
         z, q = (
             torch.zeros(1, 5, dtype=torch.float64, requires_grad=True),

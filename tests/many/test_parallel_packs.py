@@ -53,6 +53,7 @@ def failing(failure: str) -> descend.Recipe:
 
 
 class TestSameBits:
+    @pytest.mark.slow
     def test_as_in_this_process(self) -> None:
         watch = RecordingWatcher()
         there = packed(EIGHT, 2, watchers=[watch])
@@ -67,6 +68,7 @@ class TestSameBits:
         assert {run.environment["threads"] for run in there} == {1}
         assert {run.environment["threads_reason"] for run in there} == {"one of 2 processes"}
 
+    @pytest.mark.slow
     def test_members_stop_at_different_epochs(self) -> None:
         patient = [
             each.replace({"stop.max_epochs": 3 + 2 * place, "stop.patience": 1 + place % 3})
@@ -77,6 +79,7 @@ class TestSameBits:
         for one, other in zip(here(patient), there, strict=True):
             assert_same(one, other)
 
+    @pytest.mark.slow
     def test_with_run_folders(self, tmp_path: Path) -> None:
         there = packed(EIGHT, 2, out=tmp_path)
         for number, (one, other) in enumerate(zip(here(EIGHT), there, strict=True)):
@@ -86,6 +89,7 @@ class TestSameBits:
             assert len((tmp_path / f"{number:04d}" / "history.jsonl").read_text().splitlines()) == 4
         assert sorted(path.name for path in (tmp_path / "packs").iterdir()) == ["0000", "0001"]
 
+    @pytest.mark.slow
     def test_worker_uses_tensors_only(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The library of the data table has threads: a fork that uses it would deadlock."""
 
@@ -105,11 +109,13 @@ class TestSameBits:
         for name in ("details", "write_files"):
             assert set((tmp_path / name).read_text().split()) == {str(os.getpid())}
 
+    @pytest.mark.slow
     def test_after_reading_a_table_with_all_threads(self, tmp_path: Path) -> None:
         recipes = [each.replace({"stop.max_epochs": 1, "model.norm": "none"}) for each in EIGHT]
         runs = train_many(recipes, "digits", engine="packed", workers=2, out=tmp_path)
         assert [run.metrics["status"] for run in runs] == ["finished"] * 8
 
+    @pytest.mark.slow
     def test_across_rungs(self) -> None:
         def survivors(epoch: int, runs: Any) -> list[int]:
             assert all(len(run.history) == epoch for run in runs.values())
@@ -152,6 +158,7 @@ class TestFailures:
                 assert (tmp_path / killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
                 assert lines(killed, number) == lines("whole", number)
 
+    @pytest.mark.slow
     def test_diverged_member_does_not_affect_others(self, tmp_path: Path) -> None:
         plain = [each.replace({"optimizer.name": "sgd"}) for each in EIGHT]
         diverging = [*plain[:3], recipe(1e30).replace({"optimizer.name": "sgd"}), *plain[4:]]
@@ -164,6 +171,7 @@ class TestFailures:
             if number != 3:
                 assert_same(one, other)
 
+    @pytest.mark.slow
     def test_members_of_killed_worker_are_failed(self) -> None:
         watch = RecordingWatcher()
         there = packed([*[failing("SIGKILL")] * 8, *EIGHT], 2, watchers=[watch])
@@ -177,6 +185,7 @@ class TestFailures:
         for one, other in zip(here(EIGHT), there[8:], strict=True):
             assert_same(one, other)
 
+    @pytest.mark.slow
     def test_job_that_raises_in_worker_is_repeated_here(self) -> None:
         watch = RecordingWatcher()
         there = packed([failing("raise")] * 8, 2, watchers=[watch])
@@ -184,6 +193,7 @@ class TestFailures:
         assert [len(run.history) for run in there] == [4] * 8
         assert sorted(watch.epochs) == [(n, e) for n in range(8) for e in range(1, 5)]
 
+    @pytest.mark.slow
     def test_system_cannot_start_processes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def never(self: multiprocessing.Process) -> None:
             raise BlockingIOError("Resource temporarily unavailable")
@@ -193,6 +203,7 @@ class TestFailures:
         for one, other in zip(expected, packed(EIGHT, 2), strict=True):
             assert_same(one, other)
 
+    @pytest.mark.slow
     def test_request_to_one_worker_stops_all(self) -> None:
         with pytest.raises(Interrupted, match=r"networks unfinished$"):
             packed([*[failing("SIGTERM")] * 8, *EIGHT], 2)
@@ -241,6 +252,7 @@ class TestNumberOfPacks:
         runs = packed(EIGHT[:7], 2)
         assert {run.environment["engine"]["pack"] for run in runs} == {0}
 
+    @pytest.mark.slow
     def test_requested_threads_are_kept(self) -> None:
         runs = packed([each.replace({"engine.threads": 2, "stop.max_epochs": 1}) for each in EIGHT], 2)
         assert {run.environment["threads"] for run in runs} == {2}

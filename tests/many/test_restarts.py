@@ -206,6 +206,7 @@ def stopping(monkeypatch, owner, name, at):
     return calls
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("engine", "owner", "name", "share"),
     [

@@ -36,6 +36,7 @@ def engines(runs: list[descend.Run]) -> list[tuple[str, int]]:
     return [(run.environment["engine"]["name"], run.environment["engine"]["members"]) for run in runs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["iris", "diabetes", "breast_cancer"])
 def test_runs_equal_those_of_train(data: str) -> None:
     recipes = [
@@ -62,6 +63,7 @@ def test_runs_equal_those_of_train(data: str) -> None:
             torch.testing.assert_close(run.model.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_members_stop_independently() -> None:
     recipes = [recipe(stop={"max_epochs": epochs, "patience": "none"}) for epochs in (1, 2, 5, 5)]
     runs = train_many(recipes, "iris")
@@ -113,6 +115,7 @@ def test_survivors_of_rungs_continue() -> None:
     assert runs[2].metrics["validation"] == pytest.approx(solo.metrics["validation"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_reasons_why_members_cannot_be_packed() -> None:
     timed = recipe(stop={"max_seconds": 60.0})
     constrained = [recipe(constrain={"norm_ball": "*"}), recipe(regularize={"l1_prox": 0.1})]
@@ -141,6 +144,7 @@ def test_pack_that_exceeds_memory_is_split(monkeypatch: pytest.MonkeyPatch) -> N
         assert run.metrics["test"] == pytest.approx(same.metrics["test"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_large_network_is_measured_packed_and_solo(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_choice, "SMALL_NETWORK", 0)
     for seconds, chosen in [(1e9, "packed"), (0.0, "loop")]:

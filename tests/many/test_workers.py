@@ -43,6 +43,7 @@ def failing(failure: str) -> descend.Recipe:
 
 
 class TestSameBits:
+    @pytest.mark.slow
     @pytest.mark.parametrize("workers", [2, 3])
     def test_as_in_this_process(self, workers: int) -> None:
         watch = RecordingWatcher()
@@ -53,6 +54,7 @@ class TestSameBits:
         assert sorted(watch.epochs) == [(n, e) for n in range(3) for e in range(1, 5)]
         assert sorted(watch.ended) == [0, 1, 2]
 
+    @pytest.mark.slow
     def test_with_run_folders(self, tmp_path: Path) -> None:
         here = in_loops(RECIPES, 1, out=tmp_path / "here")
         in_loops(RECIPES, 2, out=tmp_path / "there")
@@ -61,6 +63,7 @@ class TestSameBits:
             assert_same(run, loaded)
             assert (loaded.path / "checkpoints" / "last.safetensors").exists()
 
+    @pytest.mark.slow
     def test_across_rungs(self) -> None:
         def survivors(epoch: int, runs: dict) -> list[int]:
             assert all(len(run.history) == epoch for run in runs.values())
@@ -78,6 +81,7 @@ class TestSameBits:
 
 
 class TestFailures:
+    @pytest.mark.slow
     def test_diverged_member_does_not_affect_others(self) -> None:
         diverging = recipe(1e30).replace({"optimizer.name": "sgd"})
         here, there = (in_loops([RECIPES[0], diverging, RECIPES[1]], count) for count in (1, 2))
@@ -87,6 +91,7 @@ class TestFailures:
         for one, other in zip(here, there, strict=True):
             assert_same(one, other)
 
+    @pytest.mark.slow
     def test_member_of_killed_worker_is_failed(self) -> None:
         runs = in_loops([failing("SIGKILL"), *RECIPES], 2)
         assert runs[0].failed
@@ -97,6 +102,7 @@ class TestFailures:
         for one, other in zip(in_loops(RECIPES, 1), runs[1:], strict=True):
             assert_same(one, other)
 
+    @pytest.mark.slow
     def test_job_that_raises_in_worker_is_repeated_here(self) -> None:
         watch = RecordingWatcher()
         runs = in_loops([failing("raise"), *RECIPES], 2, watchers=[watch])
@@ -176,6 +182,7 @@ class TestNumberOfWorkers:
         runs = train_many(RECIPES, data(), engine="loop")
         assert {run.environment["engine"]["workers"] for run in runs} == {1}
 
+    @pytest.mark.slow
     def test_much_work_is_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(loop_engine, "cores", lambda: 2)
         monkeypatch.setattr(loop_engine, "_step_seconds", lambda member: 1.0)
@@ -190,6 +197,7 @@ class TestNumberOfWorkers:
             "no other member can be packed with it"
         ] * 2
 
+    @pytest.mark.slow
     def test_requested_threads_are_kept(self) -> None:
         runs = in_loops(
             [each.replace({"engine.threads": 2, "stop.max_epochs": 1}) for each in RECIPES[:2]], 2

@@ -106,6 +106,7 @@ class TestWithoutNoise:
             problem.step(optimizer)
         assert np.abs(problem.x.detach().numpy() - gradient_descent(problem, 0.05, 20)).max() > 1e-3
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "order"), [("scgd", 1), ("asc_pg", 2)])
     def test_the_lag_for_a_nonlinear_function_is_of_first_and_second_order_in_the_step(self, name, order):
         """|y − g(x)| at the same point, reached with half the step size."""
@@ -202,11 +203,13 @@ class TestConvergence:
         assert exponent(self.MARKS, found[:, 1]) == pytest.approx(-share, abs=0.12)
         assert found[-1, 0] < 0.01
 
+    @pytest.mark.slow
     def test_sgd_converges_to_another_point(self):
         """It converges to the minimum of E ½(w x − 1)², at 1/(1 + σ²)."""
         found = errors("sgd", 0.0, self.MARKS, problems=400)
         assert found[-1, 0] == pytest.approx(0.25, abs=0.02)
 
+    @pytest.mark.slow
     def test_the_accelerated_method_is_more_accurate(self):
         """Each with the exponents of its paper, with little noise, so that the lag of y dominates."""
         marks = (30, 100, 300)
@@ -466,6 +469,7 @@ class TestFromARecipe:
         torch.testing.assert_close(memory["y"][seen], expected[seen])
         assert len(expected.unique(dim=0)) > 50
 
+    @pytest.mark.slow
     def test_gradients_are_clipped_by_default(self):
         recipe = {"optimizer": "scgd", "stop": {"max_epochs": 1}}
         assert descend.train("iris", recipe).recipe.gradient["clip_norm"] == 1.0

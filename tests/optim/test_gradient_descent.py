@@ -122,7 +122,7 @@ def test_finds_scipys_minimum_of_logistic_regression():
 
     expected = scipy.optimize.minimize(both, np.zeros(8), jac=True, method="BFGS", options={"gtol": 1e-10})
     descent = Descent(loss, [0.0] * 8, lr=4.0)
-    for _ in range(200):
+    for _ in range(60):
         descent.step()
     assert descent.value() == pytest.approx(expected.fun, abs=1e-12)
     assert descent.x.tolist() == pytest.approx(expected.x.tolist(), abs=1e-6)

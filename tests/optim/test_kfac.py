@@ -412,6 +412,7 @@ class TestKnownFaults:
         assert torch.equal(*found)
         torch.testing.assert_close(found[0], 2.0 * torch.eye(3, dtype=torch.float64), rtol=0, atol=0.4)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("rows", [10, 1000])
     def test_gradients_are_not_divided_by_the_batch_size(self, rows):
         """G is that of single predictions: for the mean squared error it is 2, for any number of rows and steps."""

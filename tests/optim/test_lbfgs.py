@@ -360,6 +360,7 @@ def test_the_state_is_two_numbers_per_parameter_and_pair(memory):
     assert optimizer.state[model.weight]["oldest"].dtype == torch.int64
 
 
+@pytest.mark.slow
 def test_on_batches_it_fits_a_network_better_than_sgd_with_the_same_gradients():
     x = draw(240, 6)
     y = torch.sin(x[:, :1]) * x[:, 1:2] + x[:, 2:3]

@@ -315,6 +315,7 @@ class TestFromARecipe:
             **changes,
         )
 
+    @pytest.mark.slow
     def test_the_loss_of_all_rows_never_increases(self, tmp_path):
         run = descend.train("iris", self.recipe("newton"), seed=0, out=tmp_path / "run")
         losses = [record["train"]["loss"] for record in run.history]

@@ -39,6 +39,7 @@ def test_an_epoch_visits_every_row_once_so_its_batches_average_to_the_gradient(e
     torch.testing.assert_close(mean, FULL, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["with_replacement", "epoch"])
 def test_a_batch_is_unbiased(sampling):
     """The mean over the first batches of many epochs is within five standard errors of the gradient."""

@@ -133,6 +133,7 @@ class Reference:
 
 
 class TestAgainstDenseAlgebra:
+    @pytest.mark.slow
     @pytest.mark.parametrize("grafting", ["rmsprop", "adam", "adagrad", "sgd", "none"])
     @pytest.mark.parametrize("shape", [(5,), (4, 6), (3, 4, 5), (2, 3, 4, 3)])
     @pytest.mark.parametrize(

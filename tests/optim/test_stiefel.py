@@ -126,6 +126,7 @@ class TestAgainstThePaper:
 
 
 class TestSolutions:
+    @pytest.mark.slow
     def test_the_nearest_frame_to_a_matrix(self, make):
         """Procrustes: the polar factor, by the singular value decomposition."""
         goal = randn(8, 3, seed=3)

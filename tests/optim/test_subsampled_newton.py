@@ -135,6 +135,7 @@ def test_a_plain_function_is_refused():
         subsampled_newton([w]).step(lambda: (w * w).sum())
 
 
+@pytest.mark.slow
 def test_a_sample_costs_its_fraction(tmp_path):
     spent = {}
     for share in (0.1, 1.0):

@@ -174,6 +174,7 @@ class TestOnBatches:
             lengths.append(float(model.weight.detach().norm()))
         assert lengths == pytest.approx([0.1, 0.1])
 
+    @pytest.mark.slow
     def test_in_a_recipe_it_uses_mini_batches(self, tmp_path):
         recipe = descend.Recipe(
             model={"name": "mlp", "hidden": [8], "dropout": 0.0},

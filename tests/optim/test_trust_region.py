@@ -59,6 +59,7 @@ class TestAgainstSciPy:
         np.testing.assert_allclose(path.places, theirs, rtol=1e-6, atol=1e-8)
         assert any(a == b for a, b in itertools.pairwise(path.places)), "no step was rejected"
 
+    @pytest.mark.slow
     @pytest.mark.filterwarnings(
         "ignore:invalid value:RuntimeWarning"
     )  # the precision of SciPy's Krylov method at the minimum
@@ -336,6 +337,7 @@ class TestGrowingSample:
         assert not torch.equal(held[0], x[:4])
         assert torch.equal(held[3].sort(0).values, x)
 
+    @pytest.mark.slow
     def test_the_first_steps_cost_a_fraction(self, tmp_path):
         recipe = descend.Recipe(
             model={"name": "mlp", "hidden": [8], "dropout": 0.0},

@@ -76,6 +76,7 @@ class TestAnyInput:
     def test_mappings(self, sections, allow_imports):
         recipe_or_error(lambda: Recipe.of(sections, allow_imports=allow_imports))
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=examples(150))
     @given(st.lists(st.tuples(strategies.section_names, strategies.keys, st.text(max_size=8)), max_size=3))
     def test_assignments(self, parts):
@@ -144,6 +145,7 @@ class TestAnyInput:
 
 
 class TestToml:
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=examples(200))
     @given(strategies.valid_sections())
     def test_a_valid_recipe_round_trips(self, sections):

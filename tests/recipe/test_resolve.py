@@ -72,6 +72,7 @@ def resolved_or_refused(sections: dict[str, dict[str, object]], facts: Facts) ->
 
 
 class TestAnyRecipeAndData:
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=examples(150))
     @given(strategies.valid_sections(), strategies.facts())
     def test_every_value_is_specified_proposed_or_a_default(self, sections, facts):
@@ -95,6 +96,7 @@ class TestAnyRecipeAndData:
                 name = specified.get(f"{section}.name")
                 assert values["name"] == name or (name is None and resolved.reasons[f"{section}.name"])
 
+    @pytest.mark.slow
     @settings(deadline=None, max_examples=examples(100))
     @given(strategies.valid_sections(), strategies.facts())
     def test_round_trips_and_is_idempotent(self, sections, facts):

@@ -116,6 +116,7 @@ def test_srip_is_the_spectral_norm_with_its_gradient(shape: tuple[int, int]) -> 
     assert srip(w, iterations=2) <= expected + 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_descent_converges_to_orthonormal_weights(kind: str) -> None:
     torch.manual_seed(0)

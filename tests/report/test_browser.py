@@ -52,6 +52,7 @@ def assert_no_messages(page: Page) -> None:
     assert page.requests() == []
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn(page: tuple[str, Page]) -> None:
     name, opened = page
     folded = 3 if name == "many_targets" else 0

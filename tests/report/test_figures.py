@@ -31,6 +31,7 @@ def figures_of(name: str, folder: Path) -> list[Figure]:
     return [*learning_section(run)[1], *results_section(run)[1]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sample_runs.RUNS)
 def test_plotly_accepts_every_figure(name: str, tmp_path: Path) -> None:
     for figure in figures_of(name, tmp_path):

@@ -16,6 +16,7 @@ from descend.report import write
 from descend.report.bundle import plotly_bundle
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sample_runs.RUNS)
 def test_a_report_is_written_into_the_folder(name: str, tmp_path: Path) -> None:
     folder = run_folders.save(sample_runs.RUNS[name](), tmp_path)
@@ -65,6 +66,7 @@ def test_lone_surrogates_are_written(tmp_path: Path) -> None:
     assert "half a pair" in write(run_folders.save(files, tmp_path)).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_writing_imports_no_heavy_libraries(tmp_path: Path) -> None:
     folder = run_folders.save(sample_runs.wine(), tmp_path)
     program = (
@@ -97,6 +99,7 @@ def test_writing_takes_less_than_half_a_second(name: str, tmp_path: Path) -> Non
     assert min(once() for _ in range(3)) < 0.5
 
 
+@pytest.mark.slow
 def test_page_size(tmp_path: Path) -> None:
     sizes = [
         write(run_folders.save(sample_runs.RUNS[name](), tmp_path / name)).stat().st_size

@@ -52,6 +52,7 @@ def test_a_class_without_rows_and_predictions_has_no_score(tmp_path: Path) -> No
     assert cells(markup, "Scores by class")[2] == ["barbera", "0", *["\N{EN DASH}"] * 3]
 
 
+@pytest.mark.slow
 def test_many_classes_are_listed_by_ascending_f1(tmp_path: Path) -> None:
     markup, _ = results_section(read(run_folders.save(sample_runs.large(), tmp_path)))
     scores = [share(row[-1]) for row in cells(markup, "Scores by class")]

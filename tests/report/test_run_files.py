@@ -110,6 +110,7 @@ PATHS = [
 ]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(PATHS), ANY_JSON)
 @settings(
     max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

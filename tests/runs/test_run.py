@@ -146,6 +146,7 @@ class TestSavedAndLoaded:
 
 
 class TestPredictions:
+    @pytest.mark.slow
     def test_labels_come_back_as_they_went_in(self):
         run, rows = train("texts")
         assert set(run.predict(rows)) <= {"yes", "no, never"}

@@ -91,6 +91,7 @@ class TestSatisfied:
         run = descend.train("diabetes", recipe(equality=balanced, inequality=[short, balanced]), seed=0)
         assert run.metrics["constraints"]["feasible"]
 
+    @pytest.mark.slow
     def test_with_batches_averages_dropout_and_steps_of_multipliers(self) -> None:
         sections = {
             "model": {"name": "mlp", "hidden": [16], "dropout": 0.2, "norm": "batch"},

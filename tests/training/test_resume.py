@@ -163,6 +163,7 @@ def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
     assert weights(tmp_path / "run") == before
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_recorded_and_used_again(tmp_path: Path) -> None:
     recipe = {**program.RECIPE, "engine": {"device": "cpu"}}
     with pytest.raises(Interrupted):

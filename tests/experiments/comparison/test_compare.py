@@ -48,6 +48,7 @@ def compared(tmp_path_factory):
 
 
 class TestFairness:
+    @pytest.mark.slow
     def test_all_variants_try_the_same_learning_rates(self, compared):
         comparison, watcher = compared
         assert watcher.phases == [("tuning", 6), ("final runs", 6)]
@@ -215,6 +216,7 @@ ARGUMENTS = {"recipe": SMALL, "seeds": 2, "tune": 2, "seed": 7}
 class TestResume:
     """A resumed comparison has the same results as an uninterrupted one, and trains no finished run again."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("phase", ["tuning", "final runs"])
     @pytest.mark.parametrize("engine", ["loop", "packed"])
     def test_resumes_to_the_same_results(self, phase, engine, tmp_path):

@@ -11,6 +11,7 @@ def tried(score, count=80):
     return [Trial(n, p, "finished", score(p)) for n, p in enumerate(random_points(SPACE, count, seed=4))]
 
 
+@pytest.mark.slow
 def test_shares_match_the_explained_variance():
     """The variances of the two terms of 3 x0 + x1 have the ratio 9 : 1."""
     importance = permutation_importance(tried(lambda p: 3 * p["model.x0"] + p["model.x1"]), SPACE, "loss")
@@ -21,6 +22,7 @@ def test_shares_match_the_explained_variance():
     assert sum(importance.shares.values()) == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_choices_have_importance():
     importance = permutation_importance(
         tried(lambda p: float(p["model.y"] == "a") + 0.1 * p["model.x2"]), SPACE, "accuracy"
@@ -28,6 +30,7 @@ def test_choices_have_importance():
     assert importance.shares["model.y"] > 0.8
 
 
+@pytest.mark.slow
 def test_noise_has_a_low_fit():
     random = np.random.default_rng(1)
     assert permutation_importance(tried(lambda p: random.random()), SPACE, "loss").fit < MIN_FIT

@@ -36,6 +36,7 @@ def figures(result):
     return {figure["key"]: figure for figure in json.loads(text[1])}
 
 
+@pytest.mark.slow
 def test_numbers(result):
     page = render(result)
     assert len(result.trials) == 12
@@ -48,6 +49,7 @@ def test_numbers(result):
     ).replace("http://www.w3.org/2000/svg", "")
 
 
+@pytest.mark.slow
 def test_best_so_far_is_monotonic(result, figures):
     dots, line = figures["course"]["data"]
     assert line["y"] == sorted(line["y"])
@@ -74,6 +76,7 @@ def test_only_the_best_of_many_trials_are_drawn(result):
     assert "best 200 of 300" in figure.note
 
 
+@pytest.mark.slow
 def test_text_from_the_data_is_escaped(result):
     import dataclasses
 

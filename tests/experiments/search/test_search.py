@@ -80,6 +80,7 @@ class TestSearch:
         )  # fmt: skip
         assert dict(result.best.schema.rows) == {"train": 75, "validation": 38, "test": 37}
 
+    @pytest.mark.slow
     def test_halving_drops_the_worst_trials(self):
         result = search("iris", RECIPE, space=SPACE, trials=9, method="halving", engine="loop")
         states = [trial.status for trial in result.trials]

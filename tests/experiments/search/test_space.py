@@ -54,6 +54,7 @@ class TestParsing:
         coordinates = {key: random.random() for key in space.keys}
         assert again.point(coordinates) == space.point(coordinates)
 
+    @pytest.mark.slow
     @given(spaces(), st.randoms(use_true_random=False))
     @settings(max_examples=examples(150), deadline=None)
     def test_points_lie_in_the_space(self, entries, random):

@@ -53,12 +53,14 @@ class TestTpe:
     def optuna(self):
         pytest.importorskip("optuna")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("metric", ["loss", "accuracy"])
     def test_is_better_than_random_search(self, metric):
         tpe = [best(run("tpe", seed, metric=metric)) for seed in range(6)]
         random = [best(run("random", seed, metric=metric)) for seed in range(6)]
         assert np.mean(tpe) < 0.6 * np.mean(random)
 
+    @pytest.mark.slow
     def test_resumes_from_any_records_with_the_same_result(self):
         uninterrupted = run("tpe", 3)
         evaluated = []

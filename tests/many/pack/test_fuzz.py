@@ -98,6 +98,7 @@ def packs(draw: st.DrawFn, *, whole: bool = False) -> tuple[str, list[dict[str, 
 FEW = settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@pytest.mark.slow
 @FEW
 @given(packs())
 def test_member_equals_its_solo_run(case: tuple[str, list[dict[str, Any]], list[int]]) -> None:

@@ -25,6 +25,7 @@ def mlps(*settings, optimizer="adam"):
 
 class TestMemberEqualsItsSoloRun:
     # The gradient of a bias before a norm is 0 up to rounding, which Adam in float32 would amplify to full steps.
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("dtype", "optimizer"), [(torch.float32, "sgd"), (torch.float64, "adam")], ids=["float32", "float64"]
     )
@@ -47,9 +48,11 @@ class TestMemberEqualsItsSoloRun:
     def test_with_settings_that_differ(self, settings, dtype, optimizer):
         assert_equal_solo(mlps(*settings, optimizer=optimizer), stacked, dtype=dtype)
 
+    @pytest.mark.slow
     def test_after_another_was_dropped(self):
         assert_equal_solo(mlps({}, {"dropout": 0.3}, {}), stacked, drop=0, dtype=torch.float64)
 
+    @pytest.mark.slow
     def test_with_gradient_accumulation(self):
         recipes = [{**each, "gradient": {"accumulate": 2}} for each in mlps({}, {})]
         assert_equal_solo(recipes, stacked, dtype=torch.float64)

@@ -67,6 +67,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("case", CASES)
 def test_member_equals_its_solo_run(case: str, dtype: torch.dtype) -> None:
@@ -114,6 +115,7 @@ def test_convolutional_member_equals_its_solo_run(norm: str) -> None:
             torch.testing.assert_close(state[name], tensor, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_bits_do_not_depend_on_other_members_or_compaction() -> None:
     """A member has the same bits with other members, and after others have left.
 
@@ -150,6 +152,7 @@ def test_settings_that_become_equal_change_no_bit() -> None:
         assert torch.equal(weights(fewer)[number], weights(whole)[number])
 
 
+@pytest.mark.slow
 def test_diverged_member_changes_no_bit_of_others() -> None:
     recipes = varied(optimizer=[{"name": "sgd", "lr": lr} for lr in (0.01, 0.02, 0.03)])
     undisturbed = pack_of(trainings(recipes, [0, 1, 2]))

@@ -44,6 +44,7 @@ def with_learning_rates(recipe, values=(1e-3, 1e-2, 3e-3), optimizer="adamw"):
 class TestMemberEqualsItsSoloRun:
     # The gradient of a bias before a norm, or of the keys' bias in attention, is 0 up to rounding, which Adam amplifies to
     # full steps if it exceeds eps: in float32 rounding errors would be compared.
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("dtype", "optimizer"), [(torch.float32, "sgd"), (torch.float64, "adamw")], ids=["float32", "float64"]
     )
@@ -51,10 +52,12 @@ class TestMemberEqualsItsSoloRun:
     def test_with_its_own_learning_rate_and_order_of_rows(self, recipe, dtype, optimizer):
         assert_equal_solo(with_learning_rates(recipe, optimizer=optimizer), vmap_models, dtype=dtype)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("recipe", MODELS)
     def test_after_another_was_dropped(self, recipe):
         assert_equal_solo(with_learning_rates(recipe), vmap_models, drop=1, dtype=torch.float64)
 
+    @pytest.mark.slow
     def test_with_its_own_dropout_rates(self):
         recipes = [
             {"model": {"name": NormAndDropout, "early": early, "late": late}}
@@ -63,10 +66,12 @@ class TestMemberEqualsItsSoloRun:
         assert_equal_solo(recipes, vmap_models, dtype=torch.float64)
         assert_equal_solo(recipes, vmap_models, drop=3, dtype=torch.float64)
 
+    @pytest.mark.slow
     def test_after_the_member_with_dropout_was_dropped(self):
         recipes = [{"model": {"name": NormAndDropout, "early": p, "late": p}} for p in (0.0, 0.5, 0.0)]
         assert_equal_solo(recipes, vmap_models, drop=1, dtype=torch.float64)
 
+    @pytest.mark.slow
     def test_with_accumulation_penalties_and_clipping(self):
         recipe = {
             "model": {"name": NormAndDropout},
@@ -75,6 +80,7 @@ class TestMemberEqualsItsSoloRun:
         }
         assert_equal_solo([recipe] * 3, vmap_models, dtype=torch.float64)
 
+    @pytest.mark.slow
     def test_in_a_regression(self):
         assert_equal_solo(
             with_learning_rates({"model": {"name": ResidualMlp}}),
@@ -83,11 +89,13 @@ class TestMemberEqualsItsSoloRun:
             dtype=torch.float64,
         )
 
+    @pytest.mark.slow
     def test_with_a_network_that_could_be_stacked(self):
         recipe = {"model": {"hidden": [16, 16], "dropout": 0.2, "norm": "batch"}}
         assert_equal_solo(with_learning_rates(recipe), vmap_models, dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", MODELS)
 def test_diverged_member_changes_no_bit_of_others(recipe):
     def packed(lr):
@@ -318,6 +326,7 @@ class TestTrainMany:
             for engine in ("vmap", "loop")
         ]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("recipe", [{"model": {"name": NormAndDropout}}, WEIGHT_NORM])
     def test_runs_equal_solo_runs(self, recipe):
         packed, solo = self.both(with_learning_rates(recipe, optimizer="sgd"))
@@ -328,11 +337,13 @@ class TestTrainMany:
             for part in ("validation", "test"):
                 assert one.metrics[part] == pytest.approx(other.metrics[part], rel=1e-4)
 
+    @pytest.mark.slow
     def test_members_with_different_dropout_rates_are_packed_together(self):
         recipes = [{"model": {"name": NormAndDropout, "late": p}} for p in (0.0, 0.2, 0.5)]
         packed, _ = self.both(recipes)
         assert [run.environment["engine"]["members"] for run in packed] == [3, 3, 3]
 
+    @pytest.mark.slow
     def test_reason_for_training_one_after_another(self):
         recipe = {"model": {"name": Recurrent}, "stop": {"max_epochs": 3}}
         runs = train_many(
