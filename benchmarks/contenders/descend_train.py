@@ -1,16 +1,15 @@
-"""descend as its user gets it: progress bar, history and checkpoints ON.
+"""``descend.train`` with its defaults: progress bar, history and checkpoints on.
 
-The whole of ``descend.train`` is on the clock: reading the arrays, choosing the number of threads,
-training, the final evaluation, writing the run folder. The validation accuracy is that of the weights it
-keeps, the best epoch's. Costs that do not grow with the number of epochs drop out of the steady figure, as
-everybody's do, and stay in the gross one.
+The entire call of ``descend.train`` is timed: reading the arrays, choosing the number of threads, training, the final
+evaluation and writing the run folder. The validation accuracy is that of the weights it keeps, those of the best
+epoch. As for all contenders, costs that do not grow with the number of epochs are part of the gross cost only.
 
-The bar is drawn on a real pseudo-terminal: without a terminal it would draw nothing and cost nothing. What
-was drawn, recorded and saved is counted after each fit and reported as evidence.
+The progress bar is drawn on a pseudo-terminal, since without a terminal it is disabled and costs nothing. The output,
+the history and the checkpoints are counted after each fit and reported as evidence.
 
-``descend`` lets ``engine.threads = "auto"`` choose, once per fit, as it does for its users; ``descend-fixed``
-is told the number that the benchmark measured to be best, exactly as the index loop is. The difference of the
-two is what the choice costs or gains.
+``descend`` chooses the number of threads once per fit (``engine.threads = "auto"``), as it does by default.
+``descend-fixed`` uses the number of threads that is fastest in a measurement, like the index loop. The difference
+between the two is the effect of the automatic choice.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from typing import Any
 
 import torch
 
-from contenders.contract import LEARNING_RATE, Contender, Problem, Run, Timing
+from contenders.interface import LEARNING_RATE, Contender, Problem, Run, Timing
 from instruments.pseudo_terminal import Terminal, pseudo_terminal
 
 __all__ = ["DESCEND", "DESCEND_FIXED"]
@@ -50,7 +49,7 @@ def prepare(problem: Problem, seed: int, *, auto_threads: bool) -> Run:
                 observers=[bar],
             )
             seconds = time.perf_counter() - start
-            evidence = left_behind(out, epochs, terminal)
+            evidence = count_output(out, epochs, terminal)
         return Timing(
             steps=trained.metrics["steps"],
             seconds=seconds,
@@ -63,7 +62,7 @@ def prepare(problem: Problem, seed: int, *, auto_threads: bool) -> Run:
 
 
 def recipe_for(problem: Problem, epochs: int, threads: int | str) -> Any:
-    """As everybody's: plain Adam at one rate to the last epoch, the inputs as they come."""
+    """Return the common recipe: Adam at a constant learning rate up to the last epoch, unscaled inputs."""
     import descend
 
     return descend.Recipe(
@@ -78,36 +77,36 @@ def recipe_for(problem: Problem, epochs: int, threads: int | str) -> Any:
     )
 
 
-def left_behind(out: Path, epochs: int, terminal: Terminal) -> str:
-    """What shows that history, checkpoints and bar were on.
+def count_output(out: Path, epochs: int, terminal: Terminal) -> str:
+    """Return evidence that history, checkpoints and progress bar were on.
 
     Raises:
-        RuntimeError: one of them was not.
+        RuntimeError: one of them was off.
     """
     lines = len((out / "history.jsonl").read_text(encoding="utf-8").splitlines())
     saved = [path.stat().st_size for path in (out / "checkpoints").iterdir()]
-    drawn = terminal.bytes_drawn()
+    written = terminal.bytes_written()
     evidence = (
         f"{lines} history lines, {len(saved)} checkpoint files of {sum(saved) / 1000:,.0f} kB, "
-        f"{drawn:,} bytes of bar drawn"
+        f"{written:,} bytes of progress bar"
     )
-    if lines != epochs or not saved or not drawn:
-        raise RuntimeError(f"history, checkpoints or bar were off: {evidence}")
+    if lines != epochs or not saved or not written:
+        raise RuntimeError(f"expected history, checkpoints and progress bar; got {evidence}")
     return evidence
 
 
-_ON = "progress bar (drawn on a pseudo-terminal), history, checkpoints and run folder ON"
+_ON = "progress bar (on a pseudo-terminal), history, checkpoints and run folder ON"
 
 DESCEND = Contender(
     name="descend",
-    on=f"{_ON}; threads chosen by itself",
+    on=f"{_ON}; automatic number of threads",
     packages=("torch", "descend"),
     variants={"": partial(prepare, auto_threads=True)},
     threads="own",
 )
 DESCEND_FIXED = Contender(
     name="descend-fixed",
-    on=f"{_ON}; threads told, as measured best",
+    on=f"{_ON}; fastest number of threads in a measurement",
     packages=("torch", "descend"),
     variants={"": partial(prepare, auto_threads=False)},
     threads="best",

@@ -1,8 +1,7 @@
-"""What a contender is: the problem it is given, the run it prepares, the timing it returns.
+"""Interface of a contender: the problem it receives, the function it prepares, the timing it returns.
 
-Every contender is asked the same two things. ``prepare(problem, seed)`` does what its user does once, outside
-the clock: convert arrays, import the library. The ``run(epochs)`` it returns is one whole fit from fresh
-weights, and only the fit call is on its clock.
+``prepare(problem, seed)`` does what a user does once, such as importing the library and converting arrays; it is not
+timed. It returns ``run(epochs)``, one complete fit from new weights, which times only the call that fits.
 """
 
 from __future__ import annotations
@@ -16,21 +15,21 @@ import numpy as np
 __all__ = ["LEARNING_RATE", "Contender", "Prepare", "Problem", "Run", "Threads", "Timing"]
 
 LEARNING_RATE = 1e-3
-"""Adam's, for everybody."""
+"""Adam's learning rate, for all contenders."""
 
 Threads = Literal["default", "best", "own"]
-"""Who chooses the number of CPU threads: the library's default, the benchmark by measuring, the contender."""
+"""How the number of CPU threads is chosen: default of the library, fastest in a measurement, or by the contender."""
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A classification problem and the network that everybody trains on it.
+    """A classification problem and the network that all contenders train on it.
 
     Args:
         name: "small" or "large".
-        source: where the rows come from.
-        widths: units of each layer, inputs first, logits last; ReLU between.
-        batch_size: rows of a step; the last batch of an epoch is smaller and is kept.
+        source: origin of the rows.
+        widths: number of units of each layer, from inputs to logits, with ReLU between layers.
+        batch_size: rows per step; the smaller last batch of an epoch is kept.
         x_train: (n, d) float32 in [0, 1]; (n, C, H, W) where the networks are convolutional.
         y_train: (n,) int64.
         x_validation: (m, d) float32.
@@ -48,19 +47,20 @@ class Problem:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Number of batches of an epoch, including the smaller last one."""
         return -(-len(self.x_train) // self.batch_size)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """One fit.
+    """Timing and result of one fit.
 
     Args:
-        steps: optimizer steps, counted by the contender itself wherever it can count.
-        seconds: of the fit call, validation included, preparation excluded.
-        validation_accuracy: after the last epoch.
-        threads: the CPU threads it used, where it chose them itself.
-        evidence: what it left behind that shows what was on, such as "12 history lines".
+        steps: number of optimizer steps, counted by the contender itself where possible.
+        seconds: wall time of the fit, including validation, without preparation.
+        validation_accuracy: accuracy after the last epoch.
+        threads: number of CPU threads, if the contender chose it.
+        evidence: output that shows which features were on, such as "12 history lines".
     """
 
     steps: int
@@ -76,16 +76,16 @@ Prepare = Callable[[Problem, int], Run]
 
 @dataclass(frozen=True)
 class Contender:
-    """A way to train.
+    """A way to train one network.
 
     Args:
-        name: as in the tables and in ``--contenders``.
-        on: what is switched on, off, or different from the others; printed with the figures.
-        packages: what must be importable.
-        variants: ways to write the same thing; the fastest is found first and kept, all are reported.
-        threads: who chooses the number of threads.
-        sizes: problems it takes part in.
-        extra: left out unless asked for by name or by ``--contenders all``.
+        name: name in the tables and in ``--contenders``.
+        on: which features are on, off or different from the other contenders; printed below the table.
+        packages: packages that must be installed.
+        variants: alternative implementations; the fastest is selected before the benchmark, and all are reported.
+        threads: how the number of threads is chosen.
+        sizes: problems that include this contender.
+        extra: whether it runs only if ``--contenders`` names it or is "all".
     """
 
     name: str

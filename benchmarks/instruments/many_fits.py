@@ -1,7 +1,7 @@
-"""Taking turns at training many networks: A B C, A B C, … in one process, and what was found, as tables.
+"""Interleaved timing of contenders that train many networks, and the report of the results.
 
-A contender that trains only its share of the networks is timed on these, and its seconds are scaled by their number.
-Ratios are those of turns of the same repetition: a busy minute that hits both cancels.
+A contender that trains only some of the networks is timed on these, and its seconds are scaled to the number of all
+networks. Ratios are taken within a repetition, so that a busy minute that affects both contenders cancels.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from contenders.many.contract import Many, ManyContender, Outcome, Runner
+from contenders.many.interface import Many, ManyContender, Outcome, Runner
 from instruments import machine
 from instruments.quartiles import Quartiles
-from instruments.table import markdown, plain
+from instruments.text import bullets, markdown_table, plain_table
 from instruments.threads import threads
 
 __all__ = ["BAND", "Goal", "ManyEntry", "ManyReport", "measure", "slowest"]
 
 BAND = 0.03
-"""How far a median accuracy may be from the reference's on the same networks."""
+"""Tolerated difference between a median accuracy and that of the reference on the same networks."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a contender's seconds over the reference's are meant to be.
+    """Target for the ratio of a contender's seconds to those of the reference.
 
     >>> Goal(3.0).text(3.2), Goal(4.0, at_most=True).text(4.5)
     ('≥ 3: yes', '≤ 4: no')
@@ -37,25 +37,27 @@ class Goal:
     at_most: bool = False
 
     def text(self, ratio: float) -> str:
+        """Format the target, and whether a ratio meets it."""
         met = ratio <= self.bound if self.at_most else ratio >= self.bound
         return f"{'≤' if self.at_most else '≥'} {self.bound:g}: {'yes' if met else 'no'}"
 
 
 @dataclass(frozen=True)
 class ManyEntry:
-    """One contender's figures.
+    """Measurements of one contender.
 
     Args:
-        on: what was on, in words.
-        trained: how many networks it trained.
-        seconds: for all networks, scaled from those that it trained.
-        ratio: seconds over the reference's in the same repetition; above 1 is slower. None for the reference.
-        accuracy: median over its networks, after the last epoch, and over the repetitions; over those that the
-            reference trains too, if there are any.
-        reference_accuracy: the reference's on the same networks; None if it trains none of them.
-        goal: for the ratio.
-        evidence: of the last turn.
-        outcomes: everything measured, unscaled.
+        on: which features were on.
+        trained: number of networks that it trained.
+        seconds: time for all networks, scaled from those that it trained.
+        ratio: seconds divided by those of the reference in the same repetition; above 1 is slower. None for the
+            reference itself.
+        accuracy: validation accuracy after the last epoch, median over the networks and then over the repetitions.
+            Only networks that the reference also trains count, if there are any.
+        reference_accuracy: accuracy of the reference on the same networks; None if it trains none of them.
+        goal: target for the ratio.
+        evidence: evidence of the last repetition.
+        outcomes: all measurements, unscaled.
     """
 
     on: str
@@ -70,12 +72,13 @@ class ManyEntry:
 
     @property
     def outside_band(self) -> bool:
+        """Whether the accuracy differs too much from that of the reference."""
         return self.reference_accuracy is not None and abs(self.accuracy - self.reference_accuracy) > BAND
 
 
 @dataclass(frozen=True)
 class ManyReport:
-    """One piece of work, all contenders."""
+    """Measurements of all contenders on one task."""
 
     title: str
     networks: int
@@ -88,7 +91,9 @@ class ManyReport:
     load_after: float
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        header = ["contender", "trained", "seconds", f"÷ {self.reference}", "goal", "accuracy", "reference's"]
+        """Return header and rows."""
+        ratio_column = f"÷ {self.reference}"
+        header = ["contender", "trained", "seconds", ratio_column, "goal", "accuracy", "reference accuracy"]
         rows = []
         for name, entry in self.entries.items():
             met = "" if entry.goal is None or entry.ratio is None else entry.goal.text(entry.ratio.median)
@@ -100,23 +105,24 @@ class ManyReport:
         return header, rows
 
     def remarks(self) -> list[str]:
-        """What a reader must know beside the table, a line each."""
+        """Return notes on the table, one per line."""
         lines = [
-            f"{self.repetitions} repetitions in turns; {self.epochs} epochs of each network; load average "
+            f"{self.repetitions} interleaved repetitions; {self.epochs} epochs per network; load average "
             f"{self.load_before} before, {self.load_after} after."
         ]
         if any(entry.outside_band for entry in self.entries.values()):
-            lines.append(f"(!) median accuracy more than {BAND} from the reference's on the same networks.")
+            lines.append(f"(!) median accuracy differs by more than {BAND} from the reference on the same networks.")
         for name, entry in self.entries.items():
             lines.append(f"{name}: {'; '.join(part for part in (entry.on, entry.evidence) if part)}.")
         return lines + [f"{name}: {reason}." for name, reason in self.missing.items()]
 
     def plain(self) -> str:
-        return "\n".join([self.title, "", plain(*self.table()), "", *self.remarks()])
+        """Format for a terminal."""
+        return "\n".join([self.title, "", plain_table(*self.table()), "", *self.remarks()])
 
     def markdown(self) -> str:
-        remarks = [f"- {remark}" for remark in self.remarks()]
-        return "\n".join([f"## {self.title}", "", markdown(*self.table()), "", *remarks])
+        """Format as a section of Markdown."""
+        return "\n\n".join([f"## {self.title}", markdown_table(*self.table()), bullets(self.remarks())])
 
 
 def measure(
@@ -129,25 +135,26 @@ def measure(
     goals: Mapping[str, Goal],
     scaled: bool = True,
 ) -> ManyReport:
-    """Measure all contenders in turns, after a warm-up of each.
+    """Measure all contenders, interleaved, after one warm-up of each.
 
     Args:
-        title: of the report.
-        many: what is trained.
-        contenders: who trains it.
-        repetitions: turns of each; the seed of one is its number, for everybody.
-        reference: the contender that all are compared with, or how to choose it by what was measured.
-        goals: by name.
-        scaled: whether the seconds of a share stand for all networks.
+        title: title of the report.
+        many: the networks to train.
+        contenders: the ways to train them.
+        repetitions: measurements of each contender; the seed of a repetition is its index, for all contenders.
+        reference: name of the contender that the others are compared with, or a function that chooses it from the
+            measurements.
+        goals: targets for the ratios, by name of the contender.
+        scaled: whether to scale the seconds of a part of the networks to all networks.
     """
     load_before = machine.load_average()
-    turns, missing = _take_turns(many, contenders, repetitions)
-    chosen = reference if isinstance(reference, str) else reference(turns)
-    of_name = {contender.name: contender for contender in contenders}
+    outcomes, missing = _measure_interleaved(many, contenders, repetitions)
+    chosen = reference if isinstance(reference, str) else reference(outcomes)
+    by_name = {contender.name: contender for contender in contenders}
     entries = {
-        name: _entry(of_name[name], own, of_name[chosen], turns[chosen], many, goals, scaled)
-        for name, own in turns.items()
-        if chosen in turns
+        name: _entry(by_name[name], own, by_name[chosen], outcomes[chosen], many, goals, scaled)
+        for name, own in outcomes.items()
+        if chosen in outcomes
     }
     return ManyReport(
         title=title,
@@ -163,34 +170,33 @@ def measure(
 
 
 def slowest(names: Sequence[str]) -> Callable[[Mapping[str, list[Outcome]]], str]:
-    """Chooses the one of these with the largest median time."""
-    return lambda turns: max(
-        (name for name in names if name in turns),
-        key=lambda name: statistics.median(outcome.seconds for outcome in turns[name]),
+    """Return a function that chooses, among these contenders, the one with the largest median time."""
+    return lambda outcomes: max(
+        (name for name in names if name in outcomes),
+        key=lambda name: statistics.median(outcome.seconds for outcome in outcomes[name]),
         default=names[0],
     )
 
 
-def _take_turns(
+def _measure_interleaved(
     many: Many, contenders: Sequence[ManyContender], repetitions: int
 ) -> tuple[dict[str, list[Outcome]], dict[str, str]]:
-    turns: dict[str, list[Outcome]] = {}
+    outcomes: dict[str, list[Outcome]] = {}
     missing: dict[str, str] = {}
     with ExitStack() as stack:
         runners: dict[str, Runner] = {}
         for contender in contenders:
-            lacking = [package for package in contender.packages if not machine.installed(package)]
-            if lacking:
-                missing[contender.name] = f"not installed ({', '.join(lacking)})"
+            if reason := machine.not_installed(contender.packages):
+                missing[contender.name] = reason
                 continue
-            places = contender.places(many)
-            share = replace(many, variants=many.variants[places.start : places.stop])
-            runners[contender.name] = stack.enter_context(contender.prepare(share))
-            turns[contender.name] = []
+            indices = contender.indices(many)
+            part = replace(many, variants=many.variants[indices.start : indices.stop])
+            runners[contender.name] = stack.enter_context(contender.prepare(part))
+            outcomes[contender.name] = []
         for repetition in range(-1, repetitions):
             for contender in contenders:
                 name = contender.name
-                if name not in turns:
+                if name not in outcomes:
                     continue
                 gc.collect()
                 try:
@@ -200,19 +206,19 @@ def _take_turns(
                 except Exception as cause:
                     traceback.print_exc()
                     missing[name] = f"failed: {type(cause).__name__}: {cause}"
-                    del turns[name]
+                    del outcomes[name]
                     continue
                 if repetition >= 0:
-                    turns[name].append(outcome)
-    return turns, missing
+                    outcomes[name].append(outcome)
+    return outcomes, missing
 
 
 def _check(outcome: Outcome, many: Many, contender: ManyContender) -> None:
-    count = len(contender.places(many))
+    count = len(contender.indices(many))
     steps = count * many.epochs * many.problem.steps_per_epoch
     if len(outcome.accuracies) != count or outcome.steps not in (None, steps):
         raise ValueError(
-            f"trained {len(outcome.accuracies)} networks in {outcome.steps} steps, not {count} in {steps}"
+            f"expected {count} networks in {steps} steps, got {len(outcome.accuracies)} in {outcome.steps}"
         )
 
 
@@ -220,7 +226,7 @@ def _entry(
     contender: ManyContender,
     own: list[Outcome],
     reference: ManyContender,
-    others: list[Outcome],
+    reference_outcomes: list[Outcome],
     many: Many,
     goals: Mapping[str, Goal],
     scaled: bool,
@@ -228,23 +234,26 @@ def _entry(
     def seconds(outcome: Outcome) -> float:
         return outcome.seconds * (len(many.variants) / len(outcome.accuracies) if scaled else 1.0)
 
-    places, theirs = contender.places(many), reference.places(many)
-    shared = [place for place in places if place in theirs]
-    ratios = [seconds(turn) / seconds(other) for turn, other in zip(own, others, strict=True)]
+    indices, reference_indices = contender.indices(many), reference.indices(many)
+    shared = [index for index in indices if index in reference_indices]
+    own_seconds = [seconds(outcome) for outcome in own]
+    ratio = Quartiles.of_ratios(own_seconds, [seconds(outcome) for outcome in reference_outcomes])
     return ManyEntry(
         on=contender.on,
-        trained=len(places),
-        seconds=Quartiles.of([seconds(turn) for turn in own]),
-        ratio=None if contender is reference else Quartiles.of(ratios),
-        accuracy=_median_accuracy(own, places, shared or list(places)),
-        reference_accuracy=_median_accuracy(others, theirs, shared) if shared else None,
+        trained=len(indices),
+        seconds=Quartiles.of(own_seconds),
+        ratio=None if contender is reference else ratio,
+        accuracy=_median_accuracy(own, indices, shared or list(indices)),
+        reference_accuracy=_median_accuracy(reference_outcomes, reference_indices, shared) if shared else None,
         goal=goals.get(contender.name),
         evidence=own[-1].evidence,
         outcomes=own,
     )
 
 
-def _median_accuracy(turns: Sequence[Outcome], trained: range, places: Sequence[int]) -> float:
-    """Over the networks of some places, of those that were trained, and then over the turns."""
-    indices = [trained.index(place) for place in places]
-    return statistics.median(statistics.median(turn.accuracies[at] for at in indices) for turn in turns)
+def _median_accuracy(outcomes: Sequence[Outcome], trained: range, selected: Sequence[int]) -> float:
+    """Median over the selected networks among those trained, then over the repetitions."""
+    positions = [trained.index(index) for index in selected]
+    return statistics.median(
+        statistics.median(outcome.accuracies[position] for position in positions) for outcome in outcomes
+    )

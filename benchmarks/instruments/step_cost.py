@@ -1,8 +1,8 @@
-"""Taking turns: contenders measured A B C, A B C, … in one process, so that a busy minute hits them all.
+"""Cost of a training step from interleaved fits: contenders run A B C, A B C, … in one process.
 
-One turn of a contender is two whole fits, a short one and a long one, each from fresh weights. Their
-difference, divided by the additional steps, is the *steady* cost of a step: setup and tear-down, which both
-fits have once, drop out. The long fit divided by its steps is the *gross* cost.
+A measurement consists of two complete fits, a short one and a long one, each from new weights. Their difference
+divided by the number of additional steps is the *steady* cost of a step, without setup and teardown, which occur once
+in both fits. The *gross* cost is the long fit divided by its number of steps.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from dataclasses import dataclass
 
 import torch
 
-from contenders.contract import Prepare, Problem, Run, Timing
+from contenders.interface import Prepare, Problem, Run, Timing
 from instruments.machine import load_average
 from instruments.threads import threads
 
-__all__ = ["Entrant", "Lengths", "Turn", "take_turns"]
+__all__ = ["Configuration", "Lengths", "StepCost", "measure_step_costs"]
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """Epochs of the short and of the long fit."""
+    """Number of epochs of the short and of the long fit."""
 
     short: int
     long: int
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A contender ready to start: one variant on one number of threads; None leaves the library's default."""
+class Configuration:
+    """One variant of a contender with a number of threads; None keeps the default of the library."""
 
     prepare: Prepare
     threads: int | None
@@ -40,17 +40,17 @@ class Entrant:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What one turn measured, in microseconds a step.
+class StepCost:
+    """One measurement, in microseconds per step.
 
     Args:
-        steady: wall time, from the difference of the two fits.
-        gross: wall time of the long fit, whole.
-        cpu: processor time of all threads, from the difference. On one thread others disturb it little.
-        accuracy: on the validation rows after the long fit.
-        threads: in use; "1 or 2" if the fits chose differently, which spoils their difference.
-        load: the machine's load average when the turn began.
-        evidence: what the long fit left behind.
+        steady: wall time without setup, from the difference of the two fits.
+        gross: wall time of the long fit, including setup.
+        cpu: processor time of all threads without setup. With one thread, other processes hardly affect it.
+        accuracy: validation accuracy after the long fit.
+        threads: number of threads; "1 or 2" if the two fits chose differently, which makes the difference unreliable.
+        load: load average at the start.
+        evidence: output of the long fit that shows which features were on.
     """
 
     steady: float
@@ -62,47 +62,47 @@ class Turn:
     evidence: str
 
 
-def take_turns(
-    entrants: Mapping[str, Entrant], problem: Problem, lengths: Lengths, repetitions: int
-) -> tuple[dict[str, list[Turn]], dict[str, str]]:
-    """Measure every entrant ``repetitions`` times, in turns, after a warm-up of each.
+def measure_step_costs(
+    configurations: Mapping[str, Configuration], problem: Problem, lengths: Lengths, repetitions: int
+) -> tuple[dict[str, list[StepCost]], dict[str, str]]:
+    """Measure every configuration ``repetitions`` times, interleaved, after one warm-up fit of each.
 
-    The seed of a repetition is its number, for everybody.
+    The seed of a repetition is its index, for all configurations.
 
     Returns:
-        the turns of those that finished all of them, and the reason why each of the others did not.
+        the measurements of the configurations that completed all repetitions, and the errors of the others.
     """
-    turns: dict[str, list[Turn]] = {name: [] for name in entrants}
+    costs: dict[str, list[StepCost]] = {name: [] for name in configurations}
     failures: dict[str, str] = {}
     for repetition in range(-1, repetitions):
-        for name, entrant in entrants.items():
+        for name, configuration in configurations.items():
             if name in failures:
                 continue
             try:
                 if repetition < 0:
-                    with threads(entrant.threads):
-                        entrant.prepare(problem, 0)(lengths.short)
+                    with threads(configuration.threads):
+                        configuration.prepare(problem, 0)(lengths.short)
                 else:
-                    turns[name].append(_turn(entrant, problem, lengths, seed=repetition))
+                    costs[name].append(_measure(configuration, problem, lengths, seed=repetition))
             except Exception as cause:
                 traceback.print_exc()
                 failures[name] = f"{type(cause).__name__}: {cause}"
-                del turns[name]
-    return turns, failures
+                del costs[name]
+    return costs, failures
 
 
-def _turn(entrant: Entrant, problem: Problem, lengths: Lengths, seed: int) -> Turn:
+def _measure(configuration: Configuration, problem: Problem, lengths: Lengths, seed: int) -> StepCost:
     load = load_average()
-    with threads(entrant.threads):
-        run = entrant.prepare(problem, seed)
+    with threads(configuration.threads):
+        run = configuration.prepare(problem, seed)
         short, short_cpu = _fit(run, lengths.short, problem)
         long, long_cpu = _fit(run, lengths.long, problem)
-        in_use = {each.threads or torch.get_num_threads() for each in (short, long)}
-    more_steps = long.steps - short.steps
-    return Turn(
-        steady=(long.seconds - short.seconds) / more_steps * 1e6,
+        in_use = {fit.threads or torch.get_num_threads() for fit in (short, long)}
+    additional_steps = long.steps - short.steps
+    return StepCost(
+        steady=(long.seconds - short.seconds) / additional_steps * 1e6,
         gross=long.seconds / long.steps * 1e6,
-        cpu=(long_cpu - short_cpu) / more_steps * 1e6,
+        cpu=(long_cpu - short_cpu) / additional_steps * 1e6,
         accuracy=long.validation_accuracy,
         threads=" or ".join(map(str, sorted(in_use))),
         load=load,
@@ -116,5 +116,7 @@ def _fit(run: Run, epochs: int, problem: Problem) -> tuple[Timing, float]:
     timing = run(epochs)
     cpu = time.process_time() - cpu
     if timing.steps != epochs * problem.steps_per_epoch:
-        raise ValueError(f"did {timing.steps} steps, not {epochs} epochs of {problem.steps_per_epoch}")
+        raise ValueError(
+            f"expected {epochs} epochs of {problem.steps_per_epoch} steps, got {timing.steps} steps in total"
+        )
     return timing, cpu

@@ -1,8 +1,8 @@
-"""descend: many variants by one call of ``train_many``, or a single one by ``train``.
+"""descend: many networks with one call of ``train_many``, or a single network with ``train``.
 
-The whole call is on the clock: reading the arrays, choosing engine and threads, training, the final evaluation of
-every network on training and validation rows. The accuracy is that after the last epoch, as everybody's. (The
-weights that are kept are the best epoch's.)
+The entire call is timed: reading the arrays, choosing engine and threads, training, and the final evaluation of every
+network on training and validation rows. As for all contenders, the accuracy is that after the last epoch, although
+descend keeps the weights of the best epoch.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from contenders.contract import Problem
-from contenders.many.contract import Many, ManyContender, Outcome, Runner, Variant
+from contenders.interface import Problem
+from contenders.many.interface import Many, ManyContender, Outcome, Runner, Variant
 
 __all__ = ["ONE_RUN", "TRAIN_MANY", "one_run", "train_many"]
 
@@ -34,7 +34,7 @@ def prepare(
             recipes,
             (problem.x_train, problem.y_train),
             validation=(problem.x_validation, problem.y_validation),
-            seeds=seed if seeds is None else [seed + each for each in seeds],
+            seeds=seed if seeds is None else [seed + offset for offset in seeds],
             engine=engine,
             workers=workers,
         )
@@ -62,7 +62,7 @@ def prepare_one(many: Many) -> Iterator[Runner]:
 
 
 def recipe_for(variant: Variant, many: Many) -> Any:
-    """As everybody's: PyTorch's initialisation, plain Adam at one rate to the last epoch, the inputs as they come."""
+    """Return the common recipe: PyTorch's initialization, Adam at a constant learning rate, unscaled inputs."""
     import descend
 
     problem: Problem = many.problem
@@ -71,7 +71,7 @@ def recipe_for(variant: Variant, many: Many) -> Any:
         model=dict(variant.model),
         init={"name": "torch", "output_gain": 1.0},
         loss={"name": "cross_entropy", "label_smoothing": 0.0},
-        optimizer={"name": "adam", "lr": variant.rate},
+        optimizer={"name": "adam", "lr": variant.learning_rate},
         schedule={"name": "constant", "warmup": 0.0},
         regularize={"weight_decay": 0.0},
         stop={"max_epochs": many.epochs, "patience": "none", "average": 0.0},
@@ -80,14 +80,14 @@ def recipe_for(variant: Variant, many: Many) -> Any:
 
 
 def outcome_of(runs: Sequence[Any], seconds: float, many: Many) -> Outcome:
-    """What the runs say of themselves.
+    """Return the outcome that the runs record.
 
     Raises:
-        RuntimeError: a history or a validation is missing.
+        RuntimeError: a history is incomplete, or an epoch has no validation.
     """
     lengths = {len(run.history) for run in runs}
     if lengths != {many.epochs} or any("validation" not in record for run in runs for record in run.history):
-        raise RuntimeError(f"histories of {sorted(lengths)} epochs, {many.epochs} with validation expected")
+        raise RuntimeError(f"expected histories of {many.epochs} validated epochs, got {sorted(lengths)} epochs")
     engines = Counter(
         f"{run.environment.get('engine', {}).get('name', 'train')} on {run.environment['threads']} thread(s)"
         for run in runs
@@ -101,7 +101,7 @@ def outcome_of(runs: Sequence[Any], seconds: float, many: Many) -> Outcome:
     )
 
 
-_ON = "validation each epoch, history and best weights of every run ON; no run folders, no bar"
+_ON = "validation after each epoch, history and best weights of every run ON; no run folders or progress bar"
 
 
 def train_many(
@@ -111,27 +111,27 @@ def train_many(
     workers: int | str = "auto",
     seeds: Sequence[int] | None = None,
 ) -> ManyContender:
-    """All variants by one call; ``seeds`` are added to that of the turn, a variant each."""
+    """Train all networks with one call; ``seeds``, one per network, are added to the seed of the repetition."""
     return ManyContender(
         name=name,
-        on=f'{_ON}; engine "{engine}", workers {workers}, threads chosen by itself',
+        on=f'{_ON}; engine "{engine}", workers {workers}, automatic number of threads',
         packages=("torch", "descend"),
         prepare=partial(prepare, engine=engine, workers=workers, seeds=seeds),
     )
 
 
-def one_run(number: int, name: str) -> ManyContender:
-    """A single variant by ``descend.train``."""
+def one_run(index: int, name: str) -> ManyContender:
+    """Train a single network with ``descend.train``."""
     return ManyContender(
         name=name,
-        on=f"{_ON}; threads chosen by itself",
+        on=f"{_ON}; automatic number of threads",
         packages=("torch", "descend"),
         prepare=prepare_one,
-        share=1,
-        first=number,
+        count=1,
+        first=index,
     )
 
 
 TRAIN_MANY = train_many()
 ONE_RUN = "descend.train"
-"""The head of the names of single runs."""
+"""Prefix of the names of single runs."""

@@ -1,7 +1,7 @@
-"""What a way to train many networks is: the variants it is given, what came of them, and in what time.
+"""Interface of a contender that trains many networks: the networks it receives and the outcome it returns.
 
-``prepare(many)`` is entered once: it does what its user does once, outside the clock, such as starting processes.
-What it gives is called once a turn, with a seed, and trains all variants, or as many as the contender's share.
+``prepare(many)`` is a context manager, entered once. It does what a user does once, such as starting processes, and is
+not timed. It returns a function that is called with a seed once per repetition and trains all networks it received.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from contenders.contract import Problem
+from contenders.interface import Problem
 
 __all__ = ["Many", "ManyContender", "Outcome", "Prepare", "Runner", "Variant"]
 
@@ -23,24 +23,24 @@ class Variant:
     """One network to train.
 
     Args:
-        rate: Adam's learning rate.
+        learning_rate: Adam's learning rate.
         model: the ``[model]`` section of descend's recipe.
-        build: the same network for a loop by hand. It can be sent to another process.
+        build: builds the same network for hand-written loops; must be picklable.
     """
 
-    rate: float
+    learning_rate: float
     model: Mapping[str, Any]
     build: Callable[[], nn.Module]
 
 
 @dataclass(frozen=True, eq=False)
 class Many:
-    """What everybody trains.
+    """The networks to train, the same for all contenders.
 
     Args:
         problem: rows and batch size.
-        variants: the networks, in everybody's order.
-        epochs: of each.
+        variants: the networks.
+        epochs: epochs per network.
         device: "cpu" or "cuda".
     """
 
@@ -52,13 +52,13 @@ class Many:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One turn.
+    """Timing and results of training all networks once.
 
     Args:
-        seconds: of the training of all these networks.
-        accuracies: on the validation rows after the last epoch, a variant each.
-        steps: of all networks, where they are counted.
-        evidence: what shows how it was done, such as the engine that was chosen.
+        seconds: wall time for all of these networks.
+        accuracies: validation accuracy of each network after the last epoch.
+        steps: total number of steps, if the contender counts them.
+        evidence: output that shows how the networks were trained, such as the chosen engine.
     """
 
     seconds: float
@@ -76,12 +76,12 @@ class ManyContender:
     """A way to train many networks.
 
     Args:
-        name: as in the tables.
-        on: what is switched on, off, or different from the others.
-        packages: what must be importable.
-        prepare: see above.
-        share: how many variants it trains, which may stand for all; None for all.
-        first: the place of the first of them.
+        name: name in the tables.
+        on: which features are on, off or different from the other contenders.
+        packages: packages that must be installed.
+        prepare: context manager that returns the function that trains, as described above.
+        count: number of networks it trains, from which the time for all is extrapolated; None for all.
+        first: index of the first of these networks.
         threads: CPU threads of this process; None for PyTorch's default.
     """
 
@@ -89,17 +89,17 @@ class ManyContender:
     on: str
     packages: tuple[str, ...]
     prepare: Prepare
-    share: int | None = None
+    count: int | None = None
     first: int = 0
     threads: int | None = None
 
-    def places(self, many: Many) -> range:
-        """Of the variants that it trains.
+    def indices(self, many: Many) -> range:
+        """Return the indices of the networks that it trains.
 
         >>> from contextlib import nullcontext
-        >>> contender = ManyContender("a", "", (), nullcontext, share=2, first=1)
-        >>> contender.places(Many(None, (None,) * 9, 1))
+        >>> contender = ManyContender("a", "", (), nullcontext, count=2, first=1)
+        >>> contender.indices(Many(None, (None,) * 9, 1))
         range(1, 3)
         """
-        count = len(many.variants)
-        return range(self.first, count if self.share is None else min(count, self.first + self.share))
+        total = len(many.variants)
+        return range(self.first, total if self.count is None else min(total, self.first + self.count))
