@@ -1,25 +1,23 @@
-"""Microseconds of norms and of penalised steps, against torch's own, published ways and the plain step.
+"""Microseconds of normalization layers and of training steps with penalties.
 
-    python benchmarks/tricks_speed.py [--reps 40] [--threads 1] [--out benchmarks/results/tricks-speed]
+    python benchmarks/norms_and_penalties.py [--reps 40] [--threads 1] [--out benchmarks/results]
 
-Every comparison has a reference. All its contenders run in turns A B C, A B C, … in one process, after some turns that
-do not count; ratios are taken turn by turn, contender over reference, so that a busy moment hits both.
+The contenders of a comparison are interleaved (A B C, A B C, …) in one process, after a few repetitions of warm-up.
+Ratios to the reference of the comparison are taken within a repetition, so that a busy moment affects both.
 
-- *norms*: forward and backward of a layer with 256 channels, descend's against torch.nn's.
-- *whitening*: the same, against the straightforward way: a loop over groups, ``torch.linalg.eigh`` or Newton's iteration
-  as printed, differentiated by autograd.
-- *steps*: a whole step (784-512-512-10, batch 64, fused AdamW) as descend runs it, plain and with a penalty; also the
-  plain step by autograd, which penalties of the slope need in place of the chain.
+- *norms*: forward and backward pass of a layer with 256 channels, descend's against that of torch.nn.
+- *whitening*: the same, against a naive implementation: a loop over groups with ``torch.linalg.eigh`` or Newton's
+  iteration, differentiated by autograd.
+- *steps*: a training step (784-512-512-10, batch 64, fused AdamW) of descend without and with a penalty, and without a
+  penalty but with autograd, which gradient penalties require.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -34,38 +32,36 @@ from descend.recipe.penalties import build_penalty, build_row_penalty
 from descend.recipe.resolve import resolve
 from descend.training.objective import Objective
 from instruments import machine
+from instruments.interleaved import interleaved, timed
 from instruments.quartiles import Quartiles
-from instruments.session import Session, write
-from instruments.table import markdown, plain
+from instruments.results import add_out_option, report_table
+from instruments.session import Session
 from instruments.threads import threads
 
 CHANNELS = 256
 WARM_UP = 5
 VECTORS, IMAGES = (256, CHANNELS), (32, CHANNELS, 8, 8)
-Turn = Callable[[], object]
+Timer = Callable[[int], float]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--reps", type=int, default=40, help="turns of each contender; default 40")
+    parser.add_argument("--reps", type=int, default=40, help="repetitions; default 40")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; default 1")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "tricks-speed", help="file stem"
-    )
+    add_out_option(parser)
     options = parser.parse_args(arguments)
 
     load_before = machine.load_average()
-    header = ["comparison", "contender", "µs", "÷ reference"]
     rows: list[list[str]] = []
-    found: dict[str, dict[str, object]] = {}
+    results: dict[str, dict[str, object]] = {}
     with threads(options.threads):
         for comparison, (reference, contenders) in comparisons().items():
-            seconds = take_turns(contenders, options.reps)
+            seconds = interleaved(contenders, options.reps, warm_up=WARM_UP)
             for name, sample in seconds.items():
                 cost = Quartiles.of([second * 1e6 for second in sample])
-                ratio = Quartiles.of([a / b for a, b in zip(sample, seconds[reference], strict=True)])
+                ratio = Quartiles.of_ratios(sample, seconds[reference])
                 rows.append([comparison, name, cost.text(), "1" if name == reference else ratio.text(2)])
-                found[f"{comparison}: {name}"] = {"microseconds": asdict(cost), "ratio": asdict(ratio)}
+                results[f"{comparison}: {name}"] = {"microseconds": asdict(cost), "ratio": asdict(ratio)}
     session = Session.now(
         ["descend", "torch"],
         repetitions=options.reps,
@@ -73,47 +69,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         load_before=load_before,
         load_after=machine.load_average(),
     )
-    print(plain(header, rows), "", session.line(), sep="\n")
-    text = "\n\n".join(
-        [
-            "# Norms and penalties",
-            "Medians, quartiles in brackets.",
-            markdown(header, rows),
-            f"- {session.line()}",
-        ]
+    report_table(
+        options.out,
+        "norms_and_penalties",
+        session,
+        {"comparisons": results},
+        title="Norms and penalties",
+        explanation="Medians, quartiles in brackets.",
+        header=["comparison", "contender", "µs", "÷ reference"],
+        rows=rows,
     )
-    write(options.out, session, {"comparisons": found}, text)
     return 0
 
 
-def take_turns(contenders: Mapping[str, Turn], repetitions: int) -> dict[str, list[float]]:
-    """Wall seconds of each contender, turn by turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for repetition in range(-WARM_UP, repetitions):
-        for name, turn in contenders.items():
-            start = time.perf_counter()
-            turn()
-            if repetition >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def comparisons() -> dict[str, tuple[str, dict[str, Turn]]]:
-    """Title -> the name of the reference, and contenders by name."""
-    made: dict[str, tuple[str, dict[str, Turn]]] = {}
-    of_torch: dict[str, dict[int, Callable[[], nn.Module]]] = {
+def comparisons() -> dict[str, tuple[str, dict[str, Timer]]]:
+    """Return the name of the reference and the timers of each comparison, by title."""
+    result: dict[str, tuple[str, dict[str, Timer]]] = {}
+    torch_norms: dict[str, dict[int, Callable[[], nn.Module]]] = {
         "batch": {1: lambda: nn.BatchNorm1d(CHANNELS), 2: lambda: nn.BatchNorm2d(CHANNELS)},
         "layer": {1: lambda: nn.LayerNorm(CHANNELS)},
         "group": {2: lambda: nn.GroupNorm(32, CHANNELS)},
         "instance": {2: lambda: nn.InstanceNorm2d(CHANNELS, affine=True)},
     }
-    for name, kinds in of_torch.items():
-        for dims, theirs in kinds.items():
+    for name, kinds in torch_norms.items():
+        for dims, torch_norm in kinds.items():
             shape = VECTORS if dims == 1 else IMAGES
-            made[f"{name}, {shape}"] = (
+            result[f"{name}, {shape}"] = (
                 "torch",
                 {
-                    "torch": passes(theirs(), shape),
+                    "torch": passes(torch_norm(), shape),
                     "descend": passes(NORMS[name](CHANNELS, dims=dims), shape),
                 },
             )
@@ -123,18 +107,18 @@ def comparisons() -> dict[str, tuple[str, dict[str, Turn]]]:
             for size in (16, 64, 256):
                 groups = CHANNELS // size
                 layer = NORMS[name](CHANNELS, dims=dims, groups=groups)
-                made[f"{name}, {shape}, groups of {size}"] = (
-                    "straightforward",
+                result[f"{name}, {shape}, groups of {size}"] = (
+                    "naive",
                     {
-                        "straightforward": passes(Straightforward(groups, newton=name == "iterative"), shape),
+                        "naive": passes(NaiveWhitening(groups, newton=name == "iterative"), shape),
                         "descend": passes(layer, shape),
                     },
                 )
-    made["step, 784-512-512-10"] = (
+    result["step, 784-512-512-10"] = (
         "plain",
         {
             "plain": step({}),
-            "plain, by autograd": step({}, autograd=True),
+            "plain, with autograd": step({}, autograd=True),
             "so": step({"orthogonality": "so"}),
             "dso": step({"orthogonality": "dso"}),
             "so, exact": step({"orthogonality": {"name": "so", "probes": "exact"}}),
@@ -143,23 +127,23 @@ def comparisons() -> dict[str, tuple[str, dict[str, Turn]]]:
             "gradient_penalty": step({"gradient_penalty": 0.01}),
         },
     )
-    return made
+    return result
 
 
-def passes(layer: nn.Module, shape: tuple[int, ...]) -> Turn:
-    """Forward and backward of a layer in training mode."""
+def passes(layer: nn.Module, shape: tuple[int, ...]) -> Timer:
+    """Return a timer of the forward and backward pass of a layer in training mode."""
     x, direction = torch.randn(shape, requires_grad=True), torch.randn(shape)
 
-    def turn() -> None:
+    def run() -> None:
         x.grad = None
         layer.zero_grad()
         layer(x).backward(direction)
 
-    return turn
+    return lambda _: timed(run)
 
 
-class Straightforward(nn.Module):
-    """Whitening as one writes it down: a group at a time, differentiated by autograd."""
+class NaiveWhitening(nn.Module):
+    """Whitening as a loop over groups of channels, differentiated by autograd."""
 
     def __init__(self, groups: int, *, newton: bool) -> None:
         super().__init__()
@@ -167,19 +151,19 @@ class Straightforward(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(CHANNELS)), nn.Parameter(torch.zeros(CHANNELS))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Whiten (n, C) or (n, C, H, W) and apply weight and bias."""
         flat = x.permute(0, 2, 3, 1).reshape(-1, CHANNELS) if x.dim() == 4 else x
-        y = (
-            torch.cat([self.whitened(part) for part in flat.chunk(self.groups, 1)], 1) * self.weight
-            + self.bias
-        )
+        whitened = torch.cat([self.whiten(group) for group in flat.chunk(self.groups, 1)], 1)
+        y = whitened * self.weight + self.bias
         if x.dim() == 4:
             y = y.view(x.shape[0], *x.shape[2:], CHANNELS).permute(0, 3, 1, 2)
         return y
 
-    def whitened(self, part: Tensor) -> Tensor:
-        centred = part - part.mean(0)
-        eye = torch.eye(part.shape[1])
-        covariance = centred.T @ centred / len(part) + (1e-5 if self.newton else 1e-3) * eye
+    def whiten(self, group: Tensor) -> Tensor:
+        """Return (n, c) with zero mean and identity covariance."""
+        centred = group - group.mean(0)
+        eye = torch.eye(group.shape[1])
+        covariance = centred.T @ centred / len(group) + (1e-5 if self.newton else 1e-3) * eye
         if not self.newton:
             values, vectors = torch.linalg.eigh(covariance)
             return centred @ (vectors @ torch.diag(values.rsqrt()) @ vectors.T)
@@ -190,8 +174,8 @@ class Straightforward(nn.Module):
         return centred @ (root / trace.sqrt())
 
 
-def step(regularize: dict[str, object], *, autograd: bool = False) -> Turn:
-    """A step as ``descend train`` does it."""
+def step(regularize: dict[str, object], *, autograd: bool = False) -> Timer:
+    """Return a timer of a training step of ``descend train``."""
     facts = Facts("tensor", 60_000, "multiclass", (784,), 10, 1000)
     recipe = resolve(Recipe(regularize=regularize), facts).recipe
     torch.manual_seed(0)
@@ -211,8 +195,8 @@ def step(regularize: dict[str, object], *, autograd: bool = False) -> Turn:
         penalty=build_penalty(recipe, model),
         row_penalty=row_penalty,
     )
-    stepping = lean_step(torch.optim.AdamW(model.parameters(), fused=True))
-    return lambda: stepping(objective.at([batch], 0, 0))
+    optimizer_step = lean_step(torch.optim.AdamW(model.parameters(), fused=True))
+    return lambda _: timed(lambda: optimizer_step(objective.at([batch], 0, 0)))
 
 
 if __name__ == "__main__":

@@ -127,9 +127,7 @@ def mixes(repetitions: int, quick: bool) -> list[ManyReport]:
         plain_loops = [plain_loop(number) for number in choices()]
         contenders = [TRAIN_MANY, *loops.values(), *plain_loops]
         goals = dict.fromkeys(["descend's loop", *(loop.name for loop in plain_loops)], Goal(goal))
-        report = measure(
-            title, shorter, contenders, repetitions, reference=TRAIN_MANY.name, goals=goals
-        )
+        report = measure(title, shorter, contenders, repetitions, reference=TRAIN_MANY.name, goals=goals)
         reports.append(report)
     return reports
 
@@ -142,9 +140,7 @@ def seeds(repetitions: int, quick: bool) -> list[ManyReport]:
     many = Many(problem, variants, 2 if quick else 2 * EPOCHS)
     offsets = [1000 * repeat for _ in learning_rates for repeat in range(repeats)]
     together = train_many("train_many, all", seeds=offsets)
-    singles = [
-        one_run(index * repeats, f"{ONE_RUN}, lr {lr:g}") for index, lr in enumerate(learning_rates)
-    ]
+    singles = [one_run(index * repeats, f"{ONE_RUN}, lr {lr:g}") for index, lr in enumerate(learning_rates)]
     title = (
         f"{repeats} seeds x {len(learning_rates)} learning rates at once, compared with one run: "
         "MLP 64-64-64-10, batch 32"
@@ -165,7 +161,9 @@ def seeds(repetitions: int, quick: bool) -> list[ManyReport]:
 def gpu(repetitions: int, quick: bool) -> list[ManyReport]:
     """One small network with many random learning rates on a CUDA device."""
     problem, count = problems.small(), 8 if quick else 256
-    many = Many(problem, small_networks(problem, random_learning_rates(count)), 2 if quick else EPOCHS, "cuda")
+    many = Many(
+        problem, small_networks(problem, random_learning_rates(count)), 2 if quick else EPOCHS, "cuda"
+    )
     loop = replace(plain_loop(1, count=4), name="plain loop on CUDA")
     title = f"{count} random learning rates on CUDA: MLP 64-64-64-10, batch 32, {problem.source}"
     goals = {loop.name: Goal(50)}

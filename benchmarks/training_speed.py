@@ -156,9 +156,7 @@ def fastest(
     measurements, failures = measure_step_costs(candidates, problem, shorter, repetitions)
     if not measurements:
         raise LookupError(f"failed: {next(iter(failures.values()))}")
-    steady = {
-        label: Quartiles.of([cost.steady for cost in costs]) for label, costs in measurements.items()
-    }
+    steady = {label: Quartiles.of([cost.steady for cost in costs]) for label, costs in measurements.items()}
     return candidates[min(steady, key=lambda label: steady[label].median)], steady
 
 

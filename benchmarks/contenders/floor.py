@@ -25,7 +25,10 @@ __all__ = ["FLOOR"]
 
 def prepare(problem: Problem, seed: int) -> Run:
     inputs, targets = torch.from_numpy(problem.x_train), torch.from_numpy(problem.y_train)
-    validation_inputs, validation_targets = torch.from_numpy(problem.x_validation), torch.from_numpy(problem.y_validation)
+    validation_inputs, validation_targets = (
+        torch.from_numpy(problem.x_validation),
+        torch.from_numpy(problem.y_validation),
+    )
     identity = torch.eye(problem.widths[-1])
 
     @torch.inference_mode()

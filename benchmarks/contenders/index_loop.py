@@ -86,7 +86,9 @@ def _flattened(model: nn.Module) -> nn.Parameter:
     sizes = [weight.numel() for weight in weights]
     vector = nn.Parameter(torch.cat([weight.detach().flatten() for weight in weights]))
     vector.grad = torch.zeros_like(vector)
-    for weight, piece, gradient in zip(weights, vector.data.split(sizes), vector.grad.split(sizes), strict=True):
+    for weight, piece, gradient in zip(
+        weights, vector.data.split(sizes), vector.grad.split(sizes), strict=True
+    ):
         weight.data = piece.view_as(weight)
         weight.grad = gradient.view_as(weight)
     return vector

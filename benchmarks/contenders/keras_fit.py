@@ -17,7 +17,9 @@ def prepare(problem: Problem, seed: int) -> Run:
     import keras
 
     if keras.backend.backend() != "torch":
-        raise RuntimeError(f"Keras is already imported with the backend {keras.backend.backend()!r}; expected 'torch'")
+        raise RuntimeError(
+            f"Keras is already imported with the backend {keras.backend.backend()!r}; expected 'torch'"
+        )
     *hidden, outputs = problem.widths[1:]
 
     def run(epochs: int) -> Timing:

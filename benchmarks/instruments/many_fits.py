@@ -111,7 +111,9 @@ class ManyReport:
             f"{self.load_before} before, {self.load_after} after."
         ]
         if any(entry.outside_band for entry in self.entries.values()):
-            lines.append(f"(!) median accuracy differs by more than {BAND} from the reference on the same networks.")
+            lines.append(
+                f"(!) median accuracy differs by more than {BAND} from the reference on the same networks."
+            )
         for name, entry in self.entries.items():
             lines.append(f"{name}: {'; '.join(part for part in (entry.on, entry.evidence) if part)}.")
         return lines + [f"{name}: {reason}." for name, reason in self.missing.items()]
@@ -244,7 +246,9 @@ def _entry(
         seconds=Quartiles.of(own_seconds),
         ratio=None if contender is reference else ratio,
         accuracy=_median_accuracy(own, indices, shared or list(indices)),
-        reference_accuracy=_median_accuracy(reference_outcomes, reference_indices, shared) if shared else None,
+        reference_accuracy=_median_accuracy(reference_outcomes, reference_indices, shared)
+        if shared
+        else None,
         goal=goals.get(contender.name),
         evidence=own[-1].evidence,
         outcomes=own,

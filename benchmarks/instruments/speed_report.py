@@ -96,7 +96,9 @@ class SpeedReport:
             f"{self.load_after} after.",
         ]
         if self.quality_outside_band:
-            lines.append(f"(!) accuracy differs too much from the median of all: {', '.join(self.quality_outside_band)}.")
+            lines.append(
+                f"(!) accuracy differs too much from the median of all: {', '.join(self.quality_outside_band)}."
+            )
         for name, entry in self.entries.items():
             details = [entry.on, entry.variant, entry.evidence]
             lines.append(f"{name}: {'; '.join(part for part in details if part)}.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from contenders.many.descend_train_many import ONE_RUN, TRAIN_MANY, one_run, train_many
 from contenders.many.interface import Many, ManyContender, Outcome, Variant
 from contenders.many.optuna_study import OPTUNA
-from contenders.many.descend_train_many import ONE_RUN, TRAIN_MANY, one_run, train_many
 from contenders.many.plain_loops import DATALOADER, PROCESSES, plain_loop
 from contenders.many.randomized_search import RANDOMIZED_SEARCH
 

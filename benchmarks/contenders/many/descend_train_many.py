@@ -87,7 +87,9 @@ def outcome_of(runs: Sequence[Any], seconds: float, many: Many) -> Outcome:
     """
     lengths = {len(run.history) for run in runs}
     if lengths != {many.epochs} or any("validation" not in record for run in runs for record in run.history):
-        raise RuntimeError(f"expected histories of {many.epochs} validated epochs, got {sorted(lengths)} epochs")
+        raise RuntimeError(
+            f"expected histories of {many.epochs} validated epochs, got {sorted(lengths)} epochs"
+        )
     engines = Counter(
         f"{run.environment.get('engine', {}).get('name', 'train')} on {run.environment['threads']} thread(s)"
         for run in runs

@@ -29,7 +29,9 @@ def prepare(many: Many) -> Iterator[Runner]:
 
         def objective(trial: Any) -> float:
             nonlocal steps
-            learning_rate = trial.suggest_float("lr", min(learning_rates) / 2, max(learning_rates) * 2, log=True)
+            learning_rate = trial.suggest_float(
+                "lr", min(learning_rates) / 2, max(learning_rates) * 2, log=True
+            )
             fit = dataloader_loop.with_item(many.problem, seed, learning_rate=learning_rate)(many.epochs)
             steps += fit.steps
             return fit.validation_accuracy
