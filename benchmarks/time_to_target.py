@@ -273,7 +273,7 @@ def table(problem: str, result: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for name in sorted(result["results"], key=median):
         points = [point for point in result["results"][name] if point is not None]
-        count = f"{len(points)} of {len(found['results'][name])}"
+        count = f"{len(points)} of {len(result['results'][name])}"
         chosen = ", ".join(
             f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
             for key, value in result["settings"][name].items()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["describe", "installed", "load_average", "not_installed", "versions"]
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "Pillow"}
 """Distribution names that differ from the name of the imported package."""
 
 
