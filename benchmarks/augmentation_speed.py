@@ -215,7 +215,7 @@ SCIPY_STEPS: dict[str, Step] = {
     **ARRAY_STEPS,
 }
 
-OURS: dict[str, Callable[[], Augmentation | Mixing]] = {
+DESCEND_METHODS: dict[str, Callable[[], Augmentation | Mixing]] = {
     "flip": Flip, "translate": Translate, "rotate": Rotate, "crop": Crop, "color": Color, "blur": Blur,
     "deform": Deform, "noise": Noise, "occlude": Occlude, "mixup": Mixup, "cutmix": Cutmix,
 }  # fmt: skip
@@ -237,7 +237,7 @@ def contenders(name: str) -> dict[str, Callable[[int], Any]]:
     images = np.random.default_rng(0).integers(0, 256, (BATCH, SIDE, SIDE, 3), dtype=np.uint8)
     encoded = (torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous() - MEAN) / STD
     scale = torch.full((3, 1, 1), STD / 255), torch.full((3, 1, 1), MEAN / 255)
-    pipeline = Pipeline([OURS[step]() for step in steps], pixels=Pixels(*scale))
+    pipeline = Pipeline([DESCEND_METHODS[step]() for step in steps], pixels=Pixels(*scale))
     batch = Batch(encoded, torch.zeros(BATCH), None)
     timers: dict[str, Callable[[int], float]] = {
         "descend": lambda number: timed(lambda: pipeline(batch, 0, number).inputs)

@@ -51,8 +51,6 @@ Optimizer = torch.optim.Optimizer
 Make = Callable[[nn.Module, float], Any]
 LEARNING_RATES = tuple(10 ** (power / 2) for power in range(-8, 2))
 SEEDS = range(6)
-
-
 Timer = Callable[[int], float]
 """Takes several steps and returns the seconds per step."""
 
@@ -197,7 +195,7 @@ def training_steps(model: nn.Module, optimizer: Any, data: Any, steps: int) -> T
     return run
 
 
-def peers() -> dict[str, Make]:
+def other_libraries() -> dict[str, Make]:
     """Return Shampoo and SOAP of other libraries with matching settings; report and omit those not installed."""
     makers: dict[str, Make] = {}
     try:
@@ -232,7 +230,7 @@ def peers() -> dict[str, Make]:
     return makers
 
 
-OURS: Mapping[str, Make] = {
+DESCEND_METHODS: Mapping[str, Make] = {
     "descend shampoo": lambda model, lr: optim.shampoo(model.parameters(), lr=lr, precondition_frequency=10),
     "descend shampoo, SGD grafting": lambda model, lr: optim.shampoo(
         model.parameters(), lr=lr, precondition_frequency=10, grafting="sgd"
@@ -288,7 +286,7 @@ def tuned_loss(make: Make, batches: Sequence[Batches], steps: int) -> str:
 def shampoo() -> Iterator[tuple[str, Comparison]]:
     """Shampoo and SOAP on a network with large layers: time of the step, and loss after 100 steps."""
     batches = [Batches(64, seed) for seed in SEEDS]
-    contenders = {**OURS, **peers(), **ADAM}
+    contenders = {**DESCEND_METHODS, **other_libraries(), **ADAM}
     timers = {}
     for name, make in contenders.items():
         model = network(784, 512, 512, 10)
@@ -339,10 +337,10 @@ def layers() -> Iterator[tuple[str, Comparison]]:
             "one optimizer per layer": optimizer_steps(separate, by_layer, data, 20),
         }
         if name != "kfac":
-            for contender, peer in peers().items():
+            for contender, make_other in other_libraries().items():
                 if name in contender.lower():
                     model = network(*widths, norms=True)
-                    timers[contender] = optimizer_steps(model, [peer(model, 1e-4)], data, 20)
+                    timers[contender] = optimizer_steps(model, [make_other(model, 1e-4)], data, 20)
         yield f"{name} step, 40 layers of 64 x 64", Comparison("stacked", timers, {})
 
 
@@ -384,7 +382,11 @@ def products() -> Iterator[tuple[str, Comparison]]:
         F.cross_entropy(model(inputs), targets).backward()
 
     def repeated(work: Callable[[], object], times: int = 10) -> Timer:
-        return lambda _: timed(lambda: [work() for _ in range(times)]) / times
+        def run() -> None:
+            for _ in range(times):
+                work()
+
+        return lambda _: timed(run) / times
 
     timers = {
         "gradient": repeated(gradient),

@@ -25,7 +25,7 @@ from instruments.quartiles import Quartiles
 from instruments.results import add_out_option, report_table
 from instruments.session import Session
 
-PEERS = ("descend", "torch", "sklearn", "lightning", "skorch", "keras")
+PACKAGES = ("descend", "torch", "sklearn", "lightning", "skorch", "keras")
 """Packages whose import is timed, if they are installed."""
 
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     seconds = interleaved(timers, options.reps, warm_up=0)
     session = Session.now(
-        PEERS,
+        PACKAGES,
         repetitions=options.reps,
         load_before=load_before,
         load_after=machine.load_average(),
@@ -94,7 +94,7 @@ def starts() -> tuple[dict[str, list[str]], dict[str, str]]:
         )
     else:
         missing["descend --help"] = "not installed"
-    for package in PEERS:
+    for package in PACKAGES:
         if machine.installed(package):
             commands[f"import {package}"] = [sys.executable, "-c", f"import {package}"]
         else:

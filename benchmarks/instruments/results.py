@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -34,11 +35,9 @@ def write_results(
     """
     name = f"{session.date}-{short_cpu_name(str(session.machine['cpu']))}"
     (folder / benchmark).mkdir(parents=True, exist_ok=True)
-    stem, number = folder / benchmark / name, 1
-    while (json_file := stem.with_name(stem.name + ".json")).exists():
-        number += 1
-        stem = folder / benchmark / f"{name}-{number}"
-    page_file = stem.with_name(stem.name + ".md")
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    candidates = ((folder / benchmark / f"{name}.json", folder / benchmark / f"{name}.md") for name in names)
+    json_file, page_file = next(files for files in candidates if not any(file.exists() for file in files))
     record = {"session": asdict(session), **content}
     json_file.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     page_file.write_text(page + "\n", encoding="utf-8")
