@@ -115,7 +115,7 @@ def mixes(repetitions: int, quick: bool) -> list[ManyReport]:
         try:
             title, many, goal = task()
         except ModuleNotFoundError as error:
-            print(f"skipped: {error.name} is not installed", file=sys.stderr)
+            print(f"large networks: skipped, {error.name} is not installed", file=sys.stderr)
             continue
         shorter = replace(many, epochs=2) if quick else many
         loops = {
