@@ -96,10 +96,10 @@ def kfac(model: nn.Module, problem: TrainingProblem, settings: Settings) -> torc
 
 
 CONTENDERS: Mapping[str, Contender] = {
-    "momentum": Contender(1, by_name("sgd", momentum=0.9), {"lr": (1e-3, 10.0)}),
-    "nesterov": Contender(1, by_name("sgd", momentum=0.9, nesterov=True), {"lr": (1e-3, 10.0)}),
+    "momentum": Contender(1, by_name("sgd", momentum=0.9, fused=True), {"lr": (1e-3, 10.0)}),
+    "nesterov": Contender(1, by_name("sgd", momentum=0.9, nesterov=True, fused=True), {"lr": (1e-3, 10.0)}),
     "rmsprop": Contender(1, by_name("rmsprop"), {"lr": (1e-5, 0.1)}),
-    "adam": Contender(1, by_name("adam"), {"lr": (1e-5, 0.1)}),
+    "adam": Contender(1, by_name("adam", fused=True), {"lr": (1e-5, 0.1)}),
     "kfac": Contender(2, kfac, {"lr": (1e-3, 1.0), "damping": (1e-3, 1.0)}),
     "shampoo": Contender(2, by_name("shampoo"), {"lr": (1e-4, 1.0)}),
     "soap": Contender(2, by_name("soap"), {"lr": (1e-5, 0.1)}),

@@ -25,6 +25,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from tests.support.stop_at import StopAt
 
 import descend
 from descend.errors import Interrupted, RecipeError
@@ -32,8 +33,6 @@ from descend.param_types import MISSING, Parameter, check, of_constructor
 from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Entry, entries
 from descend.recipe.sections import SECTIONS, section_parameters
-from descend.training.loop import Training
-from descend.training.observers import Quiet
 
 ATTEMPTS = 4
 """Recipes drawn around an entry, a network and data, until one trains."""
@@ -64,10 +63,16 @@ def some(loader: Any) -> tuple[np.ndarray, np.ndarray]:
     return x[rows], y[rows]
 
 
-DIGITS = some(load_digits)
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    pixels, y = some(load_digits)
+    return pixels.reshape(-1, 1, 8, 8).astype(np.float32), y
+
+
+IMAGES, LABELS = digits()
 DATA = {
-    "digits": DIGITS,
-    "images": (DIGITS[0].reshape(-1, 1, 8, 8).astype(np.float32), DIGITS[1]),
+    # Every fourth pixel: a recurrent network reads them one by one, and line searches call it hundreds of times.
+    "digits": (IMAGES[:, 0, ::2, ::2].reshape(SAMPLES, 16).astype(float), LABELS),
+    "images": (IMAGES, LABELS),
     "diabetes": some(load_diabetes),
     "cancer": some(load_breast_cancer),
 }
@@ -172,17 +177,6 @@ def recipes(draw: st.DrawFn, entry: Entry, task: str, model: str) -> dict[str, d
     return said
 
 
-class StopAt(Quiet):
-    """Asks to stop after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
-
-
 def history(folder: Path) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
@@ -257,6 +251,7 @@ def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", list(entries()), ids=lambda e: f"{e.section}.{e.key}={e.name}")
 def test_every_entry_trains_amid_others(entry: Entry, tmp_path: Path, quick_disk: None) -> None:
     label = f"{entry.section}.{entry.key}={entry.name}"

@@ -34,6 +34,7 @@ def powers(x):
 
 
 class TestPolynomial:
+    @pytest.mark.slow
     @pytest.mark.parametrize("steps", [1, 50, 2000])
     def test_all_five_ways_agree_with_the_closed_form_of_gradient_descent(self, program, steps):
         """w_k − w* = (I − 2α A'A)^k (w_0 − w*) for the least-squares cubic w*, A the powers of the points."""
@@ -57,6 +58,7 @@ class TestPolynomial:
         best = problem.loss_of(*problem.least_squares().tolist())
         assert best < problem.loss_of(*program("autograd").fit()) < 1.05 * best
 
+    @pytest.mark.slow
     def test_rmsprop_comes_closer(self, program):
         from descend.optim import rmsprop
 
@@ -64,6 +66,7 @@ class TestPolynomial:
         coefficients = found.fit(optimizer_of=lambda params: rmsprop(params, lr=1e-3))
         np.testing.assert_allclose(coefficients, problem.least_squares(), atol=2e-3)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("way", WAYS)
     def test_each_is_a_program(self, program, way, capsys):
         runpy.run_path(str(EXAMPLES / "polynomial" / f"{way}.py"), run_name="__main__")
@@ -72,6 +75,7 @@ class TestPolynomial:
         assert "exact: y = " in lines[1]
 
 
+@pytest.mark.slow
 def test_transfer_keeps_what_the_first_digits_taught():
     """Frozen convolutions that were trained on other digits are worth more than frozen ones as they were drawn."""
     with warnings.catch_warnings():
@@ -108,12 +112,14 @@ class TestCopyMemory:
         loss = torch.nn.functional.cross_entropy(said.flatten(0, 1), wanted.flatten())
         assert float(loss) == pytest.approx(program["memoryless"](6), rel=1e-5)
 
+    @pytest.mark.slow
     def test_the_unitary_network_remembers(self, program):
         found = program["main"](delay=10, steps=150, units=64, rate=3e-3)
         assert found["loss"] < 0.1 * found["memoryless"]
         assert found["right"] > 0.95
 
 
+@pytest.mark.slow
 def test_dropout_as_composition_minimises_the_loss_of_the_mean_prediction():
     """Each method is better at its own objective, the loss of a mean is below the mean loss, and they differ by the variance."""
     found = runpy.run_path(str(EXAMPLES / "dropout_as_composition.py"))["main"](steps=500)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import re
@@ -60,7 +61,12 @@ def name_of(path: Path) -> str:
 
 
 FILES = {name_of(path): path for path in sorted(SOURCE.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
+@functools.cache
+def trees() -> dict[str, ast.Module]:
+    """The syntax tree of every module, by name: parsed when a test needs it, not when tests are collected."""
+    return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
 
 
 def imports_of(name: str, tree: ast.Module) -> Imports:
@@ -81,18 +87,20 @@ def imports_of(name: str, tree: ast.Module) -> Imports:
                     # "from descend.nn import activations" imports the module of that name.
                     full = f"{base}.{alias.name}"
                     where.add(full if full in FILES else base)
-            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            elif isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 visit(child, found.late)
             elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 visit(child, found.types)
-            else:
+            elif not isinstance(child, ast.expr):  # no import is inside an expression
                 visit(child, where)
 
     visit(tree, found.head)
     return found
 
 
-IMPORTS = {name: imports_of(name, tree) for name, tree in TREES.items()}
+@functools.cache
+def imports() -> dict[str, Imports]:
+    return {name: imports_of(name, tree) for name, tree in trees().items()}
 
 
 PARTS = {part for layer in LAYERS for part in layer}
@@ -114,9 +122,9 @@ def rank(part: str) -> int:
 def between_parts(*kinds: str) -> set[tuple[str, str]]:
     return {
         (own, other)
-        for module, imports in IMPORTS.items()
+        for module, each in imports().items()
         for kind in kinds
-        for target in getattr(imports, kind)
+        for target in getattr(each, kind)
         if (own := part_of(module)) is not None and (other := part_of(target)) is not None and own != other
     }
 
@@ -145,15 +153,15 @@ class TestLayers:
     def test_no_part_reaches_through_the_package_itself(self):
         through = {
             module
-            for module, imports in IMPORTS.items()
-            if "descend" in imports.head | imports.late and part_of(module) is not None
+            for module, each in imports().items()
+            if "descend" in each.head | each.late and part_of(module) is not None
         }
         assert not through
 
     def test_no_cycles_among_files(self):
         graph = {
-            name: {each for each in imports.head | imports.late | imports.types if each in FILES} - {name}
-            for name, imports in IMPORTS.items()
+            name: {each for each in found.head | found.late | found.types if each in FILES} - {name}
+            for name, found in imports().items()
             if name != "descend"
         }
         try:
@@ -167,17 +175,17 @@ class TestLayers:
             list(TopologicalSorter({"a": {"b"}, "b": {"c"}, "c": {"a"}}).static_order())
 
     def test_what_is_read_from_the_files(self):
-        assert "descend.errors" in IMPORTS["descend.recipe.toml"].head
-        assert "descend.nn.activations" in IMPORTS["descend.nn.mlp"].head
-        assert "descend.export" in IMPORTS["descend.runs.run"].late
-        assert "descend.runs.run" in IMPORTS["descend"].types
+        assert "descend.errors" in imports()["descend.recipe.toml"].head
+        assert "descend.nn.activations" in imports()["descend.nn._mlp"].head
+        assert "descend.export" in imports()["descend.runs.run"].late
+        assert "descend.runs.run" in imports()["descend"].types
         assert len(FILES) > 100
 
     def test_importing_the_package_imports_nothing_of_it(self):
-        assert {each for each in IMPORTS["descend"].head if each.startswith("descend")} == {
+        assert {each for each in imports()["descend"].head if each.startswith("descend")} == {
             "descend._version"
         }
-        assert "torch" not in IMPORTS["descend"].head
+        assert "torch" not in imports()["descend"].head
 
     @pytest.mark.skipif(not ARCHITECTURE.exists(), reason="the documents are not beside the package")
     def test_the_map_in_the_documents_is_the_same(self):
@@ -224,7 +232,7 @@ class TestFiles:
         assert all(LONG.values())
 
     def test_say_what_they_are(self):
-        assert not [name for name, tree in TREES.items() if not ast.get_docstring(tree)]
+        assert not [name for name, tree in trees().items() if not ast.get_docstring(tree)]
 
     def test_name_what_is_public_and_it_is_there(self):
         modules = {name: importlib.import_module(name) for name in FILES if name != "descend.__main__"}
@@ -281,8 +289,9 @@ def faults(tree: ast.AST) -> list[str]:
 
 
 class TestNothingRunsWhatItReads:
+    @pytest.mark.slow
     def test_in_any_file(self):
-        assert not {name: found for name, tree in TREES.items() if (found := faults(tree))}
+        assert not {name: found for name, tree in trees().items() if (found := faults(tree))}
 
     @pytest.mark.parametrize(
         "code",
@@ -303,7 +312,7 @@ class TestNothingRunsWhatItReads:
         """Where a text becomes code: names in the catalogue, functions that give data, the package's own parts."""
         places = {
             name
-            for name, tree in TREES.items()
+            for name, tree in trees().items()
             for node in ast.walk(tree)
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
         }

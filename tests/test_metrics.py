@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
+from tests.support.examples import examples
 
 from descend.cards import card
 from descend.errors import UserError
@@ -40,9 +41,10 @@ def test_the_metrics_of_each_task():
         assert set(known) == set(REGRESSION if "regression" in task else CLASSIFICATION)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", CLASSIFICATION)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(data=st.data())
 def test_classification_equals_scikit_learn(name, weighted, data):
     n = data.draw(st.integers(1, 30))
@@ -73,7 +75,7 @@ def test_a_class_without_weight_is_ignored():
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", REGRESSION)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(2, 30),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from torch.optim import lr_scheduler
 
 from descend.cards import card
@@ -47,7 +48,7 @@ def close(expected):
 
 
 @given(EPOCH, EPOCHS, BETA, PER)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_inverse(s, epochs, beta, per):
     total = s * epochs
     expected = [1 / (1 + beta * k) for k in range(total)]
@@ -57,7 +58,7 @@ def test_inverse(s, epochs, beta, per):
 
 
 @given(EPOCH, EPOCHS, BETA, PER)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_exponential(s, epochs, beta, per):
     total = s * epochs
     reference = torch_factors(lambda o: lr_scheduler.ExponentialLR(o, gamma=math.exp(-beta)), total)
@@ -65,7 +66,7 @@ def test_exponential(s, epochs, beta, per):
 
 
 @given(EPOCH, EPOCHS, st.floats(0.05, 0.95), st.integers(1, 7), PER)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_staircase(s, epochs, factor, every, per):
     total = s * epochs
     reference = torch_factors(lambda o: lr_scheduler.StepLR(o, every, gamma=factor), total)
@@ -74,7 +75,7 @@ def test_staircase(s, epochs, factor, every, per):
 
 
 @given(EPOCH, EPOCHS, st.floats(0, 1), PER)
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_cosine(s, epochs, final, per):
     total = s * epochs
     length = total if per == "step" else epochs
@@ -96,7 +97,7 @@ def test_cosine_against_known_values_and_beyond_its_end():
     st.floats(0.01, 0.9),
     st.floats(1e-5, 0.5),
 )
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=examples(80))
 def test_one_cycle(s, epochs, peak_at, start, final):
     total = s * epochs
     assume(peak_at * total > 1.01)  # PyTorch divides by the length of the increase
@@ -126,7 +127,7 @@ def test_one_cycle_of_few_steps(total, peak_at):
 
 
 @given(EPOCH, EPOCHS, st.integers(1, 40))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_warmup(s, epochs, length):
     total = s * epochs
     if length > 1:
@@ -146,7 +147,7 @@ def test_warmup_in_epochs_increases_at_every_step():
 
 @pytest.mark.parametrize("name", sorted(set(SCHEDULES) - {"warmup"}))
 @given(EPOCH, EPOCHS, st.floats(0, 5))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(20))
 def test_every_schedule_has_a_warmup(name, s, epochs, length):
     total = s * epochs
     plain = factors(name, s, total)
@@ -190,7 +191,7 @@ class TestPlateau:
         st.sampled_from([0.0, 1e-4, 0.1]),
         st.sampled_from([0.0, 0.05]),
     )
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=examples(150))
     def test_equals_torch(self, losses, factor, patience, threshold, min_factor):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         reference = lr_scheduler.ReduceLROnPlateau(
@@ -215,7 +216,7 @@ class TestPlateau:
         assert factors == [1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
 
     @given(st.lists(st.floats(0.01, 10.0), min_size=2, max_size=30), st.integers(0, 29))
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=examples(60))
     def test_a_restored_state_continues_identically(self, losses, cut):
         whole, first, second = (SCHEDULES["plateau"](1, 10, patience=1, factor=0.5) for _ in range(3))
         for loss in losses:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 import descend
-from descend.constraints import baked
+from descend.constraints import remove_parametrizations
 from descend.errors import Interrupted, RecipeError
 from descend.export import load_exported
 from descend.export.portable import portable
@@ -78,6 +78,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_trains_resumes_with_the_same_bits_saves_and_exports(name: str, digits: Any, tmp_path: Path) -> None:
     sections = recipe(**CASES[name])
@@ -98,6 +99,7 @@ def test_trains_resumes_with_the_same_bits_saves_and_exports(name: str, digits: 
         np.testing.assert_allclose(exported, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["decorrelated", "iterative", "orthogonal", "binary"])
 def test_exports_to_onnx(name: str, digits: Any, tmp_path: Path) -> None:
     run = descend.train(digits, recipe(**CASES[name], stop={"max_epochs": 1}))
@@ -261,7 +263,7 @@ def test_a_user_module_is_constrained_and_loads(digits: Any, tmp_path: Path) -> 
     np.testing.assert_allclose(
         exported.predict_proba(digits[0][:9]), run.predict_proba(digits[0][:9]), atol=1e-6
     )
-    assert baked(own()) is not None
+    assert remove_parametrizations(own()) is not None
 
 
 class TestInvalidRecipes:

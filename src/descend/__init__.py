@@ -1,4 +1,4 @@
-"""Train neural networks: every design choice explicit and swappable, fast, resumable to the bit.
+"""Train neural networks with explicit, swappable design choices, fast and with bit-exact resume.
 
 >>> import descend
 >>> run = descend.train("iris", {"optimizer": {"name": "sgd", "lr": 0.1}, "stop": {"max_epochs": 2}}, seed=0)

@@ -7,7 +7,7 @@ pack.
 
 >>> key(0, "order", epoch=3) == key(0, "order", epoch=3)
 True
->>> len({key(0, "order", 3), key(1, "order", 3), key(0, "dropout", 3), key(0, "order", 4), key(0, "order", 3, 1)})
+>>> len({key(0, "order", 3), key(1, "order", 3), key(0, "step", 3), key(0, "order", 4), key(0, "order", 3, 1)})
 5
 """
 

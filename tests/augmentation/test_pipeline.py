@@ -1,20 +1,20 @@
 """Augmentation in training: reproducible, resumable, off in evaluation, refused for unsuitable rows."""
 
-import subprocess
-import sys
-
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
+from tests.support.stop_at import StopAt
 
 import descend
 from descend.augmentation import AUGMENTATIONS, Cutmix, Flip, Mixup, Noise, Translate
 from descend.augmentation.pipeline import AugmentedBatches, Pipeline, layout_of
 from descend.augmentation.pixels import Pixels
 from descend.cards import card
+from descend.cli import main
 from descend.data.batches import Batch, MemoryBatches, Order
 from descend.data.preparation import prepare
 from descend.data.reader import read
@@ -22,8 +22,6 @@ from descend.data.settings import DataSettings
 from descend.errors import Interrupted, RecipeError
 from descend.runs.build import assemble, augmented, part_batches
 from descend.runs.plan import plan_run
-from descend.training.loop import Training
-from descend.training.observers import Quiet
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 3, 9, 8), dtype=np.uint8)
@@ -80,7 +78,7 @@ class TestEveryMethod:
     def test_has_a_card(self):
         assert {card(method).row for method in AUGMENTATIONS.values()} == {"H2"}
 
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=examples(25))
     @given(st.lists(st.sampled_from(ALL), min_size=1, max_size=4, unique=True), st.integers(0, 2**31))
     def test_in_any_order(self, names, seed):
         methods = [AUGMENTATIONS[name]() for name in names]
@@ -297,6 +295,7 @@ class TestInATraining:
             not torch.equal(w, other.model.state_dict()[n]) for n, w in plain.model.state_dict().items()
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("data", "augment", "sections"),
         [
@@ -329,6 +328,7 @@ class TestInATraining:
             descend.train(source, recipe(augment, **sections), out=folder, resume=True)
             assert (folder / "weights.safetensors").read_bytes() == weights, step
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("scale", ["whiten", {"name": "zca", "ridge": 1e-3}, "minmax"])
     def test_resuming_gives_the_same_bits_with_every_scale(self, tmp_path, scale):
         sections = {"model": {}, "data": {"batch_size": 16, "scale": scale}}
@@ -408,24 +408,12 @@ class TestInATraining:
         assert (model.fit(rows, LABELS).predict_proba(rows) == first).all()
 
     def test_from_the_command_line(self, tmp_path):
-        done = subprocess.run(
-            [sys.executable, "-m", "descend", "train", "digits", "--set", 'data.augment=["translate", "noise"]',
-             "--set", "stop.max_epochs=1", "--set", "data.scale=minmax", "--quiet", "--out", str(tmp_path / "run")],
-            capture_output=True, text=True, check=False,
+        status = main(
+            ["train", "digits", "--set", 'data.augment=["translate", "noise"]', "--set", "stop.max_epochs=1",
+             "--set", "data.scale=minmax", "--quiet", "--out", str(tmp_path / "run")]
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        assert status == 0
         assert 'augment = ["translate", "noise"]' in (tmp_path / "run" / "recipe.toml").read_text()
-
-
-class StopAt(Quiet):
-    """Request a stop after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
 
 
 @pytest.mark.gpu

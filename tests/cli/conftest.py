@@ -60,6 +60,9 @@ def process():
         if child.poll() is None:
             child.kill()
         child.wait()
+        for pipe in (child.stdout, child.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 def write_houses(path, rows, *, band=True, seed=1):

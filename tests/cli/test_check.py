@@ -74,6 +74,7 @@ class TestCommand:
         result = descend("check", "optimality", trained[0], "--data", fewer)
         assert (result.status, "fingerprint" in result.err) == (2, True)
 
+    @pytest.mark.slow
     def test_under_constraints(self, descend, tmp_path, monkeypatch):
         """‖w‖ ≤ 0.2 holds least squares away from its minimum: the multiplier carries the rest of the gradient."""
         (tmp_path / "my_bounds.py").write_text(
@@ -241,6 +242,7 @@ class TestGradients:
         ]  # fmt: skip
         assert max(each["numeric_error"] for each in result.json["parameters"]) < 1e-6
 
+    @pytest.mark.slow
     def test_a_planted_fault_is_named(self, descend, tmp_path, monkeypatch):
         (tmp_path / "planted.py").write_text(PLANTED, encoding="utf-8")
         monkeypatch.syspath_prepend(tmp_path)

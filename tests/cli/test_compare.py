@@ -43,7 +43,7 @@ def test_resume_needs_a_comparison_that_was_begun(descend):
     vary = ("--vary", "model.activation=relu,tanh", "--resume")
     for more, words in [
         ((), "--out FOLDER"),
-        (("--out", "y"), "nothing to resume in y: it holds no comparison"),
+        (("--out", "y"), "nothing to resume in y: it contains no comparison"),
     ]:
         result = descend("compare", "iris", *vary, *more, *COMMON)
         assert result.status == 2

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from descend.gallery.catalogue import FIGURES
 
 
@@ -15,6 +17,7 @@ def test_the_list_measures_nothing(descend, tmp_path):
     assert all(one["about"] for one in found)
 
 
+@pytest.mark.slow
 def test_one_figure_becomes_files_and_one_object(descend, tmp_path):
     result = descend("gallery", "whitening", "--out", "pictures", "--seed", "3", "--json")
     assert result.status == 0, result.err

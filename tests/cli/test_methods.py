@@ -23,7 +23,7 @@ def test_json_lists_every_entry(descend):
     for one in found:
         assert one["summary"]
         assert one["row"]
-        assert one["lecture"]
+        assert one["topic"]
         assert one["shapes"] or one["key"] == "output"
         assert {"reference", "formula", "note", "parameters", "code"} <= set(one)
     adam = next(one for one in found if one["name"] == "adam")
@@ -92,10 +92,10 @@ def test_shapes_code_topic_and_note_are_shown(descend):
 
 # Methods whose formula in other texts differs from PyTorch's or is wrong, and words of the note about it.
 DIFFERENCES = {
-    "bce": "without the first minus",
+    "bce": "a/2",
     "polynomial": "the exponents are [1, 2, 3]",
     "sgd": ["index sets run over {0, ..., m - 1}", "keeps the learning rate outside of the buffer"],
-    "cross_entropy": ["m for the number of classes", "is K e"],
+    "cross_entropy": ["Some texts", "is K e"],
     "adam": ["without bias correction", "eps under the root"],
     "adamw": ["bias correction", "decoupled", "2 w W"],
     "adagrad": "eps under the root",

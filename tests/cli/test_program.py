@@ -46,6 +46,7 @@ def test_no_help_imports_anything_heavy():
     assert done.stderr.split() == []
 
 
+@pytest.mark.slow
 def test_help_takes_less_than_three_tenths_of_a_second():
     def seconds():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -127,6 +128,7 @@ def test_a_fault_of_our_own_asks_for_a_report(descend, monkeypatch, how):
     assert ("Traceback (most recent call last)" in result.err) == (how is not None)
 
 
+@pytest.mark.filterwarnings("default")
 def test_a_warning_is_one_line_for_people(descend, monkeypatch):
     def plan_run(*arguments, **more):
         warnings.warn("weights all zero never move", stacklevel=2)
@@ -137,6 +139,7 @@ def test_a_warning_is_one_line_for_people(descend, monkeypatch):
     assert descend("train", "iris").err.splitlines()[0] == "Note: weights all zero never move"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_does_no_harm(process):
     child = process("methods")
     child.stdout.readline()

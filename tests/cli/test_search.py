@@ -79,9 +79,7 @@ class TestMistakes:
         assert result.status == 2
         assert result.err.startswith("Error: The space has 5 problems:")
         assert "[optimizer] nme: unknown key; did you mean 'name'?" in result.err
-        assert (
-            "[data] test: the rows that are kept for the winner must be the same for all trials" in result.err
-        )
+        assert "[data] test: the rows reserved for the winner must be the same for all trials" in result.err
         assert "[model] hidden: " in result.err
         assert "[optimizer] lr: log_uniform runs from 0 to 1" in result.err
         assert "[model] dropout: uniform is empty" in result.err
@@ -100,13 +98,13 @@ class TestMistakes:
         ("arguments", "words"),
         [
             ((), "specify the data"),
-            (("iris", "--space", "none.toml"), "no such space file"),
-            (("iris", "--method", "best"), "no such method of search 'best'"),
-            (("iris", "--trials", "0"), "trials must be a whole number >= 1"),
+            (("iris", "--space", "none.toml"), "space file not found"),
+            (("iris", "--method", "best"), "unknown search method 'best'"),
+            (("iris", "--trials", "0"), "trials: expected an integer >= 1"),
             (("iris", "--engine", "steam"), "--engine: expected one of auto, packed, vmap, loop"),
             (("--resume",), "--out FOLDER"),
-            (("--resume", "--out", "nowhere"), "holds no search"),
-            (("iris", "--metric", "r2"), "no metric 'r2'"),
+            (("--resume", "--out", "nowhere"), "contains no search"),
+            (("iris", "--metric", "r2"), "unknown metric 'r2'"),
         ],
     )
     def test_others(self, descend, arguments, words):
@@ -129,6 +127,7 @@ class TestMistakes:
 class TestTheDocument:
     TEXT = DOCS.read_text(encoding="utf-8") if DOCS.exists() else ""
 
+    @pytest.mark.slow
     def test_its_spaces_can_be_searched(self, descend, tmp_path):
         blocks = re.findall(r"```toml\n(.*?)```", self.TEXT, re.DOTALL)
         assert len(blocks) >= 3
@@ -139,6 +138,7 @@ class TestTheDocument:
             result = descend("search", "iris", "--space", path, "--trials", 2, *FAST, "--json")
             assert result.status == 0, (block, result.err)
 
+    @pytest.mark.slow
     def test_its_python_runs(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         blocks = re.findall(r"```python\n(.*?)```", self.TEXT, re.DOTALL)

@@ -1,4 +1,4 @@
-"""Orthonormal weights by Cayley's transform, under optimizers that know nothing of it and under those that do."""
+"""Orthonormal weights by the Cayley transform, with ordinary optimizers and with those for the Stiefel manifold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from descend.constraints import Held, constrain, norm_ball, orthogonal
+from descend.constraints import ConstrainedWeights, constrain, norm_ball, orthogonal
 from descend.errors import UserError
 from descend.linalg.stiefel import frames_of, off_frame, polar
 from descend.losses import CrossEntropy
@@ -42,7 +42,7 @@ def network(images: bool = False) -> nn.Module:
 
 
 def train(
-    model: nn.Module, optimizer: Optimizer, steps: int, watch: Callable[[], None] = lambda: None
+    model: nn.Module, optimizer: Optimizer, steps: int, after_step: Callable[[], None] = lambda: None
 ) -> None:
     torch.manual_seed(1)
     x = torch.randn(16, 1, 4, 4) if isinstance(model[0], nn.Conv2d) else torch.randn(16, 4)
@@ -57,76 +57,78 @@ def train(
 
     for _ in range(steps):
         optimizer.step(closure)
-        watch()
+        after_step()
 
 
-def worst(held: Held) -> float:
-    return max(float(off_frame(frames_of([place.weight.detach()]))) for place in held.places)
+def largest_error(constrained: ConstrainedWeights) -> float:
+    return max(float(off_frame(frames_of([target.weight.detach()]))) for target in constrained.weights)
 
 
 @pytest.mark.parametrize("images", [False, True], ids=["mlp", "convnet"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_holds_after_every_step_of_any_optimizer(name: str, images: bool) -> None:
+def test_weights_are_orthonormal_after_every_step_of_any_optimizer(name: str, images: bool) -> None:
     model = network(images)
-    held = constrain(model, orthogonal(method="cayley"))
-    before = [place.weight.detach().clone() for place in held.places]
-    assert worst(held) <= 1e-6
+    constrained = constrain(model, orthogonal(method="cayley"))
+    before = [target.weight.detach().clone() for target in constrained.weights]
+    assert largest_error(constrained) <= 1e-6
     optimizer = OPTIMIZERS[name](model.parameters())
-    held.follow(optimizer)
-    found: list[float] = []
-    train(model, optimizer, 12, lambda: found.append(worst(held)))
-    assert max(found) <= 1e-6
-    assert not all(torch.equal(place.weight, old) for place, old in zip(held.places, before, strict=True))
+    constrained.attach(optimizer)
+    errors: list[float] = []
+    train(model, optimizer, 12, lambda: errors.append(largest_error(constrained)))
+    assert max(errors) <= 1e-6
+    assert not all(
+        torch.equal(target.weight, old) for target, old in zip(constrained.weights, before, strict=True)
+    )
     assert "parametrizations" not in "".join(model.state_dict())
 
 
 @pytest.mark.parametrize("name", sorted({*CATALOGUE} - {"sparse_adam"}))
-def test_every_optimizer_keeps_it_or_says_what_does(name: str) -> None:
-    """With all that an objective can offer. Those that ask for curvature are refused."""
+def test_every_optimizer_keeps_the_constraint_or_names_an_alternative(name: str) -> None:
+    """The objective offers all its methods. Optimizers that need curvature are rejected."""
     model = network()
-    held = constrain(model, orthogonal(method="cayley"))
-    beside = {"model": model, "likelihood": CrossEntropy().likelihood} if name == "kfac" else {}
-    optimizer = CATALOGUE[name](model.parameters(), **beside)
+    constrained = constrain(model, orthogonal(method="cayley"))
+    extra = {"model": model, "likelihood": CrossEntropy().likelihood} if name == "kfac" else {}
+    optimizer = CATALOGUE[name](model.parameters(), **extra)
     torch.manual_seed(1)
     rows = Rows(model, CrossEntropy(), torch.randn(16, 4), torch.arange(16) % 3)
     if getattr(optimizer, "needs", None):
-        with pytest.raises(UserError, match=f"^{name} asks for the curvature"):
-            held.follow(optimizer)
+        with pytest.raises(UserError, match=f"^{name} needs the curvature"):
+            constrained.attach(optimizer)
         return
-    held.follow(optimizer)
+    constrained.attach(optimizer)
     before = float(rows.value())
     for _ in range(5):
         optimizer.step(rows)
-        assert worst(held) <= 1e-6
+        assert largest_error(constrained) <= 1e-6
     assert float(rows.value()) < before
 
 
-def test_without_following_it_does_not_hold() -> None:
+def test_weights_are_not_orthonormal_without_attach() -> None:
     model = network()
-    held = constrain(model, orthogonal(method="cayley"))
+    constrained = constrain(model, orthogonal(method="cayley"))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     train(model, optimizer, 1)
-    assert worst(held) > 1e-3
+    assert largest_error(constrained) > 1e-3
 
 
-def test_until_it_is_removed() -> None:
+def test_remove_ends_the_constraint() -> None:
     model = network()
-    held = constrain(model, orthogonal(method="cayley"))
+    constrained = constrain(model, orthogonal(method="cayley"))
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    following = held.follow(optimizer)
+    handle = constrained.attach(optimizer)
     train(model, optimizer, 3)
-    assert worst(held) <= 1e-6
-    following.remove()
+    assert largest_error(constrained) <= 1e-6
+    handle.remove()
     train(model, optimizer, 1)
-    assert worst(held) > 1e-3
+    assert largest_error(constrained) > 1e-3
 
 
-def test_under_sgd_it_is_cayley_sgd() -> None:
-    """Without momentum the displacement is −t G."""
+def test_sgd_equals_cayley_sgd() -> None:
+    """Without momentum the step is −t G."""
     one, two = network().double(), network().double()
-    held = constrain(one, orthogonal(method="cayley"), ["linear1", "linear2"])
+    constrained = constrain(one, orthogonal(method="cayley"), ["linear1", "linear2"])
     first = torch.optim.SGD(one.parameters(), lr=0.01)
-    held.follow(first)
+    constrained.attach(first)
     matrices = [p for name, p in two.named_parameters() if name in ("linear1.weight", "linear2.weight")]
     others = [p for name, p in two.named_parameters() if name not in ("linear1.weight", "linear2.weight")]
     second = CayleySGD([{"params": matrices, "orthonormal": True}, {"params": others}], lr=0.01)
@@ -140,13 +142,14 @@ def test_under_sgd_it_is_cayley_sgd() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_closure", [False, True])
-def test_adam_under_it_finds_the_nearest_frame(by_closure: bool) -> None:
-    """Procrustes, by the singular value decomposition; Adam on whole gradients would come to rest elsewhere."""
+def test_adam_converges_to_the_nearest_frame(by_closure: bool) -> None:
+    """The solution of the Procrustes problem by an SVD; Adam with unprojected gradients would converge to another point."""
     torch.manual_seed(0)
     layer, goal = nn.Linear(12, 8), torch.randn(8, 12)
     optimizer = torch.optim.Adam([layer.weight], lr=0.05)
-    constrain(layer, orthogonal(method="cayley")).follow(optimizer)
+    constrain(layer, orthogonal(method="cayley")).attach(optimizer)
 
     def closure() -> Any:
         optimizer.zero_grad()
@@ -164,32 +167,32 @@ def test_adam_under_it_finds_the_nearest_frame(by_closure: bool) -> None:
     torch.testing.assert_close(layer.weight.detach(), polar(goal.T).T, rtol=0, atol=2e-3)
 
 
-def test_what_follows_an_optimizer_before_it_may_shrink_weights() -> None:
-    """A decay of 10 % a step, hooked in first, is taken back."""
+def test_hooks_registered_before_may_shrink_weights() -> None:
+    """A weight decay of 10 % a step, registered first, has no effect on the norms."""
     model = network()
-    held = constrain(model, orthogonal(method="cayley"))
+    constrained = constrain(model, orthogonal(method="cayley"))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    weight_decay(optimizer, [place.weight for place in held.places], 0.1)
-    held.follow(optimizer)
-    found: list[float] = []
-    train(model, optimizer, 12, lambda: found.append(worst(held)))
-    assert max(found) <= 1e-6
+    weight_decay(optimizer, [target.weight for target in constrained.weights], 0.1)
+    constrained.attach(optimizer)
+    errors: list[float] = []
+    train(model, optimizer, 12, lambda: errors.append(largest_error(constrained)))
+    assert max(errors) <= 1e-6
 
 
-def test_an_average_is_brought_to_the_nearest_frame() -> None:
+def test_project_moves_an_average_to_the_nearest_frame() -> None:
     layer = nn.Linear(6, 4)
-    held = constrain(layer, orthogonal(method="cayley"))
+    constrained = constrain(layer, orthogonal(method="cayley"))
     with torch.no_grad():
         layer.weight.lerp_(torch.randn(4, 6), 0.3)
     expected = polar(layer.weight.detach().T).T
-    held.project_()
+    constrained.project_()
     torch.testing.assert_close(layer.weight.detach(), expected, rtol=0, atol=1e-6)
     bits = layer.weight.detach().clone()
-    held.project_()
+    constrained.project_()
     assert torch.equal(layer.weight, bits)
 
 
-def test_it_starts_at_the_nearest_frame_and_an_orthonormal_weight_stays() -> None:
+def test_the_initial_weight_is_the_nearest_frame_and_an_orthonormal_weight_is_unchanged() -> None:
     layer = nn.Linear(6, 4)
     expected = polar(layer.weight.detach().T).T
     constrain(layer, orthogonal(method="cayley"))
@@ -200,10 +203,10 @@ def test_it_starts_at_the_nearest_frame_and_an_orthonormal_weight_stays() -> Non
 
 
 @pytest.mark.parametrize("constructor", [CayleySGD, CayleyAdam])
-def test_an_optimizer_that_moves_along_the_manifold_is_left_to_it(constructor: Any) -> None:
-    """Its steps are its own to the bit; weights that it does not hold itself are held all the same."""
+def test_steps_of_a_stiefel_optimizer_are_unchanged(constructor: Any) -> None:
+    """Its steps are unchanged to the bit; weights that it does not keep orthonormal itself are constrained."""
     one, two = network(), network()
-    held = constrain(one, orthogonal(method="cayley"), ["linear1", "linear2"])
+    constrained = constrain(one, orthogonal(method="cayley"), ["linear1", "linear2"])
     constrain(two, orthogonal(method="cayley"), ["linear1", "linear2"])
 
     def groups(model: Any) -> list[dict[str, Any]]:
@@ -211,30 +214,30 @@ def test_an_optimizer_that_moves_along_the_manifold_is_left_to_it(constructor: A
         return [{"params": [model.linear1.weight], "orthonormal": True}, {"params": rest}]
 
     first, second = constructor(groups(one), lr=0.1), constructor(groups(two), lr=0.1)
-    held.follow(first)
-    found: list[float] = []
-    train(one, first, 1, lambda: found.append(worst(held)))
+    constrained.attach(first)
+    errors: list[float] = []
+    train(one, first, 1, lambda: errors.append(largest_error(constrained)))
     train(two, second, 1)
     assert torch.equal(one.linear1.weight, two.linear1.weight)
     assert not torch.equal(one.linear2.weight, two.linear2.weight)
-    assert max(found) <= 1e-6
+    assert max(errors) <= 1e-6
 
 
 @pytest.mark.parametrize("second", ["norm_ball", "exponential", "cayley"])
-def test_a_weight_under_another_constraint_is_refused(second: str) -> None:
+def test_a_second_constraint_is_rejected(second: str) -> None:
     model = nn.Linear(3, 2)
     constrain(model, orthogonal())
     if second == "exponential":
         return
-    with pytest.raises(UserError, match="'weight' is held by another constraint"):
+    with pytest.raises(UserError, match="'weight' is already constrained"):
         constrain(model, norm_ball() if second == "norm_ball" else orthogonal(method="cayley"))
 
 
-def test_the_optimizer_sees_tangent_gradients_where_the_step_starts() -> None:
+def test_the_optimizer_sees_tangent_gradients_at_the_start_of_a_step() -> None:
     model = nn.Linear(6, 4)
-    held = constrain(model, orthogonal(method="cayley"))
+    constrained = constrain(model, orthogonal(method="cayley"))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    held.follow(optimizer)
+    constrained.attach(optimizer)
     model(torch.ones(3, 6)).square().sum().backward()
     x, g = model.weight.detach().T.clone(), model.weight.grad.T.clone()
     bias = model.bias.grad.clone()
@@ -244,56 +247,56 @@ def test_the_optimizer_sees_tangent_gradients_where_the_step_starts() -> None:
     assert torch.equal(model.bias.grad, bias)
 
 
-def test_weights_without_a_gradient_stay() -> None:
+def test_weights_without_a_gradient_are_unchanged() -> None:
     model = network()
-    held = constrain(model, orthogonal(method="cayley"))
+    constrained = constrain(model, orthogonal(method="cayley"))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    held.follow(optimizer)
-    before = [place.weight.detach().clone() for place in held.places]
-    held.places[0].weight.grad = torch.ones_like(held.places[0].weight)
+    constrained.attach(optimizer)
+    before = [target.weight.detach().clone() for target in constrained.weights]
+    constrained.weights[0].weight.grad = torch.ones_like(constrained.weights[0].weight)
     optimizer.step()
-    assert not torch.allclose(held.places[0].weight, before[0])
-    for place, old in zip(held.places[1:], before[1:], strict=True):
-        torch.testing.assert_close(place.weight.detach(), old, rtol=0, atol=2e-7)
+    assert not torch.allclose(constrained.weights[0].weight, before[0])
+    for target, old in zip(constrained.weights[1:], before[1:], strict=True):
+        torch.testing.assert_close(target.weight.detach(), old, rtol=0, atol=2e-7)
 
 
-def test_optimizers_that_ask_for_curvature_are_refused() -> None:
+def test_optimizers_that_need_curvature_are_rejected() -> None:
     class Curved(torch.optim.SGD):
         needs = frozenset({"graph"})
 
     model = network()
-    held = constrain(model, orthogonal(method="cayley"))
-    with pytest.raises(UserError, match=r"curved asks for the curvature.*use method = 'exponential'"):
-        held.follow(Curved(model.parameters()))
+    constrained = constrain(model, orthogonal(method="cayley"))
+    with pytest.raises(UserError, match=r"curved needs the curvature.*use method = 'exponential'"):
+        constrained.attach(Curved(model.parameters()))
 
 
-def test_sparse_gradients_are_refused() -> None:
+def test_sparse_gradients_are_rejected() -> None:
     table = nn.Embedding(5, 3, sparse=True)
     optimizer = torch.optim.SGD(table.parameters(), lr=0.1)
-    constrain(table, orthogonal(method="cayley")).follow(optimizer)
+    constrain(table, orthogonal(method="cayley")).attach(optimizer)
     table(torch.tensor([1])).sum().backward()
-    with pytest.raises(UserError, match="does not take sparse gradients"):
+    with pytest.raises(UserError, match="does not support sparse gradients"):
         optimizer.step()
 
 
 class TestInARecipe:
     def built(self, **sections: Any) -> tuple[nn.Module, Optimizer]:
         model = network()
-        held = constrain(model, orthogonal(method="cayley"), "linear*")
+        constrained = constrain(model, orthogonal(method="cayley"), "linear*")
         recipe = resolve(Recipe.of(sections), FACTS).recipe
-        return model, build_optimizer(recipe, model, [held])
+        return model, build_optimizer(recipe, model, [constrained])
 
-    def test_cayley_adam_is_told_which_weights_are_orthonormal(self) -> None:
+    def test_cayley_adam_gets_the_orthonormal_weights_as_a_group(self) -> None:
         model, optimizer = self.built(
             optimizer={"name": "cayley_adam", "lr": 0.01, "groups": {"linear2": 0.5}},
             regularize={"weight_decay": 0.1},
         )
-        found = {
+        settings = {
             id(p): (group["orthonormal"], group["lr"])
             for group in optimizer.param_groups
             for p in group["params"]
         }
-        named = {name: found[id(p)] for name, p in model.named_parameters()}
+        named = {name: settings[id(p)] for name, p in model.named_parameters()}
         assert named == {
             "linear1.weight": (True, 0.01),
             "linear1.bias": (False, 0.01),
@@ -304,8 +307,8 @@ class TestInARecipe:
         }
 
     @pytest.mark.parametrize("name", ["adamw", "sgd", "cayley_sgd"])
-    def test_neither_decay_nor_threshold_touches_them(self, name: str) -> None:
-        """With gradients of zero other weights shrink, and these stay as they are."""
+    def test_weight_decay_and_soft_threshold_exclude_orthonormal_weights(self, name: str) -> None:
+        """With zero gradients the other weights shrink, and the orthonormal ones do not change."""
         model, optimizer = self.built(
             optimizer={"name": name, "lr": 0.1}, regularize={"weight_decay": 0.5, "l1_prox": 0.1}
         )
@@ -319,7 +322,7 @@ class TestInARecipe:
         output = model.get_parameter("output.weight")
         assert float(output.detach().norm()) < 0.99 * float(before["output.weight"].norm())
 
-    def test_without_a_constraint_it_has_no_such_group(self) -> None:
+    def test_without_a_constraint_cayley_adam_has_no_orthonormal_group(self) -> None:
         model = network()
         recipe = resolve(Recipe(optimizer="cayley_adam"), FACTS).recipe
         optimizer = build_optimizer(recipe, model)

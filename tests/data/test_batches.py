@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from torch.utils.data import Dataset
 
 from descend.data.batches import LoadedBatches, MemoryBatches, Order, shuffled_blocks
@@ -76,7 +77,7 @@ def test_sampling_with_replacement_is_uniform() -> None:
     assert len(order.indices(0).unique()) < 10
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(orders, st.integers(0, 2), st.integers(0, 30))
 def test_batches_in_memory_are_the_rows_of_the_order(order: Order, epoch: int, start: int) -> None:
     inputs, targets = torch.arange(order.rows * 2.0).reshape(-1, 2), torch.arange(order.rows)
@@ -99,7 +100,7 @@ def test_gathering_in_pieces_gives_the_same_batches(monkeypatch: pytest.MonkeyPa
     assert all(torch.equal(a, b) for a, b in zip(whole, pieces, strict=True))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(orders, st.integers(0, 30), st.sampled_from([1, 500, 64 * 2**20]))
 def test_a_batch_has_the_same_alignment_wherever_the_epoch_is_entered(
     order: Order, start: int, piece: int

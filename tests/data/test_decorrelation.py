@@ -12,6 +12,7 @@ from scipy.stats import ortho_group
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from tests.support.examples import examples
 from threadpoolctl import threadpool_limits
 
 import descend
@@ -162,7 +163,7 @@ class TestWhitening:
             expected = values / (values + ridge * values.mean())
             np.testing.assert_allclose(np.sort(np.linalg.eigvalsh(result)), np.sort(expected), rtol=1e-6)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(
         seed=st.integers(0, 10**6),
         n=st.integers(2, 30),
@@ -316,6 +317,7 @@ class TestInARun:
         "engine": {"threads": 1, "device": "cpu"},
     }
 
+    @pytest.mark.slow
     def test_saved_loaded_and_exported(self, tmp_path):
         run = descend.train("wine", self.RECIPE, out=tmp_path / "run")
         again = descend.load(tmp_path / "run")
@@ -329,6 +331,7 @@ class TestInARun:
             result = load_exported(run.export(form)).predict_proba(rows)
             np.testing.assert_allclose(result, run.predict_proba(rows), atol=1e-6)
 
+    @pytest.mark.slow
     def test_onnx(self, tmp_path):
         onnxruntime = pytest.importorskip("onnxruntime")
         pytest.importorskip("onnxscript")

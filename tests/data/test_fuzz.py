@@ -165,6 +165,7 @@ for seed in range(int(sys.argv[2]), int(sys.argv[3])):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
 def test_damaged_binary_tables(tmp_path, ending):
     """In a subprocess: about one file in a thousand makes polars request exabytes of memory, which aborts the process."""
@@ -180,6 +181,7 @@ def test_damaged_binary_tables(tmp_path, ending):
         start = int(result.stdout.split()[-1]) + 1
 
 
+@pytest.mark.slow
 @fuzz
 @given(data=st.data())
 @pytest.mark.parametrize("ending", ["png", "jpg", "gif", "tif"])

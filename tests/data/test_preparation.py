@@ -236,6 +236,7 @@ def test_tiny_data():
         prepare(read(([[1.0], [2.0]], [0.5, 1.5])), DataSettings(test=0))
 
 
+@pytest.mark.slow
 def test_importing_the_package_imports_nothing_heavy():
     heavy = ["torch", "polars", "sklearn", "narwhals", "PIL", "pandas", "numpy"]
     code = f"import sys, descend.data, descend.data.settings; print([m for m in {heavy} if m in sys.modules])"

@@ -14,8 +14,10 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from tests.support.stop_at import StopAt
 
 import descend
+from descend.cli import main
 from descend.data import batches as batches_module
 from descend.data import preparation as preparation_module
 from descend.data.batches import Batch, MemoryBatches, MovedBatches, Order
@@ -27,8 +29,6 @@ from descend.data.settings import DataSettings
 from descend.data.streaming import StoredTable, mapped
 from descend.errors import DataError, Interrupted, RecipeError
 from descend.runs.build import evaluation_batches, part_batches
-from descend.training.loop import Training
-from descend.training.observers import Quiet
 
 ROWS = 400
 RECIPE = {
@@ -92,17 +92,6 @@ def same(first, second):
     return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-class StopAt(Quiet):
-    """Request a stop after a step, as Ctrl-C does."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training: Training) -> None:
-        if training.step == self.step:
-            training.stop_requested = True
-
-
 class TestEqualToMemory:
     @pytest.mark.parametrize(
         "more", [{}, {"scale": "minmax"}, {"weights": "weight"}, {"columns": {"age": "ignore"}}]
@@ -143,6 +132,7 @@ class TestEqualToMemory:
         assert same(weights(one), weights(other))
         assert one.schema == other.schema
 
+    @pytest.mark.slow
     def test_blocks_are_shuffled_from_disk_as_from_memory_and_resumed(self, table, tmp_path, monkeypatch):
         monkeypatch.setattr("descend.runs.build.BLOCK_BYTES", 15 * 4 * 8)  # eight rows
         monkeypatch.setattr("descend.runs.build.BLOCKS_IN_WINDOW", 4)
@@ -157,6 +147,7 @@ class TestEqualToMemory:
                 descend.train(table, disk, target="buys", seed=2, out=out, observers=[StopAt(step)])
             assert same(weights(whole), weights(descend.train(table, out=out, resume=True))), step
 
+    @pytest.mark.slow
     def test_stopping_at_any_step_and_resuming_gives_the_same_bits(self, table, tmp_path):
         whole = descend.train(table, STREAM, target="buys", seed=2)
         for step in range(1, whole.metrics["steps"], 3):
@@ -165,6 +156,7 @@ class TestEqualToMemory:
                 descend.train(table, STREAM, target="buys", seed=2, out=out, observers=[StopAt(step)])
             assert same(weights(whole), weights(descend.train(table, out=out, resume=True))), step
 
+    @pytest.mark.slow
     def test_killing_and_resuming_gives_the_same_bits(self, table, tmp_path):
         program = textwrap.dedent("""
             import json, os, signal, sys
@@ -310,10 +302,9 @@ class TestRefused:
 
 
 def test_on_the_command_line(table, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "descend", "train", str(table), "--target", "buys", "--set", "data.stream=true",
-         "--set", "stop.max_epochs=1", "--quiet", "--out", str(tmp_path / "run")],
-        capture_output=True, text=True, check=False,
+    status = main(
+        ["train", str(table), "--target", "buys", "--set", "data.stream=true", "--set", "stop.max_epochs=1",
+         "--quiet", "--out", str(tmp_path / "run")]
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert status == 0
     assert descend.load(tmp_path / "run").predict(people()).shape == (ROWS,)

@@ -104,6 +104,7 @@ def test_probabilities():
 # Tables
 
 
+@pytest.mark.slow
 def test_mixed_columns_of_pandas_and_polars():
     X, y = table()
     model = Classifier(hidden=32, lr=0.01, random_state=0).fit(X, y)
@@ -206,6 +207,7 @@ def test_the_order_of_rows_does_not_matter():
     )
 
 
+@pytest.mark.slow
 def test_weights_reach_the_weighted_optimum():
     """A few heavy rows among many light ones; the answer is a logistic regression's by another method."""
     rng = np.random.default_rng(0)
@@ -293,6 +295,7 @@ def test_random_state():
     )
 
 
+@pytest.mark.slow
 def test_large_networks_use_the_threads_of_the_process():
     X, y = (each[:200] for each in load_digits(return_X_y=True))
     before = torch.get_num_threads()
@@ -335,6 +338,7 @@ def test_clone_and_parameters():
         twin.set_params(learning_rate=1)
 
 
+@pytest.mark.slow
 def test_grid_search():
     X, y = IRIS
     grid = {"lr": [1e-5, 0.02], "hidden": [(8,), (16, 16)]}
@@ -344,6 +348,7 @@ def test_grid_search():
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
+@pytest.mark.slow
 def test_pipeline_and_cross_validation():
     X, y = IRIS
     pipeline = make_pipeline(StandardScaler(), Classifier(lr=0.02, hidden=16, max_epochs=30, random_state=0))
@@ -354,6 +359,7 @@ def test_pipeline_and_cross_validation():
     assert pipeline.predict(X).shape == (150,)
 
 
+@pytest.mark.slow
 def test_defaults_on_held_out_digits():
     X, y = load_digits(return_X_y=True)
     train, test, y_train, y_test = train_test_split(X, y, random_state=0)

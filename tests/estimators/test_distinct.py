@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from descend.data.arrays import from_arrays
 from descend.estimators.distinct import Distinct, distinct, taken, validation_words
@@ -16,7 +17,7 @@ def listed(X, y, weights=None):
     return [(*X[row].tolist(), float(y[row]), weight) for row, weight in zip(found.rows, own, strict=True)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_a_weighted_set_has_one_form(data):
     n = data.draw(st.integers(1, 12))

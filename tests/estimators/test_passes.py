@@ -48,6 +48,7 @@ def test_classes_need_not_occur_at_first():
     assert words.predict(X[:3]).dtype == np.dtype("<U1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", [0.0, 3.0])
 def test_passes_are_the_same_bits_with_a_copy_between(average):
     """Optimizer, averages, step counters and random streams all go on where they were."""

@@ -18,6 +18,7 @@ QUICK = {"hidden": 16, "lr": 0.01, "max_epochs": 12, "random_state": 0}
 X, Y = load_diabetes(return_X_y=True)
 
 
+@pytest.mark.slow
 def test_defaults():
     model = Regressor(random_state=0)
     assert cross_val_score(model, X, Y, cv=3).mean() > 0.4
@@ -33,6 +34,7 @@ def test_units_do_not_matter():
     assert np.allclose(other.predict(X), one.predict(X) * 1024 - 2**20, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_several_targets():
     targets = np.column_stack([Y, X[:, 0], -Y])
     model = Regressor(hidden=32, lr=0.01, random_state=0).fit(X, targets)
@@ -103,6 +105,7 @@ def test_copies_of_a_row_do_not_leak_into_validation():
     assert model.run_.schema.rows == {"train": 42, "validation": 18, "test": 0}
 
 
+@pytest.mark.slow
 def test_grid_search_and_missing_values():
     holed = X.copy()
     holed[np.random.default_rng(0).random(X.shape) < 0.05] = np.nan

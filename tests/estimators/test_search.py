@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
@@ -31,6 +27,7 @@ def name_of(check):
     return check.__name__
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [small(Classifier(max_epochs=30, hidden=32)), small(Regressor(max_epochs=30, hidden=32))]
 )
@@ -39,25 +36,8 @@ def name_of(check):
 )  # of scikit-learn, on infinite targets
 def test_check(estimator, check):
     if name_of(check) == APART:
-        return  # below
+        return  # in test_sklearn_checks.py
     check(estimator)
-
-
-def test_array_api_check():
-    code = (
-        "import descend; from sklearn.utils.estimator_checks import check_array_api_input as check; "
-        "estimator = descend.Search(descend.Classifier(max_epochs=10), "
-        "{'optimizer.lr': [0.01, 0.02]}, n_trials=2, cv=2); "
-        "check('Search', estimator, array_namespace='numpy', expect_only_array_outputs=False)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env=os.environ | {"SCIPY_ARRAY_API": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 class TestResults:
@@ -119,6 +99,7 @@ class TestResults:
 
 
 class TestUse:
+    @pytest.mark.slow
     def test_within_cross_validation(self):
         scores = cross_val_score(small(Classifier(max_epochs=20, lr=0.01)), *IRIS, cv=2)
         assert scores.mean() > 0.8

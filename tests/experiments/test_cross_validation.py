@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.metrics import accuracy_score, r2_score
+from tests.support.examples import examples
 
-from descend import cross_validate
+from descend import TrainingData, cross_validate
 from descend.data.reader import read
 from descend.errors import DivergedError, UserError
 from descend.experiments import cross_validation
@@ -97,13 +98,21 @@ def test_a_fold_that_diverges_has_no_score():
     assert (some_failed.mean, some_failed.standard_error) == (0.5, None)
 
 
+def test_training_data():
+    X, y = load_iris(return_X_y=True)
+    result = cross_validate(TrainingData((X, y)), SMALL, folds=2)
+    assert result.scores == cross_validate((X, y), SMALL, folds=2).scores
+    with pytest.raises(UserError, match="remove validation and test data"):
+        cross_validate(TrainingData((X, y), test=(X, y)), SMALL, folds=2)
+
+
 def test_all_diverge():
     recipe = {**SMALL, "optimizer": {"name": "sgd", "lr": 1e30}}
     with pytest.raises(DivergedError, match="every fold diverged"):
         cross_validate("iris", recipe, folds=2)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(
     n=st.integers(12, 60),
     count=st.integers(3, 8),

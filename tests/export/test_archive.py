@@ -91,6 +91,7 @@ def test_other_operations_are_refused(target: str, small: Path, tmp_path: Path) 
     assert _operation("torch.ops.aten.relu.default") is torch.ops.aten.relu.default
 
 
+@pytest.mark.slow
 def test_uncommon_operations_are_left_to_those_who_trust_the_file(tmp_path: Path) -> None:
     class Uncommon(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

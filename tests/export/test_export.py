@@ -166,6 +166,7 @@ def assert_same(run: Any, rows: Any, predicted: np.ndarray, probabilities: np.nd
         assert len(expected) == 1 or (np.ptp(expected, axis=0) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["pt2", "safetensors"])
 def test_a_file_predicts_what_the_run_predicts(case: Case, format: str) -> None:
     model = load_exported(case.file(format))
@@ -175,6 +176,7 @@ def test_a_file_predicts_what_the_run_predicts(case: Case, format: str) -> None:
         assert found.dtype == case.run.predict(rows).dtype
 
 
+@pytest.mark.slow
 def test_pytorch_itself_reads_a_pt2_file(case: Case) -> None:
     program = torch.export.load(case.file("pt2")).module()
     for rows in case.batches:
@@ -185,6 +187,7 @@ def test_pytorch_itself_reads_a_pt2_file(case: Case) -> None:
             assert_same(case.run, rows, found[0].reshape(case.run.predict(rows).shape), None)
 
 
+@pytest.mark.slow
 def test_onnx_runtime_gives_what_the_run_gives(case: Case) -> None:
     schema = case.run.schema
     session = onnxruntime.InferenceSession(case.file("onnx"))
@@ -201,6 +204,7 @@ def test_onnx_runtime_gives_what_the_run_gives(case: Case) -> None:
             assert_same(case.run, rows, np.stack(found, -1).reshape(case.run.predict(rows).shape), None)
 
 
+@pytest.mark.slow
 def test_every_activation_and_norm_exports(tmp_path: Path) -> None:
     class All(nn.Module):
         def __init__(self) -> None:
@@ -233,6 +237,7 @@ def test_every_activation_and_norm_exports(tmp_path: Path) -> None:
     assert_same(run, rows, label, probabilities)
 
 
+@pytest.mark.slow
 def test_recurrent_networks_and_attention_export(tmp_path: Path) -> None:
     class Mixed(nn.Module):
         def __init__(self) -> None:
@@ -251,6 +256,7 @@ def test_recurrent_networks_and_attention_export(tmp_path: Path) -> None:
         assert_same(run, some, model.predict(some), model.predict_proba(some))
 
 
+@pytest.mark.slow
 def test_networks_of_complex_numbers_export(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(90, 5, 2)).astype(np.float32)
     said = {**QUICK, "model": {"name": "unitary_rnn", "units": 8}}
@@ -270,6 +276,7 @@ def test_bfloat16_runs_export_in_float32(tmp_path: Path) -> None:
     np.testing.assert_allclose(model.predict_proba(rows), exact, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_columns_may_have_any_name_and_be_pooled(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     plan = draw.choice(SEEN["plan"], 200, p=[0.4, 0.3, 0.15, 0.1, 0.05])
@@ -286,6 +293,7 @@ def test_columns_may_have_any_name_and_be_pooled(tmp_path: Path) -> None:
     assert_same(run, frame, label, probabilities)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_files_tell_nothing_of_this_machine_and_exporting_prints_nothing(
     format: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
@@ -371,6 +379,7 @@ def test_a_network_that_cannot_be_traced_is_refused_with_advice(format: str, tmp
     assert model.predict("iris").tolist() == run.predict("iris").tolist()
 
 
+@pytest.mark.slow
 def test_an_operation_that_onnx_does_not_know_is_refused_with_advice(tmp_path: Path) -> None:
     class Rare(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

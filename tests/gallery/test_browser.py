@@ -20,6 +20,7 @@ def folder(pictures, tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_all_panels_are_drawn_and_nothing_is_asked_of_the_network(browser, folder, name):
     with browser.open(folder / f"{name}.html", width=360, phone=True, dark=True) as page:

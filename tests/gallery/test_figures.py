@@ -31,6 +31,7 @@ def test_the_lectures_figures_are_there():
     assert set(lecture.split()) <= set(FIGURES)
 
 
+@pytest.mark.slow
 @every
 def test_pictures_say_what_was_found(pictures, name):
     picture = pictures(name)
@@ -76,6 +77,7 @@ def test_pages_are_one_file_without_addresses(pictures, name):
     assert f"descend gallery {name}" in text
 
 
+@pytest.mark.slow
 @every
 def test_pngs_have_the_size_that_is_said(pictures, name):
     picture = pictures(name)

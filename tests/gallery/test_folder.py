@@ -8,6 +8,7 @@ from descend.errors import UserError
 from descend.gallery import prepare, write, write_index
 
 
+@pytest.mark.slow
 def test_a_figure_is_three_files_and_the_index_shows_all(pictures, tmp_path):
     for name in ("whitening", "scaling"):
         files = write(pictures(name), tmp_path, 7)

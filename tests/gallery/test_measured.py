@@ -225,6 +225,7 @@ def wide():
 
 
 class TestInitialization:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", [name for name in initialization.SCHEMES if name != "zeros"])
     def test_variance_through_depth(self, wide, name):
         factor = {"normal, σ = 0.01": 1e-4 * 256, "normal, σ = 0.2": 0.04 * 256, "Xavier, gain 1": 0.5}.get(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from descend.linalg import Stacking, inverse_root, inverse_roots, kronecker, largest_eigenvalue
 
@@ -36,7 +37,7 @@ def error(found, expected):
 class TestInverseRoot:
     @pytest.mark.parametrize("power", [1, 2, 3, 4, 6, 8])
     @pytest.mark.parametrize("method", METHODS)
-    @settings(deadline=None, max_examples=12, derandomize=True)
+    @settings(deadline=None, max_examples=examples(12), derandomize=True)
     @given(
         log_condition=st.floats(0.0, 6.0),
         size=st.integers(1, 24),
@@ -132,7 +133,7 @@ class TestInverseRoot:
             assert steps >= newton
             assert taken <= 0.65 * steps
 
-    @settings(deadline=None, max_examples=60, derandomize=True)
+    @settings(deadline=None, max_examples=examples(60), derandomize=True)
     @given(low=st.floats(1e-7, 1.0), power=st.integers(1, 8))
     def test_the_scaling_keeps_the_spectrum_within_one(self, low, power):
         """The coefficients map [l, 1] onto [l⁺, 1]."""
@@ -220,7 +221,7 @@ class TestIllConditioned:
 
 
 class TestLargestEigenvalue:
-    @settings(deadline=None, max_examples=40, derandomize=True)
+    @settings(deadline=None, max_examples=examples(40), derandomize=True)
     @given(
         values=st.lists(st.floats(0.0, 1e3).filter(lambda x: x == 0 or x > 1e-300), min_size=1, max_size=12),
         seed=st.integers(0, 1000),

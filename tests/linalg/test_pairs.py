@@ -6,6 +6,7 @@ import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from descend.linalg import Pairs, damped
@@ -31,7 +32,7 @@ def dense(pairs, n):
     return h
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(st.integers(1, 9), st.integers(1, 6), st.integers(1, 14), st.integers(0, 10**6))
 def test_a_product_is_that_of_the_formula(n, count, added, seed):
     matrix, steps = definite(n, seed), draw(added, n, seed=seed + 1)
@@ -94,7 +95,7 @@ def test_the_state_is_the_pairs():
 NUMBERS = st.lists(st.floats(-1e3, 1e3, allow_subnormal=False), min_size=4, max_size=4)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(NUMBERS, NUMBERS, st.integers(0, 1000))
 def test_a_damped_pair_has_positive_curvature_whatever_the_change(step, change, seed):
     s, y = torch.tensor(step, dtype=torch.float64), torch.tensor(change, dtype=torch.float64)

@@ -9,6 +9,7 @@ import scipy.sparse.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from descend.linalg import conjugate_gradient, lanczos
 
@@ -40,7 +41,7 @@ class TestUnconstrained:
         np.testing.assert_allclose(got.step, expected, rtol=1e-9)
         assert (got.iterations, got.ending) == (max_iter, "limit")
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(EIGENVALUES, SEEDS)
     def test_n_iterations_solve_the_system(self, eigenvalues, seed):
         matrix, gradient = symmetric(eigenvalues, seed)
@@ -101,7 +102,7 @@ class TestUnconstrained:
 
 
 class TestTrustRegion:
-    @settings(deadline=None, max_examples=80)
+    @settings(deadline=None, max_examples=examples(80))
     @given(ANY_SIGN, SEEDS, st.floats(0.01, 10))
     def test_decreases_at_least_to_the_cauchy_point(self, eigenvalues, seed, radius):
         matrix, gradient = symmetric(eigenvalues, seed)
@@ -116,7 +117,7 @@ class TestTrustRegion:
         if found.ending in ("boundary", "negative curvature"):
             assert float(found.step.norm()) == pytest.approx(radius, rel=1e-9)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(ANY_SIGN, SEEDS, st.floats(0.1, 10))
     def test_norms_increase_and_the_model_decreases(self, eigenvalues, seed, radius):
         """Steihaug 1983, theorem 2.1."""
@@ -143,7 +144,7 @@ class TestTrustRegion:
 
 
 class TestLanczos:
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(st.lists(st.floats(-50, 50), min_size=1, max_size=15), SEEDS)
     def test_finds_both_ends(self, eigenvalues, seed):
         matrix, start = symmetric(eigenvalues, seed)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from torch import Tensor
 
 from descend.linalg.stiefel import (
@@ -89,7 +90,7 @@ class TestCayley:
         assert (off_frame(got) < 1e-11).all()
 
     @given(st.integers(1, 9), st.integers(1, 9), st.floats(-50, 50), st.integers(0, 1000))
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     def test_for_any_frame(self, a: int, b: int, length: float, seed: int) -> None:
         x, d = random_frames(max(a, b), min(a, b), 2, seed=seed)
         torch.testing.assert_close(cayley(x, tangent(x, d), length), dense(x, d, length), rtol=0, atol=1e-9)

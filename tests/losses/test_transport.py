@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, stats
 from scipy.special import softmax
+from tests.support.examples import examples
 
 import descend
 from descend.errors import RecipeError, UserError
@@ -39,7 +40,7 @@ histogram = st.lists(st.floats(0, 1), min_size=2, max_size=9).filter(lambda h: s
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=examples(100), deadline=None, derandomize=True)
 def test_in_one_dimension_it_equals_scipy(data):
     p = np.array(data.draw(histogram))
     q = np.array(
@@ -165,6 +166,7 @@ SQUARES = tuple(tuple(float((i - j) ** 2) for j in range(4)) for i in range(4))
 
 
 class TestDerivatives:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "loss",
         [
@@ -283,6 +285,7 @@ QUICK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "loss",
     [

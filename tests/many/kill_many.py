@@ -1,10 +1,18 @@
-"""A program that trains several variants and kills itself after a number of epochs."""
+"""Train several variants in processes that kill themselves after a number of epochs, then resume each in a new process.
+
+Usage: ``python -m tests.many.kill_many FOLDER``. It prints a JSON object: the exit statuses of each run.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+from functools import partial
+from pathlib import Path
+
+from tests.support.forks import exit_status
 
 import descend
 
@@ -33,10 +41,21 @@ class Killer:
         pass
 
 
-def main(out: str, after: int, resume: bool) -> None:
+def train(out: Path, *, after: int = 0, resume: bool = False) -> None:
     watchers = [Killer(after)] if after else []
     descend.train_many(RECIPES, "iris", seeds=[0, 1, 2, 3], out=out, resume=resume, watchers=watchers)
 
 
+def main(folder: Path) -> None:
+    outcome = {"whole": [exit_status(partial(train, folder / "whole"))]}
+    for after in (2, 5, 11):
+        out = folder / f"killed-{after}"
+        outcome[out.name] = [
+            exit_status(partial(train, out, after=after)),
+            exit_status(partial(train, out, resume=True)),
+        ]
+    print(json.dumps(outcome))
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3] == "resume")
+    main(Path(sys.argv[1]))

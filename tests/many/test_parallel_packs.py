@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.skipif(
     bool(workers_unavailable_because()), reason=workers_unavailable_because() or "workers"
 )
 
-PROGRAM = Path(__file__).with_name("kill_parallel_packs.py")
+ROOT = Path(__file__).parents[2]
 
 LEARNING_RATES = [0.001 * 1.7**power for power in range(8)]
 EIGHT = [recipe(lr) for lr in LEARNING_RATES]
@@ -123,6 +124,7 @@ class TestSameBits:
             assert one.metrics["stopped"] == other.metrics["stopped"]
             torch.testing.assert_close(one.metrics["validation"], other.metrics["validation"])
 
+    @pytest.mark.slow
     def test_more_packs_than_processes(self) -> None:
         wider = [each.replace({"model.hidden": [8, 8]}) for each in EIGHT]
         there = packed([*EIGHT, *wider], 2)
@@ -134,18 +136,17 @@ class TestSameBits:
 class TestFailures:
     @pytest.mark.slow
     def test_killed_parent_resumes_to_the_same_bits(self, tmp_path: Path) -> None:
-        def start(folder: str, after: int, how: str) -> int:
-            command = [sys.executable, str(PROGRAM), str(tmp_path / folder), str(after), how]
-            return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
-
         def lines(folder: str, number: int) -> int:
             return (tmp_path / folder / f"{number:04d}" / "history.jsonl").read_text().count("\n")
 
-        assert start("whole", 0, "new") == 0
-        for after in (4, 14):  # before any member has stopped, and after some have
-            killed = f"killed-{after}"
-            assert start(killed, after, "new") == -signal.SIGKILL
-            assert start(killed, 0, "resume") == 0
+        command = [sys.executable, "-m", "tests.many.kill_parallel_packs", str(tmp_path)]
+        done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stderr
+        statuses = json.loads(done.stdout.splitlines()[-1])
+        assert statuses.pop("whole") == [0]
+        assert len(statuses) == 2
+        for killed, outcome in statuses.items():
+            assert outcome == [-signal.SIGKILL, 0], done.stderr
             for number in range(8):
                 name = f"{number:04d}/weights.safetensors"
                 assert (tmp_path / killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -196,6 +197,7 @@ class TestFailures:
         with pytest.raises(Interrupted, match=r"networks unfinished$"):
             packed([*[failing("SIGTERM")] * 8, *EIGHT], 2)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("workers", [1, 2])
     def test_interrupted_runs_resume_to_the_same_bits(self, tmp_path: Path, workers: int) -> None:
         class Interrupting(RecordingWatcher):

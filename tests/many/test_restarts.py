@@ -143,12 +143,14 @@ class TestEnsembles:
         loaded = load(run.path)
         assert np.array_equal(loaded.predict_proba(ROWS), run.predict_proba(ROWS))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("format", ["pt2", "safetensors"])
     def test_are_exported(self, run, format, tmp_path):
         exported = load_exported(run.export(format, tmp_path / f"model.{format}"))
         assert exported.predict_proba(ROWS) == pytest.approx(run.predict_proba(ROWS), abs=1e-6)
         assert (exported.predict(ROWS) == run.predict(ROWS)).all()
 
+    @pytest.mark.slow
     def test_are_exported_to_onnx(self, run, tmp_path):
         runtime = pytest.importorskip("onnxruntime")
         session = runtime.InferenceSession(str(run.export("onnx", tmp_path / "model.onnx")))
@@ -264,6 +266,7 @@ class Value:
         return outputs.mean()
 
 
+@pytest.mark.slow
 def test_restarts_find_the_global_minimum_more_often():
     """E5. Gradient descent from one random point rarely finds it; the best of eight points mostly does."""
     side = torch.linspace(-6, 6, 1201, dtype=torch.float64)

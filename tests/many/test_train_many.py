@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,8 @@ import descend
 from descend import train_many
 from descend.errors import Interrupted, RecipeError, RunError, UserError
 from descend.many import engine_choice
+
+ROOT = Path(__file__).parents[2]
 
 SMALL: dict[str, Any] = {
     "model": {"hidden": [12, 12]},
@@ -181,17 +184,14 @@ def test_all_problems_are_reported_at_once_and_nothing_is_written(tmp_path: Path
 
 @pytest.mark.slow
 def test_killed_pack_resumes_to_the_same_bits(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("kill_many.py")
-
-    def start(folder: str, after: int, how: str) -> int:
-        command = [sys.executable, str(script), str(tmp_path / folder), str(after), how]
-        return subprocess.run(command, check=False, capture_output=True, timeout=120).returncode
-
-    assert start("whole", 0, "new") == 0
-    for after in (2, 5, 11):
-        folder = f"killed-{after}"
-        assert start(folder, after, "new") == -9
-        assert start(folder, 0, "resume") == 0
+    command = [sys.executable, "-m", "tests.many.kill_many", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    statuses = json.loads(done.stdout.splitlines()[-1])
+    assert statuses.pop("whole") == [0]
+    assert len(statuses) == 3
+    for folder, outcome in statuses.items():
+        assert outcome == [-signal.SIGKILL, 0], done.stderr
         for number in range(4):
             name = f"{number:04d}/weights.safetensors"
             assert (tmp_path / folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

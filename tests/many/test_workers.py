@@ -123,6 +123,7 @@ class TestFailures:
         with pytest.raises(Interrupted, match=r"networks unfinished$"):
             in_loops([failing("SIGTERM"), *RECIPES], 2)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("workers", [1, 2])
     def test_interrupted_runs_resume_to_the_same_bits(self, tmp_path: Path, workers: int) -> None:
         class Interrupting(RecordingWatcher):
@@ -137,6 +138,7 @@ class TestFailures:
         for one, other in zip(in_loops(long, 1), again, strict=True):
             assert_same(one, other)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_interrupted_parent_stops_its_workers(self, tmp_path: Path, number: int) -> None:
         process = subprocess.Popen(

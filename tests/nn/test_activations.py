@@ -9,7 +9,7 @@ from descend.cards import card
 from descend.errors import UserError
 from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain, is_activation
 
-# Definitions on one number, written without torch.
+# Definitions for one number, without torch.
 CLOSED_FORMS = {
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
     "tanh": lambda x: (math.exp(x) - math.exp(-x)) / (math.exp(x) + math.exp(-x)),
@@ -25,15 +25,15 @@ CLOSED_FORMS = {
 POINTS = [-3.0, -1.7, -0.5, -0.01, 0.02, 0.4, 1.0, 2.9]
 
 
-def test_every_activation_but_sign_and_maxout_has_a_closed_form_here():
+def test_every_activation_except_sign_and_maxout_has_a_closed_form():
     assert set(ACTIVATIONS) - {"sign", "maxout"} == set(CLOSED_FORMS)
 
 
 @pytest.mark.parametrize("name", CLOSED_FORMS)
 def test_values(name):
-    got = activation(name)(torch.tensor(POINTS, dtype=torch.float64))
+    result = activation(name)(torch.tensor(POINTS, dtype=torch.float64))
     expected = torch.tensor([CLOSED_FORMS[name](x) for x in POINTS], dtype=torch.float64)
-    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"sign"}))
@@ -44,11 +44,11 @@ def test_derivatives(name):
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_every_activation_has_a_card(name):
-    found = card(ACTIVATIONS[name])
-    assert found is not None
-    assert found.row.startswith("B")
-    assert found.formula
-    assert found.summary
+    method = card(ACTIVATIONS[name])
+    assert method is not None
+    assert method.row.startswith("B")
+    assert method.formula
+    assert method.summary
 
 
 def test_settings_reach_the_module():
@@ -58,21 +58,21 @@ def test_settings_reach_the_module():
     assert isinstance(activation(nn.Mish), nn.Mish)
 
 
-def test_sign_is_refused_with_the_reason():
+def test_sign_is_rejected_with_the_reason():
     with pytest.raises(UserError, match="derivative is zero almost everywhere"):
         activation("sign")
     with pytest.raises(UserError, match="derivative is zero almost everywhere"):
         gain("sign")
 
 
-def test_the_reason_to_refuse_sign_is_true():
+def test_the_gradient_below_sign_is_zero():
     x = torch.randn(50, dtype=torch.float64, requires_grad=True)
     torch.sign(x).sum().backward()
     assert torch.count_nonzero(x.grad) == 0
 
 
-def test_a_constructor_that_gives_no_module_is_refused():
-    with pytest.raises(UserError, match=r"must give a torch\.nn\.Module"):
+def test_a_constructor_that_does_not_return_a_module_is_rejected():
+    with pytest.raises(UserError, match=r"expected a constructor of a torch\.nn\.Module, .* returned a int"):
         activation(lambda: 3)
 
 
@@ -81,25 +81,25 @@ class TestMaxout:
     def test_is_the_maximum_of_k_affine_maps(self, k):
         layer = nn.Linear(4, 6 * k).double()
         x = torch.randn(7, 4, dtype=torch.float64)
-        got = Maxout(k)(layer(x))
+        result = Maxout(k)(layer(x))
         for unit in range(6):
             rows = range(unit * k, (unit + 1) * k)
             maps = torch.stack([x @ layer.weight[row] + layer.bias[row] for row in rows])
-            torch.testing.assert_close(got[:, unit], maps.max(0).values)
+            torch.testing.assert_close(result[:, unit], maps.max(0).values)
 
     def test_on_images_the_maximum_is_over_channels(self):
         x = torch.randn(2, 6, 5, 4)
-        got = Maxout(3)(x)
-        assert got.shape == (2, 2, 5, 4)
-        torch.testing.assert_close(got[:, 1], x[:, 3:].max(1).values)
+        result = Maxout(3)(x)
+        assert result.shape == (2, 2, 5, 4)
+        torch.testing.assert_close(result[:, 1], x[:, 3:].max(1).values)
 
-    def test_two_maps_make_relu_and_the_absolute_value(self):
+    def test_two_maps_represent_relu_and_the_absolute_value(self):
         x = torch.linspace(-2, 2, 9).unsqueeze(1)
         assert torch.equal(Maxout(2)(torch.cat([x, 0 * x], 1)), torch.relu(x))
         assert torch.equal(Maxout(2)(torch.cat([x, -x], 1)), x.abs())
 
-    def test_wrong_widths_are_refused(self):
-        with pytest.raises(UserError, match="cannot group 5 features"):
+    def test_wrong_widths_are_rejected(self):
+        with pytest.raises(UserError, match="does not divide the 5 features"):
             Maxout(2)(torch.zeros(1, 5))
         with pytest.raises(UserError, match="k = 0"):
             Maxout(0)
@@ -121,7 +121,7 @@ class TestGain:
         assert gain(name) == pytest.approx(value, rel=1e-12)
 
     @pytest.mark.parametrize("name", ["elu", "gelu", "silu", "softplus"])
-    def test_second_moment_by_adaptive_quadrature(self, name):
+    def test_second_moment_matches_adaptive_quadrature(self, name):
         form = CLOSED_FORMS[name]
 
         def integrand(z):
@@ -131,15 +131,15 @@ class TestGain:
         assert gain(name) == pytest.approx(1 / math.sqrt(moment), rel=1e-6)
 
     @pytest.mark.parametrize("name", ["relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "maxout"])
-    def test_keeps_the_second_moment_of_a_signal(self, name):
+    def test_preserves_the_second_moment(self, name):
         z = torch.randn(400_000, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
         values = gain(name) * activation(name)(z)
-        # The moment is kept to a few standard errors of this sample.
+        # Up to a few standard errors of this sample.
         error = values.square().std() / math.sqrt(values.numel())
         assert abs(values.square().mean() - 1) < 5 * error
 
     @pytest.mark.parametrize("k", [2, 3, 5])
-    def test_maxout_by_order_statistics(self, k):
+    def test_maxout_matches_order_statistics(self, k):
         z = torch.randn(400_000, k, dtype=torch.float64, generator=torch.Generator().manual_seed(k))
         squares = z.max(1).values.square()
         error = squares.std() / math.sqrt(len(squares))
@@ -149,7 +149,7 @@ class TestGain:
         assert gain(nn.LeakyReLU(1.0)) == pytest.approx(1.0)
         assert gain(nn.ELU(2.0)) != gain(nn.ELU(1.0))
 
-    def test_maxout_of_two_maps_is_one_exactly(self):
+    def test_the_gain_of_maxout_with_two_maps_is_exactly_one(self):
         assert gain("maxout") == pytest.approx(1.0, abs=1e-9)
 
 

@@ -24,17 +24,17 @@ def test_a_choice_is_not_changed():
 
 
 @pytest.mark.parametrize(
-    ("choice", "words"),
+    ("choice", "message"),
     [
         ("frist", "unknown thing 'frist'; did you mean 'first'"),
         ({"name": "first", "sise": 3}, "has no setting 'sise'; did you mean 'size'"),
         ({"name": "second", "size": 3}, "has no setting 'size'; it has no settings"),
         ({"size": 3}, "the key 'name'"),
-        (7, "found 7"),
+        (7, "got 7"),
     ],
 )
-def test_a_wrong_choice_says_what_is_right(choice, words):
-    with pytest.raises(UserError, match=words):
+def test_a_wrong_choice_is_rejected_with_the_expectation(choice, message):
+    with pytest.raises(UserError, match=message):
         choose(TABLE, choice, "thing")
 
 

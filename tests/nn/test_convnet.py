@@ -21,14 +21,14 @@ def test_shapes(shape, head):
     ("side", "pools"),
     [(3, []), (4, ["pool1"]), (7, ["pool1"]), (8, ["pool1", "pool2"]), (64, ["pool1", "pool2", "pool3"])],
 )
-def test_pools_while_the_side_is_four_or_more(side, pools):
+def test_pools_while_the_shorter_side_is_at_least_four(side, pools):
     model = convnet((1, side, side), 2, channels=(2, 2, 2))
     assert [name for name in names(model) if name.startswith("pool")] == pools
 
 
 def test_equals_a_hand_written_sequential():
     model = convnet((1, 8, 8), 3, channels=(2, 4), kernel=3, dense=(5,), pool="average")
-    hand = nn.Sequential(
+    reference = nn.Sequential(
         nn.Conv2d(1, 2, 3, padding=1),
         nn.ReLU(),
         nn.AvgPool2d(2),
@@ -40,12 +40,12 @@ def test_equals_a_hand_written_sequential():
         nn.ReLU(),
         nn.Linear(5, 3),
     )
-    hand.load_state_dict(dict(zip(hand.state_dict(), model.state_dict().values(), strict=True)))
+    reference.load_state_dict(dict(zip(reference.state_dict(), model.state_dict().values(), strict=True)))
     x = torch.randn(6, 1, 8, 8)
-    assert torch.equal(model(x), hand(x))
+    assert torch.equal(model(x), reference(x))
 
 
-def test_the_order_of_a_block_s_parts():
+def test_the_order_of_the_layers_of_a_block():
     settings = {"channels": (4,), "norm": "batch", "channel_dropout": 0.1, "dense": (5,), "dropout": 0.2}
     block = ["conv1", "norm1", "act1", "pool1", "drop1"]
     dense = ["flatten", "dense1", "dense_act1", "dense_drop1", "output"]
@@ -62,7 +62,7 @@ def test_an_automatic_head_flattens_small_maps_and_averages_large_ones():
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("position", ["before", "after"])
 @pytest.mark.parametrize("activation", ["relu", "maxout", "gelu"])
-def test_every_combination_gives_outputs_and_gradients(activation, norm, position):
+def test_every_combination_has_finite_outputs_and_gradients(activation, norm, position):
     model = convnet(
         (2, 8, 8), 3, channels=(8, 8), activation=activation, norm=norm, norm_position=position, dropout=0.1
     )
@@ -77,16 +77,18 @@ def test_channel_dropout_drops_whole_channels():
     out = maps(torch.randn(50, 1, 8, 8))
     zeros = (out == 0).flatten(2)
     assert torch.equal(zeros.all(2), zeros.any(2))
-    share = zeros.all(2).double().mean()
-    assert abs(share - 0.5) < 5 * (0.25 / 2000) ** 0.5
+    fraction = zeros.all(2).double().mean()
+    assert abs(fraction - 0.5) < 5 * (0.25 / 2000) ** 0.5
     assert len(zeros.all(2).unique(dim=0)) > 25  # each sample has its own mask
     assert torch.equal(maps.eval()(torch.ones(1, 1, 8, 8)), maps(torch.ones(1, 1, 8, 8)))
 
 
-def test_what_does_not_fit_is_refused():
-    with pytest.raises(UserError, match=r"needs images of shape \(channels, height, width\).*\(64,\)"):
+def test_unsuitable_settings_are_rejected():
+    with pytest.raises(
+        UserError, match=r"expected images of shape \(channels, height, width\), got rows of shape \(64,\)"
+    ):
         convnet((64,), 10)
-    with pytest.raises(UserError, match="odd kernel"):
+    with pytest.raises(UserError, match="odd kernel size, got 2"):
         convnet((1, 8, 8), 10, kernel=2)
     with pytest.raises(UserError, match="did you mean 'relu'"):
         convnet((1, 8, 8), 10, activation="rlu")

@@ -9,7 +9,9 @@ from descend.nn.ensemble import Ensemble
 from descend.nn.outputs import OUTPUTS
 
 
-class Fixed(nn.Module):
+class Constant(nn.Module):
+    """A network whose outputs do not depend on its inputs."""
+
     def __init__(self, outputs):
         super().__init__()
         self.outputs = outputs
@@ -19,15 +21,15 @@ class Fixed(nn.Module):
 
 
 def ensemble(outputs, link):
-    return Ensemble([Fixed(each) for each in outputs], link)(torch.zeros(1))
+    return Ensemble([Constant(each) for each in outputs], link)(torch.zeros(1))
 
 
 @pytest.mark.parametrize(("name", "classes"), [("softmax", 4), ("sigmoid", 1), ("sine", 1), ("identity", 3)])
 @settings(deadline=None)
 @given(seed=st.integers(0, 500), members=st.integers(1, 5), scale=st.sampled_from([0.1, 1.0, 5.0]))
-def test_the_activation_of_its_outputs_is_the_mean_of_the_members(name, classes, seed, members, scale):
-    random = torch.Generator().manual_seed(seed)
-    outputs = scale * torch.randn(members, 6, classes, generator=random, dtype=torch.float64)
+def test_the_prediction_is_the_mean_of_the_members_predictions(name, classes, seed, members, scale):
+    generator = torch.Generator().manual_seed(seed)
+    outputs = scale * torch.randn(members, 6, classes, generator=generator, dtype=torch.float64)
     activation = OUTPUTS[name]()
     expected = activation(outputs).mean(0)
     assert torch.allclose(activation(ensemble(outputs, activation.link)), expected, atol=1e-9)
@@ -36,35 +38,35 @@ def test_the_activation_of_its_outputs_is_the_mean_of_the_members(name, classes,
 def test_log_probabilities_stay_exact_where_probabilities_round_to_0():
     outputs = torch.tensor([[[0.0, 200.0]], [[0.0, 300.0]]])
     # p_0 = (e^-200 + e^-300) / 2
-    found = F.log_softmax(ensemble(outputs, "logit"), -1)[0, 0]
-    assert found.item() == pytest.approx(-200 - torch.log(torch.tensor(2.0)).item(), rel=1e-6)
+    log_probability = F.log_softmax(ensemble(outputs, "logit"), -1)[0, 0]
+    assert log_probability.item() == pytest.approx(-200 - torch.log(torch.tensor(2.0)).item(), rel=1e-6)
 
 
-def test_its_logits_are_log_probabilities():
+def test_the_raw_outputs_are_log_probabilities():
     outputs = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = torch.softmax(outputs, -1).mean(0).log()
     assert torch.allclose(ensemble(outputs, "logit"), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("z", [90.0, -90.0, 1e4, -1e4])
-def test_logits_of_sure_members_stay_finite(z):
+def test_logits_of_confident_members_are_finite(z):
     outputs = torch.tensor([[[z]], [[z]]])
     assert ensemble(outputs, "logit").item() == pytest.approx(z)
 
 
-def test_one_unsure_member_is_heard():
+def test_an_uncertain_member_changes_the_prediction():
     # (σ(100) + σ(0)) / 2 = 3/4, whose logit is log 3
     assert ensemble(torch.tensor([[[100.0]], [[0.0]]]), "logit").item() == pytest.approx(1.0986123)
 
 
 @settings(deadline=None)
 @given(seed=st.integers(0, 500))
-def test_its_loss_is_at_most_the_mean_of_the_members_losses(seed):
-    random = torch.Generator().manual_seed(seed)
-    outputs = 3 * torch.randn(4, 10, 3, generator=random)
-    targets = torch.randint(3, (10,), generator=random)
-    own = F.cross_entropy(ensemble(outputs, "logit"), targets)
-    assert own <= torch.stack([F.cross_entropy(each, targets) for each in outputs]).mean() + 1e-6
+def test_the_loss_is_at_most_the_mean_of_the_members_losses(seed):
+    generator = torch.Generator().manual_seed(seed)
+    outputs = 3 * torch.randn(4, 10, 3, generator=generator)
+    targets = torch.randint(3, (10,), generator=generator)
+    loss = F.cross_entropy(ensemble(outputs, "logit"), targets)
+    assert loss <= torch.stack([F.cross_entropy(each, targets) for each in outputs]).mean() + 1e-6
 
 
 def test_gradients_reach_every_member():

@@ -7,9 +7,9 @@ from torch import nn
 
 from descend.cards import card
 from descend.errors import UserError
+from descend.nn._mlp import mlp
 from descend.nn.activations import gain
 from descend.nn.init import INITS, initialize
-from descend.nn.mlp import mlp
 from descend.nn.normalization import weight as weight_norm
 
 D_OUT, D_IN = 500, 2000  # 10⁶ entries, and the two fans differ
@@ -21,7 +21,7 @@ def seeded(seed=0):
 
 def filled(name, shape, g=1.0, **settings):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some schemes say that they are bad
+        warnings.simplefilter("ignore")  # the negative examples warn
         scheme = INITS[name](**settings)
     weight = torch.full(shape, math.nan)
     scheme(weight, g, seeded())
@@ -29,7 +29,7 @@ def filled(name, shape, g=1.0, **settings):
 
 
 def assert_moments(weight, variance, shape):
-    """Mean, variance and kurtosis of 10⁶ independent draws, within five standard errors."""
+    """Mean, variance and kurtosis of 10⁶ independent samples, within five standard errors."""
     w = weight.double().flatten()
     n = len(w)
     kurtosis, eighth = {"normal": (3.0, 105.0), "uniform": (9 / 5, 9.0)}[shape]
@@ -51,7 +51,7 @@ def assert_moments(weight, variance, shape):
         ("kaiming_uniform", {"mode": "fan_out"}, 1 / D_OUT, "uniform"),
     ],
 )
-def test_moments_of_a_million_draws(name, settings, scale, shape, g):
+def test_moments_of_a_million_samples(name, settings, scale, shape, g):
     assert_moments(filled(name, (D_OUT, D_IN), g, **settings), g**2 * scale, shape)
 
 
@@ -65,15 +65,15 @@ def test_moments_of_a_million_draws(name, settings, scale, shape, g):
         ("kaiming_uniform", 1 / (9 * 400), "uniform"),
     ],
 )
-def test_a_convolution_counts_its_kernel(name, scale, shape):
+def test_the_fan_of_a_convolution_includes_its_kernel(name, scale, shape):
     assert_moments(filled(name, (300, 400, 3, 3)), scale, shape)
 
 
 @pytest.mark.parametrize(
-    ("name", "holds"), [("geometric", True), ("kaiming_normal", False), ("xavier_normal", False)]
+    ("name", "equal"), [("geometric", True), ("kaiming_normal", False), ("xavier_normal", False)]
 )
-def test_geometric_gives_every_layer_the_same_ratio_of_gradient_to_weight(name, holds):
-    """Defazio and Bottou's property, on widths from 32 to 512; the others' ratios follow the widths."""
+def test_geometric_equalizes_the_ratio_of_gradient_to_weight(name, equal):
+    """The property of Defazio and Bottou, for widths from 32 to 512; other schemes have ratios that depend on the widths."""
     widths = (512, 32, 256, 64)
     ratios = torch.zeros(5, dtype=torch.float64)
     for seed in range(40):
@@ -84,19 +84,19 @@ def test_geometric_gives_every_layer_the_same_ratio_of_gradient_to_weight(name, 
         (model(x) * signs).sum().backward()
         layers = [m for m in model if isinstance(m, nn.Linear)]
         ratios += torch.stack([m.weight.grad.square().mean() / m.weight.square().mean() for m in layers])
-    spread = (ratios.max() / ratios.min()).item()
-    assert (spread < 1.6) == holds, spread
-    assert holds or spread > 3
+    quotient = (ratios.max() / ratios.min()).item()
+    assert (quotient < 1.6) == equal, quotient
+    assert equal or quotient > 3
 
 
-def test_normal_has_its_own_width():
+def test_normal_has_the_given_standard_deviation():
     assert_moments(filled("normal", (D_OUT, D_IN), g=7.0, std=0.3), 0.09, "normal")
 
 
 @pytest.mark.parametrize(
     "name", ["xavier_normal", "xavier_uniform", "kaiming_normal", "kaiming_uniform", "orthogonal"]
 )
-def test_the_bits_are_those_of_torch(name):
+def test_weights_equal_those_of_torch(name):
     expected = torch.empty(30, 20)
     if name.startswith("kaiming"):
         getattr(nn.init, name + "_")(expected, nonlinearity="relu", generator=seeded())
@@ -116,12 +116,12 @@ def test_orthogonal(shape):
 def test_orthogonal_is_uniform_over_the_group():
     """Haar measure: E[Q] = 0 and E[Q_ij²] = 1/d; without the sign correction of QR the diagonal is biased."""
     scheme, generator = INITS["orthogonal"](), seeded()
-    draws = torch.empty(4000, 3, 3)
-    for q in draws:
+    samples = torch.empty(4000, 3, 3)
+    for q in samples:
         scheme(q, 1.0, generator)
     error = math.sqrt(1 / 3 / 4000)
-    assert draws.mean(0).abs().max() < 5 * error
-    assert (draws.square().mean(0) - 1 / 3).abs().max() < 5 * error
+    assert samples.mean(0).abs().max() < 5 * error
+    assert (samples.square().mean(0) - 1 / 3).abs().max() < 5 * error
 
 
 def test_constant_schemes():
@@ -129,16 +129,16 @@ def test_constant_schemes():
     assert torch.equal(filled("constant", (3, 2), value=0.5), torch.full((3, 2), 0.5))
 
 
-@pytest.mark.parametrize(("name", "words"), [("zeros", "gradient zero"), ("constant", "stay equal")])
-def test_bad_schemes_warn(name, words):
-    with pytest.warns(UserWarning, match=words):
+@pytest.mark.parametrize(("name", "message"), [("zeros", "gradient zero"), ("constant", "remain equal")])
+def test_negative_examples_warn(name, message):
+    with pytest.warns(UserWarning, match=message):
         INITS[name]()
 
 
-class TestTheWarningsAreTrue:
+class TestNegativeExamples:
     def train(self, name, **settings):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that they are true is what is tested
+            warnings.simplefilter("ignore")  # these tests verify the warnings
             model = mlp((4,), 1, hidden=(5, 5), activation="tanh")
             initialize(model, INITS[name](**settings), generator=seeded())
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -149,14 +149,14 @@ class TestTheWarningsAreTrue:
             optimizer.step()
         return model
 
-    def test_zeros_never_move(self):
+    def test_zeros_never_change(self):
         model = self.train("zeros")
         assert all(torch.count_nonzero(model[k].weight) == 0 for k in (0, 2, 4))
 
-    def test_constants_stay_equal(self):
+    def test_constants_remain_equal(self):
         model = self.train("constant", value=0.3)
         first = model[0].weight
-        assert not torch.equal(first, torch.full_like(first, 0.3))  # it did learn
+        assert not torch.equal(first, torch.full_like(first, 0.3))  # the weights have changed
         torch.testing.assert_close(first, first[:1].expand_as(first))
 
 
@@ -169,20 +169,20 @@ class TestInitialize:
             if isinstance(m, nn.Linear | nn.Conv2d)
         ]
 
-    def test_each_layer_takes_the_gain_of_its_activation(self):
+    def test_each_layer_has_the_gain_of_its_activation(self):
         model = nn.Sequential(
             nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 400), nn.Dropout(), nn.Tanh(), nn.Linear(400, 400)
         )
         assert self.variances(model) == pytest.approx([2.0, 25 / 9, 1.0], rel=0.03)
 
-    def test_a_given_gain_is_for_all_but_the_last(self):
+    def test_a_given_gain_applies_to_all_layers_except_the_last(self):
         model = nn.Sequential(
             nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 400), nn.ReLU(), nn.Linear(400, 400)
         )
-        got = self.variances(model, gain=3.0, last_layer_gain=0.5)
-        assert got == pytest.approx([9.0, 9.0, 0.25], rel=0.03)
+        variances = self.variances(model, gain=3.0, last_layer_gain=0.5)
+        assert variances == pytest.approx([9.0, 9.0, 0.25], rel=0.03)
 
-    def test_maxout_and_its_neighbours(self):
+    def test_maxout(self):
         assert self.variances(mlp((400,), 400, hidden=(400,), activation="maxout")) == pytest.approx(
             [gain("maxout") ** 2, 1.0], rel=0.03
         )
@@ -215,7 +215,7 @@ class TestInitialize:
         initialize(nn.Sequential(norm), INITS["orthogonal"](), generator=seeded())
         assert all(set(p.unique().tolist()) <= {0.0, 1.0} for p in norm.parameters())
 
-    def test_a_weight_normed_layer_gets_the_weight_of_a_plain_one(self):
+    def test_a_weight_normalized_layer_has_the_weight_of_a_plain_one(self):
         plain, normed = nn.Linear(5, 4), weight_norm(nn.Linear(5, 4))
         for layer in (plain, normed):
             initialize(layer, INITS["xavier_normal"](), generator=seeded())
@@ -228,13 +228,13 @@ class TestInitialize:
     @pytest.mark.parametrize(
         ("name", "settings"), [("zeros", {}), ("normal", {"std": 0.0}), ("constant", {"value": 0.0})]
     )
-    @pytest.mark.filterwarnings("ignore:init")  # that zeros are a bad start
-    def test_a_weight_normed_layer_cannot_start_from_zero(self, name, settings):
-        """w = g v/‖v‖ is 0/0 there: torch would train on NaN."""
-        with pytest.raises(UserError, match="has no direction"):
+    @pytest.mark.filterwarnings("ignore:init")  # the warning of zeros
+    def test_zero_weights_of_a_weight_normalized_layer_are_rejected(self, name, settings):
+        """w = g v/‖v‖ would be 0/0, and training would produce NaN."""
+        with pytest.raises(UserError, match="is undefined"):
             initialize(weight_norm(nn.Linear(5, 4)), INITS[name](**settings), generator=seeded())
 
-    def test_is_a_function_of_the_generator(self):
+    def test_depends_only_on_the_generator(self):
         states = []
         for seed in (0, 0, 1):
             model = mlp((3,), 2, hidden=(4,))
@@ -243,23 +243,23 @@ class TestInitialize:
         assert torch.equal(states[0], states[1])
         assert not torch.equal(states[0], states[2])
 
-    def test_leaves_the_global_random_state(self):
+    def test_does_not_change_the_global_random_state(self):
         before = torch.get_rng_state()
         model = mlp((3,), 2, hidden=(4,))
         torch.set_rng_state(before)
         for name in INITS:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # some schemes say that they are bad
+                warnings.simplefilter("ignore")  # the negative examples warn
                 initialize(model, INITS[name](), generator=seeded())
         assert torch.equal(before, torch.get_rng_state())
 
-    def test_torch_leaves_everything(self):
+    def test_torch_changes_nothing(self):
         model = mlp((3,), 2, hidden=(4,))
         before = {name: value.clone() for name, value in model.state_dict().items()}
         initialize(model, INITS["torch"](), generator=seeded())
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
-    def test_keeps_trainability_and_type(self):
+    def test_keeps_requires_grad_and_dtype(self):
         model = mlp((3,), 2, hidden=(4,)).double()
         initialize(model, INITS["orthogonal"](), generator=seeded())
         assert all(p.requires_grad and p.is_leaf and p.dtype == torch.float64 for p in model.parameters())
@@ -267,16 +267,16 @@ class TestInitialize:
     @pytest.mark.parametrize(
         ("std", "depth", "verb"), [(0.01, 4, "shrinks"), (1.0, 4, "grows"), (0.088, 4, None), (0.01, 1, None)]
     )
-    def test_warns_when_the_signal_would_be_lost(self, std, depth, verb):
+    def test_warns_when_the_signal_vanishes_or_explodes(self, std, depth, verb):
         model = mlp((256,), 1, hidden=(256,) * depth)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             initialize(model, INITS["normal"](std=std), generator=seeded())
-        words = [str(w.message) for w in caught]
-        assert len(words) == (verb is not None)
-        assert all(verb in w for w in words)
+        messages = [str(warning.message) for warning in caught]
+        assert len(messages) == (verb is not None)
+        assert all(verb in message for message in messages)
 
-    def test_a_norm_restores_the_size(self):
+    def test_a_norm_restores_the_scale(self):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             model = mlp((256,), 1, hidden=(256,) * 4, norm="batch")
@@ -287,10 +287,10 @@ class TestInitialize:
         ("name", "depth"),
         [("relu", 10), ("leaky_relu", 10), ("elu", 10), ("gelu", 2), ("silu", 2), ("softplus", 1)],
     )
-    def test_the_signal_keeps_its_size_through_depth(self, scheme, name, depth):
-        """E[h²] stays near that of the input, where a gain of 1 loses a factor of 2 per layer (relu).
+    def test_the_second_moment_is_preserved_through_depth(self, scheme, name, depth):
+        """E[h²] stays close to that of the input; with a gain of 1, relu would lose a factor of 2 per layer.
 
-        Where f is not homogeneous, a deviation grows from layer to layer: those are followed less far.
+        If f is not homogeneous, a deviation grows from layer to layer; these networks are less deep.
         """
         model = mlp((512,), 1, hidden=(512,) * depth, activation=name)
         initialize(model, INITS[scheme](), generator=seeded())
@@ -302,7 +302,7 @@ class TestInitialize:
 
 @pytest.mark.parametrize("name", INITS)
 def test_every_scheme_has_a_card(name):
-    found = card(INITS[name])
-    assert found is not None
-    assert found.row.startswith("E")
-    assert found.formula
+    method = card(INITS[name])
+    assert method is not None
+    assert method.row.startswith("E")
+    assert method.formula

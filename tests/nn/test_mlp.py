@@ -6,7 +6,8 @@ from torch import nn
 
 from descend.cards import card
 from descend.errors import UserError
-from descend.nn import ACTIVATIONS, MODELS, NORMS, initialize, kaiming_normal, linear, mlp
+from descend.nn import ACTIVATIONS, MODELS, NORMS, initialize, linear, mlp
+from descend.nn.init import kaiming_normal
 
 
 def names(model):
@@ -17,7 +18,7 @@ def count(model):
     return sum(p.numel() for p in model.parameters())
 
 
-def test_the_network_of_the_lecture():
+def test_names_and_parameters_of_a_network_for_images():
     model = mlp((28, 28), 10, hidden=(512, 512))
     assert names(model) == ["flatten", "linear1", "act1", "linear2", "act2", "output"]
     assert count(model) == 784 * 512 + 512 + 512 * 512 + 512 + 512 * 10 + 10
@@ -25,13 +26,13 @@ def test_the_network_of_the_lecture():
 
 def test_equals_a_hand_written_sequential():
     model = mlp((3,), 2, hidden=(5, 4), activation="tanh")
-    hand = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2))
-    hand.load_state_dict(dict(zip(hand.state_dict(), model.state_dict().values(), strict=True)))
+    reference = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 2))
+    reference.load_state_dict(dict(zip(reference.state_dict(), model.state_dict().values(), strict=True)))
     x = torch.randn(7, 3)
-    assert torch.equal(model(x), hand(x))
+    assert torch.equal(model(x), reference(x))
 
 
-def test_the_order_of_a_layer_s_parts():
+def test_the_order_of_the_parts_of_a_layer():
     settings = {"hidden": (5,), "norm": "batch", "dropout": 0.5}
     assert names(mlp((3,), 2, **settings)) == ["linear1", "norm1", "act1", "drop1", "output"]
     after = mlp((3,), 2, norm_position="after", **settings)
@@ -47,7 +48,7 @@ def test_linear_is_one_layer():
 @pytest.mark.parametrize("norm", sorted(set(NORMS) - {"instance"}))
 @pytest.mark.parametrize("position", ["before", "after"])
 @pytest.mark.parametrize("activation", sorted(set(ACTIVATIONS) - {"sign"}))
-def test_every_combination_gives_outputs_and_gradients(activation, norm, position):
+def test_every_combination_has_finite_outputs_and_gradients(activation, norm, position):
     model = mlp(
         (4,), 3, hidden=(16, 16), activation=activation, norm=norm, norm_position=position, dropout=0.2
     )
@@ -59,7 +60,7 @@ def test_every_combination_gives_outputs_and_gradients(activation, norm, positio
 
 @pytest.mark.parametrize(("k", "hidden"), [(2, (6,)), (3, (6, 5)), (5, (4, 3, 2))])
 def test_maxout_has_k_affine_maps_for_every_unit(k, hidden):
-    """k (d_in + 1) parameters a unit; the layer behind sees the units alone."""
+    """Each unit has k (d_in + 1) parameters; the inputs of the next layer are the units."""
     model = mlp((4,), 3, hidden=hidden, activation={"name": "maxout", "k": k})
     widths = (4, *hidden)
     expected = sum(k * (a + 1) * b for a, b in pairwise(widths)) + (widths[-1] + 1) * 3
@@ -67,8 +68,8 @@ def test_maxout_has_k_affine_maps_for_every_unit(k, hidden):
 
 
 @pytest.mark.parametrize("k", [2, 3, 4])
-def test_maxout_starts_with_a_variance_that_keeps_the_signal(k):
-    """Var(W) = 1/(d_in E[max_k z²]), and so E[h²] of the input's size through two layers; 1/d_in would grow it."""
+def test_the_initial_variance_for_maxout_preserves_the_second_moment(k):
+    """With Var(W) = 1/(d_in E[max_k z²]) the value of E[h²] is preserved through two layers; with 1/d_in it would grow."""
     model = mlp((256,), 1, hidden=(256, 256), activation={"name": "maxout", "k": k})
     initialize(model, kaiming_normal(), generator=torch.Generator().manual_seed(0))
     z = torch.randn(200_000, k, generator=torch.Generator().manual_seed(1)).max(1).values
@@ -95,7 +96,7 @@ def test_layers_do_not_share_an_activation():
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"activation": "rlu"}, "did you mean 'relu'"),
         ({"activation": "sign"}, "derivative is zero"),
@@ -103,13 +104,13 @@ def test_layers_do_not_share_an_activation():
         ({"norm": {"name": "group", "groups": 7}}, "do not divide"),
     ],
 )
-def test_what_does_not_fit_is_refused(settings, words):
-    with pytest.raises(UserError, match=words):
+def test_unsuitable_settings_are_rejected(settings, message):
+    with pytest.raises(UserError, match=message):
         mlp((4,), 3, hidden=(6,), **settings)
 
 
 class TestDropout:
-    """The p of a recipe is the probability to drop; what is kept is divided by 1 - p."""
+    """The setting is the probability p to drop a unit; units that are kept are divided by 1 - p."""
 
     def test_expectation_is_the_identity(self):
         torch.manual_seed(0)
@@ -118,7 +119,7 @@ class TestDropout:
         assert abs((out == 0).double().mean() - 0.3) < 5 * (0.21 / 200_000) ** 0.5
         assert abs(out.double().mean() - 1.0) < 5 * (0.3 / 0.7 / 200_000) ** 0.5
 
-    def test_is_drawn_for_each_sample_and_each_call_and_off_in_evaluation(self):
+    def test_is_sampled_for_each_row_and_call_and_disabled_in_evaluation(self):
         torch.manual_seed(0)
         model = mlp((4,), 2, hidden=(32,), dropout=0.5)
         x = torch.randn(1, 4).repeat(6, 1)
@@ -127,11 +128,11 @@ class TestDropout:
         assert not torch.equal(first, second)
         model.eval()
         assert torch.equal(model(x), model(x))
-        # The same numbers; a BLAS may sum the last rows of a batch in another order than the others.
+        # Equal up to rounding: a BLAS may sum the last rows of a batch in another order than the others.
         torch.testing.assert_close(model(x), model(x[:1]).expand(6, -1), rtol=1e-5, atol=1e-6)
 
     def test_evaluation_of_a_linear_network_is_the_mean_over_sub_networks(self):
-        """The ensemble view: without an activation the mean over all masks is the network without dropout."""
+        """Without an activation, the mean of the ensemble over all masks is the network without dropout."""
         model = mlp((3,), 1, hidden=(4,), activation="identity", dropout=0.5).double()
         x = torch.randn(2, 3, dtype=torch.float64)
         h = model.linear1(x)
@@ -142,6 +143,6 @@ class TestDropout:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_has_a_card(name):
-    found = card(MODELS[name])
-    assert found is not None
-    assert found.summary
+    method = card(MODELS[name])
+    assert method is not None
+    assert method.summary

@@ -9,7 +9,7 @@ from descend.nn.normalization import NORMS, normalized
 SHAPES = {1: (12, 6), 2: (5, 6, 4, 3)}
 
 
-def draw(dims, seed=0):
+def sample(dims, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return 3.0 + 2.0 * torch.randn(SHAPES[dims], dtype=torch.float64, generator=generator)
 
@@ -21,7 +21,7 @@ def standardised(x, over, eps):
     return (x - mean) / torch.sqrt(variance + eps)
 
 
-# (name, settings, dims, over): over None for groups, which are tested by themselves.
+# (name, settings, dims, over); group norm has its own tests.
 CASES = [
     ("batch", {}, 1, (0,)),
     ("batch", {"eps": 0.1}, 2, (0, 2, 3)),
@@ -34,7 +34,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "settings", "dims", "over"), CASES)
 def test_definition(name, settings, dims, over):
     norm = NORMS[name](6, dims=dims, **settings).double()
-    x = draw(dims)
+    x = sample(dims)
     torch.testing.assert_close(norm(x), standardised(x, over, settings.get("eps", 1e-5)))
 
 
@@ -42,15 +42,15 @@ def test_definition(name, settings, dims, over):
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_group_definition(dims, groups):
     norm = NORMS["group"](6, dims=dims, groups=groups, eps=0.01).double()
-    x = draw(dims)
+    x = sample(dims)
     parts = [standardised(part, tuple(range(1, x.dim())), 0.01) for part in x.chunk(groups, 1)]
     torch.testing.assert_close(norm(x), torch.cat(parts, 1))
 
 
 @pytest.mark.parametrize(("name", "settings", "dims", "over"), CASES)
-def test_scale_and_shift_per_channel(name, settings, dims, over):
+def test_weight_and_bias_per_channel(name, settings, dims, over):
     norm = NORMS[name](6, dims=dims, **settings).double()
-    x = draw(dims)
+    x = sample(dims)
     plain = norm(x)
     gamma, beta = torch.arange(1.0, 7.0).double(), torch.arange(-3.0, 3.0).double()
     with torch.no_grad():
@@ -66,9 +66,9 @@ def test_scale_and_shift_per_channel(name, settings, dims, over):
 )
 def test_gradients_flow_through_the_statistics(name, dims):
     norm = NORMS[name](6, dims=dims).double()
-    x = draw(dims).requires_grad_()
+    x = sample(dims).requires_grad_()
     assert torch.autograd.gradcheck(norm, (x,))
-    # Were mean and variance constants, a constant added to x would move the output's sum.
+    # If mean and variance were constants, a constant added to x would change the sum of the outputs.
     (gradient,) = torch.autograd.grad((norm(x) * torch.randn_like(x)).sum(), x)
     over = (0, *range(2, x.dim())) if name == "batch" else tuple(range(1, x.dim()))
     torch.testing.assert_close(gradient.sum(over), torch.zeros_like(gradient.sum(over)), atol=1e-10, rtol=0)
@@ -76,12 +76,12 @@ def test_gradients_flow_through_the_statistics(name, dims):
 
 class TestBatch:
     @pytest.mark.parametrize("dims", [1, 2])
-    def test_running_averages_hold_the_mean_and_the_unbiased_variance(self, dims):
+    def test_running_averages_are_those_of_mean_and_unbiased_variance(self, dims):
         norm = NORMS["batch"](6, dims=dims, momentum=0.3).double()
         over = (0, *range(2, dims + 2)) if dims == 2 else (0,)
         mean, variance = torch.zeros(6).double(), torch.ones(6).double()
         for seed in range(3):
-            x = draw(dims, seed)
+            x = sample(dims, seed)
             norm(x)
             mean = 0.7 * mean + 0.3 * x.mean(over)
             variance = 0.7 * variance + 0.3 * x.var(over, correction=1)
@@ -94,21 +94,21 @@ class TestBatch:
         assert norm.running_mean.tolist() == pytest.approx([0.0, 2.0])
         assert norm.running_var.tolist() == pytest.approx([0.9, 0.9 + 0.1 * 200.0])
 
-    def test_evaluation_uses_the_running_averages_and_leaves_them(self):
+    def test_evaluation_uses_the_running_averages_and_does_not_change_them(self):
         norm = NORMS["batch"](6, dims=1).double()
-        norm(draw(1))
-        training = norm(draw(1, 1))
+        norm(sample(1))
+        training = norm(sample(1, 1))
         before = {name: value.clone() for name, value in norm.state_dict().items()}
         norm.eval()
-        x = draw(1, 1)
+        x = sample(1, 1)
         expected = (x - norm.running_mean) / torch.sqrt(norm.running_var + 1e-5)
         torch.testing.assert_close(norm(x), expected)
         assert not torch.allclose(norm(x), training)
         assert all(torch.equal(value, norm.state_dict()[name]) for name, value in before.items())
 
-    def test_rows_depend_on_each_other_only_while_training(self):
+    def test_rows_depend_on_each_other_only_in_training(self):
         norm = NORMS["batch"](6, dims=1).double()
-        x = draw(1)
+        x = sample(1)
         assert not torch.allclose(norm(x)[:4], norm(x[:4]))
         norm.eval()
         torch.testing.assert_close(norm(x)[:4], norm(x[:4]))
@@ -117,9 +117,9 @@ class TestBatch:
 @pytest.mark.parametrize(
     ("name", "dims"), [("layer", 1), ("layer", 2), ("group", 1), ("group", 2), ("instance", 2)]
 )
-def test_rows_do_not_depend_on_the_batch_nor_on_the_mode(name, dims):
+def test_rows_do_not_depend_on_the_batch_or_the_mode(name, dims):
     norm = NORMS[name](6, dims=dims).double()
-    x = draw(dims)
+    x = sample(dims)
     whole = norm(x)
     torch.testing.assert_close(
         torch.cat([norm(row.unsqueeze(0)) for row in x]), whole, rtol=1e-12, atol=1e-12
@@ -135,8 +135,8 @@ def test_automatic_groups(features, expected):
     assert NORMS["group"](features, dims=2).num_groups == expected
 
 
-def test_what_does_not_fit_is_refused():
-    with pytest.raises(UserError, match=r"4 groups do not divide 6 features; one of \[1, 2, 3, 6\]"):
+def test_unsuitable_settings_are_rejected():
+    with pytest.raises(UserError, match=r"4 groups do not divide 6 features; use one of \[1, 2, 3, 6\]"):
         NORMS["group"](6, dims=2, groups=4)
     with pytest.raises(UserError, match="always 0"):
         NORMS["group"](6, dims=1, groups=6)
@@ -144,23 +144,23 @@ def test_what_does_not_fit_is_refused():
         NORMS["instance"](6, dims=1)
 
 
-def test_the_reason_to_refuse_single_positions_is_true():
+def test_groups_of_one_element_are_zero():
     assert nn.GroupNorm(6, 6)(torch.randn(3, 6)).abs().max() < 1e-3
 
 
 class TestWeight:
     @pytest.mark.parametrize(
-        ("make", "over"), [(lambda: nn.Linear(4, 3), (1,)), (lambda: nn.Conv2d(2, 3, 3), (1, 2, 3))]
+        ("constructor", "over"), [(lambda: nn.Linear(4, 3), (1,)), (lambda: nn.Conv2d(2, 3, 3), (1, 2, 3))]
     )
-    def test_is_g_times_the_direction_of_v(self, make, over):
-        layer = NORMS["weight"](make().double())
+    def test_is_g_times_the_direction_of_v(self, constructor, over):
+        layer = NORMS["weight"](constructor().double())
         g, v = layer.parametrizations.weight.original0, layer.parametrizations.weight.original1
         with torch.no_grad():
             g.copy_(torch.tensor([0.5, 2.0, -1.0]).view(g.shape))
             v.mul_(7.0)
         torch.testing.assert_close(layer.weight, g * v / v.square().sum(over, keepdim=True).sqrt())
 
-    def test_computes_what_the_layer_computed(self):
+    def test_does_not_change_the_outputs(self):
         layer = nn.Linear(4, 3).double()
         x = torch.randn(5, 4, dtype=torch.float64)
         before = layer(x)
@@ -176,7 +176,7 @@ class TestWeight:
 
 class TestNormalized:
     @pytest.mark.parametrize("name", ["none", "weight"])
-    def test_no_module_behind_the_layer(self, name):
+    def test_no_module_follows_the_layer(self, name):
         layer, norm = normalized(nn.Linear(2, 3), 3, dims=1, norm=name)
         assert isinstance(layer, nn.Linear)
         assert norm is None
@@ -198,6 +198,6 @@ class TestNormalized:
 
 @pytest.mark.parametrize("name", NORMS)
 def test_every_norm_has_a_card(name):
-    found = card(NORMS[name])
-    assert found is not None
-    assert found.row in {"F3", "F4", "F5, F7", "F6"}
+    method = card(NORMS[name])
+    assert method is not None
+    assert method.row in {"F3", "F4", "F5, F7", "F6"}

@@ -30,7 +30,7 @@ def test_softmax():
     torch.testing.assert_close(OUTPUTS["softmax"]()(Z), expected, rtol=1e-13, atol=1e-30)
 
 
-def test_softmax_is_unchanged_by_a_constant_and_stays_finite():
+def test_softmax_is_invariant_to_a_constant_and_finite():
     softmax = OUTPUTS["softmax"]()
     torch.testing.assert_close(softmax(Z + 5.0), softmax(Z))
     assert softmax(1e4 * Z).isfinite().all()
@@ -49,7 +49,7 @@ def test_probabilities_lie_in_the_unit_interval(name, low, high):
 
 
 def test_links_name_the_inverse():
-    assert {name: made().link for name, made in OUTPUTS.items()} == {
+    assert {name: constructor().link for name, constructor in OUTPUTS.items()} == {
         "identity": "identity",
         "sigmoid": "logit",
         "sine": "arcsine",
@@ -63,7 +63,7 @@ def test_links_name_the_inverse():
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_every_output_has_a_card(name):
-    found = card(OUTPUTS[name])
-    assert found is not None
-    assert found.row == "B9"
-    assert found.formula
+    method = card(OUTPUTS[name])
+    assert method is not None
+    assert method.row == "B9"
+    assert method.formula

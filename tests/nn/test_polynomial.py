@@ -1,4 +1,4 @@
-"""The polynomial model: powers, and the normal equations that its best weights solve."""
+"""Polynomial regression: powers, and the normal equations of the least-squares weights."""
 
 import math
 
@@ -37,8 +37,8 @@ def test_shapes_and_parameters(inputs):
 
 
 @pytest.mark.parametrize("degree", [1, 3, 6])
-def test_the_normal_equations_give_the_best_weights(degree):
-    """With the coefficients of NumPy's polyfit the model is polyval, and the gradient of the squares is zero."""
+def test_the_least_squares_weights_solve_the_normal_equations(degree):
+    """With the coefficients of NumPy's polyfit the model equals polyval, and the gradient of the squared error is zero."""
     coefficients = np.polyfit(X.numpy(), Y.numpy(), degree)
     model = polynomial((1,), 1, degree=degree).double()
     with torch.no_grad():
@@ -50,13 +50,13 @@ def test_the_normal_equations_give_the_best_weights(degree):
     )
     residual.square().sum().backward()
     powers = torch.stack([X**k for k in range(degree + 1)], 1)
-    scale = powers.norm(dim=0) * Y.norm()  # of the terms that cancel
+    scale = powers.norm(dim=0) * Y.norm()  # the magnitude of the terms that cancel
     gradient = torch.cat([model.output.bias.grad, model.output.weight.grad[0]])
     assert (gradient.abs() < 1e-9 * scale).all()
 
 
 def test_the_degree_is_checked():
-    with pytest.raises(UserError, match="the degree must be 1 or more"):
+    with pytest.raises(UserError, match="expected a degree >= 1, got 0"):
         Powers(0)
     with pytest.raises(RecipeError, match=r"\[model\] degree: expected an integer >= 1, got 0"):
         Recipe(model={"name": "polynomial", "degree": 0})
@@ -64,7 +64,7 @@ def test_the_degree_is_checked():
 
 @pytest.mark.parametrize("degree", [1, 3, 5])
 def test_a_recipe_trains_it_to_the_least_squares_fit(degree):
-    """Full batch and L-BFGS: predictions are those of polyfit on the training rows."""
+    """With full batches and L-BFGS the predictions are those of polyfit on the training rows."""
     x, y = X.numpy()[:, None], Y.numpy()
     recipe = {
         "data": {"sampling": "full", "validation": 0.0, "clip": "none"},
@@ -77,12 +77,12 @@ def test_a_recipe_trains_it_to_the_least_squares_fit(degree):
     }  # fmt: skip
     run = descend.train((x, y), recipe, seed=0)
     assert isinstance(run.model[-1], nn.Linear)
-    train = np.isin(np.arange(len(x)), descend_rows(x, y, recipe))
+    train = np.isin(np.arange(len(x)), training_rows(x, y, recipe))
     expected = np.polyval(np.polyfit(x[train, 0], y[train], degree), x[:, 0])
     np.testing.assert_allclose(run.predict(x), expected, atol=2e-3)
 
 
-def descend_rows(x, y, recipe):
+def training_rows(x, y, recipe):
     from descend.runs.plan import plan_run
 
     return plan_run((x, y), recipe, seed=0).prepared.train.rows

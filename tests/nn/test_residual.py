@@ -3,25 +3,26 @@ import torch
 from torch import nn
 
 from descend.errors import UserError
-from descend.nn import Residual, initialize, kaiming_normal, mlp
+from descend.nn import Residual, initialize, mlp
+from descend.nn.init import kaiming_normal
 
 
-def test_adds_its_input():
+def test_adds_the_input():
     body = nn.Sequential(nn.Linear(5, 5), nn.Tanh())
     x = torch.randn(3, 5)
     assert torch.equal(Residual(body)(x), x + body(x))
 
 
-def test_the_derivative_is_the_identity_plus_the_body_s():
+def test_the_jacobian_is_the_identity_plus_that_of_the_body():
     body = nn.Sequential(nn.Linear(4, 4), nn.Tanh()).double()
     x = torch.randn(4, dtype=torch.float64)
-    found = torch.func.jacrev(Residual(body))(x)
+    jacobian = torch.func.jacrev(Residual(body))(x)
     weight, bias = body[0].weight, body[0].bias
-    slope = 1.0 - torch.tanh(weight @ x + bias).square()
-    torch.testing.assert_close(found, torch.eye(4, dtype=torch.float64) + slope.unsqueeze(1) * weight)
+    derivative = 1.0 - torch.tanh(weight @ x + bias).square()
+    torch.testing.assert_close(jacobian, torch.eye(4, dtype=torch.float64) + derivative.unsqueeze(1) * weight)
 
 
-def test_a_body_of_zeros_is_the_identity():
+def test_a_zero_body_is_the_identity():
     body = nn.Linear(4, 4)
     nn.init.zeros_(body.weight)
     nn.init.zeros_(body.bias)
@@ -30,13 +31,13 @@ def test_a_body_of_zeros_is_the_identity():
 
 
 @pytest.mark.parametrize("outputs", [3, 1])
-def test_refuses_another_shape_even_where_it_could_be_broadcast(outputs):
+def test_another_shape_is_rejected_even_if_it_could_be_broadcast(outputs):
     with pytest.raises(ValueError, match="keep the shape"):
         Residual(nn.Linear(4, outputs))(torch.zeros(2, 4))
 
 
-class TestOfAnMlp:
-    def test_skips_where_neighbouring_widths_are_equal(self):
+class TestResidualMlp:
+    def test_skips_where_consecutive_widths_are_equal(self):
         model = mlp((6,), 2, hidden=(6, 6, 5, 5), residual=True)
         assert [name for name, _ in model.named_children()] == [
             "linear1", "act1", "residual2", "linear3", "act3", "residual4", "output",
@@ -44,7 +45,7 @@ class TestOfAnMlp:
 
     @pytest.mark.parametrize("position", ["before", "after"])
     @pytest.mark.parametrize("activation", ["tanh", "maxout"])
-    def test_computes_the_sum_written_out(self, position, activation):
+    def test_computes_the_sum_explicitly(self, position, activation):
         model = mlp(
             (4,), 2, hidden=(8, 8), residual=True, norm="layer", activation=activation, norm_position=position
         )
@@ -54,12 +55,12 @@ class TestOfAnMlp:
         order = ["norm2", "act2"] if position == "before" else ["act2", "norm2"]
         raw = model.linear1(x)
         h = model.act1(model.norm1(raw)) if position == "before" else model.norm1(model.act1(raw))
-        change = parts["linear2"](h)
+        residual = parts["linear2"](h)
         for name in order:
-            change = parts[name](change)
-        assert torch.equal(model(x), model.output(h + change))
+            residual = parts[name](residual)
+        assert torch.equal(model(x), model.output(h + residual))
 
-    def test_starts_from_the_bits_of_the_plain_one(self):
+    def test_the_initial_weights_equal_those_of_the_plain_mlp(self):
         def weights(residual):
             torch.manual_seed(0)
             model = mlp((4,), 2, hidden=(8, 8), residual=residual)
@@ -69,6 +70,6 @@ class TestOfAnMlp:
         assert all(map(torch.equal, weights(True), weights(False)))
 
     @pytest.mark.parametrize("hidden", [(), (8,), (8, 4, 8)])
-    def test_is_refused_where_no_two_neighbours_are_equal(self, hidden):
-        with pytest.raises(UserError, match="two neighbouring widths must be equal"):
+    def test_is_rejected_if_no_two_consecutive_widths_are_equal(self, hidden):
+        with pytest.raises(UserError, match="two consecutive widths must be equal"):
             mlp((4,), 2, hidden=hidden, residual=True)

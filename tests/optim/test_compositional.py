@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Lasso
+from tests.support.examples import examples
 from tests.support.optimizer_contract import Case, Contract, saved
 
 import descend
@@ -87,7 +88,7 @@ class TestWithoutNoise:
         torch.testing.assert_close(problem.x, plain.x, rtol=1e-14, atol=0)
         np.testing.assert_allclose(problem.x.detach(), gradient_descent(problem, 0.05, 30), atol=1e-13)
 
-    @settings(deadline=None, max_examples=25)
+    @settings(deadline=None, max_examples=examples(25))
     @given(st.floats(0.05, 1.0), st.floats(0, 1))
     def test_extrapolation_removes_the_lag_of_an_affine_inner_function(self, beta, decay):
         problem = Affine()
@@ -193,6 +194,7 @@ class TestConvergence:
 
     MARKS = (200, 400, 800, 1600)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("name", "share"), [("scgd", 2 / 3), ("asc_pg", 4 / 5)])
     def test_errors_decrease_at_the_rate_of_the_theorem(self, name, share):
         found = errors(name, share, self.MARKS, problems=1000, beta=1.0)
@@ -257,6 +259,7 @@ class TestDropout:
         variance = self.DROPPED / (1 - self.DROPPED) * np.diag(np.diag(gram))
         return np.linalg.solve(gram, x.T @ y), np.linalg.solve(gram + variance, x.T @ y)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("batch", [60, 20])
     @pytest.mark.parametrize("name", BOTH)
     def test_the_loss_of_the_mean_prediction_is_minimised(self, name, batch):
@@ -264,11 +267,13 @@ class TestDropout:
         apart = np.linalg.norm(least_squares - ridge)
         assert np.linalg.norm(found - least_squares) < 0.2 * apart
 
+    @pytest.mark.slow
     def test_sgd_minimises_the_mean_loss(self):
         found, (least_squares, ridge) = self.trained("sgd", 60), self.minima()
         assert np.linalg.norm(found - ridge) < 0.1 * np.linalg.norm(least_squares - ridge)
 
 
+@pytest.mark.slow
 def test_the_proximal_step_finds_the_zeros_of_the_lasso():
     """F(x) = 1/(2n) ‖E[A_w] x − b‖² + λ ‖x‖₁ with noisy A_w, against scikit-learn on the mean."""
     rng = np.random.default_rng(0)
@@ -480,6 +485,7 @@ class TestFromARecipe:
             fitted.partial_fit(x[rows], y[rows])
         assert np.isfinite(fitted.predict(x)).all()
 
+    @pytest.mark.slow
     def test_weighted_rows_of_an_estimator(self):
         x, y = load_diabetes(return_X_y=True)
         weights = np.random.default_rng(0).uniform(0.5, 3, len(x))

@@ -85,6 +85,7 @@ def test_never_ascends(search, size):
     assert values[-1] < 0.98 * values[1]
 
 
+@pytest.mark.slow
 def test_finds_the_minimum_of_logistic_regression():
     loss, _ = logistic()
     best = Descent(descend.optim.bfgs, loss, [0.0] * 8, max_iter=60)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer
+from tests.support.examples import examples
 from tests.support.optimizer_contract import Case, Contract
 from tests.support.smooth import rosenbrock
 
@@ -61,7 +62,7 @@ CURVATURES = st.lists(st.floats(0.01, 100), min_size=1, max_size=6)
 SHARES = st.floats(0.05, 0.9)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(CURVATURES, st.floats(1e-3, 100), SHARES, SHARES)
 def test_the_step_is_the_first_accepted_and_as_long_as_the_theorem_requires(curvatures, first, c, rho):
     h = torch.tensor(curvatures, dtype=torch.float64)
@@ -96,6 +97,7 @@ def test_equals_the_textbook_algorithm_on_a_nonconvex_function():
     assert len(descent.evaluated) > 200
 
 
+@pytest.mark.slow
 def test_never_ascends():
     descent = Descent(rosenbrock, [-1.2, 1.0])
     values = [descent.step() for _ in range(300)]
@@ -103,6 +105,7 @@ def test_never_ascends():
     assert values[-1] < 0.5 * values[1]
 
 
+@pytest.mark.slow
 def test_finds_scipys_minimum_of_logistic_regression():
     rows, labels = load_breast_cancer(return_X_y=True)
     x = torch.tensor((rows - rows.mean(0)) / rows.std(0))[:, :8]

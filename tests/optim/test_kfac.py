@@ -482,6 +482,21 @@ class TestKnownFaults:
         assert torch.equal(trained(twin, x, y, F.mse_loss, again, steps=9), expected)
 
 
+def test_a_state_with_the_former_names_of_its_entries_is_loaded():
+    model, x = two_layers(), double(40, 4)
+    optimizer = KFAC(model.parameters(), model, "normal", lr=0.1)
+    trained(model, x, double(40, 3, seed=1), F.mse_loss, optimizer)
+    state, former = optimizer.state_dict(), {"input_moment": "inputs", "gradient_moment": "slopes"}
+    former |= {"input_inverse": "inputs_inverse", "gradient_inverse": "slopes_inverse"}
+    old = {
+        key: {former.get(name, name): each for name, each in own.items()}
+        for key, own in state["state"].items()
+    }
+    again = KFAC(model.parameters(), model, "normal", lr=0.1)
+    again.load_state_dict({**state, "state": old})
+    assert str(again.state_dict()) == str(optimizer.state_dict())
+
+
 def test_the_saved_state_has_no_views_of_stacks():
     """A bias of one number is a column with the stride of a row, which cannot be viewed as bytes."""
     model = nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 1))
@@ -620,6 +635,7 @@ class TestRecording:
         assert optimizer.state[model[0].weight]["estimates"] == 1
         assert factors(optimizer, model[0].weight)[0][0, 0, 0] == 1
 
+    @pytest.mark.slow
     def test_ends_with_the_optimizer(self):
         model = nn.Sequential(nn.Linear(2, 1))
         optimizer = KFAC(model.parameters(), model, "normal")

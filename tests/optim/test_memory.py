@@ -68,8 +68,8 @@ def test_the_state_is_as_large_as_documented(name):
     model = nn.Linear(N, M, bias=False)
     x, y = torch.randn(100, N), torch.randn(100, M)
     settings = SETTINGS.get(name, {})
-    beside = {"model": model, "likelihood": "normal"} if name == "kfac" else {}
-    optimizer = OPTIMIZERS[name](model.parameters(), **beside, **settings)
+    context = {"model": model, "likelihood": "normal"} if name == "kfac" else {}
+    optimizer = OPTIMIZERS[name](model.parameters(), **context, **settings)
     for _ in range(5 if name == "bfgs" else 45 if name in ("lbfgs", "sqn") else 12):
         rows = Rows(model, F.mse_loss, x + 0.01 * torch.randn_like(x), y)
         optimizer.step(rows)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.optimizer_contract import Case, Contract, Problem
 
 import descend
@@ -80,7 +81,7 @@ class Quadratic:
     momentum=st.floats(0.0, 0.95),
     start=st.lists(st.floats(-5, 5), min_size=3, max_size=3),
 )
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 def test_the_steps_are_those_of_the_formula_with_any_schedule(constructor, formula, rates, momentum, start):
     problem = Quadratic([0.3, 1.0, 2.5], start)
     optimizer = constructor([problem.x], momentum=momentum)

@@ -9,6 +9,7 @@ import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.optimizer_contract import Case, Contract
 from tests.support.smooth import Logistic, Path, quadratic, rosenbrock
 from torch import nn
@@ -40,7 +41,7 @@ class TestContract(Contract):
 EIGENVALUES = st.lists(st.floats(0.1, 100), min_size=1, max_size=6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(EIGENVALUES, st.integers(0, 100))
 def test_a_quadratic_takes_one_step(eigenvalues, seed):
     matrix, gradient, function = quadratic(eigenvalues, seed)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
 from sklearn.svm import SVC
+from tests.support.examples import examples
 
 from descend.errors import UserError
 from descend.optim import mistake_bound, perceptron
@@ -25,7 +26,7 @@ def separable(seed, n=40, d=5, margin=0.1):
 
 
 @given(st.integers(0, 10**6), st.integers(1, 60), st.integers(1, 8), st.sampled_from([0.02, 0.1, 1.0]))
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 def test_it_separates_within_the_bound(seed, n, d, margin):
     x, y, u = separable(seed, n, d, margin)
     found = perceptron(x, y, max_passes=100_000)

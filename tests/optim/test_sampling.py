@@ -51,6 +51,7 @@ def test_a_batch_is_unbiased(sampling):
     assert (5 * error < 0.15 * FULL.norm()).all()  # narrow enough to detect a bias
 
 
+@pytest.mark.slow
 def test_the_variance_is_that_of_sampling_theory():
     """With replacement σ²/b; without, σ²/b (n − b)/(n − 1): the finite-population correction."""
     singles = torch.stack([gradient(torch.tensor([row])) for row in range(N)])

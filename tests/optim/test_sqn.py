@@ -69,7 +69,7 @@ def test_a_pair_is_the_hessian_times_the_difference_of_averages(length):
         torch.testing.assert_close(changes[pair], walk.quadratic.a @ expected, rtol=1e-12, atol=1e-14)
     assert torch.equal(steps[3], torch.zeros(3).double())
     last = walk.x.detach() - walk.path[-1]
-    assert float((steps[2] - last).norm()) > 0.1 * float(steps[2].norm())  # the control
+    assert float((steps[2] - last).norm()) > 0.1 * float(steps[2].norm())  # control
 
 
 def test_the_product_is_taken_at_the_average():
@@ -176,7 +176,7 @@ def test_pairs_of_negative_curvature_are_discarded():
     assert x.isfinite().all()
 
 
-class Drawn:
+class Sampled:
     """A logistic loss on rows sampled for the gradient, and on six times as many others for the product, as in the paper."""
 
     def __init__(self, x, y, w, draw_rows):
@@ -211,7 +211,7 @@ def excess(constructor, rate, problem, seed, *, budget):
     x, y, best = problem
     w = torch.zeros(50, dtype=torch.float64, requires_grad=True)
     optimizer, step = constructor([w]), 0
-    closure = Drawn(x, y, w, torch.Generator().manual_seed(seed))
+    closure = Sampled(x, y, w, torch.Generator().manual_seed(seed))
     while closure.accessed < budget:
         optimizer.param_groups[0]["lr"] = rate / (1 + step / 50)
         optimizer.step(closure)
@@ -234,6 +234,7 @@ def synthetic(seed):
     return x, y, float(loss().detach())
 
 
+@pytest.mark.slow
 def test_beats_sgd_by_accessed_data_points_on_the_papers_kind_of_problem():
     """Each with the best of a grid of learning rates β/(1 + k/50); b = 50, b_H = 300, M = 10, L = 20, as in section 4.1."""
     ratios = []

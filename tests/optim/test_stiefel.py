@@ -175,6 +175,7 @@ class TestSolutions:
 class TestKnownFaults:
     """Faults of existing implementations."""
 
+    @pytest.mark.slow
     def test_drift(self, make):
         """‖XᵀX − I‖ stays below 1e-6 in float32 after each of 1000 steps of any length."""
         weights = [frame(32, 8, dtype=torch.float32), frame(12, 12, dtype=torch.float32)]

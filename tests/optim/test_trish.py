@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.optimizer_contract import Case, Contract
 from tests.support.smooth import Logistic, Path, quadratic, rosenbrock
 from torch import nn
@@ -67,7 +68,7 @@ class TestRadius:
 
 
 class TestStep:
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(st.floats(0.01, 100), ALPHAS, GAMMAS)
     def test_without_curvature_it_is_the_first_order_rule(self, size, alpha, gammas):
         """x − γ₁ α g, x − α g/‖g‖ or x − γ₂ α g (Curtis, Scheinberg and Shi 2019, algorithm 1)."""
@@ -85,7 +86,7 @@ class TestStep:
         expected = torch.tensor([1.0, 2.0], dtype=torch.float64) - step
         torch.testing.assert_close(path.x.detach(), expected, rtol=1e-9, atol=1e-12)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(
         st.lists(st.one_of(st.floats(-20, -0.5), st.floats(0.5, 20)), min_size=1, max_size=6),
         st.integers(0, 100),
@@ -139,6 +140,7 @@ class TestStep:
 
 
 class TestOnBatches:
+    @pytest.mark.slow
     @pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])
     def test_finds_the_minimum_of_logistic_regression_with_decreasing_alpha(self, curvature):
         problem = Logistic()

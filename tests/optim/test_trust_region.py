@@ -9,6 +9,7 @@ import scipy.optimize
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.optimizer_contract import Case, Contract
 from tests.support.smooth import Logistic, Path, quadratic, rosenbrock
 from torch import nn
@@ -97,7 +98,7 @@ RADII = st.floats(0.01, 10)
 
 
 class TestAStep:
-    @settings(deadline=None, max_examples=30)
+    @settings(deadline=None, max_examples=examples(30))
     @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=6), st.integers(0, 100))
     def test_a_quadratic_with_its_minimum_in_the_ball_takes_one_step(self, eigenvalues, seed):
         matrix, gradient, function = quadratic(eigenvalues, seed)
@@ -108,7 +109,7 @@ class TestAStep:
         expected = torch.linalg.solve(matrix, -gradient)
         torch.testing.assert_close(path.x.detach(), expected, rtol=1e-8, atol=1e-8)
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(ANY_SIGN, st.integers(0, 100), RADII, st.sampled_from([trust_region, stron]))
     def test_the_decrease_is_at_least_that_of_the_cauchy_point(self, eigenvalues, seed, radius, make):
         """For a quadratic function the model is the function itself."""
@@ -128,7 +129,7 @@ class TestAStep:
         assert -path.value() >= cauchy * (1 - 1e-9)
         assert float(path.x.detach().norm()) <= radius * (1 + 1e-9)
 
-    @settings(deadline=None, max_examples=20)
+    @settings(deadline=None, max_examples=examples(20))
     @given(ANY_SIGN, st.integers(0, 100), st.floats(0.1, 10))
     def test_strons_steps_grow_with_the_iterations_of_conjugate_gradients(self, eigenvalues, seed, radius):
         _, gradient, function = quadratic(eigenvalues, seed)

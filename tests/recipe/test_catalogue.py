@@ -116,6 +116,7 @@ class Sparse(torch.nn.Module):
         return self.table(x.clamp(-3, 4).add(3).long().clamp(0, 7))
 
 
+@pytest.mark.slow
 @every_entry
 def test_every_entry_trains_for_an_epoch(entry, data):
     with warnings.catch_warnings():

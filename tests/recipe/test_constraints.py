@@ -53,10 +53,7 @@ class TestConstraints:
     )
     def test_a_weight_has_one_constraint(self, first: str, second: str) -> None:
         recipe = complete(constrain={first: "*", second: "linear1"})
-        with pytest.raises(
-            RecipeError,
-            match=r"'linear1.weight' is (held by another constraint|already constrained by norm_ball)",
-        ):
+        with pytest.raises(RecipeError, match=r"'linear1.weight' is already constrained"):
             build_model(recipe, FACTS, 0)
 
     def test_weight_decay_excludes_parametrized_weights(self) -> None:

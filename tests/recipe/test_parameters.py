@@ -17,6 +17,7 @@ from annotated_types import Ge, Le
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import recipe_strategies as strategies
+from tests.support.examples import examples
 
 from descend.param_types import (
     MISSING,
@@ -167,7 +168,7 @@ class TestCheck:
         endless.append(endless)
         assert fault(tuple[Count, ...], endless)
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=examples(150))
     @given(
         st.sampled_from(
             [Positive, Count, bool, str, Count | None, tuple[Count, ...], tuple[Fraction, Fraction], Any,

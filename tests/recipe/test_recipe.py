@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import recipe_strategies as strategies
+from tests.support.examples import examples
 
 from descend.errors import RecipeError, UserError
 from descend.recipe import Recipe
@@ -46,12 +47,12 @@ def recipe_or_error(make: Any) -> Recipe | None:
 
 
 class TestAnyInput:
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=examples(150))
     @given(st.text())
     def test_text(self, text):
         recipe_or_error(lambda: Recipe.loads(text, allow_imports=False))
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=examples(150))
     @given(st.data())
     def test_a_recipe_with_an_edit(self, data):
         at = data.draw(st.integers(0, len(TEXT)))
@@ -59,7 +60,8 @@ class TestAnyInput:
         put = data.draw(st.one_of(st.text(max_size=3), st.sampled_from(list('[]{}"=.,#\n-\\'))))
         recipe_or_error(lambda: Recipe.loads(TEXT[:at] + put + TEXT[until:], allow_imports=False))
 
-    @settings(deadline=None, max_examples=250)
+    @pytest.mark.slow
+    @settings(deadline=None, max_examples=examples(250))
     @given(
         st.dictionaries(
             st.one_of(strategies.section_names, st.integers()),
@@ -74,18 +76,19 @@ class TestAnyInput:
     def test_mappings(self, sections, allow_imports):
         recipe_or_error(lambda: Recipe.of(sections, allow_imports=allow_imports))
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=examples(150))
     @given(st.lists(st.tuples(strategies.section_names, strategies.keys, st.text(max_size=8)), max_size=3))
     def test_assignments(self, parts):
         texts = [f"{section}.{key}={value}" for section, key, value in parts]
         recipe_or_error(lambda: Recipe().with_assignments(texts))
 
-    @settings(deadline=None, max_examples=100)
+    @settings(deadline=None, max_examples=examples(100))
     @given(st.lists(st.text(max_size=12), max_size=3))
     def test_any_strings_as_assignments(self, texts):
         recipe_or_error(lambda: Recipe().with_assignments(texts))
 
-    @settings(deadline=None, max_examples=150)
+    @pytest.mark.slow
+    @settings(deadline=None, max_examples=examples(150))
     @given(
         strategies.valid_sections(),
         st.dictionaries(
@@ -141,7 +144,7 @@ class TestAnyInput:
 
 
 class TestToml:
-    @settings(deadline=None, max_examples=200)
+    @settings(deadline=None, max_examples=examples(200))
     @given(strategies.valid_sections())
     def test_a_valid_recipe_round_trips(self, sections):
         recipe = Recipe.of(sections)
@@ -150,7 +153,7 @@ class TestToml:
         assert hash(again) == hash(recipe)
         assert again.to_toml() == recipe.to_toml()
 
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=examples(50))
     @given(strategies.valid_sections())
     def test_comments_do_not_change_it(self, sections):
         recipe = Recipe.of(sections)

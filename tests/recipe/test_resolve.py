@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import recipe_strategies as strategies
+from tests.support.examples import examples
 
 from descend.constraints.settings import ConstrainSettings
 from descend.data.settings import DataSettings
@@ -71,7 +72,7 @@ def resolved_or_refused(sections: dict[str, dict[str, object]], facts: Facts) ->
 
 
 class TestAnyRecipeAndData:
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=examples(150))
     @given(strategies.valid_sections(), strategies.facts())
     def test_every_value_is_specified_proposed_or_a_default(self, sections, facts):
         resolved = resolved_or_refused(sections, facts)
@@ -94,7 +95,7 @@ class TestAnyRecipeAndData:
                 name = specified.get(f"{section}.name")
                 assert values["name"] == name or (name is None and resolved.reasons[f"{section}.name"])
 
-    @settings(deadline=None, max_examples=100)
+    @settings(deadline=None, max_examples=examples(100))
     @given(strategies.valid_sections(), strategies.facts())
     def test_round_trips_and_is_idempotent(self, sections, facts):
         resolved = resolved_or_refused(sections, facts)
@@ -115,7 +116,7 @@ class TestAnyRecipeAndData:
         assert resolved.recipe.get("gradient.clip_norm") == value
         assert resolve(Recipe.loads(resolved.to_toml()), facts).recipe == resolved.recipe
 
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=examples(50))
     @given(strategies.facts())
     def test_auto_is_resolved_for_any_data(self, facts):
         resolved = resolve(Recipe(), facts)
@@ -127,7 +128,7 @@ class TestAnyRecipeAndData:
         assert text.count("  # auto: ") == len(resolved.reasons)
         assert set(tomllib.loads(text)) == set(SECTIONS) - {"constrain"}  # empty unless specified
 
-    @settings(deadline=None, max_examples=50)
+    @settings(deadline=None, max_examples=examples(50))
     @given(strategies.facts())
     def test_auto_equals_unspecified(self, facts):
         automatic = {
@@ -141,7 +142,7 @@ class TestAnyRecipeAndData:
             del automatic["model.activation"]
         assert resolve(Recipe().replace(automatic), facts) == resolve(Recipe(), facts)
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=examples(60))
     @given(strategies.facts(), st.sampled_from(sorted(CATALOGUE["optimizer"])))
     def test_a_rule_for_one_method_does_not_apply_to_others(self, facts, name):
         resolved = resolve(Recipe(optimizer=name), facts)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import recipe_strategies as strategies
+from tests.support.examples import examples
 from tests.support.json_schema import satisfies
 
 from descend.errors import RecipeError
@@ -33,13 +34,13 @@ def table_of(section: str, name: str) -> dict:
 
 class TestAgreement:
     @given(strategies.valid_sections())
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=examples(150))
     def test_every_valid_recipe_satisfies_it(self, sections):
         text = Recipe.of(sections).to_toml()
         assert accepted(tomllib.loads(text))
 
     @given(st.data())
-    @settings(deadline=None, max_examples=300)
+    @settings(deadline=None, max_examples=examples(300))
     def test_a_value_is_accepted_by_both_or_by_neither(self, data):
         section = data.draw(st.sampled_from(sorted(SECTIONS)))
         method = data.draw(st.sampled_from(["auto", *CATALOGUE.get(section, {})]))

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support import recipe_strategies as strategies
+from tests.support.examples import examples
 
 from descend.errors import UserError
 from descend.recipe.toml import dump, parse, parse_assignment, path_of
@@ -33,12 +34,12 @@ sections = st.dictionaries(
 
 
 class TestDump:
-    @settings(deadline=None, max_examples=80)
+    @settings(deadline=None, max_examples=examples(80))
     @given(sections)
     def test_round_trip(self, content):
         assert tomllib.loads(dump(content, {})) == content
 
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(sections, st.data())
     def test_comments_change_nothing(self, content, data):
         paths = [f"{section}.{key}" for section, values in content.items() for key in values]
@@ -142,7 +143,7 @@ class TestParseAssignment:
             return
         assert "." in found
 
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=examples(60))
     @given(plain)
     def test_every_value_can_be_assigned(self, value):
         text = dump({"a": {"b": value}}, {}).removeprefix("[a]\n").rstrip("\n")

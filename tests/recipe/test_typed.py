@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from mypy import api
 from tests.support import recipe_strategies as strategies
+from tests.support.examples import examples
 
 import descend
 import descend.augmentation
@@ -105,7 +106,7 @@ class TestForms:
         )
 
     @given(strategies.valid_sections())
-    @settings(deadline=None, max_examples=60)
+    @settings(deadline=None, max_examples=examples(60))
     def test_any_valid_recipe(self, sections):
         by_name = {(each.section, each.method): name for name, each in spec_types().items()
                    if each.family is None or each.family.key == "name"}  # fmt: skip
@@ -216,6 +217,7 @@ class TestStub:
         classes = {node.name for node in ast.parse(stub()).body if isinstance(node, ast.ClassDef)}
         assert classes == {*spec_types(), *base_names()} == set(spec_names())
 
+    @pytest.mark.slow
     def test_type_checkers_accept_and_reject(self, tmp_path, monkeypatch):
         sample = tmp_path / "sample.py"
         sample.write_text(SAMPLE, encoding="utf-8")

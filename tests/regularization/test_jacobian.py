@@ -91,6 +91,7 @@ class TestJacobian:
             values.append(float(jacobian_penalty(outputs, inputs).detach()))
         assert values[0] == values[1] != values[2]
 
+    @pytest.mark.slow
     def test_through_a_whitening_layer(self) -> None:
         """Finite differences of the penalty with respect to a weight verify the layer's second derivatives."""
         model = network(norm="decorrelated")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from torch import Tensor, nn
 
 from descend.errors import UserError
@@ -31,7 +32,7 @@ shapes = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(0, 10**6))
 
 
 @pytest.mark.parametrize("kind", ["so", "mc", "srip"])
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(shapes)
 def test_zero_if_and_only_if_orthonormal(kind: str, shape: tuple[int, int, int]) -> None:
     frame = orthonormal(*shape)
@@ -39,7 +40,7 @@ def test_zero_if_and_only_if_orthonormal(kind: str, shape: tuple[int, int, int])
     assert float(orthogonality_penalty([1.01 * frame], kind)) > 1e-4
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(shapes)
 def test_the_penalties_on_both_gram_matrices(shape: tuple[int, int, int]) -> None:
     """SO differs from the penalty on either Gram matrix by a constant, and DSO is the sum of both."""
@@ -55,6 +56,7 @@ def test_the_penalties_on_both_gram_matrices(shape: tuple[int, int, int]) -> Non
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", [so, dso])
 @pytest.mark.parametrize("shape", [(4, 9), (9, 4)])
 def test_probes_are_unbiased(penalty: object, shape: tuple[int, int]) -> None:

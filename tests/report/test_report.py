@@ -83,6 +83,7 @@ def test_writing_imports_no_heavy_libraries(tmp_path: Path) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["wine", "large"])
 def test_writing_takes_less_than_half_a_second(name: str, tmp_path: Path) -> None:
     folder = run_folders.save(sample_runs.RUNS[name](), tmp_path)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support import run_folders, sample_runs
+from tests.support.examples import examples
 
 from descend.data.schema import Schema
 from descend.errors import RunError
@@ -110,7 +111,9 @@ PATHS = [
 
 
 @given(st.sampled_from(PATHS), ANY_JSON)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_value_anywhere_still_yields_a_report(
     tmp_path: Path, place: tuple[str, tuple[Any, ...]], value: Any
 ) -> None:

@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.metrics import accuracy_score, r2_score
+from tests.support.examples import examples
+from tests.support.stop_at import StopAt
 
 import descend
 from descend.errors import DivergedError, Interrupted, RecipeError, RunError, UserError
-from descend.runs.run import FORMAT, SEALED, Run
+from descend.runs.folder import FORMAT, SEALED
+from descend.runs.run import Run
 from descend.training import state
-from descend.training.observers import Quiet
 
 QUICK = {
     "model": {"hidden": [6], "norm": "batch"},
@@ -245,7 +247,10 @@ class TestDamaged:
         (folder / "manifest.json").write_text(json.dumps({"format": 1, "digests": {}}))
         assert "was altered" in refused(folder)
 
-    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @pytest.mark.slow
+    @settings(
+        deadline=None, max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(st.data())
     def test_one_wrong_byte_anywhere_is_refused_or_harmless(self, saved, tmp_path, data):
         expected = descend.load(saved).predict_proba(iris()[0])
@@ -355,14 +360,6 @@ class TestNoRun:
         assert "is not a run folder" in refused(tmp_path)
 
 
-class StopAt(Quiet):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def stepped(self, training) -> None:
-        training.stop_requested = training.step >= self.step
-
-
 class TestUnfinished:
     def test_an_interrupted_run_says_how_to_go_on_and_then_loads(self, tmp_path):
         folder = tmp_path / "run"
@@ -382,6 +379,7 @@ class TestUnfinished:
         run, rows = train("classes", out=folder, resume=True)
         assert descend.load(folder).predict(rows).tolist() == run.predict(rows).tolist()
 
+    @pytest.mark.slow
     def test_a_diverged_run(self, tmp_path):
         with pytest.raises(DivergedError):
             descend.train(iris(), {**QUICK, "optimizer": {"name": "sgd", "lr": 1e30}}, out=tmp_path / "run")

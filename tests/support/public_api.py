@@ -20,6 +20,7 @@ MODULES = [
     "descend.optim",
     "descend.schedules",
     "descend.nn",
+    "descend.nn.init",
     "descend.losses",
     "descend.losses.likelihoods",
     "descend.metrics",
@@ -69,8 +70,13 @@ def members(subject: type) -> Iterator[str]:
             yield f"    .{name}"
         elif isinstance(value, (classmethod, staticmethod)):
             yield f"    .{name}{signature(value.__func__)}"
-        elif inspect.isfunction(value):
+        elif inspect.isfunction(value) and _defined_by(subject, value):
             yield f"    .{name}{signature(value)}"
+
+
+def _defined_by(subject: type, function: Any) -> bool:
+    """Whether a class defines a function itself: PyTorch wraps an inherited ``step`` in each optimizer class it creates."""
+    return inspect.unwrap(function).__qualname__.startswith(f"{subject.__qualname__}.")
 
 
 def lines(module_name: str) -> Iterator[str]:

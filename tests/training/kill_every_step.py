@@ -1,7 +1,7 @@
 """Train in forked processes that kill themselves (SIGKILL) after a given step, then resume each in a new process.
 
-Usage: ``python kill_every_step.py FOLDER``. It prints a JSON object with the number of steps and the outcome of each run.
-It is a separate program so that each child process is forked from a clean process that has imported everything once.
+Usage: ``python -m tests.training.kill_every_step FOLDER``. It prints a JSON object with the number of steps and the outcome
+of each run.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import polars  # noqa: F401 - imported once for all children, but not used before the fork, which would start threads
-import torch._dynamo  # noqa: F401 - otherwise the first optimizer imports it in each child, which takes seconds
+from tests.support.forks import exit_status
 
 import descend
-import descend.api
+from descend.recipe import Recipe
 from descend.training.observers import Quiet
 
 RECIPE = {
@@ -67,29 +67,18 @@ def train(
     descend.train(data(), recipe, seed=3, out=folder, resume=resume, observers=observers)
 
 
-def in_child(*arguments, **options) -> int:
-    """Train in a child process and return its exit status, the negative signal number if a signal ended it."""
-    child = os.fork()
-    if child == 0:
-        try:
-            train(*arguments, **options)
-        except BaseException as cause:
-            print(type(cause).__name__, cause, file=sys.stderr)
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 def main(folder: Path) -> None:
-    assert in_child(folder / "whole") == 0
+    Recipe.of(RECIPE)  # checked once for all children: the first check builds the schemas of the parameters
+    assert exit_status(lambda: train(folder / "whole")) == 0
     steps = json.loads((folder / "whole" / "metrics.json").read_text())["steps"]
     outcome = {}
     for how, every in (("each_step", 0.0), ("written", 0.0), ("each_epoch", 60.0)):
         for step in range(1, steps + 1):
             run = folder / f"{how}-{step}"
-            killed = in_child(run, kill_at=step, every_seconds=every, written=how == "written")
+            written = how == "written"
+            killed = exit_status(partial(train, run, kill_at=step, every_seconds=every, written=written))
             saved = (run / "checkpoints" / "last.safetensors").exists()
-            resumed = in_child(run, resume=True, every_seconds=every)
+            resumed = exit_status(partial(train, run, resume=True, every_seconds=every))
             outcome[run.name] = {"killed": killed, "resumed": resumed, "saved": saved}
     print(json.dumps({"steps": steps, "outcome": outcome}))
 

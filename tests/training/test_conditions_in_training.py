@@ -52,6 +52,7 @@ def recipe(**constrain: object) -> dict[str, object]:
 
 
 class TestSatisfied:
+    @pytest.mark.slow
     @pytest.mark.parametrize("optimizer", [{"name": "sgd", "lr": 0.1}, {"name": "gd"}])
     def test_norm_constrained_least_squares_converges_to_its_kkt_point(
         self, optimizer: dict[str, object]
@@ -78,12 +79,14 @@ class TestSatisfied:
         assert "constraints" not in free.metrics
         assert "constraints" not in free.history[-1]
 
+    @pytest.mark.slow
     def test_an_equality(self) -> None:
         run = descend.train("diabetes", recipe(equality=balanced), seed=0)
         residual = abs(balanced(run.model).item())
         assert residual < 1e-3
         assert run.metrics["constraints"]["violation"] == pytest.approx(residual, abs=1e-6)
 
+    @pytest.mark.slow
     def test_both_and_several(self) -> None:
         run = descend.train("diabetes", recipe(equality=balanced, inequality=[short, balanced]), seed=0)
         assert run.metrics["constraints"]["feasible"]

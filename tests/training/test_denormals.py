@@ -102,6 +102,7 @@ def test_the_moments_of_a_dead_unit_become_zero_instead_of_denormal() -> None:
     assert ((kept > 0) & (kept < smallest)).all()  # control: rounding keeps them denormal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["loop", "packed"])
 def test_the_effect_on_weights_is_negligible(engine: str) -> None:
     """1,600 steps with a learning rate at which ReLU units die."""

@@ -135,6 +135,7 @@ def test_the_model_and_the_random_state_are_unchanged():
     assert model[3].weight.grad is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data", "recipe"),
     [

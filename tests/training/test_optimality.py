@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import null_space
 from scipy.optimize import minimize
+from tests.support.examples import examples
 from torch import nn
 from torch.func import functional_call, hessian
 
@@ -31,7 +32,7 @@ def quadratic(eigenvalues, at=0.0, seed=0):
 
 
 class TestQuadratics:
-    @settings(deadline=None, max_examples=40)
+    @settings(deadline=None, max_examples=examples(40))
     @given(
         st.lists(st.one_of(st.floats(0.1, 9), st.floats(-9, -0.1)), min_size=2, max_size=12),
         st.integers(0, 99),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -13,18 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from tests.support.stop_at import StopAt
+from tests.training import kill_every_step as program
 
 import descend
 from descend.errors import CheckpointError, Interrupted, RunError
 from descend.training.loop import Training
 from descend.training.observers import Quiet
 
-PROGRAM = Path(__file__).with_name("kill_every_step.py")
-spec = importlib.util.spec_from_file_location("kill_every_step", PROGRAM)
-assert spec is not None
-assert spec.loader is not None
-program = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(program)
+ROOT = Path(__file__).parents[2]
 
 PLATEAU = {
     "schedule": {"name": "plateau", "patience": 0, "factor": 0.5},
@@ -42,10 +37,12 @@ def history(folder: Path) -> list[dict]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.run(
-        [sys.executable, str(PROGRAM), str(tmp_path)],
+        [sys.executable, "-m", program.__name__, str(tmp_path)],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         env=environment,
@@ -67,6 +64,7 @@ def test_killed_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path) -> N
     assert all(saved for name, saved in written.items() if name != "written-1"), written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, PLATEAU], ids=["one_cycle+adamw", "plateau+momentum"])
 def test_stopped_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path, changes: dict) -> None:
     recipe = {**program.RECIPE, **changes}
@@ -81,6 +79,7 @@ def test_stopped_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path, cha
         assert again.metrics["stopped"] == whole.metrics["stopped"]
 
 
+@pytest.mark.slow
 def test_repeated_resumes(tmp_path: Path) -> None:
     """The run is stopped after every single step."""
     whole = descend.train(program.data(), program.RECIPE, seed=3, out=tmp_path / "whole")

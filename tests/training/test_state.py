@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from descend.errors import CheckpointError
 from descend.training.state import clone, decode, encode, read_state, to_bytes
@@ -51,7 +52,7 @@ def same(a: object, b: object) -> bool:
     return type(a) is type(b) and a == b
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(trees)
 def test_a_tree_is_read_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, tree: object) -> None:
     path = tmp_path_factory.mktemp("state") / "state.safetensors"
@@ -81,7 +82,7 @@ def test_unsupported_values_are_rejected() -> None:
         encode({"a": {"b": object()}})
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=examples(80))
 @given(st.data())
 def test_any_damage_is_detected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     content = bytearray(to_bytes({"w": torch.arange(6.0), "step": 3}))

@@ -317,7 +317,7 @@ class TestTraining:
         [
             ({"model.pretrained": "nowhere"}, r"\[model\] pretrained: no such file: nowhere"),
             ({"model.pretrained": FIRST, "model.channels": [9]},
-             r"different shapes: conv1.weight .*; the networks may differ in the last layer alone"),
+             r"different shapes: conv1.weight .*; the networks may differ in the last layer only"),
             ({"model.freeze": "cnov*"}, r"\[model\] freeze: no weight of the network matches 'cnov\*'; its modules are conv1"),
             ({"model.freeze": ["conv1", "*"]}, "leave nothing to train"),
             ({"optimizer.groups": {"cnov*": 0.1}}, r"\[optimizer\] groups: no weight .* 'cnov\*'; its modules are conv1"),

@@ -4,21 +4,23 @@ Each command is a thin shell around the function of the same name in Python. The
 of data, the catalogue) are imported inside the commands that need them, so that ``descend --help`` is
 immediate.
 
-====================  ==============================================================
-:mod:`.program`       the commands together, and how an error becomes words and an exit status
-:mod:`.options`       arguments that several commands share
-:mod:`.output`        where words for people go, and where the one JSON object goes
-:mod:`.train`         ``train``
-:mod:`.preview`       what ``train`` shows before training
-:mod:`.summary`       what ``train`` shows after training, and prints with ``--json``
-:mod:`.compare`       ``compare``
-:mod:`.folders`       where results go when nobody says where
-:mod:`.use`           ``predict``, ``evaluate``, ``report``, ``export``
-:mod:`.recipe`        ``recipe``
-:mod:`.default`       the default recipe as commented TOML
-:mod:`.methods`       ``methods``
-:mod:`.docstrings`    what each argument is, read from docstrings
-====================  ==============================================================
+===================  =====================================================================
+:mod:`.program`      the commands together; errors become messages and exit statuses
+:mod:`.options`      options that several commands share
+:mod:`.output`       output for people, and the JSON object of ``--json``
+:mod:`.folders`      the default folders of results
+:mod:`.train`        ``train``; :mod:`.preview` and :mod:`.summary` print before and after
+:mod:`.predict`      ``predict``
+:mod:`.evaluate`     ``evaluate``
+:mod:`.report`       ``report``
+:mod:`.export`       ``export``
+:mod:`.compare`      ``compare``
+:mod:`.search`       ``search``
+:mod:`.check`        ``check gradients``, ``check optimality``
+:mod:`.recipe`       ``recipe``; :mod:`.default` writes the default recipe
+:mod:`.methods`      ``methods``
+:mod:`.gallery`      ``gallery``
+===================  =====================================================================
 """
 
 from descend.cli.program import main

@@ -163,7 +163,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "formula": card.formula,
         "shapes": shapes_of(entry.constructor) or SHAPES.get((entry.section, entry.key), ""),
         "reference": card.reference,
-        "lecture": card.topic,
+        "topic": card.topic,
         "note": card.note,
         "code": path_of(entry.constructor),
         "parameters": [
@@ -194,8 +194,8 @@ def _explained(entry: Entry) -> str:
     for parameter in facts["parameters"]:
         text = f"  {_line(parameter)}  ({parameter['type']}) {parameter['about']}"
         lines.append(_wrapped(text.rstrip(), "      "))
-    if facts["lecture"]:
-        lines += ["", _wrapped(f"Topic: {facts['lecture']}")]
+    if facts["topic"]:
+        lines += ["", _wrapped(f"Topic: {facts['topic']}")]
     if facts["note"]:
         lines += ["", _wrapped(f"Note: {facts['note']}")]
     if facts["reference"]:

@@ -14,7 +14,19 @@ import typer
 from typer.main import get_command
 
 from descend._version import __version__
-from descend.cli import check, compare, gallery, methods, recipe, search, train, use
+from descend.cli import (
+    check,
+    compare,
+    evaluate,
+    export,
+    gallery,
+    methods,
+    predict,
+    recipe,
+    report,
+    search,
+    train,
+)
 from descend.cli.output import LastingStream, write_json
 from descend.errors import DescendError
 
@@ -57,7 +69,7 @@ def _descend(
         ),
     ] = False,
 ) -> None:
-    """Train neural networks: every design choice explicit and swappable, fast, resumable to the bit."""
+    """Train neural networks with explicit, swappable design choices, fast and with bit-exact resume."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -66,10 +78,10 @@ _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (train.train, train.EXAMPLES, "Train a network on data."),
     (compare.compare, compare.EXAMPLES, "Compare design choices under equal conditions."),
     (search.search, search.EXAMPLES, "Search for the best recipe in a space of configurations."),
-    (use.predict, use.PREDICT_EXAMPLES, "Predict new rows with a trained network."),
-    (use.evaluate, use.EVALUATE_EXAMPLES, "Evaluate a trained network on data."),
-    (use.report, use.REPORT_EXAMPLES, "Write the report of a run again."),
-    (use.export, use.EXPORT_EXAMPLES, "Export a trained network for use without descend."),
+    (predict.predict, predict.EXAMPLES, "Predict new rows with a trained network."),
+    (evaluate.evaluate, evaluate.EXAMPLES, "Evaluate a trained network on data."),
+    (report.report, report.EXAMPLES, "Write the report of a run again."),
+    (export.export, export.EXAMPLES, "Export a trained network for use without descend."),
     (recipe.recipe, recipe.EXAMPLES, "Print, check or explain a recipe."),
     (methods.methods, methods.EXAMPLES, "List the methods, or explain one."),
     (gallery.gallery, gallery.EXAMPLES, "Measure and draw the figures of the gallery."),

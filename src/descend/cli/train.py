@@ -105,6 +105,7 @@ def train(
         with show.status(f"Reading {data}"):
             from descend.cli.preview import preview
             from descend.cli.summary import answer_of, summary
+            from descend.runs.folder import is_finished
             from descend.runs.plan import plan_run
 
             planned = plan_run(
@@ -121,7 +122,7 @@ def train(
             )
         if resume and seed is not None and seed != planned.seed:
             raise RunError(f"the run in {out} was started with --seed {planned.seed}, not {seed}")
-        if resume and out is not None and (out / "manifest.json").exists():
+        if resume and out is not None and is_finished(out):
             from descend.runs.run import load
 
             run = load(out, allow_imports=allow_imports)
@@ -153,7 +154,9 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
         return data
     if not out.is_dir():
         raise RunError(f"nothing to resume in {out}: there is no such folder")
-    path = out / "environment.json"
+    from descend.runs.folder import ENVIRONMENT
+
+    path = out / ENVIRONMENT
     if not path.exists():
         raise RunError(f"nothing to resume in {out}: it contains no run")
     recorded = read_json(path).get("data")
@@ -175,6 +178,8 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
     from descend.api import execute
     from descend.many.restarts import networks_per_run
     from descend.metrics import main_metric
+    from descend.runs.folder import CHECKPOINTS
+    from descend.training.checkpoint import LAST_FILE
     from descend.training.loop import Observer
     from descend.training.observers import TensorBoard
     from descend.training.progress import ProgressBar
@@ -191,7 +196,7 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
         return execute(planned, folder, resume=resume, observers=observers)
     except KeyboardInterrupt:
         bar.close()
-        if (folder / "checkpoints" / "last.safetensors").exists():
+        if (folder / CHECKPOINTS / LAST_FILE).exists():
             raise Interrupted(
                 f"stopped; continue from the last checkpoint: descend train --resume --out {folder}"
             ) from None

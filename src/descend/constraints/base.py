@@ -1,4 +1,4 @@
-"""What a constraint is, which weights it holds, and how it is kept."""
+"""The interface of constraints on weights, and how one is imposed on the weights of a model."""
 
 from __future__ import annotations
 
@@ -16,15 +16,28 @@ from torch.utils.hooks import RemovableHandle
 
 from descend.errors import UserError
 
-__all__ = ["Constraint", "Following", "Held", "Place", "baked", "constrain"]
+__all__ = [
+    "ConstrainedWeight",
+    "ConstrainedWeights",
+    "Constraint",
+    "ConstraintHandle",
+    "constrain",
+    "remove_parametrizations",
+]
 
 
 M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True, eq=False)
-class Place:
-    """A weight: the module that holds it, its name there, and its name in the model."""
+class ConstrainedWeight:
+    """A weight that a constraint applies to.
+
+    Args:
+        module: the module that contains the weight.
+        name: its name in the module, such as ``"weight"``.
+        path: its name in the model, such as ``"linear1.weight"``.
+    """
 
     module: nn.Module
     name: str
@@ -33,201 +46,234 @@ class Place:
     @property
     def weight(self) -> Tensor:
         """The weight as the module uses it."""
-        found: Tensor = getattr(self.module, self.name)
-        return found
+        weight: Tensor = getattr(self.module, self.name)
+        return weight
 
     @property
     def parametrized(self) -> bool:
-        """Whether it is computed from other variables."""
+        """Whether the weight is computed from other variables."""
         return parametrize.is_parametrized(self.module, self.name)
 
     @property
     def parametrization(self) -> nn.Module:
-        """What computes it, of a parametrised weight."""
-        found: nn.Module = _parametrizations(self.module)[self.name][0]
-        return found
+        """The module that computes a parametrized weight."""
+        parametrization: nn.Module = _parametrizations(self.module)[self.name][0]
+        return parametrization
 
     @property
     def variable(self) -> Tensor:
-        """What it is computed from, of a parametrised weight."""
-        found: Tensor = _parametrizations(self.module)[self.name].original
-        return found
+        """The variable that a parametrized weight is computed from."""
+        variable: Tensor = _parametrizations(self.module)[self.name].original
+        return variable
+
+    def require_unparametrized(self, constraint: str) -> None:
+        """Raise an error if the weight is parametrized, so that a second constraint cannot apply to it.
+
+        Args:
+            constraint: the name of the second constraint, for the message.
+
+        Raises:
+            UserError: the weight is parametrized.
+        """
+        if self.parametrized:
+            raise UserError(
+                f"'{self.path}' is already constrained; a weight has at most one constraint, so {constraint} cannot be added"
+            )
 
 
 class Constraint(ABC):
-    """A set that weights stay in.
+    """A set that weights are kept in.
 
-    A constraint is kept in one of four ways: by a projection after each step; by a step along the set in place of the
-    optimizer's; by a parametrisation, a function whose values all lie in the set; or, approximately, by a penalty.
+    A constraint is enforced in one of four ways: by a projection after each step; by a step along the set that replaces the
+    optimizer's step; by a parametrization, a function whose values all lie in the set; or, approximately, by a penalty.
 
     Attributes:
-        fixes_size: whether all members of the set have one size, and are plain weights: to shrink them means nothing.
+        fixes_norm: whether all elements of the set have the same norm and are plain weights, so that weight decay has no
+            effect on them.
     """
 
-    fixes_size: ClassVar[bool] = False
+    fixes_norm: ClassVar[bool] = False
 
     @abstractmethod
-    def impose(self, place: Place) -> None:
-        """Bring a weight into the set, and parametrise it if that is how it stays there. Twice is as once."""
+    def impose(self, target: ConstrainedWeight) -> None:
+        """Bring a weight into the set, and parametrize it if the constraint is a parametrization. Idempotent."""
 
-    def project_(self, place: Place) -> None:  # noqa: B027 - to do nothing is right for most
-        """Bring a weight back after a step, in place; nothing for constraints that are kept otherwise."""
+    def project_(self, target: ConstrainedWeight) -> None:  # noqa: B027 - most constraints need no projection
+        """Project a weight onto the set after a step, in place; no operation for constraints without a projection."""
 
     def penalty(self, weight: Tensor) -> Tensor | None:
-        """A differentiable term of the objective; None for constraints that are kept otherwise."""
+        """Return a differentiable term of the objective; None for constraints without a penalty."""
         return None
 
-    def follow(self, optimizer: Optimizer, places: Sequence[Place]) -> Sequence[RemovableHandle]:
-        """Keep weights in the set from step to step of an optimizer; what ends that. Here: :meth:`project_` after each."""
+    def attach(self, optimizer: Optimizer, targets: Sequence[ConstrainedWeight]) -> Sequence[RemovableHandle]:
+        """Register hooks that keep weights in the set at each step of an optimizer, and return their handles.
+
+        The default hook calls :meth:`project_` after each step.
+        """
 
         @torch.no_grad()
         def project(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            for place in places:
-                self.project_(place)
+            for target in targets:
+                self.project_(target)
 
         return [optimizer.register_step_post_hook(project)]
 
 
-class Held:
-    """A constraint and the weights that it holds."""
+class ConstrainedWeights:
+    """A constraint together with the weights that it is imposed on; :func:`constrain` creates it.
 
-    def __init__(self, constraint: Constraint, places: Sequence[Place]) -> None:
-        self.constraint, self.places = constraint, tuple(places)
+    Args:
+        constraint: the constraint.
+        weights: the weights.
+    """
+
+    def __init__(self, constraint: Constraint, weights: Sequence[ConstrainedWeight]) -> None:
+        self.constraint, self.weights = constraint, tuple(weights)
 
     @property
-    def fixed_in_size(self) -> list[Tensor]:
-        """The weights whose size the constraint fixes, so that neither decay nor threshold is for them."""
-        return [place.weight for place in self.places] if self.constraint.fixes_size else []
+    def fixed_norm_weights(self) -> list[Tensor]:
+        """The weights whose norm the constraint fixes; weight decay and soft thresholds exclude them."""
+        return [each.weight for each in self.weights] if self.constraint.fixes_norm else []
 
     def project_(self) -> None:
-        """Bring every weight back into the set, in place. Call it after each change of the weights."""
+        """Project all weights onto the set, in place. Call it after each change of the weights."""
         with torch.no_grad():
-            for place in self.places:
-                self.constraint.project_(place)
+            for each in self.weights:
+                self.constraint.project_(each)
 
     def penalty(self) -> Tensor | None:
-        """The sum of the penalties, to be added to the loss; None where the constraint needs none."""
-        terms = [self.constraint.penalty(place.weight) for place in self.places]
-        found = [term for term in terms if term is not None]
-        return torch.stack(found).sum() if found else None
+        """Return the sum of the penalties, to be added to the loss; None for a constraint without a penalty."""
+        penalties = [self.constraint.penalty(each.weight) for each in self.weights]
+        terms = [penalty for penalty in penalties if penalty is not None]
+        return torch.stack(terms).sum() if terms else None
 
-    def follow(self, optimizer: Optimizer) -> Following:
-        """Keep the weights in the set from step to step of an optimizer, until ``remove()`` of the result is called.
+    def attach(self, optimizer: Optimizer) -> ConstraintHandle:
+        """Keep the weights in the set at each step of an optimizer, until ``remove()`` of the result is called.
 
-        Call it last: what else changes weights before or after a step, such as a decay, is to come before it.
+        Attach constraints last: other hooks that change weights before or after a step, such as weight decay, must be
+        registered before.
         """
-        return Following(self.constraint.follow(optimizer, self.places))
+        return ConstraintHandle(self.constraint.attach(optimizer, self.weights))
 
 
-class Following:
-    """The hooks by which an optimizer keeps a constraint; ``remove()`` takes them away."""
+class ConstraintHandle:
+    """The hooks by which an optimizer keeps a constraint; ``remove()`` removes them.
+
+    Args:
+        handles: the handles of the hooks.
+    """
 
     def __init__(self, handles: Sequence[RemovableHandle]) -> None:
         self._handles = handles
 
     def remove(self) -> None:
-        """Let the weights go where the optimizer leads."""
+        """Remove the hooks: the optimizer no longer keeps the constraint."""
         for handle in self._handles:
             handle.remove()
 
 
-def constrain(model: nn.Module, constraint: Constraint, pattern: str | Sequence[str] = "*") -> Held:
-    """Impose a constraint on the weights of a model whose names match.
+def constrain(
+    model: nn.Module, constraint: Constraint, pattern: str | Sequence[str] = "*"
+) -> ConstrainedWeights:
+    """Impose a constraint on the weights of a model whose names match a pattern.
 
-    Do this before the optimizer is made, since a parametrisation replaces parameters.
+    Call it before the optimizer is created, since a parametrization replaces parameters.
 
     Args:
-        model: changed in place.
+        model: the model, changed in place.
         constraint: such as :func:`descend.constraints.norm_ball`.
-        pattern: matched, as file names are, against weights' names (``linear1.weight``) and those of the
-            modules that hold them (``linear1``); or several patterns. Weights are trainable parameters of two or
-            more dimensions, outside norms. Default ``"*"``, all of them.
+        pattern: a shell-style pattern of the names of weights (``linear1.weight``) or of the modules that contain them
+            (``linear1``); or several patterns. Weights are trainable parameters of two or more dimensions, except those
+            of normalization layers. Default ``"*"``, all of them.
 
     Returns:
-        What holds them: ``follow(optimizer)`` keeps the constraint from step to step.
+        The constrained weights; ``attach(optimizer)`` keeps the constraint at each step.
 
     Raises:
-        UserError: a pattern matches no weight, or the constraint cannot hold one of them.
+        UserError: a pattern matches no weight, or the constraint cannot apply to one of them.
 
     >>> from descend.constraints import norm_ball
     >>> model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=100.0)
-    >>> handle = constrain(model, norm_ball(radius=2.0), "0").follow(optimizer)
+    >>> handle = constrain(model, norm_ball(radius=2.0), "0").attach(optimizer)
     >>> model(torch.ones(1, 3)).sum().backward(); optimizer.step()
     >>> bool((model[0].weight.norm(dim=1) <= 2.0 + 1e-5).all())
     True
     """
-    known = list(_places(model))
+    candidates = list(_candidates(model))
     patterns = [pattern] if isinstance(pattern, str) else list(pattern)
     for each in patterns:
-        if not any(_matches(place, each) for place in known):
-            names = ", ".join(place.path for place in known) or "none: the model has no weights to constrain"
+        if not any(_matches(target, each) for target in candidates):
+            names = ", ".join(target.path for target in candidates)
+            names = names or "none: the model has no weights to constrain"
             raise UserError(f"no weight is called '{each}'; there are: {names}")
-    chosen = [place for place in known if any(_matches(place, each) for each in patterns)]
-    for place in chosen:
+    targets = [target for target in candidates if any(_matches(target, each) for each in patterns)]
+    for target in targets:
         with torch.no_grad():
-            constraint.impose(place)
-    return Held(constraint, chosen)
+            constraint.impose(target)
+    return ConstrainedWeights(constraint, targets)
 
 
-def _matches(place: Place, pattern: str) -> bool:
-    module = place.path.rpartition(".")[0]
-    return fnmatchcase(place.path, pattern) or (bool(module) and fnmatchcase(module, pattern))
+def _matches(target: ConstrainedWeight, pattern: str) -> bool:
+    module = target.path.rpartition(".")[0]
+    return fnmatchcase(target.path, pattern) or (bool(module) and fnmatchcase(module, pattern))
 
 
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-def _places(model: nn.Module) -> Iterator[Place]:
+def _candidates(model: nn.Module) -> Iterator[ConstrainedWeight]:
+    """Yield the weights that a constraint can apply to, each shared one once."""
     seen: set[int] = set()
     for path, module in model.named_modules():
         if isinstance(module, (*_NORMS, parametrize.ParametrizationList)):
             continue
         own = [(name, p) for name, p in module.named_parameters(recurse=False) if p.requires_grad]
-        # Parametrised by a constraint: still that weight. By anything else: its variables are not for us.
+        # A weight that a constraint parametrizes is still that weight. Other parametrizations keep their variables.
         own += [
-            (name, held.original) for name, held in _parametrizations(module).items() if _constrains(held)
+            (name, each.original) for name, each in _parametrizations(module).items() if _is_constraint(each)
         ]
         for name, parameter in own:
             if parameter.dim() >= 2 and id(parameter) not in seen:
                 seen.add(id(parameter))
-                yield Place(module, name, f"{path}.{name}".lstrip("."))
+                yield ConstrainedWeight(module, name, f"{path}.{name}".lstrip("."))
 
 
 def _parametrizations(module: nn.Module) -> dict[str, Any]:
-    held: Any = module.parametrizations if parametrize.is_parametrized(module) else {}
-    return dict(held.items())
+    parametrizations: Any = module.parametrizations if parametrize.is_parametrized(module) else {}
+    return dict(parametrizations.items())
 
 
-def _constrains(held: Iterable[nn.Module]) -> bool:
-    return any(getattr(each, "constrains", False) for each in held)
+def _is_constraint(parametrizations: Iterable[nn.Module]) -> bool:
+    return any(getattr(each, "constrains", False) for each in parametrizations)
 
 
-def baked(model: M, *, constraints_alone: bool = False) -> M:
-    """The model with parametrised weights as plain ones of the same values, changed in place.
+def remove_parametrizations(model: M, *, constraints_only: bool = False) -> M:
+    """Replace parametrized weights by plain ones of the same values, in place, and return the model.
 
     Args:
         model: any module.
-        constraints_alone: whether to leave parametrisations that are no constraints of this package.
+        constraints_only: whether to keep parametrizations that are not constraints of this package. Default False.
 
     >>> from descend.constraints import binary
     >>> model = nn.Linear(2, 2)
     >>> _ = constrain(model, binary(scale=0.5))
-    >>> list(baked(model).state_dict()), sorted(set(model.weight.detach().abs().flatten().tolist()))
+    >>> plain = remove_parametrizations(model)
+    >>> list(plain.state_dict()), sorted(set(model.weight.detach().abs().flatten().tolist()))
     (['bias', 'weight'], [0.5])
     """
     for module in list(model.modules()):
-        for name, held in _parametrizations(module).items():
-            if not constraints_alone or _constrains(held):
-                _bake(module, name)
+        for name, parametrizations in _parametrizations(module).items():
+            if not constraints_only or _is_constraint(parametrizations):
+                _remove_parametrization(module, name)
     return model
 
 
-def _bake(module: nn.Module, name: str) -> None:
-    """Put a weight's value in the place of its parametrisation.
+def _remove_parametrization(module: nn.Module, name: str) -> None:
+    """Replace one parametrized weight by its value.
 
-    ``torch.nn.utils.parametrize.remove_parametrizations`` takes the weight from the module's class, which copies of
-    the module share; this gives the module a class of its own.
+    ``torch.nn.utils.parametrize.remove_parametrizations`` deletes the weight from the module's class, which copies of
+    the module share; this function assigns a class of its own to the module.
     """
     value: Tensor = getattr(module, name).detach().clone(memory_format=torch.contiguous_format)
     parametrized = type(module)

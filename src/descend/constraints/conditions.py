@@ -1,4 +1,4 @@
-"""General constraints, c(w) ≤ 0 and c(w) = 0, as functions of the model, and what is measured of them."""
+"""General constraints, c(w) ≤ 0 and c(w) = 0, as functions of the model, and the KKT residuals."""
 
 from __future__ import annotations
 
@@ -18,68 +18,79 @@ from descend.param_types import AtLeastOne, NonNegative, Portion, Positive
 __all__ = ["KKT", "Condition", "equality", "evaluating", "inequality", "kkt", "parameters_of"]
 
 Subject = nn.Module | Tensor | Sequence[Tensor]
-"""What conditions are functions of: a model, a tensor, or several."""
+"""The argument of conditions: a model, a tensor, or several tensors."""
 
 
 @final
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Condition:
-    """One condition, and how its augmented Lagrangian treats it; made by :func:`inequality` and :func:`equality`."""
+    """A general constraint c(w) ≤ 0 or c(w) = 0; :func:`inequality` and :func:`equality` create it and document its settings.
+
+    Args:
+        kind: ``"inequality"`` or ``"equality"``.
+        function: c, a function of the model.
+        penalty: ρ, the factor of the quadratic term of the augmented Lagrangian. Default 1.
+        growth: the factor by which ρ may grow after an epoch. Default 1.
+        rate: the fraction of the full multiplier step. Default 1.
+        ascend: when the multipliers are updated, ``"epoch"`` or ``"step"``. Default ``"epoch"``.
+        tolerance: the violation up to which the condition counts as satisfied. Default 1e-3.
+    """
 
     kind: Literal["inequality", "equality"]
     function: Callable[[Any], Tensor]
-    penalty: float
-    growth: float
-    rate: float
-    ascend: Literal["epoch", "step"]
-    tolerance: float
+    penalty: float = 1.0
+    growth: float = 1.0
+    rate: float = 1.0
+    ascend: Literal["epoch", "step"] = "epoch"
+    tolerance: float = 1e-3
 
     @property
     def name(self) -> str:
-        """The function's, for messages."""
+        """The kind and the name of the function, for messages."""
         return f"{self.kind} '{getattr(self.function, '__name__', type(self.function).__name__)}'"
 
     def values(self, subject: Any) -> Tensor:
-        """c(w), (m,).
+        """Return c(w), (m,).
 
         Raises:
-            UserError: the function returned something other than a number or a vector.
+            UserError: the function returned something other than a real number or a vector.
         """
-        found = self.function(subject)
-        if not isinstance(found, Tensor):
-            raise UserError(f"{self.name}: expected a tensor with its graph, found a {type(found).__name__}")
-        if found.dim() > 1 or not found.is_floating_point() or not found.numel():
+        values = self.function(subject)
+        if not isinstance(values, Tensor):
+            raise UserError(f"{self.name}: expected a tensor with its graph, got a {type(values).__name__}")
+        if values.dim() > 1 or not values.is_floating_point() or not values.numel():
             raise UserError(
-                f"{self.name}: expected a real number or a vector of them, found a tensor of shape "
-                f"{tuple(found.shape)} and type {found.dtype}"
+                f"{self.name}: expected a real number or a vector of real numbers, got a tensor of shape "
+                f"{tuple(values.shape)} and type {values.dtype}"
             )
-        return found.reshape(-1)
+        return values.reshape(-1)
 
-    def checked(self, subject: Any) -> Tensor:
-        """c(w), detached, (m,), once it is known to be finite and to depend on the parameters.
+    def validate(self, subject: Any) -> Tensor:
+        """Return c(w), detached, (m,), after checking that it is finite and depends on the parameters.
 
         Raises:
-            UserError: it is not, or as of :meth:`values`.
+            UserError: the value or its gradient is not finite, the value does not depend on the parameters, or the errors of
+                :meth:`values`.
         """
         parameters = parameters_of(subject)
         with torch.enable_grad(), evaluating(subject):
-            found = self.values(subject)
-        if not found.isfinite().all():
-            raise UserError(f"{self.name}: its value is not finite where training starts: {found.tolist()}")
-        slopes: tuple[Tensor | None, ...] = (None,)
-        if found.requires_grad:
-            slopes = torch.autograd.grad(found.sum(), parameters, allow_unused=True)
-        if all(slope is None for slope in slopes):
+            values = self.values(subject)
+        if not values.isfinite().all():
+            raise UserError(f"{self.name}: the value at the initial weights is not finite: {values.tolist()}")
+        gradients: tuple[Tensor | None, ...] = (None,)
+        if values.requires_grad:
+            gradients = torch.autograd.grad(values.sum(), parameters, allow_unused=True)
+        if all(gradient is None for gradient in gradients):
             raise UserError(
-                f"{self.name}: its value does not depend on the parameters by a graph, so no step could change it; compute it "
-                "with torch functions, without detach(), item() or no_grad()"
+                f"{self.name}: the value does not depend on the parameters through a graph, so no step can change it; compute "
+                "it with torch functions, without detach(), item() or no_grad()"
             )
-        if not all(slope.isfinite().all() for slope in slopes if slope is not None):
-            raise UserError(f"{self.name}: its derivative is not finite where training starts")
-        return found.detach()
+        if not all(gradient.isfinite().all() for gradient in gradients if gradient is not None):
+            raise UserError(f"{self.name}: the gradient at the initial weights is not finite")
+        return values.detach()
 
     def violation(self, values: Tensor) -> Tensor:
-        """How far from being met, (m,): max(c, 0) or |c|."""
+        """Return the violation of each component, (m,): max(c, 0) for an inequality, |c| for an equality."""
         return values.clamp(min=0) if self.kind == "inequality" else values.abs()
 
 
@@ -87,8 +98,9 @@ class Condition:
     row="G8",
     reference="Hestenes 1969; Powell 1969; Rockafellar 1973; Bertsekas 1982",
     formula="c(w) <= 0: loss + (max(0, l + r c)^2 - l^2) / 2r, l <- max(0, l + r c)",
-    note="The function is given the network in evaluation mode. Epochs whose weights violate it are kept only while none has "
-    "met it. Where projections exist (norm_ball, simplex, orthogonal) they hold exactly, and this holds to a tolerance.",
+    note="The function is called with the network in evaluation mode. An epoch whose weights violate the condition counts as "
+    "the best only while no epoch has satisfied it. The constraints with a projection (norm_ball, simplex, orthogonal) hold "
+    "exactly, and this one to a tolerance.",
 )
 def inequality(
     function: Callable[[Any], Tensor],
@@ -99,24 +111,24 @@ def inequality(
     ascend: Literal["epoch", "step"] = "epoch",
     tolerance: NonNegative = 1e-3,
 ) -> Condition:
-    """A condition c(w) ≤ 0, kept by an augmented Lagrangian with a multiplier λ ≥ 0 for each of its numbers.
+    """Inequality constraint c(w) ≤ 0, enforced by an augmented Lagrangian with a multiplier λ ≥ 0 for each component.
 
-    Scale c so that it is of order 1 where training starts: ‖w‖²/r² − 1 rather than ‖w‖² − r². Steps of a fixed rate α stay stable
-    while α ρ ‖∇c‖² is below 1 or so.
+    Scale c so that it is of order 1 at the initial weights: ‖w‖²/r² − 1 rather than ‖w‖² − r². Gradient steps with a fixed
+    learning rate α are stable while α ρ ‖∇c‖² is below about 1.
 
     Args:
-        function: of the model: c(w) with its graph, a number or a vector (m,).
+        function: returns c(w) of the model with its graph, a number or a vector (m,).
         penalty: ρ, the factor of the quadratic term. Default 1.
-        growth: what ρ is multiplied by at the end of an epoch that has not lowered the violation by a tenth, up to 10⁴ times
-            its first value. Default 1, never: multipliers rise anyway, and a large ρ asks for small rates. Above 1 where the
-            violation stands still.
-        rate: the share of the full multiplier step, ρ c. Default 1.
-        ascend: when multipliers take a step: ``"epoch"``, at the end of each, or ``"step"``, after each step of the
-            optimizer, where the rate should be small. Default ``"epoch"``.
-        tolerance: the violation up to which weights count as meeting it. Default 1e-3.
+        growth: the factor by which ρ grows at the end of an epoch that has not reduced the violation by 10 %, up to 10⁴ times
+            its initial value. Default 1, a constant ρ: the multipliers increase in any case, and a large ρ requires small
+            learning rates. Use a value above 1 where the violation does not decrease.
+        rate: the fraction of the full multiplier step, ρ c. Default 1.
+        ascend: when the multipliers are updated: ``"epoch"``, at the end of each epoch, or ``"step"``, after each step of the
+            optimizer, where ``rate`` should be small. Default ``"epoch"``.
+        tolerance: the violation up to which the condition counts as satisfied. Default 1e-3.
 
-    >>> held = inequality(lambda model: model.weight.square().sum() - 1, penalty=10.0)
-    >>> held.values(nn.Linear(1, 1)).shape
+    >>> condition = inequality(lambda model: model.weight.square().sum() - 1, penalty=10.0)
+    >>> condition.values(nn.Linear(1, 1)).shape
     torch.Size([1])
     """
     return Condition(
@@ -134,7 +146,7 @@ def inequality(
     row="G8",
     reference="Hestenes 1969; Powell 1969; Bertsekas 1982",
     formula="c(w) = 0: loss + l c + r c^2 / 2, l <- l + r c",
-    note="As of inequality.",
+    note="See inequality.",
 )
 def equality(
     function: Callable[[Any], Tensor],
@@ -145,17 +157,17 @@ def equality(
     ascend: Literal["epoch", "step"] = "epoch",
     tolerance: NonNegative = 1e-3,
 ) -> Condition:
-    """A condition c(w) = 0, kept by an augmented Lagrangian with a multiplier of either sign for each of its numbers.
+    """Equality constraint c(w) = 0, enforced by an augmented Lagrangian with a multiplier of either sign for each component.
 
     Args:
-        function: of the model: c(w) with its graph, a number or a vector (m,).
+        function: returns c(w) of the model with its graph, a number or a vector (m,).
         penalty: ρ, the factor of the quadratic term. Default 1.
-        growth: what ρ is multiplied by at the end of an epoch that has not lowered the violation by a tenth, up to 10⁴ times
-            its first value. Default 1, never: multipliers rise anyway, and a large ρ asks for small rates. Above 1 where the
-            violation stands still.
-        rate: the share of the full multiplier step, ρ c. Default 1.
-        ascend: ``"epoch"`` or ``"step"``, as of :func:`inequality`. Default ``"epoch"``.
-        tolerance: the violation up to which weights count as meeting it. Default 1e-3.
+        growth: the factor by which ρ grows at the end of an epoch that has not reduced the violation by 10 %, up to 10⁴ times
+            its initial value. Default 1, a constant ρ: the multipliers increase in any case, and a large ρ requires small
+            learning rates. Use a value above 1 where the violation does not decrease.
+        rate: the fraction of the full multiplier step, ρ c. Default 1.
+        ascend: ``"epoch"`` or ``"step"``, see :func:`inequality`. Default ``"epoch"``.
+        tolerance: the violation up to which the condition counts as satisfied. Default 1e-3.
 
     >>> equality(lambda model: model.weight.sum() - 1).kind
     'equality'
@@ -173,13 +185,13 @@ def equality(
 
 @dataclass(frozen=True)
 class KKT:
-    """How far a point is from the conditions of Karush, Kuhn and Tucker, all zero at a regular solution.
+    """Residuals of the Karush-Kuhn-Tucker (KKT) conditions; all are zero at a regular solution.
 
     Args:
         stationarity: ‖∇F + Σ λ ∇c‖, the gradient of the Lagrangian.
         violation: the largest max(c, 0) of inequalities and |c| of equalities.
         complementarity: the largest |λ c| of inequalities.
-        sign: the largest max(−λ, 0) of inequalities.
+        sign: the largest max(−λ, 0) of inequalities. Default 0.
     """
 
     stationarity: float
@@ -199,16 +211,16 @@ def kkt(
     conditions: Sequence[Condition],
     multipliers: Sequence[Tensor],
 ) -> KKT:
-    """The residuals of the KKT conditions. Parameters and ``.grad`` are left as they are.
+    """Return the residuals of the KKT conditions. Parameters and ``.grad`` are not changed.
 
     Args:
-        loss: F with its graph.
-        subject: what the conditions are functions of.
+        loss: returns F with its graph.
+        subject: the argument of the conditions.
         conditions: the constraints.
-        multipliers: for each condition its λ, (m,).
+        multipliers: λ of each condition, (m,).
 
     Raises:
-        UserError: the multipliers are not as many as the conditions' values.
+        UserError: the shapes of the multipliers are not those of the conditions' values.
 
     >>> w = torch.tensor([1.0], requires_grad=True)  # min (w - 2)² with w ≤ 1: w = 1, λ = 2
     >>> kkt(lambda: (w - 2).square().sum(), w, [inequality(lambda w: w - 1)], [torch.tensor([2.0])]).residual
@@ -220,35 +232,36 @@ def kkt(
         values = [condition.values(subject) for condition in conditions]
         if [value.shape for value in values] != [each.shape for each in multipliers]:
             raise UserError(
-                f"kkt: multipliers of shapes {[tuple(each.shape) for each in multipliers]} were given for conditions of shapes "
-                f"{[tuple(value.shape) for value in values]}"
+                f"kkt: expected multipliers of the conditions' shapes {[tuple(value.shape) for value in values]}, got shapes "
+                f"{[tuple(each.shape) for each in multipliers]}"
             )
         terms = [(m * value).sum() for m, value in zip(multipliers, values, strict=True)]
         lagrangian = torch.stack([loss(), *terms]).sum()
-        slopes = torch.autograd.grad(lagrangian, parameters, allow_unused=True, materialize_grads=True)
-    found = measured(conditions, [value.detach() for value in values], multipliers)
-    return KKT(float(torch.linalg.vector_norm(flat(list(slopes)))), *(float(found[name]) for name in PARTS))
+        gradients = torch.autograd.grad(lagrangian, parameters, allow_unused=True, materialize_grads=True)
+    stationarity = torch.linalg.vector_norm(flat(list(gradients)))
+    others = gradient_free_residuals(conditions, [value.detach() for value in values], multipliers)
+    return KKT(float(stationarity), *(float(others[name]) for name in GRADIENT_FREE))
 
 
-PARTS = ("violation", "complementarity", "sign")
+GRADIENT_FREE = ("violation", "complementarity", "sign")
 
 
-def measured(
+def gradient_free_residuals(
     conditions: Sequence[Condition], values: Sequence[Tensor], multipliers: Sequence[Tensor]
 ) -> dict[str, Tensor]:
-    """The parts of the KKT residual that need no derivative, as 0-dimensional tensors on the device."""
-    violated, slack, negative = [], [values[0].new_zeros(1)], [values[0].new_zeros(1)]
+    """Return the parts of the KKT residual that need no gradient, as 0-dimensional tensors on the device."""
+    violations, complementarity, negative = [], [values[0].new_zeros(1)], [values[0].new_zeros(1)]
     for condition, value, multiplier in zip(conditions, values, multipliers, strict=True):
-        violated.append(condition.violation(value))
+        violations.append(condition.violation(value))
         if condition.kind == "inequality":
-            slack.append((multiplier * value).abs())
+            complementarity.append((multiplier * value).abs())
             negative.append((-multiplier).clamp(min=0))
-    parts = (violated, slack, negative)
-    return {name: torch.cat(part).max() for name, part in zip(PARTS, parts, strict=True)}
+    parts = (violations, complementarity, negative)
+    return {name: torch.cat(part).max() for name, part in zip(GRADIENT_FREE, parts, strict=True)}
 
 
 def parameters_of(subject: Subject) -> list[Tensor]:
-    """What conditions and losses are differentiated by."""
+    """Return the parameters that conditions and losses are differentiated with respect to."""
     if isinstance(subject, nn.Module):
         return [p for p in subject.parameters() if p.requires_grad]
     return [subject] if isinstance(subject, Tensor) else list(subject)
@@ -256,7 +269,7 @@ def parameters_of(subject: Subject) -> list[Tensor]:
 
 @contextmanager
 def evaluating(subject: Subject) -> Iterator[None]:
-    """A model in evaluation mode, so that what is computed with it is a function of its weights alone."""
+    """Set a model to evaluation mode within the context, so that its outputs are a function of its weights only."""
     modules = list(subject.modules()) if isinstance(subject, nn.Module) else []
     training = [module for module in modules if module.training]
     for module in training:

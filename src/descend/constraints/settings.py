@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Conditioned", "ConstrainSettings", "Constrained"]
+__all__ = ["ConditionSpec", "ConstrainSettings", "ConstraintSpec"]
 
-Constrained = str | tuple[str, ...] | dict[str, Any]
+ConstraintSpec = str | tuple[str, ...] | dict[str, Any]
 """A pattern of names of weights, several patterns, or a table with the key ``pattern`` and settings."""
 
-Conditioned = str | tuple[str, ...] | dict[str, Any] | Callable[..., Any]
-"""A function of the model, given as an import path or as itself; several; or a table with the key ``function`` and settings."""
+ConditionSpec = str | tuple[str, ...] | dict[str, Any] | Callable[..., Any]
+"""A function of the model or its import path, several of them, or a table with the key ``function`` and settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +30,13 @@ class ConstrainSettings:
         binary: weights with two values; setting ``scale``.
         inequality: a function c of the network with c ≤ 0, as an import path ``package.module:function``,
             several, or a table with the key ``function`` and the settings of :func:`descend.constraints.inequality`. It is
-            satisfied at the end of training, to a tolerance, and not at every step.
+            satisfied at the end of training, up to a tolerance, and not at every step.
         equality: likewise a function with c = 0.
     """
 
-    orthogonal: Constrained | None = None
-    norm_ball: Constrained | None = None
-    simplex: Constrained | None = None
-    binary: Constrained | None = None
-    inequality: Conditioned | None = None
-    equality: Conditioned | None = None
+    orthogonal: ConstraintSpec | None = None
+    norm_ball: ConstraintSpec | None = None
+    simplex: ConstraintSpec | None = None
+    binary: ConstraintSpec | None = None
+    inequality: ConditionSpec | None = None
+    equality: ConditionSpec | None = None

@@ -276,11 +276,11 @@ def read_npz(path: Path, *, predicting: bool = False, target_names: tuple[str, .
 
 def _load(path: Path) -> dict[str, Array]:
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            raise DataError(f"{path}: expected named arrays (numpy.savez), got a single array")
-        with content as file:
-            return {name: file[name] for name in file.files}
+        with path.open("rb") as file:  # numpy.load leaves a damaged file open
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                raise DataError(f"{path}: expected named arrays (numpy.savez), got a single array")
+            return {name: content[name] for name in content.files}
     except DataError:
         raise
     except Exception as cause:  # damaged archives fail in many ways

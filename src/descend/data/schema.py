@@ -120,7 +120,8 @@ class Schema:
             named = data.named
             data = data.frame if data.frame is not None else data.inputs
         if self.kind == "table":
-            return torch.from_numpy(self._numbers(data, named))
+            # Read-only arrays are copied: PyTorch warns of a tensor that shares memory it must not write.
+            return torch.from_numpy(np.require(self._numbers(data, named), requirements="W"))
         if is_frame(data) or data is None:
             raise DataError(f"expected {self.kind} of shape {self.input_shape}, as in training, got a table")
         if self.kind == "images":

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from descend.constraints import baked
+from descend.constraints import remove_parametrizations
 from descend.data.preprocessing import Postprocess
 from descend.data.schema import Schema
 from descend.errors import UserError
@@ -61,7 +61,7 @@ def portable(predictor: Predictor) -> Portable:
         UserError: the network cannot be copied.
     """
     try:
-        return baked(copy.deepcopy(Portable(predictor)).cpu().eval()).requires_grad_(False)
+        return remove_parametrizations(copy.deepcopy(Portable(predictor)).cpu().eval()).requires_grad_(False)
     except Exception as cause:  # whatever a foreign module's own copying raises
         raise UserError(
             f"the network ({type(predictor.model).__name__}) cannot be exported, because it cannot be copied "

@@ -12,7 +12,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from descend._version import __version__
-from descend.constraints import baked
+from descend.constraints import remove_parametrizations
 from descend.data.preprocessing import Postprocess, Preprocess
 from descend.data.schema import Schema
 from descend.errors import RunError, UserError
@@ -35,7 +35,11 @@ def content(run: TrainedNetwork) -> bytes:
     """
     tensors: dict[str, Tensor] = {}
     # What a constraint computes from other variables is written as the weight that it is.
-    network = baked(copy.deepcopy(run.model), constraints_alone=True) if run.recipe.constrain else run.model
+    network = (
+        remove_parametrizations(copy.deepcopy(run.model), constraints_only=True)
+        if run.recipe.constrain
+        else run.model
+    )
     for name, value in network.state_dict().items():
         if not isinstance(value, Tensor):
             raise UserError(
@@ -82,7 +86,11 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
     allowed = allow_imports or model is not None
     recipe = Recipe.loads(texts["recipe"], source=f"{path}: recipe", allow_imports=allowed)
     facts = facts_of(schema)
-    module = baked(build_model(recipe, facts, seed=0), constraints_alone=True) if model is None else model
+    module = (
+        remove_parametrizations(build_model(recipe, facts, seed=0), constraints_only=True)
+        if model is None
+        else model
+    )
     try:
         module.load_state_dict(state)
     except RuntimeError as cause:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from descend.losses import CrossEntropy
-from descend.nn import initialize, kaiming_normal, mlp
+from descend.nn import initialize, mlp
+from descend.nn.init import kaiming_normal
 from descend.rng import forked, generator, key
 
 __all__ = ["Data", "loss_of", "measured", "network", "shuffled", "train_epoch"]

@@ -16,6 +16,7 @@ from descend.many.planned_member import PlannedMember
 from descend.many.restarts import networks_per_run, train_restarts
 from descend.many.watchers import Watcher, Watchers
 from descend.recipe import Recipe
+from descend.runs.folder import is_started
 from descend.runs.plan import Parts, Planner
 from descend.runs.run import Run
 
@@ -142,7 +143,7 @@ def _plan_members(
     problems: list[Problem] = []
     for number, (recipe, seed, own) in enumerate(zip(recipes, seeds, parts, strict=True)):
         path = None if folder is None else folder / f"{number:04d}"
-        begun = resume and path is not None and (path / "recipe.toml").exists()
+        begun = resume and path is not None and is_started(path)
         try:
             if begun and path is not None:
                 plan = planner.resumed(path, recipe, seed, own)

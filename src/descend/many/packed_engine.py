@@ -12,7 +12,7 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
-from descend.files import json_bytes, read_json, write_atomically
+from descend.files import read_json
 from descend.many.pack import CannotPack, PackMember, PackTraining, stack
 from descend.many.pack.member import member_state, restore_member
 from descend.many.pack.network import Network, StackedNetwork
@@ -23,7 +23,8 @@ from descend.many.watchers import Watcher
 from descend.many.workers import Kind, Outcome, Send, StopOnRequest, Workers
 from descend.rng import forked
 from descend.runs.finish import Measurements, finish_run, measurements_of
-from descend.runs.run import MANIFEST, load
+from descend.runs.folder import HISTORY, METRICS, is_finished, write_failure
+from descend.runs.run import load
 from descend.runs.session import begin_folder, lower_lr
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, CheckpointSettings, load_checkpoint
@@ -36,7 +37,6 @@ from descend.training.timing import shortest_seconds
 
 __all__ = ["PackedEngine"]
 
-HISTORY = "history.jsonl"
 
 MIN_PACKED_STEP_SECONDS = 2e-4
 """Seconds of a step below which a pack stays on one thread. Its operations are larger than those of a single network, so the
@@ -195,7 +195,7 @@ class PackedEngine:
         for member in self.members:
             if member.folder is None or member.number in running:
                 continue
-            metrics = read_json(member.folder / "metrics.json")
+            metrics = read_json(member.folder / METRICS)
             member.stopped = str(metrics.get("stopped", "finished"))
             if metrics.get("status") == "failed":
                 member.run.metrics = metrics
@@ -320,7 +320,7 @@ class PackedEngine:
         run, training = member.run, pack_member.training
         member.stopped = training.stopped
         run.history = training.history
-        if member.folder is not None and (member.folder / MANIFEST).exists():
+        if member.folder is not None and is_finished(member.folder):
             # It was written before the pack's last checkpoint: its results would be the same bits.
             member.run = load(member.folder, model=run.model)
         elif pack_member.failure:
@@ -331,7 +331,7 @@ class PackedEngine:
                 training.step,
             )
             if member.folder is not None:
-                write_atomically(member.folder / "metrics.json", json_bytes(run.metrics))
+                write_failure(member.folder, run.metrics)
         else:
             finish_run(
                 run,

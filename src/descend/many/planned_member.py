@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from descend.files import read_json
+from descend.runs.folder import ENVIRONMENT
 from descend.runs.plan import Plan
 from descend.runs.run import Run
 from descend.training.loop import Training
@@ -46,7 +47,7 @@ class PlannedMember:
 
     def read_engine(self, folder: Path) -> None:
         """Set ``engine_before`` and ``pack_before`` from a run folder."""
-        engine = read_json(folder / "environment.json").get("engine", {})
+        engine = read_json(folder / ENVIRONMENT).get("engine", {})
         # A pack writes its name at the start of training, the loop engine at the end.
         self.engine_before, self.pack_before = str(engine.get("name", "loop")), engine.get("pack")
 

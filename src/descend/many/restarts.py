@@ -10,7 +10,6 @@ from typing import Any, cast
 from torch import nn
 
 from descend.errors import Interrupted
-from descend.files import json_bytes, write_atomically
 from descend.many.execution import EngineChoice, train_members
 from descend.many.planned_member import PlannedMember
 from descend.many.watchers import Watchers
@@ -21,8 +20,9 @@ from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
 from descend.runs.build import measured_threads
 from descend.runs.finish import measure_parts
+from descend.runs.folder import is_finished, is_started, write_failure
 from descend.runs.plan import Plan, choose_device
-from descend.runs.run import MANIFEST, Run, load
+from descend.runs.run import Run, load
 from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
 
@@ -63,7 +63,7 @@ def train_restarts(
     Raises:
         Interrupted: a signal requested to stop.
     """
-    if folder is not None and resume and (folder / MANIFEST).exists():
+    if folder is not None and resume and is_finished(folder):
         return load(folder, allow_imports=True)  # imports were checked when the plan was made
     device = choose_device(planned.recipe.engine["device"])
     facts = facts_of(planned.prepared.schema, str(device))
@@ -122,7 +122,7 @@ def _member(plan: Plan, draw: int, inner: Path | None, resume: bool) -> PlannedM
     if inner is None:
         return PlannedMember(draw, plan)
     folder = inner / f"{draw:04d}"
-    begun = resume and (folder / "recipe.toml").exists()
+    begun = resume and is_started(folder)
     member = PlannedMember(draw, plan, folder, begun)
     if begun:
         member.read_engine(folder)
@@ -174,5 +174,5 @@ def _failed(run: Run, members: list[PlannedMember]) -> Run:
         f"{failed[0].metrics['message']}"
     }
     if run.path is not None:
-        write_atomically(run.path / "metrics.json", json_bytes(run.metrics))
+        write_failure(run.path, run.metrics)
     return run

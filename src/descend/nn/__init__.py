@@ -1,11 +1,14 @@
-"""Networks and their parts: activations, outputs, norms, initialisations and models.
+"""Neural networks and their parts: models, layers, activations, norms, output activations and weight initialization.
 
-Everything here gives plain ``torch.nn`` modules for use in any PyTorch code.
+All of them are plain ``torch.nn`` modules that work in any PyTorch code. Layers are classes; ``linear``, ``mlp``, ``convnet``,
+``polynomial`` and ``unitary_rnn`` are functions that build a model for given input and output shapes; :mod:`descend.nn.init`
+is the namespace of initialization schemes. The tables ``ACTIVATIONS``, ``INITS``, ``MODELS``, ``NORMS`` and ``OUTPUTS`` map
+the names that recipes use to constructors.
 
 >>> import torch
->>> from descend.nn import initialize, kaiming_normal, mlp
+>>> from descend.nn import init, mlp
 >>> model = mlp((4,), 3, hidden=(16,), norm="batch")
->>> initialize(model, kaiming_normal(), generator=torch.Generator().manual_seed(0))
+>>> init.initialize(model, init.kaiming_normal(), generator=torch.Generator().manual_seed(0))
 >>> model(torch.zeros(5, 4)).shape
 torch.Size([5, 3])
 """
@@ -16,42 +19,14 @@ from collections.abc import Callable
 
 from torch import nn
 
-from descend.nn.activations import (
-    ACTIVATIONS,
-    Maxout,
-    activation,
-    elu,
-    gain,
-    gelu,
-    identity,
-    leaky_relu,
-    maxout,
-    relu,
-    selu,
-    sigmoid,
-    silu,
-    softplus,
-    tanh,
-)
-from descend.nn.convnet import convnet
-from descend.nn.init import (
-    INITS,
-    constant,
-    geometric,
-    initialize,
-    kaiming_normal,
-    kaiming_uniform,
-    normal,
-    orthogonal,
-    torch_default,
-    xavier_normal,
-    xavier_uniform,
-    zeros,
-)
-from descend.nn.mlp import linear, mlp
+from descend.nn import init
+from descend.nn._convnet import convnet
+from descend.nn._mlp import linear, mlp
+from descend.nn._polynomial import Powers, polynomial
+from descend.nn.activations import ACTIVATIONS, Maxout, activation, gain
+from descend.nn.init import INITS, initialize
 from descend.nn.normalization import NORMS, normalized
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
-from descend.nn.polynomial import Powers, polynomial
 from descend.nn.residual import Residual
 from descend.nn.unitary import ModReLU, UnitaryMap, UnitaryRNN, unitary_rnn
 from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, IterNorm1d, IterNorm2d
@@ -78,35 +53,15 @@ __all__ = [
     "UnitaryMap",
     "UnitaryRNN",
     "activation",
-    "constant",
     "convnet",
-    "elu",
     "gain",
-    "gelu",
-    "geometric",
-    "identity",
+    "init",
     "initialize",
-    "kaiming_normal",
-    "kaiming_uniform",
-    "leaky_relu",
     "linear",
-    "maxout",
     "mlp",
-    "normal",
     "normalized",
-    "orthogonal",
     "polynomial",
-    "relu",
-    "selu",
-    "sigmoid",
-    "silu",
-    "softplus",
-    "tanh",
-    "torch_default",
     "unitary_rnn",
-    "xavier_normal",
-    "xavier_uniform",
-    "zeros",
 ]
 
 MODELS: dict[str, Callable[..., nn.Module]] = {

@@ -1,11 +1,12 @@
-"""Activations of hidden units, and the gain that each asks of the initialisation.
+"""Activation functions of hidden units, and the gain of each for weight initialization.
 
-An activation acts on every number by itself, f: R → R, except maxout, which takes the maximum over
-groups of k neighbouring features. All of them keep the batch dimension; all but maxout keep the shape.
+:data:`ACTIVATIONS` maps the names that recipes use to functions that build a module; :func:`activation` builds one by name.
+An activation is applied element by element, f: R → R, except maxout, which takes the maximum over groups of k adjacent
+features. All activations keep the batch dimension; all except maxout keep the shape.
 
-**Gain.** Suppose the entries of z = W v are standard normal. A layer keeps the size of its signal when
+**Gain.** Let the entries of z = W v be standard normal. A layer preserves the second moment of its inputs if
 Var(W_ij) = g² / d_in with g² E[f(z)²] = 1 (Kaiming He et al. 2015 for the rectifier, where E[f²] = 1/2 and
-g = √2). :func:`gain` gives g: PyTorch's published values for ``sigmoid`` (1), ``tanh`` (5/3), ``relu`` (√2),
+g = √2). :func:`gain` returns g: PyTorch's published values for ``sigmoid`` (1), ``tanh`` (5/3), ``relu`` (√2),
 ``leaky_relu`` (√(2/(1+slope²))), ``selu`` (3/4) and ``identity`` (1), which are not all of this form, and
 1/√E[f(z)²] for every other activation.
 """
@@ -48,7 +49,7 @@ __all__ = [
     row="B2",
     reference="torch.nn.Sigmoid",
     formula="f(x) = 1 / (1 + exp(-x))",
-    note="Saturates at both ends, and its outputs are not centred: avoid it in hidden layers.",
+    note="It saturates at both ends, and its outputs are not centred: avoid it in hidden layers.",
 )
 def sigmoid() -> nn.Module:
     """Logistic function, from R onto (0, 1).
@@ -65,7 +66,7 @@ def sigmoid() -> nn.Module:
     row="B3",
     reference="torch.nn.Tanh",
     formula="f(x) = (exp(x) - exp(-x)) / (exp(x) + exp(-x))",
-    note="Equals 2 sigmoid(2x) - 1: centred, but it saturates as well.",
+    note="It equals 2 sigmoid(2x) - 1: its outputs are centred, but it saturates as well.",
 )
 def tanh() -> nn.Module:
     """Hyperbolic tangent, from R onto (−1, 1); derivative 1 − f².
@@ -80,7 +81,7 @@ def tanh() -> nn.Module:
     row="B4", reference="torch.nn.ReLU", formula="f(x) = max(0, x)", note="At 0 the derivative used is 0."
 )
 def relu() -> nn.Module:
-    """Rectified linear unit. Cheap, and does not saturate for x > 0; a unit with x < 0 on all rows is dead.
+    """Rectified linear unit. It is cheap and does not saturate for x > 0; a unit with x < 0 on all rows is dead.
 
     >>> relu()(torch.tensor([-2.0, 3.0]))
     tensor([0., 3.])
@@ -92,11 +93,10 @@ def relu() -> nn.Module:
     row="B5",
     reference="torch.nn.LeakyReLU",
     formula="f(x) = max(a x, x), a = 0.01",
-    note="The lecture prints the slope as 0.1 in the figure and as 0.01 in the text; the default, "
-    "as PyTorch's, is 0.01.",
+    note="The default slope is PyTorch's 0.01; some texts use 0.1.",
 )
 def leaky_relu(*, negative_slope: NonNegative = 0.01) -> nn.Module:
-    """Rectifier with a small slope for x < 0, so that no unit is dead.
+    """Leaky rectified linear unit: a small slope for x < 0 prevents dead units.
 
     Args:
         negative_slope: a, the slope for x < 0. Default 0.01.
@@ -108,17 +108,16 @@ def leaky_relu(*, negative_slope: NonNegative = 0.01) -> nn.Module:
 
 
 class Maxout(nn.Module):
-    """Maximum over groups of ``k`` neighbouring features: (n, d·k, …) → (n, d, …).
+    """Maximum over groups of ``k`` adjacent features: (n, d·k, …) → (n, d, …).
 
-    y_j = max(x_{jk}, …, x_{jk+k−1}). After a linear layer of d·k outputs each y_j is the maximum of k affine
-    maps, a convex piecewise linear function that is learned. At a tie one of them takes
-    the gradient.
+    y_j = max(x_{jk}, …, x_{jk+k−1}). After a linear layer with d·k outputs each y_j is the maximum of k affine
+    maps, a learned convex piecewise linear function. At a tie, one of the maps receives the gradient.
 
     Args:
-        k: the number of affine maps a unit takes the maximum of. Default 2.
+        k: the number of affine maps per unit. Default 2.
 
     Raises:
-        UserError: k is below 1, or does not divide the number of features (when called).
+        UserError: k is below 1, or (when called) does not divide the number of features.
 
     >>> Maxout(2)(torch.tensor([[1.0, 5.0, -3.0, -4.0]]))
     tensor([[ 5., -3.]])
@@ -129,17 +128,17 @@ class Maxout(nn.Module):
     def __init__(self, k: int = 2) -> None:
         super().__init__()
         if k < 1:
-            raise UserError(f"maxout takes the maximum of k >= 1 affine maps; found k = {k}")
+            raise UserError(f"maxout: expected k >= 1 affine maps, got k = {k}")
         self.k = k
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, d·k, …) → (n, d, …)."""
+        """Return the maxima, (n, d·k, …) → (n, d, …)."""
         if x.shape[1] % self.k:
-            raise UserError(f"maxout with k = {self.k} cannot group {x.shape[1]} features")
+            raise UserError(f"maxout: k = {self.k} does not divide the {x.shape[1]} features of the input")
         return x.reshape(x.shape[0], -1, self.k, *x.shape[2:]).max(2).values
 
     def extra_repr(self) -> str:
-        """``k`` in the printed model."""
+        """Return ``k`` for the printed model."""
         return f"k={self.k}"
 
 
@@ -147,10 +146,10 @@ class Maxout(nn.Module):
     row="B6",
     reference="Goodfellow et al. 2013",
     formula="f(x) = max(w_1'x + b_1, ..., w_k'x + b_k)",
-    note="The layer before it has k times the outputs; the models of descend.nn see to it.",
+    note="The layer before it needs k times as many outputs; the models of descend.nn add them.",
 )
 def maxout(*, k: Count = 2) -> nn.Module:
-    """Maximum of k affine maps per unit, see :class:`Maxout`.
+    """Maximum of k affine maps per unit; see :class:`Maxout`.
 
     Args:
         k: the number of affine maps. Default 2.
@@ -167,10 +166,10 @@ def maxout(*, k: Count = 2) -> nn.Module:
     formula="f(x) = x for x > 0, a (exp(x) - 1) for x <= 0",
 )
 def elu(*, alpha: Positive = 1.0) -> nn.Module:
-    """Exponential linear unit: smooth at 0 for α = 1, bounded below by −α.
+    """Exponential linear unit: smooth at 0 for α = 1, and bounded below by −α.
 
     Args:
-        alpha: α, minus the limit for x → −∞. Default 1.
+        alpha: α, the negative of the limit for x → −∞. Default 1.
 
     >>> elu()(torch.tensor([-1.0, 2.0]))
     tensor([-0.6321,  2.0000])
@@ -212,11 +211,11 @@ def silu() -> nn.Module:
     row="B8",
     reference="Klambauer, Unterthiner, Mayr and Hochreiter 2017; torch.nn.SELU",
     formula="f(x) = l x for x > 0, l a (exp(x) - 1) for x <= 0; l = 1.0507, a = 1.6733",
-    note="Self-normalising with Var(W_ij) = 1 / d_in; PyTorch's gain 3/4, used here, "
-    "trades that for steadier gradients.",
+    note="It is self-normalizing with Var(W_ij) = 1 / d_in; PyTorch's gain 3/4, used here, "
+    "sacrifices that for more stable gradients.",
 )
 def selu() -> nn.Module:
-    """Scaled exponential linear unit, whose constants make mean 0 and variance 1 a fixed point.
+    """Scaled exponential linear unit, with constants for which mean 0 and variance 1 are a fixed point.
 
     >>> selu()(torch.tensor([1.0]))
     tensor([1.0507])
@@ -226,7 +225,7 @@ def selu() -> nn.Module:
 
 @method(row="B8", reference="torch.nn.Softplus", formula="f(x) = log(1 + exp(x))")
 def softplus() -> nn.Module:
-    """Smooth rectifier, positive everywhere; its derivative is the logistic function.
+    """Softplus, a smooth rectifier that is positive everywhere; its derivative is the logistic function.
 
     >>> softplus()(torch.zeros(1))
     tensor([0.6931])
@@ -235,10 +234,13 @@ def softplus() -> nn.Module:
 
 
 @method(
-    row="B9", reference="torch.nn.Identity", formula="f(x) = x", note="A network of these is a linear map."
+    row="B9",
+    reference="torch.nn.Identity",
+    formula="f(x) = x",
+    note="A network with this activation is a linear map.",
 )
 def identity() -> nn.Module:
-    """No activation: the layers compose to one linear map, of rank at most the narrowest width.
+    """No activation: the layers form one linear map, whose rank is at most the smallest width.
 
     >>> identity()(torch.tensor([2.0]))
     tensor([2.])
@@ -250,14 +252,14 @@ def identity() -> nn.Module:
     row="B1",
     reference="Rosenblatt 1958",
     formula="f(x) = sign(x)",
-    note="Refused for gradient training: f' = 0 almost everywhere. The perceptron converges by a "
-    "rule that is no gradient: descend.optim.perceptron, with Novikoff's bound.",
+    note="Rejected for gradient-based training: f' = 0 almost everywhere. The perceptron is trained by a "
+    "rule that is not a gradient step: descend.optim.perceptron, with Novikoff's bound.",
 )
 def sign() -> nn.Module:
-    """Sign function; refused, because its derivative is zero almost everywhere.
+    """Sign function; rejected, because its derivative is zero almost everywhere.
 
-    By the chain rule the gradient with respect to every weight below a sign is exactly zero, so no
-    derivative-based optimizer can move them.
+    By the chain rule the gradient with respect to every weight before a sign is exactly zero, so no
+    gradient-based optimizer can change these weights.
 
     Raises:
         UserError: always.
@@ -269,7 +271,7 @@ def sign() -> nn.Module:
     """
     raise UserError(
         "activation 'sign' cannot be trained by gradients: its derivative is zero almost everywhere, so "
-        "every weight below it has gradient zero and never moves; choose 'tanh' (a smooth sign) or 'relu'"
+        "every weight before it has gradient zero and never changes; choose 'tanh' (a smooth sign) or 'relu'"
     )
 
 
@@ -290,22 +292,24 @@ ACTIVATIONS: dict[str, Callable[..., nn.Module]] = {
 
 
 def activation(choice: Choice) -> nn.Module:
-    """A fresh activation from a name, a name with settings, or a constructor.
+    """Return a new activation module from a name, a name with settings, or a constructor.
 
     Args:
         choice: ``"relu"``, ``{"name": "leaky_relu", "negative_slope": 0.2}`` or ``torch.nn.Mish``.
 
     Raises:
-        UserError: an unknown name or setting, or ``"sign"``.
+        UserError: the name or a setting is unknown, the name is ``"sign"``, or the constructor does not return a module.
 
     >>> activation({"name": "leaky_relu", "negative_slope": 0.2})
     LeakyReLU(negative_slope=0.2)
     """
     constructor, settings = choose(ACTIVATIONS, choice, "activation")
-    made = constructor(**settings)
-    if not isinstance(made, nn.Module):
-        raise UserError(f"activation must give a torch.nn.Module; {constructor!r} gave {type(made).__name__}")
-    return made
+    module = constructor(**settings)
+    if not isinstance(module, nn.Module):
+        raise UserError(
+            f"activation: expected a constructor of a torch.nn.Module, {constructor!r} returned a {type(module).__name__}"
+        )
+    return module
 
 
 _ELEMENTWISE = (
@@ -326,7 +330,7 @@ _ELEMENTWISE = (
 
 
 def is_activation(module: nn.Module) -> bool:
-    """Whether the module is an activation whose :func:`gain` is known; ``Identity`` is not counted.
+    """Return whether the module is an activation whose :func:`gain` is known; ``Identity`` does not count.
 
     >>> is_activation(nn.ReLU()), is_activation(nn.Linear(1, 1))
     (True, False)
@@ -336,14 +340,14 @@ def is_activation(module: nn.Module) -> bool:
 
 
 def gain(activation_or_name: str | nn.Module) -> float:
-    """The factor g by which an activation asks the weights before it to be scaled.
+    """Return the gain g of an activation, the factor that scales the initial weights of the layer before it.
 
-    Var(W_ij) = g² / d_in keeps the second moment of the signal (see the head of this module). For maxout over
+    Var(W_ij) = g² / d_in preserves the second moment of the activations (see the docstring of this module). For maxout over
     k maps, E[max²] = ∫ z² k φ(z) Φ(z)^(k−1) dz, which is 1 for k = 2.
 
     Args:
-        activation_or_name: a name in ``ACTIVATIONS`` (with its default settings), or a module that acts on
-            every number by itself.
+        activation_or_name: a name in ``ACTIVATIONS`` (with its default settings), or a module that is applied element
+            by element.
 
     Raises:
         UserError: the name is unknown, or is ``"sign"``.
@@ -362,17 +366,17 @@ def gain(activation_or_name: str | nn.Module) -> float:
         (nn.Identity, "linear"),
     ):
         if isinstance(module, kind):
-            return nn.init.calculate_gain(name)  # type: ignore[arg-type]  # it names them by a Literal
+            return nn.init.calculate_gain(name)  # type: ignore[arg-type]  # torch annotates a Literal
     return 1.0 / math.sqrt(_second_moment(module))
 
 
 def _second_moment(module: nn.Module) -> float:
-    """E[f(z)²] for z ~ N(0, 1), by the trapezoid rule; activations have their kinks at its node 0."""
+    """Return E[f(z)²] for z ~ N(0, 1), by the trapezoidal rule; its node 0 is where activations have their kinks."""
     z = torch.linspace(-12.0, 12.0, 24_001, dtype=torch.float64)
     density = torch.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
     with torch.no_grad():
         if isinstance(module, Maxout):
-            below = torch.special.ndtr(z) ** (module.k - 1)
-            return float(torch.trapezoid(z * z * module.k * density * below, z))
+            others_below = torch.special.ndtr(z) ** (module.k - 1)
+            return float(torch.trapezoid(z * z * module.k * density * others_below, z))
         values = module(z)
         return float(torch.trapezoid(values * values * density, z))

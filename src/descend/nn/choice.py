@@ -1,6 +1,6 @@
-"""Choosing a constructor: by its name, by a name with settings, or by giving the constructor itself.
+"""Selection of a constructor by its name, by a name with settings, or by the constructor itself.
 
-A model's recipe keys ``activation`` and ``norm`` are choices. In TOML the three forms read
+The recipe keys ``activation`` and ``norm`` of a model are such choices. In TOML the three forms read
 ``activation = "relu"``, ``activation = { name = "leaky_relu", negative_slope = 0.2 }`` and, from Python
 only, ``activation=torch.nn.Mish``.
 """
@@ -23,19 +23,19 @@ Choice = str | dict[str, Any] | Callable[..., Any]
 def choose(
     table: Mapping[str, Callable[..., Any]], choice: Choice, family: str
 ) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """The constructor that a choice names, and the settings to call it with.
+    """Return the constructor that a choice selects, and the settings to call it with.
 
     Args:
-        table: the family's names and constructors, such as ``ACTIVATIONS``.
+        table: the names and constructors, such as ``ACTIVATIONS``.
         choice: a name, a dict with the key ``name`` and settings, or a constructor.
-        family: what is chosen, in one word, for the error message.
+        family: the kind of object, such as ``"activation"``, for the error message.
 
     Raises:
-        UserError: the name is unknown, or a setting is not one of the constructor's.
+        UserError: the name is unknown, or the constructor has no such setting.
 
-    >>> choose({"relu": lambda: "made"}, "relu", "activation")[0]()
-    'made'
-    >>> choose({"relu": lambda: "made"}, "rel", "activation")
+    >>> choose({"relu": lambda: "built"}, "relu", "activation")[0]()
+    'built'
+    >>> choose({"relu": lambda: "built"}, "rel", "activation")
     Traceback (most recent call last):
     ...
     descend.errors.UserError: unknown activation 'rel'; did you mean 'relu'?
@@ -48,7 +48,7 @@ def choose(
         name, settings = choice["name"], {key: value for key, value in choice.items() if key != "name"}
     else:
         raise UserError(
-            f"{family} must be a name, a table with the key 'name', or a constructor; found {choice!r}"
+            f"{family} must be a name, a table with the key 'name', or a constructor; got {choice!r}"
         )
     if name not in table:
         raise UserError(f"unknown {family} '{name}'; {did_you_mean(name, table)}")
@@ -63,7 +63,7 @@ def choose(
 
 @functools.lru_cache(maxsize=512)
 def settings_of(constructor: Callable[..., Any]) -> tuple[str, ...]:
-    """The names of a constructor's settings: its parameters with a default. They are read once.
+    """Return the names of a constructor's settings: its parameters with a default. The result is cached.
 
     >>> settings_of(lambda features, *, eps=1e-5: None)
     ('eps',)

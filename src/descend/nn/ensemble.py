@@ -1,4 +1,4 @@
-"""Several networks as one: the mean of their predictions."""
+"""Ensemble of networks that averages their predictions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Ensemble"]
 
 @final
 class Ensemble(nn.Module):
-    """Networks whose mean prediction is the prediction.
+    """Ensemble of networks, which predicts the mean of their predictions.
 
-    What is averaged are predictions p_m = σ(z_m): values, or probabilities; what is returned are raw outputs z with
-    σ(z) = mean_m p_m, so that everything behind a single network (losses, labels, export) goes on working:
+    The ensemble averages the predictions p_m = σ(z_m), which are values or probabilities, and returns raw outputs z with
+    σ(z) = mean_m p_m, so that losses, labels and export work as for a single network:
 
     - softmax: z = log mean_m softmax(z_m), computed as logsumexp_m log_softmax(z_m) - log M;
     - sigmoid: z = log (Σ_m σ(z_m) / Σ_m σ(-z_m)), as logsumexp_m log σ(z_m) - logsumexp_m log σ(-z_m);
@@ -28,17 +28,17 @@ class Ensemble(nn.Module):
     - identity: z = mean_m z_m.
 
     The first two stay finite and exact where probabilities round to 0 or 1. By the convexity of -log, the
-    cross-entropy of the mean is at most the mean of the networks' cross-entropies, and likewise for squared errors.
+    cross-entropy of the mean is at most the mean of the networks' cross-entropies. The same holds for squared errors.
 
-    Shapes: as of each network, (n, ...) → (n, K).
+    Shapes: those of each network, (n, ...) → (n, K).
 
     Args:
-        members: the networks, M of them.
-        link: of the output activation: "logit", "identity" or "arcsine".
+        members: the M networks.
+        link: the link of the output activation, ``"logit"``, ``"identity"`` or ``"arcsine"``.
 
-    >>> sure, unsure = nn.Linear(1, 2, bias=False), nn.Linear(1, 2, bias=False)
-    >>> _ = sure.weight.data.copy_(torch.tensor([[200.0], [0.0]])), unsure.weight.data.zero_()
-    >>> torch.softmax(Ensemble([sure, unsure], "logit")(torch.ones(1, 1)), 1)
+    >>> confident, uniform = nn.Linear(1, 2, bias=False), nn.Linear(1, 2, bias=False)
+    >>> _ = confident.weight.data.copy_(torch.tensor([[200.0], [0.0]])), uniform.weight.data.zero_()
+    >>> torch.softmax(Ensemble([confident, uniform], "logit")(torch.ones(1, 1)), 1)
     tensor([[0.7500, 0.2500]], grad_fn=<SoftmaxBackward0>)
 
     Source: Hansen and Salamon, "Neural network ensembles", 1990; Lakshminarayanan et al., "Simple and scalable
@@ -51,7 +51,7 @@ class Ensemble(nn.Module):
         self.link = link
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Raw outputs of the mean prediction."""
+        """Return the raw outputs of the mean prediction."""
         outputs = torch.stack([member(inputs) for member in self.members])
         if self.link == "identity":
             return outputs.mean(0)
@@ -62,5 +62,5 @@ class Ensemble(nn.Module):
         return torch.logsumexp(F.log_softmax(outputs, -1), 0) - math.log(len(self.members))
 
     def extra_repr(self) -> str:
-        """The link."""
+        """Return the link for the printed model."""
         return f"link={self.link}"

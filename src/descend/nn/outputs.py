@@ -1,9 +1,9 @@
-"""Output activations: from a network's raw outputs to values, probabilities or distributions.
+"""Output activations, which map a network's raw outputs to values, probabilities or distributions.
 
-A model ends with raw outputs of shape (n, outputs). An output activation turns them into what is predicted:
+A model returns raw outputs of shape (n, outputs). An output activation maps them to predictions:
 
 =========== ============ ===================== =================================
-name        from, to     link                  for
+name        map          link                  task
 =========== ============ ===================== =================================
 identity    R → R        ``"identity"``        regression
 sigmoid     R → (0, 1)   ``"logit"``           binary classification
@@ -11,8 +11,8 @@ sine        R → [0, 1]   ``"arcsine"``         binary classification
 softmax     R^K → Δ^K    ``"logit"``           classes, discrete distributions
 =========== ============ ===================== =================================
 
-``link`` names the inverse map. Where it is ``"logit"``, raw outputs are logits, and a loss of form
-``"logits"`` is computed from them directly: log σ(z) and log softmax(z) stay finite where the logarithm of a
+``link`` names the inverse map. If it is ``"logit"``, raw outputs are logits, and a loss of form
+``"logits"`` is computed directly from them: log σ(z) and log softmax(z) stay finite where the logarithm of a
 rounded probability does not.
 """
 
@@ -33,7 +33,7 @@ Link = Literal["identity", "logit", "arcsine"]
 
 
 class Output(nn.Module, ABC):
-    """An output activation; ``link`` names its inverse."""
+    """Base class of output activations; ``link`` names the inverse map."""
 
     link: ClassVar[Link]
 
@@ -42,13 +42,13 @@ class Output(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, outputs: Tensor) -> Tensor:
-        """Raw outputs to values, probabilities or distributions, in the same shape."""
+        """Map raw outputs to values, probabilities or distributions of the same shape."""
 
 
 @method(row="B9", reference="torch.nn.Identity", formula="y = z")
 @final
 class Identity(Output):
-    """Raw outputs as they are, for unbounded targets.
+    """Identity: the raw outputs are the predictions, for unbounded targets.
 
     Shapes: (n, T) → (n, T).
 
@@ -59,7 +59,7 @@ class Identity(Output):
     link = "identity"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """The outputs themselves."""
+        """Return the raw outputs."""
         return outputs
 
 
@@ -71,7 +71,7 @@ class Identity(Output):
 )
 @final
 class Sigmoid(Output):
-    """Probability of class 1 from one logit.
+    """Logistic function: the probability of class 1 from one logit.
 
     Shapes: (n, 1) → (n, 1).
 
@@ -82,7 +82,7 @@ class Sigmoid(Output):
     link = "logit"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """1 / (1 + exp(−z))."""
+        """Return 1 / (1 + exp(−z))."""
         return torch.sigmoid(outputs)
 
 
@@ -90,14 +90,14 @@ class Sigmoid(Output):
     row="B9",
     reference="Sun 2025, Training DNNs",
     formula="y = (sin z + 1) / 2",
-    note="Periodic, so one probability has many raw outputs. No fused form exists: losses "
-    "take its probabilities.",
+    note="It is periodic, so many raw outputs map to one probability. There is no fused form: losses "
+    "are computed from its probabilities.",
 )
 @final
 class Sine(Output):
-    """Probability of class 1 as half a sine plus a half.
+    """Sine output: the probability of class 1 is (sin z + 1) / 2.
 
-    It never saturates for long: the derivative cos(z)/2 vanishes only at single points.
+    It does not saturate: the derivative cos(z)/2 vanishes only at isolated points.
     Shapes: (n, 1) → (n, 1).
 
     >>> Sine()(torch.zeros(1, 1))
@@ -107,7 +107,7 @@ class Sine(Output):
     link = "arcsine"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """(sin z + 1) / 2."""
+        """Return (sin z + 1) / 2."""
         return 0.5 * (torch.sin(outputs) + 1.0)
 
 
@@ -119,7 +119,7 @@ class Sine(Output):
 )
 @final
 class Softmax(Output):
-    """A distribution over K classes; it is unchanged when a constant is added to a row.
+    """Softmax: a distribution over K classes, which is invariant to a constant added to a row.
 
     Shapes: (n, K) → (n, K), rows sum to 1.
 
@@ -130,7 +130,7 @@ class Softmax(Output):
     link = "logit"
 
     def forward(self, outputs: Tensor) -> Tensor:
-        """exp(z_i) / Σ_j exp(z_j), over the last dimension."""
+        """Return exp(z_i) / Σ_j exp(z_j), over the last dimension."""
         return torch.softmax(outputs, dim=-1)
 
 

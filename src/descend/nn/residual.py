@@ -1,4 +1,4 @@
-"""Skip connections."""
+"""Residual block with a skip connection."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ __all__ = ["Residual"]
 
 
 class Residual(nn.Module):
-    """Adds what a body makes of its input to the input: y = x + body(x).
+    """Residual block: y = x + body(x).
 
-    The derivative is I + J with J that of the body, so that a gradient reaches early layers however many bodies it
-    passes, and a body of zeros is the identity.
-    Shapes: that of ``x``, which the body must keep.
+    Its Jacobian is I + J with J the Jacobian of the body, so that gradients reach early layers through any number of
+    blocks. A body whose outputs are zero makes the block the identity.
+    Shapes: the shape of ``x``, which the body must keep.
 
     Args:
         body: any module whose outputs have the shape of its inputs.
 
     Raises:
-        ValueError: when called, if the body changes the shape; nothing is broadcast.
+        ValueError: when called, if the body changes the shape; shapes are not broadcast.
 
     >>> import torch
     >>> body = nn.Linear(3, 3)
@@ -36,11 +36,11 @@ class Residual(nn.Module):
         self.body = body
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape."""
-        change = cast(Tensor, self.body(x))
-        if change.shape != x.shape:
+        """Return x + body(x), in the shape of x."""
+        residual = cast(Tensor, self.body(x))
+        if residual.shape != x.shape:
             raise ValueError(
-                f"the body of a Residual must keep the shape of its input; it made {tuple(change.shape)} "
-                f"of {tuple(x.shape)}"
+                f"the body of a Residual must keep the shape of its input; got an output of shape "
+                f"{tuple(residual.shape)} for an input of shape {tuple(x.shape)}"
             )
-        return x + change
+        return x + residual

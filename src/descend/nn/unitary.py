@@ -1,12 +1,12 @@
-"""The unitary recurrent network: a state that is turned at each step, and neither grows nor shrinks.
+"""Unitary evolution recurrent neural network (uRNN).
 
-The hidden state h is complex, and from one step to the next it is multiplied by a unitary matrix made of seven factors,
+The hidden state h is complex. At each step it is multiplied by a unitary matrix, a product of seven factors,
 
     W = D₃ R₂ F⁻¹ D₂ Π R₁ F D₁,
 
-with D diagonal, D_jj = exp(i θ_j); R = I − 2 v v*/‖v‖², a reflection; F the unitary discrete Fourier transform; Π a fixed
-permutation. A product with W costs O(N log N), and W has 7 N real parameters. Whatever their values, ‖W h‖ = ‖h‖, so that
-gradients through T steps neither vanish nor explode on account of W. With x the inputs,
+with D diagonal, D_jj = exp(i θ_j); R = I − 2 v v*/‖v‖², a reflection; F the unitary discrete Fourier transform; and Π a
+fixed permutation. A product with W costs O(N log N), and W has 7 N real parameters. For all parameter values ‖W h‖ = ‖h‖, so
+that W does not cause gradients through T steps to vanish or explode. With x the inputs,
 
     h_t = modReLU(W h_{t−1} + V x_t),    y_t = U (Re h_t, Im h_t) + c,
 
@@ -30,21 +30,22 @@ from descend.param_types import Count
 
 __all__ = ["ModReLU", "UnitaryMap", "UnitaryRNN", "unitary_rnn"]
 
-_TINY = 1e-5
-"""Added to |z| where it divides."""
+_EPS = 1e-5
+"""Added to |z| in denominators."""
 
 
 class UnitaryMap(nn.Module):
-    """h ↦ W h with the unitary W = D₃ R₂ F⁻¹ D₂ Π R₁ F D₁: complex (..., N) → (..., N).
+    """Unitary map h ↦ W h with W = D₃ R₂ F⁻¹ D₂ Π R₁ F D₁: complex (..., N) → (..., N).
 
-    Angles start uniform on (−π, π), both parts of reflections' vectors on (−1, 1); the permutation is drawn, and is a buffer.
+    The initial angles are uniform on (−π, π), the real and imaginary parts of the reflection vectors on (−1, 1). The
+    permutation is random and fixed, and is stored as a buffer.
 
     Args:
-        units: N, 1 or more.
+        units: N, at least 1.
 
-    >>> turn = UnitaryMap(8)
+    >>> unitary = UnitaryMap(8)
     >>> h = torch.randn(3, 8, dtype=torch.complex64)
-    >>> torch.allclose(turn(h).norm(dim=1), h.norm(dim=1))
+    >>> torch.allclose(unitary(h).norm(dim=1), h.norm(dim=1))
     True
     """
 
@@ -52,7 +53,7 @@ class UnitaryMap(nn.Module):
 
     def __init__(self, units: int) -> None:
         super().__init__()
-        # Vectors and not matrices: a weight decay, which is for matrices, must not turn angles to 0.
+        # Vectors instead of matrices: weight decay, which applies to matrices, must not shrink the angles.
         for number in (1, 2, 3):
             angle = nn.Parameter(torch.empty(units).uniform_(-math.pi, math.pi))
             self.register_parameter(f"angle{number}", angle)
@@ -63,28 +64,28 @@ class UnitaryMap(nn.Module):
         self.register_buffer("order", torch.randperm(units))
 
     def factors(self) -> tuple[Tensor, ...]:
-        """The diagonals D₁, D₂, D₃ and the unit vectors of R₁, R₂, complex (N,): what is the same for all steps."""
-        phases = [getattr(self, f"angle{number}") for number in (1, 2, 3)]
-        mirrors = [_complex(getattr(self, f"mirror{number}")) for number in (1, 2)]
-        turns = [torch.polar(torch.ones_like(angle), angle) for angle in phases]
-        return *turns, *(mirror / torch.linalg.vector_norm(mirror) for mirror in mirrors)
+        """Return the diagonals of D₁, D₂, D₃ and the unit vectors of R₁, R₂, complex (N,), which are the same for all steps."""
+        angles = [getattr(self, f"angle{number}") for number in (1, 2, 3)]
+        reflections = [_complex(getattr(self, f"mirror{number}")) for number in (1, 2)]
+        phases = [torch.polar(torch.ones_like(angle), angle) for angle in angles]
+        return *phases, *(vector / torch.linalg.vector_norm(vector) for vector in reflections)
 
     def forward(self, h: Tensor, factors: tuple[Tensor, ...] | None = None) -> Tensor:
-        """W h; ``factors`` are those of :meth:`factors`, where they are known."""
-        first, second, third, mirror1, mirror2 = self.factors() if factors is None else factors
-        h = _reflected(torch.fft.fft(h * first, norm="ortho"), mirror1)
+        """Return W h; ``factors`` are the result of :meth:`factors`, which avoids computing it again at each step."""
+        first, second, third, vector1, vector2 = self.factors() if factors is None else factors
+        h = _reflect(torch.fft.fft(h * first, norm="ortho"), vector1)
         h = torch.fft.ifft(h[..., self.order] * second, norm="ortho")
-        return _reflected(h, mirror2) * third
+        return _reflect(h, vector2) * third
 
 
 class ModReLU(nn.Module):
-    """z ↦ (|z| + b) z/|z| where |z| + b ≥ 0, and 0 elsewhere: a rectifier that keeps the phase. Complex (..., N) → (..., N).
+    """modReLU: (|z| + b) z/|z| where |z| + b ≥ 0, and 0 elsewhere, which keeps the phase. Complex (..., N) → (..., N).
 
-    The bias starts at 0, where it is the identity. Where it is above 0 there is a jump at z = 0, which is bridged within
-    |z| < 1e-5.
+    The initial bias is 0, for which the map is the identity. For a positive bias the map is discontinuous at z = 0; it is
+    smoothed within |z| < 1e-5.
 
     Args:
-        units: N, one bias each.
+        units: N, the number of units, each with one bias.
 
     >>> act = ModReLU(2)
     >>> _ = nn.init.constant_(act.bias, -1.0)
@@ -97,21 +98,22 @@ class ModReLU(nn.Module):
         self.bias = nn.Parameter(torch.zeros(units))
 
     def forward(self, z: Tensor) -> Tensor:
-        """The same shape."""
-        size = z.abs()
-        share = self.bias / (size + _TINY)
-        return z * torch.where(size + self.bias >= 0, 1.0 + share, torch.zeros_like(share))
+        """Return the activations, in the shape of z."""
+        modulus = z.abs()
+        ratio = self.bias / (modulus + _EPS)
+        return z * torch.where(modulus + self.bias >= 0, 1.0 + ratio, torch.zeros_like(ratio))
 
 
 class UnitaryRNN(nn.Module):
-    """A unitary recurrent network: (n, T, features) → (n, T, outputs), an output at each step.
+    """Unitary recurrent network with an output at each step: (n, T, features) → (n, T, outputs).
 
-    The start h₀ is learned; its numbers start uniform with E‖h₀‖² = 1. V and U start as Glorot and Bengio's uniform weights.
+    The initial state h₀ is learned; its initial values are uniform with E‖h₀‖² = 1. V and U have Xavier uniform initial
+    weights.
 
     Args:
-        features: numbers at each step.
-        outputs: raw outputs at each step.
-        units: N, the complex numbers of the state. Default 128.
+        features: the number of inputs at each step.
+        outputs: the number of raw outputs at each step.
+        units: N, the number of complex units of the state. Default 128.
 
     >>> model = UnitaryRNN(features=3, outputs=2, units=16)
     >>> model(torch.randn(5, 7, 3)).shape
@@ -131,41 +133,41 @@ class UnitaryRNN(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, T, features) → (n, T, outputs)."""
-        return self._written(torch.stack(self.states(x), 1))
+        """Return the outputs of all steps, (n, T, features) → (n, T, outputs)."""
+        return self._readout(torch.stack(self.states(x), 1))
 
     def last(self, x: Tensor) -> Tensor:
-        """(n, T, features) → (n, outputs), after the last step."""
-        return self._written(self.states(x)[-1])
+        """Return the outputs of the last step, (n, T, features) → (n, outputs)."""
+        return self._readout(self.states(x)[-1])
 
     def states(self, x: Tensor) -> list[Tensor]:
-        """h₁, …, h_T, each complex (n, N)."""
-        read = _complex(self.reading(x))
+        """Return the states h₁, …, h_T, each complex (n, N)."""
+        inputs = _complex(self.reading(x))
         factors = self.turn.factors()
         state = _complex(self.start).expand(x.shape[0], -1)
-        found = []
-        for step in read.unbind(1):
+        states = []
+        for step in inputs.unbind(1):
             state = self.act(self.turn(state, factors) + step)
-            found.append(state)
-        return found
+            states.append(state)
+        return states
 
-    def _written(self, states: Tensor) -> Tensor:
-        written: Tensor = self.output(torch.cat([states.real, states.imag], -1))
-        return written
+    def _readout(self, states: Tensor) -> Tensor:
+        outputs: Tensor = self.output(torch.cat([states.real, states.imag], -1))
+        return outputs
 
 
 class _RowsAsSequences(nn.Module):
-    """A :class:`UnitaryRNN` that reads a row of any shape step by step, and gives its last output."""
+    """A :class:`UnitaryRNN` that processes a row of any shape step by step, and returns its last output."""
 
     def __init__(self, inputs: tuple[int, ...], outputs: int, units: int) -> None:
         super().__init__()
-        self.pictures = len(inputs) == 3
+        self.is_image = len(inputs) == 3
         features = {1: 1, 2: inputs[-1], 3: inputs[0]}[len(inputs)]
         self.network = UnitaryRNN(features, outputs, units)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(n, *inputs) → (n, outputs)."""
-        if self.pictures:
+        """Return the outputs of the last step, (n, *inputs) → (n, outputs)."""
+        if self.is_image:
             rows = rows.flatten(2).mT
         return self.network.last(rows[..., None] if rows.dim() == 2 else rows)
 
@@ -174,41 +176,40 @@ class _RowsAsSequences(nn.Module):
     row="G7",
     reference="Arjovsky, Shah and Bengio 2016",
     formula="h_t = modReLU(W h_(t-1) + V x_t), W = D3 R2 F^-1 D2 P R1 F D1 unitary; y = U (Re h_T, Im h_T) + c",
-    note="The modulus of the state is changed by modReLU and by what is read alone. In a loop of one's own UnitaryRNN gives an "
-    "output at each step.",
+    note="Only modReLU and the inputs change the norm of the state. The class UnitaryRNN returns an output at each step.",
 )
 def unitary_rnn(inputs: tuple[int, ...], outputs: int, *, units: Count = 128) -> nn.Module:
-    """Unitary recurrent network: reads a row step by step, with a state that keeps its size over any number of steps.
+    """Build a unitary recurrent network, which processes a row step by step with a norm-preserving recurrent matrix.
 
-    A row of shape (T, d) is T steps of d numbers, a plain row of d numbers is d steps of one, and an image (C, H, W) is read
-    pixel by pixel. A pass takes as many steps as the row has, one after the other, so long rows are slow.
+    A row of shape (T, d) is T steps of d numbers, a row of d numbers is d steps of one number, and an image (C, H, W) is
+    processed pixel by pixel. The steps are sequential, so long rows are slow.
     Shapes: (n, *inputs) → (n, outputs), raw outputs after the last step.
 
     Args:
         inputs: the shape of one row, of one to three dimensions.
         outputs: the number of raw outputs.
-        units: N, the complex numbers of the state. Default 128.
+        units: N, the number of complex units of the state. Default 128.
 
     Raises:
-        UserError: rows of more dimensions.
+        UserError: ``inputs`` has no or more than three dimensions.
 
     >>> unitary_rnn((20, 3), 4, units=8)(torch.zeros(5, 20, 3)).shape
     torch.Size([5, 4])
     """
     if not 1 <= len(inputs) <= 3:
         raise UserError(
-            f"model 'unitary_rnn' reads rows of shape (steps, numbers), (steps,) or (channels, height, width); "
-            f"the data's rows have shape {inputs}"
+            f"model 'unitary_rnn': expected rows of shape (steps, features), (steps,) or (channels, height, width), "
+            f"got rows of shape {inputs}"
         )
     return _RowsAsSequences(inputs, outputs, units)
 
 
 def _complex(pairs: Tensor) -> Tensor:
-    """Real (..., 2N), real parts first, as complex (..., N)."""
+    """Return real (..., 2N), real parts first, as complex (..., N)."""
     real, imaginary = pairs.chunk(2, -1)
     return torch.complex(real, imaginary)
 
 
-def _reflected(h: Tensor, mirror: Tensor) -> Tensor:
-    """(I − 2 v v*) h for a unit vector v."""
-    return h - 2.0 * (h @ mirror.conj())[..., None] * mirror
+def _reflect(h: Tensor, vector: Tensor) -> Tensor:
+    """Return (I − 2 v v*) h for a unit vector v."""
+    return h - 2.0 * (h @ vector.conj())[..., None] * vector

@@ -38,7 +38,6 @@ from descend.optim.rows import Rows
 from descend.optim.stiefel import CayleyAdam, CayleySGD, cayley_adam, cayley_sgd
 
 __all__ = [
-    "ALONG_FRAMES",
     "ASCPG",
     "BFGS",
     "CG",
@@ -51,6 +50,7 @@ __all__ = [
     "SGD",
     "SOAP",
     "SQN",
+    "STIEFEL",
     "STRON",
     "TRUNCATED_NEWTON",
     "WHOLE_DATA",
@@ -139,7 +139,7 @@ WHOLE_DATA: frozenset[str] = frozenset(
 )
 """Optimizers that are meant for the loss of all rows and determine their step sizes themselves."""
 
-ALONG_FRAMES: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
+STIEFEL: frozenset[str] = frozenset({"cayley_sgd", "cayley_adam"})
 """Optimizers that keep the weights of groups with ``orthonormal=True`` orthonormal."""
 
 TRUNCATED_NEWTON: frozenset[str] = frozenset(

@@ -16,7 +16,7 @@ adamax       u ← max(β₂ u, abs(g) + ε);  x ← x − (t / (1 − β₁ᵏ)
 
 Each function takes the arguments of the class of PyTorch in the same order and with the same defaults, and returns an
 object of this class. A weight decay λ adds λ x to the gradient, except in ``adamw``, where it is decoupled. A recipe sets
-the weight decay in [regularize], and the other options of the implementation itself.
+the weight decay in [regularize], and leaves the options of the implementation to PyTorch, except for ``fused``.
 """
 
 from __future__ import annotations
@@ -72,8 +72,7 @@ def sgd(
         maximize: maximize the loss. Default False.
         foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where the parameters
-            allow it. Default None.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
 
     Raises:
         UserError: a setting is outside its domain; ``nesterov`` without momentum or with dampening.
@@ -119,8 +118,7 @@ def adagrad(
         foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
         maximize: maximize the loss. Default False.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where the parameters
-            allow it. Default None.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -214,8 +212,7 @@ def adam(
         maximize: maximize the loss. Default False.
         capturable: allow capture in a CUDA graph. Default False.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where the parameters
-            allow it. Default None.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
         decoupled_weight_decay: decay as ``adamw`` does. Default False.
 
     Raises:
@@ -265,8 +262,7 @@ def adamw(
         foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
         capturable: allow capture in a CUDA graph. Default False.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where the parameters
-            allow it. Default None.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
 
     Raises:
         UserError: a setting is outside its domain.

@@ -15,7 +15,7 @@ from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS, Link
-from descend.optim import ALONG_FRAMES, OPTIMIZERS
+from descend.optim import OPTIMIZERS, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.param_types import signature_of
 from descend.recipe.adapters import CallableLoss, OnProbabilities, TorchSchedule
@@ -294,7 +294,7 @@ def build_optimizer(
     decay, rest = decayed_parameters(model)
     if not decay and not rest:
         raise RecipeError([Problem("model", None, "the network has no weights to train")])
-    fixed = [p for each in constraints for p in each.fixed_in_size]
+    fixed = [p for each in constraints for p in each.fixed_norm_weights]
     fixed_ids = {id(p) for p in fixed}
     rest = [*rest, *(p for p in decay if id(p) in fixed_ids)]
     decay = [p for p in decay if id(p) not in fixed_ids]
@@ -306,7 +306,7 @@ def build_optimizer(
         groups += [{"params": rest}] if rest else []
     else:
         groups.append({"params": [p for p in model.parameters() if p.requires_grad]})
-    if fixed and recipe.optimizer["name"] in ALONG_FRAMES:
+    if fixed and recipe.optimizer["name"] in STIEFEL:
         for group in groups:
             group["params"] = [p for p in group["params"] if id(p) not in fixed_ids]
         groups = [*filter(lambda group: group["params"], groups), {"params": fixed, "orthonormal": True}]
@@ -350,7 +350,7 @@ def build_optimizer(
         l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
     for each in constraints:
         try:
-            each.follow(optimizer)
+            each.attach(optimizer)
         except UserError as cause:
             raise RecipeError([Problem("constrain", None, str(cause))]) from cause
     return optimizer

@@ -24,7 +24,7 @@ def check_batches(model: nn.Module, sizes: Sequence[int]) -> None:
         return
     batch_norms = (nn.BatchNorm1d, Whitening)
     for name, module in model.named_modules():
-        if isinstance(module, batch_norms) and not (isinstance(module, Whitening) and module.of_images):
+        if isinstance(module, batch_norms) and not (isinstance(module, Whitening) and module.is_spatial):
             message = f"'{name}' ({type(module).__name__}) has no statistics in a batch of one row"
             hint = "use 2 or more, or a norm of single rows: 'layer' or 'group'"
             raise RecipeError([Problem("data", "batch_size", message, hint)])
@@ -48,7 +48,7 @@ def check_needs(recipe: Recipe, model: nn.Module, optimizer: Optimizer) -> None:
         hint = "use 'mc' or 'srip' here, or the optimizer bfgs or lbfgs"
         problems.append(Problem("regularize", "orthogonality", message, hint))
     for where, module in model.named_modules():
-        if isinstance(module, Whitening) and not module.differentiable_twice:
+        if isinstance(module, Whitening) and not module.twice_differentiable:
             message = f"'{name}' differentiates twice, and the gradient of '{where}' is an approximation without a derivative"
             hint = "use backward = 'exact' in the norm, or the optimizer bfgs or lbfgs"
             problems.append(Problem("optimizer", "name", message, hint))

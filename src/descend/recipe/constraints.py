@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from descend.constraints import CONDITIONS, CONSTRAINTS, AugmentedLagrangian, Held, constrain
+from descend.constraints import CONDITIONS, CONSTRAINTS, AugmentedLagrangian, ConstrainedWeights, constrain
 from descend.errors import Problem, RecipeError, UserError, message_of
 from descend.recipe.catalogue import import_object
 from descend.recipe.recipe import Recipe
@@ -19,11 +19,11 @@ __all__ = ["ActiveConstraint", "build_average_projection", "build_constraints", 
 
 AverageProjection = Callable[[Sequence[Tensor]], None]
 
-ActiveConstraint = Held | AugmentedLagrangian
+ActiveConstraint = ConstrainedWeights | AugmentedLagrangian
 """A constraint that is imposed on a model: weights in a set, or general conditions."""
 
 
-def build_constraints(recipe: Recipe, model: nn.Module, seed: int) -> list[Held]:
+def build_constraints(recipe: Recipe, model: nn.Module, seed: int) -> list[ConstrainedWeights]:
     """Impose the recipe's constraints on a model, in place, and return them. The operation is idempotent.
 
     Random numbers that a constraint needs (an orthogonal weight's basis is completed at random) follow from the seed.
@@ -31,7 +31,7 @@ def build_constraints(recipe: Recipe, model: nn.Module, seed: int) -> list[Held]
     Raises:
         RecipeError: a pattern matches no weight, or two constraints apply to one weight.
     """
-    constraints: list[Held] = []
+    constraints: list[ConstrainedWeights] = []
     constraint_of: dict[str, str] = {}
     problems: list[Problem] = []
     for key, value in recipe.constrain.items():
@@ -43,16 +43,16 @@ def build_constraints(recipe: Recipe, model: nn.Module, seed: int) -> list[Held]
         try:
             with forked(device):
                 seeder(device)(random_key(seed, "constraints"))
-                held = constrain(model, CONSTRAINTS[key](**settings), table["pattern"])
+                constrained = constrain(model, CONSTRAINTS[key](**settings), table["pattern"])
         except UserError as cause:
             problems.append(Problem("constrain", key, str(cause)))
             continue
-        for place in held.places:
-            if place.path in constraint_of:
-                message = f"'{place.path}' is already constrained by {constraint_of[place.path]}"
+        for weight in constrained.weights:
+            if weight.path in constraint_of:
+                message = f"'{weight.path}' is already constrained by {constraint_of[weight.path]}"
                 problems.append(Problem("constrain", key, message, "use one constraint per weight"))
-            constraint_of[place.path] = key
-        constraints.append(held)
+            constraint_of[weight.path] = key
+        constraints.append(constrained)
     if problems:
         raise RecipeError(problems)
     return constraints
@@ -75,7 +75,7 @@ def build_lagrangian(recipe: Recipe, model: nn.Module) -> AugmentedLagrangian | 
         for each in functions if isinstance(functions, (list, tuple)) else (functions,):
             condition = constructor(import_object(each) if isinstance(each, str) else each, **settings)
             try:
-                condition.checked(model)
+                condition.validate(model)
             except Exception as cause:  # anyone's function may raise anything
                 problems.append(Problem("constrain", key, message_of(cause)))
             conditions.append(condition)
@@ -94,7 +94,7 @@ def build_average_projection(
     contain the averages.
     """
     sparse = {id(p) for p in decayed_parameters(model)[0]} if recipe.regularize["l1_prox"] else set()
-    sparse -= {id(p) for each in constraints for p in each.fixed_in_size}
+    sparse -= {id(p) for each in constraints for p in each.fixed_norm_weights}
     if not constraints and not sparse:
         return None
     parameters = [p for p in model.parameters() if p.requires_grad]

@@ -76,7 +76,7 @@ def build_row_penalty(recipe: Recipe, model: nn.Module, loss: Any) -> RowPenalty
     if not jacobian and not gradient:
         return None
     for name, module in model.named_modules():
-        if isinstance(module, Whitening) and not module.differentiable_twice:
+        if isinstance(module, Whitening) and not module.twice_differentiable:
             raise RecipeError(
                 [
                     Problem(

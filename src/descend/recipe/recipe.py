@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError
-from descend.optim.renamed import with_current_names
 from descend.recipe.catalogue import CHOICES
+from descend.recipe.renamed import with_current_names
 from descend.recipe.sections import SECTIONS
 from descend.recipe.specs import misplaced_spec, plain_values
 from descend.recipe.toml import dump, parse, parse_assignment

@@ -45,7 +45,7 @@ def stub() -> str:
     """
     parts = [_HEAD, _list("__all__ = [", "]", sorted([*spec_types(), *base_names()]))]
     parts += [
-        _list(f"{family.base}Name: TypeAlias = Literal[", "]", list(family.methods)) for family in FAMILIES
+        _list(f"_{family.base}Name: TypeAlias = Literal[", "]", list(family.methods)) for family in FAMILIES
     ]
     parts += [f"class {name}(Spec):\n{_doc(text)}" for name, text in base_names().items()]
     parts += [_class(each) for each in spec_types().values()]
@@ -99,9 +99,8 @@ def _literal(value: Any) -> str:
 def _type_of(described: SpecType, parameter: Parameter) -> str:
     """The static type of a key."""
     if parameter.name == "name":
-        return (
-            f"{_family(described.section, 'name').base}Name | " + 'Literal["auto"] | str | Callable[..., Any]'
-        )
+        names = f"_{_family(described.section, 'name').base}Name"
+        return f'{names} | Literal["auto"] | str | Callable[..., Any]'
     key = (described.section, parameter.name)
     of_key = described.family is None or described.family.key == "name"
     family = _family(*key) if of_key and key in CHOICES else None
@@ -131,7 +130,7 @@ def _types(annotation: Any, family: Family | None) -> Iterator[str]:
     elif origin is typing.get_origin(Callable[..., Any]):
         yield "Callable[..., Any]"
     elif annotation is str and family is not None:
-        yield from (f"{family.base}Name", f"{family.base}Spec", "str")
+        yield from (f"_{family.base}Name", f"{family.base}Spec", "str")
     elif annotation in (bool, int, float, str):
         yield annotation.__name__
     else:

@@ -138,7 +138,7 @@ __all__ = [
     "ZerosInit",
 ]
 
-ModelName: TypeAlias = Literal[
+_ModelName: TypeAlias = Literal[
     "linear",
     "polynomial",
     "mlp",
@@ -146,7 +146,7 @@ ModelName: TypeAlias = Literal[
     "unitary_rnn",
 ]
 
-LossName: TypeAlias = Literal[
+_LossName: TypeAlias = Literal[
     "mse",
     "l1",
     "huber",
@@ -157,7 +157,7 @@ LossName: TypeAlias = Literal[
     "wasserstein",
 ]
 
-InitName: TypeAlias = Literal[
+_InitName: TypeAlias = Literal[
     "xavier_normal",
     "xavier_uniform",
     "kaiming_normal",
@@ -170,7 +170,7 @@ InitName: TypeAlias = Literal[
     "torch",
 ]
 
-OptimizerName: TypeAlias = Literal[
+_OptimizerName: TypeAlias = Literal[
     "gd",
     "sgd",
     "heavy_ball",
@@ -200,7 +200,7 @@ OptimizerName: TypeAlias = Literal[
     "asc_pg",
 ]
 
-ScheduleName: TypeAlias = Literal[
+_ScheduleName: TypeAlias = Literal[
     "constant",
     "inverse",
     "exponential",
@@ -211,7 +211,7 @@ ScheduleName: TypeAlias = Literal[
     "one_cycle",
 ]
 
-ScaleName: TypeAlias = Literal[
+_ScaleName: TypeAlias = Literal[
     "standard",
     "center",
     "minmax",
@@ -221,7 +221,7 @@ ScaleName: TypeAlias = Literal[
     "zca",
 ]
 
-AugmentationName: TypeAlias = Literal[
+_AugmentationName: TypeAlias = Literal[
     "flip",
     "translate",
     "rotate",
@@ -237,7 +237,7 @@ AugmentationName: TypeAlias = Literal[
     "feature_dropout",
 ]
 
-ActivationName: TypeAlias = Literal[
+_ActivationName: TypeAlias = Literal[
     "sigmoid",
     "tanh",
     "relu",
@@ -252,7 +252,7 @@ ActivationName: TypeAlias = Literal[
     "sign",
 ]
 
-NormName: TypeAlias = Literal[
+_NormName: TypeAlias = Literal[
     "none",
     "batch",
     "layer",
@@ -263,14 +263,14 @@ NormName: TypeAlias = Literal[
     "iterative",
 ]
 
-OutputName: TypeAlias = Literal[
+_OutputName: TypeAlias = Literal[
     "identity",
     "sigmoid",
     "sine",
     "softmax",
 ]
 
-OrthogonalityName: TypeAlias = Literal[
+_OrthogonalityName: TypeAlias = Literal[
     "none",
     "so",
     "dso",
@@ -317,36 +317,39 @@ class Data(Spec):
 
     Args:
         target: name of the column to predict; a tuple of names, or names joined by commas, for several
-            numeric targets. Not needed where the data themselves say it, as the bundled sets do.
-        task: what is predicted. 'auto' infers it from the targets; 'classification' chooses between
+            numeric targets. Not needed if the data define their target, as the bundled data sets do.
+        task: the learning task. 'auto' infers it from the targets; 'classification' chooses between
             'binary' and 'multiclass', 'regression' between one and several targets.
-        scale: how numeric inputs are scaled, by statistics of the training part: 'standard', 'center',
-            'minmax', 'pca', 'whiten', 'zca' or 'none'; or a table with a name and settings.
+        scale: how numeric inputs are scaled, with statistics of the training part: 'standard',
+            'center', 'minmax', 'pca', 'whiten', 'zca' or 'none'; or a table with a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. 'none': off.
-            At 10, a number within three deviations changes by at most 5 %. Scales that do not bring the
-            deviation to 1 have no bound.
-        augment: changes of the training rows, drawn anew for each step: names of methods, or tables
-            with a name and settings, in the order in which they are applied.
-        batch_size: rows of one step; 'auto' chooses by the number of training rows.
-        sampling: 'epoch' visits every row once an epoch in a new order, 'with_replacement' draws each
-            batch independently, 'full' takes all rows in every step.
-        shuffle: what 'epoch' puts in a new order: 'rows', all of them; or 'blocks' of neighbouring rows
-            (256 kB), with the rows anew within windows of blocks (256 MB): for 'stream', where the rows
-            do not fit into memory and reading each at random would take long.
-        validation: share of the rows that choose when to stop; 0 for none.
-        test: share of the rows that are touched once, at the end; 0 for none.
-        split: name of a column that says 'train', 'validation' or 'test' for each row.
-        groups: name of a column whose equal values stay in one part (all rows of one patient, say).
+            At 10, a number within three standard deviations changes by at most 5 %. It applies only to
+            scales with standard deviation 1.
+        augment: random changes of the training rows in each step: names of methods, or tables with a
+            name and settings, in the order in which they are applied.
+        batch_size: number of rows in a batch; 'auto' chooses it by the number of training rows.
+        sampling: 'epoch' visits every row once per epoch in a new order, 'with_replacement' samples
+            each batch independently, 'full' uses all rows in every step.
+        shuffle: what 'epoch' shuffles: 'rows', all of them; or 'blocks' of neighbouring rows (256 kB),
+            and the rows within windows of blocks (256 MB). Blocks are for 'stream', if the rows do not
+            fit into memory and reading each row at random would be slow.
+        validation: share of the rows used to decide when to stop; 0 for none.
+        test: share of the rows used once, after training; 0 for none.
+        split: name of a column with 'train', 'validation' or 'test' for each row.
+        groups: name of a column whose equal values stay in one part (all rows of one patient, for
+            example).
         weights: name of a column with the weight of each row, 0 or more.
-        columns: kind of a column by its name, where the inferred one is not wanted; 'ignore' drops it.
-        missing: words that stand for a missing value in text.
-        max_categories: a column of text with more categories keeps the most frequent 'max_categories -
-            1' and pools the others.
+        columns: the kind of a column by its name, which overrides the inferred one; 'ignore' drops the
+            column.
+        missing: strings that stand for a missing value.
+        max_categories: a column of strings with more categories keeps the most frequent 'max_categories
+            - 1' and pools the others.
         image_size: side in pixels to which images are resized; 'auto' keeps a common size.
-        stream: whether a Parquet file, or the pictures of a folder, stay on disk, for data larger than
-            memory. Temporary files hold the encoded rows (environment's 'TMPDIR').
-        class_weights: 'balanced' weights each training row by n / (K n_k), n_k the rows of its class.
+        stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
+            memory. Temporary files hold the encoded rows (in 'TMPDIR', an environment variable).
+        class_weights: 'balanced' weights each training row by n / (K n_k), with n_k the number of rows
+            of its class.
     """
 
     def __init__(
@@ -354,9 +357,9 @@ class Data(Spec):
         *,
         target: str | Sequence[str] | None = None,
         task: Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"] = "auto",
-        scale: ScaleName | ScaleSpec | str | Mapping[str, Any] = "standard",
+        scale: _ScaleName | ScaleSpec | str | Mapping[str, Any] = "standard",
         clip: float | Literal["none"] = 10.0,
-        augment: AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = (),
+        augment: _AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[_AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = (),
         batch_size: int | Literal["auto"] = "auto",
         sampling: Literal["epoch", "with_replacement", "full"] = "epoch",
         shuffle: Literal["rows", "blocks"] = "rows",
@@ -389,38 +392,38 @@ class Model(ModelSpec):
             differs, as with other classes, "replace" always does, "keep" never.
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
-        degree: the largest exponent. Default 3, the lecture's cubic.
+        degree: the largest exponent. Default 3, a cubic.
         hidden: the widths of the hidden layers.
         activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor. With
             'maxout' each hidden linear layer has k times its width as outputs.
         norm: a name in 'NORMS', a table with 'name' and settings, or a constructor.
         norm_position: "before" or "after" the activation.
-        dropout: the probability to DROP a hidden unit, behind each activation.
-        residual: a skip connection around each hidden layer as wide as the hidden layer before it
-            (Residual).
-        channels: the channels of the blocks.
-        kernel: the side of the convolutions' kernels, an odd number.
-        channel_dropout: the probability to DROP a whole channel, behind each block.
+        dropout: the probability to drop a hidden unit, after each activation.
+        residual: whether each hidden layer that is as wide as the hidden layer before has a skip
+            connection (Residual).
+        channels: the number of output channels of each block.
+        kernel: the kernel size of the convolutions, an odd number.
+        channel_dropout: the probability to drop a whole channel, after each block.
         pool: "max" or "average" over 2 × 2.
-        head: "flatten" keeps positions, "average" averages each channel over them, "auto" flattens up
-            to 4096 features and averages beyond.
+        head: "flatten" keeps all positions, "average" averages each channel over the positions, "auto"
+            flattens up to 4096 features and averages more than that.
         dense: the widths of the hidden layers of the head.
-        units: N, the complex numbers of the state.
+        units: N, the number of complex units of the state.
     """
 
     def __init__(
         self,
         *,
-        name: ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
-        output: OutputName | OutputSpec | str = "auto",
+        name: _ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
-        activation: ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
-        norm: NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        norm: _NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
@@ -438,20 +441,19 @@ class Loss(LossSpec):
     """The section [loss]: what is minimized.
 
     Args:
-        delta: δ, where the quadratic part ends, in units of the (standardised) target.
-        label_smoothing: α, the share of the target that is spread evenly over both classes: y becomes
-            (1 − α) y + α/2.
-        positions: x_1 < … < x_K, where the bins are on the line. Default None: 0, 1, …, K − 1,
-            neighbours a unit apart.
+        delta: δ, the residual at which the loss becomes linear, in units of the (standardised) target.
+        label_smoothing: α, the weight of the uniform distribution over both classes in the target: y
+            becomes (1 − α) y + α/2.
+        positions: positions x_1 < … < x_K of the bins. Default None: 0, 1, …, K − 1.
         cost: C, K rows of K costs, 0 or more, instead of distances on the line.
-        epsilon: ε of Sinkhorn's iteration, as a share of the largest cost.
-        iterations: of Sinkhorn's iteration.
+        epsilon: ε of Sinkhorn's iteration, as a fraction of the largest cost.
+        iterations: number of iterations of Sinkhorn's method.
     """
 
     def __init__(
         self,
         *,
-        name: LossName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        name: _LossName | Literal["auto"] | str | Callable[..., Any] = "auto",
         delta: float = 1.0,
         label_smoothing: float = 0.0,
         positions: Sequence[float] | None = None,
@@ -471,15 +473,15 @@ class Init(InitSpec):
             the rows do not depend on it.
         restarts: the number of networks trained, from the samples 0, 1, ...; the one with the best
             monitored value on the validation rows is kept.
-        mode: "fan_in" keeps the signal, "fan_out" (variance g²/d_out) the gradient.
-        value: the weight.
+        mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
+        value: the value of all weights.
         std: the standard deviation.
     """
 
     def __init__(
         self,
         *,
-        name: InitName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        name: _InitName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output_gain: float | Literal["auto"] = "auto",
         draw: int = 0,
         restarts: int = 1,
@@ -503,8 +505,8 @@ class Optimizer(OptimizerSpec):
         dampening: τ, the share of the new gradient that is left out.
         nesterov: apply the gradient step after the momentum step, which is Nesterov's method seen from
             the look-ahead point.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         lr_decay: the learning rate of step k is t / (1 + (k − 1) · lr_decay).
         initial_accumulator_value: the first value of s.
         eps: ε, against division by zero.
@@ -550,9 +552,6 @@ class Optimizer(OptimizerSpec):
         max_iter: iterations on the same rows in a step.
         restart_threshold: ν; the next direction is −g where |g·g⁻| ≥ ν ‖g‖². Default 0.2, Powell's.
         history_size: m, the number of pairs.
-        overlap: the share of the step's rows on which both gradients of a pair are computed. A share
-            below 1 costs two gradients on the part instead of one on all rows, and needs a closure that
-            supports parts (Rows).
         update_frequency: L, the steps from one average to the next; 10 to 20 in the paper.
         factor_decay: decay of the running averages of the factors.
         kl_clip: κ; None disables the scaling.
@@ -568,7 +567,7 @@ class Optimizer(OptimizerSpec):
     def __init__(
         self,
         *,
-        name: OptimizerName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        name: _OptimizerName | Literal["auto"] | str | Callable[..., Any] = "auto",
         groups: Mapping[str, float] = ...,
         lr: float = 1.0,
         c1: float | None = 0.0001,
@@ -611,7 +610,6 @@ class Optimizer(OptimizerSpec):
         max_iter: int = 1,
         restart_threshold: float = 0.2,
         history_size: int = 10,
-        overlap: float = 1.0,
         update_frequency: int = 10,
         factor_decay: float = 0.95,
         kl_clip: float | None = 0.001,
@@ -628,24 +626,24 @@ class Schedule(ScheduleSpec):
 
     Args:
         warmup: epochs of linear warm-up.
-        beta: β; the rate is halved at k = 1/β.
-        per: k counts steps or epochs. Default "step", the lecture's iteration index.
+        beta: β; the learning rate is halved at k = 1/β.
+        per: k counts steps or epochs.
         factor: f, below 1.
         every: L.
-        patience: p, the epochs without improvement that are borne.
+        patience: p, the number of epochs without improvement that are tolerated.
         threshold: the relative decrease that counts as improvement.
-        monitor: watch the "validation" loss or the training "objective".
-        min_factor: the smallest fraction of the base rate.
-        final: c, the last rate as a fraction of the base rate.
-        length: w, in epochs or steps; the rise is smooth over steps in both cases.
-        peak_at: q, the share of the training at which the rate peaks.
-        start: s, the first rate as a fraction of the base rate.
+        monitor: the "validation" loss, or "objective" for the training loss.
+        min_factor: the smallest fraction of the base learning rate.
+        final: c, the last learning rate as a fraction of the base learning rate.
+        length: w, in epochs or steps; the learning rate increases at every step in both cases.
+        peak_at: q, the fraction of the training at which the learning rate peaks.
+        start: s, the first learning rate as a fraction of the base learning rate.
     """
 
     def __init__(
         self,
         *,
-        name: ScheduleName | Literal["auto"] | str | Callable[..., Any] = "auto",
+        name: _ScheduleName | Literal["auto"] | str | Callable[..., Any] = "auto",
         warmup: float = 0.0,
         beta: float = 0.001,
         per: Literal["step", "epoch"] = "step",
@@ -711,7 +709,7 @@ class Regularize(Spec):
         jacobian: float = 0.0,
         jacobian_projections: int | Literal["exact"] = 1,
         gradient_penalty: float = 0.0,
-        orthogonality: OrthogonalityName | OrthogonalitySpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        orthogonality: _OrthogonalityName | OrthogonalitySpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         orthogonality_strength: float = 0.01,
     ) -> None: ...
 
@@ -726,7 +724,7 @@ class Constrain(Spec):
         binary: weights with two values; setting 'scale'.
         inequality: a function c of the network with c ≤ 0, as an import path 'package.module:function',
             several, or a table with the key 'function' and the settings of inequality. It is satisfied
-            at the end of training, to a tolerance, and not at every step.
+            at the end of training, up to a tolerance, and not at every step.
         equality: likewise a function with c = 0.
     """
 
@@ -824,7 +822,7 @@ class Engine(Spec):
 
 @final
 class Linear(ModelSpec):
-    """Linear model: linear regression, or logistic regression with a classification loss.
+    """Build a linear model: linear regression, or logistic regression with a classification loss.
 
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
@@ -843,7 +841,7 @@ class Linear(ModelSpec):
     def __init__(
         self,
         *,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -852,11 +850,11 @@ class Linear(ModelSpec):
 
 @final
 class Polynomial(ModelSpec):
-    """Polynomial in each feature, without products of different ones: linear in its weights, so least
+    """Build a polynomial in each feature, without mixed terms; it is linear in its weights, so least
     squares is convex.
 
     Args:
-        degree: the largest exponent. Default 3, the lecture's cubic.
+        degree: the largest exponent. Default 3, a cubic.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
@@ -874,7 +872,7 @@ class Polynomial(ModelSpec):
         self,
         *,
         degree: int = 3,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -883,8 +881,8 @@ class Polynomial(ModelSpec):
 
 @final
 class MLP(ModelSpec):
-    """Multilayer perceptron: linear layers, each with a norm, an activation and dropout, and a linear
-    output.
+    """Build a multilayer perceptron: linear layers, each with a norm, an activation and dropout, and a
+    linear output.
 
     Args:
         hidden: the widths of the hidden layers.
@@ -892,9 +890,9 @@ class MLP(ModelSpec):
             'maxout' each hidden linear layer has k times its width as outputs.
         norm: a name in 'NORMS', a table with 'name' and settings, or a constructor.
         norm_position: "before" or "after" the activation.
-        dropout: the probability to DROP a hidden unit, behind each activation.
-        residual: a skip connection around each hidden layer as wide as the hidden layer before it
-            (Residual).
+        dropout: the probability to drop a hidden unit, after each activation.
+        residual: whether each hidden layer that is as wide as the hidden layer before has a skip
+            connection (Residual).
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
@@ -912,12 +910,12 @@ class MLP(ModelSpec):
         self,
         *,
         hidden: Sequence[int] = (128, 128),
-        activation: ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
-        norm: NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        norm: _NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         norm_position: Literal["before", "after"] = "before",
         dropout: float = 0.0,
         residual: bool = False,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -926,20 +924,21 @@ class MLP(ModelSpec):
 
 @final
 class ConvNet(ModelSpec):
-    """Convolutional network: blocks of convolution, norm, activation and pooling, then a dense head.
+    """Build a convolutional network: blocks of convolution, norm, activation and pooling, then a dense
+    head.
 
     Args:
-        channels: the channels of the blocks.
-        kernel: the side of the convolutions' kernels, an odd number.
+        channels: the number of output channels of each block.
+        kernel: the kernel size of the convolutions, an odd number.
         activation: see mlp.
         norm: see mlp, for the blocks.
         norm_position: "before" or "after" the activation.
-        channel_dropout: the probability to DROP a whole channel, behind each block.
+        channel_dropout: the probability to drop a whole channel, after each block.
         pool: "max" or "average" over 2 × 2.
-        head: "flatten" keeps positions, "average" averages each channel over them, "auto" flattens up
-            to 4096 features and averages beyond.
+        head: "flatten" keeps all positions, "average" averages each channel over the positions, "auto"
+            flattens up to 4096 features and averages more than that.
         dense: the widths of the hidden layers of the head.
-        dropout: the probability to DROP a unit of the head's hidden layers.
+        dropout: the probability to drop a unit of the head's hidden layers.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
@@ -958,15 +957,15 @@ class ConvNet(ModelSpec):
         *,
         channels: Sequence[int] = (32, 64),
         kernel: int = 3,
-        activation: ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
-        norm: NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
+        activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
+        norm: _NormName | NormSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         norm_position: Literal["before", "after"] = "before",
         channel_dropout: float = 0.0,
         pool: Literal["max", "average"] = "max",
         head: Literal["auto", "flatten", "average"] = "auto",
         dense: Sequence[int] = (128,),
         dropout: float = 0.0,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -975,11 +974,11 @@ class ConvNet(ModelSpec):
 
 @final
 class UnitaryRNN(ModelSpec):
-    """Unitary recurrent network: reads a row step by step, with a state that keeps its size over any
-    number of steps.
+    """Build a unitary recurrent network, which processes a row step by step with a norm-preserving
+    recurrent matrix.
 
     Args:
-        units: N, the complex numbers of the state.
+        units: N, the number of complex units of the state.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
@@ -997,7 +996,7 @@ class UnitaryRNN(ModelSpec):
         self,
         *,
         units: int = 128,
-        output: OutputName | OutputSpec | str = "auto",
+        output: _OutputName | OutputSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -1006,22 +1005,22 @@ class UnitaryRNN(ModelSpec):
 
 @final
 class MSELoss(LossSpec):
-    """Mean squared error; its minimiser is the conditional mean."""
+    """Mean squared error, whose minimiser is the conditional mean."""
 
     def __init__(self) -> None: ...
 
 @final
 class L1Loss(LossSpec):
-    """Mean absolute error; its minimiser is the conditional median, so outliers pull less."""
+    """Mean absolute error, whose minimiser is the conditional median; outliers have less influence."""
 
     def __init__(self) -> None: ...
 
 @final
 class HuberLoss(LossSpec):
-    """Quadratic near zero and linear far away: smooth, and robust to outliers.
+    """Huber loss: quadratic for small residuals and linear for large ones; smooth, and robust to outliers.
 
     Args:
-        delta: δ, where the quadratic part ends, in units of the (standardised) target.
+        delta: δ, the residual at which the loss becomes linear, in units of the (standardised) target.
     """
 
     def __init__(
@@ -1032,11 +1031,11 @@ class HuberLoss(LossSpec):
 
 @final
 class BCELoss(LossSpec):
-    """Cross-entropy of two classes from one logit z: max(z, 0) − z y + log(1 + exp(−|z|)).
+    """Binary cross-entropy from a logit z: max(z, 0) − z y + log(1 + exp(−|z|)).
 
     Args:
-        label_smoothing: α, the share of the target that is spread evenly over both classes: y becomes
-            (1 − α) y + α/2.
+        label_smoothing: α, the weight of the uniform distribution over both classes in the target: y
+            becomes (1 − α) y + α/2.
     """
 
     def __init__(
@@ -1056,8 +1055,8 @@ class CrossEntropyLoss(LossSpec):
     """Cross-entropy of K classes from logits, with label smoothing.
 
     Args:
-        label_smoothing: α, the share of the target that is spread evenly over all K classes. A wrong
-            class gets the lecture's ε = α/K, the right one 1 − (K−1) α/K.
+        label_smoothing: α, the weight of the uniform distribution over all K classes in the target. The
+            target of a wrong class is α/K, that of the correct class 1 − (K−1) α/K.
     """
 
     def __init__(
@@ -1068,21 +1067,22 @@ class CrossEntropyLoss(LossSpec):
 
 @final
 class KLLoss(LossSpec):
-    """Kullback-Leibler divergence KL(q ‖ p) of the predicted from the target distribution, 0 log 0 = 0."""
+    """Kullback-Leibler divergence KL(q ‖ p) of the predicted distribution p from the target q, with 0 log
+    0 = 0.
+    """
 
     def __init__(self) -> None: ...
 
 @final
 class WassersteinLoss(LossSpec):
-    """Transport cost from the predicted distribution softmax(z) to the target's: ordered classes,
-    histograms.
+    """Wasserstein distance between the predicted distribution softmax(z) and the target, for ordered
+    classes.
 
     Args:
-        positions: x_1 < … < x_K, where the bins are on the line. Default None: 0, 1, …, K − 1,
-            neighbours a unit apart.
+        positions: positions x_1 < … < x_K of the bins. Default None: 0, 1, …, K − 1.
         cost: C, K rows of K costs, 0 or more, instead of distances on the line.
-        epsilon: ε of Sinkhorn's iteration, as a share of the largest cost.
-        iterations: of Sinkhorn's iteration.
+        epsilon: ε of Sinkhorn's iteration, as a fraction of the largest cost.
+        iterations: number of iterations of Sinkhorn's method.
     """
 
     def __init__(
@@ -1096,7 +1096,8 @@ class WassersteinLoss(LossSpec):
 
 @final
 class XavierNormalInit(InitSpec):
-    """Normal weights whose variance balances the forward and the backward signal.
+    """Xavier (Glorot) initialization: normal weights whose variance balances the forward and the backward
+    signal.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1117,7 +1118,7 @@ class XavierNormalInit(InitSpec):
 
 @final
 class XavierUniformInit(InitSpec):
-    """Uniform weights with the variance of xavier_normal.
+    """Xavier (Glorot) initialization: uniform weights with the variance of xavier_normal.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1138,10 +1139,11 @@ class XavierUniformInit(InitSpec):
 
 @final
 class KaimingNormalInit(InitSpec):
-    """Normal weights whose variance keeps the size of the forward signal.
+    """Kaiming (He) initialization: normal weights whose variance preserves the second moment of the
+    activations.
 
     Args:
-        mode: "fan_in" keeps the signal, "fan_out" (variance g²/d_out) the gradient.
+        mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
         draw: index of the random sample of initial weights under this seed; the split and the order of
@@ -1161,10 +1163,10 @@ class KaimingNormalInit(InitSpec):
 
 @final
 class KaimingUniformInit(InitSpec):
-    """Uniform weights with the variance of kaiming_normal.
+    """Kaiming (He) initialization: uniform weights with the variance of kaiming_normal.
 
     Args:
-        mode: "fan_in" keeps the signal, "fan_out" (variance g²/d_out) the gradient.
+        mode: "fan_in" preserves the activations, "fan_out" (variance g²/d_out) the gradients.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
         draw: index of the random sample of initial weights under this seed; the split and the order of
@@ -1184,8 +1186,7 @@ class KaimingUniformInit(InitSpec):
 
 @final
 class GeometricInit(InitSpec):
-    """Normal weights whose variance is the geometric mean of what the forward and the backward signal ask
-    for.
+    """Geometric-mean initialization: normal weights with variance g²/√(d_in d_out).
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1206,8 +1207,8 @@ class GeometricInit(InitSpec):
 
 @final
 class OrthogonalInit(InitSpec):
-    """A uniformly random matrix with orthonormal columns, or rows where it has more columns than rows,
-    times g.
+    """Orthogonal initialization: a uniformly random matrix with orthonormal columns (or rows, if it is
+    wide), times g.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1228,7 +1229,8 @@ class OrthogonalInit(InitSpec):
 
 @final
 class ZerosInit(InitSpec):
-    """All weights zero: with W₂ = 0 the gradient of W₁ is W₂ᵀ(…) = 0, so hidden layers do not move. Warns.
+    """Zero weights: with W₂ = 0 the gradient of W₁ is W₂ᵀ(…) = 0, so hidden layers do not change. Emits a
+    warning.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1249,10 +1251,10 @@ class ZerosInit(InitSpec):
 
 @final
 class ConstantInit(InitSpec):
-    """All weights equal: each layer is as good as one unit, for ever. Warns.
+    """Equal weights: each layer remains equivalent to a single unit. Emits a warning.
 
     Args:
-        value: the weight.
+        value: the value of all weights.
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
             initial value, so that the first steps need not undo random ones.
         draw: index of the random sample of initial weights under this seed; the split and the order of
@@ -1272,7 +1274,7 @@ class ConstantInit(InitSpec):
 
 @final
 class NormalInit(InitSpec):
-    """Normal weights of one standard deviation whatever the width.
+    """Normal weights with the same standard deviation for all widths.
 
     Args:
         std: the standard deviation.
@@ -1295,7 +1297,7 @@ class NormalInit(InitSpec):
 
 @final
 class TorchInit(InitSpec):
-    """The modules' own initialisation, left as it is.
+    """PyTorch's default initialization: return None, with which initialize leaves the model unchanged.
 
     Args:
         output_gain: factor of the output layer's initial weights; 0 gives every prediction the same
@@ -1347,8 +1349,8 @@ class SGD(OptimizerSpec):
         dampening: τ, the share of the new gradient that is left out.
         nesterov: apply the gradient step after the momentum step, which is Nesterov's method seen from
             the look-ahead point.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1417,8 +1419,8 @@ class Adagrad(OptimizerSpec):
         lr_decay: the learning rate of step k is t / (1 + (k − 1) · lr_decay).
         initial_accumulator_value: the first value of s.
         eps: ε, against division by zero.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1470,8 +1472,8 @@ class Adam(OptimizerSpec):
         betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         eps: ε, outside the root.
         amsgrad: divide by the largest s so far.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1497,8 +1499,8 @@ class AdamW(OptimizerSpec):
         betas: β₁ and β₂, the shares of the averages of g and g² that are kept.
         eps: ε, outside the root.
         amsgrad: divide by the largest s so far.
-        fused: use one kernel for all parameters; None lets PyTorch choose, and a recipe choose it where
-            the parameters allow it.
+        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True
+            where it is possible.
         groups: factors of the learning rate by pattern of the weights' names, such as {"conv*" = 0.1};
             the first pattern that matches a weight applies, and weights that none matches have the
             learning rate itself.
@@ -1943,9 +1945,9 @@ class LBFGS(OptimizerSpec):
         max_iter: iterations on the same rows in a step.
         history_size: m, the number of pairs.
         line_search: "strong_wolfe"; "armijo", which needs only the loss for each step size; "none".
-        overlap: the share of the step's rows on which both gradients of a pair are computed. A share
-            below 1 costs two gradients on the part instead of one on all rows, and needs a closure that
-            supports parts (Rows).
+        sample_fraction: the share of the step's rows on which both gradients of a pair are computed. A
+            share below 1 costs two gradients on the part instead of one on all rows, and needs a
+            closure that supports parts (Rows).
         damping: the share of the previous curvature along s that a pair keeps at least; 0 discards
             pairs with sᵀy ≤ 0 instead of damping them. Pairs that satisfy the strong Wolfe conditions
             are not damped.
@@ -1963,7 +1965,7 @@ class LBFGS(OptimizerSpec):
         max_iter: int = 1,
         history_size: int = 10,
         line_search: Literal["none", "armijo", "strong_wolfe"] = "strong_wolfe",
-        overlap: float = 1.0,
+        sample_fraction: float = 1.0,
         damping: float = 0.2,
         c1: float = 0.0001,
         c2: float = 0.9,
@@ -2082,7 +2084,7 @@ class ASCPG(OptimizerSpec):
 
 @final
 class Constant(ScheduleSpec):
-    """The base rate at every step.
+    """Keep the base learning rate at every step.
 
     Args:
         warmup: epochs of linear warm-up.
@@ -2096,11 +2098,11 @@ class Constant(ScheduleSpec):
 
 @final
 class Inverse(ScheduleSpec):
-    """The rate falls as 1/k.
+    """Decay the learning rate as 1/k (inverse-time decay).
 
     Args:
-        beta: β; the rate is halved at k = 1/β.
-        per: k counts steps or epochs. Default "step", the lecture's iteration index.
+        beta: β; the learning rate is halved at k = 1/β.
+        per: k counts steps or epochs.
         warmup: epochs of linear warm-up.
     """
 
@@ -2114,11 +2116,11 @@ class Inverse(ScheduleSpec):
 
 @final
 class Exponential(ScheduleSpec):
-    """The rate falls by the same factor at every k.
+    """Decay the learning rate by the same factor at every k (exponential decay).
 
     Args:
-        beta: β; the rate is halved every log(2)/β.
-        per: k counts steps or epochs. Default "step", the lecture's iteration index.
+        beta: β; the learning rate is halved every log(2)/β.
+        per: k counts steps or epochs.
         warmup: epochs of linear warm-up.
     """
 
@@ -2132,7 +2134,7 @@ class Exponential(ScheduleSpec):
 
 @final
 class Staircase(ScheduleSpec):
-    """The rate is multiplied by 'factor' every L epochs or steps.
+    """Multiply the learning rate by 'factor' every L epochs or steps (step decay).
 
     Args:
         factor: f, below 1.
@@ -2152,14 +2154,14 @@ class Staircase(ScheduleSpec):
 
 @final
 class Plateau(ScheduleSpec):
-    """The rate is multiplied by 'factor' when a loss stagnates.
+    """Reduce the learning rate by 'factor' when a loss has stopped improving.
 
     Args:
         factor: f, below 1.
-        patience: p, the epochs without improvement that are borne.
+        patience: p, the number of epochs without improvement that are tolerated.
         threshold: the relative decrease that counts as improvement.
-        monitor: watch the "validation" loss or the training "objective".
-        min_factor: the smallest fraction of the base rate.
+        monitor: the "validation" loss, or "objective" for the training loss.
+        min_factor: the smallest fraction of the base learning rate.
         warmup: epochs of linear warm-up.
     """
 
@@ -2176,10 +2178,11 @@ class Plateau(ScheduleSpec):
 
 @final
 class Cosine(ScheduleSpec):
-    """The rate falls along half a cosine from the base rate to 'final' times it.
+    """Decay the learning rate along half a cosine from the base learning rate to 'final' times it (cosine
+    annealing).
 
     Args:
-        final: c, the last rate as a fraction of the base rate.
+        final: c, the last learning rate as a fraction of the base learning rate.
         per: k counts steps or epochs.
         warmup: epochs of linear warm-up.
     """
@@ -2194,11 +2197,11 @@ class Cosine(ScheduleSpec):
 
 @final
 class Warmup(ScheduleSpec):
-    """The rate rises linearly to the base rate, and stays.
+    """Increase the learning rate linearly to the base learning rate, and keep it.
 
     Args:
-        length: w, in epochs or steps; the rise is smooth over steps in both cases.
-        per: what 'length' counts.
+        length: w, in epochs or steps; the learning rate increases at every step in both cases.
+        per: the unit of 'length'.
     """
 
     def __init__(
@@ -2210,13 +2213,13 @@ class Warmup(ScheduleSpec):
 
 @final
 class OneCycle(ScheduleSpec):
-    """The rate rises from a small value to the base rate and falls to almost nothing, once over the
-    training.
+    """Increase the learning rate from a small value to the base learning rate, then decay it to almost
+    zero (1cycle).
 
     Args:
-        peak_at: q, the share of the training at which the rate peaks.
-        start: s, the first rate as a fraction of the base rate.
-        final: c, the last rate as a fraction of the base rate.
+        peak_at: q, the fraction of the training at which the learning rate peaks.
+        start: s, the first learning rate as a fraction of the base learning rate.
+        final: c, the last learning rate as a fraction of the base learning rate.
         warmup: epochs of linear warm-up.
     """
 
@@ -2231,29 +2234,30 @@ class OneCycle(ScheduleSpec):
 
 @final
 class StandardScale(ScaleSpec):
-    """Mean 0 and standard deviation 1 for each input."""
+    """Standardise each input to mean 0 and standard deviation 1."""
 
     def __init__(self) -> None: ...
 
 @final
 class CenterScale(ScaleSpec):
-    """Mean 0 for each input, which keeps its unit."""
+    """Centre each input to mean 0, without changing its unit."""
 
     def __init__(self) -> None: ...
 
 @final
 class MinMaxScale(ScaleSpec):
-    """From 0, the smallest training value of each input, to 1, the largest."""
+    """Scale each input so that the training rows range from 0 to 1."""
 
     def __init__(self) -> None: ...
 
 @final
 class PCAScale(ScaleSpec):
-    """Principal components: the inputs turned until no two are correlated, the widest first.
+    """Principal components: rotate the inputs to uncorrelated directions, in order of decreasing variance.
 
     Args:
-        standardize: whether columns are first divided by their standard deviation, so that units do not
-            matter. Pixels are in units of their channel's deviation instead.
+        standardize: whether columns are first divided by their standard deviation, so that the result
+            does not depend on units. Pixels are divided by the standard deviation of their channel
+            instead.
     """
 
     def __init__(
@@ -2264,13 +2268,14 @@ class PCAScale(ScaleSpec):
 
 @final
 class WhitenScale(ScaleSpec):
-    """Principal components divided by their standard deviations: covariance I.
+    """PCA whitening: principal components divided by their standard deviations, with covariance I.
 
     Args:
-        ridge: added to each variance, in units of their mean: a direction with less than this share is
-            not brought to variance 1. Of images, 0.01 to 0.1 keeps noise from being blown up.
-        standardize: whether columns are first divided by their standard deviation, so that units do not
-            matter. Pixels are in units of their channel's deviation instead.
+        ridge: a constant added to each variance, in units of their mean: directions with a smaller
+            variance are not scaled up to variance 1. For images, 0.01 to 0.1 avoids amplifying noise.
+        standardize: whether columns are first divided by their standard deviation, so that the result
+            does not depend on units. Pixels are divided by the standard deviation of their channel
+            instead.
     """
 
     def __init__(
@@ -2282,13 +2287,14 @@ class WhitenScale(ScaleSpec):
 
 @final
 class ZCAScale(ScaleSpec):
-    """Whitening without a turn: covariance I, each input as near to what it was as it can be.
+    """ZCA whitening: covariance I with the smallest change of the inputs.
 
     Args:
-        ridge: added to each variance, in units of their mean: a direction with less than this share is
-            not brought to variance 1. Of images, 0.01 to 0.1 keeps noise from being blown up.
-        standardize: whether columns are first divided by their standard deviation, so that units do not
-            matter. Pixels are in units of their channel's deviation instead.
+        ridge: a constant added to each variance, in units of their mean: directions with a smaller
+            variance are not scaled up to variance 1. For images, 0.01 to 0.1 avoids amplifying noise.
+        standardize: whether columns are first divided by their standard deviation, so that the result
+            does not depend on units. Pixels are divided by the standard deviation of their channel
+            instead.
     """
 
     def __init__(
@@ -2300,7 +2306,7 @@ class ZCAScale(ScaleSpec):
 
 @final
 class Flip(AugmentationSpec):
-    """Mirror images: left and right swapped, or top and bottom.
+    """Random flips: swap left and right, or top and bottom.
 
     Args:
         horizontal: probability that left and right are swapped.
@@ -2316,10 +2322,11 @@ class Flip(AugmentationSpec):
 
 @final
 class Translate(AugmentationSpec):
-    """Shift by whole pixels in both directions; what comes in from outside is black.
+    """Random translation by an integer number of pixels in both directions; pixels outside the image are
+    black.
 
     Args:
-        pixels: the largest shift p; every one from -p to p is equally likely.
+        pixels: the largest translation p; all integers from -p to p are equally likely.
     """
 
     def __init__(
@@ -2330,10 +2337,10 @@ class Translate(AugmentationSpec):
 
 @final
 class Rotate(AugmentationSpec):
-    """Turn about the centre, by bilinear interpolation; what comes in from outside is black.
+    """Random rotation about the centre, by bilinear interpolation; pixels outside the image are black.
 
     Args:
-        degrees: the largest angle d; uniform from -d to d.
+        degrees: the largest angle d; the angle is uniform in [-d, d].
     """
 
     def __init__(
@@ -2344,11 +2351,11 @@ class Rotate(AugmentationSpec):
 
 @final
 class Crop(AugmentationSpec):
-    """A window somewhere in the picture, enlarged to its size.
+    """Random resized crop: enlarge a random window of the image to its size.
 
     Args:
-        smallest: the least share of the picture's area in the window.
-        ratio: the largest ratio of the window's sides, in units of the picture's.
+        smallest: the smallest area of the window as a fraction of the image area.
+        ratio: the largest aspect ratio of the window, relative to that of the image.
     """
 
     def __init__(
@@ -2360,11 +2367,11 @@ class Crop(AugmentationSpec):
 
 @final
 class Deform(AugmentationSpec):
-    """Elastic deformation: every pixel is moved by a smooth random field.
+    """Elastic deformation: displace every pixel by a smooth random field.
 
     Args:
         pixels: root mean square of the displacement along each axis, in pixels.
-        smoothness: standard deviation of the Gaussian, in pixels: how far apart pixels move together.
+        smoothness: standard deviation of the Gaussian in pixels, the correlation length of the field.
     """
 
     def __init__(
@@ -2376,12 +2383,12 @@ class Deform(AugmentationSpec):
 
 @final
 class Background(AugmentationSpec):
-    """A plain background of another colour: grounds that are nearly black, or white, are painted over.
+    """Random background color: replace pixels that are nearly black, or nearly white.
 
     Args:
         ground: which pixels count as background, "dark" or "light".
-        tolerance: how far from black, or from white, in every channel.
-        probability: that a picture is changed.
+        tolerance: largest difference from black, or from white, in every channel.
+        probability: probability that an image is changed.
     """
 
     def __init__(
@@ -2394,12 +2401,12 @@ class Background(AugmentationSpec):
 
 @final
 class Color(AugmentationSpec):
-    """Other brightness, contrast and saturation.
+    """Random changes of brightness, contrast and saturation.
 
     Args:
-        brightness: d of the factor of all values.
-        contrast: d of the factor of the distance from the picture's mean brightness.
-        saturation: d of the factor of the distance from the pixel's own brightness.
+        brightness: d for the factor of all values.
+        contrast: d for the factor of the difference from the mean brightness of the image.
+        saturation: d for the factor of the difference from the brightness of the pixel.
     """
 
     def __init__(
@@ -2412,10 +2419,10 @@ class Color(AugmentationSpec):
 
 @final
 class Noise(AugmentationSpec):
-    """Independent Gaussian noise on every number.
+    """Independent Gaussian noise added to every number.
 
     Args:
-        std: the noise's standard deviation.
+        std: standard deviation of the noise.
     """
 
     def __init__(
@@ -2426,10 +2433,10 @@ class Noise(AugmentationSpec):
 
 @final
 class Blur(AugmentationSpec):
-    """Gaussian blur, of another width for each picture; the picture is mirrored at its edges.
+    """Gaussian blur with a random width for each image; images are mirrored at their edges.
 
     Args:
-        largest: the largest standard deviation in pixels; uniform from 0.
+        largest: the largest standard deviation in pixels; it is uniform in [0, largest].
     """
 
     def __init__(
@@ -2440,15 +2447,15 @@ class Blur(AugmentationSpec):
 
 @final
 class Occlude(AugmentationSpec):
-    """A rectangle covered, somewhere in the picture.
+    """Random erasing: cover a random rectangle of the image.
 
     Args:
-        smallest: the least share of the area that is covered.
-        largest: the largest share.
-        ratio: the largest ratio of the rectangle's sides, in units of the picture's.
-        fill: what covers it: the picture's "mean" colour, "black", or "noise", uniform in [0, 1] for
-            each pixel.
-        probability: that a picture is changed.
+        smallest: the smallest covered fraction of the area.
+        largest: the largest covered fraction of the area.
+        ratio: the largest aspect ratio of the rectangle, relative to that of the image.
+        fill: the content of the rectangle: the "mean" color of the image, "black", or "noise", uniform
+            in [0, 1] for each pixel.
+        probability: probability that an image is changed.
     """
 
     def __init__(
@@ -2463,10 +2470,10 @@ class Occlude(AugmentationSpec):
 
 @final
 class Mixup(AugmentationSpec):
-    """Rows mixed with other rows, targets likewise.
+    """Mixup: convex combinations of pairs of rows and of their targets.
 
     Args:
-        alpha: of the Beta distribution of the shares: near 0 rows stay almost as they are, 1 is
+        alpha: parameter of the Beta distribution of the weights: near 0, rows are hardly mixed; 1 is
             uniform.
     """
 
@@ -2478,10 +2485,11 @@ class Mixup(AugmentationSpec):
 
 @final
 class Cutmix(AugmentationSpec):
-    """A rectangle of each picture replaced by that of another, targets by the share of pixels.
+    """CutMix: replace a rectangle of each image by that of another image, and mix targets by area.
 
     Args:
-        alpha: of the Beta distribution of the shares: near 0 all or nothing is replaced, 1 is uniform.
+        alpha: parameter of the Beta distribution of the area: near 0, all or nothing is replaced; 1 is
+            uniform.
     """
 
     def __init__(
@@ -2492,10 +2500,10 @@ class Cutmix(AugmentationSpec):
 
 @final
 class FeatureDropout(AugmentationSpec):
-    """Columns left out: all inputs of a column, of one row, are 0.
+    """Feature dropout: set all inputs of a random column of a row to 0.
 
     Args:
-        probability: that a column is left out of a row.
+        probability: probability that a column of a row is dropped.
     """
 
     def __init__(
@@ -2518,7 +2526,7 @@ class Tanh(ActivationSpec):
 
 @final
 class ReLU(ActivationSpec):
-    """Rectified linear unit. Cheap, and does not saturate for x > 0; a unit with x < 0 on all rows is
+    """Rectified linear unit. It is cheap and does not saturate for x > 0; a unit with x < 0 on all rows is
     dead.
     """
 
@@ -2526,7 +2534,7 @@ class ReLU(ActivationSpec):
 
 @final
 class LeakyReLU(ActivationSpec):
-    """Rectifier with a small slope for x < 0, so that no unit is dead.
+    """Leaky rectified linear unit: a small slope for x < 0 prevents dead units.
 
     Args:
         negative_slope: a, the slope for x < 0.
@@ -2540,7 +2548,7 @@ class LeakyReLU(ActivationSpec):
 
 @final
 class Maxout(ActivationSpec):
-    """Maximum of k affine maps per unit, see Maxout.
+    """Maximum of k affine maps per unit; see Maxout.
 
     Args:
         k: the number of affine maps.
@@ -2554,10 +2562,10 @@ class Maxout(ActivationSpec):
 
 @final
 class ELU(ActivationSpec):
-    """Exponential linear unit: smooth at 0 for α = 1, bounded below by −α.
+    """Exponential linear unit: smooth at 0 for α = 1, and bounded below by −α.
 
     Args:
-        alpha: α, minus the limit for x → −∞.
+        alpha: α, the negative of the limit for x → −∞.
     """
 
     def __init__(
@@ -2580,34 +2588,34 @@ class SiLU(ActivationSpec):
 
 @final
 class SELU(ActivationSpec):
-    """Scaled exponential linear unit, whose constants make mean 0 and variance 1 a fixed point."""
+    """Scaled exponential linear unit, with constants for which mean 0 and variance 1 are a fixed point."""
 
     def __init__(self) -> None: ...
 
 @final
 class Softplus(ActivationSpec):
-    """Smooth rectifier, positive everywhere; its derivative is the logistic function."""
+    """Softplus, a smooth rectifier that is positive everywhere; its derivative is the logistic function."""
 
     def __init__(self) -> None: ...
 
 @final
 class Identity(ActivationSpec):
-    """No activation: the layers compose to one linear map, of rank at most the narrowest width."""
+    """No activation: the layers form one linear map, whose rank is at most the smallest width."""
 
     def __init__(self) -> None: ...
 
 @final
 class Sign(ActivationSpec):
-    """Sign function; refused, because its derivative is zero almost everywhere."""
+    """Sign function; rejected, because its derivative is zero almost everywhere."""
 
     def __init__(self) -> None: ...
 
 @final
 class BatchNorm(NormSpec):
-    """Batch normalisation: statistics of the mini-batch while training, running averages in evaluation.
+    """Batch normalization: statistics of the mini-batch in training, running averages in evaluation.
 
     Args:
-        momentum: η of the running averages, the weight of the newest batch.
+        momentum: h of the running averages, the weight of the current batch.
         eps: ε, added to the variance.
     """
 
@@ -2620,8 +2628,7 @@ class BatchNorm(NormSpec):
 
 @final
 class LayerNorm(NormSpec):
-    """Layer normalisation: statistics of one row over all its features. The same in training and
-    evaluation.
+    """Layer normalization: statistics of one row over all its features, in training and evaluation.
 
     Args:
         eps: ε, added to the variance.
@@ -2635,11 +2642,11 @@ class LayerNorm(NormSpec):
 
 @final
 class GroupNorm(NormSpec):
-    """Group normalisation: statistics of one row over each of 'groups' groups of channels.
+    """Group normalization: statistics of one row over each of 'groups' groups of channels.
 
     Args:
-        groups: a divisor of C; "auto" is the largest that is at most 32 (the paper's) and leaves 8
-            channels or more in a group, and 1 where there is none.
+        groups: a divisor of C; "auto" is the largest divisor that is at most 32 (the paper's value)
+            with at least 8 channels per group, or 1 if there is none.
         eps: ε, added to the variance.
     """
 
@@ -2652,7 +2659,7 @@ class GroupNorm(NormSpec):
 
 @final
 class InstanceNorm(NormSpec):
-    """Instance normalisation: statistics of one channel of one image over its positions.
+    """Instance normalization: statistics of one channel of one image over its positions.
 
     Args:
         eps: ε, added to the variance.
@@ -2666,21 +2673,22 @@ class InstanceNorm(NormSpec):
 
 @final
 class WeightNorm(NormSpec):
-    """Weight normalisation: rewrites a layer's weight as w = g v/‖v‖ and trains g and v."""
+    """Weight normalization: reparametrize a layer's weight as w = g v/‖v‖, and train g and v."""
 
     def __init__(self) -> None: ...
 
 @final
 class DecorrelatedNorm(NormSpec):
-    """Decorrelated batch normalisation: whitens groups of channels, so that they do not correlate either.
+    """Build a decorrelated batch normalization layer, which whitens groups of channels.
 
     Args:
-        groups: a divisor of C; "auto" is the fewest with at most 16 channels each. A group of d
-            channels needs clearly more than d rows (or rows times positions) in a batch.
-        momentum: the weight of the newest batch in the running averages.
+        groups: a divisor of C; "auto" is the smallest number of groups with at most 16 channels each. A
+            group of d channels needs considerably more than d rows (or rows times positions) in a
+            batch.
+        momentum: the weight of the current batch in the running averages.
         eps: ε, added to the eigenvalues of the covariance.
-        backward: how the root is differentiated: "exact", or "power_iteration".
-        iterations: steps of the power iteration.
+        backward: the gradient of the inverse root, "exact" or "power_iteration".
+        iterations: the number of power iterations.
     """
 
     def __init__(
@@ -2695,14 +2703,14 @@ class DecorrelatedNorm(NormSpec):
 
 @final
 class IterativeNorm(NormSpec):
-    """IterNorm: whitens groups of channels by a few Newton steps; no eigenvectors, and gentle on weak
-    directions.
+    """Build an IterNorm layer, which whitens groups of channels by Newton steps, and directions of small
+    variance partly.
 
     Args:
-        groups: a divisor of C; "auto" is the fewest with at most 16 channels each.
-        momentum: the weight of the newest batch in the running averages.
-        eps: ε, added to the covariance's diagonal.
-        iterations: T, Newton steps.
+        groups: a divisor of C; "auto" is the smallest number of groups with at most 16 channels each.
+        momentum: the weight of the current batch in the running averages.
+        eps: ε, added to the diagonal of the covariance.
+        iterations: T, the number of Newton steps.
     """
 
     def __init__(
@@ -2716,34 +2724,35 @@ class IterativeNorm(NormSpec):
 
 @final
 class IdentityOutput(OutputSpec):
-    """Raw outputs as they are, for unbounded targets."""
+    """Identity: the raw outputs are the predictions, for unbounded targets."""
 
     def __init__(self) -> None: ...
 
 @final
 class SigmoidOutput(OutputSpec):
-    """Probability of class 1 from one logit."""
+    """Logistic function: the probability of class 1 from one logit."""
 
     def __init__(self) -> None: ...
 
 @final
 class SineOutput(OutputSpec):
-    """Probability of class 1 as half a sine plus a half."""
+    """Sine output: the probability of class 1 is (sin z + 1) / 2."""
 
     def __init__(self) -> None: ...
 
 @final
 class SoftmaxOutput(OutputSpec):
-    """A distribution over K classes; it is unchanged when a constant is added to a row."""
+    """Softmax: a distribution over K classes, which is invariant to a constant added to a row."""
 
     def __init__(self) -> None: ...
 
 @final
 class SOPenalty(OrthogonalitySpec):
-    """Soft orthogonality: the squared distance of the Gram matrix from the identity.
+    """Soft orthogonality (SO): the squared distance of the Gram matrix from the identity.
 
     Args:
-        probes: vectors z to average over, or "exact"; as many as M has rows, or more, are exact too.
+        probes: the number of vectors z to average over, or "exact"; at least as many as M has rows are
+            also exact.
     """
 
     def __init__(
@@ -2754,10 +2763,10 @@ class SOPenalty(OrthogonalitySpec):
 
 @final
 class DSOPenalty(OrthogonalitySpec):
-    """Double soft orthogonality: both Gram matrices.
+    """Double soft orthogonality (DSO): the penalty on both Gram matrices.
 
     Args:
-        probes: as of so.
+        probes: as in so.
     """
 
     def __init__(
@@ -2768,16 +2777,17 @@ class DSOPenalty(OrthogonalitySpec):
 
 @final
 class MCPenalty(OrthogonalitySpec):
-    """Mutual coherence: the largest entry of the Gram matrix beside the identity."""
+    """Mutual coherence (MC): the largest absolute entry of the Gram matrix minus the identity."""
 
     def __init__(self) -> None: ...
 
 @final
 class SRIPPenalty(OrthogonalitySpec):
-    """Spectral restricted isometry: the largest |eigenvalue| of the Gram matrix beside the identity.
+    """Spectral restricted isometry property (SRIP): the largest |eigenvalue| of the Gram matrix minus the
+    identity.
 
     Args:
-        iterations: products with M before the last. Default 2, the paper's.
+        iterations: the number of products with M before the last one. Default 2, as in the paper.
     """
 
     def __init__(

@@ -6,7 +6,8 @@
 :mod:`.session`       a run in progress: trained in one or several stages
 :mod:`.finish`        the best weights, evaluated on every part of the data and written
 :mod:`.evaluate`      the metrics of a part, and the details that a report shows
-:mod:`.run`           the result: an object and a folder
+:mod:`.run`           the result as an object
+:mod:`.folder`        the files of a run folder
 :mod:`.environment`   versions, processor, command
 :mod:`.checks`        derivatives and optimality of a run's objective
 ====================  ============================================================================

@@ -74,7 +74,7 @@ def _constraints(training: Training, train: Part, device: torch.device) -> dict[
     objective.wants_norm = True
     objective()
     assert objective.norm is not None
-    found = {name: float(value) for name, value in training.lagrangian.measured().items()}
+    found = {name: float(value) for name, value in training.lagrangian.metrics().items()}
     feasible = bool(found.pop("feasible"))
     # The gradient of the objective is that of the Lagrangian at the next estimate of the multipliers.
     residual = KKT(stationarity=float(objective.norm), **found)

@@ -27,6 +27,7 @@ from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.toml import path_of
+from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started
 
 __all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run"]
 
@@ -286,9 +287,9 @@ def plan_run(
 
 
 def _saved_seed(folder: Path) -> int:
-    seed = read_json(folder / "environment.json").get("seed")
+    seed = read_json(folder / ENVIRONMENT).get("seed")
     if not isinstance(seed, int):
-        raise RunError(f"{folder / 'environment.json'} is damaged: it contains no seed")
+        raise RunError(f"{folder / ENVIRONMENT} is damaged: it contains no seed")
     return seed
 
 
@@ -296,9 +297,9 @@ def _saved_recipe(
     folder: Path, recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_imports: bool
 ) -> Recipe:
     """The recipe of an unfinished run; the one specified now must not contradict it."""
-    if not (folder / "recipe.toml").exists():
+    if not is_started(folder):
         raise RunError(f"nothing to resume in {folder}: it contains no run")
-    saved = Recipe.load(folder / "recipe.toml", allow_imports=allow_imports)
+    saved = Recipe.load(folder / RECIPE, allow_imports=allow_imports)
     now = as_recipe(recipe, allow_imports).specified()
     before = saved.specified()
     changed = [
@@ -315,7 +316,7 @@ def _saved_recipe(
 
 
 def _check_fingerprint(folder: Path, schema: Schema) -> None:
-    saved = Schema.from_json(read_text(folder / "schema.json"), str(folder / "schema.json"))
+    saved = Schema.from_json(read_text(folder / SCHEMA), str(folder / SCHEMA))
     if saved.fingerprint != schema.fingerprint:
         raise RunError(
             f"the data differ from those the run in {folder} was started with (fingerprint {schema.fingerprint}, "

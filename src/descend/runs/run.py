@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +17,28 @@ from descend.data.preprocessing import Preprocess
 from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
-from descend.files import (
-    check_unused,
-    json_bytes,
-    make_folder,
-    read_json,
-    read_json_lines,
-    read_text,
-    write_atomically,
-)
+from descend.files import check_unused, make_folder, read_json, read_json_lines, read_text
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.constraints import build_constraints
 from descend.recipe.defaults import facts_of
 from descend.recipe.toml import parse
 from descend.runs.evaluate import measured
+from descend.runs.folder import (
+    ENVIRONMENT,
+    EVALUATION,
+    HISTORY,
+    METRICS,
+    RECIPE,
+    SCHEMA,
+    WEIGHTS,
+    check_manifest,
+    write_result,
+)
 from descend.training.predictor import Predictor
 from descend.training.state import read_state, to_bytes
 
-__all__ = ["MANIFEST", "Run", "load"]
-
-FORMAT = 1
-"""The version of the run folder's layout; folders of a newer version are refused."""
-
-MANIFEST = "manifest.json"
-SEALED = ("recipe.toml", "schema.json", "weights.safetensors")
-"""The files that define a run; the manifest contains their digests."""
+__all__ = ["Run", "load"]
 
 Array = np.ndarray[Any, Any]
 
@@ -159,21 +153,16 @@ class Run:
     def write_files(self) -> None:
         """Write every file of the run, the manifest last."""
         assert self.path is not None
-        reasons = {key: f"auto: {reason}" for key, reason in self.reasons.items()}
-        content = {
-            "recipe.toml": self.recipe.to_toml(reasons).encode(),
-            "schema.json": self.schema.to_json().encode(),
-            "weights.safetensors": to_bytes(self.model.state_dict(), {"descend": __version__}),
-            "history.jsonl": "".join(json.dumps(record) + "\n" for record in self.history).encode(),
-            "metrics.json": json_bytes(self.metrics),
-            "evaluation.json": json_bytes(dict(self.evaluation)),
-            "environment.json": json_bytes(self.environment),
-        }
-        for name, data in content.items():
-            write_atomically(self.path / name, data)
-        digests = {name: _digest(content[name]) for name in SEALED}
-        write_atomically(
-            self.path / MANIFEST, json_bytes({"format": FORMAT, "descend": __version__, "digests": digests})
+        write_result(
+            self.path,
+            recipe=self.recipe,
+            reasons=self.reasons,
+            schema=self.schema,
+            weights=to_bytes(self.model.state_dict(), {"descend": __version__}),
+            history=self.history,
+            metrics=self.metrics,
+            evaluation=dict(self.evaluation),
+            environment=self.environment,
         )
 
 
@@ -189,48 +178,16 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
         RunError: there is no run, or it is incomplete, damaged, altered, or from a newer version.
     """
     path = Path(folder)
-    if path.is_file():
-        raise RunError(f"{path} is a file; a run is a folder")
-    if not path.is_dir():
-        raise RunError(f"no such run folder: {path}")
-    if not (path / MANIFEST).exists():
-        if (path / "recipe.toml").exists():
-            if (path / "metrics.json").exists() and read_json(path / "metrics.json").get(
-                "status"
-            ) == "failed":
-                raise RunError(
-                    f"the run in {path} diverged and has no trained network; train again in another folder"
-                )
-            raise RunError(
-                f"the run in {path} was interrupted; continue it with --resume --out {path} (resume=True)"
-            )
-        raise RunError(f"{path} is not a run folder: it has no {MANIFEST}")
-    manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest.get("format"), int) or not isinstance(manifest.get("digests"), dict):
-        raise RunError(f"{path / MANIFEST} is damaged")
-    if manifest["format"] > FORMAT:
-        raise RunError(
-            f"the run in {path} was written by descend {manifest.get('descend')}, newer than this one "
-            f"({__version__}); update descend"
-        )
-    for name in SEALED:
-        try:
-            content = (path / name).read_bytes()
-        except OSError as cause:
-            raise RunError(
-                f"the run in {path} is incomplete: {name} cannot be read ({cause.strerror})"
-            ) from cause
-        if _digest(content) != manifest["digests"].get(name):
-            raise RunError(f"{path / name} was altered or cut short after training (its digest differs)")
-    recipe = _recipe(path / "recipe.toml", allow_imports, model)
-    schema = Schema.from_json(read_text(path / "schema.json"), str(path / "schema.json"))
-    environment = read_json(path / "environment.json")
+    check_manifest(path)
+    recipe = _recipe(path / RECIPE, allow_imports, model)
+    schema = Schema.from_json(read_text(path / SCHEMA), str(path / SCHEMA))
+    environment = read_json(path / ENVIRONMENT)
     if model is None:
         model = build_model(recipe, facts_of(schema), seed=0)  # the initial weights are replaced
     else:
         build_constraints(recipe, model, seed=0)
     try:
-        weights, _ = read_state(path / "weights.safetensors")
+        weights, _ = read_state(path / WEIGHTS)
         model.load_state_dict(weights)
     except (CheckpointError, RuntimeError, TypeError) as cause:
         raise RunError(f"the weights of {path} do not fit the model: {cause}") from cause
@@ -240,10 +197,10 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
         reasons={},
         schema=schema,
         model=model,
-        history=read_json_lines(path / "history.jsonl"),
-        metrics=read_json(path / "metrics.json"),
+        history=read_json_lines(path / HISTORY),
+        metrics=read_json(path / METRICS),
         environment=environment,
-        evaluation=read_json(path / "evaluation.json"),
+        evaluation=read_json(path / EVALUATION),
         path=path,
     )
 
@@ -262,7 +219,3 @@ def _recipe(path: Path, allow_imports: bool, model: nn.Module | None) -> Recipe:
             **({"output": saved["output"]} if "output" in saved else {}),
         }
         return Recipe.of(sections, source=str(path))
-
-
-def _digest(content: bytes) -> str:
-    return blake2b(content, digest_size=16).hexdigest()

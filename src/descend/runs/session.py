@@ -12,13 +12,14 @@ from torch import nn
 
 from descend.data.batches import Batches
 from descend.errors import DivergedError, Interrupted, RunError, UserError
-from descend.files import json_bytes, make_folder, read_json, write_atomically
+from descend.files import read_json
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
 from descend.recipe.transfer import freeze_parts, start_from_pretrained
 from descend.runs.build import assemble, measured_threads
 from descend.runs.environment import describe_environment
 from descend.runs.finish import finish_run
+from descend.runs.folder import CHECKPOINTS, ENVIRONMENT, HISTORY, write_failure, write_start
 from descend.runs.plan import Plan, choose_device
 from descend.runs.run import Run
 from descend.training.arithmetic import arithmetic
@@ -66,7 +67,7 @@ class Session:
         else:
             check_shape(model, facts)
             freeze_parts(planned.recipe, model)
-        state = load_checkpoint(folder / "checkpoints") if folder is not None and resume else None
+        state = load_checkpoint(folder / CHECKPOINTS) if folder is not None and resume else None
         # A checkpoint contains the current weights, so pretrained weights are not needed again.
         pretrained = None if state is not None else start_from_pretrained(planned.recipe, model)
         network = model.to(self.device)
@@ -75,7 +76,7 @@ class Session:
         with self._arithmetic():
             self.training = assemble(planned, self.run, self.device, batches)
             if folder is not None and resume:
-                first = read_json(folder / "environment.json")
+                first = read_json(folder / ENVIRONMENT)
                 _check_pretrained(pretrained, first, folder)
                 # The environment remains that of the command which started the run.
                 times = [*first.get("resumed", []), self.run.environment["started"]]
@@ -87,11 +88,11 @@ class Session:
             elif folder is not None:
                 begin_folder(folder, self.run)
         self._checkpointer = Checkpointer(
-            None if folder is None else folder / "checkpoints",
+            None if folder is None else folder / CHECKPOINTS,
             CheckpointSettings(**self.run.recipe.checkpoint),
             {"fingerprint": planned.prepared.schema.fingerprint},
         )
-        files = [] if folder is None else [HistoryFile(folder / "history.jsonl")]
+        files = [] if folder is None else [HistoryFile(folder / HISTORY)]
         self.training.observers = [*observers, *files, self._checkpointer]
 
     @contextmanager
@@ -180,11 +181,13 @@ def started_run(
 
 def begin_folder(folder: Path, run: Run) -> None:
     """Write what is known before the first step, so that a killed run can be resumed and read."""
-    make_folder(folder)
-    reasons = {key: f"auto: {reason}" for key, reason in run.reasons.items()}
-    write_atomically(folder / "schema.json", run.schema.to_json().encode())
-    write_atomically(folder / "environment.json", json_bytes(run.environment))
-    write_atomically(folder / "recipe.toml", run.recipe.to_toml(reasons).encode())
+    write_start(
+        folder,
+        recipe=run.recipe,
+        reasons=run.reasons,
+        schema=run.schema,
+        environment=run.environment,
+    )
 
 
 def _fail(
@@ -208,7 +211,7 @@ def _fail(
             "steps": training.step,
             "seconds": training.seconds,
         }
-        write_atomically(run.path / "metrics.json", json_bytes(metrics))
+        write_failure(run.path, metrics)
     raise DivergedError(message) from None
 
 

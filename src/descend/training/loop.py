@@ -290,7 +290,7 @@ def _measured_epoch(t: Training) -> Record:
         named["gradient_norm"] = t.objective.norm
     named["weight_norm"] = _weight_norm(t.model)
     if t.lagrangian is not None:
-        named |= {f"constraints.{name}": value for name, value in t.lagrangian.measured().items()}
+        named |= {f"constraints.{name}": value for name, value in t.lagrangian.metrics().items()}
     if t.evaluate is not None:
         named |= {f"validation.{name}": value for name, value in t.evaluate().items()}
     values = read_values(named)

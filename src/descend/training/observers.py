@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from descend.errors import CheckpointError, require
 from descend.training.loop import Training
@@ -51,30 +51,23 @@ class HistoryFile(Quiet):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: Any = None
 
     def started(self, training: Training) -> None:
-        """Write the lines of the epochs already done, and keep the file open for more."""
+        """Write the lines of the epochs already done."""
         try:
-            self._file = self.path.open("w", encoding="utf-8")
-            self._file.writelines(_line(record) for record in training.history)
-            self._file.flush()
+            self.path.write_text("".join(_line(record) for record in training.history), encoding="utf-8")
         except OSError as cause:
             raise CheckpointError(f"cannot write {self.path}: {cause.strerror or cause}") from cause
 
     def epoch_ended(self, training: Training, record: Record) -> None:
-        """Write the line of the epoch."""
+        """Append the line of the epoch. The file is closed in between, so that no error leaves it open."""
         try:
-            self._file.write(_line(record))
-            self._file.flush()
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(_line(record))
         except OSError as cause:
             raise CheckpointError(
                 f"cannot write {self.path}: {cause.strerror or cause}; checkpoints written before are untouched"
             ) from cause
-
-    def finished(self, training: Training) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 def _line(record: Record) -> str:

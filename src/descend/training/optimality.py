@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from descend.constraints.conditions import KKT, Condition, evaluating, measured
+from descend.constraints.conditions import KKT, Condition, evaluating, gradient_free_residuals
 from descend.errors import UserError
 from descend.linalg import Hessian, flat, lanczos
 from descend.rng import forked, generator
@@ -198,7 +198,7 @@ class _ActiveConstraints:
 
     def residuals(self, stationarity: float) -> KKT:
         """Return the residuals of the KKT conditions."""
-        residuals = measured(self.conditions, self.values, self.multipliers)
+        residuals = gradient_free_residuals(self.conditions, self.values, self.multipliers)
         return KKT(stationarity, **{name: float(value) for name, value in residuals.items()})
 
     def tangent(self, vector: Tensor) -> Tensor:

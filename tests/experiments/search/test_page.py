@@ -91,6 +91,7 @@ def test_text_from_the_data_is_escaped(result):
     assert "&lt;script&gt;alert(1)" in page
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "phone", "dark"), [(1200, False, False), (360, True, True)])
 def test_in_a_browser(result, width, phone, dark):

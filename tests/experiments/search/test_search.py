@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from tests.experiments.search.kill_search import ARGUMENTS, KILLED, RECIPE, SPACE
 
 import descend
 from descend.errors import Interrupted, RecipeError, RunError, TrainingError, UserError
 from descend.experiments.search import Space, search
 from descend.experiments.search.journal import Journal
-
-SPACE = {"optimizer.lr": {"log_uniform": [1e-3, 1e-1]}, "model.hidden": [[8], [16]]}
-RECIPE = {"stop": {"max_epochs": 4, "patience": "none"}, "engine": {"threads": 1}}
-ARGUMENTS = {"space": SPACE, "trials": 9, "engine": "loop"}
 
 
 def records(folder):
@@ -35,6 +32,7 @@ def searched(tmp_path_factory):
 
 
 class TestSearch:
+    @pytest.mark.slow
     def test_the_winner_has_the_best_score(self, searched):
         assert [trial.number for trial in searched.trials] == list(range(9))
         assert searched.winner.score == max(trial.score for trial in searched.trials)
@@ -62,6 +60,10 @@ class TestSearch:
         ]  # fmt: skip
         assert len(table) == 9
         assert set(table["model.hidden"]) == {"[8]", "[16]"}
+
+    def test_the_report_is_written(self, searched):
+        page = (searched.path / "report.html").read_text(encoding="utf-8")
+        assert "Random search tried 9 configurations of 2 keys" in page
 
     def test_the_budget(self, searched):
         assert searched.budget == (36, 36)
@@ -92,38 +94,32 @@ class TestSearch:
             assert min(kept) >= max(trial.rungs[rung] for trial in dropped)
 
 
-KILLED = """
-import os, signal
-from descend.experiments.search.journal import Journal
-from descend.experiments.search import search
-add = Journal.add
-def add_and_kill(self, trial):
-    add(self, trial)
-    if len(self.trials) == {after}:
-        os.kill(os.getpid(), signal.SIGKILL)
-Journal.add = add_and_kill
-search("iris", {recipe}, out={out!r}, method={method!r}, **{arguments})
-"""
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of searches that were killed, one of each method; the exit statuses and what was printed as an error."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-m", "tests.experiments.search.kill_search", str(folder)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=True)
+    return folder, json.loads(done.stdout.splitlines()[-1]), done.stderr
 
 
-@pytest.mark.parametrize(("method", "after"), [("random", 4), ("tpe", 9), ("halving", 7)])
-def test_a_killed_search_resumes_with_the_same_result(tmp_path, method, after):
+@pytest.mark.slow
+@pytest.mark.parametrize("method", KILLED)
+def test_a_killed_search_resumes_with_the_same_result(killed, method):
     if method == "tpe":
         pytest.importorskip("optuna")
-    arguments = ARGUMENTS | ({"trials": 14, "batch": 4} if method == "tpe" else {})
-    code = KILLED.format(
-        after=after, recipe=RECIPE, out=str(tmp_path / "killed"), method=method, arguments=arguments
-    )
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    before = records(tmp_path / "killed")
+    folder, statuses, errors = killed
+    folder /= method
+    after, arguments = KILLED[method]
+    assert statuses[method] == -signal.SIGKILL, errors
+    before = records(folder)
     assert len(before) == after
-    with (tmp_path / "killed" / "trials.jsonl").open("a") as file:
+    with (folder / "trials.jsonl").open("a") as file:
         file.write('{"number": 99, "status": "fini')  # as left by a kill during a write
     uninterrupted = search("iris", RECIPE, method=method, **arguments)
-    again = search("iris", RECIPE, out=tmp_path / "killed", resume=True, method=method, **arguments)
-    assert records(tmp_path / "killed")[:after] == before  # recorded only once
-    assert len(records(tmp_path / "killed")) == arguments["trials"]
+    again = search("iris", RECIPE, out=folder, resume=True, method=method, **arguments)
+    assert records(folder)[:after] == before  # recorded only once
+    assert len(records(folder)) == arguments["trials"]
     assert without_times(again.trials) == without_times(uninterrupted.trials)
     assert again.best.metrics["test"] == uninterrupted.best.metrics["test"]
 

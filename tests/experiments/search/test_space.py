@@ -4,6 +4,7 @@ import pytest
 import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from descend.errors import RecipeError, UserError
 from descend.experiments.search import Space
@@ -45,7 +46,7 @@ def spaces(draw):
 
 class TestParsing:
     @given(spaces(), st.randoms(use_true_random=False))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     def test_toml_round_trip(self, entries, random):
         space = Space.of(entries)
         again = Space.loads(space.to_toml())
@@ -54,7 +55,7 @@ class TestParsing:
         assert again.point(coordinates) == space.point(coordinates)
 
     @given(spaces(), st.randoms(use_true_random=False))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=examples(150), deadline=None)
     def test_points_lie_in_the_space(self, entries, random):
         space = Space.of(entries)
         point = space.point({key: random.random() for key in space.keys})
@@ -64,7 +65,7 @@ class TestParsing:
             assert (dimension.key in point) == space.is_active(dimension, point)
 
     @given(ranges(), st.floats(0, 1))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     def test_to_unit_is_the_inverse_of_from_unit(self, entry, u):
         dimension, problems = parse_dimension("model.x", entry)
         assert not problems
@@ -80,7 +81,7 @@ class TestParsing:
             VALUES | NUMBERS, lambda inner: st.dictionaries(st.text("ab.", max_size=4), inner, max_size=3)
         )
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=examples(200), deadline=None)
     def test_any_other_value_raises_a_user_error(self, entry):
         try:
             Space.of({"optimizer": entry})

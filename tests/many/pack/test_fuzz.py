@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.packs import TOLERANCE, flat, pack_of, trainings, weights
 
 from descend.training.loop import fit
@@ -94,7 +95,7 @@ def packs(draw: st.DrawFn, *, whole: bool = False) -> tuple[str, list[dict[str, 
     return task, recipes, seeds
 
 
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @FEW
@@ -118,6 +119,7 @@ def test_member_equals_its_solo_run(case: tuple[str, list[dict[str, Any]], list[
             assert record["gradient_norm"] == pytest.approx(expected["gradient_norm"], rel=1e-5, abs=1e-9)
 
 
+@pytest.mark.slow
 @FEW
 @given(packs(whole=True), st.integers(0, 3), st.integers(1, EPOCHS - 1))
 def test_bits_do_not_change_when_another_leaves(

@@ -127,6 +127,7 @@ def test_nothing_runs_member_by_member(recipe):
     pack.network.outputs(pack.batches._tensors[0][:4].unsqueeze(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [NormAndDropout, InstanceNormed, Attention, ResidualMlp])
 def test_mixed_precision(model):
     # One epoch; the tolerance is the rounding of bfloat16, 2^-8, over a few layers.

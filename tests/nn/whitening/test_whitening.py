@@ -1,4 +1,4 @@
-"""Whitening layers: the covariance, its gradient where eigenvalues repeat, running statistics."""
+"""Whitening layers: covariance, gradients for repeated eigenvalues, running statistics."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import scipy.linalg
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from torch import nn
 
 from descend.errors import UserError
@@ -22,11 +23,11 @@ DOUBLE = torch.float64
 
 
 def rows(count: int, features: int, seed: int = 0, dtype: torch.dtype = DOUBLE) -> torch.Tensor:
-    """Correlated rows with a mean of their own."""
-    draw = torch.Generator().manual_seed(seed)
-    mixing = torch.randn(features, features, dtype=DOUBLE, generator=draw)
-    mean = torch.randn(features, dtype=DOUBLE, generator=draw)
-    return (torch.randn(count, features, dtype=DOUBLE, generator=draw) @ mixing + 3.0 * mean).to(dtype)
+    """Correlated rows with a nonzero mean."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(features, features, dtype=DOUBLE, generator=generator)
+    mean = torch.randn(features, dtype=DOUBLE, generator=generator)
+    return (torch.randn(count, features, dtype=DOUBLE, generator=generator) @ mixing + 3.0 * mean).to(dtype)
 
 
 def images(seed: int = 0) -> torch.Tensor:
@@ -38,8 +39,8 @@ def covariance(y: torch.Tensor) -> torch.Tensor:
     return torch.cov(flat.T, correction=0)
 
 
-def straightforward(x: torch.Tensor, groups: int, eps: float) -> torch.Tensor:
-    """A group at a time, the root by SciPy."""
+def reference(x: torch.Tensor, groups: int, eps: float) -> torch.Tensor:
+    """Whiten one group at a time, with the matrix square root of SciPy."""
     parts = []
     for part in x.chunk(groups, 1):
         centred = part - part.mean(0)
@@ -51,10 +52,10 @@ def straightforward(x: torch.Tensor, groups: int, eps: float) -> torch.Tensor:
 
 class TestForward:
     @pytest.mark.parametrize("groups", [1, 2, 3])
-    def test_is_the_symmetric_root_of_each_group(self, groups: int) -> None:
+    def test_whitens_each_group_by_the_symmetric_root(self, groups: int) -> None:
         x = rows(40, 6)
         layer = DecorrelatedBatchNorm1d(6, groups=groups, eps=0.01).double()
-        torch.testing.assert_close(layer(x), straightforward(x, groups, 0.01), rtol=1e-9, atol=1e-10)
+        torch.testing.assert_close(layer(x), reference(x, groups, 0.01), rtol=1e-9, atol=1e-10)
 
     def test_the_covariance_of_a_batch_is_the_identity(self) -> None:
         y = DecorrelatedBatchNorm1d(6, eps=1e-10).double()(rows(40, 6))
@@ -64,37 +65,37 @@ class TestForward:
     @pytest.mark.parametrize(
         "layer", [DecorrelatedBatchNorm2d(6, groups=2), IterNorm2d(6, groups=2, iterations=3)]
     )
-    def test_images_are_their_positions_as_rows(self, layer: Whitening) -> None:
+    def test_positions_of_images_count_as_rows(self, layer: Whitening) -> None:
         x = images()
         flat = x.permute(0, 2, 3, 1).reshape(-1, 6)
-        alone = (
+        layer_1d = (
             DecorrelatedBatchNorm1d(6, groups=2)
             if "Deco" in repr(layer)
             else IterNorm1d(6, groups=2, iterations=3)
         )
-        expected = alone.double()(flat).view(6, 5, 4, 6).permute(0, 3, 1, 2)
+        expected = layer_1d.double()(flat).view(6, 5, 4, 6).permute(0, 3, 1, 2)
         torch.testing.assert_close(layer.double()(x), expected, rtol=1e-10, atol=1e-12)
 
-    def test_sequences_are_their_places_as_rows(self) -> None:
+    def test_positions_of_sequences_count_as_rows(self) -> None:
         x = images().flatten(2)
         expected = DecorrelatedBatchNorm2d(6, groups=2).double()(images()).flatten(2)
         torch.testing.assert_close(DecorrelatedBatchNorm1d(6, groups=2).double()(x), expected)
 
     def test_groups_of_one_channel_are_batch_norm(self) -> None:
         x = rows(30, 5)
-        mine = DecorrelatedBatchNorm1d(5, groups=5, eps=1e-5).double()(x)
-        torch.testing.assert_close(mine, nn.BatchNorm1d(5, eps=1e-5).double()(x), rtol=1e-10, atol=1e-12)
+        result = DecorrelatedBatchNorm1d(5, groups=5, eps=1e-5).double()(x)
+        torch.testing.assert_close(result, nn.BatchNorm1d(5, eps=1e-5).double()(x), rtol=1e-10, atol=1e-12)
 
     @given(st.integers(1, 5), st.integers(0, 10**6))
-    @settings(deadline=None, max_examples=25)
-    def test_an_orthogonal_change_of_basis_comes_through(self, features: int, seed: int) -> None:
-        """ZCA is the one whitening that commutes with rotations."""
+    @settings(deadline=None, max_examples=examples(25))
+    def test_commutes_with_an_orthogonal_change_of_basis(self, features: int, seed: int) -> None:
+        """ZCA is the only whitening that commutes with rotations."""
         x = rows(50, features, seed)
-        turn, _ = torch.linalg.qr(rows(features, features, seed + 1))
+        rotation, _ = torch.linalg.qr(rows(features, features, seed + 1))
         layer = DecorrelatedBatchNorm1d(features, groups=1).double()
-        torch.testing.assert_close(layer(x @ turn), layer(x) @ turn, rtol=1e-7, atol=1e-8)
+        torch.testing.assert_close(layer(x @ rotation), layer(x) @ rotation, rtol=1e-7, atol=1e-8)
 
-    def test_newton_becomes_the_decorrelated_form(self) -> None:
+    def test_newton_converges_to_decorrelated_batch_norm(self) -> None:
         x = rows(60, 4)
         expected = DecorrelatedBatchNorm1d(4, groups=1, eps=1e-3).double()(x)
         errors = [
@@ -104,7 +105,7 @@ class TestForward:
             for t in (1, 5, 10, 20, 40)
         ]
         assert all(later < before for before, later in itertools.pairwise(errors))
-        assert errors[1] > 1e-2  # five steps are not yet there
+        assert errors[1] > 1e-2  # five steps have not converged
         assert errors[-1] < 1e-9
 
     def test_one_newton_step_by_hand(self) -> None:
@@ -126,9 +127,10 @@ GRADIENT_CASES = [
 
 
 class TestGradient:
-    @pytest.mark.parametrize(("kind", "said"), GRADIENT_CASES, ids=str)
-    def test_gradcheck_once_and_twice(self, kind: type[Whitening], said: dict[str, object]) -> None:
-        layer = kind(6, **said).double()
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("kind", "options"), GRADIENT_CASES, ids=str)
+    def test_first_and_second_derivatives(self, kind: type[Whitening], options: dict[str, object]) -> None:
+        layer = kind(6, **options).double()
         x = (images()[:2, :, :2, :2] if kind in (DecorrelatedBatchNorm2d, IterNorm2d) else rows(9, 6)).clone()
         leaves = [x.requires_grad_()]
         if layer.weight is not None:
@@ -142,36 +144,36 @@ class TestGradient:
         assert torch.autograd.gradgradcheck(run, leaves, atol=1e-4)
 
     @pytest.mark.parametrize("root", [SpectralRoot(1e-3), NewtonRoot(5, 1e-3)], ids=["spectral", "newton"])
-    def test_the_fast_form_is_the_plain_one(self, root: SpectralRoot | NewtonRoot) -> None:
+    def test_the_fast_gradient_equals_autograd(self, root: SpectralRoot | NewtonRoot) -> None:
         x = rows(30, 8).requires_grad_()
         layer = (DecorrelatedBatchNorm1d if isinstance(root, SpectralRoot) else IterNorm1d)(
             8, groups=2, eps=1e-3
         )
         direction = rows(30, 8, 3)
-        (mine,) = torch.autograd.grad((layer.double()(x) * direction).sum(), x)
+        (gradient,) = torch.autograd.grad((layer.double()(x) * direction).sum(), x)
         (plain,) = torch.autograd.grad((whiten(x, root, 2) * direction).sum(), x)
-        torch.testing.assert_close(mine, plain, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(gradient, plain, rtol=1e-8, atol=1e-10)
 
     @pytest.mark.parametrize("backward", ["exact", "power_iteration"])
-    def test_is_finite_where_plain_eigh_is_not(self, backward: str) -> None:
-        """Rows in ± pairs along the axes: every eigenvalue of the covariance is the same."""
+    def test_is_finite_where_the_gradient_of_eigh_is_not(self, backward: str) -> None:
+        """The rows are ± pairs along the axes, so that all eigenvalues of the covariance are equal."""
         x = torch.cat([torch.eye(4, dtype=DOUBLE), -torch.eye(4, dtype=DOUBLE)]).requires_grad_()
         direction = rows(8, 4, 5)
         centred = x - x.mean(0)
         values, vectors = torch.linalg.eigh(centred.T @ centred / 8)
         naive = centred @ vectors @ torch.diag(values.rsqrt()) @ vectors.T
-        (bad,) = torch.autograd.grad((naive * direction).sum(), x)
-        assert not bad.isfinite().all()
+        (naive_gradient,) = torch.autograd.grad((naive * direction).sum(), x)
+        assert not naive_gradient.isfinite().all()
         layer = DecorrelatedBatchNorm1d(4, backward=backward, eps=1e-12).double()
-        (mine,) = torch.autograd.grad((layer(x) * direction).sum(), x)
-        assert mine.isfinite().all()
-        if backward == "exact":  # and right: against central differences
+        (gradient,) = torch.autograd.grad((layer(x) * direction).sum(), x)
+        assert gradient.isfinite().all()
+        if backward == "exact":  # compare with central differences
             assert torch.autograd.gradcheck(DecorrelatedBatchNorm1d(4, eps=1e-12).double(), (x,))
 
     def test_nearly_repeated_eigenvalues_in_float32(self) -> None:
-        draw = torch.Generator().manual_seed(0)
-        x = torch.cat([torch.eye(4), -torch.eye(4)]) + 1e-7 * torch.randn(8, 4, generator=draw)
-        direction = torch.randn(8, 4, generator=draw)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.cat([torch.eye(4), -torch.eye(4)]) + 1e-7 * torch.randn(8, 4, generator=generator)
+        direction = torch.randn(8, 4, generator=generator)
 
         def gradient(dtype: torch.dtype) -> torch.Tensor:
             leaf = x.to(dtype).requires_grad_()
@@ -180,16 +182,16 @@ class TestGradient:
 
         torch.testing.assert_close(gradient(torch.float32), gradient(DOUBLE), rtol=1e-4, atol=1e-5)
 
-    def test_a_second_derivative_of_the_approximation_is_refused(self) -> None:
+    def test_a_second_derivative_of_the_approximation_is_rejected(self) -> None:
         x = rows(9, 4).requires_grad_()
         y = DecorrelatedBatchNorm1d(4, backward="power_iteration").double()(x)
-        with pytest.raises(UserError, match=r"no derivative of its own.*backward='exact'"):
+        with pytest.raises(UserError, match=r"cannot be differentiated.*backward='exact'"):
             torch.autograd.grad(y.square().sum(), x, create_graph=True)
 
 
 class TestPowerIteration:
-    def test_is_the_unrolled_iteration_from_the_first_eigenvector(self) -> None:
-        """Autograd through K steps, started at the eigenvector as a constant; only 1/(λ_1 - λ_j) enters."""
+    def test_equals_the_unrolled_iteration_from_the_first_eigenvector(self) -> None:
+        """Autograd through K steps from the eigenvector as a constant, which involves only 1/(λ_1 - λ_j)."""
         half = rows(5, 5, 7)
         matrix = (half @ half.T).requires_grad_()
         values, vectors = torch.linalg.eigh(matrix.detach())
@@ -198,20 +200,20 @@ class TestPowerIteration:
             vector = matrix @ vector
             vector = vector / vector.norm()
         direction = rows(1, 5, 8)[0]
-        (found,) = torch.autograd.grad(vector @ direction, matrix)
+        (gradient,) = torch.autograd.grad(vector @ direction, matrix)
         series = power_series(values, 6)[-1]  # row of the largest
         first = vectors[:, -1]
         expected = torch.outer(vectors @ (series * (vectors.T @ direction)), first)
-        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-10)
+        torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-10)
 
-    def test_its_relative_error_is_the_ratio_to_the_power_of_the_steps(self) -> None:
+    def test_the_relative_error_is_a_power_of_the_ratio(self) -> None:
         values = torch.tensor([1.0, 2.0, 5.0], dtype=DOUBLE)
         exact = 1.0 / (values[:, None] - values[None, :]).masked_fill(torch.eye(3, dtype=torch.bool), 1.0)
         ratio = torch.minimum(values[:, None], values) / torch.maximum(values[:, None], values)
         expected = exact * (1.0 - ratio**7)
         torch.testing.assert_close(power_series(values, 7), expected.fill_diagonal_(0.0))
 
-    def test_many_steps_give_the_exact_gradient(self) -> None:
+    def test_many_steps_converge_to_the_exact_gradient(self) -> None:
         x = rows(30, 4).requires_grad_()
         gradients = [
             torch.autograd.grad(layer.double()(x).pow(3).sum(), x)[0]
@@ -249,13 +251,13 @@ class TestFloat32:
             assert gradient.isfinite().all()
 
     @pytest.mark.parametrize("kind", [DecorrelatedBatchNorm1d, IterNorm1d])
-    @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 3e38])
-    def test_bad_numbers_come_out(self, kind: type[Whitening], bad: float) -> None:
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+    def test_nonfinite_inputs_give_nonfinite_outputs(self, kind: type[Whitening], value: float) -> None:
         x = rows(20, 6, dtype=torch.float32)
-        x[3, 1] = bad
+        x[3, 1] = value
         assert not kind(6)(x).isfinite().all()
 
-    def test_half_precision_has_statistics_in_full(self) -> None:
+    def test_statistics_of_half_precision_are_float32(self) -> None:
         x = rows(100, 8, dtype=torch.float32)
         layer = DecorrelatedBatchNorm1d(8)
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -268,9 +270,10 @@ class TestFloat32:
 
 
 class TestRunningStatistics:
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", [DecorrelatedBatchNorm1d, IterNorm1d])
     def test_evaluation_matches_large_data(self, kind: type[Whitening]) -> None:
-        """Many small batches, then all rows at once: the evaluation's output is that of whitening them all."""
+        """After many small batches, the outputs in evaluation equal those of whitening all rows at once."""
         data = rows(40_000, 4, 3)
         layer = kind(4, momentum=0.002).double()
         for batch in data.split(10):
@@ -282,28 +285,28 @@ class TestRunningStatistics:
             covariance(evaluated), covariance(kind(4).double()(data)), rtol=0, atol=0.06
         )
 
-    def test_averaged_matrices_would_not(self) -> None:
-        """What the papers average is too large for small batches; the test above would see it."""
+    def test_averages_of_whitening_matrices_are_biased(self) -> None:
+        """The average of the papers is too large for small batches; the test above would detect it."""
         data = rows(40_000, 4, 3)
         root = SpectralRoot(1e-3)
         matrices = [root.of(covariance(batch).unsqueeze(0))[0][0] for batch in data.split(10)]
         whitened = (data - data.mean(0)) @ torch.stack(matrices).mean(0)
         assert (covariance(whitened).diagonal() - 1.0).min() > 0.3
 
-    def test_the_averages_by_hand(self) -> None:
+    def test_running_averages_match_a_loop(self) -> None:
         layer = DecorrelatedBatchNorm1d(4, groups=2, momentum=0.3).double()
-        mean, spread = torch.zeros(4, dtype=DOUBLE), torch.eye(4, dtype=DOUBLE)
+        mean, average = torch.zeros(4, dtype=DOUBLE), torch.eye(4, dtype=DOUBLE)
         for seed in range(3):
             x = rows(12, 4, seed)
             layer(x)
             mean = 0.7 * mean + 0.3 * x.mean(0)
-            spread = 0.7 * spread + 0.3 * torch.cov(x.T)
+            average = 0.7 * average + 0.3 * torch.cov(x.T)
         torch.testing.assert_close(layer.running_mean, mean)
-        torch.testing.assert_close(layer.running_covariance, torch.stack([spread[:2, :2], spread[2:, 2:]]))
-        root = scipy.linalg.inv(scipy.linalg.sqrtm((spread[:2, :2] + 1e-3 * torch.eye(2)).numpy()))
+        torch.testing.assert_close(layer.running_covariance, torch.stack([average[:2, :2], average[2:, 2:]]))
+        root = scipy.linalg.inv(scipy.linalg.sqrtm((average[:2, :2] + 1e-3 * torch.eye(2)).numpy()))
         torch.testing.assert_close(layer.eval().running_whitening[0], torch.from_numpy(root))
 
-    def test_evaluation_leaves_them_and_treats_rows_alone(self) -> None:
+    def test_evaluation_does_not_change_averages_and_treats_rows_independently(self) -> None:
         layer = IterNorm1d(6).double()
         layer(rows(30, 6))
         layer.eval()
@@ -313,8 +316,8 @@ class TestRunningStatistics:
         torch.testing.assert_close(torch.cat([layer(row[None]) for row in x]), whole, rtol=1e-12, atol=1e-12)
         assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
 
-    def test_a_state_in_the_middle_of_training_is_enough(self) -> None:
-        """The stored matrix is old there, and both layers know it."""
+    def test_a_state_saved_in_training_is_restored(self) -> None:
+        """The stored matrix is outdated, and the restored layer computes it again."""
         layer, other = DecorrelatedBatchNorm1d(6), DecorrelatedBatchNorm1d(6)
         layer(rows(30, 6, dtype=torch.float32))
         layer.eval().train()
@@ -323,8 +326,8 @@ class TestRunningStatistics:
         x = rows(9, 6, 2, dtype=torch.float32)
         assert torch.equal(other.eval()(x), layer.eval()(x))
 
-    def test_a_finished_state_is_used_as_it_is(self) -> None:
-        """Nothing is computed anew, so that another machine's rounding cannot change a prediction."""
+    def test_a_state_saved_in_evaluation_is_used_unchanged(self) -> None:
+        """The matrix is not computed again, so that rounding on another machine cannot change a prediction."""
         layer = DecorrelatedBatchNorm1d(6)
         layer(rows(30, 6, dtype=torch.float32))
         state = layer.eval().state_dict()
@@ -334,7 +337,7 @@ class TestRunningStatistics:
         assert torch.equal(other.eval().running_whitening, state["running_whitening"])
 
 
-class TestWhatIsRefused:
+class TestErrors:
     def test_a_single_row(self) -> None:
         with pytest.raises(UserError, match="a batch of one row has none"):
             DecorrelatedBatchNorm1d(3)(torch.zeros(1, 3))
@@ -343,14 +346,14 @@ class TestWhatIsRefused:
 
     def test_shapes(self) -> None:
         with pytest.raises(
-            UserError, match=r"IterNorm2d takes inputs of shape \(n, C, H, W\); found \(2, 3\)"
+            UserError, match=r"IterNorm2d expects inputs of shape \(n, C, H, W\), got \(2, 3\)"
         ):
             IterNorm2d(3)(torch.zeros(2, 3))
-        with pytest.raises(UserError, match="made for 3 channels; found 4"):
+        with pytest.raises(UserError, match="expects 3 channels, got 4"):
             IterNorm1d(3)(torch.zeros(2, 4))
 
     def test_groups(self) -> None:
-        with pytest.raises(UserError, match=r"4 groups do not divide 6 features; one of \[1, 2, 3, 6\]"):
+        with pytest.raises(UserError, match=r"4 groups do not divide 6 features; use one of \[1, 2, 3, 6\]"):
             DecorrelatedBatchNorm1d(6, groups=4)
 
     @given(st.integers(1, 300))
@@ -367,5 +370,5 @@ class TestWhatIsRefused:
 def test_on_a_gpu(kind: type[Whitening]) -> None:
     x = rows(100, 16, dtype=torch.float32)
     layer = kind(16)
-    mine = copy.deepcopy(layer).cuda()(x.cuda()).cpu()
-    torch.testing.assert_close(mine, layer(x), rtol=1e-3, atol=1e-3)
+    result = copy.deepcopy(layer).cuda()(x.cuda()).cpu()
+    torch.testing.assert_close(result, layer(x), rtol=1e-3, atol=1e-3)

@@ -22,6 +22,7 @@ from descend.experiments.search.validation import validate_space
 from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import METRICS, main_metric
 from descend.recipe import Recipe
+from descend.runs.folder import is_finished, is_started
 from descend.runs.plan import Plan, Planner, as_recipe
 from descend.runs.run import Run, load
 
@@ -251,9 +252,9 @@ def _refit(
     saving: dict[str, Any] = {}
     if folder is not None:
         path = folder / WINNER_FOLDER
-        if resume and (path / "manifest.json").exists():
+        if resume and is_finished(path):
             return load(path, allow_imports=True)
-        started = resume and (path / "recipe.toml").exists() and (path / "environment.json").exists()
+        started = resume and is_started(path)
         saving = {"out": path, "resume": started}
     run: Run = train(data, recipe, seed=seed, **saving, **arguments)
     return run

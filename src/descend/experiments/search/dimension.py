@@ -101,7 +101,10 @@ class Dimension:
         if high == low:
             return 0.5
         if self.is_log:
-            return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+            width = math.log(high) - math.log(
+                low
+            )  # 0 for neighbors among floats, which share their logarithm
+            return (math.log(value) - math.log(low)) / width if width else 0.5
         return float((value - low) / (high - low))
 
     def index_of(self, value: Any) -> int:

@@ -16,7 +16,8 @@ from descend.gallery.fitting import loss_of
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
 from descend.gallery.samples import digits
 from descend.gallery.spread import Estimate, ratio, repetitions
-from descend.nn import initialize, kaiming_normal, mlp, xavier_normal
+from descend.nn import initialize, mlp
+from descend.nn.init import kaiming_normal, xavier_normal
 from descend.rng import forked, generator, key
 
 __all__ = ["CASES", "Measured", "measure", "picture"]

@@ -17,8 +17,17 @@ from torch import Tensor, nn
 
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
 from descend.gallery.spread import mean, repetitions, words
-from descend.nn import geometric, initialize, mlp
-from descend.nn.init import Fill, kaiming_normal, kaiming_uniform, normal, orthogonal, xavier_normal, zeros
+from descend.nn import initialize, mlp
+from descend.nn.init import (
+    Fill,
+    geometric,
+    kaiming_normal,
+    kaiming_uniform,
+    normal,
+    orthogonal,
+    xavier_normal,
+    zeros,
+)
 from descend.rng import generator
 
 __all__ = ["SCHEMES", "Measured", "factor", "measure", "picture"]

@@ -1,12 +1,12 @@
-"""Layers that whiten activations: each group of channels gets mean 0 and covariance I over the batch.
+"""Whitening layers: each group of channels has mean 0 and covariance I over the batch.
 
-Batch norm makes the variances 1 and leaves the correlations; these take the correlations away too.
+Batch normalization normalizes the variances and keeps the correlations; whitening layers also remove the correlations.
 
 =============================  ================================================
-layer                          inverse root of the covariance
+layer                          inverse square root of the covariance
 =============================  ================================================
-DecorrelatedBatchNorm1d, 2d    by eigenvectors, exact
-IterNorm1d, 2d                 by a few Newton steps
+DecorrelatedBatchNorm1d, 2d    exact, by an eigendecomposition
+IterNorm1d, 2d                 approximate, by Newton's iteration
 =============================  ================================================
 
 >>> import torch
@@ -15,8 +15,12 @@ IterNorm1d, 2d                 by a few Newton steps
 (torch.Size([32, 8]), torch.Size([1, 8]))
 """
 
-from descend.nn.whitening.decorrelated import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, decorrelated
-from descend.nn.whitening.iterative import IterNorm1d, IterNorm2d, iterative
+from descend.nn.whitening.decorrelated_batch_norm import (
+    DecorrelatedBatchNorm1d,
+    DecorrelatedBatchNorm2d,
+    decorrelated,
+)
+from descend.nn.whitening.iternorm import IterNorm1d, IterNorm2d, iterative
 from descend.nn.whitening.layer import Whitening, whiten
 
 __all__ = [

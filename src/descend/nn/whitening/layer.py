@@ -1,4 +1,4 @@
-"""What whitening layers share: groups of channels, batch statistics, running statistics, scale and shift."""
+"""Base class of whitening layers: groups of channels, batch statistics, running statistics, weight and bias."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import UserError
-from descend.nn.whitening.products import combined, multiplied
+from descend.nn.whitening.products import baddbmm, matmul
 from descend.nn.whitening.roots import Root
 from descend.param_types import Count
 
@@ -17,43 +17,47 @@ __all__ = ["Groups", "Whitening", "group_count", "whiten"]
 
 Groups = Count | Literal["auto"]
 
-LARGEST = 16
-"""Channels of an automatic group at most. More would need more rows for a covariance, and more time."""
+MAX_GROUP_SIZE = 16
+"""The largest automatic group. Larger groups need more rows to estimate a covariance, and more time."""
 
 
 def group_count(features: int, groups: int | str) -> int:
-    """The number of groups of equal size: as said, or the fewest with at most 16 channels each.
+    """Return the number of groups of equal size; ``"auto"`` is the smallest number with at most 16 channels each.
 
     Raises:
-        UserError: the groups do not divide the features.
+        UserError: the number of groups does not divide the number of features.
 
     >>> group_count(256, "auto"), group_count(24, "auto"), group_count(24, 3)
     (16, 2, 3)
     """
     if groups == "auto":
-        return next(g for g in range(1, features + 1) if features % g == 0 and features // g <= LARGEST)
+        return next(
+            g for g in range(1, features + 1) if features % g == 0 and features // g <= MAX_GROUP_SIZE
+        )
     count = int(groups)
     if count < 1 or features % count:
         divisors = [g for g in range(1, features + 1) if features % g == 0]
-        raise UserError(f"whitening: {groups} groups do not divide {features} features; one of {divisors}")
+        raise UserError(
+            f"whitening: {groups} groups do not divide {features} features; use one of {divisors}"
+        )
     return count
 
 
 class Whitening(nn.Module, ABC):
-    """Whitening of activations, the frame of the layers in this package.
+    """Base class of whitening layers.
 
-    The C channels fall into groups of d neighbouring ones. Over the m rows (and positions) of a batch each
+    The C channels are divided into groups of d adjacent channels. Over the m rows (and positions) of a batch each
     group has a mean μ and a covariance S = 1/m Σ (x - μ)(x - μ)ᵀ, and
 
         y = γ ∘ (W (x - μ)) + β,    W = (S + ε I)^(-1/2),
 
-    so that W (x - μ) has mean 0 and covariance I up to ε. W is the symmetric (ZCA) root: of all whitening
-    matrices it is the one that changes the activations least. Gradients flow through μ and S.
+    so that W (x - μ) has mean 0 and covariance I up to ε. W is the symmetric (ZCA) inverse root, the whitening
+    matrix that changes the activations least. Gradients flow through μ and S.
 
-    Running averages of μ and of the unbiased covariance are kept as batch norm keeps its variance. The
-    evaluation's matrix W is computed from the average covariance when the layer is put into evaluation mode, and
-    stored; evaluation itself is a matrix product. Averaging the matrices W instead, as the papers do, would
-    overestimate them, the more the smaller the batches.
+    The layer keeps running averages of μ and of the unbiased covariance, as batch normalization does of the variance. The
+    matrix W for evaluation is computed from the average covariance when the layer is set to evaluation mode, and is
+    stored; evaluation itself is a matrix product. Averages of the matrices W, which the papers use, overestimate W for
+    small batches.
 
     Shapes: (n, C) or (n, C, *positions) → the same.
     """
@@ -89,26 +93,24 @@ class Whitening(nn.Module, ABC):
         self.register_buffer("batches_whitened", torch.tensor(0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Whitened activations.
+        """Return the whitened activations.
 
         Raises:
-            UserError: the input has another number of channels or dimensions, or, in training, a single row
-                (and position), which has no covariance.
+            UserError: the number of channels or dimensions of the input is wrong, or, in training, the batch is a single
+                row (and position), which has no covariance.
         """
         if x.dim() not in ((2, 3) if self._dims == 1 else (4,)):
             shape = "(n, C) or (n, C, L)" if self._dims == 1 else "(n, C, H, W)"
-            raise UserError(f"{type(self).__name__} takes inputs of shape {shape}; found {tuple(x.shape)}")
+            raise UserError(f"{type(self).__name__} expects inputs of shape {shape}, got {tuple(x.shape)}")
         if x.shape[1] != self.num_features:
-            raise UserError(
-                f"{type(self).__name__} was made for {self.num_features} channels; found {x.shape[1]}"
-            )
+            raise UserError(f"{type(self).__name__} expects {self.num_features} channels, got {x.shape[1]}")
         if not self.training:
-            return self._evaluated(x)
+            return self._evaluate(x)
         count = x.numel() // x.shape[1]
         if count < 2:
             raise UserError(
-                f"{type(self).__name__} whitens by the covariance of a batch, and a batch of one row has none; "
-                "use batches of more rows, or a norm of single rows ('layer', 'group')"
+                f"{type(self).__name__} needs the covariance of a batch, and a batch of one row has none; "
+                "use larger batches, or a norm of single rows ('layer', 'group')"
             )
         y: Tensor
         y, mean, covariance = _Whiten.apply(x, self.weight, self.bias, self._root, self.groups)
@@ -119,18 +121,18 @@ class Whitening(nn.Module, ABC):
             self.num_batches_tracked.add_(1)
         return y
 
-    def _evaluated(self, x: Tensor) -> Tensor:
-        matrix, shift = self.running_whitening, self.running_mean
+    def _evaluate(self, x: Tensor) -> Tensor:
+        matrix, mean = self.running_whitening, self.running_mean
         with torch.autocast(x.device.type, enabled=False):
-            wide = x.to(matrix.dtype) - _along_channels(shift, x)
+            wide = x.to(matrix.dtype) - _along_channels(mean, x)
             columns = matrix @ _columns(wide, self.groups)
-            y = _restored(columns, x)
+            y = _restore(columns, x)
             if self.weight is not None and self.bias is not None:
                 y = y * _along_channels(self.weight, x) + _along_channels(self.bias, x)
             return y.to(x.dtype)
 
     def train(self, mode: bool = True) -> Self:
-        """Training or evaluation mode; the latter computes W from the running covariance if that has changed."""
+        """Set the training or evaluation mode; the latter computes W if the running covariance has changed."""
         super().train(mode)
         if not mode and not torch.equal(self.num_batches_tracked, self.batches_whitened):
             with torch.no_grad():
@@ -139,17 +141,17 @@ class Whitening(nn.Module, ABC):
         return self
 
     @property
-    def of_images(self) -> bool:
-        """Whether positions count as rows, so that a single row has a covariance."""
+    def is_spatial(self) -> bool:
+        """Whether the inputs are images, whose positions count as rows, so that a single row has a covariance."""
         return self._dims > 1
 
     @property
-    def differentiable_twice(self) -> bool:
-        """Whether the gradient has a derivative of its own."""
+    def twice_differentiable(self) -> bool:
+        """Whether the layer can be differentiated twice."""
         return getattr(self._root, "backward", "exact") == "exact"
 
     def extra_repr(self) -> str:
-        """The settings, as torch's norms show theirs."""
+        """Return the settings for the printed model."""
         return f"{self.num_features}, groups={self.groups}, momentum={self.momentum}, eps={self.eps}"
 
 
@@ -158,15 +160,15 @@ def _along_channels(values: Tensor, x: Tensor) -> Tensor:
 
 
 def _columns(x: Tensor, groups: int) -> Tensor:
-    """Activations (n, C, ...) as (groups, d, m), a column per row and position. Of (n, C) it is a view."""
+    """Reshape activations (n, C, ...) to (groups, d, m), a column per row and position; a view of (n, C)."""
     size = x.shape[1] // groups
     if x.dim() == 2:
         return x.reshape(-1, groups, size).permute(1, 2, 0)
     return x.transpose(0, 1).reshape(groups, size, -1)
 
 
-def _restored(columns: Tensor, like: Tensor) -> Tensor:
-    """The reverse of :func:`_columns`."""
+def _restore(columns: Tensor, like: Tensor) -> Tensor:
+    """Invert :func:`_columns`."""
     if like.dim() == 2:
         return columns.permute(2, 0, 1).reshape(-1, like.shape[1])
     return columns.reshape(like.shape[1], -1, *like.shape[2:]).transpose(0, 1).contiguous()
@@ -175,9 +177,16 @@ def _restored(columns: Tensor, like: Tensor) -> Tensor:
 def whiten(
     x: Tensor, root: Root, groups: int, weight: Tensor | None = None, bias: Tensor | None = None
 ) -> Tensor:
-    """Whitened activations γ ∘ (W (x - μ)) + β, by operations that autograd differentiates as often as wanted.
+    """Return whitened activations γ ∘ (W (x - μ)) + β, by operations that autograd can differentiate any number of times.
 
-    The layers use a faster form of it for first derivatives. Arguments as there.
+    The layers use a faster implementation for first derivatives.
+
+    Args:
+        x: the activations, (n, C) or (n, C, *positions).
+        root: the method for the inverse root of the covariance.
+        groups: the number of groups.
+        weight: γ, (C,). Default None, no weight.
+        bias: β, (C,). Default None, no bias.
 
     >>> from descend.nn.whitening.roots import SpectralRoot
     >>> x = torch.randn(50, 4, dtype=torch.float64)
@@ -188,16 +197,16 @@ def whiten(
     columns = _columns(x, groups)
     centred = columns - columns.mean(-1, keepdim=True)
     covariance = centred @ centred.mT / columns.shape[-1]
-    y = _restored(root.differentiable(covariance) @ centred, x)
+    y = _restore(root.differentiable(covariance) @ centred, x)
     if weight is not None and bias is not None:
         y = y * _along_channels(weight, x) + _along_channels(bias, x)
     return y
 
 
 class _Whiten(torch.autograd.Function):
-    """y, μ and S of a batch, with a backward of four matrix products.
+    """Return y, μ and S of a batch; the backward pass consists of four matrix products.
 
-    In columns X (d, m), centred, with A = diag(γ) W, Y = A X + β and the incoming gradient G:
+    For centred columns X (d, m), with A = diag(γ) W, Y = A X + β and the incoming gradient G:
 
         M = G Xᵀ,   dL/dβ = Σ_m G,   dL/dγ_i = Σ_j W_ij M_ij,   dL/dW = sym(diag(γ) M),
         dL/dX = Aᵀ (G - mean G) + 2/m (dL/dS) X.
@@ -209,12 +218,12 @@ class _Whiten(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         with torch.autocast(x.device.type, enabled=False):
             wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-            mean = wide.mean(_over(x))
+            mean = wide.mean(_row_dims(x))
             centred = _centred_columns(wide, mean, groups)
-            covariance = multiplied(centred, centred.mT).div_(centred.shape[-1])
+            covariance = matmul(centred, centred.mT).div_(centred.shape[-1])
             matrix, saved = root.of(covariance)
             scaled = matrix if weight is None else matrix * weight.to(wide.dtype).view(groups, -1, 1)
-            y = _restored_sum(multiplied(scaled, centred), None if bias is None else bias.to(wide.dtype), x)
+            y = _restore_add(matmul(scaled, centred), None if bias is None else bias.to(wide.dtype), x)
             ctx.save_for_backward(x, weight, bias, centred, matrix, *saved)
             ctx.root, ctx.groups = root, groups
             ctx.mark_non_differentiable(mean, covariance)
@@ -224,54 +233,54 @@ class _Whiten(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, bias, centred, matrix, *saved = ctx.saved_tensors
         g = gradients[0]
-        if torch.is_grad_enabled():  # the gradient shall be differentiated again
+        if torch.is_grad_enabled():  # the gradient will be differentiated again
             affine = (x, weight, bias)
             inputs = [each for each in affine if each is not None and each.requires_grad]
             y = whiten(x, ctx.root, ctx.groups, weight, bias)
-            again = iter(torch.autograd.grad(y, inputs, g, create_graph=True))
-            found = [next(again) if each is not None and each.requires_grad else None for each in affine]
-            return *found, None, None
+            computed = iter(torch.autograd.grad(y, inputs, g, create_graph=True))
+            grads = [next(computed) if each is not None and each.requires_grad else None for each in affine]
+            return *grads, None, None
         with torch.autocast(x.device.type, enabled=False):
             wide = g.to(centred.dtype)
             count = centred.shape[-1]
-            total = wide.sum(_over(x))
-            # As the columns X sum to 0, it makes no difference to M whether those of G do.
+            total = wide.sum(_row_dims(x))
+            # The columns X sum to 0, so M is the same for centred and uncentred G.
             columns = _centred_columns(wide, total / count, ctx.groups)
-            products = multiplied(columns, centred.mT)
+            products = matmul(columns, centred.mT)
             of_weight = of_bias = None
             scaled = matrix
             if weight is not None:
                 of_bias = total.to(weight.dtype)
                 of_weight = (matrix * products).sum(-1).reshape(-1).to(weight.dtype)
-                gain = weight.to(centred.dtype).view(ctx.groups, -1, 1)
-                products, scaled = products * gain, matrix * gain
+                gamma = weight.to(centred.dtype).view(ctx.groups, -1, 1)
+                products, scaled = products * gamma, matrix * gamma
             of_root = 0.5 * (products + products.mT)
             of_covariance = ctx.root.gradient(of_root, tuple(saved))
-            of_x = combined(multiplied(scaled.mT, columns), of_covariance, centred, alpha=2.0 / count)
-            return _restored_sum(of_x, None, x).to(x.dtype), of_weight, of_bias, None, None
+            of_x = baddbmm(matmul(scaled.mT, columns), of_covariance, centred, alpha=2.0 / count)
+            return _restore_add(of_x, None, x).to(x.dtype), of_weight, of_bias, None, None
 
 
-def _over(x: Tensor) -> tuple[int, ...]:
-    """The dimensions that rows and positions are in."""
+def _row_dims(x: Tensor) -> tuple[int, ...]:
+    """Return the dimensions of rows and positions."""
     return (0, *range(2, x.dim()))
 
 
 def _centred_columns(x: Tensor, mean: Tensor, groups: int) -> Tensor:
-    """``_columns(x - mean)``, in one pass over the memory."""
+    """Return ``_columns(x - mean)``, in one pass over the memory."""
     if x.dim() == 2:
         return _columns(x - mean, groups)
-    turned = x.transpose(0, 1)
-    columns = torch.empty(turned.shape, dtype=x.dtype, device=x.device)
-    torch.sub(turned, mean.view(-1, *[1] * (x.dim() - 1)), out=columns)
+    transposed = x.transpose(0, 1)
+    columns = torch.empty(transposed.shape, dtype=x.dtype, device=x.device)
+    torch.sub(transposed, mean.view(-1, *[1] * (x.dim() - 1)), out=columns)
     return columns.view(groups, x.shape[1] // groups, -1)
 
 
-def _restored_sum(columns: Tensor, shift: Tensor | None, like: Tensor) -> Tensor:
-    """``_restored(columns) + shift``, in one pass over the memory."""
+def _restore_add(columns: Tensor, bias: Tensor | None, like: Tensor) -> Tensor:
+    """Return ``_restore(columns) + bias``, in one pass over the memory."""
     if like.dim() == 2:
-        turned = columns.permute(2, 0, 1).reshape(like.shape)
-        return turned if shift is None else turned.add_(shift)
-    turned = columns.view(like.shape[1], like.shape[0], *like.shape[2:]).transpose(0, 1)
-    if shift is None:
-        return turned.contiguous()
-    return torch.add(turned, _along_channels(shift, like), out=torch.empty_like(like, dtype=columns.dtype))
+        restored = columns.permute(2, 0, 1).reshape(like.shape)
+        return restored if bias is None else restored.add_(bias)
+    restored = columns.view(like.shape[1], like.shape[0], *like.shape[2:]).transpose(0, 1)
+    if bias is None:
+        return restored.contiguous()
+    return torch.add(restored, _along_channels(bias, like), out=torch.empty_like(like, dtype=columns.dtype))

@@ -1,8 +1,8 @@
-"""Products of stacks of matrices, a group of channels each.
+"""Products of stacks of matrices, one matrix per group of channels.
 
-Whitening of large groups is products of matrices and little else. The large ones among them are multiplied by the
-library that is fastest on this processor, as those of large linear layers are
-(:mod:`descend.linalg.products`). The choice follows from the processor alone, and is good to float32's rounding.
+Matrix products dominate the time of whitening large groups. Large products use the library that is fastest on this
+processor, as for large linear layers (:mod:`descend.linalg.products`). The choice depends only on the processor, and the
+results agree up to float32 rounding.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from torch import Tensor
 
 from descend.linalg.products import Product, best_library, product
 
-__all__ = ["combined", "multiplied"]
+__all__ = ["baddbmm", "matmul"]
 
 LARGE = 2**22
-"""Multiplications n · k · m of each matrix from which on oneDNN is used. It breaks even at about a third of this."""
+"""The smallest number of multiplications n · k · m per matrix for which oneDNN is used; it breaks even at about a third."""
 
 
-def multiplied(a: Tensor, b: Tensor) -> Tensor:
-    """The products a b of stacks (G, n, k) and (G, k, m).
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Return the products a b of stacks (G, n, k) and (G, k, m).
 
-    >>> multiplied(torch.ones(2, 1, 3), torch.ones(2, 3, 1)).flatten()
+    >>> matmul(torch.ones(2, 1, 3), torch.ones(2, 3, 1)).flatten()
     tensor([3., 3.])
     """
-    multiply = _faster() if _is_large(a, b) else None
+    multiply = _fast_product() if _is_large(a, b) else None
     if multiply is None:
         return a @ b
-    found = [multiply(x, y.t(), None) for x, y in zip(a, b, strict=True)]
-    return found[0].unsqueeze(0) if len(found) == 1 else torch.stack(found)
+    products = [multiply(x, y.t(), None) for x, y in zip(a, b, strict=True)]
+    return products[0].unsqueeze(0) if len(products) == 1 else torch.stack(products)
 
 
-def combined(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
-    """β c + α a b, with c of the shape (G, n, m), or one that broadcasts to it.
+def baddbmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1.0, alpha: float = 1.0) -> Tensor:
+    """Return β c + α a b, with c of the shape (G, n, m) or one that broadcasts to it.
 
-    >>> combined(torch.ones(1, 2, 2), torch.eye(2)[None], torch.ones(1, 2, 2), beta=3.0, alpha=-1.0)[0, 0]
+    >>> baddbmm(torch.ones(1, 2, 2), torch.eye(2)[None], torch.ones(1, 2, 2), beta=3.0, alpha=-1.0)[0, 0]
     tensor([2., 2.])
     """
-    if not _is_large(a, b) or _faster() is None:
+    if not _is_large(a, b) or _fast_product() is None:
         return torch.baddbmm(c, a, b, beta=beta, alpha=alpha)
-    found = multiplied(a, b)
-    return (found if alpha == 1.0 else found.mul_(alpha)).add_(c, alpha=beta)
+    product_ab = matmul(a, b)
+    return (product_ab if alpha == 1.0 else product_ab.mul_(alpha)).add_(c, alpha=beta)
 
 
 def _is_large(a: Tensor, b: Tensor) -> bool:
     size = a.shape[1] * a.shape[2] * b.shape[2]
     real = a.dtype is torch.float32 and b.dtype is torch.float32 and a.device.type == "cpu"
-    # oneDNN multiplies the rows of a wider matrix in place, without its fast kernels.
+    # For a slice of a wider matrix oneDNN does not use its fast kernels.
     return size >= LARGE and real and _dense(a[0]) and _dense(b[0])
 
 
@@ -57,6 +57,6 @@ def _dense(matrix: Tensor) -> bool:
 
 
 @functools.cache
-def _faster() -> Product | None:
-    """The product by a library that is faster here than the BLAS; None where there is none."""
+def _fast_product() -> Product | None:
+    """Return the product of a library that is faster than the BLAS on this processor; None if there is none."""
     return product(best_library("cpu")[0])

@@ -1,18 +1,18 @@
-"""The inverse square root of covariance matrices, and its derivative where eigenvalues repeat.
+"""Inverse square roots of covariance matrices, and their derivatives for repeated eigenvalues.
 
 For a symmetric matrix S = U diag(λ) Uᵀ and f(λ) = λ^(-1/2) the derivative in a direction E is (Daleckii and
 Krein 1965)
 
     Df(S)[E] = U (K ∘ (Uᵀ E U)) Uᵀ,     K_ij = (f(λ_i) - f(λ_j)) / (λ_i - λ_j),  K_ii = f'(λ_i).
 
-Automatic differentiation of ``torch.linalg.eigh`` computes the derivatives of U, which hold 1/(λ_i - λ_j) and
-do not exist where eigenvalues repeat; the derivative of f(S) does, since the difference divides out:
+Automatic differentiation of ``torch.linalg.eigh`` computes the derivatives of U, which contain 1/(λ_i - λ_j) and do not
+exist for repeated eigenvalues. The derivative of f(S) exists, since the difference cancels:
 
     K_ij = -1 / (√λ_i √λ_j (√λ_i + √λ_j)).
 
-For a symmetric S the map E -> Df(S)[E] is its own adjoint, so the same formula takes dL/df(S) to dL/dS. That
-holds for any power series of S as well, so a Newton iteration, which is a polynomial of S, is differentiated
-backward by running it forward with a tangent.
+For a symmetric S the map E -> Df(S)[E] is self-adjoint, so the same formula maps dL/df(S) to dL/dS. This holds for any
+power series of S as well, so that the backward pass of a Newton iteration, a polynomial of S, is its forward-mode
+derivative.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from descend.errors import UserError
 from descend.linalg.kronecker import eigenvectors
-from descend.nn.whitening.products import combined, multiplied
+from descend.nn.whitening.products import baddbmm, matmul
 from descend.nn.whitening.spectrum import newton_differences, newton_values
 
 __all__ = ["NewtonRoot", "Root", "SpectralRoot", "power_series"]
@@ -32,29 +32,30 @@ __all__ = ["NewtonRoot", "Root", "SpectralRoot", "power_series"]
 Backward = Literal["exact", "power_iteration"]
 
 LARGE = 128
-"""Channels of a group from which on Newton's polynomial is computed from eigenvectors, where that is faster."""
+"""The smallest group size for which Newton's polynomial is computed from an eigendecomposition on the CPU."""
 
 
 class Root(Protocol):
-    """A way to compute W = (S + ε I)^(-1/2) of a stack of covariances (G, d, d), and its derivative."""
+    """A method that computes W = (S + ε I)^(-1/2) of a stack of covariances (G, d, d), and its derivative."""
 
     def of(self, covariance: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """W (G, d, d), and what :meth:`gradient` needs."""
+        """Return W (G, d, d), and the tensors that :meth:`gradient` needs."""
 
     def gradient(self, of_root: Tensor, saved: tuple[Tensor, ...]) -> Tensor:
-        """dL/dS from a symmetric dL/dW, (G, d, d)."""
+        """Return dL/dS from a symmetric dL/dW, (G, d, d)."""
 
     def differentiable(self, covariance: Tensor) -> Tensor:
-        """W by operations that autograd differentiates as often as wanted."""
+        """Return W, by operations that autograd can differentiate any number of times."""
 
 
 class SpectralRoot:
-    """The inverse root through eigenvectors.
+    """Inverse square root by an eigendecomposition.
 
     Args:
-        eps: ε, above 0. Eigenvalues that rounding made negative count as 0 before it is added.
-        backward: "exact", or "power_iteration" for :func:`power_series` in place of 1/(λ_i - λ_j).
-        iterations: of the power iteration.
+        eps: ε, above 0, added to the eigenvalues after negative ones, which are due to rounding, are set to 0.
+        backward: ``"exact"``, or ``"power_iteration"`` for :func:`power_series` instead of 1/(λ_i - λ_j). Default
+            ``"exact"``.
+        iterations: the number of power iterations. Default 19.
 
     >>> S = 4.0 * torch.eye(2).unsqueeze(0)
     >>> root = SpectralRoot(eps=1e-12)
@@ -71,37 +72,37 @@ class SpectralRoot:
         self.eps, self.backward, self.iterations = eps, backward, iterations
 
     def of(self, covariance: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """W, and eigenvectors and eigenvalues. A covariance that is not finite gives NaN."""
-        # LAPACK raises at NaN; here it shall come out, so that the first bad number can be found.
+        """Return W, and the eigenvectors and eigenvalues. W is NaN if the covariance is not finite."""
+        # LAPACK raises an error for NaN; here the result is NaN, so that the check for NaN locates its origin.
         values, vectors = eigenvectors(covariance.nan_to_num(0.0, 0.0, 0.0))
         values = values.clamp_min(0.0) + self.eps
-        root = multiplied(vectors * values.rsqrt().unsqueeze(-2), vectors.mT)
+        root = matmul(vectors * values.rsqrt().unsqueeze(-2), vectors.mT)
         return root + (covariance - covariance), (vectors, values)
 
     def gradient(self, of_root: Tensor, saved: tuple[Tensor, ...]) -> Tensor:
-        """dL/dS by the formula at the head of this file."""
+        """Return dL/dS by the formula in the docstring of this module."""
         vectors, values = saved
-        inner = multiplied(multiplied(vectors.mT, of_root), vectors)
-        return multiplied(multiplied(vectors, self._divided_differences(values) * inner), vectors.mT)
+        inner = matmul(matmul(vectors.mT, of_root), vectors)
+        return matmul(matmul(vectors, self._divided_differences(values) * inner), vectors.mT)
 
     def _divided_differences(self, values: Tensor) -> Tensor:
-        """The matrix K."""
+        """Return the matrix K."""
         row, column = values.unsqueeze(-1), values.unsqueeze(-2)
         if self.backward == "exact":
             return -1.0 / (row * column.sqrt() + column * row.sqrt())
-        off = (row.rsqrt() - column.rsqrt()) * power_series(values, self.iterations)
-        return off.diagonal_scatter(-0.5 * values.pow(-1.5), dim1=-2, dim2=-1)
+        off_diagonal = (row.rsqrt() - column.rsqrt()) * power_series(values, self.iterations)
+        return off_diagonal.diagonal_scatter(-0.5 * values.pow(-1.5), dim1=-2, dim2=-1)
 
     def differentiable(self, covariance: Tensor) -> Tensor:
-        """W as the inverse of the square root, whose derivative solves a Lyapunov equation.
+        """Return W as the inverse of the square root, whose derivative solves a Lyapunov equation.
 
         Raises:
-            UserError: with ``backward="power_iteration"``, which is no derivative of anything.
+            UserError: backward is ``"power_iteration"``, which is not the derivative of a function.
         """
         if self.backward != "exact":
             raise UserError(
-                "decorrelated batch norm with backward='power_iteration' gives an approximate gradient, which has "
-                "no derivative of its own; a penalty of gradients needs backward='exact'"
+                "decorrelated batch norm with backward='power_iteration' has an approximate gradient, which cannot be "
+                "differentiated; a gradient penalty needs backward='exact'"
             )
         eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
         root: Tensor = _SquareRoot.apply(covariance + self.eps * eye, self.eps)
@@ -110,15 +111,15 @@ class SpectralRoot:
 
 
 def power_series(values: Tensor, terms: int) -> Tensor:
-    """1/(λ_i - λ_j) as ``terms`` steps of power iteration see it, (..., d, d), finite where eigenvalues repeat.
+    """Return the approximation of 1/(λ_i - λ_j) by power iteration, (..., d, d), which is finite for repeated eigenvalues.
 
-    With λ_i ≥ λ_j and q = λ_j/λ_i it is the geometric series (1 + q + ... + q^(terms-1)) / λ_i
-    = (1 - q^terms) / (λ_i - λ_j), and its negative the other way round; 0 on the diagonal. It is what comes
-    out when power iteration, started at an eigenvector, is differentiated step by step.
+    For λ_i ≥ λ_j and q = λ_j/λ_i it is the geometric series (1 + q + ... + q^(terms-1)) / λ_i
+    = (1 - q^terms) / (λ_i - λ_j); it is antisymmetric, and 0 on the diagonal. It is the derivative of ``terms`` steps of
+    power iteration that starts at an eigenvector.
 
     Args:
         values: positive eigenvalues (..., d).
-        terms: steps of the iteration. The relative error is q^terms.
+        terms: the number of terms. The relative error is q^terms.
 
     Source: Wang, Dang, Hu, Fua and Salzmann 2019, Backpropagation-Friendly Eigendecomposition.
 
@@ -131,35 +132,35 @@ def power_series(values: Tensor, terms: int) -> Tensor:
     row, column = values.unsqueeze(-1), values.unsqueeze(-2)
     larger, ratio = torch.maximum(row, column), torch.minimum(row, column) / torch.maximum(row, column)
     total = torch.ones_like(ratio)
-    for _ in range(terms - 1):  # Horner's scheme
+    for _ in range(terms - 1):  # Horner's method
         total = total * ratio + 1.0
-    places = torch.arange(values.shape[-1], device=values.device)
-    # Equal eigenvalues are ordered by their places.
-    first = (row > column) | ((row == column) & (places.unsqueeze(-1) > places))
-    sign = first.to(values.dtype) - first.mT.to(values.dtype)
+    index = torch.arange(values.shape[-1], device=values.device)
+    # Equal eigenvalues are ordered by their indices.
+    greater = (row > column) | ((row == column) & (index.unsqueeze(-1) > index))
+    sign = greater.to(values.dtype) - greater.mT.to(values.dtype)
     return sign * total / larger
 
 
 class NewtonRoot:
-    """The inverse root by Newton's iteration, a polynomial of S that needs no eigenvectors.
+    """Inverse square root by Newton's iteration, a polynomial of S that needs no eigendecomposition.
 
     With t = tr(S + ε I) and N = (S + ε I)/t,
 
         P_0 = I,   P_(k+1) = (3 P_k - P_k³ N)/2,   W = P_T / √t.
 
-    It converges for any positive N of trace 1, fastest where the eigenvalues are largest. As printed, rounding
-    errors that do not commute with N grow once it has converged. It is computed with Q_k = N P_k beside it,
+    It converges for any positive definite N of trace 1, and fastest for the largest eigenvalues. In this form, rounding
+    errors that do not commute with N grow after convergence. The implementation therefore also iterates Q_k = N P_k,
 
         B_k = (3 I - P_k Q_k)/2,   P_(k+1) = B_k P_k,   Q_(k+1) = Q_k B_k,   Q_0 = N,
 
-    which are the same polynomials of N and stable (Higham 2008, Functions of Matrices, section 6.3). That takes 3 (T - 1)
-    products of matrices, and twice as many for the gradient. On a CPU the eigenvectors of a large matrix cost as much as
-    some twenty; there the same polynomial and its derivative are computed from them
+    which are the same polynomials of N and stable (Higham 2008, Functions of Matrices, section 6.3). This takes 3 (T - 1)
+    matrix products, and twice as many for the gradient. On a CPU the eigendecomposition of a large matrix costs as much as
+    about twenty products; there the same polynomial and its derivative are computed from eigenvalues and eigenvectors
     (:mod:`descend.nn.whitening.spectrum`).
 
     Args:
-        iterations: T.
-        eps: ε.
+        iterations: T, the number of steps.
+        eps: ε, added to the diagonal of S.
 
     >>> W, _ = NewtonRoot(iterations=20, eps=1e-12).of(torch.diag(torch.tensor([1.0, 4.0])).unsqueeze(0))
     >>> W[0].diagonal()
@@ -169,70 +170,76 @@ class NewtonRoot:
     def __init__(self, iterations: int, eps: float) -> None:
         self.iterations, self.eps = iterations, eps
 
-    def _normed(self, covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _normalize(self, covariance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         eye = torch.eye(covariance.shape[-1], dtype=covariance.dtype, device=covariance.device)
         shifted = covariance + self.eps * eye
         trace = shifted.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
         return shifted / trace, trace, eye
 
     def of(self, covariance: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """W, and what the gradient needs: N's eigenvalues and eigenvectors, or Q_k, P_k and B_k of each step."""
-        normed, trace, eye = self._normed(covariance)
-        if self._by_eigenvectors(covariance):
-            # As in SpectralRoot, a covariance that is not finite gives NaN.
-            values, vectors = eigenvectors(normed.nan_to_num(0.0, 0.0, 0.0))
-            root = multiplied(vectors * newton_values(values, self.iterations).unsqueeze(-2), vectors.mT)
-            return root * trace.rsqrt() + (covariance - covariance), (trace, root, normed, values, vectors)
-        # The first step starts at P_0 = I and needs no product.
-        factor = 1.5 * eye - 0.5 * normed
-        root, square = factor, normed
-        steps = [normed, factor]
+        """Return W, and the eigenvalues and eigenvectors of N, or Q_k, P_k and B_k of each step, for the gradient."""
+        normalized, trace, eye = self._normalize(covariance)
+        if self._uses_eigendecomposition(covariance):
+            # As in SpectralRoot, the result is NaN if the covariance is not finite.
+            values, vectors = eigenvectors(normalized.nan_to_num(0.0, 0.0, 0.0))
+            root = matmul(vectors * newton_values(values, self.iterations).unsqueeze(-2), vectors.mT)
+            return root * trace.rsqrt() + (covariance - covariance), (
+                trace,
+                root,
+                normalized,
+                values,
+                vectors,
+            )
+        # The first step needs no product, since P_0 = I.
+        factor = 1.5 * eye - 0.5 * normalized
+        root, square = factor, normalized
+        steps = [normalized, factor]
         for _ in range(self.iterations - 1):
-            square = multiplied(square, factor)
-            factor = combined(eye, root, square, beta=1.5, alpha=-0.5)
+            square = matmul(square, factor)
+            factor = baddbmm(eye, root, square, beta=1.5, alpha=-0.5)
             steps += [square, root, factor]
-            root = multiplied(factor, root)
+            root = matmul(factor, root)
         return root * trace.rsqrt(), (trace, root, *steps)
 
     def gradient(self, of_root: Tensor, saved: tuple[Tensor, ...]) -> Tensor:
-        """dL/dS: the iteration's tangent in the direction dL/dP, and the part through the trace."""
-        trace, last, normed, *rest = saved
+        """Return dL/dS: the derivative of the iteration in the direction dL/dP, plus the part through the trace."""
+        trace, last, normalized, *rest = saved
         direction = of_root * trace.rsqrt()
-        if self._by_eigenvectors(of_root):
+        if self._uses_eigendecomposition(of_root):
             values, vectors = rest
-            inner = multiplied(multiplied(vectors.mT, direction), vectors)
+            inner = matmul(matmul(vectors.mT, direction), vectors)
             inner *= newton_differences(values, self.iterations)
-            d_root = multiplied(multiplied(vectors, inner), vectors.mT)
+            d_root = matmul(matmul(vectors, inner), vectors.mT)
         else:
-            d_root = self._tangent(direction, normed, rest)
+            d_root = self._tangent(direction, normalized, rest)
         through_scale = -0.5 * (direction * last).sum((-2, -1))
-        through_norm = -(d_root * normed).sum((-2, -1))
-        found = d_root / trace
-        found.diagonal(dim1=-2, dim2=-1).add_(
+        through_norm = -(d_root * normalized).sum((-2, -1))
+        gradient = d_root / trace
+        gradient.diagonal(dim1=-2, dim2=-1).add_(
             (through_scale + through_norm).unsqueeze(-1) / trace.squeeze(-1)
         )
-        return 0.5 * (found + found.mT)
+        return 0.5 * (gradient + gradient.mT)
 
-    def _by_eigenvectors(self, like: Tensor) -> bool:
+    def _uses_eigendecomposition(self, like: Tensor) -> bool:
         return like.device.type == "cpu" and like.shape[-1] >= LARGE and self.iterations > 3
 
-    def _tangent(self, direction: Tensor, normed: Tensor, steps: list[Tensor]) -> Tensor:
-        """The derivative of P_T in a direction, step by step."""
+    def _tangent(self, direction: Tensor, normalized: Tensor, steps: list[Tensor]) -> Tensor:
+        """Return the derivative of P_T in a direction, step by step."""
         first, *rest = steps
         d_root = -0.5 * direction
-        d_square = combined(multiplied(direction, first), normed, d_root)
-        for at in range(0, len(rest), 3):
-            square, root, factor = rest[at : at + 3]
-            d_factor = combined(multiplied(d_root, square), root, d_square).mul_(-0.5)
-            d_root = combined(multiplied(d_factor, root), factor, d_root)
-            if at + 3 < len(rest):
-                d_square = combined(multiplied(d_square, factor), square, d_factor)
+        d_square = baddbmm(matmul(direction, first), normalized, d_root)
+        for start in range(0, len(rest), 3):
+            square, root, factor = rest[start : start + 3]
+            d_factor = baddbmm(matmul(d_root, square), root, d_square).mul_(-0.5)
+            d_root = baddbmm(matmul(d_factor, root), factor, d_root)
+            if start + 3 < len(rest):
+                d_square = baddbmm(matmul(d_square, factor), square, d_factor)
         return d_root
 
     def differentiable(self, covariance: Tensor) -> Tensor:
-        """W by the iteration as it is written."""
-        normed, trace, eye = self._normed(covariance)
-        root, square = eye.expand_as(normed), normed
+        """Return W by the iteration for P_k and Q_k."""
+        normalized, trace, eye = self._normalize(covariance)
+        root, square = eye.expand_as(normalized), normalized
         for _ in range(self.iterations):
             factor = 1.5 * eye - 0.5 * (root @ square)
             root, square = factor @ root, square @ factor
@@ -240,7 +247,7 @@ class NewtonRoot:
 
 
 class _SquareRoot(torch.autograd.Function):
-    """R = S^(1/2). From R R = S: dR solves R dR + dR R = dS."""
+    """R = S^(1/2). Since R R = S, dR solves the Lyapunov equation R dR + dR R = dS."""
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor, floor: float) -> Tensor:
@@ -257,7 +264,7 @@ class _SquareRoot(torch.autograd.Function):
 
 
 class _Lyapunov(torch.autograd.Function):
-    """X with R X + X R = Q, for a positive R and a symmetric Q. Its derivatives are solutions again."""
+    """The solution X of R X + X R = Q, for a positive definite R and a symmetric Q. Its derivatives have the same form."""
 
     @staticmethod
     def forward(ctx: Any, root: Tensor, right: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Settings that had another name in earlier versions, so that recipes written by them can be read."""
+"""Settings of optimizers that had another name in earlier versions, so that recipes written by them can be read."""
 
 from __future__ import annotations
 

@@ -1,61 +1,32 @@
-"""The commands on a trained network: ``predict``, ``evaluate``, ``report``, ``export``."""
+"""``descend predict``."""
 
 from __future__ import annotations
 
 import io
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from descend.cli.options import AllowImports, Json, NewData, RunFolder
-from descend.cli.output import LastingStream, answering, people
-from descend.errors import RunError, UserError, did_you_mean
+from descend.cli.options import AllowImports, NewData, RunFolder
+from descend.cli.output import LastingStream
+from descend.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
 
     from descend.runs.run import Run
 
-__all__ = [
-    "EVALUATE_EXAMPLES",
-    "EXPORT_EXAMPLES",
-    "PREDICT_EXAMPLES",
-    "REPORT_EXAMPLES",
-    "evaluate",
-    "export",
-    "predict",
-    "report",
-]
+__all__ = ["EXAMPLES", "predict"]
 
-PREDICT_EXAMPLES = (
+EXAMPLES = (
     "\b\nExamples:\n"
     "  descend predict runs/houses new_houses.csv\n"
     "  descend predict runs/houses new_houses.csv --out prices.parquet"
 )
-EVALUATE_EXAMPLES = (
-    "\b\nExamples:\n"
-    "  descend evaluate runs/houses sold_houses.csv\n"
-    "  descend evaluate runs/houses sold_houses.csv --target paid --json"
-)
-REPORT_EXAMPLES = "\b\nExample:\n  descend report runs/houses"
-EXPORT_EXAMPLES = (
-    "\b\nExamples:\n"
-    "  descend export runs/houses --format onnx\n"
-    "  descend export runs/houses --format pt2 --out houses.pt2"
-)
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".json")
-
-
-class Format(StrEnum):
-    """The formats of ``export``."""
-
-    pt2 = "pt2"
-    onnx = "onnx"
-    safetensors = "safetensors"
 
 
 def predict(
@@ -150,78 +121,3 @@ def _write(frame: pl.DataFrame, out: Path) -> None:
         raise UserError(f"--out {out} cannot be written: {cause.strerror or cause}") from cause
     finally:
         partial.unlink(missing_ok=True)
-
-
-def evaluate(
-    run: RunFolder,
-    data: NewData,
-    target: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="The column with the true values.  [default: the target column of training]",
-            show_default=False,
-        ),
-    ] = None,
-    allow_imports: AllowImports = False,
-    as_json: Json = False,
-) -> None:
-    """Evaluate a trained network on DATA, which must contain the true values."""
-    with answering(as_json) as answer:
-        from descend.cli.summary import scores
-        from descend.data.reader import read
-        from descend.runs.run import load
-
-        trained = load(run, allow_imports=allow_imports)
-        source = read(data, target=target, schema=trained.schema)
-        metrics = trained.evaluate(source)
-        people().print(scores({source.name: metrics}))
-        answer(
-            {
-                "run": str(run),
-                "data": data,
-                "rows": len(source),
-                "task": trained.schema.task,
-                "metrics": metrics,
-            }
-        )
-
-
-def report(run: RunFolder) -> None:
-    """Write the report of a run again, as one HTML file in its folder, and print its path."""
-    if not run.is_dir():
-        raise RunError(f"no such run folder: {run}")
-    from descend.report import write
-
-    typer.echo(write(run))
-
-
-def export(
-    run: RunFolder,
-    format: Annotated[
-        Format,
-        typer.Option(
-            help="pt2: a PyTorch program. onnx: for other runtimes. safetensors: the weights only.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="The file to write.  [default: in the run's folder]", show_default=False
-        ),
-    ] = None,
-    allow_imports: AllowImports = False,
-) -> None:
-    """Export a trained network for use without descend, and print the path of the file.
-
-    pt2 and onnx files contain the preprocessing: raw rows in, predictions out.
-    """
-    if out is not None and out.exists():
-        raise UserError(
-            f"--out {out} already exists and is not overwritten; choose another name or remove it"
-        )
-    from descend.runs.run import load
-
-    trained = load(run, allow_imports=allow_imports)
-    typer.echo(trained.export(format.value, out))

@@ -1,4 +1,4 @@
-"""IterNorm: whitening of activations by Newton's iteration, without eigenvectors."""
+"""IterNorm (iterative normalization): whitening of activations by Newton's iteration, without an eigendecomposition."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ ITERATIONS = 5
 
 
 class IterNorm1d(Whitening):
-    """Iterative normalisation of vectors (n, C): whitened up to T steps of Newton's iteration.
+    """Iterative normalization of vectors (n, C): approximate whitening by T steps of Newton's iteration.
 
     y = γ ∘ (W (x - μ)) + β with W ≈ (S + ε I)^(-1/2) after T steps
-    (:class:`descend.nn.whitening.roots.NewtonRoot`). Directions of large variance are whitened fully, those of small
-    variance partly: stopping early keeps what is mostly noise from being blown up. As T grows it becomes
-    :class:`descend.nn.DecorrelatedBatchNorm1d`. Evaluation takes the same T steps on the running covariance.
+    (:class:`descend.nn.whitening.roots.NewtonRoot`). Directions of large variance are whitened fully, directions of
+    small variance partly, so that early stopping avoids the amplification of noise. As T grows, the layer converges to
+    :class:`descend.nn.DecorrelatedBatchNorm1d`. Evaluation uses the same T steps on the running covariance.
 
     Shapes: (n, C) → (n, C), or (n, C, L) → (n, C, L).
 
     Args:
         features: C, the number of channels.
-        groups: a divisor of C. Default ``"auto"``, the fewest groups with at most 16 channels.
-        momentum: the weight of the newest batch in the running averages. Default 0.1.
-        eps: ε, added to the covariance's diagonal. Default 1e-5.
-        affine: whether there is a learned scale γ and shift β. Default True.
-        iterations: T. Default 5, the paper's.
+        groups: a divisor of C; ``"auto"`` is the smallest number of groups with at most 16 channels each. Default
+            ``"auto"``.
+        momentum: the weight of the current batch in the running averages. Default 0.1.
+        eps: ε, added to the diagonal of the covariance. Default 1e-5.
+        affine: whether the layer has a learned weight γ and bias β. Default True.
+        iterations: T, the number of Newton steps. Default 5, as in the paper.
 
     Raises:
         UserError: ``groups`` does not divide C.
@@ -70,9 +71,9 @@ class IterNorm1d(Whitening):
 
 
 class IterNorm2d(Whitening):
-    """Iterative normalisation of images (n, C, H, W): every position counts as a row.
+    """Iterative normalization of images (n, C, H, W): each position counts as a row.
 
-    Arguments, errors and source as of :class:`IterNorm1d`.
+    Arguments, errors and source are those of :class:`IterNorm1d`.
 
     >>> import torch
     >>> IterNorm2d(6, groups=2)(torch.randn(5, 6, 4, 4)).shape
@@ -105,8 +106,7 @@ class IterNorm2d(Whitening):
     reference="Huang, Zhou, Zhu, Liu and Shao 2019",
     formula="y = g W (x - mean_batch) + b, W = P_T / sqrt(t), P_{k+1} = (3 P_k - P_k^3 N) / 2, N = cov / t, "
     "t = tr(cov)",
-    note="The lecture names it without a formula. The running average is that of the covariance; the paper "
-    "averages W.",
+    note="The running average is that of the covariance; the paper averages W.",
 )
 def iterative(
     features: int,
@@ -117,15 +117,16 @@ def iterative(
     eps: Positive = EPS,
     iterations: Count = ITERATIONS,
 ) -> nn.Module:
-    """IterNorm: whitens groups of channels by a few Newton steps; no eigenvectors, and gentle on weak directions.
+    """Build an IterNorm layer, which whitens groups of channels by Newton steps, and directions of small variance partly.
 
     Args:
         features: C, the number of channels.
         dims: 1 for (n, C), 2 for (n, C, H, W).
-        groups: a divisor of C; ``"auto"`` is the fewest with at most 16 channels each.
-        momentum: the weight of the newest batch in the running averages. Default 0.1.
-        eps: ε, added to the covariance's diagonal. Default 1e-5.
-        iterations: T, Newton steps. Default 5.
+        groups: a divisor of C; ``"auto"`` is the smallest number of groups with at most 16 channels each. Default
+            ``"auto"``.
+        momentum: the weight of the current batch in the running averages. Default 0.1.
+        eps: ε, added to the diagonal of the covariance. Default 1e-5.
+        iterations: T, the number of Newton steps. Default 5.
 
     Raises:
         UserError: ``groups`` does not divide C.

@@ -1,4 +1,4 @@
-"""Fully connected networks: the multilayer perceptron, and the linear model as its smallest case."""
+"""Fully connected networks: the multilayer perceptron and the linear model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Position = Literal["before", "after"]
 
 @method(row="A4", reference="torch.nn.Linear", formula="y = W x + b")
 def linear(inputs: tuple[int, ...], outputs: int) -> nn.Sequential:
-    """Linear model: linear regression, or logistic regression with a classification loss.
+    """Build a linear model: linear regression, or logistic regression with a classification loss.
 
     Shapes: (n, *inputs) → (n, outputs).
 
@@ -43,7 +43,7 @@ def linear(inputs: tuple[int, ...], outputs: int) -> nn.Sequential:
     row="A4",
     reference="torch.nn.Linear",
     formula="h_k = D(f(N(W_k h_{k-1} + b_k))), y = W h + b; N after f with norm_position = 'after'",
-    note="dropout is PyTorch's probability to drop; the lecture's code has p as the probability to keep.",
+    note="dropout is the probability to drop, as in PyTorch; some texts use the probability to keep.",
 )
 def mlp(
     inputs: tuple[int, ...],
@@ -56,11 +56,11 @@ def mlp(
     dropout: Fraction = 0.0,
     residual: bool = False,
 ) -> nn.Sequential:
-    """Multilayer perceptron: linear layers, each with a norm, an activation and dropout, and a linear output.
+    """Build a multilayer perceptron: linear layers, each with a norm, an activation and dropout, and a linear output.
 
-    The children are named ``linear1``, ``norm1``, ``act1``, ``drop1``, … and ``output``; inputs of more than
-    one dimension are flattened first (``flatten``). With ``residual`` a hidden layer k as wide as the one before
-    it is h_k = h_{k-1} + D(f(N(W_k h_{k-1} + b_k))), and its parts stand in ``residualk.body``.
+    The submodules are named ``linear1``, ``norm1``, ``act1``, ``drop1``, … and ``output``; inputs of more than
+    one dimension are flattened first (``flatten``). With ``residual`` a hidden layer k that is as wide as the one
+    before computes h_k = h_{k-1} + D(f(N(W_k h_{k-1} + b_k))), and its parts are in ``residualk.body``.
     Shapes: (n, *inputs) → (n, outputs), raw outputs.
 
     Args:
@@ -71,13 +71,13 @@ def mlp(
             ``"relu"``. With ``maxout`` each hidden linear layer has k times its width as outputs.
         norm: a name in ``NORMS``, a table with ``name`` and settings, or a constructor. Default ``"none"``.
         norm_position: ``"before"`` or ``"after"`` the activation. Default ``"before"``.
-        dropout: the probability to DROP a hidden unit, behind each activation. Default 0.
-        residual: a skip connection around each hidden layer as wide as the hidden layer before it
+        dropout: the probability to drop a hidden unit, after each activation. Default 0.
+        residual: whether each hidden layer that is as wide as the hidden layer before has a skip connection
             (:class:`descend.nn.Residual`). Default False.
 
     Raises:
-        UserError: an unknown name or setting, or a choice that does not fit; ``residual`` where no two neighbouring
-            hidden layers have one width.
+        UserError: an activation or norm is unknown or unsuitable; ``residual`` is set, and no two consecutive hidden
+            layers have the same width.
 
     >>> mlp((784,), 10, hidden=(512,), dropout=0.1)
     Sequential(
@@ -89,8 +89,8 @@ def mlp(
     """
     if residual and all(a != b for a, b in pairwise(hidden)):
         raise UserError(
-            "model 'mlp': residual adds a hidden layer's inputs to its outputs, so two neighbouring widths must be "
-            f"equal; found hidden = {list(hidden)}; use for instance hidden = [128, 128], or residual = false"
+            "model 'mlp': residual adds a hidden layer's inputs to its outputs, so two consecutive widths must be "
+            f"equal; got hidden = {list(hidden)}; use for instance hidden = [128, 128], or residual = false"
         )
     model = nn.Sequential()
     if len(inputs) != 1:
@@ -98,33 +98,33 @@ def mlp(
     width = math.prod(inputs)
     for number, units in enumerate(hidden, start=1):
         act = activations.activation(activation)
-        raw = units * pieces(act)
-        layer, normal = normalized(
+        raw = units * outputs_per_unit(act)
+        layer, norm_layer = normalized(
             nn.Linear(width, raw), raw if norm_position == "before" else units, dims=1, norm=norm
         )
         skips = residual and number > 1 and units == width
-        into = nn.Sequential() if skips else model
-        into.add_module(f"linear{number}", layer)
-        add_activation(into, number, act, normal, norm_position)
+        block = nn.Sequential() if skips else model
+        block.add_module(f"linear{number}", layer)
+        add_activation(block, number, act, norm_layer, norm_position)
         if dropout:
-            into.add_module(f"drop{number}", nn.Dropout(dropout))
+            block.add_module(f"drop{number}", nn.Dropout(dropout))
         if skips:
-            model.add_module(f"residual{number}", Residual(into))
+            model.add_module(f"residual{number}", Residual(block))
         width = units
     model.add_module("output", nn.Linear(width, outputs))
     return model
 
 
 def add_activation(
-    model: nn.Sequential, number: int, act: nn.Module, normal: nn.Module | None, norm_position: Position
+    model: nn.Sequential, number: int, act: nn.Module, norm: nn.Module | None, norm_position: Position
 ) -> None:
-    """Add an activation and, before or after it, a norm if there is one."""
-    pair = [(f"norm{number}", normal), (f"act{number}", act)]
+    """Add an activation to a model, and a norm, if any, before or after it."""
+    pair = [(f"norm{number}", norm), (f"act{number}", act)]
     for name, module in pair if norm_position == "before" else reversed(pair):
         if module is not None:
             model.add_module(name, module)
 
 
-def pieces(act: nn.Module) -> int:
-    """How many raw outputs a unit takes: k for maxout, 1 for any other activation."""
+def outputs_per_unit(act: nn.Module) -> int:
+    """Return the number of raw outputs per unit: k for maxout, 1 for any other activation."""
     return act.k if isinstance(act, activations.Maxout) else 1

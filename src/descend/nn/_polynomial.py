@@ -1,4 +1,4 @@
-"""The lecture's first model: a polynomial, which is a linear layer on powers."""
+"""Polynomial regression: a linear layer on powers of the features."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Powers", "polynomial"]
 class Powers(nn.Module):
     """Powers of every feature, x ↦ (x, x², …, x^degree): (n, d) → (n, d·degree).
 
-    The powers of one feature stand together. There is no power 0: the linear layer behind has a bias.
+    The powers of one feature are adjacent. Power 0 is omitted, since the linear layer that follows has a bias.
 
     Args:
-        degree: the largest exponent, 1 or more.
+        degree: the largest exponent, at least 1.
 
     Raises:
         UserError: ``degree`` is below 1.
@@ -32,19 +32,19 @@ class Powers(nn.Module):
     def __init__(self, degree: int) -> None:
         super().__init__()
         if degree < 1:
-            raise UserError(f"polynomial: the degree must be 1 or more; found {degree}")
+            raise UserError(f"polynomial: expected a degree >= 1, got {degree}")
         self.degree = degree
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, d) → (n, d·degree)."""
-        # Products and not pow: their derivative is exact, and at 0 it is no 0 · log 0.
+        """Return the powers, (n, d) → (n, d·degree)."""
+        # Products instead of pow: their derivative is exact, and at 0 it avoids 0 · log 0.
         powers = [x]
         for _ in range(1, self.degree):
             powers.append(powers[-1] * x)
         return torch.stack(powers, 2).flatten(1)
 
     def extra_repr(self) -> str:
-        """``degree`` in the printed model."""
+        """Return ``degree`` for the printed model."""
         return f"degree={self.degree}"
 
 
@@ -52,20 +52,20 @@ class Powers(nn.Module):
     row="A3",
     reference="Sun 2025, Training DNNs",
     formula="y = a + sum_j sum_k b_jk x_j^k, k = 1..degree",
-    note="The lecture's example of an optimizer builds torch.tensor([1, x, x3]); the exponents are [1, 2, 3], and the "
-    "constant is the layer's bias.",
+    note="With degree 3 the exponents are [1, 2, 3], where an example in some texts omits x^2; the constant is the "
+    "layer's bias.",
 )
 def polynomial(inputs: tuple[int, ...], outputs: int, *, degree: Count = 3) -> nn.Sequential:
-    """Polynomial in each feature, without products of different ones: linear in its weights, so least squares is convex.
+    """Build a polynomial in each feature, without mixed terms; it is linear in its weights, so least squares is convex.
 
-    High powers of numbers beyond 1 are large and alike, which makes the problem ill-conditioned: scale the inputs.
-    Shapes: (n, *inputs) → (n, outputs). The children are ``flatten`` (for inputs of more than one dimension), ``powers``
-    and ``output``, whose weight (outputs, d·degree) holds the coefficients of one feature side by side.
+    High powers of inputs above 1 are large and strongly correlated, which makes the problem ill-conditioned: scale the inputs.
+    Shapes: (n, *inputs) → (n, outputs). The submodules are ``flatten`` (for inputs of more than one dimension), ``powers``
+    and ``output``, whose weight (outputs, d·degree) contains the coefficients of one feature in adjacent columns.
 
     Args:
         inputs: the shape of one row.
         outputs: the number of raw outputs.
-        degree: the largest exponent. Default 3, the lecture's cubic.
+        degree: the largest exponent. Default 3, a cubic.
 
     >>> polynomial((1,), 1)
     Sequential(

@@ -1,4 +1,4 @@
-"""Decorrelated batch normalisation: whitening of activations by the eigenvectors of their covariance."""
+"""Decorrelated batch normalization: whitening of activations by an eigendecomposition of their covariance."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ ITERATIONS = 19
 
 
 class DecorrelatedBatchNorm1d(Whitening):
-    """Decorrelated batch normalisation of vectors (n, C): whitened by mean and covariance of the batch.
+    """Decorrelated batch normalization of vectors (n, C): whitening by the mean and covariance of the batch.
 
     y = γ ∘ (W (x - μ)) + β with W = (S + ε I)^(-1/2) from the eigenvectors of the covariance S, group by
-    group; see :class:`descend.nn.whitening.layer.Whitening`. The gradient is exact and finite also where
-    eigenvalues repeat, where that through ``torch.linalg.eigh`` is not.
+    group; see :class:`descend.nn.whitening.layer.Whitening`. The gradient is exact and finite for repeated eigenvalues as
+    well, for which the gradient of ``torch.linalg.eigh`` is not.
 
     Shapes: (n, C) → (n, C), or (n, C, L) → (n, C, L).
 
     Args:
         features: C, the number of channels.
-        groups: a divisor of C. Default ``"auto"``, the fewest groups with at most 16 channels. A group of d
-            channels needs clearly more than d rows in a batch.
-        momentum: the weight of the newest batch in the running averages. Default 0.1.
-        eps: ε, added to the eigenvalues. Default 1e-3, the authors'.
-        affine: whether there is a learned scale γ and shift β. Default True.
-        backward: ``"exact"``, or ``"power_iteration"`` for Wang et al.'s gradient, which is finite too but too
+        groups: a divisor of C; ``"auto"`` is the smallest number of groups with at most 16 channels each. A group of d
+            channels needs considerably more than d rows in a batch. Default ``"auto"``.
+        momentum: the weight of the current batch in the running averages. Default 0.1.
+        eps: ε, added to the eigenvalues. Default 1e-3, the authors' value.
+        affine: whether the layer has a learned weight γ and bias β. Default True.
+        backward: ``"exact"``, or ``"power_iteration"`` for the gradient of Wang et al., which is finite as well, but too
             small by a factor 1 - q^K for eigenvalues of ratio q. Default ``"exact"``.
-        iterations: K of the power iteration. Default 19, the paper's.
+        iterations: K, the number of power iterations. Default 19, as in the paper.
 
     Raises:
         UserError: ``groups`` does not divide C.
@@ -73,9 +73,9 @@ class DecorrelatedBatchNorm1d(Whitening):
 
 
 class DecorrelatedBatchNorm2d(Whitening):
-    """Decorrelated batch normalisation of images (n, C, H, W): every position counts as a row.
+    """Decorrelated batch normalization of images (n, C, H, W): each position counts as a row.
 
-    Arguments, errors and source as of :class:`DecorrelatedBatchNorm1d`.
+    Arguments, errors and sources are those of :class:`DecorrelatedBatchNorm1d`.
 
     >>> import torch
     >>> DecorrelatedBatchNorm2d(6, groups=2)(torch.randn(5, 6, 4, 4)).shape
@@ -108,9 +108,8 @@ class DecorrelatedBatchNorm2d(Whitening):
     row="F5, F7",
     reference="Huang, Yang, Lang and Deng 2018; Wang, Dang, Hu, Fua and Salzmann 2019",
     formula="y = g W (x - mean_batch) + b, W = (cov_batch + eps I)^(-1/2), group by group",
-    note="The lecture names it without a formula. The running average is that of the covariance; the papers "
-    "average W, which is biased for small batches. backward = 'exact' needs no approximation where eigenvalues "
-    "repeat; 'power_iteration' is Wang et al.'s.",
+    note="The running average is that of the covariance; the papers average W, which is biased for small batches. "
+    "backward = 'exact' needs no approximation for repeated eigenvalues; 'power_iteration' is the method of Wang et al.",
 )
 def decorrelated(
     features: int,
@@ -122,17 +121,17 @@ def decorrelated(
     backward: Backward = "exact",
     iterations: Count = ITERATIONS,
 ) -> nn.Module:
-    """Decorrelated batch normalisation: whitens groups of channels, so that they do not correlate either.
+    """Build a decorrelated batch normalization layer, which whitens groups of channels.
 
     Args:
         features: C, the number of channels.
         dims: 1 for (n, C), 2 for (n, C, H, W).
-        groups: a divisor of C; ``"auto"`` is the fewest with at most 16 channels each. A group of d
-            channels needs clearly more than d rows (or rows times positions) in a batch.
-        momentum: the weight of the newest batch in the running averages. Default 0.1.
+        groups: a divisor of C; ``"auto"`` is the smallest number of groups with at most 16 channels each. A group of d
+            channels needs considerably more than d rows (or rows times positions) in a batch. Default ``"auto"``.
+        momentum: the weight of the current batch in the running averages. Default 0.1.
         eps: ε, added to the eigenvalues of the covariance. Default 1e-3.
-        backward: how the root is differentiated: ``"exact"``, or ``"power_iteration"``. Default ``"exact"``.
-        iterations: steps of the power iteration. Default 19.
+        backward: the gradient of the inverse root, ``"exact"`` or ``"power_iteration"``. Default ``"exact"``.
+        iterations: the number of power iterations. Default 19.
 
     Raises:
         UserError: ``groups`` does not divide C.

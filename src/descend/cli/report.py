@@ -1,0 +1,21 @@
+"""``descend report``."""
+
+from __future__ import annotations
+
+import typer
+
+from descend.cli.options import RunFolder
+from descend.errors import RunError
+
+__all__ = ["EXAMPLES", "report"]
+
+EXAMPLES = "\b\nExample:\n  descend report runs/houses"
+
+
+def report(run: RunFolder) -> None:
+    """Write the report of a run again, as one HTML file in its folder, and print its path."""
+    if not run.is_dir():
+        raise RunError(f"no such run folder: {run}")
+    from descend.report import write
+
+    typer.echo(write(run))

@@ -1,0 +1,168 @@
+"""The run folder: the names of its files, and who writes them when.
+
+=========================  ============================================================================
+``recipe.toml``            the resolved recipe, with the reasons of automatic choices as comments
+``schema.json``            columns, categories, classes, scaling and fingerprint of the data
+``environment.json``       versions, processor, command, seed
+``history.jsonl``          a line per epoch, written while training
+``checkpoints/``           the state of training (:mod:`descend.training.checkpoint`)
+``weights.safetensors``    the best weights
+``metrics.json``           status, loss and metrics of each part; also of a run that diverged
+``evaluation.json``        the confusion matrix or predicted values, and the worst predictions
+``manifest.json``          the format's version, and digests of recipe, schema and weights; written last
+=========================  ============================================================================
+
+:func:`write_start` writes the first three files before the first step, so that a killed run can be resumed.
+:func:`write_result` writes the complete folder at the end. :func:`write_failure` records a run that diverged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from descend._version import __version__
+from descend.data.schema import Schema
+from descend.errors import RunError
+from descend.files import json_bytes, make_folder, read_json, write_atomically
+from descend.recipe import Recipe
+
+__all__ = [
+    "CHECKPOINTS",
+    "ENVIRONMENT",
+    "EVALUATION",
+    "FORMAT",
+    "HISTORY",
+    "MANIFEST",
+    "METRICS",
+    "RECIPE",
+    "SCHEMA",
+    "SEALED",
+    "WEIGHTS",
+    "check_manifest",
+    "is_finished",
+    "is_started",
+    "write_failure",
+    "write_result",
+    "write_start",
+]
+
+FORMAT = 1
+"""The version of the folder's layout; folders of a newer version are refused."""
+
+RECIPE, SCHEMA, ENVIRONMENT = "recipe.toml", "schema.json", "environment.json"
+HISTORY, CHECKPOINTS = "history.jsonl", "checkpoints"
+WEIGHTS, METRICS, EVALUATION = "weights.safetensors", "metrics.json", "evaluation.json"
+MANIFEST = "manifest.json"
+
+SEALED = (RECIPE, SCHEMA, WEIGHTS)
+"""The files that define a run; the manifest contains their digests."""
+
+
+def is_started(folder: Path) -> bool:
+    """Whether a folder contains a run, finished or not."""
+    return (folder / RECIPE).exists()
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder contains a finished run."""
+    return (folder / MANIFEST).exists()
+
+
+def write_start(
+    folder: Path,
+    *,
+    recipe: Recipe,
+    reasons: Mapping[str, str],
+    schema: Schema,
+    environment: Mapping[str, Any],
+) -> None:
+    """Create the folder and write what is known before the first step; the recipe last, since it marks a run."""
+    make_folder(folder)
+    write_atomically(folder / SCHEMA, schema.to_json().encode())
+    write_atomically(folder / ENVIRONMENT, json_bytes(environment))
+    write_atomically(folder / RECIPE, _recipe_text(recipe, reasons))
+
+
+def write_failure(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Record a run that diverged: ``metrics`` has the status "failed" and a message."""
+    write_atomically(folder / METRICS, json_bytes(metrics))
+
+
+def write_result(
+    folder: Path,
+    *,
+    recipe: Recipe,
+    reasons: Mapping[str, str],
+    schema: Schema,
+    weights: bytes,
+    history: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> None:
+    """Write every file of a finished run, the manifest last."""
+    content = {
+        RECIPE: _recipe_text(recipe, reasons),
+        SCHEMA: schema.to_json().encode(),
+        WEIGHTS: weights,
+        HISTORY: "".join(json.dumps(record) + "\n" for record in history).encode(),
+        METRICS: json_bytes(metrics),
+        EVALUATION: json_bytes(evaluation),
+        ENVIRONMENT: json_bytes(environment),
+    }
+    for name, data in content.items():
+        write_atomically(folder / name, data)
+    digests = {name: _digest(content[name]) for name in SEALED}
+    manifest = {"format": FORMAT, "descend": __version__, "digests": digests}
+    write_atomically(folder / MANIFEST, json_bytes(manifest))
+
+
+def check_manifest(folder: Path) -> None:
+    """Check that a folder contains a finished run, and that its sealed files are unchanged.
+
+    Raises:
+        RunError: there is no run, or it is incomplete, damaged, altered, or from a newer version.
+    """
+    if folder.is_file():
+        raise RunError(f"{folder} is a file; a run is a folder")
+    if not folder.is_dir():
+        raise RunError(f"no such run folder: {folder}")
+    if not is_finished(folder):
+        raise RunError(_why_unfinished(folder))
+    manifest = read_json(folder / MANIFEST)
+    if not isinstance(manifest.get("format"), int) or not isinstance(manifest.get("digests"), dict):
+        raise RunError(f"{folder / MANIFEST} is damaged")
+    if manifest["format"] > FORMAT:
+        raise RunError(
+            f"the run in {folder} was written by descend {manifest.get('descend')}, newer than this one "
+            f"({__version__}); update descend"
+        )
+    for name in SEALED:
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as cause:
+            raise RunError(
+                f"the run in {folder} is incomplete: {name} cannot be read ({cause.strerror})"
+            ) from cause
+        if _digest(content) != manifest["digests"].get(name):
+            raise RunError(f"{folder / name} was altered or cut short after training (its digest differs)")
+
+
+def _why_unfinished(folder: Path) -> str:
+    if not is_started(folder):
+        return f"{folder} is not a run folder: it has no {MANIFEST}"
+    if (folder / METRICS).exists() and read_json(folder / METRICS).get("status") == "failed":
+        return f"the run in {folder} diverged and has no trained network; train again in another folder"
+    return f"the run in {folder} was interrupted; continue it with --resume --out {folder} (resume=True)"
+
+
+def _recipe_text(recipe: Recipe, reasons: Mapping[str, str]) -> bytes:
+    return recipe.to_toml({key: f"auto: {reason}" for key, reason in reasons.items()}).encode()
+
+
+def _digest(content: bytes) -> str:
+    return blake2b(content, digest_size=16).hexdigest()
