@@ -137,3 +137,28 @@ class TestVectors:
     def test_another_length_is_refused(self, size):
         with pytest.raises(ValueError, match="5 entries"):
             views(torch.zeros(size), [torch.zeros(2, 2), torch.zeros(1)])
+
+
+def test_frozen_parameters_have_zero_derivatives():
+    """The blocks of the trained parameters are those of the operator on these alone."""
+    problem = Problem()
+    frozen, *trained = problem.parameters
+    frozen.requires_grad_(False)
+    size = frozen.numel()
+
+    def applied(parameters, vector):
+        outputs = problem.model(problem.x)
+        losses = nn.functional.cross_entropy(outputs, problem.y, reduction="none")
+        operators = (
+            Hessian(losses.mean(), parameters),
+            GaussNewton(losses.mean(), outputs, parameters),
+            EmpiricalFisher(losses, parameters),
+        )
+        return torch.stack([each(vector) for each in operators])
+
+    products = applied([frozen, *trained], problem.v)
+    assert not products[:, :size].any()
+    assert torch.equal(products[:, size:], applied(trained, problem.v[size:]))
+    for p in trained:
+        p.requires_grad_(False)
+    assert Jacobian(problem.model(problem.x), problem.parameters).times(problem.v).eq(0).all()

@@ -323,3 +323,16 @@ def test_from_a_recipe_it_counts_its_products(tmp_path):
 )
 def test_needs_follow_from_the_settings(settings, needs):
     assert OPTIMIZERS["sqn"]([nn.Parameter(torch.ones(1))], **settings).needs == needs
+
+
+@pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])
+def test_a_frozen_layer_keeps_its_bits(curvature):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    model[0].requires_grad_(False)
+    before, other = model[0].weight.clone(), model[2].weight.detach().clone()
+    x = torch.randn(20, 3)
+    optimizer = sqn(model.parameters(), curvature=curvature, update_frequency=1)
+    for _ in range(4):
+        optimizer.step(Rows(model, nn.functional.mse_loss, x, x[:, :1]))
+    assert torch.equal(model[0].weight, before)
+    assert not torch.equal(model[2].weight, other)

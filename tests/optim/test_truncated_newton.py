@@ -39,6 +39,33 @@ class TestEach:
             OPTIMIZERS[name]([w], **settings).step(lambda: w.detach() @ w.detach())
         assert w.tolist() == [1.0, 1.0]
 
+    @pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])
+    def test_trains_the_rest_of_a_network_with_a_frozen_layer(self, name, curvature):
+        """The frozen layer keeps its bits, and the others take the steps of an optimizer of these alone."""
+        ends = []
+        for frozen_too in (True, False):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+            model[0].requires_grad_(False)
+            before = model[0].weight.clone()
+            x = torch.randn(20, 3, dtype=torch.float64)
+            optimizer = OPTIMIZERS[name](
+                model.parameters() if frozen_too else model[2].parameters(), curvature=curvature
+            )
+            for _ in range(3):
+                optimizer.step(Rows(model, nn.functional.mse_loss, x, x[:, :1]))
+            assert torch.equal(model[0].weight, before)
+            ends.append(model[2].weight.detach())
+        torch.testing.assert_close(*ends, rtol=1e-10, atol=1e-12)
+
+    def test_takes_no_step_if_all_parameters_are_frozen(self, name):
+        model = nn.Linear(3, 1).requires_grad_(False)
+        before = model.weight.clone()
+        OPTIMIZERS[name](model.parameters()).step(
+            Rows(model, nn.functional.mse_loss, torch.ones(8, 3), torch.ones(8, 1))
+        )
+        assert torch.equal(model.weight, before)
+
     def test_cannot_be_packed(self, name):
         assert "no packed form" in optimizer_cannot_be_packed_because(OPTIMIZERS[name]([weight()]))
 

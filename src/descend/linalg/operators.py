@@ -28,7 +28,7 @@ from torch import Tensor
 
 from descend.linalg.vectors import flat, views
 
-__all__ = ["EmpiricalFisher", "GaussNewton", "Hessian", "Jacobian"]
+__all__ = ["EmpiricalFisher", "GaussNewton", "Hessian", "Jacobian", "derivatives"]
 
 
 class Hessian:
@@ -36,7 +36,8 @@ class Hessian:
 
     Args:
         loss: 0-dimensional, with its graph.
-        parameters: tensors to differentiate with respect to; the derivatives are zero where the loss does not depend on one.
+        parameters: tensors to differentiate with respect to; the derivatives are zero where the loss does not depend on one,
+            and for frozen ones (``requires_grad=False``).
 
     Attributes:
         gradient: dF/dw, (n,), a by-product.
@@ -60,10 +61,7 @@ class Hessian:
         if not curved:
             return torch.zeros_like(vector)
         firsts, parts = zip(*curved, strict=True)
-        seconds = torch.autograd.grad(
-            firsts, self._parameters, parts, retain_graph=True, materialize_grads=True
-        )
-        return flat(seconds)
+        return flat(derivatives(firsts, self._parameters, parts, retain_graph=True))
 
 
 class Jacobian:
@@ -84,25 +82,23 @@ class Jacobian:
     def __init__(self, outputs: Tensor, parameters: Sequence[Tensor]) -> None:
         self._outputs, self._parameters = outputs, list(parameters)
         self._dual = torch.zeros_like(outputs, requires_grad=True)
-        self._pulled = torch.autograd.grad(
-            outputs, self._parameters, self._dual, create_graph=True, materialize_grads=True
-        )
+        self._pulled = derivatives(outputs, self._parameters, self._dual, create_graph=True)
 
     def times(self, vector: Tensor) -> Tensor:
         """Return J v, in the shape of the outputs, for ``vector`` v, (n,)."""
         parts = views(vector, self._parameters)
-        (pushed,) = torch.autograd.grad(
-            self._pulled, self._dual, parts, retain_graph=True, materialize_grads=True
-        )
+        pairs = [
+            (each, part) for each, part in zip(self._pulled, parts, strict=True) if each.requires_grad
+        ]
+        if not pairs:
+            return torch.zeros_like(self._outputs)
+        pulled, parts = map(list, zip(*pairs, strict=True))
+        (pushed,) = torch.autograd.grad(pulled, self._dual, parts, retain_graph=True, materialize_grads=True)
         return pushed
 
     def transposed_times(self, cotangent: Tensor) -> Tensor:
         """Return Jᵀ u, (n,), for ``cotangent`` u in the shape of the outputs."""
-        return flat(
-            torch.autograd.grad(
-                self._outputs, self._parameters, cotangent, retain_graph=True, materialize_grads=True
-            )
-        )
+        return flat(derivatives(self._outputs, self._parameters, cotangent, retain_graph=True))
 
 
 class GaussNewton:
@@ -162,5 +158,31 @@ class EmpiricalFisher:
         return self._jacobian.transposed_times(self._jacobian.times(vector)) / self._rows
 
 
-def _gradients(value: Tensor, by: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(value, by, create_graph=True, materialize_grads=True)
+def _gradients(value: Tensor, by: Sequence[Tensor]) -> Sequence[Tensor]:
+    return derivatives(value, by, create_graph=True)
+
+
+def derivatives(
+    values: Tensor | Sequence[Tensor],
+    by: Sequence[Tensor],
+    cotangents: Tensor | Sequence[Tensor] | None = None,
+    *,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> Sequence[Tensor]:
+    """Return vector-Jacobian products, which are zero for frozen tensors: autograd refuses to differentiate by those."""
+    trained = [each for each in by if each.requires_grad]
+    if not trained:
+        return [torch.zeros_like(each) for each in by]
+    computed = torch.autograd.grad(
+        values,
+        trained,
+        cotangents,
+        retain_graph=retain_graph,
+        create_graph=create_graph,
+        materialize_grads=True,
+    )
+    if len(trained) == len(by):
+        return computed
+    remaining = iter(computed)
+    return [next(remaining) if each.requires_grad else torch.zeros_like(each) for each in by]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from descend.errors import UserError
 from descend.linalg import GaussNewton, Hessian, flat
+from descend.linalg.operators import derivatives
 
 __all__ = ["Closure", "Curvature", "Evaluations", "Gradient", "Need", "RichClosure", "Sum"]
 
@@ -198,7 +199,7 @@ class Evaluations:
         with torch.enable_grad():
             loss, outputs, added = self._rich.linearized()
         product = GaussNewton(loss, outputs, self.parameters)
-        gradient = flat(torch.autograd.grad(loss, self.parameters, retain_graph=True, materialize_grads=True))
+        gradient = flat(derivatives(loss, self.parameters, retain_graph=True))
         if added is None or not added.requires_grad:
             value = loss if added is None else loss + added
             return Sum(value.detach(), gradient, [product], self._count)

@@ -60,7 +60,8 @@ class Rows:
         for parameter in self.model.parameters():
             parameter.grad = None
         value = self.differentiable()
-        value.backward()
+        if value.requires_grad:  # not if all parameters are frozen
+            value.backward()
         return value.detach()
 
     def value(self) -> Tensor:
