@@ -35,6 +35,10 @@ def run(stopping: Stopping, values: list[float | None], seconds: float = 0.0) ->
         ({"max_epochs": 9, "patience": 2, "min_improvement": 0.1}, [1.0, 0.95, 0.91], (3, "patience", 1)),
         ({"max_epochs": 9, "patience": 3, "min_improvement": 0.1}, [1.0, 0.95, 0.85, 0.8], (4, None, 3)),
         ({"max_epochs": 2}, [None, None], (2, "max_epochs", 2)),
+        ({"max_epochs": 4, "patience": 2}, [math.inf, 2.0, 1.0, 1.5], (4, "max_epochs", 3)),
+        ({"max_epochs": 3, "larger_is_better": True}, [-math.inf, -2.0, -1.0], (3, "max_epochs", 3)),
+        ({"max_epochs": 3, "min_improvement": 0.1}, [math.inf, math.inf, 1.0], (3, "max_epochs", 3)),
+        ({"max_epochs": 3, "target": 0.5}, [math.nan, 1.0, 0.4], (3, "target", 3)),
     ],
 )
 def test_sequences(options: dict, values: list, expected: tuple) -> None:

@@ -125,7 +125,12 @@ class Stopping:
         if improves or not (feasible or self.best_feasible):
             self.best = math.nan if value is None else value
             self.best_epoch, self.best_feasible = self.epochs, feasible
-        reached = self.target is not None and value is not None and not self._better(self.target, value)
+        reached = (
+            self.target is not None
+            and value is not None
+            and not math.isnan(value)
+            and not self._better(self.target, value)
+        )
         if reached and feasible:
             return "target"
         if (
@@ -153,7 +158,8 @@ class Stopping:
 
     def _better(self, value: float, than: float, by: float = 0.0) -> bool:
         improvement = value - than if self.larger_is_better else than - value
-        return improvement > by * abs(than)
+        # A fraction of an infinite value is undefined; every finite value improves on it.
+        return improvement > (by * abs(than) if math.isfinite(than) else 0.0)
 
     def state_dict(self) -> dict[str, float | int]:
         """Return the counts that a resumed run needs."""
