@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from descend.errors import UserError
 from descend.linalg import flat
-from descend.optim import Rows
+from descend.optim import OPTIMIZERS, Rows
 from descend.optim.evaluation import Evaluations, RichClosure
 from descend.optim.vector_step import Position, VectorStep, restore_dtypes
 
@@ -214,3 +214,19 @@ class TestState:
             position.move(torch.ones(2))
             raise KeyboardInterrupt
         assert w.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "name", ["gd", "cg", "bfgs", "lbfgs", "sqn", "newton", "trust_region", "coordinate_descent"]
+)
+def test_parameters_of_half_precision_are_moved_with_a_state_in_single_precision(name, dtype):
+    w = torch.tensor([0.5, 2.0], dtype=dtype, requires_grad=True)
+    settings = {"lr": 0.1, "update_frequency": 2} if name == "sqn" else {}
+    optimizer = OPTIMIZERS[name]([w], **settings)
+    for _ in range(12):
+        optimizer.step(lambda: ((w - 1) ** 2).sum())
+    assert w.dtype == dtype
+    assert (w.float() - 1).abs().max() < 0.2
+    state = [value for value in optimizer.state[w].values() if isinstance(value, torch.Tensor)]
+    assert not any(value.dtype == dtype for value in state)

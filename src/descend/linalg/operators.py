@@ -56,12 +56,12 @@ class Hessian:
     def __call__(self, vector: Tensor) -> Tensor:
         """Multiply the matrix with ``vector``, (n,)."""
         # A first derivative without a graph is constant, so its derivative is zero.
-        pairs = zip(self._first, views(vector, self._parameters), strict=True)
+        pairs = zip(self._first, _parts(vector, self._parameters), strict=True)
         curved = [(first, part) for first, part in pairs if first.requires_grad]
         if not curved:
             return torch.zeros_like(vector)
         firsts, parts = zip(*curved, strict=True)
-        return flat(derivatives(firsts, self._parameters, parts, retain_graph=True))
+        return flat(derivatives(firsts, self._parameters, parts, retain_graph=True)).to(vector.dtype)
 
 
 class Jacobian:
@@ -86,7 +86,7 @@ class Jacobian:
 
     def times(self, vector: Tensor) -> Tensor:
         """Return J v, in the shape of the outputs, for ``vector`` v, (n,)."""
-        parts = views(vector, self._parameters)
+        parts = _parts(vector, self._parameters)
         pairs = [
             (each, part) for each, part in zip(self._pulled, parts, strict=True) if each.requires_grad
         ]
@@ -132,7 +132,7 @@ class GaussNewton:
             retain_graph=True,
             materialize_grads=True,
         )
-        return self._jacobian.transposed_times(curved)
+        return self._jacobian.transposed_times(curved).to(vector.dtype)
 
 
 class EmpiricalFisher:
@@ -155,11 +155,17 @@ class EmpiricalFisher:
 
     def __call__(self, vector: Tensor) -> Tensor:
         """Multiply the matrix with ``vector``, (n,)."""
-        return self._jacobian.transposed_times(self._jacobian.times(vector)) / self._rows
+        product = self._jacobian.transposed_times(self._jacobian.times(vector)) / self._rows
+        return product.to(vector.dtype)
 
 
 def _gradients(value: Tensor, by: Sequence[Tensor]) -> Sequence[Tensor]:
     return derivatives(value, by, create_graph=True)
+
+
+def _parts(vector: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Split a vector into the shapes and dtypes of the parameters, which may have less precision."""
+    return [part.to(p.dtype) for part, p in zip(views(vector, parameters), parameters, strict=True)]
 
 
 def derivatives(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["flat", "views"]
+__all__ = ["flat", "views", "wide"]
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:
@@ -39,3 +39,14 @@ def views(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     if vector.shape != (sum(sizes),):
         raise ValueError(f"expected a vector of {sum(sizes)} entries, got shape {tuple(vector.shape)}")
     return [part.view(each.shape) for part, each in zip(vector.split(sizes), like, strict=True)]
+
+
+def wide(vector: Tensor) -> Tensor:
+    """Convert a vector of half precision to single precision; others are returned unchanged.
+
+    Triangular systems have no kernel in half precision, and sums of many products lose most of their digits.
+
+    >>> wide(torch.ones(1, dtype=torch.bfloat16)).dtype, wide(torch.ones(1, dtype=torch.float64)).dtype
+    (torch.float32, torch.float64)
+    """
+    return vector.to(torch.promote_types(vector.dtype, torch.float32))

@@ -23,6 +23,7 @@ from torch import Tensor
 from descend.errors import UserError
 from descend.linalg import GaussNewton, Hessian, flat
 from descend.linalg.operators import derivatives
+from descend.linalg.vectors import wide
 
 __all__ = ["Closure", "Curvature", "Evaluations", "Gradient", "Need", "RichClosure", "Sum"]
 
@@ -61,7 +62,7 @@ class Gradient:
 
     Attributes:
         loss: as the closure returned it.
-        vector: dF/dw, (n,); zero for parameters without a gradient.
+        vector: dF/dw, (n,), zero for parameters without a gradient; in single precision for parameters of half precision.
         missing: for each entry, whether its parameter has no gradient, (n,); None if all have one.
         empty: whether no parameter has a gradient, so that no step is taken.
     """
@@ -70,8 +71,8 @@ class Gradient:
         self.loss = loss
         gradients = [p.grad for p in parameters]
         self.empty = all(gradient is None for gradient in gradients)
-        self.vector = flat(
-            [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
+        self.vector = wide(
+            flat([torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)])
         )
         self.missing: Tensor | None = None
         if any(gradient is None for gradient in gradients):

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from descend.errors import UserError
 from descend.linalg import flat, views
+from descend.linalg.vectors import wide
 from descend.optim.base import CheckedOptimizer
 from descend.optim.evaluation import Evaluations, Need
 
@@ -21,6 +22,8 @@ __all__ = ["Position", "VectorStep", "restore_dtypes"]
 
 class Position:
     """The parameters as one vector: the point where a step starts, and moves from there.
+
+    The vector of parameters of half precision is in single precision, and so is the state that is derived from it.
 
     >>> w = torch.ones(2, requires_grad=True)
     >>> position = Position([w])
@@ -31,7 +34,7 @@ class Position:
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self.parameters = [p.detach() for p in parameters]
-        self.start = flat(self.parameters)
+        self.start = wide(flat(self.parameters))
 
     def move(self, step: Tensor, length: float | Tensor = 1.0) -> None:
         """Set the parameters to start + length · step."""
@@ -135,7 +138,7 @@ class VectorStep(CheckedOptimizer, ABC):
         shares = [
             torch.full_like(p, float(g["lr"] / max(rates))) for g in self.param_groups for p in g["params"]
         ]
-        return max(rates), flat(shares).sqrt_()
+        return max(rates), wide(flat(shares)).sqrt_()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state with the dtypes that it was saved with, where PyTorch would cast to the parameter's dtype."""
