@@ -395,12 +395,38 @@ class Contract:
 
     def test_maximize_minimizes_the_negative(self, case):
         problem, negative = Problem(case), Problem(case)
-        optimizer = case.make([{"params": problem.parameters(), "maximize": True}])
-        if "maximize" not in optimizer.defaults:
-            pytest.skip("it has no such option")
+        group = {"params": problem.parameters(), "maximize": True}
+        if "maximize" not in case.make(problem.parameters()).defaults:
+            with pytest.raises(UserError, match="maximize: the optimizer has no such setting"):
+                case.make([group])
+            return
+        optimizer = case.make([group])
         negative.sign = -1.0
         expected = negative.train(case.make(negative.parameters()))
         torch.testing.assert_close(problem.train(optimizer), expected, rtol=1e-12, atol=1e-14)
+
+    def test_complex_parameters_are_refused_before_anything_moves_or_moved_to_finite_values(self, case):
+        w = torch.tensor([[1 + 1j, 2 - 1j]], requires_grad=True)
+        before = w.detach().clone()
+
+        def closure():
+            w.grad = None
+            loss = ((w - 1).abs().square() * torch.tensor([1.0, 3.0])).sum()
+            if not case.graph:
+                loss.backward()
+            return loss
+
+        if case.sparse or case.layers:
+            pytest.skip("its gradients come from layers of real numbers")
+        try:
+            optimizer = case.plain([w])
+            for _ in range(3):
+                optimizer.step(closure)
+        except UserError:
+            assert torch.equal(w.detach(), before)
+        else:
+            assert torch.isfinite(torch.view_as_real(w.detach())).all()
+            assert not torch.equal(w.detach(), before)
 
     def test_foreach_equals_the_loop_over_parameters(self, case):
         results = []

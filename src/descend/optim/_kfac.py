@@ -168,6 +168,8 @@ class KFAC(CheckedOptimizer):
     True
     """
 
+    supports_complex = False
+
     def __init__(
         self,
         params: Params,

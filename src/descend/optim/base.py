@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -69,16 +69,33 @@ class CheckedOptimizer(Optimizer):
         with raising_user_errors(self.name):
             super().__init__(list_params(params), defaults)
 
+    supports_complex: ClassVar[bool] = True
+    """Whether parameters may be complex."""
+
     @property
     def name(self) -> str:
         """The name of the optimizer in the catalogue."""
         return catalogue_name(type(self))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a parameter group after checking its settings."""
+        """Add a parameter group after checking its settings and the kind of its parameters.
+
+        Raises:
+            UserError: a setting is outside its domain or would have no effect; parameters are complex, and the optimizer
+                supports real ones only.
+        """
         own = {name: value for name, value in param_group.items() if name in self.defaults}
+        ignored = [name for name in _CHANGE_THE_STEP if param_group.get(name) and name not in self.defaults]
+        if ignored:
+            raise UserError(f"{self.name}: {ignored[0]}: the optimizer has no such setting")
         with raising_user_errors(self.name):
             super().add_param_group({**param_group, **checked_settings(type(self), own)})
+        if not self.supports_complex and any(p.is_complex() for p in self.param_groups[-1]["params"]):
+            del self.param_groups[-1]
+            raise UserError(
+                f"{self.name}: expected real parameters, got complex ones; use adam or sgd, or train the real and the "
+                "imaginary part as parameters of their own"
+            )
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a state; settings that an older version did not save keep the values given to the constructor."""
@@ -87,6 +104,10 @@ class CheckedOptimizer(Optimizer):
             for name, value in self.defaults.items():
                 if name != "differentiable":  # PyTorch adds it to the defaults
                     group.setdefault(name, value)
+
+
+_CHANGE_THE_STEP = ("maximize", "weight_decay")
+"""Settings of PyTorch's optimizers that an optimizer without them must not ignore in a parameter group."""
 
 
 def checked_settings(constructor: Callable[..., Optimizer], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -131,12 +131,14 @@ class _Cayley(CheckedOptimizer, ABC):
         """
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        for p in group["params"] if group["orthonormal"] else ():
-            if p.dim() < 2:
+        orthonormal: list[Tensor] = group["params"] if group["orthonormal"] else []
+        for p in orthonormal:
+            if p.dim() < 2 or p.is_complex():
                 del self.param_groups[-1]
-                raise UserError(
-                    f"{self.name}: orthonormal weights need two or more dimensions, got the shape {tuple(p.shape)}"
-                )
+                finding = "complex ones" if p.is_complex() else f"the shape {tuple(p.shape)}"
+                expected = "must be real" if p.is_complex() else "need two or more dimensions"
+                raise UserError(f"{self.name}: orthonormal weights {expected}, got {finding}")
+        for p in orthonormal:
             nearest_frame_(p)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

@@ -66,6 +66,8 @@ class VectorStep(CheckedOptimizer, ABC):
     parameter group are used.
     """
 
+    supports_complex = False
+
     @property
     def needs(self) -> frozenset[Need]:
         """What the optimizer needs of the objective in addition to loss and gradient, with its current settings."""
