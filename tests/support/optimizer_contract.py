@@ -225,6 +225,17 @@ class Contract:
             second.step(lambda: b.closure(second)().detach())
         assert torch.equal(a.vector(), b.vector())
 
+    def test_a_closure_may_leave_the_backward_pass_to_the_optimizer(self, case):
+        """It returns the loss with its graph; no gradient of one step is left for the next."""
+        a, b = Problem(case), Problem(case)
+        first, second = case.make(a.parameters()), case.make(b.parameters())
+        if type(second).__module__.startswith("torch."):
+            pytest.skip("PyTorch's own classes expect the closure to call backward()")
+        for _ in range(3):
+            first.step(a.closure(first))
+            second.step(b.loss)
+        assert torch.equal(a.vector(), b.vector())
+
     def test_without_a_closure(self, case):
         a, b = Problem(case), Problem(case)
         first, second = case.make(a.parameters()), case.make(b.parameters())

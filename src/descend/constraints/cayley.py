@@ -91,6 +91,9 @@ class Cayley(Constraint):
 
         def after(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             step.finish()
+            if step.discards_gradients:  # they would be taken for those of the next evaluation
+                step.discards_gradients = False
+                stepped.zero_grad()
 
         return [optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)]
 
@@ -137,6 +140,7 @@ class _ManifoldObjective:
             loss = self._closure()
             if isinstance(loss, Tensor) and loss.requires_grad and _without_gradients(self._stepping):
                 loss.backward()  # the closure leaves the backward pass to the optimizer
+                self._step.discards_gradients = True
         if not moved:
             self._step.project_gradients()
             return loss
@@ -172,6 +176,7 @@ class _Step:
 
     def __init__(self, weights: Sequence[Tensor]) -> None:
         self.weights = list(weights)
+        self.discards_gradients = False
         self._stacks: list[tuple[list[Tensor], Tensor]] = []
         self._versions: list[tuple[int, int]] = []
 

@@ -215,11 +215,11 @@ class KFAC(CheckedOptimizer):
         Raises:
             UserError: a gradient is sparse, or there are gradients but no forward pass in training mode was recorded.
         """
-        recorder, settings, loss = self._active(), self.param_groups[0], None
+        recorder, settings = self._active(), self.param_groups[0]
+        loss, discard = None, False
         if closure is not None:
             recorder.clear()
-            with torch.enable_grad():
-                loss = closure()
+            loss, discard = self.evaluate(closure)
         gradients = [p.grad for p in self.all_parameters if p.grad is not None]
         if not gradients:
             return loss
@@ -245,6 +245,8 @@ class KFAC(CheckedOptimizer):
         self._update_momentum(moving)
         self._move({id(p) for layer in moving for p in layer.parameters})
         self._prepare(recorder.step + 1)
+        if discard:
+            self.zero_grad()
         return loss
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

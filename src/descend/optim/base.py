@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -96,6 +97,22 @@ class CheckedOptimizer(Optimizer):
                 f"{self.name}: expected real parameters, got complex ones; use adam or sgd, or train the real and the "
                 "imaginary part as parameters of their own"
             )
+
+    def evaluate(self, closure: Callable[[], Any]) -> tuple[Any, bool]:
+        """Evaluate a closure once, and call ``backward()`` on its loss if the closure has left no gradient.
+
+        Returns:
+            The loss, and whether ``backward()`` was called here. In this case the caller discards the gradients after the
+            step, since the closure does not, and they would be taken for those of the next evaluation.
+        """
+        with torch.enable_grad():
+            loss = closure()
+            if not (isinstance(loss, Tensor) and loss.requires_grad):
+                return loss, False
+            if any(p.grad is not None for group in self.param_groups for p in group["params"]):
+                return loss, False
+            loss.backward()
+        return loss, True
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a state; settings that an older version did not save keep the values given to the constructor."""

@@ -79,16 +79,15 @@ class HeavyBall(CheckedOptimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step, and return the loss of ``closure``, which is evaluated once, at x."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss, discard = (None, False) if closure is None else self.evaluate(closure)
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             if moving:
                 previous = [_previous(self.state[p], p) for p in moving]
                 gradients = _gradients(moving, group["weight_decay"])
                 heavy_ball_update(moving, previous, gradients, float(group["lr"]), group["momentum"])
+        if discard:
+            self.zero_grad()
         return loss
 
 
@@ -170,8 +169,7 @@ class Nesterov(CheckedOptimizer):
         for p, momentum in started:
             p.add_(p - self.state[p]["previous"], alpha=momentum)  # x_ahead = x + β (x − x⁻)
         try:
-            with torch.enable_grad():
-                loss = closure()
+            loss, discard = self.evaluate(closure)
         except BaseException:  # also a KeyboardInterrupt: the parameters are x again in any case
             for p, start in starts.items():
                 p.copy_(start)
@@ -186,6 +184,8 @@ class Nesterov(CheckedOptimizer):
                 torch._foreach_copy_(previous, [starts.get(p, p) for p in moving])
                 gradients = _gradients(moving, group["weight_decay"])
                 torch._foreach_add_(moving, gradients, alpha=-float(group["lr"]))  # x⁺ = x_ahead − α g
+        if discard:
+            self.zero_grad()
         return loss
 
 

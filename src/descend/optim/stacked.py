@@ -203,14 +203,13 @@ class StackedStep(CheckedOptimizer, ABC):
         Raises:
             UserError: a gradient is sparse or complex.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss, discard = (None, False) if closure is None else self.evaluate(closure)
         for stack in self._current_stacks():
             stack.step += 1
             self.advance(stack)
             stack.set_numbers(step=stack.step)
+        if discard:
+            self.zero_grad()
         return loss
 
     def _current_stacks(self) -> list[ParameterStack]:

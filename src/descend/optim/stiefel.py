@@ -100,10 +100,7 @@ class _Cayley(CheckedOptimizer, ABC):
         Raises:
             UserError: a gradient is sparse.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss, discard = (None, False) if closure is None else self.evaluate(closure)
         for group in self.param_groups:
             moving = [p for p in group["params"] if p.grad is not None]
             if any(p.grad.is_sparse for p in moving):
@@ -113,6 +110,8 @@ class _Cayley(CheckedOptimizer, ABC):
                 continue
             for places in equally_shaped(moving):
                 self._on_manifold(group, [moving[place] for place in places])
+        if discard:
+            self.zero_grad()
         return loss
 
     @abstractmethod
