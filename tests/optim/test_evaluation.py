@@ -1,5 +1,7 @@
 """Evaluations within a step, against ``torch.func`` and plain autograd: the same rows and random numbers every time."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -214,6 +216,45 @@ class TestState:
             position.move(torch.ones(2))
             raise KeyboardInterrupt
         assert w.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("gd", {}),
+        ("cg", {}),
+        ("bfgs", {}),
+        ("lbfgs", {}),
+        ("lbfgs", {"line_search": "armijo"}),
+        ("lbfgs", {"line_search": "none", "lr": 0.1}),
+        ("newton", {}),
+        ("trust_region", {}),
+        ("subsampled_newton", {"sample_fraction": 1.0}),
+        ("trish", {}),
+        ("coordinate_descent", {}),
+        ("sqn", {"update_frequency": 2}),
+    ],
+)
+@pytest.mark.parametrize("number", [math.inf, math.nan])
+def test_an_evaluation_that_is_not_finite_never_leads_uphill(name, settings, number):
+    """Every seventh loss is multiplied or increased by a number that is not finite, the gradient too for the former."""
+    for fault in (lambda loss: loss + number, lambda loss: loss * number):
+        w = torch.tensor([0.5, 2.0, -1.0], dtype=torch.float64, requires_grad=True)
+        h, calls = torch.tensor([1.0, 3.0, 10.0], dtype=torch.float64), 0
+
+        def closure(fault=fault, w=w, h=h):
+            nonlocal calls
+            calls += 1
+            loss = (h * (w - 1) ** 2).sum()
+            return fault(loss) if calls % 7 == 0 else loss
+
+        optimizer = OPTIMIZERS[name]([w], **settings)
+        previous = (h * (w.detach() - 1) ** 2).sum().item()
+        for _ in range(15):
+            optimizer.step(closure)
+            value = (h * (w.detach() - 1) ** 2).sum().item()
+            assert value <= previous + (0.5 if name in ("sqn", "trish") else 1e-9)
+            previous = value
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

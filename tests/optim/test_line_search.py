@@ -64,6 +64,18 @@ def test_ascent_directions_and_nan_yield_no_step():
     assert armijo(lambda t: math.nan, 0.0, -1.0) is None
 
 
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_from_a_start_without_a_finite_loss_there_is_no_step(value):
+    """Any step would be a decrease from an infinite loss."""
+    assert armijo(lambda t: 1.0, value, -1.0) is None
+    assert strong_wolfe(lambda t: (1.0, 0.0), value, -1.0) is None
+
+
+def test_a_loss_of_minus_infinity_is_not_a_decrease():
+    assert armijo(lambda t: -math.inf, 1.0, -1.0) is None
+    assert strong_wolfe(lambda t: (-math.inf, -1.0), 1.0, -1.0) is None
+
+
 def test_nan_beyond_a_point_is_avoided():
     f, df = (lambda t: -t if t < 0.3 else math.nan), (lambda t: -1.0 if t < 0.3 else math.nan)
     found = armijo(f, 0.0, -1.0)

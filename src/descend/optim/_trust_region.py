@@ -23,6 +23,7 @@ constraint is inactive and the steps are Newton's.
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from typing import Any, final
 
@@ -86,7 +87,8 @@ class _RatioStep(TruncatedNewton, ABC):
         # If both decreases are below the rounding errors, their ratio is meaningless and taken as 1
         # (Conn, Gould and Toint 2000, section 17.4.2).
         rounding = 10.0 * torch.finfo(solution.step.dtype).eps * abs(value)
-        ratio = (decrease + rounding) / (solution.decrease + rounding)
+        # An infinite loss at either end says nothing about the model: the step is rejected, and the radius shrinks.
+        ratio = (decrease + rounding) / (solution.decrease + rounding) if math.isfinite(decrease) else math.nan
         length = float(torch.linalg.vector_norm(solution.step)) / gradient.lr
         on_boundary = solution.ending in ("boundary", "negative curvature")
         memory["radius"] = next_radius(radius, length, ratio, on_boundary)

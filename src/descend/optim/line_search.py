@@ -7,7 +7,8 @@ Armijo          φ(t) ≤ φ(0) + c₁ t φ'(0), the first of t₀, ρ t₀, ρ�
 strong Wolfe    the same, and |φ'(t)| ≤ c₂ |φ'(0)|: the slope is small, so that sᵀy > 0
 =============== ===================================================================================
 
-A NaN fails either condition, so that a step to a point where the loss is not finite is never taken.
+A point where the loss is not finite fails either condition, and so does every point if φ(0) is not finite: any step would
+be a decrease from an infinite loss, and none from NaN.
 """
 
 from __future__ import annotations
@@ -56,20 +57,21 @@ def search_along(
 ) -> SearchResult | None:
     """Move the parameters along ``step``; where no step size is accepted, leave them at the start.
 
-    A point where the loss or its slope is NaN is never accepted, and from a start where they are NaN there is no step.
+    A point where the loss or its slope is not finite is never accepted, and from a start where they are not there is no step.
 
     Args:
         objective: evaluates the loss.
         position: the start of the step.
         step: the direction, (n,).
         gradient: the gradient at the start.
-        line_search: "none", which takes the whole step without waiting for the device; "armijo"; "strong_wolfe".
+        line_search: "none", which takes the whole step if it is finite, without waiting for the device; "armijo";
+            "strong_wolfe".
         initial: the first step size that is tried. Default 1.
         c1: the constant of the sufficient decrease. Default 1e-4.
         c2: the constant of the curvature condition. Default 0.9.
     """
     if line_search == "none":
-        position.move(step, initial)
+        position.move_if_finite(step, initial)
         return SearchResult(initial, None)
     slope = float(torch.dot(step, gradient.vector))
     last = SearchResult(0.0, gradient)
@@ -127,16 +129,16 @@ def armijo(
         shortest: the smallest t that is tried. Default 1e-14.
 
     Returns:
-        None where no t is accepted: rounding hides every decrease.
+        None where no t is accepted: rounding hides every decrease, or φ(0) is not finite.
 
     >>> armijo(lambda t: (t - 0.3) ** 2, 0.09, -0.6)
     Point(t=0.5, value=0.04000000000000001, slope=nan)
     """
     t = initial
-    while slope < 0.0 and t >= shortest:
+    while math.isfinite(value) and slope < 0.0 and t >= shortest:
         value_t = value_at(t)
         # The difference of the losses is compared, as φ(0) + c₁ t φ'(0) may round to φ(0).
-        if value - value_t >= -c1 * t * slope:
+        if math.isfinite(value_t) and value - value_t >= -c1 * t * slope:
             return Point(t, value_t)
         t *= rho
     return None
@@ -176,7 +178,7 @@ def strong_wolfe(
     >>> strong_wolfe(lambda t: ((t - 3.0) ** 2, 2 * (t - 3.0)), 9.0, -6.0, c2=0.1).t
     3.0
     """
-    if not slope < 0.0:
+    if not (math.isfinite(value) and slope < 0.0):
         return None
     start = low = Point(0.0, value, slope)
     high: Point | None = None
@@ -184,7 +186,7 @@ def strong_wolfe(
     t = initial
     for _ in range(max_eval):
         point = Point(t, *value_and_slope_at(t))
-        decreases = value - point.value >= -c1 * t * slope
+        decreases = math.isfinite(point.value) and value - point.value >= -c1 * t * slope
         if decreases and (best is None or point.value < best.value):
             best = point
         if decreases and abs(point.slope) <= -c2 * slope:

@@ -40,6 +40,10 @@ class Position:
         """Set the parameters to start + length · step."""
         self.put(self.start + length * step)
 
+    def move_if_finite(self, step: Tensor, length: float | Tensor = 1.0) -> None:
+        """Set the parameters to start + length · step, or to the start if the step is not finite. Does not wait for the device."""
+        self.move(torch.where(torch.isfinite(step).all(), step, 0.0), length)
+
     def put(self, vector: Tensor) -> None:
         """Set the parameters to ``vector``, (n,)."""
         torch._foreach_copy_(self.parameters, views(vector, self.parameters))
