@@ -854,3 +854,21 @@ class TestInDescend:
             optimizer_cannot_be_packed_because(kfac(model.parameters(), model, "normal"))
             == "the optimizer KFAC has no packed form"
         )
+
+
+@pytest.mark.parametrize("kl_clip", [1e-3, None])
+def test_inputs_whose_squares_overflow_leave_finite_weights(kl_clip):
+    """The second moments of inputs of 1e20 are infinite in float32, and the inverse of such a factor is NaN for good."""
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3)
+    optimizer = kfac(
+        model.parameters(), model, "categorical", factor_update_steps=1, inv_update_steps=1, kl_clip=kl_clip
+    )
+    x, y = torch.randn(20, 4), torch.randint(0, 3, (20,))
+    for step in range(12):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x * (1e20 if step == 5 else 1.0)), y).backward()
+        optimizer.step()
+        assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert all(torch.isfinite(value).all() for value in optimizer.state[model.weight].values()
+               if isinstance(value, torch.Tensor))

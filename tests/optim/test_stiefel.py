@@ -406,6 +406,18 @@ class TestRefusals:
             optimizer.step()
 
 
+@pytest.mark.parametrize("shape", [(6, 3), (3, 6), (4, 4)])
+def test_a_gradient_whose_square_overflows_leaves_an_orthonormal_weight(make, shape):
+    weight = frame(*sorted(shape, reverse=True), dtype=torch.float32)
+    weight = nn.Parameter(weight.detach().T.clone() if shape[0] < shape[1] else weight.detach())
+    optimizer = make([weight])
+    for step in range(12):
+        weight.grad = randn(*shape, seed=step, dtype=torch.float32) * (1e20 if step == 5 else 1.0)
+        optimizer.step()
+        assert excess(weight) < 1e-2
+    assert excess(weight) < 1e-5
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_a_gpu_steps_are_those_of_the_cpu(make):

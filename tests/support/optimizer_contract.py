@@ -439,6 +439,18 @@ class Contract:
             assert torch.isfinite(torch.view_as_real(w.detach())).all()
             assert not torch.equal(w.detach(), before)
 
+    def test_one_exploding_gradient_leaves_finite_parameters(self, case):
+        """As with PyTorch's Adam, whose step m/√v is zero where the square overflows: it is not NaN for good."""
+        if case.needs_closure or case.sparse or case.layers:
+            pytest.skip("it needs a closure, sparse gradients or a forward pass")
+        w = nn.Parameter(torch.ones(4, 3))
+        optimizer = case.make([w])
+        for step in range(12):
+            noise = torch.randn(4, 3, generator=torch.Generator().manual_seed(step))
+            w.grad = noise * (1e20 if step == 5 else 1.0)
+            optimizer.step()
+        assert torch.isfinite(w).all()
+
     def test_foreach_equals_the_loop_over_parameters(self, case):
         results = []
         for foreach in (True, False):

@@ -33,6 +33,7 @@ from descend.linalg.stiefel import (
     put_frames_,
     tangent,
 )
+from descend.linalg.vectors import bounded
 
 __all__ = ["Cayley"]
 
@@ -222,7 +223,7 @@ class _Step:
             if selected is not None:
                 moving, at = selected
                 gradients = _gradients(moving)
-                step = tangent(at, frames_of(moving) - at)
+                step = tangent(at, bounded(frames_of(moving) - at))
                 put_frames_(gradients, cayley_adjoint(at, step, frames_of(gradients)))
 
     def finish(self) -> None:
@@ -233,7 +234,7 @@ class _Step:
     @torch.no_grad()
     def _retract(self) -> None:
         for members, frames in self._stacks:
-            moved = cayley(frames, tangent(frames, frames_of(members) - frames))
+            moved = cayley(frames, tangent(frames, bounded(frames_of(members) - frames)))
             # Two iterations: hooks that run before this one may have scaled the weights where the step started.
             put_frames_(members, polished(moved, 2))
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["flat", "views", "wide"]
+__all__ = ["bounded", "flat", "views", "wide"]
 
 
 def flat(tensors: Sequence[Tensor]) -> Tensor:
@@ -50,3 +51,27 @@ def wide(vector: Tensor) -> Tensor:
     (torch.float32, torch.float64)
     """
     return vector.to(torch.promote_types(vector.dtype, torch.float32))
+
+
+def bounded(tensor: Tensor) -> Tensor:
+    """Scale the finite entries of a tensor down if sums of their squares could overflow; otherwise return it unchanged.
+
+    Squares of a gradient above 2e19 are infinite in float32, and a covariance with an infinite entry has only NaN for
+    its roots and inverses. Here sums of squares are at most the 3/4th power of the largest number, which leaves room for
+    products with them. NaN and infinities are kept, so that their origin can be found. It does not synchronise with a GPU.
+
+    Args:
+        tensor: of any shape.
+
+    >>> bounded(torch.tensor([3e20, 4e20])).square().sum().isfinite(), bounded(torch.tensor([3.0, 4.0]))
+    (tensor(True), tensor([3., 4.]))
+    """
+    if tensor.numel() == 0:
+        return tensor
+    largest = torch.linalg.vector_norm(tensor, math.inf)
+    limit = (torch.finfo(tensor.dtype).max ** 0.75 / tensor.numel()) ** 0.5
+    # The comparison is false for NaN.
+    exceeds = (largest > limit) & torch.isfinite(largest)
+    if tensor.device.type == "cpu" and not exceeds:
+        return tensor
+    return tensor * torch.where(exceeds, limit / largest, 1.0)

@@ -18,7 +18,6 @@ The functions below are the method; :class:`KFAC` applies them to stacks of laye
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -66,7 +65,9 @@ def damped_inverses(a: Tensor, g: Tensor, damping: float) -> tuple[Tensor, Tenso
     """(A + π√λ I)⁻¹ and (G + √λ/π I)⁻¹, (k, n, n) and (k, m, m), with π² = (tr A/n)/(tr G/m). Synchronises with the device."""
     mean_a, mean_g = (each.diagonal(dim1=-2, dim2=-1).mean(-1) for each in (a, g))
     # π is undefined for a layer without inputs or output gradients, such as one below weights that start at zero.
-    pi = torch.where((mean_a > 0) & (mean_g > 0), (mean_a / mean_g).sqrt(), 1.0)
+    ratio = mean_a / mean_g
+    root = torch.where(torch.isinf(ratio), mean_a.sqrt() / mean_g.sqrt(), ratio.sqrt())
+    pi = torch.where((mean_a > 0) & (mean_g > 0), root, 1.0)
     return inverse_root(a, 1, pi * damping**0.5), inverse_root(g, 1, damping**0.5 / pi)
 
 
@@ -94,7 +95,7 @@ def squared_change(gradient: Tensor, direction: Tensor, lrs: Sequence[float]) ->
 
 def trust_scale(kl_clip: float | None, change: Tensor) -> Tensor:
     """ν = min(1, √(κ / Σ t² d·D)), (); 1 without κ."""
-    return ((math.inf if kl_clip is None else kl_clip) / change).sqrt().clamp_max(1.0)
+    return torch.ones_like(change) if kl_clip is None else (kl_clip / change).sqrt().clamp_max(1.0)
 
 
 @method(

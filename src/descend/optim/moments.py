@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 
 from descend.errors import UserError
 from descend.linalg.products import Product, is_large
+from descend.linalg.vectors import bounded
 from descend.losses.likelihoods import Likelihood
 from descend.optim.layers import Layer
 from descend.rng import generator
@@ -184,7 +185,8 @@ class MomentRecorder:
                     self._moments[layer] = moments
 
     def _moment(self, vectors: Tensor) -> Tensor:
-        """Compute Σ v vᵀ over N vectors, (g, N, n) to (g, n, n)."""
+        """Compute Σ v vᵀ over N vectors, (g, N, n) to (g, n, n); vectors whose squares would overflow are scaled down."""
+        vectors = bounded(vectors)
         if self._large is not None and len(vectors) == 1:
             columns = vectors[0].t()
             if is_large(columns, columns):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from descend.errors import UserError
+from descend.linalg.vectors import bounded
 from descend.optim.base import CheckedOptimizer
 from descend.optim.blocks import Blocks, Partition
 from descend.optim.vector_step import restore_dtypes
@@ -116,11 +117,12 @@ class ParameterStack:
         return self._views[id(vector)]
 
     def gradient(self) -> Tensor:
-        """Copy the gradients into a buffer."""
+        """Copy the gradients into a buffer, scaled down if their squares would overflow."""
         vector = self.buffer("gradient")
         gradients = [p.grad for p in self.params if p.grad is not None]
         self.blocks.copy(gradients, vector, self._views_of(vector))
-        return vector
+        scaled = bounded(vector)
+        return vector if scaled is vector else vector.copy_(scaled)
 
     def move(self, vector: Tensor, length: float) -> None:
         """Add length times a state vector or buffer to the parameters."""

@@ -46,6 +46,7 @@ from descend.linalg.stiefel import (
     put_frames_,
     tangent,
 )
+from descend.linalg.vectors import bounded
 from descend.optim.base import CheckedOptimizer, Params
 from descend.optim.vector_step import restore_dtypes
 from descend.param_types import Count, Fraction, NonNegative, Positive
@@ -210,7 +211,7 @@ class CayleySGD(_Cayley):
                 self.state[p]["momentum_buffer"] = buffer
 
     def _on_manifold(self, group: Group, moving: list[Tensor]) -> None:
-        frames, gradient = frames_of(moving), frames_of(_gradients(moving))
+        frames, gradient = frames_of(moving), bounded(frames_of(_gradients(moving)))
         buffers: list[Tensor] = []
         if group["momentum"]:
             buffers = [_buffer(self.state[p], "momentum_buffer", p) for p in moving]
@@ -314,7 +315,7 @@ class CayleyAdam(_Cayley):
                 _buffer(state, "exp_avg_sq", p.new_zeros(()))
                 for state, p in zip(states, weights, strict=True)
             ]
-            frames, gradient = frames_of(weights), frames_of(_gradients(weights))
+            frames, gradient = frames_of(weights), bounded(frames_of(_gradients(weights)))
             updated, momentum, square = cayley_adam_update(
                 frames,
                 gradient,
