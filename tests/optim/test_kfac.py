@@ -856,6 +856,19 @@ class TestInDescend:
         )
 
 
+def test_a_batch_without_rows_teaches_nothing():
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    optimizer = kfac(model.parameters(), model, "normal")
+    before = [p.detach().clone() for p in model.parameters()]
+    model(torch.zeros(0, 4)).sum().backward()
+    optimizer.step()
+    assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
+    optimizer.zero_grad()
+    model(torch.ones(5, 4)).square().mean().backward()
+    optimizer.step()
+    assert not torch.equal(model[0].weight, before[0])
+
+
 @pytest.mark.parametrize("kl_clip", [1e-3, None])
 def test_inputs_whose_squares_overflow_leave_finite_weights(kl_clip):
     """The second moments of inputs of 1e20 are infinite in float32, and the inverse of such a factor is NaN for good."""

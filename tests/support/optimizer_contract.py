@@ -17,7 +17,9 @@ learning rate, and whether it treats each parameter independently.
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -366,6 +368,19 @@ class Contract:
         restored = case.plain(problem.parameters(), **({} if case.lr is None else {"lr": 50 * case.lr}))
         restored.load_state_dict(saved(optimizer))
         assert torch.equal(problem.train(restored, 3), expected)
+
+    @pytest.mark.parametrize("way", ["deepcopy", "pickle"])
+    def test_a_copy_with_its_problem_continues_to_the_same_bits(self, case, way):
+        """The original, too: it is not affected by its copy."""
+        problem = Problem(case)
+        optimizer = case.make(problem.parameters())
+        problem.train(optimizer, 3)
+        both = problem, optimizer
+        other, copied = copy.deepcopy(both) if way == "deepcopy" else pickle.loads(pickle.dumps(both))
+        expected = other.train(copied, 3)
+        assert torch.equal(problem.train(optimizer, 3), expected)
+        straight = Problem(case)
+        assert torch.equal(straight.train(case.make(straight.parameters()), 6), expected)
 
     def test_saving_changes_nothing_and_the_copy_is_a_copy(self, case):
         problem = Problem(case)

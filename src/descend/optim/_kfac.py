@@ -192,9 +192,10 @@ class KFAC(CheckedOptimizer):
         super().__init__(params, locals(), exclude=("model", "likelihood", "seed", "products"))
         if products is None:
             products = best_library(self.all_parameters[0].device.type)[0]
-        self._large = product(products)
-        self._recorder = MomentRecorder(model, _likelihood(likelihood), seed=seed, large=self._large)
-        self._arrange()
+        self._context = {
+            "model": model, "likelihood": _likelihood(likelihood), "seed": seed, "products": products
+        }  # fmt: skip
+        self._start_recording()
         if not self._layers:
             raise UserError(
                 "kfac: none of the parameters is the weight of a Linear or Conv2d layer of the model, and only these have "
@@ -268,6 +269,16 @@ class KFAC(CheckedOptimizer):
         }
         return result
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy needs: the state, and the model, which is copied together with its parameters."""
+        return {**super().__getstate__(), "_context": self._context}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a state; a copy observes its own model. Forward passes since the last step are not copied."""
+        super().__setstate__(state)
+        if "_context" in state:
+            self._start_recording()
+
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Load a state with the dtypes that it was saved with, where PyTorch would cast factors to the weights' dtype."""
         state = {
@@ -277,6 +288,14 @@ class KFAC(CheckedOptimizer):
         state_dict = {**state_dict, "state": state}
         super().load_state_dict(state_dict)
         restore_dtypes(self, state_dict)
+        self._arrange()
+
+    def _start_recording(self) -> None:
+        context = self._context
+        self._large = product(context["products"])
+        self._recorder = MomentRecorder(
+            context["model"], context["likelihood"], seed=context["seed"], large=self._large
+        )
         self._arrange()
 
     def _active(self) -> MomentRecorder:

@@ -188,6 +188,7 @@ class ASCPG(VectorStep):
     """
 
     catalogue_name = "asc_pg"  # it cannot be derived from the name of the class
+    _updates_average = False
 
     def __init__(
         self,
@@ -198,7 +199,6 @@ class ASCPG(VectorStep):
         beta_decay: NonNegative = 0.0,
     ) -> None:
         super().__init__(params, locals())
-        self._updates_average = False
 
     def average(self, value: Tensor, rows: Tensor | None = None, total: int | None = None) -> Tensor:
         """Return the running average y with the derivative of ``value``; y is updated at extrapolated points.

@@ -175,6 +175,8 @@ class MomentRecorder:
                     continue
                 dtype = torch.promote_types(layer.weight.dtype, torch.float32)
                 a, s = layer.inputs(module, inputs).to(dtype), layer.output_gradients(module, each).to(dtype)
+                if a.shape[1] == 0:  # a batch without rows
+                    continue
                 # Further calls of a layer in the same pass belong to the same predictions.
                 own = 0 if layer in called else predictions
                 called.add(layer)
