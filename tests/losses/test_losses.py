@@ -333,6 +333,27 @@ class TestRefusals:
         with pytest.raises(UserError, match="must be a distribution"):
             KullbackLeibler()(torch.zeros(1, 2), torch.tensor([invalid]))
 
+    @pytest.mark.parametrize("invalid", [-100, -1, 4])
+    @pytest.mark.parametrize(
+        "loss",
+        [
+            CrossEntropy(),
+            CrossEntropy(label_smoothing=0.1),
+            CrossEntropy().on_probabilities(),
+            KullbackLeibler(),
+            Squared(),
+            Wasserstein(),
+        ],
+    )
+    def test_class_indices_out_of_range(self, loss, invalid):
+        """PyTorch's cross-entropy silently leaves out rows of the class -100."""
+        outputs, targets = distributions().float()[:2], torch.tensor([0, invalid])
+        message = f"class indices from 0 to 3, the last of 4 outputs; got {invalid}"
+        for call in (loss, loss.per_sample, lambda z, y: loss(z, y, torch.ones(2))):
+            with pytest.raises(UserError, match=message):
+                call(outputs, targets)
+        assert loss(outputs, torch.tensor([0, 3])).isfinite()
+
     def test_trusted_targets_are_checked_once(self):
         loss = BinaryCrossEntropy()
         with pytest.raises(UserError):

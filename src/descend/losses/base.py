@@ -35,10 +35,28 @@ class Loss(nn.Module, ABC):
     def _check(self, targets: Tensor) -> None:
         """Raise a UserError if targets are outside the domain of the loss; synchronises with the device."""
 
+    def _check_classes(self, outputs: Tensor, targets: Tensor) -> None:
+        """Raise a UserError if class indices are outside 0…K−1; synchronises with the device.
+
+        PyTorch ignores the index -100, and another one ends a process on CUDA.
+        """
+        if "multiclass" not in self.tasks or targets.dim() != 1 or outputs.dim() != 2:
+            return
+        if targets.is_floating_point() or targets.dtype == torch.bool or len(targets) == 0:
+            return
+        low, high = torch.stack(torch.aminmax(targets)).tolist()
+        classes = outputs.shape[1]
+        if low < 0 or high >= classes:
+            raise UserError(
+                f"targets must be class indices from 0 to {classes - 1}, the last of {classes} outputs; "
+                f"got {low if low < 0 else high}"
+            )
+
     def trust(self, targets: Tensor) -> None:
         """Check all training targets once, so that later calls need no check.
 
-        A check synchronises with the device. Without ``trust`` every call checks its targets.
+        A check synchronises with the device. Without ``trust`` every call checks its targets; only such a call compares
+        class indices with the number of outputs, which the targets do not tell.
 
         Raises:
             UserError: targets are outside the domain of the loss.
@@ -75,6 +93,7 @@ class Loss(nn.Module, ABC):
         """
         if not self._trusted:
             self._check(targets)
+            self._check_classes(outputs, targets)
         return self._loss(outputs, targets, "none")
 
     def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -91,6 +110,7 @@ class Loss(nn.Module, ABC):
         if weights is None:
             if not self._trusted:
                 self._check(targets)
+                self._check_classes(outputs, targets)
             return self._loss(outputs, targets, "mean")
         losses = self.per_sample(outputs, targets)
         if weights.shape != losses.shape:

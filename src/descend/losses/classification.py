@@ -184,7 +184,7 @@ class CrossEntropy(_Smoothed):
             wrong class is α/K, that of the correct class 1 − (K−1) α/K. Default 0.
 
     Raises:
-        UserError: α is outside [0, 1].
+        UserError: α is outside [0, 1]; or, when called, a class index is outside 0…K−1.
 
     >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([2]))
     tensor(1.3863)
