@@ -68,8 +68,8 @@ class TestEveryMethod:
         assert torch.equal(result, run(1))
 
     @pytest.mark.parametrize("name", AUGMENTATIONS)
-    def test_one_row_one_channel_one_pixel(self, name):
-        for shape in ((1, 1, 1, 1), (1, 3, 1, 5), (2, 2, 6, 1)):
+    def test_one_row_one_channel_one_pixel_no_row(self, name):
+        for shape in ((1, 1, 1, 1), (1, 3, 1, 5), (2, 2, 6, 1), (0, 3, 8, 8)):
             result = AUGMENTATIONS[name]()(torch.rand(shape), torch.Generator())
             result = result if isinstance(result, torch.Tensor) else result.inputs
             assert result.shape == shape

@@ -56,6 +56,8 @@ def shifted(images: Tensor, down: Tensor, right: Tensor, reach: int) -> Tensor:
     >>> shifted(torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.tensor([0]), torch.tensor([1]), 1).tolist()
     [[[[0.0, 1.0, 2.0]]]]
     """
+    if len(images) == 0:
+        return images.clone()
     height, width = images.shape[-2:]
     tall, wide = (
         min(reach, height),
