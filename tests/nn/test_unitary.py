@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.examples import examples
+from torch import nn
 
 import descend
 from descend.errors import RecipeError, UserError
@@ -108,6 +109,20 @@ class TestModReLU:
             act.bias.copy_(torch.tensor([-1.0, -0.6, 0.5, -0.1]))
         expected = torch.tensor([4 * (0.6 + 0.8j), 0, -2.5j, 0], dtype=COMPLEX)
         torch.testing.assert_close(act(z).detach(), expected, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("modulus", [1e-5, 1e-4, 1e-3, 1.0, 1e3])
+    def test_matches_its_definition_beyond_the_smoothed_jump(self, modulus: float) -> None:
+        act = ModReLU(1).double()
+        nn.init.constant_(act.bias, 0.5)
+        z = torch.tensor([modulus * (0.6 + 0.8j)], dtype=COMPLEX)
+        assert act(z).abs().item() == pytest.approx(modulus + 0.5, rel=1e-12)
+
+    def test_is_continuous_at_the_edge_of_the_smoothed_jump(self) -> None:
+        act = ModReLU(1).double()
+        nn.init.constant_(act.bias, 0.5)
+        inner, outer = (act(torch.tensor([1e-5 * f + 0j], dtype=COMPLEX)).abs().item() for f in (1 - 1e-9, 1 + 1e-9))
+        assert inner == pytest.approx(outer, rel=1e-8)
+        assert act(torch.zeros(1, dtype=COMPLEX)).abs().item() == 0.0
 
     def test_is_initially_the_identity(self) -> None:
         z = torch.randn(5, 8, dtype=torch.complex64)

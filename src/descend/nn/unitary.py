@@ -82,7 +82,7 @@ class ModReLU(nn.Module):
     """modReLU: (|z| + b) z/|z| where |z| + b ≥ 0, and 0 elsewhere, which keeps the phase. Complex (..., N) → (..., N).
 
     The initial bias is 0, for which the map is the identity. For a positive bias the map is discontinuous at z = 0; it is
-    smoothed within |z| < 1e-5.
+    replaced by a linear function within |z| < 1e-5.
 
     Args:
         units: N, the number of units, each with one bias.
@@ -100,7 +100,7 @@ class ModReLU(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Return the activations, in the shape of z."""
         modulus = z.abs()
-        ratio = self.bias / (modulus + _EPS)
+        ratio = self.bias / modulus.clamp_min(_EPS)
         return z * torch.where(modulus + self.bias >= 0, 1.0 + ratio, torch.zeros_like(ratio))
 
 
