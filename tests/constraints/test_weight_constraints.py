@@ -72,6 +72,23 @@ class TestProjections:
         )
         assert (difference[w[0] == 0] >= level - 1e-9).all()
 
+    @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+    @pytest.mark.parametrize(
+        ("row", "expected"),
+        [
+            ([1e20, -1e20, 3.0], [1.0, 0.0, 0.0]),
+            ([1e20, 1e20, 3.0], [0.5, 0.5, 0.0]),
+            ([-1e20, -1e20, -1e30], [0.5, 0.5, 0.0]),
+        ],
+    )
+    def test_simplex_of_entries_next_to_which_the_total_is_rounded_away(
+        self, row: list[float], expected: list[float], dtype: torch.dtype
+    ) -> None:
+        assert project_to_simplex(torch.tensor([row], dtype=dtype))[0].tolist() == expected
+        if min(row) > -1e30 and dtype == DOUBLE:
+            ball = project_to_ball(torch.tensor([row], dtype=dtype), 1.0, "l1")
+            assert float(ball.abs().sum()) == pytest.approx(1.0)
+
     @pytest.mark.parametrize("norm", ["l1", "l2"])
     def test_ball_matches_a_numerical_solver(self, norm: str) -> None:
         v = np.array([2.0, -1.0, 0.3, 0.0])

@@ -16,6 +16,9 @@ __all__ = ["NormBall", "Simplex", "norm_ball", "project_to_ball", "project_to_si
 Norm = Literal["l1", "l2", "linf"]
 Over = Literal["unit", "weight"]
 
+_LARGE = 1e6
+"""Entries above this multiple of the total are shifted before a projection onto the simplex."""
+
 ROUNDING = 1e-6
 """Relative tolerance: vectors whose norm exceeds the radius by at most this fraction count as inside the ball."""
 
@@ -38,6 +41,10 @@ def project_to_simplex(vectors: Tensor, total: float = 1.0) -> Tensor:
     """
     wide = vectors.double()  # for sums over many entries
     descending = wide.sort(dim=1, descending=True).values
+    # The projection does not depend on a shift of all entries, and next to large ones the total would be lost by rounding.
+    largest = descending[:, :1]
+    shift = torch.where(largest.abs() > _LARGE * total, largest, 0.0)
+    wide, descending = wide - shift, descending - shift
     excess = descending.cumsum(1) - total
     counts = torch.arange(1, wide.shape[1] + 1, dtype=wide.dtype, device=wide.device)
     support = (descending * counts > excess).sum(1, keepdim=True).clamp_min(1)
