@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import pickle
 from dataclasses import dataclass, field
 from typing import Any
@@ -490,6 +491,18 @@ class Contract:
             pytest.skip("it has no learning rate")
         with pytest.raises(UserError, match=f"^{case.name}: "):
             case.make([nn.Parameter(torch.ones(1))], lr=-0.1)
+
+    @pytest.mark.parametrize("lr", [math.nan, math.inf, -math.inf])
+    @pytest.mark.parametrize("kind", [float, torch.tensor])
+    def test_a_learning_rate_that_is_not_finite_is_refused(self, case, lr, kind):
+        if case.lr is None:
+            pytest.skip("it has no learning rate")
+        for params, settings in (
+            ([nn.Parameter(torch.ones(2, 2))], {"lr": kind(lr)}),
+            ([{"params": [nn.Parameter(torch.ones(2, 2))], "lr": kind(lr)}], {}),
+        ):
+            with pytest.raises(UserError, match=f"^{case.name}: .*lr: expected .*numbers must be finite"):
+                case.make(params, **settings)
 
     @pytest.mark.parametrize(
         ("params", "words"),

@@ -353,11 +353,15 @@ def adamax(
 
 
 def _build(constructor: Callable[..., T], function: Callable[..., T], arguments: Mapping[str, Any]) -> T:
-    """Check the arguments of a function against its annotations, and pass them on to PyTorch's class unchanged."""
+    """Check the arguments of a function and of groups against its annotations, and pass them on to PyTorch's class unchanged."""
     settings = {name: value for name, value in arguments.items() if name != "params"}
     checked_settings(function, settings)
     with raising_user_errors(catalogue_name(function)):
-        return constructor(list_params(arguments["params"]), **settings)
+        params = list_params(arguments["params"])
+        for group in params if isinstance(params, list) else ():
+            if isinstance(group, dict):
+                checked_settings(function, {name: value for name, value in group.items() if name in settings})
+        return constructor(params, **settings)
 
 
 _FUSED_DEVICES: Mapping[Callable[..., Optimizer], frozenset[str]] = {
