@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from sklearn.linear_model import Lasso
 from torch import nn
 
-from descend.errors import UserError
+import descend
+
+from descend.errors import RecipeError, UserError
+from descend.optim import OPTIMIZERS
 from descend.optim.lean import lean_step
 from descend.regularization import l1_penalty, l1_prox, soft_threshold
 
@@ -91,3 +94,39 @@ def test_invalid_arguments() -> None:
         l1_prox(optimizer, [weight], -1.0)
     with pytest.raises(UserError, match="not among the optimizer's"):
         l1_prox(optimizer, [nn.Parameter(torch.ones(1))], 1.0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gd", "cg", "bfgs", "lbfgs", "coordinate_descent", "newton", "subsampled_newton", "trust_region", "stron", "trish", "sqn"],
+)
+def test_optimizers_whose_steps_are_not_those_of_the_learning_rate_are_refused(name):
+    """Their solution would be that of another strength, which depends on the step sizes."""
+    w = nn.Parameter(torch.ones(2, 2))
+    optimizer = OPTIMIZERS[name]([w])
+    with pytest.raises(UserError, match=f"a step of {name} is determined by a line search or a curvature matrix"):
+        l1_prox(optimizer, [w], 0.1)
+    l1_prox(optimizer, [w], 0.0)
+    recipe = {"optimizer": name, "regularize": {"l1_prox": 0.2}, "stop": {"max_epochs": 1}}
+    with pytest.raises(RecipeError, match=r"l1_prox"):
+        descend.train("diabetes", recipe)
+
+
+@pytest.mark.parametrize("name", ["sgd", "heavy_ball", "nesterov", "asc_pg"])
+def test_proximal_gradient_methods_solve_the_lasso(name):
+    """min ½ (a − 0.05)² + 5 (b − 1)² + 0.1 (|a| + |b|) has a = 0 and b = 1 − 0.1/10."""
+    w = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    h, c = torch.tensor([1.0, 10.0], dtype=torch.float64), torch.tensor([0.05, 1.0], dtype=torch.float64)
+    optimizer = OPTIMIZERS[name]([w], lr=0.02)
+    l1_prox(optimizer, [w], 0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (h * (w - c) ** 2).sum() / 2
+        loss.backward()
+        return loss
+
+    for _ in range(1500):
+        optimizer.step(closure)
+    assert w[0].item() == 0.0
+    assert w[1].item() == pytest.approx(0.99, abs=1e-6)

@@ -501,7 +501,7 @@ class Contract:
             ([nn.Parameter(torch.ones(2, 2))], {"lr": kind(lr)}),
             ([{"params": [nn.Parameter(torch.ones(2, 2))], "lr": kind(lr)}], {}),
         ):
-            with pytest.raises(UserError, match=f"^{case.name}: .*lr: expected .*numbers must be finite"):
+            with pytest.raises(UserError, match=f"^{case.name}: lr: expected a number above 0"):
                 case.make(params, **settings)
 
     @pytest.mark.parametrize(

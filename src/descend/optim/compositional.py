@@ -188,6 +188,7 @@ class ASCPG(VectorStep):
     """
 
     catalogue_name = "asc_pg"  # it cannot be derived from the name of the class
+    lr_is_step_size = True
     _updates_average = False
 
     def __init__(

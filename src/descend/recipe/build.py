@@ -347,7 +347,10 @@ def build_optimizer(
     if strength and decay and not own_decay:
         weight_decay(optimizer, decay, strength)
     if recipe.regularize["l1_prox"] and decay:
-        l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
+        try:
+            l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
+        except UserError as cause:
+            raise RecipeError([Problem("regularize", "l1_prox", str(cause).removeprefix("l1_prox: "))]) from cause
     for each in constraints:
         try:
             each.attach(optimizer)

@@ -73,10 +73,12 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
     """Add the proximal step of the l1 penalty to an optimizer: a soft threshold after each step.
 
     With plain SGD this is proximal gradient descent (ISTA) on loss + strength·Σ|W|, whose solutions have weights that are
-    exactly zero. The threshold is t·strength, where t is the learning rate of the parameter's group at that step.
+    exactly zero. The threshold is t·strength, where t is the learning rate of the parameter's group at that step. Where the
+    length or the metric of a step is not that of the learning rate, as with line searches and curvature matrices, these
+    steps and thresholds would minimize another function, and the optimizer is refused.
 
     Args:
-        optimizer: any optimizer.
+        optimizer: an optimizer whose steps are as long as its learning rate specifies.
         params: the weights, among the optimizer's; see :func:`descend.regularization.decayed_parameters`.
         strength: w, at least 0.
 
@@ -84,7 +86,8 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
         A handle whose ``remove()`` removes the proximal step.
 
     Raises:
-        UserError: ``strength`` is negative, or a parameter is not one of the optimizer's.
+        UserError: ``strength`` is negative, a parameter is not one of the optimizer's, or the optimizer determines its step
+            by a line search or a curvature matrix.
 
     >>> w = torch.nn.Parameter(torch.tensor([0.3, -2.0]))
     >>> optimizer = torch.optim.SGD([w], lr=0.5)
@@ -92,6 +95,12 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
     >>> w.grad = torch.zeros(2); optimizer.step(); w.data
     tensor([ 0.0000, -1.5000])
     """
+    if strength and not getattr(optimizer, "lr_is_step_size", True):
+        name = getattr(optimizer, "name", type(optimizer).__name__.lower())
+        raise UserError(
+            f"l1_prox: the threshold of a step is lr * l1_prox, but a step of {name} is determined by a line search or a "
+            "curvature matrix, so that together they minimize another function; use sgd, heavy_ball, nesterov or adam"
+        )
     groups = selected_by_group(optimizer, params, strength, "l1_prox")
 
     @torch.no_grad()
