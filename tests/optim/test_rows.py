@@ -1,9 +1,10 @@
 """The objective of a plain loop: the same rows and random numbers within a step, and new random parts in each step."""
 
+import pytest
 import torch
 from torch import nn
 
-from descend.optim import Rows
+from descend.optim import OPTIMIZERS, Rows
 
 
 def network(**norm):
@@ -48,6 +49,30 @@ def test_parts_are_new_samples_whatever_was_evaluated_between():
         samples.append(whole.part(0.2).inputs)
         whole.value()
     assert len({tuple(each.flatten().tolist()) for each in samples}) == 4
+
+
+@pytest.mark.parametrize("name", ["subsampled_newton", "lbfgs", "sqn", "stron"])
+def test_samples_do_not_use_the_global_generator_and_differ_between_steps(name, monkeypatch):
+    """Also if each step is given a new object, and after loading a state."""
+    model = nn.Linear(3, 1)
+    samples, part = [], Rows.part
+
+    def recorded(self, share, *, nested=False):
+        result = part(self, share, nested=nested)
+        samples.append(tuple(result.inputs.flatten().tolist()))
+        return result
+
+    monkeypatch.setattr(Rows, "part", recorded)
+    settings = {"update_frequency": 1} if name == "sqn" else {}
+    optimizer = OPTIMIZERS[name](model.parameters(), sample_fraction=0.2, **settings)
+    before = torch.get_rng_state()
+    for _ in range(4):
+        optimizer.step(rows(model))
+    assert torch.equal(torch.get_rng_state(), before)
+    other = OPTIMIZERS[name](model.parameters(), sample_fraction=0.2, **settings)
+    other.load_state_dict(optimizer.state_dict())
+    other.step(rows(model))
+    assert len(set(samples)) == len(samples) > 3
 
 
 def test_nested_parts_contain_one_another():

@@ -159,6 +159,12 @@ class _ManifoldObjective:
             loss: Tensor = self._closure.value()
         return loss
 
+    def at_sample(self, number: int) -> None:
+        """Set the number of the next sample of the objective, if it samples rows by number."""
+        at_sample = getattr(self._closure, "at_sample", None)
+        if at_sample is not None:
+            at_sample(number)
+
     def part(self, share: float, *, nested: bool = False) -> _ManifoldObjective:
         """Return the same objective on a random fraction of the rows."""
         return _ManifoldObjective(self._closure.part(share, nested=nested), self._step, self._stepping)

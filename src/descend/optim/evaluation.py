@@ -14,7 +14,7 @@ All evaluations within a step use the same rows and the same random numbers. An 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -129,6 +129,8 @@ class Evaluations:
         closure: the argument of ``step``.
         parameters: tensors to differentiate with respect to.
         name: name of the optimizer, for messages.
+        settings: settings of a parameter group, which also hold ``samples``, the number of samples taken so far, for
+            objectives that sample rows by number (:meth:`descend.optim.Rows.at_sample`). Default None.
 
     >>> w = torch.tensor([1.0, 2.0], requires_grad=True)
     >>> objective = Evaluations(lambda: (w**2).sum(), [w], "newton")
@@ -136,8 +138,15 @@ class Evaluations:
     (tensor([2., 4.]), tensor([2., 2.]))
     """
 
-    def __init__(self, closure: Closure, parameters: Sequence[Tensor], name: str) -> None:
+    def __init__(
+        self,
+        closure: Closure,
+        parameters: Sequence[Tensor],
+        name: str,
+        settings: MutableMapping[str, Any] | None = None,
+    ) -> None:
         self.closure, self.parameters, self._name = closure, list(parameters), name
+        self._settings = {} if settings is None else settings
         self._rich = closure if isinstance(closure, RichClosure) else None
         self._random: list[Tensor] | None = None
 
@@ -221,6 +230,11 @@ class Evaluations:
                 f"{self._name} evaluates a subset of the rows, which a function that returns the loss does not support; "
                 "call step(descend.optim.Rows(model, loss, inputs, targets)), or set sample_fraction=1"
             )
+        at_sample = getattr(self._rich, "at_sample", None)
+        if at_sample is not None and not nested:
+            number = self._settings.get("samples", 0)
+            self._settings["samples"] = number + 1
+            at_sample(number)
         return Evaluations(self._rich.part(share, nested=nested), self.parameters, self._name)
 
     def _call(self) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import UserError
-from descend.rng import forked
+from descend.rng import forked, generator
 
 __all__ = ["LOSS", "Rows", "buffers_kept"]
 
@@ -31,6 +31,7 @@ class Rows:
         loss: function that computes the mean loss of outputs and targets, with a graph.
         inputs: (b, ...).
         targets: (b, ...).
+        seed: seed of random parts, which are a function of it and of their number. Default 0.
 
     >>> from descend.optim import gd
     >>> model = nn.Linear(1, 1)
@@ -42,13 +43,20 @@ class Rows:
     """
 
     def __init__(
-        self, model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], inputs: Tensor, targets: Tensor
+        self,
+        model: nn.Module,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        seed: int = 0,
     ) -> None:
         if len(inputs) != len(targets):
             raise UserError(
                 f"expected one target for each row, got {len(inputs)} rows and {len(targets)} targets"
             )
         self.model, self.loss, self.inputs, self.targets = model, loss, inputs, targets
+        self.seed, self._samples = seed, 0
         self.gradients = 0.0
         self._whole, self._share = self, 1.0
         self._random = torch.get_rng_state()
@@ -83,12 +91,27 @@ class Rows:
             loss, outputs = self._losses()
         return loss, outputs, None
 
+    def at_sample(self, number: int) -> None:
+        """Set the number of the next random sample.
+
+        Optimizers count their samples, so that each step has a new one even if each step is given a new object.
+        """
+        self._samples = number
+
     def part(self, share: float, *, nested: bool = False) -> Rows:
-        """Return the objective on a fraction of the rows: a random sample from the global generator, or the first ones."""
+        """Return the objective on a fraction of the rows: the next random sample, or the first ones.
+
+        The global generator is not used, so that a sample does not change other random numbers.
+        """
         count = max(1, math.ceil(share * len(self.inputs)))
-        order = torch.arange(len(self.inputs)) if nested else torch.randperm(len(self.inputs))
+        if nested:
+            order = torch.arange(len(self.inputs))
+        else:
+            rng = generator(self.seed, "part", step=self._samples)
+            order = torch.randperm(len(self.inputs), generator=rng)
+            self._samples += 1
         chosen = order[:count].to(self.inputs.device)
-        part = Rows(self.model, self.loss, self.inputs[chosen], self.targets[chosen])
+        part = Rows(self.model, self.loss, self.inputs[chosen], self.targets[chosen], seed=self.seed)
         # Its cost counts towards the whole, and it does not update running averages.
         part._whole, part._share, part._fresh = self._whole, self._share * share, False
         return part

@@ -117,7 +117,7 @@ class VectorStep(CheckedOptimizer, ABC):
         parameters = self.all_parameters
         position = Position(parameters)
         with position.restored_on_error():
-            return self.advance(Evaluations(closure, parameters, self.name), position)
+            return self.advance(Evaluations(closure, parameters, self.name, self.param_groups[0]), position)
 
     def times_lr(self, step: Tensor) -> Tensor:
         """Return a step multiplied by the learning rates of the groups, (n,)."""
