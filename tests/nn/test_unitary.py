@@ -120,7 +120,9 @@ class TestModReLU:
     def test_is_continuous_at_the_edge_of_the_smoothed_jump(self) -> None:
         act = ModReLU(1).double()
         nn.init.constant_(act.bias, 0.5)
-        inner, outer = (act(torch.tensor([1e-5 * f + 0j], dtype=COMPLEX)).abs().item() for f in (1 - 1e-9, 1 + 1e-9))
+        inner, outer = (
+            act(torch.tensor([1e-5 * f + 0j], dtype=COMPLEX)).abs().item() for f in (1 - 1e-9, 1 + 1e-9)
+        )
         assert inner == pytest.approx(outer, rel=1e-8)
         assert act(torch.zeros(1, dtype=COMPLEX)).abs().item() == 0.0
 

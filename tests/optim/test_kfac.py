@@ -883,5 +883,8 @@ def test_inputs_whose_squares_overflow_leave_finite_weights(kl_clip):
         F.cross_entropy(model(x * (1e20 if step == 5 else 1.0)), y).backward()
         optimizer.step()
         assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert all(torch.isfinite(value).all() for value in optimizer.state[model.weight].values()
-               if isinstance(value, torch.Tensor))
+    assert all(
+        torch.isfinite(value).all()
+        for value in optimizer.state[model.weight].values()
+        if isinstance(value, torch.Tensor)
+    )

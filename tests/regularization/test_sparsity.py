@@ -11,7 +11,6 @@ from sklearn.linear_model import Lasso
 from torch import nn
 
 import descend
-
 from descend.errors import RecipeError, UserError
 from descend.optim import OPTIMIZERS
 from descend.optim.lean import lean_step
@@ -98,13 +97,27 @@ def test_invalid_arguments() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["gd", "cg", "bfgs", "lbfgs", "coordinate_descent", "newton", "subsampled_newton", "trust_region", "stron", "trish", "sqn"],
+    [
+        "gd",
+        "cg",
+        "bfgs",
+        "lbfgs",
+        "coordinate_descent",
+        "newton",
+        "subsampled_newton",
+        "trust_region",
+        "stron",
+        "trish",
+        "sqn",
+    ],
 )
 def test_optimizers_whose_steps_are_not_those_of_the_learning_rate_are_refused(name):
     """Their solution would be that of another strength, which depends on the step sizes."""
     w = nn.Parameter(torch.ones(2, 2))
     optimizer = OPTIMIZERS[name]([w])
-    with pytest.raises(UserError, match=f"a step of {name} is determined by a line search or a curvature matrix"):
+    with pytest.raises(
+        UserError, match=f"a step of {name} is determined by a line search or a curvature matrix"
+    ):
         l1_prox(optimizer, [w], 0.1)
     l1_prox(optimizer, [w], 0.0)
     recipe = {"optimizer": name, "regularize": {"l1_prox": 0.2}, "stop": {"max_epochs": 1}}

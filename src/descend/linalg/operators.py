@@ -87,9 +87,7 @@ class Jacobian:
     def times(self, vector: Tensor) -> Tensor:
         """Return J v, in the shape of the outputs, for ``vector`` v, (n,)."""
         parts = _parts(vector, self._parameters)
-        pairs = [
-            (each, part) for each, part in zip(self._pulled, parts, strict=True) if each.requires_grad
-        ]
+        pairs = [(each, part) for each, part in zip(self._pulled, parts, strict=True) if each.requires_grad]
         if not pairs:
             return torch.zeros_like(self._outputs)
         pulled, parts = map(list, zip(*pairs, strict=True))

@@ -40,7 +40,8 @@ class SQN(VectorStep):
     """The stochastic quasi-Newton method of Byrd, Hansen, Nocedal and Singer.
 
     A step costs one gradient, and every L-th step three more. No step waits for the device, and there is no line
-    search, so the learning rate matters as much as for SGD. A step that is not finite is not taken. The method suits noisy gradients of ill-conditioned losses.
+    search, so the learning rate matters as much as for SGD. A step that is not finite is not taken. The method suits
+    noisy gradients of ill-conditioned losses.
 
     The state is ``count``, the number of steps taken; ``sum`` of the iterates since the last average; ``average``, the
     last one; and the pairs (:class:`descend.linalg.Pairs`): 2 M + 2 numbers per parameter and M² more.

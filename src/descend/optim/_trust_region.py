@@ -88,7 +88,9 @@ class _RatioStep(TruncatedNewton, ABC):
         # (Conn, Gould and Toint 2000, section 17.4.2).
         rounding = 10.0 * torch.finfo(solution.step.dtype).eps * abs(value)
         # An infinite loss at either end says nothing about the model: the step is rejected, and the radius shrinks.
-        ratio = (decrease + rounding) / (solution.decrease + rounding) if math.isfinite(decrease) else math.nan
+        ratio = (
+            (decrease + rounding) / (solution.decrease + rounding) if math.isfinite(decrease) else math.nan
+        )
         length = float(torch.linalg.vector_norm(solution.step)) / gradient.lr
         on_boundary = solution.ending in ("boundary", "negative curvature")
         memory["radius"] = next_radius(radius, length, ratio, on_boundary)

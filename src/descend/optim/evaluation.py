@@ -72,7 +72,9 @@ class Gradient:
         gradients = [p.grad for p in parameters]
         self.empty = all(gradient is None for gradient in gradients)
         self.vector = wide(
-            flat([torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)])
+            flat(
+                [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
+            )
         )
         self.missing: Tensor | None = None
         if any(gradient is None for gradient in gradients):

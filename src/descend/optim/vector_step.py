@@ -41,7 +41,7 @@ class Position:
         self.put(self.start + length * step)
 
     def move_if_finite(self, step: Tensor, length: float | Tensor = 1.0) -> None:
-        """Set the parameters to start + length · step, or to the start if the step is not finite. Does not wait for the device."""
+        """Set the parameters to start + length · step, or to the start if the step is not finite; do not wait for the device."""
         self.move(torch.where(torch.isfinite(step).all(), step, 0.0), length)
 
     def put(self, vector: Tensor) -> None:

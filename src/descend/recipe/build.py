@@ -350,7 +350,9 @@ def build_optimizer(
         try:
             l1_prox(optimizer, decay, float(recipe.regularize["l1_prox"]))
         except UserError as cause:
-            raise RecipeError([Problem("regularize", "l1_prox", str(cause).removeprefix("l1_prox: "))]) from cause
+            raise RecipeError(
+                [Problem("regularize", "l1_prox", str(cause).removeprefix("l1_prox: "))]
+            ) from cause
     for each in constraints:
         try:
             each.attach(optimizer)
