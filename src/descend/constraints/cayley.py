@@ -80,6 +80,9 @@ class Cayley(Constraint):
         def before(
             stepping: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
         ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            if step.discards_gradients:  # those of the last step would be taken for those of this one
+                step.discards_gradients = False
+                stepping.zero_grad()
             step.start()
             closure = args[1] if len(args) > 1 else kwargs.get("closure")
             if closure is None:
@@ -92,9 +95,6 @@ class Cayley(Constraint):
 
         def after(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             step.finish()
-            if step.discards_gradients:  # they would be taken for those of the next evaluation
-                step.discards_gradients = False
-                stepped.zero_grad()
 
         return [optimizer.register_step_pre_hook(before), optimizer.register_step_post_hook(after)]
 
