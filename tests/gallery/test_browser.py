@@ -36,6 +36,7 @@ def test_all_panels_are_drawn_and_nothing_is_asked_of_the_network(browser, folde
         assert page.requests() == []
 
 
+@pytest.mark.slow
 def test_colours_follow_the_readers_scheme(browser, folder):
     line = "document.querySelector('#plot-batch_norm-0 .js-line').style.stroke"
     with browser.open(folder / "batch_norm.html") as page:
@@ -45,6 +46,7 @@ def test_colours_follow_the_readers_scheme(browser, folder):
         assert (day, page.value(line)) == ("rgb(199, 80, 0)", "rgb(242, 162, 92)")
 
 
+@pytest.mark.slow
 def test_labels_that_look_like_numbers_are_words(browser, folder):
     with browser.open(folder / "second_order.html") as page:
         ticks = page.value(
@@ -70,6 +72,7 @@ def test_the_race_is_run(browser, folder):
         assert page.console() == []
 
 
+@pytest.mark.slow
 def test_the_index_shows_pictures_without_a_request(browser, folder):
     with browser.open(folder / "index.html", width=360, phone=True) as page:
         page.wait("[...document.images].every(image => image.complete && image.naturalWidth === 1600)")

@@ -19,6 +19,7 @@ from descend.gallery.spread import exact
 every = pytest.mark.parametrize("name", FIGURES)
 
 
+@pytest.mark.slow
 def test_all_have_small_sizes():
     assert set(small.SIZES) == set(FIGURES)
 
@@ -46,6 +47,7 @@ def test_pictures_say_what_was_found(pictures, name):
     assert ("NOT" in picture.verdict) != picture.supported
 
 
+@pytest.mark.slow
 @every
 def test_panels_hold_plain_finite_numbers(pictures, name):
     for panel in pictures(name).panels:
@@ -67,6 +69,7 @@ def test_panels_hold_plain_finite_numbers(pictures, name):
                     assert all(value is None or value > 0 for value in values), (panel.title, axis.title)
 
 
+@pytest.mark.slow
 @every
 def test_pages_are_one_file_without_addresses(pictures, name):
     text = page(pictures(name), 0)

@@ -93,6 +93,7 @@ def test_gradient_descent_shrinks_by_its_eigenvalues(found):
     assert bool((found["gd_vs_sgd"].epochs[:, 1] < found["gd_vs_sgd"].descent[:, 1]).all())
 
 
+@pytest.mark.slow
 def test_schedules_are_their_formulas(found):
     factors = found["schedules"].factors
     epochs = range(32)

@@ -104,6 +104,7 @@ class TestSatisfied:
         assert float(bounded(run.model).detach()) <= 1e-3
         assert run.metrics["test"]["accuracy"] > 0.8
 
+    @pytest.mark.slow
     def test_infeasible_epochs_are_not_kept_once_one_is_feasible(self) -> None:
         run = descend.train("diabetes", recipe(inequality=short), seed=0)
         feasible = [each["epoch"] for each in run.history if each["constraints"]["feasible"]]

@@ -51,6 +51,7 @@ def network(*middle):
     return nn.Sequential(nn.Linear(4, 6), *middle, nn.Linear(6, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "middle",
     [
