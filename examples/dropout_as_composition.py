@@ -1,13 +1,13 @@
-"""Dropout's objective as the lecture writes it: the loss of the mean prediction of all sub-networks.
+"""Dropout as a composition: the loss of the mean prediction of all sub-networks.
 
     F(W) = 1/m Σ_i ℓ(y_i, E_SN[SN_W(x_i)])
 
-SGD with dropout minimises the larger 1/m Σ_i E_SN[ℓ(y_i, SN_W(x_i))]: for squared errors it is F and the variance that
-dropout gives to the prediction. Stochastic compositional gradient descent (scgd) and its accelerated form (asc_pg) keep a
-running average of each row's output, over the masks of past steps, and minimise F itself. Here both objectives are
-estimated by many masks at the weights that each method ends with. That F is lower is what the theory says. Whether it
-is wanted is another question: the variance that SGD pays for is how dropout regularizes. In the last column, the error on
-other rows, the methods hardly differ here.
+SGD with dropout minimizes the larger 1/m Σ_i E_SN[ℓ(y_i, SN_W(x_i))]: for squared errors it is F plus the variance of
+the prediction over the dropout masks. Stochastic compositional gradient descent (scgd) and its accelerated form (asc_pg)
+keep a running average of each row's output over the masks of past steps, and minimize F itself. Here both objectives are
+estimated with many masks at the final weights of each method. In theory F is lower. Whether that is desirable is another
+question: the variance in the objective of SGD is how dropout regularizes. The last column, the error on other rows,
+hardly differs between the methods here.
 
     python examples/dropout_as_composition.py [STEPS]
 """
@@ -23,11 +23,11 @@ from torch.nn.functional import mse_loss
 from descend.optim import asc_pg, scgd
 
 TRAINED = 300
-"""Rows that are trained on; the other 142 are predicted."""
+"""Number of training rows; the other 142 are predicted."""
 
 
 def rows() -> tuple[Tensor, Tensor]:
-    """Standardised columns and targets of the data set diabetes."""
+    """Return the standardized columns and targets of the diabetes data set."""
     x, y = load_diabetes(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(x))
     x, y = x[order] / x.std(0), (y[order, None] - y.mean()) / y.std()
@@ -35,13 +35,13 @@ def rows() -> tuple[Tensor, Tensor]:
 
 
 def network() -> nn.Sequential:
-    """The same start for each method."""
+    """Return the network with the same initial weights for each method."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(10, 32), nn.Tanh(), nn.Dropout(0.5), nn.Linear(32, 1))
 
 
 def train(method: str, steps: int) -> nn.Sequential:
-    """A network after steps on all rows with a falling rate."""
+    """Return the network after a number of full-batch steps with a decreasing learning rate."""
     x, y = rows()
     x, y = x[:TRAINED], y[:TRAINED]
     model = network()
@@ -53,8 +53,8 @@ def train(method: str, steps: int) -> nn.Sequential:
     average = getattr(optimizer, "average", lambda outputs: outputs)
 
     def closure() -> Tensor:
-        # The one difference: the loss is that of the average of each row's outputs. With batches it would be
-        # average(model(x[chosen]), chosen, TRAINED), chosen the numbers of their rows.
+        # The only difference: the loss is that of the running average of each row's outputs. With batches it would be
+        # average(model(x[batch]), batch, TRAINED), where batch contains the row numbers.
         optimizer.zero_grad()
         loss = mse_loss(average(model(x)), y)
         loss.backward()
@@ -67,7 +67,7 @@ def train(method: str, steps: int) -> nn.Sequential:
 
 
 def objectives(model: nn.Module, masks: int = 400) -> tuple[float, float, float]:
-    """F, the loss that SGD with dropout minimises, and the error on other rows without dropout."""
+    """Return F, the objective of SGD with dropout, and the error on other rows without dropout."""
     x, y = rows()
     with torch.no_grad():
         outputs = torch.stack([model(x[:TRAINED]) for _ in range(masks)])
@@ -78,11 +78,11 @@ def objectives(model: nn.Module, masks: int = 400) -> tuple[float, float, float]
 
 
 def main(steps: int = 2000) -> dict[str, tuple[float, float, float]]:
-    """The three numbers of each method."""
+    """Return the three numbers of each method."""
     return {method: objectives(train(method, steps)) for method in ("sgd", "scgd", "asc_pg")}
 
 
 if __name__ == "__main__":
     print("loss of the mean   mean loss   other rows")
-    for name, found in main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000).items():
-        print(f"{found[0]:16.4f} {found[1]:11.4f} {found[2]:12.4f}   {name}")
+    for name, result in main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000).items():
+        print(f"{result[0]:16.4f} {result[1]:11.4f} {result[2]:12.4f}   {name}")

@@ -1,8 +1,8 @@
 """Transfer learning: a network trained on the digits 0 to 4 helps with 5 to 9, of which only a few are labelled.
 
-The first layers have learned what strokes look like, and are kept; the last layer, which knew other classes, is started
-anew. Measured against the same network trained on the few rows alone, and against convolutions that are frozen as they
-were drawn. These images are small and easy, so that a few rows teach almost as much: what transfer gains is a point or two.
+The first layers, which represent strokes, are kept; the last layer, which classified other digits, is initialized again.
+The result is compared with the same network trained on the few rows only, and with convolutions frozen at their initial
+weights. These images are small and easy, so that a few rows are almost sufficient, and transfer gains one or two points.
 
     python examples/transfer.py [LABELLED]
 """
@@ -24,40 +24,40 @@ RECIPE = descend.Recipe(
 
 
 def digits(classes: range) -> tuple[np.ndarray, np.ndarray]:
-    """Images of some of the digits, in [0, 1], and their labels."""
+    """Return the images of some of the digits, in [0, 1], and their labels."""
     rows, labels = load_digits(return_X_y=True)
-    chosen = np.isin(labels, classes)
-    return (rows[chosen] / 16).reshape(-1, 1, 8, 8).astype(np.float32), labels[chosen]
+    selected = np.isin(labels, classes)
+    return (rows[selected] / 16).reshape(-1, 1, 8, 8).astype(np.float32), labels[selected]
 
 
 def main(labelled: int = 10, epochs: int = 60, seeds: int = 5) -> dict[str, float]:
-    """Accuracy on the digits 5 to 9 that were not labelled, averaged over seeds, by where training started."""
+    """Return the mean accuracy over seeds on the unlabelled digits 5 to 9, by initialization."""
     recipe = RECIPE.replace({"stop.max_epochs": epochs})
     images, labels = digits(range(5, 10))
     with tempfile.TemporaryDirectory() as folder:
         first = Path(folder) / "first"
         descend.train(digits(range(5)), recipe, out=first)
-        # Both halves have five classes, so the last layer would fit: that it must go is said.
+        # Both halves have five classes, so that the last layer would fit: its replacement must be specified.
         pretrained = {"model.pretrained": str(first), "model.pretrained_head": "replace"}
         frozen = {"model.freeze": ["conv*", "norm*"]}
         starts = {
             "from scratch": {},
             "pretrained": pretrained,
-            "pretrained, convolutions at a tenth of the rate": {
+            "pretrained, convolutions at a tenth of the learning rate": {
                 **pretrained,
                 "optimizer.groups": {"conv*": 0.1, "norm*": 0.1},
             },
             "pretrained, convolutions frozen": {**pretrained, **frozen},
             "from scratch, convolutions frozen": frozen,
         }
-        found = dict.fromkeys(starts, 0.0)
+        accuracies = dict.fromkeys(starts, 0.0)
         for seed in range(seeds):
             order = np.random.default_rng(seed).permutation(len(images))
             few, rest = order[:labelled], order[labelled:]
             for name, changes in starts.items():
                 run = descend.train((images[few], labels[few]), recipe.replace(changes), seed=seed)
-                found[name] += float((run.predict(images[rest]) == labels[rest]).mean()) / seeds
-    return found
+                accuracies[name] += float((run.predict(images[rest]) == labels[rest]).mean()) / seeds
+    return accuracies
 
 
 if __name__ == "__main__":

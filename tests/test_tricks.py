@@ -19,7 +19,7 @@ import descend
 from descend.constraints import remove_parametrizations
 from descend.errors import Interrupted, RecipeError
 from descend.export import load_exported
-from descend.export.portable import portable
+from descend.export.portable import make_portable
 from descend.training.loop import Training
 from descend.training.observers import Quiet
 
@@ -183,7 +183,7 @@ def test_a_constraint_holds_everywhere(name: str, digits: Any, tmp_path: Path) -
     file = run.export("safetensors", tmp_path)
     assert holds(safetensors.torch.load_file(file)["model.linear1.weight"])
     assert holds(load_exported(file).program.model.linear1.weight)
-    program = portable(run.predictor)
+    program = make_portable(run.predictor)
     assert holds(program.model.linear1.weight)
     assert not [key for key in program.state_dict() if "parametrizations" in key]
 

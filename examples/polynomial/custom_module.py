@@ -1,14 +1,14 @@
-"""Fifth way: a model class of one's own."""
+"""A custom model class."""
 
 import torch
-from problem import RATE, START, STEPS, show, x, y
+from problem import LR, START, STEPS, show, x, y
 from torch import Tensor, nn
 
 from descend.optim import sgd
 
 
 class Polynomial3(nn.Module):
-    """y = a + bx + cx² + dx³, with its four numbers as parameters."""
+    """y = a + bx + cx² + dx³ with four parameters."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -17,14 +17,14 @@ class Polynomial3(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any operations on tensors may stand here."""
+        """Return the predictions; any tensor operations are allowed here."""
         return self.a + self.b * x + self.c * x**2 + self.d * x**3
 
 
 def fit(steps: int = STEPS) -> tuple[float, ...]:
-    """To the optimizer it is a model as any other."""
+    """Gradient descent; the optimizer treats the model like any other."""
     model = Polynomial3()
-    optimizer = sgd(model.parameters(), lr=RATE)
+    optimizer = sgd(model.parameters(), lr=LR)
     for _ in range(steps):
         optimizer.zero_grad()
         (model(x) - y).square().sum().backward()

@@ -1,23 +1,23 @@
-"""First way: the gradient by hand."""
+"""Gradient by hand."""
 
-from problem import RATE, START, STEPS, show, x, y
+from problem import LR, START, STEPS, show, x, y
 
 
 def fit(steps: int = STEPS) -> tuple[float, float, float, float]:
-    """Gradient descent with derivatives worked out on paper."""
+    """Gradient descent with derivatives worked out by hand."""
     a, b, c, d = START
     for _ in range(steps):
-        # d/dp of the sum of (prediction − y)² is 2 (prediction − y), and that of the prediction by a, b, c, d is
-        # 1, x, x², x³.
-        of_prediction = 2.0 * (a + b * x + c * x**2 + d * x**3 - y)
-        of_a = of_prediction.sum().item()
-        of_b = (of_prediction * x).sum().item()
-        of_c = (of_prediction * x**2).sum().item()
-        of_d = (of_prediction * x**3).sum().item()
-        a -= RATE * of_a
-        b -= RATE * of_b
-        c -= RATE * of_c
-        d -= RATE * of_d
+        # The derivative of the sum of (prediction − y)² is 2 (prediction − y) with respect to the prediction, whose
+        # derivatives with respect to a, b, c, d are 1, x, x², x³.
+        d_prediction = 2.0 * (a + b * x + c * x**2 + d * x**3 - y)
+        d_a = d_prediction.sum().item()
+        d_b = (d_prediction * x).sum().item()
+        d_c = (d_prediction * x**2).sum().item()
+        d_d = (d_prediction * x**3).sum().item()
+        a -= LR * d_a
+        b -= LR * d_b
+        c -= LR * d_c
+        d -= LR * d_d
     return a, b, c, d
 
 

@@ -1,14 +1,14 @@
-"""Third way: a network and a loss out of parts. The model is descend's, a linear layer on powers."""
+"""A network and a loss from components: descend's polynomial model is a linear layer on powers."""
 
 import torch
-from problem import RATE, START, STEPS, show, x, y
+from problem import LR, START, STEPS, show, x, y
 from torch import nn
 
 from descend.nn import polynomial
 
 
 def cubic() -> nn.Sequential:
-    """The model at the start: the layer's bias is a, its weight (b, c, d) for the exponents 1, 2, 3."""
+    """Return the initial model: the bias of the layer is a, its weights are (b, c, d) for the exponents 1, 2, 3."""
     model = polynomial((1,), 1, degree=3).double()
     with torch.no_grad():
         model.output.bias.fill_(START[0])
@@ -17,12 +17,12 @@ def cubic() -> nn.Sequential:
 
 
 def coefficients(model: nn.Sequential) -> tuple[float, ...]:
-    """The model's a, b, c, d."""
+    """Return a, b, c, d of the model."""
     return (model.output.bias.item(), *model.output.weight[0].tolist())
 
 
 def fit(steps: int = STEPS) -> tuple[float, ...]:
-    """Gradient descent over whatever parameters the model has."""
+    """Gradient descent over all parameters of the model."""
     model, loss_of = cubic(), nn.MSELoss(reduction="sum")
     inputs, targets = x.unsqueeze(1), y.unsqueeze(1)
     for _ in range(steps):
@@ -31,7 +31,7 @@ def fit(steps: int = STEPS) -> tuple[float, ...]:
         loss.backward()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter -= RATE * parameter.grad
+                parameter -= LR * parameter.grad
     return coefficients(model)
 
 

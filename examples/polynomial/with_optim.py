@@ -1,8 +1,8 @@
-"""Fourth way: the step by an optimizer, which can then be exchanged."""
+"""Steps by an exchangeable optimizer."""
 
 from collections.abc import Callable
 
-from problem import RATE, STEPS, show, x, y
+from problem import LR, STEPS, show, x, y
 from torch import nn
 from torch.optim import Optimizer
 from with_nn import coefficients, cubic
@@ -11,9 +11,9 @@ from descend.optim import rmsprop, sgd
 
 
 def fit(
-    steps: int = STEPS, optimizer_of: Callable[..., Optimizer] = lambda params: sgd(params, lr=RATE)
+    steps: int = STEPS, optimizer_of: Callable[..., Optimizer] = lambda params: sgd(params, lr=LR)
 ) -> tuple[float, ...]:
-    """The same loop for every optimizer."""
+    """Return the fitted coefficients; the loop is the same for every optimizer."""
     model, loss_of = cubic(), nn.MSELoss(reduction="sum")
     optimizer = optimizer_of(model.parameters())
     inputs, targets = x.unsqueeze(1), y.unsqueeze(1)
@@ -26,5 +26,5 @@ def fit(
 
 if __name__ == "__main__":
     show(fit())
-    print("and by the lecture's choice, RMSprop, which gives every coefficient a step of its own:")
+    print("with RMSprop, which scales the step of each coefficient:")
     show(fit(optimizer_of=lambda params: rmsprop(params, lr=1e-3)))

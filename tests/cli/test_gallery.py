@@ -38,7 +38,7 @@ def test_people_read_the_finding_and_the_verdict(descend, tmp_path):
     result = descend("gallery", "normalization_zoo")
     assert result.status == 0, result.err
     words = " ".join(result.out.split())
-    assert "The measurement supports this." in words
+    assert "Supports the claim: yes." in words
     assert "gallery/normalization_zoo.png" in words
     assert (tmp_path / "gallery" / "index.html").is_file()
 
@@ -54,4 +54,4 @@ def test_a_folder_that_cannot_be_made_is_a_mistake(descend, tmp_path):
     (tmp_path / "taken").write_text("")
     result = descend("gallery", "whitening", "--out", "taken")
     assert result.status == 2
-    assert "--out taken cannot be made" in result.err
+    assert "cannot create the gallery folder taken" in result.err

@@ -1,3 +1,5 @@
+"""The classifier as a scikit-learn estimator."""
+
 from __future__ import annotations
 
 import copy
@@ -59,31 +61,31 @@ def table(n: int = 120, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
     ],
     ids=lambda labels: str(labels.dtype),
 )
-def test_labels_return_as_they_came(labels):
+def test_labels_keep_their_dtype(labels):
     X, y = IRIS
     y = labels[y % len(labels)]
     model = Classifier(**QUICK).fit(X, y)
     assert model.classes_.dtype == labels.dtype
     assert model.classes_.tolist() == labels.tolist()
-    found = model.predict(X)
-    assert found.dtype == labels.dtype
-    assert (found == y).mean() > 0.5
+    predicted = model.predict(X)
+    assert predicted.dtype == labels.dtype
+    assert (predicted == y).mean() > 0.5
     if labels.dtype.kind not in "OS" or isinstance(labels[0], str):  # scikit-learn's metrics take no others
-        assert model.score(X, y) == (found == y).mean()
-    assert np.array_equal(model.run_.predict(X), found)
+        assert model.score(X, y) == (predicted == y).mean()
+    assert np.array_equal(model.run_.predict(X), predicted)
 
 
 @pytest.mark.slow
 def test_series_and_categories_as_labels():
     X, y = IRIS
-    words = np.array(["a", "b", "c"])[y]
-    expected = Classifier(**QUICK).fit(X, words).predict(X)
+    strings = np.array(["a", "b", "c"])[y]
+    expected = Classifier(**QUICK).fit(X, strings).predict(X)
     for form in (
-        pd.Series(words),
-        pd.Series(pd.Categorical(words)),
-        pl.Series(words),
-        words.tolist(),
-        pd.DataFrame({"y": words}),
+        pd.Series(strings),
+        pd.Series(pd.Categorical(strings)),
+        pl.Series(strings),
+        strings.tolist(),
+        pd.DataFrame({"y": strings}),
     ):
         with pytest.warns(match="column-vector") if isinstance(form, pd.DataFrame) else nullcontext():
             assert np.array_equal(Classifier(**QUICK).fit(X, form).predict(X), expected)
@@ -93,13 +95,13 @@ def test_probabilities():
     X, y = IRIS
     for classes in (2, 3):
         model = Classifier(**QUICK).fit(X[y < classes], y[y < classes])
-        found = model.predict_proba(X)
-        assert found.shape == (150, classes)
-        assert found.dtype == np.float64
-        assert np.allclose(found.sum(1), 1, atol=1e-12)
-        assert np.array_equal(model.classes_[found.argmax(1)], model.predict(X))
-        assert np.allclose(model.predict_log_proba(X), np.log(found))
-        assert np.allclose(model.run_.predict_proba(X), found, atol=1e-5)
+        predicted = model.predict_proba(X)
+        assert predicted.shape == (150, classes)
+        assert predicted.dtype == np.float64
+        assert np.allclose(predicted.sum(1), 1, atol=1e-12)
+        assert np.array_equal(model.classes_[predicted.argmax(1)], model.predict(X))
+        assert np.allclose(model.predict_log_proba(X), np.log(predicted))
+        assert np.allclose(model.run_.predict_proba(X), predicted, atol=1e-5)
 
 
 # Tables
@@ -127,16 +129,16 @@ def test_unseen_categories_and_missing_values_at_prediction():
     new["colour"] = ["violet", None, "red"]
     new["shape"] = ["square", "long", np.nan]
     new["size"] = np.nan
-    found = model.predict_proba(new)
-    assert np.isfinite(found).all()
-    # An unseen category is neither of the known ones, so it gives what no category at all gives.
+    predicted = model.predict_proba(new)
+    assert np.isfinite(predicted).all()
+    # Unseen categories are equivalent to each other.
     none = new.iloc[[0, 0]].copy()
     none["colour"] = ["violet", "purple"]
     first, second = model.predict_proba(none)
     assert np.allclose(first, second, rtol=1e-12)
 
 
-def test_object_arrays_of_texts_and_numbers():
+def test_object_arrays_of_strings_and_numbers():
     X, y = table()
     cells = X[["colour", "size"]].to_numpy(dtype=object)
     model = Classifier(hidden=32, lr=0.01, random_state=0).fit(cells, y)
@@ -148,19 +150,19 @@ def test_object_arrays_of_texts_and_numbers():
         clone(model).fit(cells, y)
 
 
-def test_names_and_places():
+def test_columns_by_name_and_by_position():
     X, y = IRIS
     names = ["a", "b", "c", "d"]
     named = Classifier(**QUICK).fit(pd.DataFrame(X, columns=names), y)
     with pytest.warns(UserWarning, match="does not have valid feature names"):
-        by_place = named.predict_proba(X)
-    assert np.array_equal(by_place, named.predict_proba(pd.DataFrame(X, columns=names)))
+        by_position = named.predict_proba(X)
+    assert np.array_equal(by_position, named.predict_proba(pd.DataFrame(X, columns=names)))
     with pytest.raises(ValueError, match="same order"):
         named.predict(pd.DataFrame(X, columns=names[::-1]))
     numbered = Classifier(**QUICK).fit(pd.DataFrame(X, columns=[7, 8, 9, 10]), y)
-    assert same_weights(numbered, named)  # the content alone counts
-    assert np.array_equal(numbered.predict_proba(pd.DataFrame(X)), by_place)
-    assert np.array_equal(numbered.predict_proba(X), by_place)
+    assert same_weights(numbered, named)  # only the content matters
+    assert np.array_equal(numbered.predict_proba(pd.DataFrame(X)), by_position)
+    assert np.array_equal(numbered.predict_proba(X), by_position)
 
 
 def test_images():
@@ -184,7 +186,7 @@ def with_counts(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("sampling", ["epoch", "with_replacement", "full"])
 @pytest.mark.parametrize("n", [25, 150])  # without and with a validation part
-def test_a_weight_is_a_repetition_to_the_bit(n, sampling):
+def test_a_weight_is_bit_identical_to_a_repetition(n, sampling):
     X, y, counts = with_counts(n, n)
     model = Classifier(
         hidden=8, dropout=0.2, max_epochs=6, random_state=3, recipe={"data": {"sampling": sampling}}
@@ -196,7 +198,7 @@ def test_a_weight_is_a_repetition_to_the_bit(n, sampling):
     assert same_weights(repeated, weighted)
     for one, other in zip(repeated.history_, weighted.history_, strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
-    assert not same_weights(clone(model).fit(X, y), weighted)  # weights do matter
+    assert not same_weights(clone(model).fit(X, y), weighted)  # weights have an effect
 
 
 def test_the_order_of_rows_does_not_matter():
@@ -210,7 +212,7 @@ def test_the_order_of_rows_does_not_matter():
 
 @pytest.mark.slow
 def test_weights_reach_the_weighted_optimum():
-    """A few heavy rows among many light ones; the answer is a logistic regression's by another method."""
+    """A few heavy rows among many light ones, against logistic regression by another method."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 2))
     heavy = np.arange(200) < 20
@@ -229,12 +231,12 @@ def test_weights_reach_the_weighted_optimum():
         random_state=0,
     ).fit(X, y, weights)
     assert np.abs(model.predict_proba(X) - expected.predict_proba(X)).max() < 0.02
-    # Without weights the answer is another one by far, so the bound means something.
+    # Negative control: without weights the result differs by much more than the bound.
     plain = LogisticRegression(C=np.inf).fit(X, y)
     assert np.abs(plain.predict_proba(X) - expected.predict_proba(X)).max() > 0.3
 
 
-def test_classes_without_weight_are_as_if_not_there():
+def test_classes_without_weight_are_ignored():
     X, y = IRIS
     model = Classifier(**QUICK).fit(X, y, sample_weight=(y != 1).astype(float))
     assert model.classes_.tolist() == [0, 2]
@@ -252,7 +254,7 @@ def test_classes_without_weight_are_as_if_not_there():
         (-np.ones(150), "0 or more"),
         (np.ones(149), "inconsistent numbers of samples"),
         (np.full(150, np.nan), "NaN"),
-        (np.ones((150, 1)), "one number a row"),
+        (np.ones((150, 1)), "one number per row"),
     ],
 )
 def test_bad_weights(weights, message):
@@ -263,7 +265,7 @@ def test_bad_weights(weights, message):
 # Conventions
 
 
-def test_the_same_bits_at_every_fit():
+def test_fits_are_bit_identical():
     X, y = IRIS
     state = torch.get_rng_state()
     model = Classifier(**QUICK, dropout=0.3).fit(X, y)
@@ -283,7 +285,7 @@ def test_the_same_bits_at_every_fit():
 
 def test_random_state():
     X, y = IRIS
-    np.random.seed(5)  # noqa: NPY002 - this is the generator that None stands for
+    np.random.seed(5)  # noqa: NPY002 - the generator that random_state=None uses
     first = Classifier(**(QUICK | {"random_state": None})).fit(X, y)
     second = Classifier(**(QUICK | {"random_state": None})).fit(X, y)
     assert not same_weights(first, second)
@@ -307,7 +309,7 @@ def test_large_networks_use_the_threads_of_the_process():
     finally:
         torch.set_num_threads(before)
     assert model.recipe_.get("engine.threads") == 2
-    assert "multiplications a step" in model.run_.reasons["engine.threads"]
+    assert "multiplications per step" in model.run_.reasons["engine.threads"]
     assert fixed.recipe_.get("engine.threads") == 2
 
 
@@ -383,29 +385,29 @@ def test_few_rows_train_without_validation():
     assert chosen.run_.schema.rows == {"train": 6, "validation": 3, "test": 0}
 
 
-def test_a_run_behind_it(tmp_path):
+def test_the_run_of_an_estimator(tmp_path):
     X, y = IRIS
     model = Classifier(**QUICK).fit(X, y)
     model.run_.save(tmp_path / "run")
     loaded = descend.load(tmp_path / "run")
     assert np.array_equal(loaded.predict(X), model.run_.predict(X))
     worst = model.run_.evaluation["worst"]
-    for row in worst:  # rows are numbered as they were given, not as they were trained on
+    for row in worst:  # rows have the caller's numbers, not those of the weighted set
         assert list(row["values"].values()) == X[row["row"]].tolist()
         assert row["true"] == y[row["row"]]
 
 
-def test_progress_is_shown_when_asked_for(capsys):
+def test_progress_is_shown_with_verbose(capsys):
     Classifier(**QUICK).fit(*IRIS)
     assert capsys.readouterr() == ("", "")
     Classifier(**(QUICK | {"max_epochs": 2}), verbose=True).fit(*IRIS)
     assert capsys.readouterr().out == ""
 
 
-# What cannot be used
+# Invalid input
 
 
-def test_rows_in_messages_are_the_callers():
+def test_messages_have_the_callers_row_numbers():
     X, y = table(200)
     X["size"] = X["size"].fillna(0.0)
     X.loc[137, "size"] = np.inf
@@ -439,14 +441,14 @@ def test_bad_data(X, y, message):
         Classifier(**QUICK).fit(X, y)
 
 
-def test_divergence_is_no_silent_result():
+def test_divergence_raises():
     X, y = IRIS
-    with pytest.raises(descend.errors.DivergedError, match="lower rate"):
+    with pytest.raises(descend.errors.DivergedError, match="lower learning rate"):
         Classifier(hidden=16, optimizer="sgd", lr=1e30, activation="relu", random_state=0).fit(X, y)
 
 
-def test_an_interruption_is_for_the_caller(monkeypatch):
-    """Ctrl-C must end a search over many fits, which goes on after any other exception."""
+def test_an_interruption_reaches_the_caller(monkeypatch):
+    """Ctrl-C must end a search over many fits, which continues after any other exception."""
 
     def interrupted(*_, **__):
         raise descend.errors.Interrupted("stopped in epoch 1")

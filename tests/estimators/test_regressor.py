@@ -1,3 +1,5 @@
+"""The regressor as a scikit-learn estimator."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -29,7 +31,7 @@ def test_defaults():
 
 
 def test_units_do_not_matter():
-    """Targets are standardised: other units give the same network and predictions in these units."""
+    """Targets are standardized: other units give the same network, and predictions in these units."""
     one, other = Regressor(**QUICK).fit(X, Y), Regressor(**QUICK).fit(X, Y * 1024 - 2**20)
     assert np.allclose(other.predict(X), one.predict(X) * 1024 - 2**20, rtol=1e-6)
 
@@ -38,14 +40,14 @@ def test_units_do_not_matter():
 def test_several_targets():
     targets = np.column_stack([Y, X[:, 0], -Y])
     model = Regressor(hidden=32, lr=0.01, random_state=0).fit(X, targets)
-    found = model.predict(X)
-    assert found.shape == targets.shape
+    predicted = model.predict(X)
+    assert predicted.shape == targets.shape
     assert model.score(X, targets) > 0.4
-    assert np.corrcoef(found[:, 0], found[:, 2])[0, 1] < -0.95
+    assert np.corrcoef(predicted[:, 0], predicted[:, 2])[0, 1] < -0.95
     frame = pd.DataFrame(targets, columns=["a", "b", "c"])
     for form in (frame, pl.from_pandas(frame)):
         named = Regressor(hidden=32, lr=0.01, random_state=0).fit(X, form)
-        assert np.array_equal(named.predict(X), found)
+        assert np.array_equal(named.predict(X), predicted)
         assert named.run_.schema.target_names == ("a", "b", "c")
     assert MultiOutputRegressor(Regressor(**QUICK)).fit(X, targets).predict(X).shape == targets.shape
 
@@ -65,7 +67,7 @@ def test_forms_of_one_target():
 
 @pytest.mark.slow
 def test_weights_reach_the_weighted_optimum():
-    """Least squares in closed form; averaging by weight inside small batches would miss it by far."""
+    """Against least squares in closed form; weighted averages within small batches would be far from it."""
     rng = np.random.default_rng(0)
     features, heavy = rng.normal(size=(200, 2)), np.arange(200) < 20
     y = np.where(heavy, features @ [2.0, -1.0] + 1, features @ [-1.0, 1.0] - 1) + 0.1 * rng.normal(size=200)
@@ -82,14 +84,14 @@ def test_weights_reach_the_weighted_optimum():
     )
     grid = rng.normal(size=(50, 2))
     expected = LinearRegression().fit(features, y, weights).predict(grid)
-    found = clone(model).fit(features, y, weights).predict(grid)
-    assert np.abs(found - expected).max() < 0.05
+    predicted = clone(model).fit(features, y, weights).predict(grid)
+    assert np.abs(predicted - expected).max() < 0.05
     unweighted = LinearRegression().fit(features, y).predict(grid)
     assert np.abs(unweighted - expected).max() > 1.0
 
 
 @pytest.mark.parametrize("n", [30, 120])
-def test_a_weight_is_a_repetition_to_the_bit(n):
+def test_a_weight_is_bit_identical_to_a_repetition(n):
     rng = np.random.default_rng(n)
     features, y, counts = rng.normal(size=(n, 2)).round(1), rng.normal(size=(n, 2)), rng.integers(0, 4, n)
     model = Regressor(hidden=8, dropout=0.1, max_epochs=5, random_state=0)
@@ -134,9 +136,9 @@ def test_bad_targets(y, message):
         Regressor(**QUICK).fit(X, y)
 
 
-def test_predictions_do_not_depend_on_the_rows_beside():
+def test_predictions_do_not_depend_on_the_other_rows():
     model = Regressor(**QUICK).fit(X, Y)
-    whole = model.predict(X[:50])
-    alone = np.concatenate([model.predict(X[row : row + 1]) for row in range(50)])
-    assert np.allclose(whole, alone, rtol=1e-13)
+    together = model.predict(X[:50])
+    separate = np.concatenate([model.predict(X[row : row + 1]) for row in range(50)])
+    assert np.allclose(together, separate, rtol=1e-13)
     assert all(p.dtype == torch.float32 for p in model.model_.parameters())

@@ -1,4 +1,4 @@
-"""Every check that scikit-learn has for estimators, on both estimators by default settings; none is exempted."""
+"""All estimator checks of scikit-learn on both estimators with default settings, without exemptions."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 from descend import Classifier, Regressor
 
-# Skipped by scikit-learn where SciPy was imported without SCIPY_ARRAY_API; it runs in a process of its own.
-APART = "check_array_api_input"
+# scikit-learn skips it if SciPy was imported without SCIPY_ARRAY_API, so it runs in a separate process.
+SEPARATE = "check_array_api_input"
 
 
 def name_of(check: object) -> str:
@@ -26,10 +26,10 @@ def name_of(check: object) -> str:
 @parametrize_with_checks([Classifier(), Regressor()])
 @pytest.mark.filterwarnings(
     "ignore:invalid value encountered in cast:RuntimeWarning"
-)  # of scikit-learn, on infinite targets
+)  # from scikit-learn, on infinite targets
 def test_check(estimator, check):
-    if name_of(check) == APART:
-        return  # below
+    if name_of(check) == SEPARATE:
+        return  # see test_array_api_check
     check(estimator)
 
 
@@ -74,13 +74,13 @@ def test_array_api_check(array_api_failures, name):
     assert array_api_failures[name] is None
 
 
-def test_the_checks_that_matter_most_are_among_them():
+def test_the_most_important_checks_are_included():
     names = {name_of(check) for _, check in estimator_checks_generator(Classifier())}
     assert {
         "check_sample_weight_equivalence_on_dense_data",
         "check_fit_idempotent",
         "check_methods_subset_invariance",
         "check_estimators_pickle",
-        APART,
+        SEPARATE,
     } <= names
     assert len(names) > 50

@@ -1,4 +1,4 @@
-"""Reading a ``pt2`` file runs nothing in it, and says what is wrong with it."""
+"""Reading a ``pt2`` file executes nothing from it, and errors state what is wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rewritten(path: Path, into: Path, change: Any) -> Path:
-    """The archive with its files changed: ``change(name, content)`` gives the new content."""
+    """Return the archive with changed files: ``change(name, content)`` returns the new content."""
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(into / path.name, "w") as new:
         for name in old.namelist():
             new.writestr(name, change(name, old.read(name)))
@@ -45,7 +45,7 @@ class Bomb:
 
 @pytest.mark.slow
 def test_reading_a_pt2_file_never_unpickles(small: Path, tmp_path: Path) -> None:
-    bomb = tmp_path / "went off"
+    bomb = tmp_path / "executed"
     held = io.BytesIO()
     torch.save({"it": Bomb(bomb)}, held)
 
@@ -55,13 +55,13 @@ def test_reading_a_pt2_file_never_unpickles(small: Path, tmp_path: Path) -> None
     path = rewritten(small, tmp_path, pickled)
     assert load_exported(path).predict("iris").shape == (150,)
     assert not bomb.exists()
-    with pytest.raises(Exception):  # noqa: B017 - the negative control: PyTorch's reader sets it off
+    with pytest.raises(Exception):  # noqa: B017 - negative control: PyTorch's reader runs it
         torch.export.load(path)
     assert bomb.exists()
 
 
 def test_pickled_weights_are_refused(small: Path, tmp_path: Path) -> None:
-    bomb = tmp_path / "went off"
+    bomb = tmp_path / "executed"
 
     def pickled(name: str, content: bytes) -> bytes:
         if name.endswith("weights_config.json"):
@@ -93,14 +93,14 @@ def test_other_operations_are_refused(target: str, small: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_uncommon_operations_are_left_to_those_who_trust_the_file(tmp_path: Path) -> None:
+def test_unsupported_operations_are_refused_with_advice(tmp_path: Path) -> None:
     class Uncommon(nn.Linear):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.logcumsumexp(super().forward(x), dim=1)
 
     run = descend.train("iris", QUICK, model=Uncommon(4, 3))
     path = run.export("pt2", tmp_path)
-    with pytest.raises(RunError, match=r"logcumsumexp.* If you trust who made the file: torch.export.load"):
+    with pytest.raises(RunError, match=r"logcumsumexp.* If you trust the file, use torch.export.load"):
         load_exported(path)
     codes, _ = torch.export.load(path).module()(run.schema.matrix([[5.1, 3.5, 1.4, 0.2]]))
     assert run.schema.labels[codes.numpy()].tolist() == run.predict([[5.1, 3.5, 1.4, 0.2]]).tolist()
@@ -121,7 +121,7 @@ def test_damaged_and_foreign_files_are_refused(small: Path, tmp_path: Path) -> N
             return held
         return json.dumps(json.loads(held) | {"schema_version": {"major": 99, "minor": 0}}).encode()
 
-    with pytest.raises(RunError, match="in version 99 of the format"):
+    with pytest.raises(RunError, match="got version 99 of the format"):
         load_exported(rewritten(small, tmp_path, newer))
     for name in ("models/model.json", "weights/weight_2", "constants/model_constants_config.json"):
         with pytest.raises(RunError, match="damaged"):

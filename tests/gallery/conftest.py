@@ -13,7 +13,7 @@ from descend.training.threads import using_threads
 
 
 class Measurements(dict):
-    """What each figure's ``measure`` gives at its small sizes, measured when first asked for."""
+    """The result of each figure's ``measure`` at its small sizes, measured on first access."""
 
     def __missing__(self, name):
         with using_threads(1):
@@ -22,16 +22,16 @@ class Measurements(dict):
 
 
 @pytest.fixture(scope="session")
-def found():
+def measurements():
     return Measurements()
 
 
 @pytest.fixture(scope="session")
-def pictures(found):
-    """A picture by name."""
+def pictures(measurements):
+    """A function that returns a picture by name."""
 
     def picture(name):
-        return FIGURES[name].picture(found[name])
+        return FIGURES[name].picture(measurements[name])
 
     return picture
 

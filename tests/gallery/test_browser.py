@@ -1,8 +1,8 @@
-"""Pages of the gallery in a real browser."""
+"""Pages of the gallery in a browser."""
 
 import pytest
 
-from descend.gallery import write, write_index
+from descend.gallery import write_figure, write_index
 
 pytestmark = pytest.mark.browser
 
@@ -13,16 +13,16 @@ WIDEST = """Math.max(...[...document.querySelectorAll('.plot .main-svg')]
 
 @pytest.fixture(scope="module")
 def folder(pictures, tmp_path_factory):
-    made = tmp_path_factory.mktemp("gallery")
+    path = tmp_path_factory.mktemp("gallery")
     for name in NAMES:
-        write(pictures(name), made)
-    write_index(made)
-    return made
+        write_figure(pictures(name), path)
+    write_index(path)
+    return path
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_all_panels_are_drawn_and_nothing_is_asked_of_the_network(browser, folder, name):
+def test_all_panels_are_drawn_without_network_requests(browser, folder, name):
     with browser.open(folder / f"{name}.html", width=360, phone=True, dark=True) as page:
         assert (
             page.value("document.querySelectorAll('.plot .cartesianlayer .subplot.xy').length") == NAMES[name]
@@ -46,8 +46,7 @@ def test_colours_follow_the_readers_scheme(browser, folder):
         assert (day, page.value(line)) == ("rgb(199, 80, 0)", "rgb(242, 162, 92)")
 
 
-@pytest.mark.slow
-def test_labels_that_look_like_numbers_are_words(browser, folder):
+def test_bar_labels_that_look_like_numbers_are_categories(browser, folder):
     with browser.open(folder / "second_order.html") as page:
         ticks = page.value(
             "[...document.querySelectorAll('#plot-second_order-2 .xtick text')].map(t => t.textContent)"
@@ -55,11 +54,11 @@ def test_labels_that_look_like_numbers_are_words(browser, folder):
         assert ticks == ["0.1", "0.01", "0.0001", "1e-06"]
 
 
-def test_the_race_is_run(browser, folder):
-    """Play draws shorter paths first, and ends with the whole ones."""
+def test_the_animation_plays(browser, folder):
+    """Play shows shorter paths first, and ends with the complete ones."""
     length = "document.getElementById('plot-race-0').data.find(t => t.name === undefined && t.mode === 'lines').x.length"
     with browser.open(folder / "race.html") as page:
-        whole = page.value(length)
+        complete = page.value(length)
         button = "document.querySelector('#plot-race-0 .updatemenu-button rect').getBoundingClientRect()"
         x, y = page.value(f"[{button}.x + 8, {button}.y + 8]")
         page.point(x, y)
@@ -67,8 +66,8 @@ def test_the_race_is_run(browser, folder):
             "{ const b = document.querySelector('#plot-race-0 .updatemenu-button');"
             " for (const kind of ['mousedown', 'mouseup', 'click']) b.dispatchEvent(new MouseEvent(kind, {bubbles: true})); }"
         )
-        page.wait(f"{length} < {whole}")
-        page.wait(f"{length} === {whole}", 30)
+        page.wait(f"{length} < {complete}")
+        page.wait(f"{length} === {complete}", 30)
         assert page.console() == []
 
 

@@ -1,4 +1,4 @@
-"""Every figure becomes a picture that both renderers draw."""
+"""Every figure becomes a picture that both renderers can render."""
 
 import dataclasses
 import math
@@ -8,13 +8,13 @@ import pytest
 from tests.support import small_figures as small
 
 from descend.errors import MissingExtraError, UserError
-from descend.gallery import draw, png
+from descend.gallery import measure, png
 from descend.gallery.catalogue import FIGURES, entry
 from descend.gallery.figures import scaling
-from descend.gallery.page import page
+from descend.gallery.intervals import exact
+from descend.gallery.page import render_page
 from descend.gallery.palette import SERIES, light, style
 from descend.gallery.picture import Axis, Bars, Cells, Contours, Line, Panel, Picture, Points, numbers
-from descend.gallery.spread import exact
 
 every = pytest.mark.parametrize("name", FIGURES)
 
@@ -24,17 +24,17 @@ def test_all_have_small_sizes():
     assert set(small.SIZES) == set(FIGURES)
 
 
-def test_the_lectures_figures_are_there():
-    lecture = (
+def test_the_catalogue_has_every_figure():
+    names = (
         "polynomial activations gd_vs_sgd schedules momentum adaptive race learning_rate depth initialization restarts "
         "early_stopping scaling whitening batch_norm normalization_zoo dropout random_vs_grid augmentation second_order"
     )
-    assert set(lecture.split()) <= set(FIGURES)
+    assert set(names.split()) <= set(FIGURES)
 
 
 @pytest.mark.slow
 @every
-def test_pictures_say_what_was_found(pictures, name):
+def test_pictures_state_claim_finding_and_verdict(pictures, name):
     picture = pictures(name)
     assert picture.name == name
     assert isinstance(picture.supported, bool)
@@ -44,7 +44,10 @@ def test_pictures_say_what_was_found(pictures, name):
     if picture.value.low is not None:
         assert picture.value.low <= picture.value.value <= picture.value.high
     assert any(letter.isdigit() for letter in picture.finding)
-    assert ("NOT" in picture.verdict) != picture.supported
+    assert picture.verdict == f"Supports the claim: {'yes' if picture.supported else 'no'}."
+    assert "lecture" not in " ".join(
+        (picture.title, picture.claim, picture.see, picture.finding, picture.number)
+    )
 
 
 @pytest.mark.slow
@@ -72,7 +75,7 @@ def test_panels_hold_plain_finite_numbers(pictures, name):
 @pytest.mark.slow
 @every
 def test_pages_are_one_file_without_addresses(pictures, name):
-    text = page(pictures(name), 0)
+    text = render_page(pictures(name), 0)
     assert text.startswith("<!DOCTYPE html>")
     body = text[: text.index('<script type="text/plain"')]  # before the packed library
     assert "http" not in body.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
@@ -82,17 +85,16 @@ def test_pages_are_one_file_without_addresses(pictures, name):
 
 @pytest.mark.slow
 @every
-def test_pngs_have_the_size_that_is_said(pictures, name):
+def test_pngs_have_the_stated_size(pictures, name):
     picture = pictures(name)
-    content = png.png(picture)
+    content = png.render_png(picture)
     assert content[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", content[16:24]) == png.size(picture)
-    assert png.size(picture)[0] == 1600
-    assert len(content) > 20_000  # an empty white one of this size has about 8,000
+    assert struct.unpack(">II", content[16:24]) == png.image_size(picture)
+    assert png.image_size(picture)[0] == 1600
+    assert len(content) > 20_000  # an empty white image of this size has about 8,000 bytes
 
 
-@pytest.mark.slow
-def test_both_renderers_know_every_mark_and_text_is_no_markup():
+def test_both_renderers_support_every_mark_and_escape_text():
     xs, ys = (0.0, 1.0, 2.0), (1.0, 10.0, None)
     rows = ((0.0, 1.0), (None, 0.5))
     marks = (
@@ -116,21 +118,21 @@ def test_both_renderers_know_every_mark_and_text_is_no_markup():
             Panel("$x^$", (bars,), Axis(""), Axis("y"), shape="tile"),
         ),
     )
-    text = page(strange, 3)
+    text = render_page(strange, 3)
     assert "<img" not in text
     assert "<script>alert" not in text
     assert "<i>line" not in text
     assert "--seed 3" in text
-    assert len(png.png(strange)) > 10_000
+    assert len(png.render_png(strange)) > 10_000
 
 
-def test_same_seed_same_numbers_other_seed_others():
-    one, again, other = (scaling.measure(seed, seeds=2) for seed in (0, 0, 1))
-    assert one.conditions == again.conditions
-    assert one.conditions != other.conditions
+def test_numbers_depend_on_the_seed_only():
+    first, repeated, other = (scaling.measure(seed, seeds=2) for seed in (0, 0, 1))
+    assert first.conditions == repeated.conditions
+    assert first.conditions != other.conditions
 
 
-def test_colours_are_the_reports_and_told_apart():
+def test_colours_are_those_of_the_report_and_distinct():
     known = light()
     assert (known["s1"], known["s2"]) == (known["training"], known["validation"])
     assert len(set(SERIES.values())) == len(SERIES)
@@ -139,31 +141,29 @@ def test_colours_are_the_reports_and_told_apart():
         assert f"--{name}: {night};" in style()
 
 
-def test_numbers_drop_what_cannot_be_drawn():
+def test_numbers_drop_values_that_cannot_be_drawn():
     assert numbers([1.0, math.nan, -math.inf, -1.0], above=0.0) == (1.0, None, None, None)
 
 
-def test_unknown_names_are_answered():
-    with pytest.raises(
-        UserError, match="no figure of the gallery is called 'momentun'; did you mean 'momentum'"
-    ):
+def test_unknown_names_are_refused_with_a_suggestion():
+    with pytest.raises(UserError, match="unknown figure 'momentun'; did you mean 'momentum'"):
         entry("momentun")
     with pytest.raises(UserError, match="one of: activations"):
-        draw("zzz")
+        measure("zzz")
 
 
-def test_without_matplotlib_it_says_what_to_install(monkeypatch):
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'descend\[gallery\]'"):
         png.check()
 
 
-def test_measuring_leaves_the_threads_and_the_random_state(found):
+def test_measuring_keeps_the_threads_and_the_random_state(measurements):
     import torch
 
-    before, threads = torch.get_rng_state(), torch.get_num_threads()
-    picture = draw("normalization_zoo", 5)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    picture = measure("normalization_zoo", 5)
     FIGURES["dropout"].measure(1, seeds=2, epochs=1, train=50, width=8)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     assert picture.seconds > 0

@@ -14,7 +14,7 @@ from descend.cli.output import answering, people, screen
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from descend.gallery import Picture, Written
+    from descend.gallery import FigureFiles, Picture
 
 __all__ = ["EXAMPLES", "gallery"]
 
@@ -69,18 +69,18 @@ def _list(names: list[str], console: Console) -> None:
 
 
 def _measure(names: list[str], out: Path, seed: int, console: Console) -> dict[str, Any]:
-    from descend.gallery import draw, prepare, write, write_index
-    from descend.gallery.folder import facts
+    from descend.gallery import measure, prepare_folder, write_figure, write_index
+    from descend.gallery.folder import summary
 
-    prepare(out)
+    prepare_folder(out)
     progress = screen(quiet=not sys.stderr.isatty())
     found = []
     for number, each in enumerate(names, 1):
         progress.print(f"{number} of {len(names)}: {each} ...", end="\r")
-        picture = draw(each, seed)
-        files = write(picture, out, seed)
+        picture = measure(each, seed)
+        files = write_figure(picture, out, seed)
         _print_figure(picture, files, console)
-        found.append(facts(picture, seed) | {"png": str(files.image), "html": str(files.page)})
+        found.append(summary(picture, seed) | {"png": str(files.image), "html": str(files.page)})
     index = write_index(out)
     console.print(f"All figures: {index}")
     return {
@@ -91,7 +91,7 @@ def _measure(names: list[str], out: Path, seed: int, console: Console) -> dict[s
     }
 
 
-def _print_figure(picture: Picture, files: Written, console: Console) -> None:
+def _print_figure(picture: Picture, files: FigureFiles, console: Console) -> None:
     console.print(f"{picture.name}: {picture.title} ({picture.seconds:.1f} s)", style="bold")
     console.print(f"{picture.finding} {picture.verdict}")
     console.print(f"{files.image}, {files.page}\n")

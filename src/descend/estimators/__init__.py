@@ -1,20 +1,20 @@
 """Neural networks as scikit-learn estimators.
 
 :class:`Classifier` and :class:`Regressor` train with the library's recipe, data reading and loop, and follow
-scikit-learn's conventions to the letter: they pass its ``parametrize_with_checks`` without exemptions.
+scikit-learn's conventions: they pass its ``parametrize_with_checks`` without exemptions.
 
 ========================  ==========================================================================
-:mod:`.network`           what both estimators share: parameters, ``fit``, ``partial_fit``, outputs
+:mod:`.network`           base class of both estimators: parameters, ``fit``, ``partial_fit``, outputs
 :mod:`.classifier`        :class:`Classifier`
 :mod:`.regressor`         :class:`Regressor`
-:mod:`.search`            :class:`Search`, over recipes by cross-validation
+:mod:`.search`            :class:`Search`, cross-validated search over recipes
 :mod:`.scores`            names of scores
-:mod:`.asked`             constructor parameters as a recipe
-:mod:`.checked`           X, y and weights as scikit-learn checks them
-:mod:`.distinct`          rows as a weighted set, so that a weight and a repetition are the same thing
-:mod:`.weighted_batches`  batches that draw rows in proportion to their weights
-:mod:`.fitting`           a whole training
-:mod:`.passes`            one more pass over new rows
+:mod:`.parameters`        constructor parameters as sections of a recipe
+:mod:`.validation`        validation of X, y and weights by scikit-learn
+:mod:`.weighted_set`      rows as a weighted set, so that weights and repetitions are equivalent
+:mod:`.weighted_batches`  batches that sample rows in proportion to their weights
+:mod:`.fitting`           a complete training
+:mod:`.partial_fit`       one pass over new rows
 ========================  ==========================================================================
 
 >>> from sklearn.datasets import load_iris

@@ -1,4 +1,4 @@
-"""A whole training of an estimator: from checked rows and a recipe to a run."""
+"""A complete training of an estimator: from validated rows and a recipe to a run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from descend.data.preparation import Part
 from descend.data.settings import MISSING, DataSettings
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError
-from descend.estimators.asked import Sections, as_recipe
-from descend.estimators.distinct import Distinct, counted, distinct, taken, validation_words
-from descend.estimators.weighted_batches import WeightedBatches, draws_of_epoch
+from descend.estimators.parameters import Sections, as_recipe
+from descend.estimators.weighted_batches import WeightedBatches, samples_per_epoch
+from descend.estimators.weighted_set import WeightedSet, has_weight, select, split_by_input, weighted_set
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
@@ -29,27 +29,27 @@ from descend.runs.plan import Plan, choose_device, plan_run
 from descend.runs.run import Run
 from descend.training.loop import Observer
 
-__all__ = ["engine", "network_and_threads", "train_whole", "weighted"]
+__all__ = ["network_and_threads", "single_thread", "train_complete", "weighted_batches"]
 
-ENOUGH = 40
-"""Different inputs from which some are held out to choose when to stop. The default share of fewer would be
-five or less, whose loss says little; training to the end on all of them is the better use."""
+MIN_INPUTS_FOR_VALIDATION = 40
+"""Minimum number of distinct inputs for a validation part. With fewer, the default fraction would be at most five rows,
+whose loss is not informative, so that training on all of them to the end is better."""
 
-SMALL = 1e8
-"""Multiplications of a step, a few milliseconds, up to which a second thread is not worth waiting for."""
+MAX_SINGLE_THREAD_WORK = 1e8
+"""Number of multiplications in a step (a few milliseconds) up to which a second thread does not pay off."""
 
 
-def train_whole(
+def train_complete(
     source: Source, weights: Array | None, sections: Sections, seed: int, observers: Sequence[Observer] = ()
 ) -> Run:
     """Train on the weighted set of a source's rows.
 
     Args:
-        source: rows and targets, checked.
-        weights: of the rows, 0 or more, or None.
-        sections: what was asked for; ``data.task`` names the task.
-        seed: of the run.
-        observers: who watches.
+        source: validated rows and targets.
+        weights: weights of the rows, 0 or more, or None.
+        sections: sections of the recipe; ``data.task`` is set.
+        seed: seed of the run.
+        observers: observers of the training.
 
     Raises:
         UserError: the data or the recipe cannot be used.
@@ -59,105 +59,109 @@ def train_whole(
     labelled = data["task"] not in ("regression", "multi_regression")
     assert source.targets is not None
     codes = _codes(source.targets, weights) if labelled else source.targets
-    found = distinct(source, codes, weights, _words(data))
+    unique = weighted_set(source, codes, weights, _missing_strings(data))
     if data.get("validation") is None:
-        data["validation"] = DataSettings.validation if found.inputs >= ENOUGH else 0.0
-    recipe = as_recipe(sections | {"data": data, "engine": engine(sections)})
+        data["validation"] = (
+            DataSettings.validation if unique.distinct_inputs >= MIN_INPUTS_FOR_VALIDATION else 0.0
+        )
+    recipe = as_recipe(sections | {"data": data, "engine": single_thread(sections)})
     share = recipe.data["validation"]
-    own = codes[found.rows]
-    split = validation_words(found, own if labelled else None, share=share, seed=seed)
-    kinds = taken(source, found, split)
+    distinct_codes = codes[unique.rows]
+    split = split_by_input(unique, distinct_codes if labelled else None, share=share, seed=seed)
+    distinct = select(source, unique, split)
     if labelled:
-        kinds = dataclasses.replace(kinds, classes=_classes(kinds.targets, weights is not None))
-    planned = _numbered_as_given(_planned(kinds, source, recipe, seed), source, found)
+        distinct = dataclasses.replace(distinct, classes=_classes(distinct.targets, weights is not None))
+    planned = _with_row_numbers(_planned(distinct, source, recipe, seed), source, unique)
     network, planned = network_and_threads(planned, sections)
     device = choose_device(planned.recipe.engine["device"])
-    batches = weighted(planned.prepared.train, planned.recipe, seed, device)
+    batches = weighted_batches(planned.prepared.train, planned.recipe, seed, device)
     with forked(device):
         return execute(planned, model=network, observers=observers, batches=batches)
 
 
-def _words(data: Mapping[str, Any]) -> tuple[str, ...]:
-    """Words for a missing value. What is said is checked with the rest of the recipe, later."""
-    said = data.get("missing")
-    return tuple(map(str, said)) if isinstance(said, list | tuple) else MISSING
+def _missing_strings(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the strings for a missing value, which are validated later with the rest of the recipe."""
+    specified = data.get("missing")
+    return tuple(map(str, specified)) if isinstance(specified, list | tuple) else MISSING
 
 
-def engine(sections: Sections) -> dict[str, Any]:
-    """The engine section with one thread, unless it says a number; see :func:`network_and_threads`."""
+def single_thread(sections: Sections) -> dict[str, Any]:
+    """Return the engine section with one thread unless it specifies a number; see :func:`network_and_threads`."""
     return {"threads": 1, **sections.get("engine", {})}
 
 
 def _codes(labels: Array, weights: Array | None) -> Array:
-    """The place of each label among those of rows that count."""
+    """Return the index of each label among the labels of rows with weight."""
     codes = codes_of(labels, classes_of(labels)[0])
-    return codes if weights is None else np.searchsorted(np.unique(codes[counted(weights)]), codes)
+    return codes if weights is None else np.searchsorted(np.unique(codes[has_weight(weights)]), codes)
 
 
 def _classes(labels: Any, weighted: bool) -> Array:
     classes, dtype = classes_of(labels)
     if len(classes) < 2:
         rows = "every row with a weight above 0" if weighted else "every row"
-        raise DataError(f"{rows} has the class {classes[0]!r}; at least two classes are needed to tell apart")
+        raise DataError(f"{rows} has the class {classes[0]!r}; at least two classes are needed")
     return restore(classes, dtype)
 
 
-def _planned(kinds: Source, source: Source, recipe: Recipe, seed: int) -> Plan:
+def _planned(distinct: Source, source: Source, recipe: Recipe, seed: int) -> Plan:
     try:
-        return plan_run(kinds, recipe, seed=seed)
+        return plan_run(distinct, recipe, seed=seed)
     except DataError:
         if source.frame is not None:
-            # The same complaint, with the rows as the caller numbers them.
+            # Raise the same error with the caller's row numbers.
             infer(source.frame, DataSettings(**recipe.data))
         raise
 
 
-def _numbered_as_given(planned: Plan, source: Source, found: Distinct) -> Plan:
-    """The plan with the caller's row numbers, for messages and for the rows that a run shows."""
+def _with_row_numbers(planned: Plan, source: Source, unique: WeightedSet) -> Plan:
+    """Return the plan with the caller's row numbers, for messages and for the rows that a run shows."""
     prepared = planned.prepared
     parts: dict[str, Part] = {name: getattr(prepared, name) for name in PARTS}
     numbered: dict[str, Any] = {
-        name: dataclasses.replace(part, rows=found.rows[part.rows]) for name, part in parts.items()
+        name: dataclasses.replace(part, rows=unique.rows[part.rows]) for name, part in parts.items()
     }
     return dataclasses.replace(planned, source=source, prepared=dataclasses.replace(prepared, **numbered))
 
 
-def network_and_threads(planned: Plan, asked: Sections) -> tuple[nn.Module, Plan]:
-    """The network with its initial weights, and the plan with a number of threads that sizes alone decide.
+def network_and_threads(planned: Plan, sections: Sections) -> tuple[nn.Module, Plan]:
+    """Return the initialized network, and the plan with a number of threads that depends on sizes only.
 
-    The plan comes with one thread, or with the number that was asked for, which stays.
+    The plan has one thread, or the specified number, which is kept.
 
-    The number must not be measured anew at each fit: another one changes the last bits. A small step gains
-    nothing from a second thread; a large one uses as many as the process is set to, which joblib does for its
+    The number must not be measured at each fit, because a different number changes the last bits. A small step gains
+    nothing from a second thread; a large one uses the number of threads of the process, which joblib sets for its
     workers.
     """
     device = choose_device(planned.recipe.engine["device"])
     with forked():
         network = build_model(planned.recipe, facts_of(planned.prepared.schema, str(device)), planned.seed)
-    if "threads" in asked.get("engine", {}):
+    if "threads" in sections.get("engine", {}):
         return network, planned
     rows = min(planned.recipe.data["batch_size"], len(planned.prepared.train))
     uses = 1
     if any(isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) for layer in network.modules()):
-        uses = math.prod(planned.prepared.schema.input_shape[1:])  # a kernel's weights, once a pixel
+        uses = math.prod(
+            planned.prepared.schema.input_shape[1:]
+        )  # the weights of a kernel are used at each pixel
     work = 3.0 * rows * uses * sum(p.numel() for p in network.parameters())
-    resolved, why = planned.resolved, f"{work:,.0f} multiplications a step: one thread"
-    if work > SMALL:
+    resolved, reason = planned.resolved, f"{work:,.0f} multiplications per step: one thread"
+    if work > MAX_SINGLE_THREAD_WORK:
         resolved = dataclasses.replace(
             resolved, recipe=resolved.recipe.replace({"engine.threads": torch.get_num_threads()})
         )
-        why = f"{work:,.0f} multiplications a step: as many as the process is set to"
-    resolved = dataclasses.replace(resolved, reasons={**resolved.reasons, "engine.threads": why})
+        reason = f"{work:,.0f} multiplications per step: the number of threads of the process"
+    resolved = dataclasses.replace(resolved, reasons={**resolved.reasons, "engine.threads": reason})
     return network, dataclasses.replace(planned, resolved=resolved)
 
 
-def weighted(
-    part: Part, recipe: Recipe, seed: int, device: torch.device, *, draws: int | None = None
+def weighted_batches(
+    part: Part, recipe: Recipe, seed: int, device: torch.device, *, samples: int | None = None
 ) -> WeightedBatches | None:
-    """Batches that draw the rows of a part by their weights; None where the plan's own batches do.
+    """Return batches that sample the rows of a part by their weights; None if the plan's own batches are suitable.
 
-    Those do where the rows have no weights, and where each step takes all rows: then averaging with
-    weights is exact.
+    Those are suitable if the rows have no weights, or if each step uses all rows, so that averaging with weights is
+    exact.
     """
     sampling = recipe.data["sampling"]
     if part.weights is None or part.inputs is None or sampling == "full":
@@ -167,7 +171,7 @@ def weighted(
         part.targets.to(device),
         part.weights,
         batch_size=recipe.data["batch_size"],
-        draws=draws or draws_of_epoch(part.weights),
+        samples=samples or samples_per_epoch(part.weights),
         accumulate=recipe.gradient["accumulate"],
         sampling=sampling,
         seed=seed,

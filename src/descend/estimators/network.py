@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share."""
+"""Base class of the classifier and the regressor."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from descend.data.arrays import from_arrays
 from descend.data.frames import is_frame
 from descend.data.source import Array, Source
 from descend.errors import Interrupted
-from descend.estimators.asked import PLACES, Sections, asked
-from descend.estimators.checked import checked_inputs, checked_weights
-from descend.estimators.fitting import train_whole
-from descend.estimators.passes import State, begin, pass_over
+from descend.estimators.fitting import train_complete
+from descend.estimators.parameters import RECIPE_KEYS, Sections, sections_of
+from descend.estimators.partial_fit import State, initial_run, train_pass
+from descend.estimators.validation import validate_inputs, validate_weights
 from descend.metrics import main_metric
 from descend.recipe import Recipe
 from descend.runs.run import Run
@@ -36,7 +36,7 @@ __all__ = ["Network"]
 
 
 class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit-learn has no types
-    """Base of the estimators: parameters, training, raw outputs. See :class:`descend.Classifier`."""
+    """Base class of the estimators: parameters, training, raw outputs. See :class:`descend.Classifier`."""
 
     run_: Run
     _state: State | None
@@ -83,68 +83,69 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
     @property
     @abstractmethod
     def _task(self) -> str:
-        """What a recipe calls the task."""
+        """Name of the task in a recipe."""
 
     @abstractmethod
-    def _checked_targets(self, targets: Any) -> Array:
-        """The targets, if they are of the estimator's kind."""
+    def _validate_targets(self, targets: Any) -> Array:
+        """Return the validated targets."""
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train from scratch.
 
         Args:
-            X: features (n, d), as an array or a data frame of pandas, polars or pyarrow; columns may hold
-                numbers, texts, categories, truth values and dates, and values may be missing. uint8 (n, H,
-                W) or (n, C, H, W) are images, other arrays of three dimensions or more are taken as they
-                are.
-            y: targets (n,), or (n, T) to regress on several.
-            sample_weight: (n,), 0 or more. A weight of 2 means the row twice and a weight of 0 means without
-                the row, exactly: the fit is the same bits.
+            X: features (n, d), as an array or a data frame of pandas, polars or pyarrow. Columns may contain numbers,
+                strings, categories, booleans and dates, and values may be missing. uint8 arrays (n, H, W) or
+                (n, C, H, W) are images; other arrays with three or more dimensions are used as they are.
+            y: targets (n,), or (n, T) for regression on several targets.
+            sample_weight: (n,), 0 or more. A weight of 2 is equivalent to repeating the row and a weight of 0 to
+                leaving it out, bit for bit.
 
         Returns:
             The estimator itself.
 
         Raises:
-            ValueError: data or parameters that cannot be used, each with what was expected.
+            ValueError: invalid data or parameters; the message states what was expected.
             DivergedError: a number became NaN or infinite.
         """
-        source, weights = self._source(X, y, sample_weight, reset=True, least=2)
-        sections, seed = self._asked(), self._drawn_seed()
+        source, weights = self._source(X, y, sample_weight, reset=True, min_rows=2)
+        sections, seed = self._sections(), self._seed_value()
         try:
-            run = train_whole(source, weights, sections, seed, self._observers(source))
+            run = train_complete(source, weights, sections, seed, self._observers(source))
         except Interrupted as stop:
-            raise KeyboardInterrupt(str(stop)) from stop  # as a search over many fits expects it
+            raise KeyboardInterrupt(
+                str(stop)
+            ) from stop  # which ends a search over many fits, unlike other exceptions
         self._seed, self._state = seed, None
-        self._keep(run)
+        self._store(run)
         return self
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None) -> Self:
         first = not hasattr(self, "run_")
-        source, weights = self._source(X, y, sample_weight, reset=first, least=2 if first else 1)
+        source, weights = self._source(X, y, sample_weight, reset=first, min_rows=2 if first else 1)
         if first:
-            seed = self._drawn_seed()
-            run = begin(dataclasses.replace(source, classes=classes), weights, self._asked(), seed)
+            seed = self._seed_value()
+            run = initial_run(dataclasses.replace(source, classes=classes), weights, self._sections(), seed)
             self._seed, self._state = seed, None
         else:
             run = self.run_
-        said = bool(self._asked().get("schedule"))
-        self._state = pass_over(run, source, weights, self._state, self._seed, keep_schedule=said)
-        self._keep(run)
+        has_schedule = bool(self._sections().get("schedule"))
+        self._state = train_pass(run, source, weights, self._state, self._seed, keep_schedule=has_schedule)
+        self._store(run)
         return self
 
     def _source(
-        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, least: int
+        self, X: Any, y: Any, sample_weight: Any, *, reset: bool, min_rows: int
     ) -> tuple[Source, Array | None]:
         names = _target_names(y)
-        inputs = checked_inputs(self, X, reset=reset, least=least)
-        targets = self._checked_targets(y)
-        weights = checked_weights(sample_weight, inputs, targets)
+        inputs = validate_inputs(self, X, reset=reset, min_rows=min_rows)
+        targets = self._validate_targets(y)
+        weights = validate_weights(sample_weight, inputs, targets)
         return from_arrays(inputs, targets, name=type(self).__name__, target_names=names), weights
 
-    def _asked(self) -> Sections:
-        return asked({name: getattr(self, name) for name in ("recipe", *PLACES)}, self._task)
+    def _sections(self) -> Sections:
+        return sections_of({name: getattr(self, name) for name in ("recipe", *RECIPE_KEYS)}, self._task)
 
-    def _drawn_seed(self) -> int:
+    def _seed_value(self) -> int:
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -155,7 +156,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         task = "binary" if self._task == "classification" else "regression"
         return [ProgressBar(Console(stderr=True), main_metric(task))]
 
-    def _keep(self, run: Run) -> None:
+    def _store(self, run: Run) -> None:
         self.run_ = run
         self.model_ = run.model
         self.recipe_ = run.recipe
@@ -164,17 +165,16 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         self.n_iter_ = len(run.history)
 
     def _outputs(self, X: Any) -> Tensor:
-        """Raw outputs of the network, float64 (n, K), on the CPU.
+        """Return raw outputs of the network, float64 (n, K), on the CPU.
 
-        Computed with float64 copies of the weights: in float32 the last digits of a row's result depend on
-        how many rows the matrix product handles together, and predictions should not depend on the rows
-        beside them.
+        They are computed with float64 copies of the weights: in float32 the last digits of a row's result depend on the
+        number of rows in the matrix product, and predictions should not depend on the other rows.
         """
         check_is_fitted(self)
-        rows = self.run_.schema.matrix(checked_inputs(self, X, reset=False))
+        rows = self.run_.schema.matrix(validate_inputs(self, X, reset=False))
         model, preprocess = self.run_.model, self.run_.preprocess
         device = next(model.parameters()).device
-        kind = torch.float64 if _ours(model) and device.type in ("cpu", "cuda") else torch.float32
+        kind = torch.float64 if _supports_float64(model) and device.type in ("cpu", "cuda") else torch.float32
         if kind == torch.float64:
             model = copy.deepcopy(model).double()
         with evaluating(model):
@@ -186,21 +186,21 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        # Tags speak of arrays: what a data frame may hold beyond numbers has no tag. `string` is for
-        # estimators that take any object in an array, and a cell here must be a number or a text.
+        # Tags describe arrays: there is none for the contents of a data frame. `string` is for estimators that accept
+        # any object in an array, whereas a cell must be a number or a string here.
         tags.input_tags.allow_nan = True
         tags.input_tags.three_d_array = True
         return tags
 
 
-def _ours(model: nn.Module) -> bool:
-    """Whether all modules are such that float64 is sure to work."""
-    homes = {type(module).__module__.partition(".")[0] for module in model.modules()}
-    return homes <= {"torch", "descend"}
+def _supports_float64(model: nn.Module) -> bool:
+    """Return whether float64 is certain to work for all modules."""
+    packages = {type(module).__module__.partition(".")[0] for module in model.modules()}
+    return packages <= {"torch", "descend"}
 
 
 def _target_names(targets: Any) -> tuple[str, ...] | None:
-    """Names that a data frame or a series brings."""
+    """Return the names of a data frame or series."""
     if is_frame(targets):
         return tuple(map(str, getattr(targets, "column_names", None) or targets.columns))
     name = getattr(targets, "name", None)

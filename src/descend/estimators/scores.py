@@ -1,4 +1,4 @@
-"""Names of scores, as scikit-learn has them and as a run measures them."""
+"""Names of scores in scikit-learn and of metrics in a run."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ SCORES: Mapping[str, tuple[str, float]] = {
     "neg_root_mean_squared_error": ("rmse", -1.0),
     "neg_log_loss": ("loss", -1.0),
 }
-"""scikit-learn's name -> the run's metric, and the sign that makes higher better."""
+"""Name in scikit-learn -> metric of a run, and the sign with which higher is better."""
 
 
-def score_of(asked: str | None, task: str) -> tuple[str, str]:
-    """The run's metric and scikit-learn's name of it.
+def score_of(scoring: str | None, task: str) -> tuple[str, str]:
+    """Return the metric of the run and its name in scikit-learn.
 
     Args:
-        asked: scikit-learn's name; None for the main metric of the task.
-        task: as a schema names it.
+        scoring: scikit-learn's name; None for the main metric of the task.
+        task: the task, as in a schema.
 
     >>> score_of(None, "binary"), score_of("neg_mean_absolute_error", "regression")
     (('accuracy', 'accuracy'), ('mae', 'neg_mean_absolute_error'))
@@ -35,8 +35,8 @@ def score_of(asked: str | None, task: str) -> tuple[str, str]:
         for name, (metric, _) in SCORES.items()
         if metric in METRICS[task] or (metric == "loss" and task in ("binary", "multiclass"))
     ]
-    if asked is None:
+    if scoring is None:
         return main_metric(task), main_metric(task)
-    if asked not in known:
-        raise UserError(f"scoring: no score '{asked}' for {task}; {did_you_mean(str(asked), known)}")
-    return SCORES[asked][0], asked
+    if scoring not in known:
+        raise UserError(f"scoring: unknown score '{scoring}' for {task}; {did_you_mean(str(scoring), known)}")
+    return SCORES[scoring][0], scoring

@@ -1,4 +1,4 @@
-"""A search over recipes as a scikit-learn estimator."""
+"""Search over recipes as a scikit-learn estimator."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from descend.data.source import Array, Source
 from descend.errors import DivergedError, Interrupted, UserError
-from descend.estimators.asked import Sections, as_recipe
 from descend.estimators.classifier import Classifier
-from descend.estimators.fitting import ENOUGH, engine
+from descend.estimators.fitting import MIN_INPUTS_FOR_VALIDATION, single_thread
 from descend.estimators.network import Network
+from descend.estimators.parameters import Sections, as_recipe
 from descend.estimators.scores import SCORES, score_of
 from descend.experiments.search.defaults import default_space
 from descend.experiments.search.space import Point, Space
@@ -33,8 +33,8 @@ from descend.runs.run import Run
 __all__ = ["Search"]
 
 
-def _refitted(name: str) -> Any:
-    """Whether the estimator has a method, as scikit-learn asks it."""
+def _has_method(name: str) -> Any:
+    """Return a check of whether the estimator has a method, as scikit-learn expects it."""
 
     def has(self: Search) -> bool:
         getattr(self.best_estimator_ if hasattr(self, "best_estimator_") else self._inner(), name)
@@ -44,37 +44,37 @@ def _refitted(name: str) -> Any:
 
 
 class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Search for the best recipe by cross-validation; in use like ``RandomizedSearchCV``.
+    """Cross-validated search for the best recipe, with the interface of ``RandomizedSearchCV``.
 
-    Every candidate is trained on each fold's training rows and scored on its held-out rows; candidates and folds
-    are members of :func:`descend.train_many` and share one seed. Then the best is trained on all rows.
+    Every candidate is trained on the training rows of each fold and scored on its held-out rows; candidates and folds
+    are members of :func:`descend.train_many` and share one seed. Then the best candidate is trained on all rows.
 
     Args:
-        estimator: a :class:`descend.Classifier` or :class:`descend.Regressor`, whose parameters hold for all
-            candidates; None is a classifier by default settings.
-        space: a :class:`descend.experiments.search.Space`, a mapping or a TOML file; None is the default space around the
-            estimator's recipe.
-        n_trials: how many candidates, at most.
+        estimator: a :class:`descend.Classifier` or :class:`descend.Regressor`, whose parameters apply to all
+            candidates. Default None: a classifier with default settings.
+        space: a :class:`descend.experiments.search.Space`, a mapping or a TOML file. Default None: the default space
+            around the estimator's recipe.
+        n_trials: maximum number of candidates.
         method: "random", "quasi_random", "grid" or "tpe".
-        cv: folds, as scikit-learn takes them: None for 5, a number, a splitter, or pairs of row numbers.
+        cv: folds, as in scikit-learn: None for 5, a number, a splitter, or pairs of row numbers.
         scoring: None for accuracy or R²; or "accuracy", "balanced_accuracy", "r2", "neg_mean_absolute_error",
             "neg_root_mean_squared_error", "neg_log_loss".
-        refit: whether to train the best candidate on all rows; predictions need it.
-        random_state: the seed of points and trainings; None draws one from NumPy's global generator.
+        refit: whether to train the best candidate on all rows, which predictions require.
+        random_state: the seed of candidates and trainings; None samples one from NumPy's global generator.
         engine: as for :func:`descend.train_many`.
 
     Attributes:
         best_params_: values of the best candidate, by ``section.key``.
         best_score_: its mean score over the folds.
-        best_index_: its place in ``cv_results_``.
-        best_estimator_: the estimator trained by it on all rows.
-        cv_results_: arrays with a place for each candidate: ``params``, ``param_<key>``,
+        best_index_: its index in ``cv_results_``.
+        best_estimator_: the estimator trained with it on all rows.
+        cv_results_: arrays with an entry for each candidate: ``params``, ``param_<key>``,
             ``split<k>_test_score``, ``mean_test_score``, ``std_test_score``, ``rank_test_score``,
             ``mean_fit_time``, ``std_fit_time``, ``mean_score_time``, ``std_score_time``. Candidates that diverged
-            on any fold have the score NaN and rank last. Held-out rows are scored within training, so the times
-            of scoring are 0.
-        n_splits_: how many folds.
-        scorer_: the name of the score.
+            on any fold have the score NaN and the last rank. Held-out rows are scored during training, so the scoring
+            times are 0.
+        n_splits_: number of folds.
+        scorer_: name of the score.
         classes_, n_features_in_, feature_names_in_: of the data.
 
     >>> from sklearn.datasets import load_iris
@@ -117,28 +117,28 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Search, then train the best candidate on all rows.
 
         Args:
-            X: features, as :meth:`descend.Classifier.fit` takes them.
+            X: features, as for :meth:`descend.Classifier.fit`.
             y: targets.
-            groups: a label for each row, for splitters that keep groups together.
+            groups: a group label for each row, for splitters that keep groups together.
 
         Raises:
-            ValueError: data or parameters that cannot be used.
+            ValueError: invalid data or parameters.
             DivergedError: every candidate diverged.
         """
         inner = self._inner()
         if not isinstance(inner, Network):
             raise UserError(
-                f"Search takes a descend.Classifier or descend.Regressor, found a {type(inner).__name__}; "
-                "for others there is sklearn.model_selection.RandomizedSearchCV"
+                f"Search: expected a descend.Classifier or descend.Regressor, got a {type(inner).__name__}; "
+                "use sklearn.model_selection.RandomizedSearchCV for other estimators"
             )
         if self.method not in ("random", "quasi_random", "grid", "tpe"):
             raise UserError(
-                f"method: random, quasi_random, grid or tpe was expected, found '{self.method}' (halving needs "
-                "one split: descend.experiments.search)"
+                f"method: expected random, quasi_random, grid or tpe, got '{self.method}' (halving needs a single "
+                "split, see descend.experiments.search)"
             )
         seed = self._seed()
         template = clone(inner).set_params(random_state=seed)
-        source, _ = template._source(X, y, None, reset=True, least=2)
+        source, _ = template._source(X, y, None, reset=True, min_rows=2)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(template, name):
                 setattr(self, name, getattr(template, name))
@@ -153,36 +153,35 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         )
         if hasattr(self, "best_estimator_"):
             del self.best_estimator_
-        self._searched(template, source, folds, seed)
+        self._search(template, source, folds, seed)
         if self.refit:
             chosen = clone(template).set_params(recipe=self._recipe(template, source, self.best_params_))
             self.best_estimator_ = chosen.fit(X, y)
         return self
 
     def _seed(self) -> int:
-        return Classifier(random_state=self.random_state)._drawn_seed()
+        return Classifier(random_state=self.random_state)._seed_value()
 
-    def _searched(
-        self, template: Network, source: Source, folds: list[tuple[Array, Array]], seed: int
-    ) -> None:
+    def _search(self, template: Network, source: Source, folds: list[tuple[Array, Array]], seed: int) -> None:
         base = self._recipe(template, source, {})
-        # What is left open is chosen by the training rows of a fold.
+        # Keys that are not specified are chosen for the training rows of the first fold.
         planner = Planner(source.take(np.asarray(folds[0][0])))
         planned = planner.plan(base, seed)
         varied = default_space(base, planned.recipe) if self.space is None else self.space
         space = validate_space(varied, base, planner, seed)
         metric, self.scorer_ = score_of(self.scoring, planned.prepared.schema.task)
-        asked = make_strategy(self.method, space, self.n_trials, seed, metric)  # type: ignore[arg-type]  # checked there
+        sampler = make_strategy(self.method, space, self.n_trials, seed, metric)  # type: ignore[arg-type]  # validated there
         self.n_splits_ = len(folds)
-        scores, times = np.full((asked.trials, len(folds)), np.nan), np.zeros((asked.trials, len(folds)))
-        params: list[Point] = [{} for _ in range(asked.trials)]
+        scores = np.full((sampler.trials, len(folds)), np.nan)
+        times = np.zeros((sampler.trials, len(folds)))
+        params: list[Point] = [{} for _ in range(sampler.trials)]
 
         def evaluate(points: Mapping[int, Point], place: int) -> dict[int, Trial]:
-            runs = self._trained([base.replace(point) for point in points.values()], source, folds, seed)
-            for number, own in zip(points, runs, strict=True):
+            runs = self._train([base.replace(point) for point in points.values()], source, folds, seed)
+            for number, fold_runs in zip(points, runs, strict=True):
                 params[number] = points[number]
-                times[number] = [run.metrics.get("seconds", 0.0) for run in own]
-                scores[number] = [np.nan if run.failed else run.metrics["test"][metric] for run in own]
+                times[number] = [run.metrics.get("seconds", 0.0) for run in fold_runs]
+                scores[number] = [np.nan if run.failed else run.metrics["test"][metric] for run in fold_runs]
             means = {number: float(scores[number].mean()) for number in points}
             return {
                 number: Trial(number, points[number], "finished", mean)
@@ -191,29 +190,29 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                 for number, mean in means.items()
             }
 
-        size = asked.batch
-        blocks = [range(at, min(at + size, asked.trials)) for at in range(0, asked.trials, size)]
+        size = sampler.batch
+        blocks = [range(at, min(at + size, sampler.trials)) for at in range(0, sampler.trials, size)]
         try:
-            explore(asked, evaluate, blocks, {})
+            explore(sampler, evaluate, blocks, {})
         except Interrupted as stop:
             raise KeyboardInterrupt(str(stop)) from stop
-        self._keep(space, params, scores * SCORES[self.scorer_][1], times)
+        self._store(space, params, scores * SCORES[self.scorer_][1], times)
 
-    def _trained(
+    def _train(
         self, recipes: list[Recipe], source: Source, folds: list[tuple[Array, Array]], seed: int
     ) -> list[list[Run]]:
-        """The runs of each recipe, one for each fold."""
+        """Return the runs of each recipe, one for each fold."""
         parts = [{"train": learned, "test": held} for learned, held in folds]
         runs = train_many(
             [recipe for recipe in recipes for _ in parts],
             source,
             seeds=seed,
             parts=parts * len(recipes),
-            engine=self.engine,  # type: ignore[arg-type]  # checked by those that take it
+            engine=self.engine,  # type: ignore[arg-type]  # validated by train_many
         )
         return [runs[at : at + len(parts)] for at in range(0, len(runs), len(parts))]
 
-    def _keep(self, space: Space, params: list[Point], scores: Array, times: Array) -> None:
+    def _store(self, space: Space, params: list[Point], scores: Array, times: Array) -> None:
         mean = scores.mean(axis=1)
         if not np.isfinite(mean).any():
             raise DivergedError(
@@ -245,32 +244,32 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.best_params_ = params[self.best_index_]
 
     def _recipe(self, template: Network, source: Source, point: Point) -> Recipe:
-        """The estimator's recipe with a candidate's values; few rows are not held out to choose when to stop."""
-        sections: Sections = template._asked()
+        """Return the estimator's recipe with a candidate's values; small data sets have no validation part."""
+        sections: Sections = template._sections()
         data = dict(sections["data"])
-        if data.get("validation") is None and len(source) < ENOUGH:
+        if data.get("validation") is None and len(source) < MIN_INPUTS_FOR_VALIDATION:
             data["validation"] = 0.0
         data.pop("test", None)
-        asked = sections | {"data": data, "engine": engine(sections)}
-        return as_recipe(asked).replace(point)
+        specified = sections | {"data": data, "engine": single_thread(sections)}
+        return as_recipe(specified).replace(point)
 
-    @available_if(_refitted("predict"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
+    @available_if(_has_method("predict"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict(self, X: Any) -> Array:
-        """Predictions of the best estimator."""
+        """Return predictions of the best estimator."""
         return self._best().predict(X)  # type: ignore[no-any-return]  # scikit-learn has no types
 
-    @available_if(_refitted("predict_proba"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
+    @available_if(_has_method("predict_proba"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_proba(self, X: Any) -> Array:
-        """Probabilities of the classes by the best estimator, (n, K)."""
+        """Return class probabilities of the best estimator, (n, K)."""
         return self._best().predict_proba(X)  # type: ignore[no-any-return]  # scikit-learn has no types
 
-    @available_if(_refitted("predict_log_proba"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
+    @available_if(_has_method("predict_log_proba"))  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_log_proba(self, X: Any) -> Array:
-        """Logarithms of :meth:`predict_proba`."""
+        """Return the logarithms of :meth:`predict_proba`."""
         return self._best().predict_log_proba(X)  # type: ignore[no-any-return]  # scikit-learn has no types
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Accuracy, or R², of the best estimator; with ``scoring``, that score."""
+        """Return accuracy or R² of the best estimator, or the score specified by ``scoring``."""
         best = self._best()
         if self.scorer_ in ("accuracy", "r2"):
             return float(best.score(X, y))
@@ -281,7 +280,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def _best(self) -> Network:
         check_is_fitted(self)
         if not hasattr(self, "best_estimator_"):
-            raise AttributeError("predictions need refit=True")
+            raise AttributeError("predictions require refit=True")
         return self.best_estimator_
 
     def __sklearn_is_fitted__(self) -> bool:

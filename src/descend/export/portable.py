@@ -1,4 +1,4 @@
-"""A predictor as one module of tensor operations, and that module traced."""
+"""A predictor as a single module of tensor operations, and its traced graph."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from descend.data.schema import Schema
 from descend.errors import UserError
 from descend.training.predictor import Predictor
 
-__all__ = ["Portable", "portable", "quiet", "traced"]
+__all__ = ["Portable", "make_portable", "silenced", "trace"]
 
 _EXAMPLE_ROWS = 3
 
 
 class Portable(nn.Module):
-    """Raw rows, as :meth:`descend.data.schema.Schema.matrix` gives them, to predictions.
+    """Map raw rows from :meth:`descend.data.schema.Schema.matrix` to predictions.
 
-    Classification gives ``(codes, probabilities)``: int64 (n,), the place of the predicted label among the
-    classes, and (n, K). Codes come from the raw outputs, where two classes differ that share a rounded
-    probability. Regression gives ``(values,)``: float64 (n, T) in the targets' units.
+    Classification returns ``(codes, probabilities)``: the index of the predicted label among the classes, int64 (n,),
+    and (n, K). Codes are computed from the raw outputs, which distinguish classes with equal rounded probabilities.
+    Regression returns ``(values,)`` in the units of the targets, float64 (n, T).
 
     Args:
-        predictor: whose modules are used as they are.
+        predictor: the predictor, whose modules are not copied.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -44,45 +44,45 @@ class Portable(nn.Module):
         self.threshold = 0.0 if logits else 0.5
 
     def forward(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Predictions for raw rows."""
+        """Return predictions for raw rows."""
         outputs = self.output(self.model(self.preprocess(rows)))
-        found = self.postprocess(outputs)
+        result = self.postprocess(outputs)
         if self.task == "binary":
-            return (outputs[:, 0] > self.threshold).to(torch.int64), found
+            return (outputs[:, 0] > self.threshold).to(torch.int64), result
         if self.task == "multiclass":
-            return outputs.argmax(dim=1), found
-        return (found,)
+            return outputs.argmax(dim=1), result
+        return (result,)
 
 
-def portable(predictor: Predictor) -> Portable:
-    """A copy of a predictor as one module: on the CPU, in evaluation mode, with plain weights without gradients.
+def make_portable(predictor: Predictor) -> Portable:
+    """Return a copy of a predictor as one module: on the CPU, in evaluation mode, without parametrizations or gradients.
 
     Raises:
         UserError: the network cannot be copied.
     """
     try:
         return remove_parametrizations(copy.deepcopy(Portable(predictor)).cpu().eval()).requires_grad_(False)
-    except Exception as cause:  # whatever a foreign module's own copying raises
+    except Exception as cause:  # copying a user's module may raise anything
         raise UserError(
-            f"the network ({type(predictor.model).__name__}) cannot be exported, because it cannot be copied "
-            f"(copy.deepcopy): {_first_line(cause)}"
+            f"the network ({type(predictor.model).__name__}) cannot be exported, because "
+            f"copy.deepcopy failed: {_first_line(cause)}"
         ) from cause
 
 
-def traced(predictor: Predictor, *, core: bool = False) -> torch.export.ExportedProgram:
-    """The graph of a predictor, for any number of rows.
+def trace(predictor: Predictor, *, core: bool = False) -> torch.export.ExportedProgram:
+    """Return the graph of a predictor, for any number of rows.
 
     Args:
-        predictor: what is traced.
-        core: whether the graph holds PyTorch's core operations only, into which others are taken apart.
+        predictor: the predictor.
+        core: whether to decompose the graph into PyTorch's core operations. Default False.
 
     Raises:
-        UserError: the network is more than tensor operations.
+        UserError: the network cannot be traced as tensor operations.
     """
-    module = portable(predictor)
+    module = make_portable(predictor)
     rows = torch.export.Dim("rows")
     try:
-        with quiet(), torch.no_grad():
+        with silenced(), torch.no_grad():
             example = (_example(predictor.schema),)
             program = torch.export.export(module, example, dynamic_shapes=({0: rows},), strict=False)
             program = program.run_decompositions() if core else program
@@ -90,13 +90,13 @@ def traced(predictor: Predictor, *, core: bool = False) -> torch.export.Exported
         raise UserError(
             f"the network ({type(predictor.model).__name__}) cannot be traced by torch.export: "
             f"{_first_line(cause)}\n"
-            "What helps: a forward of tensor operations alone, without decisions by the values of tensors "
-            "(if, .item(), .numpy(); use torch.where) and without a fixed number of rows (use x.shape[0] or "
-            "-1); or --format safetensors, which stores the weights alone"
+            "Use only tensor operations in forward, without branches on the values of tensors (if, .item(), "
+            ".numpy(); use torch.where) and without a fixed number of rows (use x.shape[0] or -1); or use "
+            "--format safetensors, which stores only the weights"
         ) from cause
     for node in program.graph.nodes:
         for private in ("stack_trace", "from_node", "nn_module_stack", "source_fn_stack"):
-            node.meta.pop(private, None)  # where the source code lies on this machine
+            node.meta.pop(private, None)  # paths of source files on this machine
     return program
 
 
@@ -113,8 +113,8 @@ def _first_line(cause: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what exporters print, log and warn of; their errors are raised."""
+def silenced() -> Iterator[None]:
+    """Suppress what exporters print, log and warn; their errors are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -123,7 +123,7 @@ def quiet() -> Iterator[None]:
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.redirect_stderr(io.StringIO()),
         ):
-            warnings.simplefilter("ignore")  # of PyTorch's tracer, about itself
+            warnings.simplefilter("ignore")  # from PyTorch's tracer, about its own code
             yield
     finally:
         logging.disable(before)

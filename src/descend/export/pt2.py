@@ -1,4 +1,4 @@
-"""The format ``pt2``: a program of ``torch.export`` with the schema beside it."""
+"""The format ``pt2``: a program of ``torch.export`` with the schema."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from descend.export.portable import quiet, traced
+from descend.export.portable import silenced, trace
 
 if TYPE_CHECKING:
-    from descend.export._trained import TrainedNetwork
+    from descend.export.trained_network import TrainedNetwork
 
 __all__ = ["SCHEMA_FILE", "content"]
 
@@ -19,14 +19,14 @@ SCHEMA_FILE = "schema.json"
 
 
 def content(run: TrainedNetwork) -> bytes:
-    """The file: graph, weights and ``schema.json``, from which the path of the training data is left out.
+    """Return the content of the file: graph, weights and ``schema.json`` without the path of the training data.
 
     Raises:
         UserError: the network cannot be traced.
     """
-    program = traced(run.predictor, core=True)
+    program = trace(run.predictor, core=True)
     schema = dataclasses.replace(run.schema, reference=None)
-    held = io.BytesIO()
-    with quiet():
-        torch.export.save(program, held, extra_files={SCHEMA_FILE: schema.to_json()})
-    return held.getvalue()
+    buffer = io.BytesIO()
+    with silenced():
+        torch.export.save(program, buffer, extra_files={SCHEMA_FILE: schema.to_json()})
+    return buffer.getvalue()

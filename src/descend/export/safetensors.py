@@ -1,4 +1,4 @@
-"""The format ``safetensors``: weights, fitted preprocessing, and what they mean, as tensors and text."""
+"""The format ``safetensors``: weights and fitted preprocessing as tensors, schema and recipe as strings."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from descend.recipe.defaults import facts_of
 from descend.training.predictor import Predictor
 
 if TYPE_CHECKING:
-    from descend.export._trained import TrainedNetwork
+    from descend.export.trained_network import TrainedNetwork
 
 __all__ = ["content", "read"]
 
 
 def content(run: TrainedNetwork) -> bytes:
-    """The file: weights, fitted preprocessing and units as tensors; schema and recipe as texts.
+    """Return the content of the file: weights, fitted preprocessing and units as tensors, schema and recipe as strings.
 
     Raises:
-        UserError: the network's state is more than tensors.
+        UserError: the state of the network contains more than tensors.
     """
     tensors: dict[str, Tensor] = {}
-    # What a constraint computes from other variables is written as the weight that it is.
+    # Constrained weights are stored as plain weights, not as the variables that parametrize them.
     network = (
         remove_parametrizations(copy.deepcopy(run.model), constraints_only=True)
         if run.recipe.constrain
@@ -43,48 +43,48 @@ def content(run: TrainedNetwork) -> bytes:
     for name, value in network.state_dict().items():
         if not isinstance(value, Tensor):
             raise UserError(
-                f"safetensors holds tensors only; the network's state '{name}' is a {type(value).__name__}"
+                f"safetensors stores only tensors, got a {type(value).__name__} for '{name}' in the state of the network"
             )
         tensors[f"model.{name}"] = value
-    # modules of our own, whose buffers a state_dict leaves out because the schema says them too
+    # buffers of these modules are not in their state_dict, because the schema contains them too
     parts = {"preprocess": run.preprocess, "postprocess": Postprocess(run.schema, run.predictor.form)}
     for part, module in parts.items():
         tensors |= {f"{part}.{name}": value for name, value in module.named_buffers() if value.numel()}
-    # a copy of each: names may share memory (tied weights), of which the format knows nothing
+    # copies, because the format does not support shared memory (tied weights)
     separate = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     schema = dataclasses.replace(run.schema, reference=None)
-    texts = {
+    metadata = {
         "format": "pt",
         "descend": __version__,
         "schema": schema.to_json(),
         "recipe": run.recipe.to_toml(),
     }
-    return safetensors.torch.save(separate, metadata=texts)
+    return safetensors.torch.save(separate, metadata=metadata)
 
 
 def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = False) -> Predictor:
-    """The predictor that a file holds.
+    """Return the predictor in a file.
 
     Args:
         path: the file.
-        model: the module for the weights, where the recipe cannot build it.
-        allow_imports: whether the recipe may import classes by their path; importing runs their code.
+        model: the module for the weights, if the recipe cannot build it. Default None.
+        allow_imports: whether the recipe may import classes by their path, which runs their code. Default False.
 
     Raises:
-        RunError: the file is damaged, from elsewhere, or does not fit the module.
+        RunError: the file is damaged, is not an export of descend, or does not fit the module.
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            texts = file.metadata() or {}
+            metadata = file.metadata() or {}
             names = [name for name in file.keys() if name.startswith("model.")]  # noqa: SIM118 - not a dict
             state = {name.removeprefix("model."): file.get_tensor(name) for name in names}
     except (OSError, safetensors.SafetensorError) as cause:
-        raise RunError(f"{path} is damaged or cut short ({cause})") from cause
-    if not {"schema", "recipe"} <= set(texts):
-        raise RunError(f"{path} is a safetensors file, but no exported run of descend")
-    schema = Schema.from_json(texts["schema"], f"{path}: schema")
+        raise RunError(f"{path} is damaged or truncated ({cause})") from cause
+    if not {"schema", "recipe"} <= set(metadata):
+        raise RunError(f"{path} is a safetensors file, but not an export of descend")
+    schema = Schema.from_json(metadata["schema"], f"{path}: schema")
     allowed = allow_imports or model is not None
-    recipe = Recipe.loads(texts["recipe"], source=f"{path}: recipe", allow_imports=allowed)
+    recipe = Recipe.loads(metadata["recipe"], source=f"{path}: recipe", allow_imports=allowed)
     facts = facts_of(schema)
     module = (
         remove_parametrizations(build_model(recipe, facts, seed=0), constraints_only=True)

@@ -1,21 +1,22 @@
-"""The lecture's figures, measured anew: each a PNG and a page that works without a network.
+"""Measured figures of what the methods do, each written as a PNG file and a self-contained HTML page.
 
-A figure measures when it is asked for, on small problems, in seconds; it names what to see and the number that
-shows it, and says so when the measurement does not support the lecture.
+A figure states a claim, measures it on small problems in seconds, and reports what to see, the measured number, and
+whether the measurement supports the claim.
 
->>> from descend.gallery import FIGURES, draw
+>>> from descend.gallery import FIGURES, measure
 >>> "whitening" in FIGURES
 True
->>> found = draw("whitening", seed=0)
->>> found.supported, found.value.value < 1e-9
+>>> picture = measure("whitening", seed=0)
+>>> picture.supported, picture.value.value < 1e-9
 (True, True)
 
-Layers: ``spread`` (intervals) → ``picture`` (panels as plain numbers) → ``figures/`` (one a file: ``measure`` and
-``picture``) → ``catalogue`` (by name); ``png`` and ``page`` draw a picture, ``folder`` writes the files.
+Layers: ``intervals`` (confidence intervals) → ``picture`` (panels as plain numbers) → ``figures/`` (``measure`` and
+``picture``, one figure per file) → ``catalogue`` (figures by name); ``png`` and ``page`` render a picture, ``folder``
+writes the files.
 """
 
-from descend.gallery.catalogue import FIGURES, draw
-from descend.gallery.folder import Written, prepare, write, write_index
+from descend.gallery.catalogue import FIGURES, measure
+from descend.gallery.folder import FigureFiles, prepare_folder, write_figure, write_index
 from descend.gallery.picture import Picture
 
-__all__ = ["FIGURES", "Picture", "Written", "draw", "prepare", "write", "write_index"]
+__all__ = ["FIGURES", "FigureFiles", "Picture", "measure", "prepare_folder", "write_figure", "write_index"]

@@ -33,12 +33,12 @@ from descend.gallery.figures import (
 from descend.gallery.picture import Picture
 from descend.training.threads import using_threads
 
-__all__ = ["FIGURES", "Entry", "draw", "entry"]
+__all__ = ["FIGURES", "Entry", "entry", "measure"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A figure: what it shows in a line, how it is measured, and how the numbers become a picture."""
+    """A figure: a description in one line, how it is measured, and how the result becomes a picture."""
 
     about: str
     measure: Callable[..., Any]
@@ -46,73 +46,91 @@ class Entry:
 
 
 FIGURES: dict[str, Entry] = {
-    "polynomial": Entry("one cubic, five notations", polynomial.measure, polynomial.picture),
+    "polynomial": Entry(
+        "a cubic fitted to the sine in five implementations", polynomial.measure, polynomial.picture
+    ),
     "activations": Entry(
-        "where gradients die, and what a function costs", activations.measure, activations.picture
+        "vanishing derivatives and cost of activation functions", activations.measure, activations.picture
     ),
-    "gd_vs_sgd": Entry("gradient descent and SGD by step and by epoch", gd_vs_sgd.measure, gd_vs_sgd.picture),
-    "schedules": Entry("a rate that falls beats one that does not", schedules.measure, schedules.picture),
-    "momentum": Entry("history smooths the zig-zag", momentum.measure, momentum.picture),
-    "adaptive": Entry("rates of their own balance the coordinates", adaptive.measure, adaptive.picture),
+    "gd_vs_sgd": Entry(
+        "gradient descent against SGD by step and by epoch", gd_vs_sgd.measure, gd_vs_sgd.picture
+    ),
+    "schedules": Entry(
+        "learning rate schedules against a constant learning rate", schedules.measure, schedules.picture
+    ),
+    "momentum": Entry("momentum against the zig-zag of gradient descent", momentum.measure, momentum.picture),
+    "adaptive": Entry("adaptive learning rates on elongated functions", adaptive.measure, adaptive.picture),
     "race": Entry("optimizers on a saddle and in valleys, animated", race.measure, race.picture),
-    "learning_rate": Entry("very high, high, good and low", learning_rate.measure, learning_rate.picture),
-    "depth": Entry("the gradient's size layer by layer", depth.measure, depth.picture),
-    "initialization": Entry(
-        "the signal through thirty layers", initialization.measure, initialization.picture
+    "learning_rate": Entry(
+        "loss curves with very high, high, good and low learning rates",
+        learning_rate.measure,
+        learning_rate.picture,
     ),
-    "restarts": Entry("many starts find the global minimum", restarts.measure, restarts.picture),
+    "depth": Entry("gradient norms by layer", depth.measure, depth.picture),
+    "initialization": Entry(
+        "the signal through thirty layers by initialization scheme",
+        initialization.measure,
+        initialization.picture,
+    ),
+    "restarts": Entry("random restarts on nonconvex functions", restarts.measure, restarts.picture),
     "early_stopping": Entry(
-        "the validation loss turns before the training loss ends",
+        "training and validation loss, and the kept epoch",
         early_stopping.measure,
         early_stopping.picture,
     ),
-    "scaling": Entry("contours of least squares, normalised and whitened", scaling.measure, scaling.picture),
-    "whitening": Entry("one cloud as it is, turned and white", whitening.measure, whitening.picture),
+    "scaling": Entry("contours of least squares, normalized and whitened", scaling.measure, scaling.picture),
+    "whitening": Entry("a point cloud, decorrelated and whitened", whitening.measure, whitening.picture),
     "batch_norm": Entry(
-        "training with and without, and how smooth the loss is", batch_norm.measure, batch_norm.picture
+        "training with and without batch norm, and the smoothness of the loss",
+        batch_norm.measure,
+        batch_norm.picture,
     ),
     "normalization_zoo": Entry(
-        "which numbers share a mean and a variance", normalization_zoo.measure, normalization_zoo.picture
+        "which entries share a mean and a variance", normalization_zoo.measure, normalization_zoo.picture
     ),
-    "dropout": Entry("two modes, and the ensemble of sub-networks", dropout.measure, dropout.picture),
+    "dropout": Entry(
+        "training and evaluation mode, and the ensemble of sub-networks", dropout.measure, dropout.picture
+    ),
     "random_vs_grid": Entry(
-        "searching when one hyperparameter matters", random_vs_grid.measure, random_vs_grid.picture
+        "search when one hyperparameter matters", random_vs_grid.measure, random_vs_grid.picture
     ),
     "augmentation": Entry(
-        "the sheet of pictures, and errors on scans that moved", augmentation.measure, augmentation.picture
+        "augmented pictures, and errors on shifted scans", augmentation.measure, augmentation.picture
     ),
-    "second_order": Entry("gradients and time to a target", second_order.measure, second_order.picture),
+    "second_order": Entry(
+        "gradient evaluations and time to a target", second_order.measure, second_order.picture
+    ),
 }
-"""In the lecture's order."""
+"""All figures, in the order of the index page."""
 
 
 def entry(name: str) -> Entry:
-    """A figure by its name.
+    """Return the entry of a figure.
 
     Raises:
-        UserError: there is none of that name.
+        UserError: no figure has that name.
     """
     if name not in FIGURES:
-        raise UserError(f"no figure of the gallery is called '{name}'; {did_you_mean(name, FIGURES)}")
+        raise UserError(f"unknown figure '{name}'; {did_you_mean(name, FIGURES)}")
     return FIGURES[name]
 
 
-def draw(name: str, seed: int = 0) -> Picture:
-    """Measure a figure anew.
+def measure(name: str, seed: int = 0) -> Picture:
+    """Measure a figure.
 
-    The arithmetic runs on one thread: the networks are small, and on several the seconds that some figures
-    show would depend on who else uses the machine.
+    The arithmetic runs on one thread: the networks are small, and with several threads the times that some figures
+    report would depend on the load of the machine.
 
     Args:
         name: one of :data:`FIGURES`.
-        seed: every random number follows from it.
+        seed: seed of all random numbers. Default 0.
 
     Raises:
-        UserError: there is no figure of that name.
+        UserError: no figure has that name.
     """
     figure = entry(name)
     with using_threads(1):
         start = perf_counter()
-        found = figure.measure(seed)
+        result = figure.measure(seed)
         seconds = perf_counter() - start
-    return replace(figure.picture(found), seconds=seconds)
+    return replace(figure.picture(result), seconds=seconds)

@@ -1,4 +1,4 @@
-"""A picture as a page: panels that answer to the mouse, in the report's look, in one file without a network."""
+"""A picture as an interactive HTML page, in the style of the report, in one file that works offline."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from descend.gallery.intervals import Estimate
 from descend.gallery.palette import style
 from descend.gallery.picture import Axis, Bars, Cells, Contours, Line, Mark, Numbers, Panel, Picture, Points
 from descend.report.document import document
@@ -15,41 +16,41 @@ from descend.report.formatting import duration
 from descend.report.markup import Child, Html, element, join
 from descend.report.parts import code, facts, figure_box, section
 
-__all__ = ["page", "shelf"]
+__all__ = ["render_index", "render_page"]
 
-_STILLS = 30
-"""At most so many states of a moving panel are kept."""
+_MAX_FRAMES = 30
+"""Maximum number of frames of an animated panel."""
 
 _DASH = {"solid": "", "dash": " dash", "dot": " dotted"}
 
 
-def page(picture: Picture, seed: int) -> str:
-    """The picture as one HTML document.
+def render_page(picture: Picture, seed: int) -> str:
+    """Return the picture as an HTML document.
 
     Args:
-        picture: what to show.
-        seed: what it was measured with, for the command that repeats it.
+        picture: the picture.
+        seed: the seed of the measurement, for the command that repeats it.
     """
     figures = [_figure(f"{picture.name}-{at}", panel) for at, panel in enumerate(picture.panels)]
     command = f"descend gallery {picture.name}" + (f" --seed {seed}" if seed else "")
     body = join(
         [
-            section("figure", "Measured", element("div", map(figure_box, figures), class_="figures")),
+            section("figure", "Measurement", element("div", map(figure_box, figures), class_="figures")),
             section("see", "What to see", element("p", picture.see)),
-            section("claim", "What the lecture says", element("p", picture.claim)),
-            section("repeat", "Measure it again", code("command", command, "the command")),
+            section("repeat", "Reproduction", code("command", command, "the command")),
         ]
     )
     opening = join(
         [
             element("p", "Gallery", class_="eyebrow"),
             element("h1", picture.title),
-            _verdict(picture.supported),
-            element("p", picture.finding, class_="lead"),
+            element("p", element("strong", "Claim. "), picture.claim, class_="lead"),
+            element("p", element("strong", "Finding. "), picture.finding, class_="lead"),
+            element("p", _verdict(picture.supported)),
             facts(
                 [
                     (_capital(picture.number), _value(picture)),
-                    ("Measured in", duration(picture.seconds)),
+                    ("Duration", duration(picture.seconds)),
                     ("Seed", str(seed)),
                 ],
                 class_="tiles",
@@ -64,16 +65,15 @@ def page(picture: Picture, seed: int) -> str:
         body=body,
         figures=figures,
         style=style(),
-        instead=f"{picture.name}.png beside this page shows the same",
+        instead=f"{picture.name}.png in the same folder shows the same panels",
     )
 
 
-def shelf(entries: Sequence[dict[str, Any]]) -> str:
-    """The page of all figures in a folder.
+def render_index(entries: Sequence[dict[str, Any]]) -> str:
+    """Return the index page of the figures in a folder.
 
     Args:
-        entries: for each figure its ``name``, ``title``, ``finding``, ``supported`` and ``image``, a PNG in
-            base64.
+        entries: for each figure the result of :func:`descend.gallery.folder.summary` and ``image``, a PNG file in base64.
     """
 
     def card(entry: dict[str, Any]) -> Html:
@@ -81,20 +81,24 @@ def shelf(entries: Sequence[dict[str, Any]]) -> str:
             "img", src=f"data:image/png;base64,{entry['image']}", alt=entry["finding"], loading="lazy"
         )
         link = f"{entry['name']}.html"
+        number = entry["number"]
+        value = math.nan if number["value"] is None else number["value"]
+        estimate = Estimate(value, number["low"], number["high"])
         return element(
             "li",
             element("h3", element("a", entry["title"], href=link)),
             element("a", image, href=link, aria_label=entry["title"]),
-            element("p", entry["finding"]),
+            element("p", element("strong", "Claim. "), entry["claim"]),
+            element("p", f"{_capital(number['name'])}: ", element("strong", str(estimate))),
             element("p", _verdict(entry["supported"])),
         )
 
-    kept = sum(bool(entry["supported"]) for entry in entries)
+    supported = sum(bool(entry["supported"]) for entry in entries)
     lead = (
-        f"{len(entries)} figures of the lecture, measured anew. "
-        f"{kept} of them support what the lecture says; the others say what was found instead."
-        if kept < len(entries)
-        else f"{len(entries)} figures of the lecture, measured anew; all support what it says."
+        f"{len(entries)} measured figures. The measurement supports the claim of {supported} of them; "
+        "the findings of the others describe what was measured."
+        if supported < len(entries)
+        else f"{len(entries)} measured figures; every measurement supports its claim."
     )
     opening = join(
         [
@@ -108,20 +112,19 @@ def shelf(entries: Sequence[dict[str, Any]]) -> str:
 
 
 def _verdict(supported: bool) -> Html:
-    words = "supports the lecture" if supported else "does not support the lecture as stated"
-    return element("span", words, class_="verdict" if supported else "verdict not")
+    text = f"supports the claim: {'yes' if supported else 'no'}"
+    return element("span", text, class_="verdict" if supported else "verdict not")
 
 
-def _capital(words: str) -> str:
-    return words[:1].upper() + words[1:]
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _value(picture: Picture) -> Child:
-    found = picture.value
-    if found.low is None:
-        return str(found)
-    whole = str(found)
-    value, _, interval = whole.partition(" (")
+    text = str(picture.value)
+    if picture.value.low is None:
+        return text
+    value, _, interval = text.partition(" (")
     return [value, element("small", f" {interval.rstrip(')')}")]
 
 
@@ -142,7 +145,7 @@ def _figure(key: str, panel: Panel) -> Figure:
         layout["yaxis"] |= {"scaleanchor": "x", "constrain": "domain"}
         layout["xaxis"] |= {"constrain": "domain"}
     if any(isinstance(mark, Bars) for mark in panel.marks):
-        layout["xaxis"] |= {"type": "category"}  # labels such as 0.1 are words
+        layout["xaxis"] |= {"type": "category"}  # labels such as 0.1 are names, not numbers
     if any(isinstance(mark, Cells) for mark in panel.marks):
         layout["yaxis"]["autorange"] = "reversed"
     frames = _frames(moving)
@@ -175,7 +178,7 @@ def _axis(axis: Axis, panel: Panel, side: str) -> Spec:
 
 
 def _decades(marks: Sequence[Mark], side: str, ends: tuple[float, float] | None) -> float:
-    """How many powers of ten an axis spans."""
+    """Return the number of powers of ten that an axis spans."""
     values = list(ends or ())
     for mark in () if ends else marks:
         if isinstance(mark, Bars):
@@ -302,11 +305,11 @@ def _cells(mark: Cells) -> Spec:
 
 
 def _frames(moving: Sequence[tuple[int, Line]]) -> list[Spec]:
-    """States of the lines, each a little longer than the one before."""
+    """Return the frames of an animation, in each of which the lines are a little longer."""
     if not moving:
         return []
     longest = max(len(line.x) for _, line in moving)
-    ends = sorted({round(longest * (still + 1) / _STILLS) or 1 for still in range(_STILLS)})
+    ends = sorted({round(longest * (number + 1) / _MAX_FRAMES) or 1 for number in range(_MAX_FRAMES)})
     frames = []
     for end in ends:
         grown = [replace(line, x=line.x[:end], y=line.y[:end]) for _, line in moving]
@@ -321,7 +324,7 @@ def _frames(moving: Sequence[tuple[int, Line]]) -> list[Spec]:
 
 
 def _controls(count: int) -> Spec:
-    """A button that plays the frames and one that stops; the figure starts at its end."""
+    """Return a button that plays the frames and one that stops; the figure initially shows the last frame."""
     look = {"bgcolor": "--surface", "bordercolor": "--axis", "font": {"color": "--ink", "size": 12}}
     place = {"type": "buttons", "direction": "right", "x": 0, "y": 1, "xanchor": "left", "yanchor": "bottom"}
     time = {"frame": {"duration": 6000 // count, "redraw": False}, "transition": {"duration": 0}}

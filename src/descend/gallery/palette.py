@@ -1,6 +1,6 @@
-"""The gallery's colours: the report's, and eight for series that stay apart (after Okabe and Ito).
+"""Colours of the gallery: those of the report, and eight distinguishable ones for series (after Okabe and Ito).
 
-The report's colours are read from its style sheet, so that a picture on paper and a page agree.
+The colours of the report are read from its style sheet, so that the PNG files and the pages agree.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SERIES: dict[str, tuple[str, str]] = {
     "s7": ("#2a8c99", "#6fd0dc"),
     "s8": ("#6b7280", "#a3acb5"),
 }
-"""On light and on dark. ``s1`` and ``s2`` are the report's blue and orange."""
+"""Colour on a light and on a dark page. ``s1`` and ``s2`` are the blue and orange of the report."""
 
 _SOFT = "2e"  # opacity of a band, in hexadecimal
 
 
 @cache
 def light() -> dict[str, str]:
-    """Every colour by name, as on a light page; the report's own from the first block of its style sheet."""
+    """Return every colour by name, as on a light page; those of the report come from the first block of its style sheet."""
     sheet = (files("descend.report") / "page.css").read_text(encoding="utf-8")
     block = sheet[sheet.index(":root {") : sheet.index("}")]
     report = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block))
@@ -37,7 +37,7 @@ def light() -> dict[str, str]:
 
 @cache
 def style() -> str:
-    """What the gallery adds to the report's style sheet."""
+    """Return the CSS that the gallery adds to the style sheet of the report."""
     shades = ["", ""]
     for name, pair in SERIES.items():
         for at in (0, 1):

@@ -1,4 +1,4 @@
-"""Functions of the plane, and the path that an optimizer takes on one."""
+"""Functions of two variables, and the path of an optimizer on them."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ __all__ = [
     "follow",
     "saddle",
     "valley",
-    "with_rate",
+    "with_lr",
 ]
 
 Function = Callable[[Tensor], Tensor]
-"""(..., 2) points to (...) values."""
+"""Maps points (..., 2) to values (...)."""
 
 Maker = Callable[[list[Tensor]], Optimizer]
-"""An optimizer of parameters, as ``lambda p: sgd(p, lr=0.1)``."""
+"""Creates an optimizer of parameters, as ``lambda p: sgd(p, lr=0.1)``."""
 
 Family = Callable[[list[Tensor], float], Optimizer]
-"""An optimizer of parameters with a rate, as ``lambda p, t: sgd(p, lr=t)``."""
+"""Creates an optimizer of parameters with a learning rate, as ``lambda p, t: sgd(p, lr=t)``."""
 
 
-def with_rate(family: Family, rate: float) -> Maker:
-    """One of the family."""
-    return lambda parameters: family(parameters, rate)
+def with_lr(family: Family, lr: float) -> Maker:
+    """Return the member of the family with a learning rate."""
+    return lambda parameters: family(parameters, lr)
 
 
 def saddle(x: Tensor) -> Tensor:
-    """x²/2 − y²/2 + y⁴/4: a saddle at the origin between the minima (0, ±1), where it is −1/4."""
+    """Return x²/2 − y²/2 + y⁴/4, which has a saddle at the origin and minima of −1/4 at (0, ±1)."""
     return 0.5 * x[..., 0] ** 2 - 0.5 * x[..., 1] ** 2 + 0.25 * x[..., 1] ** 4
 
 
 def beale(x: Tensor) -> Tensor:
-    """Beale's function, minimum 0 at (3, 1/2), with steep walls and a long flat valley.
+    """Return Beale's function, with minimum 0 at (3, 1/2), steep walls and a long flat valley.
 
     Source: Beale, "On an iterative method for finding a local minimum of a function of more than one
     variable", 1958.
@@ -54,14 +54,14 @@ def beale(x: Tensor) -> Tensor:
 
 
 def valley(x: Tensor) -> Tensor:
-    """(x² + 100 y²)/2: an elongated bowl with condition number 100, minimum 0 at the origin."""
+    """Return (x² + 100 y²)/2, an elongated bowl with condition number 100 and minimum 0 at the origin."""
     return 0.5 * (x[..., 0] ** 2 + 100.0 * x[..., 1] ** 2)
 
 
 def follow(function: Function, start: Tensor, make: Maker, steps: int) -> Tensor:
-    """The points that an optimizer visits: (steps + 1, *start.shape), float64.
+    """Return the points that an optimizer visits, (steps + 1, *start.shape), float64.
 
-    Many starts (n, 2) are followed at once, which for elementwise optimizers is each by itself.
+    Several starts (n, 2) are followed at once; for elementwise optimizers this equals separate runs.
 
     >>> from descend.optim import sgd
     >>> bowl = lambda x: 0.5 * (x**2).sum(-1)
@@ -80,13 +80,13 @@ def follow(function: Function, start: Tensor, make: Maker, steps: int) -> Tensor
         return value
 
     for step in range(1, steps + 1):
-        optimizer.step(closure)  # type: ignore[arg-type]  # torch says float, and takes tensors
+        optimizer.step(closure)  # type: ignore[arg-type]  # torch annotates float, but accepts tensors
         visited[step] = point.detach()
     return visited
 
 
 def first_within(values: Tensor, bound: float) -> Tensor:
-    """The first step at which a value is at most the bound, for each column of (steps, ...); −1 for never.
+    """Return the first step at which a value is at most the bound, for each column of (steps, ...); −1 if there is none.
 
     >>> first_within(torch.tensor([[3.0, 3.0], [1.0, 2.0], [0.0, 1.5]]), 1.0).tolist()
     [1, -1]
@@ -104,7 +104,17 @@ def contours(
     squeeze: Callable[[Tensor], Tensor] = lambda z: z,
     points: int = 81,
 ) -> Contours:
-    """A function on a rectangle; ``squeeze`` makes levels of a steep one readable, as a logarithm does."""
+    """Return a function on a rectangle as contours.
+
+    Args:
+        function: the function.
+        x: range of the horizontal axis.
+        y: range of the vertical axis.
+        levels: number of levels. Default 14.
+        squeeze: monotone transformation of the values, which makes the levels of a steep function readable. Default
+            the identity.
+        points: number of grid points along each axis. Default 81.
+    """
     across = torch.linspace(*x, points, dtype=torch.float64)
     up = torch.linspace(*y, points, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(across, up, indexing="xy"), -1)

@@ -1,10 +1,10 @@
-"""What a figure is before anyone draws it: panels of marks, as plain numbers and words.
+"""A figure before rendering: panels of marks, as plain numbers and text.
 
-A figure's file measures and fills a :class:`Picture`. Two renderers read it: :mod:`descend.gallery.png` and
-:mod:`descend.gallery.page`. So a figure is written once, and both show the same numbers.
+The module of a figure measures and fills a :class:`Picture`. Two renderers read it, :mod:`descend.gallery.png` and
+:mod:`descend.gallery.page`, so that both show the same numbers.
 
-A colour is a name: ``s1`` to ``s8`` for the series, ``ink``, ``muted`` or ``axis``;
-:mod:`descend.gallery.palette` says what each looks like.
+A colour is a name: ``s1`` to ``s8`` for the series, ``ink``, ``muted`` or ``axis``; :mod:`descend.gallery.palette`
+defines their values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, SupportsFloat
 
-from descend.gallery.spread import Estimate
+from descend.gallery.intervals import Estimate
 
 __all__ = [
     "Axis",
@@ -37,11 +37,11 @@ Shape = Literal["half", "third", "square", "tile", "wide", "strip"]
 
 
 def numbers(values: Iterable[SupportsFloat], *, above: float | None = None) -> Numbers:
-    """Numbers of an array, a tensor or a list to six digits; None where one is not finite.
+    """Return the numbers of an array, a tensor or a list with six digits; None where one is not finite.
 
     Args:
         values: the numbers.
-        above: None too where one is not above this; 0 for a logarithmic axis.
+        above: also None where a number is not above this; 0 for a logarithmic axis. Default: no bound.
 
     >>> numbers([1 / 3, float("inf"), 0], above=0.0)
     (0.333333, None, None)
@@ -55,7 +55,7 @@ def numbers(values: Iterable[SupportsFloat], *, above: float | None = None) -> N
 
 @dataclass(frozen=True)
 class Line:
-    """A line through points, with a band around it if ``low`` and ``high`` are given."""
+    """A line through points, with a band if ``low`` and ``high`` are given."""
 
     x: Numbers
     y: Numbers
@@ -70,7 +70,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Points:
-    """Points that nothing joins."""
+    """Unconnected points."""
 
     x: Numbers
     y: Numbers
@@ -82,7 +82,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Bars:
-    """Bars from zero, one for each label, with the ends of an interval where there is one."""
+    """Bars from zero, one per label, with the ends of an interval if ``low`` and ``high`` are given."""
 
     labels: tuple[str, ...]
     values: Numbers
@@ -94,7 +94,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Contours:
-    """A function of the plane: ``z[j][i]`` at (x[i], y[j]), with lines at ``levels``."""
+    """A function of two variables: ``z[j][i]`` at (x[i], y[j]), with ``levels`` contour lines."""
 
     x: Numbers
     y: Numbers
@@ -104,9 +104,9 @@ class Contours:
 
 @dataclass(frozen=True)
 class Cells:
-    """A table of cells, the first row on top: strong for ``high``, faint for ``low``.
+    """A table of cells, the first row on top: a strong colour for ``high``, a faint one for ``low``.
 
-    ``grey`` shows a picture, as light on dark.
+    ``grey`` shows a greyscale picture.
     """
 
     z: tuple[Numbers, ...]
@@ -121,7 +121,7 @@ Mark = Line | Points | Bars | Contours | Cells
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its title, whether it is logarithmic, and its ends where they are fixed."""
+    """An axis: its title, whether it is logarithmic, its fixed ends if any, and whether it has ticks."""
 
     title: str = ""
     log: bool = False
@@ -131,18 +131,18 @@ class Axis:
 
 @dataclass(frozen=True)
 class Panel:
-    """One coordinate system and what is drawn in it.
+    """A coordinate system and its marks.
 
     Args:
-        title: its heading.
+        title: title of the panel.
+        marks: the marks, from back to front.
         x: the horizontal axis.
         y: the vertical axis.
-        marks: what is drawn, from the back to the front.
-        shape: its size on the page: ``half``, ``third`` or the whole width (``wide``) of it; ``square`` and
-            ``tile`` are a half and a third as high as wide, ``strip`` a half that is low.
-        equal: one unit is as long on both axes.
-        moving: the page lets its lines grow from their first point; on paper they are complete.
-        note: a line below it.
+        shape: size on the page: ``half`` or ``third`` of its width, or all of it (``wide``); ``square`` and ``tile``
+            are a half and a third with equal height, ``strip`` a half with a small height.
+        equal: whether a unit has the same length on both axes.
+        moving: whether the page animates the lines from their first point.
+        note: a line of text below the panel.
     """
 
     title: str
@@ -157,19 +157,19 @@ class Panel:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure of the gallery, measured.
+    """A measured figure of the gallery.
 
     Args:
-        name: its name on the command line.
-        title: its heading.
-        claim: what the lecture says.
+        name: name on the command line.
+        title: title of the figure.
+        claim: the claim that is tested.
         see: what to look at.
-        number: what the number below is, in words.
-        value: the number that shows it, with its interval where there are several seeds.
-        finding: what was measured, in a sentence with the number.
+        number: description of ``value``.
+        value: the measured number, with its interval if there are several seeds.
+        finding: the result of the measurement in one or more sentences.
         supported: whether the measurement supports the claim.
-        panels: what is drawn.
-        seconds: how long it took to measure.
+        panels: the panels.
+        seconds: duration of the measurement. Default 0.
     """
 
     name: str
@@ -185,9 +185,5 @@ class Picture:
 
     @property
     def verdict(self) -> str:
-        """In words, whether the measurement supports the claim."""
-        return (
-            "The measurement supports this."
-            if self.supported
-            else "The measurement does NOT support this as stated."
-        )
+        """Whether the measurement supports the claim, as a sentence."""
+        return f"Supports the claim: {'yes' if self.supported else 'no'}."

@@ -1,1 +1,1 @@
-"""The figures of the gallery, one a file: ``measure(seed)`` gives numbers, ``picture`` says what they show."""
+"""Figures of the gallery, one per file: ``measure(seed)`` returns numbers, ``picture`` turns them into panels and text."""

@@ -1,8 +1,8 @@
-"""Activations and their derivatives: where a gradient dies, and what a function costs.
+"""Activation functions and their derivatives: dead gradients and computational cost.
 
-The lecture asks three things of an activation: differentiable almost everywhere, a derivative that is not zero,
-and cheap. The second is measured as the share of inputs z ~ N(0, 2²) at which |f'(z)| < 0.01, the third as
-time for a million numbers.
+An activation function should be differentiable almost everywhere, have a nonzero derivative, and be cheap. The
+second property is measured as the share of inputs z ~ N(0, 2²) at which |f'(z)| < 0.01, the third as the time for
+a million values.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from time import perf_counter
 import torch
 from torch import Tensor, nn
 
+from descend.gallery.intervals import Estimate, proportion
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
-from descend.gallery.spread import Estimate, share
 from descend.nn import activation
 from descend.rng import generator
 
-__all__ = ["FLAT", "SPREAD", "Measured", "measure", "picture"]
+__all__ = ["FLAT", "INPUT_STD", "Measurement", "measure", "picture"]
 
 FLAT = 0.01
-"""A derivative smaller than this lets a hundredth of the signal through."""
+"""Threshold below which a derivative counts as zero."""
 
-SPREAD = 2.0
+INPUT_STD = 2.0
 """Standard deviation of the inputs."""
 
 NAMES = ("sign", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "maxout")
 
 
 class Sign(nn.Module):
-    """The sign, which the catalogue refuses to train with."""
+    """The sign function, which the catalogue does not offer for training."""
 
     def forward(self, z: Tensor) -> Tensor:
         """Elementwise."""
@@ -39,7 +39,7 @@ class Sign(nn.Module):
 
 
 class TwoPieces(nn.Module):
-    """Maxout of the two affine maps −z/2 and z, as one trained unit could have them."""
+    """Maxout over the two affine maps −z/2 and z, as a single trained unit could have them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,56 +52,68 @@ class TwoPieces(nn.Module):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """On a line z: values and derivatives; of random inputs the share with a flat derivative; milliseconds."""
+class Measurement:
+    """Result of :func:`measure`.
+
+    Args:
+        z: points on a line.
+        values: by activation, its values at z.
+        derivatives: by activation, its derivatives at z.
+        flat: by activation, the share of random inputs with a derivative below ``FLAT``.
+        milliseconds: by activation, the median time.
+    """
 
     z: Tensor
     values: dict[str, Tensor]
-    slopes: dict[str, Tensor]
+    derivatives: dict[str, Tensor]
     flat: dict[str, Estimate]
     milliseconds: dict[str, float]
 
 
-def _made(name: str) -> nn.Module:
+def _function(name: str) -> nn.Module:
     return Sign() if name == "sign" else TwoPieces() if name == "maxout" else activation(name)
 
 
-def _slope(function: nn.Module, z: Tensor) -> Tensor:
+def _derivative(function: nn.Module, z: Tensor) -> Tensor:
     point = z.clone().requires_grad_()
     function(point).sum().backward()
     return torch.zeros_like(z) if point.grad is None else point.grad
 
 
-def measure(seed: int = 0, *, draws: int = 100_000, repeats: int = 15, elements: int = 1_000_000) -> Measured:
+def measure(
+    seed: int = 0, *, samples: int = 100_000, repeats: int = 15, elements: int = 1_000_000
+) -> Measurement:
     """Evaluate, differentiate and time each activation.
 
     Args:
-        seed: the random inputs.
-        draws: how many inputs.
-        repeats: timings, of which the median counts.
-        elements: numbers in a timing.
+        seed: seed of the random inputs.
+        samples: number of random inputs.
+        repeats: number of timings, of which the median is kept.
+        elements: number of values in a timing.
     """
     z = torch.linspace(-4, 4, 321, dtype=torch.float64)
-    inputs = SPREAD * torch.randn(
-        draws, generator=generator(seed, "gallery/activations"), dtype=torch.float64
+    inputs = INPUT_STD * torch.randn(
+        samples, generator=generator(seed, "gallery/activations"), dtype=torch.float64
     )
     many = torch.linspace(-4, 4, elements)
-    made = {name: _made(name) for name in NAMES}
+    functions = {name: _function(name) for name in NAMES}
     with torch.no_grad():
-        values = {name: function(z) for name, function in made.items()}
-    slopes = {name: _slope(function, z) for name, function in made.items()}
+        values = {name: function(z) for name, function in functions.items()}
+    derivatives = {name: _derivative(function, z) for name, function in functions.items()}
     flat = {
-        name: share(int((_slope(function, inputs).abs() < FLAT).sum()), draws)
-        for name, function in made.items()
+        name: proportion(int((_derivative(function, inputs).abs() < FLAT).sum()), samples)
+        for name, function in functions.items()
     }
     times: dict[str, list[float]] = {name: [] for name in NAMES}
     with torch.no_grad():
-        for _ in range(repeats):  # in turn, so that a disturbance meets all alike
-            for name, function in made.items():
+        for _ in range(repeats):  # interleaved, so that a disturbance affects all equally
+            for name, function in functions.items():
                 start = perf_counter()
                 function(many)
                 times[name].append(1e3 * (perf_counter() - start))
-    return Measured(z, values, slopes, flat, {name: statistics.median(each) for name, each in times.items()})
+    return Measurement(
+        z, values, derivatives, flat, {name: statistics.median(each) for name, each in times.items()}
+    )
 
 
 _COLOURS = {
@@ -110,9 +122,9 @@ _COLOURS = {
 _COLOURS |= {"maxout": "s7", "sign": "s8"}
 
 
-def picture(found: Measured) -> Picture:
-    """Functions, derivatives, flat shares and times."""
-    z = numbers(found.z)
+def picture(result: Measurement) -> Picture:
+    """Return panels of functions, derivatives, shares of flat derivatives and times."""
+    z = numbers(result.z)
     shown = ["sign", "sigmoid", "tanh", "maxout", "leaky_relu", "relu"]
     timed = [name for name in NAMES if name not in ("sign", "maxout")]
 
@@ -123,48 +135,52 @@ def picture(found: Measured) -> Picture:
         )
 
     panels = (
-        Panel("The functions", lines(found.values, shown), Axis("z"), Axis("f(z)", ends=(-1.6, 3))),
-        Panel("Their derivatives", lines(found.slopes, shown), Axis("z"), Axis("f'(z)", ends=(-0.7, 1.3))),
+        Panel("Functions", lines(result.values, shown), Axis("z"), Axis("f(z)", ends=(-1.6, 3))),
+        Panel("Derivatives", lines(result.derivatives, shown), Axis("z"), Axis("f'(z)", ends=(-0.7, 1.3))),
         Panel(
-            "Where the gradient dies",
+            "Inputs with a vanishing derivative",
             (
                 Bars(
                     tuple(map(_name, NAMES)),
-                    numbers(100 * found.flat[name].value for name in NAMES),
+                    numbers(100 * result.flat[name].value for name in NAMES),
                     colour="s2",
                 ),
             ),
             Axis(""),
             Axis(f"% of inputs with |f'| < {FLAT}", ends=(0, 105)),
-            note=f"Inputs are normal with mean 0 and standard deviation {SPREAD:g}.",
+            note=f"Inputs are normally distributed with mean 0 and standard deviation {INPUT_STD:g}.",
         ),
         Panel(
-            "What a million values cost",
+            "Time for a million values",
             (
                 Bars(
-                    tuple(map(_name, timed)), numbers(found.milliseconds[name] for name in timed), colour="s1"
+                    tuple(map(_name, timed)),
+                    numbers(result.milliseconds[name] for name in timed),
+                    colour="s1",
                 ),
             ),
             Axis(""),
             Axis("milliseconds, one thread"),
-            note="The median of repeated timings on this machine.",
+            note="Median of repeated timings on this machine.",
         ),
     )
-    cost = found.milliseconds["sigmoid"] / found.milliseconds["relu"]
-    flat = {name: found.flat[name].value for name in NAMES}
-    steepest = float(found.slopes["sigmoid"].max())
+    cost = result.milliseconds["sigmoid"] / result.milliseconds["relu"]
+    flat = {name: result.flat[name].value for name in NAMES}
+    steepest = float(result.derivatives["sigmoid"].max())
     return Picture(
         name="activations",
-        title="Activations, and where their gradients die",
-        claim="The derivative of the sign is zero almost everywhere. Those of sigmoid and tanh vanish for large inputs, "
-        "ReLU's for negative ones, leaky ReLU's nowhere. The exponential is relatively expensive.",
-        see="Below each flat part of a function its derivative is zero, and no gradient passes. "
-        "The sign lets none pass anywhere; leaky ReLU stops none.",
+        title="Activation functions and vanishing derivatives",
+        claim="The derivative of the sign function is zero almost everywhere. The derivatives of the sigmoid and tanh "
+        "vanish for large inputs, that of ReLU for negative inputs, that of leaky ReLU nowhere. The exponential is "
+        "relatively expensive.",
+        see="Where a function is flat, its derivative is zero and no gradient passes. The sign function passes no "
+        "gradient anywhere; leaky ReLU passes it everywhere.",
         number="% of inputs at which ReLU's gradient is zero",
-        value=Estimate(*(100 * (end or 0.0) for end in _ends(found.flat["relu"]))),
-        finding=f"The derivative is below {FLAT} for {flat['sign']:.0%} of inputs with the sign, {flat['relu']:.1%} with "
-        f"ReLU, {flat['tanh']:.1%} with tanh, {flat['sigmoid']:.1%} with the sigmoid, {flat['leaky_relu']:.0%} with leaky "
-        f"ReLU. The sigmoid's derivative is at most {steepest:.2f}. The sigmoid takes {cost:.1f} times as long as ReLU.",
+        value=Estimate(*(100 * (end or 0.0) for end in _ends(result.flat["relu"]))),
+        finding=f"The derivative is below {FLAT} for {flat['sign']:.0%} of the inputs for the sign function, "
+        f"{flat['relu']:.1%} for ReLU, {flat['tanh']:.1%} for tanh, {flat['sigmoid']:.1%} for the sigmoid and "
+        f"{flat['leaky_relu']:.0%} for leaky ReLU. The sigmoid's derivative is at most {steepest:.2f}. The "
+        f"sigmoid takes {cost:.1f} times as long as ReLU.",
         supported=flat["sign"] == 1.0
         and flat["leaky_relu"] == 0.0
         and min(flat["relu"], flat["tanh"], flat["sigmoid"]) > 0.0
@@ -173,8 +189,8 @@ def picture(found: Measured) -> Picture:
     )
 
 
-def _ends(found: Estimate) -> tuple[float, float | None, float | None]:
-    return found.value, found.low, found.high
+def _ends(estimate: Estimate) -> tuple[float, float | None, float | None]:
+    return estimate.value, estimate.low, estimate.high
 
 
 def _name(name: str) -> str:

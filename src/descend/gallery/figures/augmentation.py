@@ -1,7 +1,7 @@
-"""Data augmentation: the sheet of pictures, and what it buys on digits that moved.
+"""Data augmentation: a sheet of augmented pictures, and the effect on shifted digits.
 
-Each method of :mod:`descend.augmentation` on the same scans; then a network trained on few scans with and without
-shifts of a pixel, tested on scans as they are and on shifted ones: what to generate is what to be robust to.
+Each method of :mod:`descend.augmentation` is applied to the same scans. Then a network is trained on a few scans with
+and without random shifts of one pixel, and tested on the original and on shifted scans.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from descend.augmentation import AUGMENTATIONS, Mixing, Translate
-from descend.gallery.fitting import loss_of, measured, network, shuffled
+from descend.gallery.datasets import Digits, digits, pixels
+from descend.gallery.intervals import Estimate, mean, ratio, repetitions
 from descend.gallery.picture import Axis, Bars, Cells, Panel, Picture, numbers
-from descend.gallery.samples import Digits, digits, pixels
-from descend.gallery.spread import Estimate, mean, ratio, repetitions
+from descend.gallery.training import evaluate, loss_of, network, shuffled
 from descend.optim import adam
 from descend.rng import generator
 
-__all__ = ["SHOWN", "Measured", "measure", "picture", "sheet"]
+__all__ = ["SHOWN", "Measurement", "measure", "picture", "sheet"]
 
 SHOWN = tuple(name for name in AUGMENTATIONS if name != "feature_dropout")
-"""The methods for pictures."""
+"""Augmentation methods for pictures."""
 
 _STRONG: dict[str, dict[str, float]] = {
     "flip": {"horizontal": 0.8},
@@ -36,20 +36,20 @@ _STRONG: dict[str, dict[str, float]] = {
     "occlude": {"probability": 1.0},
     "mixup": {"alpha": 1.0},
 }
-"""Settings that can be seen; the others are the methods' own."""
+"""Settings with a visible effect; methods without an entry use their defaults."""
 
 COPIES = 5
 
 
 @dataclass(frozen=True)
-class Measured:
-    """By method the strip of pictures, (32, COPIES · 32); and shares of errors.
+class Measurement:
+    """The sheet of pictures, and test errors.
 
     Args:
-        original: the strip as it was.
-        strips: the strips as each method leaves them.
-        plain: (seeds, 2), trained without: errors on scans as they are, and on shifted ones.
-        augmented: (seeds, 2), trained with shifts of a pixel.
+        original: the strip before augmentation, (32, COPIES · 32).
+        strips: the strip after each method.
+        plain: test errors of networks trained without shifts, on original and on shifted scans, (seeds, 2).
+        augmented: test errors of networks trained with shifts of one pixel, (seeds, 2).
     """
 
     original: Tensor
@@ -59,14 +59,14 @@ class Measured:
 
 
 def sheet(seed: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """The same scans, enlarged to 32 × 32, before and after each method."""
+    """Return the same scans, enlarged to 32 × 32, before and after each method."""
     small = pixels(seed)[:COPIES].reshape(-1, 1, 8, 8)
     large = nn.functional.interpolate(small, scale_factor=4, mode="bicubic", align_corners=False).clamp(0, 1)
     strips = {}
     for name in SHOWN:
         change = AUGMENTATIONS[name](**_STRONG.get(name, {}))
-        draw = generator(seed, f"gallery/augmentation/{name}")
-        changed = change(large, draw).inputs if isinstance(change, Mixing) else change(large, draw)
+        rng = generator(seed, f"gallery/augmentation/{name}")
+        changed = change(large, rng).inputs if isinstance(change, Mixing) else change(large, rng)
         strips[name] = _strip(changed)
     return _strip(large), strips
 
@@ -77,15 +77,15 @@ def _strip(pictures: Tensor) -> Tensor:
 
 def measure(
     seed: int = 0, *, seeds: int = 4, epochs: int = 150, train: int = 200, width: int = 128
-) -> Measured:
-    """Make the sheet, and train with and without shifts.
+) -> Measurement:
+    """Apply each method to the sheet, and train with and without shifts.
 
     Args:
-        seed: of all.
-        seeds: how many networks of each kind.
+        seed: seed of all random numbers.
+        seeds: number of networks of each kind.
         epochs: passes over the rows.
-        train: training rows.
-        width: of the hidden layer.
+        train: number of training rows.
+        width: width of the hidden layer.
     """
     original, strips = sheet(seed)
     plain, augmented = [], []
@@ -93,7 +93,7 @@ def measure(
         data = digits(each, train=train)
         plain.append(_errors(each, data, epochs, width, pixels=0))
         augmented.append(_errors(each, data, epochs, width, pixels=1))
-    return Measured(original, strips, torch.tensor(plain), torch.tensor(augmented))
+    return Measurement(original, strips, torch.tensor(plain), torch.tensor(augmented))
 
 
 def _errors(seed: int, data: Digits, epochs: int, width: int, *, pixels: int) -> list[float]:
@@ -108,22 +108,22 @@ def _errors(seed: int, data: Digits, epochs: int, width: int, *, pixels: int) ->
             optimizer.step()
     rows, labels = data.test
     shifted = _moved(rows, 1, generator(seed, "gallery/augmentation/test"))
-    return [measured(model, (rows, labels))[1], measured(model, (shifted, labels))[1]]
+    return [evaluate(model, (rows, labels))[1], evaluate(model, (shifted, labels))[1]]
 
 
-def _moved(rows: Tensor, pixels: int, draw: torch.Generator) -> Tensor:
-    return Translate(pixels=pixels)(rows.reshape(-1, 1, 8, 8), draw).flatten(1)
+def _moved(rows: Tensor, pixels: int, rng: torch.Generator) -> Tensor:
+    return Translate(pixels=pixels)(rows.reshape(-1, 1, 8, 8), rng).flatten(1)
 
 
-def picture(found: Measured) -> Picture:
-    """The sheet, and the errors."""
-    panels = [_shown("as they are", found.original)]
-    panels += [_shown(name, strip) for name, strip in found.strips.items()]
-    places = ("scans as they are", "scans shifted by up to a pixel")
+def picture(result: Measurement) -> Picture:
+    """Return panels of the sheet and of the test errors."""
+    panels = [_shown("original", result.original)]
+    panels += [_shown(name, strip) for name, strip in result.strips.items()]
+    places = ("original scans", "scans shifted by up to one pixel")
     bars = []
     for name, errors, colour in (
-        ("trained without", found.plain, "s2"),
-        ("trained with shifts", found.augmented, "s1"),
+        ("trained without shifts", result.plain, "s2"),
+        ("trained with shifts", result.augmented, "s1"),
     ):
         ends = [mean((100 * errors[:, at]).tolist()) for at in range(2)]
         bars.append(
@@ -143,28 +143,30 @@ def picture(found: Measured) -> Picture:
             Axis(""),
             Axis("% wrong"),
             shape="wide",
-            note=f"Means of {len(found.plain)} networks with 95 % intervals.",
+            note=f"Means of {len(result.plain)} networks with 95 % intervals.",
         )
     )
-    gain = ratio((found.plain[:, 1] / found.augmented[:, 1].clamp(min=1e-3)).tolist())
+    gain = ratio((result.plain[:, 1] / result.augmented[:, 1].clamp(min=1e-3)).tolist())
     means = [
-        mean((100 * errors[:, at]).tolist()) for errors in (found.plain, found.augmented) for at in range(2)
+        mean((100 * errors[:, at]).tolist()) for errors in (result.plain, result.augmented) for at in range(2)
     ]
-    cost = mean((100 * (found.augmented[:, 0] - found.plain[:, 0])).tolist())
+    cost = mean((100 * (result.augmented[:, 0] - result.plain[:, 0])).tolist())
     costs = (cost.low or 0.0) > 0.0
     return Picture(
         name="augmentation",
-        title="More data from the data",
-        claim="More relevant data always help; generate it based on what you want to be robust to: translation, rotation, "
+        title="Data augmentation",
+        claim="More relevant data always help; generate them according to the desired invariances: translation, rotation, "
         "noise, deformation, flipping, blurring, occlusion and so on.",
-        see="Each strip is the first one after a method of the catalogue, a draw for each scan. Below, a network that saw "
-        "shifted scans while training errs less on shifted scans.",
-        number="errors on shifted scans, trained without over with shifts",
+        see="Each strip shows the first one after a method of the catalogue, with a random transformation for each scan. Below, "
+        "a network trained on shifted scans makes fewer errors on shifted scans.",
+        number="ratio of errors on shifted scans, trained without shifts over with shifts",
         value=gain,
-        finding=f"On shifted scans {_said(means[1])} % are wrong when trained without shifts and {_said(means[3])} % with "
-        f"them, {gain} times fewer. On scans as they are {_said(means[0])} % are wrong without and {_said(means[2])} % with"
+        finding=f"On shifted scans the error is {_one_decimal(means[1])} % when trained without shifts and "
+        f"{_one_decimal(means[3])} % "
+        f"with them, lower by a factor of {gain}. On the original scans the error is {_one_decimal(means[0])} % without and "
+        f"{_one_decimal(means[2])} % with shifts"
         + (
-            ": being robust to what does not occur has a price, so more data do not always help."
+            ": robustness to changes that do not occur has a price, so more data do not always help."
             if costs
             else "."
         ),
@@ -173,8 +175,8 @@ def picture(found: Measured) -> Picture:
     )
 
 
-def _said(found: Estimate) -> str:
-    return f"{found.value:.1f}"
+def _one_decimal(estimate: Estimate) -> str:
+    return f"{estimate.value:.1f}"
 
 
 def _shown(name: str, strip: Tensor) -> Panel:

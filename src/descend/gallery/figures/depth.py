@@ -1,7 +1,7 @@
-"""Vanishing and exploding gradients: the size of the gradient of each layer, at the start of training.
+"""Vanishing and exploding gradients: the norm of each layer's gradient at the start of training.
 
-Networks of ten hidden layers for the digits, initialised for their activation. The lecture says that derivatives
-of early layers tend to be orders of magnitude smaller than those of late ones.
+Networks of ten hidden layers for the digits, initialized for their activation function. Derivatives of early layers
+tend to be orders of magnitude smaller than those of late layers.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from descend.gallery.fitting import loss_of
+from descend.gallery.datasets import digits
+from descend.gallery.intervals import Estimate, ratio, repetitions
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
-from descend.gallery.samples import digits
-from descend.gallery.spread import Estimate, ratio, repetitions
+from descend.gallery.training import loss_of
 from descend.nn import initialize, mlp
 from descend.nn.init import kaiming_normal, xavier_normal
 from descend.rng import forked, generator, key
 
-__all__ = ["CASES", "Measured", "measure", "picture"]
+__all__ = ["CASES", "Measurement", "measure", "picture"]
 
 CASES: dict[str, dict[str, Any]] = {
     "sigmoid": {"activation": "sigmoid"},
@@ -29,25 +29,27 @@ CASES: dict[str, dict[str, Any]] = {
     "ReLU, × 2": {"activation": "relu", "factor": 2.0},
     "sigmoid, norm": {"activation": "sigmoid", "norm": "batch"},
 }
-"""Networks; ``factor`` multiplies every weight of a hidden layer."""
+"""Settings of each network; ``factor`` multiplies the weights of the hidden layers."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """By network: for each seed the norm of the gradient of each hidden layer's weight, the first layer first."""
+class Measurement:
+    """By network, for each seed, the gradient norm of each hidden layer's weights, from the first layer to the last."""
 
     norms: dict[str, list[list[float]]]
 
 
-def measure(seed: int = 0, *, seeds: int = 8, layers: int = 10, width: int = 64, rows: int = 500) -> Measured:
-    """One backward pass through each network.
+def measure(
+    seed: int = 0, *, seeds: int = 8, layers: int = 10, width: int = 64, rows: int = 500
+) -> Measurement:
+    """Run one backward pass through each network.
 
     Args:
-        seed: of all.
-        seeds: how many networks of each kind.
-        layers: hidden layers.
-        width: of each.
-        rows: in the batch.
+        seed: seed of all random numbers.
+        seeds: number of networks of each kind.
+        layers: number of hidden layers.
+        width: width of the hidden layers.
+        rows: rows in the batch.
     """
     norms: dict[str, list[list[float]]] = {name: [] for name in CASES}
     for each in repetitions(seed, seeds):
@@ -57,13 +59,13 @@ def measure(seed: int = 0, *, seeds: int = 8, layers: int = 10, width: int = 64,
             loss_of(model, data).backward()
             linear = [module for module in model if isinstance(module, nn.Linear)]
             norms[name].append([float(_gradient(layer).norm()) for layer in linear[:-1]])
-    return Measured(norms)
+    return Measurement(norms)
 
 
 def _gradient(layer: nn.Linear) -> torch.Tensor:
-    found = layer.weight.grad
-    assert found is not None
-    return found
+    result = layer.weight.grad
+    assert result is not None
+    return result
 
 
 def _network(seed: int, case: dict[str, Any], hidden: tuple[int, ...]) -> nn.Sequential:
@@ -80,12 +82,12 @@ def _network(seed: int, case: dict[str, Any], hidden: tuple[int, ...]) -> nn.Seq
     return model
 
 
-def picture(found: Measured) -> Picture:
-    """Gradient norms along the layers, and the ratio of the first to the last."""
+def picture(result: Measurement) -> Picture:
+    """Return panels of the gradient norms by layer, and of the ratio of the first to the last."""
     colours = {name: f"s{at}" for at, name in enumerate(CASES, 1)}
-    layers = range(1, len(found.norms["sigmoid"][0]) + 1)
+    layers = range(1, len(result.norms["sigmoid"][0]) + 1)
     lines = []
-    for name, runs in found.norms.items():
+    for name, runs in result.norms.items():
         ends = [ratio(run[at - 1] for run in runs) for at in layers]
         lines.append(
             Line(
@@ -98,7 +100,7 @@ def picture(found: Measured) -> Picture:
                 high=numbers(end.high or end.value for end in ends),
             )
         )
-    first = {name: ratio(run[0] / run[-1] for run in runs) for name, runs in found.norms.items()}
+    first = {name: ratio(run[0] / run[-1] for run in runs) for name, runs in result.norms.items()}
     bars = Bars(
         tuple(CASES),
         numbers(first[name].value for name in CASES),
@@ -112,39 +114,39 @@ def picture(found: Measured) -> Picture:
     return Picture(
         name="depth",
         title="Gradients through depth",
-        claim="Derivatives of early layers tend to be orders of magnitude smaller than those of late layers: the "
-        "vanishing and exploding gradient.",
-        see="The sigmoid's line falls from right to left, by about a fixed factor for each layer: the first layer hardly "
-        "learns. The lines of ReLU and tanh with their initialisation are level, so the claim is one about the sigmoid "
-        "and about wrong scales, not about depth itself.",
-        number="gradient of the last hidden layer over the first's, sigmoid",
+        claim="Derivatives of early layers tend to be orders of magnitude smaller than those of late layers: vanishing and "
+        "exploding gradients.",
+        see="The line of the sigmoid falls from right to left by about a constant factor per layer, so that the first layer "
+        "hardly learns. With suitable initialization the lines of ReLU and tanh are level: the claim concerns the sigmoid "
+        "and unsuitable weight scales, not depth itself.",
+        number="gradient of the last hidden layer over that of the first, sigmoid",
         value=orders["sigmoid"],
-        finding=f"With ten sigmoid layers the gradient of the last is {orders['sigmoid']} times that of the first. "
-        f"With tanh it is {orders['tanh'].value:.2g} times, with ReLU {orders['ReLU'].value:.2g} times, with sigmoid "
-        f"and batch norm {orders['sigmoid, norm'].value:.2g} times: with a fitting initialisation or a norm the "
-        "gradient " + ("does not vanish." if steady else "changes as well."),
+        finding=f"With ten sigmoid layers the gradient of the last layer is {orders['sigmoid']} times that of the first. "
+        f"With tanh the ratio is {orders['tanh'].value:.2g}, with ReLU {orders['ReLU'].value:.2g}, with sigmoid and batch "
+        f"norm {orders['sigmoid, norm'].value:.2g}: with suitable initialization or normalization the gradient "
+        + ("does not vanish." if steady else "changes as well."),
         supported=vanishes,
         panels=(
             Panel(
-                "Norm of the gradient of a layer's weights",
+                "Gradient norm of each layer's weights",
                 tuple(lines),
                 Axis("hidden layer"),
                 Axis("norm", log=True),
                 note="Bands are 95 % intervals over networks.",
             ),
             Panel(
-                "The first layer's gradient over the last's",
+                "Gradient of the first layer over that of the last",
                 (bars,),
                 Axis(""),
                 Axis("ratio", log=True),
-                note="1 is level. Doubling all weights doubles the signal of each layer: the output explodes, and "
-                "with it every layer's gradient.",
+                note="A ratio of 1 is level. Doubling all weights doubles the signal in each layer: the output explodes, and "
+                "with it the gradient of every layer.",
             ),
         ),
     )
 
 
-def _inverse(found: Estimate) -> Estimate:
-    if found.low is None or found.high is None:
-        return Estimate(1 / found.value)
-    return Estimate(1 / found.value, 1 / found.high, 1 / found.low)
+def _inverse(estimate: Estimate) -> Estimate:
+    if estimate.low is None or estimate.high is None:
+        return Estimate(1 / estimate.value)
+    return Estimate(1 / estimate.value, 1 / estimate.high, 1 / estimate.low)

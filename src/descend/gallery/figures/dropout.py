@@ -1,8 +1,8 @@
-"""Dropout: the two modes, and the ensemble of sub-networks that the evaluation mode stands for.
+"""Dropout: training and evaluation mode, and the ensemble of sub-networks that evaluation mode approximates.
 
-While training, each pass drops units at random, which is one of the 2ⁿ sub-networks. In evaluation nothing is
-dropped, which approximates the mean over all sub-networks in one pass. The ``p`` here is PyTorch's, the probability
-to DROP; the lecture's code has p as the probability to keep.
+In training, each pass drops units at random, which selects one of the 2ⁿ sub-networks. In evaluation nothing is
+dropped, which approximates the mean over all sub-networks in one pass. As in PyTorch, ``p`` is the probability to drop
+a unit; some texts use p for the probability to keep it.
 
 Source: Srivastava et al., "Dropout: a simple way to prevent neural networks from overfitting", 2014, section 7.5.
 """
@@ -14,30 +14,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from descend.gallery.fitting import measured, network, train_epoch
+from descend.gallery.datasets import digits
+from descend.gallery.intervals import mean, ratio, repetitions
 from descend.gallery.picture import Axis, Line, Panel, Picture, numbers
-from descend.gallery.samples import digits
-from descend.gallery.spread import mean, ratio, repetitions
+from descend.gallery.training import evaluate, network, train_epoch
 from descend.optim import adam
 from descend.rng import forked, key
 
-__all__ = ["COUNTS", "Measured", "measure", "picture"]
+__all__ = ["COUNTS", "Measurement", "measure", "picture"]
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
-"""Sub-networks whose probabilities are averaged."""
+"""Numbers of sub-networks whose probabilities are averaged."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """For each seed: test losses by epoch of both networks, of ensembles, of one evaluation pass; output gaps.
+class Measurement:
+    """Test losses, ensemble losses, errors and output differences for each seed.
 
     Args:
-        plain: (seeds, epochs), without dropout.
-        dropped: (seeds, epochs), with it.
-        ensembles: (seeds, counts), the loss of averaged probabilities.
-        single: (seeds,), the loss of one pass in evaluation mode.
-        errors: (seeds, 2), shares of errors at the end, without and with dropout.
-        gaps: (seeds, 2), mean distance between probabilities of two training passes, and of two evaluation passes.
+        plain: test loss by epoch without dropout, (seeds, epochs).
+        dropped: test loss by epoch with dropout, (seeds, epochs).
+        ensembles: loss of averaged probabilities, (seeds, counts).
+        single: loss of one pass in evaluation mode, (seeds,).
+        errors: final error without and with dropout, (seeds, 2).
+        gaps: mean distance between the probabilities of two passes in training mode, and largest distance between
+            those of two passes in evaluation mode, (seeds, 2).
     """
 
     plain: Tensor
@@ -50,16 +51,16 @@ class Measured:
 
 def measure(
     seed: int = 0, *, seeds: int = 5, epochs: int = 50, train: int = 200, width: int = 128, p: float = 0.5
-) -> Measured:
-    """Train with and without dropout on few rows with some wrong labels, then average sub-networks.
+) -> Measurement:
+    """Train with and without dropout on a few rows with some wrong labels, then average sub-networks.
 
     Args:
-        seed: of all.
-        seeds: how many networks.
+        seed: seed of all random numbers.
+        seeds: number of networks.
         epochs: passes over the rows.
-        train: training rows.
-        width: of the two hidden layers.
-        p: the probability to drop.
+        train: number of training rows.
+        width: width of the two hidden layers.
+        p: probability to drop a unit.
     """
     kept: dict[str, list[object]] = {
         name: [] for name in ("plain", "dropped", "ensembles", "single", "errors", "gaps")
@@ -73,7 +74,7 @@ def measure(
             curve = []
             for epoch in range(1, epochs + 1):
                 train_epoch(model, optimizer, data.train, seed=each, epoch=epoch, size=25)
-                curve.append(measured(model, data.test))
+                curve.append(evaluate(model, data.test))
             curves[name] = [loss for loss, _ in curve]
             last[name] = curve[-1][1]
         kept["plain"].append(curves["plain"])
@@ -83,14 +84,14 @@ def measure(
         kept["ensembles"].append(ensembles)
         kept["single"].append(single)
         kept["gaps"].append(gaps)
-    return Measured(**{name: torch.tensor(values) for name, values in kept.items()})
+    return Measurement(**{name: torch.tensor(values) for name, values in kept.items()})
 
 
 @torch.no_grad()
 def _ensembles(
     model: nn.Module, rows: Tensor, labels: Tensor, seed: int
 ) -> tuple[list[float], float, list[float]]:
-    """Losses of averaged sub-networks, of one evaluation pass, and how far two passes of each mode are apart."""
+    """Return the losses of averaged sub-networks and of one evaluation pass, and two-pass differences of each mode."""
     model.train()
     with forked():
         torch.manual_seed(key(seed, "gallery/dropout/ensemble"))
@@ -110,24 +111,24 @@ def _ensembles(
     )
 
 
-def picture(found: Measured) -> Picture:
-    """Test losses while training, and the loss of ensembles."""
-    epochs = range(1, found.plain.shape[1] + 1)
+def picture(result: Measurement) -> Picture:
+    """Return panels of the test losses during training and of the loss of ensembles."""
+    epochs = range(1, result.plain.shape[1] + 1)
     training = Panel(
-        "Test loss while training",
+        "Test loss during training",
         (
-            _band(epochs, found.plain, "without dropout", "s2"),
-            _band(epochs, found.dropped, "with dropout, p = 0.5", "s1"),
+            _band(epochs, result.plain, "without dropout", "s2"),
+            _band(epochs, result.dropped, "with dropout, p = 0.5", "s1"),
         ),
         Axis("epoch"),
         Axis("cross-entropy"),
         note="Measured in evaluation mode. Bands are 95 % intervals over networks.",
     )
-    whole = mean(found.single.tolist())
+    whole = mean(result.single.tolist())
     ensembles = Panel(
-        "The ensemble of sub-networks",
+        "Ensemble of sub-networks",
         (
-            _band(COUNTS, found.ensembles, "mean of so many sub-networks", "s3", dots=True),
+            _band(COUNTS, result.ensembles, "mean of n sub-networks", "s3", dots=True),
             Line(
                 numbers((COUNTS[0], COUNTS[-1])),
                 numbers((whole.value,) * 2),
@@ -136,32 +137,34 @@ def picture(found: Measured) -> Picture:
                 "dash",
             ),
         ),
-        Axis("sub-networks averaged", log=True),
+        Axis("averaged sub-networks n", log=True),
         Axis("test cross-entropy"),
-        note="A sub-network is one pass in training mode.",
+        note="One pass in training mode is one sub-network.",
     )
-    gain = ratio((found.ensembles[:, 0] / found.ensembles[:, -1]).tolist())
-    one = ratio((found.ensembles[:, 0] / found.single).tolist())
-    short = ratio((found.single / found.ensembles[:, -1]).tolist())
-    regular = ratio((found.plain[:, -1] / found.dropped[:, -1]).tolist())
-    errors = [mean((100 * found.errors[:, at]).tolist()) for at in range(2)]
+    gain = ratio((result.ensembles[:, 0] / result.ensembles[:, -1]).tolist())
+    one = ratio((result.ensembles[:, 0] / result.single).tolist())
+    short = ratio((result.single / result.ensembles[:, -1]).tolist())
+    regular = ratio((result.plain[:, -1] / result.dropped[:, -1]).tolist())
+    errors = [mean((100 * result.errors[:, at]).tolist()) for at in range(2)]
     return Picture(
         name="dropout",
-        title="Dropout and its ensemble",
-        claim="Drop units at random for each sample while training, none in evaluation. It is as if 2ⁿ sub-networks were "
-        "averaged, and bagging avoids overfitting.",
-        see="A single sub-network is worse than the whole; the more are averaged, the better, and one pass without "
-        "dropping comes close to many. Without dropout the test loss rises again.",
-        number="loss of one sub-network over one evaluation pass",
+        title="Dropout as an ensemble of sub-networks",
+        claim="Dropout drops units at random for each sample in training and none in evaluation. This is equivalent to "
+        "averaging 2ⁿ sub-networks, and such bagging avoids overfitting.",
+        see="A single sub-network is worse than the full network. The more sub-networks are averaged, the lower the loss, and "
+        "one pass without dropping comes close to the average of many. Without dropout the test loss rises again.",
+        number="loss of one sub-network over that of one evaluation pass",
         value=one,
-        finding=f"One sub-network's test loss is {one} times that of one pass in evaluation mode, and {gain} times that of "
-        f"{COUNTS[-1]} averaged; the one pass has {short} times the loss of the average. At the end the loss without "
-        f"dropout is {regular} times that with it; errors {errors[0]} % without and {errors[1]} % with. Two passes differ "
-        f"in training mode by {found.gaps[:, 0].mean():.2f} and in evaluation by {found.gaps[:, 1].max():g}.",
+        finding=f"The test loss of one sub-network is {one} times that of one pass in evaluation mode, and "
+        f"{gain} times that of the "
+        f"average of {COUNTS[-1]} sub-networks; the single pass has {short} times the loss of the average. At the end of "
+        f"training the loss without dropout is {regular} times that with it; the error is {errors[0]} % without and "
+        f"{errors[1]} % with dropout. Two passes differ by {result.gaps[:, 0].mean():.2f} in training mode and by "
+        f"{result.gaps[:, 1].max():g} in evaluation mode.",
         supported=(gain.low or gain.value) > 1.0
         and (one.low or one.value) > 1.0
         and (regular.low or regular.value) > 1.0
-        and float(found.gaps[:, 1].max()) == 0.0,
+        and float(result.gaps[:, 1].max()) == 0.0,
         panels=(training, ensembles),
     )
 

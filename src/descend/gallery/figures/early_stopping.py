@@ -1,6 +1,6 @@
-"""Early stopping: the validation loss falls, and rises again while the training loss goes on falling.
+"""Early stopping: the validation loss rises again while the training loss keeps falling.
 
-Few digits, a part of their labels wrong, a network that can learn them all by heart.
+A few digits, some of them with wrong labels, and a network that can memorize all of them.
 
 Source: Sjöberg and Ljung, "Overtraining, regularization and searching for a minimum", 1995.
 """
@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from descend.gallery.fitting import measured, network, train_epoch
+from descend.gallery.datasets import digits
+from descend.gallery.intervals import mean, ratio, repetitions
 from descend.gallery.picture import Axis, Line, Panel, Picture, Points, numbers
-from descend.gallery.samples import digits
-from descend.gallery.spread import mean, ratio, repetitions
+from descend.gallery.training import evaluate, network, train_epoch
 from descend.optim import adam
 from descend.training.stopping import Stopping
 
-__all__ = ["Measured", "Run", "measure", "picture"]
+__all__ = ["Measurement", "Run", "measure", "picture"]
 
 PATIENCE = 10
 
 
 @dataclass(frozen=True)
 class Run:
-    """Losses and shares of errors after each epoch, and the epochs that early stopping keeps and stops at."""
+    """Losses and test errors after each epoch, the epoch that early stopping keeps, and the epoch at which it stops."""
 
     train: list[float]
     validation: list[float]
@@ -34,24 +34,24 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A run for each seed."""
+class Measurement:
+    """One run per seed."""
 
     runs: list[Run]
 
 
 def measure(
     seed: int = 0, *, seeds: int = 5, epochs: int = 60, train: int = 250, noise: float = 0.2, width: int = 128
-) -> Measured:
-    """Train to the end and note where :class:`descend.training.stopping.Stopping` would have stopped.
+) -> Measurement:
+    """Train to the end and record where :class:`descend.training.stopping.Stopping` would have stopped.
 
     Args:
-        seed: of all.
-        seeds: how many networks.
+        seed: seed of all random numbers.
+        seeds: number of networks.
         epochs: passes over the rows.
-        train: training rows.
-        noise: the share of wrong labels among them.
-        width: of the hidden layer.
+        train: number of training rows.
+        noise: fraction of wrong labels among them.
+        width: width of the hidden layer.
     """
     runs = []
     for each in repetitions(seed, seeds):
@@ -63,9 +63,9 @@ def measure(
         kept, stopped = 0, 0
         for epoch in range(1, epochs + 1):
             train_epoch(model, optimizer, data.train, seed=each, epoch=epoch, size=25)
-            loss, _ = measured(model, data.validation)
-            outside, errors = measured(model, data.test)
-            run.train.append(measured(model, data.train)[0])
+            loss, _ = evaluate(model, data.validation)
+            outside, errors = evaluate(model, data.test)
+            run.train.append(evaluate(model, data.train)[0])
             run.validation.append(loss)
             run.test.append(outside)
             run.test_errors.append(errors)
@@ -73,12 +73,12 @@ def measure(
                 kept, stopped = watch.best_epoch, epoch
         kept, stopped = (kept, stopped) if stopped else (watch.best_epoch, epochs)
         runs.append(Run(run.train, run.validation, run.test, run.test_errors, kept, stopped))
-    return Measured(runs)
+    return Measurement(runs)
 
 
-def picture(found: Measured) -> Picture:
-    """One run's curves with the kept epoch, and the mean curves of all."""
-    one = found.runs[0]
+def picture(result: Measurement) -> Picture:
+    """Return panels of one run with the kept epoch, and of the mean curves of all runs."""
+    one = result.runs[0]
     epochs = range(1, len(one.train) + 1)
     single = Panel(
         "One run",
@@ -96,35 +96,34 @@ def picture(found: Measured) -> Picture:
         ),
         Axis("epoch"),
         Axis("cross-entropy"),
-        note=f"Early stopping ends after {PATIENCE} epochs without a better validation loss, and keeps the best.",
+        note=f"Early stopping ends training after {PATIENCE} epochs without a lower validation loss, and keeps the best epoch.",
     )
-    gain = ratio(run.test[-1] / run.test[run.kept - 1] for run in found.runs)
-    early = mean(100 * run.test_errors[run.kept - 1] for run in found.runs)
-    late = mean(100 * run.test_errors[-1] for run in found.runs)
-    fewer = mean(100 * (run.test_errors[-1] - run.test_errors[run.kept - 1]) for run in found.runs)
-    kept = [run.kept for run in found.runs]
+    gain = ratio(run.test[-1] / run.test[run.kept - 1] for run in result.runs)
+    early = mean(100 * run.test_errors[run.kept - 1] for run in result.runs)
+    late = mean(100 * run.test_errors[-1] for run in result.runs)
+    fewer = mean(100 * (run.test_errors[-1] - run.test_errors[run.kept - 1]) for run in result.runs)
+    kept = [run.kept for run in result.runs]
     return Picture(
         name="early_stopping",
         title="Early stopping",
-        claim="Check the validation error now and then and stop when it does not improve, lest the model become too "
-        "perfect for the training data.",
-        see="The training loss falls to the end. The validation loss has a minimum, and the test part, which nobody looked "
-        "at for the decision, has it at about the same epoch.",
-        number="test loss at the end over that of early stopping",
+        claim="Evaluate the validation error regularly and stop when it no longer improves, to avoid overfitting.",
+        see="The training loss falls until the end. The validation loss has a minimum, and the loss on the test part, which "
+        "was not used for the decision, has its minimum at about the same epoch.",
+        number="final test loss over that of early stopping",
         value=gain,
-        finding=f"Training on to epoch {len(epochs)} makes the test loss {gain} times that of the kept epoch "
-        f"({min(kept)} to {max(kept)}). Test errors: {early} % kept, {late} % at the end, "
-        f"a difference of {fewer} points"
-        + ("." if (fewer.low or 0.0) > 0 else ": in errors early stopping gains little here, in loss much."),
+        finding=f"Training until epoch {len(epochs)} raises the test loss to {gain} times that of the kept epoch "
+        f"({min(kept)} to {max(kept)}). Test errors: {early} % at the kept epoch, {late} % at the end, a difference of "
+        f"{fewer} points"
+        + ("." if (fewer.low or 0.0) > 0 else ": early stopping gains little in error, but much in loss."),
         supported=(gain.low or gain.value) > 1.0,
-        panels=(single, _all(found, epochs)),
+        panels=(single, _all(result, epochs)),
     )
 
 
-def _all(found: Measured, epochs: range) -> Panel:
+def _all(result: Measurement, epochs: range) -> Panel:
     lines = []
     for name, colour in (("train", "s1"), ("validation", "s2"), ("test", "s3")):
-        bands = [mean(getattr(run, name)[at] for run in found.runs) for at in range(len(epochs))]
+        bands = [mean(getattr(run, name)[at] for run in result.runs) for at in range(len(epochs))]
         lines.append(
             Line(
                 numbers(epochs),
@@ -141,5 +140,5 @@ def _all(found: Measured, epochs: range) -> Panel:
         tuple(lines),
         Axis("epoch"),
         Axis("cross-entropy"),
-        note=f"Means of {len(found.runs)} networks with 95 % intervals.",
+        note=f"Means of {len(result.runs)} networks with 95 % intervals.",
     )

@@ -1,6 +1,6 @@
-"""Why momentum: the zig-zag of gradient descent on an elongated bowl, and how a heavy ball smooths it.
+"""Momentum: the zig-zag of gradient descent on an elongated bowl, and how the heavy ball smooths it.
 
-On f(x) = ½(x₁² + κ x₂²) with the best constant settings each step multiplies the error, in the end, by
+On f(x) = ½(x₁² + κ x₂²) with the optimal constant settings each step asymptotically multiplies the error by
 
 ============== ======================================= ==============================
 method         settings                                factor
@@ -22,29 +22,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from descend.gallery.intervals import mean, ratio
 from descend.gallery.paths import Function, Maker, contours, first_within, follow
 from descend.gallery.picture import Axis, Line, Numbers, Panel, Picture, Points, numbers
-from descend.gallery.spread import mean, ratio
 from descend.optim import heavy_ball, nesterov, sgd
 from descend.rng import generator
 
-__all__ = ["Measured", "measure", "methods", "picture"]
+__all__ = ["Measurement", "measure", "methods", "picture"]
 
 TARGET = 1e-6
-"""How small the function must become, as a share of its first value."""
+"""Target value of f, as a fraction of its initial value."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """Of each method and start: the path, the objective, steps to the target, and how much the path turns.
+class Measurement:
+    """Path, objective, number of steps and shape of the path for each method and start.
 
     Args:
-        condition: κ.
-        paths: (steps + 1, starts, 2).
-        values: (steps + 1, starts), f.
-        steps: (starts,), the step at which f is ``TARGET`` of its first value; −1 for never.
-        turns: (starts,), the share of steps until then that go back against the one before.
-        lengths: (starts,), the path's length until then, as a multiple of the straight way.
+        condition: condition number κ.
+        paths: visited points, (steps + 1, starts, 2).
+        values: values of f, (steps + 1, starts).
+        steps: first step at which f is at most ``TARGET`` times its initial value, −1 if none, (starts,).
+        turns: fraction of the steps until then that reverse the previous one, (starts,).
+        lengths: length of the path until then, as a multiple of the straight line, (starts,).
     """
 
     condition: float
@@ -56,7 +56,7 @@ class Measured:
 
 
 def methods(condition: float) -> dict[str, tuple[Maker, float]]:
-    """Each method with its best settings for L = κ, μ = 1, and the factor that theory gives it."""
+    """Return each method with its optimal settings for L = κ, μ = 1, and its theoretical factor."""
     k, root, third = condition, math.sqrt(condition), math.sqrt(3 * condition + 1)
     ball = ((root - 1) / (root + 1)) ** 2
     ahead = (third - 2) / (third + 2)
@@ -66,7 +66,7 @@ def methods(condition: float) -> dict[str, tuple[Maker, float]]:
             lambda p: heavy_ball(p, lr=4 / (root + 1) ** 2, momentum=ball),
             (root - 1) / (root + 1),
         ),
-        "heavy ball, ¾ of the rate": (
+        "heavy ball, ¾ of the learning rate": (
             lambda p: heavy_ball(p, lr=3 / (root + 1) ** 2, momentum=ball),
             (root - 1) / (root + 1),
         ),
@@ -77,17 +77,17 @@ def methods(condition: float) -> dict[str, tuple[Maker, float]]:
     }
 
 
-def measure(seed: int = 0, *, condition: float = 50.0, starts: int = 20, steps: int = 500) -> Measured:
-    """Follow each method from random starts, the same for all.
+def measure(seed: int = 0, *, condition: float = 50.0, starts: int = 20, steps: int = 500) -> Measurement:
+    """Run each method from the same random starts.
 
     Args:
-        seed: the starts.
-        condition: κ.
-        starts: how many.
-        steps: of each method.
+        seed: seed of the starts.
+        condition: condition number κ.
+        starts: number of starts.
+        steps: number of steps of each method.
     """
     directions = torch.rand(starts, generator=generator(seed, "gallery/momentum")).double()
-    # The coordinates are of one size after scaling by the curvature, or there would be nothing to smooth.
+    # The coordinates have similar size after scaling by the curvature; otherwise the paths would not zig-zag.
     angle = 0.25 * math.pi + 0.6 * (directions - 0.5)
     begin = torch.stack([10 * angle.cos(), 10 * angle.sin() / math.sqrt(condition)], 1)
 
@@ -98,7 +98,7 @@ def measure(seed: int = 0, *, condition: float = 50.0, starts: int = 20, steps: 
     shapes = {name: _shape(path, reached[name]) for name, path in paths.items()}
     turns = {name: shape[0] for name, shape in shapes.items()}
     lengths = {name: shape[1] for name, shape in shapes.items()}
-    return Measured(condition, paths, values, reached, turns, lengths)
+    return Measurement(condition, paths, values, reached, turns, lengths)
 
 
 def _bowl(condition: float) -> Function:
@@ -106,7 +106,7 @@ def _bowl(condition: float) -> Function:
 
 
 def _shape(path: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
-    """The share of steps that turn back, and the length over the straight way, up to each path's end."""
+    """Return the fraction of steps that reverse, and the length over the straight line, up to the end of each path."""
     turns, lengths = [], []
     for at, end in enumerate(ends.tolist()):
         moves = path[: end + 1, at].diff(dim=0) if end >= 0 else path[:, at].diff(dim=0)
@@ -118,14 +118,14 @@ def _shape(path: Tensor, ends: Tensor) -> tuple[Tensor, Tensor]:
 _COLOURS = {
     "gradient descent": "s2",
     "heavy ball": "s4",
-    "heavy ball, ¾ of the rate": "s1",
+    "heavy ball, ¾ of the learning rate": "s1",
     "Nesterov": "s3",
 }
 
 
-def picture(found: Measured) -> Picture:
-    """The paths from one start, and the objective step by step."""
-    ground = contours(_bowl(found.condition), (-2, 9), (-3.2, 3.2), squeeze=torch.sqrt)
+def picture(result: Measurement) -> Picture:
+    """Return panels of the paths from one start, and of the objective by step."""
+    ground = contours(_bowl(result.condition), (-2, 9), (-3.2, 3.2), squeeze=torch.sqrt)
     paths = tuple(
         Panel(
             name[:1].upper() + name[1:],
@@ -142,57 +142,60 @@ def picture(found: Measured) -> Picture:
             ),
             Axis("x₁", ends=(-2, 9)),
             Axis("x₂", ends=(-3.2, 3.2)),
-            note=f"The first 30 steps. {found.turns[name].mean():.0%} of the steps turn back, "
-            f"and the way is {found.lengths[name].mean():.1f} times the straight one.",
+            note=f"The first 30 steps. {result.turns[name].mean():.0%} of the steps reverse, "
+            f"and the path is {result.lengths[name].mean():.1f} times as long as the straight line.",
         )
-        for name, path in found.paths.items()
+        for name, path in result.paths.items()
     )
-    counts = {name: mean(steps.tolist()) for name, steps in found.steps.items()}
+    counts = {name: mean(steps.tolist()) for name, steps in result.steps.items()}
     gain = ratio(
         slow / fast
         for slow, fast in zip(
-            found.steps["gradient descent"].tolist(), found.steps["heavy ball"].tolist(), strict=True
+            result.steps["gradient descent"].tolist(), result.steps["heavy ball"].tolist(), strict=True
         )
     )
-    smooth = ratio((found.lengths["gradient descent"] / found.lengths["heavy ball, ¾ of the rate"]).tolist())
-    every = all(bool((steps > 0).all()) for steps in found.steps.values())
-    said = ", ".join(f"{name} {round(count.value)}" for name, count in counts.items())
+    smooth = ratio(
+        (result.lengths["gradient descent"] / result.lengths["heavy ball, ¾ of the learning rate"]).tolist()
+    )
+    every = all(bool((steps > 0).all()) for steps in result.steps.values())
+    step_counts = ", ".join(f"{name} {round(count.value)}" for name, count in counts.items())
     return Picture(
         name="momentum",
-        title="Momentum smooths the zig-zag",
-        claim="Gradient descent zig-zags on an elongated function and is slow; history (heavy ball, Nesterov) "
-        "smooths the path, at the cost of a gradient step.",
-        see="With its best rate, gradient descent jumps from one wall of the valley to the other at every step. "
-        "The heavy ball is fastest with settings at which it jumps as well; with three quarters of that rate it is "
-        "almost as fast and its path is smooth. The curves below run parallel to the dotted lines of theory.",
-        number="steps of gradient descent for one of heavy ball",
+        title="Momentum and the zig-zag of gradient descent",
+        claim="Gradient descent zig-zags on an elongated function and is slow. Momentum (heavy ball, Nesterov) smooths the path "
+        "at the same cost per step.",
+        see="With its optimal learning rate gradient descent crosses the valley at every step. The heavy ball is fastest with "
+        "settings at which it crosses the valley as well; with three quarters of that learning rate it is almost as fast "
+        "and its path is smooth. In the last panel the curves are parallel to the dotted theoretical lines.",
+        number="steps of gradient descent over steps of the heavy ball",
         value=gain,
-        finding=f"Condition number {found.condition:g}; steps until f is a millionth of its first value: {said}. "
-        f"Gradient descent takes {gain} times as many steps as the heavy ball. At its fastest the heavy ball "
-        f"zig-zags as much; with ¾ of the rate its way is {smooth} times shorter than gradient descent's.",
+        finding=f"Condition number {result.condition:g}; steps until f is a millionth of its initial value: {step_counts}. "
+        f"Gradient descent takes {gain} times as many steps as the heavy ball. With its fastest settings the heavy ball "
+        f"zig-zags as much; with ¾ of the learning rate its path is shorter than that of gradient descent by a factor of "
+        f"{smooth}.",
         supported=every and (gain.low or gain.value) > 1.0 and (smooth.low or smooth.value) > 1.0,
-        panels=(*paths, _speed(found)),
+        panels=(*paths, _speed(result)),
     )
 
 
-def _speed(found: Measured) -> Panel:
+def _speed(result: Measurement) -> Panel:
     lines = []
     steps = numbers(range(251))
-    for name, value in found.values.items():
+    for name, value in result.values.items():
         shown = (value / value[0]).log10().mean(1)[:251]
-        factor = math.log10(methods(found.condition)[name][1])
+        factor = math.log10(methods(result.condition)[name][1])
         theory = torch.arange(251) * 2 * factor
         colour = _COLOURS[name]
         lines.append(Line(steps, _powers(shown), name, colour))
         if "¾" not in name:
             lines.append(Line(steps, _powers(theory), "", colour, dash="dot", width=1.3))
     return Panel(
-        "Objective as a share of the first, the mean over all starts",
+        "Objective over its initial value, mean over starts",
         tuple(lines),
         Axis("step", ends=(0, 200)),
         Axis("f / f₀", log=True, ends=(1e-12, 10)),
         shape="wide",
-        note="Dotted: the factor that theory gives a method with its best settings, squared, to the power of the step.",
+        note="Dotted: squared theoretical factor with optimal settings, to the power of the step.",
     )
 
 

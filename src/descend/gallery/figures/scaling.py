@@ -1,8 +1,8 @@
-"""Why scaling matters: the contours of least squares before and after normalising and whitening.
+"""Feature scaling: contours of least squares before and after standardization and whitening.
 
-F(w) = ‖y − X w‖²/m has the Hessian 2 XᵀX/m. Its condition number κ is how elongated F is, and the best rate of
-gradient descent multiplies the error by (κ − 1)/(κ + 1). Normalising makes the diagonal equal; with correlation
-r it leaves κ = (1 + |r|)/(1 − |r|). Whitening leaves κ = 1.
+F(w) = ‖y − X w‖²/m has the Hessian 2 XᵀX/m. Its condition number κ measures how elongated F is, and gradient descent
+with its optimal learning rate multiplies the error by (κ − 1)/(κ + 1). Normalization makes the diagonal equal; with
+correlation r it leaves κ = (1 + |r|)/(1 − |r|). Whitening gives κ = 1.
 """
 
 from __future__ import annotations
@@ -15,60 +15,66 @@ from torch import Tensor
 
 from descend.data.decorrelation import whiten
 from descend.data.scaling import standard
+from descend.gallery.intervals import ratio, repetitions
 from descend.gallery.paths import contours
 from descend.gallery.picture import Axis, Bars, Panel, Picture, Points, numbers
-from descend.gallery.spread import ratio, repetitions
 from descend.rng import generator
 
-__all__ = ["FORMS", "KINDS", "Measured", "features", "measure", "picture", "whitened"]
+__all__ = ["FORMS", "KINDS", "Measurement", "features", "measure", "picture", "whitened"]
 
-FORMS = ("raw", "normalised", "whitened")
+FORMS = ("raw", "normalized", "whitened")
 KINDS = ("independent", "dependent")
 
 
 def features(seed: int, kind: str, rows: int) -> Tensor:
-    """(rows, 2) features of standard deviations 1 and 4, with correlation 0 or 0.95."""
-    draws = torch.randn(rows, 2, generator=generator(seed, f"gallery/scaling/{kind}"), dtype=torch.float64)
+    """Return features with standard deviations 1 and 4 and correlation 0 or 0.95, (rows, 2)."""
+    samples = torch.randn(rows, 2, generator=generator(seed, f"gallery/scaling/{kind}"), dtype=torch.float64)
     r = 0.95 if kind == "dependent" else 0.0
-    second = r * draws[:, 0] + (1 - r * r) ** 0.5 * draws[:, 1]
-    return torch.stack([draws[:, 0] + 0.5, 4.0 * second - 1.0], 1)
+    second = r * samples[:, 0] + (1 - r * r) ** 0.5 * samples[:, 1]
+    return torch.stack([samples[:, 0] + 0.5, 4.0 * second - 1.0], 1)
 
 
 def whitened(rows: Tensor) -> Tensor:
-    """Rows with mean 0 and covariance I, by :func:`descend.data.decorrelation.whiten`.
+    """Return the rows with mean 0 and covariance I, by :func:`descend.data.decorrelation.whiten`.
 
-    The lecture divides by the singular values alone, which leaves columns of length 1, so of variance 1/m.
+    Some texts divide by the singular values alone, which leaves columns of length 1 and variance 1/m.
     """
-    shift, spread, matrix = whiten(rows.numpy(), ridge=0.0, standardize=False)
-    return torch.from_numpy((rows.numpy() - shift) / spread @ matrix)
+    offset, scale, matrix = whiten(rows.numpy(), ridge=0.0, standardize=False)
+    return torch.from_numpy((rows.numpy() - offset) / scale @ matrix)
 
 
 def scaled(rows: Tensor, form: str) -> Tensor:
-    """The features in one of the ``FORMS``; normalised by :func:`descend.data.scaling.standard`."""
+    """Return the features in one of the ``FORMS``; normalized by :func:`descend.data.scaling.standard`."""
     if form == "raw":
         return rows
     if form == "whitened":
         return whitened(rows)
-    shift, spread = standard(rows.numpy())
-    return (rows - torch.from_numpy(shift)) / torch.from_numpy(spread)
+    offset, scale = standard(rows.numpy())
+    return (rows - torch.from_numpy(offset)) / torch.from_numpy(scale)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """By kind and form: the Gram matrix XᵀX/m of the first data, condition numbers and sample correlations."""
+class Measurement:
+    """By kind and form of the features, the geometry of least squares.
+
+    Args:
+        grams: Gram matrix XᵀX/m of the first data set.
+        conditions: condition numbers.
+        correlations: by kind, sample correlations.
+    """
 
     grams: dict[tuple[str, str], Tensor]
     conditions: dict[tuple[str, str], list[float]]
     correlations: dict[str, list[float]]
 
 
-def measure(seed: int = 0, *, seeds: int = 20, rows: int = 200) -> Measured:
-    """Condition numbers of least squares on random features.
+def measure(seed: int = 0, *, seeds: int = 20, rows: int = 200) -> Measurement:
+    """Compute condition numbers of least squares on random features.
 
     Args:
-        seed: of all.
-        seeds: how many data sets of each kind.
-        rows: in each.
+        seed: seed of all random numbers.
+        seeds: number of data sets of each kind.
+        rows: rows of each data set.
     """
     grams: dict[tuple[str, str], Tensor] = {}
     conditions: dict[tuple[str, str], list[float]] = {}
@@ -82,13 +88,13 @@ def measure(seed: int = 0, *, seeds: int = 20, rows: int = 200) -> Measured:
                 gram = x.T @ x / rows
                 grams.setdefault((kind, form), gram)
                 conditions.setdefault((kind, form), []).append(float(torch.linalg.cond(gram)))
-    return Measured(grams, conditions, correlations)
+    return Measurement(grams, conditions, correlations)
 
 
-def picture(found: Measured) -> Picture:
-    """Six contours, and the condition numbers."""
-    panels = [_contours(kind, form, found) for kind in KINDS for form in FORMS]
-    kappa = {key: ratio(values) for key, values in found.conditions.items()}
+def picture(result: Measurement) -> Picture:
+    """Return six contour panels, and the condition numbers."""
+    panels = [_contours(kind, form, result) for kind in KINDS for form in FORMS]
+    kappa = {key: ratio(values) for key, values in result.conditions.items()}
     bars = Panel(
         "Condition number of least squares",
         tuple(
@@ -105,29 +111,30 @@ def picture(found: Measured) -> Picture:
         Axis(""),
         Axis("κ", log=True, ends=(0.8, 1000)),
         shape="wide",
-        note="1 is round: gradient descent arrives in one step. Lines are 95 % intervals over data sets.",
+        note="κ = 1: round contours, gradient descent converges in one step. Lines are 95 % intervals over data sets.",
     )
-    independent, dependent = kappa["independent", "normalised"], kappa["dependent", "normalised"]
+    independent, dependent = kappa["independent", "normalized"], kappa["dependent", "normalized"]
     white = max(kappa[kind, "whitened"].value for kind in KINDS)
     return Picture(
         name="scaling",
-        title="Scaling makes the landscape round",
-        claim="Normalising the features works well for least squares when they are about independent, not so well when "
-        "they are highly dependent; whitening works well for both.",
-        see="Round contours let gradient descent walk straight. Normalising rounds the upper row, and leaves the lower "
-        "one a diagonal valley; whitening rounds both.",
-        number="condition number, dependent features, normalised",
+        title="Feature scaling and the contours of least squares",
+        claim="Normalizing the features works well for least squares when they are nearly independent, and less "
+        "well when they are "
+        "highly dependent; whitening works well for both.",
+        see="With round contours gradient descent moves straight to the minimum. Normalization makes the contours of the upper "
+        "row round and leaves a diagonal valley in the lower row; whitening makes both round.",
+        number="condition number of dependent features, normalized",
         value=dependent,
-        finding=f"Independent features: κ = {kappa['independent', 'raw'].value:.1f} raw, {independent.value:.2f} normalised. "
-        f"Dependent ones: {kappa['dependent', 'raw'].value:.0f} raw, {dependent} normalised. Whitened: {white:.6f} for "
+        finding=f"Independent features: κ = {kappa['independent', 'raw'].value:.1f} raw, {independent.value:.2f} normalized. "
+        f"Dependent features: {kappa['dependent', 'raw'].value:.0f} raw, {dependent} normalized. Whitened: {white:.6f} for "
         "both.",
         supported=independent.value < 2.0 < dependent.value and white < 1.001,
         panels=(*panels, bars),
     )
 
 
-def _contours(kind: str, form: str, found: Measured) -> Panel:
-    gram = found.grams[kind, form] / found.grams[kind, form].diagonal().mean()
+def _contours(kind: str, form: str, result: Measurement) -> Panel:
+    gram = result.grams[kind, form] / result.grams[kind, form].diagonal().mean()
 
     def objective(w: Tensor) -> Tensor:
         return torch.einsum("...i,ij,...j->...", w, gram, w)
@@ -143,5 +150,5 @@ def _contours(kind: str, form: str, found: Measured) -> Panel:
         Axis("w₂ − w₂*", ends=window),
         shape="tile",
         equal=True,
-        note=f"κ = {found.conditions[kind, form][0]:.3g}",
+        note=f"κ = {result.conditions[kind, form][0]:.3g}",
     )

@@ -1,7 +1,7 @@
-"""Step sizes: what each schedule makes of the rate, and how far a noisy descent gets with it.
+"""Learning rate schedules: the factor of each schedule, and the loss that SGD reaches with it.
 
-Theory asks of SGD's steps Σ t_k = ∞ and Σ t_k² < ∞: a constant rate ends at the size of its noise. Measured on
-least squares with one gradient for a batch of 5 rows; the base rate is the same for all.
+The classical conditions on the step sizes of SGD are Σ t_k = ∞ and Σ t_k² < ∞; with a constant learning rate the loss
+ends at its noise floor. Measured on least squares with batches of 5 rows and the same base learning rate for all.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from descend.gallery.intervals import Estimate, format_number, ratio
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
-from descend.gallery.spread import Estimate, ratio, words
 from descend.optim import sgd
 from descend.rng import generator
 from descend.schedules import SCHEDULES, Schedule
 
-__all__ = ["CHOICES", "Measured", "measure", "picture"]
+__all__ = ["CHOICES", "Measurement", "measure", "picture"]
 
 CHOICES: dict[str, dict[str, Any]] = {
     "constant": {},
@@ -29,12 +29,17 @@ CHOICES: dict[str, dict[str, Any]] = {
     "cosine": {"warmup": 3.0},
     "one_cycle": {},
 }
-"""The settings shown."""
+"""Settings of each schedule."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """By schedule: the factor of the rate in each epoch, and excess losses (epochs + 1, seeds)."""
+class Measurement:
+    """Factors and losses by schedule.
+
+    Args:
+        factors: factor of the learning rate in each epoch.
+        excess: excess loss after each epoch, (epochs + 1, seeds).
+    """
 
     factors: dict[str, list[float]]
     excess: dict[str, Tensor]
@@ -42,24 +47,24 @@ class Measured:
 
 def measure(
     seed: int = 0, *, seeds: int = 8, epochs: int = 60, rows: int = 200, columns: int = 10, batch: int = 5
-) -> Measured:
-    """Descend with each schedule on problems that differ in their data and order of rows.
+) -> Measurement:
+    """Run SGD with each schedule on problems that differ in their data and order of rows.
 
-    The problems of all seeds are one batched problem, as the optimizer works element by element; the schedule
-    ``plateau`` watches their mean loss.
+    The problems of all seeds form one batched problem, because the optimizer works elementwise; the schedule ``plateau``
+    monitors their mean loss.
 
     Args:
-        seed: of the data.
-        seeds: how many problems.
+        seed: seed of the data.
+        seeds: number of problems.
         epochs: passes over the rows.
-        rows: m.
-        columns: n.
+        rows: number of rows m.
+        columns: number of columns n.
         batch: rows in a step.
     """
-    draws = generator(seed, "gallery/schedules")
-    x = torch.randn(seeds, rows, columns, generator=draws)
-    y = (x @ torch.randn(seeds, columns, 1, generator=draws)).squeeze(2) + torch.randn(
-        seeds, rows, generator=draws
+    rng = generator(seed, "gallery/schedules")
+    x = torch.randn(seeds, rows, columns, generator=rng)
+    y = (x @ torch.randn(seeds, columns, 1, generator=rng)).squeeze(2) + torch.randn(
+        seeds, rows, generator=rng
     )
     best = torch.linalg.lstsq(x, y.unsqueeze(2)).solution.squeeze(2)
     least = _losses(best, x, y)
@@ -69,7 +74,7 @@ def measure(
         schedule: Schedule = SCHEDULES[name](steps, epochs * steps, **settings)
         factors[name], losses = _run(schedule, x, y, seed, epochs, batch)
         excess[name] = losses - least
-    return Measured(factors, excess)
+    return Measurement(factors, excess)
 
 
 def _losses(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -77,11 +82,11 @@ def _losses(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _run(
-    schedule: Schedule, x: Tensor, y: Tensor, seed: int, epochs: int, batch: int, rate: float = 0.1
+    schedule: Schedule, x: Tensor, y: Tensor, seed: int, epochs: int, batch: int, lr: float = 0.1
 ) -> tuple[list[float], Tensor]:
     seeds, rows, columns = x.shape
     w = torch.zeros(seeds, columns, requires_grad=True)
-    optimizer = sgd([w], lr=rate)
+    optimizer = sgd([w], lr=lr)
     losses, factors = [_losses(w.detach(), x, y)], []
     steps = rows // batch
     pick = torch.arange(seeds).unsqueeze(1)
@@ -95,35 +100,35 @@ def _run(
             a, b = x[pick, rows_now], y[pick, rows_now]
             off = (a @ w.detach().unsqueeze(2)).squeeze(2) - b
             w.grad = (off.unsqueeze(1) @ a).squeeze(1) * (2 / batch)
-            optimizer.param_groups[0]["lr"] = rate * schedule.factor(epoch * steps + step)
+            optimizer.param_groups[0]["lr"] = lr * schedule.factor(epoch * steps + step)
             optimizer.step()
         losses.append(_losses(w.detach(), x, y))
         schedule.observe(float(losses[-1].mean()))
     return factors, torch.stack(losses)
 
 
-def picture(found: Measured) -> Picture:
-    """The rates, the losses, and the loss in the end."""
-    names = list(found.factors)
+def picture(result: Measurement) -> Picture:
+    """Return panels of the learning rates, the losses, and the final loss."""
+    names = list(result.factors)
     colours = {name: f"s{at}" for at, name in enumerate(names, 1)} | {"constant": "s8", "one_cycle": "s1"}
-    epochs = range(1, len(found.factors[names[0]]) + 1)
-    ends = {name: _over_constant(found, name) for name in names}
+    epochs = range(1, len(result.factors[names[0]]) + 1)
+    ends = {name: _over_constant(result, name) for name in names}
     panels = (
         Panel(
-            "The rate, as a factor of its base",
+            "Learning rate over its base value",
             tuple(
-                Line(numbers(epochs), numbers(found.factors[name], above=1e-6), _name(name), colours[name])
+                Line(numbers(epochs), numbers(result.factors[name], above=1e-6), _name(name), colours[name])
                 for name in names
             ),
             Axis("epoch"),
             Axis("factor", log=True, ends=(8e-4, 1.5)),
         ),
         Panel(
-            "Loss above the least possible",
+            "Loss above the minimum",
             tuple(
                 Line(
                     numbers(range(len(epochs) + 1)),
-                    numbers(found.excess[name].log().mean(1).exp(), above=0.0),
+                    numbers(result.excess[name].log().mean(1).exp(), above=0.0),
                     _name(name),
                     colours[name],
                 )
@@ -133,7 +138,7 @@ def picture(found: Measured) -> Picture:
             Axis("F − min F (geometric mean)", log=True),
         ),
         Panel(
-            "In the end, as a share of the constant rate's",
+            "Final excess loss over that of the constant learning rate",
             (
                 Bars(
                     tuple(_name(name) for name in names),
@@ -143,39 +148,42 @@ def picture(found: Measured) -> Picture:
                 ),
             ),
             Axis(""),
-            Axis("excess loss over the constant rate's", log=True),
+            Axis("ratio", log=True),
             shape="wide",
             note="Lower is better. Lines are 95 % intervals over problems.",
         ),
     )
     stairs = _inverse(ends["staircase"])
     lowered = [name for name in names if name != "constant"]
-    worst = max((ends[name] for name in lowered), key=lambda found: found.high or found.value)
+    worst = max((ends[name] for name in lowered), key=lambda result: result.high or result.value)
     return Picture(
         name="schedules",
-        title="A rate that falls",
-        claim="A constant rate does not converge for SGD; practice lowers it: as 1/k, exponentially, by a staircase, or "
-        "when the loss stagnates.",
-        see="All descend alike at first. With the constant rate the loss stays at the height of its noise; each drop of the "
-        "staircase takes it lower at once.",
-        number="end loss with the constant rate over that with the staircase",
+        title="Learning rate schedules",
+        claim="SGD with a constant learning rate does not converge. In practice the learning rate is lowered: as 1/k, "
+        "exponentially, by a staircase, or when the loss stagnates.",
+        see="All schedules descend equally at first. With the constant learning rate the loss stays at its "
+        "noise floor; each drop "
+        "of the staircase lowers it at once.",
+        number="final loss with the constant learning rate over that with the staircase",
         value=stairs,
-        finding=f"After {len(epochs)} epochs the constant rate's excess loss is {stairs} times the staircase's. "
-        f"In the same unit: {', '.join(f'{_name(name)} {words(_inverse(ends[name]).value)}' for name in lowered)}.",
+        finding=f"After {len(epochs)} epochs the excess loss of the constant learning rate is {stairs} times "
+        "that of the staircase. "
+        "Its ratio to each schedule: "
+        f"{', '.join(f'{_name(name)} {format_number(_inverse(ends[name]).value)}' for name in lowered)}.",
         supported=(worst.high or worst.value) < 1.0,
         panels=panels,
     )
 
 
-def _over_constant(found: Measured, name: str) -> Estimate:
-    last = {each: values[-1].clamp(min=1e-12) for each, values in found.excess.items()}
+def _over_constant(result: Measurement, name: str) -> Estimate:
+    last = {each: values[-1].clamp(min=1e-12) for each, values in result.excess.items()}
     return ratio((last[name] / last["constant"]).tolist())
 
 
-def _inverse(found: Estimate) -> Estimate:
-    if found.low is None or found.high is None:
-        return Estimate(1 / found.value)
-    return Estimate(1 / found.value, 1 / found.high, 1 / found.low)
+def _inverse(estimate: Estimate) -> Estimate:
+    if estimate.low is None or estimate.high is None:
+        return Estimate(1 / estimate.value)
+    return Estimate(1 / estimate.value, 1 / estimate.high, 1 / estimate.low)
 
 
 def _name(name: str) -> str:

@@ -1,7 +1,7 @@
-"""Second-order methods: gradients and time to a target.
+"""Second-order methods: gradient evaluations and time to a target.
 
-Logistic regression on the digits with an ℓ2 penalty, which is convex, so the least loss is known to ten digits. A
-pass is one evaluation of the gradient on all rows; a step on a batch counts as its share of a pass.
+Logistic regression on the digits with an ℓ2 penalty, which is convex, so that the minimum is known to ten digits. A pass
+is one evaluation of the gradient on all rows; a step on a batch counts as its fraction of a pass.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from descend.gallery.fitting import shuffled
+from descend.gallery.datasets import digits
+from descend.gallery.intervals import Estimate, mean, ratio, repetitions
 from descend.gallery.picture import Axis, Bars, Line, Panel, Picture, numbers
-from descend.gallery.samples import digits
-from descend.gallery.spread import Estimate, mean, ratio, repetitions
+from descend.gallery.training import shuffled
 from descend.optim import adam, lbfgs, sgd
 
-__all__ = ["TARGETS", "Measured", "Trace", "measure", "picture"]
+__all__ = ["TARGETS", "Measurement", "Trace", "measure", "picture"]
 
 TARGETS = (1e-1, 1e-2, 1e-4, 1e-6)
-"""Excess losses that count as a rough to a very accurate solution."""
+"""Excess losses from a rough to a very accurate solution."""
 
 PENALTY = 1e-3
 
@@ -32,14 +32,14 @@ GRIDS = {"SGD": (0.05, 0.1, 0.2, 0.5), "Adam": (0.003, 0.01, 0.03)}
 
 @dataclass(frozen=True)
 class Trace:
-    """Excess loss with the passes and the seconds that it took."""
+    """Excess loss with the passes and the seconds spent."""
 
     passes: list[float]
     seconds: list[float]
     excess: list[float]
 
     def first(self, target: float) -> tuple[float, float]:
-        """Passes and seconds to the target; infinite if it is never reached."""
+        """Return the passes and seconds to the target; infinite if it is not reached."""
         for passes, seconds, excess in zip(self.passes, self.seconds, self.excess, strict=True):
             if excess <= target:
                 return passes, seconds
@@ -47,32 +47,32 @@ class Trace:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """By method a trace for each seed."""
+class Measurement:
+    """A trace per seed, by method."""
 
     traces: dict[str, list[Trace]]
 
 
 class Problem:
-    """ℓ2-penalised multinomial logistic regression with a bias, W of (65, 10)."""
+    """ℓ2-penalized multinomial logistic regression with a bias, W of shape (65, 10)."""
 
     def __init__(self, seed: int, rows: int) -> None:
         x, self.y = digits(seed, train=rows).train
         self.x = torch.cat([x, torch.ones(rows, 1)], 1)
-        self.least = self._least()
+        self.least = self._minimum()
 
     def loss(self, w: Tensor, chosen: Tensor | None = None) -> Tensor:
-        """The objective on all rows or on some."""
+        """Return the objective on all rows or on some."""
         x, y = (self.x, self.y) if chosen is None else (self.x[chosen], self.y[chosen])
         return torch.nn.functional.cross_entropy(x @ w, y) + 0.5 * PENALTY * w.square().sum()
 
     def exactly(self, w: Tensor) -> float:
-        """The objective in float64."""
+        """Return the objective in float64."""
         w = w.detach().double()
         loss = torch.nn.functional.cross_entropy(self.x.double() @ w, self.y)
         return float(loss + 0.5 * PENALTY * w.square().sum())
 
-    def _least(self) -> float:
+    def _minimum(self) -> float:
         w = torch.zeros(self.x.shape[1], 10, dtype=torch.float64, requires_grad=True)
         x = self.x.double()
 
@@ -84,45 +84,45 @@ class Problem:
 
     @property
     def curvature(self) -> float:
-        """A bound of the largest curvature: ½ λ_max(XᵀX/m) + the penalty's."""
+        """Upper bound of the largest curvature: ½ λ_max(XᵀX/m) plus the penalty."""
         return 0.5 * float(torch.linalg.matrix_norm(self.x, 2)) ** 2 / len(self.x) + PENALTY
 
 
 def measure(
-    seed: int = 0, *, seeds: int = 3, rows: int = 1000, passes: int = 60, most: int = 300
-) -> Measured:
-    """Run each method; SGD and Adam with the best of a grid of constant rates, chosen on the first seed.
+    seed: int = 0, *, seeds: int = 3, rows: int = 1000, passes: int = 60, max_passes: int = 300
+) -> Measurement:
+    """Run each method; SGD and Adam use the best of a grid of constant learning rates, selected on the first seed.
 
     Args:
-        seed: of all.
-        seeds: how many data sets.
-        rows: in each.
-        passes: of the stochastic methods.
-        most: passes of gradient descent and L-BFGS.
+        seed: seed of all random numbers.
+        seeds: number of data sets.
+        rows: rows of each data set.
+        passes: passes of the stochastic methods.
+        max_passes: passes of gradient descent and L-BFGS.
     """
     traces: dict[str, list[Trace]] = {name: [] for name in ("gradient descent", "SGD", "Adam", "L-BFGS")}
-    rates: dict[str, float] = {}
+    lrs: dict[str, float] = {}
     for each in repetitions(seed, seeds):
         problem = Problem(each, rows)
-        traces["gradient descent"].append(_whole(problem, most))
+        traces["gradient descent"].append(_whole(problem, max_passes))
         for name, grid in GRIDS.items():
-            if name not in rates:
-                tried = {rate: _stochastic(problem, name, rate, passes, each) for rate in grid}
-                rates[name] = min(tried, key=lambda rate: tried[rate].excess[-1])
-            traces[name].append(_stochastic(problem, name, rates[name], passes, each))
-        traces["L-BFGS"].append(_lbfgs(problem, most))
-    return Measured(traces)
+            if name not in lrs:
+                tried = {lr: _stochastic(problem, name, lr, passes, each) for lr in grid}
+                lrs[name] = min(tried, key=lambda lr: tried[lr].excess[-1])
+            traces[name].append(_stochastic(problem, name, lrs[name], passes, each))
+        traces["L-BFGS"].append(_lbfgs(problem, max_passes))
+    return Measurement(traces)
 
 
 def _begin(problem: Problem) -> Tensor:
     return torch.zeros(problem.x.shape[1], 10, requires_grad=True)
 
 
-def _whole(problem: Problem, most: int) -> Trace:
+def _whole(problem: Problem, max_passes: int) -> Trace:
     w = _begin(problem)
     optimizer = sgd([w], lr=1.0 / problem.curvature)
     trace, spent = Trace([0.0], [0.0], [problem.exactly(w) - problem.least]), 0.0
-    for step in range(1, most + 1):
+    for step in range(1, max_passes + 1):
         start = perf_counter()
         optimizer.zero_grad()
         problem.loss(w).backward()
@@ -132,9 +132,9 @@ def _whole(problem: Problem, most: int) -> Trace:
     return trace
 
 
-def _stochastic(problem: Problem, name: str, rate: float, passes: int, seed: int, batch: int = 50) -> Trace:
+def _stochastic(problem: Problem, name: str, lr: float, passes: int, seed: int, batch: int = 50) -> Trace:
     w = _begin(problem)
-    optimizer = sgd([w], lr=rate) if name == "SGD" else adam([w], lr=rate, fused=True)
+    optimizer = sgd([w], lr=lr) if name == "SGD" else adam([w], lr=lr, fused=True)
     trace, spent = Trace([0.0], [0.0], [problem.exactly(w) - problem.least]), 0.0
     count = len(problem.x)
     stride = max(1, count // batch // 4)
@@ -150,13 +150,13 @@ def _stochastic(problem: Problem, name: str, rate: float, passes: int, seed: int
     return trace
 
 
-def _lbfgs(problem: Problem, most: int) -> Trace:
-    """Every evaluation counts, those of the line search as well; what is kept is the best so far.
+def _lbfgs(problem: Problem, max_passes: int) -> Trace:
+    """Run L-BFGS; every evaluation counts, including those of the line search, and the best value so far is recorded.
 
-    All iterations are of one step, so that none computes again the gradient that the one before it ended with.
+    All iterations belong to one call of ``step``, so that no gradient is computed twice.
     """
     w = _begin(problem)
-    optimizer = lbfgs([w], max_iter=most)
+    optimizer = lbfgs([w], max_iter=max_passes)
     trace = Trace([0.0], [0.0], [problem.exactly(w) - problem.least])
     start, noting = perf_counter(), 0.0
 
@@ -166,7 +166,7 @@ def _lbfgs(problem: Problem, most: int) -> Trace:
         value = problem.loss(w)
         value.backward()
         pause = perf_counter()
-        if len(trace.passes) <= most:
+        if len(trace.passes) <= max_passes:
             _note(trace, float(len(trace.passes)), pause - start - noting, problem, w)
             trace.excess[-1] = min(trace.excess[-2:])
         noting += perf_counter() - pause
@@ -185,15 +185,15 @@ def _note(trace: Trace, passes: float, seconds: float, problem: Problem, w: Tens
 _COLOURS = {"gradient descent": "s2", "SGD": "s3", "Adam": "s4", "L-BFGS": "s1"}
 
 
-def picture(found: Measured) -> Picture:
-    """Excess loss by pass and by second, and passes to each target."""
+def picture(result: Measurement) -> Picture:
+    """Return panels of the excess loss by pass and by time, and of the passes to each target."""
     by_pass, by_time = [], []
-    for name, traces in found.traces.items():
+    for name, traces in result.traces.items():
         one = traces[0]
         excess = numbers((max(value, 0.0) for value in one.excess), above=1e-9)
         by_pass.append(Line(numbers(one.passes), excess, name, _COLOURS[name]))
         by_time.append(Line(numbers(1e3 * value for value in one.seconds), excess, name, _COLOURS[name]))
-    needed = {name: [_needed(traces, target) for target in TARGETS] for name, traces in found.traces.items()}
+    needed = {name: [_needed(traces, target) for target in TARGETS] for name, traces in result.traces.items()}
     bars = Panel(
         "Passes over the data to a target",
         tuple(
@@ -203,37 +203,38 @@ def picture(found: Measured) -> Picture:
                 name,
                 _COLOURS[name],
             )
-            for name in found.traces
+            for name in result.traces
         ),
         Axis("excess loss"),
         Axis("passes", log=True),
         shape="wide",
-        note=f"Means of {len(next(iter(found.traces.values())))} data sets. No bar: not reached by each in the passes allowed.",
+        note=f"Means of {len(next(iter(result.traces.values())))} data sets. No bar: not reached on every data "
+        "set within the passes allowed.",
     )
     slow = ratio(
         min(one.first(TARGETS[2])[0], one.passes[-1]) / other.first(TARGETS[2])[0]
-        for one, other in zip(found.traces["gradient descent"], found.traces["L-BFGS"], strict=True)
+        for one, other in zip(result.traces["gradient descent"], result.traces["L-BFGS"], strict=True)
     )
     rough = {name: needed[name][0].value for name in needed}
     fine = {name: needed[name][2].value for name in needed}
     milliseconds = {
         name: mean(1e3 * trace.first(TARGETS[0])[1] for trace in traces)
-        for name, traces in found.traces.items()
+        for name, traces in result.traces.items()
     }
-    never = all(trace.first(TARGETS[2])[0] == math.inf for trace in found.traces["gradient descent"])
+    never = all(trace.first(TARGETS[2])[0] == math.inf for trace in result.traces["gradient descent"])
     return Picture(
         name="second_order",
-        title="Gradients and time to a target",
-        claim="Newton-like methods are not sensitive to conditioning, but dear; SGD is quicker to a solution of medium "
-        "accuracy.",
-        see="SGD and Adam are first to a rough solution and then stay at the height of their noise. L-BFGS, with an "
-        "estimate of the curvature, goes on at the same pace; gradient descent creeps.",
-        number=f"passes of gradient descent for one of L-BFGS, to {TARGETS[2]:g}"
+        title="Second-order methods: gradient evaluations and time to a target",
+        claim="Newton-like methods are insensitive to conditioning, but expensive per step; SGD reaches a solution of medium "
+        "accuracy sooner.",
+        see="SGD and Adam reach a rough solution first and then stay at their noise floor. L-BFGS, with its estimate of the "
+        "curvature, continues at the same pace; gradient descent is slow.",
+        number=f"passes of gradient descent over those of L-BFGS, to {TARGETS[2]:g}"
         + (", at least" if never else ""),
         value=slow,
-        finding=f"Passes to an excess loss of {TARGETS[0]:g}: {_said(rough)}; to {TARGETS[2]:g}: {_said(fine)}. "
-        f"Gradient descent takes {'more than ' if never else ''}{slow} times the passes of L-BFGS. "
-        f"Milliseconds to {TARGETS[0]:g}: {_said({name: each.value for name, each in milliseconds.items()})}.",
+        finding=f"Passes to an excess loss of {TARGETS[0]:g}: {_listing(rough)}; to {TARGETS[2]:g}: {_listing(fine)}. "
+        f"Gradient descent takes {'more than ' if never else ''}{slow} times as many passes as L-BFGS. "
+        f"Milliseconds to {TARGETS[0]:g}: {_listing({name: each.value for name, each in milliseconds.items()})}.",
         supported=(slow.low or slow.value) > 1.0
         and fine["L-BFGS"] < min(value for name, value in fine.items() if name != "L-BFGS")
         and rough["SGD"] < min(rough["L-BFGS"], rough["gradient descent"]),
@@ -259,7 +260,7 @@ def _needed(traces: list[Trace], target: float) -> Estimate:
     return mean(trace.first(target)[0] for trace in traces)
 
 
-def _said(values: dict[str, float]) -> str:
+def _listing(values: dict[str, float]) -> str:
     return ", ".join(
-        f"{name} {value:.3g}" if value < math.inf else f"{name} not" for name, value in values.items()
+        f"{name} {value:.3g}" if value < math.inf else f"{name} not reached" for name, value in values.items()
     )

@@ -1,7 +1,7 @@
-"""Principal axes and whitening: one cloud three times, as it is, turned, and with variance 1 in every direction.
+"""Principal axes and whitening: one point cloud, decorrelated, and with variance 1 in every direction.
 
-X = U S Vᵀ of the centred rows: X V = U S is decorrelated, √m U is white. The lecture's ``Xrot / (S + eps)`` gives
-U, whose columns have length 1 and so variance 1/m; the factor √m is ours.
+X = U S Vᵀ of the centred rows: X V = U S is decorrelated, √m U is white. U alone has columns of length 1 and so
+variance 1/m, hence the factor √m.
 """
 
 from __future__ import annotations
@@ -13,53 +13,53 @@ from torch import Tensor
 
 from descend.data.decorrelation import pca
 from descend.gallery.figures.scaling import whitened
+from descend.gallery.intervals import exact, format_number
 from descend.gallery.picture import Axis, Panel, Picture, Points, numbers
-from descend.gallery.spread import exact, words
 from descend.rng import generator
 
-__all__ = ["Measured", "measure", "picture"]
+__all__ = ["Measurement", "measure", "picture"]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The three clouds, (rows, 2) each."""
+class Measurement:
+    """The three point clouds, (rows, 2) each."""
 
     clouds: dict[str, Tensor]
 
     def covariance(self, name: str) -> Tensor:
-        """(2, 2), about the mean, divided by the number of rows."""
+        """Return the covariance matrix, normalized by the number of rows, (2, 2)."""
         return torch.cov(self.clouds[name].T, correction=0)
 
     @property
     def off(self) -> float:
-        """The largest entry of |covariance − I| of the white cloud."""
+        """Largest entry of |covariance − I| of the white cloud."""
         return float((self.covariance("whitened") - torch.eye(2)).abs().max())
 
 
-def measure(seed: int = 0, *, rows: int = 600) -> Measured:
-    """Turn and whiten a slanted cloud.
+def measure(seed: int = 0, *, rows: int = 600) -> Measurement:
+    """Rotate and whiten a correlated point cloud.
 
     Args:
-        seed: the cloud.
-        rows: its points.
+        seed: seed of the cloud.
+        rows: number of points.
     """
-    draws = torch.randn(rows, 2, generator=generator(seed, "gallery/whitening"), dtype=torch.float64)
+    samples = torch.randn(rows, 2, generator=generator(seed, "gallery/whitening"), dtype=torch.float64)
     mix = torch.tensor([[2.4, 1.1], [0.4, 0.9]], dtype=torch.float64)
-    original = draws @ mix + torch.tensor([2.0, 1.0], dtype=torch.float64)
-    shift, spread, axes = pca(original.numpy(), standardize=False)
-    turned = torch.from_numpy((original.numpy() - shift) / spread @ axes)
-    return Measured({"original": original, "decorrelated": turned, "whitened": whitened(original)})
+    original = samples @ mix + torch.tensor([2.0, 1.0], dtype=torch.float64)
+    offset, scale, axes = pca(original.numpy(), standardize=False)
+    turned = torch.from_numpy((original.numpy() - offset) / scale @ axes)
+    return Measurement({"original": original, "decorrelated": turned, "whitened": whitened(original)})
 
 
 _COLOURS = {"original": "s2", "decorrelated": "s3", "whitened": "s1"}
 
 
-def picture(found: Measured) -> Picture:
-    """The clouds side by side, on one scale."""
+def picture(result: Measurement) -> Picture:
+    """Return panels of the clouds at one scale."""
     window = (-8.5, 8.5)
     panels = []
-    for name, cloud in found.clouds.items():
-        (a, b), (_, d) = found.covariance(name).tolist()
+    for name, cloud in result.clouds.items():
+        (a, b), (_, d) = result.covariance(name).tolist()
         panels.append(
             Panel(
                 f"{name[:1].upper()}{name[1:]}",
@@ -79,20 +79,21 @@ def picture(found: Measured) -> Picture:
                 note=f"Variances {_clean(a)} and {_clean(d)}, covariance {_clean(b)}.",
             )
         )
-    rows = len(found.clouds["whitened"])
-    lecture = float(found.covariance("whitened")[0, 0]) / rows
+    rows = len(result.clouds["whitened"])
+    unscaled = float(result.covariance("whitened")[0, 0]) / rows
     return Picture(
         name="whitening",
-        title="Turning and whitening a cloud",
-        claim="PCA aligns the principal directions with the coordinates; whitening also divides the coordinates by the "
-        "singular values.",
-        see="Turned, the cloud lies along the axes and the covariance is 0. Whitened, it is as wide in every direction, "
-        "and its covariance is the identity.",
+        title="Decorrelation and whitening of a point cloud",
+        claim="PCA aligns the principal directions with the coordinates; whitening also divides the coordinates by the singular "
+        "values.",
+        see="Decorrelated, the cloud lies along the axes and the covariance is 0. Whitened, it has the same variance in every "
+        "direction, and its covariance is the identity.",
         number="largest entry of |covariance − I| after whitening",
-        value=exact(found.off),
-        finding=f"After whitening the covariance differs from the identity by at most {words(found.off)}. Divided by the "
-        f"singular values alone, as the lecture prints it, the variance would be {lecture:.5f}, which is 1/{rows}.",
-        supported=found.off < 1e-9,
+        value=exact(result.off),
+        finding="After whitening the covariance differs from the identity by at most "
+        f"{format_number(result.off)}. Divided by the "
+        f"singular values without the factor √m, the variance would be {unscaled:.5f}, which is 1/{rows}.",
+        supported=result.off < 1e-9,
         panels=tuple(panels),
     )
 

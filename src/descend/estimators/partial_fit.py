@@ -1,4 +1,4 @@
-"""One more pass over new rows: training that goes on as data come in."""
+"""One pass over new rows: training on data that arrive in pieces."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import nn
 from descend.data.preparation import Part, Prepared, encode_source
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError, DivergedError
-from descend.estimators.asked import Sections, as_recipe
-from descend.estimators.fitting import engine, network_and_threads, weighted
+from descend.estimators.fitting import network_and_threads, single_thread, weighted_batches
+from descend.estimators.parameters import Sections, as_recipe
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved
 from descend.recipe.transfer import start_from_pretrained
@@ -24,32 +24,34 @@ from descend.training.arithmetic import arithmetic
 from descend.training.loop import NotFinite, fit
 from descend.training.state import clone
 
-__all__ = ["begin", "pass_over"]
+__all__ = ["initial_run", "train_pass"]
 
 State = dict[str, Any]
-"""Everything that training needs to go on; plain values and tensors."""
+"""State from which training continues; plain values and tensors."""
 
 
-def begin(source: Source, weights: Array | None, sections: Sections, seed: int) -> Run:
-    """A network that has not learned yet, with columns and scaling fitted on the first rows.
+def initial_run(source: Source, weights: Array | None, sections: Sections, seed: int) -> Run:
+    """Return a run with an untrained network, and with columns and scaling fitted on the first rows.
 
-    All columns of an array are taken for numbers, also those that do not vary yet. There is no validation
-    part: rows that are seen once are all for learning.
+    All columns of an array are treated as numeric, including those that are constant so far. There is no validation
+    part.
 
     Args:
-        source: the first rows and targets; ``classes`` names the classes of all rows to come.
-        weights: of the rows, or None.
-        sections: what was asked for.
-        seed: of the run.
+        source: the first rows and targets; ``classes`` names the classes of all later rows.
+        weights: weights of the rows, or None.
+        sections: sections of the recipe.
+        seed: seed of the run.
     """
     data = sections["data"] | {"validation": 0.0}
     frame = source.frame
     if frame is not None and not source.named and all(kind.is_numeric() for kind in frame.dtypes):
         data["columns"] = dict.fromkeys(frame.columns, "numeric") | data.get("columns", {})
-    # Nobody knows when the last rows will come, so a schedule has no end to aim at unless asked to.
+    # The number of passes is unknown, so the learning rate is constant unless a schedule is specified.
     schedule = sections.get("schedule") or {"name": "constant"}
-    recipe = as_recipe(sections | {"data": data, "schedule": schedule, "engine": engine(sections)})
-    network, planned = network_and_threads(plan_run(_weighing(source, weights), recipe, seed=seed), sections)
+    recipe = as_recipe(sections | {"data": data, "schedule": schedule, "engine": single_thread(sections)})
+    network, planned = network_and_threads(
+        plan_run(_weighted_source(source, weights), recipe, seed=seed), sections
+    )
     start_from_pretrained(planned.recipe, network)
     device = choose_device(planned.recipe.engine["device"])
     return Run(
@@ -61,27 +63,27 @@ def begin(source: Source, weights: Array | None, sections: Sections, seed: int) 
     )
 
 
-def pass_over(
+def train_pass(
     run: Run, source: Source, weights: Array | None, state: State | None, seed: int, *, keep_schedule: bool
 ) -> State:
-    """Train ``run`` for one pass over rows, in place.
+    """Train ``run`` in place for one pass over rows.
 
     Args:
-        run: as :func:`begin` or a whole training made it.
+        run: a run from :func:`initial_run` or from a complete training.
         source: the rows.
-        weights: of the rows, or None.
-        state: as the pass before returned it; None after :func:`begin` or a whole training, whose weights
-            are then where a fresh optimizer starts.
-        seed: of the run.
-        keep_schedule: whether the run's schedule goes on; else the rate is constant after a whole training,
-            whose schedule has come to its end.
+        weights: weights of the rows, or None.
+        state: the state returned by the previous pass; None after :func:`initial_run` or a complete training, from
+            whose weights a new optimizer starts.
+        seed: seed of the run.
+        keep_schedule: whether the schedule of the run continues; otherwise the learning rate is constant after a
+            complete training, whose schedule has ended.
 
     Raises:
-        DataError: rows that do not fit the first ones.
-        DivergedError: a number became NaN or infinite; the network is as it was before.
+        DataError: rows that do not match the first ones.
+        DivergedError: a number became NaN or infinite; the network is restored.
     """
-    part = encode_source(_weighing(source, weights), run.schema, run.preprocess)
-    _refuse_single(part, run.model)
+    part = encode_source(_weighted_source(source, weights), run.schema, run.preprocess)
+    _check_batch_norm(part, run.model)
     recipe = run.recipe
     if state is None and run.history and not keep_schedule:
         sections = {name: dict(values) for name, values in recipe.items()}
@@ -90,11 +92,13 @@ def pass_over(
     planned = Plan(source, _prepared(run, part), Resolved(recipe, {}), seed)
     before = clone(run.model.state_dict())
     with arithmetic(recipe.engine["threads"], device, recipe.engine["denormals"]):
-        training = assemble(planned, run, device, weighted(part, recipe, seed, device, draws=len(part)))
+        training = assemble(
+            planned, run, device, weighted_batches(part, recipe, seed, device, samples=len(part))
+        )
         if state is not None:
             training.load_state_dict(state)
             forget = getattr(training.optimizer, "forget", None)
-            if forget is not None:  # averages of rows: these are others
+            if forget is not None:  # per-row averages belong to the previous rows
                 forget()
         elif run.history:
             training.epoch, training.step = run.metrics["epochs"], run.metrics["steps"]
@@ -114,8 +118,8 @@ def pass_over(
         except NotFinite as cause:
             run.model.load_state_dict(before)
             raise DivergedError(
-                f"Training diverged: {cause}. The network was put back to where it was before these rows. "
-                "Lower the learning rate, and look for extreme values among the rows."
+                f"Training diverged: {cause}. The network was restored to its state before these rows. "
+                "Lower the learning rate, and check the rows for extreme values."
             ) from None
     after: State = clone(training.state_dict() | {"best": None})
     if training.best is not None:
@@ -134,8 +138,8 @@ def pass_over(
     return after
 
 
-def _weighing(source: Source, weights: Array | None) -> Source:
-    """The source with its weights, and without the rows whose weight is 0."""
+def _weighted_source(source: Source, weights: Array | None) -> Source:
+    """Return the source with its weights and without the rows of weight 0."""
     if weights is None:
         return source
     kept = weights > 0
@@ -154,7 +158,7 @@ def _prepared(run: Run, part: Part) -> Prepared:
     return Prepared(run.schema, run.preprocess, **dict.fromkeys(PARTS, empty) | {"train": part}, notes=())
 
 
-def _refuse_single(part: Part, model: nn.Module) -> None:
-    normed = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
-    if len(part) == 1 and normed:
-        raise DataError("one row has no statistics for batch normalisation; give several rows at a time")
+def _check_batch_norm(part: Part, model: nn.Module) -> None:
+    batch_norm = any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in model.modules())
+    if len(part) == 1 and batch_norm:
+        raise DataError("batch normalization needs at least two rows, got one; pass several rows at a time")

@@ -1,4 +1,4 @@
-"""An exported model, read back."""
+"""An exported model read from a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.errors import RunError, UserError
 
-__all__ = ["Exported", "load"]
+__all__ = ["ExportedModel", "load"]
 
 Array = np.ndarray[Any, Any]
 _ROWS_AT_ONCE = 8192
@@ -23,29 +23,29 @@ _ZIP = b"PK\x03\x04"
 
 
 @dataclass(frozen=True)
-class Exported:
-    """A model from a file: raw rows in, predictions out.
+class ExportedModel:
+    """A model read from a file: raw rows in, predictions out.
 
     Args:
-        schema: what the data are; encodes raw rows and names classes.
-        program: raw numbers, as ``schema.matrix`` gives them, to (codes, probabilities) or (values,).
+        schema: columns and classes of the data.
+        program: maps raw numbers from ``schema.matrix`` to (codes, probabilities) or (values,).
     """
 
     schema: Schema
     program: Callable[[Tensor], Sequence[Tensor]]
 
     def predict(self, data: Any) -> Array:
-        """Predictions for new rows, as :meth:`descend.runs.run.Run.predict` gives them; (n,) or (n, T)."""
-        found = self._outputs(data)[0].numpy()
+        """Return predictions for new rows, as :meth:`descend.Run.predict`; (n,) or (n, T)."""
+        outputs = self._outputs(data)[0].numpy()
         if self.schema.classes:
-            labels: Array = self.schema.labels[found]
+            labels: Array = self.schema.labels[outputs]
             return labels
-        return found[:, 0] if self.schema.task == "regression" else found
+        return outputs[:, 0] if self.schema.task == "regression" else outputs
 
     def predict_proba(self, data: Any) -> Array:
-        """Class probabilities (n, K) for new rows, in the order of ``schema.classes``."""
+        """Return class probabilities (n, K) for new rows, in the order of ``schema.classes``."""
         if not self.schema.classes:
-            raise UserError("a regression has no class probabilities")
+            raise UserError("predict_proba requires a classification, got a regression")
         return self._outputs(data)[1].numpy()
 
     def _outputs(self, data: Any) -> list[Tensor]:
@@ -55,8 +55,8 @@ class Exported:
         return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
 
 
-def load(path: Path, model: nn.Module | None = None, *, allow_imports: bool = False) -> Exported:
-    """See :func:`descend.export.load_exported`; the format is told by the content."""
+def load(path: Path, model: nn.Module | None = None, *, allow_imports: bool = False) -> ExportedModel:
+    """See :func:`descend.export.load_exported`; the format is detected from the content."""
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -66,12 +66,12 @@ def load(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
         from descend.export.archive import Archive
 
         archive = Archive(path)
-        return Exported(archive.schema, archive.program)
+        return ExportedModel(archive.schema, archive.program)
     if start[8:9] == b"{":
-        from descend.export.portable import portable
+        from descend.export.portable import make_portable
         from descend.export.safetensors import read as read_weights
 
         predictor = read_weights(path, model, allow_imports=allow_imports)
-        return Exported(predictor.schema, portable(predictor))
-    advice = "; onnxruntime.InferenceSession runs it" if path.suffix == ".onnx" else ""
+        return ExportedModel(predictor.schema, make_portable(predictor))
+    advice = "; use onnxruntime.InferenceSession for ONNX files" if path.suffix == ".onnx" else ""
     raise RunError(f"{path} is neither a pt2 nor a safetensors file{advice}")

@@ -1,4 +1,4 @@
-"""The plain loop that figures train with: practical stochastic gradient descent, and what it leaves."""
+"""The training loop of the figures: plain stochastic gradient descent."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from descend.nn import initialize, mlp
 from descend.nn.init import kaiming_normal
 from descend.rng import forked, generator, key
 
-__all__ = ["Data", "loss_of", "measured", "network", "shuffled", "train_epoch"]
+__all__ = ["Data", "evaluate", "loss_of", "network", "shuffled", "train_epoch"]
 
 Data = tuple[Tensor, Tensor]
 
 _LOSS = CrossEntropy()
-_LOSS.trust(torch.tensor([0]))  # labels here are whole numbers from 0 by construction
+_LOSS.trust(torch.tensor([0]))  # labels are integers from 0 by construction
 
 
 def loss_of(model: nn.Module, data: Data) -> Tensor:
-    """Mean cross-entropy of a classifier's outputs."""
+    """Return the mean cross-entropy of a classifier's outputs."""
     rows, labels = data
     value: Tensor = _LOSS(model(rows), labels)
     return value
 
 
 def network(seed: int, **settings: Any) -> nn.Sequential:
-    """A multilayer perceptron from 64 pixels to 10 classes, as :func:`descend.nn.mlp` makes it.
+    """Return a multilayer perceptron from 64 pixels to 10 classes, see :func:`descend.nn.mlp`.
 
-    The weights are Kaiming's and follow from the seed.
+    The weights follow Kaiming's initialization and depend on the seed only.
 
     >>> len(network(0, hidden=(16,)))
     3
@@ -45,7 +45,7 @@ def network(seed: int, **settings: Any) -> nn.Sequential:
 
 
 def shuffled(seed: int, rows: int, epoch: int, size: int) -> Iterator[Tensor]:
-    """The row numbers of an epoch's batches: each row once, the last incomplete batch left out.
+    """Yield the row numbers of each batch of an epoch: each row at most once, without the last incomplete batch.
 
     >>> sorted(torch.cat(list(shuffled(0, 6, epoch=1, size=2))).tolist())
     [0, 1, 2, 3, 4, 5]
@@ -58,9 +58,9 @@ def shuffled(seed: int, rows: int, epoch: int, size: int) -> Iterator[Tensor]:
 def train_epoch(
     model: nn.Module, optimizer: Optimizer, data: Data, *, seed: int, epoch: int, size: int = 50
 ) -> float:
-    """One pass over the rows; the mean loss of its batches, each before its own step.
+    """Train for one epoch and return the mean loss of its batches, each before its own step.
 
-    Dropout draws from a stream of its own, so the global random state stays as it was.
+    Dropout uses a random stream of its own, and the global random state is unchanged.
     """
     rows, labels = data
     losses = []
@@ -77,8 +77,8 @@ def train_epoch(
 
 
 @torch.no_grad()
-def measured(model: nn.Module, data: Data) -> tuple[float, float]:
-    """Mean loss and share of wrong answers, in evaluation mode."""
+def evaluate(model: nn.Module, data: Data) -> tuple[float, float]:
+    """Return the mean loss and the error rate in evaluation mode."""
     model.eval()
     rows, labels = data
     outputs = model(rows)

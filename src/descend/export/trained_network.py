@@ -1,4 +1,4 @@
-"""What export reads of a trained network; :class:`descend.Run` provides it."""
+"""The interface of a trained network that export reads; :class:`descend.Run` implements it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["TrainedNetwork"]
 
 
 class TrainedNetwork(Protocol):
-    """A trained network with its preprocessing, its output activation and the recipe it was made by.
+    """A trained network with its preprocessing, its output activation and its recipe.
 
     Attributes:
-        path: the folder that exported files go to by default, or None.
+        path: default folder of exported files, or None.
         recipe: the resolved recipe.
-        schema: the columns and classes of the data.
+        schema: columns and classes of the data.
         model: the network, with raw outputs.
-        preprocess: raw numbers to the network's inputs.
-        predictor: raw rows to predictions.
+        preprocess: maps raw numbers to the inputs of the network.
+        predictor: maps raw rows to predictions.
     """
 
     path: Path | None

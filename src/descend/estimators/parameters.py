@@ -1,4 +1,4 @@
-"""An estimator's constructor parameters as a recipe."""
+"""Constructor parameters of an estimator as sections of a recipe."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from descend.errors import Problem, RecipeError
 from descend.recipe import Recipe
 from descend.recipe.sections import SECTIONS
 
-__all__ = ["PLACES", "Sections", "as_recipe", "asked"]
+__all__ = ["RECIPE_KEYS", "Sections", "as_recipe", "sections_of"]
 
 Sections = dict[str, dict[str, Any]]
-"""Sections of a recipe, not checked yet."""
+"""Sections of a recipe, not validated yet."""
 
-PLACES: Mapping[str, str] = {
+RECIPE_KEYS: Mapping[str, str] = {
     "hidden": "model.hidden",
     "activation": "model.activation",
     "norm": "model.norm",
@@ -32,55 +32,57 @@ PLACES: Mapping[str, str] = {
     "patience": "stop.patience",
     "device": "engine.device",
 }
-"""Where each parameter stands in a recipe."""
+"""Key of the recipe that each parameter sets."""
 
-_OF_COLUMNS = ("split", "groups", "weights")
+_COLUMN_KEYS = ("split", "groups", "weights")
 _TASKS = {
     "classification": ("classification", "binary", "multiclass"),
     "regression": ("regression", "multi_regression"),
 }
 
 
-def asked(parameters: Mapping[str, Any], task: str) -> Sections:
-    """What an estimator's parameters ask for.
+def sections_of(parameters: Mapping[str, Any], task: str) -> Sections:
+    """Return the sections of a recipe that an estimator's parameters specify.
 
-    The recipe among the parameters comes first and the others are put over it; those that are None say
-    nothing. An optimizer or schedule of another name takes the whole place of the recipe's, whose settings
-    belong to the other method. There is no test part: an estimator is judged by who holds the test data.
+    The parameters override the recipe among them; a parameter of None leaves the recipe's value. An optimizer or
+    schedule with another name replaces the recipe's section, whose settings belong to the other method. There is no
+    test part, because an estimator is evaluated by its caller.
 
     Args:
-        parameters: ``recipe`` and any of :data:`PLACES`.
+        parameters: ``recipe`` and any of :data:`RECIPE_KEYS`.
         task: "classification" or "regression".
 
     Raises:
-        RecipeError: the recipe is not one for estimators.
+        RecipeError: the recipe cannot be used for estimators.
 
-    >>> found = asked({"recipe": {"optimizer": {"name": "sgd", "lr": 0.1}}, "lr": 0.5}, "regression")
-    >>> found["optimizer"], found["data"]
+    >>> sections = sections_of({"recipe": {"optimizer": {"name": "sgd", "lr": 0.1}}, "lr": 0.5}, "regression")
+    >>> sections["optimizer"], sections["data"]
     ({'name': 'sgd', 'lr': 0.5}, {'task': 'regression', 'test': 0.0})
     """
     sections = _sections(parameters.get("recipe"))
-    for name, place in PLACES.items():
+    for name, recipe_key in RECIPE_KEYS.items():
         value = parameters.get(name)
         if value is None:
             continue
-        section, _, key = place.partition(".")
+        section, _, key = recipe_key.partition(".")
         values = sections.setdefault(section, {})
         if key == "name":
-            sections[section] = _chosen(value, values)
+            sections[section] = _method_section(value, values)
         else:
             values[key] = (value,) if name == "hidden" and isinstance(value, numbers.Integral) else value
     data = sections.setdefault("data", {})
     data.pop("target", None)
     problems = [
-        Problem("data", key, "an estimator takes X and y; columns that steer the training have no place in X")
-        for key in _OF_COLUMNS
+        Problem("data", key, "not supported by estimators, which take X and y without further columns")
+        for key in _COLUMN_KEYS
         if data.get(key) is not None
     ]
     if data.setdefault("task", task) == "auto":
         data["task"] = task
     if data["task"] not in _TASKS[task]:
-        problems.append(Problem("data", "task", f"'{data['task']}' does not fit an estimator for {task}"))
+        problems.append(
+            Problem("data", "task", f"'{data['task']}' is not supported by an estimator for {task}")
+        )
     if problems:
         raise RecipeError(problems)
     data["test"] = 0.0
@@ -88,10 +90,10 @@ def asked(parameters: Mapping[str, Any], task: str) -> Sections:
 
 
 def as_recipe(sections: Mapping[str, Mapping[str, Any]]) -> Recipe:
-    """The recipe of sections.
+    """Return the recipe with these sections.
 
     Raises:
-        RecipeError: every fault at once.
+        RecipeError: all errors at once.
     """
     return Recipe(**sections) if set(sections) <= set(SECTIONS) else Recipe.of(sections)
 
@@ -106,8 +108,8 @@ def _sections(recipe: Recipe | Mapping[str, Any] | str | Path | None) -> Section
     }
 
 
-def _chosen(value: Any, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The section that a name, or a name with settings, stands for."""
+def _method_section(value: Any, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section that a name, or a name with settings, specifies."""
     if isinstance(value, Mapping):
         return dict(value)
     return {**before, "name": value} if before.get("name") == value else {"name": value}

@@ -1,4 +1,4 @@
-"""Training pass by pass: ``partial_fit``."""
+"""Training with ``partial_fit``."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_classes_need_not_occur_at_first():
         model.partial_fit(X[rows], Y[rows], classes=CLASSES)
     assert model.classes_.tolist() == CLASSES.tolist()
     assert model.predict_proba(X).shape == (1797, 10)
-    words = Classifier(hidden=4).partial_fit(X[:20], ["b"] * 20, classes=["b", "a"])
-    assert words.predict(X[:3]).dtype == np.dtype("<U1")
+    strings = Classifier(hidden=4).partial_fit(X[:20], ["b"] * 20, classes=["b", "a"])
+    assert strings.predict(X[:3]).dtype == np.dtype("<U1")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("average", [0.0, 3.0])
-def test_passes_are_the_same_bits_with_a_copy_between(average):
-    """Optimizer, averages, step counters and random streams all go on where they were."""
+def test_passes_are_bit_identical_with_a_copy_in_between(average):
+    """Optimizer, averages, step counters and random streams continue from their state."""
     recipe = {"stop": {"average": average}}
     one = Classifier(hidden=16, dropout=0.2, random_state=0, recipe=recipe)
     other = Classifier(hidden=16, dropout=0.2, random_state=0, recipe=recipe)
@@ -64,7 +64,7 @@ def test_passes_are_the_same_bits_with_a_copy_between(average):
             X[piece], Y[piece], classes=CLASSES
         )
     assert same_weights(one, other)
-    # A fresh optimizer in between gives other bits, so equality says that it was kept.
+    # A fresh optimizer gives another result, so that equality shows that it was kept.
     other._state = None
     one.partial_fit(X[:100], Y[:100])
     other.partial_fit(X[:100], Y[:100])
@@ -72,7 +72,7 @@ def test_passes_are_the_same_bits_with_a_copy_between(average):
 
 
 def test_each_pass_is_one_epoch_of_plain_training():
-    """Three passes over the same rows against ``descend.train`` on them, another way through the loop."""
+    """Three passes over the same rows against ``descend.train`` on them, which uses another path through the loop."""
     sections = {
         "model": {"hidden": (8,)},
         "optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9},
@@ -84,21 +84,22 @@ def test_each_pass_is_one_epoch_of_plain_training():
     whole = descend.train((X[:200], Y[:200]), descend.Recipe(**sections), seed=0)
     model = Classifier(random_state=0, recipe=sections)
     constant = {column.name for column in whole.schema.columns if not column.used}
-    kept = [at for at in range(64) if f"x{at}" not in constant]  # passes keep columns that do not vary yet
+    kept = [
+        at for at in range(64) if f"x{at}" not in constant
+    ]  # passes keep columns that are constant so far
     for _ in range(3):
         model.partial_fit(X[:200, kept], Y[:200], classes=CLASSES)
     assert [r["train"]["loss"] for r in whole.history] == pytest.approx(model.loss_curve_, rel=1e-5)
 
 
-def test_columns_that_do_not_vary_yet_are_kept():
+def test_constant_columns_are_kept():
     features = np.column_stack([np.zeros(40), np.linspace(-1, 1, 40)])
     model = Regressor(hidden=8, random_state=0).partial_fit(features, features[:, 1])
     assert [column.used for column in model.run_.schema.columns] == [True, True]
     assert not Regressor(hidden=8, max_epochs=1).fit(features, features[:, 1]).run_.schema.columns[0].used
 
 
-@pytest.mark.slow
-def test_weights_steer_passes():
+def test_weights_affect_passes():
     rng = np.random.default_rng(0)
     features, heavy = rng.normal(size=(400, 1)), np.arange(400) % 10 == 0
     y = np.where(heavy, 2.0, -1.0) * features[:, 0]
@@ -113,7 +114,7 @@ def test_weights_steer_passes():
     assert with_nothing.n_iter_ == 41
 
 
-def test_goes_on_after_fit():
+def test_continues_after_fit():
     features, labels = load_iris(return_X_y=True)
     model = Classifier(hidden=16, lr=0.01, max_epochs=10, random_state=0).fit(features, labels)
     before = model.score(features, labels)
@@ -122,7 +123,7 @@ def test_goes_on_after_fit():
     assert model.n_iter_ == 11
     assert model.score(features, labels) >= before - 0.1
     moved = max((weights[k] - v).abs().max() for k, v in model.model_.state_dict().items())
-    assert 0 < moved < 0.3  # on from the fitted weights, not from new ones
+    assert 0 < moved < 0.3  # continued from the fitted weights, not from new ones
     model.fit(features, labels)
     assert model.n_iter_ == 10
 
@@ -134,9 +135,9 @@ def test_single_rows():
     assert model.n_iter_ == 3
     with pytest.raises(ValueError, match="1 sample"):
         Regressor().partial_fit([[0.0]], [0.0])
-    normed = Regressor(hidden=4, norm="batch").partial_fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
-    with pytest.raises(ValueError, match="batch normalisation"):
-        normed.partial_fit([[0.5]], [0.5])
+    normalized = Regressor(hidden=4, norm="batch").partial_fit([[0.0], [1.0], [2.0]], [0.0, 1.0, 2.0])
+    with pytest.raises(ValueError, match="batch normalization"):
+        normalized.partial_fit([[0.5]], [0.5])
 
 
 def test_frames_and_new_categories():
@@ -150,7 +151,7 @@ def test_frames_and_new_categories():
         model.partial_fit(frame[["n", "c"]], y)
 
 
-def test_a_schedule_that_is_asked_for_runs():
+def test_a_specified_schedule_is_used():
     model = Classifier(
         hidden=4, lr=0.1, schedule={"name": "exponential", "beta": 0.5, "per": "epoch"}, random_state=0
     )
@@ -160,7 +161,7 @@ def test_a_schedule_that_is_asked_for_runs():
     assert rates[0] > rates[1] > rates[2]
 
 
-def test_mistakes():
+def test_invalid_classes_and_features():
     model = Classifier(hidden=4, random_state=0)
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         model.partial_fit(X, Y)
@@ -169,17 +170,17 @@ def test_mistakes():
     with pytest.raises(ValueError, match="not among the classes"):
         model.partial_fit(X, Y, classes=[0, 1])
     model.partial_fit(X, Y, classes=CLASSES)
-    with pytest.raises(ValueError, match="are not those of before"):
+    with pytest.raises(ValueError, match="as in the first call"):
         model.partial_fit(X, Y, classes=[0, 1])
     with pytest.raises(ValueError, match="64 features"):
         model.partial_fit(X[:, :5], Y)
 
 
-def test_divergence_leaves_the_network_as_it_was():
+def test_divergence_restores_the_network():
     features = np.linspace(-1, 1, 64)[:, None]
     model = Regressor(hidden=8, activation="relu", random_state=0).partial_fit(features, features[:, 0])
     before = copy.deepcopy(model.model_.state_dict())
-    with pytest.raises(descend.errors.DivergedError, match="put back"):
+    with pytest.raises(descend.errors.DivergedError, match="restored"):
         model.partial_fit(features, features[:, 0] * 1e30)
     assert all(torch.equal(before[name], value) for name, value in model.model_.state_dict().items())
     assert model.n_iter_ == 1

@@ -1,3 +1,5 @@
+"""Constructor parameters of estimators as recipes."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -5,14 +7,14 @@ import pytest
 
 import descend
 from descend.errors import RecipeError
-from descend.estimators.asked import PLACES, as_recipe, asked
+from descend.estimators.parameters import RECIPE_KEYS, as_recipe, sections_of
 
 
 def recipe_of(task="classification", **parameters):
-    return as_recipe(asked(parameters, task))
+    return as_recipe(sections_of(parameters, task))
 
 
-def test_each_parameter_has_its_place():
+def test_each_parameter_sets_its_key():
     values = {
         "hidden": (8, 4),
         "activation": "tanh",
@@ -29,15 +31,15 @@ def test_each_parameter_has_its_place():
         "scale": "none",
         "device": "cpu",
     }
-    assert set(values) == set(PLACES)
-    said = recipe_of(**values).specified()
-    assert {name: said.pop(place) for name, place in PLACES.items()} == values
-    assert said == {"data.test": 0.0, "data.task": "classification"}
+    assert set(values) == set(RECIPE_KEYS)
+    specified = recipe_of(**values).specified()
+    assert {name: specified.pop(key) for name, key in RECIPE_KEYS.items()} == values
+    assert specified == {"data.test": 0.0, "data.task": "classification"}
     estimator = descend.Classifier(**values)
-    assert as_recipe(estimator._asked()) == recipe_of(**values)
+    assert as_recipe(estimator._sections()) == recipe_of(**values)
 
 
-def test_none_says_nothing_and_parameters_win():
+def test_none_is_ignored_and_parameters_override_the_recipe():
     base = {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.5}, "stop": {"max_epochs": 9}}
     assert recipe_of(recipe=base, lr=None).get("optimizer.lr") == 0.1
     changed = recipe_of(recipe=base, lr=0.3, max_epochs=2)
@@ -50,17 +52,17 @@ def test_none_says_nothing_and_parameters_win():
     assert same.get("optimizer.momentum") == 0.5
 
 
-def test_another_method_takes_the_whole_place():
+def test_another_method_replaces_the_section():
     base = descend.Recipe(optimizer={"name": "sgd", "lr": 0.1, "momentum": 0.5}, schedule="cosine")
-    found = recipe_of(recipe=base, optimizer="adam", schedule={"name": "staircase", "every": 3})
-    assert dict(found.optimizer) == {"name": "adam"}
-    assert dict(found.schedule) == {"name": "staircase", "every": 3}
+    recipe = recipe_of(recipe=base, optimizer="adam", schedule={"name": "staircase", "every": 3})
+    assert dict(recipe.optimizer) == {"name": "adam"}
+    assert dict(recipe.schedule) == {"name": "staircase", "every": 3}
     assert base.get("optimizer.momentum") == 0.5
 
 
 def test_numbers_of_numpy_and_a_single_width():
-    found = recipe_of(hidden=np.int64(5), lr=np.float64(0.5), max_epochs=np.int32(2))
-    assert (found.get("model.hidden"), found.get("optimizer.lr"), found.get("stop.max_epochs")) == (
+    recipe = recipe_of(hidden=np.int64(5), lr=np.float64(0.5), max_epochs=np.int32(2))
+    assert (recipe.get("model.hidden"), recipe.get("optimizer.lr"), recipe.get("stop.max_epochs")) == (
         (5,),
         0.5,
         2,
@@ -71,22 +73,24 @@ def test_numbers_of_numpy_and_a_single_width():
 def test_recipe_files_and_bare_names(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text('[optimizer]\nname = "sgd"\n[data]\ntarget = "y"\ntest = 0.2\n')
-    found = recipe_of(recipe=path)
-    assert found.get("optimizer.name") == "sgd"
-    assert found.get("data.target") is None
-    assert found.get("data.test") == 0.0
+    recipe = recipe_of(recipe=path)
+    assert recipe.get("optimizer.name") == "sgd"
+    assert recipe.get("data.target") is None
+    assert recipe.get("data.test") == 0.0
     assert recipe_of(recipe={"optimizer": "sgd"}).get("optimizer.name") == "sgd"
 
 
-def test_faults():
+def test_errors():
     with pytest.raises(RecipeError) as caught:
         recipe_of(lr=-1, dropout=1.5, activation="rleu", recipe={"stop": {"max_epoch": 3}, "modle": {}})
     text = str(caught.value)
     for part in ("[optimizer] lr", "[model] dropout", "'relu'", "'max_epochs'", "'model'"):
         assert part in text, part
-    with pytest.raises(RecipeError, match=r"\[data\] groups.*\n.*\[data\] task: 'regression' does not fit"):
+    with pytest.raises(
+        RecipeError, match=r"\[data\] groups.*\n.*\[data\] task: 'regression' is not supported by"
+    ):
         recipe_of(recipe={"data": {"groups": "patient", "task": "regression"}})
-    with pytest.raises(RecipeError, match="does not fit an estimator for regression"):
+    with pytest.raises(RecipeError, match="is not supported by an estimator for regression"):
         recipe_of("regression", recipe={"data": {"task": "binary"}})
     assert recipe_of("regression").get("data.task") == "regression"
     assert recipe_of(recipe={"data": {"task": "multiclass"}}).get("data.task") == "multiclass"
