@@ -55,6 +55,7 @@ class TestPolynomial:
         moved = problem.least_squares() + torch.tensor([0.0, 1e-3, 0.0, 0.0])
         assert problem.loss_of(*moved.tolist()) > problem.loss_of(*problem.least_squares().tolist())
 
+    @pytest.mark.slow
     def test_gradient_descent_comes_within_five_percent_of_the_minimum(self, program):
         problem = program("problem")
         best = problem.loss_of(*problem.least_squares().tolist())

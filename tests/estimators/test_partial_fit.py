@@ -99,6 +99,7 @@ def test_constant_columns_are_kept():
     assert not Regressor(hidden=8, max_epochs=1).fit(features, features[:, 1]).run_.schema.columns[0].used
 
 
+@pytest.mark.slow
 def test_weights_affect_passes():
     rng = np.random.default_rng(0)
     features, heavy = rng.normal(size=(400, 1)), np.arange(400) % 10 == 0

@@ -41,6 +41,7 @@ def test_check(estimator, check):
 
 
 class TestResults:
+    @pytest.mark.slow
     def test_have_the_keys_of_scikit_learn(self):
         search = small(Classifier(max_epochs=5), n_trials=3).fit(*IRIS)
         results = search.cv_results_
@@ -76,6 +77,7 @@ class TestResults:
             r2 = 1 - ((y[held] - predicted) ** 2).sum() / ((y[held] - y[held].mean()) ** 2).sum()
             assert search.cv_results_[f"split{fold}_test_score"][1] == pytest.approx(r2, abs=1e-4)
 
+    @pytest.mark.slow
     def test_a_loss_is_negated(self):
         X, y = load_diabetes(return_X_y=True)
         search = small(Regressor(max_epochs=3), scoring="neg_mean_absolute_error").fit(X, y)

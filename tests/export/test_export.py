@@ -393,6 +393,7 @@ def test_an_operation_that_onnx_does_not_know_is_refused_with_advice(tmp_path: P
     assert model.predict("iris").tolist() == run.predict("iris").tolist()
 
 
+@pytest.mark.slow
 def test_exporting_does_not_change_the_run(tmp_path: Path) -> None:
     run = descend.train("iris", {**QUICK, "model": {"norm": "weight", "dropout": 0.5}})
     run.model.train()
