@@ -1,15 +1,15 @@
-"""How good is no decision at all? Test score and seconds of ``descend.train`` without a recipe.
+"""Test score and seconds of ``descend.train`` without a recipe, compared with scikit-learn's defaults.
 
-    python benchmarks/default_quality.py                  all sets, 3 seeds
-    python benchmarks/default_quality.py --data digits,wine --seeds 1 --out /tmp/quality
+    python benchmarks/default_quality.py                  all data sets, 3 seeds
+    python benchmarks/default_quality.py --data digits,wine --seeds 1 --out /tmp/results
 
-For each bundled set and seed a quarter of the rows is held out, stratified by class where there are
-classes. descend is given both parts and nothing else, and its own figure for the test part is read. A
-linear model and histogram gradient boosting, as scikit-learn ships them, learn from and are scored on the
-same rows. They use all rows that are not held out; descend takes its validation rows from among them.
+For each bundled data set and seed, a quarter of the rows is held out for testing, stratified by class for
+classification. descend receives both parts and no settings, and reports its score on the test part. A linear model and
+histogram gradient boosting of scikit-learn are trained and scored on the same rows. They train on all rows that are not
+held out, while descend takes its validation rows from these.
 
-``--by-name`` adds ``descend.train("digits", seed=0)``, which splits by itself: its test rows are others, and
-fewer.
+``--by-name`` adds ``descend.train("digits", seed=0)``, which splits the data itself; its test part is different and
+smaller.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from instruments import machine
-from instruments.session import Session, write
-from instruments.table import markdown, plain
+from instruments.results import add_out_option, report_table
+from instruments.session import Session
 
 DATA = {
     "digits": datasets.load_digits,
@@ -48,7 +48,7 @@ TEST_SHARE = 0.25
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows to learn from and rows to be scored on. ``metric`` is "accuracy" or "r2"."""
+    """Training and test rows. ``metric`` is "accuracy" or "r2"."""
 
     name: str
     metric: str
@@ -61,7 +61,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Score:
-    """One training: its figure on the test part, and the seconds of the whole call."""
+    """Test score of one training, and the seconds of the entire call."""
 
     test: float
     seconds: float
@@ -72,12 +72,12 @@ Learner = Callable[[Split], float]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--data", default=",".join(DATA), help=f"of {', '.join(DATA)}; default all")
-    parser.add_argument("--seeds", type=int, default=3, help="splits; default 3")
+    parser.add_argument("--data", default=",".join(DATA), help=f"some of {', '.join(DATA)}; default all")
+    parser.add_argument("--seeds", type=int, default=3, help="number of splits; default 3")
     parser.add_argument(
-        "--by-name", action="store_true", help="also descend.train(name), splitting by itself"
+        "--by-name", action="store_true", help="also descend.train(name), which splits the data itself"
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "default_quality")
+    add_out_option(parser)
     options = parser.parse_args(arguments)
 
     learners = LEARNERS | ({"descend, by name": descend_by_name} if options.by_name else {})
@@ -87,51 +87,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
         missing["descend"] = "not installed"
     load_before = machine.load_average()
     scores: dict[str, dict[str, list[Score]]] = {name: {} for name in options.data.split(",")}
-    for name, of_learners in scores.items():
+    for name, by_learner in scores.items():
         for seed in range(options.seeds):
             split = split_of(name, seed)
             for label, learner in learners.items():
                 if f"{label} on {name}" in missing:
                     continue
                 try:
-                    of_learners.setdefault(label, []).append(timed(learner, split))
+                    by_learner.setdefault(label, []).append(timed(learner, split))
                 except Exception as cause:
                     traceback.print_exc()
                     missing[f"{label} on {name}"] = f"failed: {type(cause).__name__}: {cause}"
-                    of_learners.pop(label, None)
+                    by_learner.pop(label, None)
     session = Session.now(
         ["descend", "torch", "sklearn"],
         seeds=options.seeds,
         load_before=load_before,
         load_after=machine.load_average(),
     )
-    header = ["data", "metric", *learners]
     rows = [
-        [name, metric_of(name), *(cell(of_learners.get(label, [])) for label in learners)]
-        for name, of_learners in scores.items()
+        [name, metric_of(name), *(cell(by_learner.get(label, [])) for label in learners)]
+        for name, by_learner in scores.items()
     ]
-    remarks = [*(f"{name}: {reason}" for name, reason in missing.items()), session.line()]
-    print(plain(header, rows), "", *remarks, sep="\n")
-    found = {
-        name: {label: [asdict(score) for score in each] for label, each in of_learners.items()}
-        for name, of_learners in scores.items()
+    results = {
+        name: {label: [asdict(score) for score in each] for label, each in by_learner.items()}
+        for name, by_learner in scores.items()
     }
-    how = (
-        f"Mean test score over {options.seeds} splits ± their standard deviation, and median seconds of the "
-        "call. descend without a recipe, on the same rows as the others."
+    report_table(
+        options.out,
+        "default_quality",
+        session,
+        {"scores": results, "missing": missing},
+        title="Quality of the defaults",
+        explanation=(
+            f"Mean and standard deviation of the test score over {options.seeds} splits, and median seconds of the "
+            "call. descend runs without a recipe, on the same rows as the other learners."
+        ),
+        header=["data", "metric", *learners],
+        rows=rows,
+        remarks=[f"{name}: {reason}" for name, reason in missing.items()],
     )
-    text = "\n\n".join(
-        ["# Quality by default", how, markdown(header, rows), "\n".join(f"- {remark}" for remark in remarks)]
-    )
-    write(options.out, session, {"scores": found, "missing": missing}, text)
     return 0
 
 
 def metric_of(name: str) -> str:
+    """Return the metric of a data set."""
     return "r2" if name == "diabetes" else "accuracy"
 
 
 def split_of(name: str, seed: int) -> Split:
+    """Load a data set and split it."""
     inputs, targets = DATA[name](return_X_y=True)
     classes = metric_of(name) == "accuracy"
     parts = train_test_split(
@@ -141,12 +146,14 @@ def split_of(name: str, seed: int) -> Split:
 
 
 def timed(learner: Learner, split: Split) -> Score:
+    """Train and score a learner."""
     start = time.perf_counter()
     test = learner(split)
     return Score(test, time.perf_counter() - start)
 
 
 def cell(scores: list[Score]) -> str:
+    """Format scores as "mean ± standard deviation (median seconds)"."""
     if not scores:
         return "–"
     tests = [score.test for score in scores]
@@ -154,7 +161,8 @@ def cell(scores: list[Score]) -> str:
     return f"{statistics.mean(tests):.3f} ± {statistics.pstdev(tests):.3f} ({seconds:.2f} s)"
 
 
-def descend_on_the_same_rows(split: Split) -> float:
+def descend_on_split(split: Split) -> float:
+    """Train descend on the given split."""
     import descend
 
     with TemporaryDirectory() as folder:
@@ -168,6 +176,7 @@ def descend_on_the_same_rows(split: Split) -> float:
 
 
 def descend_by_name(split: Split) -> float:
+    """Train descend on its own split of the data set."""
     import descend
 
     with TemporaryDirectory() as folder:
@@ -177,23 +186,26 @@ def descend_by_name(split: Split) -> float:
 
 def linear(split: Split) -> float:
     """Logistic regression with its default penalty, or ridge regression with a cross-validated one."""
-    classifies = split.metric == "accuracy"
-    model = LogisticRegression(max_iter=10_000) if classifies else RidgeCV(np.logspace(-3, 3, 13))
+    classification = split.metric == "accuracy"
+    model = LogisticRegression(max_iter=10_000) if classification else RidgeCV(np.logspace(-3, 3, 13))
     return scored(make_pipeline(StandardScaler(), model), split)
 
 
 def boosting(split: Split) -> float:
-    make = HistGradientBoostingClassifier if split.metric == "accuracy" else HistGradientBoostingRegressor
-    return scored(make(random_state=split.seed), split)
+    """Histogram gradient boosting with scikit-learn's defaults."""
+    estimator = (
+        HistGradientBoostingClassifier if split.metric == "accuracy" else HistGradientBoostingRegressor
+    )
+    return scored(estimator(random_state=split.seed), split)
 
 
 def scored(model: Any, split: Split) -> float:
-    """What a scikit-learn model's own ``score`` gives: accuracy of a classifier, R² of a regressor."""
+    """Fit a scikit-learn model and return its test score: accuracy of a classifier, R² of a regressor."""
     return float(model.fit(split.x_train, split.y_train).score(split.x_test, split.y_test))
 
 
 LEARNERS: dict[str, Learner] = {
-    "descend": descend_on_the_same_rows,
+    "descend": descend_on_split,
     "linear": linear,
     "gradient boosting": boosting,
 }

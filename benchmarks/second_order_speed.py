@@ -1,21 +1,23 @@
-"""Milliseconds of second-order and constrained optimizers' steps, against the best of other libraries and loops.
+"""Milliseconds per step of second-order and constrained optimizers, compared with other libraries and with Adam.
 
     python benchmarks/second_order_speed.py [--reps 5] [--threads 1] [--only shampoo,layers,kfac,products,cayley]
 
-Every comparison has a reference. All its contenders run in turns A B C, A B C, … in one process, after turns that do not
-count; a turn is as many steps as it takes for every rare part (roots, inverses) to come as often as it should. Ratios are taken
-turn by turn.
+The contenders of a comparison are interleaved (A B C, A B C, …) in one process, after one repetition of warm-up. A
+repetition has enough steps to contain infrequent operations (roots, inverses) in their true proportion. Ratios to the
+reference of the comparison are taken within a repetition.
 
-- *shampoo*: the optimizer's step alone on 784-512-512-10, batch 64 of MNIST, roots or bases every 10 steps, statistics
-  every step; and the loss after 100 steps, of training and of 1,000 held-out rows: means of six seeds of weights and
-  batches, the same for all, at the best of the rates (by training), four a decade around the best of two a decade. All are
-  as their libraries set them, but for that and what their names say: ours has Nesterov's momentum, lengths of
-  RMSProp's steps and first roots at the first step; ScalableShampoo Nesterov's momentum, SGD's lengths, roots from step 10 on.
-- *layers*: the same on 40 layers of 64 x 64 with biases and norms, against one optimizer for each layer; of K-FAC the
-  inverses and the step, as factors are learned in the pass of the model.
-- *kfac*: the whole training step on 784-512-512-10, batch 512, factors every 10 and inverses every 100 steps, against Adam's.
-- *products*: a Hessian- and a Gauss-Newton product against a gradient.
-- *cayley*: the optimizer's step on 64 blocks of 256 x 32, and how far from orthonormal the blocks are after 1000 steps.
+- *shampoo*: the optimizer step on 784-512-512-10, batch 64 of MNIST, with roots or bases every 10 steps and statistics
+  at every step; and the loss after 100 steps on the training rows and on 1,000 held-out rows, as means over six seeds of
+  weights and batches, the same for all contenders. The learning rate is the best for the training loss: the grid has two
+  values per decade, then four per decade around the best. Other settings are the defaults of the libraries, except
+  where the name says otherwise. descend's Shampoo uses Nesterov momentum, RMSProp grafting and roots from the first step;
+  ScalableShampoo uses Nesterov momentum, SGD grafting and roots from step 10.
+- *layers*: the same on 40 layers of 64 x 64 with biases and norms, against one optimizer per layer. For K-FAC, the time
+  contains inverses and step; the factors are computed in the forward and backward pass of the model.
+- *kfac*: the training step on 784-512-512-10, batch 512, with factors every 10 and inverses every 100 steps, against
+  that of Adam.
+- *products*: a Hessian-vector and a Gauss-Newton-vector product against a gradient.
+- *cayley*: the optimizer step on 64 blocks of 256 x 32, and the deviation from orthonormality after 1000 steps.
 """
 
 from __future__ import annotations
@@ -29,7 +31,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,65 +40,70 @@ from torch.nn import functional as F
 from descend import optim
 from descend.linalg import GaussNewton, Hessian
 from instruments import machine
+from instruments.interleaved import interleaved, timed
 from instruments.problems import large
 from instruments.quartiles import Quartiles
-from instruments.session import Session, write
-from instruments.table import markdown, plain
+from instruments.results import add_out_option, report_table
+from instruments.session import Session
 from instruments.threads import threads
 
 Optimizer = torch.optim.Optimizer
 Make = Callable[[nn.Module, float], Any]
-RATES = tuple(10 ** (power / 2) for power in range(-8, 2))
+LEARNING_RATES = tuple(10 ** (power / 2) for power in range(-8, 2))
 SEEDS = range(6)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A number of steps, and what runs them; it returns the seconds that count."""
-
-    steps: int
-    run: Callable[[], float]
+Timer = Callable[[int], float]
+"""Takes several steps and returns the seconds per step."""
 
 
 @dataclass(frozen=True)
 class Comparison:
+    """Contenders that are timed together.
+
+    Args:
+        reference: name of the contender that the ratios refer to.
+        timers: contenders by name.
+        quality: remarks on the results of contenders, by name.
+    """
+
     reference: str
-    turns: Mapping[str, Turn]
+    timers: Mapping[str, Timer]
     quality: Mapping[str, str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--reps", type=int, default=5, help="turns of each contender; default 5")
+    parser.add_argument("--reps", type=int, default=5, help="repetitions; default 5")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; default 1")
-    parser.add_argument("--only", default=",".join(COMPARISONS), help="comparisons, joined by commas")
     parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "second-order-speed", help="file stem"
+        "--only", default=",".join(COMPARISONS), help="comma-separated comparisons; default all"
     )
+    add_out_option(parser)
     options = parser.parse_args(arguments)
     load_before = machine.load_average()
-    header = ["comparison", "contender", "ms a step", "÷ reference", "quality"]
     rows: list[list[str]] = []
-    found: dict[str, Any] = {}
-    warnings.filterwarnings(
-        "ignore"
-    )  # of the peers, about PyTorch; they would stand between the lines of the table
+    results: dict[str, Any] = {}
+    remarks: list[str] = []
+    warnings.filterwarnings("ignore")  # of the other libraries about PyTorch, between the lines of output
     with threads(options.threads):
         for title in options.only.split(","):
-            for name, comparison in COMPARISONS[title]():
+            try:
+                compared = list(COMPARISONS[title]())
+            except ModuleNotFoundError as error:
+                remarks.append(f"{title}: skipped, {error.name} is not installed")
+                continue
+            for name, comparison in compared:
                 print(name, file=sys.stderr)
-                seconds = in_turns(comparison.turns, options.reps)
-                for who, sample in seconds.items():
-                    cost = Quartiles.of([1e3 * each for each in sample])
-                    ratio = Quartiles.of(
-                        [a / b for a, b in zip(sample, seconds[comparison.reference], strict=True)]
-                    )
-                    words = "1" if who == comparison.reference else ratio.text(2)
-                    rows.append([name, who, cost.text(2), words, comparison.quality.get(who, "")])
-                    found[f"{name}: {who}"] = {
+                seconds = interleaved(comparison.timers, options.reps)
+                for contender, sample in seconds.items():
+                    cost = Quartiles.of([1e3 * second for second in sample])
+                    ratio = Quartiles.of_ratios(sample, seconds[comparison.reference])
+                    ratio_text = "1" if contender == comparison.reference else ratio.text(2)
+                    quality = comparison.quality.get(contender, "")
+                    rows.append([name, contender, cost.text(2), ratio_text, quality])
+                    results[f"{name}: {contender}"] = {
                         "milliseconds": asdict(cost),
                         "ratio": asdict(ratio),
-                        "quality": comparison.quality.get(who, ""),
+                        "quality": quality,
                     }
     session = Session.now(
         ["descend", "torch", "pytorch_optimizer", "heavyball", "geoopt"],
@@ -106,148 +112,134 @@ def main(arguments: Sequence[str] | None = None) -> int:
         load_before=load_before,
         load_after=machine.load_average(),
     )
-    print(plain(header, rows), "", session.line(), sep="\n")
-    text = "\n\n".join(
-        [
-            "# Second-order and constrained steps",
-            "Medians of turns, quartiles in brackets.",
-            markdown(header, rows),
-            f"- {session.line()}",
-        ]
+    report_table(
+        options.out,
+        "second_order_speed",
+        session,
+        {"comparisons": results},
+        title="Second-order and constrained optimizers",
+        explanation="Medians, quartiles in brackets.",
+        header=["comparison", "contender", "ms per step", "÷ reference", "quality"],
+        rows=rows,
+        remarks=remarks,
     )
-    write(options.out, session, {"comparisons": found}, text)
     return 0
 
 
-def in_turns(turns: Mapping[str, Turn], repetitions: int) -> dict[str, list[float]]:
-    """Seconds a step of each contender, turn by turn; the first turn does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in turns}
-    for repetition in range(-1, repetitions):
-        for name, turn in turns.items():
-            spent = turn.run()
-            if repetition >= 0:
-                seconds[name].append(spent / turn.steps)
-    return seconds
-
-
 def network(*widths: int, norms: bool = False, seed: int = 0) -> nn.Module:
+    """Build a multilayer perceptron with ReLU, optionally with layer normalization."""
     torch.manual_seed(seed)
     layers: list[nn.Module] = []
-    for place, (inside, outside) in enumerate(itertools.pairwise(widths)):
-        layers.append(nn.Linear(inside, outside))
-        if place < len(widths) - 2:
-            layers += [nn.LayerNorm(outside), nn.ReLU()] if norms else [nn.ReLU()]
+    for index, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
+        layers.append(nn.Linear(n_in, n_out))
+        if index < len(widths) - 2:
+            layers += [nn.LayerNorm(n_out), nn.ReLU()] if norms else [nn.ReLU()]
     return nn.Sequential(*layers)
 
 
 class Batches:
-    """Batches of MNIST, the same for everyone."""
+    """Batches of MNIST, the same for all contenders."""
 
     def __init__(self, size: int, seed: int = 0) -> None:
         problem = large()
         self.inputs, self.targets = torch.from_numpy(problem.x_train), torch.from_numpy(problem.y_train)
-        self.held = torch.from_numpy(problem.x_validation), torch.from_numpy(problem.y_validation)
+        self.held_out = torch.from_numpy(problem.x_validation), torch.from_numpy(problem.y_validation)
         order = torch.randperm(len(self.inputs), generator=torch.Generator().manual_seed(seed))
-        self.parts = list(order.split(size))[: len(order) // size]
+        self.batches = list(order.split(size))[: len(order) // size]
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        rows = self.parts[step % len(self.parts)]
+        rows = self.batches[step % len(self.batches)]
         return self.inputs[rows], self.targets[rows]
 
     def losses(self, model: nn.Module) -> tuple[float, float]:
-        """Of all rows, and of held-out ones."""
+        """Return the loss over all training rows and over the held-out rows; infinite if it is NaN."""
         with torch.no_grad():
-            all_of, held = (
+            training, held_out = (
                 float(F.cross_entropy(model(inputs), targets))
-                for inputs, targets in ((self.inputs, self.targets), self.held)
+                for inputs, targets in ((self.inputs, self.targets), self.held_out)
             )
-        return (all_of, held) if all_of == all_of else (math.inf, math.inf)
+        return (math.inf, math.inf) if math.isnan(training) else (training, held_out)
 
 
-def of_optimizer(model: nn.Module, optimizers: Sequence[Any], data: Any, steps: int) -> Turn:
-    """Steps whose optimizer alone is on the clock."""
-    at = 0
+def optimizer_steps(model: nn.Module, optimizers: Sequence[Any], data: Any, steps: int) -> Timer:
+    """Return a timer of the optimizer steps alone, without forward and backward pass."""
 
-    def run() -> float:
-        nonlocal at
-        spent = 0.0
-        for _ in range(steps):
-            inputs, targets = data[at]
-            at += 1
-            for each in optimizers:
-                each.zero_grad()
+    def run(call: int) -> float:
+        elapsed = 0.0
+        for step in range(call * steps, (call + 1) * steps):
+            inputs, targets = data[step]
+            for optimizer in optimizers:
+                optimizer.zero_grad()
             F.cross_entropy(model(inputs), targets).backward()
-            began = time.perf_counter()
-            for each in optimizers:
-                each.step()
-            spent += time.perf_counter() - began
-        return spent
+            start = time.perf_counter()
+            for optimizer in optimizers:
+                optimizer.step()
+            elapsed += time.perf_counter() - start
+        return elapsed / steps
 
-    return Turn(steps, run)
+    return run
 
 
-def whole_step(model: nn.Module, optimizer: Any, data: Any, steps: int) -> Turn:
-    at = 0
+def training_steps(model: nn.Module, optimizer: Any, data: Any, steps: int) -> Timer:
+    """Return a timer of entire training steps."""
 
-    def run() -> float:
-        nonlocal at
-        began = time.perf_counter()
-        for _ in range(steps):
-            inputs, targets = data[at]
-            at += 1
+    def run(call: int) -> float:
+        start = time.perf_counter()
+        for step in range(call * steps, (call + 1) * steps):
+            inputs, targets = data[step]
             optimizer.zero_grad()
             F.cross_entropy(model(inputs), targets).backward()
             optimizer.step()
-        return time.perf_counter() - began
+        return (time.perf_counter() - start) / steps
 
-    return Turn(steps, run)
+    return run
 
 
-def peers() -> dict[str, Make]:
-    """Shampoo and SOAP of other libraries, set as ours are; those that are not installed are left out."""
-    found: dict[str, Make] = {}
+def other_libraries() -> dict[str, Make]:
+    """Return Shampoo and SOAP of other libraries with matching settings; report and omit those not installed."""
+    makers: dict[str, Make] = {}
     try:
         import pytorch_optimizer
 
-        found["pytorch_optimizer ScalableShampoo"] = lambda model, lr: pytorch_optimizer.ScalableShampoo(
+        makers["pytorch_optimizer ScalableShampoo"] = lambda model, lr: pytorch_optimizer.ScalableShampoo(
             model.parameters(), lr=lr, preconditioning_compute_steps=10, start_preconditioning_step=10
         )
-        found["pytorch_optimizer ScalableShampoo, RMSProp's lengths"] = (
+        makers["pytorch_optimizer ScalableShampoo, RMSProp grafting"] = (
             lambda model, lr: pytorch_optimizer.ScalableShampoo(
                 model.parameters(), lr=lr, preconditioning_compute_steps=10, start_preconditioning_step=10,
                 graft_type=3,
             )
         )  # fmt: skip
-        found["pytorch_optimizer SOAP"] = lambda model, lr: pytorch_optimizer.SOAP(
+        makers["pytorch_optimizer SOAP"] = lambda model, lr: pytorch_optimizer.SOAP(
             model.parameters(), lr=lr, precondition_frequency=10, weight_decay=0.0
         )
-    except ImportError as cause:
-        print(f"left out: {cause}", file=sys.stderr)
+    except ModuleNotFoundError as error:
+        print(f"skipped: {error.name} is not installed", file=sys.stderr)
     try:
         import heavyball
 
-        found["heavyball SOAP"] = lambda model, lr: heavyball.SOAP(
+        makers["heavyball SOAP"] = lambda model, lr: heavyball.SOAP(
             model.parameters(),
             lr=lr,
             precondition_frequency=10,
             weight_decay=0.0,
             use_precond_schedule=False,
         )
-    except ImportError as cause:
-        print(f"left out: {cause}", file=sys.stderr)
-    return found
+    except ModuleNotFoundError as error:
+        print(f"skipped: {error.name} is not installed", file=sys.stderr)
+    return makers
 
 
-OURS: Mapping[str, Make] = {
+DESCEND_METHODS: Mapping[str, Make] = {
     "descend shampoo": lambda model, lr: optim.shampoo(model.parameters(), lr=lr, precondition_frequency=10),
-    "descend shampoo, SGD's lengths": lambda model, lr: optim.shampoo(
+    "descend shampoo, SGD grafting": lambda model, lr: optim.shampoo(
         model.parameters(), lr=lr, precondition_frequency=10, grafting="sgd"
     ),
-    "descend shampoo, whole sides": lambda model, lr: optim.shampoo(
+    "descend shampoo, no blocks": lambda model, lr: optim.shampoo(
         model.parameters(), lr=lr, precondition_frequency=10, block_size=1024
     ),
     "descend soap": lambda model, lr: optim.soap(model.parameters(), lr=lr, precondition_frequency=10),
-    "descend soap, whole sides": lambda model, lr: optim.soap(
+    "descend soap, no blocks": lambda model, lr: optim.soap(
         model.parameters(), lr=lr, precondition_frequency=10, block_size=1024
     ),
 }
@@ -256,10 +248,12 @@ ADAM: Mapping[str, Make] = {
 }
 
 
-def after(make: Make, batches: Sequence[Batches], seed: int, rate: float, steps: int) -> tuple[float, float]:
-    """Training and held-out loss after so many steps."""
+def losses_after(
+    make: Make, batches: Sequence[Batches], seed: int, learning_rate: float, steps: int
+) -> tuple[float, float]:
+    """Return training and held-out loss after a number of steps."""
     model, data = network(784, 512, 512, 10, seed=seed), batches[seed]
-    optimizer = make(model, rate)
+    optimizer = make(model, learning_rate)
     for step in range(steps):
         inputs, targets = data[step]
         optimizer.zero_grad()
@@ -268,54 +262,60 @@ def after(make: Make, batches: Sequence[Batches], seed: int, rate: float, steps:
     return data.losses(model)
 
 
-def loss_after(make: Make, batches: Sequence[Batches], steps: int) -> str:
-    """The least training loss after so many steps over rates, a mean of seeds, with its range and the held-out loss."""
+def tuned_loss(make: Make, batches: Sequence[Batches], steps: int) -> str:
+    """Describe the losses after a number of steps at the learning rate with the lowest mean training loss."""
 
-    def best(rates: Iterable[float], seeds: Sequence[int]) -> tuple[float, list[tuple[float, float]]]:
-        found = {rate: [after(make, batches, seed, rate, steps) for seed in seeds] for rate in rates}
-        return min(found.items(), key=lambda each: statistics.fmean(loss for loss, _ in each[1]))
+    def best(
+        learning_rates: Iterable[float], seeds: Sequence[int]
+    ) -> tuple[float, list[tuple[float, float]]]:
+        losses = {
+            lr: [losses_after(make, batches, seed, lr, steps) for seed in seeds] for lr in learning_rates
+        }
+        return min(losses.items(), key=lambda item: statistics.fmean(training for training, _ in item[1]))
 
-    coarse, _ = best(RATES, SEEDS[:1])
-    rate, found = best((coarse * 10 ** (power / 4) for power in (-1, 0, 1)), SEEDS)
-    training, held = zip(*found, strict=True)
-    edge = "" if min(RATES) < rate < max(RATES) else "; the last of the rates"
+    coarse, _ = best(LEARNING_RATES, SEEDS[:1])
+    lr, losses = best((coarse * 10 ** (power / 4) for power in (-1, 0, 1)), SEEDS)
+    training, held_out = zip(*losses, strict=True)
+    edge = "" if min(LEARNING_RATES) < lr < max(LEARNING_RATES) else "; at the edge of the grid"
     return (
-        f"loss {statistics.fmean(training):.4f} ({min(training):.4f}–{max(training):.4f}), held out "
-        f"{statistics.fmean(held):.3f}, after {steps} steps (lr {rate:.3g}{edge})"
+        f"loss {statistics.fmean(training):.4f} ({min(training):.4f}–{max(training):.4f}), held-out loss "
+        f"{statistics.fmean(held_out):.3f}, after {steps} steps (lr {lr:.3g}{edge})"
     )
 
 
 def shampoo() -> Iterator[tuple[str, Comparison]]:
+    """Shampoo and SOAP on a network with large layers: time of the step, and loss after 100 steps."""
     batches = [Batches(64, seed) for seed in SEEDS]
-    contenders = {**OURS, **peers(), **ADAM}
-    turns = {}
+    contenders = {**DESCEND_METHODS, **other_libraries(), **ADAM}
+    timers = {}
     for name, make in contenders.items():
         model = network(784, 512, 512, 10)
-        turns[name] = of_optimizer(model, [make(model, 1e-3)], batches[0], 20)
-    quality = {name: loss_after(make, batches, 100) for name, make in contenders.items()}
-    yield "optimizer step, 784-512-512-10", Comparison("descend shampoo", turns, quality)
+        timers[name] = optimizer_steps(model, [make(model, 1e-3)], batches[0], 20)
+    quality = {name: tuned_loss(make, batches, 100) for name, make in contenders.items()}
+    yield "optimizer step, 784-512-512-10", Comparison("descend shampoo", timers, quality)
 
 
 class Rows:
-    """Random rows of 64 numbers, for networks whose arithmetic alone matters."""
+    """Random rows of 64 numbers, for comparisons of time alone."""
 
     def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
-        draw = torch.Generator().manual_seed(step % 50)
-        return torch.randn(64, 64, generator=draw), torch.randint(64, (64,), generator=draw)
+        generator = torch.Generator().manual_seed(step % 50)
+        return torch.randn(64, 64, generator=generator), torch.randint(64, (64,), generator=generator)
 
 
-def each_layer(model: nn.Module) -> list[list[Tensor]]:
-    """The parameters of each linear layer and of the norm behind it."""
-    found: list[list[Tensor]] = []
+def parameters_by_layer(model: nn.Module) -> list[list[Tensor]]:
+    """Return the parameters of each linear layer and of the norm after it."""
+    groups: list[list[Tensor]] = []
     for module in model:
         if isinstance(module, nn.Linear):
-            found.append([])
-        if found:
-            found[-1] += module.parameters()
-    return found
+            groups.append([])
+        if groups:
+            groups[-1] += module.parameters()
+    return groups
 
 
 def layers() -> Iterator[tuple[str, Comparison]]:
+    """Optimizers that process layers of equal shape as stacks, against one optimizer per layer."""
     data, widths = Rows(), [64] * 41
     makes: dict[str, Callable[[Any, nn.Module], Any]] = {
         "shampoo": lambda params, model: optim.shampoo(params, lr=1e-4, precondition_frequency=10),
@@ -330,31 +330,32 @@ def layers() -> Iterator[tuple[str, Comparison]]:
         ),
     }
     for name, make in makes.items():
-        stacked, apart = network(*widths, norms=True), network(*widths, norms=True)
-        by_layer = [make(parameters, apart) for parameters in each_layer(apart)]
-        turns = {
-            "stacked": of_optimizer(stacked, [make(stacked.parameters(), stacked)], data, 20),
-            "one for each layer": of_optimizer(apart, by_layer, data, 20),
+        stacked, separate = network(*widths, norms=True), network(*widths, norms=True)
+        by_layer = [make(parameters, separate) for parameters in parameters_by_layer(separate)]
+        timers = {
+            "stacked": optimizer_steps(stacked, [make(stacked.parameters(), stacked)], data, 20),
+            "one optimizer per layer": optimizer_steps(separate, by_layer, data, 20),
         }
         if name != "kfac":
-            for who, peer in peers().items():
-                if name in who.lower():
+            for contender, make_other in other_libraries().items():
+                if name in contender.lower():
                     model = network(*widths, norms=True)
-                    turns[who] = of_optimizer(model, [peer(model, 1e-4)], data, 20)
-        yield f"{name} step, 40 layers of 64 x 64", Comparison("stacked", turns, {})
+                    timers[contender] = optimizer_steps(model, [make_other(model, 1e-4)], data, 20)
+        yield f"{name} step, 40 layers of 64 x 64", Comparison("stacked", timers, {})
 
 
 def kfac() -> Iterator[tuple[str, Comparison]]:
+    """A training step with K-FAC against one with Adam."""
     data = Batches(512)
-    turns = {}
+    timers = {}
     model = network(784, 512, 512, 10)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-    turns["torch Adam, fused"] = whole_step(model, adam, data, 100)
+    timers["torch Adam, fused"] = training_steps(model, adam, data, 100)
     model = network(784, 512, 512, 10)
     plain_adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-    turns["torch Adam"] = whole_step(model, plain_adam, data, 100)
+    timers["torch Adam"] = training_steps(model, plain_adam, data, 100)
     model = network(784, 512, 512, 10)
-    own = optim.kfac(
+    kfac_optimizer = optim.kfac(
         model.parameters(),
         model=model,
         likelihood="categorical",
@@ -362,11 +363,12 @@ def kfac() -> Iterator[tuple[str, Comparison]]:
         factor_update_steps=10,
         inv_update_steps=100,
     )
-    turns["descend kfac"] = whole_step(model, own, data, 100)
-    yield "training step, batch 512", Comparison("torch Adam, fused", turns, {})
+    timers["descend kfac"] = training_steps(model, kfac_optimizer, data, 100)
+    yield "training step, batch 512", Comparison("torch Adam, fused", timers, {})
 
 
 def products() -> Iterator[tuple[str, Comparison]]:
+    """Products with curvature matrices against a gradient."""
     inputs, targets = Batches(512)[0]
     model = network(784, 512, 512, 10)
     parameters = list(model.parameters())
@@ -379,67 +381,69 @@ def products() -> Iterator[tuple[str, Comparison]]:
         model.zero_grad()
         F.cross_entropy(model(inputs), targets).backward()
 
-    def turn(work: Callable[[], object], steps: int = 10) -> Turn:
-        def run() -> float:
-            began = time.perf_counter()
-            for _ in range(steps):
+    def repeated(work: Callable[[], object], times: int = 10) -> Timer:
+        def run() -> None:
+            for _ in range(times):
                 work()
-            return time.perf_counter() - began
 
-        return Turn(steps, run)
+        return lambda _: timed(run) / times
 
-    turns = {
-        "gradient": turn(gradient),
-        "Hessian product": turn(lambda: hessian(vector)),
-        "Gauss-Newton product": turn(lambda: gauss_newton(vector)),
+    timers = {
+        "gradient": repeated(gradient),
+        "Hessian product": repeated(lambda: hessian(vector)),
+        "Gauss-Newton product": repeated(lambda: gauss_newton(vector)),
     }
-    yield "products, 784-512-512-10, batch 512", Comparison("gradient", turns, {})
+    yield "products, 784-512-512-10, batch 512", Comparison("gradient", timers, {})
 
 
 def cayley() -> Iterator[tuple[str, Comparison]]:
+    """Optimization over orthonormal frames: time of the step, and deviation from orthonormality."""
     blocks, n, q = 64, 256, 32
     torch.manual_seed(0)
     goals = torch.randn(blocks, n, q)
     start = torch.linalg.qr(torch.randn(blocks, n, q)).Q
 
-    def drift(weights: Sequence[Tensor]) -> float:
-        found = torch.stack([w.detach() for w in weights]).double()
-        return float((found.mT @ found - torch.eye(q, dtype=torch.float64)).abs().max())
+    def deviation(weights: Sequence[Tensor]) -> float:
+        frames = torch.stack([w.detach() for w in weights]).double()
+        return float((frames.mT @ frames - torch.eye(q, dtype=torch.float64)).abs().max())
 
-    def turn(weights: Sequence[Tensor], optimizer: Any, steps: int = 10) -> Turn:
-        def run() -> float:
-            spent = 0.0
+    def steps_towards_goals(weights: Sequence[Tensor], optimizer: Any, steps: int = 10) -> Timer:
+        def run(call: int) -> float:
+            elapsed = 0.0
             for _ in range(steps):
                 optimizer.zero_grad()
                 for w, goal in zip(weights, goals, strict=True):
                     w.grad = w.detach() - goal
-                began = time.perf_counter()
+                start = time.perf_counter()
                 optimizer.step()
-                spent += time.perf_counter() - began
-            return spent
+                elapsed += time.perf_counter() - start
+            return elapsed / steps
 
-        return Turn(steps, run)
+        return run
 
-    def ours() -> tuple[list[Tensor], Any]:
+    def cayley_adam() -> tuple[list[Tensor], Any]:
         weights = [nn.Parameter(frame.clone()) for frame in start]
         return weights, optim.cayley_adam([{"params": weights, "orthonormal": True}], lr=1e-3)
 
-    weights, optimizer = ours()
-    turns, quality = {"descend cayley_adam": turn(weights, optimizer)}, {}
-    long, steps = ours()
-    turn(long, steps, 1000).run()
-    quality["descend cayley_adam"] = f"|X'X - I| {drift(long):.1e} after 1000 steps"
+    weights, optimizer = cayley_adam()
+    timers, quality = {"descend cayley_adam": steps_towards_goals(weights, optimizer)}, {}
+    weights, optimizer = cayley_adam()
+    steps_towards_goals(weights, optimizer, 1000)(0)
+    quality["descend cayley_adam"] = f"|X'X - I| {deviation(weights):.1e} after 1000 steps"
     try:
         import geoopt
 
-        theirs = [geoopt.ManifoldParameter(frame.clone(), manifold=geoopt.Stiefel()) for frame in start]
-        turns["geoopt RiemannianAdam"] = turn(theirs, geoopt.optim.RiemannianAdam(theirs, lr=1e-3))
-        long_theirs = [geoopt.ManifoldParameter(frame.clone(), manifold=geoopt.Stiefel()) for frame in start]
-        turn(long_theirs, geoopt.optim.RiemannianAdam(long_theirs, lr=1e-3), 100).run()
-        quality["geoopt RiemannianAdam"] = f"|X'X - I| {drift(long_theirs):.1e} after 100 steps"
-    except ImportError as cause:
-        print(f"left out: {cause}", file=sys.stderr)
-    yield "optimizer step, 64 blocks of 256 x 32", Comparison("descend cayley_adam", turns, quality)
+        def riemannian_adam() -> tuple[list[Tensor], Any]:
+            frames = [geoopt.ManifoldParameter(frame.clone(), manifold=geoopt.Stiefel()) for frame in start]
+            return frames, geoopt.optim.RiemannianAdam(frames, lr=1e-3)
+
+        timers["geoopt RiemannianAdam"] = steps_towards_goals(*riemannian_adam())
+        frames, optimizer = riemannian_adam()
+        steps_towards_goals(frames, optimizer, 100)(0)
+        quality["geoopt RiemannianAdam"] = f"|X'X - I| {deviation(frames):.1e} after 100 steps"
+    except ModuleNotFoundError as error:
+        print(f"skipped: {error.name} is not installed", file=sys.stderr)
+    yield "optimizer step, 64 blocks of 256 x 32", Comparison("descend cayley_adam", timers, quality)
 
 
 COMPARISONS: Mapping[str, Callable[[], Iterator[tuple[str, Comparison]]]] = {

@@ -1,10 +1,10 @@
-"""Seconds to start: ``descend --help`` and ``import descend``, against ``import torch`` and peers.
+"""Seconds to start ``descend --help`` and ``import descend``, compared with ``import torch`` and other libraries.
 
-    python benchmarks/startup.py [--reps 11] [--out benchmarks/results/startup]
+    python benchmarks/startup.py [--reps 11] [--out benchmarks/results]
 
-Every start is a fresh interpreter, in turns A B C, A B C, …, after one start of each that fills the disk's
-and Python's caches. ``--help`` runs the installed program, as a user does. Where a start is meant not to
-import torch, that is checked once, outside the clock.
+Every start is a new interpreter. Starts are interleaved (A B C, A B C, …), after one start of each that fills the
+caches of disk and Python. ``--help`` runs the installed program, as a user does. Whether a start imports torch is
+checked once, in an additional start that is not timed.
 """
 
 from __future__ import annotations
@@ -15,61 +15,73 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
+from functools import partial
 
 from instruments import machine
+from instruments.interleaved import interleaved, timed
 from instruments.quartiles import Quartiles
-from instruments.session import Session, write
-from instruments.table import markdown, plain
+from instruments.results import add_out_option, report_table
+from instruments.session import Session
 
-PEERS = ("descend", "torch", "sklearn", "lightning", "skorch", "keras")
+PACKAGES = ("descend", "torch", "sklearn", "lightning", "skorch", "keras")
 """Packages whose import is timed, if they are installed."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--reps", type=int, default=11, help="starts of each; default 11")
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "startup", help="file stem"
-    )
+    parser.add_argument("--reps", type=int, default=11, help="starts of each command; default 11")
+    add_out_option(parser)
     options = parser.parse_args(arguments)
 
     commands, missing = starts()
     load_before = machine.load_average()
-    seconds, failures = take_turns(commands, options.reps)
-    missing |= failures
+    for name, command in list(commands.items()):
+        warm_up = run(command)
+        if warm_up.returncode:
+            del commands[name]
+            missing[name] = f"failed: {(warm_up.stderr.strip().splitlines() or ['no message'])[-1]}"
+    timers = {
+        name: lambda _, command=command: timed(partial(run, command)) for name, command in commands.items()
+    }
+    seconds = interleaved(timers, options.reps, warm_up=0)
     session = Session.now(
-        PEERS,
+        PACKAGES,
         repetitions=options.reps,
         load_before=load_before,
         load_after=machine.load_average(),
     )
-    loads_torch = {name: imports_torch(commands[name]) for name in seconds}
-    header = ["start", "seconds", "÷ import torch", "imports torch"]
-    rows = []
-    for name, sample in seconds.items():
-        pairs = zip(sample, seconds["import torch"], strict=True)
-        ratio = Quartiles.of([ours / torch for ours, torch in pairs])
-        torch_too = "yes" if loads_torch[name] else "no"
-        rows.append([name, Quartiles.of(sample).text(3), ratio.text(2), torch_too])
-    remarks = [*(f"{name}: {reason}" for name, reason in missing.items()), session.line()]
-    print(plain(header, rows), "", *remarks, sep="\n")
-
-    found = {
+    loads_torch = {name: imports_torch(command) for name, command in commands.items()}
+    rows = [
+        [
+            name,
+            Quartiles.of(sample).text(3),
+            Quartiles.of_ratios(sample, seconds["import torch"]).text(2),
+            "yes" if loads_torch[name] else "no",
+        ]
+        for name, sample in seconds.items()
+    ]
+    results = {
         name: {**asdict(Quartiles.of(sample)), "imports_torch": loads_torch[name], "seconds": sample}
         for name, sample in seconds.items()
     }
-    points = "\n".join(f"- {remark}" for remark in remarks)
-    text = "\n\n".join(["# Time to start", "Medians, quartiles in brackets.", markdown(header, rows), points])
-    write(options.out, session, {"starts": found, "missing": missing}, text)
+    report_table(
+        options.out,
+        "startup",
+        session,
+        {"starts": results, "missing": missing},
+        title="Startup time",
+        explanation="Medians, quartiles in brackets.",
+        header=["start", "seconds", "÷ import torch", "imports torch"],
+        rows=rows,
+        remarks=[f"{name}: {reason}" for name, reason in missing.items()],
+    )
     return 0
 
 
 def starts() -> tuple[dict[str, list[str]], dict[str, str]]:
-    """The commands to time, by name, and why others are left out."""
+    """Return the commands to time, and the reasons why others are omitted, by name."""
     commands: dict[str, list[str]] = {"python": [sys.executable, "-c", "pass"]}
     missing: dict[str, str] = {}
     program = shutil.which("descend", path=sysconfig.get_path("scripts"))
@@ -77,10 +89,12 @@ def starts() -> tuple[dict[str, list[str]], dict[str, str]]:
         commands["descend --help"] = [sys.executable, program, "--help"]
     elif machine.installed("descend"):
         commands["python -m descend --help"] = [sys.executable, "-m", "descend", "--help"]
-        missing["descend --help"] = "no program of this name beside this Python; -m descend instead"
+        missing["descend --help"] = (
+            "program not installed with this Python; python -m descend is timed instead"
+        )
     else:
         missing["descend --help"] = "not installed"
-    for package in PEERS:
+    for package in PACKAGES:
         if machine.installed(package):
             commands[f"import {package}"] = [sys.executable, "-c", f"import {package}"]
         else:
@@ -88,37 +102,17 @@ def starts() -> tuple[dict[str, list[str]], dict[str, str]]:
     return commands, missing
 
 
-def take_turns(
-    commands: Mapping[str, list[str]], repetitions: int
-) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Wall seconds of each command, repetition by repetition, and the last words of those that fail."""
-    seconds: dict[str, list[float]] = {}
-    failures: dict[str, str] = {}
-    for name, command in commands.items():
-        done = run(command)
-        if done.returncode == 0:
-            seconds[name] = []
-        else:
-            failures[name] = f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
-    for _ in range(repetitions):
-        for name, sample in seconds.items():
-            start = time.perf_counter()
-            run(commands[name])
-            sample.append(time.perf_counter() - start)
-    return seconds, failures
-
-
 def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end in a fresh process. Keras is told to use torch, as in the speed benchmark."""
+    """Run a command to completion. Keras uses its torch backend, as in the benchmark of training steps."""
     environment = {**os.environ, "KERAS_BACKEND": "torch"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def imports_torch(command: Sequence[str]) -> bool:
-    """Whether torch itself was imported, by Python's own account of its imports."""
+    """Return whether a start imports torch, according to ``python -X importtime``."""
     interpreter, *rest = command
-    done = run([interpreter, "-X", "importtime", *rest])
-    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    completed = run([interpreter, "-X", "importtime", *rest])
+    imported = {line.rpartition("|")[2].strip() for line in completed.stderr.splitlines()}
     return "torch" in imported
 
 

@@ -1,15 +1,15 @@
-"""How long optimizers take to a loss that a tuned baseline reaches: in seconds, and in gradients.
+"""Seconds and gradients that optimizers need to reach the loss of a tuned baseline.
 
-    python benchmarks/time_to_target.py [--only mlp] [--trials 8] [--seeds 5] [--out benchmarks/results/time-to-target]
+    python benchmarks/time_to_target.py [--only mlp] [--trials 8] [--seeds 5] [--out benchmarks/results]
 
-Every optimizer gets the same number of trials of its settings, quasi-random points of a box (Sobol): the rate within the
-same four decades for all of first order, batch size, constant or cosine rate. The baseline, Adam, is tuned first by its last
-loss; its loss after three quarters of the time, the worst over fresh seeds, is the target. The others are tuned by the time to
-it, or by their last loss where they never reach it. The best settings are then run over the same fresh seeds, the
-optimizers in turns. Measuring the loss of all rows is not on the clock. One thread; float32.
+Every optimizer has the same number of trials, quasi-random (Sobol) points of a box of settings: learning rate (the range
+spans four decades for all first-order methods), batch size, and constant or cosine schedule. The baseline, Adam, is
+tuned first, by its last loss. Its loss after three quarters of the time, the worst over new seeds, is the target. The
+others are tuned by their time to the target, or by their last loss if they do not reach it. The best settings then run
+with the same new seeds, optimizers interleaved. Evaluations of the loss over all rows are not timed. One thread, float32.
 
-A gradient is that of the loss of all rows: an epoch of SGD counts for one. A loss alone counts for a third, a product with a
-curvature matrix for two.
+The unit of cost is the gradient of the loss over all rows: an epoch of SGD costs one gradient, an evaluation of the loss
+a third, and a product with a curvature matrix two.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,8 +31,8 @@ from descend import optim
 from descend.optim import Rows
 from instruments import machine
 from instruments.quartiles import Quartiles
-from instruments.session import Session, write
-from instruments.table import markdown, plain
+from instruments.results import add_out_option, report_table
+from instruments.session import Session
 from instruments.threads import threads
 from instruments.training_problems import PROBLEMS, TrainingProblem
 
@@ -44,40 +43,45 @@ BASELINE = "adam"
 
 @dataclass(frozen=True)
 class Contender:
-    """An optimizer and the box that its settings are drawn from.
+    """An optimizer and the box of its settings.
 
     Args:
-        order: 1 or 2.
-        make: builds it.
-        ranges: settings drawn log-uniformly, by name.
-        whole: whether steps are on all rows.
-        weights: that a model may have, at most.
+        order: order of the method, 1 or 2.
+        make: builds the optimizer.
+        ranges: bounds of log-uniformly sampled settings, by name.
+        full_batch: whether steps use all rows.
+        max_weights: largest supported number of weights of a model.
     """
 
     order: int
     make: Make
     ranges: Mapping[str, tuple[float, float]]
-    whole: bool = False
-    weights: float = math.inf
+    full_batch: bool = False
+    max_weights: float = math.inf
 
     def settings(self, trials: int, problem: TrainingProblem) -> list[Settings]:
+        """Return quasi-random settings."""
         names = list(self.ranges)
         points = qmc.Sobol(len(names) + 2, seed=0).random(trials)
-        found: list[Settings] = []
+        result: list[Settings] = []
         for point in points:
-            chosen: Settings = {
+            settings: Settings = {
                 name: math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
                 for name, u, (low, high) in zip(names, point, self.ranges.values(), strict=False)
             }
-            chosen["batch"] = (
-                len(problem.inputs) if self.whole else problem.batches[int(point[-2] * len(problem.batches))]
+            settings["batch"] = (
+                len(problem.inputs)
+                if self.full_batch
+                else problem.batches[int(point[-2] * len(problem.batches))]
             )
-            chosen["decay"] = bool(point[-1] >= 0.5) and not self.whole
-            found.append(chosen)
-        return found
+            settings["decay"] = bool(point[-1] >= 0.5) and not self.full_batch
+            result.append(settings)
+        return result
 
 
-def simple(name: str, **fixed: Any) -> Make:
+def by_name(name: str, **fixed: Any) -> Make:
+    """Return a function that builds an optimizer of :mod:`descend.optim`."""
+
     def make(model: nn.Module, problem: TrainingProblem, settings: Settings) -> torch.optim.Optimizer:
         own = {key: value for key, value in settings.items() if key not in ("batch", "decay")}
         return getattr(optim, name)(model.parameters(), **fixed, **own)
@@ -86,29 +90,29 @@ def simple(name: str, **fixed: Any) -> Make:
 
 
 def kfac(model: nn.Module, problem: TrainingProblem, settings: Settings) -> torch.optim.Optimizer:
+    """Build K-FAC for a model and the likelihood of a problem."""
     own = {key: value for key, value in settings.items() if key not in ("batch", "decay")}
     return optim.kfac(model.parameters(), model=model, likelihood=problem.likelihood, **own)
 
 
-RATES = {"lr": (1e-4, 1.0)}
 CONTENDERS: Mapping[str, Contender] = {
-    "sgd, momentum": Contender(1, simple("sgd", momentum=0.9, fused=True), {"lr": (1e-3, 10.0)}),
-    "nesterov": Contender(1, simple("sgd", momentum=0.9, nesterov=True, fused=True), {"lr": (1e-3, 10.0)}),
-    "rmsprop": Contender(1, simple("rmsprop"), {"lr": (1e-5, 0.1)}),
-    "adam": Contender(1, simple("adam", fused=True), {"lr": (1e-5, 0.1)}),
+    "momentum": Contender(1, by_name("sgd", momentum=0.9, fused=True), {"lr": (1e-3, 10.0)}),
+    "nesterov": Contender(1, by_name("sgd", momentum=0.9, nesterov=True, fused=True), {"lr": (1e-3, 10.0)}),
+    "rmsprop": Contender(1, by_name("rmsprop"), {"lr": (1e-5, 0.1)}),
+    "adam": Contender(1, by_name("adam", fused=True), {"lr": (1e-5, 0.1)}),
     "kfac": Contender(2, kfac, {"lr": (1e-3, 1.0), "damping": (1e-3, 1.0)}),
-    "shampoo": Contender(2, simple("shampoo"), {"lr": (1e-4, 1.0)}),
-    "soap": Contender(2, simple("soap"), {"lr": (1e-5, 0.1)}),
-    "lbfgs": Contender(2, simple("lbfgs"), {"lr": (0.03, 1.0)}, whole=True),
-    "bfgs": Contender(2, simple("bfgs"), {"lr": (0.03, 1.0)}, whole=True, weights=2000),
-    "newton": Contender(2, simple("newton"), {"lr": (0.1, 1.0)}, whole=True),
-    "trust_region": Contender(2, simple("trust_region"), {"lr": (0.1, 10.0)}, whole=True),
+    "shampoo": Contender(2, by_name("shampoo"), {"lr": (1e-4, 1.0)}),
+    "soap": Contender(2, by_name("soap"), {"lr": (1e-5, 0.1)}),
+    "lbfgs": Contender(2, by_name("lbfgs"), {"lr": (0.03, 1.0)}, full_batch=True),
+    "bfgs": Contender(2, by_name("bfgs"), {"lr": (0.03, 1.0)}, full_batch=True, max_weights=2000),
+    "newton": Contender(2, by_name("newton"), {"lr": (0.1, 1.0)}, full_batch=True),
+    "trust_region": Contender(2, by_name("trust_region"), {"lr": (0.1, 10.0)}, full_batch=True),
 }
 
 
 @dataclass(frozen=True)
 class Point:
-    """What had been spent, and the loss over all rows."""
+    """Cost so far, and the loss over all rows."""
 
     seconds: float
     gradients: float
@@ -118,47 +122,47 @@ class Point:
 def run(
     problem: TrainingProblem, contender: Contender, settings: Settings, seed: int, target: float = -math.inf
 ) -> list[Point]:
-    """The course of one training, until the time is up, the target is reached or the loss is not finite."""
+    """Return the course of one training up to the time limit, the target or a loss that is not finite."""
     torch.manual_seed(seed)
     model = problem.network()
     optimizer = contender.make(model, problem, settings)
-    rates = [group.get("lr") for group in optimizer.param_groups]
+    learning_rates = [group.get("lr") for group in optimizer.param_groups]
     rows, batch = len(problem.inputs), settings["batch"]
     course = [Point(0.0, 0.0, problem.value(model))]
     seconds = gradients = 0.0
     measured = 0.0
     order: list[torch.Tensor] = []
-    draw = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     while seconds < problem.seconds:
-        began = time.perf_counter()
+        start = time.perf_counter()
         if not order:
             order = (
                 [torch.arange(rows)]
-                if contender.whole
-                else list(torch.randperm(rows, generator=draw).split(batch))
+                if contender.full_batch
+                else list(torch.randperm(rows, generator=generator).split(batch))
             )
-        chosen = order.pop()
+        batch_rows = order.pop()
         inputs, targets = (
             (problem.inputs, problem.targets)
-            if contender.whole
-            else (problem.inputs[chosen], problem.targets[chosen])
+            if contender.full_batch
+            else (problem.inputs[batch_rows], problem.targets[batch_rows])
         )
         if settings["decay"]:
             factor = 0.5 * (1 + math.cos(math.pi * min(1.0, seconds / problem.seconds)))
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-        share = len(chosen) / rows
+            for group, learning_rate in zip(optimizer.param_groups, learning_rates, strict=True):
+                group["lr"] = learning_rate * factor
+        fraction = len(batch_rows) / rows
         if contender.order == 1 or contender.make is kfac:
             optimizer.zero_grad()
             problem.loss(model(inputs), targets).backward()
             optimizer.step()
-            # K-FAC's extra backward pass for its factors, two thirds of a gradient, comes every tenth step.
-            gradients += share * (1 + 2 / 30 if contender.order == 2 else 1)
+            # Every tenth step, K-FAC has an additional backward pass for its factors, two thirds of a gradient.
+            gradients += fraction * (1 + 2 / 30 if contender.order == 2 else 1)
         else:
             closure = Rows(model, problem.loss, inputs, targets)
             optimizer.step(closure)
-            gradients += closure.gradients * share
-        seconds += time.perf_counter() - began
+            gradients += closure.gradients * fraction
+        seconds += time.perf_counter() - start
         if seconds - measured >= problem.every:
             measured = seconds
             course.append(Point(seconds, gradients, problem.value(model)))
@@ -168,21 +172,22 @@ def run(
 
 
 def reached(course: Sequence[Point], target: float) -> Point | None:
-    """The first point at or below the target."""
+    """Return the first point at or below the target."""
     return next((point for point in course if point.loss <= target), None)
 
 
 def last_loss(course: Sequence[Point]) -> float:
+    """Return the last loss; infinite if it is not finite."""
     return course[-1].loss if math.isfinite(course[-1].loss) else math.inf
 
 
 def tuned(problem: TrainingProblem, contender: Contender, trials: int, target: float | None) -> Settings:
-    """The best settings: by the time to the target, among those that reach it; else by the last loss."""
+    """Return the settings with the shortest time to the target, or with the lowest last loss if none reaches it."""
     best: tuple[tuple[float, float], Settings] | None = None
     for settings in contender.settings(trials, problem):
         course = run(problem, contender, settings, 1000, -math.inf if target is None else target)
-        found = None if target is None else reached(course, target)
-        score = (math.inf, last_loss(course)) if found is None else (found.seconds, 0.0)
+        point = None if target is None else reached(course, target)
+        score = (math.inf, last_loss(course)) if point is None else (point.seconds, 0.0)
         if best is None or score < best[0]:
             best = (score, settings)
     assert best is not None
@@ -190,6 +195,7 @@ def tuned(problem: TrainingProblem, contender: Contender, trials: int, target: f
 
 
 def measure(problem: TrainingProblem, names: Sequence[str], trials: int, seeds: int) -> dict[str, Any]:
+    """Tune all contenders, then run the best settings with new seeds, interleaved."""
     baseline = CONTENDERS[BASELINE]
     settings = {BASELINE: tuned(problem, baseline, trials, None)}
     courses = [run(problem, baseline, settings[BASELINE], seed) for seed in range(seeds)]
@@ -199,7 +205,7 @@ def measure(problem: TrainingProblem, names: Sequence[str], trials: int, seeds: 
     target = max(losses)
     print(f"{problem.name}: target {target:.4g} (Adam, {settings[BASELINE]})", file=sys.stderr)
     weights = sum(p.numel() for p in problem.network().parameters())
-    names = [name for name in names if weights <= CONTENDERS[name].weights]
+    names = [name for name in names if weights <= CONTENDERS[name].max_weights]
     for name in names:
         settings[name] = tuned(problem, CONTENDERS[name], trials, target)
         print(f"  {name}: {settings[name]}", file=sys.stderr)
@@ -215,26 +221,24 @@ def measure(problem: TrainingProblem, names: Sequence[str], trials: int, seeds: 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--only", default=",".join(PROBLEMS), help="problems, joined by commas")
-    parser.add_argument("--contenders", default=",".join(CONTENDERS), help="names, joined by commas")
-    parser.add_argument("--trials", type=int, default=8, help="settings tried of each; default 8")
-    parser.add_argument("--seeds", type=int, default=5, help="fresh seeds; default 5")
+    parser.add_argument("--only", default=",".join(PROBLEMS), help="comma-separated problems; default all")
     parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent / "results" / "time-to-target", help="file stem"
+        "--contenders", default=",".join(CONTENDERS), help="comma-separated optimizers; default all"
     )
+    parser.add_argument("--trials", type=int, default=8, help="settings tried per optimizer; default 8")
+    parser.add_argument("--seeds", type=int, default=5, help="new seeds; default 5")
+    add_out_option(parser)
     options = parser.parse_args(arguments)
-    asked = [name.strip() for name in options.contenders.replace("sgd, momentum", "sgd; momentum").split(",")]
-    names = [name.replace(";", ",") for name in asked]
+    names = options.contenders.split(",")
     load_before = machine.load_average()
-    header = ["problem", "optimizer", "seconds", "gradients", "reached", "settings"]
     rows: list[list[str]] = []
     content: dict[str, Any] = {}
     with threads(1):
         for problem_name in options.only.split(","):
             problem = PROBLEMS[problem_name]()
-            found = measure(problem, names, options.trials, options.seeds)
-            content[problem_name] = as_json(found)
-            rows += table(problem_name, found)
+            result = measure(problem, names, options.trials, options.seeds)
+            content[problem_name] = as_json(result)
+            rows += table(problem_name, result)
     session = Session.now(
         ["descend", "torch"],
         trials=options.trials,
@@ -243,36 +247,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         load_before=load_before,
         load_after=machine.load_average(),
     )
-    print(plain(header, rows), "", session.line(), sep="\n")
-    text = "\n\n".join(
-        [
-            "# Time to a target",
-            "Medians over seeds, quartiles in brackets, of seconds and of gradients over the whole data set until the training "
-            "loss that tuned Adam has after three quarters of its time.",
-            markdown(header, rows),
-            f"- {session.line()}",
-        ]
+    report_table(
+        options.out,
+        "time_to_target",
+        session,
+        {"problems": content},
+        title="Time to a target loss",
+        explanation=(
+            "Seconds, and gradients over all rows, until the training loss that tuned Adam reaches after three quarters "
+            "of its time. Medians over seeds, quartiles in brackets."
+        ),
+        header=["problem", "optimizer", "seconds", "gradients", "reached", "settings"],
+        rows=rows,
     )
-    write(options.out, session, {"problems": content}, text)
     return 0
 
 
-def table(problem: str, found: Mapping[str, Any]) -> list[list[str]]:
+def table(problem: str, result: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows of a problem, fastest optimizer first."""
+
     def median(name: str) -> float:
-        times = [math.inf if point is None else point.seconds for point in found["results"][name]]
+        times = [math.inf if point is None else point.seconds for point in result["results"][name]]
         return float(np.median(times))
 
     rows = []
-    for name in sorted(found["results"], key=median):
-        points = [point for point in found["results"][name] if point is not None]
-        count = f"{len(points)} of {len(found['results'][name])}"
+    for name in sorted(result["results"], key=median):
+        points = [point for point in result["results"][name] if point is not None]
+        count = f"{len(points)} of {len(result['results'][name])}"
         chosen = ", ".join(
             f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in found["settings"][name].items()
+            for key, value in result["settings"][name].items()
         )
         if not points:
-            least = Quartiles.of(found["finals"][name]).median
-            rows.append([problem, name, "not reached", f"(least loss {least:.3g})", count, chosen])
+            lowest = Quartiles.of(result["finals"][name]).median
+            rows.append([problem, name, "not reached", f"(lowest loss {lowest:.3g})", count, chosen])
             continue
         seconds = Quartiles.of([point.seconds for point in points])
         gradients = Quartiles.of([point.gradients for point in points])
@@ -280,14 +288,15 @@ def table(problem: str, found: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def as_json(found: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the measurements of a problem in a form that JSON supports."""
     return {
-        "target": found["target"],
-        "settings": found["settings"],
-        "least_loss": found["finals"],
+        "target": result["target"],
+        "settings": result["settings"],
+        "least_loss": result["finals"],
         "to_target": {
             name: [None if point is None else [point.seconds, point.gradients] for point in points]
-            for name, points in found["results"].items()
+            for name, points in result["results"].items()
         },
     }
 

@@ -1,14 +1,14 @@
-"""The contenders, in the order in which they take turns. Importing this imports none of their libraries."""
+"""Contenders of ``training_speed.py``, in the order in which they run. Importing this imports none of their libraries."""
 
 from __future__ import annotations
 
-from contenders.contract import Contender, Problem, Run, Timing
 from contenders.dataloader_loop import DATALOADER, DATALOADER_NO_ITEM
+from contenders.descend_train import DESCEND, DESCEND_FIXED
 from contenders.floor import FLOOR
 from contenders.index_loop import INDEX_LOOP
+from contenders.interface import Contender, Problem, Run, Timing
 from contenders.keras_fit import KERAS
 from contenders.lightning_trainer import LIGHTNING, LIGHTNING_LOGGED
-from contenders.ours import DESCEND, DESCEND_FIXED
 from contenders.sklearn_mlp import SKLEARN
 from contenders.skorch_net import SKORCH
 

@@ -1,8 +1,7 @@
-"""The loop of the tutorials: a DataLoader, torch.optim.Adam as it comes, and loss.item() at every step.
+"""The training loop of PyTorch's tutorials: a DataLoader, torch.optim.Adam with its defaults, loss.item() per step.
 
-``dataloader`` reads the loss at every step, as most published loops do; ``dataloader-no-item`` adds it up
-as a tensor instead and reads it once an epoch. On a CPU the two differ little; on a GPU the first one
-waits.
+``dataloader`` reads the loss at every step, as most published loops do; ``dataloader-no-item`` accumulates it as a
+tensor and reads it once per epoch. On a CPU the difference is small; on a GPU the first one synchronizes at every step.
 """
 
 from __future__ import annotations
@@ -13,19 +12,20 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from contenders.contract import LEARNING_RATE, Contender, Prepare, Problem, Run, Timing
+from contenders.interface import LEARNING_RATE, Contender, Prepare, Problem, Run, Timing
 from contenders.network import mlp
 
 __all__ = ["DATALOADER", "DATALOADER_NO_ITEM", "with_item"]
 
 
-def with_item(problem: Problem, seed: int, *, rate: float = LEARNING_RATE) -> Run:
+def with_item(problem: Problem, seed: int, *, learning_rate: float = LEARNING_RATE) -> Run:
+    """Prepare the loop that reads the loss at every step."""
     train, validation = _loaders(problem)
 
     def run(epochs: int) -> Timing:
         torch.manual_seed(seed)
         model, criterion = mlp(problem.widths), nn.CrossEntropyLoss()
-        optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+        optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
         steps, history = 0, []
         start = time.perf_counter()
         for _ in range(epochs):
@@ -45,6 +45,7 @@ def with_item(problem: Problem, seed: int, *, rate: float = LEARNING_RATE) -> Ru
 
 
 def without_item(problem: Problem, seed: int) -> Run:
+    """Prepare the loop that reads the loss once per epoch."""
     train, validation = _loaders(problem)
 
     def run(epochs: int) -> Timing:
@@ -96,11 +97,11 @@ def _evaluate(model: nn.Module, criterion: nn.Module, loader: Loader) -> tuple[f
 def _contender(name: str, prepare: Prepare, item: str) -> Contender:
     return Contender(
         name=name,
-        on=f"DataLoader(TensorDataset, shuffle=True), workers 0, Adam as it comes, {item}; nothing else",
+        on=f"DataLoader(TensorDataset, shuffle=True), workers 0, Adam with its defaults, {item}; no extras",
         packages=("torch",),
         variants={"": prepare},
     )
 
 
 DATALOADER = _contender("dataloader", with_item, "loss.item() at every step")
-DATALOADER_NO_ITEM = _contender("dataloader-no-item", without_item, "loss added up as a tensor")
+DATALOADER_NO_ITEM = _contender("dataloader-no-item", without_item, "loss accumulated as a tensor")

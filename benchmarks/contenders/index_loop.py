@@ -1,14 +1,13 @@
-"""The best eager loop that can be written by hand with PyTorch's public names: the rival to match.
+"""The fastest hand-written eager loop that uses only public functions of PyTorch.
 
-Data stay in memory as tensors and are drawn by index, Adam is the fused one, nothing is read from the device
-within an epoch. Four ways to write it are measured first, on one thread and on all, and the fastest is kept:
+The data are tensors in memory, rows are selected by index, Adam is fused, and nothing is read from the device within
+an epoch. Four variants are measured first, with one thread and with all cores, and the fastest is selected:
 
-- *gather*: the rows of a whole epoch are gathered at once and split into views, or batch by batch;
-- *flat*: all weights are views of one vector, so that Adam and clearing gradients are one call for the whole
-  network rather than one a tensor. It adds each gradient into a buffer rather than taking it over.
+- *gather*: the rows of an epoch are gathered at once and split into views, or they are gathered batch by batch;
+- *flat*: all weights are views of one vector, so that Adam's update and clearing the gradients are one call for the
+  network and not one per tensor. Autograd then adds each gradient to a buffer and does not replace it.
 
-``torch.compile`` is left out: this is the eager loop. What remains without modules, autograd and optimizer
-object is :mod:`contenders.floor`.
+``torch.compile`` is not used. :mod:`contenders.floor` is the same loop without modules, autograd and optimizer object.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from contenders.contract import LEARNING_RATE, Contender, Problem, Run, Timing
+from contenders.interface import LEARNING_RATE, Contender, Problem, Run, Timing
 from contenders.network import mlp
 
 __all__ = ["INDEX_LOOP"]
@@ -33,14 +32,14 @@ def prepare(
     *,
     gather: str,
     flat: bool,
-    rate: float = LEARNING_RATE,
+    learning_rate: float = LEARNING_RATE,
     network: Callable[[], nn.Module] | None = None,
     device: str = "cpu",
 ) -> Run:
-    """The loop; ``network`` builds another one than the problem's."""
-    train, held = (problem.x_train, problem.y_train), (problem.x_validation, problem.y_validation)
+    """Prepare the loop; ``network`` builds a network that replaces the MLP of the problem."""
+    train, validation = (problem.x_train, problem.y_train), (problem.x_validation, problem.y_validation)
     inputs, targets = (torch.from_numpy(array).to(device) for array in train)
-    held_inputs, held_targets = (torch.from_numpy(array).to(device) for array in held)
+    validation_inputs, validation_targets = (torch.from_numpy(array).to(device) for array in validation)
     build = network or partial(mlp, problem.widths)
     batches = {"epoch": _views_of_an_epoch, "step": _batch_by_batch}[gather]
 
@@ -48,7 +47,7 @@ def prepare(
         torch.manual_seed(seed)
         model = build().to(device)
         parameters = [_flattened(model)] if flat else list(model.parameters())
-        optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
+        optimizer = torch.optim.Adam(parameters, lr=learning_rate, fused=True)
         steps, history = 0, []
         start = time.perf_counter()
         for _ in range(epochs):
@@ -61,10 +60,10 @@ def prepare(
                 losses.append(loss.detach())
             steps += len(losses)
             with torch.inference_mode():
-                logits = model(held_inputs)
-                held_loss = F.cross_entropy(logits, held_targets)
-                accuracy = (logits.argmax(1) == held_targets).float().mean()
-                history.append(torch.stack([torch.stack(losses).mean(), held_loss, accuracy]).tolist())
+                logits = model(validation_inputs)
+                validation_loss = F.cross_entropy(logits, validation_targets)
+                accuracy = (logits.argmax(1) == validation_targets).float().mean()
+                history.append(torch.stack([torch.stack(losses).mean(), validation_loss, accuracy]).tolist())
         return Timing(steps, time.perf_counter() - start, history[-1][-1])
 
     return run
@@ -82,20 +81,22 @@ def _batch_by_batch(inputs: Tensor, targets: Tensor, batch_size: int) -> Iterato
 
 
 def _flattened(model: nn.Module) -> nn.Parameter:
-    """Lay all weights, and all gradients, into one vector each; the model's own become views of it."""
+    """Copy all weights into one vector and all gradients into another; those of the model become views of them."""
     weights = list(model.parameters())
     sizes = [weight.numel() for weight in weights]
     vector = nn.Parameter(torch.cat([weight.detach().flatten() for weight in weights]))
     vector.grad = torch.zeros_like(vector)
-    for weight, piece, slope in zip(weights, vector.data.split(sizes), vector.grad.split(sizes), strict=True):
+    for weight, piece, gradient in zip(
+        weights, vector.data.split(sizes), vector.grad.split(sizes), strict=True
+    ):
         weight.data = piece.view_as(weight)
-        weight.grad = slope.view_as(weight)
+        weight.grad = gradient.view_as(weight)
     return vector
 
 
 INDEX_LOOP = Contender(
     name="index-loop",
-    on="rows drawn by index from memory, fused Adam, losses kept as tensors; nothing else",
+    on="rows selected by index in memory, fused Adam, losses kept as tensors; no extras",
     packages=("torch",),
     variants={
         f"gather by {gather}{', flat' if flat else ''}": partial(prepare, gather=gather, flat=flat)

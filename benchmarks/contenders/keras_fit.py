@@ -1,4 +1,4 @@
-"""Keras 3 on its torch backend: compile, then fit without printing."""
+"""Keras 3 with the torch backend: ``compile``, then ``fit`` without output."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from contenders.contract import LEARNING_RATE, Contender, Problem, Run, Timing
+from contenders.interface import LEARNING_RATE, Contender, Problem, Run, Timing
 
 __all__ = ["KERAS"]
 
@@ -17,7 +17,9 @@ def prepare(problem: Problem, seed: int) -> Run:
     import keras
 
     if keras.backend.backend() != "torch":
-        raise RuntimeError(f"Keras was imported before with the backend {keras.backend.backend()}")
+        raise RuntimeError(
+            f"Keras is already imported with the backend {keras.backend.backend()!r}; expected 'torch'"
+        )
     *hidden, outputs = problem.widths[1:]
 
     def run(epochs: int) -> Timing:
@@ -55,7 +57,7 @@ def prepare(problem: Problem, seed: int) -> Run:
 KERAS = Contender(
     name="keras",
     on="torch backend, fit(verbose=0), jit_compile left at its default (off on torch); its accuracy metric "
-    "runs on the training batches as well; Glorot initialisation",
+    "also runs on the training batches; Glorot initialization",
     packages=("torch", "keras"),
     variants={"": prepare},
 )

@@ -1,7 +1,7 @@
-"""Lightning's Trainer with its extras off: no bar, logger, checkpoints, model summary or sanity check.
+"""Lightning's Trainer with its extras off: no progress bar, logger, checkpoints, model summary or sanity check.
 
-``lightning`` logs the two validation figures and nothing per step, the leanest way that still has them.
-``lightning-logged`` also logs the training loss by ``self.log``, as Lightning's own examples do.
+``lightning`` logs the validation loss and accuracy and nothing per step, the cheapest configuration with validation.
+``lightning-logged`` also logs the training loss with ``self.log``, as in Lightning's examples.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from contenders.contract import LEARNING_RATE, Contender, Problem, Run, Timing
+from contenders.interface import LEARNING_RATE, Contender, Problem, Run, Timing
 from contenders.network import mlp
 
 __all__ = ["LIGHTNING", "LIGHTNING_LOGGED"]
@@ -57,7 +57,7 @@ def prepare(problem: Problem, seed: int, *, log_training: bool) -> Run:
     def run(epochs: int) -> Timing:
         torch.manual_seed(seed)
         with TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its advice on workers, which the benchmark has chosen
+            warnings.simplefilter("ignore")  # about the number of workers, which the benchmark sets
             module = Module()
             trainer = lightning.Trainer(
                 max_epochs=epochs,
@@ -81,7 +81,7 @@ def prepare(problem: Problem, seed: int, *, log_training: bool) -> Run:
 
 _OFF = (
     "progress bar, logger, checkpoints, model summary, sanity check OFF; DataLoader workers 0, "
-    "Adam as it comes"
+    "Adam with its defaults"
 )
 
 LIGHTNING = Contender(
@@ -92,7 +92,7 @@ LIGHTNING = Contender(
 )
 LIGHTNING_LOGGED = Contender(
     name="lightning-logged",
-    on=f"{_OFF}; training loss logged by self.log once an epoch",
+    on=f"{_OFF}; training loss logged with self.log once per epoch",
     packages=("torch", "lightning"),
     variants={"": partial(prepare, log_training=True)},
     extra=True,

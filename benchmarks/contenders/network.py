@@ -1,4 +1,4 @@
-"""The network that every PyTorch contender trains: linear layers, ReLU between, PyTorch's initialisation."""
+"""The network of all PyTorch contenders: linear layers with ReLU between and PyTorch's initialization."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["mlp"]
 
 
 def mlp(widths: Sequence[int]) -> nn.Sequential:
-    """A multilayer perceptron: (n, widths[0]) → (n, widths[-1]) logits.
+    """Build a multilayer perceptron: (n, widths[0]) → (n, widths[-1]) logits.
 
     >>> mlp([3, 2])
     Sequential(

@@ -1,7 +1,7 @@
-"""scikit-learn's MLPClassifier: NumPy all the way, and no validation during training.
+"""scikit-learn's MLPClassifier, which computes with NumPy, without validation during training.
 
-Its only way to evaluate while it trains is ``early_stopping``, which takes rows away from training, so it
-is off: this contender alone skips the validation that everyone else does once an epoch.
+It can evaluate during training only with ``early_stopping``, which holds out training rows and is therefore off. This
+is the only contender without validation after each epoch.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import warnings
 
-from contenders.contract import LEARNING_RATE, Contender, Problem, Run, Timing
+from contenders.interface import LEARNING_RATE, Contender, Problem, Run, Timing
 
 __all__ = ["SKLEARN"]
 
@@ -34,7 +34,7 @@ def prepare(problem: Problem, seed: int) -> Run:
             n_iter_no_change=epochs + 1,
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # it is to stop at the last epoch
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is meant to stop at the last epoch
             start = time.perf_counter()
             net.fit(problem.x_train, problem.y_train)
             seconds = time.perf_counter() - start
@@ -46,8 +46,8 @@ def prepare(problem: Problem, seed: int) -> Run:
 
 SKLEARN = Contender(
     name="sklearn",
-    on="NO validation during training (it has none without giving up rows); early stopping and L2 off; "
-    "Glorot initialisation",
+    on="NO validation during training (it would hold out training rows); early stopping and L2 off; "
+    "Glorot initialization",
     packages=("sklearn",),
     variants={"": prepare},
     sizes=("small",),

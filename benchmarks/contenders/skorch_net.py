@@ -1,4 +1,4 @@
-"""skorch's NeuralNetClassifier with its default callbacks and silent: its history is always on."""
+"""skorch's NeuralNetClassifier with its default callbacks and without output; its history cannot be switched off."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 import torch
 from torch import nn
 
-from contenders.contract import LEARNING_RATE, Contender, Problem, Run, Timing
+from contenders.interface import LEARNING_RATE, Contender, Problem, Run, Timing
 from contenders.network import mlp
 
 __all__ = ["SKORCH"]
@@ -46,7 +46,7 @@ def prepare(problem: Problem, seed: int) -> Run:
 SKORCH = Contender(
     name="skorch",
     on="default callbacks (history of losses per batch, accuracy and time per epoch) on, printing off; "
-    "Adam as it comes",
+    "Adam with its defaults",
     packages=("torch", "skorch"),
     variants={"": prepare},
 )

@@ -1,1 +1,3 @@
-"""What the benchmarks measure with: problems, turns, threads, the machine, figures and tables."""
+"""Measurement tools of the benchmarks: problems, timers, threads, machine, statistics, tables and result files."""
+
+__all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The machine and the software that the figures were measured with."""
+"""Processor, system and package versions of the machine that runs a benchmark."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["describe", "installed", "load_average", "versions"]
+__all__ = ["describe", "installed", "load_average", "not_installed", "versions"]
 
-DISTRIBUTIONS = {"sklearn": "scikit-learn"}
-"""Packages whose distribution has another name."""
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "Pillow"}
+"""Distribution names that differ from the name of the imported package."""
 
 
 def describe() -> dict[str, str | int]:
-    """Processor, cores that this process may use, system and Python."""
+    """Return the processor, the number of cores this process may use, the system and the Python version."""
     return {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)),
@@ -26,26 +26,36 @@ def describe() -> dict[str, str | int]:
 
 
 def load_average() -> float:
-    """Processes that wanted to run, mean over the last minute. Ours count too."""
+    """Return the load average of the last minute, including this process."""
     return round(os.getloadavg()[0], 2)
 
 
 def installed(package: str) -> bool:
-    """Whether a package can be imported, without importing it."""
+    """Return whether a package can be imported, without importing it."""
     return find_spec(package) is not None
 
 
+def not_installed(packages: Iterable[str]) -> str:
+    """Return a message with those packages that cannot be imported; empty if there are none.
+
+    >>> not_installed(["json", "no_such_package"])
+    'not installed (no_such_package)'
+    """
+    missing = [package for package in packages if not installed(package)]
+    return f"not installed ({', '.join(missing)})" if missing else ""
+
+
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Version of each package that can be imported, by distribution."""
-    found = {}
+    """Return the version of each package that can be imported, by distribution."""
+    result = {}
     for package in packages:
         distribution = DISTRIBUTIONS.get(package, package)
         try:
-            found[distribution] = metadata.version(distribution)
+            result[distribution] = metadata.version(distribution)
         except metadata.PackageNotFoundError:
             if installed(package):
-                found[distribution] = "(source tree)"
-    return found
+                result[distribution] = "(source tree)"
+    return result
 
 
 def _cpu_name() -> str:

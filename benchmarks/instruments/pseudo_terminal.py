@@ -1,7 +1,7 @@
-"""A terminal without a window: what is printed inside is really drawn, by another process, and counted.
+"""Pseudo-terminal for standard output and error, whose output another process reads and counts.
 
-A progress bar looks whether it writes to a terminal and does nothing when it does not. A benchmark whose
-output goes to a file would therefore measure a bar that is off.
+A progress bar is disabled if its output is not a terminal. A benchmark whose output is redirected to a file would
+therefore measure a disabled bar.
 """
 
 from __future__ import annotations
@@ -24,45 +24,46 @@ ROWS, COLUMNS = 40, 120
 
 
 class Terminal:
-    """What was drawn so far."""
+    """The output written to a pseudo-terminal so far."""
 
-    def __init__(self, drawn: Path) -> None:
-        self.drawn = drawn
+    def __init__(self, output: Path) -> None:
+        self.output = output
 
-    def bytes_drawn(self) -> int:
+    def bytes_written(self) -> int:
+        """Return the number of bytes written so far."""
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
-        return self.drawn.stat().st_size
+        return self.output.stat().st_size
 
 
 @contextmanager
 def pseudo_terminal() -> Iterator[Terminal]:
-    """Send this process's standard output and error to a terminal of its own while the block runs."""
+    """Redirect standard output and error of this process to a new pseudo-terminal within the block."""
     with TemporaryDirectory() as folder:
-        drawn = Path(folder) / "drawn"
-        ours, programs = pty.openpty()
-        fcntl.ioctl(programs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        with drawn.open("wb") as sink:
-            reader = subprocess.Popen(["cat"], stdin=ours, stdout=sink, stderr=subprocess.DEVNULL)
-        os.close(ours)
+        output = Path(folder) / "output"
+        controller, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        with output.open("wb") as sink:
+            reader = subprocess.Popen(["cat"], stdin=controller, stdout=sink, stderr=subprocess.DEVNULL)
+        os.close(controller)
         _flush()
         saved = os.dup(1), os.dup(2)
-        kind = os.environ.get("TERM")
+        saved_term = os.environ.get("TERM")
         os.environ["TERM"] = "xterm-256color"
-        os.dup2(programs, 1)
-        os.dup2(programs, 2)
-        os.close(programs)
+        os.dup2(terminal, 1)
+        os.dup2(terminal, 2)
+        os.close(terminal)
         try:
-            yield Terminal(drawn)
+            yield Terminal(output)
         finally:
             _flush()
             for number, copy in enumerate(saved, start=1):
                 os.dup2(copy, number)
                 os.close(copy)
             os.environ.pop("TERM")
-            if kind is not None:
-                os.environ["TERM"] = kind
-            reader.wait(timeout=10)  # it ends by itself: nobody holds the other end any more
+            if saved_term is not None:
+                os.environ["TERM"] = saved_term
+            reader.wait(timeout=10)  # cat exits because the last descriptor of the terminal is closed
 
 
 def _flush() -> None:

@@ -1,4 +1,4 @@
-"""What the speed benchmark found, as text for a terminal and as Markdown. (JSON holds the dataclasses.)"""
+"""Report of the benchmark of training steps, as text for a terminal and as Markdown; its fields are written as JSON."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from dataclasses import dataclass
 
 from instruments.quartiles import Quartiles
 from instruments.session import Session
-from instruments.table import markdown, plain
-from instruments.turns import Lengths, Turn
+from instruments.step_cost import Lengths, StepCost
+from instruments.text import bullets, markdown_table, paragraph, plain_table
 
 __all__ = ["Entry", "SpeedReport", "outside_band", "page"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One contender's figures on one problem. Microseconds a step; see :mod:`instruments.turns`.
+    """Measurements of one contender on one problem, in microseconds per step; see :mod:`instruments.step_cost`.
 
     Args:
-        variant: which way of writing it and how many threads were kept.
-        on: what was on, in words.
-        threads: in use, in any of the turns.
+        variant: the fastest variant and number of threads.
+        on: which features were on.
+        threads: numbers of threads in use over all repetitions.
         steady: wall time without setup.
-        gross: wall time of the long fit, whole.
+        gross: wall time of the long fit, including setup.
         cpu: processor time of all threads, without setup.
-        accuracy: median validation accuracy of the long fits.
-        ratio: steady cost over that of the reference in the same repetition; above 1 is slower.
+        accuracy: median validation accuracy after the long fits.
+        ratio: steady cost divided by that of the reference in the same repetition; above 1 is slower.
         tried: steady cost of every variant that was tried.
-        evidence: what the last fit left behind.
-        turns: everything measured.
+        evidence: output of the last fit that shows which features were on.
+        measurements: all measurements.
     """
 
     variant: str
@@ -42,12 +42,12 @@ class Entry:
     ratio: Quartiles | None
     tried: Mapping[str, Quartiles]
     evidence: str
-    turns: list[Turn]
+    measurements: list[StepCost]
 
 
 @dataclass(frozen=True)
 class SpeedReport:
-    """One problem, all contenders."""
+    """Measurements of all contenders on one problem."""
 
     problem: str
     source: str
@@ -65,12 +65,14 @@ class SpeedReport:
     load_after: float
 
     def title(self) -> str:
+        """Return the problem, the network and the data as a heading."""
         return (
             f"{self.problem}: MLP {'-'.join(map(str, self.widths))}, batch {self.batch_size}, {self.source}, "
-            f"{self.rows[0]} rows to train on, {self.rows[1]} to validate on"
+            f"{self.rows[0]} training rows, {self.rows[1]} validation rows"
         )
 
     def table(self) -> tuple[list[str], list[list[str]]]:
+        """Return header and rows."""
         header = ["contender", "threads", "µs/step", "gross", "CPU µs", "accuracy", f"÷ {self.reference}"]
         rows = [
             [
@@ -87,42 +89,45 @@ class SpeedReport:
         return header, rows
 
     def remarks(self) -> list[str]:
-        """What a reader must know beside the table, a line each."""
+        """Return notes on the table, one per line."""
         lines = [
-            f"{self.repetitions} repetitions in turns; fits of {self.lengths.short} and {self.lengths.long} "
+            f"{self.repetitions} interleaved repetitions; fits of {self.lengths.short} and {self.lengths.long} "
             f"epochs of {self.steps_per_epoch} steps; load average {self.load_before} before, "
             f"{self.load_after} after.",
         ]
         if self.quality_outside_band:
-            lines.append(f"(!) accuracy outside the others' band: {', '.join(self.quality_outside_band)}.")
+            lines.append(
+                f"(!) accuracy differs too much from the median of all: {', '.join(self.quality_outside_band)}."
+            )
         for name, entry in self.entries.items():
             details = [entry.on, entry.variant, entry.evidence]
             lines.append(f"{name}: {'; '.join(part for part in details if part)}.")
         for name, entry in self.entries.items():
             if len(entry.tried) > 1:
                 tried = "; ".join(f"{label}: {cost.text()}" for label, cost in entry.tried.items())
-                lines.append(f"{name}, tried before (µs/step): {tried}.")
+                lines.append(f"{name}, variants tried (µs/step): {tried}.")
         return lines + [f"{name}: {reason}." for name, reason in self.missing.items()]
 
     def plain(self) -> str:
-        return "\n".join([self.title(), "", plain(*self.table()), "", *self.remarks()])
+        """Format for a terminal."""
+        return "\n".join([self.title(), "", plain_table(*self.table()), "", *self.remarks()])
 
     def markdown(self) -> str:
-        remarks = [f"- {remark}" for remark in self.remarks()]
-        return "\n".join([f"## {self.title()}", "", markdown(*self.table()), "", *remarks])
+        """Format as a section of Markdown."""
+        return "\n\n".join([f"## {self.title()}", markdown_table(*self.table()), bullets(self.remarks())])
 
 
 HOW_TO_READ = (
-    "Medians, quartiles in brackets. *µs/step* is the steady cost: the difference of a long and a short fit "
-    "over the difference of their steps. *gross* is the long fit over its steps, setup included. *CPU µs* is "
-    "processor time of all threads a step. The last column is their µs/step over the reference's in the same "
-    "repetition: above 1 is slower than the reference. Everyone evaluates loss and accuracy on the "
-    "validation rows, in one batch, after each epoch, unless its remark says otherwise."
+    "Medians, quartiles in brackets. *µs/step* is the steady cost: the difference between a long and a short fit "
+    "divided by the difference in steps. *gross* is the long fit divided by its steps, including setup. *CPU µs* is "
+    "the processor time of all threads per step. The last column is µs/step divided by that of the reference in the "
+    "same repetition: above 1 is slower than the reference. Unless a remark says otherwise, every contender evaluates "
+    "loss and accuracy on the validation rows, in one batch, after each epoch."
 )
 
 
 def outside_band(accuracies: Mapping[str, float], band: float) -> list[str]:
-    """Those farther than ``band`` from the median: they did not train to the same quality.
+    """Return the names whose accuracy differs from the median by more than ``band``.
 
     >>> outside_band({"a": 0.95, "b": 0.96, "c": 0.80}, band=0.03)
     ['c']
@@ -134,6 +139,8 @@ def outside_band(accuracies: Mapping[str, float], band: float) -> list[str]:
 
 
 def page(session: Session, reports: list[SpeedReport]) -> str:
-    """Everything, as Markdown."""
+    """Return the page with all problems as Markdown."""
     sections = [report.markdown() for report in reports]
-    return "\n\n".join(["# Cost of a training step", HOW_TO_READ, f"{session.line()}.", *sections])
+    return "\n\n".join(
+        ["# Cost of a training step", paragraph(HOW_TO_READ), paragraph(f"{session.line()}."), *sections]
+    )

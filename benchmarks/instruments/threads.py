@@ -1,4 +1,4 @@
-"""CPU threads: how many there are by default, and a block in which there are others."""
+"""Number of CPU threads: the default, the candidates, and a context manager that sets it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from threadpoolctl import threadpool_limits
 __all__ = ["DEFAULT_THREADS", "choices", "threads"]
 
 DEFAULT_THREADS = torch.get_num_threads()
-"""What PyTorch chose when it was imported."""
+"""The number that PyTorch chose when it was imported."""
 
 
 def choices() -> tuple[int, ...]:
-    """The numbers of threads worth trying: one, and all cores that this process may use."""
+    """Return the numbers of threads to try: one, and the number of cores that this process may use."""
     return tuple(sorted({1, len(os.sched_getaffinity(0))}))
 
 
 @contextmanager
 def threads(number: int | None) -> Iterator[None]:
-    """Run the block on ``number`` threads, of PyTorch and of NumPy's BLAS alike; None leaves the defaults.
+    """Set the number of threads of PyTorch and of NumPy's BLAS within a block; None keeps the defaults.
 
-    Whatever the block does to PyTorch's number is undone at its end.
+    PyTorch's default is restored at the end, even if the block changes the number itself.
     """
     torch.set_num_threads(DEFAULT_THREADS if number is None else number)
     try:

@@ -1,4 +1,4 @@
-"""Problems of optimization that every optimizer gets the same way: a network, rows, a loss."""
+"""Optimization problems for the comparison of optimizers: a network, rows and a loss."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["PROBLEMS", "TrainingProblem"]
 
 @dataclass(frozen=True)
 class TrainingProblem:
-    """What is minimised: the mean loss of a network over all rows.
+    """Minimization of the mean loss of a network over all rows.
 
     Args:
-        name: for tables.
+        name: name in tables.
         inputs: (n, d).
         targets: (n,) or (n, K).
-        network: makes one with its initial weights, given torch's random state.
-        loss: mean loss of outputs and targets.
-        likelihood: the distribution whose negative logarithm the loss is.
-        seconds: that every trial gets.
-        batches: sizes that are tried.
-        every: seconds of training between measurements.
+        network: builds the network and initializes its weights from torch's random state.
+        loss: mean loss of outputs against targets.
+        likelihood: the distribution whose negative log-likelihood is the loss.
+        seconds: time limit of a trial.
+        batches: batch sizes to try.
+        every: seconds of training between evaluations of the loss.
     """
 
     name: str
@@ -42,25 +42,25 @@ class TrainingProblem:
     every: float = 0.02
 
     def value(self, model: nn.Module) -> float:
-        """The loss over all rows."""
+        """Return the loss over all rows."""
         with torch.no_grad():
             return float(self.loss(model(self.inputs), self.targets))
 
 
 def _layers(*widths: int, activation: type[nn.Module]) -> nn.Module:
     layers: list[nn.Module] = []
-    for inside, outside in itertools.pairwise(widths):
-        layers += [nn.Linear(inside, outside), activation()]
+    for n_in, n_out in itertools.pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), activation()]
     model = nn.Sequential(*layers[:-1])
-    for each in model:
-        if isinstance(each, nn.Linear):
-            nn.init.xavier_normal_(each.weight)
-            nn.init.zeros_(each.bias)
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
     return model
 
 
 def autoencoder() -> TrainingProblem:
-    """Digits through a bottleneck of 8, eight layers of tanh: long known to be hard for first-order methods."""
+    """Deep tanh autoencoder of the digits with a bottleneck of 8 units, a hard problem for first-order methods."""
     pixels = torch.tensor(load_digits().data, dtype=torch.float32) / 16
 
     def network():
@@ -72,7 +72,7 @@ def autoencoder() -> TrainingProblem:
 
 
 def mlp() -> TrainingProblem:
-    """Digits by a network of two hidden layers; the training loss, down to where it is nearly nothing."""
+    """Classification of the digits by a network with two hidden layers, which can fit all rows."""
     data = load_digits()
     pixels = torch.tensor(data.data, dtype=torch.float32) / 16
 
@@ -85,14 +85,14 @@ def mlp() -> TrainingProblem:
 
 
 def logistic(rows: int = 4000, features: int = 50, condition: float = 1e6) -> TrainingProblem:
-    """Two classes, features whose second moments have a condition number of 10⁶, in rotated coordinates."""
-    draw = np.random.default_rng(0)
-    spread = np.geomspace(1.0, condition**-0.5, features)
-    basis, _ = np.linalg.qr(draw.normal(size=(features, features)))
-    raw = draw.normal(size=(rows, features)) * spread
-    weights = draw.normal(size=features) / spread / features**0.5
-    chance = 1 / (1 + np.exp(-raw @ weights))
-    labels = (draw.uniform(size=rows) < chance).astype(np.float32)
+    """Logistic regression on rotated features whose second-moment matrix has condition number 10⁶."""
+    rng = np.random.default_rng(0)
+    scales = np.geomspace(1.0, condition**-0.5, features)
+    basis, _ = np.linalg.qr(rng.normal(size=(features, features)))
+    raw = rng.normal(size=(rows, features)) * scales
+    weights = rng.normal(size=features) / scales / features**0.5
+    probability = 1 / (1 + np.exp(-raw @ weights))
+    labels = (rng.uniform(size=rows) < probability).astype(np.float32)
 
     def network() -> nn.Module:
         model = nn.Linear(features, 1)

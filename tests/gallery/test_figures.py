@@ -91,6 +91,7 @@ def test_pngs_have_the_stated_size(pictures, name):
     assert len(content) > 20_000  # an empty white image of this size has about 8,000 bytes
 
 
+@pytest.mark.slow
 def test_both_renderers_support_every_mark_and_escape_text():
     xs, ys = (0.0, 1.0, 2.0), (1.0, 10.0, None)
     rows = ((0.0, 1.0), (None, 0.5))

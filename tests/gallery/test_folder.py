@@ -36,6 +36,7 @@ def test_an_impossible_folder_is_refused_before_measuring(tmp_path):
             prepare_folder(place)
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_is_reported(pictures, tmp_path):
     (tmp_path / "whitening.png").mkdir()
     (tmp_path / "whitening.png" / "kept").write_text("")

@@ -388,6 +388,7 @@ class TestAugmentation:
         assert len(places) == 200
         assert {tuple(place) for place in places.tolist()} == set(itertools.product((3, 4, 5), repeat=2))
 
+    @pytest.mark.slow
     def test_training_with_shifts_helps_on_shifted_scans(self, measurements):
         more = augmentation.measure(0, seeds=2, epochs=30, train=100, width=32)
         assert bool((more.augmented[:, 1] < more.plain[:, 1]).all())

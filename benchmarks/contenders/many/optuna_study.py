@@ -1,7 +1,7 @@
-"""Optuna's study with the DataLoader loop as its objective, on rates that are handed to it.
+"""An Optuna study with the DataLoader loop as its objective and given learning rates.
 
-``enqueue_trial`` makes it try the same configurations as everyone. Trials are kept in memory, nothing is reported
-within a trial, nothing is pruned, nothing is logged.
+``enqueue_trial`` makes it try the same configurations as all contenders. Trials are stored in memory, without
+intermediate reports, pruning or logging.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from contenders import dataloader_loop
-from contenders.many.contract import Many, ManyContender, Outcome, Runner
+from contenders.many.interface import Many, ManyContender, Outcome, Runner
 
 __all__ = ["OPTUNA"]
 
@@ -22,15 +22,17 @@ def prepare(many: Many) -> Iterator[Runner]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rates = [variant.rate for variant in many.variants]
+    learning_rates = [variant.learning_rate for variant in many.variants]
 
     def run(seed: int) -> Outcome:
         steps = 0
 
         def objective(trial: Any) -> float:
             nonlocal steps
-            rate = trial.suggest_float("lr", min(rates) / 2, max(rates) * 2, log=True)
-            fit = dataloader_loop.with_item(many.problem, seed, rate=rate)(many.epochs)
+            learning_rate = trial.suggest_float(
+                "lr", min(learning_rates) / 2, max(learning_rates) * 2, log=True
+            )
+            fit = dataloader_loop.with_item(many.problem, seed, learning_rate=learning_rate)(many.epochs)
             steps += fit.steps
             return fit.validation_accuracy
 
@@ -40,13 +42,13 @@ def prepare(many: Many) -> Iterator[Runner]:
             sampler=optuna.samplers.RandomSampler(seed=seed),
             pruner=optuna.pruners.NopPruner(),
         )
-        for rate in rates:
-            study.enqueue_trial({"lr": rate})
-        study.optimize(objective, n_trials=len(rates))
+        for learning_rate in learning_rates:
+            study.enqueue_trial({"lr": learning_rate})
+        study.optimize(objective, n_trials=len(learning_rates))
         seconds = time.perf_counter() - start
         tried = [trial.params["lr"] for trial in study.trials]
-        if tried != rates:
-            raise RuntimeError("the study tried other rates than those it was given")
+        if tried != learning_rates:
+            raise RuntimeError("the study did not try the enqueued learning rates in their order")
         return Outcome(seconds, [trial.value for trial in study.trials], steps)
 
     yield run
@@ -54,9 +56,9 @@ def prepare(many: Many) -> Iterator[Runner]:
 
 OPTUNA = ManyContender(
     name="optuna",
-    on="study.optimize, the dataloader loop as objective, the rates enqueued, in memory, no pruning, no log; "
-    "validation each epoch",
+    on="study.optimize with the dataloader loop as objective, learning rates enqueued, in memory, no pruning or logging; "
+    "validation after each epoch",
     packages=("torch", "optuna"),
     prepare=prepare,
-    share=8,
+    count=8,
 )

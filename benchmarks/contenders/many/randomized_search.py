@@ -1,7 +1,7 @@
 """scikit-learn's RandomizedSearchCV over MLPClassifier: one predefined split, no refit, two processes.
 
-The rates are a list, from which scikit-learn samples without putting back: as many as there are, so all of them. It
-scores each network once, at its end; its networks do not validate while they train.
+scikit-learn samples without replacement from a list, so that with as many samples as learning rates it tries each of
+them once. It scores each network once, after training; there is no validation during training.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from contenders.many.contract import Many, ManyContender, Outcome, Runner
+from contenders.many.interface import Many, ManyContender, Outcome, Runner
 
 __all__ = ["RANDOMIZED_SEARCH"]
 
@@ -27,7 +27,7 @@ def prepare(many: Many) -> Iterator[Runner]:
     from sklearn.model_selection import PredefinedSplit, RandomizedSearchCV
     from sklearn.neural_network import MLPClassifier
 
-    problem, rates = many.problem, [variant.rate for variant in many.variants]
+    problem, learning_rates = many.problem, [variant.learning_rate for variant in many.variants]
     inputs = np.concatenate([problem.x_train, problem.x_validation])
     targets = np.concatenate([problem.y_train, problem.y_validation])
     part = np.repeat([-1, 0], [len(problem.x_train), len(problem.x_validation)])
@@ -48,8 +48,8 @@ def prepare(many: Many) -> Iterator[Runner]:
         )
         search = RandomizedSearchCV(
             net,
-            {"learning_rate_init": rates},
-            n_iter=len(rates),
+            {"learning_rate_init": learning_rates},
+            n_iter=len(learning_rates),
             cv=PredefinedSplit(part),
             scoring="accuracy",
             refit=False,
@@ -57,21 +57,21 @@ def prepare(many: Many) -> Iterator[Runner]:
             random_state=seed,
         )
         with warnings.catch_warnings(), parallel_config("loky", inner_max_num_threads=1):
-            warnings.simplefilter("ignore", ConvergenceWarning)  # it is to stop at the last epoch
+            warnings.simplefilter("ignore", ConvergenceWarning)  # it is meant to stop at the last epoch
             start = time.perf_counter()
             search.fit(inputs, targets)
             seconds = time.perf_counter() - start
-        found = search.cv_results_
-        score_of = dict(zip(found["param_learning_rate_init"], found["mean_test_score"], strict=True))
-        return Outcome(seconds, [float(score_of[rate]) for rate in rates])
+        results = search.cv_results_
+        score_of = dict(zip(results["param_learning_rate_init"], results["mean_test_score"], strict=True))
+        return Outcome(seconds, [float(score_of[learning_rate]) for learning_rate in learning_rates])
 
     yield run
 
 
 RANDOMIZED_SEARCH = ManyContender(
     name="RandomizedSearchCV",
-    on=f"MLPClassifier, n_jobs={JOBS} (processes of one thread, started by the warm-up), one predefined split, "
-    "refit=False; NO validation while it trains, one score at the end; Glorot initialisation",
+    on=f"MLPClassifier, n_jobs={JOBS} (single-threaded processes, started in the warm-up), one predefined split, "
+    "refit=False; NO validation during training, one score at the end; Glorot initialization",
     packages=("sklearn",),
     prepare=prepare,
 )

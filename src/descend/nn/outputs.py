@@ -90,7 +90,7 @@ class Sigmoid(Output):
     row="B9",
     reference="Sun 2025, Training DNNs",
     formula="y = (sin z + 1) / 2",
-    note="It is periodic, so many raw outputs map to one probability. There is no fused form: losses "
+    note="It is periodic: many raw outputs map to one probability. There is no fused form: losses "
     "are computed from its probabilities.",
 )
 @final
