@@ -190,10 +190,10 @@ class TestRejected:
     @pytest.mark.parametrize(
         ("function", "message"),
         [
-            (constant, "expected a tensor with its graph, found a float"),
+            (constant, "expected a tensor with its graph, got a float"),
             (lambda model: next(model.parameters()).detach().sum(), "does not depend on the parameters"),
             (lambda model: model(1), ""),
-            ("no_path", "no import path"),
+            ("no_path", "is not an import path"),
             ("descend.nowhere:f", "cannot import"),
             ("math:sqroot", "did you mean 'sqrt'"),
             ("math:pi", "not a function"),
@@ -255,7 +255,7 @@ class TestReport:
         for text in (
             "KKT residual",
             "gradient of the Lagrangian",
-            "Violation of constraints",
+            "Constraint violation",
             "multiplier times slack",
         ):
             assert text in page
