@@ -43,6 +43,7 @@ class Bomb:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.slow
 def test_reading_a_pt2_file_never_unpickles(small: Path, tmp_path: Path) -> None:
     bomb = tmp_path / "executed"
     held = io.BytesIO()

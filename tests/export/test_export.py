@@ -268,6 +268,7 @@ def test_networks_of_complex_numbers_export(tmp_path: Path) -> None:
         assert_same(run, some, model.predict(some), model.predict_proba(some))
 
 
+@pytest.mark.slow
 def test_bfloat16_runs_export_in_float32(tmp_path: Path) -> None:
     run = descend.train("iris", {**QUICK, "engine": {"threads": 1, "precision": "bfloat16"}})
     rows = np.random.default_rng(0).normal(5, 2, (9, 4))
@@ -392,6 +393,7 @@ def test_an_operation_that_onnx_does_not_know_is_refused_with_advice(tmp_path: P
     assert model.predict("iris").tolist() == run.predict("iris").tolist()
 
 
+@pytest.mark.slow
 def test_exporting_does_not_change_the_run(tmp_path: Path) -> None:
     run = descend.train("iris", {**QUICK, "model": {"norm": "weight", "dropout": 0.5}})
     run.model.train()

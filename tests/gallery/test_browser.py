@@ -4,7 +4,7 @@ import pytest
 
 from descend.gallery import write_figure, write_index
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]  # each test may be the first to need a measurement
 
 NAMES = {"race": 4, "scaling": 7, "batch_norm": 5, "second_order": 3}
 WIDEST = """Math.max(...[...document.querySelectorAll('.plot .main-svg')]
@@ -20,7 +20,6 @@ def folder(pictures, tmp_path_factory):
     return path
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_all_panels_are_drawn_without_network_requests(browser, folder, name):
     with browser.open(folder / f"{name}.html", width=360, phone=True, dark=True) as page:

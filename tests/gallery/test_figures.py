@@ -16,6 +16,8 @@ from descend.gallery.page import render_page
 from descend.gallery.palette import SERIES, light, style
 from descend.gallery.picture import Axis, Bars, Cells, Contours, Line, Panel, Picture, Points, numbers
 
+pytestmark = pytest.mark.slow  # each test may be the first to need a measurement
+
 every = pytest.mark.parametrize("name", FIGURES)
 
 
@@ -31,7 +33,6 @@ def test_the_catalogue_has_every_figure():
     assert set(names.split()) <= set(FIGURES)
 
 
-@pytest.mark.slow
 @every
 def test_pictures_state_claim_finding_and_verdict(pictures, name):
     picture = pictures(name)
@@ -80,7 +81,6 @@ def test_pages_are_one_file_without_addresses(pictures, name):
     assert f"descend gallery {name}" in text
 
 
-@pytest.mark.slow
 @every
 def test_pngs_have_the_stated_size(pictures, name):
     picture = pictures(name)

@@ -7,8 +7,9 @@ import pytest
 from descend.errors import RunError
 from descend.gallery import prepare_folder, write_figure, write_index
 
+pytestmark = pytest.mark.slow  # each test may be the first to need a measurement
 
-@pytest.mark.slow
+
 def test_a_figure_is_three_files_and_the_index_shows_all(pictures, tmp_path):
     for name in ("whitening", "scaling"):
         files = write_figure(pictures(name), tmp_path, 7)

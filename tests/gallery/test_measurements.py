@@ -34,6 +34,8 @@ from descend.gallery.intervals import repetitions
 from descend.gallery.training import network, shuffled
 from descend.rng import generator
 
+pytestmark = pytest.mark.slow  # each test may be the first to need a measurement
+
 FIRST = repetitions(0, 1)[0]
 
 
@@ -232,7 +234,6 @@ def wide():
 
 
 class TestInitialization:
-    @pytest.mark.slow
     @pytest.mark.parametrize("name", [name for name in initialization.SCHEMES if name != "zeros"])
     def test_variance_through_depth(self, wide, name):
         factor = {"normal, σ = 0.01": 1e-4 * 256, "normal, σ = 0.2": 0.04 * 256, "Xavier, gain 1": 0.5}.get(

@@ -40,6 +40,8 @@ def test_the_last_checkpoint_is_the_last_state(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_stops_training_and_loses_nothing(tmp_path: Path, monkeypatch) -> None:
+    # Long enough that the disk fills up during training, also where most checkpoints are overtaken by the next.
+    recipe = RECIPE | {"stop": {"max_epochs": 12, "patience": None}}
     flush, count = os.fsync, []
 
     def filling(descriptor: int) -> None:
@@ -51,14 +53,14 @@ def test_a_full_disk_stops_training_and_loses_nothing(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "fsync", filling)
     folder = tmp_path / "run"
     with pytest.raises(CheckpointError, match="No space left on device") as raised:
-        descend.train(data(), RECIPE, out=folder)
+        descend.train(data(), recipe, out=folder)
     assert raised.value.exit_status == 2
     assert not [thread for thread in threading.enumerate() if thread.name == "checkpoint"]
     monkeypatch.undo()
     saved = load_checkpoint(folder / "checkpoints")
     assert saved is not None
     resumed = descend.train(data(), out=folder, resume=True)
-    whole = descend.train(data(), RECIPE, out=tmp_path / "whole")
+    whole = descend.train(data(), recipe, out=tmp_path / "whole")
     assert resumed.metrics["test"] == whole.metrics["test"]
     assert (folder / "weights.safetensors").read_bytes() == (
         tmp_path / "whole" / "weights.safetensors"

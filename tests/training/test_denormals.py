@@ -93,6 +93,7 @@ def first_moment_after(steps: int, choice: str) -> torch.Tensor:
     return optimizer.state[weight]["exp_avg"]
 
 
+@pytest.mark.slow
 def test_the_moments_of_a_dead_unit_become_zero_instead_of_denormal() -> None:
     smallest = torch.finfo(torch.float32).tiny
     last_normal = 1 + int(np.log(smallest / 0.1) / np.log(0.9))

@@ -51,6 +51,7 @@ def network(*middle):
     return nn.Sequential(nn.Linear(4, 6), *middle, nn.Linear(6, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "middle",
     [
@@ -168,7 +169,7 @@ def test_general_conditions_are_included():
 def test_a_straight_through_estimator_is_not_a_derivative():
     """The derivative of the sign is zero, and its straight-through estimator is not; the check names the module."""
     result = check_gradients("iris", {"model": {"hidden": [4]}, "constrain": {"binary": "linear1*"}})
-    assert [each.kind for each in result.culprits] == ["_Signs"]
+    assert [each.kind for each in result.culprits] == ["_SignParametrization"]
 
 
 def test_the_loss_equals_that_of_the_objective():

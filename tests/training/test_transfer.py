@@ -270,6 +270,7 @@ class TestTraining:
         assert (again.predict(IMAGES[:50]) == run.predict(IMAGES[:50])).all()
         assert not again.model.conv1.weight.requires_grad
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("format", ["safetensors", "pt2"])
     def test_a_partly_frozen_run_can_be_exported(self, first, tmp_path, format):
         recipe = BASE.replace(self.changes(first, **{"model.freeze": ["conv1", "norm1"]}))
