@@ -192,7 +192,7 @@ class KFAC(CheckedOptimizer):
         super().__init__(params, locals(), exclude=("model", "likelihood", "seed", "products"))
         if products is None:
             products = best_library(self.all_parameters[0].device.type)[0]
-        self._context = {
+        self._context: dict[str, Any] = {
             "model": model, "likelihood": _likelihood(likelihood), "seed": seed, "products": products
         }  # fmt: skip
         self._start_recording()
