@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
+from sklearn.exceptions import UndefinedMetricWarning
 from tests.support.examples import examples
 
 from descend.cards import card
@@ -93,6 +94,16 @@ def test_regression_equals_scikit_learn(name, weighted, seed, n, targets, offset
     )
     expected = REGRESSION[name](y, p, sample_weight=w if weighted else None)
     assert got.item() == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (0, 2), (1, 2)])
+def test_r2_of_fewer_than_two_rows_is_undefined(shape):
+    assert r2(torch.zeros(shape), torch.ones(shape)).isnan()
+
+
+def test_r2_of_one_row_is_undefined_in_scikit_learn_too():
+    with pytest.warns(UndefinedMetricWarning):
+        assert np.isnan(reference.r2_score([1.0], [2.0]))
 
 
 @pytest.mark.parametrize(("p", "expected"), [([2.0, 2.0, 2.0], 1.0), ([2.0, 2.0, 3.0], 0.0)])

@@ -133,7 +133,8 @@ def _columns(predictions: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     row="C1",
     reference="sklearn.metrics.r2_score",
     formula="1 - sum_i w_i (y_i - p_i)^2 / sum_i w_i (y_i - mean y)^2, mean over targets",
-    note="For a constant target it is 1 if the predictions are exact and 0 otherwise, as in scikit-learn.",
+    note="For a constant target it is 1 if the predictions are exact and 0 otherwise, and for fewer than two rows it is "
+    "undefined, NaN, as in scikit-learn.",
 )
 def r2(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Coefficient of determination: the explained fraction of the variance of the targets.
@@ -148,6 +149,8 @@ def r2(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> T
     """
     p, y = _columns(predictions, targets)
     w = _row_weights(weights, len(y), y).unsqueeze(1)
+    if len(y) < 2:  # one row has no variance to explain
+        return y.new_full((), torch.nan)
     residual = (w * (y - p).square()).sum(0)
     total = (w * (y - (w * y).sum(0) / w.sum()).square()).sum(0)
     varies = total > 0

@@ -100,6 +100,8 @@ def _residuals(scored: Scored) -> Prepared:
 
 def _r2(p: Prepared) -> Tensor:
     targets, weights = p["targets"], p["weights"]
+    if targets.shape[1] < 2:
+        return targets.new_full((len(targets),), torch.nan)
     residual = (weights * p["residual"].square()).sum(1)
     variance = (weights * (targets - (weights * targets).sum(1, keepdim=True)).square()).sum(1)
     varies = variance > 0

@@ -15,6 +15,7 @@ from descend.runs.evaluate import LazyMapping, details, measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
 from descend.training.loop import Training
+from descend.training.records import defined
 
 __all__ = ["Measurements", "finish_run", "measure_parts", "measurements_of"]
 
@@ -133,5 +134,6 @@ def _measured_parts(run: Run, planned: Plan, device: torch.device, tested: bool)
         part: Part = getattr(planned.prepared, name)
         if len(part):
             rows = evaluation_batches(part, device)
-            found[name] = {k: float(v) for k, v in measured(run.predictor, rows(), run.measure).items()}
+            values = measured(run.predictor, rows(), run.measure)
+            found[name] = defined({k: float(v) for k, v in values.items()})
     return found

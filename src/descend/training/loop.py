@@ -25,7 +25,7 @@ from descend.optim.lean import Step, lean_step
 from descend.schedules import Schedule
 from descend.training.averaging import WeightAverage
 from descend.training.objective import Objective
-from descend.training.records import Record, epoch_loss, read_values, record_of
+from descend.training.records import Record, defined, epoch_loss, read_values, record_of
 from descend.training.state import clone
 from descend.training.stopping import Stopping
 
@@ -293,7 +293,7 @@ def _measured_epoch(t: Training) -> Record:
         named |= {f"constraints.{name}": value for name, value in t.lagrangian.metrics().items()}
     if t.evaluate is not None:
         named |= {f"validation.{name}": value for name, value in t.evaluate().items()}
-    values = read_values(named)
+    values = defined(read_values(named))
     bad = [name for name, value in values.items() if not math.isfinite(value)]
     if bad:
         raise NotFinite(f"{', '.join(bad)} is not finite after epoch {t.epoch + 1}")
@@ -308,7 +308,7 @@ def _measured_epoch(t: Training) -> Record:
 
 
 def _monitored(t: Training, record: Record) -> float | None:
-    return record["validation"][t.monitor] if "validation" in record else None
+    return record["validation"].get(t.monitor) if "validation" in record else None
 
 
 def _weight_norm(model: nn.Module) -> Tensor:

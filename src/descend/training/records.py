@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Record", "epoch_loss", "read_values", "record_of"]
+__all__ = ["Record", "defined", "epoch_loss", "read_values", "record_of"]
 
 Record = dict[str, Any]
 """One line of the history: what an epoch measured."""
@@ -43,6 +44,21 @@ def read_values(named: Mapping[str, Tensor]) -> dict[str, Any]:
     {'loss': 0.5, 'norm': 2.0}
     """
     return dict(zip(named, torch.stack([value.float() for value in named.values()]).tolist(), strict=True))
+
+
+def defined(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the values that are defined: without R² of fewer than two rows, which is NaN.
+
+    The R² of a network that has diverged is left out as well: its loss is not finite either.
+
+    >>> defined({"validation.loss": 0.5, "validation.r2": float("nan")})
+    {'validation.loss': 0.5}
+    """
+    return {
+        name: value
+        for name, value in values.items()
+        if name.rpartition(".")[2] != "r2" or not math.isnan(value)
+    }
 
 
 def record_of(values: Mapping[str, float], epoch: int, step: int, seconds: float, lr: float) -> Record:

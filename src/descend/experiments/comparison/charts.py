@@ -83,7 +83,10 @@ def learning_curves(outcomes: Sequence[Outcome], name: str, key: str) -> Figure 
 
 def _by_epoch(runs: Sequence[Trial], name: str) -> list[list[float]]:
     """For each epoch, the value of every run; a run that has stopped keeps its last value."""
-    lines = [[record["validation"][name] for record in run.history if "validation" in record] for run in runs]
+    lines = [
+        [record["validation"][name] for record in run.history if name in record.get("validation", {})]
+        for run in runs
+    ]
     lines = [line for line in lines if line]
     longest = max(map(len, lines), default=0)
     return [[line[min(epoch, len(line) - 1)] for line in lines] for epoch in range(longest)]

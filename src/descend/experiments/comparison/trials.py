@@ -61,7 +61,8 @@ class Trial:
 
     def best(self, metric: str) -> float | None:
         """Return the best validation value over all epochs, including those of a run that diverged later."""
-        values = [record["validation"][metric] for record in self.history if "validation" in record]
+        measured = [record.get("validation", {}).get(metric) for record in self.history]
+        values = [value for value in measured if value is not None]
         return (max(values) if better(metric) == "higher" else min(values)) if values else None
 
     def cost_to_reach(self, metric: str, target: float) -> TargetCost | None:

@@ -110,7 +110,7 @@ def trial_from_run(number: int, values: Point, run: Run, metric: str, rungs: Map
     validation = metrics.get("validation", {})
     score, loss = validation.get(metric), validation.get("loss")
     if run.failed or score is None or not math.isfinite(score):
-        message = str(metrics.get("message", f"its {metric} is not finite"))
+        message = str(metrics.get("message", f"its {metric} is not finite or not defined"))
         return Trial(number, to_plain(values), "diverged", None, None, epochs, seconds, message, rungs)
     status: Status = "dropped" if metrics.get("stopped") == "dropped" else "finished"
     return Trial(number, to_plain(values), status, float(score), loss, epochs, seconds, "", rungs)
@@ -123,5 +123,11 @@ def best_score_until(history: Iterable[Mapping[str, Any]], metric: str, epoch: i
     >>> best_score_until(history, "accuracy", 2)
     0.2
     """
-    values = [record["validation"][metric] for record in history if record["epoch"] <= epoch]
+    values = [
+        record["validation"][metric]
+        for record in history
+        if record["epoch"] <= epoch and metric in record["validation"]
+    ]
+    if not values:  # the metric is undefined
+        return math.nan
     return float(max(values) if better(metric) == "higher" else min(values))

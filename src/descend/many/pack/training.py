@@ -29,7 +29,7 @@ from descend.rng import forked
 from descend.schedules import ClosedForm
 from descend.training.clipping import clip_coefficient
 from descend.training.loop import NotFinite, Observer, Training
-from descend.training.records import Record, epoch_loss, read_values, record_of
+from descend.training.records import Record, defined, epoch_loss, read_values, record_of
 from descend.training.state import clone
 
 __all__ = ["PackTraining"]
@@ -262,7 +262,7 @@ class PackTraining:
     ) -> bool:
         """Append the member's record and apply its stopping rule; return whether this epoch is its best."""
         t = member.training
-        own = {name: of_members[place] for name, of_members in values.items()}
+        own = defined({name: of_members[place] for name, of_members in values.items()})
         t.epoch, t.step, t.seconds = t.epoch + 1, self.step, t.seconds + share
         bad = [name for name, value in own.items() if not math.isfinite(value)]
         if bad:
@@ -271,7 +271,9 @@ class PackTraining:
             return False
         record = record_of(own, t.epoch, t.step, t.seconds, t.learning_rate(self.step - 1))
         validation = record.get("validation")
-        t.stopped = t.stopping.observe(validation[t.monitor] if validation else None, seconds=t.seconds) or ""
+        t.stopped = (
+            t.stopping.observe(validation.get(t.monitor) if validation else None, seconds=t.seconds) or ""
+        )
         record["best"] = t.stopping.improved
         t.report_to_schedule(record)
         t.history.append(record)
