@@ -57,6 +57,14 @@ SEVERAL = {("init", "restarts"), ("model", "ensemble")}
 BLOCKS = st.just(500)
 """The size of the blocks of coordinate descent, where it is given: each block has a line search, so small ones take minutes."""
 
+TENTHS = st.sampled_from([each / 10 for each in range(10)])
+"""Numbers in [0, 1). Hypothesis draws floats near constants of the modules that are loaded, so the recipes, and the time they
+take, would depend on which tests ran before."""
+
+TOO_SLOW = {("unitary_rnn", "coordinate_descent")}
+"""Networks and optimizers that meet only around one of the two: a line search for each tensor of a network that reads pixels
+one by one takes twenty seconds."""
+
 SAMPLES = 80
 
 
@@ -120,7 +128,7 @@ def settings_of(draw: st.DrawFn, parameters: dict[str, Parameter], *, often: flo
         if key == "block_size" and parameter.default is None:
             values = BLOCKS
         wide = isinstance(parameter.default, tuple) and all(type(each) is int for each in parameter.default)
-        if values is not None and ((wide and parameter.default) or draw(st.floats(0, 1)) < often):
+        if values is not None and ((wide and parameter.default) or draw(TENTHS) < often):
             said[key] = draw(values)
     return said
 
@@ -164,7 +172,9 @@ def recipes(draw: st.DrawFn, entry: Entry, task: str, model: str) -> dict[str, d
             fitting = [
                 each
                 for each, constructor in CATALOGUE[name].items()
-                if f"{name}.name={each}" not in NEVER and task in getattr(constructor, "tasks", {task})
+                if f"{name}.name={each}" not in NEVER
+                and task in getattr(constructor, "tasks", {task})
+                and (model, each) not in TOO_SLOW
             ]
             chosen = draw(st.sampled_from(fitting))
         keys = section_parameters(section, chosen) or {}
@@ -226,7 +236,7 @@ def trains_somehow(entry: Entry, data: str, model: str, folder: Path, refusals: 
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(recipes(entry, TASKS[data], model), st.floats(0, 1, exclude_max=True))
+    @given(recipes(entry, TASKS[data], model), TENTHS)
     def draw_until_one_trains(sections: dict[str, dict[str, Any]], stop: float) -> None:
         nonlocal drawn, trained
         drawn += 1
