@@ -101,9 +101,8 @@ class Dimension:
         if high == low:
             return 0.5
         if self.is_log:
-            width = math.log(high) - math.log(
-                low
-            )  # 0 for neighbors among floats, which share their logarithm
+            # Neighboring floats share their logarithm.
+            width = math.log(high) - math.log(low)
             return (math.log(value) - math.log(low)) / width if width else 0.5
         return float((value - low) / (high - low))
 
