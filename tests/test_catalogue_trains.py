@@ -92,7 +92,8 @@ TASKS = {"digits": "multiclass", "images": "multiclass", "diabetes": "regression
 
 def near(parameter: Parameter) -> st.SearchStrategy[Any] | None:
     """Values near the default that its domain allows; None where only its owner could think of one."""
-    default, found = parameter.default, []
+    default = parameter.default
+    found: list[Any] = []
     for part in typing.get_args(parameter.annotation) or (parameter.annotation,):
         inner = typing.get_args(part)
         if typing.get_origin(part) is Literal:

@@ -275,7 +275,8 @@ def faults(tree: ast.AST) -> list[str]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names if alias.name.split(".")[0] in CODE_FROM_DATA]
         elif isinstance(node, ast.ImportFrom):
-            found += [node.module] if (node.module or "").split(".")[0] in CODE_FROM_DATA else []
+            module = node.module or ""
+            found += [module] if module.split(".")[0] in CODE_FROM_DATA else []
             found += [f"{node.module}.{a.name}" for a in node.names if f"{node.module}.{a.name}" in METHODS]
         elif isinstance(node, ast.Call):
             called = ast.unparse(node.func)

@@ -150,7 +150,9 @@ class ConstraintChecker(Quiet):
     """Checks a weight after every step, and while the average is evaluated."""
 
     def __init__(self, holds: Any) -> None:
-        self.holds, self.after_steps, self.averaged = holds, [], []
+        self.holds = holds
+        self.after_steps: list[bool] = []
+        self.averaged: list[bool] = []
 
     def started(self, training: Training) -> None:
         measure = training.evaluate
@@ -182,7 +184,8 @@ def test_a_constraint_holds_everywhere(name: str, digits: Any, tmp_path: Path) -
     assert holds(descend.load(tmp_path / "run").model.linear1.weight.detach())
     file = run.export("safetensors", tmp_path)
     assert holds(safetensors.torch.load_file(file)["model.linear1.weight"])
-    assert holds(load_exported(file).program.model.linear1.weight)
+    exported: Any = load_exported(file).program
+    assert holds(exported.model.linear1.weight)
     program = make_portable(run.predictor)
     assert holds(program.model.linear1.weight)
     assert not [key for key in program.state_dict() if "parametrizations" in key]

@@ -1,5 +1,7 @@
 """Blur, color, noise and occlusion, against scipy.ndimage and PIL."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +47,9 @@ class TestBlur:
 class TestColor:
     def one(self, name, factor):
         """Return the method with one factor fixed, and the others at 1."""
-        method = Color(**{each: float(each == name) for each in ("brightness", "contrast", "saturation")})
+        method: Any = Color(
+            **{each: float(each == name) for each in ("brightness", "contrast", "saturation")}
+        )
         method._factor = lambda strength, inputs, generator: torch.full(
             (len(inputs), 1, 1, 1), factor if strength else 1.0
         )

@@ -1,5 +1,7 @@
 """Augmentation in training: reproducible, resumable, off in evaluation, refused for unsuitable rows."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -34,7 +36,8 @@ QUICK = {
     "stop": {"max_epochs": 2},
     "engine": {"threads": 1, "device": "cpu"},
 }
-ALL = [name for name, method in AUGMENTATIONS.items() if "images" in method.fits]
+METHODS: dict[str, Any] = AUGMENTATIONS  # classes, which have `fits`
+ALL = [name for name, method in METHODS.items() if "images" in method.fits]
 
 
 def recipe(augment, **sections):

@@ -83,10 +83,11 @@ class Probe(torch.optim.Optimizer):
 
     def __init__(self, params: Any, steps: list[Tensor], lengths: list[float]) -> None:
         super().__init__(params, {})
-        self.steps, self.lengths, self.evaluations = steps, lengths, []
+        self.steps, self.lengths = steps, lengths
+        self.evaluations: list[Any] = []
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         parameters = self.param_groups[0]["params"]
         starts = [p.clone() for p in parameters]
         for t in self.lengths:
@@ -136,7 +137,7 @@ class TestClosure:
 
         class Older(torch.optim.Optimizer):
             @torch.no_grad()
-            def step(self, closure: Any = None) -> None:
+            def step(self, closure: Any = None) -> Any:
                 with torch.enable_grad():
                     closure()
                 p = self.param_groups[0]["params"][0]
@@ -147,7 +148,8 @@ class TestClosure:
                 with torch.enable_grad():
                     losses.append(float(closure().detach()))
 
-        problem, losses = Problem(seed), []
+        problem = Problem(seed)
+        losses: list[float] = []
         frame, bias = problem.point
         step = torch.randn(Q, N, dtype=DOUBLE)
         optimizer = Older(problem.layer.parameters(), {})

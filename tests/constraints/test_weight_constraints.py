@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -358,7 +359,7 @@ def test_a_custom_constraint() -> None:
         def impose(self, target: object) -> None:
             self.project_(target)
 
-        def project_(self, target: object) -> None:
+        def project_(self, target: Any) -> None:
             target.weight.clamp_(min=0.0)
 
     model = nn.Linear(3, 2)

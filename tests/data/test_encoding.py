@@ -8,8 +8,8 @@ from descend.data.settings import MISSING, DataSettings
 from descend.errors import DataError
 
 
-def fit(frame, rows=None, **settings):
-    frame, settings = pl.DataFrame(frame), DataSettings(**settings)
+def fit(frame, rows=None, **options):
+    frame, settings = pl.DataFrame(frame), DataSettings(**options)
     columns, parsed = infer(frame, settings)
     rows = np.arange(len(frame)) if rows is None else np.asarray(rows)
     return fit_categories(columns, parsed, rows, settings), parsed

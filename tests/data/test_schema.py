@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from descend.errors import DataError, RunError
 pandas = pytest.importorskip("pandas")
 
 N = 60
-MIXED = {
+MIXED: dict[str, list[Any]] = {
     "number": [None if i % 9 == 0 else i / 7 for i in range(N)],
     "colour": [("red", "blue", "grün", None)[i % 4] for i in range(N)],
     "truth": [i % 2 == 0 for i in range(N)],

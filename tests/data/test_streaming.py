@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,13 +32,13 @@ from descend.errors import DataError, Interrupted, RecipeError
 from descend.runs.build import evaluation_batches, part_batches
 
 ROWS = 400
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "model": {"hidden": [8], "dropout": 0.2},
     "data": {"batch_size": 32},
     "stop": {"max_epochs": 2},
     "engine": {"threads": 1, "device": "cpu"},
 }
-STREAM = {**RECIPE, "data": {"batch_size": 32, "stream": True}}
+STREAM: dict[str, Any] = {**RECIPE, "data": {"batch_size": 32, "stream": True}}
 
 
 def people() -> pl.DataFrame:
@@ -224,7 +225,7 @@ class TestBoundedMemory:
         width = prepared.train.inputs.shape[1]
         window = 4 * 16 * width * 4  # of four batches
         monkeypatch.setattr(batches_module, "CHUNK_BYTES", window + 4 * 16 * 8)
-        built = part_batches(prepared.train, Order(len(prepared.train), 16, seed=1), torch.device("cpu"))
+        built: Any = part_batches(prepared.train, Order(len(prepared.train), 16, seed=1), torch.device("cpu"))
         assert built.tensors[0] is prepared.train.inputs  # no copy of all rows
         sizes = {batch.inputs.untyped_storage().nbytes() for step in built.epoch(0) for batch in step}
         assert max(sizes) <= window

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 from contextlib import nullcontext
+from typing import Any
 
 import joblib
 import numpy as np
@@ -39,7 +40,8 @@ def table(n: int = 120, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray]:
     size = rng.normal(size=n)
     y = np.where((colour == "red") ^ (size > 0.5), "yes", "no")
     size[rng.random(n) < 0.1] = np.nan
-    shape = pd.Categorical(np.where(rng.random(n) < 0.1, None, rng.choice(["round", "long"], n)))
+    missing: Any = None
+    shape = pd.Categorical(np.where(rng.random(n) < 0.1, missing, rng.choice(["round", "long"], n)))
     frame = pd.DataFrame({"colour": colour, "size": size, "shape": shape, "new": rng.random(n) < 0.5})
     return frame, y
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
@@ -16,7 +17,7 @@ from descend import Classifier, Regressor
 SEPARATE = "check_array_api_input"
 
 
-def name_of(check: object) -> str:
+def name_of(check: Any) -> str:
     while hasattr(check, "func"):
         check = check.func
     return check.__name__

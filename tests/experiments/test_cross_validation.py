@@ -13,6 +13,7 @@ from descend.data.reader import read
 from descend.errors import DivergedError, UserError
 from descend.experiments import cross_validation
 from descend.experiments.cross_validation import CrossValidation, assign_folds
+from descend.many import train_many
 
 SMALL = {"model": {"hidden": [8]}, "stop": {"max_epochs": 3}, "engine": {"threads": 1}}
 
@@ -44,7 +45,6 @@ class TestOnIris:
 
     def test_networks_are_not_trained_on_the_rows_they_predict(self, iris, monkeypatch):
         calls = []
-        train_many = cross_validation.train_many
         monkeypatch.setattr(
             cross_validation, "train_many", lambda *a, **k: calls.append(k["parts"]) or train_many(*a, **k)
         )

@@ -18,7 +18,7 @@ def test_the_mean_has_students_interval(sample):
     error = stats.sem(sample)
     if error > 1e-9:
         low, high = stats.t.interval(0.95, len(sample) - 1, loc=sum(sample) / len(sample), scale=error)
-        assert (estimate.low, estimate.high) == (pytest.approx(low, abs=1e-6), pytest.approx(high, abs=1e-6))
+        assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-6)
     assert estimate.value == pytest.approx(sum(sample) / len(sample), abs=1e-9)
 
 
@@ -27,7 +27,7 @@ def test_a_proportion_has_wilsons_interval(trials, fraction):
     successes = round(fraction * trials)
     estimate = proportion(successes, trials)
     low, high = stats.binomtest(successes, trials).proportion_ci(0.95, method="wilson")
-    assert (estimate.low, estimate.high) == (pytest.approx(low, abs=1e-9), pytest.approx(high, abs=1e-9))
+    assert (estimate.low, estimate.high) == pytest.approx((low, high), abs=1e-9)
 
 
 def test_ratios_are_averaged_in_logarithms():

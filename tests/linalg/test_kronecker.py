@@ -11,6 +11,7 @@ from tests.support.examples import examples
 from descend.linalg import Stacking, inverse_root, inverse_roots, kronecker, largest_eigenvalue
 
 METHODS = ["eigh", "newton"]
+LINALG_ERROR = torch.linalg.LinAlgError  # type: ignore[attr-defined]  # PyTorch's stubs do not export it
 
 
 def with_spectra(spectra, seed=0):
@@ -252,7 +253,7 @@ class TestFailuresOfLapack:
 
         def fails_in_single(matrix):
             if matrix.dtype == torch.float32:
-                raise torch.linalg.LinAlgError("the algorithm failed to converge")
+                raise LINALG_ERROR("the algorithm failed to converge")
             return eigh(matrix)
 
         monkeypatch.setattr(torch.linalg, "eigh", fails_in_single)
@@ -296,7 +297,7 @@ class TestFailuresOfLapack:
 
         def fails(matrix):
             if matrix.dim() == 3 or torch.equal(matrix, last):
-                raise torch.linalg.LinAlgError("the algorithm failed to converge")
+                raise LINALG_ERROR("the algorithm failed to converge")
             return eigh(matrix)
 
         monkeypatch.setattr(torch.linalg, "eigh", fails)

@@ -100,7 +100,8 @@ class TestGaussNewton:
 
     def test_is_the_fisher_matrix_of_cross_entropy(self, problem):
         """The mean over rows and over the model's own distribution of the gradients' outer products."""
-        product = GaussNewton(*reversed(problem.loss_here()), problem.parameters)
+        outputs, loss = problem.loss_here()
+        product = GaussNewton(loss, outputs, problem.parameters)
         chances = problem.outputs(problem.w).softmax(1)
         logs = jacrev(lambda w: problem.outputs(w).log_softmax(1))(problem.w)
         fisher = torch.einsum("bk,bki,bkj->ij", chances, logs, logs) / 6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -151,7 +152,8 @@ class TestCayley:
         """A known fault: solving n × n systems, O(n³). Here no matrix other than X has more than 2q rows and columns."""
         from torch.utils._python_dispatch import TorchDispatchMode
 
-        n, q, seen = 300, 4, []
+        n, q = 300, 4
+        seen: list[Any] = []
 
         class Watch(TorchDispatchMode):
             def __torch_dispatch__(self, func, types, args=(), kwargs=None):

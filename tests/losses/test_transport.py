@@ -50,7 +50,7 @@ def test_in_one_dimension_it_equals_scipy(data):
     x = np.concatenate([[-1.0], -1.0 + np.cumsum(steps)])
     p, q = p / p.sum(), q / q.sum()
     expected = stats.wasserstein_distance(x, x, p, q)
-    got = wasserstein_1d(*(torch.tensor(each).unsqueeze(0) for each in (p, q)), torch.tensor(x))
+    got = wasserstein_1d(torch.tensor(p).unsqueeze(0), torch.tensor(q).unsqueeze(0), torch.tensor(x))
     assert got.item() == pytest.approx(expected, rel=1e-10, abs=1e-12)
     loss = Wasserstein(positions=tuple(x)).on_probabilities()
     assert loss(torch.tensor(p)[None], torch.tensor(q)[None]).item() == pytest.approx(

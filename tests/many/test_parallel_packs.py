@@ -21,6 +21,7 @@ from descend.many import parallel_packs, train_many
 from descend.many.parallel_packs import remaining_seconds
 from descend.many.workers import workers_unavailable_because
 from descend.runs import finish
+from descend.runs.evaluate import details
 
 pytestmark = pytest.mark.skipif(
     bool(workers_unavailable_because()), reason=workers_unavailable_because() or "workers"
@@ -101,7 +102,7 @@ class TestSameBits:
 
             return recorded
 
-        monkeypatch.setattr(finish, "details", recording("details", finish.details))
+        monkeypatch.setattr(finish, "details", recording("details", details))
         monkeypatch.setattr(descend.Run, "write_files", recording("write_files", descend.Run.write_files))
         for folder in (None, tmp_path / "runs"):
             for run in packed(EIGHT, 2, out=folder):

@@ -330,4 +330,4 @@ class TestSeeds:
 
     def test_are_not_an_argument_of_train(self):
         with pytest.raises(TypeError, match="unexpected keyword argument 'seeds'"):
-            descend.train("iris", seeds=2)
+            descend.train("iris", seeds=2)  # type: ignore[call-arg]  # wrong on purpose

@@ -1,6 +1,7 @@
 """Polynomial regression: powers, and the normal equations of the least-squares weights."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_shapes_and_parameters(inputs):
 def test_the_least_squares_weights_solve_the_normal_equations(degree):
     """With the coefficients of NumPy's polyfit the model equals polyval, and the gradient of the squared error is zero."""
     coefficients = np.polyfit(X.numpy(), Y.numpy(), degree)
-    model = polynomial((1,), 1, degree=degree).double()
+    model: Any = polynomial((1,), 1, degree=degree).double()
     with torch.no_grad():
         model.output.bias.fill_(coefficients[-1])
         model.output.weight.copy_(torch.tensor(coefficients[-2::-1].copy()))

@@ -1,6 +1,7 @@
 """SCGD and ASC-PG against gradient descent, the papers' recursions in NumPy, closed forms and their theorems."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -113,7 +114,7 @@ class TestWithoutNoise:
         lags = []
         for steps in (100, 200, 400):
             x = torch.zeros(1, dtype=DOUBLE, requires_grad=True)
-            optimizer = OPTIMIZERS[name]([x], lr=1.0 / steps, beta=0.3)
+            optimizer: Any = OPTIMIZERS[name]([x], lr=1.0 / steps, beta=0.3)
             for _ in range(steps):
                 # The derivative of the outer function is 1/g'(x), so x moves by the same amount in each step.
                 optimizer.step(
@@ -331,7 +332,7 @@ class TestAverage:
 
     @pytest.mark.parametrize("name", BOTH)
     def test_values_of_another_shape_are_refused(self, name):
-        optimizer = OPTIMIZERS[name]([torch.ones(1, requires_grad=True)])
+        optimizer: Any = OPTIMIZERS[name]([torch.ones(1, requires_grad=True)])
         with pytest.raises(UserError, match=r"total number: average\(value, rows, total\)"):
             optimizer.average(torch.ones(2), torch.tensor([0, 1]))
         with pytest.raises(UserError, match="2 rows and 3 indices"):
@@ -380,7 +381,7 @@ class TestAverage:
     @pytest.mark.parametrize("name", BOTH)
     def test_it_can_be_reset(self, name):
         w = torch.ones(1, requires_grad=True)
-        optimizer = OPTIMIZERS[name]([w])
+        optimizer: Any = OPTIMIZERS[name]([w])
         for _ in range(3):
             optimizer.step(lambda: optimizer.average(w * torch.ones(2)).sum())
         optimizer.forget()
@@ -390,7 +391,7 @@ class TestAverage:
     @pytest.mark.parametrize(("name", "numbers"), [("scgd", 60 * 2 + 60), ("asc_pg", 60 * 2 + 60 + 5)])
     def test_memory_is_as_documented(self, name, numbers):
         w = torch.ones(5, requires_grad=True)
-        optimizer = OPTIMIZERS[name]([w])
+        optimizer: Any = OPTIMIZERS[name]([w])
         optimizer.step(lambda: optimizer.average(w.sum() * torch.ones(20, 2), torch.arange(20), 60).sum())
         tensors = [each for each in optimizer.state[w].values() if isinstance(each, torch.Tensor)]
         assert sum(each.numel() for each in tensors) == pytest.approx(numbers, rel=0.1)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_single_entries_with_exact_steps_are_gauss_seidel():
 
 def test_a_random_order_is_a_function_of_seed_and_sweep():
     quadratic = Quadratic([0.5, 1.0, 2.0, 5.0, 9.0])
-    runs = {}
+    runs: dict[int, torch.Tensor] = {}
     for seed in (0, 0, 1):
         descent = Descent(coordinate_descent, quadratic, [0.0] * 5, selection="random", seed=seed, **SINGLE)
         torch.manual_seed(len(runs))
@@ -121,7 +122,7 @@ def test_each_block_has_its_own_step_size():
 def test_with_armijos_condition_no_block_steps_beyond_its_minimum():
     """On c x²/2 a step of t has the share 1 - c t/2 of the predicted decrease, so that 1/2 means t ≤ 1/c."""
     curvatures = [0.3, 1.0, 7.0, 90.0]
-    signs = {}
+    signs: dict[float | None, list[Any]] = {}
     for c1 in (None, 1e-4):
 
         def loss(x):

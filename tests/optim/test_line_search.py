@@ -44,7 +44,7 @@ def test_a_parabola_is_searched_as_exactly_as_requested(at, curvature, c2):
 def test_about_as_few_evaluations_as_scipy():
     for name in ("parabola", "rational", "steep"):
         f, df = CURVES[name]
-        calls = []
+        calls: list[float] = []
 
         def at(t, f=f, df=df, calls=calls):
             calls.append(t)

@@ -100,7 +100,7 @@ class TestAgainstSciPy:
             options={"xtol": 1e-12},
         )
         if curvature == "gauss_newton":
-            problem.loss = SeparatePenalty(problem)
+            problem.loss = SeparatePenalty(problem)  # type: ignore[method-assign]  # of this instance
         optimizer = newton(problem.model.parameters(), curvature=curvature)
         for _ in range(12):
             optimizer.step(problem.rows())

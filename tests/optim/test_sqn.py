@@ -1,6 +1,7 @@
 """Tests of the stochastic quasi-Newton method against its paper: averages, pairs, first steps, and data accesses."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -322,7 +323,8 @@ def test_from_a_recipe_it_counts_its_products(tmp_path):
     ids=["hessian", "gauss_newton", "part"],
 )
 def test_needs_follow_from_the_settings(settings, needs):
-    assert OPTIMIZERS["sqn"]([nn.Parameter(torch.ones(1))], **settings).needs == needs
+    optimizer: Any = OPTIMIZERS["sqn"]([nn.Parameter(torch.ones(1))], **settings)
+    assert optimizer.needs == needs
 
 
 @pytest.mark.parametrize("curvature", ["hessian", "gauss_newton"])

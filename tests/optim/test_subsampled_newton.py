@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ class TestContract(Contract):
 
 
 def test_with_all_rows_it_is_newtons():
-    paths = []
+    paths: list[list[Any]] = []
     for make in (newton, lambda p: subsampled_newton(p, sample_fraction=1.0, damping=0.0, cg_tolerance=0.5)):
         problem = Logistic()
         optimizer = make(problem.model.parameters())
@@ -75,7 +76,7 @@ def test_steps_are_invariant_to_a_change_of_variables():
     mix = torch.randn(6, 6, generator=draw, dtype=torch.float64)
     mix = mix @ torch.diag(torch.logspace(0, 2, 6, dtype=torch.float64))
     assert torch.linalg.cond(mix) > 100
-    found = []
+    found: list[list[Any]] = []
     for a in (None, mix):
         problem = Logistic(mix=a)
         optimizer = subsampled_newton(

@@ -1,5 +1,7 @@
 """Common properties of the truncated Newton methods."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -18,7 +20,7 @@ def weight():
 @pytest.mark.parametrize("name", sorted(TRUNCATED_NEWTON))
 class TestEach:
     def test_declares_what_it_needs_of_its_objective(self, name):
-        make = OPTIMIZERS[name]
+        make: Any = OPTIMIZERS[name]
         parts = {"part"} if name in ("stron", "subsampled_newton") else set()
         assert make([weight()]).needs == {"graph"} | parts
         assert make([weight()], curvature="gauss_newton").needs == {"outputs"} | parts

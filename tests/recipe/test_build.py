@@ -14,8 +14,8 @@ import descend
 from descend.errors import RecipeError, UserError
 from descend.nn.outputs import Sigmoid, Sine, Softmax
 from descend.recipe import Recipe
+from descend.recipe.adapters import OnProbabilities
 from descend.recipe.build import (
-    OnProbabilities,
     build_loss,
     build_model,
     build_optimizer,

@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,13 +67,14 @@ def data():
 
 def task_of(entry: Entry) -> str:
     """Data that the entry is for."""
+    constructor: Any = entry.constructor
     if entry.section == "loss":
-        tasks = entry.constructor.tasks
+        tasks = constructor.tasks
         return next(task for task in ("multiclass", "binary", "regression") if task in tasks)
     if entry.key == "output":
         return {"sigmoid": "binary", "sine": "binary", "identity": "regression"}.get(entry.name, "multiclass")
     if entry.key == "augment":
-        return "multiclass" if "rows" in entry.constructor.fits else "images"
+        return "multiclass" if "rows" in constructor.fits else "images"
     return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
 
 

@@ -98,7 +98,8 @@ class TestCheck:
     @pytest.mark.parametrize("annotation", [Count, Natural, int, Count | Literal["auto"]])
     def test_a_float_is_not_an_integer(self, annotation):
         assert fault(annotation, 2.0).endswith("got 2.0")
-        assert fault(tuple[annotation, ...], [1, 2.0]).endswith("got [1, 2.0]")
+        several = tuple[annotation, ...]  # type: ignore[valid-type]  # made at run time
+        assert fault(several, [1, 2.0]).endswith("got [1, 2.0]")
 
     @pytest.mark.parametrize("value", [1, 0, "true", None])
     def test_only_bools_are_bools(self, value):
@@ -252,7 +253,8 @@ class TestOfConstructor:
         assert of_constructor(dict, []) is None
 
     def test_annotations_that_cannot_be_resolved(self):
-        def made(*, width: "NoSuchType" = 3): ...  # noqa: F821, UP037 - a name that cannot be resolved is what is tested
+        # A name that cannot be resolved is what is tested.
+        def made(*, width: "NoSuchType" = 3): ...  # type: ignore[name-defined]  # noqa: F821, UP037
 
         assert of_constructor(made, [])["width"].annotation is Any
 

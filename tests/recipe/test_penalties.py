@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -64,7 +66,7 @@ class TestPenalty:
             torch.testing.assert_close(weight.grad, gradient, rtol=1e-4, atol=1e-5)
 
     def test_the_penalty_of_a_constraint(self) -> None:
-        model = mlp((4,), 3, hidden=(8,))
+        model: Any = mlp((4,), 3, hidden=(8,))
         recipe = complete(constrain={"orthogonal": {"pattern": "*", "method": "penalty", "strength": 2.0}})
         penalty = build_penalty(recipe, model, build_constraints(recipe, model, 0))
         assert penalty is not None

@@ -213,7 +213,7 @@ class TestEquality:
 
     def test_is_independent_of_its_inputs(self):
         hidden, columns = [3], {"a": "ignore"}
-        given = {"hidden": hidden}
+        given: dict[str, Any] = {"hidden": hidden}
         recipe = Recipe(model=given, data={"columns": columns})
         hidden.append(4)
         columns["b"] = "ignore"

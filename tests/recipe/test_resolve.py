@@ -20,7 +20,8 @@ from descend.recipe import Recipe
 from descend.recipe.catalogue import CATALOGUE
 from descend.recipe.defaults import DEFAULTS, FEW_ROWS, Facts
 from descend.recipe.resolve import Resolved, resolve
-from descend.recipe.sections import SECTIONS, InitSettings, ModelSettings, OptimizerSettings
+from descend.recipe.section_settings import InitSettings, ModelSettings, OptimizerSettings
+from descend.recipe.sections import SECTIONS
 from descend.regularization.settings import RegularizeSettings
 from descend.training.arithmetic import EngineSettings
 from descend.training.checkpoint import CheckpointSettings

@@ -121,7 +121,9 @@ class TestForms:
 class TestProblems:
     def test_are_those_of_a_mapping_and_come_all_at_once(self):
         found = problems(
-            optimizer=Adam(lr=-1), stop=Stop(patiense=5), model=MLP(activation=LeakyReLU(slope=1))
+            optimizer=Adam(lr=-1),
+            stop=Stop(patiense=5),  # type: ignore[call-arg]  # wrong on purpose
+            model=MLP(activation=LeakyReLU(slope=1)),  # type: ignore[call-arg]  # wrong on purpose
         )
         assert found == problems(
             optimizer={"name": "adam", "lr": -1},
@@ -154,7 +156,7 @@ class TestProblems:
 
     def test_names_that_do_not_exist(self):
         with pytest.raises(AttributeError, match=r"'descend\.recipe' has no attribute 'Adm'"):
-            typed.Adm  # noqa: B018 - the look-up is what is tested
+            typed.Adm  # type: ignore[attr-defined]  # noqa: B018 - the look-up is what is tested
 
 
 class TestSpecs:

@@ -98,7 +98,8 @@ def model_of(params: list[Any]) -> nn.Module:
         if hasattr(each, "model"):
             return each.model
     model = nn.Linear(1, 1, bias=False)
-    model._parameters["weight"] = next((each for each in found if isinstance(each, torch.Tensor)), None)
+    weight: Any = next((each for each in found if isinstance(each, torch.Tensor)), None)
+    model._parameters["weight"] = weight
     return model
 
 
@@ -133,7 +134,7 @@ class Problem:
             for p in self.tables.parameters():
                 start = torch.randn(4, 3, generator=draw, dtype=torch.float64)
                 p.copy_(start.T if case.layers else start)
-                p.model = self.model
+                p.model = self.model  # type: ignore[attr-defined]  # where model_of looks for it
         self.rows = torch.tensor([0, 1, 3])
         if case.layers:
             self.rows = nn.functional.one_hot(self.rows, 4).to(dtype)

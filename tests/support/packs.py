@@ -84,7 +84,8 @@ def pack_of(planned: Sequence[Planned], network_of: NetworkOf = stacked, **setti
         members.append(
             PackMember(number, training, float(terms["weight_decay"]), float(terms["l1"]), float(terms["l2"]))
         )
-    rows = planned[0][1].batches.tensors[0][:4]
+    batches: Any = planned[0][1].batches
+    rows = batches.tensors[0][:4]
     return PackTraining(members, network_of([training.model for _, training in planned], rows), **settings)
 
 

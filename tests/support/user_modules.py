@@ -84,6 +84,8 @@ class Recurrent(nn.Module):
 class Averaging(nn.Module):
     """A network with a moving average whose buffer is replaced at each step, and with a shared weight."""
 
+    seen: torch.Tensor
+
     def __init__(self, inputs, outputs):
         super().__init__()
         self.first = nn.Linear(math.prod(inputs), 12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ def constant(model: nn.Module) -> float:
     return 1.0
 
 
-LINEAR = {
+LINEAR: dict[str, Any] = {
     "data": {"sampling": "full", "validation": 0.2, "test": 0.2},
     "model": "linear",
     "optimizer": {"name": "sgd", "lr": 0.1},

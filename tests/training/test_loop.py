@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def table(modify: Callable[[np.ndarray], None] | None = None) -> tuple[np.ndarra
     return x, y
 
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "data": {"batch_size": 16, "scale": "none"},
     "model": {"name": "mlp", "hidden": [8, 8]},
     "stop": {"max_epochs": 4, "average": 0.0},
@@ -246,7 +247,7 @@ def test_no_step_waits_for_the_device() -> None:
             torch.cuda.set_sync_debug_mode("default")
         return objective_at(batches, epoch, step)
 
-    t.objective.at = at
+    t.objective.at = at  # type: ignore[method-assign]  # of this instance
     fit(t)
     assert len(steps) == order.steps_per_epoch
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import hypothesis.extra.numpy as npst
 import numpy as np
@@ -119,7 +120,7 @@ def test_another_safetensors_file_is_rejected(tmp_path: Path) -> None:
 
 
 def test_a_clone_shares_no_memory() -> None:
-    tree = {"w": torch.ones(2), "l": [torch.zeros(1)]}
+    tree: dict[str, Any] = {"w": torch.ones(2), "l": [torch.zeros(1)]}
     copy = clone(tree)
     tree["w"].add_(1)
     tree["l"][0].add_(1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
-import descend.training.threads as module
 from descend.training.threads import choose_threads, using_threads
 
 
@@ -13,7 +14,8 @@ class Clock:
     """A clock that advances only when a step runs, by an amount that depends on the number of threads."""
 
     def __init__(self, cost: dict[int, float]) -> None:
-        self.now, self.cost, self.steps = 0.0, cost, []
+        self.now, self.cost = 0.0, cost
+        self.steps: list[int] = []
 
     def step(self) -> None:
         count = torch.get_num_threads()
@@ -35,7 +37,7 @@ def test_the_fastest_number_wins_by_a_margin(
     monkeypatch: pytest.MonkeyPatch, cost: dict[int, float], expected: int
 ) -> None:
     clock = Clock(cost)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     before = torch.get_num_threads()
     count, why = choose_threads(clock.step, most=max(cost), seconds=10.0)
     assert count == expected
@@ -45,7 +47,7 @@ def test_the_fastest_number_wins_by_a_margin(
 
 def test_a_much_slower_number_is_timed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock({1: 1.0, 2: 500.0})
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     assert choose_threads(clock.step, most=2, seconds=30.0)[0] == 1
     assert clock.steps.count(2) <= 2
 
@@ -60,13 +62,13 @@ def test_a_number_with_occasional_stalls_is_not_chosen(monkeypatch: pytest.Monke
         if clock.steps[-1] == 2 and clock.steps.count(2) % 3 == 0:
             clock.now += 3.0
 
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     assert choose_threads(stalling, most=2, seconds=60.0)[0] == 1
 
 
 def test_a_short_step_uses_one_thread_without_timing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock({1: 2e-4, 2: 1e-4})
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     count, why = choose_threads(clock.step, most=2)
     assert (count, set(clock.steps)) == (1, {1})
     assert "200 µs" in why

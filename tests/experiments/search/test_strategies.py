@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -63,7 +65,7 @@ class TestTpe:
     @pytest.mark.slow
     def test_resumes_from_any_records_with_the_same_result(self):
         uninterrupted = run("tpe", 3)
-        evaluated = []
+        evaluated: list[Any] = []
         some = {number: uninterrupted[number] for number in [*range(16), 17, 20]}
         assert run("tpe", 3, known=some, evaluated=evaluated) == uninterrupted
         assert evaluated == [number for number in range(16, 48) if number not in (17, 20)]
@@ -97,7 +99,7 @@ class TestTpe:
 class TestExplore:
     def test_known_trials_are_not_evaluated_again(self):
         uninterrupted = run("random", 1)
-        evaluated = []
+        evaluated: list[Any] = []
         some = {number: uninterrupted[number] for number in range(0, 48, 2)}
         assert run("random", 1, known=some, evaluated=evaluated) == uninterrupted
         assert evaluated == list(range(1, 48, 2))

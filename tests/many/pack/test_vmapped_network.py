@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -119,7 +120,8 @@ def test_evaluation_equals_that_of_each_member():
     pairs = trainings(with_learning_rates({"model": {"name": NormAndDropout}}), [0, 1, 2], "digits")
     pack = pack_of(pairs, vmap_models)
     fit(pack, until=1)
-    rows = pairs[0][1].batches.tensors[0][:50]
+    batches: Any = pairs[0][1].batches
+    rows = batches.tensors[0][:50]
     outputs = pack.network.outputs(rows.unsqueeze(0))
     for number, (_, training) in enumerate(pairs):
         training.model.load_state_dict(member_state(pack, number))

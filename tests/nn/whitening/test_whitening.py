@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Callable
 
 import pytest
 import scipy.linalg
@@ -228,7 +229,7 @@ class TestPowerIteration:
 class TestFloat32:
     @pytest.mark.parametrize("kind", [DecorrelatedBatchNorm1d, IterNorm1d])
     @pytest.mark.parametrize(("scale", "offset"), [(1.0, 1e3), (1e4, 0.0), (1e-4, 0.0)])
-    def test_agrees_with_float64(self, kind: type[Whitening], scale: float, offset: float) -> None:
+    def test_agrees_with_float64(self, kind: Callable[..., Whitening], scale: float, offset: float) -> None:
         x = rows(200, 16, dtype=torch.float32) * scale + offset
         expected = kind(16).double()(x.double())
         torch.testing.assert_close(kind(16)(x).double(), expected, rtol=2e-3, atol=4e-3)
@@ -252,7 +253,9 @@ class TestFloat32:
 
     @pytest.mark.parametrize("kind", [DecorrelatedBatchNorm1d, IterNorm1d])
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
-    def test_nonfinite_inputs_give_nonfinite_outputs(self, kind: type[Whitening], value: float) -> None:
+    def test_nonfinite_inputs_give_nonfinite_outputs(
+        self, kind: Callable[..., Whitening], value: float
+    ) -> None:
         x = rows(20, 6, dtype=torch.float32)
         x[3, 1] = value
         assert not kind(6)(x).isfinite().all()
@@ -272,7 +275,7 @@ class TestFloat32:
 class TestRunningStatistics:
     @pytest.mark.slow
     @pytest.mark.parametrize("kind", [DecorrelatedBatchNorm1d, IterNorm1d])
-    def test_evaluation_matches_large_data(self, kind: type[Whitening]) -> None:
+    def test_evaluation_matches_large_data(self, kind: Callable[..., Whitening]) -> None:
         """After many small batches, the outputs in evaluation equal those of whitening all rows at once."""
         data = rows(40_000, 4, 3)
         layer = kind(4, momentum=0.002).double()
@@ -367,7 +370,7 @@ class TestErrors:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("kind", [DecorrelatedBatchNorm1d, IterNorm1d])
-def test_on_a_gpu(kind: type[Whitening]) -> None:
+def test_on_a_gpu(kind: Callable[..., Whitening]) -> None:
     x = rows(100, 16, dtype=torch.float32)
     layer = kind(16)
     result = copy.deepcopy(layer).cuda()(x.cuda()).cpu()
