@@ -1,6 +1,7 @@
 """Evaluations within a step, against ``torch.func`` and plain autograd: the same rows and random numbers every time."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -264,7 +265,7 @@ def test_an_evaluation_that_is_not_finite_never_leads_uphill(name, settings, num
 def test_parameters_of_half_precision_are_moved_with_a_state_in_single_precision(name, dtype):
     w = torch.tensor([0.5, 2.0], dtype=dtype, requires_grad=True)
     settings = {"lr": 0.1, "update_frequency": 2} if name == "sqn" else {}
-    optimizer = OPTIMIZERS[name]([w], **settings)
+    optimizer: Any = OPTIMIZERS[name]([w], **settings)
     for _ in range(12):
         optimizer.step(lambda: ((w - 1) ** 2).sum())
     assert w.dtype == dtype
