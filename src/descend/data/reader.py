@@ -177,6 +177,7 @@ class _Reader:
             return self._frame(StoredTable.open(path), path.name, str(path))
         if suffix in TABLES:
             strings = [column for column, kind in self.settings.columns.items() if kind == "categorical"]
+            strings += [self.settings.groups] if self.settings.groups is not None else []
             frame, notes = read_table(path, missing=self.settings.missing, strings=strings)
             source = self._frame(frame, path.name, str(path))
             return dataclasses.replace(source, notes=(*notes, *source.notes))

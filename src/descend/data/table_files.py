@@ -100,7 +100,7 @@ def _stripped(series: pl.Series, missing: Sequence[str]) -> pl.Series:
         return series
     stripped = series.str.strip_chars()
     stripped = stripped.set(stripped.is_in(list(missing)), None)
-    for kind in (pl.Int64, pl.Float64):
+    for kind in (pl.Int64, pl.Int128, pl.Float64):
         numbers = stripped.cast(kind, strict=False)
         if numbers.null_count() == stripped.null_count():
             return numbers
