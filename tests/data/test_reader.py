@@ -175,3 +175,14 @@ def test_large_group_numbers_with_gaps_stay_distinct(tmp_path):
             None if one is None else str(one) for one in groups
         ]
         assert "2 rows have no group" in " ".join(prepare(source, settings).notes)
+
+
+def test_the_separator_is_part_of_the_schema(tmp_path):
+    rows = "".join(f"{at}:{at * at}:{at % 7}\n" for at in range(60))
+    (tmp_path / "d.csv").write_text("a:b:y\n" + rows)
+    with pytest.raises(DataError, match=r"no column 'y'.*the separator is ','"):
+        read(tmp_path / "d.csv", target="y")
+    settings = DataSettings(separator=":")
+    schema = prepare(read(tmp_path / "d.csv", target="y", settings=settings), settings).schema
+    again = read(tmp_path / "d.csv", schema=type(schema).from_json(schema.to_json()))
+    assert again.frame.columns == ["a", "b"]
