@@ -158,3 +158,18 @@ def test_a_damaged_npz_is_refused(tmp_path):
     np.save(tmp_path / "single.npy", np.zeros(3))
     with pytest.raises(DataError, match="single array"):
         read_npz((tmp_path / "single.npy").rename(tmp_path / "single.npz"))
+
+
+def test_large_integer_targets_stay_integers():
+    labels = [2**60 + 1, 2**60 + 2]
+    for targets in (
+        labels,
+        pl.Series(labels, dtype=pl.Decimal(38, 0)),
+        pandas.Series(labels, dtype="Int64"),
+        pl.Series(labels, dtype=pl.Int128),
+    ):
+        assert as_targets(targets)[0].tolist() == labels
+    assert as_targets([2**63, -1])[0].tolist() == [2**63, -1]
+    assert as_targets(pl.Series([2**100, 1], dtype=pl.Int128))[0].tolist() == [2**100, 1]
+    with_gap = as_targets(pandas.Series([2**60 + 1, None], dtype="Int64"))[0]
+    assert with_gap.tolist() == [2**60 + 1, None]

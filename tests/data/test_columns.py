@@ -154,3 +154,20 @@ def test_names_of_the_inputs_of_a_column():
     assert Column("a", "numeric", indicator=True).inputs == ("a", "a is missing")
     assert Column("a", "categorical", ("x", "y")).inputs == ("a=x", "a=y")
     assert Column("a", "constant").inputs == ()
+
+
+@pytest.mark.parametrize("as_column", [pl.Series, lambda values: pl.Series(list(map(str, values)))])
+def test_different_integers_beyond_double_precision_are_neither_constant_nor_merged(as_column):
+    codes = [2**60 + at % 20 for at in range(N)]
+    message = refusal({"id": as_column(codes)})
+    assert "'id'" in message
+    assert f"from {2**60} to {2**60 + 19}" in message
+    assert "--set data.columns.id=categorical" in message
+    assert "different integers" in refusal({"id": as_column(codes)}, columns={"id": "numeric"})
+    _, parsed = infer(pl.DataFrame({"id": as_column(codes)}), DataSettings(columns={"id": "categorical"}))
+    assert parsed["id"].to_list() == list(map(str, codes))
+
+
+def test_large_integers_with_a_wide_range_are_numbers():
+    nanoseconds = [1_700_000_000_000_000_000 + 10**9 * at for at in range(N)]
+    assert kinds({"t": nanoseconds, "same": [2**60 + 1] * N}) == {"t": "numeric", "same": "constant"}

@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from descend.data.columns import infer
+from descend.data.columns import Column, infer
 from descend.data.encoding import OTHER, conform, encode, fit_categories
 from descend.data.settings import MISSING, DataSettings
 from descend.errors import DataError
@@ -101,3 +101,11 @@ def test_the_matrix_is_row_major_and_writeable():
     assert matrix.flags.c_contiguous
     assert matrix.flags.writeable
     assert matrix.dtype == np.float64
+
+
+def test_large_integers_match_the_categories_of_older_schemas():
+    column = Column("id", "categorical", ("1.152921504606847e+18", "3"))
+    for values in (pl.Series("id", [2**60, 2**60 + 1, 3, 4]), pl.Series("id", [2.0**60, 2.0**60, 3.0, 4.0])):
+        assert conform(pl.DataFrame([values]), [column], ())["id"].to_list() == [
+            *["1.152921504606847e+18"] * 2, "3", "4",
+        ]  # fmt: skip

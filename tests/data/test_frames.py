@@ -194,3 +194,24 @@ def test_frames_are_recognised():
     assert is_frame(pyarrow.table({"a": [1]}))
     for other in ([1], {"a": 1}, np.zeros(3), torch.zeros(3), "a", None, (1, 2)):
         assert not is_frame(other)
+
+
+def test_large_integers_with_missing_values_stay_integers():
+    column = pandas.array([2**60 + 1, None, 2**60 + 2], dtype="Int64")
+    for frame in (
+        pandas.DataFrame({"a": column}),
+        {"a": [2**60 + 1, None, 2**60 + 2]},
+        [{"a": 2**60 + 1}, {"b": 0}, {"a": 2**60 + 2}],
+        pandas.DataFrame({"a": [2**60 + 1, None, 2**60 + 2]}, dtype=object),
+    ):
+        assert as_frame(frame)["a"].to_list() == [2**60 + 1, None, 2**60 + 2]
+    nothing = pandas.DataFrame({"a": pandas.array([None, None], dtype="Int64")})
+    assert (
+        infer(as_frame({"x": [1.0, 2.0]}).with_columns(as_frame(nothing)), DataSettings())[0][1].kind
+        == "empty"
+    )
+
+
+def test_integers_among_fractions_in_nested_lists_are_not_rounded():
+    frame = frame_of_array([[2**60 + 1, 0.5], [2**60 + 2, 1.5]])
+    assert frame.rows() == [(2**60 + 1, 0.5), (2**60 + 2, 1.5)]

@@ -17,7 +17,11 @@ from descend.errors import DataError
         (pl.Series("a", [1, None], dtype=pl.Int8), pl.Float64),
         (pl.Series("a", [1.5, float("nan")]), pl.Float64),
         (pl.Series("a", [decimal.Decimal("1.50"), None]), pl.Float64),
-        (pl.Series("a", [2**100, None], dtype=pl.Int128), pl.Float64),
+        (pl.Series("a", [2**100, None], dtype=pl.Int128), pl.Int128),
+        (pl.Series("a", [2**53, None], dtype=pl.Int64), pl.Float64),
+        (pl.Series("a", [2**53 + 1, None], dtype=pl.Int64), pl.Int128),
+        (pl.Series("a", [2**64 - 1, None], dtype=pl.UInt64), pl.Int128),
+        (pl.Series("a", [decimal.Decimal("12345678901234567.5"), None]), pl.String),
         (pl.Series("a", [True, None]), pl.Boolean),
         (pl.Series("a", ["x", "NA"]), pl.String),
         (pl.Series("a", ["x", None], dtype=pl.Categorical), pl.String),
@@ -112,10 +116,35 @@ def test_integers_have_the_same_string_in_every_type():
         ([np.datetime64("2024-01-01"), None], pl.Datetime),
         ([decimal.Decimal(1)], pl.Float64),
         ([None, float("nan")], pl.Null),
+        ([2**60 + 1, None], pl.Int128),
+        ([2**60 + 1, True], pl.Int128),
+        ([2**60 + 1, 0.5], pl.String),
+        ([2**130 + 1, 3], pl.String),
+        ([decimal.Decimal("0.1"), 3], pl.Float64),
+        ([decimal.Decimal("12345678901234567.5")], pl.String),
     ],
 )
 def test_python_values_become_a_column(values, dtype):
     assert series_of("a", values).dtype == dtype
+
+
+def test_large_integers_have_the_same_string_in_every_type():
+    first, second = 2**60, 2**60 + 1
+    for column in (
+        pl.Series("a", [first, second]),
+        pl.Series("a", [first, second], dtype=pl.Decimal(38, 0)),
+        pl.Series("a", [str(first), f" {second} "]),
+        series_of("a", [first, np.int64(second)]),
+        series_of("a", [decimal.Decimal(first), second]),
+        series_of("a", [first, second, 0.5])[:2],
+    ):
+        assert to_strings(tidy(column, ())).to_list() == [str(first), str(second)]
+    assert to_strings(pl.Series([1e18, None, float("inf"), 2.5])).to_list() == [
+        str(10**18),
+        None,
+        "inf",
+        "2.5",
+    ]
 
 
 def test_numbers_mixed_with_strings_become_strings():

@@ -140,3 +140,49 @@ def test_empty_data_are_refused():
         read(FRAME[:0], target="y")
     with pytest.raises(DataError, match="no rows"):
         read((np.zeros((0, 2)), []))
+
+
+def test_large_integers_are_the_same_categories_in_every_form(tmp_path):
+    ids = [2**60 + at % 4 for at in range(80)]
+    frame = pl.DataFrame({"id": ids, "x": np.arange(80) * 0.5, "y": [f"c{at % 2}" for at in ids]})
+    frame.write_csv(tmp_path / "d.csv")
+    frame.write_parquet(tmp_path / "d.parquet")
+    settings = DataSettings(columns={"id": "categorical"})
+    forms = (
+        tmp_path / "d.csv",
+        tmp_path / "d.parquet",
+        frame,
+        frame.to_dicts(),
+        frame.to_dict(as_series=False),
+    )
+    schemas = [prepare(read(form, target="y", settings=settings), settings).schema for form in forms]
+    first = read(forms[0], schema=schemas[0], predicting=True)
+    expected = schemas[0].matrix(first)
+    assert len(set(expected[:, 0].tolist())) == 4
+    for schema, form in zip(schemas, forms, strict=True):
+        assert schema.columns == schemas[0].columns
+        assert schemas[0].matrix(read(form, schema=schemas[0], predicting=True)).equal(expected)
+
+
+def test_large_group_numbers_with_gaps_stay_distinct(tmp_path):
+    groups = [None, None, *(2**60 + at % 8 for at in range(78))]
+    frame = pl.DataFrame({"x": np.arange(80) * 1.0, "y": np.arange(80) * 2.0, "g": groups})
+    frame.write_csv(tmp_path / "d.csv")
+    settings = DataSettings(groups="g")
+    for form in (frame, tmp_path / "d.csv", frame.to_dicts()):
+        source = read(form, target="y", settings=settings)
+        assert [None if one is None else str(one) for one in source.groups] == [
+            None if one is None else str(one) for one in groups
+        ]
+        assert "2 rows have no group" in " ".join(prepare(source, settings).notes)
+
+
+def test_the_separator_is_part_of_the_schema(tmp_path):
+    rows = "".join(f"{at}:{at * at}:{at % 7}\n" for at in range(60))
+    (tmp_path / "d.csv").write_text("a:b:y\n" + rows)
+    with pytest.raises(DataError, match=r"no column 'y'.*the separator is ','"):
+        read(tmp_path / "d.csv", target="y")
+    settings = DataSettings(separator=":")
+    schema = prepare(read(tmp_path / "d.csv", target="y", settings=settings), settings).schema
+    again = read(tmp_path / "d.csv", schema=type(schema).from_json(schema.to_json()))
+    assert again.frame.columns == ["a", "b"]

@@ -17,7 +17,7 @@ def test_values_of_a_toml_file_are_accepted():
     result = ADAPTER.validate_python(
         {
             "target": ["a", "b"], "task": "multi_regression", "clip": 4, "batch_size": 32, "validation": 0,
-            "columns": {"zip": "categorical"}, "missing": ["-"], "image_size": 64, "class_weights": "balanced",
+            "columns": {"zip": "categorical"}, "missing": ["-"], "separator": "\t", "image_size": 64, "class_weights": "balanced",
         }
     )  # fmt: skip
     assert result.target == ("a", "b")
@@ -32,7 +32,7 @@ def test_values_of_a_toml_file_are_accepted():
     [
         {"validation": 1.0}, {"test": -0.1}, {"clip": 0}, {"clip": "off"}, {"batch_size": 0}, {"task": "guess"},
         {"columns": {"a": "colour"}}, {"sampling": "epochs"}, {"max_categories": 0}, {"image_size": 0},
-        {"class_weights": True},
+        {"class_weights": True}, {"separator": "::"},
     ],
 )  # fmt: skip
 def test_values_outside_their_domain_are_refused(wrong):

@@ -132,3 +132,26 @@ def test_parts_that_do_not_match_are_refused(other, message):
 def test_tensors_of_another_shape_are_not_joined():
     with pytest.raises(DataError, match=r"shape \(3, 3\), a row of the training data \(2, 2\)"):
         join(from_arrays(np.zeros((2, 2, 2)), [1, 2]), from_arrays(np.zeros((2, 3, 3)), [1, 2]))
+
+
+def test_integers_that_double_precision_merges_have_different_fingerprints():
+    first, second = ({**CONTENT, "whole": [2**60, 2**60 + last, 3, 4]} for last in (1, 2))
+    assert source(first).fingerprint() != source(second).fingerprint()
+    assert (
+        source(targets=(2**60, 2**60 + 1, 3, 4)).fingerprint()
+        != source(targets=(2**60, 2**60, 3, 4)).fingerprint()
+    )
+    floats = pl.DataFrame({**CONTENT, "whole": [float(2**60), 2.0, 3.0, 4.0]})
+    assert source({**CONTENT, "whole": [2**60, 2, 3, 4]}).fingerprint() == source(floats).fingerprint()
+
+
+def test_joining_parts_of_different_types_keeps_large_integers():
+    codes = [2**60 + 1, 2**60 + 2]
+    train = read({"id": pl.Series(codes), "y": [0, 1]}, target="y")
+    other = read({"id": pl.Series(codes, dtype=pl.UInt64), "y": [0, 1]}, target="y")
+    fractions = read({"id": [0.5, 3.0], "y": [0, 1]}, target="y")
+    assert join(train, other).frame["id"].to_list() == codes * 2
+    assert join(train, fractions).frame["id"].to_list() == [*map(str, codes), "0.5", "3"]
+    large = dataclasses.replace(train, targets=np.array(codes))
+    unsigned = dataclasses.replace(train, targets=np.array(codes, dtype=np.uint64))
+    assert join(large, unsigned).targets.tolist() == codes * 2

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from descend.data.split import part_names, split
+from descend.data.split import group_names, part_names, split
 from descend.errors import DataError
 
 
@@ -132,3 +132,10 @@ def test_names_of_parts():
         part_names(["train", "maybe"], "here")
     with pytest.raises(DataError, match="no row is marked 'train'"):
         part_names(["test"], "here")
+
+
+def test_rows_without_a_group_are_not_one_group():
+    groups = np.array([2**60, None, 2**60 + 1, float("nan"), 2**60], dtype=object)
+    names, without = group_names(groups)
+    assert without == 2
+    assert [int(np.flatnonzero(names == name)[0]) for name in names] == [0, 1, 2, 3, 0]

@@ -156,3 +156,62 @@ def test_a_table_without_rows_is_refused(tmp_path):
     pl.DataFrame({"a": []}).write_parquet(tmp_path / "data.parquet")
     with pytest.raises(DataError, match="no rows"):
         read_table(tmp_path / "data.parquet")
+
+
+ROWS = [(100.5, 20.25, 7.5), (90.5, 10.75, 3.5)]
+
+
+@pytest.mark.parametrize(
+    ("header", "separator", "names"),
+    [
+        ("area (m2, net);price (EUR, net);sold", ";", ["area (m2, net)", "price (EUR, net)", "sold"]),
+        ('"area (m2, net)";"price, (EUR)";"sold"', ";", ["area (m2, net)", "price, (EUR)", "sold"]),
+        ("a, b, c\td; e; f\tsold", "\t", ["a, b, c", "d; e; f", "sold"]),
+        ('"area; m2","price; x; y; z","sold"', ",", ["area; m2", "price; x; y; z", "sold"]),
+        ("a,b,c,d|e|f", "|", ["a,b,c,d", "e", "f"]),
+    ],
+)
+def test_the_rows_decide_the_separator_not_marks_within_names(tmp_path, header, separator, names):
+    content = "\n".join([header, *(separator.join(map(str, row)) for row in ROWS), ""])
+    frame = table(tmp_path, content)
+    assert frame.columns == names
+    assert frame.rows() == ROWS
+
+
+def test_separators_within_quoted_cells_do_not_count(tmp_path):
+    content = 'a;b;c\n"x, y, z";"1, 2";3\n"u, v, w";"3, 4";4\n'
+    assert table(tmp_path, content).rows() == [("x, y, z", "1, 2", 3), ("u, v, w", "3, 4", 4)]
+    content = 'a,b\n"x;\n;y",1\n"z;;",2\n'
+    assert table(tmp_path, content).rows() == [("x;\n;y", 1), ("z;;", 2)]
+
+
+def test_decimal_commas_and_commas_in_names_may_occur_equally_often(tmp_path):
+    assert table(tmp_path, "a,b;c,d\n1,5;2,5\n3,25;4,5\n").rows() == [(1.5, 2.5), (3.25, 4.5)]
+    assert table(tmp_path, "id,tag|kind,n\n1,a|b,2\n2,c|d,3\n").columns == ["id", "tag|kind", "n"]
+
+
+@pytest.mark.parametrize("line", ["sep=;", "SEP=;", '"sep=;"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_line_that_declares_the_separator_is_followed_and_skipped(tmp_path, line, end, mark):
+    content = mark + end.join([line, "a,b;c", "1;2", "3;4", ""])
+    assert table(tmp_path, content).to_dict(as_series=False) == {"a,b": [1, 3], "c": [2, 4]}
+
+
+def test_a_specified_separator_is_used(tmp_path):
+    assert table(tmp_path, "a:b\n1:2\n3:4\n", separator=":").rows() == [(1, 2), (3, 4)]
+    assert table(tmp_path, "sep=;\na:b\n1:2\n", separator=":").rows() == [(1, 2)]
+
+
+def test_messages_name_the_separator_and_the_setting(tmp_path):
+    for content in ("a;b\n1;2\n3;4;5\n6;7\n", "a;b;c\n1;2;3\n4;5\n"):
+        with pytest.raises(
+            DataError, match=r"the separator is ';' \(another one: --set 'data.separator=\",\"'\)"
+        ):
+            table(tmp_path, content)
+    assert "the separator is ','" in " ".join(read_table(write(tmp_path, "a:b\n1:2\n"))[1])
+
+
+def test_one_column_needs_no_separator(tmp_path):
+    assert table(tmp_path, "area, m2\n1.5\n2.5\n").to_dict(as_series=False) == {"area, m2": [1.5, 2.5]}
+    assert table(tmp_path, "a\n1\n2\n").columns == ["a"]

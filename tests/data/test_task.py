@@ -108,3 +108,14 @@ def test_missing_infinite_and_invalid_targets_are_refused(targets, message):
 def test_messages_name_the_target():
     with pytest.raises(DataError, match="'price'"):
         check_targets(np.array([1.0, np.nan]), ("price",))
+
+
+def test_large_integer_targets_are_classes_or_refused_but_not_constant():
+    targets = np.array([2**60 + at % 40 for at in range(80)])
+    with pytest.raises(DataError, match="different targets from 1152921504606846976"):
+        infer_task(targets)
+    with pytest.raises(DataError, match="would be equal"):
+        infer_task(targets, "regression")
+    assert infer_task(targets % 2 + 2**60)[0] == "binary"
+    assert infer_task(targets, "classification")[0] == "multiclass"
+    assert infer_task(2**60 + 10**12 * np.arange(80))[0] == "regression"

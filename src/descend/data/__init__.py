@@ -19,6 +19,7 @@ The path of a CSV file, in the order of the calls:
 :mod:`.reader`              ``read``: data of any form as a ``Source``
 :mod:`.source`              ``Source``: raw data; joining the parts of a given split; the fingerprint
 :mod:`.table_files`         CSV, TSV, Parquet and Arrow files
+:mod:`.separator`           the separator of a text file
 :mod:`.image_folders`       folders of images, one subfolder per class
 :mod:`.arrays`              NumPy arrays, tensors, NPZ files
 :mod:`.frames`              pandas, polars and pyarrow data frames, dictionaries of columns

@@ -10,7 +10,7 @@ import numpy as np
 
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
 from descend.data.messages import listed, rows_hold
-from descend.data.parsing import is_missing
+from descend.data.parsing import EXACT, is_missing, large_integers, tidy
 from descend.data.source import Array, Source, join
 from descend.errors import DataError
 
@@ -102,10 +102,17 @@ def as_targets(targets: Any) -> tuple[Array, tuple[str, ...]]:
     ):
         array = np.empty(len(targets), dtype=object)  # NumPy would convert numbers among strings to strings
         array[:] = targets
+    if array.dtype.kind == "f" and isinstance(targets, list | tuple) and _are_integers(targets):
+        array = np.empty(len(targets), dtype=object)  # beyond 64 bits, or of different signs
+        array[:] = targets
     if array.ndim == 0:
         raise DataError("expected one target per row, got a single value")
     width = array.shape[1] if array.ndim == 2 else 1
     return array, ("y",) if width == 1 else tuple(f"y{at}" for at in range(width))
+
+
+def _are_integers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | np.integer) for value in values)
 
 
 def _plain(series: Any) -> Any:
@@ -113,7 +120,10 @@ def _plain(series: Any) -> Any:
     if type(series).__module__.startswith("polars"):
         return series
     array = series.to_numpy()
-    return array if getattr(array, "dtype", np.dtype(object)).kind in "biuf" else list(series.to_list())
+    kind = getattr(array, "dtype", np.dtype(object)).kind
+    if kind == "f" and not isinstance(series.dtype, np.dtype) and (np.abs(array) >= EXACT).any():
+        return list(series.to_list())  # nullable integers
+    return array if kind in "biuf" else list(series.to_list())
 
 
 def labels_of(series: Any, missing: Sequence[str]) -> Array:
@@ -130,11 +140,15 @@ def labels_of(series: Any, missing: Sequence[str]) -> Array:
         strings = series.cast(pl.String)
         is_absent = strings.str.strip_chars().is_in(list(missing))
         return np.array(strings.set(is_absent, None).to_list(), dtype=object)
-    if kind.is_decimal() or kind in (pl.Int128, pl.UInt128):  # NumPy has no such dtypes
-        as_int64 = series.cast(pl.Int64, strict=False) if kind.is_integer() else series
-        fits = kind.is_integer() and as_int64.null_count() == series.null_count()
-        series = as_int64 if fits else series.cast(pl.Float64)
+    if kind.is_decimal():
+        integers = large_integers(tidy(series, ()))
+        series = series.cast(pl.Float64) if integers is None else integers
         kind = series.dtype
+    if kind in (pl.Int128, pl.UInt128):  # NumPy has no such dtypes
+        as_int64 = series.cast(pl.Int64, strict=False)
+        if as_int64.null_count() > series.null_count():
+            return np.array(series.to_list(), dtype=object)
+        series, kind = as_int64, as_int64.dtype
     if series.null_count():
         return np.array(series.to_list(), dtype=object)
     if kind.is_numeric() or kind == pl.Boolean:

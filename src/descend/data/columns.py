@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from descend.data.messages import listed, rows_hold
-from descend.data.parsing import parse_booleans, parse_dates, parse_instants, parse_numbers, tidy, to_strings
+from descend.data.parsing import (
+    EXACT,
+    large_integers,
+    parse_booleans,
+    parse_dates,
+    parse_instants,
+    parse_numbers,
+    tidy,
+    to_strings,
+)
 from descend.data.settings import DataSettings
 from descend.data.streaming import StoredTable
 from descend.errors import DataError, did_you_mean
@@ -28,6 +38,7 @@ __all__ = [
     "raise_all",
     "refuse",
     "refuse_extreme",
+    "too_close",
 ]
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "date", "constant", "empty", "ignored"]
@@ -190,7 +201,8 @@ def _infer_one(
         return Column(name, "boolean", missing=missing), values
     if values.dtype == pl.Datetime:
         return _numeric(parse_dates(values)[0], "date", missing, keep_constant)
-    return _numeric(values, "numeric", missing, keep_constant)
+    _refuse_too_close(values)
+    return _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
 
 
 def _numeric(
@@ -213,7 +225,8 @@ def _parse_strings(values: pl.Series, settings: DataSettings) -> pl.Series:
     numbers, invalid = parse_numbers(values)
     count = int(invalid.sum())
     if count == 0:
-        return numbers
+        integers = large_integers(values)
+        return numbers if integers is None else integers
     if count <= (1 - _MOSTLY) * present:
         raise _mixed(values, invalid, "numbers", settings)
     lowered = values.str.to_lowercase()
@@ -277,7 +290,32 @@ def _declared(
     refuse(values, invalid, declared)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
+    if declared == "numeric":
+        _refuse_too_close(values)
     return _numeric(parsed, "date" if declared == "date" else "numeric", missing, keep_constant=True)
+
+
+def too_close(low: int, high: int) -> bool:
+    """Return whether different integers from ``low`` to ``high`` are too close for double precision to resolve.
+
+    >>> too_close(2**60, 2**60 + 40), too_close(0, 2**60), too_close(1000, 1040)
+    (True, False, False)
+    """
+    largest = max(abs(low), abs(high))
+    return largest > EXACT and low < high and math.ulp(float(largest)) > (high - low) * 2.0**-20
+
+
+def _refuse_too_close(values: pl.Series) -> None:
+    integers = large_integers(values)
+    if integers is None:
+        return
+    low, high = int(integers.min()), int(integers.max())  # type: ignore[arg-type]  # of an integer series
+    if too_close(low, high):
+        raise DataError(
+            f"column {values.name!r}: as floating-point numbers, different integers from {low} to {high} would be "
+            f"equal; if they are codes, {kind_option(values.name, 'categorical')}; if they are numbers, subtract "
+            f"{low} from each; or {kind_option(values.name, 'ignore')}"
+        )
 
 
 def refuse(values: pl.Series, invalid: pl.Series, kind: str) -> None:

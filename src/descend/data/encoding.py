@@ -8,6 +8,7 @@ on the training rows.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, overload
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["OTHER", "StoredColumns", "conform", "encode", "fit_categories"]
 
 OTHER = "other"
+_EXPONENT = re.compile(r"-?\d(\.\d+)?e\+?\d+")
 
 
 def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[str]) -> pl.DataFrame:
@@ -55,7 +57,7 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
         try:
             values = tidy(frame[column.name], missing)
             if column.kind == "categorical":
-                parsed.append(to_strings(values))
+                parsed.append(_as_categories(values, column))
                 continue
             parse = {"numeric": parse_numbers, "boolean": parse_booleans, "date": parse_dates}[column.kind]
             converted, invalid = parse(values)
@@ -67,6 +69,21 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
             problems.append(str(problem))
     raise_all(problems)
     return pl.DataFrame(parsed)
+
+
+def _as_categories(values: pl.Series, column: Column) -> pl.Series:
+    """Convert a tidied column to strings.
+
+    Older schemas have categories such as "1.5e+18" for large integers; a number then becomes the string of that form.
+    """
+    import polars as pl
+
+    strings = to_strings(values)
+    if values.dtype not in (pl.Float64, pl.Int128) or not any(map(_EXPONENT.fullmatch, column.categories)):
+        return strings
+    exponents = values.cast(pl.Float64).cast(pl.String)
+    older = ~strings.is_in(column.categories) & exponents.is_in(column.categories)
+    return exponents.zip_with(older.fill_null(False), strings)
 
 
 class StoredColumns:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.data.messages import listed
-from descend.data.parsing import series_of
+from descend.data.parsing import EXACT, is_missing, series_of
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _narwhals_column(name: str, column: Any) -> pl.Series:
     has_missing = column.null_count() > 0
     if kind.is_float() or (kind.is_integer() and not has_missing):
         return pl.Series(name, np.ascontiguousarray(column.to_numpy()))
-    if kind.is_numeric():
+    if kind.is_numeric() and kind != nw.Decimal and not _has_large_integers(column):
         return pl.Series(name, np.asarray(column.cast(nw.Float64).to_numpy(), dtype=np.float64))
     if kind == nw.Boolean and not has_missing:
         return pl.Series(name, column.to_numpy().astype(bool))
@@ -137,6 +137,11 @@ def _narwhals_column(name: str, column: Any) -> pl.Series:
         unit = "datetime64[us]" if kind == nw.Datetime else "timedelta64[us]"
         return pl.Series(name, column.to_numpy().astype(unit))
     return series_of(name, column.to_list())
+
+
+def _has_large_integers(column: Any) -> bool:
+    low, high = column.min(), column.max()
+    return not is_missing(low) and bool(low < -EXACT or high > EXACT)
 
 
 def _from_columns(data: Mapping[Any, Any]) -> pl.DataFrame:
@@ -243,6 +248,9 @@ def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFram
             f"got an array with {array.shape[1]}"
         )
     names = [f"x{at}" for at in range(array.shape[1])] if names is None else list(names)
+    if isinstance(data, list | tuple) and array.dtype.kind == "f" and (np.abs(array) >= EXACT).any():
+        # NumPy converts integers among fractions to floating-point numbers.
+        return pl.DataFrame([series_of(name, [row[at] for row in data]) for at, name in enumerate(names)])
     if array.dtype.kind in "iuf" and array.dtype.itemsize in (4, 8) and array.dtype.isnative:
         return pl.from_numpy(np.ascontiguousarray(array), schema=names, orient="row")
     return pl.DataFrame([_array_column(name, array[:, at]) for at, name in enumerate(names)])

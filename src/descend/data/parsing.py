@@ -15,8 +15,12 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["is_missing", "parse_booleans", "parse_dates", "parse_instants",
+__all__ = ["EXACT", "is_missing", "large_integers", "parse_booleans", "parse_dates", "parse_instants",
            "parse_numbers", "series_of", "tidy", "to_strings"]  # fmt: skip
+
+EXACT = 2**53
+"""Largest magnitude up to which a double-precision number represents every integer."""
+_SIGNIFICANT = 15  # decimal digits that a double-precision number always keeps
 
 _DAY = 86_400_000_000  # microseconds
 _BOOLEANS = {"true": True, "t": True, "yes": True, "y": True, "1": True, "1.0": True,
@@ -43,7 +47,8 @@ def is_missing(value: object) -> bool:
 def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     """Return a column of Python values: numbers, booleans, dates or strings, with None for missing values.
 
-    Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred.
+    Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred. Integers
+    beyond 2^53 stay integers, and become strings in a column that also has fractions.
 
     Raises:
         DataError: a value is a list, an array or another structure.
@@ -64,13 +69,17 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         return pl.Series(name, [None if value is None else bool(value) for value in clean], dtype=pl.Boolean)
     if kinds <= {"number", "boolean"}:
         try:
-            return pl.Series(
-                name, [None if value is None else float(value) for value in clean], dtype=pl.Float64
-            )
+            floats = [None if value is None else float(value) for value in clean]
         except OverflowError as cause:
             raise DataError(
                 f"column {name!r}: an integer is too large for a floating-point number"
             ) from cause
+        if all(_fits_double(value) for value in clean if value is not None):
+            return pl.Series(name, floats, dtype=pl.Float64)
+        if all(isinstance(value, numbers.Integral) for value in clean if value is not None):
+            integers = [None if value is None else int(value) for value in clean]
+            if all(abs(value) < 2**127 for value in integers if value is not None):
+                return pl.Series(name, integers, dtype=pl.Int128)
     if kinds == {"date"}:
         return pl.Series(
             name, [None if value is None else _instant(value) for value in clean], dtype=pl.Datetime("us")
@@ -92,6 +101,15 @@ def _family(value: object) -> str | None:
     return "date" if isinstance(value, dt.date | np.datetime64) else None
 
 
+def _fits_double(value: Any) -> bool:
+    """Return whether a number keeps its value, or all of its decimal digits, in double precision."""
+    if isinstance(value, numbers.Integral):
+        return abs(int(value)) <= EXACT
+    if isinstance(value, decimal.Decimal) and value.is_finite():
+        return len(value.normalize().as_tuple().digits) <= _SIGNIFICANT
+    return True
+
+
 def _string(value: object) -> str:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
@@ -99,6 +117,9 @@ def _string(value: object) -> str:
         return value.encode("utf-8", "replace").decode()  # a lone surrogate cannot be encoded in UTF-8
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, decimal.Decimal) and value.is_finite():
+        digits = format(value, "f")
+        return digits.rstrip("0").rstrip(".") if "." in digits else digits
     return str(value)
 
 
@@ -113,6 +134,9 @@ def _instant(value: Any) -> dt.datetime:
 def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
     """Convert a column to Null, Boolean, Float64, Datetime or stripped String, with nulls for missing values.
 
+    A column with integers beyond 2^53, which Float64 would merge, becomes Int128. Decimal numbers with more digits
+    than Float64 keeps become strings.
+
     Args:
         series: the raw column.
         missing: strings that stand for a missing value.
@@ -125,8 +149,13 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
     kind = series.dtype
     if kind in (pl.Null, pl.Boolean):
         return series
+    if kind.is_integer() and _beyond(series, EXACT):
+        integers = series.cast(pl.Int128, strict=False)
+        return integers if integers.null_count() == series.null_count() else series.cast(pl.String)
+    if kind.is_decimal() and _beyond(series, 10 ** (_SIGNIFICANT - (getattr(kind, "scale", None) or 0))):
+        digits = series.cast(pl.String)
+        return digits.str.replace(r"(\.\d*?)0+$", "${1}").str.replace(r"\.$", "")
     if kind.is_numeric():
-        # The cast of a large decimal or a 128-bit integer may fail; the value is then missing.
         floats = series.cast(pl.Float64, strict=False)
         return floats.fill_nan(None) if kind.is_float() and np.isnan(floats.to_numpy()).any() else floats
     if kind in (pl.Date, pl.Datetime):
@@ -146,6 +175,21 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
         f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
         "split it into one column per part, or drop the column"
     )
+
+
+def _beyond(series: pl.Series, bound: float) -> bool:
+    low, high = series.min(), series.max()
+    return low is not None and bool(low < -bound or high > bound)  # type: ignore[operator]  # numbers
+
+
+def large_integers(column: pl.Series) -> pl.Series | None:
+    """Return a tidied column as Int128 if all its values are integers and some are beyond 2^53, or else None."""
+    import polars as pl
+
+    if column.dtype == pl.String:
+        integers = column.cast(pl.Int128, strict=False)
+        return integers if integers.null_count() == column.null_count() and _beyond(integers, EXACT) else None
+    return column if column.dtype == pl.Int128 else None
 
 
 def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -197,8 +241,15 @@ def parse_dates(column: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def to_strings(column: pl.Series) -> pl.Series:
-    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``."""
+    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits."""
     import polars as pl
 
     strings = column.cast(pl.String)
-    return strings.str.replace(r"\.0$", "") if column.dtype == pl.Float64 else strings
+    if column.dtype != pl.Float64:
+        return strings
+    strings = strings.str.replace(r"\.0$", "")
+    magnitude = column.abs()
+    large = ((magnitude > EXACT) & (magnitude < 2.0**126)).fill_null(False)
+    if not large.any():
+        return strings
+    return column.cast(pl.Int128, strict=False).cast(pl.String).zip_with(large, strings)

@@ -24,7 +24,7 @@ from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source
-from descend.data.split import Split, split
+from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
 from descend.data.torch_datasets import EncodedItems
@@ -110,15 +110,17 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     known = targets if source.classes is None else source.classes
     classes, dtype = classes_of(known) if task in ("binary", "multiclass") else ((), "")
     codes = codes_of(targets, classes) if classes else None
+    groups, ungrouped = (None, 0) if source.groups is None else group_names(source.groups)
     parts = split(
         len(source), codes, task=task, validation=settings.validation, test=settings.test,
-        given=source.split, seed=seed, groups=None if source.groups is None else source.groups.astype(str),
+        given=source.split, seed=seed, groups=groups,
     )  # fmt: skip
     absent = () if codes is None else _absent_classes(codes, parts, classes)
     outputs = 1 if task == "binary" else len(classes) or (targets.shape[1] if targets.ndim == 2 else 1)
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
+        separator=settings.separator,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
         clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
@@ -139,7 +141,8 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     }
     if settings.stream:
         encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
-    notes = (*source.notes, *parts.notes, *absent, *_column_notes(schema.columns))
+    alone = (f"{ungrouped} rows have no group; each is a group of its own",) if ungrouped else ()
+    notes = (*source.notes, *parts.notes, *alone, *absent, *_column_notes(schema.columns))
     train, validation, test = (encoded_parts[part] for part in PARTS)
     return Prepared(schema, preprocess, train, validation, test, notes)
 

@@ -85,6 +85,7 @@ def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
         columns={**settings.columns, **categorical},
         missing=schema.missing,
+        separator=settings.separator if settings.separator != "auto" else schema.separator,
     )
 
 
@@ -177,8 +178,16 @@ class _Reader:
             return self._frame(StoredTable.open(path), path.name, str(path))
         if suffix in TABLES:
             strings = [column for column, kind in self.settings.columns.items() if kind == "categorical"]
-            frame, notes = read_table(path, missing=self.settings.missing, strings=strings)
-            source = self._frame(frame, path.name, str(path))
+            strings += [self.settings.groups] if self.settings.groups is not None else []
+            frame, notes = read_table(
+                path, missing=self.settings.missing, strings=strings, separator=self.settings.separator
+            )
+            try:
+                source = self._frame(frame, path.name, str(path))
+            except DataError as problem:
+                if frame.width > 1 or not notes:
+                    raise
+                raise DataError(f"{problem}; {'; '.join(notes)}") from problem
             return dataclasses.replace(source, notes=(*notes, *source.notes))
         if suffix == ".npz":
             return read_npz(path, predicting=self.predicting, target_names=_targets(self.settings, None))

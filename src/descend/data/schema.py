@@ -19,7 +19,7 @@ from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed
-from descend.data.settings import MISSING
+from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task
 from descend.errors import DataError, RunError
@@ -47,6 +47,7 @@ class Schema:
         columns: all columns of a table in their order, including unused ones.
         named: whether the column names are meaningful, or only number the columns of an array.
         missing: strings that stand for a missing value.
+        separator: the specified separator of text files, or ``auto``.
         classes: the class labels in the order of the network's outputs.
         label_dtype: the NumPy dtype of the labels.
         target_mean, target_scale: a target y is learned as (y - mean) / scale.
@@ -71,6 +72,7 @@ class Schema:
     columns: tuple[Column, ...] = ()
     named: bool = True
     missing: tuple[str, ...] = MISSING
+    separator: Separator = "auto"
     classes: tuple[Label, ...] = ()
     label_dtype: str = ""
     target_mean: tuple[float, ...] = ()

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from descend.param_types import Count, Fraction, Positive
 
-__all__ = ["MISSING", "ColumnChoice", "DataSettings", "TaskChoice"]
+__all__ = ["MISSING", "ColumnChoice", "DataSettings", "Separator", "TaskChoice"]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 """Strings that stand for a missing value."""
 
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
+Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "ignore"]
 
 
@@ -50,6 +51,9 @@ class DataSettings:
         weights: name of a column with the weight of each row, 0 or more.
         columns: the kind of a column by its name, which overrides the inferred one; ``ignore`` drops the column.
         missing: strings that stand for a missing value.
+        separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
+            ``sep=;``, or else chooses the one of comma, semicolon, tab and ``|`` that divides the header and the
+            first rows into equal numbers of fields.
         max_categories: a column of strings with more categories keeps the most frequent ``max_categories - 1``
             and pools the others.
         image_size: side in pixels to which images are resized; ``auto`` keeps a common size.
@@ -76,6 +80,7 @@ class DataSettings:
     weights: str | None = None
     columns: Mapping[str, ColumnChoice] = field(default_factory=dict)
     missing: tuple[str, ...] = MISSING
+    separator: Separator = "auto"
     max_categories: Count = 64
     image_size: Count | Literal["auto"] = "auto"
     stream: bool = False

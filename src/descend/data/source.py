@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from descend.data.parsing import tidy
+from descend.data.parsing import EXACT, tidy, to_strings
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
 
@@ -137,7 +137,13 @@ def _digest_series(series: pl.Series) -> bytes:
 
     digest = blake2b(series.name.encode("utf-8", "replace"), digest_size=16)
     if series.dtype.is_numeric() or series.dtype == pl.Boolean:
-        _digest_array(digest, series.cast(pl.Float64, strict=False).to_numpy())
+        floats = series.cast(pl.Float64, strict=False)
+        _digest_array(digest, floats.to_numpy())
+        if (
+            series.dtype.is_integer()
+            and not (floats.cast(pl.Int128, strict=False) == series.cast(pl.Int128, strict=False)).all()
+        ):
+            _digest_integers(digest, series.to_list())
         return digest.digest()
     if series.dtype.is_temporal():
         digest.update(b"time")
@@ -162,8 +168,17 @@ def _strings(series: pl.Series) -> pl.Series:
     )
 
 
+def _digest_integers(digest: blake2b, values: list[int | None]) -> None:
+    """Add integers that double precision would merge."""
+    digest.update(b"integers" + ",".join(map(str, values)).encode())
+
+
 def _digest_array(digest: blake2b, values: Array) -> None:
     digest.update(str(values.shape).encode())
+    if values.dtype.kind in "iu" and values.dtype.itemsize == 8 and values.size:
+        integers = values.reshape(-1).tolist()
+        if max(-min(integers), max(integers)) > EXACT and any(float(one) != one for one in integers):
+            _digest_integers(digest, integers)
     if values.dtype.kind in "biuf":
         if values.dtype != np.uint8:
             values = values.astype("<f8") + 0.0  # -0.0 becomes 0.0
@@ -200,13 +215,15 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
     split = np.concatenate([np.full(len(one), part) for part, one in given])
     frame = None
     if train.frame is not None:
-        frames = [one.frame.select(train.frame.columns) for _, one in given if one.frame is not None]
+        frames = _without_merged_integers(
+            [one.frame.select(train.frame.columns) for _, one in given if one.frame is not None]
+        )
         try:
             frame = pl.concat(frames, how="vertical_relaxed")
         except pl.exceptions.PolarsError as cause:
             raise DataError(f"{train.name}: the parts have columns of different types: {cause}") from cause
     inputs = None if train.inputs is None else np.concatenate([np.asarray(one.inputs) for _, one in given])
-    targets = None if train.targets is None else np.concatenate([np.asarray(one.targets) for _, one in given])
+    targets = None if train.targets is None else _joined([np.asarray(one.targets) for _, one in given])
     weights = None
     if any(one.weights is not None for _, one in given):
         weights = np.concatenate(
@@ -221,6 +238,34 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
         train, frame=frame, inputs=inputs, targets=targets, weights=weights, dataset=dataset, split=split,
         groups=None, row_names=None,
     )  # fmt: skip
+
+
+def _without_merged_integers(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Convert columns whose common type would be Float64 although some parts have larger integers than it represents."""
+    import polars as pl
+
+    for name in frames[0].columns:
+        tidied = [
+            tidy(frame[name], ()) if frame[name].dtype.is_numeric() else frame[name] for frame in frames
+        ]
+        kinds = {series.dtype for series in tidied}
+        if pl.Int128 not in kinds:
+            continue
+        if all(frame[name].dtype.is_integer() for frame in frames):
+            common = [series.cast(pl.Int128) for series in tidied]
+        else:
+            common = [to_strings(series) for series in tidied]
+        frames = [frame.with_columns(series) for frame, series in zip(frames, common, strict=True)]
+    return frames
+
+
+def _joined(targets: list[Array]) -> Array:
+    """Concatenate targets; integers that would become different floating-point numbers stay Python integers."""
+    joined = np.concatenate(targets)
+    integers = [one for one in targets if one.dtype.kind in "iu" and one.size]
+    if joined.dtype.kind == "f" and any(max(-int(one.min()), int(one.max())) > EXACT for one in integers):
+        return np.concatenate([one.astype(object) for one in targets])
+    return joined
 
 
 def _same_layout(train: Source, other: Source, part: str) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from descend.data.messages import listed, rows_hold
+from descend.data.parsing import is_missing
 from descend.data.source import PARTS, Array
 from descend.errors import DataError
 from descend.rng import key
 
-__all__ = ["PART_WORDS", "Split", "is_random", "part_names", "split"]
+__all__ = ["PART_WORDS", "Split", "group_names", "is_random", "part_names", "split"]
 
 PART_WORDS = {
     "train": "train", "training": "train", "fit": "train",
@@ -53,6 +54,24 @@ def part_names(values: Sequence[object] | Array, where: str) -> Array:
     if not (parts == "train").any():
         raise DataError(f"{where}: no row is marked 'train'; at least one training row is needed")
     return parts
+
+
+def group_names(groups: Array) -> tuple[Array, int]:
+    """Return the name of each row's group, and the number of rows without a group.
+
+    A row without a group is a group of its own.
+
+    >>> names, without = group_names(np.array(["a", None, "a", None], dtype=object))
+    >>> len(set(names.tolist())), without
+    (3, 2)
+    """
+    absent = [row for row, value in enumerate(groups.tolist()) if is_missing(value)]
+    names = groups.astype(str)
+    if absent:
+        names = names.astype(object)
+        names[absent] = [f"\0{row}" for row in absent]  # no name in a file begins with this character
+        names = names.astype(str)
+    return names, len(absent)
 
 
 def is_random(given: Array | None, validation: float, test: float) -> bool:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from descend.data.frames import unique_names
-from descend.data.settings import MISSING
+from descend.data.separator import declared_separator, find_separator, separator_option
+from descend.data.settings import MISSING, Separator
 from descend.data.streaming import read_or_raise
 from descend.errors import DataError
 
@@ -20,12 +22,16 @@ if TYPE_CHECKING:
 
 __all__ = ["TABLES", "read_table"]
 
-_SEPARATORS = (",", ";", "\t", "|")
+_MARK = b"\xef\xbb\xbf"  # byte order mark of UTF-8
 _HEAD_BYTES = 1 << 20  # size of the beginning of a file, in which the header is expected
 
 
 def read_table(
-    path: Path, *, missing: Sequence[str] = MISSING, strings: Sequence[str] = ()
+    path: Path,
+    *,
+    missing: Sequence[str] = MISSING,
+    strings: Sequence[str] = (),
+    separator: Separator = "auto",
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Read the table in a file; also return remarks for the user.
 
@@ -33,21 +39,30 @@ def read_table(
         path: a file whose suffix is one of :data:`TABLES`.
         missing: strings that stand for a missing value in text files.
         strings: columns of a text file to read as strings even if they look like numbers (postal codes).
+        separator: the character between the fields of a text file; ``auto`` finds it.
 
     Raises:
         DataError: the file is empty, damaged, ragged, not UTF-8, or has duplicate column names.
     """
     try:
-        return TABLES[path.suffix.lower()](path, missing, strings)
+        return TABLES[path.suffix.lower()](path, _TextFormat(missing, strings, separator))
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
 
 
-def _read_text_file(
-    path: Path, missing: Sequence[str], strings: Sequence[str]
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
+@dataclass(frozen=True)
+class _TextFormat:
+    """How the cells of a text file are read; binary formats ignore it."""
+
+    missing: Sequence[str]
+    strings: Sequence[str]
+    separator: Separator
+
+
+def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
+    missing, strings = text_format.missing, text_format.strings
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if not head.strip():
@@ -59,7 +74,21 @@ def _read_text_file(
     source: Path | bytes = path
     if b"\r" in head and b"\n" not in head:
         source = head = path.read_bytes().replace(b"\r", b"\n")
-    names, separator = _header(path, head)
+    declared = declared_separator(head.decode("utf-8-sig", errors="ignore"))
+    if declared is not None:
+        content = path.read_bytes() if isinstance(source, Path) else source
+        source = content.removeprefix(_MARK)[len(declared[0].encode()) - 1 + declared[1] :]
+        head = source[:_HEAD_BYTES]
+    text = head.decode("utf-8-sig", errors="ignore").lstrip("\r\n")
+    if text_format.separator != "auto":
+        separator: str = text_format.separator
+    elif declared is not None and len(declared[0].encode()) == 1:
+        separator = declared[0]
+    elif path.suffix.lower() == ".tsv" and "\t" in text.split("\n", 1)[0]:
+        separator = "\t"
+    else:
+        separator = find_separator(text, complete=len(head) < _HEAD_BYTES)
+    names = _header(path, text, separator)
     padded = any(name != name.strip() for name in names)
     unnamed = not names[0].strip()
     names = [name.strip() or f"column_{at}" for at, name in enumerate(names)]
@@ -82,6 +111,8 @@ def _read_text_file(
     if frame.height == 0:
         raise DataError(f"{path} has a header line but no rows")
     frame, notes = _without_blank_lines(path, source, separator, frame)
+    if frame.width == 1:
+        notes += (f"the file has one column; {separator_option(separator)}",)
     if padded:  # the file has ", " between values
         columns = [series if series.name in strings else _stripped(series, missing) for series in frame]
         frame = pl.DataFrame(columns)
@@ -100,7 +131,7 @@ def _stripped(series: pl.Series, missing: Sequence[str]) -> pl.Series:
         return series
     stripped = series.str.strip_chars()
     stripped = stripped.set(stripped.is_in(list(missing)), None)
-    for kind in (pl.Int64, pl.Float64):
+    for kind in (pl.Int64, pl.Int128, pl.Float64):
         numbers = stripped.cast(kind, strict=False)
         if numbers.null_count() == stripped.null_count():
             return numbers
@@ -123,14 +154,10 @@ def _is_row_counter(series: pl.Series) -> bool:
     return bool(values[0] in (0, 1) and (np.diff(values) == 1).all())
 
 
-def _header(path: Path, head: bytes) -> tuple[list[str], str]:
-    """Return the column names and the separator."""
+def _header(path: Path, text: str, separator: str) -> list[str]:
+    """Return the column names."""
     try:
-        lines = head.decode("utf-8-sig", errors="ignore").lstrip("\n\r").split("\n", 50)
-        separator = (
-            "\t" if path.suffix.lower() == ".tsv" else max(_SEPARATORS, key=lambda one: lines[0].count(one))
-        )
-        return next(csv.reader(io.StringIO("\n".join(lines)), delimiter=separator)), separator
+        return next(csv.reader(io.StringIO(text), delimiter=separator))
     except (csv.Error, StopIteration) as cause:
         raise DataError(f"{path}: the header line cannot be read: {cause}") from cause
 
@@ -145,7 +172,7 @@ def _record_widths(source: Path | bytes, separator: str) -> list[int]:
     ]
 
 
-def _ragged_error(path: Path, widths: list[int], expected: int) -> DataError | None:
+def _ragged_error(path: Path, widths: list[int], expected: int, separator: str) -> DataError | None:
     wrong = [at for at, width in enumerate(widths) if width not in (0, expected)]
     if not wrong:
         return None
@@ -154,7 +181,8 @@ def _ragged_error(path: Path, widths: list[int], expected: int) -> DataError | N
     )
     return DataError(
         f"{path} is ragged: the header has {expected} fields, {shown}; "
-        "check for separators inside values (quote them) and for lines that were cut off"
+        f"{separator_option(separator)}; check for separators inside values (quote them) and for lines that were "
+        "cut off"
     )
 
 
@@ -162,7 +190,7 @@ def _text_file_error(
     path: Path, source: Path | bytes, separator: str, expected: int, cause: Exception
 ) -> DataError:
     try:
-        error = _ragged_error(path, _record_widths(source, separator), expected)
+        error = _ragged_error(path, _record_widths(source, separator), expected, separator)
     except UnicodeDecodeError as where:
         return DataError(
             f"{path} is not UTF-8 text (byte {where.start}); convert it, or save it as CSV in UTF-8"
@@ -170,7 +198,8 @@ def _text_file_error(
     except csv.Error as where:
         return DataError(f"{path}: cannot be read as CSV: {where}")
     return error or DataError(
-        f"{path}: cannot be read as CSV: {str(cause).splitlines()[0] if str(cause) else cause!r}"
+        f"{path}: cannot be read as CSV: {str(cause).splitlines()[0] if str(cause) else cause!r}; "
+        f"{separator_option(separator)}"
     )
 
 
@@ -187,7 +216,7 @@ def _without_blank_lines(
         widths = _record_widths(source, separator)
     except (csv.Error, UnicodeDecodeError):
         return frame, ()
-    error = _ragged_error(path, widths, frame.width)
+    error = _ragged_error(path, widths, frame.width, separator)
     if error:
         raise error
     while widths and widths[0] == 0:
@@ -203,17 +232,13 @@ def _without_blank_lines(
     return kept, (f"{int(blank.sum())} blank lines are skipped",)
 
 
-def _read_parquet(
-    path: Path, missing: Sequence[str], strings: Sequence[str]
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_parquet(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
     return _binary(path, "Parquet", lambda: pl.read_parquet(path, glob=False, hive_partitioning=False)), ()
 
 
-def _read_arrow(
-    path: Path, missing: Sequence[str], strings: Sequence[str]
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
     with path.open("rb") as file:
@@ -235,7 +260,7 @@ def _binary(path: Path, file_format: str, read: Callable[[], pl.DataFrame]) -> p
     return frame
 
 
-Reader = Callable[[Path, Sequence[str], Sequence[str]], "tuple[pl.DataFrame, tuple[str, ...]]"]
+Reader = Callable[[Path, _TextFormat], "tuple[pl.DataFrame, tuple[str, ...]]"]
 TABLES: dict[str, Reader] = {
     ".csv": _read_text_file, ".tsv": _read_text_file, ".txt": _read_text_file,
     ".parquet": _read_parquet, ".pq": _read_parquet,

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from descend.data.columns import too_close
 from descend.data.labels import classes_of
 from descend.data.messages import listed, rows_hold, rows_text
 from descend.data.parsing import is_missing
@@ -199,6 +200,13 @@ def _regression(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
             )
     else:
         numbers = targets.astype(np.float64)
+    if targets.ndim == 1 and _kind(targets) == "integers":
+        low, high = int(targets.min()), int(targets.max())
+        if too_close(low, high):
+            raise DataError(
+                f"as floating-point numbers, different targets from {low} to {high} would be equal; subtract {low} "
+                "from each, or if they are classes: --set data.task=classification"
+            )
     if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e150:
         raise DataError(
             "the target contains numbers that are not finite or beyond 1e150; correct or rescale them"

@@ -123,8 +123,8 @@ def _numbers(source: Source, missing: Sequence[str]) -> Iterator[Array]:
 
     columns: list[pl.Series] = []
     for series in source.frame:
-        values = series if series.dtype.is_numeric() else tidy(series, missing)
-        if values.dtype == pl.String:
+        values = series if series.dtype.is_float() else tidy(series, missing)
+        if values.dtype in (pl.String, pl.Int128):
             values = values.rank("dense")
         elif values.dtype == pl.Datetime:
             values = values.cast(pl.Int64)

@@ -13,6 +13,7 @@ import numpy as np
 
 from descend.data.labels import codes_of
 from descend.data.source import Source
+from descend.data.split import group_names
 from descend.data.task import check_targets
 from descend.data.training_data import TrainingData
 from descend.errors import DivergedError, UserError
@@ -195,8 +196,9 @@ def assign_folds(source: Source, codes: Array | None, folds: int, seed: int) -> 
     """
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
-    n, groups = len(source), source.groups
-    count, unit = (n, "rows") if groups is None else (len(np.unique(groups.astype(str))), "groups")
+    n = len(source)
+    groups = None if source.groups is None else group_names(source.groups)[0]
+    count, unit = (n, "rows") if groups is None else (len(np.unique(groups)), "groups")
     if count < folds:
         raise UserError(f"{count} {unit} cannot be divided into {folds} folds")
     splitters = {
@@ -210,9 +212,7 @@ def assign_folds(source: Source, codes: Array | None, folds: int, seed: int) -> 
     splitter = splitters[stratified, groups is not None](folds, shuffle=True, random_state=seed % 2**32)
     labels = codes if stratified else None
     fold_of = np.empty(n, dtype=np.int64)
-    for fold, (_, held_out) in enumerate(
-        splitter.split(np.zeros(n), labels, None if groups is None else groups.astype(str))
-    ):
+    for fold, (_, held_out) in enumerate(splitter.split(np.zeros(n), labels, groups)):
         fold_of[held_out] = fold
     return fold_of
 

@@ -229,6 +229,7 @@ def _description(column: Column) -> str:
 def _portable_labels(schema: Schema) -> np.ndarray[Any, Any]:
     """Return the class labels as an array of a type that ONNX supports: string, int64, float64 or bool."""
     labels = np.array(schema.classes)
-    if labels.dtype.kind in "USO":
+    merged = labels.dtype.kind == "f" and all(isinstance(label, int) for label in schema.classes)
+    if labels.dtype.kind in "USO" or merged:  # NumPy has no common type for some large integers
         return np.array([str(label) for label in schema.classes], dtype=object)
     return labels.astype({"i": np.int64, "u": np.uint64, "f": np.float64, "b": np.bool_}[labels.dtype.kind])

@@ -343,6 +343,9 @@ class Data(Spec):
         columns: the kind of a column by its name, which overrides the inferred one; 'ignore' drops the
             column.
         missing: strings that stand for a missing value.
+        separator: the character between the fields of a text file. 'auto' takes it from the first line
+            if that is 'sep=;', or else chooses the one of comma, semicolon, tab and '|' that divides
+            the header and the first rows into equal numbers of fields.
         max_categories: a column of strings with more categories keeps the most frequent 'max_categories
             - 1' and pools the others.
         image_size: side in pixels to which images are resized; 'auto' keeps a common size.
@@ -370,6 +373,7 @@ class Data(Spec):
         weights: str | None = None,
         columns: Mapping[str, Literal["numeric", "categorical", "boolean", "date", "ignore"]] = ...,
         missing: Sequence[str] = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?"),
+        separator: Literal["auto", ",", ";", "	", "|", ":", " "] = "auto",
         max_categories: int = 64,
         image_size: int | Literal["auto"] = "auto",
         stream: bool = False,
