@@ -19,8 +19,8 @@ from descend.cards import card
 from descend.cli import main
 from descend.data.batches import Batch, MemoryBatches, Order
 from descend.data.preparation import prepare
-from descend.data.reader import read
 from descend.data.settings import DataSettings
+from descend.data.sources import read
 from descend.errors import Interrupted, RecipeError
 from descend.runs.build import assemble, augmented, part_batches
 from descend.runs.plan import plan_run

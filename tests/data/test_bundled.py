@@ -3,7 +3,7 @@ import pytest
 from sklearn import datasets
 
 from descend.data.bundled import BUNDLED, from_bunch, load_bundled
-from descend.data.reader import read
+from descend.data.sources import read
 
 
 @pytest.mark.parametrize("name", BUNDLED)

@@ -19,10 +19,10 @@ import descend
 from descend.data.decorrelation import LARGEST_SIDE, Rotation, covariance, pca, whiten, zca
 from descend.data.preparation import prepare
 from descend.data.preprocessing import Preprocess
-from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Source
+from descend.data.sources import read
 from descend.errors import RecipeError, RunError
 
 RANDOM = np.random.default_rng(0)

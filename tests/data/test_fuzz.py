@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from descend.data.preparation import prepare
 from descend.data.preprocessing import Preprocess
-from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
+from descend.data.sources import read
 from descend.errors import DataError, RunError
 
 fuzz = settings(

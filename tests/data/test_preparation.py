@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from descend.data.preparation import encode_source, prepare
-from descend.data.reader import read
 from descend.data.settings import DataSettings
+from descend.data.sources import read
 from descend.errors import DataError, RecipeError
 
 RANDOM = np.random.default_rng(0)
@@ -242,7 +242,7 @@ def test_importing_the_package_imports_nothing_heavy():
     code = f"import sys, descend.data, descend.data.settings; print([m for m in {heavy} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
-    modules = "descend.data.preparation, descend.data.reader"
+    modules = "descend.data.preparation, descend.data.sources"
     code = f"import sys, {modules}; print([m for m in {heavy[1:-1]} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

@@ -8,10 +8,10 @@ from torch import nn
 from descend.data.columns import Column
 from descend.data.preparation import prepare
 from descend.data.preprocessing import Postprocess, Preprocess
-from descend.data.reader import read
 from descend.data.scaling import standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
+from descend.data.sources import read
 
 RANDOM = np.random.default_rng(0)
 N = 60

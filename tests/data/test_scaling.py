@@ -9,10 +9,10 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from descend.cards import card
 from descend.data.decorrelation import ROTATIONS
 from descend.data.preparation import prepare
-from descend.data.reader import read
 from descend.data.scaling import SCALES, center, minmax, standard
 from descend.data.settings import DataSettings
 from descend.data.source import Source
+from descend.data.sources import read
 
 RANDOM = np.random.default_rng(0)
 N, D = 400, 5

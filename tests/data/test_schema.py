@@ -9,9 +9,9 @@ import torch
 
 from descend.data.columns import Column
 from descend.data.preparation import prepare
-from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
+from descend.data.sources import read
 from descend.errors import DataError, RunError
 
 pandas = pytest.importorskip("pandas")

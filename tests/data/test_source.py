@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from descend.data.arrays import from_arrays
-from descend.data.reader import read
 from descend.data.source import Source, join
+from descend.data.sources import read
 from descend.errors import DataError
 
 CONTENT = {

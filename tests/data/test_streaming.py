@@ -25,8 +25,8 @@ from descend.data.batches import Batch, MemoryBatches, MovedBatches, Order
 from descend.data.columns import infer
 from descend.data.encoding import StoredColumns
 from descend.data.preparation import prepare
-from descend.data.reader import read
 from descend.data.settings import DataSettings
+from descend.data.sources import read
 from descend.data.streaming import StoredTable, mapped
 from descend.errors import DataError, Interrupted, RecipeError
 from descend.runs.build import evaluation_batches, part_batches

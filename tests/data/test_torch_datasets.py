@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, IterableDataset, Subset, TensorDataset
 
 from descend.data.preparation import encode_source, prepare
-from descend.data.reader import read
+from descend.data.sources import read
 from descend.data.torch_datasets import from_torch_dataset
 from descend.errors import DataError
 

@@ -9,7 +9,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from tests.support.examples import examples
 
 from descend import TrainingData, cross_validate
-from descend.data.reader import read
+from descend.data.sources import read
 from descend.errors import DivergedError, UserError
 from descend.experiments import cross_validation
 from descend.experiments.cross_validation import CrossValidation, assign_folds

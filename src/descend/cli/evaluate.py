@@ -35,7 +35,7 @@ def evaluate(
     """Evaluate a trained network on DATA, which must contain the true values."""
     with answering(as_json) as answer:
         from descend.cli.summary import scores
-        from descend.data.reader import read
+        from descend.data.sources import read
         from descend.runs.run import load
 
         trained = load(run, allow_imports=allow_imports)

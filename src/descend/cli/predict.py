@@ -81,7 +81,7 @@ def _predictions(trained: Run, data: str) -> pl.DataFrame:
     """Return the predictions, one row for each row of the data."""
     import polars as pl
 
-    from descend.data.reader import read
+    from descend.data.sources import read
 
     schema, predictor = trained.schema, trained.predictor
     source = read(data, schema=schema, predicting=True)

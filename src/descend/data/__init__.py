@@ -2,7 +2,7 @@
 
 The path of a CSV file, in the order of the calls:
 
-1. **Source** (:mod:`.reader`, :mod:`.table_files`): :func:`read` parses the file and takes the target column out.
+1. **Source** (:mod:`.sources`, :mod:`.table_files`): :func:`read` parses the file and takes the target column out.
    The result is a :class:`Source`: raw columns, raw targets, nothing inferred or fitted yet.
 2. **Split** (:mod:`.task`, :mod:`.split`): :func:`prepare` infers the task from the targets, and divides the rows into
    training, validation and test rows.
@@ -16,7 +16,7 @@ The path of a CSV file, in the order of the calls:
 
 ==========================  ========================================================================
 **Reading**
-:mod:`.reader`              ``read``: data of any form as a ``Source``
+:mod:`.sources`             ``read``: data of any form as a ``Source``
 :mod:`.source`              ``Source``: raw data; joining the parts of a given split; the fingerprint
 :mod:`.table_files`         CSV, TSV, Parquet and Arrow files
 :mod:`.separator`           the separator of a text file
@@ -64,10 +64,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from descend.data.preparation import Part, Prepared, encode_source, prepare
     from descend.data.preprocessing import Postprocess, Preprocess
-    from descend.data.reader import read
     from descend.data.schema import Schema
     from descend.data.settings import DataSettings
     from descend.data.source import Source
+    from descend.data.sources import read
     from descend.data.training_data import TrainingData
 
 __all__ = [
@@ -95,7 +95,7 @@ _MODULES = {
     "TrainingData": "training_data",
     "encode_source": "preparation",
     "prepare": "preparation",
-    "read": "reader",
+    "read": "sources",
 }
 
 

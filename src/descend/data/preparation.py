@@ -82,7 +82,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     """Infer the task and the columns, split the rows, fit on the training part, and encode.
 
     Args:
-        source: raw data, from :func:`descend.data.reader.read`.
+        source: raw data, from :func:`descend.data.sources.read`.
         settings: the recipe's ``[data]`` section; the defaults if None.
         seed: the run's seed, which determines the split.
 

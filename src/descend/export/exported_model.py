@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from descend.data.reader import read
 from descend.data.schema import Schema
+from descend.data.sources import read
 from descend.errors import RunError, UserError
 
 __all__ = ["ExportedModel", "load"]

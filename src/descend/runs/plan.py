@@ -13,10 +13,10 @@ import torch
 
 from descend.augmentation.pipeline import layout_of
 from descend.data.preparation import Prepared, prepare
-from descend.data.reader import read
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
+from descend.data.sources import read
 from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import Problem, RecipeError, RunError, UserError, message_of

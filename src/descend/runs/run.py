@@ -14,8 +14,8 @@ from descend._version import __version__
 from descend.data.batches import Batch
 from descend.data.preparation import encode_source
 from descend.data.preprocessing import Preprocess
-from descend.data.reader import read
 from descend.data.schema import Schema
+from descend.data.sources import read
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
 from descend.files import check_unused, make_folder, read_json, read_json_lines, read_text
 from descend.recipe import Recipe

@@ -73,7 +73,7 @@ class TestSearch:
         assert result.winner.values == {"optimizer.lr": 0.1}
 
     def test_separate_validation_and_test_data(self):
-        X, y = descend.data.reader.read("iris").frame.to_numpy(), descend.data.reader.read("iris").targets
+        X, y = descend.data.sources.read("iris").frame.to_numpy(), descend.data.sources.read("iris").targets
         result = search(
             (X[::2], y[::2]), RECIPE, space={"optimizer.lr": [0.1]}, trials=1, validation=(X[1::4], y[1::4]),
             test=(X[3::4], y[3::4]),

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from descend.data.preparation import prepare
-from descend.data.reader import read
 from descend.data.settings import DataSettings
+from descend.data.sources import read
 from descend.errors import DataError
 
 FRAME = pl.DataFrame({"a": [1.0, 2.0, 3.0], "b": ["x", "y", "x"], "y": [0.5, 1.5, 2.5], "w": [1, 2, 3]})
