@@ -124,8 +124,14 @@ class TestAnyRecipeAndData:
     def test_auto_is_resolved_for_any_data(self, facts):
         resolved = resolve(Recipe(), facts)
         left = [path for path, value in resolved.recipe.specified().items() if value == "auto"]
-        # Measured on the machine, read off the images, and a matter of the network's own sizes.
-        assert set(left) <= {"engine.threads", "data.image_size", "model.head", "model.pretrained_head"}
+        # Measured on the machine, read from the images or the file, and a property of the network.
+        assert set(left) <= {
+            "engine.threads",
+            "data.image_size",
+            "data.separator",
+            "model.head",
+            "model.pretrained_head",
+        }
         assert set(dict(resolved.recipe.items())) == set(SECTIONS)
         text = resolved.to_toml()
         assert text.count("  # auto: ") == len(resolved.reasons)

@@ -78,7 +78,7 @@ def render_index(entries: Sequence[dict[str, Any]]) -> str:
 
     def card(entry: dict[str, Any]) -> Html:
         image = element(
-            "img", src=f"data:image/png;base64,{entry['image']}", alt=entry["finding"], loading="lazy"
+            "img", src=f"data:image/png;base64,{entry['image']}", alt=entry["finding"], decoding="async"
         )
         link = f"{entry['name']}.html"
         number = entry["number"]
