@@ -198,14 +198,116 @@ def rmse(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) ->
     return ((w * (y - p).square()).sum(0) / w.sum()).sqrt().mean()
 
 
+def _label_counts(
+    predictions: Tensor, targets: Tensor, weights: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the weight of the rows of each label (L,) that hold and are predicted, hold, and are predicted."""
+    p, y = _wide(predictions), _wide(targets)
+    w = _row_weights(weights, len(y), y).unsqueeze(1)
+    return (w * p * y).sum(0), (w * y).sum(0), (w * p).sum(0)
+
+
+@method(
+    row="K12",
+    reference="sklearn.metrics.accuracy_score",
+    formula="sum_i w_i [p_i = y_i] / sum_i w_i, rows of L labels",
+)
+def subset_accuracy(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Fraction of rows in which every label is correct.
+
+    Args:
+        predictions: 0 or 1, (n, L).
+        targets: 0 or 1, (n, L).
+        weights: (n,), one weight per row. Default None: all equal.
+
+    >>> subset_accuracy(torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 0], [0, 1]])).item()
+    0.5
+    """
+    correct = _wide((predictions == targets).all(1))
+    w = _row_weights(weights, len(correct), correct)
+    return torch.dot(correct, w) / w.sum()
+
+
+@method(
+    row="K12",
+    reference="1 - sklearn.metrics.hamming_loss",
+    formula="sum_i w_i mean_l [p_il = y_il] / sum_i w_i",
+)
+def label_accuracy(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Fraction of labels that are correct, over rows and labels.
+
+    Args:
+        predictions: 0 or 1, (n, L).
+        targets: 0 or 1, (n, L).
+        weights: (n,), one weight per row. Default None: all equal.
+
+    >>> label_accuracy(torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 0], [0, 1]])).item()
+    0.75
+    """
+    correct = _wide(predictions == targets).mean(1)
+    w = _row_weights(weights, len(correct), correct)
+    return torch.dot(correct, w) / w.sum()
+
+
+@method(
+    row="K12",
+    reference="sklearn.metrics.f1_score with average='micro'",
+    formula="2 sum_l TP_l / sum_l (P_l + Y_l)",
+)
+def labels_f1_micro(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """F1 of all labels together: the harmonic mean of precision and recall; NaN if no label holds or is predicted.
+
+    Args:
+        predictions: 0 or 1, (n, L).
+        targets: 0 or 1, (n, L).
+        weights: (n,), one weight per row. Default None: all equal.
+
+    >>> labels_f1_micro(torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 0], [0, 1]])).item()
+    0.8
+    """
+    hits, held, predicted = _label_counts(predictions, targets, weights)
+    return 2.0 * hits.sum() / (held.sum() + predicted.sum())
+
+
+@method(
+    row="K12",
+    reference="sklearn.metrics.f1_score with average='macro'",
+    formula="mean over labels of 2 TP_l / (P_l + Y_l)",
+    note="Labels that neither hold nor are predicted in any row have no F1 and are left out.",
+)
+def labels_f1_macro(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean of the F1 of each label; NaN if no label holds or is predicted.
+
+    Args:
+        predictions: 0 or 1, (n, L).
+        targets: 0 or 1, (n, L).
+        weights: (n,), one weight per row. Default None: all equal.
+
+    >>> round(labels_f1_macro(torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1, 0], [0, 1]])).item(), 4)
+    0.8333
+    """
+    hits, held, predicted = _label_counts(predictions, targets, weights)
+    total = held + predicted
+    defined = total > 0
+    return (2.0 * hits / total.where(defined, 1.0)).sum() / defined.sum()
+
+
 _CLASSIFICATION: dict[str, Metric] = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
 _REGRESSION: dict[str, Metric] = {"r2": r2, "mae": mae, "rmse": rmse}
+
+_LABELS: dict[str, Metric] = {
+    "f1_micro": labels_f1_micro,
+    "f1_macro": labels_f1_macro,
+    "label_accuracy": label_accuracy,
+    "subset_accuracy": subset_accuracy,
+}
 
 METRICS: dict[str, dict[str, Metric]] = {
     "regression": _REGRESSION,
     "multi_regression": _REGRESSION,
     "binary": _CLASSIFICATION,
     "multiclass": _CLASSIFICATION,
+    "multi_label": _LABELS,
 }
 """Metrics of each task, the main one first."""
 
@@ -236,6 +338,10 @@ def better(metric: str) -> Literal["higher", "lower"]:
     known: dict[str, Literal["higher", "lower"]] = {
         "accuracy": "higher",
         "balanced_accuracy": "higher",
+        "f1_micro": "higher",
+        "f1_macro": "higher",
+        "label_accuracy": "higher",
+        "subset_accuracy": "higher",
         "r2": "higher",
         "mae": "lower",
         "rmse": "lower",

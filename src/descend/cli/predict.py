@@ -99,7 +99,8 @@ def _predictions(trained: Run, data: str) -> pl.DataFrame:
             columns[f"prediction_{name}"] = pl.Series(labels[:, at].tolist())
     if schema.classes:
         found = schema.probabilities(predictor.finished(outputs), predictor.form).numpy()
-        for at, label in enumerate(schema.labels.tolist()):
+        several = schema.task == "multi_label"
+        for at, label in enumerate(schema.target_names if several else schema.labels.tolist()):
             name = str(label).lower() if isinstance(label, bool) else str(label)
             columns[f"probability_{name}"] = pl.Series(found[:, at])
     return pl.DataFrame(columns)

@@ -42,7 +42,7 @@ def metrics_of_members(task: str, scored: Scored) -> dict[str, Tensor]:
     [1.0, 0.5]
     """
     prepare, packed = (_class_weights, _OF_CLASSES) if scored.classes else (_residuals, _OF_VALUES)
-    prepared = prepare(scored)
+    prepared = prepare(scored) if scored.predictions.dim() == 2 or not scored.classes else {}
     result = {}
     for name, metric in METRICS[task].items():
         own = packed.get(name)

@@ -71,6 +71,10 @@ class PackEvaluation:
         self, outputs: Tensor, targets: Tensor, numbers: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Return predictions and targets as class indices or in original units, as metrics expect them."""
+        if self._task == "multi_label":
+            flat = self._predictor.finished(outputs.flatten(0, 1))
+            holds = flat > (0.0 if self._predictor.form == "logits" else 0.5)
+            return holds.long().view(outputs.shape), targets
         if self._task in ("binary", "multiclass"):
             flat = self._predictor.finished(outputs.flatten(0, 1))
             if self._task == "binary":

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from descend._version import __version__
 from descend.data.batches import Batch
@@ -18,6 +19,7 @@ from descend.data.schema import Schema
 from descend.data.sources import read
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
 from descend.files import check_unused, make_folder, read_json, read_json_lines, read_text
+from descend.losses import Loss
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.constraints import build_constraints
@@ -101,8 +103,51 @@ class Run:
         return self.predictor.predict(self._rows(data))
 
     def predict_proba(self, data: Any) -> Array:
-        """Class probabilities (n, K), in the order of ``schema.classes``."""
+        """Probabilities: of the classes (n, K), in the order of ``schema.classes``, or that each label holds, (n, L)."""
         return self.predictor.predict_proba(self._rows(data))
+
+    def predict_distribution(self, data: Any) -> dict[str, Array]:
+        """Return what the loss predicts about the distribution of the targets of new rows, in their units.
+
+        ``gaussian``: ``mean`` and ``standard_deviation``. ``poisson`` and ``negative_binomial``: the same, and for the latter
+        the ``dispersion``. ``quantile``: one entry for each level, such as ``quantile_0.9``.
+
+        Args:
+            data: as for :meth:`predict`.
+
+        Returns:
+            Arrays (n,), or (n, T) for several targets, by name.
+
+        Raises:
+            UserError: the loss predicts no distribution.
+
+        >>> import descend
+        >>> run = descend.train("diabetes", {"loss": "gaussian", "stop": {"max_epochs": 2}})
+        >>> sorted(run.predict_distribution("diabetes"))
+        ['mean', 'standard_deviation']
+        """
+        return self.distribution_of(self.predictor.outputs(self._rows(data)))
+
+    def distribution_of(self, outputs: Tensor) -> dict[str, Array]:
+        """Return the distribution that raw outputs of the network describe; see :meth:`predict_distribution`."""
+        if self.schema.classes:
+            raise UserError(
+                "predict_distribution is for regression; predict_proba returns the probabilities of classes"
+            )
+        if not isinstance(self.loss, Loss):
+            raise UserError(
+                "a loss by import path declares no distribution; use loss.name = 'gaussian', 'quantile', 'poisson' or "
+                "'negative_binomial'"
+            )
+        scale, mean = np.array(self.schema.target_scale), np.array(self.schema.target_mean)
+        found: dict[str, Array] = {}
+        with torch.inference_mode():
+            for name, (values, kind) in self.loss.distribution(outputs.double().cpu()).items():
+                numbers: Array = values.numpy()
+                if kind != "number":
+                    numbers = numbers * scale + (mean if kind == "location" else 0.0)
+                found[name] = numbers[:, 0] if self.schema.task == "regression" else numbers
+        return found
 
     def _rows(self, data: Any) -> Any:
         return read(data, schema=self.schema, predicting=True)
