@@ -176,7 +176,11 @@ class Planner:
             if self._has_given_parts:
                 given = (self._data.validation, self._data.test)
                 source = join(
-                    source, *(None if each is None else read(each, settings=settings) for each in given)
+                    source,
+                    *(
+                        None if each is None else read(each, settings=settings, held_out=True)
+                        for each in given
+                    ),
                 )
             # Most settings do not change what is read: reuse a source that was read the same way.
             same = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
