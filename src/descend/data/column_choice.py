@@ -7,7 +7,7 @@ here the names that the settings specify are found in them, or refused. A name t
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -71,11 +71,11 @@ def _with_targets(source: Source, names: tuple[str, ...], strict: bool) -> Sourc
         raise DataError(_refusal(source, unknown or list(names), known))
     own_columns = source.targets.reshape(len(source), -1).T
     frame = frame.with_columns([_series(name, values) for name, values in zip(own, own_columns, strict=True)])
-    frame, series = take(frame, list(names), f"{source.name}: target")
+    features, series = take(frame, list(names), f"{source.name}: target")
     columns = [labels_of(one, ()) for one in series]
     return dataclasses.replace(
         source,
-        frame=frame,
+        frame=cast("pl.DataFrame", features),
         targets=columns[0] if len(columns) == 1 else np.column_stack(columns),
         target_names=names,
         grid=None,
@@ -109,8 +109,8 @@ def _with_column(source: Source, key: str, name: str, strict: bool) -> Source:
             f"; {did_you_mean(name, frame.columns)}" if frame is not None else "; their columns have no names"
         )
         raise DataError(f"{source.name}: data.{key}: no column {name!r} in these data{known}")
-    frame, (series,) = take(frame, [name], f"{source.name}: data.{key}")
+    features, (series,) = take(frame, [name], f"{source.name}: data.{key}")
     values: Any = labels_of(series, ())
     if key == "split":
         values = part_names(values, f"{source.name}: column {name!r}")
-    return dataclasses.replace(source, frame=frame, **{key: values})
+    return dataclasses.replace(source, frame=cast("pl.DataFrame", features), **{key: values})
