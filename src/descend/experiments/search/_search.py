@@ -127,8 +127,9 @@ def search(
         "space": valid_space.to_dict(),
     }
     journal = (resume_journal if resume else create_journal)(folder, header)
+    tried = _on_one_thread(base, plan) if engine == "loop" else base
     evaluate = _Evaluator(
-        training_data, _on_one_thread(base, plan) if engine == "loop" else base, seed, metric_name, batches, journal, engine, arguments,
+        training_data, tried, seed, metric_name, batches, journal, engine, arguments,
         [make_watcher(journal, strategy.trials, metric_name) for make_watcher in watchers],
     )  # fmt: skip
     try:
