@@ -153,7 +153,7 @@ def test_a_column_that_counts_the_rows_is_not_used(start, order, as_column):
     columns, parsed = infer(frame, DataSettings())
     assert [column.kind for column in columns] == ["identifier", "numeric"]
     assert parsed.columns == ["x"]
-    assert f"{start:.0f} to {start + 29:.0f}" in columns[0].note
+    assert f"{start} to {start + 29}" in columns[0].note
     assert "--set data.columns.n=numeric keeps it" in columns[0].note
 
 
