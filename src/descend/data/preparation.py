@@ -120,7 +120,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
-        separator=settings.separator,
+        separator=settings.separator, encoding=settings.encoding, white=source.white,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
         clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
