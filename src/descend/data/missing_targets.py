@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +23,9 @@ def absent_targets(targets: Array) -> Array:
     >>> absent_targets(np.array([1.0, np.nan])).tolist(), absent_targets(np.array(["a", None], dtype=object)).tolist()
     ([False, True], [False, True])
     """
-    absent: Array
+    absent: Any
     if targets.dtype.kind == "f":
-        absent = np.asarray(np.isnan(targets))
+        absent = np.isnan(targets)
     elif targets.dtype.kind in "OMm":
         flat = [is_missing(value) for value in targets.reshape(-1).tolist()]
         absent = np.array(flat, dtype=bool).reshape(targets.shape)

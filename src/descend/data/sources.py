@@ -143,6 +143,7 @@ class _Reader:
             if isinstance(result, str | os.PathLike):
                 return self._path(Path(result))
             return self._object(result, name, name)
+        refuse_url(name)
         return self._path(Path(name))
 
     def _refuse_stream(self, what: str) -> None:
@@ -188,7 +189,6 @@ class _Reader:
         return self._frame(as_frame(data), name, reference)
 
     def _path(self, path: Path) -> Source:
-        refuse_url(str(path))
         try:
             path = path.expanduser() if str(path).startswith("~") else path
             exists, folder = path.exists(), path.is_dir()
