@@ -24,6 +24,7 @@ from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source
+from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
@@ -120,7 +121,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
-        separator=settings.separator,
+        separator=settings.separator, encoding=settings.encoding, white=source.white,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
         clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
@@ -142,7 +143,9 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     if settings.stream:
         encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
     alone = (f"{ungrouped} rows have no group; each is a group of its own",) if ungrouped else ()
-    notes = (*source.notes, *parts.notes, *alone, *absent, *_column_notes(schema.columns))
+    notes = (
+        *source.notes, *parts.notes, *alone, *absent, *_spelling_notes(schema, source), *_column_notes(schema.columns),
+    )  # fmt: skip
     train, validation, test = (encoded_parts[part] for part in PARTS)
     return Prepared(schema, preprocess, train, validation, test, notes)
 
@@ -273,6 +276,16 @@ def _class_weights(
     factor = np.divide(mass.sum() / len(mass), mass, out=np.zeros_like(mass), where=mass > 0)
     balanced: Array = own * factor[codes]
     return balanced
+
+
+def _spelling_notes(schema: Schema, source: Source) -> tuple[str, ...]:
+    groups = () if source.groups is None else source.groups.tolist()
+    of_columns = [
+        note
+        for column in schema.columns
+        for note in spelling_note(f"categories of the column {column.name!r}", column.categories)
+    ]
+    return (*spelling_note("classes", schema.classes), *spelling_note("groups", groups), *of_columns)
 
 
 def _column_notes(columns: Sequence[Column]) -> tuple[str, ...]:
