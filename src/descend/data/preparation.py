@@ -22,7 +22,7 @@ from descend.data.messages import listed, rows_hold, rows_text
 from descend.data.preprocessing import Preprocess
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
+from descend.data.settings import DataSettings, TargetScale
 from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
@@ -129,7 +129,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
         rows={part: len(getattr(parts, part)) for part in PARTS},
     )  # fmt: skip
     if not classes:
-        schema = _with_target_scale(schema, targets, parts.train, weights)
+        schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
     schema, raw = fit_inputs(schema, source, settings, parts.train, weights)
     schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
     preprocess = Preprocess(schema)
@@ -221,9 +221,16 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
     return (f"no training row has the class {shown}: it cannot be learned",) if len(absent) else ()
 
 
-def _with_target_scale(schema: Schema, targets: Array, train: Array, weights: Array | None) -> Schema:
+def _with_target_scale(
+    schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
+) -> Schema:
     numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
     mean, scale = standard(numbers, row_weights(weights, train))
+    if choice == "none":
+        average, count = tuple(mean.tolist()), len(mean)
+        return dataclasses.replace(
+            schema, target_mean=(0.0,) * count, target_scale=(1.0,) * count, target_average=average
+        )
     return dataclasses.replace(schema, target_mean=tuple(mean.tolist()), target_scale=tuple(scale.tolist()))
 
 

@@ -54,6 +54,8 @@ class Schema:
         classes: the class labels in the order of the network's outputs.
         label_dtype: the NumPy dtype of the labels.
         target_mean, target_scale: a target y is learned as (y - mean) / scale.
+        target_average: the means of the training targets where these are learned in their own units; training starts
+            from predictions near them.
         scale: name of the scale of the inputs.
         clip: the smooth bound on scaled numbers, or None.
         shift, spread: an entry x of images and tensors is encoded as (x - shift) / spread, with one pair
@@ -82,6 +84,7 @@ class Schema:
     label_dtype: str = ""
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
+    target_average: tuple[float, ...] = ()
     scale: str = "standard"
     clip: float | None = None
     shift: tuple[float, ...] = ()
