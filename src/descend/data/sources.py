@@ -24,6 +24,7 @@ from descend.data.split import part_names
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES, read_table
 from descend.errors import DataError, did_you_mean
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["read"]
 
 
+@in_fork
 def read(
     data: Any,
     *,

@@ -18,6 +18,7 @@ from descend.nn.outputs import OUTPUTS, Link
 from descend.optim import OPTIMIZERS, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.param_types import signature_of
+from descend.process import exclusive
 from descend.recipe.adapters import CallableLoss, OnProbabilities, TorchSchedule
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.compatibility import check_needs
@@ -252,7 +253,7 @@ def _check_callable_loss(loss: Any, facts: Facts) -> None:
     """Call the loss on the raw outputs of two rows, to report one that does not fit before training."""
     outputs, targets = _two_rows(facts)
     try:
-        with warnings.catch_warnings():
+        with exclusive(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are shown again in training
             value = CallableLoss(loss)(outputs, targets)
     except Exception as cause:  # anyone's loss may raise anything

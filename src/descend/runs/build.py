@@ -17,6 +17,7 @@ from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
 from descend.data.preparation import Part
 from descend.data.schema import Schema
+from descend.process import exclusive
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.compatibility import check_batches
@@ -211,8 +212,9 @@ def throwaway_steps(
     training = assemble(planned, probe, device)
     step_batches = next(training.batches.epoch(0))
     training.model.train()
-    rng = torch.get_rng_state()
-    try:
-        yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]  # torch says float
-    finally:
-        torch.set_rng_state(rng)
+    with exclusive():
+        rng = torch.get_rng_state()
+        try:
+            yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]  # torch says float
+        finally:
+            torch.set_rng_state(rng)
