@@ -131,9 +131,9 @@ def _numbers(source: Source, missing: Sequence[str]) -> Iterator[Array]:
         elif values.dtype == pl.Datetime:
             values = values.cast(pl.Int64)
         columns.append(values.cast(pl.Float64, strict=False))
-    frame = pl.DataFrame(columns)
-    for start in range(0, len(frame), _BLOCK):
-        yield frame[start : start + _BLOCK].to_numpy()
+    numbers = [column.to_numpy() for column in columns]
+    for start in range(0, len(source), _BLOCK):
+        yield np.stack([column[start : start + _BLOCK] for column in numbers], axis=1)
 
 
 @in_fork

@@ -17,7 +17,9 @@ from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
 from descend.data.preparation import Part
 from descend.data.schema import Schema
-from descend.process import exclusive
+from descend.errors import Problem, RecipeError
+from descend.process import exclusive, is_fork
+from descend.process.forks import REMEDY
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.compatibility import check_batches
@@ -194,6 +196,9 @@ def measured_threads(planned: Plan, network: nn.Module, device: torch.device) ->
     """Return the number of CPU threads and the reason: the recipe's number, or one measured on copies."""
     specified = planned.recipe.engine["threads"]
     if specified != "auto":
+        if int(specified) > 1 and device.type == "cpu" and is_fork():
+            message = f"{specified} threads were specified, but this process is a fork, in which PyTorch has one thread"
+            raise RecipeError([Problem("engine", "threads", message, f"use 1, or {REMEDY}")])
         return int(specified), ""
     if device.type != "cpu":
         return torch.get_num_threads(), "the arithmetic runs on another device"
