@@ -30,6 +30,7 @@ from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
+from descend.process import in_fork
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
 
@@ -79,6 +80,7 @@ class Prepared:
         return self.schema.table()
 
 
+@in_fork
 def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0) -> Prepared:
     """Infer the task and the columns, split the rows, fit on the training part, and encode.
 
@@ -150,6 +152,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     return Prepared(schema, preprocess, train, validation, test, notes)
 
 
+@in_fork
 def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None = None) -> Part:
     """Encode new data with targets by a fitted schema, for evaluation.
 

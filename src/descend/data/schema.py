@@ -23,6 +23,7 @@ from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task
 from descend.errors import DataError, RunError
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +108,7 @@ class Schema:
         """The class labels in their original dtype; empty for regression."""
         return restore(self.classes, self.label_dtype) if self.classes else np.empty(0)
 
+    @in_fork
     def matrix(self, data: Any) -> torch.Tensor:
         """Return new rows as raw numbers, the input of :class:`~descend.data.preprocessing.Preprocess`.
 

@@ -29,6 +29,7 @@ from descend.data.split import part_names
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES, read_table
 from descend.errors import DataError, did_you_mean
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["like", "read"]
 
 
+@in_fork
 def read(
     data: Any,
     *,
