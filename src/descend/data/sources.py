@@ -13,6 +13,7 @@ import numpy as np
 
 from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays, labels_of, read_npz
 from descend.data.bundled import BUNDLED, from_bunch, load_bundled
+from descend.data.column_choice import choose_columns
 from descend.data.frames import as_array, as_frame, is_frame, is_records, take
 from descend.data.functions import call, is_function_path
 from descend.data.image_folders import read_image_folder
@@ -39,6 +40,7 @@ def read(
     weights: Any = None,
     schema: Schema | None = None,
     predicting: bool = False,
+    held_out: bool = False,
 ) -> Source:
     """Read data of any form as a :class:`~descend.data.source.Source`.
 
@@ -53,6 +55,8 @@ def read(
         weights: a weight for each row, or the name of a column; overrides ``settings.weights``.
         schema: the schema of a trained network; the data are read as its training data were.
         predicting: whether targets are optional.
+        held_out: whether the data are the validation or test rows of other data. A target that is specified for those
+            names theirs.
 
     >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
     >>> source.frame.columns, source.targets.tolist()
@@ -62,13 +66,16 @@ def read(
         DataError: the data do not exist or cannot be read; the message names the remedy.
     """
     settings = settings or DataSettings()
+    strict = target is not None or not (predicting or held_out or schema is not None)
     if schema is not None:
         settings = _as_trained(settings, schema)
     if target is not None:
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
-    source = _Reader(settings, predicting, schema).read(data)
+    source = _Reader(settings, predicting, schema, held_out).read(data)
+    if not isinstance(data, Source):
+        source = choose_columns(source, settings, _targets(settings, _columns_of(source)), strict=strict)
     if weights is not None:
         source = dataclasses.replace(source, weights=as_array(weights))
     if len(source) == 0:
@@ -96,6 +103,12 @@ class _Reader:
     settings: DataSettings
     predicting: bool
     schema: Schema | None
+    held_out: bool
+
+    @property
+    def _given_names(self) -> tuple[str, ...] | None:
+        """Names for the targets of arrays, which have none, from the data that they belong to."""
+        return _targets(self.settings, None) if self.held_out or self.schema is not None else None
 
     def read(self, data: Any) -> Source:
         if isinstance(data, Source):
@@ -134,9 +147,10 @@ class _Reader:
             from descend.data.torch_datasets import from_torch_dataset
 
             return from_torch_dataset(data, name=name, reference=reference)
-        target_names = _targets(self.settings, None)
         if _is_pair(data):
-            return from_arrays(data[0], data[1], name=name, reference=reference, target_names=target_names)
+            return from_arrays(
+                data[0], data[1], name=name, reference=reference, target_names=self._given_names
+            )
         if self.predicting:
             return from_arrays(data, None, name=name, reference=reference)
         raise DataError(
@@ -155,7 +169,8 @@ class _Reader:
                 for part, one in data.items()
             }
             return join(parts["train"], parts.get("validation"), parts.get("test"))
-        if self.settings.target is None and is_named_arrays(data):
+        inputs = data.get("X", data.get("X_train"))
+        if is_named_arrays(data) and (self.settings.target is None or getattr(inputs, "ndim", 1) > 1):
             return from_named_arrays(data, name=name, reference=reference, predicting=self.predicting)
         return self._frame(as_frame(data), name, reference)
 
@@ -190,7 +205,7 @@ class _Reader:
                 raise DataError(f"{problem}; {'; '.join(notes)}") from problem
             return dataclasses.replace(source, notes=(*notes, *source.notes))
         if suffix == ".npz":
-            return read_npz(path, predicting=self.predicting, target_names=_targets(self.settings, None))
+            return read_npz(path, predicting=self.predicting, target_names=self._given_names)
         raise DataError(f"{path}: expected a data file ending in {listed([*TABLES, '.npz'], 20)}")
 
     def _folder(self, path: Path) -> Source:
@@ -252,6 +267,10 @@ def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str
     if columns is not None and settings.target in columns:
         return (settings.target,)
     return tuple(name.strip() for name in settings.target.split(","))
+
+
+def _columns_of(source: Source) -> list[str]:
+    return [*source.target_names, *(source.frame.columns if source.frame is not None else ())]
 
 
 def _is_pair(data: Any) -> bool:

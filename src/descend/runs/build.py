@@ -17,6 +17,7 @@ from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
 from descend.data.preparation import Part
 from descend.data.schema import Schema
+from descend.optim.compiler_import import eager_step
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.compatibility import check_batches
@@ -213,6 +214,7 @@ def throwaway_steps(
     training.model.train()
     rng = torch.get_rng_state()
     try:
-        yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]  # torch says float
+        take_step = eager_step(training.optimizer)
+        yield lambda: take_step(training.objective.at(step_batches, 0, 0))
     finally:
         torch.set_rng_state(rng)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from descend.augmentation.pipeline import layout_of
+from descend.data.overlap import overlap_notes
 from descend.data.preparation import Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
@@ -138,7 +139,10 @@ class Planner:
         random_split = is_random(source.split, settings.validation, settings.test)
         key = (repr((id(source), settings)), seed if random_split else 0)
         if key not in self._prepared:
-            self._prepared[key] = prepare(source, settings, seed)
+            prepared = prepare(source, settings, seed)
+            if source.split is not None and parts is None:  # ``parts`` may contain a row several times
+                prepared = dataclasses.replace(prepared, notes=(*prepared.notes, *overlap_notes(prepared)))
+            self._prepared[key] = prepared
         prepared = self._prepared[key]
         chosen = choose_device(requested.get("engine.device", "auto"))
         resolved = resolve(requested, facts_of(prepared.schema, str(chosen)))
@@ -233,7 +237,11 @@ class Planner:
             if self._has_given_parts:
                 given = (self._data.validation, self._data.test)
                 source = join(
-                    source, *(None if each is None else read(each, settings=settings) for each in given)
+                    source,
+                    *(
+                        None if each is None else read(each, settings=settings, held_out=True)
+                        for each in given
+                    ),
                 )
             # Most settings do not change what is read: reuse a source that was read the same way.
             same = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
