@@ -25,11 +25,13 @@ from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings, TargetScale
 from descend.data.source import PARTS, Array, Source
+from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
+from descend.process import in_fork
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
 
@@ -79,6 +81,7 @@ class Prepared:
         return self.schema.table()
 
 
+@in_fork
 def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0) -> Prepared:
     """Infer the task and the columns, split the rows, fit on the training part, and encode.
 
@@ -123,7 +126,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
-        separator=settings.separator,
+        separator=settings.separator, encoding=settings.encoding, white=source.white,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
         clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
@@ -151,11 +154,14 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     if settings.stream:
         encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
     alone = (f"{ungrouped} rows have no group; each is a group of its own",) if ungrouped else ()
-    notes = (*source.notes, *parts.notes, *alone, *absent, *_column_notes(schema.columns))
+    notes = (
+        *source.notes, *parts.notes, *alone, *absent, *_spelling_notes(schema, source), *_column_notes(schema.columns),
+    )  # fmt: skip
     train, validation, test = (encoded_parts[part] for part in PARTS)
     return Prepared(schema, preprocess, train, validation, test, notes)
 
 
+@in_fork
 def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None = None) -> Part:
     """Encode new data with targets by a fitted schema, for evaluation.
 
@@ -291,6 +297,16 @@ def _class_weights(
     factor = np.divide(mass.sum() / len(mass), mass, out=np.zeros_like(mass), where=mass > 0)
     balanced: Array = own * factor[codes]
     return balanced
+
+
+def _spelling_notes(schema: Schema, source: Source) -> tuple[str, ...]:
+    groups = () if source.groups is None else source.groups.tolist()
+    of_columns = [
+        note
+        for column in schema.columns
+        for note in spelling_note(f"categories of the column {column.name!r}", column.categories)
+    ]
+    return (*spelling_note("classes", schema.classes), *spelling_note("groups", groups), *of_columns)
 
 
 def _column_notes(columns: Sequence[Column]) -> tuple[str, ...]:

@@ -63,9 +63,15 @@ class DataSettings:
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
             ``sep=;``, or else chooses the one of comma, semicolon, tab and ``|`` that divides the header and the
             first rows into equal numbers of fields.
+        encoding: the character encoding of a text file without a byte order mark, by its name in Python (``cp1252``,
+            ``latin-1``, ``utf-16``). ``auto`` requires UTF-8, and refuses other bytes with their line.
+        sheet: the sheet of a workbook; ``auto`` reads the first one.
+        drop_missing_targets: whether rows without a target are left out, instead of being refused.
         max_categories: a column of strings with more categories keeps the most frequent ``max_categories - 1``
             and pools the others.
         image_size: side in pixels to which images are resized; ``auto`` keeps a common size.
+        image_white: the grey level of white in images with more than 8 bits per pixel, which becomes 255. ``auto``
+            finds it from all images of a folder, by their bit depth.
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in ``TMPDIR``, an environment variable).
         class_weights: ``balanced`` weights each training row by n / (K n_k), with n_k the number of rows of its class.
@@ -91,8 +97,12 @@ class DataSettings:
     columns: Mapping[str, ColumnChoice] = field(default_factory=dict)
     missing: tuple[str, ...] = MISSING
     separator: Separator = "auto"
+    encoding: str = "auto"
+    sheet: str = "auto"
+    drop_missing_targets: bool = False
     max_categories: Count = 64
     image_size: Count | Literal["auto"] = "auto"
+    image_white: Positive | Literal["auto"] = "auto"
     stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"
 

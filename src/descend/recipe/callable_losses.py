@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from descend.errors import Problem, RecipeError, UserError, message_of
 from descend.losses.conventions import convention_of
+from descend.process import exclusive
 from descend.recipe.adapters import CallableLoss
 from descend.recipe.defaults import Facts
 
@@ -68,7 +69,7 @@ def build_callable_loss(loss: Any, facts: Facts, output: nn.Module, width: int) 
             "use model.output = 'auto'",
         )
     built = CallableLoss(loss, convention, output)
-    with warnings.catch_warnings():
+    with exclusive(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are shown again in training
         _check_value(built, facts, width)
         if not convention.declared:
