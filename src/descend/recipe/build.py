@@ -16,6 +16,7 @@ from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS, Link
 from descend.optim import OPTIMIZERS, STIEFEL
 from descend.optim.first_order import can_fuse
+from descend.optim.foreign import closure_use, is_foreign
 from descend.param_types import signature_of
 from descend.recipe.adapters import CallableLoss, OnProbabilities, TorchSchedule
 from descend.recipe.callable_losses import build_callable_loss, two_rows
@@ -356,6 +357,7 @@ def build_optimizer(
     if not isinstance(optimizer, torch.optim.Optimizer):
         got = type(optimizer).__name__
         raise RecipeError([Problem("optimizer", "name", f"expected a torch.optim.Optimizer, got a {got}")])
+    _check_use(recipe, optimizer)
     if isinstance(optimizer, torch.optim.SparseAdam) and not _has_sparse_gradients(model):
         raise RecipeError(
             [
@@ -384,6 +386,19 @@ def build_optimizer(
         except UserError as cause:
             raise RecipeError([Problem("constrain", None, str(cause))]) from cause
     return optimizer
+
+
+def _check_use(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimizer by import path whose steps the training loop cannot take."""
+    if isinstance(optimizer, torch.optim.LBFGS) and recipe.data["sampling"] != "full":
+        message = "LBFGS compares gradients of successive steps, so that each step needs all rows"
+        hint = "set data.sampling = 'full', or use 'lbfgs', for which this is the default"
+        raise RecipeError([Problem("optimizer", "name", message, hint)])
+    if is_foreign(optimizer):
+        try:
+            closure_use(optimizer)
+        except UserError as cause:
+            raise RecipeError([Problem("optimizer", "name", str(cause))]) from cause
 
 
 def _has_sparse_gradients(model: nn.Module) -> bool:

@@ -90,8 +90,9 @@ def prediction_table(predictor: Predictor, source: Source, loss: Any = None) -> 
     """Return the predictions for a source, one row for each of its rows.
 
     The columns are those that the source keeps, ``file`` for images, ``prediction`` (``prediction_TARGET`` for several
-    targets), ``probability_CLASS`` for classes and ``probability_TARGET`` for labels, and for a loss that predicts a
-    distribution what describes it, such as ``standard_deviation`` (``standard_deviation_TARGET``). A kept column whose name is one of these gets the prefix ``kept_``.
+    targets), ``probability_CLASS`` for classes or ``probability_TARGET`` for labels, and for a loss that predicts a
+    distribution what describes it, such as ``standard_deviation`` (``standard_deviation_TARGET``). A kept column whose
+    name is one of these gets the prefix ``kept_``.
 
     Args:
         predictor: the trained network.

@@ -123,7 +123,8 @@ class Run:
         the ``dispersion``. ``quantile``: one entry for each level, such as ``quantile_0.9``.
 
         Args:
-            data, settings: as for :meth:`predict`.
+            data: as for :meth:`predict`.
+            settings: as for :meth:`predict`.
 
         Returns:
             Arrays (n,), or (n, T) for several targets, by name.
