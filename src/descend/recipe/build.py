@@ -232,7 +232,7 @@ def build_output(recipe: Recipe, facts: Facts) -> nn.Module:
     needs = loss_requirements(recipe.loss)
     allowed = _OUTPUTS_OF_TASK[facts.task]
     if not facts.classification:
-        free = not needs.declared and name == "exp"  # its loss takes logarithms
+        free = not needs.known and name == "exp"  # its loss takes logarithms
         allowed = (name,) if free else (needs.output,)
     if name in OUTPUTS and name not in allowed:
         raise RecipeError(
@@ -285,8 +285,16 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
 
 
 def _check_target_scale(recipe: Recipe, facts: Facts) -> None:
-    """Refuse standardised targets where the loss takes those in their own units."""
+    """Refuse standardised targets where the loss takes those in their own units, or the output is positive."""
     needs = loss_requirements(recipe.loss)
+    if (
+        recipe.model["output"] == "exp"
+        and needs.target_space != "raw"
+        and recipe.get("data.target_scale") != "none"
+    ):
+        message = "'exp' predicts positive numbers, but standardized targets are also negative"
+        hint = "set target_space = 'raw' on the loss, or data.target_scale = 'none'"
+        raise RecipeError([Problem("model", "output", message, hint)])
     if (
         not facts.classification
         and needs.target_space == "raw"
