@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -26,6 +25,7 @@ from descend.data.parsing import (
 from descend.data.settings import DataSettings
 from descend.data.streaming import StoredTable
 from descend.errors import DataError, did_you_mean
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -109,15 +109,12 @@ class Column:
 
 
 def kind_option(name: str, kind: str) -> str:
-    r"""Return the command-line option that declares a column's kind, quoted for a shell.
+    """Return how to declare a column's kind, for a message.
 
-    >>> kind_option("age", "ignore"), kind_option("sepal length", "ignore")
-    ('--set data.columns.age=ignore', '--set \'data.columns."sepal length"=ignore\'')
+    >>> kind_option("age", "ignore")
+    "{'data.columns.age': 'ignore'}"
     """
-    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        return f"--set data.columns.{name}={kind}"
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f"--set 'data.columns.\"{quoted}\"={kind}'"
+    return setting(("data", "columns", name), kind)
 
 
 def raise_all(problems: Sequence[str]) -> None:
@@ -283,18 +280,13 @@ def _mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSetti
     rows = np.flatnonzero(invalid.to_numpy())
     others = values.filter(invalid).unique(maintain_order=True).to_list()
     valid = len(values) - values.null_count() - len(rows)
-    tokens = _toml([*settings.missing, *others[:3]])
+    missing = setting("data.missing", [*settings.missing, *others[:3]])
     return DataError(
         f"column {values.name!r}: {valid} values are {what}, but {rows_hold(rows)} "
         f"{listed(others, 5)}; correct them, "
-        f"declare them as missing values (--set 'data.missing={tokens}'), "
+        f"declare them as missing values ({missing}), "
         f"or {kind_option(values.name, 'categorical')}"
     )
-
-
-def _toml(strings: Sequence[str]) -> str:
-    quoted = ('"' + one.replace("\\", "\\\\").replace('"', '\\"') + '"' for one in strings)
-    return "[" + ", ".join(quoted) + "]"
 
 
 def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:

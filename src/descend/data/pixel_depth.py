@@ -15,10 +15,9 @@ import numpy as np
 
 from descend.data.messages import listed
 from descend.errors import DataError
+from descend.interface import setting
 
 __all__ = ["LevelRange", "eight_bits", "is_deep", "white_level"]
-
-_OPTION = "--set data.image_white=LEVEL (in Python: data={'image_white': LEVEL})"
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,13 @@ def white_level(ranges: Sequence[LevelRange], specified: float | Literal["auto"]
     if fraction is not None:
         raise DataError(
             f"{fraction.name}: grey levels from {fraction.low:g} to {fraction.high:g} with fractions do not tell which "
-            f"level is white; specify it for all images: {_OPTION}"
+            f"level is white; specify it for all images: {setting('data.image_white', 'LEVEL')}"
         )
     if unit and others and max(one.high for one in unit) > 0:
         raise DataError(
             f"{listed([unit[0].name])} has grey levels from 0 to 1, and {listed([others[0].name])} up to "
             f"{others[0].high:g}, so one level of white does not fit both; convert the images to one form, or specify "
-            f"{_OPTION}"
+            f"{setting('data.image_white', 'LEVEL')}"
         )
     if not others:
         return 1.0

@@ -29,6 +29,7 @@ from descend.data.split import part_names
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES, read_table
 from descend.errors import DataError, did_you_mean
+from descend.interface import option
 from descend.process import in_fork
 
 if TYPE_CHECKING:
@@ -331,7 +332,7 @@ class _Reader:
         names = _targets(self.settings, frame.columns)
         if names is None and not self.predicting:
             raise DataError(
-                f"{name}: the target column is not specified; set --target COLUMN (target= in Python); "
+                f"{name}: the target column is not specified; set {option('--target COLUMN', 'target=COLUMN')}; "
                 f"the columns are {listed(frame.columns, 20)}"
             )
         targets: Array | None = None
