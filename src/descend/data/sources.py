@@ -101,10 +101,15 @@ def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
     categorical: dict[str, ColumnChoice] = {
         column.name: "categorical" for column in schema.columns if column.kind == "categorical"
     }
+    patterned: dict[str, ColumnChoice] = {
+        column.name: {"kind": column.kind, "format": column.form}
+        for column in schema.columns
+        if "%" in column.form
+    }
     return dataclasses.replace(
         settings,
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
-        columns={**settings.columns, **categorical},
+        columns={**settings.columns, **categorical, **patterned},
         missing=schema.missing,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
     )
@@ -248,11 +253,7 @@ class _Reader:
         self, path: Path, content: bytes | None = None
     ) -> tuple[pl.DataFrame, tuple[str, ...], pl.DataFrame | None]:
         """Return the table in a file, remarks, and the columns to keep as strings where the file is a text."""
-        strings = [
-            column
-            for column, kind in self.settings.columns.items()
-            if not isinstance(kind, str) or kind == "categorical"
-        ]
+        strings = [column for column in self.settings.columns if _is_read_as_string(self.settings, column)]
         strings += [self.settings.groups] if self.settings.groups is not None else []
 
         def read(strings: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -363,6 +364,13 @@ class _Reader:
             stored=frame if isinstance(frame, StoredTable) else None,
             groups=extra.get("groups"), weights=extra.get("weights"), kept=kept,
         )  # fmt: skip
+
+
+def _is_read_as_string(settings: DataSettings, column: str) -> bool:
+    """Return whether the digits of a column of a text file must be kept: a category, or a date of a special format."""
+    choice = settings.columns[column]
+    patterned = not isinstance(choice, str) and "%" in str(choice.get("format", ""))
+    return patterned or settings.kind_of(column) == "categorical"
 
 
 def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:

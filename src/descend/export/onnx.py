@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["content"]
 
 _MAX_BYTES = 2**31 - 1  # of one protobuf message
+_ZONES = {"": "", "none": "", "own": " in UTC"}
 _ML = "ai.onnx.ml"
 _ML_VERSION = 3
 
@@ -222,7 +223,9 @@ def _description(column: Column) -> str:
     kinds = {
         "numeric": "a number",
         "boolean": "1 for true, 0 for false",
-        "date": "days since 1970-01-01",
+        "date": f"days since 1970-01-01{_ZONES.get(column.zone, f' in the local time of {column.zone}')}",
+        "time": "time of day as a fraction of a day, 0.5 at noon",
+        "duration": "days",
         "categorical": "text; categories of the training data: " + ", ".join(column.categories),
     }
     missing = "empty" if column.kind == "categorical" else "NaN"
