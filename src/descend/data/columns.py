@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from descend.data.messages import listed, rows_hold
+from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
     EXACT,
     large_integers,
@@ -64,6 +65,7 @@ class Column:
             for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
         pooled: whether the last category stands for all other categories of the training rows.
+        ordered: whether the categories have an order, see :mod:`descend.data.ordered`.
         missing: number of missing values in all rows.
         note: a remark for the user.
         indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
@@ -84,6 +86,7 @@ class Column:
     scale: float = 1.0
     low: float | None = None
     high: float | None = None
+    ordered: bool = False
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -101,7 +104,12 @@ class Column:
         """
         if not self.used:
             return ()
-        own = [f"{self.name}={one}" for one in self.categories] if self.kind == "categorical" else [self.name]
+        sign = ">=" if self.ordered else "="
+        own = (
+            [f"{self.name}{sign}{one}" for one in self.categories]
+            if self.kind == "categorical"
+            else [self.name]
+        )
         return (*own, *([f"{self.name} is missing"] if self.indicator else []))
 
 
@@ -185,11 +193,14 @@ def _infer_one(
     declared = settings.columns.get(name)
     if declared == "ignore":
         return Column(name, "ignored", note="ignored (data.columns)"), None
+    order = order_of(series, declared)
+    if order is not None:
+        return _ordered(ordered_strings(series, order, settings.missing), order)
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
         return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
-    if declared is not None:
+    if isinstance(declared, str):
         return _declared(values, declared, missing, settings)
     if values.dtype == pl.String:
         values = _parse_strings(values, settings)
@@ -277,6 +288,16 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
             f"leave fewer than {_ROWS_PER_CATEGORY} rows per category; {remedies}"
         )
     return Column(name, "categorical", missing=missing), values
+
+
+def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
+    missing = values.null_count()
+    if missing == len(values):
+        return Column(values.name, "empty", missing=missing, note="every value is missing; not used"), None
+    if values.n_unique() == 1:
+        return Column(values.name, "constant", note=f"always {listed([values[0]])}; not used"), None
+    note = f"ordered: {' < '.join(order)}" if len(order) <= 5 else f"ordered: {order[0]} < ... < {order[-1]}"
+    return Column(values.name, "categorical", order, missing=missing, note=note, ordered=True), values
 
 
 def _declared(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.data.messages import listed
+from descend.data.ordered import enum_of, with_arrow_orders
 from descend.data.parsing import EXACT, is_missing, series_of
 from descend.errors import DataError, did_you_mean
 
@@ -109,7 +110,7 @@ def _from_narwhals(data: Any) -> pl.DataFrame:
         if type(data).__module__.startswith("pyarrow"):
             converted = pl.from_arrow(data)
             assert isinstance(converted, pl.DataFrame)
-            return converted
+            return with_arrow_orders(converted, data) if hasattr(data, "column") else converted
         frame = nw.from_native(data)
         if isinstance(frame, nw.LazyFrame):
             frame = frame.collect()
@@ -136,6 +137,8 @@ def _narwhals_column(name: str, column: Any) -> pl.Series:
     if kind in (nw.Datetime, nw.Duration) and column.to_numpy().dtype.kind in "mM":
         unit = "datetime64[us]" if kind == nw.Datetime else "timedelta64[us]"
         return pl.Series(name, column.to_numpy().astype(unit))
+    if kind == nw.Enum:
+        return enum_of(name, column.to_list(), column.cat.get_categories().to_list())
     return series_of(name, column.to_list())
 
 

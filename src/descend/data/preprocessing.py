@@ -18,10 +18,10 @@ class Preprocess(nn.Module):
 
     **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
     scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
-    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block (all zeros
-    if missing or unseen), and 0/1 indicators of missing values follow. Numbers are centred in float64, so that a
-    large offset costs no precision. The order of the inputs is numbers and booleans, categories, indicators; see
-    ``names``. A rotation applies to the numbers only.
+    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one a
+    thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen, and 0/1 indicators of missing values
+    follow. Numbers are centred in float64, so that a large offset costs no precision. The order of the inputs is numbers
+    and booleans, categories, indicators; see ``names``. A rotation applies to the numbers only.
 
     **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
     in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the
@@ -67,8 +67,8 @@ class _TableRows(nn.Module):
     """Encoding of tables.
 
     The buffers are exported by their names: indices of the ``numeric`` columns, of the ``source`` column and ``code``
-    of each one-hot input, and of the columns with indicators (``gap``); ``fill``, ``mean``, ``scale`` and ``bound`` of
-    the numbers; ``centre`` and matrix (``turn``) of the rotation.
+    of each one-hot input (``steps`` is 1 for those of ordered columns), and of the columns with indicators (``gap``);
+    ``fill``, ``mean``, ``scale`` and ``bound`` of the numbers; ``centre`` and matrix (``turn``) of the rotation.
     """
 
     numeric: Tensor
@@ -78,6 +78,7 @@ class _TableRows(nn.Module):
     bound: Tensor
     source: Tensor
     code: Tensor
+    steps: Tensor
     gap: Tensor
     centre: Tensor
     turn: Tensor
@@ -97,6 +98,7 @@ class _TableRows(nn.Module):
             if column.kind == "categorical"
             for code in range(len(column.categories))
         ]
+        self.ordered = any(column.ordered for column in columns)
         indicators = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
         self.names = (
             *(column.name for _, column in numeric),
@@ -118,6 +120,9 @@ class _TableRows(nn.Module):
             "bound": limit,
             "code": [code for _, code, _ in onehot],
         }
+        if self.ordered:
+            steps = torch.tensor([float(columns[at].ordered) for at, *_ in onehot])
+            self.register_buffer("steps", steps, persistent=False)
         for name, index in indices.items():
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
         for name, values in numbers.items():
@@ -152,7 +157,10 @@ class _TableRows(nn.Module):
                 values = values / torch.sqrt(1.0 + ratio * ratio)
             blocks.append(values.to(torch.float32))
         if len(self.source):
-            blocks.append((rows.index_select(1, self.source) == self.code).to(torch.float32))
+            values = rows.index_select(1, self.source)
+            blocks.append((values == self.code).to(torch.float32))
+            if self.ordered:
+                blocks[-1] = blocks[-1] + self.steps * (values > self.code).to(torch.float32)
         if len(self.gap):
             blocks.append(torch.isnan(rows.index_select(1, self.gap)).to(torch.float32))
         joined = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]

@@ -283,7 +283,7 @@ class Schema:
 
 def _values(column: Column) -> str:
     if column.kind == "categorical":
-        return f"{len(column.categories)} categories"
+        return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories"
     if column.low is None or column.high is None:
         return ""
     if column.kind == "date":
@@ -317,6 +317,8 @@ def _fault(schema: Schema) -> str:
             return f"column {column.name!r}: scale must be positive"
         if len(set(column.categories)) != len(column.categories):
             return f"column {column.name!r}: a category occurs twice"
+        if column.ordered and (column.kind not in ("categorical", "constant", "empty") or column.pooled):
+            return f"column {column.name!r}: only categories have an order"
         if column.used and (column.kind == "categorical") != bool(column.categories):
             return f"column {column.name!r}: categories and kind do not match"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):

@@ -18,7 +18,7 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
-ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "ignore"]
+ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "ignore"] | tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,8 @@ class DataSettings:
         split: name of a column with ``train``, ``validation`` or ``test`` for each row.
         groups: name of a column whose equal values stay in one part (all rows of one patient, for example).
         weights: name of a column with the weight of each row, 0 or more.
-        columns: the kind of a column by its name, which overrides the inferred one; ``ignore`` drops the column.
+        columns: the kind of a column by its name, which overrides the inferred one; ``ignore`` drops the column. A list
+            of strings, ``["S", "M", "L"]``, declares ordered categories.
         missing: strings that stand for a missing value.
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
             ``sep=;``, or else chooses the one of comma, semicolon, tab and ``|`` that divides the header and the

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from descend.data.arrow_orders import with_orders_of_arrow_file, with_orders_of_parquet_file
 from descend.data.compression import COMPRESSED, compression_of, decompress, inner_suffix
 from descend.data.encodings import as_utf8, check_encoding, marked_encoding, not_text, not_utf8
 from descend.data.frames import unique_names
@@ -311,7 +312,8 @@ def _read_parquet(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, t
             return pl.read_parquet(BytesIO(text_format.content))
         return pl.read_parquet(path, glob=False, hive_partitioning=False)
 
-    return _binary(path, "Parquet", parse, text_format), ()
+    frame = _binary(path, "Parquet", parse, text_format)
+    return with_orders_of_parquet_file(frame, path if text_format.content is None else text_format.content)
 
 
 def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -327,7 +329,8 @@ def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tup
         with opened() as file:
             return reader(file)
 
-    return _binary(path, "Arrow", parse, text_format), ()
+    frame = _binary(path, "Arrow", parse, text_format)
+    return with_orders_of_arrow_file(frame, path if text_format.content is None else text_format.content), ()
 
 
 def _read_json(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
