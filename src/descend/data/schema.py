@@ -19,6 +19,7 @@ from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed
+from descend.data.row_numbers import naming
 from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task
@@ -121,12 +122,14 @@ class Schema:
         Raises:
             DataError: columns are missing or hold values of another kind, or the shape is wrong.
         """
+        if isinstance(data, Source):
+            with naming(data.numbers):
+                return self._matrix(data.frame if data.frame is not None else data.inputs, data.named)
+        return self._matrix(data, True)
+
+    def _matrix(self, data: Any, named: bool) -> torch.Tensor:
         import torch
 
-        named = True
-        if isinstance(data, Source):
-            named = data.named
-            data = data.frame if data.frame is not None else data.inputs
         if self.kind == "table":
             # Read-only arrays are copied: PyTorch warns of a tensor that shares memory it must not write.
             return torch.from_numpy(np.require(self._numbers(data, named), requirements="W"))
