@@ -71,7 +71,7 @@ def test_pairs_of_arrays_tensors_and_lists():
         (FRAME, [0, 1, 2]),
     ):
         assert read(pair).targets.tolist() == [0, 1, 2]
-    assert read((np.zeros((3, 2)), [1, 2, 3]), target="price").target_names == ("price",)
+    assert read((np.zeros((3, 2)), [1, 2, 3]), target="price", held_out=True).target_names == ("price",)
 
 
 def test_for_prediction_targets_are_optional(tmp_path):

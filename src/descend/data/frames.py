@@ -12,6 +12,7 @@ from descend.data.messages import listed
 from descend.data.ordered import enum_of, with_arrow_orders
 from descend.data.parsing import EXACT, is_missing, series_of
 from descend.errors import DataError, did_you_mean
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -53,6 +54,7 @@ def unique_names(names: Iterable[object], where: str) -> list[str]:
     return strings
 
 
+@in_fork
 def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     """Convert rows of any form to a polars frame.
 

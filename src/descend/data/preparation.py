@@ -23,7 +23,7 @@ from descend.data.preprocessing import Preprocess
 from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
+from descend.data.settings import DataSettings, TargetScale
 from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
@@ -31,6 +31,7 @@ from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
+from descend.process import in_fork
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
 
@@ -80,6 +81,7 @@ class Prepared:
         return self.schema.table()
 
 
+@in_fork
 def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0) -> Prepared:
     """Infer the task and the columns, split the rows, fit on the training part, and encode.
 
@@ -134,7 +136,7 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         rows={part: len(getattr(parts, part)) for part in PARTS},
     )  # fmt: skip
     if not classes:
-        schema = _with_target_scale(schema, targets, parts.train, weights)
+        schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
     schema, raw = fit_inputs(schema, source, settings, parts.train, weights)
     schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
     preprocess = Preprocess(schema)
@@ -155,6 +157,7 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     return Prepared(schema, preprocess, train, validation, test, notes)
 
 
+@in_fork
 def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None = None) -> Part:
     """Encode new data with targets by a fitted schema, for evaluation.
 
@@ -228,9 +231,16 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
     return (f"no training row has the class {shown}: it cannot be learned",) if len(absent) else ()
 
 
-def _with_target_scale(schema: Schema, targets: Array, train: Array, weights: Array | None) -> Schema:
+def _with_target_scale(
+    schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
+) -> Schema:
     numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
     mean, scale = standard(numbers, row_weights(weights, train))
+    if choice == "none":
+        average, count = tuple(mean.tolist()), len(mean)
+        return dataclasses.replace(
+            schema, target_mean=(0.0,) * count, target_scale=(1.0,) * count, target_average=average
+        )
     return dataclasses.replace(schema, target_mean=tuple(mean.tolist()), target_scale=tuple(scale.tolist()))
 
 

@@ -24,6 +24,7 @@ from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task
 from descend.errors import DataError, RunError
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +56,8 @@ class Schema:
         classes: the class labels in the order of the network's outputs.
         label_dtype: the NumPy dtype of the labels.
         target_mean, target_scale: a target y is learned as (y - mean) / scale.
+        target_average: the means of the training targets where these are learned in their own units; training starts
+            from predictions near them.
         scale: name of the scale of the inputs.
         clip: the smooth bound on scaled numbers, or None.
         shift, spread: an entry x of images and tensors is encoded as (x - shift) / spread, with one pair
@@ -83,6 +86,7 @@ class Schema:
     label_dtype: str = ""
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
+    target_average: tuple[float, ...] = ()
     scale: str = "standard"
     clip: float | None = None
     shift: tuple[float, ...] = ()
@@ -105,6 +109,7 @@ class Schema:
         """The class labels in their original dtype; empty for regression."""
         return restore(self.classes, self.label_dtype) if self.classes else np.empty(0)
 
+    @in_fork
     def matrix(self, data: Any) -> torch.Tensor:
         """Return new rows as raw numbers, the input of :class:`~descend.data.preprocessing.Preprocess`.
 

@@ -11,12 +11,13 @@ from typing import Any, Literal
 
 from descend.param_types import Count, Fraction, Positive
 
-__all__ = ["MISSING", "ColumnChoice", "DataSettings", "Separator", "TaskChoice"]
+__all__ = ["MISSING", "ColumnChoice", "DataSettings", "Separator", "TargetScale", "TaskChoice"]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 """Strings that stand for a missing value."""
 
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
+TargetScale = Literal["auto", "standard", "none"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "ignore"] | tuple[str, ...]
 
@@ -30,6 +31,10 @@ class DataSettings:
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. ``auto`` infers it from the targets; ``classification`` chooses between
             ``binary`` and ``multiclass``, ``regression`` between one and several targets.
+        target_scale: how the targets of a regression are learned: ``standard``, minus the mean and divided by the
+            standard deviation of the training part, or ``none``, in their own units. ``auto`` is what the loss takes:
+            counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
+            are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: ``standard``, ``center``,
             ``minmax``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
@@ -74,6 +79,7 @@ class DataSettings:
 
     target: str | tuple[str, ...] | None = None
     task: TaskChoice = "auto"
+    target_scale: TargetScale = "auto"
     scale: str | Mapping[str, Any] = "standard"
     clip: Positive | Literal["none"] = 10.0
     augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()

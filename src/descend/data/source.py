@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +16,12 @@ from descend.data.parsing import EXACT, tidy, to_strings
 from descend.data.row_numbers import RowNumbers
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
+from descend.process import in_fork, is_fork
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["PARTS", "Array", "Kind", "Source", "join"]
+__all__ = ["PARTS", "Array", "Kind", "Source", "join", "take_rows"]
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["table", "images", "tensor", "dataset"]
@@ -80,6 +82,7 @@ class Source:
                 return len(rows)
         raise DataError(f"{self.name} has no rows")
 
+    @in_fork
     def take(self, rows: Array) -> Source:
         """Return a source of some rows in the given order; a row may occur more than once.
 
@@ -103,7 +106,7 @@ class Source:
         }
         for name in ("frame", "kept"):
             if getattr(self, name) is not None:
-                chosen[name] = getattr(self, name)[rows]
+                chosen[name] = take_rows(getattr(self, name), rows)
         if self.dataset is not None:
             from torch.utils.data import Subset
 
@@ -112,6 +115,7 @@ class Source:
             chosen["row_names"] = tuple(self.row_names[row] for row in rows.tolist())
         return dataclasses.replace(self, **chosen, numbers=(self.numbers or RowNumbers()).take(rows))
 
+    @in_fork
     def fingerprint(self) -> str:
         """Return a digest of the content: names, values, targets, weights and split.
 
@@ -123,8 +127,9 @@ class Source:
         digest = blake2b(digest_size=16)
         digest.update(f"{self.kind} {len(self)} {self.target_names}".encode())
         if self.frame is not None:
-            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # hashing releases the GIL
-                for one in pool.map(_digest_series, self.frame):
+            # Hashing releases the GIL. In a fork, the thread that is watched does it.
+            with nullcontext() if is_fork() else ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+                for one in (map if pool is None else pool.map)(_digest_series, self.frame):
                     digest.update(one)
         for series in self.stored or ():  # one at a time
             digest.update(_digest_series(series))
@@ -138,6 +143,15 @@ class Source:
             if extra is not None:
                 _digest_array(digest, extra)
         return "blake2b:" + digest.hexdigest()
+
+
+def take_rows(frame: pl.DataFrame, rows: Array) -> pl.DataFrame:
+    """Return some rows of a frame in the given order; a row may occur more than once."""
+    if not is_fork():
+        return frame[rows]
+    import polars as pl
+
+    return pl.DataFrame([series.gather(rows) for series in frame])  # uses no threads
 
 
 def _digest_series(series: pl.Series) -> bytes:
@@ -199,6 +213,7 @@ def _digest_array(digest: blake2b, values: Array) -> None:
             digest.update(f"{value!r},".encode())
 
 
+@in_fork
 def join(train: Source, validation: Source | None = None, test: Source | None = None) -> Source:
     """Join up to three parts to one source with a given split.
 

@@ -15,6 +15,7 @@ import numpy as np
 from descend.data import standard_input
 from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays, labels_of, read_npz
 from descend.data.bundled import BUNDLED, from_bunch, load_bundled
+from descend.data.column_choice import choose_columns
 from descend.data.compression import COMPRESSED
 from descend.data.frames import as_array, as_frame, is_frame, is_records, take
 from descend.data.functions import call, is_function_path
@@ -30,6 +31,7 @@ from descend.data.split import part_names
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES, line_numbers, read_table
 from descend.errors import DataError, did_you_mean
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["like", "read"]
 
 
+@in_fork
 def read(
     data: Any,
     *,
@@ -45,6 +48,7 @@ def read(
     weights: Any = None,
     schema: Schema | None = None,
     predicting: bool = False,
+    held_out: bool = False,
     keep: Sequence[str] = (),
 ) -> Source:
     """Read data of any form as a :class:`~descend.data.source.Source`.
@@ -61,6 +65,8 @@ def read(
         weights: a weight for each row, or the name of a column; overrides ``settings.weights``.
         schema: the schema of a trained network; the data are read as its training data were.
         predicting: whether targets are optional.
+        held_out: whether the data are the validation or test rows of other data. A target that is specified for those
+            names theirs.
         keep: columns of a table to return in ``Source.kept``, as the file has them.
 
     >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
@@ -71,13 +77,16 @@ def read(
         DataError: the data do not exist or cannot be read; the message names the remedy.
     """
     settings = settings or DataSettings()
+    strict = target is not None or not (predicting or held_out or schema is not None)
     if schema is not None:
         settings = _as_trained(settings, schema)
     if target is not None:
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
-    source = _Reader(settings, predicting, schema, tuple(keep)).read(data)
+    source = _Reader(settings, predicting, schema, held_out, tuple(keep)).read(data)
+    if not isinstance(data, Source):
+        source = choose_columns(source, settings, _targets(settings, _columns_of(source)), strict=strict)
     if weights is not None:
         source = dataclasses.replace(source, weights=as_array(weights))
     if len(source) == 0:
@@ -116,7 +125,13 @@ class _Reader:
     settings: DataSettings
     predicting: bool
     schema: Schema | None
+    held_out: bool
     keep: tuple[str, ...] = ()
+
+    @property
+    def _given_names(self) -> tuple[str, ...] | None:
+        """Names for the targets of arrays, which have none, from the data that they belong to."""
+        return _targets(self.settings, None) if self.held_out or self.schema is not None else None
 
     def read(self, data: Any) -> Source:
         if isinstance(data, Source):
@@ -165,9 +180,10 @@ class _Reader:
             from descend.data.torch_datasets import from_torch_dataset
 
             return from_torch_dataset(data, name=name, reference=reference)
-        target_names = _targets(self.settings, None)
         if _is_pair(data):
-            return from_arrays(data[0], data[1], name=name, reference=reference, target_names=target_names)
+            return from_arrays(
+                data[0], data[1], name=name, reference=reference, target_names=self._given_names
+            )
         if self.predicting:
             return from_arrays(data, None, name=name, reference=reference)
         raise DataError(
@@ -186,7 +202,8 @@ class _Reader:
                 parts[part] = reader.read(own) if is_path else reader._object(own, name, reference)
                 reader = dataclasses.replace(self, settings=like(self.settings, parts["train"]))
             return join(parts["train"], parts.get("validation"), parts.get("test"))
-        if self.settings.target is None and is_named_arrays(data):
+        inputs = data.get("X", data.get("X_train"))
+        if is_named_arrays(data) and (self.settings.target is None or getattr(inputs, "ndim", 1) > 1):
             return from_named_arrays(data, name=name, reference=reference, predicting=self.predicting)
         return self._frame(as_frame(data), name, reference)
 
@@ -214,7 +231,7 @@ class _Reader:
         if suffix in (*TABLES, *COMPRESSED):
             return self._table(path)
         if suffix == ".npz":
-            return read_npz(path, predicting=self.predicting, target_names=_targets(self.settings, None))
+            return read_npz(path, predicting=self.predicting, target_names=self._given_names)
         if suffix in ENDINGS:
             raise DataError(
                 f"{path} is a single image; "
@@ -374,6 +391,10 @@ def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str
     if columns is not None and settings.target in columns:
         return (settings.target,)
     return tuple(name.strip() for name in settings.target.split(","))
+
+
+def _columns_of(source: Source) -> list[str]:
+    return [*source.target_names, *(source.frame.columns if source.frame is not None else ())]
 
 
 def _is_pair(data: Any) -> bool:
