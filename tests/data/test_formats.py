@@ -36,7 +36,9 @@ def tables(draw):
 @pytest.mark.slow
 @settings(max_examples=examples(40))
 @given(tables())
-@example(pl.DataFrame({"größe, m": [0.5, 1.5], "count": [2**60 + 1, 2**60], "name": ["w", None], "y": [0, 1]}))
+@example(
+    pl.DataFrame({"größe, m": [0.5, 1.5], "count": [2**60 + 1, 2**60], "name": ["w", None], "y": [0, 1]})
+)
 def test_the_same_table_has_the_same_content_in_every_format(tmp_path_factory, frame):
     expected = None
     for path in write_all(frame, tmp_path_factory.mktemp("formats")):

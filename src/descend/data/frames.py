@@ -28,7 +28,8 @@ def is_frame(data: object) -> bool:
     >>> is_frame({"a": [1]}), is_frame(np.zeros((2, 2)))
     (False, False)
     """
-    if not hasattr(data, "columns") and not hasattr(data, "column_names"):
+    kind = type(data)  # polars warns of reading the columns of a LazyFrame
+    if not any(hasattr(kind, name) for name in ("columns", "column_names", "collect_schema")):
         return False
     import narwhals.stable.v2.dependencies as supported
 

@@ -94,7 +94,9 @@ def read(
     if settings.drop_missing_targets and source.targets is not None:
         source = without_missing_targets(source)
     if keep and source.kept is None:
-        raise DataError(f"{source.name}: columns can be kept from tables only, not from {source.kind}")
+        raise DataError(
+            f"{source.name}: columns to keep ({listed(keep, 3)}) need data with column names: a file or a data frame"
+        )
     return source
 
 
@@ -327,6 +329,8 @@ class _Reader:
         return "none" if self.schema.white is None else self.schema.white
 
     def _folder(self, path: Path) -> Source:
+        if self._is_table:
+            raise DataError(f"{path} is a folder of images, but the network was trained on a table")
         return read_image_folder(
             path,
             size=self.settings.image_size,
