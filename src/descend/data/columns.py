@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
@@ -23,6 +23,7 @@ from descend.data.date_reading import (
 )
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.messages import listed, rows_hold
+from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
     EXACT,
     large_integers,
@@ -78,6 +79,7 @@ class Column:
             ``empty``, ``identifier`` or ``ignored`` for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
         pooled: whether the last category stands for all other categories of the training rows.
+        ordered: whether the categories have an order, see :mod:`descend.data.ordered`.
         missing: number of missing values in all rows.
         note: a remark for the user.
         indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
@@ -104,6 +106,7 @@ class Column:
     form: str = ""
     zone: str = ""
     parts: tuple[str, ...] = ()
+    ordered: bool = False
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -121,7 +124,12 @@ class Column:
         """
         if not self.used:
             return ()
-        own = [f"{self.name}={one}" for one in self.categories] if self.kind == "categorical" else [self.name]
+        sign = ">=" if self.ordered else "="
+        own = (
+            [f"{self.name}{sign}{one}" for one in self.categories]
+            if self.kind == "categorical"
+            else [self.name]
+        )
         if self.parts and not self.has_number:
             own = []
         return (*own, *self.cyclic_inputs, *([f"{self.name} is missing"] if self.indicator else []))
@@ -255,12 +263,16 @@ def _infer_one(
         return Column(name, "ignored", note="ignored (data.columns)"), None
     if series.dtype == pl.Object:
         series = series_of(name, series.to_list())
+    choice = settings.columns.get(name)
+    order = order_of(series, choice)
+    if order is not None:
+        return _ordered(ordered_strings(series, order, settings.missing), order)
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
         return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
-    if declared in DATE_KINDS:
-        reading = declared_reading(values, settings.columns[name])
+    if declared in DATE_KINDS and isinstance(choice, str | Mapping):
+        reading = declared_reading(values, choice)
         refuse(
             values, reading.invalid, reading.kind, expected_values(reading.kind, reading.form, reading.zone)
         )
@@ -391,6 +403,8 @@ def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
     """
     if choice is None or isinstance(choice, str):
         return choice
+    if not isinstance(choice, Mapping):
+        return "categorical"  # a list of ordered categories
     kinds = get_args(DeclaredKind)
     kind = choice.get("kind")
     if kind not in kinds:
@@ -405,6 +419,16 @@ def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
             f"data.columns.{name}: the kind {kind!r} has no settings, got {listed(set(choice) - {'kind'})}"
         )
     return str(kind)
+
+
+def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
+    missing = values.null_count()
+    if missing == len(values):
+        return Column(values.name, "empty", missing=missing, note="every value is missing; not used"), None
+    if values.n_unique() == 1:
+        return Column(values.name, "constant", note=f"always {listed([values[0]])}; not used"), None
+    note = f"ordered: {' < '.join(order)}" if len(order) <= 5 else f"ordered: {order[0]} < ... < {order[-1]}"
+    return Column(values.name, "categorical", order, missing=missing, note=note, ordered=True), values
 
 
 def _declared(

@@ -58,7 +58,8 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
         if not column.used or column.name not in frame.columns:
             continue
         try:
-            values = tidy(frame[column.name], missing)
+            # What is a category is not missing.
+            values = tidy(frame[column.name], [one for one in missing if one not in column.categories])
             if column.kind == "categorical":
                 parsed.append(_as_categories(values, column))
                 continue
@@ -157,6 +158,8 @@ def _with_categories(column: Column, seen: pl.Series, settings: DataSettings) ->
         return dataclasses.replace(
             column, kind="constant", note=f"always {names[0]!r} in the training rows; not used"
         )
+    if column.ordered:
+        return column
     if len(names) <= settings.max_categories:
         return dataclasses.replace(column, categories=tuple(sorted(names)))
     kept = names[: settings.max_categories - 1]
