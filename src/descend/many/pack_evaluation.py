@@ -78,6 +78,7 @@ class PackEvaluation:
         """Return predictions and targets as class indices, probabilities or in original units, as metrics expect them."""
         if self._classes:
             return Scored(lambda form: self._of_classes(outputs, form), targets, weights, self._classes)
+        outputs = self._predictor.finished(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
         schemas = [self._schemas[number] for number in numbers]
 
         def each(values: Sequence[Any]) -> Tensor:

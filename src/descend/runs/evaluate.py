@@ -72,9 +72,9 @@ def measured(
     units = units_of(schema, next(predictor.model.parameters()).device)
 
     def predict(outputs: Tensor, form: Form) -> Tensor:
-        if form == "values":
-            return outputs if units is None else units(outputs)
         finished = predictor.finished(outputs)
+        if form == "values":
+            return finished if units is None else units(finished)
         if form == "probabilities":
             found = schema.probabilities(finished.double(), predictor.form)
             return found[:, 1] if schema.task == "binary" else found

@@ -135,7 +135,16 @@ def check_metric(
     task = plans[0].prepared.schema.task
     if requested == "loss":
         losses = {
-            (repr(path_of(plan.recipe.loss["name"])), repr(plan.recipe.model["output"])) for plan in plans
+            (
+                *(
+                    repr((key, path_of(value)))
+                    for key, value in plan.recipe.loss.items()
+                    if key != "label_smoothing"
+                ),
+                repr(plan.recipe.model["output"]),
+                repr(plan.recipe.get("data.target_scale")),
+            )
+            for plan in plans
         }
         if len(losses) > 1:
             raise UserError(
