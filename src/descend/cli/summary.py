@@ -29,7 +29,7 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
         console.print(f"Report  {report}", soft_wrap=True)
 
 
-def scores(parts: dict[str, dict[str, float]]) -> Any:
+def scores(parts: Mapping[str, Mapping[str, float | None]]) -> Any:
     """Return a table with a row per part and a column per metric."""
     names = list(dict.fromkeys(name for values in parts.values() for name in values))
     headings = [metric(name) for name in names]
@@ -47,7 +47,7 @@ def _course(run: Run) -> str:
         f"{count(epochs)} epoch{'s' if epochs != 1 else ''} ({count(steps)} steps) in "
         f"{duration(found['seconds'])}".replace("\N{NO-BREAK SPACE}", " ")
     )
-    monitor = metric(str(stop["monitor"]))
+    monitor = metric(run.selection.monitor)
     why = {
         "max_epochs": "the maximum number of epochs was reached",
         "gradient_tolerance": f"the gradient norm is at most {stop.get('gradient_tolerance')}",
