@@ -11,8 +11,11 @@ from torch import nn
 from descend.data.batches import Batches
 from descend.data.training_data import DataOptions, accepts_data_options
 from descend.errors import DivergedError, UserError
+from descend.files import check_unused
 from descend.many.restarts import networks_per_run, train_restarts
+from descend.process import locked, locks_out
 from descend.recipe import Recipe
+from descend.runs.folder import is_started
 from descend.runs.plan import Plan, plan_run
 from descend.runs.run import Run
 from descend.runs.session import Session
@@ -21,6 +24,7 @@ from descend.training.loop import Observer
 __all__ = ["execute", "train"]
 
 
+@locks_out("run")
 @accepts_data_options
 def train(
     data: Any,
@@ -103,6 +107,20 @@ def execute(
         DivergedError: a number became NaN or infinite.
         Interrupted: a signal requested a stop.
     """
+    with locked(folder):
+        if folder is not None and not resume and is_started(folder):
+            check_unused(folder)  # another process has used it since the plan was made
+        return _execute(plan, folder, resume, model, observers, batches)
+
+
+def _execute(
+    plan: Plan,
+    folder: Path | None,
+    resume: bool,
+    model: nn.Module | None,
+    observers: Sequence[Observer],
+    batches: Batches | None,
+) -> Run:
     if networks_per_run(plan.recipe) == 1:
         session = Session(plan, folder, resume=resume, model=model, observers=observers, batches=batches)
         session.advance()

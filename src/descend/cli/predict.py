@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from descend.cli.options import AllowImports, NewData, RunFolder
+from descend.cli.options import AllowImports, NewData, RunFolder, output_path
 from descend.cli.output import LastingStream
 from descend.errors import UserError, did_you_mean
 
@@ -39,6 +39,7 @@ def predict(
             help="The output file; its suffix (.csv, .tsv, .parquet or .json) determines the format. "
             "[default: CSV on standard output]",
             show_default=False,
+            parser=output_path,
         ),
     ] = None,
     allow_imports: AllowImports = False,

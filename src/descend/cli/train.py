@@ -20,6 +20,7 @@ from descend.cli.options import (
     RecipeFile,
     Seed,
     Target,
+    output_path,
 )
 from descend.cli.output import answering, people, screen
 from descend.errors import Interrupted, RunError, UserError
@@ -56,6 +57,7 @@ def train(
             metavar="FOLDER",
             help="The folder of the run.  [default: runs/NAME-DATE-TIME]",
             show_default=False,
+            parser=output_path,
         ),
     ] = None,
     resume: Annotated[

@@ -33,6 +33,7 @@ from descend.experiments.comparison.validation import (
 )
 from descend.experiments.comparison.variants import Variant, variants_of
 from descend.many import EngineChoice, Watcher, train_many
+from descend.process import locks_out
 from descend.recipe import Recipe
 from descend.recipe.toml import path_of
 from descend.runs.environment import describe_environment
@@ -42,6 +43,7 @@ from descend.runs.run import Run
 __all__ = ["compare"]
 
 
+@locks_out("comparison")
 @accepts_data_options
 def compare(
     data: Any,
