@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import numbers
+import uuid
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ def _family(value: object) -> str | None:
         return "boolean"
     if isinstance(value, numbers.Real | decimal.Decimal):
         return "number"
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | uuid.UUID):
         return "string"
     return "date" if isinstance(value, dt.date | np.datetime64) else None
 

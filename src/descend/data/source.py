@@ -49,6 +49,8 @@ class Source:
         row_names: a name for each row, such as the file of an image.
         classes: the class labels if they are known in advance; they need not all occur in the targets.
         notes: remarks for the user from reading the data.
+        white: the grey level of white in images with more than 8 bits per pixel; None if there are none.
+        kept: columns to be written next to the predictions, as the file has them.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Source:
     row_names: tuple[str, ...] | None = None
     classes: Array | None = None
     notes: tuple[str, ...] = ()
+    white: float | None = None
+    kept: pl.DataFrame | None = None
 
     def __len__(self) -> int:
         for rows in (self.frame, self.stored, self.inputs, self.dataset):
@@ -97,8 +101,9 @@ class Source:
             name: None if (own := getattr(self, name)) is None else np.asarray(own)[rows]
             for name in ("targets", "inputs", "split", "groups", "weights")
         }
-        if self.frame is not None:
-            chosen["frame"] = take_rows(self.frame, rows)
+        for name in ("frame", "kept"):
+            if getattr(self, name) is not None:
+                chosen[name] = take_rows(getattr(self, name), rows)
         if self.dataset is not None:
             from torch.utils.data import Subset
 

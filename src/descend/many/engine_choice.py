@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import MemoryBatches
+from descend.errors import RunError
 from descend.many.engine import Engine
 from descend.many.grouping import Group
 from descend.many.loop_engine import LoopEngine, WorkerChoice
@@ -69,6 +70,11 @@ def choose_engines(
         return [
             LoopEngine(group.members, watcher, "requested" if not before else "as before the interruption")
         ]
+    if group.not_packable_because and before:
+        raise RunError(
+            f"these runs were started in a pack, and cannot continue in one: {group.not_packable_because}; resume without "
+            "this change, or start new runs in another folder"
+        )
     if group.not_packable_because:
         return [LoopEngine(group.members, watcher, group.not_packable_because)]
     if len(group.members) == 1 and requested == "auto":

@@ -233,7 +233,13 @@ def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
 
 
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:
-    if callable(name) or (isinstance(name, str) and name == "auto"):
+    if isinstance(name, str) and name == "auto":
+        return None
+    if callable(name):
+        try:
+            find(section, name, key)
+        except UserError as cause:
+            return str(cause), ""
         return None
     if not isinstance(name, str):
         return f"expected a name, got {name!r}", ""

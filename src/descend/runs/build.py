@@ -18,6 +18,7 @@ from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, M
 from descend.data.preparation import Part
 from descend.data.schema import Schema
 from descend.errors import Problem, RecipeError
+from descend.optim.compiler_import import eager_step
 from descend.process import exclusive, is_fork
 from descend.process.forks import REMEDY
 from descend.recipe.augment import build_augmentations
@@ -220,6 +221,7 @@ def throwaway_steps(
     with exclusive():
         rng = torch.get_rng_state()
         try:
-            yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]  # torch says float
+            take_step = eager_step(training.optimizer)
+            yield lambda: take_step(training.objective.at(step_batches, 0, 0))
         finally:
             torch.set_rng_state(rng)
