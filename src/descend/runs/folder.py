@@ -76,8 +76,8 @@ SEALED = (RECIPE, SCHEMA, WEIGHTS)
 
 
 def is_started(folder: Path) -> bool:
-    """Whether a folder contains a run, finished or not."""
-    return (folder / RECIPE).exists()
+    """Whether a folder contains a run, finished or not. A recipe without any other file of a run is the user's own."""
+    return (folder / RECIPE).exists() and any((folder / name).exists() for name in (SCHEMA, ENVIRONMENT))
 
 
 def is_failed(folder: Path) -> bool:
