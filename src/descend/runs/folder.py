@@ -53,6 +53,7 @@ __all__ = [
     "is_started",
     "no_weights",
     "reopen",
+    "why_unfinished",
     "write_failure",
     "write_result",
     "write_start",
@@ -161,7 +162,7 @@ def check_manifest(folder: Path) -> None:
     if not folder.is_dir():
         raise RunError(f"no such run folder: {folder}")
     if not is_finished(folder):
-        raise RunError(_why_unfinished(folder))
+        raise RunError(why_unfinished(folder))
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest.get("format"), int) or not isinstance(manifest.get("digests"), dict):
         raise RunError(f"{folder / MANIFEST} is damaged")
@@ -181,12 +182,12 @@ def check_manifest(folder: Path) -> None:
             raise RunError(f"{folder / name} was altered or cut short after training (its digest differs)")
 
 
-def _why_unfinished(folder: Path) -> str:
+def why_unfinished(folder: Path) -> str:
+    """Return why a folder without a manifest cannot be used as a run, and what to do."""
     if not is_started(folder):
         return _why_no_run(folder)
-    again = f"descend train --resume --out {folder} (resume=True)"
-    use = f"use the best weights so far with descend finish {folder} (descend.finish({str(folder)!r}))"
     epoch = epochs_in_checkpoint(folder)
+    use = f"use its best weights so far with descend finish {folder} (descend.finish(...) in Python)"
     if is_failed(folder):
         if epoch:
             return f"the run in {folder} diverged after {counted(epoch, 'epoch')}; {use}, or train again in another folder"
@@ -194,7 +195,7 @@ def _why_unfinished(folder: Path) -> str:
     if epoch:
         return (
             f"the run in {folder} was stopped after {counted(epoch, 'epoch')} and is not finished; {use}, or continue it "
-            f"with {again}"
+            f"with descend train --resume --out {folder} (resume=True)"
         )
     return no_weights(folder)
 

@@ -27,7 +27,7 @@ from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.resolve import Resolved, resolve
-from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started
+from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.recorded_data import difference, given_parts, recorded, references_of
 from descend.runs.resume import amended_recipe
 
@@ -171,7 +171,7 @@ class Planner:
             RunError: the folder does not contain a run that these data and this recipe continue.
         """
         if not is_started(folder):
-            raise RunError(f"nothing to resume in {folder}: it contains no run")
+            raise RunError(f"nothing to resume in {folder}: it contains no run ({why_unfinished(folder)})")
         saved = Recipe.load(folder / RECIPE, allow_imports=self._allow_imports)
         own_seed = _saved_seed(folder)
         if seed is not None and seed != own_seed:
