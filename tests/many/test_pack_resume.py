@@ -83,7 +83,7 @@ def test_a_member_that_the_pack_has_left_behind_is_refused_and_nothing_is_writte
 
 def test_what_has_no_packed_form_is_refused(tmp_path: Path) -> None:
     train_many(recipes(), "iris", engine="packed", out=tmp_path / "out")
-    with pytest.raises(RunError, match="started in a pack, and cannot continue in one: stop.max_seconds"):
+    with pytest.raises(RunError, match=r"started in a pack, and cannot continue in one: stop.max_seconds"):
         train_many(recipes(max_seconds=100.0), "iris", out=tmp_path / "out", resume=True)
 
 
@@ -157,7 +157,7 @@ def test_watchers_of_any_form() -> None:
         def epoch_ended(self, number: int, record: dict[str, Any]) -> None:
             raise ZeroDivisionError
 
-    with pytest.raises(ObserverError, match="the watcher .*Faulty raised an exception in epoch_ended"):
+    with pytest.raises(ObserverError, match=r"the watcher .*Faulty raised an exception in epoch_ended"):
         train_many(recipes(), "iris", watchers=[Faulty()])
     with pytest.raises(UserError, match="watchers: int has none of the methods epoch_ended, finished"):
         train_many(recipes(), "iris", watchers=[3])
