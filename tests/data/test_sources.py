@@ -125,9 +125,9 @@ def test_the_nearest_name_is_suggested_for_a_wrong_column():
 
 
 def test_files_of_other_formats_are_refused(tmp_path):
-    (tmp_path / "a.xlsx").write_bytes(b"x")
+    (tmp_path / "a.docx").write_bytes(b"x")
     with pytest.raises(DataError, match=r"expected a data file ending in '\.csv'"):
-        read(tmp_path / "a.xlsx")
+        read(tmp_path / "a.docx")
 
 
 def test_a_table_with_only_a_target_is_refused():

@@ -24,7 +24,7 @@ from descend.rng import forked
 from descend.runs.plan import choose_device
 from descend.training.loop import Training
 from descend.training.state import clone
-from descend.training.threads import cores, using_threads
+from descend.training.threads import cores, usable_threads, using_threads
 from descend.training.timing import shortest_seconds
 
 __all__ = ["EngineChoice", "choose_engines", "free_memory", "member_bytes"]
@@ -197,7 +197,7 @@ def solo_step_seconds(member: PlannedMember, members: int) -> float:
     """
     training = member.training
     device = next(training.model.parameters()).device
-    counts = {1, cores()} if device.type == "cpu" else {torch.get_num_threads()}
+    counts = {1, usable_threads()} if device.type == "cpu" else {torch.get_num_threads()}
     with forked(device):
         seconds = {count: _step_seconds(training, count, device) for count in sorted(counts)}
     if device.type == "cpu":

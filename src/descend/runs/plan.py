@@ -26,6 +26,7 @@ from descend.metrics import METRICS
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
+from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.resolve import Resolved, resolve
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.recorded_data import difference, given_parts, recorded, references_of
@@ -129,6 +130,9 @@ class Planner:
         settings = DataSettings(
             **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
         )
+        if settings.target_scale == "auto":
+            raw = loss_requirements(requested.loss).target_space == "raw"
+            settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0

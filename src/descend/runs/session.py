@@ -77,7 +77,7 @@ class Session:
         elif not isinstance(model, nn.Module):
             raise UserError(f"model: expected a torch.nn.Module, got a {type(model).__name__}")
         else:
-            check_shape(model, facts)
+            check_shape(planned.recipe, model, facts)
             freeze_parts(planned.recipe, model)
         state = load_checkpoint(folder / CHECKPOINTS) if folder is not None and resume else None
         # A checkpoint contains the current weights, so pretrained weights are not needed again.

@@ -19,6 +19,7 @@ from descend.experiments.search.sampling import grid_points, quasi_random_points
 from descend.experiments.search.space import Point, Space
 from descend.experiments.search.trial import Trial
 from descend.metrics import better
+from descend.process import exclusive
 from descend.rng import key
 
 __all__ = [
@@ -133,7 +134,7 @@ class Tpe:
     def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
         """Return the points of a batch, given the records of all earlier trials."""
         optuna = self._optuna
-        with warnings.catch_warnings():
+        with exclusive(), warnings.catch_warnings():
             # Optuna marks "group", which models each branch of a conditional space separately, as experimental.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
