@@ -64,6 +64,8 @@ def test_the_python_of_resuming_runs(capsys, tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     for block in blocks:
         exec(compile(block, "resuming.md", "exec"), {})
-    expected = [line.rpartition("# ")[2] for block in blocks for line in block.splitlines() if "print(" in line]
+    expected = [
+        line.rpartition("# ")[2] for block in blocks for line in block.splitlines() if "print(" in line
+    ]
     assert capsys.readouterr().out.splitlines() == expected
     assert len(expected) == 3
