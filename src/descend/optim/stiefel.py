@@ -196,7 +196,7 @@ class CayleySGD(_Cayley):
 
     def step_length(self, group: Group, parameter: Tensor) -> float:
         """Return the length of a step of a weight without constraint at a constant gradient of 1."""
-        return float(group["lr"]) / (1.0 - group["momentum"])
+        return float(group["lr"]) / float(1.0 - group["momentum"])
 
     def _plain(self, group: Group, moving: list[Tensor]) -> None:
         buffers: list[Tensor | None] = [self.state[p].get("momentum_buffer") for p in moving]

@@ -114,7 +114,7 @@ def link_of(recipe: Recipe, facts: Facts) -> Link:
     if link is None:
         message = f"the output '{recipe.model['output']}' declares no link, which the mean prediction needs"
         raise RecipeError([Problem("model", "ensemble", message, f"use one of: {', '.join(OUTPUTS)}")])
-    return cast(Link, link)
+    return "logits" if facts.task == "multi_label" and link == "logit" else cast(Link, link)
 
 
 def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:
@@ -400,7 +400,7 @@ def _check_use(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
     """Refuse an optimizer by import path whose steps the training loop cannot take."""
     if isinstance(optimizer, torch.optim.LBFGS) and recipe.data["sampling"] != "full":
         message = "LBFGS compares gradients of successive steps, so that each step needs all rows"
-        hint = "set data.sampling = 'full', or use 'lbfgs', for which this is the default"
+        hint = "set data.sampling = 'full', or use 'lbfgs', which evaluates both gradients on the same rows"
         raise RecipeError([Problem("optimizer", "name", message, hint)])
     if is_foreign(optimizer):
         try:

@@ -56,14 +56,15 @@ def step_length(optimizer: Optimizer, group: Group, parameter: Tensor) -> Length
 def _sgd(lr: float, group: Group, state: Mapping[str, Any]) -> Length:
     if group["momentum"] >= 1:
         return lr
-    return lr * (1.0 - group["dampening"]) / (1.0 - group["momentum"])
+    return lr * float(1.0 - group["dampening"]) / float(1.0 - group["momentum"])
 
 
 def adaptive_length(lr: float, group: Group, state: Mapping[str, Any]) -> Length:
     """Return lr / (√v̂ + ε) with Adam's bias-corrected average v̂ of squared gradients."""
     squares: Tensor = state.get("max_exp_avg_sq", state["exp_avg_sq"])
     corrected = squares / (1.0 - group["betas"][1] ** float(state["step"]))
-    return lr / (corrected.sqrt() + group["eps"])
+    length: Tensor = lr / (corrected.sqrt() + group["eps"])
+    return length
 
 
 def _adamax(lr: float, group: Group, state: Mapping[str, Any]) -> Length:
@@ -79,21 +80,23 @@ def _radam(lr: float, group: Group, state: Mapping[str, Any]) -> Length:
         return lr
     ratio = (length - 4) * (length - 2) * last / ((last - 4) * (last - 2) * length)
     squares: Tensor = state["exp_avg_sq"]
-    return lr * (ratio * (1.0 - decay**step)) ** 0.5 / (squares.sqrt() + group["eps"])
+    result: Tensor = lr * float(ratio * (1.0 - decay**step)) ** 0.5 / (squares.sqrt() + group["eps"])
+    return result
 
 
 def _rmsprop(lr: float, group: Group, state: Mapping[str, Any]) -> Length:
     squares: Tensor = state["square_avg"]
     if group["centered"]:
         squares = squares - state["grad_avg"].square()
-    length = lr / (squares.clamp_min(0.0).sqrt() + group["eps"])
-    return length / (1.0 - group["momentum"]) if group["momentum"] < 1 else length
+    length: Tensor = lr / (squares.clamp_min(0.0).sqrt() + group["eps"])
+    return length / float(1.0 - group["momentum"]) if group["momentum"] < 1 else length
 
 
 def _adagrad(lr: float, group: Group, state: Mapping[str, Any]) -> Length:
     squares: Tensor = state["sum"]
     current = lr / (1.0 + (float(state["step"]) - 1.0) * group["lr_decay"])
-    return current / (squares.sqrt() + group["eps"])
+    length: Tensor = current / (squares.sqrt() + group["eps"])
+    return length
 
 
 _LENGTHS: Mapping[type[Optimizer], Callable[[float, Group, Mapping[str, Any]], Length]] = {
