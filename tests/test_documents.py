@@ -69,3 +69,15 @@ def test_the_python_of_resuming_runs(capsys, tmp_path, monkeypatch):
     ]
     assert capsys.readouterr().out.splitlines() == expected
     assert len(expected) == 3
+
+
+@pytest.mark.slow
+def test_the_python_of_losses_runs(capsys):
+    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(compile("\n".join(blocks), "losses.md", "exec"), {})
+    expected = [
+        line.rpartition("  # ")[2] for block in blocks for line in block.splitlines() if "print(" in line
+    ]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert len(expected) == 5
