@@ -156,10 +156,11 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether a run is finished, and not only stopped."""
+    """Whether a run was trained to its end, and not only to a stop on request."""
     from descend.runs.folder import METRICS, is_finished
+    from descend.training.loop import RULES
 
-    return is_finished(folder) and read_json(folder / METRICS).get("status") != "stopped"
+    return is_finished(folder) and read_json(folder / METRICS).get("stopped") in RULES
 
 
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
@@ -176,8 +177,12 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
     bar = ProgressBar(show, main_metric(planned.prepared.schema.task))
     networks = networks_per_run(planned.recipe)
     observers: list[Observer] = [] if show.quiet or networks > 1 else [bar]
+    if networks > 1 and tensorboard:
+        raise UserError(
+            "--tensorboard records one network, and init.restarts and model.ensemble train several"
+        )
     try:
-        if networks > 1 and not tensorboard:
+        if networks > 1:
             with show.status(f"Training {networks} networks"):
                 return execute(planned, folder, resume=resume)
         if tensorboard:
