@@ -307,4 +307,10 @@ def test_results_are_complete(tmp_path: Path) -> None:
     descend.finish(folder)
     names = {path.name for path in folder.iterdir()}
     assert {"manifest.json", "metrics.json", "weights.safetensors", "evaluation.json"} <= names
-    assert json.loads((folder / "environment.json").read_text()).get("resumed") is None
+    assert json.loads((folder / "environment.json").read_text())["resumed"] == []
+    descend.train(recipe={"stop": {"max_epochs": 7, "patience": 9}}, out=folder, resume=True)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert len(environment["resumed"]) == 1
+    (changed,) = environment["changed"]
+    assert changed.pop("time") == environment["resumed"][0]
+    assert changed == {"stop.max_epochs": [6, 7], "stop.patience": [None, 9]}

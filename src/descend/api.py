@@ -23,7 +23,7 @@ from descend.runs.recorded_data import recorded_data
 from descend.runs.run import Run, load
 from descend.runs.session import Session
 from descend.training.loop import Observer
-from descend.training.notification import as_observer
+from descend.training.notification import as_observers
 from descend.training.progress import progress_shown
 
 __all__ = ["execute", "finish", "train"]
@@ -84,7 +84,7 @@ def train(
     ['accuracy', 'balanced_accuracy', 'loss']
     """
     folder = None if out is None else Path(out)
-    observers = [as_observer(observer) for observer in observers]
+    observers = as_observers(observers)
     if data is None:
         if not resume or folder is None:
             raise UserError(

@@ -65,6 +65,14 @@ def test_methods_may_be_missing_and_functions_are_called_at_each_epoch() -> None
     assert torch.equal(weights_of(run), weights_of(descend.train("iris", RECIPE)))
 
 
+def test_a_single_observer_needs_no_list() -> None:
+    epochs, seen = EpochsOnly(), []
+    descend.train("iris", RECIPE, observers=epochs)
+    descend.train("iris", RECIPE, observers=lambda training, record: seen.append(record["epoch"]))
+    descend.train("iris", RECIPE, observers=None)
+    assert epochs.epochs == seen == [1, 2, 3, 4, 5]
+
+
 class Lightning:
     def on_epoch_end(self) -> None: ...
 

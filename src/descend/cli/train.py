@@ -39,7 +39,7 @@ EXAMPLES = (
     "  descend train houses.csv --target price\n"
     "  descend train pictures/ --set model.channels=[32,64,128] --out runs/pictures\n"
     "  descend train digits --set optimizer.name=sgd --set optimizer.lr=0.1 --set stop.max_epochs=5\n"
-    "  descend train --resume --out runs/pictures"
+    "  descend train --resume --out runs/pictures --set stop.max_epochs=200"
 )
 
 
@@ -62,7 +62,8 @@ def train(
         typer.Option(
             "--resume",
             help="Continue the run in --out from its last checkpoint, to the same bits as an uninterrupted run. "
-            "DATA may be left out if it is a file, a folder or a bundled data set.",
+            "DATA may be left out if it is a file, a folder or a bundled data set. [stop] and [checkpoint] may be changed, "
+            "also for a finished run: --set stop.max_epochs=200.",
         ),
     ] = False,
     device: Device = None,
@@ -93,7 +94,8 @@ def train(
     """Train a network on DATA and save it with a report in a new run folder.
 
     The column types, the task and every training choice are derived from the data and shown; override them with
-    --set or a recipe. Ctrl-C saves a checkpoint, from which --resume continues.
+    --set or a recipe. Ctrl-C saves a checkpoint, from which --resume continues, and whose best weights
+    descend finish uses.
     """
     with answering(as_json) as answer:
         console, show = people(quiet=quiet), screen(quiet=quiet)

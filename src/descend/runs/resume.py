@@ -22,7 +22,7 @@ from descend.runs.folder import is_finished
 from descend.training.loop import RULES, Training
 from descend.training.stopping import Stopping
 
-__all__ = ["amended_recipe", "continue_training"]
+__all__ = ["CHANGEABLE", "amended_recipe", "continue_training"]
 
 REPLAYED = (
     "stop.max_epochs",
@@ -37,6 +37,9 @@ REPLAYED = (
 
 FREE = ("checkpoint.every_epochs", "checkpoint.every_seconds", "engine.workers", "engine.device")
 """Keys that may always be changed; another device rounds differently, which is reported."""
+
+CHANGEABLE = (*REPLAYED, *FREE)
+"""All keys that a resumed run may change."""
 
 
 def amended_recipe(folder: Path, saved: Recipe, requested: Recipe) -> tuple[Recipe, dict[str, Any]]:
@@ -56,7 +59,7 @@ def amended_recipe(folder: Path, saved: Recipe, requested: Recipe) -> tuple[Reci
         for key, value in requested.specified().items()
         if value != "auto" and _plain(value) != _plain(before.get(key))
     }
-    altering = [key for key in changes if key not in (*REPLAYED, *FREE)]
+    altering = [key for key in changes if key not in CHANGEABLE]
     if altering:
         listed = "\n  ".join(f"{key}: was {before.get(key)!r}, now {changes[key]!r}" for key in altering)
         raise RunError(
