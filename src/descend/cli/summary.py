@@ -29,7 +29,7 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
         console.print(f"Report  {report}", soft_wrap=True)
 
 
-def scores(parts: dict[str, dict[str, float]]) -> Any:
+def scores(parts: Mapping[str, Mapping[str, float | None]]) -> Any:
     """Return a table with a row per part and a column per metric."""
     names = list(dict.fromkeys(name for values in parts.values() for name in values))
     headings = [metric(name) for name in names]

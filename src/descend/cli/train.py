@@ -19,6 +19,7 @@ from descend.cli.options import (
     RecipeFile,
     Seed,
     Target,
+    output_path,
 )
 from descend.cli.output import answering, people, screen
 from descend.errors import Interrupted, RunError, UserError
@@ -55,6 +56,7 @@ def train(
             metavar="FOLDER",
             help="The folder of the run.  [default: runs/NAME-DATE-TIME]",
             show_default=False,
+            parser=output_path,
         ),
     ] = None,
     resume: Annotated[

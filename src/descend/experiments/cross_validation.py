@@ -35,8 +35,9 @@ class CrossValidation:
     """The result of :func:`descend.cross_validate`.
 
     Args:
-        metric: the task's main metric.
-        scores: (repeats, folds) scores on the held-out rows; None for folds whose training diverged.
+        metric: the task's main metric; "rmse" if R² is undefined on every fold, as in leave-one-out.
+        scores: (repeats, folds) scores on the held-out rows; None for folds whose training diverged, or on whose rows the
+            metric is undefined.
         predictions: (repeats, n), or (repeats, n, T) for T > 1 targets: the out-of-fold prediction of each row; None
             (NaN for numbers) if the training diverged.
         rows: (n,) row numbers in the data: all rows except those that the data mark as "test".
@@ -64,7 +65,7 @@ class CrossValidation:
 
     @property
     def valid_scores(self) -> list[float]:
-        """The scores of all folds that did not diverge."""
+        """The scores of all folds that have one."""
         return [score for repeat in self.scores for score in repeat if score is not None]
 
     @property
@@ -173,7 +174,10 @@ def cross_validate(
     if all(run.failed for run in runs):
         raise DivergedError(f"every fold diverged. The first:\n{runs[0].metrics['message']}")
     metric = main_metric(schema.task)
-    scores = [None if run.failed else float(run.metrics["test"][metric]) for run in runs]
+    scores = _scores(runs, metric)
+    if all(score is None for score in scores) and not schema.classes:
+        metric = "rmse"
+        scores = _scores(runs, metric)
     return CrossValidation(
         metric,
         [scores[start : start + folds] for start in range(0, len(scores), folds)],
@@ -189,6 +193,10 @@ def cross_validate(
         fold_of_row,
         runs,
     )
+
+
+def _scores(runs: Sequence[Run], metric: str) -> list[float | None]:
+    return [None if run.failed else run.metrics["test"][metric] for run in runs]
 
 
 def assign_folds(source: Source, codes: Array | None, folds: int, seed: int) -> Array:

@@ -78,7 +78,7 @@ def _course(run: Run) -> str:
 def stop_reason(run: Run) -> str:
     """Return why training ended, as a clause."""
     stop, reason = run.recipe.stop, str(run.metrics.get("stopped", ""))
-    monitor = metric(path_of(stop["monitor"]) if callable(stop["monitor"]) else str(stop["monitor"]))
+    monitor = metric(run.selection.monitor)
     return {
         "max_epochs": "the maximum number of epochs was reached",
         "gradient_tolerance": f"the gradient norm is at most {stop.get('gradient_tolerance')}",

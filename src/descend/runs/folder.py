@@ -28,6 +28,7 @@ from descend._version import __version__
 from descend.data.schema import Schema
 from descend.errors import RunError
 from descend.files import json_bytes, make_folder, read_json, write_atomically
+from descend.interface import option
 from descend.process import locked
 from descend.process.locks import LOCK
 from descend.recipe import Recipe
@@ -80,8 +81,8 @@ SEALED = (RECIPE, SCHEMA, WEIGHTS)
 
 
 def is_started(folder: Path) -> bool:
-    """Whether a folder contains a run, finished or not."""
-    return (folder / RECIPE).exists()
+    """Whether a folder contains a run, finished or not. A recipe without any other file of a run is the user's own."""
+    return (folder / RECIPE).exists() and any((folder / name).exists() for name in (SCHEMA, ENVIRONMENT))
 
 
 def is_failed(folder: Path) -> bool:
@@ -192,7 +193,8 @@ def why_unfinished(folder: Path) -> str:
     if is_being_trained(folder):
         return f"the run in {folder} is being trained by another process; wait for its end, or stop it"
     epoch = epochs_in_checkpoint(folder)
-    use = f"use its best weights so far with descend finish {folder} (descend.finish(...) in Python)"
+    finish = option(f"descend finish {folder}", f"descend.finish({str(folder)!r})")
+    use = f"use its best weights so far with {finish}"
     if is_failed(folder):
         if epoch:
             return f"the run in {folder} diverged after {counted(epoch, 'epoch')}; {use}, or train again in another folder"
@@ -200,7 +202,7 @@ def why_unfinished(folder: Path) -> str:
     if epoch:
         return (
             f"the run in {folder} was stopped after {counted(epoch, 'epoch')} and is not finished; {use}, or continue it "
-            f"with descend train --resume --out {folder} (resume=True)"
+            f"with {_resume(folder)}"
         )
     return no_weights(folder)
 
@@ -212,13 +214,17 @@ def no_weights(folder: Path | None) -> str:
     )
     if isinstance(engine, dict) and "pack" in engine:
         return (
-            f"the run in {folder} was trained in a pack of networks, which was stopped and has their weights; continue "
-            "all of them, with descend search --resume or descend compare --resume, or train_many(..., resume=True)"
+            f"the run in {folder} was trained in a pack of networks, which was stopped and has their weights; continue all "
+            f"of them: {option('descend search --resume or descend compare --resume', 'train_many(..., resume=True)')}"
         )
     return (
         f"the run in {folder} was stopped before the end of its first epoch, so that it has no weights to use; continue "
-        f"it with descend train --resume --out {folder} (resume=True)"
+        f"it with {_resume(folder)}"
     )
+
+
+def _resume(folder: Path | None) -> str:
+    return option(f"descend train --resume --out {folder}", f"resume=True, out={str(folder)!r}")
 
 
 def _why_no_run(folder: Path) -> str:

@@ -155,7 +155,7 @@ class ProgressBar(Quiet):
             return ""
         record = training.history[-1]
         text = f"loss {record['train']['loss']:.4f}"
-        value = record.get("validation", {}).get(self.metric)
-        if value is not None:
-            text += f"  validation {self.metric} {value:.4f}"
+        if "validation" in record:
+            value = record["validation"].get(self.metric)
+            text += f"  validation {self.metric} " + ("\N{EN DASH}" if value is None else f"{value:.4f}")
         return text
