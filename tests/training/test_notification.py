@@ -119,7 +119,7 @@ def test_an_exception_names_the_observer_and_the_run_can_be_resumed(tmp_path: Pa
     ) as caught:
         descend.train("iris", RECIPE, out=tmp_path / "run", observers=[Faulty()])
     assert isinstance(caught.value.__cause__, KeyError)
-    assert f"--resume --out {tmp_path / 'run'}" in str(caught.value)
+    assert f"resume=True, out={str(tmp_path / 'run')!r}" in str(caught.value)
     run = descend.train("iris", out=tmp_path / "run", resume=True)
     assert torch.equal(weights_of(run), weights_of(whole))
 

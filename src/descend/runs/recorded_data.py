@@ -97,7 +97,8 @@ def _usable(folder: Path, reference: Any, absolute: Any, what: str, allow_import
             return reference
         raise RunError(
             f"the {what} of the run in {folder} come from the function {reference}, and calling it runs its code; "
-            f"if you trust it, specify it: descend train {reference} --resume --out {folder}"
+            "if you trust it, specify it: "
+            f"{option(f'descend train {reference} --resume --out {folder}', f'{keyword}={reference!r}')}"
         )
     place = absolute if isinstance(absolute, str) else reference
     raise RunError(f"the {what} of the run in {folder} are not at {place} any more; {remedy}")

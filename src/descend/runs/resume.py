@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import RunError
+from descend.interface import option
 from descend.recipe import Recipe
 from descend.recipe.build import build_schedule
 from descend.recipe.toml import path_of
@@ -199,7 +200,8 @@ def _refusal(
 def _alternatives(folder: Path | None) -> str:
     """What to do instead of a change that is refused."""
     finished = folder is not None and is_finished(folder)
-    use = "use the run as it is" if finished else f"use its best weights so far (descend finish {folder})"
+    finish = option(f"descend finish {folder}", f"descend.finish({str(folder)!r})")
+    use = "use the run as it is" if finished else f"use its best weights so far ({finish})"
     return f"Resume without this change, {use}, or start a new run in another folder"
 
 
