@@ -254,6 +254,27 @@ class TestTheData:
             descend.train(other, out=tmp_path / "run", resume=True)
         assert words in str(caught.value)
 
+    def test_weights_that_are_missing_are_named(self, tmp_path: Path) -> None:
+        path, weights = self.write(tmp_path / "d.csv"), np.linspace(1.0, 2.0, 60)
+        options: dict[str, Any] = {"target": "y", "sample_weight": weights, "out": tmp_path / "run"}
+        with pytest.raises(Interrupted):
+            descend.train(path, RECIPE, observers=[StopAt(5)], **options)
+        with pytest.raises(RunError, match="no sample_weight, the run has some"):
+            descend.finish(tmp_path / "run")
+        assert descend.finish(tmp_path / "run", sample_weight=weights).metrics["status"] == "stopped"
+
+    def test_of_a_function_need_leave(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "mod_of_rows.py").write_text(
+            "import numpy as np\n\n\ndef rows():\n    x = np.random.default_rng(1).normal(size=(60, 2))\n"
+            "    return x, (x[:, 0] > 0).astype(int)\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(Interrupted):
+            descend.train("mod_of_rows:rows", RECIPE, out=tmp_path / "run", observers=[StopAt(8)])
+        with pytest.raises(RunError, match=r"calling it runs its code; .*allow_imports=True"):
+            descend.finish(tmp_path / "run")
+        assert descend.finish(tmp_path / "run", allow_imports=True).metrics["status"] == "stopped"
+
     def test_of_another_task_are_named_as_such(self, tmp_path: Path) -> None:
         path = self.write(tmp_path / "d.csv")
         with pytest.raises(Interrupted):

@@ -61,7 +61,9 @@ def described_scores(values: Mapping[str, Any]) -> str:
     >>> described_scores({"loss": 0.25, "accuracy": 0.9}).replace(NO_BREAK, " ")
     'accuracy 90.0 %, loss 0.25'
     """
-    numbers = {name: value for name, value in values.items() if value is None or isinstance(value, int | float)}
+    numbers = {
+        name: value for name, value in values.items() if value is None or isinstance(value, int | float)
+    }
     shown = [*[name for name in numbers if name != "loss"][:MOST], *(["loss"] if "loss" in numbers else [])]
     return ", ".join(f"{metric(name)} {score(name, numbers[name])}" for name in shown)
 
