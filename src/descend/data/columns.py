@@ -13,6 +13,7 @@ import numpy as np
 
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.messages import listed, rows_hold
+from descend.data.ngrams import NGrams
 from descend.data.parsing import (
     EXACT,
     large_integers,
@@ -44,9 +45,9 @@ __all__ = [
 ]
 
 ColumnKind = Literal[
-    "numeric", "boolean", "categorical", "date", "constant", "empty", "identifier", "ignored"
+    "numeric", "boolean", "categorical", "date", "text", "constant", "empty", "identifier", "ignored"
 ]
-USED = ("numeric", "boolean", "categorical", "date")
+USED = ("numeric", "boolean", "categorical", "date", "text")
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """Pydantic settings for values read from a file: no unknown fields, no type conversion, finite numbers."""
 LARGEST = 1e150
@@ -63,8 +64,8 @@ class Column:
 
     Args:
         name: the column name.
-        kind: ``numeric``, ``boolean``, ``categorical`` or ``date``; or ``constant``, ``empty``, ``identifier`` or
-            ``ignored`` for columns that are not used.
+        kind: ``numeric``, ``boolean``, ``categorical``, ``date`` or ``text``; or ``constant``, ``empty``,
+            ``identifier`` or ``ignored`` for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
         pooled: whether the last category stands for all other categories of the training rows.
         missing: number of missing values in all rows.
@@ -73,6 +74,7 @@ class Column:
         fill: the replacement for a missing number: the median of the training rows.
         mean, scale: a number x enters the network as (x - mean) / scale.
         low, high: the smallest and largest number in all rows.
+        text: how a text column is hashed, once it is fitted.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Column:
     scale: float = 1.0
     low: float | None = None
     high: float | None = None
+    text: NGrams | None = None
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -105,6 +108,8 @@ class Column:
         if not self.used:
             return ()
         own = [f"{self.name}={one}" for one in self.categories] if self.kind == "categorical" else [self.name]
+        if self.text is not None:
+            own = [f"{self.name}: n-gram {number}" for number in range(1, self.text.length + 1)]
         return (*own, *([f"{self.name} is missing"] if self.indicator else []))
 
 
@@ -302,7 +307,10 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
     distinct = values.drop_nulls().n_unique()
     if distinct == 1 and missing == 0:
         return Column(name, "constant", note=f"always {listed([values[0]])}; not used"), None
-    if string_role(values, settings.max_categories) != "categorical":
+    role = string_role(values, settings.max_categories)
+    if role == "text":
+        return Column(name, "text", missing=missing), values
+    if role != "categorical":
         what, reason = "distinct strings", "only identify the rows"
         if distinct <= 0.9 * present:
             what, reason = "categories", f"leave fewer than {ROWS_PER_CATEGORY} rows per category"
@@ -317,8 +325,9 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
 def _declared(
     values: pl.Series, declared: str, missing: int, settings: DataSettings
 ) -> tuple[Column, pl.Series | None]:
-    if declared == "categorical":
-        return Column(values.name, "categorical", missing=missing), to_strings(values)
+    if declared in ("categorical", "text"):
+        kind: ColumnKind = "text" if declared == "text" else "categorical"
+        return Column(values.name, kind, missing=missing), to_strings(values)
     parse: Callable[[pl.Series], tuple[pl.Series, pl.Series]]
     parse = {"numeric": parse_numbers, "boolean": parse_booleans, "date": parse_dates}[declared]
     parsed, invalid = parse(values)

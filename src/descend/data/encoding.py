@@ -2,7 +2,8 @@
 
 A used column becomes one number per row: the value, the days since 1970-01-01, 0 or 1, or the code of a
 category. A missing value is NaN; a category that does not occur in the training rows is -1. Categories are fitted
-on the training rows.
+on the training rows. A text column becomes several numbers, at the end of the row: the indices of its n-grams
+(:mod:`descend.data.ngrams`), padded with 0; a missing text is NaN and zeros.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 
 from descend.data.columns import Column, raise_all, refuse, refuse_extreme
 from descend.data.messages import listed
+from descend.data.ngrams import NGrams, ngram_indices
 from descend.data.parsing import parse_booleans, parse_dates, parse_numbers, tidy, to_strings
 from descend.data.settings import DataSettings
 from descend.data.source import Array
@@ -25,7 +27,7 @@ from descend.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["OTHER", "StoredColumns", "conform", "encode", "fit_categories"]
+__all__ = ["OTHER", "StoredColumns", "cells_of_row", "conform", "encode", "fit_categories", "text_cells"]
 
 OTHER = "other"
 _EXPONENT = re.compile(r"-?\d(\.\d+)?e\+?\d+")
@@ -58,6 +60,9 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
             values = tidy(frame[column.name], missing)
             if column.kind == "categorical":
                 parsed.append(_as_categories(values, column))
+                continue
+            if column.kind == "text":
+                parsed.append(to_strings(values))
                 continue
             parse = {"numeric": parse_numbers, "boolean": parse_booleans, "date": parse_dates}[column.kind]
             converted, invalid = parse(values)
@@ -159,26 +164,55 @@ def _with_categories(column: Column, seen: pl.Series, settings: DataSettings) ->
 
 
 def encode(parsed: pl.DataFrame, columns: Sequence[Column]) -> Array:
-    """Encode the used columns as numbers.
+    """Encode the used columns as numbers: one for each column that is not text, then the cells of the text columns.
 
     Args:
         parsed: rows from :func:`~descend.data.columns.infer` or :func:`conform`.
         columns: the fitted columns.
 
-    Returns: float64 of shape (n, used columns), row-major.
+    Returns: float64 of shape (n, :func:`cells_of_row`), row-major.
     """
     import polars as pl
 
-    numbers = []
+    numbers: list[pl.Series] = []
+    texts: list[Array] = []
     for column in columns:
         if not column.used:
             continue
         values = parsed[column.name]
+        if column.text is not None:
+            texts.append(text_cells(values, column.text))
+            continue
         if column.kind == "categorical":
             own = column.categories[:-1] if column.pooled else column.categories
             codes = values.cast(pl.Enum(own), strict=False).to_physical().cast(pl.Float64)
             unseen = values.is_not_null() & codes.is_null()
             values = codes.set(unseen, len(own) if column.pooled else -1.0).alias(column.name)
         numbers.append(values.cast(pl.Float64))
-    matrix = pl.DataFrame(numbers).to_numpy(order="c")
+    matrix = pl.DataFrame(numbers).to_numpy(order="c") if numbers else np.empty((len(parsed), 0))
+    if texts:
+        return np.concatenate([matrix, *texts], axis=1)
     return np.array(matrix) if not matrix.flags.writeable else matrix
+
+
+def text_cells(texts: pl.Series, ngrams: NGrams) -> Array:
+    """Return the cells of a text column: the indices of its n-grams, padded with 0; NaN in the first if it is missing.
+
+    Returns: float64 (n, length).
+
+    >>> import polars as pl
+    >>> text_cells(pl.Series(["ab", None]), NGrams(10, 3, (1, 1), (0, 0))).tolist()
+    [[8.0, 0.0, 0.0], [nan, 0.0, 0.0]]
+    """
+    cells = ngram_indices(texts, ngrams).astype(np.float64)
+    cells[texts.is_null().to_numpy(), 0] = np.nan
+    return cells
+
+
+def cells_of_row(columns: Sequence[Column]) -> int:
+    """Return the number of cells of a raw row.
+
+    >>> cells_of_row([Column("age", "numeric"), Column("note", "text", text=NGrams(10, 3, (1, 1), (0, 0)))])
+    4
+    """
+    return sum(1 if column.text is None else column.text.length for column in columns if column.used)

@@ -19,8 +19,10 @@ class Preprocess(nn.Module):
     **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
     scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
     v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block (all zeros
-    if missing or unseen), and 0/1 indicators of missing values follow. Numbers are centred in float64, so that a
-    large offset costs no precision. The order of the inputs is numbers and booleans, categories, indicators; see
+    if missing or unseen), and 0/1 indicators of missing values follow. The indices of a text's n-grams are unchanged (0 if
+    the text is missing); the network's first layer, :class:`descend.nn.TextEmbedding`, looks them up. Numbers are
+    centred in float64, so that a large offset costs no precision. The order of the inputs is numbers and booleans,
+    categories, indicators, texts; see
     ``names``. A rotation applies to the numbers only.
 
     **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
@@ -52,7 +54,7 @@ class Preprocess(nn.Module):
             if schema.scale in ("pca", "whiten"):
                 self.rows.name_components()
             self.names = self.rows.names
-            self.columns = tuple(torch.cat([self.rows.numeric, self.rows.source, self.rows.gap]).tolist())
+            self.columns = self.rows.owners
             self.numbers = tuple(at in self.rows.rotatable for at in range(len(self.names)))
         else:
             self.rows = _ArrayRows(schema)
@@ -90,19 +92,39 @@ class _TableRows(nn.Module):
         rotation: Rotation | None,
     ) -> None:
         super().__init__()
-        numeric = [(at, column) for at, column in enumerate(columns) if column.kind != "categorical"]
+        places = _places(columns)
+        placed = list(zip(places, columns, strict=True))
+        numeric = [(at, column) for at, column in placed if column.kind not in ("categorical", "text")]
         onehot = [
             (at, code, column.inputs[code])
-            for at, column in enumerate(columns)
+            for at, column in placed
             if column.kind == "categorical"
             for code in range(len(column.categories))
         ]
-        indicators = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
+        indicators = [(at, column.inputs[-1]) for at, column in placed if column.indicator]
+        texts = [
+            (at, name)
+            for at, column in placed
+            if column.text is not None
+            for name in column.inputs[: column.text.length]
+        ]
+        self.text_start = min((at for at, _ in texts), default=None)
         self.names = (
             *(column.name for _, column in numeric),
             *(name for *_, name in onehot),
             *(name for _, name in indicators),
+            *(name for _, name in texts),
         )  # fmt: skip
+        column_at = {at: number for number, at in enumerate(places)}
+        self.owners = tuple(
+            column_at[at]
+            for at in [
+                *(at for at, _ in numeric),
+                *(at for at, *_ in onehot),
+                *(at for at, _ in indicators),
+                *(at for at, _ in texts),
+            ]
+        )
         self.shape = shape
         self.clipped = clip is not None
         limit = [float("inf") if clip is None or column.kind == "boolean" else clip for _, column in numeric]
@@ -155,8 +177,28 @@ class _TableRows(nn.Module):
             blocks.append((rows.index_select(1, self.source) == self.code).to(torch.float32))
         if len(self.gap):
             blocks.append(torch.isnan(rows.index_select(1, self.gap)).to(torch.float32))
+        if self.text_start is not None:
+            indices = rows[:, self.text_start :]
+            blocks.append(torch.where(torch.isnan(indices), 0.0, indices).to(torch.float32))
         joined = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
         return joined.reshape(-1, *self.shape) if len(self.shape) > 1 else joined
+
+
+def _places(columns: tuple[Column, ...]) -> list[int]:
+    """Return the first cell of each used column in a raw row, where text columns follow the others.
+
+    >>> _places((Column("note", "text", text=NGrams(10, 3, (1, 1), (0, 0))), Column("age", "numeric")))
+    [1, 0]
+    """
+    places, free, text_free = [], 0, sum(column.text is None for column in columns)
+    for column in columns:
+        if column.text is None:
+            places.append(free)
+            free += 1
+        else:
+            places.append(text_free)
+            text_free += column.text.length
+    return places
 
 
 class _ArrayRows(nn.Module):

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from descend.param_types import Count, Fraction, Positive
+import annotated_types
+
+from descend.param_types import Count, Fraction, Natural, Positive
 
 __all__ = ["MISSING", "ColumnChoice", "DataSettings", "Separator", "TaskChoice"]
 
@@ -18,7 +20,8 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
-ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "ignore"]
+ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "text", "ignore"]
+Buckets = Annotated[int, annotated_types.Ge(1), annotated_types.Le(2**22)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +59,11 @@ class DataSettings:
             first rows into equal numbers of fields.
         max_categories: a column of strings with more categories keeps the most frequent ``max_categories - 1``
             and pools the others.
+        text_buckets: the number of embeddings that the n-grams of a text column share; ``auto`` is four per training
+            row, between 8192 and 65536, as a power of two.
+        text_words: the smallest and the largest number of words of a word n-gram; [0, 0] for none.
+        text_characters: the smallest and the largest number of characters of a character n-gram; [0, 0] for none.
+        text_length: the largest number of different n-grams of a text that are used: its words first, in their order.
         image_size: side in pixels to which images are resized; ``auto`` keeps a common size.
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in ``TMPDIR``, an environment variable).
@@ -82,6 +90,10 @@ class DataSettings:
     missing: tuple[str, ...] = MISSING
     separator: Separator = "auto"
     max_categories: Count = 64
+    text_buckets: Buckets | Literal["auto"] = "auto"
+    text_words: tuple[Natural, Natural] = (1, 2)
+    text_characters: tuple[Natural, Natural] = (3, 4)
+    text_length: Count = 384
     image_size: Count | Literal["auto"] = "auto"
     stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"

@@ -77,13 +77,15 @@ def read(
 
 
 def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
-    categorical: dict[str, ColumnChoice] = {
-        column.name: "categorical" for column in schema.columns if column.kind == "categorical"
+    strings: dict[str, ColumnChoice] = {
+        column.name: "text" if column.kind == "text" else "categorical"
+        for column in schema.columns
+        if column.kind in ("categorical", "text")
     }
     return dataclasses.replace(
         settings,
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
-        columns={**settings.columns, **categorical},
+        columns={**settings.columns, **strings},
         missing=schema.missing,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
     )
@@ -177,7 +179,9 @@ class _Reader:
                 )
             return self._frame(StoredTable.open(path), path.name, str(path))
         if suffix in TABLES:
-            strings = [column for column, kind in self.settings.columns.items() if kind == "categorical"]
+            strings = [
+                column for column, kind in self.settings.columns.items() if kind in ("categorical", "text")
+            ]
             strings += [self.settings.groups] if self.settings.groups is not None else []
             frame, notes = read_table(
                 path, missing=self.settings.missing, strings=strings, separator=self.settings.separator

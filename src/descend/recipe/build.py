@@ -15,6 +15,7 @@ from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS, Link
+from descend.nn.text_embedding import with_text_embedding
 from descend.optim import OPTIMIZERS, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.param_types import signature_of
@@ -27,6 +28,7 @@ from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
 from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
+from descend.recipe.text_embedding import build_text_embedding
 from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.rng import forked, generator, key
@@ -112,7 +114,9 @@ def link_of(recipe: Recipe, facts: Facts) -> Link:
 
 def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:
     constructor = find("model", recipe.model["name"])
-    context = {"inputs": facts.input_shape, "outputs": facts.outputs}
+    embedding = build_text_embedding(recipe, facts, seed, draw)
+    inputs = facts.input_shape if embedding is None else (embedding.outputs,)
+    context = {"inputs": inputs, "outputs": facts.outputs}
     settings = _settings(recipe, "model")
     if recipe.model["name"] in CATALOGUE["model"]:
         settings = {key: _imported(key, value) for key, value in settings.items()}
@@ -139,6 +143,8 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
         raise RecipeError(
             [Problem("init", "name", f"cannot initialize the weights: {message_of(cause)}")]
         ) from cause
+    if embedding is not None:
+        model = with_text_embedding(model, embedding)
     build_constraints(recipe, model, seed)
     check_shape(model, facts)
     freeze_parts(recipe, model)

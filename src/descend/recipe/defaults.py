@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from descend.data.ngrams import NGrams
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
@@ -24,6 +25,9 @@ DEFAULTS: Mapping[tuple[str, str | None], Mapping[str, Any]] = {("optimizer", "s
 
 FEW_ROWS = 1000
 """Regression on fewer training rows gets smaller steps and more dropout."""
+
+MANY_TEXTS = 5000
+"""Training rows from which the embeddings of text columns are half as large, since they cost more than they gain."""
 
 _LR_DIVISORS: Mapping[str, float] = {"soap": 2, "sgd": 20, "cayley_sgd": 20, "heavy_ball": 20, "nesterov": 20}
 """Divisors of these optimizers' default learning rates for regression on few rows (docs/defaults.md)."""
@@ -41,6 +45,7 @@ class Facts:
         outputs: the number of network outputs per row.
         validation_rows: rows by which training decides when to stop.
         device: where training runs.
+        texts: how the texts at the end of an encoded row are hashed.
     """
 
     kind: str
@@ -50,6 +55,7 @@ class Facts:
     outputs: int
     validation_rows: int
     device: str = "cpu"
+    texts: tuple[NGrams, ...] = ()
 
     @property
     def classification(self) -> bool:
@@ -68,6 +74,7 @@ def facts_of(schema: Schema, device: str = "cpu") -> Facts:
         outputs=schema.outputs,
         validation_rows=rows.get("validation", 0),
         device=device,
+        texts=schema.texts,
     )
 
 
@@ -114,7 +121,9 @@ def _data(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
 
 def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
     output = {"binary": "sigmoid", "multiclass": "softmax"}.get(facts.task, "identity")
-    proposed = {"output": (output, f"the task is {facts.task}")}
+    proposed: dict[str, tuple[Any, str]] = {"output": (output, f"the task is {facts.task}")}
+    if facts.texts and facts.rows >= MANY_TEXTS:
+        proposed["text_dimension"] = (16, "a larger embedding gains little on many rows")
     if facts.kind != "table" and len(facts.input_shape) == 3:
         return proposed | {"name": ("convnet", "the inputs are images")}
     return proposed | {
