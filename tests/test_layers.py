@@ -20,6 +20,7 @@ ARCHITECTURE = SOURCE.parents[1] / "docs" / "architecture.md"
 
 LAYERS = [
     {"_version", "errors"},
+    {"process"},
     {"files", "param_types", "cards", "rng"},
     {"linalg"},
     {"data", "nn"},

@@ -19,6 +19,7 @@ from descend.cli import (
     compare,
     evaluate,
     export,
+    finish,
     gallery,
     methods,
     predict,
@@ -76,6 +77,7 @@ def _descend(
 
 _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (train.train, train.EXAMPLES, "Train a network on data."),
+    (finish.finish, finish.EXAMPLES, "Use the best weights so far of a run that was stopped."),
     (compare.compare, compare.EXAMPLES, "Compare design choices under equal conditions."),
     (search.search, search.EXAMPLES, "Search for the best recipe in a space of configurations."),
     (predict.predict, predict.EXAMPLES, "Predict new rows with a trained network."),

@@ -23,6 +23,7 @@ from descend.data.settings import DataSettings
 from descend.data.source import Array
 from descend.data.streaming import StoredTable
 from descend.errors import DataError, did_you_mean
+from descend.process import is_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -189,7 +190,12 @@ def encode(parsed: pl.DataFrame, columns: Sequence[Column]) -> Array:
             unseen = values.is_not_null() & codes.is_null()
             values = codes.set(unseen, len(own) if column.pooled else -1.0).alias(column.name)
         numbers.append(values.cast(pl.Float64))
-    matrix = pl.DataFrame(numbers).to_numpy(order="c") if numbers else np.empty((len(parsed), 0))
+    if not numbers:
+        return np.concatenate(texts, axis=1)
+    if is_fork():  # where the conversion of several columns at once finds no threads
+        matrix = np.stack([values.to_numpy() for values in numbers], axis=1)
+    else:
+        matrix = pl.DataFrame(numbers).to_numpy(order="c")
     if texts:
         return np.concatenate([matrix, *texts], axis=1)
     return np.array(matrix) if not matrix.flags.writeable else matrix

@@ -11,6 +11,7 @@ import numpy as np
 from descend.data.messages import listed
 from descend.data.parsing import EXACT, is_missing, series_of
 from descend.errors import DataError, did_you_mean
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,6 +53,7 @@ def unique_names(names: Iterable[object], where: str) -> list[str]:
     return strings
 
 
+@in_fork
 def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     """Convert rows of any form to a polars frame.
 

@@ -11,6 +11,7 @@ import numpy as np
 from descend.data.columns import too_close
 from descend.data.labels import classes_of
 from descend.data.messages import listed, rows_hold, rows_text
+from descend.data.missing_targets import OPTION
 from descend.data.parsing import is_missing
 from descend.data.settings import TaskChoice
 from descend.data.source import Array
@@ -87,7 +88,7 @@ def _refuse_missing(absent: Array, name: str) -> None:
     if len(rows):
         raise DataError(
             f"target {name}: {rows_text(rows)} {'has' if len(rows) == 1 else 'have'} no value; "
-            "training needs a target in each row: fill in or remove these rows"
+            f"each row needs a target: fill in or remove these rows, or leave them out: {OPTION}"
         )
 
 

@@ -16,6 +16,7 @@ from descend.constraints import remove_parametrizations
 from descend.data.preprocessing import Postprocess
 from descend.data.schema import Schema
 from descend.errors import UserError
+from descend.process import exclusive
 from descend.training.predictor import Predictor
 
 __all__ = ["Portable", "make_portable", "silenced", "trace"]
@@ -115,15 +116,16 @@ def _first_line(cause: BaseException) -> str:
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Suppress what exporters print, log and warn; their errors are raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")  # from PyTorch's tracer, about its own code
-            yield
-    finally:
-        logging.disable(before)
+    with exclusive():
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            with (
+                warnings.catch_warnings(),
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
+                warnings.simplefilter("ignore")  # from PyTorch's tracer, about its own code
+                yield
+        finally:
+            logging.disable(before)

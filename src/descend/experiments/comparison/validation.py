@@ -131,7 +131,16 @@ def check_metric(requested: str | None, plans: Sequence[Plan]) -> str:
         raise UserError(f"unknown metric '{requested}' for {task}; {did_you_mean(requested, known)}")
     if requested == "loss":
         losses = {
-            (repr(path_of(plan.recipe.loss["name"])), repr(plan.recipe.model["output"])) for plan in plans
+            (
+                *(
+                    repr((key, path_of(value)))
+                    for key, value in plan.recipe.loss.items()
+                    if key != "label_smoothing"
+                ),
+                repr(plan.recipe.model["output"]),
+                repr(plan.recipe.get("data.target_scale")),
+            )
+            for plan in plans
         }
         if len(losses) > 1:
             raise UserError(

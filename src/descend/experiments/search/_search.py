@@ -23,7 +23,7 @@ from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import METRICS, main_metric
 from descend.recipe import Recipe
 from descend.runs.folder import is_finished, is_started
-from descend.runs.plan import Plan, Planner, as_recipe
+from descend.runs.plan import Plan, Planner, as_recipe, choose_device
 from descend.runs.run import Run, load
 
 __all__ = ["search"]
@@ -127,8 +127,9 @@ def search(
         "space": valid_space.to_dict(),
     }
     journal = (resume_journal if resume else create_journal)(folder, header)
+    tried = _on_one_thread(base, plan) if engine == "loop" else base
     evaluate = _Evaluator(
-        training_data, base, seed, metric_name, batches, journal, engine, arguments,
+        training_data, tried, seed, metric_name, batches, journal, engine, arguments,
         [make_watcher(journal, strategy.trials, metric_name) for make_watcher in watchers],
     )  # fmt: skip
     try:
@@ -150,6 +151,17 @@ def search(
     if folder is not None:
         page.write(result)
     return result
+
+
+def _on_one_thread(base: Recipe, plan: Plan) -> Recipe:
+    """Return the recipe with one CPU thread, unless it specifies a number.
+
+    A number that is measured for each training could differ after an interruption, and so could the last digits.
+    """
+    automatic = (
+        plan.recipe.engine["threads"] == "auto" and choose_device(plan.recipe.engine["device"]).type == "cpu"
+    )
+    return base.replace({"engine.threads": 1}) if automatic else base
 
 
 def _check_positive(**numbers: int | None) -> None:
