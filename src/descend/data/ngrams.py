@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import polars as pl
 
@@ -123,21 +123,15 @@ def _blocks(texts: pl.Series, ngrams: NGrams) -> Iterator[tuple[int, Array, Arra
 
 def _hashed(texts: pl.Series, ngrams: NGrams) -> tuple[Array, Array]:
     """Return the numbers of the texts and the indices of all their n-grams."""
-    import polars as pl
-
-    normal = texts.str.normalize("NFKC").str.to_lowercase()
-    split = normal.str.extract_all(_WORD)
-    rows = np.repeat(np.arange(len(texts)), split.list.len().to_numpy().astype(np.int64))
-    words = split.explode().drop_nulls().str.head(LONGEST_WORD)
-    if not len(words):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    vocabulary = words.unique().sort()
-    codes = (words.rank("dense") - 1).to_numpy().astype(np.int64)
-    found = [_word_ngrams(rows, codes, _Strings.of(" " + vocabulary), ngrams.words)]
+    split = texts.str.normalize("NFKC").str.to_lowercase().str.extract_all(_WORD).to_list()
+    rows = np.repeat(np.arange(len(split)), [len(words) for words in split])
+    numbered: dict[str, int] = {}
+    each = (numbered.setdefault(word[:LONGEST_WORD], len(numbered)) for words in split for word in words)
+    codes = np.fromiter(each, dtype=np.int64, count=len(rows))
+    vocabulary = list(numbered)
+    found = [_word_ngrams(rows, codes, _Strings([f" {word}" for word in vocabulary]), ngrams.words)]
     if ngrams.characters[1]:
-        counts, states = _character_ngrams(
-            _Strings.of(pl.select("<" + pl.lit(vocabulary) + ">").to_series()), ngrams.characters
-        )
+        counts, states = _character_ngrams(_Strings([f"<{word}>" for word in vocabulary]), ngrams.characters)
         _, first = np.unique(rows * len(vocabulary) + codes, return_index=True)
         first.sort()
         own = codes[first]
@@ -152,15 +146,10 @@ def _hashed(texts: pl.Series, ngrams: NGrams) -> tuple[Array, Array]:
 class _Strings:
     """Strings as code points: those of string i are ``points[starts[i] : starts[i] + lengths[i]]``."""
 
-    def __init__(self, points: Array, lengths: Array) -> None:
-        self.points, self.lengths = points, lengths
-        self.starts = np.cumsum(lengths) - lengths
-
-    @classmethod
-    def of(cls, strings: pl.Series) -> _Strings:
-        joined = str(strings.str.join("").item())
-        points = np.frombuffer(joined.encode("utf-32-le"), dtype="<u4").astype(np.uint32)
-        return cls(points, strings.str.len_chars().to_numpy().astype(np.int64))
+    def __init__(self, strings: Sequence[str]) -> None:
+        self.points = np.frombuffer("".join(strings).encode("utf-32-le"), dtype="<u4").astype(np.uint32)
+        self.lengths = np.fromiter(map(len, strings), dtype=np.int64, count=len(strings))
+        self.starts = np.cumsum(self.lengths) - self.lengths
 
 
 def _word_ngrams(rows: Array, codes: Array, spaced: _Strings, sizes: tuple[int, int]) -> tuple[Array, Array]:
