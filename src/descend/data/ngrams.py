@@ -25,6 +25,7 @@ Source: Joulin et al. 2017 (Bag of tricks for efficient text classification); Bo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -112,13 +113,13 @@ def _blocks(texts: pl.Series, ngrams: NGrams) -> Iterator[tuple[int, Array, Arra
     texts = texts.str.head(LONGEST_TEXT).fill_null("")
     lengths = texts.str.len_chars().to_numpy().astype(np.int64)
     block_of = np.cumsum(lengths) // _BLOCK
-    starts = np.flatnonzero(np.diff(block_of, prepend=-1)) if len(texts) else np.zeros(0, dtype=np.int64)
-    for start, stop in zip(starts, [*starts[1:], len(texts)], strict=True):
-        rows, indices = _hashed(texts[int(start) : int(stop)], ngrams)
+    starts = np.flatnonzero(np.diff(block_of, prepend=-1)).tolist()
+    for start, stop in pairwise([*starts, len(texts)]):
+        rows, indices = _hashed(texts[start:stop], ngrams)
         # An index counts once per text, at its first place.
         _, first = np.unique(rows * (ngrams.buckets + 1) + indices, return_index=True)
         first = first[np.lexsort((first, rows[first]))]
-        yield int(start), rows[first], indices[first]
+        yield start, rows[first], indices[first]
 
 
 def _hashed(texts: pl.Series, ngrams: NGrams) -> tuple[Array, Array]:

@@ -39,7 +39,8 @@ class TextEmbedding(nn.Module):
     of the next layer. The initial embeddings are normal with standard deviation 0.05/16.
 
     Shapes: (n, numbers + Σ lengths) → (n, numbers + texts · dimension). The indices are floating-point numbers, so that a
-    row is one tensor; they are rounded, and exact below 2^24. The output has no derivative with respect to them.
+    row is one tensor. They are exact below 2^24, and are rounded and limited to the table; the output has no derivative
+    with respect to them.
 
     Args:
         numbers: how many numbers a row starts with.
@@ -94,7 +95,7 @@ def _table(buckets: int, dimension: int, generator: Generator | None) -> nn.Embe
 
 def _bag(indices: Tensor, embeddings: Tensor) -> Tensor:
     """Return 16/√n times the sum of the embeddings whose index is not 0, (b, d)."""
-    indices = torch.round(indices)
+    indices = torch.round(indices).clamp(0, len(embeddings) - 1)
     present = (indices > 0).to(embeddings.dtype)
     count = present.sum(dim=-1, keepdim=True)
     shares = present * (GAIN * torch.rsqrt(torch.clamp(count, min=1.0)))
