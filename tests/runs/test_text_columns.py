@@ -193,8 +193,17 @@ def test_a_jacobian_penalty_needs_numbers() -> None:
 
 
 def test_the_embeddings_decay() -> None:
-    recipe = SMALL.replace({"optimizer.name": "sgd", "optimizer.lr": 1e-9, "regularize.weight_decay": 1e8,
-                            "stop.average": 0.0, "schedule.warmup": 0.0, "data.batch_size": 512, "data.validation": 0.0})  # fmt: skip
+    recipe = SMALL.replace(
+        {
+            "optimizer.name": "sgd",
+            "optimizer.lr": 1e-9,
+            "regularize.weight_decay": 1e8,
+            "stop.average": 0.0,
+            "schedule.warmup": 0.0,
+            "data.batch_size": 512,
+            "data.validation": 0.0,
+        }
+    )
     epochs = [
         descend.train(ONLY, recipe.replace({"stop.max_epochs": count}), target="label").model.state_dict()
         for count in (1, 2)
