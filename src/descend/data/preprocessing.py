@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from descend.data.columns import Column
+from descend.data.date_parts import cyclic_inputs
 from descend.data.decorrelation import Rotation
 from descend.data.schema import Form, Schema
 
@@ -18,12 +21,13 @@ class Preprocess(nn.Module):
 
     **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
     scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
-    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block (all zeros
-    if missing or unseen), and 0/1 indicators of missing values follow. The indices of a text's n-grams are unchanged (0 if
-    the text is missing); the network's first layer, :class:`descend.nn.TextEmbedding`, looks them up. Numbers are
-    centred in float64, so that a large offset costs no precision. The order of the inputs is numbers and booleans,
-    categories, indicators, texts; see
-    ``names``. A rotation applies to the numbers only.
+    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one a
+    thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen, and 0/1 indicators of missing values
+    follow. Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time becomes
+    sine and cosine of its phase (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing. The indices
+    of a text's n-grams are unchanged (0 if the text is missing); the network's first layer,
+    :class:`descend.nn.TextEmbedding`, looks them up. The order of the inputs is numbers and booleans, parts of dates,
+    categories, indicators, texts; see ``names``. A rotation applies to the numbers only.
 
     **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
     in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the
@@ -68,18 +72,21 @@ class Preprocess(nn.Module):
 class _TableRows(nn.Module):
     """Encoding of tables.
 
-    The buffers are exported by their names: indices of the ``numeric`` columns, of the ``source`` column and ``code``
-    of each one-hot input, and of the columns with indicators (``gap``); ``fill``, ``mean``, ``scale`` and ``bound`` of
-    the numbers; ``centre`` and matrix (``turn``) of the rotation.
+    The buffers are exported by their names: indices of the ``numeric`` columns, of the column of each ``cyclic`` input,
+    of the ``source`` column and ``code`` of each one-hot input (``steps`` is 1 for those of ordered columns), and of the
+    columns with indicators (``gap``); ``fill``, ``mean``, ``scale`` and ``bound`` of the numbers; ``centre`` and matrix
+    (``turn``) of the rotation.
     """
 
     numeric: Tensor
+    cyclic: Tensor
     fill: Tensor
     mean: Tensor
     scale: Tensor
     bound: Tensor
     source: Tensor
     code: Tensor
+    steps: Tensor
     gap: Tensor
     centre: Tensor
     turn: Tensor
@@ -92,44 +99,41 @@ class _TableRows(nn.Module):
         rotation: Rotation | None,
     ) -> None:
         super().__init__()
-        places = _places(columns)
-        placed = list(zip(places, columns, strict=True))
-        numeric = [(at, column) for at, column in placed if column.kind not in ("categorical", "text")]
+        used = columns
+        columns = tuple(column for column in used if column.text is None)
+        texts = _placed_texts(used)
+        numeric = [
+            (at, column) for at, column in enumerate(columns) if column.kind == "boolean" or column.has_number
+        ]
+        self.dates = [(at, column.cycles) for at, column in enumerate(columns) if column.cycles]
+        cyclic = [(at, name) for at, column in enumerate(columns) for name in column.cyclic_inputs]
         onehot = [
             (at, code, column.inputs[code])
-            for at, column in placed
+            for at, column in enumerate(columns)
             if column.kind == "categorical"
             for code in range(len(column.categories))
         ]
+        self.ordered = any(column.ordered for column in columns)
+        placed = [*enumerate(columns), *texts]
         indicators = [(at, column.inputs[-1]) for at, column in placed if column.indicator]
-        texts = [
-            (at, name)
-            for at, column in placed
-            if column.text is not None
-            for name in column.inputs[: column.text.length]
-        ]
-        self.text_start = min((at for at, _ in texts), default=None)
+        cells = [(at, name) for at, column in texts for name in column.cell_names]
+        self.text_start = len(columns) if texts else None
         self.names = (
             *(column.name for _, column in numeric),
+            *(name for _, name in cyclic),
             *(name for *_, name in onehot),
             *(name for _, name in indicators),
-            *(name for _, name in texts),
+            *(name for _, name in cells),
         )  # fmt: skip
-        column_at = {at: number for number, at in enumerate(places)}
-        self.owners = tuple(
-            column_at[at]
-            for at in [
-                *(at for at, _ in numeric),
-                *(at for at, *_ in onehot),
-                *(at for at, _ in indicators),
-                *(at for at, _ in texts),
-            ]
-        )
+        number_of = {at: used.index(column) for at, column in placed}
+        inputs = [*numeric, *cyclic, *onehot, *indicators, *cells]
+        self.owners = tuple(number_of[at] for at, *_ in inputs)
         self.shape = shape
         self.clipped = clip is not None
         limit = [float("inf") if clip is None or column.kind == "boolean" else clip for _, column in numeric]
         indices = {
             "numeric": [at for at, _ in numeric],
+            "cyclic": [at for at, _ in cyclic],
             "source": [at for at, *_ in onehot],
             "gap": [at for at, _ in indicators],
         }
@@ -140,6 +144,9 @@ class _TableRows(nn.Module):
             "bound": limit,
             "code": [code for _, code, _ in onehot],
         }
+        if self.ordered:
+            steps = torch.tensor([float(columns[at].ordered) for at, *_ in onehot])
+            self.register_buffer("steps", steps, persistent=False)
         for name, index in indices.items():
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
         for name, values in numbers.items():
@@ -173,8 +180,13 @@ class _TableRows(nn.Module):
                 ratio = values / self.bound
                 values = values / torch.sqrt(1.0 + ratio * ratio)
             blocks.append(values.to(torch.float32))
+        if self.dates:
+            blocks += [cyclic_inputs(rows[:, at], parts) for at, parts in self.dates]
         if len(self.source):
-            blocks.append((rows.index_select(1, self.source) == self.code).to(torch.float32))
+            values = rows.index_select(1, self.source)
+            blocks.append((values == self.code).to(torch.float32))
+            if self.ordered:
+                blocks[-1] = blocks[-1] + self.steps * (values > self.code).to(torch.float32)
         if len(self.gap):
             blocks.append(torch.isnan(rows.index_select(1, self.gap)).to(torch.float32))
         if self.text_start is not None:
@@ -184,21 +196,19 @@ class _TableRows(nn.Module):
         return joined.reshape(-1, *self.shape) if len(self.shape) > 1 else joined
 
 
-def _places(columns: tuple[Column, ...]) -> list[int]:
-    """Return the first cell of each used column in a raw row, where text columns follow the others.
+def _placed_texts(columns: Sequence[Column]) -> list[tuple[int, Column]]:
+    """Return the first cell of each text column in a raw row, where text columns follow the others, and the column.
 
-    >>> _places((Column("note", "text", text=NGrams(10, 3, (1, 1), (0, 0))), Column("age", "numeric")))
-    [1, 0]
+    >>> text = Column("note", "text", text=NGrams(10, 3, (1, 1), (0, 0)))
+    >>> [at for at, _ in _placed_texts([text, Column("age", "numeric"), text])]
+    [1, 4]
     """
-    places, free, text_free = [], 0, sum(column.text is None for column in columns)
+    texts, at = [], sum(column.text is None for column in columns)
     for column in columns:
-        if column.text is None:
-            places.append(free)
-            free += 1
-        else:
-            places.append(text_free)
-            text_free += column.text.length
-    return places
+        if column.text is not None:
+            texts.append((at, column))
+            at += column.text.length
+    return texts
 
 
 class _ArrayRows(nn.Module):

@@ -14,6 +14,7 @@ from descend.data.messages import listed
 from descend.data.schema import Schema
 from descend.errors import UserError, require
 from descend.export.portable import silenced, trace
+from descend.interface import option
 
 if TYPE_CHECKING:
     from descend.export.trained_network import TrainedNetwork
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["content"]
 
 _MAX_BYTES = 2**31 - 1  # of one protobuf message
+_ZONES = {"": "", "none": "", "own": " in UTC"}
 _ML = "ai.onnx.ml"
 _ML_VERSION = 3
 
@@ -35,12 +37,14 @@ def content(run: TrainedNetwork) -> bytes:
     onnx = require("onnx", "onnx", "exporting to ONNX")
     require("onnxscript", "onnx", "exporting to ONNX")
     if sum(value.nbytes for value in run.model.state_dict().values()) > _MAX_BYTES:
-        raise UserError("the weights exceed 2 GB, the limit of an ONNX file; use --format pt2")
+        raise UserError(
+            f"the weights exceed 2 GB, the limit of an ONNX file; use {option('--format pt2', 'the format pt2')}"
+        )
     texts = [column.name for column in run.schema.used if column.kind == "text"]
     if texts:
         raise UserError(
             f"the text column{'s' if len(texts) > 1 else ''} {listed(texts)} cannot be written as ONNX, which has no operator "
-            "that hashes parts of strings; use --format pt2 or safetensors"
+            f"that hashes parts of strings; use {option('--format pt2', 'the format pt2')}"
         )
     program = trace(run.predictor)
     output_names = ["codes", "probabilities"] if run.schema.classes else ["values"]
@@ -53,7 +57,7 @@ def content(run: TrainedNetwork) -> bytes:
         reason = str(cause.__cause__ or cause).strip().splitlines() or [type(cause).__name__]
         raise UserError(
             f"the network cannot be written as ONNX: {reason[0]}\n"
-            "Use operations that ONNX supports, or --format pt2"
+            f"Use operations that ONNX supports, or {option('--format pt2', 'the format pt2')}"
         ) from cause
     assert converted is not None
     model = converted.model_proto
@@ -226,7 +230,9 @@ def _description(column: Column) -> str:
     kinds = {
         "numeric": "a number",
         "boolean": "1 for true, 0 for false",
-        "date": "days since 1970-01-01",
+        "date": f"days since 1970-01-01{_ZONES.get(column.zone, f' in the local time of {column.zone}')}",
+        "time": "time of day as a fraction of a day, 0.5 at noon",
+        "duration": "days",
         "categorical": "text; categories of the training data: " + ", ".join(column.categories),
     }
     missing = "empty" if column.kind == "categorical" else "NaN"
