@@ -23,7 +23,7 @@ from descend.nn.text_embedding import GAIN, with_text_embedding
 def layer(**changes: int) -> TextEmbedding:
     generator = torch.Generator().manual_seed(0)
     settings = {"lengths": (4, 3), "buckets": (9, 5), "dimension": 3, "generator": generator}
-    return TextEmbedding(2, **{**settings, **changes}).double()  # type: ignore[arg-type]  # settings of several types
+    return TextEmbedding(2, **{**settings, **changes}).double()
 
 
 def rows(count: int = 6) -> Tensor:
@@ -54,7 +54,7 @@ def by_definition(module: TextEmbedding, x: Tensor, first: Tensor, second: Tenso
 
 def test_values_and_gradients_are_those_of_the_dense_matrix() -> None:
     module, x = layer(), rows()
-    tables = [table.weight.detach().clone().requires_grad_() for table in module.tables]  # type: ignore[union-attr]  # an Embedding
+    tables = [table.weight.detach().clone().requires_grad_() for table in module.tables]
     expected = by_definition(module, x, *tables)
     found = module(x)
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
@@ -70,7 +70,7 @@ def test_padding_adds_nothing() -> None:
     before = module(x)
     with torch.no_grad():
         for table in module.tables:
-            table.weight[0] = 1000.0  # type: ignore[index]  # an Embedding
+            table.weight[0] = 1000.0
     assert torch.equal(module(x), before)
     assert not before[1, 2:5].any(), "a text without n-grams"
 
@@ -81,7 +81,7 @@ def test_indices_are_rounded_and_limited() -> None:
     noisy[:, 2:] += 0.3 * torch.linspace(-1, 1, x[:, 2:].numel(), dtype=torch.float64).reshape(x[:, 2:].shape)
     assert torch.equal(module(noisy)[:, 2:], module(x)[:, 2:])
     outside = torch.tensor([[0.0, 0.0, 99.0, -3.0, 0.0, 0.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
-    torch.testing.assert_close(module(outside)[0, 2:5], GAIN * module.tables[0].weight[9])  # type: ignore[index]  # an Embedding
+    torch.testing.assert_close(module(outside)[0, 2:5], GAIN * module.tables[0].weight[9])
 
 
 def test_second_derivatives_and_forward_mode() -> None:
@@ -133,7 +133,7 @@ def test_the_initial_embedding_has_a_fixed_scale() -> None:
     equal = [
         TextEmbedding(0, lengths=(3,), buckets=(9,), generator=torch.Generator().manual_seed(5)) for _ in "ab"
     ]
-    assert torch.equal(*(each.tables[0].weight for each in equal))  # type: ignore[arg-type]  # an Embedding
+    assert torch.equal(*(each.tables[0].weight for each in equal))
 
 
 def test_layers_keep_their_names() -> None:
@@ -169,7 +169,7 @@ def test_the_linear_case_equals_ridge_on_the_bag() -> None:
     def closure() -> Tensor:
         optimizer.zero_grad()
         weights = module.tables[0].weight
-        loss = (module(x.double())[:, 0] - targets).square().sum() + 30.0 * weights.square().sum()  # type: ignore[operator]  # an Embedding
+        loss = (module(x.double())[:, 0] - targets).square().sum() + 30.0 * weights.square().sum()
         loss.backward()
         return loss
 

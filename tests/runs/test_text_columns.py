@@ -118,7 +118,8 @@ def test_the_input_of_a_pt2_file_is_the_raw_row(run: descend.Run, tmp_path: Path
 def test_onnx_refuses_texts(run: descend.Run, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     with pytest.raises(
-        UserError, match=r"the text columns 'message', 'subject' cannot be written as ONNX.*use the format pt2"
+        UserError,
+        match=r"the text columns 'message', 'subject' cannot be written as ONNX.*use the format pt2",
     ):
         run.export("onnx", tmp_path / "model.onnx")
     assert not (tmp_path / "model.onnx").exists()

@@ -200,7 +200,8 @@ def _ranges(starts: Array, counts: Array) -> Array:
     [5, 6, 0, 1, 2]
     """
     offsets = np.cumsum(counts) - counts
-    return np.arange(counts.sum()) + np.repeat(starts - offsets, counts)
+    ranges: Array = np.arange(counts.sum()) + np.repeat(starts - offsets, counts)
+    return ranges
 
 
 def _extended(states: Array, points: Array, starts: Array, lengths: Array) -> Array:
@@ -219,4 +220,5 @@ def _finalized(hashes: Array) -> Array:
     """Return the hashes after MurmurHash3's finalizer, which spreads differences over all bits."""
     hashes = (hashes ^ (hashes >> np.uint32(16))) * np.uint32(0x85EBCA6B)
     hashes = (hashes ^ (hashes >> np.uint32(13))) * np.uint32(0xC2B2AE35)
-    return hashes ^ (hashes >> np.uint32(16))
+    finalized: Array = hashes ^ (hashes >> np.uint32(16))
+    return finalized

@@ -126,8 +126,14 @@ class _TableRows(nn.Module):
             *(name for _, name in cells),
         )  # fmt: skip
         number_of = {at: used.index(column) for at, column in placed}
-        inputs = [*numeric, *cyclic, *onehot, *indicators, *cells]
-        self.owners = tuple(number_of[at] for at, *_ in inputs)
+        places = [
+            *(at for at, _ in numeric),
+            *(at for at, _ in cyclic),
+            *(at for at, *_ in onehot),
+            *(at for at, _ in indicators),
+            *(at for at, _ in cells),
+        ]
+        self.owners = tuple(number_of[at] for at in places)
         self.shape = shape
         self.clipped = clip is not None
         limit = [float("inf") if clip is None or column.kind == "boolean" else clip for _, column in numeric]

@@ -75,10 +75,10 @@ def _fitted(column: Column, seen: pl.Series, settings: DataSettings) -> Column:
 
 
 def _ngrams(settings: DataSettings, rows: int) -> NGrams:
-    buckets = settings.text_buckets
-    if buckets == "auto":
-        buckets = 2 ** math.ceil(math.log2(max(1, _BUCKETS_PER_ROW * rows)))
-        buckets = min(max(buckets, _FEWEST_BUCKETS), _MOST_BUCKETS)
+    chosen = 2 ** math.ceil(math.log2(max(1, _BUCKETS_PER_ROW * rows)))
+    buckets = min(max(chosen, _FEWEST_BUCKETS), _MOST_BUCKETS)
+    if settings.text_buckets != "auto":
+        buckets = settings.text_buckets
     problems = []
     for key in ("text_words", "text_characters"):
         low, high = getattr(settings, key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Generator, Tensor, nn
@@ -77,7 +77,8 @@ class TextEmbedding(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Return the numbers of each row and the bags of its texts."""
         numbers, *texts = torch.split(rows, [self.numbers, *self.lengths], dim=-1)
-        bags = [_bag(text, table.weight) for text, table in zip(texts, self.tables, strict=True)]
+        tables = [cast(Tensor, table.weight) for table in self.tables]
+        bags = [_bag(text, table) for text, table in zip(texts, tables, strict=True)]
         return (
             torch.cat([numbers.to(bags[0].dtype), *bags], dim=-1) if self.numbers else torch.cat(bags, dim=-1)
         )

@@ -150,12 +150,11 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
             [Problem("init", "name", f"cannot initialize the weights: {message_of(cause)}")]
         ) from cause
     _start_at_average(recipe, model, facts)
-    if embedding is not None:
-        model = with_text_embedding(model, embedding)
-    build_constraints(recipe, model, seed)
-    check_shape(recipe, model, facts)
-    freeze_parts(recipe, model)
-    return model
+    network = model if embedding is None else with_text_embedding(model, embedding)
+    build_constraints(recipe, network, seed)
+    check_shape(recipe, network, facts)
+    freeze_parts(recipe, network)
+    return network
 
 
 def _imported(key: str, value: Any) -> Any:
