@@ -221,3 +221,18 @@ def test_ensembles_and_estimators(run: descend.Run) -> None:
     assert classifier.score(frame, LABELS) > 0.9
     column = np.array(TEXTS, dtype=object).reshape(-1, 1)
     assert descend.Classifier(max_epochs=15).fit(column, LABELS).score(column, LABELS) > 0.9
+
+
+@pytest.mark.parametrize("form", [list, np.array, pl.Series, lambda texts: np.array(texts, dtype=object)])
+def test_a_sequence_of_strings_is_one_column(form: Any) -> None:
+    column = np.array(TEXTS, dtype=object).reshape(-1, 1)
+    expected = descend.train((column, np.array(LABELS)), SMALL)
+    new = ["win a free phone now", "see you then", "a"]
+    run = descend.train((form(TEXTS), LABELS), SMALL)
+    assert run.schema == expected.schema
+    np.testing.assert_array_equal(
+        run.predict_proba(form(new)), expected.predict_proba([[text] for text in new])
+    )
+    assert run.evaluate((form(TEXTS), LABELS)) == expected.evaluate((column, LABELS))
+    classifier = descend.Classifier(max_epochs=3).fit(form(TEXTS), LABELS)
+    assert (classifier.predict(form(TEXTS)) == classifier.predict(column)).all()
