@@ -53,7 +53,7 @@ def variant_table(result: Mapping[str, Any]) -> str:
                 f"{round(each['good_rates'] * len(each['rates']))} of {len(each['rates'])}",
             ]
         )
-    return markdown_table(head, rows)
+    return str(markdown_table(head, rows))
 
 
 def test_table(result: Mapping[str, Any]) -> str:
@@ -68,7 +68,7 @@ def test_table(result: Mapping[str, Any]) -> str:
         ]
         for test in tests
     ]
-    return markdown_table(["difference", "mean", "p", "p (Holm)"], rows)
+    return str(markdown_table(["difference", "mean", "p", "p (Holm)"], rows))
 
 
 def sentences(result: Mapping[str, Any]) -> list[str]:

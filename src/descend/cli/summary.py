@@ -73,22 +73,15 @@ def _standardized(run: Run) -> bool:
 
 
 def _course(run: Run) -> str:
-    found, stop = run.metrics, run.recipe.stop
+    found = run.metrics
     epochs, steps = found["epochs"], found["steps"]
     text = (
         f"{count(epochs)} epoch{'s' if epochs != 1 else ''} ({count(steps)} steps) in "
         f"{duration(found['seconds'])}".replace("\N{NO-BREAK SPACE}", " ")
     )
-    monitor = metric(run.selection.monitor)
-    why = {
-        "max_epochs": "the maximum number of epochs was reached",
-        "gradient_tolerance": f"the gradient norm is at most {stop.get('gradient_tolerance')}",
-        "patience": f"the validation {monitor} did not improve for {stop.get('patience')} epochs",
-        "max_seconds": f"the time limit of {stop.get('max_seconds')} seconds was reached",
-        "target": f"the target {monitor} of {stop.get('target')} was reached",
-        "interrupted": "training was interrupted",
-        "diverged": "training diverged",
-    }.get(found["stopped"], f"of a request ({found['stopped']})")
+    from descend.runs.description import stop_reason
+
+    why = stop_reason(run)
     best = f"; the weights of epoch {found['best_epoch']} were kept" if "validation" in found else ""
     early = ""
     if found.get("status") == "stopped":

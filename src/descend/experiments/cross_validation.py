@@ -20,6 +20,7 @@ from descend.errors import DivergedError, UserError
 from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import main_metric
 from descend.recipe import Recipe
+from descend.report.formatting import NO_BREAK, metric, score
 from descend.rng import key
 from descend.runs.plan import Planner
 from descend.runs.run import Run
@@ -29,7 +30,7 @@ __all__ = ["CrossValidation", "assign_folds", "cross_validate"]
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CrossValidation:
     """The result of :func:`descend.cross_validate`.
 
@@ -50,6 +51,17 @@ class CrossValidation:
     rows: Array
     folds: Array
     runs: Sequence[Run]
+
+    def __repr__(self) -> str:
+        """Return the mean score with its standard error, and the number of runs."""
+        error = self.standard_error
+        mean = score(self.metric, self.mean) if self.valid_scores else "no score"
+        spread = "" if error is None else f", standard error {score(self.metric, error)}"
+        folds = f"{len(self.scores[0])} folds" + (
+            f" x {len(self.scores)} repeats" if len(self.scores) > 1 else ""
+        )
+        text = f"Cross-validation of {folds}: {metric(self.metric)} {mean}{spread}"
+        return text.replace(NO_BREAK, " ")
 
     @property
     def valid_scores(self) -> list[float]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from descend.data.batches import Batch
+from descend.data.row_numbers import RowNumbers
 from descend.data.schema import Schema
 from descend.data.source import Source
 from descend.errors import MissingExtraError, require
@@ -150,7 +151,7 @@ def details(
         confidence = None
     found["worst"] = [
         {
-            "row": int(rows[place]),
+            "row": (source.numbers or RowNumbers()).number(int(rows[place])),
             "true": true[place],
             "predicted": _plain(predicted[place]),
             "probability": None if confidence is None else float(confidence[place]),

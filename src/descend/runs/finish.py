@@ -50,7 +50,7 @@ def finish_run(
     """
     _take_best(run, training)
     prepared = planned.prepared
-    interrupted, early = training.stopped == "interrupted", training.stopped == STOPPED
+    interrupted, early = training.stopped == "interrupted", training.stopped in (STOPPED, "diverged")
     run.metrics = {
         "status": "interrupted" if interrupted else "stopped" if early else "finished",
         "task": prepared.schema.task,
@@ -58,7 +58,7 @@ def finish_run(
         "epochs": training.epoch,
         "steps": training.step,
         "seconds": training.seconds,
-        "stopped": "interrupted" if early else training.stopped,
+        "stopped": "interrupted" if training.stopped == STOPPED else training.stopped,
     }
     if interrupted:
         best = training.history[training.stopping.best_epoch - 1] if training.history else {}

@@ -30,7 +30,7 @@ from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.selection import build_selection
 from descend.runs.evaluate import units_of
-from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started
+from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.recorded_data import difference, given_parts, recorded, references_of
 from descend.runs.resume import amended_recipe
 
@@ -177,7 +177,7 @@ class Planner:
             RunError: the folder does not contain a run that these data and this recipe continue.
         """
         if not is_started(folder):
-            raise RunError(f"nothing to resume in {folder}: it contains no run")
+            raise RunError(f"nothing to resume in {folder}: it contains no run ({why_unfinished(folder)})")
         saved = Recipe.load(folder / RECIPE, allow_imports=self._allow_imports)
         own_seed = _saved_seed(folder)
         if seed is not None and seed != own_seed:

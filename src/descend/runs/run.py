@@ -25,6 +25,7 @@ from descend.recipe.constraints import build_constraints
 from descend.recipe.defaults import facts_of
 from descend.recipe.selection import build_selection
 from descend.recipe.toml import parse
+from descend.runs.description import describe_run
 from descend.runs.evaluate import measured
 from descend.runs.folder import (
     ENVIRONMENT,
@@ -50,7 +51,7 @@ __all__ = ["Run", "load"]
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Run:
     """A trained network with its recipe, its history and its metrics.
 
@@ -92,6 +93,10 @@ class Run:
         self.predictor = Predictor(
             self.schema, self.preprocess, self.model, output, self.recipe.engine["precision"]
         )
+
+    def __repr__(self) -> str:
+        """Return about ten lines: scores, epochs, choices and the folder."""
+        return describe_run(self)
 
     @property
     def failed(self) -> bool:

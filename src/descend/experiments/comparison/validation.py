@@ -9,6 +9,7 @@ from typing import Any
 from descend.errors import Problem, RecipeError, UserError
 from descend.experiments.comparison.variants import Variant
 from descend.experiments.objective import MetricChoice, Objective, choose_objective
+from descend.interface import option
 from descend.metrics import metric_names
 from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
 from descend.recipe.defaults import facts_of
@@ -35,7 +36,7 @@ def n_learning_rates(tune: int | None, variants: Sequence[Variant]) -> int:
     if tune and lr_is_set:
         raise UserError(
             "optimizer.lr is set, so there is no learning rate to tune: remove it from recipe and variants, or omit "
-            "--tune (tune=)"
+            f"{option('--tune', 'tune=')}"
         )
     return tune
 
@@ -50,8 +51,8 @@ def check_numbers(seeds: int, tests: bool, rates: tuple[float, float], level: fl
         raise UserError(f"seeds: expected a number of runs, 1 or more; got {seeds}")
     if seeds < 2 and tests:
         raise UserError(
-            "tests require at least two seeds, since one does not show the variation by chance: --seeds 5 (seeds=5), "
-            "or --no-tests (tests=False)"
+            "tests require at least two seeds, since one does not show the variation by chance: "
+            f"{option('--seeds 5', 'seeds=5')}, or {option('--no-tests', 'tests=False')}"
         )
     low, high = rates
     if not (0 < low < high and math.isfinite(high)):

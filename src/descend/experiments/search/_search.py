@@ -20,7 +20,9 @@ from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import METHODS, Method, explore, make_strategy
 from descend.experiments.search.trial import Trial, best_trial, trial_from_run
 from descend.experiments.search.validation import validate_space
+from descend.interface import resume_advice, setting
 from descend.many import EngineChoice, Watcher, train_many
+from descend.process import locks_out
 from descend.recipe import Recipe
 from descend.runs.folder import is_finished, is_started
 from descend.runs.plan import Plan, Planner, as_recipe, choose_device
@@ -32,6 +34,7 @@ WINNER_FOLDER = "best"
 """Name of the winner's run folder, within the search folder."""
 
 
+@locks_out("search")
 @accepts_data_options
 def search(
     data: Any,
@@ -142,7 +145,7 @@ def search(
             raise TrainingError(_all_diverged(ordered, valid_space))
         best = _refit(training_data, base, winner, seed, folder, resume, arguments)
     except (Interrupted, KeyboardInterrupt) as error:
-        advice = f"; continue with --resume --out {folder}" if folder is not None else ""
+        advice = resume_advice(folder)
         raise Interrupted(
             f"stopped after {len(journal.trials)} of {strategy.trials} trials{advice}"
         ) from error
@@ -176,7 +179,7 @@ def _objective(requested: MetricChoice | None, plan: Plan, allow_imports: bool) 
     if not len(plan.prepared.validation):
         raise UserError(
             "a search compares trials on validation rows, but there are none: hold out a share of the rows "
-            "(--set data.validation=0.2), or pass validation data"
+            f"({setting('data.validation', 0.2)}), or pass validation data"
         )
     return choose_objective(requested, [plan], ["validation"], allow_imports)
 
@@ -280,7 +283,7 @@ def _all_diverged(trials: Sequence[Trial], space: Space) -> str:
             low = space["optimizer.lr"].low
             advice.append(f"  lower learning rates: the space starts at {low:g}")
         else:
-            advice.append("  a lower learning rate: --set optimizer.lr=1e-4")
-        advice.append("  gradient clipping: --set gradient.clip_norm=1.0")
+            advice.append(f"  a lower learning rate: {setting('optimizer.lr', 1e-4)}")
+        advice.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
         first = next((trial.message.splitlines()[0] for trial in trials if trial.message), "")
         return "\n".join([f"All {len(trials)} trials diverged. The first: {first}", str(table), *advice])
