@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from descend.recipe.toml import path_of
 from descend.report.formatting import NO_BREAK, TASKS, TIMES, count, duration, listing, metric, score
 
 if TYPE_CHECKING:
-    from descend.runs.run import Run
+    from pathlib import Path
 
-__all__ = ["describe_run", "described_scores", "stop_reason"]
+    from torch import nn
+
+    from descend.data.schema import Schema
+    from descend.recipe import Recipe
+
+__all__ = ["Describable", "describe_run", "described_scores", "stop_reason"]
+
+MOST = 4
+"""The number of metrics that are shown in addition to the loss."""
 
 PARTS = ("test", "validation", "train")
 
@@ -23,7 +31,22 @@ ENDS: Mapping[str, str] = {
 }
 
 
-def describe_run(run: Run) -> str:
+class Describable(Protocol):
+    """What a description needs of a run."""
+
+    recipe: Recipe
+    metrics: dict[str, Any]
+    schema: Schema
+    model: nn.Module
+    history: list[dict[str, Any]]
+    path: Path | None
+
+    @property
+    def selection(self) -> Any:
+        """The rule by which the best epoch was chosen."""
+
+
+def describe_run(run: Describable) -> str:
     """Return the description of a run, the ``repr`` of :class:`~descend.runs.run.Run`."""
     task = TASKS.get(run.schema.task, run.schema.task.replace("_", " "))
     status = str(run.metrics.get("status", ""))
@@ -33,7 +56,7 @@ def describe_run(run: Run) -> str:
     return "\n".join([head, *lines]).replace(NO_BREAK, " ")
 
 
-def _facts(run: Run) -> Iterator[tuple[str, str]]:
+def _facts(run: Describable) -> Iterator[tuple[str, str]]:
     found = run.metrics
     for part in PARTS:
         if isinstance(found.get(part), Mapping):
@@ -58,12 +81,14 @@ def described_scores(values: Mapping[str, Any]) -> str:
     >>> described_scores({"loss": 0.25, "accuracy": 0.9}).replace(NO_BREAK, " ")
     'accuracy 90.0 %, loss 0.25'
     """
-    ordered = sorted(values.items(), key=lambda item: item[0] == "loss")
-    numbers = [(name, value) for name, value in ordered if value is None or isinstance(value, int | float)]
-    return ", ".join(f"{metric(name)} {score(name, value)}" for name, value in numbers[:5])
+    numbers = {
+        name: value for name, value in values.items() if value is None or isinstance(value, int | float)
+    }
+    shown = [*[name for name in numbers if name != "loss"][:MOST], *(["loss"] if "loss" in numbers else [])]
+    return ", ".join(f"{metric(name)} {score(name, numbers[name])}" for name in shown)
 
 
-def _course(run: Run) -> str:
+def _course(run: Describable) -> str:
     found = run.metrics
     if "epochs" not in found:
         return f"{count(len(run.history))}" if run.history else ""
@@ -75,7 +100,7 @@ def _course(run: Run) -> str:
     return text
 
 
-def stop_reason(run: Run) -> str:
+def stop_reason(run: Describable) -> str:
     """Return why training ended, as a clause."""
     stop, reason = run.recipe.stop, str(run.metrics.get("stopped", ""))
     monitor = metric(run.selection.monitor)
@@ -90,7 +115,7 @@ def stop_reason(run: Run) -> str:
     }.get(reason, f"of a request ({reason})" if reason else "")
 
 
-def _network(run: Run) -> str:
+def _network(run: Describable) -> str:
     model = run.recipe.model
     text = str(path_of(model.get("name")))
     if model.get("hidden"):
@@ -104,7 +129,7 @@ def _network(run: Run) -> str:
     return text
 
 
-def _training(run: Run) -> str:
+def _training(run: Describable) -> str:
     recipe = run.recipe
     optimizer = str(path_of(recipe.optimizer.get("name")))
     if isinstance(recipe.optimizer.get("lr"), int | float):
