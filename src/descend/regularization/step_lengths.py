@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
-__all__ = ["adaptive_length", "has_step_length", "step_length"]
+__all__ = ["adaptive_length", "has_step_length", "longest_step", "step_length"]
 
 Group = Mapping[str, Any]
 Length = float | Tensor
@@ -51,6 +51,12 @@ def step_length(optimizer: Optimizer, group: Group, parameter: Tensor) -> Length
     state = optimizer.state.get(parameter, {})
     # A parameter without a state, whose gradient was None, was not moved.
     return lr if rule is None else rule(lr, group, state) if state or rule is _sgd else 0.0
+
+
+def longest_step(group: Group) -> float:
+    """Return the length of an adaptive step at a constant gradient, which does not depend on the gradient's size."""
+    momentum = float(group.get("momentum", 0.0))
+    return float(group["lr"]) / (1.0 - momentum) if momentum < 1 else float(group["lr"])
 
 
 def _sgd(lr: float, group: Group, state: Mapping[str, Any]) -> Length:
