@@ -98,6 +98,12 @@ def test_the_tables_on_comparing_are_those_of_the_newest_measurement():
             assert f"{better} is significantly better than {worse}." in flat
 
 
+@pytest.mark.parametrize("name", ["compare", "defaults", "gallery", "optimizers"])
+def test_pages_with_figures_state_when_they_were_measured(name):
+    text = " ".join((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8").split())
+    assert re.search(r"[Mm]easured on \d{4}-\d\d-\d\d at commit [0-9a-f]{7}", text)
+
+
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(capsys):
     text = (ROOT / "README.md").read_text(encoding="utf-8")
