@@ -265,7 +265,10 @@ def _infer_one(
     if declared in DATE_KINDS:
         reading = declared_reading(values, settings.columns[name])
         refuse(
-            values, reading.invalid, reading.kind, expected_values(reading.kind, reading.form, reading.zone)
+            values,
+            reading.invalid,
+            reading.kind,
+            expected_values(reading.kind, reading.form, reading.zone, values.filter(reading.invalid)),
         )
         return _dated(reading, missing, keep_constant=True)
     if declared is not None:

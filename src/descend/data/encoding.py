@@ -63,7 +63,12 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
                 continue
             if column.kind in ("date", "time", "duration"):
                 converted, invalid = parse_date_kind(values, column.kind, column.form, column.zone)
-                refuse(values, invalid, column.kind, expected_values(column.kind, column.form, column.zone))
+                refuse(
+                    values,
+                    invalid,
+                    column.kind,
+                    expected_values(column.kind, column.form, column.zone, values.filter(invalid)),
+                )
             else:
                 parse = {"numeric": parse_numbers, "boolean": parse_booleans}[column.kind]
                 converted, invalid = parse(values)

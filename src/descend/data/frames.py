@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.data.messages import listed
-from descend.data.parsing import EXACT, is_missing, series_of
+from descend.data.parsing import EXACT, in_zone, is_missing, series_of
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -135,7 +135,9 @@ def _narwhals_column(name: str, column: Any) -> pl.Series:
         return pl.Series(name, column.to_numpy().astype(bool))
     if kind in (nw.Datetime, nw.Duration) and column.to_numpy().dtype.kind in "mM":
         unit = "datetime64[us]" if kind == nw.Datetime else "timedelta64[us]"
-        return pl.Series(name, column.to_numpy().astype(unit))
+        series = pl.Series(name, column.to_numpy().astype(unit))
+        zone = getattr(kind, "time_zone", None)
+        return series if zone is None else in_zone(series.dt.replace_time_zone("UTC"), zone)
     return series_of(name, column.to_list())
 
 
