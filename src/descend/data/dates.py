@@ -82,8 +82,9 @@ _SPAN = (
     r"(?::(?P<s>[0-9]{2}(?:[.,][0-9]{1,9})?))?$"
 )
 _AMOUNT = r"([0-9]+(?:[.,][0-9]+)?)"
+_SIGNED = r"([+-]?[0-9]+(?:[.,][0-9]+)?)"
 _ISO_SPAN = (
-    rf"^(?P<sign>[+-])?p(?:{_AMOUNT}w)?(?:{_AMOUNT}d)?(?:t(?:{_AMOUNT}h)?(?:{_AMOUNT}m)?(?:{_AMOUNT}s)?)?$"
+    rf"^(?P<sign>[+-])?p(?:{_SIGNED}w)?(?:{_SIGNED}d)?(?:t(?:{_SIGNED}h)?(?:{_SIGNED}m)?(?:{_SIGNED}s)?)?$"
 )
 _WORD_SPAN = (
     rf"^(?P<sign>[+-])?\s*(?:{_AMOUNT}\s*w(?:eeks?)?)?,?\s*(?:{_AMOUNT}\s*d(?:ays?)?)?,?\s*"
@@ -301,10 +302,7 @@ def _local(column: pl.Series, form: str) -> tuple[pl.Series, pl.Series]:
         zoned = getattr(column.dtype, "time_zone", None) is not None
         return instants, instants * 0 if zoned else nothing
     if form in UNITS:
-        numbers = (
-            column.cast(pl.Float64, strict=False).fill_nan(None) if column.dtype != pl.Boolean else nothing
-        )
-        return (numbers * UNITS[form]).round().cast(pl.Int64, strict=False), nothing
+        return (_numbers(column) * UNITS[form]).round().cast(pl.Int64, strict=False), nothing
     if column.dtype == pl.String and "%" in form:
         parsed = column.str.to_datetime(form, strict=False, time_unit="us", ambiguous="null")
         return parsed.cast(pl.Int64), parsed.cast(pl.Int64) * 0 if "%z" in form else nothing
@@ -363,11 +361,7 @@ def parse_times(column: pl.Series, form: str = "") -> tuple[pl.Series, pl.Series
             pl.when(pl.coalesce("h", "h2").is_not_null()).then(_clock().cast(pl.Float64) / DAY)
         ).to_series()
     else:
-        days = (
-            column.cast(pl.Float64, strict=False)
-            if column.dtype != pl.Boolean
-            else column.cast(pl.Float64) * 2
-        )
+        days = _numbers(column)
     days = days.set(((days < 0) | (days >= 1)).fill_null(False), None).alias(column.name)
     return days, column.is_not_null() & days.is_null()
 
