@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from descend.runs.run import Run
 
-__all__ = ["answer_of", "scores", "summary"]
+__all__ = ["answer_of", "scores", "summary", "written_report"]
 
 PARTS = ("train", "validation", "test")
 
@@ -29,7 +29,7 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
         console.print(f"Report  {report}", soft_wrap=True)
 
 
-def scores(parts: dict[str, dict[str, float]]) -> Any:
+def scores(parts: Mapping[str, Mapping[str, float | None]]) -> Any:
     """Return a table with a row per part and a column per metric."""
     names = list(dict.fromkeys(name for values in parts.values() for name in values))
     headings = [metric(name) for name in names]
@@ -41,22 +41,22 @@ def scores(parts: dict[str, dict[str, float]]) -> Any:
 
 
 def _course(run: Run) -> str:
-    found, stop = run.metrics, run.recipe.stop
+    found = run.metrics
     epochs, steps = found["epochs"], found["steps"]
     text = (
         f"{count(epochs)} epoch{'s' if epochs != 1 else ''} ({count(steps)} steps) in "
         f"{duration(found['seconds'])}".replace("\N{NO-BREAK SPACE}", " ")
     )
-    monitor = metric(str(stop["monitor"]))
-    why = {
-        "max_epochs": "the maximum number of epochs was reached",
-        "gradient_tolerance": f"the gradient norm is at most {stop.get('gradient_tolerance')}",
-        "patience": f"the validation {monitor} did not improve for {stop.get('patience')} epochs",
-        "max_seconds": f"the time limit of {stop.get('max_seconds')} seconds was reached",
-        "target": f"the target {monitor} of {stop.get('target')} was reached",
-    }.get(found["stopped"], str(found["stopped"]))
+    from descend.runs.description import stop_reason
+
+    why = stop_reason(run)
     best = f"; the weights of epoch {found['best_epoch']} were kept" if "validation" in found else ""
-    return f"{text}; stopped because {why}{best}.{_members(found)}{_constraints(found)}"
+    early = ""
+    if found.get("status") == "stopped":
+        early = (
+            f" The run is not trained to its end; continue it with descend train --resume --out {run.path}"
+        )
+    return f"{text}; stopped because {why}{best}.{_members(found)}{_constraints(found)}{early}"
 
 
 def _members(found: Mapping[str, Any]) -> str:
@@ -95,3 +95,13 @@ def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
         "data": {**run.environment.get("data", {}), "fingerprint": run.schema.fingerprint},
         "recipe": {section: dict(values) for section, values in run.recipe.items()},
     }
+
+
+def written_report(run: Run, show: Console) -> Path | None:
+    """Write the report; an error here must not hide that training succeeded."""
+    try:
+        return run.report()
+    except Exception as error:
+        show.print(f"The report could not be written ({type(error).__name__}: {error}).", soft_wrap=True)
+        show.print(f"Everything else is saved; try again with: descend report {run.path}", soft_wrap=True)
+        return None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
@@ -24,6 +23,7 @@ from descend.data.date_reading import (
 )
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.messages import listed, rows_hold
+from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
     EXACT,
     large_integers,
@@ -36,6 +36,7 @@ from descend.data.parsing import (
 from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind
 from descend.data.streaming import StoredTable
 from descend.errors import DataError, did_you_mean
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,6 +79,7 @@ class Column:
             ``empty``, ``identifier`` or ``ignored`` for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
         pooled: whether the last category stands for all other categories of the training rows.
+        ordered: whether the categories have an order, see :mod:`descend.data.ordered`.
         missing: number of missing values in all rows.
         note: a remark for the user.
         indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
@@ -104,6 +106,7 @@ class Column:
     form: str = ""
     zone: str = ""
     parts: tuple[str, ...] = ()
+    ordered: bool = False
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -121,7 +124,12 @@ class Column:
         """
         if not self.used:
             return ()
-        own = [f"{self.name}={one}" for one in self.categories] if self.kind == "categorical" else [self.name]
+        sign = ">=" if self.ordered else "="
+        own = (
+            [f"{self.name}{sign}{one}" for one in self.categories]
+            if self.kind == "categorical"
+            else [self.name]
+        )
         if self.parts and not self.has_number:
             own = []
         return (*own, *self.cyclic_inputs, *([f"{self.name} is missing"] if self.indicator else []))
@@ -148,15 +156,12 @@ class Column:
 
 
 def kind_option(name: str, kind: str) -> str:
-    r"""Return the command-line option that declares a column's kind, quoted for a shell.
+    """Return how to declare a column's kind, for a message.
 
-    >>> kind_option("age", "ignore"), kind_option("sepal length", "ignore")
-    ('--set data.columns.age=ignore', '--set \'data.columns."sepal length"=ignore\'')
+    >>> kind_option("age", "ignore")
+    "{'data.columns.age': 'ignore'}"
     """
-    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        return f"--set data.columns.{name}={kind}"
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f"--set 'data.columns.\"{quoted}\"={kind}'"
+    return setting(("data", "columns", name), kind)
 
 
 def raise_all(problems: Sequence[str]) -> None:
@@ -258,12 +263,16 @@ def _infer_one(
         return Column(name, "ignored", note="ignored (data.columns)"), None
     if series.dtype == pl.Object:
         series = series_of(name, series.to_list())
+    choice = settings.columns.get(name)
+    order = order_of(series, choice)
+    if order is not None:
+        return _ordered(ordered_strings(series, order, settings.missing), order)
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
         return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
-    if declared in DATE_KINDS:
-        reading = declared_reading(values, settings.columns[name])
+    if declared in DATE_KINDS and isinstance(choice, str | Mapping):
+        reading = declared_reading(values, choice)
         refuse(
             values,
             reading.invalid,
@@ -360,18 +369,13 @@ def _mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSetti
     rows = np.flatnonzero(invalid.to_numpy())
     others = values.filter(invalid).unique(maintain_order=True).to_list()
     valid = len(values) - values.null_count() - len(rows)
-    tokens = _toml([*settings.missing, *others[:3]])
+    missing = setting("data.missing", [*settings.missing, *others[:3]])
     return DataError(
         f"column {values.name!r}: {valid} values are {what}, but {rows_hold(rows)} "
         f"{listed(others, 5)}; correct them, "
-        f"declare them as missing values (--set 'data.missing={tokens}'), "
+        f"declare them as missing values ({missing}), "
         f"or {kind_option(values.name, 'categorical')}"
     )
-
-
-def _toml(strings: Sequence[str]) -> str:
-    quoted = ('"' + one.replace("\\", "\\\\").replace('"', '\\"') + '"' for one in strings)
-    return "[" + ", ".join(quoted) + "]"
 
 
 def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
@@ -402,6 +406,8 @@ def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
     """
     if choice is None or isinstance(choice, str):
         return choice
+    if not isinstance(choice, Mapping):
+        return "categorical"  # a list of ordered categories
     kinds = get_args(DeclaredKind)
     kind = choice.get("kind")
     if kind not in kinds:
@@ -416,6 +422,16 @@ def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
             f"data.columns.{name}: the kind {kind!r} has no settings, got {listed(set(choice) - {'kind'})}"
         )
     return str(kind)
+
+
+def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
+    missing = values.null_count()
+    if missing == len(values):
+        return Column(values.name, "empty", missing=missing, note="every value is missing; not used"), None
+    if values.n_unique() == 1:
+        return Column(values.name, "constant", note=f"always {listed([values[0]])}; not used"), None
+    note = f"ordered: {' < '.join(order)}" if len(order) <= 5 else f"ordered: {order[0]} < ... < {order[-1]}"
+    return Column(values.name, "categorical", order, missing=missing, note=note, ordered=True), values
 
 
 def _declared(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +27,7 @@ from descend.data.dates import (
 from descend.data.identifiers import is_key_name
 from descend.data.messages import listed, rows_hold
 from descend.errors import DataError, did_you_mean
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -113,15 +113,12 @@ def shown_quantity(kind: str, days: float) -> str:
 
 
 def date_option(name: str, **settings: str) -> str:
-    """Return the command-line option that declares how the dates of a column are read, quoted for a shell.
+    """Return how to declare the way in which the dates of a column are read, for a message.
 
-    >>> date_option("sold on", format="day-first")
-    '--set \\'data.columns."sold on"={kind="date", format="day-first"}\\''
+    >>> date_option("sold", format="day-first")
+    "{'data.columns.sold': {'kind': 'date', 'format': 'day-first'}}"
     """
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{quoted}"'
-    table = ", ".join(f'{setting}="{value}"' for setting, value in {"kind": "date", **settings}.items())
-    return f"--set 'data.columns.{key}={{{table}}}'"
+    return setting(("data", "columns", name), {"kind": "date", **settings})
 
 
 def find_reading(values: pl.Series) -> Reading | None:

@@ -23,6 +23,7 @@ from descend.data.settings import DataSettings
 from descend.data.source import Array
 from descend.data.streaming import StoredTable
 from descend.errors import DataError, did_you_mean
+from descend.process import is_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +58,8 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
         if not column.used or column.name not in frame.columns:
             continue
         try:
-            values = tidy(frame[column.name], missing)
+            # What is a category is not missing.
+            values = tidy(frame[column.name], [one for one in missing if one not in column.categories])
             if column.kind == "categorical":
                 parsed.append(_as_categories(values, column))
                 continue
@@ -161,6 +163,8 @@ def _with_categories(column: Column, seen: pl.Series, settings: DataSettings) ->
         return dataclasses.replace(
             column, kind="constant", note=f"always {names[0]!r} in the training rows; not used"
         )
+    if column.ordered:
+        return column
     if len(names) <= settings.max_categories:
         return dataclasses.replace(column, categories=tuple(sorted(names)))
     kept = names[: settings.max_categories - 1]
@@ -191,5 +195,7 @@ def encode(parsed: pl.DataFrame, columns: Sequence[Column]) -> Array:
             unseen = values.is_not_null() & codes.is_null()
             values = codes.set(unseen, len(own) if column.pooled else -1.0).alias(column.name)
         numbers.append(values.cast(pl.Float64))
+    if is_fork():  # where the conversion of several columns at once finds no threads
+        return np.stack([values.to_numpy() for values in numbers], axis=1)
     matrix = pl.DataFrame(numbers).to_numpy(order="c")
     return np.array(matrix) if not matrix.flags.writeable else matrix

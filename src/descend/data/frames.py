@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.data.messages import listed
+from descend.data.ordered import enum_of, with_arrow_orders
 from descend.data.parsing import EXACT, in_zone, is_missing, series_of
 from descend.errors import DataError, did_you_mean
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,7 +28,8 @@ def is_frame(data: object) -> bool:
     >>> is_frame({"a": [1]}), is_frame(np.zeros((2, 2)))
     (False, False)
     """
-    if not hasattr(data, "columns") and not hasattr(data, "column_names"):
+    kind = type(data)  # polars warns of reading the columns of a LazyFrame
+    if not any(hasattr(kind, name) for name in ("columns", "column_names", "collect_schema")):
         return False
     import narwhals.stable.v2.dependencies as supported
 
@@ -52,6 +55,7 @@ def unique_names(names: Iterable[object], where: str) -> list[str]:
     return strings
 
 
+@in_fork
 def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     """Convert rows of any form to a polars frame.
 
@@ -109,7 +113,7 @@ def _from_narwhals(data: Any) -> pl.DataFrame:
         if type(data).__module__.startswith("pyarrow"):
             converted = pl.from_arrow(data)
             assert isinstance(converted, pl.DataFrame)
-            return converted
+            return with_arrow_orders(converted, data) if hasattr(data, "column") else converted
         frame = nw.from_native(data)
         if isinstance(frame, nw.LazyFrame):
             frame = frame.collect()
@@ -138,6 +142,8 @@ def _narwhals_column(name: str, column: Any) -> pl.Series:
         series = pl.Series(name, column.to_numpy().astype(unit))
         zone = getattr(kind, "time_zone", None)
         return series if zone is None else in_zone(series.dt.replace_time_zone("UTC"), zone)
+    if kind == nw.Enum:
+        return enum_of(name, column.to_list(), column.cat.get_categories().to_list())
     return series_of(name, column.to_list())
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.data.row_numbers import named_rows
 from descend.errors import DataError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         row, odd = next((i, v) for i, v in enumerate(clean) if v is not None and _family(v) is None)
         raise DataError(
             f"column {name!r}: expected a number, string, boolean or date in each row, "
-            f"but row {row} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
+            f"but {named_rows([row])} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
         )
     if not kinds:
         return pl.Series(name, clean, dtype=pl.Null)
@@ -212,7 +213,7 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
         return digits.str.replace(r"(\.\d*?)0+$", "${1}").str.replace(r"\.$", "")
     if kind.is_numeric():
         floats = series.cast(pl.Float64, strict=False)
-        return floats.fill_nan(None) if kind.is_float() and np.isnan(floats.to_numpy()).any() else floats
+        return _without_nan(floats) if kind.is_float() else floats
     if kind in (pl.Date, pl.Datetime):
         zone = "UTC" if getattr(series.dtype, "time_zone", None) else None
         return series.cast(pl.Datetime("us", zone), strict=False)
@@ -229,6 +230,12 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
         f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
         "split it into one column per part, or drop the column"
     )
+
+
+def _without_nan(floats: pl.Series) -> pl.Series:
+    """Replace NaN by missing values. Unlike ``fill_nan``, this needs no threads, which do not exist after a fork."""
+    absent = floats.is_nan()
+    return floats.set(absent, None) if absent.any() else floats
 
 
 def _beyond(series: pl.Series, bound: float) -> bool:
@@ -253,7 +260,7 @@ def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     if column.dtype == pl.Datetime:
         nulls = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
         return nulls, column.is_not_null()
-    parsed = column.cast(pl.Float64, strict=False).fill_nan(None)
+    parsed = _without_nan(column.cast(pl.Float64, strict=False))
     return parsed, column.is_not_null() & parsed.is_null()
 
 

@@ -20,15 +20,18 @@ from descend.data.fitting import Rows, fit_inputs, row_weights
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold, rows_text
 from descend.data.preprocessing import Preprocess
+from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
+from descend.data.settings import DataSettings, TargetScale
 from descend.data.source import PARTS, Array, Source
+from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
+from descend.process import in_fork
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
 
@@ -78,6 +81,7 @@ class Prepared:
         return self.schema.table()
 
 
+@in_fork
 def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0) -> Prepared:
     """Infer the task and the columns, split the rows, fit on the training part, and encode.
 
@@ -94,7 +98,11 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     Raises:
         DataError: the data cannot be used for training as they are; the message names the place and the remedy.
     """
-    settings = settings or DataSettings()
+    with naming(source.numbers):
+        return _prepared(source, settings or DataSettings(), seed)
+
+
+def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     if source.targets is None:
         raise DataError(f"{source.name} has no targets to learn from; specify the target column")
     targets = check_targets(source.targets, source.target_names)
@@ -120,7 +128,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
-        separator=settings.separator,
+        separator=settings.separator, encoding=settings.encoding, white=source.white,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
         clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
@@ -128,7 +136,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
         rows={part: len(getattr(parts, part)) for part in PARTS},
     )  # fmt: skip
     if not classes:
-        schema = _with_target_scale(schema, targets, parts.train, weights)
+        schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
     schema, raw = fit_inputs(schema, source, settings, parts.train, weights)
     schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
     preprocess = Preprocess(schema)
@@ -142,11 +150,14 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     if settings.stream:
         encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
     alone = (f"{ungrouped} rows have no group; each is a group of its own",) if ungrouped else ()
-    notes = (*source.notes, *parts.notes, *alone, *absent, *_column_notes(schema.columns))
+    notes = (
+        *source.notes, *parts.notes, *alone, *absent, *_spelling_notes(schema, source), *_column_notes(schema.columns),
+    )  # fmt: skip
     train, validation, test = (encoded_parts[part] for part in PARTS)
     return Prepared(schema, preprocess, train, validation, test, notes)
 
 
+@in_fork
 def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None = None) -> Part:
     """Encode new data with targets by a fitted schema, for evaluation.
 
@@ -164,7 +175,8 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
         raise DataError(
             f"{source.name} is of kind {source.kind}, but the network was trained on data of kind {schema.kind}"
         )
-    targets = schema.encode_targets(check_targets(source.targets, source.target_names, least=1))
+    with naming(source.numbers):
+        targets = schema.encode_targets(check_targets(source.targets, source.target_names, least=1))
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     inputs = None
@@ -174,7 +186,8 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
             encode = preprocess or Preprocess(schema)
             blocks = [encode(matrix[at : at + _BLOCK]) for at in range(0, len(matrix), _BLOCK)]
             inputs = torch.cat(blocks)
-    weights = _checked_weights(source.weights, len(source))
+    with naming(source.numbers):
+        weights = _checked_weights(source.weights, len(source))
     return _part(schema, source, inputs, targets, weights, np.arange(len(source)))
 
 
@@ -218,9 +231,16 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
     return (f"no training row has the class {shown}: it cannot be learned",) if len(absent) else ()
 
 
-def _with_target_scale(schema: Schema, targets: Array, train: Array, weights: Array | None) -> Schema:
+def _with_target_scale(
+    schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
+) -> Schema:
     numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
     mean, scale = standard(numbers, row_weights(weights, train))
+    if choice == "none":
+        average, count = tuple(mean.tolist()), len(mean)
+        return dataclasses.replace(
+            schema, target_mean=(0.0,) * count, target_scale=(1.0,) * count, target_average=average
+        )
     return dataclasses.replace(schema, target_mean=tuple(mean.tolist()), target_scale=tuple(scale.tolist()))
 
 
@@ -273,6 +293,16 @@ def _class_weights(
     factor = np.divide(mass.sum() / len(mass), mass, out=np.zeros_like(mass), where=mass > 0)
     balanced: Array = own * factor[codes]
     return balanced
+
+
+def _spelling_notes(schema: Schema, source: Source) -> tuple[str, ...]:
+    groups = () if source.groups is None else source.groups.tolist()
+    of_columns = [
+        note
+        for column in schema.columns
+        for note in spelling_note(f"categories of the column {column.name!r}", column.categories)
+    ]
+    return (*spelling_note("classes", schema.classes), *spelling_note("groups", groups), *of_columns)
 
 
 def _column_notes(columns: Sequence[Column]) -> tuple[str, ...]:

@@ -20,10 +20,12 @@ from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed
+from descend.data.row_numbers import naming
 from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task
 from descend.errors import DataError, RunError
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import torch
@@ -49,9 +51,14 @@ class Schema:
         named: whether the column names are meaningful, or only number the columns of an array.
         missing: strings that stand for a missing value.
         separator: the specified separator of text files, or ``auto``.
+        encoding: the specified encoding of text files, or ``auto``.
+        white: the grey level of white in images with more than 8 bits per pixel, which is stored as 255; None if no
+            training image has more.
         classes: the class labels in the order of the network's outputs.
         label_dtype: the NumPy dtype of the labels.
         target_mean, target_scale: a target y is learned as (y - mean) / scale.
+        target_average: the means of the training targets where these are learned in their own units; training starts
+            from predictions near them.
         scale: name of the scale of the inputs.
         clip: the smooth bound on scaled numbers, or None.
         shift, spread: an entry x of images and tensors is encoded as (x - shift) / spread, with one pair
@@ -74,10 +81,13 @@ class Schema:
     named: bool = True
     missing: tuple[str, ...] = MISSING
     separator: Separator = "auto"
+    encoding: str = "auto"
+    white: float | None = None
     classes: tuple[Label, ...] = ()
     label_dtype: str = ""
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
+    target_average: tuple[float, ...] = ()
     scale: str = "standard"
     clip: float | None = None
     shift: tuple[float, ...] = ()
@@ -100,6 +110,7 @@ class Schema:
         """The class labels in their original dtype; empty for regression."""
         return restore(self.classes, self.label_dtype) if self.classes else np.empty(0)
 
+    @in_fork
     def matrix(self, data: Any) -> torch.Tensor:
         """Return new rows as raw numbers, the input of :class:`~descend.data.preprocessing.Preprocess`.
 
@@ -109,26 +120,29 @@ class Schema:
         Args:
             data: for a table, a data frame of any library, a dictionary of columns, a list of
                 dictionaries, or an array; for images, a uint8 array (n, channels, height, width), or with the
-                channels last; for tensors, an array; or a Source of any of these.
+                channels last (an array of another dtype has the grey levels of the training images if these have more
+                than 8 bits per pixel); for tensors, an array; or a Source of any of these.
 
         Returns: float64 (n, C) with one number per used column for a table, uint8 for images, float32 otherwise.
 
         Raises:
             DataError: columns are missing or hold values of another kind, or the shape is wrong.
         """
+        if isinstance(data, Source):
+            with naming(data.numbers):
+                return self._matrix(data.frame if data.frame is not None else data.inputs, data.named)
+        return self._matrix(data, True)
+
+    def _matrix(self, data: Any, named: bool) -> torch.Tensor:
         import torch
 
-        named = True
-        if isinstance(data, Source):
-            named = data.named
-            data = data.frame if data.frame is not None else data.inputs
         if self.kind == "table":
             # Read-only arrays are copied: PyTorch warns of a tensor that shares memory it must not write.
             return torch.from_numpy(np.require(self._numbers(data, named), requirements="W"))
         if is_frame(data) or data is None:
             raise DataError(f"expected {self.kind} of shape {self.input_shape}, as in training, got a table")
         if self.kind == "images":
-            return torch.from_numpy(as_images(data, self.input_shape))
+            return torch.from_numpy(as_images(data, self.input_shape, self.white))
         return torch.from_numpy(as_numbers(data, self.input_shape))
 
     def _numbers(self, data: Any, named: bool) -> Array:
@@ -278,7 +292,7 @@ class Schema:
 
 def _values(column: Column) -> str:
     if column.kind == "categorical":
-        return f"{len(column.categories)} categories"
+        return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories"
     if column.low is None or column.high is None:
         return ""
     values = " to ".join(shown_quantity(column.kind, bound) for bound in (column.low, column.high))
@@ -310,10 +324,14 @@ def _fault(schema: Schema) -> str:
             return f"column {column.name!r}: scale must be positive"
         if len(set(column.categories)) != len(column.categories):
             return f"column {column.name!r}: a category occurs twice"
+        if column.ordered and (column.kind not in ("categorical", "constant", "empty") or column.pooled):
+            return f"column {column.name!r}: only categories have an order"
         if column.used and (column.kind == "categorical") != bool(column.categories):
             return f"column {column.name!r}: categories and kind do not match"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):
         return "shift and spread do not match"
+    if schema.white is not None and schema.white <= 0:
+        return "white must be positive"
     if schema.kind == "images" and len(schema.shift) != schema.input_shape[0]:
         return "shift needs one number per channel"
     if schema.rotation is not None:

@@ -11,16 +11,25 @@ from typing import Any, Literal
 
 from descend.param_types import Count, Fraction, Positive
 
-__all__ = ["MISSING", "ColumnChoice", "DataSettings", "DeclaredKind", "Separator", "TaskChoice"]
+__all__ = [
+    "MISSING",
+    "ColumnChoice",
+    "DataSettings",
+    "DeclaredKind",
+    "Separator",
+    "TargetScale",
+    "TaskChoice",
+]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 """Strings that stand for a missing value."""
 
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
+TargetScale = Literal["auto", "standard", "none"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "ignore"]
-ColumnChoice = DeclaredKind | Mapping[str, str | tuple[str, ...]]
-"""The kind of a column, or a table of its kind and settings."""
+ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
+"""The kind of a column, its categories in their order, or a table of its kind and settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +41,10 @@ class DataSettings:
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. ``auto`` infers it from the targets; ``classification`` chooses between
             ``binary`` and ``multiclass``, ``regression`` between one and several targets.
+        target_scale: how the targets of a regression are learned: ``standard``, minus the mean and divided by the
+            standard deviation of the training part, or ``none``, in their own units. ``auto`` is what the loss takes:
+            counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
+            are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: ``standard``, ``center``,
             ``minmax``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
@@ -58,13 +71,20 @@ class DataSettings:
             ``year-first``, a pattern such as ``%d.%m.%Y %H:%M``, or the unit of numbers since 1970-01-01 (``days``,
             ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``); ``zone`` the time zone whose local time
             is meant, such as ``Europe/Paris``.
+            A list of strings, ``["S", "M", "L"]``, declares ordered categories.
         missing: strings that stand for a missing value.
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
             ``sep=;``, or else chooses the one of comma, semicolon, tab and ``|`` that divides the header and the
             first rows into equal numbers of fields.
+        encoding: the character encoding of a text file without a byte order mark, by its name in Python (``cp1252``,
+            ``latin-1``, ``utf-16``). ``auto`` requires UTF-8, and refuses other bytes with their line.
+        sheet: the sheet of a workbook; ``auto`` reads the first one.
+        drop_missing_targets: whether rows without a target are left out, instead of being refused.
         max_categories: a column of strings with more categories keeps the most frequent ``max_categories - 1``
             and pools the others.
         image_size: side in pixels to which images are resized; ``auto`` keeps a common size.
+        image_white: the grey level of white in images with more than 8 bits per pixel, which becomes 255. ``auto``
+            finds it from all images of a folder, by their bit depth.
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in ``TMPDIR``, an environment variable).
         class_weights: ``balanced`` weights each training row by n / (K n_k), with n_k the number of rows of its class.
@@ -75,6 +95,7 @@ class DataSettings:
 
     target: str | tuple[str, ...] | None = None
     task: TaskChoice = "auto"
+    target_scale: TargetScale = "auto"
     scale: str | Mapping[str, Any] = "standard"
     clip: Positive | Literal["none"] = 10.0
     augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()
@@ -89,8 +110,12 @@ class DataSettings:
     columns: Mapping[str, ColumnChoice] = field(default_factory=dict)
     missing: tuple[str, ...] = MISSING
     separator: Separator = "auto"
+    encoding: str = "auto"
+    sheet: str = "auto"
+    drop_missing_targets: bool = False
     max_categories: Count = 64
     image_size: Count | Literal["auto"] = "auto"
+    image_white: Positive | Literal["auto"] = "auto"
     stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"
 
@@ -101,7 +126,9 @@ class DataSettings:
         'date'
         """
         choice = self.columns.get(column)
-        return choice if choice is None or isinstance(choice, str) else str(choice.get("kind"))
+        if isinstance(choice, Mapping):
+            return str(choice.get("kind"))
+        return choice if choice is None or isinstance(choice, str) else "categorical"
 
     @property
     def scale_name(self) -> str:

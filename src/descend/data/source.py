@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from descend.data.parsing import EXACT, tidy, to_strings
+from descend.data.row_numbers import RowNumbers
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
+from descend.process import in_fork, is_fork
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["PARTS", "Array", "Kind", "Source", "join"]
+__all__ = ["PARTS", "Array", "Kind", "Source", "join", "take_rows"]
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["table", "images", "tensor", "dataset"]
@@ -47,6 +50,9 @@ class Source:
         row_names: a name for each row, such as the file of an image.
         classes: the class labels if they are known in advance; they need not all occur in the targets.
         notes: remarks for the user from reading the data.
+        white: the grey level of white in images with more than 8 bits per pixel; None if there are none.
+        numbers: where the rows come from, for messages; None for rows 0, 1, 2, ...
+        kept: columns to be written next to the predictions, as the file has them.
     """
 
     name: str
@@ -66,6 +72,9 @@ class Source:
     row_names: tuple[str, ...] | None = None
     classes: Array | None = None
     notes: tuple[str, ...] = ()
+    white: float | None = None
+    numbers: RowNumbers | None = None
+    kept: pl.DataFrame | None = None
 
     def __len__(self) -> int:
         for rows in (self.frame, self.stored, self.inputs, self.dataset):
@@ -73,6 +82,7 @@ class Source:
                 return len(rows)
         raise DataError(f"{self.name} has no rows")
 
+    @in_fork
     def take(self, rows: Array) -> Source:
         """Return a source of some rows in the given order; a row may occur more than once.
 
@@ -94,16 +104,18 @@ class Source:
             name: None if (own := getattr(self, name)) is None else np.asarray(own)[rows]
             for name in ("targets", "inputs", "split", "groups", "weights")
         }
-        if self.frame is not None:
-            chosen["frame"] = self.frame[rows]
+        for name in ("frame", "kept"):
+            if getattr(self, name) is not None:
+                chosen[name] = take_rows(getattr(self, name), rows)
         if self.dataset is not None:
             from torch.utils.data import Subset
 
             chosen["dataset"] = Subset(self.dataset, rows.tolist())
         if self.row_names is not None:
             chosen["row_names"] = tuple(self.row_names[row] for row in rows.tolist())
-        return dataclasses.replace(self, **chosen)
+        return dataclasses.replace(self, **chosen, numbers=(self.numbers or RowNumbers()).take(rows))
 
+    @in_fork
     def fingerprint(self) -> str:
         """Return a digest of the content: names, values, targets, weights and split.
 
@@ -115,8 +127,9 @@ class Source:
         digest = blake2b(digest_size=16)
         digest.update(f"{self.kind} {len(self)} {self.target_names}".encode())
         if self.frame is not None:
-            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # hashing releases the GIL
-                for one in pool.map(_digest_series, self.frame):
+            # Hashing releases the GIL. In a fork, the thread that is watched does it.
+            with nullcontext() if is_fork() else ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+                for one in (map if pool is None else pool.map)(_digest_series, self.frame):
                     digest.update(one)
         for series in self.stored or ():  # one at a time
             digest.update(_digest_series(series))
@@ -130,6 +143,15 @@ class Source:
             if extra is not None:
                 _digest_array(digest, extra)
         return "blake2b:" + digest.hexdigest()
+
+
+def take_rows(frame: pl.DataFrame, rows: Array) -> pl.DataFrame:
+    """Return some rows of a frame in the given order; a row may occur more than once."""
+    if not is_fork():
+        return frame[rows]
+    import polars as pl
+
+    return pl.DataFrame([series.gather(rows) for series in frame])  # uses no threads
 
 
 def _digest_series(series: pl.Series) -> bytes:
@@ -191,6 +213,7 @@ def _digest_array(digest: blake2b, values: Array) -> None:
             digest.update(f"{value!r},".encode())
 
 
+@in_fork
 def join(train: Source, validation: Source | None = None, test: Source | None = None) -> Source:
     """Join up to three parts to one source with a given split.
 
@@ -237,7 +260,13 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
     return dataclasses.replace(
         train, frame=frame, inputs=inputs, targets=targets, weights=weights, dataset=dataset, split=split,
         groups=None, row_names=None,
+        numbers=RowNumbers.join([(_name(part, one), len(one), one.numbers) for part, one in given]),
     )  # fmt: skip
+
+
+def _name(part: str, source: Source) -> str:
+    """Return the name of a part in messages about rows."""
+    return source.name if source.reference else f"the {part} data"
 
 
 def _without_merged_integers(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:

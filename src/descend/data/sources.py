@@ -3,34 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.data import standard_input
 from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays, labels_of, read_npz
 from descend.data.bundled import BUNDLED, from_bunch, load_bundled
+from descend.data.column_choice import choose_columns
+from descend.data.compression import COMPRESSED
 from descend.data.frames import as_array, as_frame, is_frame, is_records, take
 from descend.data.functions import call, is_function_path
-from descend.data.image_folders import read_image_folder
+from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
 from descend.data.messages import listed
+from descend.data.missing_targets import without_missing_targets
+from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
+from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
 from descend.data.settings import ColumnChoice, DataSettings
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
-from descend.data.table_files import TABLES, read_table
+from descend.data.table_files import TABLES, line_numbers, read_table
 from descend.errors import DataError, did_you_mean
+from descend.interface import option
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["read"]
+__all__ = ["like", "read"]
 
 
+@in_fork
 def read(
     data: Any,
     *,
@@ -39,20 +49,26 @@ def read(
     weights: Any = None,
     schema: Schema | None = None,
     predicting: bool = False,
+    held_out: bool = False,
+    keep: Sequence[str] = (),
 ) -> Source:
     """Read data of any form as a :class:`~descend.data.source.Source`.
 
     Args:
-        data: the name of a bundled data set; the path of a CSV, TSV, Parquet, Arrow or NPZ file, or of a folder of
-            images by class; ``"package.module:function"``, whose return value is read in turn; a pair (X, y);
-            a data frame, a dictionary of columns or a list of records; a dictionary of ``X`` and ``y``, or of
-            ``train``, ``validation`` and ``test`` data; a map-style torch ``Dataset``; or a Source, which is
-            returned unchanged.
+        data: the name of a bundled data set; the path of a CSV, TSV, JSON, Parquet, Arrow, Excel or NPZ file, of a
+            folder of images by class, or of a folder or pattern (``parts/*.parquet``) of table files with equal
+            columns; ``"-"``, a table on standard input; ``"package.module:function"``, whose return value is read in
+            turn; a pair (X, y); a data frame, a dictionary of columns or a list of records; a dictionary of ``X`` and
+            ``y``, or of ``train``, ``validation`` and ``test`` data; a map-style torch ``Dataset``; for prediction also
+            an image or a list of images, as paths or images of Pillow; or a Source, which is returned unchanged.
         target: the column or columns to predict; overrides ``settings.target``.
         settings: the recipe's ``[data]`` section; the defaults if None.
         weights: a weight for each row, or the name of a column; overrides ``settings.weights``.
         schema: the schema of a trained network; the data are read as its training data were.
         predicting: whether targets are optional.
+        held_out: whether the data are the validation or test rows of other data. A target that is specified for those
+            names theirs.
+        keep: columns of a table to return in ``Source.kept``, as the file has them.
 
     >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
     >>> source.frame.columns, source.targets.tolist()
@@ -62,17 +78,26 @@ def read(
         DataError: the data do not exist or cannot be read; the message names the remedy.
     """
     settings = settings or DataSettings()
+    strict = target is not None or not (predicting or held_out or schema is not None)
     if schema is not None:
         settings = _as_trained(settings, schema)
     if target is not None:
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
-    source = _Reader(settings, predicting, schema).read(data)
+    source = _Reader(settings, predicting, schema, held_out, tuple(keep)).read(data)
+    if not isinstance(data, Source):
+        source = choose_columns(source, settings, _targets(settings, _columns_of(source)), strict=strict)
     if weights is not None:
         source = dataclasses.replace(source, weights=as_array(weights))
     if len(source) == 0:
         raise DataError(f"{source.name} has no rows")
+    if settings.drop_missing_targets and source.targets is not None:
+        source = without_missing_targets(source)
+    if keep and source.kept is None:
+        raise DataError(
+            f"{source.name}: columns to keep ({listed(keep, 3)}) need data with column names: a file or a data frame"
+        )
     return source
 
 
@@ -94,6 +119,13 @@ def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
     )
 
 
+def like(settings: DataSettings, source: Source) -> DataSettings:
+    """Return the settings that read further data as a source was read: with its level of white."""
+    if source.white is None or settings.image_white != "auto":
+        return settings
+    return dataclasses.replace(settings, image_white=source.white)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Reader:
     """Dispatch on the form of the data."""
@@ -101,25 +133,42 @@ class _Reader:
     settings: DataSettings
     predicting: bool
     schema: Schema | None
+    held_out: bool
+    keep: tuple[str, ...] = ()
+
+    @property
+    def _given_names(self) -> tuple[str, ...] | None:
+        """Names for the targets of arrays, which have none, from the data that they belong to."""
+        return _targets(self.settings, None) if self.held_out or self.schema is not None else None
 
     def read(self, data: Any) -> Source:
         if isinstance(data, Source):
             return data
+        if self.predicting and is_images(data, by_name=not self._is_table):
+            return self._images(data if isinstance(data, list | tuple) else [data])
         if isinstance(data, str):
             return self._named(data)
         if isinstance(data, os.PathLike):
             return self._path(Path(data))
         return self._object(data, "data", None)
 
+    @property
+    def _is_table(self) -> bool:
+        return self.schema is not None and self.schema.kind == "table"
+
     def _named(self, name: str) -> Source:
         if name in BUNDLED:
             self._refuse_stream(name)
             return load_bundled(name)
+        if name == standard_input.NAME:
+            self._refuse_stream("standard input")
+            return self._table(Path("standard input"), standard_input.read_standard_input())
         if is_function_path(name) and not Path(name).exists():
             result = call(name)
             if isinstance(result, str | os.PathLike):
                 return self._path(Path(result))
             return self._object(result, name, name)
+        refuse_url(name)
         return self._path(Path(name))
 
     def _refuse_stream(self, what: str) -> None:
@@ -139,9 +188,10 @@ class _Reader:
             from descend.data.torch_datasets import from_torch_dataset
 
             return from_torch_dataset(data, name=name, reference=reference)
-        target_names = _targets(self.settings, None)
         if _is_pair(data):
-            return from_arrays(data[0], data[1], name=name, reference=reference, target_names=target_names)
+            return from_arrays(
+                data[0], data[1], name=name, reference=reference, target_names=self._given_names
+            )
         if self.predicting:
             return from_arrays(data, None, name=name, reference=reference)
         raise DataError(
@@ -153,22 +203,27 @@ class _Reader:
         if {"data", "target"} <= set(data) and hasattr(data, "data"):
             return from_bunch(data, name=name, reference=reference)
         if "train" in data and set(data) <= set(PARTS):
-            parts = {
-                part: self.read(one)
-                if isinstance(one, str | os.PathLike)
-                else self._object(one, name, reference)
-                for part, one in data.items()
-            }
+            parts: dict[str, Source] = {}
+            reader = self
+            for part in sorted(data, key=PARTS.index):
+                own, is_path = data[part], isinstance(data[part], str | os.PathLike)
+                parts[part] = reader.read(own) if is_path else reader._object(own, name, reference)
+                reader = dataclasses.replace(self, settings=like(self.settings, parts["train"]))
             return join(parts["train"], parts.get("validation"), parts.get("test"))
-        if self.settings.target is None and is_named_arrays(data):
+        inputs = data.get("X", data.get("X_train"))
+        if is_named_arrays(data) and (self.settings.target is None or getattr(inputs, "ndim", 1) > 1):
             return from_named_arrays(data, name=name, reference=reference, predicting=self.predicting)
         return self._frame(as_frame(data), name, reference)
 
     def _path(self, path: Path) -> Source:
         try:
+            path = path.expanduser() if str(path).startswith("~") else path
             exists, folder = path.exists(), path.is_dir()
-        except (OSError, ValueError) as cause:
+            parts = table_parts(path) if folder or not exists else []
+        except (OSError, ValueError, RuntimeError) as cause:
             raise DataError(f"no such file: {str(path)[:100]!r} ({cause})") from cause
+        if parts and not self.settings.stream:
+            return self._parts(path, parts)
         if not exists:
             raise DataError(f"no such file, folder or data set: {path}{_suggestion(path)}")
         if folder:
@@ -181,43 +236,126 @@ class _Reader:
                     f"example with polars: pl.scan_csv('data.csv').sink_parquet('data.parquet')"
                 )
             return self._frame(StoredTable.open(path), path.name, str(path))
-        if suffix in TABLES:
-            strings = [
-                column for column in self.settings.columns if _is_read_as_string(self.settings, column)
-            ]
-            strings += [self.settings.groups] if self.settings.groups is not None else []
-            frame, notes = read_table(
-                path, missing=self.settings.missing, strings=strings, separator=self.settings.separator
-            )
-            try:
-                source = self._frame(frame, path.name, str(path))
-            except DataError as problem:
-                if frame.width > 1 or not notes:
-                    raise
-                raise DataError(f"{problem}; {'; '.join(notes)}") from problem
-            return dataclasses.replace(source, notes=(*notes, *source.notes))
+        if suffix in (*TABLES, *COMPRESSED):
+            return self._table(path)
         if suffix == ".npz":
-            return read_npz(path, predicting=self.predicting, target_names=_targets(self.settings, None))
-        raise DataError(f"{path}: expected a data file ending in {listed([*TABLES, '.npz'], 20)}")
+            return read_npz(path, predicting=self.predicting, target_names=self._given_names)
+        if suffix in ENDINGS:
+            raise DataError(
+                f"{path} is a single image; "
+                + (
+                    "the network was trained on a table"
+                    if self._is_table
+                    else "train on a folder of images by class"
+                )
+            )
+        raise DataError(
+            f"{path}: expected a data file ending in {listed([*TABLES, '.npz'], 30)} (also compressed, as in .csv.gz)"
+        )
+
+    def _read_table(
+        self, path: Path, content: bytes | None = None
+    ) -> tuple[pl.DataFrame, tuple[str, ...], pl.DataFrame | None]:
+        """Return the table in a file, remarks, and the columns to keep as strings where the file is a text."""
+        strings = [column for column in self.settings.columns if _is_read_as_string(self.settings, column)]
+        strings += [self.settings.groups] if self.settings.groups is not None else []
+
+        def read(strings: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
+            settings = self.settings
+            return read_table(
+                path, missing=settings.missing, strings=strings, separator=settings.separator,
+                encoding=settings.encoding, expected_encoding="auto" if self.schema is None else self.schema.encoding,
+                sheet=settings.sheet, content=content,
+            )  # fmt: skip
+
+        frame, notes = read(strings)
+        if not self.keep:
+            return frame, notes, None
+        return frame, notes, columns_to_keep(read([*strings, *self.keep])[0], self.keep, str(path))
+
+    def _table(self, path: Path, content: bytes | None = None) -> Source:
+        frame, notes, kept = self._read_table(path, content)
+        numbers = self._numbers(path, content)
+        try:
+            with naming(numbers):
+                source = self._frame(frame, path.name, str(path) if content is None else None, kept)
+        except DataError as problem:
+            if frame.width > 1 or not notes:
+                raise
+            raise DataError(f"{problem}; {'; '.join(notes)}") from problem
+        return dataclasses.replace(source, numbers=numbers, notes=(*notes, *source.notes))
+
+    def _numbers(self, path: Path, content: bytes | None = None) -> RowNumbers:
+        settings = self.settings
+        lines = functools.partial(
+            line_numbers, path, separator=settings.separator, encoding=settings.encoding,
+            expected_encoding="auto" if self.schema is None else self.schema.encoding, content=content,
+        )  # fmt: skip
+        return RowNumbers(lines=(lines,))
+
+    def _parts(self, path: Path, parts: Sequence[Path]) -> Source:
+        """Read the table in several files with equal columns."""
+        tables = [self._read_table(part) for part in parts]
+        frame = joined_parts(parts, [frame for frame, *_ in tables])
+        kept = joined_parts(parts, [kept for *_, kept in tables if kept is not None]) if self.keep else None
+        notes = tuple(dict.fromkeys(note for _, notes, _ in tables for note in notes))
+        numbers = RowNumbers.join(
+            [
+                (str(part), len(one), self._numbers(part))
+                for part, (one, *_) in zip(parts, tables, strict=True)
+            ]
+        )
+        name = path.name if path.is_dir() else path.parent.name or "data"
+        with naming(numbers):
+            source = self._frame(frame, name, str(path), kept)
+        count = f"the table consists of {len(parts)} files, in the order of their names"
+        return dataclasses.replace(source, numbers=numbers, notes=(count, *notes, *source.notes))
+
+    def _images(self, images: Sequence[Any]) -> Source:
+        if self.schema is not None and self.schema.kind != "images":
+            raise DataError(
+                f"the network was trained on data of kind {self.schema.kind}, so it cannot predict images"
+            )
+        return read_images(images, shape=self._image_shape, white=self._white)
+
+    @property
+    def _image_shape(self) -> tuple[int, int, int] | None:
+        if self.schema is None or self.schema.kind != "images" or len(self.schema.input_shape) != 3:
+            return None
+        return (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
+
+    @property
+    def _white(self) -> float | Literal["auto", "none"]:
+        if self.schema is None or self.schema.kind != "images":
+            return self.settings.image_white
+        return "none" if self.schema.white is None else self.schema.white
 
     def _folder(self, path: Path) -> Source:
-        shape = None
-        if self.schema is not None and self.schema.kind == "images" and len(self.schema.input_shape) == 3:
-            shape = (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
+        if self._is_table:
+            raise DataError(f"{path} is a folder of images, but the network was trained on a table")
         return read_image_folder(
             path,
             size=self.settings.image_size,
-            shape=shape,
+            shape=self._image_shape,
+            white=self._white,
             predicting=self.predicting,
             stream=self.settings.stream,
         )
 
-    def _frame(self, frame: pl.DataFrame | StoredTable, name: str, reference: str | None) -> Source:
+    def _frame(
+        self,
+        frame: pl.DataFrame | StoredTable,
+        name: str,
+        reference: str | None,
+        kept: pl.DataFrame | None = None,
+    ) -> Source:
         """Read a table: separate targets, weights, split and groups from the features."""
+        if self.keep and kept is None and not isinstance(frame, StoredTable):
+            kept = columns_to_keep(frame, self.keep, name)
         names = _targets(self.settings, frame.columns)
         if names is None and not self.predicting:
             raise DataError(
-                f"{name}: the target column is not specified; set --target COLUMN (target= in Python); "
+                f"{name}: the target column is not specified; set {option('--target COLUMN', 'target=COLUMN')}; "
                 f"the columns are {listed(frame.columns, 20)}"
             )
         targets: Array | None = None
@@ -246,14 +384,14 @@ class _Reader:
             name, reference, "table", targets, names or (), split=split,
             frame=None if isinstance(frame, StoredTable) else frame,
             stored=frame if isinstance(frame, StoredTable) else None,
-            groups=extra.get("groups"), weights=extra.get("weights"),
+            groups=extra.get("groups"), weights=extra.get("weights"), kept=kept,
         )  # fmt: skip
 
 
 def _is_read_as_string(settings: DataSettings, column: str) -> bool:
     """Return whether the digits of a column of a text file must be kept: a category, or a date of a special format."""
     choice = settings.columns[column]
-    patterned = not isinstance(choice, str) and "%" in str(choice.get("format", ""))
+    patterned = isinstance(choice, Mapping) and "%" in str(choice.get("format", ""))
     return patterned or settings.kind_of(column) == "categorical"
 
 
@@ -266,6 +404,10 @@ def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str
     if columns is not None and settings.target in columns:
         return (settings.target,)
     return tuple(name.strip() for name in settings.target.split(","))
+
+
+def _columns_of(source: Source) -> list[str]:
+    return [*source.target_names, *(source.frame.columns if source.frame is not None else ())]
 
 
 def _is_pair(data: Any) -> bool:

@@ -1,29 +1,34 @@
-"""Table files: CSV, TSV, Parquet, Arrow."""
+"""Table files: CSV, TSV, JSON, Parquet, Arrow and Excel, possibly compressed."""
 
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from descend.data.arrow_orders import with_orders_of_arrow_file, with_orders_of_parquet_file
+from descend.data.compression import COMPRESSED, compression_of, decompress, inner_suffix
+from descend.data.encodings import as_utf8, not_utf8
 from descend.data.frames import unique_names
-from descend.data.separator import declared_separator, find_separator, separator_option
+from descend.data.json_files import frame_of_json, lines_of_json
+from descend.data.messages import listed
+from descend.data.separator import separator_option
 from descend.data.settings import MISSING, Separator
 from descend.data.streaming import read_or_raise
+from descend.data.text_files import TextFile, open_text, records
+from descend.data.workbooks import WORKBOOKS, frame_of_workbook
 from descend.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["TABLES", "read_table"]
-
-_MARK = b"\xef\xbb\xbf"  # byte order mark of UTF-8
-_HEAD_BYTES = 1 << 20  # size of the beginning of a file, in which the header is expected
+__all__ = ["TABLES", "line_numbers", "read_table", "suffix_of"]
 
 
 def read_table(
@@ -32,65 +37,97 @@ def read_table(
     missing: Sequence[str] = MISSING,
     strings: Sequence[str] = (),
     separator: Separator = "auto",
+    encoding: str = "auto",
+    expected_encoding: str = "auto",
+    sheet: str = "auto",
+    content: bytes | None = None,
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Read the table in a file; also return remarks for the user.
 
     Args:
-        path: a file whose suffix is one of :data:`TABLES`.
+        path: a file whose suffix is one of :data:`TABLES`, possibly followed by that of a compression
+            (:data:`~descend.data.compression.COMPRESSED`).
         missing: strings that stand for a missing value in text files.
         strings: columns of a text file to read as strings even if they look like numbers (postal codes).
         separator: the character between the fields of a text file; ``auto`` finds it.
+        encoding: the encoding of a text file without a byte order mark; ``auto`` requires UTF-8.
+        expected_encoding: the encoding of a text file that is not UTF-8 if ``encoding`` is ``auto``.
+        sheet: the sheet of a workbook; ``auto`` reads the first one.
+        content: the bytes of the file if they have been read already; ``path`` then only names it.
 
     Raises:
-        DataError: the file is empty, damaged, ragged, not UTF-8, or has duplicate column names.
+        DataError: the file is empty, damaged, ragged, in an unknown encoding, or has duplicate column names.
     """
     try:
-        return TABLES[path.suffix.lower()](path, _TextFormat(missing, strings, separator))
+        suffix, content = _located(path, content)
+        text_format = _TextFormat(
+            missing, strings, separator, encoding, expected_encoding, sheet, content, suffix
+        )
+        return TABLES[suffix](path, text_format)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
 
 
+def _located(path: Path, content: bytes | None) -> tuple[str, bytes | None]:
+    """Return the suffix of a table, and its content unless the file can be read as it is."""
+    suffix = inner_suffix(path)
+    with nullcontext(BytesIO(content)) if content is not None else path.open("rb") as file:
+        compression = compression_of(file.read(8))
+    named = path.suffix.lower() if path.suffix.lower() in COMPRESSED else None
+    if named is not None or (compression is not None and suffix in _TEXT):
+        whole = path.read_bytes() if content is None else content
+        content, member = decompress(str(path), whole, named or str(compression))
+        suffix = Path(member).suffix.lower() or suffix
+    if suffix == "" and content is not None:
+        suffix = suffix_of(content)
+    if suffix not in TABLES:
+        raise DataError(
+            f"{path}: expected a table ending in {listed(TABLES, 30)}, got {suffix or path.name!r}"
+        )
+    return suffix, content
+
+
+def suffix_of(content: bytes) -> str:
+    r"""Return the suffix of the format that some content has: Parquet, Arrow, Excel or JSON, and CSV otherwise.
+
+    >>> suffix_of(b"PAR1..."), suffix_of(b' [{"a": 1}]'), suffix_of(b"a,b\n1,2\n")
+    ('.parquet', '.json', '.csv')
+    """
+    if content.startswith(b"PAR1"):
+        return ".parquet"
+    if content.startswith((b"ARROW1", b"\xff\xff\xff\xff")):
+        return ".arrow"
+    if content.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        return ".xlsx"
+    return ".json" if content[:64].lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"[", b"{") else ".csv"
+
+
 @dataclass(frozen=True)
 class _TextFormat:
-    """How the cells of a text file are read; binary formats ignore it."""
+    """How a file is read: the arguments of :func:`read_table`, its content if that is in memory, and its suffix."""
 
     missing: Sequence[str]
     strings: Sequence[str]
     separator: Separator
+    encoding: str
+    expected_encoding: str
+    sheet: str
+    content: bytes | None
+    suffix: str
 
 
 def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
     missing, strings = text_format.missing, text_format.strings
-    with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if not head.strip():
-        raise DataError(f"{path} is empty; expected a header line and rows")
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in head:
-        raise DataError(
-            f"{path} is not UTF-8 text (it looks like UTF-16 or a binary file); save it as CSV in UTF-8"
-        )
-    source: Path | bytes = path
-    if b"\r" in head and b"\n" not in head:
-        source = head = path.read_bytes().replace(b"\r", b"\n")
-    declared = declared_separator(head.decode("utf-8-sig", errors="ignore"))
-    if declared is not None:
-        content = path.read_bytes() if isinstance(source, Path) else source
-        source = content.removeprefix(_MARK)[len(declared[0].encode()) - 1 + declared[1] :]
-        head = source[:_HEAD_BYTES]
-    text = head.decode("utf-8-sig", errors="ignore").lstrip("\r\n")
-    if text_format.separator != "auto":
-        separator: str = text_format.separator
-    elif declared is not None and len(declared[0].encode()) == 1:
-        separator = declared[0]
-    elif path.suffix.lower() == ".tsv" and "\t" in text.split("\n", 1)[0]:
-        separator = "\t"
-    else:
-        separator = find_separator(text, complete=len(head) < _HEAD_BYTES)
-    names = _header(path, text, separator)
+    text = open_text(
+        path, text_format.content, separator=text_format.separator, encoding=text_format.encoding,
+        expected_encoding=text_format.expected_encoding, tabs=text_format.suffix == ".tsv",
+    )  # fmt: skip
+    source, separator, names = text.source, text.separator, text.header
     padded = any(name != name.strip() for name in names)
     unnamed = not names[0].strip()
+    untitled = {f"column_{at}" for at, name in enumerate(names) if not name.strip()}
     names = [name.strip() or f"column_{at}" for at, name in enumerate(names)]
     unique_names(names, str(path))
 
@@ -107,10 +144,12 @@ def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame,
         if use_comma:
             frame = parse(True)
     except (pl.exceptions.PolarsError, OSError, ValueError) as cause:
-        raise _text_file_error(path, source, separator, len(names), cause) from cause
+        raise _text_file_error(path, text, cause) from cause
     if frame.height == 0:
         raise DataError(f"{path} has a header line but no rows")
-    frame, notes = _without_blank_lines(path, source, separator, frame)
+    frame, notes = _without_blank_lines(path, text, frame)
+    notes = (*text.notes, *notes)
+    frame = frame.select(one for one in frame if one.name not in untitled or one.null_count() < len(one))
     if frame.width == 1:
         notes += (f"the file has one column; {separator_option(separator)}",)
     if padded:  # the file has ", " between values
@@ -154,29 +193,39 @@ def _is_row_counter(series: pl.Series) -> bool:
     return bool(values[0] in (0, 1) and (np.diff(values) == 1).all())
 
 
-def _header(path: Path, text: str, separator: str) -> list[str]:
-    """Return the column names."""
-    try:
-        return next(csv.reader(io.StringIO(text), delimiter=separator))
-    except (csv.Error, StopIteration) as cause:
-        raise DataError(f"{path}: the header line cannot be read: {cause}") from cause
+def line_numbers(
+    path: Path,
+    *,
+    separator: Separator = "auto",
+    encoding: str = "auto",
+    expected_encoding: str = "auto",
+    content: bytes | None = None,
+) -> list[int]:
+    """Return the line of the file in which each row of :func:`read_table` begins; empty for formats without lines.
+
+    The arguments are those of :func:`read_table`.
+    """
+    suffix, content = _located(path, content)
+    if suffix in (".json", ".jsonl", ".ndjson"):
+        found = path.read_bytes() if content is None else content
+        return lines_of_json(as_utf8(str(path), found, encoding, expected=expected_encoding)[0])
+    if suffix not in (".csv", ".tsv", ".txt"):
+        return []
+    text = open_text(
+        path, content, separator=separator, encoding=encoding, expected_encoding=expected_encoding, tabs=suffix == ".tsv"
+    )  # fmt: skip
+    widths, lines = records(text.source, text.separator, text.skipped)
+    header = next((at for at, width in enumerate(widths) if width), 0)
+    kept = [line for width, line in zip(widths, lines, strict=True) if width or len(text.header) == 1]
+    return kept[1:] if len(text.header) > 1 else kept[header + 1 :]
 
 
-def _record_widths(source: Path | bytes, separator: str) -> list[int]:
-    """Return the number of fields of each record, the header first; 0 for a blank line."""
-    content = source if isinstance(source, bytes) else source.read_bytes()
-    csv.field_size_limit(2**31 - 1)
-    return [
-        len(row)
-        for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator)
-    ]
-
-
-def _ragged_error(path: Path, widths: list[int], expected: int, separator: str) -> DataError | None:
+def _ragged_error(path: Path, text: TextFile, widths: list[int], lines: list[int]) -> DataError | None:
+    expected, separator = len(text.header), text.separator
     wrong = [at for at, width in enumerate(widths) if width not in (0, expected)]
     if not wrong:
         return None
-    shown = "; ".join(f"record {at + 1} has {widths[at]}" for at in wrong[:3]) + (
+    shown = "; ".join(f"line {lines[at]} has {widths[at]}" for at in wrong[:3]) + (
         " ..." if len(wrong) > 3 else ""
     )
     return DataError(
@@ -186,25 +235,23 @@ def _ragged_error(path: Path, widths: list[int], expected: int, separator: str) 
     )
 
 
-def _text_file_error(
-    path: Path, source: Path | bytes, separator: str, expected: int, cause: Exception
-) -> DataError:
+def _text_file_error(path: Path, text: TextFile, cause: Exception) -> DataError:
+    source = text.source
+    fault = not_utf8(str(path), source if isinstance(source, bytes) else source.read_bytes())
+    if fault is not None:
+        return fault
     try:
-        error = _ragged_error(path, _record_widths(source, separator), expected, separator)
-    except UnicodeDecodeError as where:
-        return DataError(
-            f"{path} is not UTF-8 text (byte {where.start}); convert it, or save it as CSV in UTF-8"
-        )
+        error = _ragged_error(path, text, *records(source, text.separator, text.skipped))
     except csv.Error as where:
         return DataError(f"{path}: cannot be read as CSV: {where}")
     return error or DataError(
         f"{path}: cannot be read as CSV: {str(cause).splitlines()[0] if str(cause) else cause!r}; "
-        f"{separator_option(separator)}"
+        f"{separator_option(text.separator)}"
     )
 
 
 def _without_blank_lines(
-    path: Path, source: Path | bytes, separator: str, frame: pl.DataFrame
+    path: Path, text: TextFile, frame: pl.DataFrame
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Remove rows that come from blank lines, and refuse records that are too short.
 
@@ -213,10 +260,10 @@ def _without_blank_lines(
     if frame.width < 2 or frame[:, -1].null_count() == 0:
         return frame, ()
     try:
-        widths = _record_widths(source, separator)
+        widths, lines = records(text.source, text.separator, text.skipped)
     except (csv.Error, UnicodeDecodeError):
         return frame, ()
-    error = _ragged_error(path, widths, frame.width, separator)
+    error = _ragged_error(path, text, widths, lines)
     if error:
         raise error
     while widths and widths[0] == 0:
@@ -235,24 +282,47 @@ def _without_blank_lines(
 def _read_parquet(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
-    return _binary(path, "Parquet", lambda: pl.read_parquet(path, glob=False, hive_partitioning=False)), ()
+    def parse() -> pl.DataFrame:
+        if text_format.content is not None:
+            return pl.read_parquet(BytesIO(text_format.content))
+        return pl.read_parquet(path, glob=False, hive_partitioning=False)
+
+    frame = _binary(path, "Parquet", parse, text_format)
+    return with_orders_of_parquet_file(frame, path if text_format.content is None else text_format.content)
 
 
 def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
     import polars as pl
 
-    with path.open("rb") as file:
+    def opened() -> BinaryIO:  # polars would interpret a path as a glob pattern
+        return path.open("rb") if text_format.content is None else BytesIO(text_format.content)
+
+    with opened() as file:
         reader = pl.read_ipc if file.read(6) == b"ARROW1" else pl.read_ipc_stream
 
     def parse() -> pl.DataFrame:
-        with path.open("rb") as file:  # polars would interpret a path as a glob pattern
+        with opened() as file:
             return reader(file)
 
-    return _binary(path, "Arrow", parse), ()
+    frame = _binary(path, "Arrow", parse, text_format)
+    return with_orders_of_arrow_file(frame, path if text_format.content is None else text_format.content), ()
 
 
-def _binary(path: Path, file_format: str, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-    if path.stat().st_size == 0:
+def _read_json(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    content = path.read_bytes() if text_format.content is None else text_format.content
+    content, notes = as_utf8(str(path), content, text_format.encoding, expected=text_format.expected_encoding)
+    return frame_of_json(str(path), content), notes
+
+
+def _read_workbook(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    content = path.read_bytes() if text_format.content is None else text_format.content
+    return frame_of_workbook(str(path), content, text_format.sheet)
+
+
+def _binary(
+    path: Path, file_format: str, read: Callable[[], pl.DataFrame], text_format: _TextFormat
+) -> pl.DataFrame:
+    if not (path.stat().st_size if text_format.content is None else text_format.content):
         raise DataError(f"{path} is empty")
     frame = read_or_raise(path, file_format, read)
     if frame.height == 0:
@@ -264,6 +334,9 @@ Reader = Callable[[Path, _TextFormat], "tuple[pl.DataFrame, tuple[str, ...]]"]
 TABLES: dict[str, Reader] = {
     ".csv": _read_text_file, ".tsv": _read_text_file, ".txt": _read_text_file,
     ".parquet": _read_parquet, ".pq": _read_parquet,
-    ".arrow": _read_arrow, ".feather": _read_arrow, ".ipc": _read_arrow,
+    ".arrow": _read_arrow, ".arrows": _read_arrow, ".feather": _read_arrow, ".ipc": _read_arrow,
+    ".json": _read_json, ".jsonl": _read_json, ".ndjson": _read_json,
+    **dict.fromkeys(WORKBOOKS, _read_workbook),
 }  # fmt: skip
-"""Readers of table files by the suffix of the file."""
+"""Readers of table files by the suffix of the file, without that of a compression."""
+_TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")

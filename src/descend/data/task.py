@@ -15,6 +15,7 @@ from descend.data.parsing import is_missing
 from descend.data.settings import TaskChoice
 from descend.data.source import Array
 from descend.errors import DataError
+from descend.interface import setting
 
 __all__ = ["Task", "check_targets", "infer_task"]
 
@@ -87,7 +88,8 @@ def _refuse_missing(absent: Array, name: str) -> None:
     if len(rows):
         raise DataError(
             f"target {name}: {rows_text(rows)} {'has' if len(rows) == 1 else 'have'} no value; "
-            "training needs a target in each row: fill in or remove these rows"
+            "each row needs a target: fill in or remove these rows, or leave them out: "
+            f"{setting('data.drop_missing_targets', True)}"
         )
 
 
@@ -185,7 +187,7 @@ def _refuse_mixed(targets: Array) -> None:
         others = dict.fromkeys(targets[invalid].tolist())
         raise DataError(
             f"the target contains numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(others, 5)}; "
-            "correct or remove these rows, or if they are classes: --set data.task=classification"
+            f"correct or remove these rows, or if they are classes: {setting('data.task', 'classification')}"
         )
 
 
@@ -205,7 +207,7 @@ def _regression(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
         if too_close(low, high):
             raise DataError(
                 f"as floating-point numbers, different targets from {low} to {high} would be equal; subtract {low} "
-                "from each, or if they are classes: --set data.task=classification"
+                f"from each, or if they are classes: {setting('data.task', 'classification')}"
             )
     if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e150:
         raise DataError(
@@ -225,5 +227,5 @@ def _regression(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
     distinct = len(np.unique(table))
     hint = ""
     if distinct <= _MAX_INTEGER_CLASSES and bool((table == np.round(table)).all()):
-        hint = "; if they are classes: --set data.task=classification"
+        hint = f"; if they are classes: {setting('data.task', 'classification')}"
     return "regression", f"the target has {distinct} distinct numbers{hint}"

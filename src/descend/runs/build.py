@@ -17,6 +17,10 @@ from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
 from descend.data.preparation import Part
 from descend.data.schema import Schema
+from descend.errors import Problem, RecipeError
+from descend.optim.compiler_import import eager_step
+from descend.process import exclusive, is_fork
+from descend.process.forks import REMEDY
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.compatibility import check_batches
@@ -153,9 +157,10 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     evaluate: Callable[[], dict[str, Tensor]] | None = None
     if len(prepared.validation):
         rows = evaluation_batches(prepared.validation, device, workers)
+        metrics = run.selection.each_epoch()
 
         def on_validation() -> dict[str, Tensor]:
-            return measured(run.predictor, rows(), run.measure)
+            return measured(run.predictor, rows(), run.losses, metrics)
 
         evaluate = on_validation
 
@@ -165,9 +170,9 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         optimizer=optimizer,
         schedule=schedule,
         batches=batches,
-        stopping=build_stopping(stop),
+        stopping=build_stopping(stop, run.selection.better),
         evaluate=evaluate,
-        monitor=stop["monitor"],
+        monitor=run.selection.monitor,
         lagrangian=lagrangian,
         schedule_monitor=recipe.schedule.get("monitor", "validation"),
         average=build_average(
@@ -193,6 +198,9 @@ def measured_threads(planned: Plan, network: nn.Module, device: torch.device) ->
     """Return the number of CPU threads and the reason: the recipe's number, or one measured on copies."""
     specified = planned.recipe.engine["threads"]
     if specified != "auto":
+        if int(specified) > 1 and device.type == "cpu" and is_fork():
+            message = f"{specified} threads were specified, but this process is a fork, in which PyTorch has one thread"
+            raise RecipeError([Problem("engine", "threads", message, f"use 1, or {REMEDY}")])
         return int(specified), ""
     if device.type != "cpu":
         return torch.get_num_threads(), "the arithmetic runs on another device"
@@ -211,8 +219,10 @@ def throwaway_steps(
     training = assemble(planned, probe, device)
     step_batches = next(training.batches.epoch(0))
     training.model.train()
-    rng = torch.get_rng_state()
-    try:
-        yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]  # torch says float
-    finally:
-        torch.set_rng_state(rng)
+    with exclusive():
+        rng = torch.get_rng_state()
+        try:
+            take_step = eager_step(training.optimizer)
+            yield lambda: take_step(training.objective.at(step_batches, 0, 0))
+        finally:
+            torch.set_rng_state(rng)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -15,6 +15,7 @@ from descend.data.batches import Batch
 from descend.data.preparation import encode_source
 from descend.data.preprocessing import Preprocess
 from descend.data.schema import Schema
+from descend.data.source import Source
 from descend.data.sources import read
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
 from descend.files import check_unused, make_folder, read_json, read_json_lines, read_text
@@ -22,7 +23,9 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.constraints import build_constraints
 from descend.recipe.defaults import facts_of
+from descend.recipe.selection import build_selection
 from descend.recipe.toml import parse
+from descend.runs.description import describe_run
 from descend.runs.evaluate import measured
 from descend.runs.folder import (
     ENVIRONMENT,
@@ -35,15 +38,20 @@ from descend.runs.folder import (
     check_manifest,
     write_result,
 )
+from descend.runs.predictions import prediction_table, reading_settings
 from descend.training.predictor import Predictor
+from descend.training.records import read_all, undefined_as_none
 from descend.training.state import read_state, to_bytes
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["Run", "load"]
 
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Run:
     """A trained network with its recipe, its history and its metrics.
 
@@ -80,48 +88,84 @@ class Run:
         self.preprocess = Preprocess(self.schema)
         self.loss = build_loss(self.recipe, facts, output)
         self.measure = self.loss.unsmoothed()
+        self.losses = {"loss": self.measure}
+        self.selection = build_selection(self.recipe, self.schema.task, len(self.schema.classes))
         self.predictor = Predictor(
             self.schema, self.preprocess, self.model, output, self.recipe.engine["precision"]
         )
+
+    def __repr__(self) -> str:
+        """Return about ten lines: scores, epochs, choices and the folder."""
+        return describe_run(self)
 
     @property
     def failed(self) -> bool:
         """Whether training diverged; ``metrics["message"]`` names the place and gives advice."""
         return self.metrics.get("status") == "failed"
 
-    def predict(self, data: Any) -> Array:
+    def predict(self, data: Any, *, settings: Mapping[str, Any] | None = None) -> Array:
         """Predict new rows: labels in the type of the training labels, or numbers in the target's units.
 
         Args:
-            data: anything that training takes, without targets: a path, a data frame, an array, ...
+            data: anything that training takes, without targets: a path, a data frame, an array, ...; for a network
+                trained on images also the path of an image, or a list of paths.
+            settings: how a file is read, where it differs from training: some of the keys ``separator``, ``encoding``
+                and ``sheet`` of the recipe's ``[data]``. Default None.
 
         Returns:
             (n,), or (n, T) for several targets.
         """
-        return self.predictor.predict(self._rows(data))
+        return self.predictor.predict(self._rows(data, settings))
 
-    def predict_proba(self, data: Any) -> Array:
-        """Class probabilities (n, K), in the order of ``schema.classes``."""
-        return self.predictor.predict_proba(self._rows(data))
+    def predict_proba(self, data: Any, *, settings: Mapping[str, Any] | None = None) -> Array:
+        """Class probabilities (n, K), in the order of ``schema.classes``; the arguments are those of :meth:`predict`."""
+        return self.predictor.predict_proba(self._rows(data, settings))
 
-    def _rows(self, data: Any) -> Any:
-        return read(data, schema=self.schema, predicting=True)
+    def predictions(
+        self, data: Any, *, keep: Sequence[str] | str = (), settings: Mapping[str, Any] | None = None
+    ) -> pl.DataFrame:
+        """Return predictions, and for classes their probabilities, as a table, as ``descend predict`` writes it.
 
-    def evaluate(self, data: Any, *, target: str | None = None) -> dict[str, float]:
-        """Return the loss and metrics on data with targets.
+        Args:
+            data: as in :meth:`predict`.
+            keep: names of columns of the data that come first in the result, unchanged, such as an identifier of the
+                rows. They need not have been columns of the training data. Default none.
+            settings: as in :meth:`predict`.
+
+        >>> import descend
+        >>> run = descend.train({"x": [0, 1] * 20, "y": ["a", "b"] * 20}, {"stop": {"max_epochs": 1}}, target="y")
+        >>> run.predictions({"id": ["007", "8"], "x": [0, 1]}, keep=["id"]).columns
+        ['id', 'prediction', 'probability_a', 'probability_b']
+        """
+        keep = (keep,) if isinstance(keep, str) else tuple(keep)
+        return prediction_table(self.predictor, self._rows(data, settings, keep))
+
+    def _rows(self, data: Any, settings: Mapping[str, Any] | None = None, keep: Sequence[str] = ()) -> Source:
+        return read(data, schema=self.schema, predicting=True, settings=reading_settings(settings), keep=keep)
+
+    def evaluate(
+        self, data: Any, *, target: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> dict[str, float | None]:
+        """Return the loss and metrics on data with targets; None for a metric that is undefined on these rows.
 
         Args:
             data: anything that training takes; (X, y) for arrays.
             target: the name of the target column, if it differs from the one in training.
+            settings: as in :meth:`predict`; ``drop_missing_targets`` leaves rows without a target out.
         """
-        source = read(data, target=target, schema=self.schema)
+        source = read(data, target=target, schema=self.schema, settings=reading_settings(settings))
         part = encode_source(source, self.schema, self.preprocess)
         if part.inputs is None:
             raise UserError("evaluate does not take a torch Dataset; pass arrays: run.evaluate((X, y))")
         device = next(self.model.parameters()).device
         moved = [None if t is None else t.to(device) for t in (part.inputs, part.targets, part.weights)]
-        found = measured(self.predictor, [Batch(*moved)], self.measure)  # type: ignore[arg-type]  # inputs and targets are there
-        return {name: float(value) for name, value in found.items()}
+        found = measured(
+            self.predictor,
+            [Batch(*moved)],  # type: ignore[arg-type]  # inputs and targets are there
+            self.losses,
+            self.selection.at_end(len(part)),
+        )
+        return undefined_as_none(read_all(found))
 
     def export(self, format: str, path: str | Path | None = None) -> Path:
         """Write the network to a file for use without descend; see :mod:`descend.export`."""

@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from descend.api import train
 from descend.data.training_data import DataOptions, TrainingData, accepts_data_options
 from descend.errors import Interrupted, TrainingError, UserError, did_you_mean
+from descend.experiments.objective import MetricChoice, Objective, choose_objective, measuring
 from descend.experiments.search import page
 from descend.experiments.search.defaults import default_space
 from descend.experiments.search.halving import Bracket, HalvingScheduler, budget, make_brackets
@@ -19,11 +20,12 @@ from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import METHODS, Method, explore, make_strategy
 from descend.experiments.search.trial import Trial, best_trial, trial_from_run
 from descend.experiments.search.validation import validate_space
+from descend.interface import resume_advice, setting
 from descend.many import EngineChoice, Watcher, train_many
-from descend.metrics import METRICS, main_metric
+from descend.process import locks_out
 from descend.recipe import Recipe
 from descend.runs.folder import is_finished, is_started
-from descend.runs.plan import Plan, Planner, as_recipe
+from descend.runs.plan import Plan, Planner, as_recipe, choose_device
 from descend.runs.run import Run, load
 
 __all__ = ["search"]
@@ -32,6 +34,7 @@ WINNER_FOLDER = "best"
 """Name of the winner's run folder, within the search folder."""
 
 
+@locks_out("search")
 @accepts_data_options
 def search(
     data: Any,
@@ -43,7 +46,7 @@ def search(
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
-    metric: str | None = None,
+    metric: MetricChoice | None = None,
     batch: int | None = None,
     brackets: int = 1,
     engine: EngineChoice = "auto",
@@ -70,7 +73,8 @@ def search(
         out: a folder for the search: its records, the winner's run in ``best``, and ``report.html``; None saves
             nothing.
         resume: continue the search in ``out``; completed trials are not repeated.
-        metric: the metric to compare trials by: "loss" or a metric of the task; None for its main metric.
+        metric: the metric to compare trials by: "loss", a metric of the task, or one of your own as ``stop.monitor``
+            takes it; None for its main metric, or "rmse" where R² is undefined on the validation rows.
         batch: number of trials trained together; the default depends on the method.
         brackets: number of brackets of successive halving.
         engine: as for :func:`descend.train_many`.
@@ -105,7 +109,8 @@ def search(
     plan = planner.plan(base, seed)
     requested_space = default_space(base, plan.recipe) if space is None else space
     valid_space = validate_space(requested_space, base, planner, seed, halving=method == "halving")
-    metric_name = _check_metric(metric, plan)
+    objective = _objective(metric, plan, allow_imports)
+    base, metric_name = measuring(base, objective), objective.name
     strategy = make_strategy(method, valid_space, trials, seed, metric_name)
     batches = _batches(method, strategy.trials, batch or strategy.batch, plan, brackets)
     header = {
@@ -127,8 +132,9 @@ def search(
         "space": valid_space.to_dict(),
     }
     journal = (resume_journal if resume else create_journal)(folder, header)
+    tried = _on_one_thread(base, plan) if engine == "loop" else base
     evaluate = _Evaluator(
-        training_data, base, seed, metric_name, batches, journal, engine, arguments,
+        training_data, tried, seed, metric_name, batches, journal, engine, arguments,
         [make_watcher(journal, strategy.trials, metric_name) for make_watcher in watchers],
     )  # fmt: skip
     try:
@@ -139,7 +145,7 @@ def search(
             raise TrainingError(_all_diverged(ordered, valid_space))
         best = _refit(training_data, base, winner, seed, folder, resume, arguments)
     except (Interrupted, KeyboardInterrupt) as error:
-        advice = f"; continue with --resume --out {folder}" if folder is not None else ""
+        advice = resume_advice(folder)
         raise Interrupted(
             f"stopped after {len(journal.trials)} of {strategy.trials} trials{advice}"
         ) from error
@@ -152,23 +158,30 @@ def search(
     return result
 
 
+def _on_one_thread(base: Recipe, plan: Plan) -> Recipe:
+    """Return the recipe with one CPU thread, unless it specifies a number.
+
+    A number that is measured for each training could differ after an interruption, and so could the last digits.
+    """
+    automatic = (
+        plan.recipe.engine["threads"] == "auto" and choose_device(plan.recipe.engine["device"]).type == "cpu"
+    )
+    return base.replace({"engine.threads": 1}) if automatic else base
+
+
 def _check_positive(**numbers: int | None) -> None:
     for name, number in numbers.items():
         if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
             raise UserError(f"{name}: expected an integer >= 1, got {number!r}")
 
 
-def _check_metric(requested: str | None, plan: Plan) -> str:
-    task = plan.prepared.schema.task
+def _objective(requested: MetricChoice | None, plan: Plan, allow_imports: bool) -> Objective:
     if not len(plan.prepared.validation):
         raise UserError(
             "a search compares trials on validation rows, but there are none: hold out a share of the rows "
-            "(--set data.validation=0.2), or pass validation data"
+            f"({setting('data.validation', 0.2)}), or pass validation data"
         )
-    known = ("loss", *METRICS[task])
-    if requested is not None and requested not in known:
-        raise UserError(f"unknown metric '{requested}' for {task}; {did_you_mean(requested, known)}")
-    return requested or main_metric(task)
+    return choose_objective(requested, [plan], ["validation"], allow_imports)
 
 
 def _batches(method: str, trials: int, batch: int, plan: Plan, n_brackets: int) -> list[list[Bracket]]:
@@ -270,7 +283,7 @@ def _all_diverged(trials: Sequence[Trial], space: Space) -> str:
             low = space["optimizer.lr"].low
             advice.append(f"  lower learning rates: the space starts at {low:g}")
         else:
-            advice.append("  a lower learning rate: --set optimizer.lr=1e-4")
-        advice.append("  gradient clipping: --set gradient.clip_norm=1.0")
+            advice.append(f"  a lower learning rate: {setting('optimizer.lr', 1e-4)}")
+        advice.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
         first = next((trial.message.splitlines()[0] for trial in trials if trial.message), "")
         return "\n".join([f"All {len(trials)} trials diverged. The first: {first}", str(table), *advice])
