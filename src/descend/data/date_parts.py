@@ -112,8 +112,8 @@ def cyclic_inputs(days: Tensor, parts: Sequence[str]) -> Tensor:
     Returns: float32 (n, 2 k) for k parts: sine and cosine of the first part, of the second, and so on. All are 0 for a
         missing value.
 
-    >>> cyclic_inputs(torch.tensor([0.25], dtype=torch.float64), ["hour"]).round().tolist()
-    [[1.0, 0.0]]
+    >>> cyclic_inputs(torch.tensor([0.0], dtype=torch.float64), ["hour"]).tolist()
+    [[0.0, 1.0]]
     """
     missing = torch.isnan(days)
     known = torch.where(missing, torch.zeros_like(days), days)
@@ -130,8 +130,8 @@ def sine_and_cosine(position: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         position: t in [0, 1), float64.
 
-    >>> [float(one) for one in sine_and_cosine(torch.tensor(0.25, dtype=torch.float64))]
-    [1.0, 0.0]
+    >>> [float(one) for one in sine_and_cosine(torch.tensor(0.0, dtype=torch.float64))]
+    [0.0, 1.0]
     """
     quarter = torch.round(position * 4.0)
     rest = position - quarter / 4.0
