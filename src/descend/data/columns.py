@@ -242,7 +242,7 @@ def _counters_to_use(columns: Sequence[Column], parsed: Sequence[pl.Series]) -> 
 
     Args:
         columns: all columns.
-        parsed: the values of the used columns and of the identifiers.
+        parsed: the values of the used columns, and of the numeric ones that identify the rows.
     """
     at = {column.name: at for at, column in enumerate(columns) if column.kind == "identifier"}
     counters = [values for values in parsed if values.name in at and values.dtype.is_numeric()]
@@ -391,7 +391,7 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
             f"{distinct} {what} in {present} rows {reason}; not used; "
             f"{kind_option(name, 'categorical')} keeps the most frequent"
         )
-        return Column(name, "identifier", missing=missing, note=note), values
+        return Column(name, "identifier", missing=missing, note=note), None
     return Column(name, "categorical", missing=missing), values
 
 
