@@ -70,7 +70,7 @@ def test_the_suggested_options_work():
             if entry.key in CONDITIONS:
                 assert (chosen["function"] if isinstance(chosen, dict) else chosen) == "math:sqrt"
             elif entry.is_key:
-                assert (chosen["pattern"] if isinstance(chosen, dict) else chosen) in ("*", 0.01)
+                assert (chosen["pattern"] if isinstance(chosen, dict) else chosen) in ("*", 0.01, 32)
             else:
                 assert (chosen["name"] if isinstance(chosen, dict) else chosen) == entry.name
 

@@ -85,6 +85,8 @@ def value_of(entry: Entry) -> object:
         return entry.name
     if entry.key in CONDITIONS:
         return weights_are_few
+    if entry.key == "text_dimension":
+        return 8
     return "*" if entry.section == "constrain" else 0.01
 
 

@@ -38,6 +38,8 @@ The path of a CSV file, in the order of the calls:
 :mod:`.dates`               dates, times of day and durations from the cells of a column
 :mod:`.date_reading`        how a column of dates is read, decided from all of its cells
 :mod:`.date_parts`          hour, weekday, month and other parts of dates as inputs
+:mod:`.text`                the n-grams of text columns, fitted on the training rows
+:mod:`.ngrams`              hashed word and character n-grams of texts
 :mod:`.labels`              class labels and their codes
 :mod:`.split`               training, validation and test rows
 :mod:`.fitting`             categories, medians and scales from the training rows

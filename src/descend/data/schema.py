@@ -16,10 +16,11 @@ from descend.data.arrays import as_images, as_numbers
 from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
 from descend.data.date_reading import shown_quantity
 from descend.data.decorrelation import Rotation
-from descend.data.encoding import conform, encode
+from descend.data.encoding import cells_of_row, conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed
+from descend.data.ngrams import NGrams
 from descend.data.row_numbers import naming
 from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
@@ -105,6 +106,16 @@ class Schema:
         """The columns that are inputs of the network, in the order of the raw matrix."""
         return tuple(column for column in self.columns if column.used)
 
+    @property
+    def width(self) -> int:
+        """The number of cells of a table's raw row: one for each used column, and as many as n-grams for text."""
+        return cells_of_row(self.columns)
+
+    @property
+    def texts(self) -> tuple[NGrams, ...]:
+        """How the text columns are hashed, in the order of their cells."""
+        return tuple(column.text for column in self.used if column.text is not None)
+
     @cached_property
     def labels(self) -> Array:
         """The class labels in their original dtype; empty for regression."""
@@ -123,7 +134,7 @@ class Schema:
                 channels last (an array of another dtype has the grey levels of the training images if these have more
                 than 8 bits per pixel); for tensors, an array; or a Source of any of these.
 
-        Returns: float64 (n, C) with one number per used column for a table, uint8 for images, float32 otherwise.
+        Returns: float64 (n, :attr:`width`) for a table, uint8 for images, float32 otherwise.
 
         Raises:
             DataError: columns are missing or hold values of another kind, or the shape is wrong.
@@ -293,6 +304,8 @@ class Schema:
 def _values(column: Column) -> str:
     if column.kind == "categorical":
         return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories"
+    if column.text is not None:
+        return f"up to {column.text.length} n-grams"
     if column.low is None or column.high is None:
         return ""
     values = " to ".join(shown_quantity(column.kind, bound) for bound in (column.low, column.high))
@@ -328,6 +341,10 @@ def _fault(schema: Schema) -> str:
             return f"column {column.name!r}: only categories have an order"
         if column.used and (column.kind == "categorical") != bool(column.categories):
             return f"column {column.name!r}: categories and kind do not match"
+        if (column.kind == "text") != (column.text is not None):
+            return f"column {column.name!r}: text and kind do not match"
+        if column.text is not None and column.text.fault():
+            return f"column {column.name!r}: {column.text.fault()}"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):
         return "shift and spread do not match"
     if schema.white is not None and schema.white <= 0:

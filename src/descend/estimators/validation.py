@@ -10,7 +10,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from descend.data.frames import as_frame, is_frame
+from descend.data.frames import as_array, as_frame, is_frame, is_strings
 from descend.data.source import Array
 from descend.data.task import check_targets
 from descend.errors import DataError
@@ -26,7 +26,7 @@ def validate_inputs(estimator: Any, inputs: Any, *, reset: bool, min_rows: int =
 
     Args:
         estimator: the estimator whose ``n_features_in_`` and ``feature_names_in_`` are set or compared.
-        inputs: array-like with two dimensions or more, or a data frame.
+        inputs: array-like with two dimensions or more, or a data frame; a sequence of strings is one column.
         reset: whether these are training data.
         min_rows: minimum number of rows. Default 1.
 
@@ -35,6 +35,8 @@ def validate_inputs(estimator: Any, inputs: Any, *, reset: bool, min_rows: int =
             those of the training.
         TypeError: sparse data, or a cell that is neither a number nor a string.
     """
+    if is_strings(inputs):
+        inputs = as_array(inputs).reshape(-1, 1)
     if is_frame(inputs):
         return _validate_frame(estimator, inputs, reset, min_rows)
     options = {

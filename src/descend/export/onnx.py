@@ -10,6 +10,7 @@ import torch
 
 from descend._version import __version__
 from descend.data.columns import Column
+from descend.data.messages import listed
 from descend.data.schema import Schema
 from descend.errors import UserError, require
 from descend.export.portable import silenced, trace
@@ -38,6 +39,12 @@ def content(run: TrainedNetwork) -> bytes:
     if sum(value.nbytes for value in run.model.state_dict().values()) > _MAX_BYTES:
         raise UserError(
             f"the weights exceed 2 GB, the limit of an ONNX file; use {option('--format pt2', 'the format pt2')}"
+        )
+    texts = [column.name for column in run.schema.used if column.kind == "text"]
+    if texts:
+        raise UserError(
+            f"the text column{'s' if len(texts) > 1 else ''} {listed(texts)} cannot be written as ONNX, which has no operator "
+            f"that hashes parts of strings; use {option('--format pt2', 'the format pt2')}"
         )
     program = trace(run.predictor)
     output_names = ["codes", "probabilities"] if run.schema.classes else ["values"]

@@ -104,7 +104,7 @@ def trace(predictor: Predictor, *, core: bool = False) -> torch.export.ExportedP
 
 def _example(schema: Schema) -> Tensor:
     if schema.kind == "table":
-        return torch.zeros(_EXAMPLE_ROWS, len(schema.used), dtype=torch.float64)
+        return torch.zeros(_EXAMPLE_ROWS, schema.width, dtype=torch.float64)
     kind = torch.uint8 if schema.kind == "images" else torch.float32
     return torch.zeros(_EXAMPLE_ROWS, *schema.input_shape, dtype=kind)
 

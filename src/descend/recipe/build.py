@@ -14,6 +14,7 @@ from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
 from descend.nn.outputs import OUTPUTS, Link
+from descend.nn.text_embedding import with_text_embedding
 from descend.optim import OPTIMIZERS, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.param_types import signature_of
@@ -28,6 +29,7 @@ from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
 from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
+from descend.recipe.text_embedding import build_text_embedding
 from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
 from descend.rng import forked, generator, key
@@ -118,7 +120,9 @@ def link_of(recipe: Recipe, facts: Facts) -> Link:
 
 def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:
     constructor = find("model", recipe.model["name"])
-    context = {"inputs": facts.input_shape, "outputs": network_outputs(recipe, facts)}
+    embedding = build_text_embedding(recipe, facts, seed, draw)
+    inputs = facts.input_shape if embedding is None else (embedding.outputs,)
+    context = {"inputs": inputs, "outputs": network_outputs(recipe, facts)}
     settings = _settings(recipe, "model")
     if recipe.model["name"] in CATALOGUE["model"]:
         settings = {key: _imported(key, value) for key, value in settings.items()}
@@ -146,10 +150,11 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
             [Problem("init", "name", f"cannot initialize the weights: {message_of(cause)}")]
         ) from cause
     _start_at_average(recipe, model, facts)
-    build_constraints(recipe, model, seed)
-    check_shape(recipe, model, facts)
-    freeze_parts(recipe, model)
-    return model
+    network = model if embedding is None else with_text_embedding(model, embedding)
+    build_constraints(recipe, network, seed)
+    check_shape(recipe, network, facts)
+    freeze_parts(recipe, network)
+    return network
 
 
 def _imported(key: str, value: Any) -> Any:
