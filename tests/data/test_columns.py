@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from descend.data.columns import Column, infer, kind_option
+from descend.data.columns import Column, infer
 from descend.data.settings import DataSettings
+from descend.data.string_kinds import kind_option
 from descend.errors import DataError
 
 N = 60

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import re
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, rows_hold
+from descend.data.number_format import CODE, has_codes, parse
 from descend.data.parsing import (
-    EXACT,
-    large_integers,
     parse_booleans,
     parse_dates,
-    parse_instants,
     parse_numbers,
     tidy,
     to_strings,
 )
 from descend.data.settings import DataSettings
 from descend.data.streaming import StoredTable
+from descend.data.string_kinds import kind_option, mark_of, parse_strings
+from descend.data.text_cells import table_decimal
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ __all__ = [
     "raise_all",
     "refuse",
     "refuse_extreme",
-    "too_close",
 ]
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "date", "constant", "empty", "ignored"]
@@ -51,7 +50,6 @@ FARTHEST = 1e37
 """Largest distance from the mean in standard deviations: single precision overflows beyond 3e38."""
 _MAX_SHOWN = 20  # problems in one message
 _ROWS_PER_CATEGORY = 5  # rows needed per category on average, if there are more than max_categories
-_MOSTLY = 0.8  # share of numbers above which the other values of a column are taken for mistakes
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Column:
         kind: ``numeric``, ``boolean``, ``categorical`` or ``date``; or ``constant``, ``empty`` or ``ignored``
             for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
+        unseen: number of categories, at the end, that occur only outside the training rows. They have no input.
         pooled: whether the last category stands for all other categories of the training rows.
         missing: number of missing values in all rows.
         note: a remark for the user.
@@ -70,6 +69,7 @@ class Column:
         fill: the replacement for a missing number: the median of the training rows.
         mean, scale: a number x enters the network as (x - mean) / scale.
         low, high: the smallest and largest number in all rows.
+        unit: the unit of numbers that are written with one: a currency or ``%``.
     """
 
     name: str
@@ -84,6 +84,8 @@ class Column:
     scale: float = 1.0
     low: float | None = None
     high: float | None = None
+    unseen: int = 0
+    unit: str = ""
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -91,6 +93,11 @@ class Column:
     def used(self) -> bool:
         """Whether the column is an input of the network."""
         return self.kind in USED
+
+    @property
+    def coded(self) -> tuple[str, ...]:
+        """The categories that occur in the training rows, each with an input of the network."""
+        return self.categories[: len(self.categories) - self.unseen]
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -101,20 +108,8 @@ class Column:
         """
         if not self.used:
             return ()
-        own = [f"{self.name}={one}" for one in self.categories] if self.kind == "categorical" else [self.name]
+        own = [f"{self.name}={one}" for one in self.coded] if self.kind == "categorical" else [self.name]
         return (*own, *([f"{self.name} is missing"] if self.indicator else []))
-
-
-def kind_option(name: str, kind: str) -> str:
-    r"""Return the command-line option that declares a column's kind, quoted for a shell.
-
-    >>> kind_option("age", "ignore"), kind_option("sepal length", "ignore")
-    ('--set data.columns.age=ignore', '--set \'data.columns."sepal length"=ignore\'')
-    """
-    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        return f"--set data.columns.{name}={kind}"
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f"--set 'data.columns.\"{quoted}\"={kind}'"
 
 
 def raise_all(problems: Sequence[str]) -> None:
@@ -156,6 +151,8 @@ def infer(
     for name in settings.columns:
         if name not in frame.columns:
             problems.append(f"data.columns: no column {name!r}; {did_you_mean(name, frame.columns)}")
+    if settings.decimal == "auto":
+        settings = dataclasses.replace(settings, decimal=table_decimal(frame, settings))
     columns: list[Column] = []
     parsed: list[pl.Series] = []
     for series in frame:
@@ -191,8 +188,11 @@ def _infer_one(
         return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
     if declared is not None:
         return _declared(values, declared, missing, settings)
+    unit, note = "", ""
     if values.dtype == pl.String:
-        values = _parse_strings(values, settings)
+        if has_codes(values):
+            return _codes(values, missing, settings)
+        values, unit, note = parse_strings(values, settings)
     if values.dtype == pl.String:
         return _categorical(values, missing, settings)
     if values.dtype == pl.Boolean:
@@ -201,8 +201,31 @@ def _infer_one(
         return Column(name, "boolean", missing=missing), values
     if values.dtype == pl.Datetime:
         return _numeric(parse_dates(values)[0], "date", missing, keep_constant)
-    _refuse_too_close(values)
-    return _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
+    refuse_too_close(values)
+    column, numbers = _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
+    return _with_format(column, unit, note), numbers
+
+
+def _with_format(column: Column, unit: str, note: str) -> Column:
+    notes = "; ".join(one for one in (column.note, note) if one)
+    return dataclasses.replace(column, unit=unit, note=notes) if column.used else column
+
+
+def _codes(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
+    """Return digits with leading zeros as categories, or as numbers with a note if there are too many categories."""
+    shown = listed(values.filter(values.str.contains(CODE)).unique(maintain_order=True).to_list(), 1)
+    try:
+        column, strings = _categorical(values, missing, settings)
+    except DataError:
+        column = Column(values.name, "ignored")
+    if column.used:
+        note = f"leading zeros ({shown}): taken for codes; if they are numbers: {kind_option(values.name, 'numeric')}"
+        return dataclasses.replace(column, note=note), strings
+    numbers, _ = parse_numbers(values, mark_of(settings))
+    refuse_too_close(values, mark_of(settings))
+    column, parsed = _numeric(numbers, "numeric", missing, keep_constant=False)
+    note = f"leading zeros ({shown}) are lost in numbers; if they are codes: {kind_option(values.name, 'categorical')}"
+    return _with_format(column, "", note), parsed
 
 
 def _numeric(
@@ -217,47 +240,6 @@ def _numeric(
     if kind == "numeric" and size >= 20 and high - low == size - 1 and values.is_sorted():
         note = f"looks like a row number; if so: {kind_option(values.name, 'ignore')}"
     return Column(values.name, kind, missing=missing, note=note, low=low, high=high), values
-
-
-def _parse_strings(values: pl.Series, settings: DataSettings) -> pl.Series:
-    """Parse strings as numbers, booleans or dates if all values allow it; otherwise return the strings."""
-    present = len(values) - values.null_count()
-    numbers, invalid = parse_numbers(values)
-    count = int(invalid.sum())
-    if count == 0:
-        integers = large_integers(values)
-        return numbers if integers is None else integers
-    if count <= (1 - _MOSTLY) * present:
-        raise _mixed(values, invalid, "numbers", settings)
-    lowered = values.str.to_lowercase()
-    if lowered.is_in(["true", "false"]).fill_null(True).all():
-        return lowered == "true"
-    if values.drop_nulls().head(5).str.contains(r"^\d{4}-\d").any():
-        instants, invalid = parse_instants(values)
-        count = int(invalid.sum())
-        if count == 0:
-            return instants
-        if count <= (1 - _MOSTLY) * present:
-            raise _mixed(values, invalid, "dates", settings)
-    return values
-
-
-def _mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSettings) -> DataError:
-    rows = np.flatnonzero(invalid.to_numpy())
-    others = values.filter(invalid).unique(maintain_order=True).to_list()
-    valid = len(values) - values.null_count() - len(rows)
-    tokens = _toml([*settings.missing, *others[:3]])
-    return DataError(
-        f"column {values.name!r}: {valid} values are {what}, but {rows_hold(rows)} "
-        f"{listed(others, 5)}; correct them, "
-        f"declare them as missing values (--set 'data.missing={tokens}'), "
-        f"or {kind_option(values.name, 'categorical')}"
-    )
-
-
-def _toml(strings: Sequence[str]) -> str:
-    quoted = ('"' + one.replace("\\", "\\\\").replace('"', '\\"') + '"' for one in strings)
-    return "[" + ", ".join(quoted) + "]"
 
 
 def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
@@ -282,40 +264,26 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
 def _declared(
     values: pl.Series, declared: str, missing: int, settings: DataSettings
 ) -> tuple[Column, pl.Series | None]:
+    import polars as pl
+
     if declared == "categorical":
         return Column(values.name, "categorical", missing=missing), to_strings(values)
-    parse: Callable[[pl.Series], tuple[pl.Series, pl.Series]]
-    parse = {"numeric": parse_numbers, "boolean": parse_booleans, "date": parse_dates}[declared]
-    parsed, invalid = parse(values)
+    unit = ""
+    if declared == "numeric" and values.dtype == pl.String:
+        parsed, invalid, unit = parse(values, mark_of(settings))
+    else:
+        kinds: dict[str, Callable[[pl.Series], tuple[pl.Series, pl.Series]]]
+        kinds = {"numeric": parse_numbers, "boolean": parse_booleans, "date": parse_dates}
+        parsed, invalid = kinds[declared](values)
     refuse(values, invalid, declared)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
     if declared == "numeric":
-        _refuse_too_close(values)
-    return _numeric(parsed, "date" if declared == "date" else "numeric", missing, keep_constant=True)
-
-
-def too_close(low: int, high: int) -> bool:
-    """Return whether different integers from ``low`` to ``high`` are too close for double precision to resolve.
-
-    >>> too_close(2**60, 2**60 + 40), too_close(0, 2**60), too_close(1000, 1040)
-    (True, False, False)
-    """
-    largest = max(abs(low), abs(high))
-    return largest > EXACT and low < high and math.ulp(float(largest)) > (high - low) * 2.0**-20
-
-
-def _refuse_too_close(values: pl.Series) -> None:
-    integers = large_integers(values)
-    if integers is None:
-        return
-    low, high = int(integers.min()), int(integers.max())  # type: ignore[arg-type]  # of an integer series
-    if too_close(low, high):
-        raise DataError(
-            f"column {values.name!r}: as floating-point numbers, different integers from {low} to {high} would be "
-            f"equal; if they are codes, {kind_option(values.name, 'categorical')}; if they are numbers, subtract "
-            f"{low} from each; or {kind_option(values.name, 'ignore')}"
-        )
+        refuse_too_close(values, mark_of(settings))
+    column, numbers = _numeric(
+        parsed, "date" if declared == "date" else "numeric", missing, keep_constant=True
+    )
+    return _with_format(column, unit, ""), numbers
 
 
 def refuse(values: pl.Series, invalid: pl.Series, kind: str) -> None:

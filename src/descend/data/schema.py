@@ -16,12 +16,13 @@ from descend.data.arrays import as_images, as_numbers
 from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
 from descend.data.decorrelation import Rotation
 from descend.data.encoding import conform, encode
-from descend.data.frames import as_frame, is_frame
+from descend.data.frames import as_array, as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
-from descend.data.messages import listed
+from descend.data.messages import listed, rows_hold
+from descend.data.number_format import Decimal
 from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
-from descend.data.task import Task
+from descend.data.task import Task, target_numbers
 from descend.errors import DataError, RunError
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Schema:
         target_names: a name for each target.
         columns: all columns of a table in their order, including unused ones.
         named: whether the column names are meaningful, or only number the columns of an array.
-        missing: strings that stand for a missing value.
+        missing: strings that stand for a missing value, in all columns or by the name of the column.
+        decimal: the decimal mark of numbers in text files and strings; ``auto`` if none occurred.
         separator: the specified separator of text files, or ``auto``.
         classes: the class labels in the order of the network's outputs.
         label_dtype: the NumPy dtype of the labels.
@@ -71,7 +73,8 @@ class Schema:
     target_names: tuple[str, ...]
     columns: tuple[Column, ...] = ()
     named: bool = True
-    missing: tuple[str, ...] = MISSING
+    missing: tuple[str, ...] | Mapping[str, tuple[str, ...]] = MISSING
+    decimal: Decimal = "auto"
     separator: Separator = "auto"
     classes: tuple[Label, ...] = ()
     label_dtype: str = ""
@@ -117,33 +120,38 @@ class Schema:
         """
         import torch
 
-        named = True
+        named, decimal = True, self.decimal
         if isinstance(data, Source):
             named = data.named
+            decimal = data.decimal if decimal == "auto" else decimal
             data = data.frame if data.frame is not None else data.inputs
         if self.kind == "table":
             # Read-only arrays are copied: PyTorch warns of a tensor that shares memory it must not write.
-            return torch.from_numpy(np.require(self._numbers(data, named), requirements="W"))
+            return torch.from_numpy(np.require(self._numbers(data, named, decimal), requirements="W"))
         if is_frame(data) or data is None:
             raise DataError(f"expected {self.kind} of shape {self.input_shape}, as in training, got a table")
         if self.kind == "images":
             return torch.from_numpy(as_images(data, self.input_shape))
         return torch.from_numpy(as_numbers(data, self.input_shape))
 
-    def _numbers(self, data: Any, named: bool) -> Array:
+    def _numbers(self, data: Any, named: bool, decimal: Decimal) -> Array:
         names = [column.name for column in self.columns]
+        if isinstance(data, np.ma.MaskedArray):
+            data = as_array(data)
         if isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind in "iuf":
             numbers = self._plain_numbers(data)
             if numbers is not None:
                 return numbers
         frame = as_frame(data, names)
-        if not named or not (self.named or set(names) <= set(frame.columns)):  # by position
+        if not named or not (
+            self.named or {name.strip() for name in names} <= set(frame.columns)
+        ):  # by position
             if frame.width != len(names):
                 raise DataError(
                     f"expected {len(names)} columns, as in training ({listed(names, 4)}), got {frame.width}"
                 )
             frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
-        return encode(conform(frame, self.columns, self.missing), self.columns)
+        return encode(conform(frame, self.columns, self.missing, decimal), self.columns)
 
     def _plain_numbers(self, data: Array) -> Array | None:
         """Select the used columns of a numeric array, without parsing; None if the columns need parsing."""
@@ -176,9 +184,16 @@ class Schema:
             codes = torch.from_numpy(codes_of(targets, self.classes))
             return codes.float() if self.task == "binary" else codes
         try:
-            numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
+            numbers = target_numbers(np.asarray(targets), self.decimal).reshape(len(targets), -1)
         except (TypeError, ValueError) as cause:
             raise DataError(f"the target {', '.join(self.target_names)} must be numeric: {cause}") from cause
+        invalid = np.isnan(numbers).any(axis=1)
+        if invalid.any():
+            odd = np.asarray(targets).reshape(len(targets), -1)[invalid].reshape(-1).tolist()
+            raise DataError(
+                f"the target {', '.join(self.target_names)} must be numeric, but {rows_hold(np.flatnonzero(invalid))} "
+                f"{listed(dict.fromkeys(odd), 3)}"
+            )
         if numbers.shape[1] != self.outputs:
             raise DataError(f"expected {self.outputs} targets per row, got {numbers.shape[1]}")
         scaled = (numbers - np.array(self.target_mean)) / np.array(self.target_scale)
@@ -277,13 +292,14 @@ class Schema:
 
 def _values(column: Column) -> str:
     if column.kind == "categorical":
-        return f"{len(column.categories)} categories"
+        outside = f", {column.unseen} not in the training rows" if column.unseen else ""
+        return f"{len(column.categories)} categories{outside}"
     if column.low is None or column.high is None:
         return ""
     if column.kind == "date":
         first, last = (str(np.datetime64(round(day), "D")) for day in (column.low, column.high))
         return f"{first} to {last}"
-    return f"{column.low:g} to {column.high:g}"
+    return f"{column.low:g} to {column.high:g}" + (f" {column.unit}" if column.unit else "")
 
 
 def _validated(content: dict[str, Any], source: str) -> Schema:
@@ -311,6 +327,8 @@ def _fault(schema: Schema) -> str:
             return f"column {column.name!r}: scale must be positive"
         if len(set(column.categories)) != len(column.categories):
             return f"column {column.name!r}: a category occurs twice"
+        if not 0 <= column.unseen <= len(column.categories) - (column.kind == "categorical"):
+            return f"column {column.name!r}: more unseen categories than categories"
         if column.used and (column.kind == "categorical") != bool(column.categories):
             return f"column {column.name!r}: categories and kind do not match"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):

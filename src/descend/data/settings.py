@@ -5,20 +5,34 @@ The defaults of the fields are defined here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from descend.data.number_format import Decimal
 from descend.param_types import Count, Fraction, Positive
 
-__all__ = ["MISSING", "ColumnChoice", "DataSettings", "Separator", "TaskChoice"]
+__all__ = ["MISSING", "ColumnChoice", "DataSettings", "Missing", "Separator", "TaskChoice", "missing_in"]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 """Strings that stand for a missing value."""
 
+Missing = Sequence[str] | Mapping[str, Sequence[str]]
+"""Strings that stand for a missing value: in all columns, or by the name of the column."""
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "ignore"]
+
+
+def missing_in(missing: Missing, column: str) -> Sequence[str]:
+    """Return the strings that stand for a missing value in a column.
+
+    >>> missing_in({"region": ["-"]}, "region"), missing_in(["-"], "age"), missing_in({"region": []}, "age")[:2]
+    (['-'], ['-'], ('', 'NA'))
+    """
+    if isinstance(missing, Mapping):
+        return missing.get(column, MISSING)
+    return missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +64,10 @@ class DataSettings:
         groups: name of a column whose equal values stay in one part (all rows of one patient, for example).
         weights: name of a column with the weight of each row, 0 or more.
         columns: the kind of a column by its name, which overrides the inferred one; ``ignore`` drops the column.
-        missing: strings that stand for a missing value.
+        missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
+            column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing.
+        decimal: the decimal mark of numbers in text files and strings: ``point`` (1,234.5) or ``comma`` (1.234,5).
+            ``auto`` finds it from all columns. The schema stores it, so that new data are read in the same way.
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
             ``sep=;``, or else chooses the one of comma, semicolon, tab and ``|`` that divides the header and the
             first rows into equal numbers of fields.
@@ -79,12 +96,28 @@ class DataSettings:
     groups: str | None = None
     weights: str | None = None
     columns: Mapping[str, ColumnChoice] = field(default_factory=dict)
-    missing: tuple[str, ...] = MISSING
+    missing: tuple[str, ...] | Mapping[str, tuple[str, ...]] = MISSING
+    decimal: Decimal = "auto"
     separator: Separator = "auto"
     max_categories: Count = 64
     image_size: Count | Literal["auto"] = "auto"
     stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"
+
+    def __post_init__(self) -> None:
+        """Remove spaces around the names of columns, as the readers do."""
+        target = self.target
+        if target is not None:
+            stripped = target.strip() if isinstance(target, str) else tuple(one.strip() for one in target)
+            object.__setattr__(self, "target", stripped)
+        for key in ("split", "groups", "weights"):
+            name = getattr(self, key)
+            if isinstance(name, str):
+                object.__setattr__(self, key, name.strip())
+        for key in ("columns", "missing"):
+            table = getattr(self, key)
+            if isinstance(table, Mapping):
+                object.__setattr__(self, key, {name.strip(): value for name, value in table.items()})
 
     @property
     def scale_name(self) -> str:

@@ -17,12 +17,14 @@ from descend.data.frames import as_array, as_frame, is_frame, is_records, take
 from descend.data.functions import call, is_function_path
 from descend.data.image_folders import read_image_folder
 from descend.data.messages import listed
+from descend.data.number_format import Decimal, Mark
 from descend.data.schema import Schema
-from descend.data.settings import ColumnChoice, DataSettings
+from descend.data.settings import DataSettings, Missing, missing_in
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES, read_table
+from descend.data.text_cells import converted, stripped, table_decimal
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -77,14 +79,11 @@ def read(
 
 
 def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
-    categorical: dict[str, ColumnChoice] = {
-        column.name: "categorical" for column in schema.columns if column.kind == "categorical"
-    }
     return dataclasses.replace(
         settings,
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
-        columns={**settings.columns, **categorical},
         missing=schema.missing,
+        decimal=settings.decimal if settings.decimal != "auto" else schema.decimal,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
     )
 
@@ -148,16 +147,19 @@ class _Reader:
         if {"data", "target"} <= set(data) and hasattr(data, "data"):
             return from_bunch(data, name=name, reference=reference)
         if "train" in data and set(data) <= set(PARTS):
-            parts = {
-                part: self.read(one)
-                if isinstance(one, str | os.PathLike)
-                else self._object(one, name, reference)
-                for part, one in data.items()
-            }
-            return join(parts["train"], parts.get("validation"), parts.get("test"))
+            train = self._part(data["train"], name, reference)
+            # All parts are read with the decimal mark of the training rows.
+            like = dataclasses.replace(
+                self, settings=dataclasses.replace(self.settings, decimal=train.decimal)
+            )
+            others = [like._part(data[part], name, reference) if part in data else None for part in PARTS[1:]]
+            return join(train, *others)
         if self.settings.target is None and is_named_arrays(data):
             return from_named_arrays(data, name=name, reference=reference, predicting=self.predicting)
         return self._frame(as_frame(data), name, reference)
+
+    def _part(self, data: Any, name: str, reference: str | None) -> Source:
+        return self.read(data) if isinstance(data, str | os.PathLike) else self._object(data, name, reference)
 
     def _path(self, path: Path) -> Source:
         try:
@@ -177,21 +179,37 @@ class _Reader:
                 )
             return self._frame(StoredTable.open(path), path.name, str(path))
         if suffix in TABLES:
-            strings = [column for column, kind in self.settings.columns.items() if kind == "categorical"]
-            strings += [self.settings.groups] if self.settings.groups is not None else []
-            frame, notes = read_table(
-                path, missing=self.settings.missing, strings=strings, separator=self.settings.separator
-            )
-            try:
-                source = self._frame(frame, path.name, str(path))
-            except DataError as problem:
-                if frame.width > 1 or not notes:
-                    raise
-                raise DataError(f"{problem}; {'; '.join(notes)}") from problem
-            return dataclasses.replace(source, notes=(*notes, *source.notes))
+            return self._table_file(path)
         if suffix == ".npz":
             return read_npz(path, predicting=self.predicting, target_names=_targets(self.settings, None))
         raise DataError(f"{path}: expected a data file ending in {listed([*TABLES, '.npz'], 20)}")
+
+    def _table_file(self, path: Path) -> Source:
+        declared = self.settings.columns
+        table = read_table(
+            path,
+            missing=self.settings.missing,
+            strings=[
+                *(one for one, kind in declared.items() if kind not in ("numeric", "boolean")),
+                *(one for one in (self.settings.groups, self.settings.split) if one is not None),
+            ],
+            labels=_targets(self.settings, None) or (),
+            separator=self.settings.separator,
+            decimal=self.settings.decimal,
+            typed=self.schema is None or self.schema.kind != "table",
+        )
+        frame, decimal = table.frame, table.decimal
+        if decimal == "auto" and self.schema is not None:
+            numeric = [column.name for column in self.schema.used if column.kind == "numeric"]
+            known = frame.select([name for name in frame.columns if name in numeric])
+            decimal = table_decimal(known, self.settings, prior=table.prior, where=str(path))
+        try:
+            source = self._frame(frame, path.name, str(path), text=decimal)
+        except DataError as problem:
+            if frame.width > 1 or not table.notes:
+                raise
+            raise DataError(f"{problem}; {'; '.join(table.notes)}") from problem
+        return dataclasses.replace(source, notes=(*table.notes, *source.notes), decimal=decimal)
 
     def _folder(self, path: Path) -> Source:
         shape = None
@@ -205,17 +223,41 @@ class _Reader:
             stream=self.settings.stream,
         )
 
-    def _frame(self, frame: pl.DataFrame | StoredTable, name: str, reference: str | None) -> Source:
-        """Read a table: separate targets, weights, split and groups from the features."""
+    def _frame(
+        self,
+        frame: pl.DataFrame | StoredTable,
+        name: str,
+        reference: str | None,
+        text: Decimal | None = None,
+    ) -> Source:
+        """Read a table: separate targets, weights, split and groups from the features.
+
+        Args:
+            frame: the table.
+            name: its name.
+            reference: what identifies it on a command line.
+            text: the decimal mark of a text file, whose targets and weights may be strings of numbers; None for others.
+        """
         names = _targets(self.settings, frame.columns)
         if names is None and not self.predicting:
             raise DataError(
                 f"{name}: the target column is not specified; set --target COLUMN (target= in Python); "
                 f"the columns are {listed(frame.columns, 20)}"
             )
+        if isinstance(self.settings.missing, Mapping) and self.schema is None:
+            for title in self.settings.missing:
+                if title not in frame.columns:
+                    raise DataError(
+                        f"data.missing: no column {title!r}; {did_you_mean(title, frame.columns)}"
+                    )
         targets: Array | None = None
+        absent: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
         if names is not None and not (self.predicting and any(one not in frame.columns for one in names)):
             frame, series = take(frame, names, f"{name}: target")
+            absent = _absent_strings(series, self.settings.missing)
+            if text is not None and not self._has_string_classes:
+                series, notes = self._from_text(series, text)
             columns = [labels_of(one, self.settings.missing) for one in series]
             targets = columns[0] if len(columns) == 1 else np.column_stack(columns)
         special = {
@@ -227,6 +269,8 @@ class _Reader:
         for key, column in special.items():
             if column is not None and (column in frame.columns or not self.predicting):
                 frame, (one,) = take(frame, [column], f"{name}: data.{key}")
+                if text is not None and key == "weights":
+                    (one,), _ = self._from_text([one], text)
                 extra[key] = labels_of(one, self.settings.missing)
         if frame.width == 0:
             raise DataError(f"{name}: expected feature columns in addition to the target column")
@@ -239,8 +283,41 @@ class _Reader:
             name, reference, "table", targets, names or (), split=split,
             frame=None if isinstance(frame, StoredTable) else frame,
             stored=frame if isinstance(frame, StoredTable) else None,
-            groups=extra.get("groups"), weights=extra.get("weights"),
+            groups=extra.get("groups"), weights=extra.get("weights"), absent_targets=absent, notes=notes,
         )  # fmt: skip
+
+    @property
+    def _has_string_classes(self) -> bool:
+        return self.schema is not None and any(isinstance(label, str) for label in self.schema.classes)
+
+    def _from_text(
+        self, columns: Sequence[pl.Series], decimal: Decimal
+    ) -> tuple[list[pl.Series], tuple[str, ...]]:
+        """Convert strings of a text file to numbers or booleans, if all of them allow it; also return notes."""
+        import polars as pl
+
+        mark: Mark = "comma" if decimal == "comma" else "point"
+        result, notes = [], []
+        for one in columns:
+            numbers, note = None, ""
+            if one.dtype == pl.String:
+                numbers, note = converted(stripped(one, self.settings.missing), mark, units=True)
+            result.append(one if numbers is None else numbers)
+            notes += [f"column {one.name!r}: {note}"] if note else []
+        return result, tuple(notes)
+
+
+def _absent_strings(columns: Sequence[pl.Series], missing: Missing) -> tuple[str, ...]:
+    """Return the strings of some columns that stand for a missing value."""
+    import polars as pl
+
+    found: dict[str, None] = {}
+    for one in columns:
+        if one.dtype == pl.String:
+            cells = one.drop_nulls().str.strip_chars()
+            present = cells.filter(cells.is_in([word for word in missing_in(missing, one.name) if word]))
+            found |= dict.fromkeys(present.unique(maintain_order=True).to_list())
+    return tuple(found)
 
 
 def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -7,59 +7,90 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from descend.data.frames import unique_names
+from descend.data.number_format import Decimal, Mark
 from descend.data.separator import declared_separator, find_separator, separator_option
-from descend.data.settings import MISSING, Separator
+from descend.data.settings import MISSING, Missing, Separator
 from descend.data.streaming import read_or_raise
+from descend.data.text_cells import typed
+from descend.data.titles import unique_names
 from descend.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["TABLES", "read_table"]
+__all__ = ["TABLES", "Table", "read_table"]
 
 _MARK = b"\xef\xbb\xbf"  # byte order mark of UTF-8
+_PRIOR: dict[str, Mark] = {",": "point"}  # a comma that separates fields is rarely the decimal mark
 _HEAD_BYTES = 1 << 20  # size of the beginning of a file, in which the header is expected
 
 
 def read_table(
     path: Path,
     *,
-    missing: Sequence[str] = MISSING,
+    missing: Missing = MISSING,
     strings: Sequence[str] = (),
+    labels: Sequence[str] = (),
     separator: Separator = "auto",
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Read the table in a file; also return remarks for the user.
+    decimal: Decimal = "auto",
+    typed: bool = True,
+) -> Table:
+    """Read the table in a file.
 
     Args:
         path: a file whose suffix is one of :data:`TABLES`.
         missing: strings that stand for a missing value in text files.
         strings: columns of a text file to read as strings even if they look like numbers (postal codes).
+        labels: columns of a text file in which strings for missing values stay, unless they contain numbers.
         separator: the character between the fields of a text file; ``auto`` finds it.
+        decimal: the decimal mark of a text file; ``auto`` finds it.
+        typed: whether to convert columns of a text file to numbers and booleans; otherwise all cells stay strings.
 
     Raises:
         DataError: the file is empty, damaged, ragged, not UTF-8, or has duplicate column names.
     """
     try:
-        return TABLES[path.suffix.lower()](path, _TextFormat(missing, strings, separator))
+        text_format = _TextFormat(missing, strings, labels, separator, decimal, typed)
+        table = TABLES[path.suffix.lower()](path, text_format)
+        titles = unique_names(table.frame.columns, str(path))
+        return table._replace(frame=table.frame.rename(dict(zip(table.frame.columns, titles, strict=True))))
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+
+
+class Table(NamedTuple):
+    """The table in a file.
+
+    Args:
+        frame: the columns.
+        notes: remarks for the user.
+        decimal: the decimal mark of a text file; ``auto`` if none occurs.
+        prior: the decimal mark to expect in the file, if its separator is a reason for it.
+    """
+
+    frame: pl.DataFrame
+    notes: tuple[str, ...] = ()
+    decimal: Decimal = "auto"
+    prior: Mark | None = "point"
 
 
 @dataclass(frozen=True)
 class _TextFormat:
     """How the cells of a text file are read; binary formats ignore it."""
 
-    missing: Sequence[str]
+    missing: Missing
     strings: Sequence[str]
+    labels: Sequence[str]
     separator: Separator
+    decimal: Decimal
+    typed: bool
 
 
-def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_text_file(path: Path, text_format: _TextFormat) -> Table:
     import polars as pl
 
     missing, strings = text_format.missing, text_format.strings
@@ -94,18 +125,8 @@ def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame,
     names = [name.strip() or f"column_{at}" for at, name in enumerate(names)]
     unique_names(names, str(path))
 
-    def parse(decimal_comma: bool) -> pl.DataFrame:
-        return pl.read_csv(
-            source, glob=False, separator=separator, new_columns=names, infer_schema_length=None,
-            null_values=list(missing), decimal_comma=decimal_comma,
-            schema_overrides={name: pl.String for name in strings if name in names},
-        )  # fmt: skip
-
-    try:
-        frame = parse(False)
-        use_comma = separator != "," and any(_has_decimal_commas(series) for series in frame)
-        if use_comma:
-            frame = parse(True)
+    try:  # all cells as strings: what they mean is decided by columns as a whole
+        frame = pl.read_csv(source, glob=False, separator=separator, new_columns=names, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as cause:
         raise _text_file_error(path, source, separator, len(names), cause) from cause
     if frame.height == 0:
@@ -114,36 +135,20 @@ def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame,
     if frame.width == 1:
         notes += (f"the file has one column; {separator_option(separator)}",)
     if padded:  # the file has ", " between values
-        columns = [series if series.name in strings else _stripped(series, missing) for series in frame]
-        frame = pl.DataFrame(columns)
-    if use_comma:
+        frame = frame.with_columns(pl.exclude(list(strings)).str.strip_chars())
+    decimal, prior = text_format.decimal, _PRIOR.get(separator)
+    if text_format.typed:
+        result = typed(
+            frame, missing=missing, strings=strings, labels=text_format.labels, decimal=decimal, prior=prior,
+            where=str(path),
+        )  # fmt: skip
+        frame, notes, decimal = result.frame, (*notes, *result.notes), result.decimal
+    if decimal == "comma":
         notes += ("numbers are read with decimal commas",)
     if unnamed and frame.width > 1 and _is_row_counter(frame[:, 0]):
-        return frame[:, 1:], (*notes, "the first column has no name and contains the row numbers; not used")
-    return frame, notes
-
-
-def _stripped(series: pl.Series, missing: Sequence[str]) -> pl.Series:
-    """Strip a string column, and convert it to numbers if all values are numbers."""
-    import polars as pl
-
-    if series.dtype != pl.String:
-        return series
-    stripped = series.str.strip_chars()
-    stripped = stripped.set(stripped.is_in(list(missing)), None)
-    for kind in (pl.Int64, pl.Int128, pl.Float64):
-        numbers = stripped.cast(kind, strict=False)
-        if numbers.null_count() == stripped.null_count():
-            return numbers
-    return stripped
-
-
-def _has_decimal_commas(series: pl.Series) -> bool:
-    import polars as pl
-
-    if series.dtype != pl.String or series.null_count() == len(series):
-        return False
-    return bool(series.drop_nulls().str.contains(r"^\s*[+-]?\d+(,\d+)?\s*$").all())
+        frame = frame[:, 1:]
+        notes += ("the first column has no name and contains the row numbers; not used",)
+    return Table(frame, notes, decimal, prior)
 
 
 def _is_row_counter(series: pl.Series) -> bool:
@@ -232,13 +237,13 @@ def _without_blank_lines(
     return kept, (f"{int(blank.sum())} blank lines are skipped",)
 
 
-def _read_parquet(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_parquet(path: Path, text_format: _TextFormat) -> Table:
     import polars as pl
 
-    return _binary(path, "Parquet", lambda: pl.read_parquet(path, glob=False, hive_partitioning=False)), ()
+    return Table(_binary(path, "Parquet", lambda: pl.read_parquet(path, glob=False, hive_partitioning=False)))
 
 
-def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_arrow(path: Path, text_format: _TextFormat) -> Table:
     import polars as pl
 
     with path.open("rb") as file:
@@ -248,7 +253,7 @@ def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tup
         with path.open("rb") as file:  # polars would interpret a path as a glob pattern
             return reader(file)
 
-    return _binary(path, "Arrow", parse), ()
+    return Table(_binary(path, "Arrow", parse))
 
 
 def _binary(path: Path, file_format: str, read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
@@ -260,7 +265,7 @@ def _binary(path: Path, file_format: str, read: Callable[[], pl.DataFrame]) -> p
     return frame
 
 
-Reader = Callable[[Path, _TextFormat], "tuple[pl.DataFrame, tuple[str, ...]]"]
+Reader = Callable[[Path, _TextFormat], Table]
 TABLES: dict[str, Reader] = {
     ".csv": _read_text_file, ".tsv": _read_text_file, ".txt": _read_text_file,
     ".parquet": _read_parquet, ".pq": _read_parquet,

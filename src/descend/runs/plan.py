@@ -175,8 +175,9 @@ class Planner:
             source = read(self._data.source, settings=settings, weights=self._data.sample_weight)
             if self._has_given_parts:
                 given = (self._data.validation, self._data.test)
+                like = dataclasses.replace(settings, decimal=source.decimal)
                 source = join(
-                    source, *(None if each is None else read(each, settings=settings) for each in given)
+                    source, *(None if each is None else read(each, settings=like) for each in given)
                 )
             # Most settings do not change what is read: reuse a source that was read the same way.
             same = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
