@@ -65,6 +65,14 @@ TOO_SLOW = {("unitary_rnn", "coordinate_descent")}
 """Networks and optimizers that meet only around one of the two: a line search for each tensor of a network that reads pixels
 one by one takes twenty seconds."""
 
+LOSSES_OF_OUTPUTS: dict[str, dict[str, Any]] = {
+    "exp": {"name": "poisson"},
+    "gaussian_mean": {"name": "gaussian"},
+    "negative_binomial_mean": {"name": "negative_binomial"},
+    "middle_quantile": {"name": "quantile", "level": [0.1, 0.5, 0.9]},
+}
+"""Output activations that a loss chooses, with the loss."""
+
 SAMPLES = 80
 
 
@@ -186,6 +194,8 @@ def recipes(draw: st.DrawFn, entry: Entry, task: str, model: str) -> dict[str, d
             ours = (entry.section, entry.key) == (name, key)
             if (name, key) in CHOICES and (ours or (key != "output" and draw(st.booleans()))):
                 said[name][key] = draw(choices(name, key, entry.name if ours else None))
+    if entry.key == "output" and entry.name in LOSSES_OF_OUTPUTS:
+        said["loss"] = LOSSES_OF_OUTPUTS[entry.name]
     said["data"]["batch_size"] = draw(st.sampled_from([16, 33]))
     said["gradient"].setdefault("clip_norm", 1.0)  # two epochs of any rate stay finite
     said["stop"] |= {"max_epochs": 2}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from descend._version import __version__
 
 if TYPE_CHECKING:
-    from descend.api import train
+    from descend.api import finish, train
     from descend.data.training_data import TrainingData
     from descend.estimators import Classifier, Regressor, Search
     from descend.experiments.comparison import Comparison, compare
@@ -42,6 +42,7 @@ __all__ = [
     "__version__",
     "compare",
     "cross_validate",
+    "finish",
     "load",
     "search",
     "train",
@@ -61,6 +62,7 @@ _HOMES = {
     "TrainingData": "descend.data.training_data",
     "compare": "descend.experiments.comparison",
     "cross_validate": "descend.experiments.cross_validation",
+    "finish": "descend.api",
     "load": "descend.runs.run",
     "search": "descend.experiments.search",
     "train": "descend.api",

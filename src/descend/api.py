@@ -1,4 +1,4 @@
-"""The verbs of the library that train one network: from data and a recipe to a run."""
+"""The verbs of the library that train one network: from data and a recipe to a run, and from a stopped run to a result."""
 
 from __future__ import annotations
 
@@ -9,21 +9,28 @@ from typing import Any, Unpack
 from torch import nn
 
 from descend.data.batches import Batches
-from descend.data.training_data import DataOptions, accepts_data_options
-from descend.errors import DivergedError, UserError
+from descend.data.training_data import DataOptions, TrainingData, accepts_data_options
+from descend.errors import DivergedError, RunError, UserError
+from descend.many.progress import networks_shown
 from descend.many.restarts import networks_per_run, train_restarts
+from descend.many.watchers import Watcher
+from descend.metrics import main_metric
 from descend.recipe import Recipe
-from descend.runs.plan import Plan, plan_run
-from descend.runs.run import Run
+from descend.runs.folder import check_manifest, is_finished, is_started
+from descend.runs.plan import Plan, Planner, plan_run
+from descend.runs.recorded_data import recorded_data
+from descend.runs.run import Run, load
 from descend.runs.session import Session
 from descend.training.loop import Observer
+from descend.training.notification import as_observer
+from descend.training.progress import progress_shown
 
-__all__ = ["execute", "train"]
+__all__ = ["execute", "finish", "train"]
 
 
 @accepts_data_options
 def train(
-    data: Any,
+    data: Any = None,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,
     *,
     seed: int = 0,
@@ -31,7 +38,8 @@ def train(
     resume: bool = False,
     device: str | None = None,
     model: nn.Module | None = None,
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Any] = (),
+    progress: bool | None = None,
     allow_imports: bool = False,
     **data_options: Unpack[DataOptions],
 ) -> Run:
@@ -39,16 +47,23 @@ def train(
 
     Args:
         data: a bundled data set ("digits"), a file, a folder of images by class, "package.module:function",
-            (X, y), a data frame with ``target``, a torch ``Dataset``, or a :class:`descend.TrainingData`.
+            (X, y), a data frame with ``target``, a torch ``Dataset``, or a :class:`descend.TrainingData`. May be left
+            out with ``resume`` if the run was started with a file, a folder or a bundled data set.
         recipe: a :class:`Recipe`, a mapping of its sections, or a TOML file. Keys it leaves out are chosen for
             the data. Default None: everything is chosen.
         seed: the seed of every random number of the run. Default 0.
         out: the run folder. Default None: nothing is written.
-        resume: continue the run in ``out`` from its last checkpoint, to the same bits as an uninterrupted run.
-            Data and recipe must be those it started with; the recipe may be left out. Default False.
+        resume: continue the run in ``out`` from its last checkpoint, to the same bits as an uninterrupted run. Data and
+            recipe must be those it started with; the recipe may be left out. The keys of ``stop`` (apart from
+            ``average``), of ``checkpoint`` and the device may be changed, also in a finished run: training then
+            continues as if they had been so from the start, or is refused with the reason. Default False.
         device: shorthand for the recipe's ``engine.device``.
         model: a module to train instead of the recipe's, with outputs (n, K). It is trained in place.
-        observers: objects that are notified of each epoch (:class:`descend.training.loop.Observer`).
+        observers: objects with some of the methods ``started(training)``, ``stepped(training)``,
+            ``epoch_ended(training, record)`` and ``finished(training)``, or functions of a training and the record of
+            an epoch. ``training.request_stop()`` ends training after the current epoch.
+        progress: whether to show progress on standard error: a bar in a terminal, else a line every ten seconds and one
+            at the end. Default None: only in a terminal or a notebook.
         allow_imports: whether a recipe file may contain import paths, which run code. Default False.
         **data_options: ``target``, ``validation``, ``test`` and ``sample_weight``, as in
             :class:`descend.TrainingData`.
@@ -59,13 +74,22 @@ def train(
     Raises:
         UserError: the data, the recipe or the folder cannot be used; nothing was written.
         DivergedError: a number became NaN or infinite; the last good state was kept.
-        Interrupted: a signal requested a stop; a checkpoint was saved if there is a folder.
+        ObserverError: an observer raised an exception; a checkpoint was saved if there is a folder.
+        Interrupted: Ctrl-C or a signal requested a stop; a checkpoint was saved if there is a folder. Its ``run`` is the
+            run with the best weights so far, its ``folder`` the run folder.
 
     >>> run = train("iris", {"stop": {"max_epochs": 3}}, seed=1)
     >>> sorted(run.metrics["test"])
     ['accuracy', 'balanced_accuracy', 'loss']
     """
     folder = None if out is None else Path(out)
+    observers = [as_observer(observer) for observer in observers]
+    if data is None:
+        if not resume or folder is None:
+            raise UserError(
+                "data: specify what to train on; only resume=True with out=<run folder> can leave it out"
+            )
+        data = recorded_data(folder, allow_imports=allow_imports)
     plan = plan_run(
         data,
         recipe,
@@ -76,7 +100,74 @@ def train(
         allow_imports=allow_imports,
         **data_options,
     )
-    return execute(plan, folder, resume=resume, model=model, observers=observers)
+    arguments: dict[str, Any] = {"resume": resume, "model": model}
+    if networks_per_run(plan.recipe) > 1:
+        with networks_shown(progress, networks_per_run(plan.recipe)) as watchers:
+            return execute(plan, folder, observers=observers, watchers=watchers, **arguments)
+    with progress_shown(progress, main_metric(plan.prepared.schema.task)) as shown:
+        return execute(plan, folder, observers=[*shown, *observers], **arguments)
+
+
+def finish(
+    folder: str | Path,
+    data: Any = None,
+    *,
+    validation: Any = None,
+    test: Any = None,
+    sample_weight: Any = None,
+    device: str | None = None,
+    model: nn.Module | None = None,
+    allow_imports: bool = False,
+) -> Run:
+    """Finish a run that was stopped, killed or diverged: evaluate its best weights so far, and write it as a result.
+
+    The status of the run is then "stopped". It is loaded, used, exported and reported like any other run, and
+    ``train(resume=True)`` continues it from its last checkpoint as before. A finished run is returned as it is.
+
+    Args:
+        folder: the run folder.
+        data: the data of the run, if they were in memory or have been moved. Default None: as recorded in the folder.
+        validation: the validation data of the run, as for :func:`train`; likewise.
+        test: the test data of the run, as for :func:`train`; likewise.
+        sample_weight: the weights of the rows, if the run was started with any.
+        device: the device on which the weights are evaluated. Default None: as in training.
+        model: the module of the run, if the recipe cannot build it.
+        allow_imports: whether the recipe may import classes by their path, which runs their code. Default False.
+
+    Returns:
+        The run with the best weights so far.
+
+    Raises:
+        RunError: the folder contains no run, no epoch was completed, or the data are not those of the run.
+
+    >>> import tempfile
+    >>> from descend.errors import Interrupted
+    >>> def impatient(training, record):
+    ...     if record["epoch"] == 2:
+    ...         raise KeyboardInterrupt
+    >>> folder = tempfile.mkdtemp()
+    >>> try:
+    ...     train("iris", out=folder, observers=[impatient])
+    ... except Interrupted:
+    ...     run = finish(folder)
+    >>> run.metrics["status"], run.metrics["epochs"]
+    ('stopped', 2)
+    """
+    path = Path(folder)
+    if is_finished(path) or not is_started(path):
+        check_manifest(path)
+        return load(path, allow_imports=allow_imports, model=model)
+    if data is None:
+        data = recorded_data(path, allow_imports=allow_imports)
+    given = {"validation": validation, "test": test, "sample_weight": sample_weight}
+    options: Any = {name: value for name, value in given.items() if value is not None}
+    training_data = TrainingData.of(data, **options)
+    plan = Planner(training_data, device=device, allow_imports=allow_imports).resumed(path)
+    if networks_per_run(plan.recipe) == 1:
+        return Session(plan, path, resume=True, model=model).finish_stopped()
+    if model is not None:
+        raise RunError(f"the run in {path} trains several networks, which the recipe builds; leave out model")
+    return train_restarts(plan, path, resume=True, finishing=True)
 
 
 def execute(
@@ -87,6 +178,7 @@ def execute(
     model: nn.Module | None = None,
     observers: Sequence[Observer] = (),
     batches: Batches | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> Run:
     """Train according to a plan; see :func:`train`.
 
@@ -97,9 +189,10 @@ def execute(
         model: a module to train instead of the recipe's.
         observers: objects that are notified of each epoch.
         batches: the training batches, instead of those the plan describes.
+        watchers: notified of the epochs and ends of the networks, if the recipe trains several.
 
     Raises:
-        UserError: the recipe trains several networks, which excludes ``model``, ``batches`` and ``observers``.
+        UserError: the recipe trains several networks, which excludes ``model`` and ``batches``.
         DivergedError: a number became NaN or infinite.
         Interrupted: a signal requested a stop.
     """
@@ -110,13 +203,9 @@ def execute(
     if model is not None or batches is not None:
         raise UserError(
             "init.restarts and model.ensemble train several networks from weights that the recipe initialises; they "
-            "cannot be used with a model of your own, nor in the scikit-learn estimators"
+            "cannot be used with a model of your own"
         )
-    if observers:
-        raise UserError(
-            "init.restarts and model.ensemble train several networks, and an observer watches one"
-        )
-    run = train_restarts(plan, folder, resume=resume)
+    run = train_restarts(plan, folder, resume=resume, observers=observers, watchers=watchers)
     if run.failed:
         raise DivergedError(run.metrics["message"])
     return run

@@ -12,7 +12,9 @@ import difflib
 import importlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 __all__ = [
     "CheckpointError",
@@ -21,6 +23,7 @@ __all__ = [
     "DivergedError",
     "Interrupted",
     "MissingExtraError",
+    "ObserverError",
     "Problem",
     "RecipeError",
     "RunError",
@@ -71,9 +74,24 @@ class DivergedError(TrainingError):
 
 
 class Interrupted(DescendError):
-    """Training was stopped (Ctrl-C, SIGTERM) after saving a checkpoint."""
+    """Training was stopped (Ctrl-C, SIGTERM) after saving a checkpoint.
+
+    Args:
+        message: what was stopped, and how to continue.
+        run: the run with its best weights so far, which predicts, exports and can be saved; None before the end of the
+            first epoch, and for several networks.
+        folder: the run folder, from which training continues; None if nothing was written.
+    """
 
     exit_status = 130
+
+    def __init__(self, message: str = "", *, run: Any = None, folder: Path | None = None) -> None:
+        super().__init__(message)
+        self.run, self.folder = run, folder
+
+
+class ObserverError(TrainingError):
+    """An observer raised an exception, which is the ``__cause__``. Training was stopped, and can be resumed."""
 
 
 @dataclass(frozen=True)

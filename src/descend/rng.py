@@ -20,6 +20,8 @@ from hashlib import blake2b
 
 import torch
 
+from descend.process import exclusive
+
 __all__ = ["forked", "generator", "key", "seeder"]
 
 
@@ -73,6 +75,9 @@ def seeder(device: torch.device) -> Callable[[int], object]:
 def forked(device: torch.device | None = None) -> Iterator[None]:
     """Context manager that restores torch's global random state on exit, also after an exception.
 
+    One thread of the process is in it at a time (:func:`descend.process.exclusive`), so that what a thread seeds is what
+    it uses.
+
     Args:
         device: a CUDA device whose state is restored too.
 
@@ -83,5 +88,5 @@ def forked(device: torch.device | None = None) -> Iterator[None]:
     True
     """
     devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with exclusive(), torch.random.fork_rng(devices=devices):
         yield

@@ -261,7 +261,7 @@ class TestResuming:
         ("more", "words"),
         [
             (["--seed", "4"], ["--seed 3, not 4"]),
-            (["--set", "stop.max_epochs=9"], ["stop.max_epochs: was 6, now 9"]),
+            (["--set", "optimizer.lr=0.5"], ["optimizer.lr: was", "now 0.5"]),
         ],
     )
     def test_a_changed_wish_is_refused(self, descend, trained, more, words):
@@ -276,7 +276,8 @@ class TestResuming:
         (tmp_path / "other.csv").write_text("".join(lines[:-1]), encoding="utf-8")
         result = descend("train", "other.csv", "--target", "band", "--resume", "--out", folder)
         assert result.status == 2
-        assert "fingerprint" in result.err
+        assert "the data are not those of the run in" in result.err
+        assert "239 rows, the run has 240" in result.err
 
     def test_a_function_named_by_a_folder_is_not_called(self, descend, tmp_path):
         (tmp_path / "foreign").mkdir()

@@ -6,7 +6,6 @@ import pytest
 
 from descend.data.columns import Column, infer
 from descend.data.settings import DataSettings
-from descend.data.string_kinds import kind_option
 from descend.errors import DataError
 
 N = 60
@@ -66,18 +65,23 @@ def refusal(frame, **settings):
     return str(caught.value)
 
 
-def test_an_identifier_is_refused_with_two_remedies():
-    message = refusal({"name": [f"Mr. {i}" for i in range(N)], "x": np.arange(N) ** 2})
-    assert "'name'" in message
-    assert "60 distinct strings in 60 rows" in message
-    assert "--set data.columns.name=ignore" in message
-    assert "--set data.columns.name=categorical" in message
+def test_strings_that_identify_the_rows_are_not_used():
+    frame = {"name": [f"Mr. {i}" for i in range(N)], "x": np.arange(N) ** 2}
+    columns, parsed = infer(pl.DataFrame(frame), DataSettings())
+    assert [column.kind for column in columns] == ["identifier", "numeric"]
+    assert parsed.columns == ["x"]
+    assert "60 distinct strings in 60 rows only identify the rows; not used" in columns[0].note
+    assert "{'data.columns.name': 'categorical'} keeps" in columns[0].note
+    assert kinds(frame, columns={"name": "categorical"})["name"] == "categorical"
+    assert "60 distinct strings in 60 rows only identify the rows" in refusal({"name": frame["name"]})
 
 
-def test_300_categories_in_few_rows_are_refused_and_in_many_rows_pooled():
-    few = refusal({"city": [f"c{i % 300}" for i in range(600)]})
-    assert "300 categories in 600 rows" in few
-    assert "--set data.columns.city=ignore" in few
+def test_300_categories_are_not_used_in_few_rows_and_pooled_in_many():
+    few = {"city": [f"c{i % 300}" for i in range(600)], "x": np.arange(600) ** 2}
+    columns, _ = infer(pl.DataFrame(few), DataSettings())
+    assert columns[0].kind == "identifier"
+    assert "300 categories in 600 rows" in columns[0].note
+    assert "{'data.columns.city': 'categorical'}" in columns[0].note
     assert kinds({"city": [f"c{i % 300}" for i in range(1500)]}) == {"city": "categorical"}
 
 
@@ -87,7 +91,7 @@ def test_mixed_types_name_rows_and_values():
     message = refusal({"width": values})
     assert "58 values are numbers, but rows 7, 31 hold '12 mm', 'broken'" in message
     assert "data.missing" in message
-    assert "--set data.columns.width=categorical" in message
+    assert "{'data.columns.width': 'categorical'}" in message
     assert kinds({"width": values}, missing=("12 mm", "broken")) == {"width": "numeric"}
     assert kinds({"width": values}, columns={"width": "categorical"}) == {"width": "categorical"}
 
@@ -108,11 +112,11 @@ def test_infinities_name_their_rows():
 
 def test_all_problems_are_reported_at_once():
     message = refusal(
-        {"x": [1.0, np.inf] * 20, "id": [f"a{i}" for i in range(40)], "tags": [[1]] * 40},
+        {"x": [1.0, np.inf] * 20, "soon": ["2024-01-31"] * 39 + ["soon"], "tags": [[1]] * 40},
         columns={"colour": "ignore"},
     )
     assert "4 problems" in message
-    for word in ("'x'", "'id'", "'tags'", "'colour'"):
+    for word in ("'x'", "'soon'", "'tags'", "'colour'"):
         assert word in message
 
 
@@ -134,21 +138,60 @@ def test_the_reasons_are_given_if_no_column_is_left():
     assert "every value is missing" in message
 
 
-def test_a_column_of_row_numbers_gets_a_note():
-    columns, _ = infer(pl.DataFrame({"id": range(1, 31), "x": np.arange(30) ** 2}), DataSettings())
+@pytest.mark.parametrize("start", [0, 1, -7, 5000, 2**60])
+@pytest.mark.parametrize("order", ["ascending", "descending", "shuffled"])
+@pytest.mark.parametrize(
+    "as_column", [list, lambda values: list(map(str, values)), lambda values: pl.Series(values)]
+)
+def test_a_column_that_counts_the_rows_is_not_used(start, order, as_column):
+    numbers = [start + i for i in range(30)]
+    if order != "ascending":
+        numbers = (
+            numbers[::-1] if order == "descending" else np.random.default_rng(0).permutation(numbers).tolist()
+        )
+    frame = pl.DataFrame({"n": as_column(numbers), "x": np.arange(30) ** 2})
+    columns, parsed = infer(frame, DataSettings())
+    assert [column.kind for column in columns] == ["identifier", "numeric"]
+    assert parsed.columns == ["x"]
+    assert f"{start} to {start + 29}" in columns[0].note
+    assert "{'data.columns.n': 'numeric'} keeps it" in columns[0].note
+
+
+def test_a_counter_that_is_declared_a_number_is_used():
+    frame = {"n": range(1, 31), "x": np.arange(30) ** 2}
+    assert kinds(frame, columns={"n": "numeric"}) == {"n": "numeric", "x": "numeric"}
+
+
+@pytest.mark.parametrize("name", ["day", "t", "x", "hour of the trial", "time_s", "Age"])
+def test_a_counter_with_the_name_of_a_quantity_is_used(name):
+    columns, _ = infer(pl.DataFrame({name: range(30), "z": np.arange(30) ** 2}), DataSettings())
+    assert columns[0].kind == "numeric"
     assert "looks like a row number" in columns[0].note
-    assert columns[1].note == ""
 
 
-def test_the_suggested_option_is_valid_in_a_shell_and_as_toml():
-    import shlex
-    import tomllib
+def test_years_are_no_counter():
+    assert kinds({"season": range(1990, 2021), "z": np.arange(31) ** 2})["season"] == "numeric"
+    assert kinds({"row_id": range(1990, 2021), "z": np.arange(31) ** 2})["row_id"] == "identifier"
 
-    for name in ("age", "sepal length (cm)", 'a "quoted" name', "dotted.name", "é"):
-        option, value = shlex.split(kind_option(name, "ignore"))
-        assert option == "--set"
-        key, _, word = value.rpartition("=")
-        assert tomllib.loads(f"{key} = '{word}'") == {"data": {"columns": {name: "ignore"}}}
+
+def test_a_counter_is_used_if_nothing_else_is_left():
+    columns, parsed = infer(pl.DataFrame({"n": range(30), "always": [1] * 30}), DataSettings())
+    assert [column.kind for column in columns] == ["numeric", "constant"]
+    assert "looks like a row number" in columns[0].note
+    assert parsed["n"].to_list() == list(range(30))
+
+
+def test_ranks_are_no_counters():
+    rng = np.random.default_rng(0)
+    frame = {"a": rng.permutation(50), "b": rng.permutation(50), "id": rng.permutation(50)}
+    assert kinds(frame) == {"a": "numeric", "b": "numeric", "id": "identifier"}
+    assert kinds({"a": frame["a"], "z": np.arange(50) ** 2})["a"] == "identifier"
+
+
+def test_pixels_are_never_left_out():
+    frame = pl.DataFrame({"id": range(30), "x": np.arange(30) ** 2})
+    columns, _ = infer(frame, DataSettings(), keep_constant=True)
+    assert [column.kind for column in columns] == ["numeric", "numeric"]
 
 
 def test_names_of_the_inputs_of_a_column():
@@ -163,7 +206,7 @@ def test_different_integers_beyond_double_precision_are_neither_constant_nor_mer
     message = refusal({"id": as_column(codes)})
     assert "'id'" in message
     assert f"from {2**60} to {2**60 + 19}" in message
-    assert "--set data.columns.id=categorical" in message
+    assert "{'data.columns.id': 'categorical'}" in message
     assert "different integers" in refusal({"id": as_column(codes)}, columns={"id": "numeric"})
     _, parsed = infer(pl.DataFrame({"id": as_column(codes)}), DataSettings(columns={"id": "categorical"}))
     assert parsed["id"].to_list() == list(map(str, codes))

@@ -207,10 +207,13 @@ BAD = {
     "missing label": ({"x": [1.0, 2.0, 3.0], "y": ["a", "NA", "b"]}, "'y': row 1 has no value"),
     "infinite target": ({"x": [1.0, 2.0, 3.0], "y": [1.0, np.inf, 3.0]}, "'y'.*row 1 holds infinities"),
     "mixed": ({"x": [*map(str, range(30)), "oops"], "y": np.arange(31) * 1.1}, "'x'.*row 30 holds 'oops'"),
-    "identifier": ({"x": [f"id{i}" for i in range(30)], "y": np.arange(30) * 1.1}, "'x'.*identify the rows"),
+    "identifier": (
+        {"x": [f"id{i}" for i in range(30)], "y": np.arange(30) * 1.1},
+        "x: 30 .*identify the rows",
+    ),
     "categories": (
         {"x": [f"c{i % 300}" for i in range(900)], "y": np.arange(900) * 1.1},
-        "'x': 300 categories",
+        "x: 300 categories",
     ),
 }
 

@@ -71,7 +71,7 @@ def test_pairs_of_arrays_tensors_and_lists():
         (FRAME, [0, 1, 2]),
     ):
         assert read(pair).targets.tolist() == [0, 1, 2]
-    assert read((np.zeros((3, 2)), [1, 2, 3]), target="price").target_names == ("price",)
+    assert read((np.zeros((3, 2)), [1, 2, 3]), target="price", held_out=True).target_names == ("price",)
 
 
 def test_for_prediction_targets_are_optional(tmp_path):
@@ -125,9 +125,9 @@ def test_the_nearest_name_is_suggested_for_a_wrong_column():
 
 
 def test_files_of_other_formats_are_refused(tmp_path):
-    (tmp_path / "a.xlsx").write_bytes(b"x")
+    (tmp_path / "a.docx").write_bytes(b"x")
     with pytest.raises(DataError, match=r"expected a data file ending in '\.csv'"):
-        read(tmp_path / "a.xlsx")
+        read(tmp_path / "a.docx")
 
 
 def test_a_table_with_only_a_target_is_refused():

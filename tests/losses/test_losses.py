@@ -12,14 +12,19 @@ from descend.losses import (
     LOSSES,
     BinaryCrossEntropy,
     CrossEntropy,
+    Focal,
+    Gaussian,
     Huber,
     KullbackLeibler,
     MeanAbsoluteError,
     MeanSquaredError,
+    NegativeBinomial,
+    Poisson,
+    Quantile,
     Squared,
     Wasserstein,
 )
-from descend.nn.outputs import OUTPUTS
+from descend.nn.outputs import OUTPUTS, positive
 
 N, T, K = 9, 3, 4
 
@@ -36,6 +41,29 @@ CLASSES = torch.tensor([0, 1, 2, 3, 3, 2, 0, 0, 1])
 BITS = torch.tensor([0, 1, 1, 0, 1, 0, 0, 1, 1], dtype=torch.float64)
 SOFT = torch.rand(N, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 REGRESSION = (normal(N, T), normal(N, T, seed=1))
+COUNTS = torch.poisson(3.0 * normal(N, T, seed=3).exp(), generator=torch.Generator().manual_seed(4))
+LABELS = (normal(N, T, seed=5) > 0).double()
+
+
+def negative_binomial(z, y, size):
+    """Minus the log-probability of PyTorch's distribution, whose parameters are failures and log-odds."""
+    return -torch.distributions.NegativeBinomial(size, logits=z - torch.log(size)).log_prob(y).mean()
+
+
+def pinball(z, y, level):
+    return torch.where(y > z, level * (y - z), (1 - level) * (z - y)).mean()
+
+
+def focal_of_labels(z, y, gamma, alpha):
+    p = torch.sigmoid(z)
+    p, weight = torch.where(y == 1, p, 1 - p), alpha * y + (1 - alpha) * (1 - y)
+    return (-weight * (1 - p) ** gamma * p.log()).mean()
+
+
+def focal_of_classes(z, y, gamma, alpha):
+    p = torch.softmax(z, 1)[range(len(y)), y]
+    return (-torch.tensor(alpha, dtype=z.dtype)[y] * (1 - p) ** gamma * p.log()).mean()
+
 
 # (loss, outputs, targets, mean loss of PyTorch)
 CASES = {
@@ -88,6 +116,64 @@ CASES = {
             dtype=torch.float64,
         ).mean(),
     ),
+    "bce, labels": (BinaryCrossEntropy(), normal(N, T), LABELS, nn.BCEWithLogitsLoss()),
+    "squared, labels": (
+        Squared().for_task("multi_label"),
+        normal(N, T),
+        LABELS,
+        lambda z, y: nn.MSELoss()(z.sigmoid(), y),
+    ),
+    "quantile": (Quantile(level=0.2), *REGRESSION, lambda z, y: pinball(z, y, 0.2)),
+    "quantile, median": (Quantile(), *REGRESSION, lambda z, y: nn.L1Loss()(z, y) / 2),
+    "quantile, several": (
+        Quantile(level=(0.1, 0.5, 0.7)),
+        normal(N, 3 * T),
+        normal(N, T, seed=1),
+        lambda z, y: sum(pinball(z[:, i * T : (i + 1) * T], y, t) for i, t in enumerate((0.1, 0.5, 0.7))) / 3,
+    ),
+    "poisson": (
+        Poisson(),
+        normal(N, T),
+        COUNTS,
+        lambda z, y: nn.PoissonNLLLoss()(z, y) + torch.lgamma(y + 1).mean(),
+    ),
+    "negative_binomial": (
+        NegativeBinomial(),
+        normal(N, 2 * T),
+        COUNTS,
+        lambda z, y: negative_binomial(z[:, :T], y, 1 / positive(z[:, T:])),
+    ),
+    "negative_binomial, set": (
+        NegativeBinomial(dispersion=0.4),
+        normal(N, T),
+        COUNTS,
+        lambda z, y: negative_binomial(z, y, torch.tensor(2.5, dtype=torch.float64)),
+    ),
+    "gaussian": (
+        Gaussian(),
+        normal(N, 2 * T),
+        normal(N, T, seed=1),
+        lambda z, y: nn.GaussianNLLLoss(full=True)(z[:, :T], y, positive(z[:, T:])),
+    ),
+    "focal, binary": (
+        Focal(gamma=1.5, alpha=0.3),
+        normal(N, 1),
+        BITS,
+        lambda z, y: focal_of_labels(z[:, 0], y, 1.5, 0.3),
+    ),
+    "focal, labels": (
+        Focal(gamma=0.5, alpha=0.3).for_task("multi_label"),
+        normal(N, T),
+        LABELS,
+        lambda z, y: focal_of_labels(z, y, 0.5, 0.3),
+    ),
+    "focal, multiclass": (
+        Focal(alpha=(1.0, 2.0, 0.5, 1.0)),
+        normal(N, K),
+        CLASSES,
+        lambda z, y: focal_of_classes(z, y, 2.0, (1.0, 2.0, 0.5, 1.0)),
+    ),
+    "focal, without focus": (Focal(gamma=0.0), normal(N, K), CLASSES, nn.CrossEntropyLoss()),
     "kl, classes": (KullbackLeibler(), normal(N, K), CLASSES, nn.CrossEntropyLoss()),
 }
 
@@ -149,13 +235,16 @@ def test_weights_of_a_wrong_shape_are_refused(case):
 @pytest.mark.parametrize("name", LOSSES)
 def test_declarations(name):
     loss = LOSSES[name]()
-    assert loss.form == ("values" if name in {"mse", "l1", "huber"} else "logits")
-    assert loss.tasks <= {"regression", "multi_regression", "binary", "multiclass"}
+    regression = {"mse", "l1", "huber", "quantile", "poisson", "negative_binomial", "gaussian"}
+    assert loss.form == ("values" if name in regression else "logits")
+    assert loss.tasks <= {"regression", "multi_regression", "binary", "multiclass", "multi_label"}
+    assert loss.target_space == ("raw" if name in {"poisson", "negative_binomial"} else "standardized")
+    assert loss.output in OUTPUTS
     assert loss.tasks
     assert list(loss.parameters()) == []
     result = card(LOSSES[name])
     assert result is not None
-    assert result.row.startswith("C")
+    assert result.row.startswith(("C", "K12"))
     assert result.formula
 
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-import descend
 from descend import Recipe, load, train, train_many
 from descend.errors import DivergedError, Interrupted, RecipeError, UserError
 from descend.export import load_exported
@@ -19,7 +18,7 @@ from descend.recipe.defaults import facts_of
 from descend.rng import forked, key
 from descend.runs.plan import plan_run
 from descend.training.checkpoint import Checkpointer
-from descend.training.observers import Quiet
+from descend.training.notification import as_observer
 
 SMALL = Recipe(
     model={"hidden": [8], "dropout": 0.1},
@@ -76,14 +75,19 @@ class TestRestarts:
     def test_refuse_a_model_of_the_user(self):
         with pytest.raises(UserError, match="a model of your own"):
             train("iris", SMALL.replace({"init.restarts": 2}), model=nn.Linear(4, 3))
-        with pytest.raises(UserError, match="estimators"):
-            descend.Classifier(recipe=SMALL.replace({"init.restarts": 2, "data.validation": 0.3})).fit(
-                np.eye(40), [0, 1] * 20
-            )
 
-    def test_refuse_observers(self):
-        with pytest.raises(UserError, match="an observer watches one"):
-            train("iris", SMALL.replace({"init.restarts": 2}), observers=[Quiet()])
+    @pytest.mark.parametrize("engine", ["loop", "packed"])
+    def test_observers_watch_each_network_and_may_stop_it(self, engine):
+        seen = []
+
+        def watch(training, record):
+            seen.append((training.number, record["epoch"]))
+            if training.number == 1 and record["epoch"] == 1:
+                training.request_stop("enough")
+
+        recipe = SMALL.replace({"init.restarts": 2, "stop.max_epochs": 3})
+        train_restarts(plan_run("iris", recipe), engine=engine, observers=[as_observer(watch)])
+        assert sorted(seen) == [(0, 1), (0, 2), (0, 3), (1, 1)]
 
     def test_diverged_networks_are_not_kept(self):
         def build(**_):
@@ -227,7 +231,7 @@ def test_resume_is_exact(tmp_path, monkeypatch, engine, owner, name, share):
     with monkeypatch.context() as patched:
         stopping(patched, owner, name, max(1, int(share * calls)))
         with pytest.raises(
-            Interrupted, match=f"training of 3 networks: .* continue with --resume --out {folder}"
+            Interrupted, match=f"training of 3 networks: .* continue with resume=True, out='{folder}'"
         ):
             train_restarts(plan_run("iris", recipe), folder, engine=engine)
     resumed = train("iris", recipe, out=folder, resume=True)

@@ -203,15 +203,80 @@ class TestNesterov:
         problem = Quadratic([1.0, 2.0])
         optimizer = nesterov([problem.x], lr=0.1, momentum=0.9)
         problem.run(optimizer, 2)
-        x, old = problem.x.detach().clone(), optimizer.state[problem.x]["previous"].clone()
+        x, velocity = problem.x.detach().clone(), optimizer.state[problem.x]["velocity"].clone()
         loss = optimizer.step(problem.closure)
-        ahead = x + 0.9 * (x - old)
+        ahead = x + 0.9 * velocity
         torch.testing.assert_close(problem.evaluated[-1], ahead, rtol=1e-15, atol=0)
         assert loss.item() == pytest.approx(0.5 * (problem.h * ahead**2).sum().item(), rel=1e-14)
 
     def test_the_error_names_a_remedy(self):
         with pytest.raises(UserError, match=r"optimizer\.step\(closure\)"):
             nesterov([torch.ones(1, requires_grad=True)]).step()
+
+
+@pytest.mark.parametrize(
+    ("constructor", "formula"), [(heavy_ball, heavy_ball_steps), (nesterov, nesterov_steps)]
+)
+class TestChangesOfTheParametersByOthers:
+    def test_a_value_that_is_set_is_not_taken_for_momentum(self, constructor, formula):
+        """After five steps all of x moves by 1000: the next displacement is β v − α g at the new point, and not 900."""
+        problem = Quadratic([0.3, 1.0, 2.5])
+        optimizer = constructor([problem.x], lr=0.1, momentum=0.9)
+        before = problem.run(optimizer, 5)
+        velocity = before[-1] - before[-2]
+        problem.x.data += 1000.0
+        start = problem.x.detach().clone()
+        optimizer.step(problem.closure)
+        at = start + 0.9 * velocity if constructor is nesterov else start
+        expected = 0.9 * velocity - 0.1 * problem.h * at
+        torch.testing.assert_close(problem.x.detach() - start, expected, rtol=1e-9, atol=1e-9)
+
+    def test_decoupled_decay_is_not_accumulated(self, constructor, formula):
+        """With a gradient of zero, x shrinks by the factor 1 − αλ per step, as with SGD; not by 1/(1 − β) times more."""
+        x = torch.ones(3, dtype=torch.float64, requires_grad=True)
+        optimizer = constructor([x], lr=0.1, momentum=0.9)
+
+        def decay(*_):
+            x.data.mul_(1 - 0.1 * 0.5)
+
+        optimizer.register_step_pre_hook(decay)
+
+        def closure():
+            x.grad = torch.zeros_like(x)
+            return torch.zeros(())
+
+        for _ in range(20):
+            optimizer.step(closure)
+        torch.testing.assert_close(x.detach(), torch.full_like(x, 0.95**20), rtol=1e-12, atol=0)
+
+    def test_a_state_of_an_earlier_version_continues(self, constructor, formula):
+        """Earlier versions stored the previous iterate; a run that they started takes the same steps."""
+        problem = Quadratic([0.3, 1.0, 2.5])
+        optimizer = constructor([problem.x], lr=0.1, momentum=0.9)
+        seen = problem.run(optimizer, 5)
+        expected = formula(lambda x: problem.h.numpy() * x, np.ones(3), [0.1] * 8, [0.9] * 8)
+        state = optimizer.state_dict()
+        state["state"] = {0: {"previous": seen[-2].clone()}}
+        optimizer.load_state_dict(state)
+        np.testing.assert_allclose(problem.run(optimizer, 3)[-1], list(expected)[-1], rtol=1e-12)
+
+
+class TestSparse:
+    def test_a_refused_gradient_leaves_nesterov_at_its_iterate(self):
+        x = torch.ones(3, requires_grad=True)
+        optimizer = nesterov([x], lr=0.1, momentum=0.9)
+
+        def closure(layout=torch.strided):
+            dense = torch.ones(3)
+            x.grad = dense if layout is torch.strided else dense.to_sparse()
+            return torch.zeros(())
+
+        optimizer.step(closure)
+        reached = x.detach().clone()
+        x.grad = None
+        with pytest.raises(UserError, match="sparse"):
+            optimizer.step(lambda: closure(torch.sparse_coo))
+        assert torch.equal(x.detach(), reached)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,8 @@ def task_of(entry: Entry) -> str:
         tasks = constructor.tasks
         return next(task for task in ("multiclass", "binary", "regression") if task in tasks)
     if entry.key == "output":
-        return {"sigmoid": "binary", "sine": "binary", "identity": "regression"}.get(entry.name, "multiclass")
+        binary = entry.name in ("sigmoid", "sine")
+        return "binary" if binary else "multiclass" if entry.name == "softmax" else "regression"
     if entry.key == "augment":
         return "multiclass" if "rows" in constructor.fits else "images"
     return "images" if (entry.name in ("convnet", "instance")) else "multiclass"
@@ -91,6 +92,15 @@ def weights_are_few(model):
     return sum(weight.square().mean() for weight in model.parameters()) - 100.0
 
 
+LOSS_OF_OUTPUT: dict[str, dict[str, object]] = {
+    "exp": {"name": "poisson"},
+    "gaussian_mean": {"name": "gaussian"},
+    "negative_binomial_mean": {"name": "negative_binomial"},
+    "middle_quantile": {"name": "quantile", "level": [0.1, 0.5, 0.9]},
+}
+"""The losses that choose an output activation."""
+
+
 def recipe_of(entry: Entry) -> Recipe:
     sections = {section: dict(values) for section, values in QUICK.items()}
     if entry.name in ("linear", "polynomial"):
@@ -102,6 +112,8 @@ def recipe_of(entry: Entry) -> Recipe:
     if entry.section == "schedule":
         sections["schedule"] = {}
     sections[entry.section] = sections[entry.section] | {entry.key: value_of(entry)}
+    if entry.name in LOSS_OF_OUTPUT:
+        sections["loss"] = LOSS_OF_OUTPUT[entry.name]
     if entry.name == "sparse_adam":
         sections["model"] = {"name": Sparse}
     return Recipe.of(sections)
@@ -154,7 +166,7 @@ class TestCards:
     @every_entry
     def test_every_entry_is_described(self, entry):
         card = entry.card
-        assert re.fullmatch(r"[A-H]\d+(, [A-H]\d+)*", card.row), card.row
+        assert re.fullmatch(r"[A-K]\d+(, [A-K]\d+)*", card.row), card.row
         assert card.formula
         assert card.summary.endswith(".")
         assert "\n" not in card.summary

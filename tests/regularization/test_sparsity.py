@@ -125,12 +125,23 @@ def test_optimizers_whose_steps_are_not_those_of_the_learning_rate_are_refused(n
         descend.train("diabetes", recipe)
 
 
-@pytest.mark.parametrize("name", ["sgd", "heavy_ball", "nesterov", "asc_pg"])
-def test_proximal_gradient_methods_solve_the_lasso(name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("sgd", {}),
+        ("sgd", {"momentum": 0.9}),
+        ("sgd", {"momentum": 0.9, "nesterov": True}),
+        ("sgd", {"momentum": 0.8, "dampening": 0.5}),
+        ("heavy_ball", {}),
+        ("nesterov", {}),
+        ("asc_pg", {}),
+    ],
+)
+def test_proximal_gradient_methods_solve_the_lasso(name, settings):
     """min ½ (a − 0.05)² + 5 (b − 1)² + 0.1 (|a| + |b|) has a = 0 and b = 1 − 0.1/10."""
     w = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
     h, c = torch.tensor([1.0, 10.0], dtype=torch.float64), torch.tensor([0.05, 1.0], dtype=torch.float64)
-    optimizer = OPTIMIZERS[name]([w], lr=0.02)
+    optimizer = OPTIMIZERS[name]([w], lr=0.02, **settings)
     l1_prox(optimizer, [w], 0.1)
 
     def closure():

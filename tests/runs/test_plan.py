@@ -15,6 +15,7 @@ from descend.api import execute
 from descend.errors import DataError, RecipeError, RunError, UserError
 from descend.recipe import Recipe
 from descend.runs.plan import as_recipe, choose_device, plan_run
+from descend.runs.resume import amended_recipe
 
 QUICK = Recipe(model={"hidden": [4]}, stop={"max_epochs": 1}, engine={"threads": 1, "device": "cpu"})
 
@@ -190,14 +191,24 @@ class TestResume:
         with pytest.raises(RunError) as caught:
             self.resumed(iris, folder, {"optimizer": "adam", "stop": {"max_epochs": 2}})
         lines = str(caught.value).splitlines()
-        assert lines[1:] == [
-            "  optimizer.name: was 'torch.optim.nadam:NAdam', now 'adam'",
-            "  stop.max_epochs: was 1, now 2",
-        ]
+        assert lines[1:] == ["  optimizer.name: was 'torch.optim.nadam:NAdam', now 'adam'"]
+
+    def test_what_does_not_determine_the_past_may_change(self, iris, folder):
+        recipe = {"stop": {"max_epochs": 2, "patience": 3}, "checkpoint": {"every_epochs": 4}}
+        planned = self.resumed(iris, folder, recipe)
+        assert planned.recipe.stop["max_epochs"] == 2
+        assert planned.recipe.checkpoint["every_epochs"] == 4
+        assert planned.before is not None
+        assert planned.before.stop["max_epochs"] == 1
+        assert self.resumed(iris, folder, {"stop": {"max_epochs": 1}}).before is None
+
+    def test_another_device_is_named(self, folder):
+        with pytest.warns(UserWarning, match=r"was started on cpu and continues on meta.*last digits differ"):
+            amended_recipe(folder, Recipe(engine={"device": "cpu"}), Recipe(engine={"device": "meta"}))
 
     def test_other_data(self, iris, folder):
         x, y = iris
-        with pytest.raises(RunError, match=r"the data differ from those the run .* was started with"):
+        with pytest.raises(RunError, match=r"the data are not those of the run .* but other values"):
             self.resumed((x + 1e-9, y), folder)
 
     def test_its_imports_need_leave(self, iris, folder):

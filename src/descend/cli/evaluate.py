@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from descend.cli.options import AllowImports, Json, NewData, RunFolder
-from descend.cli.output import answering, people
+from descend.cli.options import AllowImports, Json, NewData, ReadingAssignments, RunFolder, assigned
+from descend.cli.output import answering, people, screen
 
 __all__ = ["EXAMPLES", "evaluate"]
 
@@ -29,6 +29,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    assignments: ReadingAssignments = None,
     allow_imports: AllowImports = False,
     as_json: Json = False,
 ) -> None:
@@ -36,10 +37,14 @@ def evaluate(
     with answering(as_json) as answer:
         from descend.cli.summary import scores
         from descend.data.sources import read
+        from descend.runs.predictions import reading_settings
         from descend.runs.run import load
 
         trained = load(run, allow_imports=allow_imports)
-        source = read(data, target=target, schema=trained.schema)
+        settings = reading_settings(assigned(assignments))
+        source = read(data, target=target, schema=trained.schema, settings=settings)
+        for note in source.notes:
+            screen().print(f"Note: {note}", soft_wrap=True, markup=False)
         metrics = trained.evaluate(source)
         people().print(scores({source.name: metrics}))
         answer(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from descend.errors import UserError
 
 __all__ = [
     "AllowImports",
@@ -15,15 +18,18 @@ __all__ = [
     "Json",
     "NewData",
     "OptionalData",
+    "ReadingAssignments",
     "RecipeFile",
     "RunFolder",
     "Seed",
+    "SeveralNewData",
     "Target",
+    "assigned",
 ]
 
 _DATA = (
-    "A bundled data set (digits, breast_cancer, wine, iris, diabetes); a CSV, TSV, Parquet, Arrow or NPZ file; "
-    "a folder of images by class; or package.module:function."
+    "A bundled data set (digits, breast_cancer, wine, iris, diabetes); a CSV, TSV, JSON, Parquet, Arrow, Excel or NPZ "
+    "file, also compressed; a folder of images by class; - for standard input; or package.module:function."
 )
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help=_DATA, show_default=False)]
@@ -31,6 +37,21 @@ OptionalData = Annotated[str | None, typer.Argument(metavar="DATA", help=_DATA, 
 NewData = Annotated[
     str,
     typer.Argument(metavar="DATA", help="Data in any form that training accepts.", show_default=False),
+]
+SeveralNewData = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA", help="Data in any form that training accepts; or image files.", show_default=False
+    ),
+]
+ReadingAssignments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="data.KEY=VALUE",
+        help="How DATA is read, where it differs from training: separator, encoding, sheet, drop_missing_targets.",
+        show_default=False,
+    ),
 ]
 RunFolder = Annotated[
     Path,
@@ -99,3 +120,21 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Print one JSON object on standard output and nothing else there."),
 ]
+
+
+def assigned(assignments: Sequence[str] | None) -> dict[str, Any]:
+    """Return the values of ``--set data.KEY=VALUE`` by their keys.
+
+    >>> assigned(["data.encoding=cp1252"])
+    {'encoding': 'cp1252'}
+    """
+    if not assignments:
+        return {}
+    from descend.recipe import Recipe
+
+    recipe = Recipe().with_assignments(list(assignments))
+    found = {key.removeprefix("data."): value for key, value in recipe.specified().items()}
+    other = next((key for key in recipe.specified() if not key.startswith("data.")), None)
+    if other is not None:
+        raise UserError(f"--set {other}: only keys of [data] that read the new data can be set")
+    return found

@@ -9,21 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from descend.cli.options import AllowImports, NewData, RunFolder
-from descend.cli.output import LastingStream
+from descend.cli.options import AllowImports, ReadingAssignments, RunFolder, SeveralNewData, assigned
+from descend.cli.output import LastingStream, screen
 from descend.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from descend.runs.run import Run
 
 __all__ = ["EXAMPLES", "predict"]
 
 EXAMPLES = (
     "\b\nExamples:\n"
     "  descend predict runs/houses new_houses.csv\n"
-    "  descend predict runs/houses new_houses.csv --out prices.parquet"
+    "  descend predict runs/houses new_houses.csv --keep id --out prices.parquet\n"
+    "  descend predict runs/pictures photo.png"
 )
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".json")
@@ -31,7 +30,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".json")
 
 def predict(
     run: RunFolder,
-    data: NewData,
+    data: SeveralNewData,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -41,20 +40,41 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN,...",
+            help="Columns of DATA to write unchanged in front of the predictions, such as an identifier of the rows.",
+            show_default=False,
+        ),
+    ] = None,
+    assignments: ReadingAssignments = None,
     allow_imports: AllowImports = False,
 ) -> None:
     """Predict each row of DATA with a trained network.
 
     DATA needs no target column, and the rows keep their order. The column "prediction" contains the labels in
     the form they had in training, or numbers in the target's unit; with several targets, each has a column
-    "prediction_TARGET". For classes, columns "probability_CLASS" follow. For images, the first column is "file".
+    "prediction_TARGET". For classes, columns "probability_CLASS" follow. For images, DATA may also be one or several
+    files, and the first column is "file".
     """
     if out is not None:
         _check_writable(out)
+    from descend.data.sources import read
+    from descend.runs.predictions import prediction_table, reading_settings
     from descend.runs.run import load
 
     trained = load(run, allow_imports=allow_imports)
-    frame = _predictions(trained, data)
+    source = read(
+        data[0] if len(data) == 1 else _images(data),
+        schema=trained.schema,
+        predicting=True,
+        settings=reading_settings(assigned(assignments)),
+        keep=_names(keep),
+    )
+    for note in source.notes:
+        screen().print(f"Note: {note}", soft_wrap=True, markup=False)
+    frame = prediction_table(trained.predictor, source)
     if out is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
@@ -63,6 +83,23 @@ def predict(
         stream.flush()
     else:
         _write(frame, out)
+
+
+def _images(data: list[str]) -> list[str]:
+    """Return several paths, which must be those of images."""
+    from descend.data.image_folders import is_images
+
+    odd = [one for one in data if not is_images(one)]
+    if odd:
+        raise UserError(
+            f"{odd[0]}: several files can be predicted at once only if all are images; predict each table by its own "
+            "command, or put tables with equal columns into one folder"
+        )
+    return data
+
+
+def _names(keep: str | None) -> tuple[str, ...]:
+    return () if keep is None else tuple(name.strip() for name in keep.split(",") if name.strip())
 
 
 def _check_writable(out: Path) -> None:
@@ -75,34 +112,6 @@ def _check_writable(out: Path) -> None:
         raise UserError(
             f"--out {out} already exists and is not overwritten; choose another name or remove it"
         )
-
-
-def _predictions(trained: Run, data: str) -> pl.DataFrame:
-    """Return the predictions, one row for each row of the data."""
-    import polars as pl
-
-    from descend.data.sources import read
-
-    schema, predictor = trained.schema, trained.predictor
-    source = read(data, schema=schema, predicting=True)
-    if source.kind == "dataset":
-        raise UserError(f"{data} is a torch Dataset; predict needs its inputs as an array")
-    outputs = predictor.outputs(source)
-    labels = predictor.decode(outputs)
-    columns: dict[str, pl.Series] = {}
-    if source.row_names is not None:
-        columns["file"] = pl.Series(source.row_names)
-    if labels.ndim == 1:
-        columns["prediction"] = pl.Series(labels.tolist())
-    else:
-        for at, name in enumerate(schema.target_names):
-            columns[f"prediction_{name}"] = pl.Series(labels[:, at].tolist())
-    if schema.classes:
-        found = schema.probabilities(predictor.finished(outputs), predictor.form).numpy()
-        for at, label in enumerate(schema.labels.tolist()):
-            name = str(label).lower() if isinstance(label, bool) else str(label)
-            columns[f"probability_{name}"] = pl.Series(found[:, at])
-    return pl.DataFrame(columns)
 
 
 def _write(frame: pl.DataFrame, out: Path) -> None:

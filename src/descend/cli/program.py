@@ -19,6 +19,7 @@ from descend.cli import (
     compare,
     evaluate,
     export,
+    finish,
     gallery,
     methods,
     predict,
@@ -29,6 +30,7 @@ from descend.cli import (
 )
 from descend.cli.output import LastingStream, write_json
 from descend.errors import DescendError
+from descend.interface import command_line
 
 __all__ = ["app", "main"]
 
@@ -76,6 +78,7 @@ def _descend(
 
 _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (train.train, train.EXAMPLES, "Train a network on data."),
+    (finish.finish, finish.EXAMPLES, "Use the best weights so far of a run that was stopped."),
     (compare.compare, compare.EXAMPLES, "Compare design choices under equal conditions."),
     (search.search, search.EXAMPLES, "Search for the best recipe in a space of configurations."),
     (predict.predict, predict.EXAMPLES, "Predict new rows with a trained network."),
@@ -109,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = "--traceback" in given or os.environ.get("DESCEND_TRACEBACK", "") not in ("", "0")
     given = [each for each in given if each != "--traceback"]
     try:
-        with warnings.catch_warnings():
+        with command_line(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             status = _run(given)
         if status == INTERRUPTED:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from descend.runs.run import Run
 
-__all__ = ["answer_of", "scores", "summary"]
+__all__ = ["answer_of", "scores", "summary", "written_report"]
 
 PARTS = ("train", "validation", "test")
 
@@ -54,9 +54,16 @@ def _course(run: Run) -> str:
         "patience": f"the validation {monitor} did not improve for {stop.get('patience')} epochs",
         "max_seconds": f"the time limit of {stop.get('max_seconds')} seconds was reached",
         "target": f"the target {monitor} of {stop.get('target')} was reached",
-    }.get(found["stopped"], str(found["stopped"]))
+        "interrupted": "training was interrupted",
+        "diverged": "training diverged",
+    }.get(found["stopped"], f"of a request ({found['stopped']})")
     best = f"; the weights of epoch {found['best_epoch']} were kept" if "validation" in found else ""
-    return f"{text}; stopped because {why}{best}.{_members(found)}{_constraints(found)}"
+    early = ""
+    if found.get("status") == "stopped":
+        early = (
+            f" The run is not trained to its end; continue it with descend train --resume --out {run.path}"
+        )
+    return f"{text}; stopped because {why}{best}.{_members(found)}{_constraints(found)}{early}"
 
 
 def _members(found: Mapping[str, Any]) -> str:
@@ -95,3 +102,13 @@ def answer_of(run: Run, report: Path | None) -> dict[str, Any]:
         "data": {**run.environment.get("data", {}), "fingerprint": run.schema.fingerprint},
         "recipe": {section: dict(values) for section, values in run.recipe.items()},
     }
+
+
+def written_report(run: Run, show: Console) -> Path | None:
+    """Write the report; an error here must not hide that training succeeded."""
+    try:
+        return run.report()
+    except Exception as error:
+        show.print(f"The report could not be written ({type(error).__name__}: {error}).", soft_wrap=True)
+        show.print(f"Everything else is saved; try again with: descend report {run.path}", soft_wrap=True)
+        return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -104,8 +103,7 @@ def train(
             raise UserError("specify the data: descend train DATA, for example: descend train digits")
         with show.status(f"Reading {data}"):
             from descend.cli.preview import preview
-            from descend.cli.summary import answer_of, summary
-            from descend.runs.folder import is_finished
+            from descend.cli.summary import answer_of, summary, written_report
             from descend.runs.plan import plan_run
 
             planned = plan_run(
@@ -122,7 +120,7 @@ def train(
             )
         if resume and seed is not None and seed != planned.seed:
             raise RunError(f"the run in {out} was started with --seed {planned.seed}, not {seed}")
-        if resume and out is not None and is_finished(out):
+        if resume and out is not None and planned.before is None and _is_complete(out):
             from descend.runs.run import load
 
             run = load(out, allow_imports=allow_imports)
@@ -131,7 +129,7 @@ def train(
             preview(planned, console)
             folder = out or new_folder(planned.source.name)
             run = _trained(planned, folder, resume, tensorboard, show)
-        report = _report(run, show)
+        report = written_report(run, show)
         summary(run, report, console)
         if quiet and not as_json:
             people().print(str(run.path), soft_wrap=True)
@@ -152,25 +150,16 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
         raise UserError("--resume requires the run folder: --out FOLDER")
     if data is not None:
         return data
-    if not out.is_dir():
-        raise RunError(f"nothing to resume in {out}: there is no such folder")
-    from descend.runs.folder import ENVIRONMENT
+    from descend.runs.recorded_data import recorded_data
 
-    path = out / ENVIRONMENT
-    if not path.exists():
-        raise RunError(f"nothing to resume in {out}: it contains no run")
-    recorded = read_json(path).get("data")
-    if not isinstance(recorded, dict) or "reference" not in recorded:
-        raise RunError(f"{path} is damaged: it does not record the data")
-    reference = recorded["reference"]
-    if not isinstance(reference, str):
-        raise RunError(f"the run in {out} did not record where its data are; specify them: DATA")
-    if re.fullmatch(r"[\w.]+:[\w.]+", reference) and not Path(reference).exists() and not allow_imports:
-        raise RunError(
-            f"the data of the run in {out} come from the function {reference}, and calling it runs its code; "
-            f"if you trust it, specify it: descend train {reference} --resume --out {out}"
-        )
-    return reference
+    return str(recorded_data(out, allow_imports=allow_imports).source)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Whether a run is finished, and not only stopped."""
+    from descend.runs.folder import METRICS, is_finished
+
+    return is_finished(folder) and read_json(folder / METRICS).get("status") != "stopped"
 
 
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
@@ -205,13 +194,3 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
         bar.close()
         with suppress(OSError):
             folder.rmdir()  # removes the folder only if it is empty, that is, if training had not begun
-
-
-def _report(run: Run, show: Console) -> Path | None:
-    """Write the report; an error here must not hide that training succeeded."""
-    try:
-        return run.report()
-    except Exception as error:
-        show.print(f"The report could not be written ({type(error).__name__}: {error}).", soft_wrap=True)
-        show.print(f"Everything else is saved; try again with: descend report {run.path}", soft_wrap=True)
-        return None

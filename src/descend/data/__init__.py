@@ -33,6 +33,7 @@ The path of a CSV file, in the order of the calls:
 :mod:`.preparation`         ``prepare``: steps 2 to 5 above
 :mod:`.task`                regression, binary or multiclass: inferred, with the reason
 :mod:`.columns`             the kind of each column
+:mod:`.identifiers`         columns that only identify the rows
 :mod:`.parsing`             raw column values as numbers, booleans, dates or strings
 :mod:`.labels`              class labels and their codes
 :mod:`.split`               training, validation and test rows

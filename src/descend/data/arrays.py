@@ -11,6 +11,7 @@ import numpy as np
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
 from descend.data.messages import listed, rows_hold
 from descend.data.parsing import EXACT, is_missing, large_integers, tidy
+from descend.data.pixel_depth import eight_bits
 from descend.data.settings import Missing, missing_in
 from descend.data.source import Array, Source, join
 from descend.errors import DataError
@@ -178,8 +179,13 @@ def _channels_first(array: Array) -> Array:
     return np.ascontiguousarray(array)
 
 
-def as_images(data: Any, shape: tuple[int, ...]) -> Array:
+def as_images(data: Any, shape: tuple[int, ...], white: float | None = None) -> Array:
     """Return images as uint8 (n, *shape), shape = (channels, height, width).
+
+    Args:
+        data: the images; those of another dtype than uint8 have grey levels up to ``white``, or integers from 0 to 255.
+        shape: shape of one image.
+        white: the grey level of white of the training images, if they have more than 8 bits per pixel.
 
     Raises:
         DataError: the type or shape is different.
@@ -191,6 +197,10 @@ def as_images(data: Any, shape: tuple[int, ...]) -> Array:
         array = array.transpose(0, 3, 1, 2)
     if array.shape[1:] != shape:
         raise DataError(f"expected images of shape (n, {', '.join(map(str, shape))}), got {array.shape}")
+    if array.dtype != np.uint8 and white is not None and array.dtype.kind in "iuf":
+        if array.size and not bool((array >= 0).all()):  # also false for NaN
+            raise DataError(f"images must hold grey levels from 0 to {white:g}, got negative levels or NaN")
+        return eight_bits(array, white)
     if array.dtype != np.uint8:
         are_bytes = array.dtype.kind in "iuf" and bool(
             ((array >= 0) & (array <= 255) & (array == np.round(array))).all()

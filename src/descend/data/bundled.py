@@ -1,15 +1,17 @@
-"""Data sets bundled with scikit-learn."""
+"""Data sets bundled with scikit-learn, read from its files: importing scikit-learn takes longer than a short training."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from descend.data.arrays import from_arrays
-from descend.data.source import Source
+from descend.data.source import Array, Source
 
 __all__ = ["BUNDLED", "from_bunch", "load_bundled"]
 
@@ -30,11 +32,64 @@ def load_bundled(name: str) -> Source:
     >>> len(iris), iris.frame.columns[0], str(iris.targets[0])
     (150, 'sepal length (cm)', 'setosa')
     """
-    from sklearn import datasets
-
-    source = from_bunch(getattr(datasets, f"load_{name}")(), name=name, reference=name)
+    inputs, targets = _read_diabetes() if name == "diabetes" else _read_classes(name)
+    source = from_arrays(inputs, targets, name=name, reference=name)
+    assert source.frame is not None  # a matrix of floats is a table
+    frame = source.frame.rename(dict(zip(source.frame.columns, _COLUMNS[name], strict=True)))
     names = {"diabetes": ("progression",), "digits": ("digit",)}.get(name, ("class",))
-    return dataclasses.replace(source, target_names=names, grid=(1, 8, 8) if name == "digits" else None)
+    grid = (1, 8, 8) if name == "digits" else None
+    return dataclasses.replace(source, frame=frame, named=True, target_names=names, grid=grid)
+
+
+_MEASURED = (
+    "radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity", "concave points", "symmetry",
+    "fractal dimension",
+)  # fmt: skip
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "iris": ("sepal length (cm)", "sepal width (cm)", "petal length (cm)", "petal width (cm)"),
+    "wine": (
+        "alcohol", "malic_acid", "ash", "alcalinity_of_ash", "magnesium", "total_phenols", "flavanoids",
+        "nonflavanoid_phenols", "proanthocyanins", "color_intensity", "hue", "od280/od315_of_diluted_wines", "proline",
+    ),
+    "breast_cancer": tuple(
+        form.format(name) for form in ("mean {}", "{} error", "worst {}") for name in _MEASURED
+    ),
+    "digits": tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8)),
+    "diabetes": ("age", "sex", "bmi", "bp", "s1", "s2", "s3", "s4", "s5", "s6"),
+}  # fmt: skip
+"""The column names, which scikit-learn keeps in its code."""
+_FILES = {
+    "iris": "iris.csv",
+    "wine": "wine_data.csv",
+    "breast_cancer": "breast_cancer.csv",
+    "digits": "digits.csv.gz",
+}
+
+
+def _folder() -> Path:
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("scikit-learn is not installed; its files contain the bundled data sets")
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+
+
+def _read_classes(name: str) -> tuple[Array, Array]:
+    """Return inputs and labels. The last column is the class; a first line, if any, contains the names of the classes."""
+    path = _folder() / _FILES[name]
+    if name == "digits":
+        values = np.loadtxt(path, delimiter=",")
+        return values[:, :-1], values[:, -1].astype(np.int64)
+    values = np.loadtxt(path, delimiter=",", skiprows=1)
+    with path.open(encoding="utf-8") as file:
+        labels = np.array(file.readline().strip().split(",")[2:])
+    return values[:, :-1], labels[values[:, -1].astype(np.int64)]
+
+
+def _read_diabetes() -> tuple[Array, Array]:
+    """Return inputs whose columns have mean 0 and norm 1, as scikit-learn's loader does, and the targets."""
+    values = np.loadtxt(_folder() / "diabetes_data_raw.csv.gz")
+    centred = values - values.mean(axis=0)
+    return centred / values.std(axis=0) / len(values) ** 0.5, np.loadtxt(_folder() / "diabetes_target.csv.gz")
 
 
 def from_bunch(data: Mapping[str, Any], *, name: str, reference: str | None = None) -> Source:

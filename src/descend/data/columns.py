@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, rows_hold
 from descend.data.number_format import CODE, has_codes, parse
@@ -40,7 +41,9 @@ __all__ = [
     "refuse_extreme",
 ]
 
-ColumnKind = Literal["numeric", "boolean", "categorical", "date", "constant", "empty", "ignored"]
+ColumnKind = Literal[
+    "numeric", "boolean", "categorical", "date", "constant", "empty", "identifier", "ignored"
+]
 USED = ("numeric", "boolean", "categorical", "date")
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """Pydantic settings for values read from a file: no unknown fields, no type conversion, finite numbers."""
@@ -49,7 +52,6 @@ LARGEST = 1e150
 FARTHEST = 1e37
 """Largest distance from the mean in standard deviations: single precision overflows beyond 3e38."""
 _MAX_SHOWN = 20  # problems in one message
-_ROWS_PER_CATEGORY = 5  # rows needed per category on average, if there are more than max_categories
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Column:
 
     Args:
         name: the column name.
-        kind: ``numeric``, ``boolean``, ``categorical`` or ``date``; or ``constant``, ``empty`` or ``ignored``
-            for columns that are not used.
+        kind: ``numeric``, ``boolean``, ``categorical`` or ``date``; or ``constant``, ``empty``, ``identifier`` or
+            ``ignored`` for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
         unseen: number of categories, at the end, that occur only outside the training rows. They have no input.
         pooled: whether the last category stands for all other categories of the training rows.
@@ -130,7 +132,9 @@ def infer(
     """Infer the kind of every column, and parse the values of the used columns.
 
     Kinds are numbers (also as strings), ``true`` / ``false``, dates (also as ISO 8601 strings), and other strings as
-    categories. A column with a single value, or with no values, is not used and gets a note.
+    categories. A column with a single value, or with no values, or that only identifies the rows
+    (:mod:`descend.data.identifiers`), is not used and gets a note. If no other column is left, a column that counts the
+    rows is used.
 
     Args:
         frame: the raw features.
@@ -163,14 +167,41 @@ def infer(
             continue
         columns.append(column)
         if values is not None:
-            parsed.append(values.clear() if isinstance(frame, StoredTable) else values)
+            keep = column.kind == "identifier" or not isinstance(frame, StoredTable)
+            parsed.append(values if keep else values.clear())
     raise_all(problems)
+    for at, values in _counters_to_use(columns, parsed):
+        columns[at], numbers = _numeric(parse_numbers(values)[0], "numeric", columns[at].missing, True)
+        refuse_too_close(values)
+        note = f"looks like a row number; if so: {kind_option(values.name, 'ignore')}"
+        columns[at] = dataclasses.replace(columns[at], note=note)
+        parsed = [numbers if one.name == values.name and numbers is not None else one for one in parsed]
+    used = {column.name for column in columns if column.used}
+    stored = isinstance(frame, StoredTable)
+    parsed = [values.clear() if stored else values for values in parsed if values.name in used]
     if not parsed:
         facts = "; ".join(f"{column.name}: {column.note or column.kind}" for column in columns[:8])
         raise DataError(
             f"no column is left to learn from ({facts or 'the table has only the target column'})"
         )
     return columns, pl.DataFrame(parsed)
+
+
+def _counters_to_use(columns: Sequence[Column], parsed: Sequence[pl.Series]) -> list[tuple[int, pl.Series]]:
+    """Return the position and values of columns that seem to count the rows but are inputs.
+
+    These are all such columns if nothing else is left to learn from, and ranks.
+
+    Args:
+        columns: all columns.
+        parsed: the values of the used columns and of the identifiers.
+    """
+    at = {column.name: at for at, column in enumerate(columns) if column.kind == "identifier"}
+    counters = [values for values in parsed if values.name in at and values.dtype.is_numeric()]
+    chosen = ranks(counters)
+    if not chosen and not any(column.used for column in columns):
+        chosen = set(at)
+    return [(at[values.name], values) for values in counters if values.name in chosen]
 
 
 def _infer_one(
@@ -201,6 +232,11 @@ def _infer_one(
         return Column(name, "boolean", missing=missing), values
     if values.dtype == pl.Datetime:
         return _numeric(parse_dates(values)[0], "date", missing, keep_constant)
+    if not keep_constant and identifies_rows(values):
+        low, high = int(values.min()), int(values.max())  # type: ignore[arg-type]  # of an integer column
+        note = f"a different integer in each row, {low} to {high}, only identifies the row; not used; "
+        note += f"{kind_option(name, 'numeric')} keeps it"
+        return Column(name, "identifier", missing=missing, note=note), values
     refuse_too_close(values)
     column, numbers = _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
     return _with_format(column, unit, note), numbers
@@ -214,14 +250,13 @@ def _with_format(column: Column, unit: str, note: str) -> Column:
 def _codes(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
     """Return digits with leading zeros as categories, or as numbers with a note if there are too many categories."""
     shown = listed(values.filter(values.str.contains(CODE)).unique(maintain_order=True).to_list(), 1)
-    try:
-        column, strings = _categorical(values, missing, settings)
-    except DataError:
-        column = Column(values.name, "ignored")
+    column, strings = _categorical(values, missing, settings)
     if column.used:
         note = f"leading zeros ({shown}): taken for codes; if they are numbers: {kind_option(values.name, 'numeric')}"
         return dataclasses.replace(column, note=note), strings
     numbers, _ = parse_numbers(values, mark_of(settings))
+    if identifies_rows(numbers):
+        return column, strings
     refuse_too_close(values, mark_of(settings))
     column, parsed = _numeric(numbers, "numeric", missing, keep_constant=False)
     note = f"leading zeros ({shown}) are lost in numbers; if they are codes: {kind_option(values.name, 'categorical')}"
@@ -247,17 +282,15 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
     distinct = values.drop_nulls().n_unique()
     if distinct == 1 and missing == 0:
         return Column(name, "constant", note=f"always {listed([values[0]])}; not used"), None
-    remedies = f"{kind_option(name, 'ignore')} drops it, {kind_option(name, 'categorical')} keeps the most frequent values"
-    if distinct > 0.9 * present and distinct > 10:
-        raise DataError(
-            f"column {name!r}: {distinct} distinct strings in {present} rows identify the rows, "
-            f"so nothing can be learned from them ({listed(values.drop_nulls().head(3).to_list())}, ...); {remedies}"
+    if string_role(values, settings.max_categories) != "categorical":
+        what, reason = "distinct strings", "only identify the rows"
+        if distinct <= 0.9 * present:
+            what, reason = "categories", f"leave fewer than {ROWS_PER_CATEGORY} rows per category"
+        note = (
+            f"{distinct} {what} in {present} rows {reason}; not used; "
+            f"{kind_option(name, 'categorical')} keeps the most frequent"
         )
-    if distinct > settings.max_categories and present < _ROWS_PER_CATEGORY * distinct:
-        raise DataError(
-            f"column {name!r}: {distinct} categories in {present} rows "
-            f"leave fewer than {_ROWS_PER_CATEGORY} rows per category; {remedies}"
-        )
+        return Column(name, "identifier", missing=missing, note=note), values
     return Column(name, "categorical", missing=missing), values
 
 

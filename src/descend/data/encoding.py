@@ -24,6 +24,7 @@ from descend.data.source import Array
 from descend.data.streaming import StoredTable
 from descend.data.text_cells import refuse_other_mark
 from descend.errors import DataError, did_you_mean
+from descend.process import is_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -287,5 +288,7 @@ def encode(parsed: pl.DataFrame, columns: Sequence[Column]) -> Array:
                 unseen = values.is_not_null() & codes.is_null()
             values = codes.set(unseen, len(own) if column.pooled else -1.0).alias(column.name)
         numbers.append(values.cast(pl.Float64))
+    if is_fork():  # where the conversion of several columns at once finds no threads
+        return np.stack([values.to_numpy() for values in numbers], axis=1)
     matrix = pl.DataFrame(numbers).to_numpy(order="c")
     return np.array(matrix) if not matrix.flags.writeable else matrix

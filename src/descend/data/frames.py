@@ -11,6 +11,7 @@ from descend.data.messages import listed
 from descend.data.parsing import EXACT, is_missing, series_of
 from descend.data.titles import unique_names
 from descend.errors import DataError, did_you_mean
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,6 +34,7 @@ def is_frame(data: object) -> bool:
     return bool(supported.is_into_dataframe(data) or hasattr(data, "collect_schema"))
 
 
+@in_fork
 def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     """Convert rows of any form to a polars frame.
 

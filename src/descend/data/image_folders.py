@@ -1,26 +1,30 @@
-"""Folders of images, one subfolder per class."""
+"""Images: folders with one subfolder per class, and single files."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from descend.data.messages import listed
+from descend.data.pixel_depth import LevelRange, eight_bits, is_deep, white_level
 from descend.data.source import Array, Source
 from descend.data.split import PART_WORDS
 from descend.data.streaming import mapped
 from descend.errors import DataError, require
 
-__all__ = ["ENDINGS", "read_image_folder"]
+__all__ = ["ENDINGS", "read_image_folder", "read_images"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
 _MAX_UNCHANGED_SIDE = 256  # pixels; images that all have one size are not resized up to this side
 _MAX_RESIZED_SIDE = 128  # pixels; other images are resized to at most this side
+_OF_SYSTEMS = ("Thumbs.db", "desktop.ini")
 _GREY = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 
 T = TypeVar("T")
@@ -31,6 +35,7 @@ def read_image_folder(
     *,
     size: int | Literal["auto"] = "auto",
     shape: tuple[int, int, int] | None = None,
+    white: float | Literal["auto", "none"] = "auto",
     predicting: bool = False,
     stream: bool = False,
 ) -> Source:
@@ -38,13 +43,17 @@ def read_image_folder(
 
     The layout is ``folder/CLASS/image.png``, or with a given split ``folder/train/CLASS/image.png``,
     ``folder/validation/...``, ``folder/test/...``. If all images are grey there is one channel, otherwise
-    three (red, green, blue). Transparency is dropped, and the orientation in the EXIF data is applied.
+    three (red, green, blue). Transparency is dropped, the orientation in the EXIF data is applied, and of an animation
+    the first frame is used. Images with more than 8 bits per pixel have one level of white, see
+    :mod:`descend.data.pixel_depth`.
 
     Args:
         path: the folder.
         size: side in pixels; ``auto`` keeps images that all have the same size of at most 256 pixels, and
             resizes others to their median height and width, scaled down to at most 128.
         shape: (channels, height, width) of the training images; overrides ``size``.
+        white: the level of white of images with more than 8 bits per pixel; ``auto`` finds it from all of them, and
+            ``none`` refuses such images.
         predicting: whether the images have no class; they may then be anywhere in the folder.
         stream: whether the pixels are kept on disk, for images that do not fit into memory.
 
@@ -55,47 +64,169 @@ def read_image_folder(
         files, labels, parts, notes = _unlabelled(path) if predicting else _labelled(path)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-    pil = require("PIL.Image", "images", "reading images")
-    headers = _headers(pil, files)
-    channels, height, width = shape or _shape(headers, size)
-    if shape is None and any(header[:2] != (height, width) for header in headers):
-        notes.append(f"images are resized to {height} x {width} pixels (height x width)")
-    try:
-        allocate = mapped if stream else np.empty
-        inputs = allocate((len(files), channels, height, width), dtype=np.uint8)
-    except MemoryError as cause:
-        raise DataError(
-            f"{path}: {len(files)} images of {height} x {width} pixels do not fit into memory; "
-            "choose a smaller data.image_size, or data.stream = true"
-        ) from cause
-
-    def load(at: int) -> None:
-        inputs[at] = _pixels(pil, files[at], channels, height, width)
-
-    _all(load, range(len(files)), files)
+    inputs, found, own_notes = _read(
+        files, str(path), size=size, shape=shape, white=white, allocate=mapped if stream else np.empty
+    )
     return Source(
         name=path.resolve().name,
         reference=str(path),
         kind="images",
         inputs=inputs,
+        white=found,
         targets=None if labels is None else np.array(labels, dtype=object),
         target_names=() if labels is None else ("class",),
         split=None if parts is None else np.array(parts),
         row_names=tuple(str(file.relative_to(path)) for file in files),
-        notes=tuple(notes),
+        notes=(*notes, *own_notes),
     )
 
 
-def _headers(pil: Any, files: Sequence[Path]) -> list[tuple[int, int, bool]]:
+def read_images(
+    images: Sequence[Any],
+    *,
+    shape: tuple[int, int, int] | None = None,
+    white: float | Literal["auto", "none"] = "auto",
+) -> Source:
+    """Read some images for prediction, as :func:`read_image_folder` reads those of a folder.
+
+    Args:
+        images: paths, or images of Pillow.
+        shape: (channels, height, width) of the training images.
+        white: as in :func:`read_image_folder`.
+
+    Raises:
+        DataError: images cannot be decoded (the message names them).
+    """
+    files = [Path(image) if isinstance(image, str | os.PathLike) else image for image in images]
+    names = [str(file) if isinstance(file, Path) else f"image {at}" for at, file in enumerate(files)]
+    absent = [file for file in files if isinstance(file, Path) and not file.is_file()]
+    if absent:
+        raise DataError(f"no such file: {listed([str(file) for file in absent])}")
+    inputs, found, notes = _read(files, names[0], names=names, shape=shape, white=white)
+    return Source(
+        name=names[0] if len(names) == 1 else f"{len(names)} images",
+        reference=None,
+        kind="images",
+        inputs=inputs,
+        white=found,
+        targets=None,
+        target_names=(),
+        row_names=tuple(names),
+        notes=notes,
+    )
+
+
+def is_images(data: object, *, by_name: bool = True) -> bool:
+    """Return whether data are an image or a list of images: images of Pillow, or paths with the ending of an image.
+
+    Args:
+        data: the data.
+        by_name: whether paths are recognised too.
+
+    >>> is_images("cat.png"), is_images(["a.jpg", "b.jpg"]), is_images("cats.csv"), is_images([])
+    (True, True, False, False)
+    """
+    if isinstance(data, list | tuple):
+        return len(data) > 0 and all(is_images(one, by_name=by_name) for one in data)
+    if isinstance(data, str | os.PathLike):
+        path = Path(data)
+        return by_name and path.suffix.lower() in ENDINGS and not path.is_dir()
+    return type(data).__module__.startswith("PIL.") and hasattr(data, "convert")
+
+
+def _read(
+    files: Sequence[Any],
+    where: str,
+    *,
+    names: Sequence[str] | None = None,
+    size: int | Literal["auto"] = "auto",
+    shape: tuple[int, int, int] | None,
+    white: float | Literal["auto", "none"],
+    allocate: Callable[..., Array] = np.empty,
+) -> tuple[Array, float | None, tuple[str, ...]]:
+    """Return the pixels of some images, the level of white of those with more than 8 bits, and notes."""
+    pil = require("PIL.Image", "images", "reading images")
+    names = [str(file) for file in files] if names is None else names
+    headers = _headers(pil, files, names)
+    channels, height, width = shape or _shape(headers, size)
+    notes = []
+    if shape is None and any((one.height, one.width) != (height, width) for one in headers):
+        notes.append(f"images are resized to {height} x {width} pixels (height x width)")
+    animated = [name for name, one in zip(names, headers, strict=True) if one.animated]
+    if animated:
+        notes.append(
+            f"the first frame of {len(animated)} images with several frames is used ({listed(animated, 2)})"
+        )
+    level = _white(pil, files, headers, names, white)
+    if level is not None and white == "auto":
+        notes.append(
+            f"grey levels of images with more than 8 bits per pixel are scaled from 0..{level:g} to 0..255 "
+            "(data.image_white)"
+        )
     try:
-        return _all(lambda file: _header(pil, file), files)
+        inputs = allocate((len(files), channels, height, width), dtype=np.uint8)
+    except MemoryError as cause:
+        raise DataError(
+            f"{where}: {len(files)} images of {height} x {width} pixels do not fit into memory; "
+            "choose a smaller data.image_size, or data.stream = true"
+        ) from cause
+
+    def load(at: int) -> None:
+        inputs[at] = _pixels(pil, files[at], channels, height, width, level)
+
+    _all(load, range(len(files)), names)
+    return inputs, level, tuple(notes)
+
+
+def _white(
+    pil: Any,
+    files: Sequence[Any],
+    headers: Sequence[_Header],
+    names: Sequence[str],
+    specified: float | Literal["auto", "none"],
+) -> float | None:
+    """Return the level of white of the images with more than 8 bits per pixel; None if there are none."""
+    deep = [at for at, one in enumerate(headers) if is_deep(one.mode)]
+    if not deep:
+        return None if isinstance(specified, str) else specified
+    if specified == "none":
+        raise DataError(
+            f"{names[deep[0]]} has more than 8 bits per pixel (mode {headers[deep[0]].mode}), but no training image "
+            "has, so its level of white is unknown; convert it to 8 bits, or train with data.image_white"
+        )
+
+    def measured(at: int) -> LevelRange:
+        with _opened(pil, files[at]) as image:
+            return LevelRange.of(names[at], np.asarray(image))
+
+    return white_level(_all(measured, deep, [names[at] for at in deep]), specified)
+
+
+def _opened(pil: Any, file: Any) -> Any:
+    """Open a file; an image that is already open stays open."""
+    return pil.open(file) if isinstance(file, Path) else nullcontext(file)
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Height and width after rotation, the mode, and whether there are several frames."""
+
+    height: int
+    width: int
+    mode: str
+    animated: bool
+
+
+def _headers(pil: Any, files: Sequence[Any], names: Sequence[str]) -> list[_Header]:
+    try:
+        return _all(lambda file: _header(pil, file), files, names)
     except DataError:
-        _all(lambda file: _decoded(pil, file), files)  # also finds files whose pixel data are damaged
+        _all(lambda file: _decoded(pil, file), files, names)  # also finds files whose pixel data are damaged
         raise
 
 
-def _decoded(pil: Any, file: Path) -> None:
-    with pil.open(file) as image:
+def _decoded(pil: Any, file: Any) -> None:
+    with _opened(pil, file) as image:
         image.load()
 
 
@@ -141,10 +272,33 @@ def _labelled(path: Path) -> tuple[list[Path], list[str], list[str] | None, list
         raise DataError(
             f"{path}: the folders {listed(empty)} contain no images; add some or remove the folders"
         )
-    return files, labels, part_labels if given else None, []
+    return files, labels, part_labels if given else None, _skipped(path, files)
 
 
-def _all(work: Callable[[Any], T], items: Sequence[Any], names: Sequence[Path] | None = None) -> list[T]:
+def _skipped(path: Path, used: Sequence[Path]) -> list[str]:
+    """Return notes on the files of a folder that are not used."""
+    known = set(used)
+    others = [
+        one for one in sorted(path.rglob("*"))
+        if one not in known and not one.name.startswith(".") and one.name not in _OF_SYSTEMS and one.is_file()
+    ]  # fmt: skip
+    outside = [str(one.relative_to(path)) for one in others if one.suffix.lower() in ENDINGS]
+    formats = sorted({one.suffix.lower() or one.name for one in others if one.suffix.lower() not in ENDINGS})
+    notes = []
+    if outside:
+        notes.append(
+            f"{len(outside)} images are not in a folder of a class, and are not used ({listed(outside, 2)})"
+        )
+    if formats:
+        count = len(others) - len(outside)
+        notes.append(
+            f"{count} {'file is' if count == 1 else 'files are'} not read as {'an image' if count == 1 else 'images'} "
+            f"({', '.join(formats[:5])}{', ...' if len(formats) > 5 else ''})"
+        )
+    return notes
+
+
+def _all(work: Callable[[Any], T], items: Sequence[Any], names: Sequence[str]) -> list[T]:
     """Apply ``work`` to every item, in threads; one message names all images that fail."""
 
     def attempt(item: Any) -> T | Exception:
@@ -157,7 +311,6 @@ def _all(work: Callable[[Any], T], items: Sequence[Any], names: Sequence[Path] |
         results = list(pool.map(attempt, items))
     failed = [at for at, one in enumerate(results) if isinstance(one, Exception)]
     if failed:
-        names = items if names is None else names
         shown = "; ".join(f"{names[at]} ({_reason(results[at])})" for at in failed[:5])
         more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
         count = "an image" if len(failed) == 1 else f"{len(failed)} images"
@@ -170,50 +323,44 @@ def _reason(cause: object) -> str:
     return "it is not an image" if message.startswith("cannot identify image file") else message
 
 
-def _header(pil: Any, file: Path) -> tuple[int, int, bool]:
-    """Return height, width and whether the image is grey, from the file's header."""
-    with pil.open(file) as image:
+def _header(pil: Any, file: Any) -> _Header:
+    """Return what the file's header says."""
+    with _opened(pil, file) as image:
         width, height = image.size
         exif = pil.Image.getexif(image)  # the method of PNG images would decode the whole file
         transposed = exif.get(0x0112, 1) in (5, 6, 7, 8)
-        grey = image.mode in _GREY
-    return (width, height, grey) if transposed else (height, width, grey)
+        # The second frame of MPO files, which some cameras write, is a preview or the view of another lens.
+        animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+        mode = image.mode
+    return _Header(*((width, height) if transposed else (height, width)), mode, animated)
 
 
-def _shape(headers: Sequence[tuple[int, int, bool]], size: int | Literal["auto"]) -> tuple[int, int, int]:
-    channels = 1 if all(grey for *_, grey in headers) else 3
+def _shape(headers: Sequence[_Header], size: int | Literal["auto"]) -> tuple[int, int, int]:
+    channels = 1 if all(one.mode in _GREY for one in headers) else 3
     if size != "auto":
         return channels, size, size
-    sizes = {header[:2] for header in headers}
-    height, width = (float(np.median([header[axis] for header in headers])) for axis in (0, 1))
+    sizes = {(one.height, one.width) for one in headers}
+    height, width = (
+        float(np.median([getattr(one, side) for one in headers])) for side in ("height", "width")
+    )
     if len(sizes) == 1 and max(height, width) <= _MAX_UNCHANGED_SIDE:
         return channels, round(height), round(width)
     factor = min(1.0, _MAX_RESIZED_SIDE / max(height, width))
     return channels, max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def _pixels(pil: Any, file: Path, channels: int, height: int, width: int) -> Array:
+def _pixels(pil: Any, file: Any, channels: int, height: int, width: int, white: float | None) -> Array:
     from PIL import ImageOps
 
-    with pil.open(file) as opened:
+    with _opened(pil, file) as opened:
         image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I") or image.mode == "F":
-            image = _eight_bits(pil, image)
+        if is_deep(image.mode):
+            assert white is not None
+            image = pil.fromarray(eight_bits(np.asarray(image), white))
+        elif image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
         image = image.convert("L" if channels == 1 else "RGB")
         if image.size != (width, height):
             image = image.resize((width, height), pil.Resampling.BILINEAR, reducing_gap=3.0)
         pixels = np.asarray(image, dtype=np.uint8)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
-
-
-def _eight_bits(pil: Any, image: Any) -> Any:
-    """Convert an image with 16 bits per pixel, or floating-point grey levels, to 8 bits per pixel."""
-    values = np.asarray(image, dtype=np.float64)
-    top = (
-        1.0
-        if image.mode == "F" and values.max(initial=0) <= 1
-        else 65535.0
-        if values.max(initial=0) > 255
-        else 255.0
-    )
-    return pil.fromarray(np.clip(np.nan_to_num(values) * (255.0 / top), 0, 255).round().astype(np.uint8))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from descend.data.messages import option
 from descend.data.number_format import Mark
 from descend.data.parsing import EXACT, large_integers
 from descend.errors import DataError
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,8 +42,8 @@ def refuse_too_close(values: pl.Series, decimal: Mark = "point") -> None:
     key = ("data", "columns", values.name)
     raise DataError(
         f"column {values.name!r}: as floating-point numbers, different integers from {low} to {high} would be "
-        f"equal; if they are codes, {option(key, 'categorical')}; if they are numbers, subtract "
-        f"{low} from each; or {option(key, 'ignore')}"
+        f"equal; if they are codes, {setting(key, 'categorical')}; if they are numbers, subtract "
+        f"{low} from each; or {setting(key, 'ignore')}"
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["listed", "option", "rows_hold", "rows_text", "toml_list"]
+__all__ = ["listed", "rows_hold", "rows_text"]
 
 
 def listed(items: Iterable[object], limit: int = 8) -> str:
@@ -53,31 +52,3 @@ def rows_hold(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:
     ('row 3 holds', 'rows 3, 5 hold')
     """
     return rows_text(rows) + (" holds" if len(rows) == 1 else " hold")
-
-
-def option(key: Sequence[str], value: str) -> str:
-    r"""Return the command-line option that sets a key of the recipe, quoted for a shell.
-
-    Args:
-        key: section, key and, in a table, the name.
-        value: the value as TOML, or a bare word.
-
-    >>> option(("data", "columns", "age"), "ignore"), option(("data", "columns", "sepal length"), "ignore")
-    ('--set data.columns.age=ignore', '--set \'data.columns."sepal length"=ignore\'')
-    """
-    quoted = ['"' + one.replace("\\", "\\\\").replace('"', '\\"') + '"' for one in key]
-    parts = [one if re.fullmatch(r"[A-Za-z0-9_-]+", one) else q for one, q in zip(key, quoted, strict=True)]
-    assignment = f"{'.'.join(parts)}={value}"
-    return (
-        f"--set {assignment}" if re.fullmatch(r"[A-Za-z0-9_.,=-]+", assignment) else f"--set '{assignment}'"
-    )
-
-
-def toml_list(strings: Iterable[str]) -> str:
-    """Return strings as an array in TOML.
-
-    >>> toml_list(["", "NA"])
-    '["", "NA"]'
-    """
-    quoted = ('"' + one.replace("\\", "\\\\").replace('"', '\\"') + '"' for one in strings)
-    return "[" + ", ".join(quoted) + "]"

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from descend.data.messages import listed, option
+from descend.data.messages import listed
 from descend.errors import DataError
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -143,7 +144,7 @@ def find_decimal(
         raise DataError(
             f"{_place(where)}{evidence['comma']} has decimal commas, but {evidence['point']} has decimal points; write "
             "all numbers in one format, or declare a column whose values are not numbers, such as "
-            f"{option(('data', 'columns', 'NAME'), 'categorical')}"
+            f"{setting(('data', 'columns', 'NAME'), 'categorical')}"
         )
     if evidence:
         return next(iter(evidence))
@@ -192,8 +193,8 @@ def _refuse_unclear(cells: pl.Series, mark: str, prior: Mark | None, where: str)
     value = float(example.replace(mark, "."))
     raise DataError(
         f"{_place(where)}column {cells.name!r} ({_shown(shown, 3)}) has decimals or separators of thousands, and no cell "
-        f"decides it; if {example} is {value:g}: {option(('data', 'decimal'), thousands)}; "
-        f"if it is {example.replace(mark, '')}: {option(('data', 'decimal'), decimals)}; "
+        f"decides it; if {example} is {value:g}: {setting(('data', 'decimal'), thousands)}; "
+        f"if it is {example.replace(mark, '')}: {setting(('data', 'decimal'), decimals)}; "
         f"if these are not numbers: {_as_strings(cells.name)}"
     )
 
@@ -211,7 +212,7 @@ def _shown(cells: pl.Series, limit: int) -> str:
 
 
 def _as_strings(name: str) -> str:
-    return option(("data", "columns", name), "categorical")
+    return setting(("data", "columns", name), "categorical")
 
 
 def parse(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import numbers
+import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,7 @@ def _family(value: object) -> str | None:
         return "boolean"
     if isinstance(value, numbers.Real | decimal.Decimal):
         return "number"
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | uuid.UUID):
         return "string"
     return "date" if isinstance(value, dt.date | np.datetime64) else None
 
@@ -167,7 +168,7 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
         return digits.str.replace(r"(\.\d*?)0+$", "${1}").str.replace(r"\.$", "")
     if kind.is_numeric():
         floats = series.cast(pl.Float64, strict=False)
-        return floats.fill_nan(None) if kind.is_float() and np.isnan(floats.to_numpy()).any() else floats
+        return _without_nan(floats) if kind.is_float() else floats
     if kind in (pl.Date, pl.Datetime):
         if getattr(series.dtype, "time_zone", None):
             series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
@@ -185,6 +186,12 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
         f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
         "split it into one column per part, or drop the column"
     )
+
+
+def _without_nan(floats: pl.Series) -> pl.Series:
+    """Replace NaN by missing values. Unlike ``fill_nan``, this needs no threads, which do not exist after a fork."""
+    absent = floats.is_nan()
+    return floats.set(absent, None) if absent.any() else floats
 
 
 def _beyond(series: pl.Series, bound: float) -> bool:
@@ -224,7 +231,7 @@ def parse_numbers(
     if column.dtype == pl.Datetime:
         nulls = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
         return nulls, column.is_not_null()
-    parsed = column.cast(pl.Float64, strict=False).fill_nan(None)
+    parsed = _without_nan(column.cast(pl.Float64, strict=False))
     return parsed, column.is_not_null() & parsed.is_null()
 
 

@@ -23,14 +23,16 @@ from descend.data.number_format import Decimal
 from descend.data.preprocessing import Preprocess
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
+from descend.data.settings import DataSettings, TargetScale
 from descend.data.source import PARTS, Array, Source
+from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
 from descend.data.text_cells import table_decimal
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
+from descend.process import in_fork
 
 __all__ = ["Part", "Prepared", "encode_source", "prepare"]
 
@@ -80,6 +82,7 @@ class Prepared:
         return self.schema.table()
 
 
+@in_fork
 def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0) -> Prepared:
     """Infer the task and the columns, split the rows, fit on the training part, and encode.
 
@@ -123,7 +126,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=settings.missing,
-        separator=settings.separator, decimal=decimal,
+        separator=settings.separator, encoding=settings.encoding, white=source.white, decimal=decimal,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
         clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
@@ -131,7 +134,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
         rows={part: len(getattr(parts, part)) for part in PARTS},
     )  # fmt: skip
     if not classes:
-        schema = _with_target_scale(schema, targets, parts.train, weights)
+        schema = _with_target_scale(schema, targets, parts.train, weights, settings.target_scale)
     schema, raw = fit_inputs(schema, source, settings, parts.train, weights)
     schema = dataclasses.replace(schema, fingerprint=source.fingerprint())
     preprocess = Preprocess(schema)
@@ -145,11 +148,14 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     if settings.stream:
         encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
     alone = (f"{ungrouped} rows have no group; each is a group of its own",) if ungrouped else ()
-    notes = (*source.notes, *parts.notes, *alone, *absent, *_column_notes(schema.columns))
+    notes = (
+        *source.notes, *parts.notes, *alone, *absent, *_spelling_notes(schema, source), *_column_notes(schema.columns),
+    )  # fmt: skip
     train, validation, test = (encoded_parts[part] for part in PARTS)
     return Prepared(schema, preprocess, train, validation, test, notes)
 
 
+@in_fork
 def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None = None) -> Part:
     """Encode new data with targets by a fitted schema, for evaluation.
 
@@ -240,9 +246,16 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
     return (f"no training row has the class {shown}: it cannot be learned",) if len(absent) else ()
 
 
-def _with_target_scale(schema: Schema, targets: Array, train: Array, weights: Array | None) -> Schema:
+def _with_target_scale(
+    schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
+) -> Schema:
     numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
     mean, scale = standard(numbers, row_weights(weights, train))
+    if choice == "none":
+        average, count = tuple(mean.tolist()), len(mean)
+        return dataclasses.replace(
+            schema, target_mean=(0.0,) * count, target_scale=(1.0,) * count, target_average=average
+        )
     return dataclasses.replace(schema, target_mean=tuple(mean.tolist()), target_scale=tuple(scale.tolist()))
 
 
@@ -295,6 +308,16 @@ def _class_weights(
     factor = np.divide(mass.sum() / len(mass), mass, out=np.zeros_like(mass), where=mass > 0)
     balanced: Array = own * factor[codes]
     return balanced
+
+
+def _spelling_notes(schema: Schema, source: Source) -> tuple[str, ...]:
+    groups = () if source.groups is None else source.groups.tolist()
+    of_columns = [
+        note
+        for column in schema.columns
+        for note in spelling_note(f"categories of the column {column.name!r}", column.categories)
+    ]
+    return (*spelling_note("classes", schema.classes), *spelling_note("groups", groups), *of_columns)
 
 
 def _column_notes(columns: Sequence[Column]) -> tuple[str, ...]:

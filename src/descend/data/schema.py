@@ -24,6 +24,7 @@ from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task, target_numbers
 from descend.errors import DataError, RunError
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import torch
@@ -50,9 +51,14 @@ class Schema:
         missing: strings that stand for a missing value, in all columns or by the name of the column.
         decimal: the decimal mark of numbers in text files and strings; ``auto`` if none occurred.
         separator: the specified separator of text files, or ``auto``.
+        encoding: the specified encoding of text files, or ``auto``.
+        white: the grey level of white in images with more than 8 bits per pixel, which is stored as 255; None if no
+            training image has more.
         classes: the class labels in the order of the network's outputs.
         label_dtype: the NumPy dtype of the labels.
         target_mean, target_scale: a target y is learned as (y - mean) / scale.
+        target_average: the means of the training targets where these are learned in their own units; training starts
+            from predictions near them.
         scale: name of the scale of the inputs.
         clip: the smooth bound on scaled numbers, or None.
         shift, spread: an entry x of images and tensors is encoded as (x - shift) / spread, with one pair
@@ -76,10 +82,13 @@ class Schema:
     missing: tuple[str, ...] | Mapping[str, tuple[str, ...]] = MISSING
     decimal: Decimal = "auto"
     separator: Separator = "auto"
+    encoding: str = "auto"
+    white: float | None = None
     classes: tuple[Label, ...] = ()
     label_dtype: str = ""
     target_mean: tuple[float, ...] = ()
     target_scale: tuple[float, ...] = ()
+    target_average: tuple[float, ...] = ()
     scale: str = "standard"
     clip: float | None = None
     shift: tuple[float, ...] = ()
@@ -102,6 +111,7 @@ class Schema:
         """The class labels in their original dtype; empty for regression."""
         return restore(self.classes, self.label_dtype) if self.classes else np.empty(0)
 
+    @in_fork
     def matrix(self, data: Any) -> torch.Tensor:
         """Return new rows as raw numbers, the input of :class:`~descend.data.preprocessing.Preprocess`.
 
@@ -111,7 +121,8 @@ class Schema:
         Args:
             data: for a table, a data frame of any library, a dictionary of columns, a list of
                 dictionaries, or an array; for images, a uint8 array (n, channels, height, width), or with the
-                channels last; for tensors, an array; or a Source of any of these.
+                channels last (an array of another dtype has the grey levels of the training images if these have more
+                than 8 bits per pixel); for tensors, an array; or a Source of any of these.
 
         Returns: float64 (n, C) with one number per used column for a table, uint8 for images, float32 otherwise.
 
@@ -131,7 +142,7 @@ class Schema:
         if is_frame(data) or data is None:
             raise DataError(f"expected {self.kind} of shape {self.input_shape}, as in training, got a table")
         if self.kind == "images":
-            return torch.from_numpy(as_images(data, self.input_shape))
+            return torch.from_numpy(as_images(data, self.input_shape, self.white))
         return torch.from_numpy(as_numbers(data, self.input_shape))
 
     def _numbers(self, data: Any, named: bool, decimal: Decimal) -> Array:
@@ -333,6 +344,8 @@ def _fault(schema: Schema) -> str:
             return f"column {column.name!r}: categories and kind do not match"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):
         return "shift and spread do not match"
+    if schema.white is not None and schema.white <= 0:
+        return "white must be positive"
     if schema.kind == "images" and len(schema.shift) != schema.input_shape[0]:
         return "shift needs one number per channel"
     if schema.rotation is not None:

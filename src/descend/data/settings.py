@@ -12,7 +12,16 @@ from typing import Any, Literal
 from descend.data.number_format import Decimal
 from descend.param_types import Count, Fraction, Positive
 
-__all__ = ["MISSING", "ColumnChoice", "DataSettings", "Missing", "Separator", "TaskChoice", "missing_in"]
+__all__ = [
+    "MISSING",
+    "ColumnChoice",
+    "DataSettings",
+    "Missing",
+    "Separator",
+    "TargetScale",
+    "TaskChoice",
+    "missing_in",
+]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 """Strings that stand for a missing value."""
@@ -20,6 +29,7 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 Missing = Sequence[str] | Mapping[str, Sequence[str]]
 """Strings that stand for a missing value: in all columns, or by the name of the column."""
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
+TargetScale = Literal["auto", "standard", "none"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "ignore"]
 
@@ -44,6 +54,10 @@ class DataSettings:
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. ``auto`` infers it from the targets; ``classification`` chooses between
             ``binary`` and ``multiclass``, ``regression`` between one and several targets.
+        target_scale: how the targets of a regression are learned: ``standard``, minus the mean and divided by the
+            standard deviation of the training part, or ``none``, in their own units. ``auto`` is what the loss takes:
+            counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
+            are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: ``standard``, ``center``,
             ``minmax``, ``pca``, ``whiten``, ``zca`` or ``none``; or a table with a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
@@ -71,9 +85,15 @@ class DataSettings:
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
             ``sep=;``, or else chooses the one of comma, semicolon, tab and ``|`` that divides the header and the
             first rows into equal numbers of fields.
+        encoding: the character encoding of a text file without a byte order mark, by its name in Python (``cp1252``,
+            ``latin-1``, ``utf-16``). ``auto`` requires UTF-8, and refuses other bytes with their line.
+        sheet: the sheet of a workbook; ``auto`` reads the first one.
+        drop_missing_targets: whether rows without a target are left out, instead of being refused.
         max_categories: a column of strings with more categories keeps the most frequent ``max_categories - 1``
             and pools the others.
         image_size: side in pixels to which images are resized; ``auto`` keeps a common size.
+        image_white: the grey level of white in images with more than 8 bits per pixel, which becomes 255. ``auto``
+            finds it from all images of a folder, by their bit depth.
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in ``TMPDIR``, an environment variable).
         class_weights: ``balanced`` weights each training row by n / (K n_k), with n_k the number of rows of its class.
@@ -84,6 +104,7 @@ class DataSettings:
 
     target: str | tuple[str, ...] | None = None
     task: TaskChoice = "auto"
+    target_scale: TargetScale = "auto"
     scale: str | Mapping[str, Any] = "standard"
     clip: Positive | Literal["none"] = 10.0
     augment: str | Mapping[str, Any] | tuple[str | Mapping[str, Any], ...] = ()
@@ -99,8 +120,12 @@ class DataSettings:
     missing: tuple[str, ...] | Mapping[str, tuple[str, ...]] = MISSING
     decimal: Decimal = "auto"
     separator: Separator = "auto"
+    encoding: str = "auto"
+    sheet: str = "auto"
+    drop_missing_targets: bool = False
     max_categories: Count = 64
     image_size: Count | Literal["auto"] = "auto"
+    image_white: Positive | Literal["auto"] = "auto"
     stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +16,12 @@ from descend.data.number_format import Decimal
 from descend.data.parsing import EXACT, tidy, to_strings
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
+from descend.process import in_fork, is_fork
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["PARTS", "Array", "Kind", "Source", "join"]
+__all__ = ["PARTS", "Array", "Kind", "Source", "join", "take_rows"]
 
 Array = np.ndarray[Any, Any]
 Kind = Literal["table", "images", "tensor", "dataset"]
@@ -50,6 +52,8 @@ class Source:
         notes: remarks for the user from reading the data.
         decimal: the decimal mark of the numbers in a text file; ``auto`` if none occurs, and for other data.
         absent_targets: strings that were taken for missing targets.
+        white: the grey level of white in images with more than 8 bits per pixel; None if there are none.
+        kept: columns to be written next to the predictions, as the file has them.
     """
 
     name: str
@@ -71,6 +75,8 @@ class Source:
     notes: tuple[str, ...] = ()
     decimal: Decimal = "auto"
     absent_targets: tuple[str, ...] = ()
+    white: float | None = None
+    kept: pl.DataFrame | None = None
 
     def __len__(self) -> int:
         for rows in (self.frame, self.stored, self.inputs, self.dataset):
@@ -78,6 +84,7 @@ class Source:
                 return len(rows)
         raise DataError(f"{self.name} has no rows")
 
+    @in_fork
     def take(self, rows: Array) -> Source:
         """Return a source of some rows in the given order; a row may occur more than once.
 
@@ -99,8 +106,9 @@ class Source:
             name: None if (own := getattr(self, name)) is None else np.asarray(own)[rows]
             for name in ("targets", "inputs", "split", "groups", "weights")
         }
-        if self.frame is not None:
-            chosen["frame"] = self.frame[rows]
+        for name in ("frame", "kept"):
+            if getattr(self, name) is not None:
+                chosen[name] = take_rows(getattr(self, name), rows)
         if self.dataset is not None:
             from torch.utils.data import Subset
 
@@ -109,6 +117,7 @@ class Source:
             chosen["row_names"] = tuple(self.row_names[row] for row in rows.tolist())
         return dataclasses.replace(self, **chosen)
 
+    @in_fork
     def fingerprint(self) -> str:
         """Return a digest of the content: names, values, targets, weights and split.
 
@@ -120,8 +129,9 @@ class Source:
         digest = blake2b(digest_size=16)
         digest.update(f"{self.kind} {len(self)} {self.target_names}".encode())
         if self.frame is not None:
-            with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # hashing releases the GIL
-                for one in pool.map(_digest_series, self.frame):
+            # Hashing releases the GIL. In a fork, the thread that is watched does it.
+            with nullcontext() if is_fork() else ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+                for one in (map if pool is None else pool.map)(_digest_series, self.frame):
                     digest.update(one)
         for series in self.stored or ():  # one at a time
             digest.update(_digest_series(series))
@@ -135,6 +145,15 @@ class Source:
             if extra is not None:
                 _digest_array(digest, extra)
         return "blake2b:" + digest.hexdigest()
+
+
+def take_rows(frame: pl.DataFrame, rows: Array) -> pl.DataFrame:
+    """Return some rows of a frame in the given order; a row may occur more than once."""
+    if not is_fork():
+        return frame[rows]
+    import polars as pl
+
+    return pl.DataFrame([series.gather(rows) for series in frame])  # uses no threads
 
 
 def _digest_series(series: pl.Series) -> bytes:
@@ -196,6 +215,7 @@ def _digest_array(digest: blake2b, values: Array) -> None:
             digest.update(f"{value!r},".encode())
 
 
+@in_fork
 def join(train: Source, validation: Source | None = None, test: Source | None = None) -> Source:
     """Join up to three parts to one source with a given split.
 
@@ -220,7 +240,7 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
     split = np.concatenate([np.full(len(one), part) for part, one in given])
     frame = None
     if train.frame is not None:
-        frames = _with_common_types(
+        frames = with_common_types(
             [one.frame.select(train.frame.columns) for _, one in given if one.frame is not None]
         )
         try:
@@ -245,7 +265,7 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
     )  # fmt: skip
 
 
-def _with_common_types(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
+def with_common_types(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
     """Convert columns that have different types in the parts, so that no value changes.
 
     Integers that Float64 would merge stay integers; numbers become strings if another part has strings, such as codes

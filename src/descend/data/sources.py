@@ -7,32 +7,40 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.data import standard_input
 from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays, labels_of, read_npz
 from descend.data.bundled import BUNDLED, from_bunch, load_bundled
+from descend.data.column_choice import choose_columns
+from descend.data.compression import COMPRESSED
 from descend.data.frames import as_array, as_frame, is_frame, is_records, take
 from descend.data.functions import call, is_function_path
-from descend.data.image_folders import read_image_folder
+from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
 from descend.data.messages import listed
+from descend.data.missing_targets import without_missing_targets
 from descend.data.number_format import Decimal, Mark
+from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings, Missing, missing_in
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
-from descend.data.table_files import TABLES, read_table
-from descend.data.text_cells import converted, stripped, table_decimal
+from descend.data.table_files import TABLES, Table, read_table
+from descend.data.text_cells import converted, stripped, table_decimal, typed
 from descend.errors import DataError, did_you_mean
+from descend.interface import option
+from descend.process import in_fork
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["read"]
+__all__ = ["like", "read"]
 
 
+@in_fork
 def read(
     data: Any,
     *,
@@ -41,20 +49,26 @@ def read(
     weights: Any = None,
     schema: Schema | None = None,
     predicting: bool = False,
+    held_out: bool = False,
+    keep: Sequence[str] = (),
 ) -> Source:
     """Read data of any form as a :class:`~descend.data.source.Source`.
 
     Args:
-        data: the name of a bundled data set; the path of a CSV, TSV, Parquet, Arrow or NPZ file, or of a folder of
-            images by class; ``"package.module:function"``, whose return value is read in turn; a pair (X, y);
-            a data frame, a dictionary of columns or a list of records; a dictionary of ``X`` and ``y``, or of
-            ``train``, ``validation`` and ``test`` data; a map-style torch ``Dataset``; or a Source, which is
-            returned unchanged.
+        data: the name of a bundled data set; the path of a CSV, TSV, JSON, Parquet, Arrow, Excel or NPZ file, of a
+            folder of images by class, or of a folder or pattern (``parts/*.parquet``) of table files with equal
+            columns; ``"-"``, a table on standard input; ``"package.module:function"``, whose return value is read in
+            turn; a pair (X, y); a data frame, a dictionary of columns or a list of records; a dictionary of ``X`` and
+            ``y``, or of ``train``, ``validation`` and ``test`` data; a map-style torch ``Dataset``; for prediction also
+            an image or a list of images, as paths or images of Pillow; or a Source, which is returned unchanged.
         target: the column or columns to predict; overrides ``settings.target``.
         settings: the recipe's ``[data]`` section; the defaults if None.
         weights: a weight for each row, or the name of a column; overrides ``settings.weights``.
         schema: the schema of a trained network; the data are read as its training data were.
         predicting: whether targets are optional.
+        held_out: whether the data are the validation or test rows of other data. A target that is specified for those
+            names theirs.
+        keep: columns of a table to return in ``Source.kept``, as the file has them.
 
     >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
     >>> source.frame.columns, source.targets.tolist()
@@ -64,17 +78,24 @@ def read(
         DataError: the data do not exist or cannot be read; the message names the remedy.
     """
     settings = settings or DataSettings()
+    strict = target is not None or not (predicting or held_out or schema is not None)
     if schema is not None:
         settings = _as_trained(settings, schema)
     if target is not None:
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
-    source = _Reader(settings, predicting, schema).read(data)
+    source = _Reader(settings, predicting, schema, held_out, tuple(keep)).read(data)
+    if not isinstance(data, Source):
+        source = choose_columns(source, settings, _targets(settings, _columns_of(source)), strict=strict)
     if weights is not None:
         source = dataclasses.replace(source, weights=as_array(weights))
     if len(source) == 0:
         raise DataError(f"{source.name} has no rows")
+    if settings.drop_missing_targets and source.targets is not None:
+        source = without_missing_targets(source)
+    if keep and source.kept is None:
+        raise DataError(f"{source.name}: columns can be kept from tables only, not from {source.kind}")
     return source
 
 
@@ -88,6 +109,15 @@ def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
     )
 
 
+def like(settings: DataSettings, source: Source) -> DataSettings:
+    """Return the settings that read further data as a source was read: with its level of white and decimal mark."""
+    if source.white is not None and settings.image_white == "auto":
+        settings = dataclasses.replace(settings, image_white=source.white)
+    if settings.decimal == "auto":
+        settings = dataclasses.replace(settings, decimal=source.decimal)
+    return settings
+
+
 @dataclasses.dataclass(frozen=True)
 class _Reader:
     """Dispatch on the form of the data."""
@@ -95,25 +125,42 @@ class _Reader:
     settings: DataSettings
     predicting: bool
     schema: Schema | None
+    held_out: bool
+    keep: tuple[str, ...] = ()
+
+    @property
+    def _given_names(self) -> tuple[str, ...] | None:
+        """Names for the targets of arrays, which have none, from the data that they belong to."""
+        return _targets(self.settings, None) if self.held_out or self.schema is not None else None
 
     def read(self, data: Any) -> Source:
         if isinstance(data, Source):
             return data
+        if self.predicting and is_images(data, by_name=not self._is_table):
+            return self._images(data if isinstance(data, list | tuple) else [data])
         if isinstance(data, str):
             return self._named(data)
         if isinstance(data, os.PathLike):
             return self._path(Path(data))
         return self._object(data, "data", None)
 
+    @property
+    def _is_table(self) -> bool:
+        return self.schema is not None and self.schema.kind == "table"
+
     def _named(self, name: str) -> Source:
         if name in BUNDLED:
             self._refuse_stream(name)
             return load_bundled(name)
+        if name == standard_input.NAME:
+            self._refuse_stream("standard input")
+            return self._table(Path("standard input"), standard_input.read_standard_input())
         if is_function_path(name) and not Path(name).exists():
             result = call(name)
             if isinstance(result, str | os.PathLike):
                 return self._path(Path(result))
             return self._object(result, name, name)
+        refuse_url(name)
         return self._path(Path(name))
 
     def _refuse_stream(self, what: str) -> None:
@@ -133,9 +180,10 @@ class _Reader:
             from descend.data.torch_datasets import from_torch_dataset
 
             return from_torch_dataset(data, name=name, reference=reference)
-        target_names = _targets(self.settings, None)
         if _is_pair(data):
-            return from_arrays(data[0], data[1], name=name, reference=reference, target_names=target_names)
+            return from_arrays(
+                data[0], data[1], name=name, reference=reference, target_names=self._given_names
+            )
         if self.predicting:
             return from_arrays(data, None, name=name, reference=reference)
         raise DataError(
@@ -147,25 +195,27 @@ class _Reader:
         if {"data", "target"} <= set(data) and hasattr(data, "data"):
             return from_bunch(data, name=name, reference=reference)
         if "train" in data and set(data) <= set(PARTS):
-            train = self._part(data["train"], name, reference)
-            # All parts are read with the decimal mark of the training rows.
-            like = dataclasses.replace(
-                self, settings=dataclasses.replace(self.settings, decimal=train.decimal)
-            )
-            others = [like._part(data[part], name, reference) if part in data else None for part in PARTS[1:]]
-            return join(train, *others)
-        if self.settings.target is None and is_named_arrays(data):
+            parts: dict[str, Source] = {}
+            reader = self
+            for part in sorted(data, key=PARTS.index):
+                own, is_path = data[part], isinstance(data[part], str | os.PathLike)
+                parts[part] = reader.read(own) if is_path else reader._object(own, name, reference)
+                reader = dataclasses.replace(self, settings=like(self.settings, parts["train"]))
+            return join(parts["train"], parts.get("validation"), parts.get("test"))
+        inputs = data.get("X", data.get("X_train"))
+        if is_named_arrays(data) and (self.settings.target is None or getattr(inputs, "ndim", 1) > 1):
             return from_named_arrays(data, name=name, reference=reference, predicting=self.predicting)
         return self._frame(as_frame(data), name, reference)
 
-    def _part(self, data: Any, name: str, reference: str | None) -> Source:
-        return self.read(data) if isinstance(data, str | os.PathLike) else self._object(data, name, reference)
-
     def _path(self, path: Path) -> Source:
         try:
+            path = path.expanduser() if str(path).startswith("~") else path
             exists, folder = path.exists(), path.is_dir()
-        except (OSError, ValueError) as cause:
+            parts = table_parts(path) if folder or not exists else []
+        except (OSError, ValueError, RuntimeError) as cause:
             raise DataError(f"no such file: {str(path)[:100]!r} ({cause})") from cause
+        if parts and not self.settings.stream:
+            return self._parts(path, parts)
         if not exists:
             raise DataError(f"no such file, folder or data set: {path}{_suggestion(path)}")
         if folder:
@@ -178,11 +228,109 @@ class _Reader:
                     f"example with polars: pl.scan_csv('data.csv').sink_parquet('data.parquet')"
                 )
             return self._frame(StoredTable.open(path), path.name, str(path))
-        if suffix in TABLES:
-            return self._table_file(path)
+        if suffix in (*TABLES, *COMPRESSED):
+            return self._table(path)
         if suffix == ".npz":
-            return read_npz(path, predicting=self.predicting, target_names=_targets(self.settings, None))
-        raise DataError(f"{path}: expected a data file ending in {listed([*TABLES, '.npz'], 20)}")
+            return read_npz(path, predicting=self.predicting, target_names=self._given_names)
+        if suffix in ENDINGS:
+            raise DataError(
+                f"{path} is a single image; "
+                + (
+                    "the network was trained on a table"
+                    if self._is_table
+                    else "train on a folder of images by class"
+                )
+            )
+        raise DataError(
+            f"{path}: expected a data file ending in {listed([*TABLES, '.npz'], 30)} (also compressed, as in .csv.gz)"
+        )
+
+    def _read_table(self, path: Path, content: bytes | None = None, *, typed: bool) -> Table:
+        settings = self.settings
+        return read_table(
+            path,
+            missing=settings.missing,
+            strings=self._strings,
+            labels=_targets(settings, None) or (),
+            separator=settings.separator,
+            decimal=settings.decimal,
+            typed=typed,
+            encoding=settings.encoding,
+            expected_encoding="auto" if self.schema is None else self.schema.encoding,
+            sheet=settings.sheet,
+            content=content,
+        )
+
+    @property
+    def _strings(self) -> list[str]:
+        """Columns of a text file that stay strings although they may look like numbers."""
+        declared = [one for one, kind in self.settings.columns.items() if kind not in ("numeric", "boolean")]
+        return declared + [one for one in (self.settings.groups, self.settings.split) if one is not None]
+
+    def _table(self, path: Path, content: bytes | None = None) -> Source:
+        table = self._read_table(path, content, typed=not self._is_table)
+        kept = None
+        if self.keep:
+            cells = table if self._is_table else self._read_table(path, content, typed=False)
+            kept = columns_to_keep(cells.frame, self.keep, str(path))
+        try:
+            source = self._parsed(table, path.name, str(path) if content is None else None, kept)
+        except DataError as problem:
+            if table.frame.width > 1 or not table.notes:
+                raise
+            raise DataError(f"{problem}; {'; '.join(table.notes)}") from problem
+        return dataclasses.replace(source, notes=(*table.notes, *source.notes))
+
+    def _parsed(self, table: Table, name: str, reference: str | None, kept: pl.DataFrame | None) -> Source:
+        """Return the source of a table; numbers in a text file have the decimal mark of the training rows."""
+        if not table.is_text:
+            return self._frame(table.frame, name, reference, kept)
+        decimal = table.decimal
+        if decimal == "auto" and self.schema is not None:
+            numeric = [column.name for column in self.schema.used if column.kind == "numeric"]
+            known = table.frame.select([one for one in table.frame.columns if one in numeric])
+            decimal = table_decimal(known, self.settings, prior=table.prior, where=name)
+        source = self._frame(table.frame, name, reference, kept, text=decimal)
+        return dataclasses.replace(source, decimal=decimal)
+
+    def _parts(self, path: Path, parts: Sequence[Path]) -> Source:
+        """Read the table in several files with equal columns."""
+        tables = [self._read_table(part, typed=False) for part in parts]
+        cells = joined_parts(parts, [table.frame for table in tables])
+        kept = columns_to_keep(cells, self.keep, str(path)) if self.keep else None
+        notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+        joined = tables[0]._replace(frame=cells)
+        if joined.is_text and not self._is_table:
+            result = typed(
+                cells, missing=self.settings.missing, strings=self._strings,
+                labels=_targets(self.settings, None) or (), decimal=self.settings.decimal,
+                prior=joined.prior, where=str(path),
+            )  # fmt: skip
+            joined = joined._replace(frame=result.frame, decimal=result.decimal)
+            notes += result.notes
+        name = path.name if path.is_dir() else path.parent.name or "data"
+        source = self._parsed(joined, name, str(path), kept)
+        count = f"the table consists of {len(parts)} files, in the order of their names"
+        return dataclasses.replace(source, notes=(count, *notes, *source.notes))
+
+    def _images(self, images: Sequence[Any]) -> Source:
+        if self.schema is not None and self.schema.kind != "images":
+            raise DataError(
+                f"the network was trained on data of kind {self.schema.kind}, so it cannot predict images"
+            )
+        return read_images(images, shape=self._image_shape, white=self._white)
+
+    @property
+    def _image_shape(self) -> tuple[int, int, int] | None:
+        if self.schema is None or self.schema.kind != "images" or len(self.schema.input_shape) != 3:
+            return None
+        return (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
+
+    @property
+    def _white(self) -> float | Literal["auto", "none"]:
+        if self.schema is None or self.schema.kind != "images":
+            return self.settings.image_white
+        return "none" if self.schema.white is None else self.schema.white
 
     def _table_file(self, path: Path) -> Source:
         declared = self.settings.columns
@@ -212,13 +360,11 @@ class _Reader:
         return dataclasses.replace(source, notes=(*table.notes, *source.notes), decimal=decimal)
 
     def _folder(self, path: Path) -> Source:
-        shape = None
-        if self.schema is not None and self.schema.kind == "images" and len(self.schema.input_shape) == 3:
-            shape = (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
         return read_image_folder(
             path,
             size=self.settings.image_size,
-            shape=shape,
+            shape=self._image_shape,
+            white=self._white,
             predicting=self.predicting,
             stream=self.settings.stream,
         )
@@ -228,6 +374,7 @@ class _Reader:
         frame: pl.DataFrame | StoredTable,
         name: str,
         reference: str | None,
+        kept: pl.DataFrame | None = None,
         text: Decimal | None = None,
     ) -> Source:
         """Read a table: separate targets, weights, split and groups from the features.
@@ -236,12 +383,15 @@ class _Reader:
             frame: the table.
             name: its name.
             reference: what identifies it on a command line.
+            kept: the columns to keep; taken from ``frame`` if None.
             text: the decimal mark of a text file, whose targets and weights may be strings of numbers; None for others.
         """
+        if self.keep and kept is None and not isinstance(frame, StoredTable):
+            kept = columns_to_keep(frame, self.keep, name)
         names = _targets(self.settings, frame.columns)
         if names is None and not self.predicting:
             raise DataError(
-                f"{name}: the target column is not specified; set --target COLUMN (target= in Python); "
+                f"{name}: the target column is not specified; set {option('--target COLUMN', 'target=COLUMN')}; "
                 f"the columns are {listed(frame.columns, 20)}"
             )
         if isinstance(self.settings.missing, Mapping) and self.schema is None:
@@ -283,7 +433,7 @@ class _Reader:
             name, reference, "table", targets, names or (), split=split,
             frame=None if isinstance(frame, StoredTable) else frame,
             stored=frame if isinstance(frame, StoredTable) else None,
-            groups=extra.get("groups"), weights=extra.get("weights"), absent_targets=absent, notes=notes,
+            groups=extra.get("groups"), weights=extra.get("weights"), absent_targets=absent, notes=notes, kept=kept,
         )  # fmt: skip
 
     @property
@@ -329,6 +479,10 @@ def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str
     if columns is not None and settings.target in columns:
         return (settings.target,)
     return tuple(name.strip() for name in settings.target.split(","))
+
+
+def _columns_of(source: Source) -> list[str]:
+    return [*source.target_names, *(source.frame.columns if source.frame is not None else ())]
 
 
 def _is_pair(data: Any) -> bool:

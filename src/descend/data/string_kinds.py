@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from descend.data.large_integers import refuse_too_close
-from descend.data.messages import listed, option, rows_hold, toml_list
+from descend.data.messages import listed, rows_hold
 from descend.data.number_format import MOSTLY, Mark, different_units, parse
 from descend.data.parsing import large_integers, parse_booleans, parse_instants
 from descend.data.settings import DataSettings, missing_in
 from descend.data.text_cells import format_note, refuse_other_mark
 from descend.errors import DataError
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,12 +22,12 @@ __all__ = ["kind_option", "mark_of", "parse_strings"]
 
 
 def kind_option(name: str, kind: str) -> str:
-    r"""Return the command-line option that declares a column's kind, quoted for a shell.
+    """Return how to declare a column's kind, for a message.
 
-    >>> kind_option("age", "ignore"), kind_option("sepal length", "ignore")
-    ('--set data.columns.age=ignore', '--set \'data.columns."sepal length"=ignore\'')
+    >>> kind_option("age", "ignore")
+    "{'data.columns.age': 'ignore'}"
     """
-    return option(("data", "columns", name), kind)
+    return setting(("data", "columns", name), kind)
 
 
 def mark_of(settings: DataSettings) -> Mark:
@@ -76,10 +77,10 @@ def _mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSetti
     rows = np.flatnonzero(invalid.to_numpy())
     others = values.filter(invalid).unique(maintain_order=True).to_list()
     valid = len(values) - values.null_count() - len(rows)
-    tokens = toml_list([*missing_in(settings.missing, values.name), *others[:3]])
+    words = [*missing_in(settings.missing, values.name), *others[:3]]
     return DataError(
         f"column {values.name!r}: {valid} values are {what}, but {rows_hold(rows)} "
         f"{listed(others, 5)}; correct them, "
-        f"declare them as missing values ({option(('data', 'missing', values.name), tokens)}), "
+        f"declare them as missing values ({setting(('data', 'missing', values.name), words)}), "
         f"or {kind_option(values.name, 'categorical')}"
     )

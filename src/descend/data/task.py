@@ -11,12 +11,13 @@ import numpy as np
 
 from descend.data.labels import classes_of
 from descend.data.large_integers import too_close
-from descend.data.messages import listed, option, rows_hold, rows_text
+from descend.data.messages import listed, rows_hold, rows_text
 from descend.data.number_format import Decimal, has_codes, parse
 from descend.data.parsing import EXACT, is_missing
 from descend.data.settings import TaskChoice
 from descend.data.source import Array
 from descend.errors import DataError
+from descend.interface import setting
 
 __all__ = ["Task", "check_targets", "infer_task", "target_numbers"]
 
@@ -105,11 +106,12 @@ def _refuse_missing(absent: Array, name: str, names: Sequence[str], strings: Seq
     if len(rows):
         kept = ""
         if strings and names:
-            keep = option(("data", "missing", names[0]), "[]")
+            keep = setting(("data", "missing", names[0]), [])
             kept = f" ({listed(strings)} stands for a missing value, see data.missing; to keep it: {keep})"
         raise DataError(
             f"target {name}: {rows_text(rows)} {'has' if len(rows) == 1 else 'have'} no value{kept}; "
-            "training needs a target in each row: fill in or remove these rows"
+            "each row needs a target: fill in or remove these rows, or leave them out: "
+            f"{setting('data.drop_missing_targets', True)}"
         )
 
 
@@ -248,7 +250,7 @@ def _refuse_mixed(targets: Array, decimal: Decimal) -> None:
         others = dict.fromkeys(targets[invalid].tolist())
         raise DataError(
             f"the target contains numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(others, 5)}; "
-            "correct or remove these rows, or if they are classes: --set data.task=classification"
+            f"correct or remove these rows, or if they are classes: {setting('data.task', 'classification')}"
         )
 
 
@@ -268,7 +270,7 @@ def _regression(targets: Array, declared: TaskChoice, decimal: Decimal = "auto")
         if too_close(low, high):
             raise DataError(
                 f"as floating-point numbers, different targets from {low} to {high} would be equal; subtract {low} "
-                "from each, or if they are classes: --set data.task=classification"
+                f"from each, or if they are classes: {setting('data.task', 'classification')}"
             )
     if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e150:
         raise DataError(
@@ -288,5 +290,5 @@ def _regression(targets: Array, declared: TaskChoice, decimal: Decimal = "auto")
     distinct = len(np.unique(table))
     hint = ""
     if distinct <= _MAX_INTEGER_CLASSES and bool((table == np.round(table)).all()):
-        hint = "; if they are classes: --set data.task=classification"
+        hint = f"; if they are classes: {setting('data.task', 'classification')}"
     return "regression", f"the target has {distinct} distinct numbers{hint}"

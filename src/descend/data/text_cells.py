@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from descend.data.messages import listed, option
+from descend.data.messages import listed
 from descend.data.number_format import (
     Decimal,
     Mark,
@@ -24,6 +24,7 @@ from descend.data.number_format import (
 from descend.data.settings import MISSING, DataSettings, Missing, missing_in
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -81,7 +82,7 @@ def typed(
         mark = decimal
         refuse_other_mark(by_name.values(), mark, where)
     columns = []
-    notes: list[str] = []
+    notes = ["numbers are read with decimal commas"] if mark == "comma" else []
     for one in cells:
         as_it_is = one if one.name in labels else _with_nulls(one, missing)
         if one.name in strings:
@@ -165,8 +166,8 @@ def refuse_other_mark(
             if trained
             else (
                 "as in the rest of the data or as set in data.decimal",
-                f"write all numbers in one format, or {option(('data', 'decimal'), other)}, or if these are not numbers: "
-                f"{option(('data', 'columns', cells.name), 'categorical')}",
+                f"write all numbers in one format, or {setting(('data', 'decimal'), other)}, or if these are not numbers: "
+                f"{setting(('data', 'columns', cells.name), 'categorical')}",
             )
         )
         raise DataError(

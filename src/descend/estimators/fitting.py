@@ -17,10 +17,11 @@ from descend.data.labels import classes_of, codes_of, restore
 from descend.data.preparation import Part
 from descend.data.settings import MISSING, DataSettings
 from descend.data.source import PARTS, Array, Source
-from descend.errors import DataError
+from descend.errors import DataError, DivergedError
 from descend.estimators.parameters import Sections, as_recipe
 from descend.estimators.weighted_batches import WeightedBatches, samples_per_epoch
 from descend.estimators.weighted_set import WeightedSet, has_weight, select, split_by_input, weighted_set
+from descend.many.restarts import networks_per_run, train_restarts
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
@@ -74,9 +75,18 @@ def train_complete(
     planned = _with_row_numbers(_planned(distinct, source, recipe, seed), source, unique)
     network, planned = network_and_threads(planned, sections)
     device = choose_device(planned.recipe.engine["device"])
-    batches = weighted_batches(planned.prepared.train, planned.recipe, seed, device)
+
+    def batches() -> WeightedBatches | None:
+        return weighted_batches(planned.prepared.train, planned.recipe, seed, device)
+
     with forked(device):
-        return execute(planned, model=network, observers=observers, batches=batches)
+        if networks_per_run(planned.recipe) == 1:
+            return execute(planned, model=network, observers=observers, batches=batches())
+        # One network after another: the fastest engine is found by measuring, and engines differ in the last bits.
+        run = train_restarts(planned, engine="loop", observers=observers, batches=batches)
+    if run.failed:
+        raise DivergedError(run.metrics["message"])
+    return run
 
 
 def _missing_strings(data: Mapping[str, Any]) -> tuple[str, ...]:

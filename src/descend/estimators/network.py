@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from descend.data.arrays import from_arrays
 from descend.data.frames import is_frame
 from descend.data.source import Array, Source
-from descend.errors import Interrupted
+from descend.errors import Interrupted, Problem, RecipeError
 from descend.estimators.fitting import train_complete
 from descend.estimators.parameters import RECIPE_KEYS, Sections, sections_of
 from descend.estimators.partial_fit import State, initial_run, train_pass
@@ -120,6 +120,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         return self
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None) -> Self:
+        _check_single(self._sections())
         first = not hasattr(self, "run_")
         source, weights = self._source(X, y, sample_weight, reset=first, min_rows=2 if first else 1)
         if first:
@@ -191,6 +192,17 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         tags.input_tags.allow_nan = True
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _check_single(sections: Sections) -> None:
+    """Refuse recipes of several networks, which are compared at the end of their training; passes have no end."""
+    problems = [
+        Problem(section, key, "partial_fit trains one network, pass by pass", "use fit, or 1")
+        for section, key in (("model", "ensemble"), ("init", "restarts"))
+        if sections.get(section, {}).get(key, 1) not in (1, "auto")
+    ]
+    if problems:
+        raise RecipeError(problems)
 
 
 def _supports_float64(model: nn.Module) -> bool:

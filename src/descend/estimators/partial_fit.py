@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from descend.data.preparation import Part, Prepared, encode_source
-from descend.data.source import PARTS, Array, Source
+from descend.data.source import PARTS, Array, Source, take_rows
 from descend.errors import DataError, DivergedError
 from descend.estimators.fitting import network_and_threads, single_thread, weighted_batches
 from descend.estimators.parameters import Sections, as_recipe
+from descend.process import in_fork
 from descend.recipe import Recipe
 from descend.recipe.resolve import Resolved
 from descend.recipe.transfer import start_from_pretrained
@@ -138,6 +140,7 @@ def train_pass(
     return after
 
 
+@in_fork
 def _weighted_source(source: Source, weights: Array | None) -> Source:
     """Return the source with its weights and without the rows of weight 0."""
     if weights is None:
@@ -145,7 +148,7 @@ def _weighted_source(source: Source, weights: Array | None) -> Source:
     kept = weights > 0
     return dataclasses.replace(
         source,
-        frame=None if source.frame is None else source.frame.filter(kept),
+        frame=None if source.frame is None else take_rows(source.frame, np.flatnonzero(kept)),
         inputs=None if source.inputs is None else source.inputs[kept],
         targets=None if source.targets is None else source.targets[kept],
         weights=weights[kept] / weights.max(),

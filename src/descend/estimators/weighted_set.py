@@ -20,8 +20,9 @@ import numpy as np
 
 from descend.data.parsing import tidy
 from descend.data.settings import MISSING
-from descend.data.source import Array, Source
+from descend.data.source import Array, Source, take_rows
 from descend.data.split import split
+from descend.process import in_fork
 
 __all__ = ["WeightedSet", "has_weight", "select", "split_by_input", "weighted_set"]
 
@@ -51,6 +52,7 @@ class WeightedSet:
         return int(self.groups.max()) + 1
 
 
+@in_fork
 def weighted_set(
     source: Source, codes: Array, weights: Array | None = None, missing: Sequence[str] = MISSING
 ) -> WeightedSet:
@@ -129,18 +131,19 @@ def _numbers(source: Source, missing: Sequence[str]) -> Iterator[Array]:
         elif values.dtype == pl.Datetime:
             values = values.cast(pl.Int64)
         columns.append(values.cast(pl.Float64, strict=False))
-    frame = pl.DataFrame(columns)
-    for start in range(0, len(frame), _BLOCK):
-        yield frame[start : start + _BLOCK].to_numpy()
+    numbers = [column.to_numpy() for column in columns]
+    for start in range(0, len(source), _BLOCK):
+        yield np.stack([column[start : start + _BLOCK] for column in numbers], axis=1)
 
 
+@in_fork
 def select(source: Source, unique: WeightedSet, split: Array | None = None) -> Source:
     """Return a source of the distinct rows with their weights."""
     rows = unique.rows
     return dataclasses.replace(
         source,
         targets=None if source.targets is None else source.targets[rows],
-        frame=None if source.frame is None else source.frame[rows.tolist()],
+        frame=None if source.frame is None else take_rows(source.frame, rows),
         inputs=None if source.inputs is None else source.inputs[rows],
         weights=unique.weights,
         split=split,

@@ -17,6 +17,7 @@ from descend.data.schema import Schema
 from descend.data.settings import missing_in
 from descend.errors import UserError, require
 from descend.export.portable import silenced, trace
+from descend.interface import option
 
 if TYPE_CHECKING:
     from descend.export.trained_network import TrainedNetwork
@@ -40,7 +41,9 @@ def content(run: TrainedNetwork) -> bytes:
     onnx = require("onnx", "onnx", "exporting to ONNX")
     require("onnxscript", "onnx", "exporting to ONNX")
     if sum(value.nbytes for value in run.model.state_dict().values()) > _MAX_BYTES:
-        raise UserError("the weights exceed 2 GB, the limit of an ONNX file; use --format pt2")
+        raise UserError(
+            f"the weights exceed 2 GB, the limit of an ONNX file; use {option('--format pt2', 'the format pt2')}"
+        )
     program = trace(run.predictor)
     output_names = ["codes", "probabilities"] if run.schema.classes else ["values"]
     try:
@@ -52,7 +55,7 @@ def content(run: TrainedNetwork) -> bytes:
         reason = str(cause.__cause__ or cause).strip().splitlines() or [type(cause).__name__]
         raise UserError(
             f"the network cannot be written as ONNX: {reason[0]}\n"
-            "Use operations that ONNX supports, or --format pt2"
+            f"Use operations that ONNX supports, or {option('--format pt2', 'the format pt2')}"
         ) from cause
     assert converted is not None
     model = converted.model_proto

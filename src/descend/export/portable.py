@@ -16,6 +16,8 @@ from descend.constraints import remove_parametrizations
 from descend.data.preprocessing import Postprocess
 from descend.data.schema import Schema
 from descend.errors import UserError
+from descend.interface import option
+from descend.process import exclusive
 from descend.training.predictor import Predictor
 
 __all__ = ["Portable", "make_portable", "silenced", "trace"]
@@ -92,7 +94,7 @@ def trace(predictor: Predictor, *, core: bool = False) -> torch.export.ExportedP
             f"{_first_line(cause)}\n"
             "Use only tensor operations in forward, without branches on the values of tensors (if, .item(), "
             ".numpy(); use torch.where) and without a fixed number of rows (use x.shape[0] or -1); or use "
-            "--format safetensors, which stores only the weights"
+            f"{option('--format safetensors', 'the format safetensors')}, which stores only the weights"
         ) from cause
     for node in program.graph.nodes:
         for private in ("stack_trace", "from_node", "nn_module_stack", "source_fn_stack"):
@@ -115,15 +117,16 @@ def _first_line(cause: BaseException) -> str:
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Suppress what exporters print, log and warn; their errors are raised."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")  # from PyTorch's tracer, about its own code
-            yield
-    finally:
-        logging.disable(before)
+    with exclusive():
+        before = logging.root.manager.disable
+        logging.disable(logging.CRITICAL)
+        try:
+            with (
+                warnings.catch_warnings(),
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
+                warnings.simplefilter("ignore")  # from PyTorch's tracer, about its own code
+                yield
+        finally:
+            logging.disable(before)

@@ -7,8 +7,10 @@ outputs of an output activation. Losses of form ``"logits"`` compute log σ and 
 stay finite where the logarithm of a rounded probability is −∞; :meth:`Loss.on_probabilities` returns the same
 loss for outputs that are probabilities without logits, such as those of the sine activation.
 
-Targets are float (n, T) for regression, float (n,) in [0, 1] for binary, and int64 (n,) in 0…K−1 or
-distributions (n, K) for multiclass problems.
+Targets are float (n, T) for regression, float (n,) in [0, 1] for binary, float (n, L) in [0, 1] for several labels, and
+int64 (n,) in 0…K−1 or distributions (n, K) for multiclass problems. For regression they are standardised, or in their own
+units where ``loss.target_space`` is ``"raw"``. A loss with ``loss.blocks`` above 1 takes several outputs per target, and
+``loss.distribution`` returns what they describe.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ from collections.abc import Callable
 
 from descend.losses.base import Form, Loss
 from descend.losses.classification import BinaryCrossEntropy, CrossEntropy, KullbackLeibler, Squared
+from descend.losses.counts import NegativeBinomial, Poisson
+from descend.losses.focal import Focal
+from descend.losses.gaussian import Gaussian
+from descend.losses.quantile import Quantile
 from descend.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from descend.losses.transport import Wasserstein
 
@@ -24,12 +30,17 @@ __all__ = [
     "LOSSES",
     "BinaryCrossEntropy",
     "CrossEntropy",
+    "Focal",
     "Form",
+    "Gaussian",
     "Huber",
     "KullbackLeibler",
     "Loss",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "NegativeBinomial",
+    "Poisson",
+    "Quantile",
     "Squared",
     "Wasserstein",
 ]
@@ -43,4 +54,9 @@ LOSSES: dict[str, Callable[..., Loss]] = {
     "cross_entropy": CrossEntropy,
     "kl": KullbackLeibler,
     "wasserstein": Wasserstein,
+    "quantile": Quantile,
+    "poisson": Poisson,
+    "negative_binomial": NegativeBinomial,
+    "gaussian": Gaussian,
+    "focal": Focal,
 }

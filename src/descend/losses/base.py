@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,44 @@ from torch import Tensor, nn
 from descend.errors import UserError
 from descend.losses.likelihoods import Likelihood
 
-__all__ = ["Form", "Loss", "Reduction", "same_shape"]
+__all__ = ["Form", "Loss", "Predicted", "Reduction", "TargetSpace", "blocks_of", "same_shape"]
 
 Form = Literal["logits", "probabilities", "values"]
 Reduction = Literal["none", "mean"]
+TargetSpace = Literal["standardized", "raw"]
+"""Whether targets of a regression are standardised or in their own units."""
+
+
+class Predicted(NamedTuple):
+    """One quantity of a predicted distribution, on the scale on which the targets are learned.
+
+    Args:
+        values: (n, T).
+        kind: how it changes with the units of a target y = s y' + m: a ``"location"`` becomes s v + m, a ``"scale"``
+            s v, and a ``"number"`` stays.
+    """
+
+    values: Tensor
+    kind: Literal["location", "scale", "number"]
 
 
 class Loss(nn.Module, ABC):
-    """Base class of losses: per-sample values, their mean or weighted mean, and the form of the outputs."""
+    """Base class of losses: per-sample values, their mean or weighted mean, and the form of the outputs.
+
+    Attributes:
+        form: the form of the outputs.
+        tasks: the tasks it is for.
+        target_space: whether it takes the targets of a regression standardised or in their own units.
+        output: for regression, the output activation that computes predictions from the raw outputs
+            (:mod:`descend.nn.outputs`).
+        blocks: for regression, the number of raw outputs per target.
+    """
 
     form: Form
     tasks: ClassVar[frozenset[str]]
+    target_space: ClassVar[TargetSpace] = "standardized"
+    output: str = "identity"
+    blocks: int = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,6 +95,21 @@ class Loss(nn.Module, ABC):
     def likelihood(self) -> Likelihood | None:
         """The likelihood whose negative logarithm is the loss, up to a constant; None if there is none."""
         return None
+
+    def for_task(self, task: str) -> Loss:
+        """Return the loss for a task; one that depends on it returns a changed copy."""
+        return self
+
+    def distribution(self, outputs: Tensor) -> dict[str, Predicted]:
+        """Return the quantities of the predicted distribution for raw outputs, by name.
+
+        Raises:
+            UserError: the loss predicts no distribution.
+        """
+        raise UserError(
+            f"the loss {type(self).__name__} predicts no distribution; train with loss.name = 'gaussian', 'quantile', "
+            "'poisson' or 'negative_binomial'"
+        )
 
     def unsmoothed(self) -> Loss:
         """Return the loss without label smoothing, for evaluation."""
@@ -119,6 +161,20 @@ class Loss(nn.Module, ABC):
             )
         weights = weights.to(losses.dtype)
         return torch.dot(losses, weights) / weights.sum()
+
+
+def blocks_of(outputs: Tensor, targets: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Return the blocks (n, T) of raw outputs (n, count·T).
+
+    Raises:
+        UserError: the shapes do not match.
+    """
+    if outputs.dim() != 2 or outputs.shape != (len(targets), count * targets[0:1].numel()):
+        raise UserError(
+            f"outputs have shape {tuple(outputs.shape)} and targets {tuple(targets.shape)}; "
+            f"the loss takes {count} outputs per target"
+        )
+    return outputs.chunk(count, 1)
 
 
 def same_shape(outputs: Tensor, targets: Tensor) -> None:

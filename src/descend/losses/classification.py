@@ -16,14 +16,29 @@ from descend.losses.base import Form, Loss, Reduction, same_shape
 from descend.losses.likelihoods import Bernoulli, Categorical
 from descend.param_types import Probability
 
-__all__ = ["BinaryCrossEntropy", "CrossEntropy", "KullbackLeibler", "Squared", "one_hot"]
+__all__ = [
+    "BinaryCrossEntropy",
+    "CrossEntropy",
+    "KullbackLeibler",
+    "Squared",
+    "in_unit_interval",
+    "label_outputs",
+    "log_clamped",
+    "one_hot",
+]
 
-_BINARY = frozenset({"binary"})
+_LABELS = frozenset({"binary", "multi_label"})
 _MULTICLASS = frozenset({"multiclass"})
 
 
-def _column(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Reshape binary outputs (n, 1) or (n,) to (n,), the shape of their targets."""
+def label_outputs(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return binary outputs (n, 1) or (n,) as (n,), the shape of their targets; those of labels are (n, L) like theirs.
+
+    Raises:
+        UserError: the shapes do not match.
+    """
+    if targets.dim() == 2 and targets.shape[1] > 1 and outputs.shape == targets.shape:
+        return outputs
     flat = outputs.squeeze(1) if outputs.dim() == 2 and outputs.shape[1] == 1 else outputs
     if flat.shape != targets.shape or flat.dim() != 1:
         raise UserError(
@@ -33,7 +48,8 @@ def _column(outputs: Tensor, targets: Tensor) -> Tensor:
     return flat
 
 
-def _in_unit_interval(targets: Tensor) -> None:
+def in_unit_interval(targets: Tensor) -> None:
+    """Raise a UserError if a target is outside [0, 1]."""
     outside = ~((targets >= 0) & (targets <= 1))
     if bool(outside.any()):
         first = targets[outside].flatten()[0].item()
@@ -60,7 +76,8 @@ def one_hot(targets: Tensor, like: Tensor) -> Tensor:
     return functional.one_hot(targets, like.shape[1]).to(like.dtype)
 
 
-def _log(probabilities: Tensor) -> Tensor:
+def log_clamped(probabilities: Tensor) -> Tensor:
+    """Return log p, finite where p is 0."""
     # Clamping at the smallest normal number keeps the value and the gradient finite.
     return torch.log(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny))
 
@@ -95,7 +112,8 @@ class BinaryCrossEntropy(_Smoothed):
 
     This form is finite for every z, with an error of the order of the rounding error of z; the derivative is
     σ(z) − y.
-    Shapes: outputs (n, 1) or (n,), targets (n,) in [0, 1].
+    Shapes: outputs (n, 1) or (n,), targets (n,) in [0, 1]. For labels, outputs and targets (n, L); a row's loss is the mean
+    over them.
 
     Args:
         label_smoothing: α, the weight of the uniform distribution over both classes in the target:
@@ -109,7 +127,7 @@ class BinaryCrossEntropy(_Smoothed):
     """
 
     form: Form = "logits"
-    tasks = _BINARY
+    tasks = _LABELS
 
     @property
     def likelihood(self) -> Bernoulli | None:
@@ -117,21 +135,23 @@ class BinaryCrossEntropy(_Smoothed):
         return Bernoulli() if self.form == "logits" else None
 
     def _check(self, targets: Tensor) -> None:
-        _in_unit_interval(targets)
+        in_unit_interval(targets)
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
-        flat = _column(outputs, targets)
+        flat = label_outputs(outputs, targets)
         if self.label_smoothing:
             targets = targets * (1.0 - self.label_smoothing) + 0.5 * self.label_smoothing
         if self.form == "logits":
-            return functional.binary_cross_entropy_with_logits(flat, targets, reduction=reduction)
-        return functional.binary_cross_entropy(flat, targets, reduction=reduction)
+            losses = functional.binary_cross_entropy_with_logits(flat, targets, reduction=reduction)
+        else:
+            losses = functional.binary_cross_entropy(flat, targets, reduction=reduction)
+        return losses.mean(1) if losses.dim() == 2 else losses
 
 
 @method(
     row="C2, C3",
     reference="Brier 1950",
-    formula="binary: l = (y - sigmoid(z))^2; multiclass: l = sum_k (y_k - softmax(z)_k)^2, y one-hot",
+    formula="binary, labels: l = (y - sigmoid(z))^2; multiclass: l = sum_k (y_k - softmax(z)_k)^2, y one-hot",
     note="It is bounded, so its gradient vanishes where the network is confidently wrong.",
 )
 @final
@@ -139,8 +159,8 @@ class Squared(Loss):
     """Squared error of probabilities against {0, 1}: the Brier score.
 
     The sum over classes ‖y − p‖² is not divided by K. For two classes as one-hot rows it
-    is therefore twice the binary form.
-    Shapes: binary outputs (n, 1) or (n,) with float targets (n,); multiclass outputs (n, K) with int64
+    is therefore twice the binary form. For labels it is the mean over them.
+    Shapes: binary outputs (n, 1) or (n,) with float targets (n,); labels (n, L), both; multiclass outputs (n, K) with int64
     targets (n,) or distributions (n, K).
 
     >>> Squared()(torch.zeros(1, 2), torch.tensor([0]))
@@ -148,17 +168,30 @@ class Squared(Loss):
     """
 
     form: Form = "logits"
-    tasks = _BINARY | _MULTICLASS
+    tasks = _LABELS | _MULTICLASS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels = False
+
+    def for_task(self, task: str) -> Squared:
+        """Return the loss; for labels, one that treats each output separately."""
+        if task != "multi_label":
+            return self
+        loss = copy.copy(self)
+        loss.labels = True
+        return loss
 
     def _check(self, targets: Tensor) -> None:
         if targets.is_floating_point():
-            _in_unit_interval(targets)
+            in_unit_interval(targets)
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
         logits = self.form == "logits"
-        if targets.is_floating_point() and targets.dim() == 1:
-            flat = _column(outputs, targets)
+        if self.labels or (targets.is_floating_point() and targets.dim() == 1):
+            flat = label_outputs(outputs, targets)
             losses = ((torch.sigmoid(flat) if logits else flat) - targets).square()
+            losses = losses.mean(1) if losses.dim() == 2 else losses
         else:
             probabilities = torch.softmax(outputs, 1) if logits else outputs
             losses = (probabilities - one_hot(targets, outputs)).square().sum(1)
@@ -200,7 +233,7 @@ class CrossEntropy(_Smoothed):
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
         # log softmax does not change the logarithms of probabilities, because these sum to 1.
-        logits = outputs if self.form == "logits" else _log(outputs)
+        logits = outputs if self.form == "logits" else log_clamped(outputs)
         return functional.cross_entropy(
             logits, targets, reduction=reduction, label_smoothing=self.label_smoothing
         )
@@ -245,6 +278,6 @@ class KullbackLeibler(Loss):
                 )
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
-        logs = torch.log_softmax(outputs, 1) if self.form == "logits" else _log(outputs)
+        logs = torch.log_softmax(outputs, 1) if self.form == "logits" else log_clamped(outputs)
         losses = functional.kl_div(logs, one_hot(targets, outputs), reduction="none").sum(1)
         return losses.mean() if reduction == "mean" else losses

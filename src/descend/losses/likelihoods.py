@@ -20,7 +20,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "Likelihood", "Normal"]
+__all__ = ["LIKELIHOODS", "Bernoulli", "Categorical", "Likelihood", "Normal", "Poisson"]
 
 
 class Likelihood(ABC):
@@ -136,6 +136,33 @@ class Normal(Likelihood):
         return 2.0 * (outputs - targets)
 
 
+@final
+class Poisson(Likelihood):
+    """Poisson distribution with mean exp(z).
+
+    −log p(y | z) = exp z − y z + log y!; s = exp(z) − y, E [s²] = exp z.
+    Shapes: outputs and targets of any equal shape; each entry is a prediction.
+
+    >>> Poisson().gradient(torch.zeros(1), torch.tensor([3.0]))
+    tensor([-2.])
+    """
+
+    def predictions(self, outputs: Tensor) -> int:
+        """Return the number of outputs."""
+        return outputs.numel()
+
+    def sample(self, outputs: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Sample a count for each output."""
+        # torch.poisson refuses means that are not finite; then s is not finite either, which the check of all gradients
+        # detects.
+        means = torch.exp(outputs)
+        return torch.poisson(means.nan_to_num(0.0, 0.0, 0.0), generator=generator)
+
+    def gradient(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return exp(z) − y."""
+        return torch.exp(outputs) - targets
+
+
 def _uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
     return torch.empty_like(like).uniform_(generator=generator)
 
@@ -144,5 +171,6 @@ LIKELIHOODS: Mapping[str, Likelihood] = {
     "categorical": Categorical(),
     "bernoulli": Bernoulli(),
     "normal": Normal(),
+    "poisson": Poisson(),
 }
 """Likelihoods by name."""

@@ -13,12 +13,14 @@ from descend.many.engine_choice import EngineChoice
 from descend.many.execution import Survivors, train_members
 from descend.many.loop_engine import WorkerChoice, check_workers
 from descend.many.planned_member import PlannedMember
+from descend.many.progress import networks_shown
 from descend.many.restarts import networks_per_run, train_restarts
 from descend.many.watchers import Watcher, Watchers
 from descend.recipe import Recipe
 from descend.runs.folder import is_started
 from descend.runs.plan import Parts, Planner
 from descend.runs.run import Run
+from descend.training.notification import as_observer
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
@@ -37,7 +39,9 @@ def train_many(
     workers: WorkerChoice = "auto",
     rungs: Sequence[int] = (),
     survivors: Survivors | None = None,
-    watchers: Sequence[Watcher] = (),
+    watchers: Sequence[Any] = (),
+    observers: Sequence[Any] = (),
+    progress: bool | None = None,
     tested: bool = True,
     allow_imports: bool = False,
     **data_options: Unpack[DataOptions],
@@ -54,7 +58,8 @@ def train_many(
         parts: for each member the row numbers of its "train", "validation" and "test" parts (folds, bootstrap
             samples), or None for the split given by its recipe and seed.
         out: a folder for the run folders, which are named by number; None to write nothing.
-        resume: continue from the contents of ``out``, to the same bits as without the interruption.
+        resume: continue from the contents of ``out``, to the same bits as without the interruption. The recipes may be
+            changed as for :func:`descend.train`.
         device: shorthand for the recipes' ``engine.device``.
         engine: "packed" (stacked modules), "vmap" or "loop" (one after another); "auto" chooses the fastest for each
             group. ``run.environment["engine"]`` contains the engine and the reason for it.
@@ -63,7 +68,12 @@ def train_many(
         rungs: epochs at whose ends ``survivors`` decides which members continue.
         survivors: called with the epoch of a rung and the runs still training, by number; returns the numbers of those
             that continue. The others are stopped ("dropped") with their best weights so far.
-        watchers: notified of epochs and ends.
+        watchers: objects with at least one of the methods ``epoch_ended(number, record)`` and ``finished(number, run)``,
+            or functions of a number and the record of an epoch.
+        observers: as for :func:`descend.train`, notified of the events of every training, whose ``number`` is that of the
+            member; ``training.request_stop()`` ends this member. The members are then trained in this process.
+        progress: whether to show on standard error how many networks have been trained. Default None: only in a terminal
+            or a notebook.
         tested: whether the test parts are evaluated; this should be done only once.
         allow_imports: whether recipe files may contain import paths, which run code. Default False.
         **data_options: ``target``, ``validation``, ``test`` and ``sample_weight``, as in
@@ -74,13 +84,15 @@ def train_many(
 
     Raises:
         UserError: the data or some recipes cannot be used. All problems are reported at once, and nothing is trained.
+        ObserverError: an observer or a watcher raised an exception.
         Interrupted: a signal requested to stop.
 
     >>> runs = train_many([{"optimizer": {"lr": lr}, "stop": {"max_epochs": 2}} for lr in (0.1, 0.01)], "iris")
     >>> [run.metrics["epochs"] for run in runs]
     [2, 2]
     """
-    recipes = list(recipes)
+    recipes, seen_by = list(recipes), [as_observer(observer) for observer in observers]
+    watching = Watchers(watchers)
     if not recipes:
         raise UserError("train_many needs at least one recipe")
     check_workers(workers)
@@ -93,18 +105,24 @@ def train_many(
         check_unused(folder)
     members = _plan_members(planner, recipes, seed_of_each, parts_of_each, folder, resume)
     for member in members:
-        member.tested = tested
-    watcher = Watchers(list(watchers))
+        member.tested, member.observers = tested, seen_by
     several = [member for member in members if networks_per_run(member.plan.recipe) > 1]
     if several and rungs:
         raise UserError("rungs cannot be combined with init.restarts or model.ensemble: remove one of them")
     single = [member for member in members if member not in several]
-    train_members(single, watcher, engine, rungs, survivors, folder, resume=resume, workers=workers)
-    for member in several:
-        member.run = train_restarts(
-            member.plan, member.folder, resume=member.resumed, engine=engine, tested=tested
-        )
-        watcher.finished(member.number, member.run)
+    with networks_shown(progress, len(members)) as shown:
+        watcher = Watchers([*watching.each, *shown])
+        train_members(single, watcher, engine, rungs, survivors, folder, resume=resume, workers=workers)
+        for member in several:
+            member.run = train_restarts(
+                member.plan,
+                member.folder,
+                resume=member.resumed,
+                engine=engine,
+                tested=tested,
+                observers=seen_by,
+            )
+            watcher.finished(member.number, member.run)
     return [member.run for member in members]
 
 

@@ -41,9 +41,10 @@ def _build_member(member: PlannedMember, on_device: dict[tuple[int, str], Memory
         rows = part_batches(train, Order(len(train), len(train)), device)
         assert isinstance(rows, MemoryBatches)
         on_device[key] = rows
-    batches = None
-    if key in on_device:
+    batches = member.batches
+    if batches is None and key in on_device:
         tensors = on_device[key].tensors
         weights = tensors[2] if len(tensors) > 2 else None
         batches = MemoryBatches(tensors[0], tensors[1], weights, order_of(plan))
     member.training = assemble(plan, member.run, device, batches)
+    member.training.number = member.number

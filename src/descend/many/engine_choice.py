@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import MemoryBatches
+from descend.errors import RunError
 from descend.many.engine import Engine
 from descend.many.grouping import Group
 from descend.many.loop_engine import LoopEngine, WorkerChoice
@@ -23,7 +24,7 @@ from descend.rng import forked
 from descend.runs.plan import choose_device
 from descend.training.loop import Training
 from descend.training.state import clone
-from descend.training.threads import cores, using_threads
+from descend.training.threads import cores, usable_threads, using_threads
 from descend.training.timing import shortest_seconds
 
 __all__ = ["EngineChoice", "choose_engines", "free_memory", "member_bytes"]
@@ -69,6 +70,11 @@ def choose_engines(
         return [
             LoopEngine(group.members, watcher, "requested" if not before else "as before the interruption")
         ]
+    if group.not_packable_because and before:
+        raise RunError(
+            f"these runs were started in a pack, and cannot continue in one: {group.not_packable_because}; resume without "
+            "this change, or start new runs in another folder"
+        )
     if group.not_packable_because:
         return [LoopEngine(group.members, watcher, group.not_packable_because)]
     if len(group.members) == 1 and requested == "auto":
@@ -191,7 +197,7 @@ def solo_step_seconds(member: PlannedMember, members: int) -> float:
     """
     training = member.training
     device = next(training.model.parameters()).device
-    counts = {1, cores()} if device.type == "cpu" else {torch.get_num_threads()}
+    counts = {1, usable_threads()} if device.type == "cpu" else {torch.get_num_threads()}
     with forked(device):
         seconds = {count: _step_seconds(training, count, device) for count in sorted(counts)}
     if device.type == "cpu":

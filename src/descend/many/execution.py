@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from descend.errors import Interrupted
+from descend.errors import Interrupted, ObserverError
 from descend.many.building import build_members
 from descend.many.engine_choice import EngineChoice, choose_engines
 from descend.many.grouping import group_members
@@ -16,6 +16,7 @@ from descend.many.planned_member import PlannedMember
 from descend.many.rung_decisions import RungDecisions
 from descend.many.watchers import Watcher
 from descend.runs.run import Run
+from descend.training.loop import STOPPED
 
 __all__ = ["EngineChoice", "Survivors", "train_members"]
 
@@ -33,8 +34,11 @@ def train_members(
     *,
     resume: bool = False,
     workers: WorkerChoice = "auto",
+    finishing: bool = False,
 ) -> None:
     """Train members until each has stopped, and set their runs; for the arguments see :func:`descend.train_many`.
+
+    With ``finishing`` nothing is trained: the members are evaluated with their best weights so far.
 
     Raises:
         Interrupted: a signal requested to stop.
@@ -46,14 +50,20 @@ def train_members(
         for one in choose_engines(group, engine, watcher, folder, resume=resume, workers=workers)
     ]
     engines = merge_loops(merge_packs(chosen, workers), workers)
+    if finishing:
+        for one in engines:
+            one.drop({member.number for member in one.members if member.running}, STOPPED)
+        return
     decisions = RungDecisions(folder, resume=resume)
     for epoch in [*sorted(rungs), None]:
         for one in engines:
+            remedy = f"; continue with resume=True and out={str(folder)!r}" if folder is not None else ""
             try:
                 one.advance(epoch)
             except Interrupted as cause:
-                remedy = f"; continue with resume=True and out={str(folder)!r}" if folder is not None else ""
-                raise Interrupted(f"{cause}{remedy}") from None
+                raise Interrupted(f"{cause}{remedy}", folder=folder) from None
+            except ObserverError as error:
+                raise ObserverError(str(error).partition("; continue")[0] + remedy) from error.__cause__
         running = {member.number: member.run for member in members if member.running}
         if epoch is not None and survivors is not None and running:
             dropped = set(running) - decisions.at(epoch, partial(survivors, epoch, running))

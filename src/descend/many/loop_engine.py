@@ -81,11 +81,19 @@ class LoopEngine:
             self._advance(member, until)
 
     def drop(self, numbers: set[int], reason: str) -> None:
-        """Stop the members with these numbers at once, and evaluate them with their best weights so far."""
+        """Stop the members with these numbers at once, and evaluate them with their best weights so far.
+
+        A member without a complete epoch has no such weights, and is marked as failed.
+        """
         for member in self.members:
             if member.number in numbers and member.running:
-                member.stopped = reason
-                self._sessions[member.number].training.stopped = reason
+                begun = member.resumed or member.number in self._sessions
+                training = self._session(member).training if begun else member.training
+                if not training.history:
+                    self._sessions.pop(member.number, None)
+                    member.mark_failed("it was stopped before the end of its first epoch", 0, 0, reason)
+                    continue
+                training.stopped = member.stopped = training.stopped or reason
                 self._finish(member)
 
     def _session(self, member: PlannedMember, workers: int = 1) -> Session:
@@ -100,9 +108,12 @@ class LoopEngine:
                 member.folder,
                 resume=member.resumed,
                 model=member.training.model,
+                observers=member.observers,
+                batches=member.batches,
                 tested=member.tested,
                 threads=threads,
             )
+            session.training.number = member.number
             session.run.environment["engine"] = {
                 "name": self.name,
                 "why": self.why[member.number],
@@ -151,6 +162,7 @@ class LoopEngine:
             for member in members
             if choose_device(member.plan.recipe.engine["device"]).type == "cpu"
             and isinstance(member.training.batches, MemoryBatches)
+            and not member.observers  # they watch in this process
             and (
                 self._sessions[member.number].threads == 1
                 if member.number in self._sessions

@@ -79,6 +79,7 @@ class PackEvaluation:
                 # With the rows last in memory the kernel processes many at a time.
                 chosen = flat.view(outputs.shape).transpose(1, 2).contiguous().max(1).indices
             return chosen.long().view(outputs.shape[:2]), targets
+        outputs = self._predictor.finished(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
         schemas = [self._schemas[number] for number in numbers]
 
         def each(values: Sequence[Any]) -> Tensor:

@@ -12,18 +12,20 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
-from descend.files import read_json
+from descend.interface import setting
 from descend.many.pack import CannotPack, PackMember, PackTraining, stack
 from descend.many.pack.member import member_state, restore_member
 from descend.many.pack.network import Network, StackedNetwork
 from descend.many.pack.vmapped_network import cannot_vmap_because, vmap_models
 from descend.many.pack_evaluation import PackEvaluation
+from descend.many.pack_observers import PackObservers
+from descend.many.pack_resume import continue_pack
 from descend.many.planned_member import PlannedMember
 from descend.many.watchers import Watcher
 from descend.many.workers import Kind, Outcome, Send, StopOnRequest, Workers
 from descend.rng import forked
 from descend.runs.finish import Measurements, finish_run, measurements_of
-from descend.runs.folder import HISTORY, METRICS, is_finished, write_failure
+from descend.runs.folder import HISTORY, is_finished, write_failure
 from descend.runs.run import load
 from descend.runs.session import begin_folder, lower_lr
 from descend.training.arithmetic import arithmetic
@@ -101,6 +103,10 @@ class PackedEngine:
                 ended=self._member_ended,
                 recorded=self._epoch_recorded,
             )
+        observers = {member.number: member.observers for member in members}
+        self._observers = PackObservers(observers) if any(observers.values()) else None
+        if self._observers is not None:
+            self.pack.observed, self.pack.observers = self._observers.observed, [self._observers]
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -170,15 +176,14 @@ class PackedEngine:
         if self._folder is not None:  # a pack never rolls back, so without a folder it needs no checkpoints
             settings = CheckpointSettings(**self.members[0].plan.recipe.checkpoint)
             self._checkpointer = Checkpointer(self._folder, settings)
-            self.pack.observers = [self._checkpointer]
+            self.pack.observers = [*self.pack.observers, self._checkpointer]
             state = load_checkpoint(self._folder) if resume else None
             if state is not None:
                 with self._arithmetic():
                     self.pack.load_state_dict(state)
-                if self.pack.stopped == "interrupted":
-                    self.pack.stopped = ""
         if resume:
-            self._load_finished()
+            with self._arithmetic():
+                continue_pack(self.pack, self.members)
         for member in self.members:
             if member.running:
                 # The same list: it grows during training.
@@ -186,21 +191,6 @@ class PackedEngine:
             if member.folder is not None and member.running:
                 lines = "".join(json.dumps(record) + "\n" for record in member.training.history)
                 (member.folder / HISTORY).write_text(lines, encoding="utf-8")
-
-    def _load_finished(self) -> None:
-        """Load the runs of members that had stopped before the interruption."""
-        running = {
-            pack_member.number for pack_member in self.pack.members if not pack_member.training.stopped
-        }
-        for member in self.members:
-            if member.folder is None or member.number in running:
-                continue
-            metrics = read_json(member.folder / METRICS)
-            member.stopped = str(metrics.get("stopped", "finished"))
-            if metrics.get("status") == "failed":
-                member.run.metrics = metrics
-            else:
-                member.run = load(member.folder, model=member.run.model)
 
     @property
     def running(self) -> bool:
@@ -320,13 +310,15 @@ class PackedEngine:
         run, training = member.run, pack_member.training
         member.stopped = training.stopped
         run.history = training.history
+        if self._observers is not None:
+            self._observers.member_ended(pack_member)
         if member.folder is not None and is_finished(member.folder):
             # It was written before the pack's last checkpoint: its results would be the same bits.
             member.run = load(member.folder, model=run.model)
         elif pack_member.failure:
             member.mark_failed(
                 f"Training diverged: {pack_member.failure}. Lower the learning rate: "
-                f"--set optimizer.lr={lower_lr(run)}",
+                f"{setting('optimizer.lr', lower_lr(run))}",
                 training.epoch,
                 training.step,
             )

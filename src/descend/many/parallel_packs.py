@@ -85,6 +85,8 @@ def remaining_seconds(members: Sequence[PlannedMember], until: int | None = None
 
 
 def _may_fork(members: Sequence[PlannedMember]) -> bool:
+    if any(member.observers for member in members):  # they watch in this process
+        return False
     engine = members[0].plan.recipe.engine
     on_cpu = choose_device(engine["device"]).type == "cpu"
     return on_cpu and engine["threads"] in (1, "auto") and not workers_unavailable_because()

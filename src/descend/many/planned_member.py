@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from descend.data.batches import Batches
 from descend.files import read_json
 from descend.runs.folder import ENVIRONMENT
 from descend.runs.plan import Plan
 from descend.runs.run import Run
-from descend.training.loop import Training
+from descend.training.loop import Observer, Training
 
 __all__ = ["PlannedMember"]
 
@@ -29,6 +31,8 @@ class PlannedMember:
         stopped: why it stopped; empty while it is running.
         engine_before: the engine that trained it before an interruption; empty if its training had not begun.
         pack_before: the lowest member number of the pack that trained it then, if any.
+        observers: notified of the events of its training, in this process.
+        batches: its training batches, instead of those the plan describes.
 
     ``run`` and ``training`` are set by :func:`descend.many.building.build_members`; the history of the run grows during
     training.
@@ -42,6 +46,8 @@ class PlannedMember:
     stopped: str = ""
     engine_before: str = ""
     pack_before: int | None = None
+    observers: Sequence[Observer] = ()
+    batches: Batches | None = None
     run: Run = field(init=False)
     training: Training = field(init=False)
 

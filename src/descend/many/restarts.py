@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from descend.errors import Interrupted
+from descend.data.batches import Batches
+from descend.errors import Interrupted, RunError
+from descend.files import read_json
+from descend.interface import resume_advice
 from descend.many.execution import EngineChoice, train_members
 from descend.many.planned_member import PlannedMember
-from descend.many.watchers import Watchers
+from descend.many.watchers import Watcher, Watchers
 from descend.metrics import better
 from descend.nn.ensemble import Ensemble
 from descend.recipe import Recipe
@@ -20,11 +24,12 @@ from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
 from descend.runs.build import measured_threads
 from descend.runs.finish import measure_parts
-from descend.runs.folder import is_finished, is_started, write_failure
+from descend.runs.folder import MEMBERS, METRICS, is_finished, is_started, reopen, write_failure
 from descend.runs.plan import Plan, choose_device
 from descend.runs.run import Run, load
 from descend.runs.session import begin_folder, started_run
 from descend.training.arithmetic import arithmetic
+from descend.training.loop import Observer
 
 __all__ = ["networks_per_run", "train_restarts"]
 
@@ -41,6 +46,10 @@ def train_restarts(
     resume: bool = False,
     engine: EngineChoice = "auto",
     tested: bool = True,
+    observers: Sequence[Observer] = (),
+    watchers: Sequence[Watcher] = (),
+    batches: Callable[[], Batches | None] = lambda: None,
+    finishing: bool = False,
 ) -> Run:
     """Train networks from several random initializations, on the same rows in the same order, and keep the best.
 
@@ -54,6 +63,10 @@ def train_restarts(
         resume: continue from the contents of the folder.
         engine: as for :func:`descend.train_many`.
         tested: whether the test part is evaluated.
+        observers: notified of the events of each training, whose ``number`` is that of the network.
+        watchers: notified of the epochs and ends of the networks.
+        batches: returns the training batches of a network, instead of those the plan describes; called for each.
+        finishing: train nothing, and use the best weights so far of each network in the folder. Default False.
 
     Returns:
         The run of the best network, or of the ensemble of the best, whose history is that of the best member.
@@ -62,33 +75,49 @@ def train_restarts(
 
     Raises:
         Interrupted: a signal requested to stop.
+        RunError: a finished run is to continue under another recipe; or there are too few networks to finish with.
     """
     if folder is not None and resume and is_finished(folder):
-        return load(folder, allow_imports=True)  # imports were checked when the plan was made
+        if read_json(folder / METRICS).get("status") != "stopped":
+            if planned.before is not None:
+                raise RunError(
+                    f"the run in {folder} is the best of several networks and is finished; their checkpoints were removed, "
+                    "so it cannot be continued; start a new run in another folder"
+                )
+            return load(folder, allow_imports=True)  # imports were checked when the plan was made
+        reopen(folder)
     device = choose_device(planned.recipe.engine["device"])
     facts = facts_of(planned.prepared.schema, str(device))
     network = build_model(planned.recipe, facts, planned.seed).to(device)
     first = _plan_of(planned, 0, planned.recipe.engine["threads"])
     threads, why = measured_threads(first, build_model(first.recipe, facts, first.seed).to(device), device)
     run = started_run(planned, network, device, threads, why, folder)
-    if folder is not None and not resume:
+    if folder is not None and (planned.before is not None or not resume):
         begin_folder(folder, run)
-    inner = None if folder is None else folder / "members"
+    inner = None if folder is None else folder / MEMBERS
     members = [
         _member(_plan_of(planned, draw, threads), draw, inner, resume)
         for draw in range(networks_per_run(planned.recipe))
     ]
     try:
         for member in members:
-            member.tested = tested
+            member.tested, member.observers, member.batches = tested, observers, batches()
             if member.engine_before:  # for all members: another engine rounds differently
                 engine = cast(EngineChoice, member.engine_before)
-        train_members(members, Watchers(), engine, folder=inner, resume=resume)
+        watcher = Watchers(list(watchers))
+        train_members(members, watcher, engine, folder=inner, resume=resume, finishing=finishing)
     except Interrupted as cause:
-        remedy = f"; continue with --resume --out {folder}" if folder is not None else ""
+        remedy = resume_advice(folder)
         message = str(cause).partition("; continue")[0]
-        raise Interrupted(f"training of {len(members)} networks: {message}{remedy}") from None
+        message = f"training of {len(members)} networks: {message}{remedy}"
+        raise Interrupted(message, folder=folder) from None
     chosen = _best(members, planned.recipe)
+    if not chosen and finishing:
+        usable, needed = sum(not member.run.failed for member in members), planned.recipe.model["ensemble"]
+        raise RunError(
+            f"the run in {folder} has {usable} of the {needed} networks that it needs, since the others were stopped "
+            f"before the end of their first epoch; continue it with descend train --resume --out {folder} (resume=True)"
+        )
     if not chosen:
         return _failed(run, members)
     run = _combined(run, [member.run for member in chosen])
@@ -103,9 +132,11 @@ def train_restarts(
         "monitor": monitor,
         "validation": [_value(member, monitor) for member in members],
     }
+    if finishing:
+        run.metrics |= {"status": "stopped", "stopped": "interrupted"}
     if folder is not None:
         run.write_files()
-        if inner is not None:
+        if inner is not None and not finishing:
             shutil.rmtree(inner, ignore_errors=True)
     return run
 

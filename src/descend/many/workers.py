@@ -23,6 +23,7 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from descend.process import exclusive
 from descend.training.observers import Quiet, stopping_on_signals
 from descend.training.state import from_bytes, to_bytes
 
@@ -123,7 +124,8 @@ class Workers:
         """
         waiting = deque(self._jobs)
         try:
-            with stopping_on_signals(self):
+            # A child that is forked while another thread computes may inherit a lock of PyTorch that is never released.
+            with exclusive(), stopping_on_signals(self):
                 while waiting or self._busy:
                     if self.stop_requested:
                         waiting.clear()

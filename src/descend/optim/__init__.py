@@ -28,6 +28,7 @@ from descend.optim._soap import SOAP, soap
 from descend.optim._sqn import SQN, sqn
 from descend.optim._trish import TRish, trish
 from descend.optim._trust_region import STRON, TrustRegion, stron, trust_region
+from descend.optim.compiler_import import defer_compiler_import
 from descend.optim.compositional import ASCPG, SCGD, asc_pg, scgd
 from descend.optim.conjugate import CG, cg
 from descend.optim.coordinate import CoordinateDescent, coordinate_descent
@@ -102,6 +103,8 @@ __all__ = [
     "trish",
     "trust_region",
 ]
+
+defer_compiler_import()
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "gd": gd,

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from descend.optim.compiler_import import eager_step
+
 __all__ = ["Step", "lean_step"]
 
 Closure = Callable[[], Tensor]
@@ -27,7 +29,7 @@ def lean_step(optimizer: Optimizer) -> Step:
 
     The state is gathered at the second call and kept: after a state dict is loaded or parameters are added, a new
     ``lean_step`` is needed. For optimizers of other classes, with hooks, or with unusual settings the result is
-    ``optimizer.step`` itself.
+    ``optimizer.step`` itself, as :func:`~descend.optim.compiler_import.eager_step` calls it.
 
     >>> w = torch.nn.Parameter(torch.ones(2))
     >>> optimizer = torch.optim.Adam([w], lr=0.1, fused=True)
@@ -38,16 +40,17 @@ def lean_step(optimizer: Optimizer) -> Step:
     >>> step(closure), step(closure)
     (tensor(2.), tensor(1.8000))
     """
+    plain_step = cast(Step, eager_step(optimizer))
     gather = _GATHER.get(type(optimizer))
     if gather is None or _observed(optimizer) or not all(map(_usual, optimizer.param_groups)):
-        return cast(Step, optimizer.step)
+        return plain_step
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     update: Update | None = None
 
     def step(closure: Closure) -> Tensor:
         nonlocal update
         if update is None:
-            loss = cast(Tensor, optimizer.step(cast(Any, closure)))
+            loss = plain_step(closure)
             if type(optimizer) is SGD or all(p in optimizer.state for p in parameters):
                 update = gather(optimizer)
             return loss

@@ -1,16 +1,21 @@
 """Momentum with the learning rate inside: the heavy ball, and Nesterov's method with the gradient at the look-ahead point.
 
-With x the iterate, x⁻ the previous one (x⁻ = x at the first step), α the learning rate and β the momentum
+With x the iterate, v the last step (v = 0 at first), α the learning rate and β the momentum
 
-=========== ====================================================================
-heavy ball  x⁺ = x + β (x − x⁻) − α ∇f(x)
-Nesterov    x_ahead = x + β (x − x⁻);  x⁺ = x_ahead − α ∇f(x_ahead)
-=========== ====================================================================
+=========== ================================================================
+heavy ball  v ← β v − α ∇f(x);  x ← x + v
+Nesterov    v ← β v − α ∇f(x + β v);  x ← x + v
+=========== ================================================================
 
-The state is the previous iterate, so that the momentum term is the last step at the length it was taken. PyTorch's SGD
-accumulates gradients and multiplies the sum by the current learning rate. The two agree while the learning rate is
-constant; when it falls, the heavy ball keeps its velocity. PyTorch's ``nesterov=True`` stores the look-ahead points
-instead of the iterates, so that the gradient can be evaluated at the parameters.
+v is the last step at the length it was taken, x − x⁻ for consecutive iterates x⁻ and x. PyTorch's SGD accumulates
+gradients and multiplies the sum by the current learning rate. The two agree while the learning rate is constant; when it
+falls, the heavy ball keeps its velocity. PyTorch's ``nesterov=True`` stores the look-ahead points x + β v instead of the
+iterates, so that the gradient can be evaluated at the parameters.
+
+The step is stored, and not the previous iterate: weights that are set from outside, or shrunk by decoupled weight decay,
+are not taken for momentum. Hooks after the step, such as a projection or a proximal step, are part of the step: with
+them v is the displacement x⁺ − x that remains (FISTA of Beck and Teboulle 2009; iPiano of Ochs et al. 2014), without
+which the iterates would converge to the solution of another problem.
 
 On a quadratic with curvatures in [m, L], κ = L/m, gradient descent contracts at best by (κ − 1)/(κ + 1) per step, and the
 heavy ball with α = 4/(√L + √m)² and β = ((√κ − 1)/(√κ + 1))² by (√κ − 1)/(√κ + 1) (Polyak 1964). Nesterov's method
@@ -19,11 +24,14 @@ with α = 1/L and β = (√κ − 1)/(√κ + 1) reduces every strongly convex f
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 from descend.cards import method
 from descend.errors import UserError
@@ -33,20 +41,49 @@ from descend.param_types import Fraction, NonNegative, Positive
 __all__ = ["HeavyBall", "Nesterov", "heavy_ball", "nesterov"]
 
 
+class _Inertial(CheckedOptimizer, ABC):
+    """An optimizer whose state is the last step of each parameter, including what hooks after the step do to it."""
+
+    _measuring: RemovableHandle | None = None
+    _starts: Mapping[Tensor, Tensor] | None = None
+
+    def register_step_post_hook(self, hook: Callable[..., None]) -> RemovableHandle:
+        """Register a hook that is called after each step; its displacement is part of the step."""
+        handle = super().register_step_post_hook(hook)
+        if self._measuring is None:
+            self._measuring = super().register_step_post_hook(_measure_displacement)
+        hooks = self._optimizer_step_post_hooks
+        hooks[self._measuring.id] = hooks.pop(self._measuring.id)  # it stays the last one
+        return handle
+
+    def _remember_starts(self) -> None:
+        """Keep the parameters as they are before the step, if a hook may move them after it."""
+        moved_later = len(self._optimizer_step_post_hooks) > 1
+        moving = (p for group in self.param_groups for p in _moving(group))
+        self._starts = {p: p.detach().clone() for p in moving} if moved_later else None
+
+
+@torch.no_grad()
+def _measure_displacement(optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    starts = getattr(optimizer, "_starts", None) or {}
+    for p, start in starts.items():
+        optimizer.state[p]["velocity"].copy_(p).sub_(start)
+
+
 @method(
     row="D4",
     reference="Polyak 1964",
-    formula="x+ = x - a g + b (x - x-)",
+    formula="v <- b v - a g; x <- x + v",
     note="The learning rate is inside. PyTorch's SGD keeps it outside of its buffer: the two agree while the learning "
     "rate is constant, and differ as soon as a schedule changes it.",
 )
 @final
-class HeavyBall(CheckedOptimizer):
+class HeavyBall(_Inertial):
     """Polyak's heavy-ball method: a gradient step plus a share of the previous step.
 
     Along a valley the steps add up to a velocity of α/(1 − β) gradients; across it they cancel.
 
-    The state of a parameter is ``previous``, its x⁻. Parameters without a gradient do not move.
+    The state of a parameter is ``velocity``, its v. Parameters without a gradient do not move.
 
     Args:
         params: parameters or groups.
@@ -80,42 +117,42 @@ class HeavyBall(CheckedOptimizer):
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step, and return the loss of ``closure``, which is evaluated once, at x."""
         loss, discard = (None, False) if closure is None else self.evaluate(closure)
+        self._remember_starts()
         for group in self.param_groups:
-            moving = [p for p in group["params"] if p.grad is not None]
+            moving = _moving(group)
             if moving:
-                previous = [_previous(self.state[p], p) for p in moving]
+                velocities = [_velocity(self.state[p], p) for p in moving]
                 gradients = _gradients(moving, group["weight_decay"])
-                heavy_ball_update(moving, previous, gradients, float(group["lr"]), group["momentum"])
+                heavy_ball_update(moving, velocities, gradients, float(group["lr"]), group["momentum"])
         if discard:
             self.zero_grad()
         return loss
 
 
 def heavy_ball_update(
-    x: list[Tensor], previous: list[Tensor], gradients: list[Tensor], lr: float, momentum: float
+    x: list[Tensor], velocities: list[Tensor], gradients: list[Tensor], lr: float, momentum: float
 ) -> None:
-    """Set x⁻ ← x and x ← x + β (x − x⁻) − α g, in place."""
-    step = torch._foreach_sub(x, previous)
-    torch._foreach_copy_(previous, x)
-    torch._foreach_add_(x, step, alpha=momentum)
-    torch._foreach_add_(x, gradients, alpha=-lr)
+    """Set v ← β v − α g and x ← x + v, in place."""
+    torch._foreach_mul_(velocities, momentum)
+    torch._foreach_add_(velocities, gradients, alpha=-lr)
+    torch._foreach_add_(x, velocities)
 
 
 @method(
     row="D5",
     reference="Nesterov 1983; Sutskever et al. 2013",
-    formula="x_ahead = x + b (x - x-); x+ = x_ahead - a grad f(x_ahead)",
+    formula="v <- b v - a grad f(x + b v); x <- x + v",
     note="The closure is evaluated at the look-ahead point, and between steps the parameters are the iterates x. "
     "PyTorch's SGD with nesterov=True stores the look-ahead points instead, and takes the same steps while the learning "
     "rate is constant.",
 )
 @final
-class Nesterov(CheckedOptimizer):
+class Nesterov(_Inertial):
     """Nesterov's accelerated gradient method: the momentum step first, then the gradient at the point it leads to.
 
     A step costs one gradient, as with the heavy ball. The loss that a step returns is that of the look-ahead point.
 
-    The state of a parameter is ``previous``, its x⁻. Between steps the parameters hold x.
+    The state of a parameter is ``velocity``, its v. Between steps the parameters hold x.
 
     Args:
         params: parameters or groups.
@@ -163,27 +200,23 @@ class Nesterov(CheckedOptimizer):
             (p, group["momentum"])
             for group in self.param_groups
             for p in group["params"]
-            if self.state[p]  # at the first step x⁻ = x, and the look-ahead point is x itself
+            if self.state[p]  # at the first step v = 0, and the look-ahead point is x itself
         ]
         starts = {p: p.clone() for p, _ in started}
         for p, momentum in started:
-            p.add_(p - self.state[p]["previous"], alpha=momentum)  # x_ahead = x + β (x − x⁻)
+            p.add_(_velocity(self.state[p], p), alpha=momentum)
         try:
             loss, discard = self.evaluate(closure)
-        except BaseException:  # also a KeyboardInterrupt: the parameters are x again in any case
+            gradients = [_gradients(_moving(group), group["weight_decay"]) for group in self.param_groups]
+        finally:  # the parameters are x again, also after a KeyboardInterrupt
             for p, start in starts.items():
                 p.copy_(start)
-            raise
-        for group in self.param_groups:
-            moving = [p for p in group["params"] if p.grad is not None]
-            for p in group["params"]:
-                if p.grad is None and p in starts:
-                    p.copy_(starts[p])
-            if moving:
-                previous = [_previous(self.state[p], p) for p in moving]
-                torch._foreach_copy_(previous, [starts.get(p, p) for p in moving])
-                gradients = _gradients(moving, group["weight_decay"])
-                torch._foreach_add_(moving, gradients, alpha=-float(group["lr"]))  # x⁺ = x_ahead − α g
+        self._remember_starts()
+        for group, own in zip(self.param_groups, gradients, strict=True):
+            if own:
+                moving = _moving(group)
+                velocities = [_velocity(self.state[p], p) for p in moving]
+                heavy_ball_update(moving, velocities, own, float(group["lr"]), group["momentum"])
         if discard:
             self.zero_grad()
         return loss
@@ -193,11 +226,17 @@ heavy_ball = HeavyBall
 nesterov = Nesterov
 
 
-def _previous(state: dict[str, Any], p: Tensor) -> Tensor:
-    if "previous" not in state:
-        state["previous"] = p.detach().clone()
-    previous: Tensor = state["previous"]
-    return previous
+def _moving(group: dict[str, Any]) -> list[Tensor]:
+    return [p for p in group["params"] if p.grad is not None]
+
+
+def _velocity(state: dict[str, Any], p: Tensor) -> Tensor:
+    if "velocity" not in state:
+        # States saved by earlier versions contain the previous iterate.
+        previous = state.pop("previous", None)
+        state["velocity"] = torch.zeros_like(p) if previous is None else p.detach() - previous
+    velocity: Tensor = state["velocity"]
+    return velocity
 
 
 def _gradients(params: list[Tensor], weight_decay: float) -> list[Tensor]:
@@ -206,4 +245,6 @@ def _gradients(params: list[Tensor], weight_decay: float) -> list[Tensor]:
         raise UserError(
             "momentum moves every coordinate and does not support sparse gradients; use sparse_adam instead"
         )
-    return list(torch._foreach_add(gradients, params, alpha=weight_decay)) if weight_decay else gradients
+    if not weight_decay or not gradients:
+        return gradients
+    return list(torch._foreach_add(gradients, params, alpha=weight_decay))

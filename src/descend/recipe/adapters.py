@@ -8,7 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from descend.errors import UserError
 from descend.losses import Loss
+from descend.losses.classification import log_clamped, one_hot
+from descend.losses.conventions import Convention
+from descend.nn.outputs import positive
 
 __all__ = ["CallableLoss", "OnProbabilities", "TorchSchedule"]
 
@@ -38,26 +42,69 @@ class OnProbabilities(nn.Module):
 
 
 class CallableLoss(nn.Module):
-    """A loss by import path, called as PyTorch's losses are: ``loss(outputs, targets)`` returns a mean."""
+    """A loss by import path, called as PyTorch's losses are: ``loss(outputs, targets)`` returns a mean.
 
-    def __init__(self, loss: Callable[..., Tensor]) -> None:
+    Outputs and targets are passed in the form that the loss takes (:mod:`descend.losses.conventions`). Targets (n,) of
+    floating-point numbers become (n, 1), the shape of the outputs.
+
+    Args:
+        loss: the loss.
+        convention: what it takes.
+        output: the output activation of the network.
+    """
+
+    def __init__(self, loss: Callable[..., Tensor], convention: Convention, output: nn.Module) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss, self.convention, self.output = loss, convention, output
 
     def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean loss; with weights, the weighted mean of the losses of single rows."""
-        shaped = targets.unsqueeze(1) if targets.is_floating_point() and targets.dim() == 1 else targets
         if weights is None:
-            return self.loss(outputs, shaped)
-        return torch.dot(self.per_sample(outputs, targets), weights) / weights.sum()
+            return self._value(*self._taken(outputs, targets))
+        losses = self.per_sample(outputs, targets)
+        return torch.dot(losses, weights.to(losses.dtype)) / weights.sum()
 
     def per_sample(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each row."""
-        shaped = targets.unsqueeze(1) if targets.is_floating_point() and targets.dim() == 1 else targets
-        return torch.stack([self.loss(outputs[i : i + 1], shaped[i : i + 1]) for i in range(len(outputs))])
+        taken = self._taken(outputs, targets)
+        return torch.stack([self._value(*(each[i : i + 1] for each in taken)) for i in range(len(outputs))])
+
+    def _value(self, *taken: Tensor) -> Tensor:
+        return self.loss(*taken)
+
+    def _taken(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """Return the arguments of the loss."""
+        y = targets.unsqueeze(1) if targets.is_floating_point() and targets.dim() == 1 else targets
+        convention = self.convention
+        if convention.targets == "signs":
+            y = 2.0 * y - 1.0
+        elif convention.targets == "one_hot" and not y.is_floating_point():
+            y = one_hot(y, outputs)
+        if convention.blocks == 2:
+            mean, raw = outputs.chunk(2, 1)
+            return mean, y, positive(raw)
+        if convention.outputs == "probabilities":
+            return self.output(outputs), y
+        if convention.outputs == "log_probabilities":
+            return self._log_probabilities(outputs), y
+        return outputs, y
+
+    def _log_probabilities(self, outputs: Tensor) -> Tensor:
+        if getattr(self.output, "link", None) != "logit":
+            return log_clamped(self.output(outputs))
+        return torch.log_softmax(outputs, 1) if outputs.shape[1] > 1 else nn.functional.logsigmoid(outputs)
 
     def trust(self, targets: Tensor) -> None:
-        """Do nothing: the domain of the targets is unknown."""
+        """Check the targets of a loss of counts once; the domain of others is unknown.
+
+        Raises:
+            UserError: the loss takes counts, and a target is negative.
+        """
+        if self.convention.output == "exp" and bool((targets < 0).any()):
+            raise UserError(
+                f"{self.convention.name} takes counts, targets of at least 0, got {targets.min().item():g}; use "
+                "loss.name = 'mse', 'huber' or 'gaussian' for targets that may be negative"
+            )
 
     def unsmoothed(self) -> CallableLoss:
         """Return the loss itself: whether it smooths labels is unknown."""

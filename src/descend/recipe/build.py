@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -19,10 +18,12 @@ from descend.optim import OPTIMIZERS, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.param_types import signature_of
 from descend.recipe.adapters import CallableLoss, OnProbabilities, TorchSchedule
+from descend.recipe.callable_losses import build_callable_loss, two_rows
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
 from descend.recipe.compatibility import check_needs
 from descend.recipe.constraints import ActiveConstraint, build_constraints
 from descend.recipe.defaults import Facts
+from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
 from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
@@ -40,14 +41,19 @@ __all__ = [
     "build_schedule",
     "check_shape",
     "link_of",
+    "network_outputs",
 ]
+
+_LOG_LINKS = ("exp", "negative_binomial_mean")
 
 _OUTPUTS_OF_TASK: Mapping[str, tuple[str, ...]] = {
     "regression": ("identity",),
     "multi_regression": ("identity",),
     "binary": ("sigmoid", "sine"),
+    "multi_label": ("sigmoid", "sine"),
     "multiclass": ("softmax",),
 }
+"""Output activations of each task; that of a regression may also be the one that its loss requires."""
 
 
 def _call(
@@ -112,7 +118,7 @@ def link_of(recipe: Recipe, facts: Facts) -> Link:
 
 def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:
     constructor = find("model", recipe.model["name"])
-    context = {"inputs": facts.input_shape, "outputs": facts.outputs}
+    context = {"inputs": facts.input_shape, "outputs": network_outputs(recipe, facts)}
     settings = _settings(recipe, "model")
     if recipe.model["name"] in CATALOGUE["model"]:
         settings = {key: _imported(key, value) for key, value in settings.items()}
@@ -139,8 +145,9 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
         raise RecipeError(
             [Problem("init", "name", f"cannot initialize the weights: {message_of(cause)}")]
         ) from cause
+    _start_at_average(recipe, model, facts)
     build_constraints(recipe, model, seed)
-    check_shape(model, facts)
+    check_shape(recipe, model, facts)
     freeze_parts(recipe, model)
     return model
 
@@ -155,7 +162,32 @@ def _imported(key: str, value: Any) -> Any:
     return partial(constructor, **settings) if settings else constructor
 
 
-def check_shape(model: nn.Module, facts: Facts) -> None:
+def network_outputs(recipe: Recipe, facts: Facts) -> int:
+    """Return the number of outputs of the network: the predictions of a row, each times the outputs that the loss takes."""
+    return facts.outputs if facts.classification else facts.outputs * loss_requirements(recipe.loss).blocks
+
+
+def _start_at_average(recipe: Recipe, model: nn.Module, facts: Facts) -> None:
+    """Add the mean of the training targets to the bias of the last layer, where targets are learned in their own units.
+
+    Otherwise a network would need many steps to move from 0 to targets of another size. With a log link the bias is the
+    logarithm of the mean.
+    """
+    if not facts.target_average or recipe.model["name"] not in CATALOGUE["model"]:
+        return
+    layers = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    needs = loss_requirements(recipe.loss)
+    if not layers or layers[-1].bias is None or len(layers[-1].bias) != network_outputs(recipe, facts):
+        return
+    start = torch.tensor(facts.target_average)
+    if recipe.model["output"] in _LOG_LINKS:
+        start = torch.log(start.clamp_min(torch.finfo(start.dtype).tiny))
+    located = needs.blocks if needs.levels else 1
+    with torch.no_grad():
+        layers[-1].bias[: located * len(start)] += start.repeat(located)
+
+
+def check_shape(recipe: Recipe, model: nn.Module, facts: Facts) -> None:
     """Evaluate the network on two rows, to report a shape that does not fit before training.
 
     Raises:
@@ -173,14 +205,17 @@ def check_shape(model: nn.Module, facts: Facts) -> None:
     finally:
         for module, training in modes:
             module.training = training
-    if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (2, facts.outputs):
+    expected = network_outputs(recipe, facts)
+    if not isinstance(outputs, Tensor) or tuple(outputs.shape) != (2, expected):
         got = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        blocks = expected // facts.outputs
+        why = f", {blocks} for each target as the loss requires" if blocks > 1 else ""
         raise RecipeError(
             [
                 Problem(
                     "model",
                     None,
-                    f"expected outputs of shape (rows, {facts.outputs}) for two rows, got {got}",
+                    f"expected outputs of shape (rows, {expected}) for two rows{why}, got {got}",
                 )
             ]
         )
@@ -193,19 +228,25 @@ def build_output(recipe: Recipe, facts: Facts) -> nn.Module:
         RecipeError: it does not fit the task.
     """
     name = recipe.model["output"]
+    needs = loss_requirements(recipe.loss)
     allowed = _OUTPUTS_OF_TASK[facts.task]
+    if not facts.classification:
+        free = not needs.declared and name == "exp"  # its loss takes logarithms
+        allowed = (name,) if free else (needs.output,)
     if name in OUTPUTS and name not in allowed:
         raise RecipeError(
             [
                 Problem(
                     "model",
                     "output",
-                    f"'{name}' does not fit the task {facts.task}",
+                    f"'{name}' does not fit the task {facts.task}"
+                    + ("" if facts.classification else f" with the loss {needs.name or recipe.loss['name']}"),
                     f"one of: {', '.join(allowed)}",
                 )
             ]
         )
-    return cast(nn.Module, _call("model", find("model", name, "output"), {}, {}))
+    context = {"levels": needs.levels} if needs.levels else {}
+    return cast(nn.Module, _call("model", find("model", name, "output"), context, {}))
 
 
 def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProbabilities | CallableLoss:
@@ -217,9 +258,9 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
         RecipeError: the loss does not fit the task.
     """
     loss = _call("loss", find("loss", recipe.loss["name"]), {}, _settings(recipe, "loss"))
+    _check_target_scale(recipe, facts)
     if not isinstance(loss, Loss):
-        _check_callable_loss(loss, facts)
-        return CallableLoss(loss)
+        return build_callable_loss(loss, facts, output, network_outputs(recipe, facts))
     if facts.task not in loss.tasks:
         raise RecipeError(
             [
@@ -231,43 +272,27 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
                 )
             ]
         )
+    loss = loss.for_task(facts.task)
     built: Loss | OnProbabilities = loss
     if loss.form == "logits" and getattr(output, "link", None) != "logit":
         built = OnProbabilities(loss.on_probabilities(), output)
     try:
-        built(*_two_rows(facts))
+        built(*two_rows(facts, network_outputs(recipe, facts)))
     except UserError as cause:  # a cost matrix for another number of classes, for instance
         raise RecipeError([Problem("loss", None, str(cause))]) from cause
     return built
 
 
-def _two_rows(facts: Facts) -> tuple[Tensor, Tensor]:
-    """Return raw outputs and targets of two rows, to try a loss on."""
-    outputs = torch.linspace(-2.0, 2.0, 2 * facts.outputs).reshape(2, facts.outputs)
-    targets = {"binary": torch.tensor([0.0, 1.0]), "multiclass": torch.tensor([0, 1])}
-    return outputs, targets.get(facts.task, torch.zeros(2, facts.outputs))
-
-
-def _check_callable_loss(loss: Any, facts: Facts) -> None:
-    """Call the loss on the raw outputs of two rows, to report one that does not fit before training."""
-    outputs, targets = _two_rows(facts)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they are shown again in training
-            value = CallableLoss(loss)(outputs, targets)
-    except Exception as cause:  # anyone's loss may raise anything
-        fault = message_of(cause)
-    else:
-        if isinstance(value, Tensor) and value.dim() == 0:
-            return
-        got = (
-            f"a tensor of shape {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else f"a {type(value).__name__}"
-        )
-        fault = f"it returns {got} instead of one number"
-    message = f"the loss does not take raw outputs and targets of the task {facts.task}: {fault}"
-    raise RecipeError([Problem("loss", "name", message)])
+def _check_target_scale(recipe: Recipe, facts: Facts) -> None:
+    """Refuse standardised targets where the loss takes those in their own units."""
+    needs = loss_requirements(recipe.loss)
+    if (
+        not facts.classification
+        and needs.target_space == "raw"
+        and recipe.get("data.target_scale") == "standard"
+    ):
+        message = f"'standard' does not fit the loss {needs.name}, which takes targets in their own units"
+        raise RecipeError([Problem("data", "target_scale", message, "use 'none' or 'auto'")])
 
 
 def build_optimizer(

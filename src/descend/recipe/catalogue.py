@@ -19,6 +19,7 @@ from descend.constraints import CONDITIONS, CONSTRAINTS
 from descend.data.scaling import SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
+from descend.losses.functions import constructor_of
 from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS
 from descend.optim import OPTIMIZERS
 from descend.regularization import (
@@ -162,11 +163,13 @@ def _family(section: str, key: str) -> Mapping[str, Constructor]:
 def find(section: str, name: str | Constructor, key: str = "name") -> Constructor:
     """Return the constructor for a name of the catalogue, an import path, or a callable, which is returned itself.
 
+    A function that computes a loss is returned as a constructor of it (:func:`descend.losses.functions.constructor_of`).
+
     Raises:
         UserError: there is no such name.
     """
     if callable(name):
-        return name
+        return constructor_of(name) if section == "loss" else name
     family = _family(section, key)
     if name in family:
         return family[name]
@@ -174,6 +177,6 @@ def find(section: str, name: str | Constructor, key: str = "name") -> Constructo
         imported = import_object(name)
         if not callable(imported):
             raise UserError(f"'{name}' is a {type(imported).__name__}, not a class or function")
-        constructor: Constructor = imported
+        constructor: Constructor = constructor_of(imported) if section == "loss" else imported
         return constructor
     raise UserError(f"no such {section if key == 'name' else key} '{name}'; {did_you_mean(name, family)}")

@@ -15,6 +15,7 @@ from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
 from descend.optim._bfgs import MAX_PARAMETERS
+from descend.recipe.loss_requirements import loss_requirements
 
 __all__ = ["DEFAULTS", "Facts", "Proposal", "facts_of", "proposals"]
 
@@ -36,10 +37,12 @@ class Facts:
     Args:
         kind: "table", "images", "tensor" or "dataset".
         rows: training rows.
-        task: "regression", "multi_regression", "binary" or "multiclass".
+        task: "regression", "multi_regression", "binary", "multiclass" or "multi_label".
         input_shape: shape of one encoded row.
-        outputs: the number of network outputs per row.
+        outputs: the number of predictions per row: targets, labels, logits of classes. The loss may take several outputs
+            of the network for each target.
         validation_rows: rows by which training decides when to stop.
+        target_average: the means of the training targets where these are learned in their own units, else empty.
         device: where training runs.
     """
 
@@ -50,11 +53,12 @@ class Facts:
     outputs: int
     validation_rows: int
     device: str = "cpu"
+    target_average: tuple[float, ...] = ()
 
     @property
     def classification(self) -> bool:
-        """Whether the task predicts classes."""
-        return self.task in ("binary", "multiclass")
+        """Whether the task predicts classes or labels."""
+        return self.task in ("binary", "multiclass", "multi_label")
 
 
 def facts_of(schema: Schema, device: str = "cpu") -> Facts:
@@ -68,6 +72,7 @@ def facts_of(schema: Schema, device: str = "cpu") -> Facts:
         outputs=schema.outputs,
         validation_rows=rows.get("validation", 0),
         device=device,
+        target_average=schema.target_average,
     )
 
 
@@ -78,6 +83,9 @@ class Proposal:
     value: Any
     reason: str
 
+
+_OUTPUTS: Mapping[str, str] = {"binary": "sigmoid", "multi_label": "sigmoid", "multiclass": "softmax"}
+"""Output activations of classification; that of a regression follows from the loss."""
 
 Values = Mapping[str, Mapping[str, Any]]
 
@@ -106,15 +114,19 @@ def _data(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[st
     size = min(256, max(32, 2 ** round(math.log2(max(facts.rows, 1) / 20))))
     name = others["optimizer"].get("name")
     whole = {"sampling": ("full", f"{name} minimizes the loss over all rows")} if name in WHOLE_DATA else {}
+    needs = loss_requirements(others["loss"])
     return whole | {
+        "target_scale": ("none" if needs.target_space == "raw" else "standard", needs.why_target_space),
         "task": (facts.task, "inferred from the targets"),
         "batch_size": (size, f"about 20 steps per epoch for {facts.rows:,} rows, between 32 and 256"),
     }
 
 
 def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
-    output = {"binary": "sigmoid", "multiclass": "softmax"}.get(facts.task, "identity")
-    proposed = {"output": (output, f"the task is {facts.task}")}
+    needs = loss_requirements(others["loss"])
+    output = _OUTPUTS.get(facts.task, needs.output)
+    of_loss = not facts.classification and output != "identity"
+    proposed = {"output": (output, needs.why_output if of_loss else f"the task is {facts.task}")}
     if facts.kind != "table" and len(facts.input_shape) == 3:
         return proposed | {"name": ("convnet", "the inputs are images")}
     return proposed | {
@@ -135,9 +147,9 @@ def _hidden(facts: Facts, optimizer: str | None) -> tuple[tuple[int, ...], str]:
 
 
 def _loss(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
-    name = {"binary": "bce", "multiclass": "cross_entropy"}.get(facts.task, "mse")
+    name = {"binary": "bce", "multi_label": "bce", "multiclass": "cross_entropy"}.get(facts.task, "mse")
     proposed: dict[str, tuple[Any, str]] = {"name": (name, f"the likelihood of the task, {facts.task}")}
-    if facts.classification:
+    if facts.task in ("binary", "multiclass"):
         proposed["label_smoothing"] = (0.1, "against overconfidence; helps most on few rows")
     return proposed
 

@@ -11,8 +11,10 @@ import torch
 
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
+from descend.interface import option
 from descend.losses.likelihoods import Normal
 from descend.param_types import MISSING, Parameter, check, of_constructor, signature_of
+from descend.process import exclusive
 from descend.recipe.catalogue import (
     CATALOGUE,
     CHOICES,
@@ -221,7 +223,7 @@ def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
     if not allow_imports:
         return (
             f"'{path}' is an import path, and importing runs its code",
-            "allow it with --allow-imports (allow_imports=True)",
+            f"allow it with {option('--allow-imports', 'allow_imports=True')}",
         )
     try:
         subject = import_object(path)
@@ -232,7 +234,13 @@ def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
 
 
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:
-    if callable(name) or (isinstance(name, str) and name == "auto"):
+    if isinstance(name, str) and name == "auto":
+        return None
+    if callable(name):
+        try:
+            find(section, name, key)
+        except UserError as cause:
+            return str(cause), ""
         return None
     if not isinstance(name, str):
         return f"expected a name, got {name!r}", ""
@@ -240,7 +248,7 @@ def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tup
     if name not in family and is_import_path(name) and not allow_imports:
         return (
             f"'{name}' is an import path, and importing runs its code",
-            "allow it with --allow-imports (allow_imports=True)",
+            f"allow it with {option('--allow-imports', 'allow_imports=True')}",
         )
     try:
         find(section, name, key)
@@ -283,7 +291,7 @@ def _refusal(section: Section, constructor: Constructor, values: Mapping[str, An
     own = of_constructor(constructor, section.context) or {}
     arguments = {key: value for key, value in values.items() if key in own}
     try:
-        with warnings.catch_warnings():
+        with exclusive(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are shown when the recipe is built
             constructor(**context, **arguments)
     except Exception as cause:  # anyone's constructor may raise anything

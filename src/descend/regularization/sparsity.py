@@ -72,10 +72,12 @@ def soft_threshold(weight: Tensor, threshold: float) -> Tensor:
 def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> RemovableHandle:
     """Add the proximal step of the l1 penalty to an optimizer: a soft threshold after each step.
 
-    With plain SGD this is proximal gradient descent (ISTA) on loss + strength·Σ|W|, whose solutions have weights that are
-    exactly zero. The threshold is t·strength, where t is the learning rate of the parameter's group at that step. Where the
-    length or the metric of a step is not that of the learning rate, as with line searches and curvature matrices, these
-    steps and thresholds would minimize another function, and the optimizer is refused.
+    With plain SGD this is proximal gradient descent (ISTA) on loss + strength·Σ|W|, whose solutions have weights that
+    are exactly zero. The threshold is t·strength, where t is the learning rate of the parameter's group at that step,
+    and with PyTorch's SGD with momentum μ and dampening τ, whose steps at a constant gradient are (1 − τ)/(1 − μ)
+    times as long, as many times larger. Where the length or the metric of a step is not that of the learning rate, as
+    with line searches and curvature matrices, these steps and thresholds would minimize another function, and the
+    optimizer is refused.
 
     Args:
         optimizer: an optimizer whose steps are as long as its learning rate specifies.
@@ -106,10 +108,22 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
     @torch.no_grad()
     def shrink(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for group, members in zip(stepped.param_groups, groups, strict=True):
+            threshold = float(group["lr"]) * strength * _steps_accumulated(stepped, group)
             for weight in members:
-                weight.copy_(soft_threshold(weight, float(group["lr"]) * strength))
+                weight.copy_(soft_threshold(weight, threshold))
 
     return optimizer.register_step_post_hook(shrink)
+
+
+def _steps_accumulated(optimizer: Optimizer, group: dict[str, Any]) -> float:
+    """Return the length of a step at a constant gradient, in units of the learning rate times the gradient.
+
+    SGD's buffer does not see the threshold. At a fixed point it is (1 − τ)/(1 − μ) times the gradient g, and
+    w = soft(w − t v, θ) requires |t v| ≤ θ at w = 0, which is |g| ≤ strength for θ = t·strength·(1 − τ)/(1 − μ).
+    """
+    if not isinstance(optimizer, torch.optim.SGD) or group["momentum"] >= 1:
+        return 1.0
+    return float(1.0 - group["dampening"]) / float(1.0 - group["momentum"])
 
 
 def _sum(terms: list[Tensor]) -> Tensor:

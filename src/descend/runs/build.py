@@ -17,6 +17,10 @@ from descend.augmentation.pixels import Pixels
 from descend.data.batches import Batch, Batches, LoadedBatches, MemoryBatches, MovedBatches, Order
 from descend.data.preparation import Part
 from descend.data.schema import Schema
+from descend.errors import Problem, RecipeError
+from descend.optim.compiler_import import eager_step
+from descend.process import exclusive, is_fork
+from descend.process.forks import REMEDY
 from descend.recipe.augment import build_augmentations
 from descend.recipe.build import build_optimizer, build_schedule
 from descend.recipe.compatibility import check_batches
@@ -193,6 +197,9 @@ def measured_threads(planned: Plan, network: nn.Module, device: torch.device) ->
     """Return the number of CPU threads and the reason: the recipe's number, or one measured on copies."""
     specified = planned.recipe.engine["threads"]
     if specified != "auto":
+        if int(specified) > 1 and device.type == "cpu" and is_fork():
+            message = f"{specified} threads were specified, but this process is a fork, in which PyTorch has one thread"
+            raise RecipeError([Problem("engine", "threads", message, f"use 1, or {REMEDY}")])
         return int(specified), ""
     if device.type != "cpu":
         return torch.get_num_threads(), "the arithmetic runs on another device"
@@ -211,8 +218,10 @@ def throwaway_steps(
     training = assemble(planned, probe, device)
     step_batches = next(training.batches.epoch(0))
     training.model.train()
-    rng = torch.get_rng_state()
-    try:
-        yield lambda: training.optimizer.step(training.objective.at(step_batches, 0, 0))  # type: ignore[arg-type]  # torch says float
-    finally:
-        torch.set_rng_state(rng)
+    with exclusive():
+        rng = torch.get_rng_state()
+        try:
+            take_step = eager_step(training.optimizer)
+            yield lambda: take_step(training.objective.at(step_batches, 0, 0))
+        finally:
+            torch.set_rng_state(rng)

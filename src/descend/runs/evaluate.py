@@ -69,9 +69,9 @@ def measured(
     device = next(predictor.model.parameters()).device
 
     def predict(outputs: Tensor) -> Tensor:
-        if not schema.classes:
-            return outputs
         finished = predictor.finished(outputs)
+        if not schema.classes:
+            return finished
         if schema.task == "binary":
             return (finished.squeeze(1) > (0.0 if predictor.form == "logits" else 0.5)).long()
         return finished.argmax(1)

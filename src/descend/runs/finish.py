@@ -14,7 +14,7 @@ from descend.runs.build import evaluation_batches, part_batches
 from descend.runs.evaluate import LazyMapping, details, measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
-from descend.training.loop import Training
+from descend.training.loop import STOPPED, Training
 from descend.training.records import defined
 
 __all__ = ["Measurements", "finish_run", "measure_parts", "measurements_of"]
@@ -37,6 +37,9 @@ def finish_run(
 ) -> None:
     """Load the best weights into the network, evaluate every part, and write the run.
 
+    A run that was interrupted is not written, and gets the measurements of its best epoch on the validation rows only. One
+    that is finished although it was stopped (:data:`descend.training.loop.STOPPED`) has the status "stopped".
+
     Args:
         run: the run to complete.
         training: the training, finished or interrupted.
@@ -47,17 +50,19 @@ def finish_run(
     """
     _take_best(run, training)
     prepared = planned.prepared
-    interrupted = training.stopped == "interrupted"
+    interrupted, early = training.stopped == "interrupted", training.stopped == STOPPED
     run.metrics = {
-        "status": "interrupted" if interrupted else "finished",
+        "status": "interrupted" if interrupted else "stopped" if early else "finished",
         "task": prepared.schema.task,
         "best_epoch": training.stopping.best_epoch,
         "epochs": training.epoch,
         "steps": training.step,
         "seconds": training.seconds,
-        "stopped": training.stopped,
+        "stopped": "interrupted" if early else training.stopped,
     }
     if interrupted:
+        best = training.history[training.stopping.best_epoch - 1] if training.history else {}
+        run.metrics |= {"validation": dict(best["validation"])} if "validation" in best else {}
         return
     measure_parts(run, planned, device, tested=tested, measurements=measurements)
     if training.lagrangian is not None:

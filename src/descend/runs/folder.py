@@ -29,6 +29,8 @@ from descend.data.schema import Schema
 from descend.errors import RunError
 from descend.files import json_bytes, make_folder, read_json, write_atomically
 from descend.recipe import Recipe
+from descend.training.checkpoint import LAST_FILE
+from descend.training.state import read_meta
 
 __all__ = [
     "CHECKPOINTS",
@@ -37,14 +39,20 @@ __all__ = [
     "FORMAT",
     "HISTORY",
     "MANIFEST",
+    "MEMBERS",
     "METRICS",
     "RECIPE",
     "SCHEMA",
     "SEALED",
     "WEIGHTS",
     "check_manifest",
+    "counted",
+    "epochs_in_checkpoint",
+    "is_failed",
     "is_finished",
     "is_started",
+    "no_weights",
+    "reopen",
     "write_failure",
     "write_result",
     "write_start",
@@ -57,6 +65,11 @@ RECIPE, SCHEMA, ENVIRONMENT = "recipe.toml", "schema.json", "environment.json"
 HISTORY, CHECKPOINTS = "history.jsonl", "checkpoints"
 WEIGHTS, METRICS, EVALUATION = "weights.safetensors", "metrics.json", "evaluation.json"
 MANIFEST = "manifest.json"
+MEMBERS = "members"
+"""The folder of the networks of an unfinished run that trains several (``init.restarts``, ``model.ensemble``)."""
+
+SEARCH, BEST, COMPARISON = "search.json", "best", "asked.json"
+"""The files by which the folders of a search and of a comparison are recognised, and the best run of a search."""
 
 SEALED = (RECIPE, SCHEMA, WEIGHTS)
 """The files that define a run; the manifest contains their digests."""
@@ -65,6 +78,11 @@ SEALED = (RECIPE, SCHEMA, WEIGHTS)
 def is_started(folder: Path) -> bool:
     """Whether a folder contains a run, finished or not."""
     return (folder / RECIPE).exists()
+
+
+def is_failed(folder: Path) -> bool:
+    """Whether a folder contains a run that diverged."""
+    return (folder / METRICS).exists() and read_json(folder / METRICS).get("status") == "failed"
 
 
 def is_finished(folder: Path) -> bool:
@@ -80,11 +98,21 @@ def write_start(
     schema: Schema,
     environment: Mapping[str, Any],
 ) -> None:
-    """Create the folder and write what is known before the first step; the recipe last, since it marks a run."""
+    """Create the folder and write what is known before the first step; the recipe last, since it marks a run.
+
+    Earlier results of the run, which is then trained further, are removed.
+    """
     make_folder(folder)
+    reopen(folder)
     write_atomically(folder / SCHEMA, schema.to_json().encode())
     write_atomically(folder / ENVIRONMENT, json_bytes(environment))
     write_atomically(folder / RECIPE, _recipe_text(recipe, reasons))
+
+
+def reopen(folder: Path) -> None:
+    """Turn a finished run into one that can be trained further or written again; its checkpoints stay."""
+    for name in (MANIFEST, METRICS):
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_failure(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -104,7 +132,7 @@ def write_result(
     evaluation: Mapping[str, Any],
     environment: Mapping[str, Any],
 ) -> None:
-    """Write every file of a finished run, the manifest last."""
+    """Write every file of a finished run, the manifest last; one that is there is removed first."""
     content = {
         RECIPE: _recipe_text(recipe, reasons),
         SCHEMA: schema.to_json().encode(),
@@ -114,6 +142,7 @@ def write_result(
         EVALUATION: json_bytes(evaluation),
         ENVIRONMENT: json_bytes(environment),
     }
+    reopen(folder)
     for name, data in content.items():
         write_atomically(folder / name, data)
     digests = {name: _digest(content[name]) for name in SEALED}
@@ -154,10 +183,66 @@ def check_manifest(folder: Path) -> None:
 
 def _why_unfinished(folder: Path) -> str:
     if not is_started(folder):
-        return f"{folder} is not a run folder: it has no {MANIFEST}"
-    if (folder / METRICS).exists() and read_json(folder / METRICS).get("status") == "failed":
+        return _why_no_run(folder)
+    again = f"descend train --resume --out {folder} (resume=True)"
+    use = f"use the best weights so far with descend finish {folder} (descend.finish({str(folder)!r}))"
+    epoch = epochs_in_checkpoint(folder)
+    if is_failed(folder):
+        if epoch:
+            return f"the run in {folder} diverged after {counted(epoch, 'epoch')}; {use}, or train again in another folder"
         return f"the run in {folder} diverged and has no trained network; train again in another folder"
-    return f"the run in {folder} was interrupted; continue it with --resume --out {folder} (resume=True)"
+    if epoch:
+        return (
+            f"the run in {folder} was stopped after {counted(epoch, 'epoch')} and is not finished; {use}, or continue it "
+            f"with {again}"
+        )
+    return no_weights(folder)
+
+
+def no_weights(folder: Path | None) -> str:
+    """Why a run that was stopped before the end of its first epoch cannot be used."""
+    return (
+        f"the run in {folder} was stopped before the end of its first epoch, so that it has no weights to use; continue "
+        f"it with descend train --resume --out {folder} (resume=True)"
+    )
+
+
+def _why_no_run(folder: Path) -> str:
+    """Why a folder is not that of a run: it may be that of a search, a comparison or of several runs."""
+    if (folder / SEARCH).exists():
+        best = folder / BEST
+        if is_finished(best):
+            return f"{folder} is a search, not a run; its best run is {best}"
+        return f"{folder} is a search that is not finished; continue it with descend search --resume --out {folder}"
+    if (folder / COMPARISON).exists():
+        return f"{folder} is a comparison, not a run; its runs are the folders within it"
+    inner = sorted(path.parent for path in folder.glob(f"*/{RECIPE}"))
+    if inner:
+        return f"{folder} is not a run folder: it contains runs, such as {inner[0]}"
+    return f"{folder} is not a run folder: it has no {MANIFEST}"
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "epoch"), counted(2000, "epoch")
+    ('1 epoch', '2,000 epochs')
+    """
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def epochs_in_checkpoint(folder: Path) -> int:
+    """Return the number of complete epochs in the last checkpoint of a run; 0 if there is no readable checkpoint.
+
+    A run of several networks has the checkpoints of each of them, or of packs of them; then it is the largest number.
+    """
+    last = Path(CHECKPOINTS, LAST_FILE)
+    paths = [
+        folder / last,
+        *folder.glob(f"{MEMBERS}/*/{last}"),
+        *folder.glob(f"{MEMBERS}/packs/*/{LAST_FILE}"),
+    ]
+    return max((int(read_meta(path).get("epoch", 0)) for path in paths if path.exists()), default=0)
 
 
 def _recipe_text(recipe: Recipe, reasons: Mapping[str, str]) -> bytes:

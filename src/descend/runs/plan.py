@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,34 +12,43 @@ import numpy as np
 import torch
 
 from descend.augmentation.pipeline import layout_of
+from descend.data.overlap import overlap_notes
 from descend.data.preparation import Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
-from descend.data.sources import read
+from descend.data.sources import like, read
 from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
-from descend.errors import Problem, RecipeError, RunError, UserError, message_of
+from descend.errors import MissingExtraError, Problem, RecipeError, RunError, UserError, message_of
 from descend.files import check_unused, read_json, read_text
 from descend.metrics import METRICS
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
+from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.resolve import Resolved, resolve
-from descend.recipe.toml import path_of
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started
+from descend.runs.recorded_data import difference, given_parts, recorded, references_of
+from descend.runs.resume import amended_recipe
 
 __all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run"]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be trained: the prepared data, the resolved recipe and the seed."""
+    """What will be trained: the prepared data, the resolved recipe and the seed.
+
+    ``references`` identify validation and test data that were given, by part; None for data in memory. ``before`` is the
+    recipe of a run that continues under a changed one.
+    """
 
     source: Source
     prepared: Prepared
     resolved: Resolved
     seed: int
+    references: Mapping[str, str | None] = field(default_factory=dict)
+    before: Recipe | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -121,6 +130,9 @@ class Planner:
         settings = DataSettings(
             **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
         )
+        if settings.target_scale == "auto":
+            raw = loss_requirements(requested.loss).target_space == "raw"
+            settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0
@@ -131,14 +143,17 @@ class Planner:
         random_split = is_random(source.split, settings.validation, settings.test)
         key = (repr((id(source), settings)), seed if random_split else 0)
         if key not in self._prepared:
-            self._prepared[key] = prepare(source, settings, seed)
+            prepared = prepare(source, settings, seed)
+            if source.split is not None and parts is None:  # ``parts`` may contain a row several times
+                prepared = dataclasses.replace(prepared, notes=(*prepared.notes, *overlap_notes(prepared)))
+            self._prepared[key] = prepared
         prepared = self._prepared[key]
         chosen = choose_device(requested.get("engine.device", "auto"))
         resolved = resolve(requested, facts_of(prepared.schema, str(chosen)))
         _check_monitor(resolved.recipe, prepared)
         layout = layout_of(prepared.schema, prepared.preprocess)
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
-        return Plan(source, prepared, resolved, seed)
+        return Plan(source, prepared, resolved, seed, references_of(self._data))
 
     def resumed(
         self,
@@ -151,19 +166,69 @@ class Planner:
 
         Args:
             folder: the run folder.
-            recipe: the recipe specified now, or None; it must not contradict the one the run was started with.
+            recipe: the recipe specified now, or None. It may change the number of epochs, early stopping, checkpoints
+                and the device, and nothing else (:mod:`descend.runs.resume`).
             seed: the seed specified now, or None.
             parts: the parts the run was started with.
 
         Raises:
             RunError: the folder does not contain a run that these data and this recipe continue.
         """
-        saved, own_seed = _saved_recipe(folder, recipe, self._allow_imports), _saved_seed(folder)
+        if not is_started(folder):
+            raise RunError(f"nothing to resume in {folder}: it contains no run")
+        saved = Recipe.load(folder / RECIPE, allow_imports=self._allow_imports)
+        own_seed = _saved_seed(folder)
         if seed is not None and seed != own_seed:
             raise RunError(f"the run in {folder} was started with the seed {own_seed}, not {seed}")
-        planned = self.plan(saved, own_seed, parts)
-        _check_fingerprint(folder, planned.prepared.schema)
+        requested = as_recipe(recipe, self._allow_imports).replace(self._overrides)
+        amended, changes = amended_recipe(folder, saved, requested)
+        self._add_given_parts(folder)
+        planned = self._plan_on_same_data(folder, amended, own_seed, parts)
+        return dataclasses.replace(planned, before=saved if changes else None)
+
+    def _add_given_parts(self, folder: Path) -> None:
+        """Use the validation and test data that the run was started with, where none are specified."""
+        known = {"validation": self._data.validation, "test": self._data.test}
+        given = given_parts(folder, allow_imports=self._allow_imports, known=known)
+        if given:
+            self._data = dataclasses.replace(self._data, **given)
+            self._sources.clear()
+
+    def _plan_on_same_data(self, folder: Path, recipe: Recipe, seed: int, parts: Parts | None) -> Plan:
+        """Return the plan of a run in a folder if the data are those of the run.
+
+        Data that differ are named as the cause of any other problem, such as a task that does not fit them.
+        """
+        schema = Schema.from_json(read_text(folder / SCHEMA), str(folder / SCHEMA))
+        try:
+            planned = self.plan(recipe, seed, parts)
+        except UserError as cause:
+            problem = self._difference(folder, schema, cause)
+            if not problem:
+                raise
+            raise RunError(f"the data are not those of the run in {folder}: {problem}") from cause
+        if planned.prepared.schema.fingerprint != schema.fingerprint:
+            raise RunError(
+                f"the data are not those of the run in {folder} (their fingerprints differ): "
+                f"{difference(folder, schema, planned.source)}. Resume with the same data, or start a new run in "
+                "another folder"
+            )
         return planned
+
+    def _difference(self, folder: Path, schema: Schema, cause: UserError) -> str:
+        """Describe how the data differ from those of a run, after an error; "" if they do not."""
+        if isinstance(cause, MissingExtraError) or "no such file" in str(cause):
+            return ""
+        for source in self._sources.values():
+            if source.fingerprint() == schema.fingerprint:
+                return ""
+            return f"{difference(folder, schema, source)}. Resume with the same data, or start a new run in another folder"
+        name = recorded(self._data.source)
+        data = read_json(folder / ENVIRONMENT).get("data")
+        data = data if isinstance(data, dict) else {}
+        if name is None or name in (data.get("reference"), data.get("path")):
+            return ""
+        return f"the run was started with {data.get('name') or schema.name}, and {name} cannot be read in its place: {cause}"
 
     @property
     def _has_given_parts(self) -> bool:
@@ -175,9 +240,10 @@ class Planner:
             source = read(self._data.source, settings=settings, weights=self._data.sample_weight)
             if self._has_given_parts:
                 given = (self._data.validation, self._data.test)
-                like = dataclasses.replace(settings, decimal=source.decimal)
+                alike = like(settings, source)
                 source = join(
-                    source, *(None if each is None else read(each, settings=like) for each in given)
+                    source,
+                    *(None if each is None else read(each, settings=alike, held_out=True) for each in given),
                 )
             # Most settings do not change what is read: reuse a source that was read the same way.
             same = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())
@@ -292,34 +358,3 @@ def _saved_seed(folder: Path) -> int:
     if not isinstance(seed, int):
         raise RunError(f"{folder / ENVIRONMENT} is damaged: it contains no seed")
     return seed
-
-
-def _saved_recipe(
-    folder: Path, recipe: Recipe | Mapping[str, Any] | str | Path | None, allow_imports: bool
-) -> Recipe:
-    """The recipe of an unfinished run; the one specified now must not contradict it."""
-    if not is_started(folder):
-        raise RunError(f"nothing to resume in {folder}: it contains no run")
-    saved = Recipe.load(folder / RECIPE, allow_imports=allow_imports)
-    now = as_recipe(recipe, allow_imports).specified()
-    before = saved.specified()
-    changed = [
-        f"{key}: was {before.get(key)!r}, now {value!r}"
-        for key, value in now.items()
-        if value != "auto" and path_of(value) != path_of(before.get(key))
-    ]
-    if changed:
-        raise RunError(
-            f"the recipe differs from the one the run in {folder} was started with; resume without changes, or "
-            "start a new run in another folder:\n  " + "\n  ".join(changed)
-        )
-    return saved
-
-
-def _check_fingerprint(folder: Path, schema: Schema) -> None:
-    saved = Schema.from_json(read_text(folder / SCHEMA), str(folder / SCHEMA))
-    if saved.fingerprint != schema.fingerprint:
-        raise RunError(
-            f"the data differ from those the run in {folder} was started with (fingerprint {schema.fingerprint}, "
-            f"was {saved.fingerprint}); resume with the same data, or start a new run in another folder"
-        )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import nn
@@ -15,6 +15,7 @@ from descend.data.batches import Batch
 from descend.data.preparation import encode_source
 from descend.data.preprocessing import Preprocess
 from descend.data.schema import Schema
+from descend.data.source import Source
 from descend.data.sources import read
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
 from descend.files import check_unused, make_folder, read_json, read_json_lines, read_text
@@ -35,8 +36,12 @@ from descend.runs.folder import (
     check_manifest,
     write_result,
 )
+from descend.runs.predictions import prediction_table, reading_settings
 from descend.training.predictor import Predictor
 from descend.training.state import read_state, to_bytes
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["Run", "load"]
 
@@ -89,32 +94,57 @@ class Run:
         """Whether training diverged; ``metrics["message"]`` names the place and gives advice."""
         return self.metrics.get("status") == "failed"
 
-    def predict(self, data: Any) -> Array:
+    def predict(self, data: Any, *, settings: Mapping[str, Any] | None = None) -> Array:
         """Predict new rows: labels in the type of the training labels, or numbers in the target's units.
 
         Args:
-            data: anything that training takes, without targets: a path, a data frame, an array, ...
+            data: anything that training takes, without targets: a path, a data frame, an array, ...; for a network
+                trained on images also the path of an image, or a list of paths.
+            settings: how a file is read, where it differs from training: some of the keys ``separator``, ``encoding``
+                and ``sheet`` of the recipe's ``[data]``. Default None.
 
         Returns:
             (n,), or (n, T) for several targets.
         """
-        return self.predictor.predict(self._rows(data))
+        return self.predictor.predict(self._rows(data, settings))
 
-    def predict_proba(self, data: Any) -> Array:
-        """Class probabilities (n, K), in the order of ``schema.classes``."""
-        return self.predictor.predict_proba(self._rows(data))
+    def predict_proba(self, data: Any, *, settings: Mapping[str, Any] | None = None) -> Array:
+        """Class probabilities (n, K), in the order of ``schema.classes``; the arguments are those of :meth:`predict`."""
+        return self.predictor.predict_proba(self._rows(data, settings))
 
-    def _rows(self, data: Any) -> Any:
-        return read(data, schema=self.schema, predicting=True)
+    def predictions(
+        self, data: Any, *, keep: Sequence[str] | str = (), settings: Mapping[str, Any] | None = None
+    ) -> pl.DataFrame:
+        """Return predictions, and for classes their probabilities, as a table, as ``descend predict`` writes it.
 
-    def evaluate(self, data: Any, *, target: str | None = None) -> dict[str, float]:
+        Args:
+            data: as in :meth:`predict`.
+            keep: names of columns of the data that come first in the result, unchanged, such as an identifier of the
+                rows. They need not have been columns of the training data. Default none.
+            settings: as in :meth:`predict`.
+
+        >>> import descend
+        >>> run = descend.train({"x": [0, 1] * 20, "y": ["a", "b"] * 20}, {"stop": {"max_epochs": 1}}, target="y")
+        >>> run.predictions({"id": ["007", "8"], "x": [0, 1]}, keep=["id"]).columns
+        ['id', 'prediction', 'probability_a', 'probability_b']
+        """
+        keep = (keep,) if isinstance(keep, str) else tuple(keep)
+        return prediction_table(self.predictor, self._rows(data, settings, keep))
+
+    def _rows(self, data: Any, settings: Mapping[str, Any] | None = None, keep: Sequence[str] = ()) -> Source:
+        return read(data, schema=self.schema, predicting=True, settings=reading_settings(settings), keep=keep)
+
+    def evaluate(
+        self, data: Any, *, target: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> dict[str, float]:
         """Return the loss and metrics on data with targets.
 
         Args:
             data: anything that training takes; (X, y) for arrays.
             target: the name of the target column, if it differs from the one in training.
+            settings: as in :meth:`predict`; ``drop_missing_targets`` leaves rows without a target out.
         """
-        source = read(data, target=target, schema=self.schema)
+        source = read(data, target=target, schema=self.schema, settings=reading_settings(settings))
         part = encode_source(source, self.schema, self.preprocess)
         if part.inputs is None:
             raise UserError("evaluate does not take a torch Dataset; pass arrays: run.evaluate((X, y))")

@@ -11,21 +11,33 @@ import torch
 from torch import nn
 
 from descend.data.batches import Batches
-from descend.errors import DivergedError, Interrupted, RunError, UserError
+from descend.errors import DivergedError, Interrupted, ObserverError, RunError, UserError
 from descend.files import read_json
+from descend.interface import resume_advice, setting
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
 from descend.recipe.transfer import freeze_parts, start_from_pretrained
 from descend.runs.build import assemble, measured_threads
 from descend.runs.environment import describe_environment
 from descend.runs.finish import finish_run
-from descend.runs.folder import CHECKPOINTS, ENVIRONMENT, HISTORY, write_failure, write_start
+from descend.runs.folder import (
+    CHECKPOINTS,
+    ENVIRONMENT,
+    HISTORY,
+    is_finished,
+    no_weights,
+    write_failure,
+    write_start,
+)
 from descend.runs.plan import Plan, choose_device
+from descend.runs.recorded_data import recorded
+from descend.runs.resume import continue_training
 from descend.runs.run import Run
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, CheckpointSettings, load_checkpoint
 from descend.training.diagnosis import Origin, find_origin
-from descend.training.loop import NotFinite, Observer, Training, fit
+from descend.training.loop import STOPPED, NotFinite, Observer, Training, fit
+from descend.training.notification import as_observer
 from descend.training.observers import HistoryFile, stopping_on_signals
 
 __all__ = ["Session", "begin_folder", "lower_lr", "started_run"]
@@ -65,7 +77,7 @@ class Session:
         elif not isinstance(model, nn.Module):
             raise UserError(f"model: expected a torch.nn.Module, got a {type(model).__name__}")
         else:
-            check_shape(model, facts)
+            check_shape(planned.recipe, model, facts)
             freeze_parts(planned.recipe, model)
         state = load_checkpoint(folder / CHECKPOINTS) if folder is not None and resume else None
         # A checkpoint contains the current weights, so pretrained weights are not needed again.
@@ -75,6 +87,7 @@ class Session:
         self.run = started_run(planned, network, self.device, self.threads, why, folder, pretrained)
         with self._arithmetic():
             self.training = assemble(planned, self.run, self.device, batches)
+            self._shortened = False
             if folder is not None and resume:
                 first = read_json(folder / ENVIRONMENT)
                 _check_pretrained(pretrained, first, folder)
@@ -83,8 +96,11 @@ class Session:
                 self.run.environment = first | {"resumed": times}
                 if state is not None:  # else training starts from the beginning, which gives the same bits
                     self.training.load_state_dict(state)
-                if self.training.stopped == "interrupted":
-                    self.training.stopped = ""
+                    self.run.recipe, self._shortened = continue_training(
+                        self.training, self.run.recipe, planned.before, folder
+                    )
+                if planned.before is not None or (is_finished(folder) and not self.training.stopped):
+                    begin_folder(folder, self.run)
             elif folder is not None:
                 begin_folder(folder, self.run)
         self._checkpointer = Checkpointer(
@@ -93,7 +109,7 @@ class Session:
             {"fingerprint": planned.prepared.schema.fingerprint},
         )
         files = [] if folder is None else [HistoryFile(folder / HISTORY)]
-        self.training.observers = [*observers, *files, self._checkpointer]
+        self.training.observers = [*map(as_observer, observers), *files, self._checkpointer]
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:
@@ -106,10 +122,15 @@ class Session:
         Raises:
             DivergedError: a number became NaN or infinite; the last good state was kept.
         """
+        if self._shortened:  # the checkpoint contains a later state, from which the run can be continued
+            return self.training.stopped
         with self._arithmetic():
             try:
                 with stopping_on_signals(self.training):
                     return fit(self.training, until=until)
+            except ObserverError as error:
+                self._checkpointer.finished(self.training)
+                raise ObserverError(f"{error}{self._remedy()}") from error.__cause__
             except NotFinite as cause:
                 _fail(self.run, self.training, self._checkpointer, self.planned, cause)
             finally:
@@ -125,9 +146,30 @@ class Session:
         with self._arithmetic():
             finish_run(run, training, self.planned, self.device, tested=self.tested)
         if training.stopped == "interrupted":
-            where = f"; continue with --resume --out {run.path}" if run.path is not None else ""
-            raise Interrupted(f"stopped in epoch {training.epoch + 1} after {training.step} steps{where}")
+            raise Interrupted(
+                f"stopped in epoch {training.epoch + 1} after {training.step} steps{self._remedy()}",
+                run=run if training.history else None,
+                folder=run.path,
+            )
         return run
+
+    def finish_stopped(self) -> Run:
+        """Evaluate and write the run with its best weights so far; its status is then "stopped".
+
+        Raises:
+            RunError: no epoch is complete, so there are no weights to use.
+        """
+        run, training = self.run, self.training
+        if not training.history:
+            raise RunError(no_weights(run.path))
+        run.environment.pop("resumed")
+        training.stopped = training.stopped or STOPPED
+        with self._arithmetic():
+            finish_run(run, training, self.planned, self.device, tested=self.tested)
+        return run
+
+    def _remedy(self) -> str:
+        return resume_advice(self.run.path)
 
 
 def _check_pretrained(pretrained: dict[str, Any] | None, first: Mapping[str, Any], folder: Path) -> None:
@@ -165,6 +207,7 @@ def started_run(
             "reference": planned.source.reference,
             "name": planned.source.name,
             "rows": len(planned.source),
+            **_paths(planned),
         },
         "model": {"summary": str(network), "parameters": sum(p.numel() for p in network.parameters())},
         **({} if pretrained is None else {"pretrained": pretrained}),
@@ -177,6 +220,13 @@ def started_run(
         environment=environment,
         path=folder,
     )
+
+
+def _paths(planned: Plan) -> dict[str, str | None]:
+    """Where the data are, independent of the working directory: the file or folder, and given parts."""
+    path = recorded(planned.source.reference)
+    own = {} if path in (None, planned.source.reference) else {"path": path}
+    return {**own, **planned.references}
 
 
 def begin_folder(folder: Path, run: Run) -> None:
@@ -217,7 +267,9 @@ def _fail(
 
 def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> str:
     if origin is None:
-        return f"Training diverged: {symptom}. Lower the learning rate: --set optimizer.lr={lower_lr(run)}"
+        return (
+            f"Training diverged: {symptom}. Lower the learning rate: {setting('optimizer.lr', lower_lr(run))}"
+        )
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
@@ -227,8 +279,8 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
         f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
     )
     lines.append("Remedies, in this order:")
-    lines.append(f"  a lower learning rate: --set optimizer.lr={lower_lr(run)}")
-    lines.append("  gradient clipping: --set gradient.clip_norm=1.0")
+    lines.append(f"  a lower learning rate: {setting('optimizer.lr', lower_lr(run))}")
+    lines.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
     if origin.rows and len(origin.rows) <= 8:
         lines.append("  check the rows named above for extreme values")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from annotated_types import Ge, Le
 
 from descend.linalg.products import Library
 from descend.param_types import Natural
+from descend.process import exclusive
 from descend.rng import forked
 from descend.training.denormals import Denormals, flushing_denormals
 from descend.training.threads import using_threads
@@ -48,7 +49,9 @@ class EngineSettings:
 def arithmetic(threads: int, device: torch.device, denormals: Denormals = "flush") -> Iterator[None]:
     """Context in which a training computes: its threads, its treatment of denormals, and its own random state.
 
-    On exit the number of threads, the treatment of denormals and the random state are restored.
+    On exit the number of threads, the treatment of denormals and the random state are restored. One thread of the
+    process is in the context at a time, so trainings in several threads run one after another, with the results of
+    trainings in one thread.
 
     Args:
         threads: the number of CPU threads.
@@ -61,5 +64,10 @@ def arithmetic(threads: int, device: torch.device, denormals: Denormals = "flush
     >>> torch.equal(before, torch.get_rng_state())
     True
     """
-    with using_threads(threads), flushing_denormals(enabled=denormals == "flush"), forked(device):
+    with (
+        exclusive(),
+        using_threads(threads),
+        flushing_denormals(enabled=denormals == "flush"),
+        forked(device),
+    ):
         yield

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from descend.constraints import AugmentedLagrangian
 from descend.data.batches import Batch, Batches
-from descend.errors import TrainingError
+from descend.errors import TrainingError, UserError
 from descend.optim.lean import Step, lean_step
 from descend.schedules import Schedule
 from descend.training.averaging import WeightAverage
@@ -29,7 +29,7 @@ from descend.training.records import Record, defined, epoch_loss, read_values, r
 from descend.training.state import clone
 from descend.training.stopping import Stopping
 
-__all__ = ["NotFinite", "Observer", "Trainable", "Training", "fit"]
+__all__ = ["RULES", "STOPPED", "NotFinite", "Observer", "Trainable", "Training", "checked_reason", "fit"]
 
 
 def fit(training: Trainable, *, until: int | None = None) -> str:
@@ -40,8 +40,8 @@ def fit(training: Trainable, *, until: int | None = None) -> str:
         until: pause at the end of this epoch; continuing later yields the same bits as an uninterrupted run.
 
     Returns:
-        "max_epochs", "patience", "max_seconds", "target", "gradient_tolerance", "interrupted" (within an epoch;
-        continuing later yields the same bits), or "" after a pause.
+        "max_epochs", "patience", "max_seconds", "target", "gradient_tolerance", the reason of an observer that requested
+        a stop, "interrupted" (within an epoch; continuing later yields the same bits), or "" after a pause.
 
     Raises:
         NotFinite: a loss, a metric or a weight became NaN or infinite, which is checked at the end of each epoch.
@@ -68,11 +68,35 @@ def fit(training: Trainable, *, until: int | None = None) -> str:
         record = t.close_epoch(lambda: clock() - started)
         for observer in t.observers:
             observer.epoch_ended(t, record)
-        if t.stop_requested and not t.stopped:
-            t.stopped = "interrupted"
+        if not t.stopped:
+            t.stopped = "interrupted" if t.stop_requested else t.stop_reason
     for observer in t.observers:
         observer.finished(t)
     return t.stopped
+
+
+RULES = ("max_epochs", "patience", "max_seconds", "target", "gradient_tolerance")
+"""The reasons of a stopping rule to end training."""
+
+STOPPED = "stopped"
+"""The reason with which a training is finished that was stopped before its end."""
+
+OTHER_REASONS = (STOPPED, "interrupted", "diverged", "dropped", "lost", "finished", "failed")
+
+
+def checked_reason(reason: str) -> str:
+    """Return the reason of a request to stop.
+
+    Raises:
+        UserError: it is empty, or one of those that training itself records.
+    """
+    if not isinstance(reason, str) or not reason.strip():
+        raise UserError(f"request_stop: expected a reason as a string, got {reason!r}")
+    if reason in (*RULES, *OTHER_REASONS):
+        raise UserError(
+            f"request_stop: the reason {reason!r} is one that training itself records; choose another word"
+        )
+    return reason
 
 
 class NotFinite(TrainingError):
@@ -90,6 +114,7 @@ class Trainable(Protocol):
     losses: list[Tensor]
     history: list[Record]
     stop_requested: bool
+    stop_reason: str
     stopped: str
 
     @property
@@ -110,7 +135,12 @@ class Trainable(Protocol):
 
 
 class Observer(Protocol):
-    """An object that is notified of the events of a :class:`Trainable`, and never changes its course."""
+    """An object that is notified of the events of a :class:`Trainable`.
+
+    An observer watches: it may end training with ``training.request_stop()``, and changes nothing else. The functions of
+    :mod:`descend` also take objects with only some of these methods, and functions
+    (:func:`descend.training.observers.as_observer`).
+    """
 
     def started(self, training: Any) -> None:
         """Training starts, or continues after a resume."""
@@ -144,6 +174,7 @@ class Training:
         average: a moving average of the weights, evaluated and kept in place of the last weights; None for none.
         lagrangian: the general conditions on the weights, if any. Epochs that violate them are kept only as long as none
             satisfies them.
+        number: the number of the training among those that are trained together. Default 0.
     """
 
     model: nn.Module
@@ -158,6 +189,7 @@ class Training:
     observers: Sequence[Observer] = ()
     average: WeightAverage | None = None
     lagrangian: AugmentedLagrangian | None = None
+    number: int = 0
 
     epoch: int = 0
     step_in_epoch: int = 0
@@ -167,6 +199,7 @@ class Training:
     history: list[Record] = field(default_factory=list)
     best: dict[str, Tensor] | None = None
     stop_requested: bool = False
+    stop_reason: str = ""
     stopped: str = ""
 
     _step: Step | None = field(default=None, repr=False)
@@ -195,6 +228,20 @@ class Training:
 
         return advance
 
+    def request_stop(self, reason: str = "requested") -> None:
+        """End training after the current epoch, as an early-stopping rule does: the best weights are kept and evaluated.
+
+        The rest of the current epoch is trained, since weights are measured at the end of an epoch only. Of several
+        requests the first counts. Where an early-stopping rule ends training at the same epoch, its reason is recorded.
+
+        Args:
+            reason: recorded as ``metrics["stopped"]`` of the run. Default "requested".
+
+        Raises:
+            UserError: the reason is empty, or one of those that training itself records.
+        """
+        self.stop_reason = self.stop_reason or checked_reason(reason)
+
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of the first parameter group at a 0-based step."""
         return float(self.optimizer.param_groups[0]["initial_lr"] * self.schedule.factor(step))
@@ -208,13 +255,7 @@ class Training:
             self.losses, self.step_in_epoch = [], 0
             self.epoch += 1
             record["seconds"] = self.seconds = seconds()
-            reason = self.stopping.observe(
-                _monitored(self, record),
-                seconds=self.seconds,
-                gradient_norm=record.get("gradient_norm"),
-                feasible=record.get("constraints", {}).get("feasible", True),
-            )
-            self.stopped = reason or ""
+            self.stopped = self.judge(self.stopping, record) or ""
             record["best"] = self.stopping.improved
             if self.stopping.improved:
                 self.best = clone(self.model.state_dict())
@@ -222,11 +263,20 @@ class Training:
         self.history.append(record)
         return record
 
-    def report_to_schedule(self, record: Record) -> None:
-        """Report the loss of an epoch that the schedule monitors, if there is one."""
+    def judge(self, stopping: Stopping, record: Record) -> str | None:
+        """Let a stopping rule observe the record of an epoch; return the reason to stop, if any."""
+        return stopping.observe(
+            _monitored(self, record),
+            seconds=record["seconds"],
+            gradient_norm=record.get("gradient_norm"),
+            feasible=record.get("constraints", {}).get("feasible", True),
+        )
+
+    def report_to_schedule(self, record: Record, schedule: Schedule | None = None) -> None:
+        """Report the loss of an epoch that the schedule monitors, if there is one, to the schedule or another one."""
         part = "train" if self.schedule_monitor == "objective" else "validation"
         if part in record:
-            self.schedule.observe(record[part]["loss"])
+            (schedule or self.schedule).observe(record[part]["loss"])
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that is needed to continue with the same bits.

@@ -37,10 +37,11 @@ class Predictor:
 
     @property
     def form(self) -> Form:
-        """Whether :meth:`finished` returns logits or probabilities."""
-        return (
-            "logits" if getattr(self.output, "link", "identity") in ("logit", "identity") else "probabilities"
-        )
+        """What :meth:`finished` returns: logits, probabilities, or the values of a regression."""
+        link = getattr(self.output, "link", "identity")
+        if link in ("logit", "identity"):
+            return "logits"
+        return "probabilities" if self.schema.classes else "values"
 
     def finished(self, outputs: Tensor) -> Tensor:
         """Apply the output activation, unless the schema's decoding includes it."""

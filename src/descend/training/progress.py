@@ -3,20 +3,62 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from descend.errors import UserError
 from descend.training.loop import Training
 from descend.training.observers import Quiet
 
-__all__ = ["ProgressBar"]
+__all__ = ["ProgressBar", "in_notebook", "progress_console", "progress_shown"]
 
 SECONDS_PER_LINE = 10.0
 """The time between two lines of progress where the output is not a terminal."""
+
+
+def in_notebook() -> bool:
+    """Return whether the program runs in a notebook: in a kernel of Jupyter."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def progress_console(progress: bool | None) -> Console | None:
+    """Return the console on standard error that shows progress; None if progress is not shown.
+
+    Args:
+        progress: whether to show it; None: only in a terminal or a notebook.
+
+    Raises:
+        UserError: ``progress`` is neither a boolean nor None.
+    """
+    if progress is not None and not isinstance(progress, bool):
+        raise UserError(f"progress: expected True, False or None, got {progress!r}")
+    if progress is None:
+        progress = sys.stderr is not None and (sys.stderr.isatty() or in_notebook())
+    # In a notebook plain lines are printed, since they also remain in the saved notebook.
+    return Console(stderr=True, force_jupyter=False, highlight=False, soft_wrap=True) if progress else None
+
+
+@contextmanager
+def progress_shown(progress: bool | None, metric: str) -> Iterator[Sequence[ProgressBar]]:
+    """Context with the observers that show the progress of a training; see :func:`progress_console`."""
+    console = progress_console(progress)
+    if console is None:
+        yield ()
+        return
+    bar = ProgressBar(console, metric, last_line=True)
+    try:
+        yield (bar,)
+    finally:
+        bar.close()
 
 
 class _TimeLeft(ProgressColumn):
@@ -42,10 +84,13 @@ class ProgressBar(Quiet):
         console: where to draw; if it is not a terminal, a line is printed every 10 seconds.
         metric: the metric to show.
         every: the shortest time between two redraws, in seconds. Default 0.25.
+        last_line: whether a line is printed at the end if the console is not a terminal. Default False.
     """
 
-    def __init__(self, console: Console, metric: str, *, every: float = 0.25) -> None:
-        self.console, self.metric, self.every = console, metric, every
+    def __init__(
+        self, console: Console, metric: str, *, every: float = 0.25, last_line: bool = False
+    ) -> None:
+        self.console, self.metric, self.every, self.last_line = console, metric, every, last_line
         self._bar: Progress | None = None
         self._task: Any = None
         self._next = 0.0
@@ -78,7 +123,11 @@ class ProgressBar(Quiet):
             self._next = now + (self.every if self._bar is not None else SECONDS_PER_LINE)
 
     def finished(self, training: Training) -> None:
-        """Remove the bar."""
+        """Remove the bar, or print the last line."""
+        if self.last_line and not self.console.is_terminal and training.history:
+            self.console.print(
+                f"epoch {training.epoch}/{training.stopping.max_epochs}  {self._numbers(training)}"
+            )
         self.close()
 
     def close(self) -> None:

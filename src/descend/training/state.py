@@ -18,7 +18,7 @@ from torch import Tensor
 
 from descend.errors import CheckpointError
 
-__all__ = ["STATE_FORMAT", "clone", "decode", "encode", "from_bytes", "read_state", "to_bytes"]
+__all__ = ["STATE_FORMAT", "clone", "decode", "encode", "from_bytes", "read_meta", "read_state", "to_bytes"]
 
 STATE_FORMAT = 1
 """Version of the file's layout; files of a newer version are rejected."""
@@ -125,6 +125,17 @@ def read_state(path: Path) -> tuple[Any, dict[str, Any]]:
     except (OSError, safetensors.SafetensorError, ValueError) as cause:
         raise CheckpointError(f"the checkpoint {path} is damaged or cut short ({cause})") from cause
     return _opened(tensors, header, str(path))
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Return the meta of a state file without reading its tensors; empty if the file cannot be read."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["descend"])
+        meta = json.loads(header["state"])["meta"]
+    except (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError):
+        return {}
+    return meta if isinstance(meta, dict) else {}
 
 
 def from_bytes(content: bytes) -> tuple[Any, dict[str, Any]]:

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 
 import torch
 
+from descend.process import is_fork
 from descend.training.timing import seconds_of, shortest_seconds
 
-__all__ = ["choose_threads", "cores", "using_threads"]
+__all__ = ["choose_threads", "cores", "usable_threads", "using_threads"]
 
 MIN_STEP_SECONDS = 1e-3
 """A step that takes less time than this on one thread consists of operations too small to parallelize."""
@@ -34,10 +35,19 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def usable_threads() -> int:
+    """Return the number of threads that PyTorch may use: one per core, but 1 in a forked process.
+
+    The threads of PyTorch's pool do not exist in a fork (:mod:`descend.process.forks`), and waiting for them deadlocks.
+    """
+    return 1 if is_fork() else cores()
+
+
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
-    """Context with a given number of threads; on exit the previous number is restored."""
+    """Context with a given number of threads, but 1 in a forked process; on exit the previous number is restored."""
     before = torch.get_num_threads()
+    count = 1 if is_fork() else count
     if count == before:
         yield
         return
@@ -70,6 +80,8 @@ def choose_threads(
     >>> choose_threads(lambda: None, most=1)
     (1, 'the only core')
     """
+    if is_fork():
+        return 1, "the process is a fork, in which PyTorch has one thread"
     limit = most or cores()
     if limit == 1:
         return 1, "the only core"

@@ -135,7 +135,9 @@ class TestResuming:
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(Journal, "add", interrupt)
-        with pytest.raises(Interrupted, match=r"stopped after 2 of 9 trials; continue with --resume --out"):
+        with pytest.raises(
+            Interrupted, match=r"stopped after 2 of 9 trials; continue with resume=True, out="
+        ):
             search("iris", RECIPE, out=tmp_path / "stopped", **ARGUMENTS)
         assert len(records(tmp_path / "stopped")) == 2
 
@@ -255,3 +257,20 @@ def test_the_default_space_does_not_vary_what_the_recipe_sets():
     assert isinstance(result.space, Space)
     assert "optimizer.lr" not in result.space.keys
     assert "model.dropout" in result.space.keys
+
+
+@pytest.mark.parametrize(("threads", "measured"), [("auto", 1), (2, 0)])
+def test_with_the_loop_engine_the_number_of_threads_is_not_measured_for_each_trial(
+    monkeypatch, threads, measured
+):
+    """A measurement that comes out differently after an interruption would change the last digits; the winner's counts."""
+    calls = []
+
+    def choose(step, **arguments):
+        calls.append(step)
+        return 1, "chosen"
+
+    monkeypatch.setattr("descend.runs.build.choose_threads", choose)
+    recipe = {"stop": {"max_epochs": 1}, "engine": {"threads": threads}}
+    search("iris", recipe, space={"optimizer.lr": {"uniform": [0.01, 0.02]}}, trials=3, engine="loop")
+    assert len(calls) == measured

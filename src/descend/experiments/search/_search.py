@@ -19,11 +19,12 @@ from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import METHODS, Method, explore, make_strategy
 from descend.experiments.search.trial import Trial, best_trial, trial_from_run
 from descend.experiments.search.validation import validate_space
+from descend.interface import resume_advice, setting
 from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import METRICS, main_metric
 from descend.recipe import Recipe
 from descend.runs.folder import is_finished, is_started
-from descend.runs.plan import Plan, Planner, as_recipe
+from descend.runs.plan import Plan, Planner, as_recipe, choose_device
 from descend.runs.run import Run, load
 
 __all__ = ["search"]
@@ -127,8 +128,9 @@ def search(
         "space": valid_space.to_dict(),
     }
     journal = (resume_journal if resume else create_journal)(folder, header)
+    tried = _on_one_thread(base, plan) if engine == "loop" else base
     evaluate = _Evaluator(
-        training_data, base, seed, metric_name, batches, journal, engine, arguments,
+        training_data, tried, seed, metric_name, batches, journal, engine, arguments,
         [make_watcher(journal, strategy.trials, metric_name) for make_watcher in watchers],
     )  # fmt: skip
     try:
@@ -139,7 +141,7 @@ def search(
             raise TrainingError(_all_diverged(ordered, valid_space))
         best = _refit(training_data, base, winner, seed, folder, resume, arguments)
     except (Interrupted, KeyboardInterrupt) as error:
-        advice = f"; continue with --resume --out {folder}" if folder is not None else ""
+        advice = resume_advice(folder)
         raise Interrupted(
             f"stopped after {len(journal.trials)} of {strategy.trials} trials{advice}"
         ) from error
@@ -150,6 +152,17 @@ def search(
     if folder is not None:
         page.write(result)
     return result
+
+
+def _on_one_thread(base: Recipe, plan: Plan) -> Recipe:
+    """Return the recipe with one CPU thread, unless it specifies a number.
+
+    A number that is measured for each training could differ after an interruption, and so could the last digits.
+    """
+    automatic = (
+        plan.recipe.engine["threads"] == "auto" and choose_device(plan.recipe.engine["device"]).type == "cpu"
+    )
+    return base.replace({"engine.threads": 1}) if automatic else base
 
 
 def _check_positive(**numbers: int | None) -> None:
@@ -163,7 +176,7 @@ def _check_metric(requested: str | None, plan: Plan) -> str:
     if not len(plan.prepared.validation):
         raise UserError(
             "a search compares trials on validation rows, but there are none: hold out a share of the rows "
-            "(--set data.validation=0.2), or pass validation data"
+            f"({setting('data.validation', 0.2)}), or pass validation data"
         )
     known = ("loss", *METRICS[task])
     if requested is not None and requested not in known:
@@ -270,7 +283,7 @@ def _all_diverged(trials: Sequence[Trial], space: Space) -> str:
             low = space["optimizer.lr"].low
             advice.append(f"  lower learning rates: the space starts at {low:g}")
         else:
-            advice.append("  a lower learning rate: --set optimizer.lr=1e-4")
-        advice.append("  gradient clipping: --set gradient.clip_norm=1.0")
+            advice.append(f"  a lower learning rate: {setting('optimizer.lr', 1e-4)}")
+        advice.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
         first = next((trial.message.splitlines()[0] for trial in trials if trial.message), "")
         return "\n".join([f"All {len(trials)} trials diverged. The first: {first}", str(table), *advice])

@@ -1,21 +1,25 @@
 """Search strategies: they propose the configurations to try, given the records of earlier trials.
 
-A strategy is a pure function of its seed, of the trial number, and of the records of earlier trials. It holds no state,
-so a resumed search proposes the same configurations.
+A strategy is a pure function of its seed, of the trial number, and of the records of earlier trials, so a resumed search
+proposes the same configurations. No configuration is proposed twice: all trials share one seed, so a second training
+would repeat the first.
 """
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from descend.errors import UserError, did_you_mean, require
 from descend.experiments.search.dimension import Dimension, to_plain
+from descend.experiments.search.distinct import all_points, distinct_points, point_name, untried
 from descend.experiments.search.sampling import grid_points, quasi_random_points, random_points
 from descend.experiments.search.space import Point, Space
 from descend.experiments.search.trial import Trial
 from descend.metrics import better
+from descend.process import exclusive
 from descend.rng import key
 
 __all__ = [
@@ -33,6 +37,9 @@ __all__ = [
 
 Method = Literal["random", "quasi_random", "grid", "tpe", "halving"]
 METHODS: tuple[Method, ...] = ("random", "quasi_random", "grid", "tpe", "halving")
+
+_SUGGESTIONS = 16
+"""Suggestions of the model that may repeat earlier points before a random point is taken."""
 
 Evaluate = Callable[[Mapping[int, Point], int], Mapping[int, Trial]]
 """Trains configurations: (points by trial number, index of the batch) -> records by trial number."""
@@ -52,29 +59,37 @@ class Strategy(Protocol):
 
 
 class Random:
-    """Independent random points: :func:`random_points`."""
+    """Independent random points without repetitions: :func:`random_points`."""
 
     batch = 32
 
     def __init__(self, space: Space, trials: int, seed: int) -> None:
-        self.space, self.trials, self.seed = space, trials, seed
+        self.trials = _most(space, trials)
+        self._points = distinct_points(
+            space, lambda n, start: random_points(space, n, seed, start=start), seed
+        )
+        self._taken: list[Point] = []
 
     def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
         """Return the points of the given trials, independent of ``history``."""
-        return random_points(self.space, len(numbers), self.seed, start=numbers[0])
+        return _take(self._points, self._taken, numbers)
 
 
 class QuasiRandom:
-    """Scrambled Sobol points: :func:`quasi_random_points`."""
+    """Scrambled Sobol points without repetitions: :func:`quasi_random_points`."""
 
     batch = 32
 
     def __init__(self, space: Space, trials: int, seed: int) -> None:
-        self.space, self.trials, self.seed = space, trials, seed
+        self.trials = _most(space, trials)
+        self._points = distinct_points(
+            space, lambda n, start: quasi_random_points(space, n, seed, start=start), seed
+        )
+        self._taken: list[Point] = []
 
     def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
         """Return the points of the given trials, independent of ``history``."""
-        return quasi_random_points(self.space, len(numbers), self.seed, start=numbers[0])
+        return _take(self._points, self._taken, numbers)
 
 
 class Grid:
@@ -95,8 +110,8 @@ class Tpe:
     """Optuna's tree-structured Parzen estimator: points where good trials are dense and bad ones are sparse.
 
     If several points are requested at once, the pending ones count as bad (the "constant liar" heuristic), so that the
-    points differ. Trials that diverged rank below all others. Each batch uses a new sampler with its own seed, built
-    from the records alone.
+    points differ. A point that was tried before is replaced by another one. Trials that diverged rank below all others.
+    Each batch uses a new sampler with its own seed, built from the records alone.
 
     Args:
         space: the search space.
@@ -113,12 +128,13 @@ class Tpe:
     def __init__(self, space: Space, trials: int, seed: int, metric: str, startup: int = 10) -> None:
         self._optuna: Any = require("optuna", "search", "searching by TPE")
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
-        self.space, self.trials, self.seed, self.metric, self.startup = space, trials, seed, metric, startup
+        self.space, self.seed, self.metric, self.startup = space, seed, metric, startup
+        self.trials = _most(space, trials)
 
     def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
         """Return the points of a batch, given the records of all earlier trials."""
         optuna = self._optuna
-        with warnings.catch_warnings():
+        with exclusive(), warnings.catch_warnings():
             # Optuna marks "group", which models each branch of a conditional space separately, as experimental.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
@@ -132,7 +148,22 @@ class Tpe:
         study = optuna.create_study(sampler=sampler, direction="maximize" if higher else "minimize")
         for trial in history:
             study.add_trial(self._optuna_trial(trial))
-        return [self._suggest_point(study.ask()) for _ in numbers]
+        tried = {point_name(dict(trial.values)) for trial in history}
+        points = []
+        for _ in numbers:
+            points.append(self._new_point(study, tried))
+            tried.add(point_name(points[-1]))
+        return points
+
+    def _new_point(self, study: Any, tried: set[str]) -> Point:
+        """Return a suggestion that was not tried yet, or else a random point that was not."""
+        for _ in range(_SUGGESTIONS):
+            point = self._suggest_point(study.ask())
+            if point_name(point) not in tried:
+                return point
+        space, seed = self.space, self.seed
+        others = distinct_points(space, lambda n, start: random_points(space, n, seed, start=start), seed)
+        return untried(others, tried) or point
 
     def _suggest_point(self, optuna_trial: Any) -> Point:
         point: Point = {}
@@ -172,6 +203,18 @@ class Tpe:
             params=params,
             distributions={name: self._distribution(self.space[name]) for name in params},
         )
+
+
+def _most(space: Space, trials: int) -> int:
+    """Return the number of trials, at most the number of points of the space."""
+    points = all_points(space, trials)
+    return trials if points is None else min(trials, len(points))
+
+
+def _take(points: Iterator[Point], taken: list[Point], numbers: range) -> list[Point]:
+    """Return the points with the given numbers; ``taken`` contains those that were generated before."""
+    taken.extend(itertools.islice(points, max(0, numbers.stop - len(taken))))
+    return taken[numbers.start : numbers.stop]
 
 
 def make_strategy(method: Method, space: Space, trials: int, seed: int, metric: str) -> Strategy:

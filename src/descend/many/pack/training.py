@@ -51,6 +51,8 @@ class PackTraining:
         evaluate: loss and metrics of all members on their validation rows; None without such rows.
         ended: called with a member after it has stopped; the model of its training then holds the best weights.
         recorded: called with a member's number and the record of its history, each epoch.
+        observed: called with each member and its record after an epoch is measured; the model of its training then holds
+            its weights. It may request the member to stop.
         observers: of the pack.
     """
 
@@ -59,6 +61,7 @@ class PackTraining:
     evaluate: Evaluate | None = None
     ended: Callable[[PackMember], None] = lambda member: None
     recorded: Callable[[int, Record], None] = lambda number, record: None
+    observed: Callable[[PackMember, Record], None] | None = None
     observers: Sequence[Observer] = ()
 
     epoch: int = 0
@@ -68,6 +71,7 @@ class PackTraining:
     losses: list[Tensor] = field(default_factory=list)
     history: list[Record] = field(default_factory=list)
     stop_requested: bool = False
+    stop_reason: str = ""
     stopped: str = ""
 
     def __post_init__(self) -> None:
@@ -225,6 +229,7 @@ class PackTraining:
     def close_epoch(self, seconds: Callable[[], float]) -> Record:
         """Measure all members, apply their stopping rules, and start the next epoch without those that have stopped."""
         before = self.seconds if not self.history else self.history[-1]["seconds"]
+        recorded = [place for place, member in enumerate(self.members) if not member.training.stopped]
         with self._averaged():
             values = self._measured()
             self.losses, self.step_in_epoch = [], 0
@@ -232,19 +237,30 @@ class PackTraining:
             self.seconds = seconds()
             share = (self.seconds - before) / len(self.members)
             improved = [
-                place
-                for place, member in enumerate(self.members)
-                if not member.training.stopped and self._record(member, values, place, share)
+                place for place in recorded if self._record(self.members[place], values, place, share)
             ]
             if improved:
                 index = torch.tensor(improved, device=self._weights.vector.device)
                 for best, now in zip(self._best, self.network.tensors, strict=True):
                     best.index_copy_(0, index, now.detach().index_select(0, index))
         record: Record = {"epoch": self.epoch, "step": self.step, "seconds": self.seconds}
+        recorded = [place for place in recorded if not self.members[place].failure]
         record["members"] = sum(not member.training.stopped for member in self.members)
         self.history.append(record)
+        if self.observed is not None:
+            self._notify(self.observed, recorded)
         self._release_stopped()
         return record
+
+    def _notify(self, observed: Callable[[PackMember, Record], None], places: Sequence[int]) -> None:
+        """Notify the observers of the members at these places, which may request them to stop."""
+        for place in places:
+            member, t = self.members[place], self.members[place].training
+            t.step_in_epoch = 0
+            t.model.load_state_dict(self.network.state(place, self.network.tensors))
+            observed(member, t.history[-1])
+            t.stopped = t.stopped or t.stop_reason
+            self.stop_requested = self.stop_requested or t.stop_requested
 
     def _measured(self) -> dict[str, list[float]]:
         """Return the values of all members by name, in one transfer from the device."""
@@ -270,15 +286,17 @@ class PackTraining:
             t.stopped = "diverged"
             return False
         record = record_of(own, t.epoch, t.step, t.seconds, t.learning_rate(self.step - 1))
-        validation = record.get("validation")
-        t.stopped = (
-            t.stopping.observe(validation.get(t.monitor) if validation else None, seconds=t.seconds) or ""
-        )
+        t.stopped = t.judge(t.stopping, record) or ""
         record["best"] = t.stopping.improved
         t.report_to_schedule(record)
         t.history.append(record)
         self.recorded(member.number, record)
         return t.stopping.improved
+
+    def request_stop(self, reason: str = "requested") -> None:
+        """End the training of every member after the current epoch; see :meth:`Training.request_stop`."""
+        for member in self.members:
+            member.training.request_stop(reason)
 
     def drop(self, numbers: set[int], reason: str) -> None:
         """Stop the members with these numbers at once."""

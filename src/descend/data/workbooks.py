@@ -1,0 +1,117 @@
+"""Tables in workbooks of Excel and OpenDocument, read by the optional package ``fastexcel``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from descend.data.messages import listed
+from descend.data.parsing import EXACT
+from descend.data.titles import unique_names
+from descend.errors import DataError, did_you_mean, require
+from descend.interface import setting
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["WORKBOOKS", "frame_of_workbook"]
+
+WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+"""Suffixes of workbooks."""
+
+
+def frame_of_workbook(name: str, content: bytes, sheet: str = "auto") -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return the table in a sheet of a workbook, and remarks for the user.
+
+    The first row that is not empty contains the column names. Empty rows, and empty columns without a name, are
+    skipped.
+
+    Args:
+        name: the file, for messages.
+        content: its bytes.
+        sheet: the name of the sheet; ``auto`` takes the first one.
+
+    Raises:
+        MissingExtraError: ``fastexcel`` is not installed.
+        DataError: the file is damaged, there is no such sheet, or it is empty.
+    """
+    fastexcel = require("fastexcel", "excel", f"reading the workbook {name}")
+
+    if not content:
+        raise DataError(f"{name} is empty")
+    try:
+        with _without_log():
+            workbook = fastexcel.read_excel(content)
+            sheets = list(workbook.sheet_names)
+            chosen = _chosen(name, sheet, sheets)
+            titles = workbook.load_sheet(chosen, header_row=None, n_rows=1, dtypes="string").to_polars()
+            frame = workbook.load_sheet(chosen, schema_sample_rows=None).to_polars()
+    except DataError:
+        raise
+    except Exception as cause:  # the package raises many types for damaged files
+        first = (str(cause) or type(cause).__name__).splitlines()[0]
+        raise DataError(f"{name}: cannot be read as a workbook: {first}; is it damaged?") from cause
+    if frame.height == 0 or titles.height == 0:
+        raise DataError(f"{name}: the sheet {chosen!r} has no rows{_others(chosen, sheets)}")
+    names = [(title or "").strip() for title in titles.row(0)]
+    unnamed = {f"column_{at}" for at, title in enumerate(names) if not title}
+    frame.columns = unique_names([title or f"column_{at}" for at, title in enumerate(names)], name)
+    frame = frame.select(one for one in frame if not (one.name in unnamed and one.null_count() == len(one)))
+    frame = frame.filter(~_without_values(frame))
+    frame = frame.select(_as_integers(one) for one in frame)
+    if frame.height == 0:
+        raise DataError(f"{name}: the sheet {chosen!r} has no rows{_others(chosen, sheets)}")
+    if sheet != "auto" or len(sheets) == 1:
+        return frame, ()
+    return frame, (f"the sheet {chosen!r} is read{_others(chosen, sheets)}",)
+
+
+def _chosen(name: str, sheet: str, sheets: Sequence[str]) -> str:
+    if not sheets:
+        raise DataError(f"{name} has no sheets")
+    if sheet == "auto":
+        return sheets[0]
+    if sheet not in sheets:
+        raise DataError(f"{name}: data.sheet: no sheet {sheet!r}; {did_you_mean(sheet, sheets)}")
+    return sheet
+
+
+def _others(chosen: str, sheets: Sequence[str]) -> str:
+    others = [sheet for sheet in sheets if sheet != chosen]
+    if not others:
+        return ""
+    return f"; other sheets: {listed(others, 5)} ({setting('data.sheet', others[0])})"
+
+
+def _as_integers(series: pl.Series) -> pl.Series:
+    """Return numbers without fractions as integers: a workbook stores all numbers as floating-point numbers."""
+    import polars as pl
+
+    if (
+        series.dtype != pl.Float64
+        or not (series.abs() <= EXACT).all()
+        or not (series == series.round()).all()
+    ):
+        return series
+    return series.cast(pl.Int64)
+
+
+def _without_values(frame: pl.DataFrame) -> pl.Series:
+    """Return a mask of the rows without any value."""
+    import polars as pl
+
+    return frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Suppress the log of the package, which lists the columns without values."""
+    logger = logging.getLogger("fastexcel")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,16 @@
+"""What a process shares among its threads, its forks and other processes.
+
+==================  ===========================================================================
+:mod:`.exclusive`   one thread at a time uses global state: random generators, warning filters
+:mod:`.forks`       work in a forked process, where the threads of libraries do not exist
+:mod:`.locks`       one process at a time trains into a folder
+==================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+from descend.process.exclusive import exclusive
+from descend.process.forks import in_fork, is_fork
+from descend.process.locks import locked
+
+__all__ = ["exclusive", "in_fork", "is_fork", "locked"]

@@ -1,0 +1,146 @@
+"""The data of a run as its folder records them, and how other data differ from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from descend.data.bundled import BUNDLED
+from descend.data.functions import is_function_path
+from descend.data.schema import Schema
+from descend.data.source import Source
+from descend.data.training_data import TrainingData
+from descend.errors import RunError
+from descend.files import read_json
+from descend.interface import option
+from descend.report.formatting import listing
+from descend.runs.folder import ENVIRONMENT
+
+__all__ = ["difference", "given_parts", "recorded", "recorded_data", "references_of"]
+
+GIVEN = ("validation", "test")
+"""The parts that may have been given as data of their own."""
+
+
+def references_of(data: TrainingData) -> dict[str, str | None]:
+    """Return what identifies the validation and test data that were given; None for data in memory."""
+    given = {name: getattr(data, name) for name in GIVEN}
+    return {name: recorded(one) for name, one in given.items() if one is not None}
+
+
+def recorded(data: Any) -> str | None:
+    """Return what identifies data in any working directory: a name, or an absolute path; None for data in memory."""
+    if not isinstance(data, str | Path):
+        return None
+    name = str(data)
+    if name in BUNDLED or not Path(name).exists():
+        return name
+    return str(Path(name).absolute())
+
+
+def recorded_data(folder: Path, *, allow_imports: bool = False) -> TrainingData:
+    """Return the data that a run was started with, as recorded in its folder; nothing is read yet.
+
+    Args:
+        folder: the run folder.
+        allow_imports: whether a function that the folder names may be called to load the data. Default False.
+
+    Raises:
+        RunError: there is no run, the data were in memory, their file does not exist, or a function would be called.
+    """
+    if not folder.is_dir():
+        raise RunError(f"nothing to resume in {folder}: there is no such folder")
+    path = folder / ENVIRONMENT
+    if not path.exists():
+        raise RunError(f"nothing to resume in {folder}: it contains no run")
+    data = read_json(path).get("data")
+    if not isinstance(data, dict) or "reference" not in data:
+        raise RunError(f"{path} is damaged: it does not record the data")
+    return TrainingData(
+        _usable(folder, data["reference"], data.get("path"), "data", allow_imports),
+        **{
+            name: _usable(folder, data[name], None, f"{name} data", allow_imports)
+            for name in GIVEN
+            if name in data
+        },
+    )
+
+
+def given_parts(folder: Path, *, allow_imports: bool, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the validation and test data that a run was started with, apart from those known already."""
+    path = folder / ENVIRONMENT
+    data = read_json(path).get("data") if path.exists() else None
+    if not isinstance(data, dict):
+        return {}
+    return {
+        name: _usable(folder, data[name], None, f"{name} data", allow_imports)
+        for name in GIVEN
+        if name in data and known.get(name) is None
+    }
+
+
+def _usable(folder: Path, reference: Any, absolute: Any, what: str, allow_imports: bool) -> str:
+    shell = {"data": "DATA", "validation data": "--validation DATA", "test data": "--test DATA"}[what]
+    keyword = {"data": "data", "validation data": "validation", "test data": "test"}[what]
+    remedy = f"specify them: {option(shell, f'{keyword}=...')}"
+    if not isinstance(reference, str):
+        raise RunError(
+            f"the run in {folder} did not record where its {what} are, since they were in memory; {remedy}"
+        )
+    if reference in BUNDLED or Path(reference).exists():
+        return reference
+    if isinstance(absolute, str) and Path(absolute).exists():
+        return absolute
+    if is_function_path(reference):
+        if allow_imports:
+            return reference
+        raise RunError(
+            f"the {what} of the run in {folder} come from the function {reference}, and calling it runs its code; "
+            f"if you trust it, specify it: descend train {reference} --resume --out {folder}"
+        )
+    place = absolute if isinstance(absolute, str) else reference
+    raise RunError(f"the {what} of the run in {folder} are not at {place} any more; {remedy}")
+
+
+def difference(folder: Path, schema: Schema, source: Source) -> str:
+    """Describe how data differ from those that a run was started with.
+
+    Args:
+        folder: the run folder.
+        schema: the schema of the run.
+        source: the other data.
+    """
+    data = read_json(folder / ENVIRONMENT).get("data")
+    data = data if isinstance(data, dict) else {}
+    name, rows = str(data.get("name") or schema.name), data.get("rows")
+    found: list[str] = []
+    if isinstance(rows, int) and rows != len(source):
+        found.append(f"{len(source):,} rows, the run has {rows:,}")
+    if tuple(source.target_names) != tuple(schema.target_names):
+        found.append(f"the target {listing(source.target_names)}, the run has {listing(schema.target_names)}")
+    found += _columns(schema, source)
+    if schema.kind != source.kind:
+        found.append(f"they are of the kind {source.kind}, those of the run of the kind {schema.kind}")
+    facts = "; ".join(found) or (
+        "the same number of rows and the same columns, but other values, targets, weights or parts"
+    )
+    return f"{source.name} has {facts}; the run was started with {name}"
+
+
+def _columns(schema: Schema, source: Source) -> list[str]:
+    frame = source.frame if source.frame is not None else source.stored
+    if frame is None or not schema.columns:
+        return []
+    before, now = [column.name for column in schema.columns], [str(name) for name in frame.columns]
+    if not schema.named:
+        return [] if len(before) == len(now) else [f"{len(now)} columns, the run has {len(before)}"]
+    absent, new = [name for name in before if name not in now], [name for name in now if name not in before]
+    found = []
+    if absent:
+        found.append(f"no column {listing(absent, 3)}")
+    if new:
+        found.append(f"the additional column{'s' if len(new) > 1 else ''} {listing(new, 3)}")
+    if not found and before != now:
+        found.append("the same columns in another order")
+    return found
