@@ -16,9 +16,11 @@ import numpy as np
 
 from descend.data.category_forms import aliases, key
 from descend.data.columns import Column, raise_all, refuse, refuse_extreme
+from descend.data.date_reading import expected_values
+from descend.data.date_reading import parse as parse_date_kind
 from descend.data.messages import listed
 from descend.data.number_format import Decimal, Mark, find_decimal, parse
-from descend.data.parsing import parse_booleans, parse_dates, parse_numbers, tidy, to_strings
+from descend.data.parsing import parse_booleans, parse_numbers, tidy, to_strings
 from descend.data.settings import DataSettings, Missing
 from descend.data.source import Array
 from descend.data.streaming import StoredTable
@@ -102,11 +104,12 @@ def _as_kind(values: pl.Series, column: Column, decimal: Mark) -> pl.Series:
         converted, invalid = parse_booleans(values)
         refuse(values, invalid, column.kind)
         return converted
-    if column.kind == "date":
-        converted, invalid = parse_dates(values)
+    if column.kind in ("date", "time", "duration"):
+        converted, invalid = parse_date_kind(values, column.kind, column.form, column.zone)
+        refuse(values, invalid, column.kind, expected_values(column.kind, column.form, column.zone))
     else:
         converted, invalid = _numbers(values, column, decimal)
-    refuse(values, invalid, column.kind)
+        refuse(values, invalid, column.kind)
     refuse_extreme(converted, column)
     return converted
 

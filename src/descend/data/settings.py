@@ -16,6 +16,7 @@ __all__ = [
     "MISSING",
     "ColumnChoice",
     "DataSettings",
+    "DeclaredKind",
     "Missing",
     "Separator",
     "TargetScale",
@@ -31,7 +32,9 @@ Missing = Sequence[str] | Mapping[str, Sequence[str]]
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
 TargetScale = Literal["auto", "standard", "none"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
-ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "ignore"]
+DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "ignore"]
+ColumnChoice = DeclaredKind | Mapping[str, str | tuple[str, ...]]
+"""The kind of a column, or a table of its kind and settings."""
 
 
 def missing_in(missing: Missing, column: str) -> Sequence[str]:
@@ -78,6 +81,12 @@ class DataSettings:
         groups: name of a column whose equal values stay in one part (all rows of one patient, for example).
         weights: name of a column with the weight of each row, 0 or more.
         columns: the kind of a column by its name, which overrides the inferred one; ``ignore`` drops the column.
+            ``date`` is a date with or without a time, ``time`` a time of day, ``duration`` a length of time. A table
+            specifies more: ``{kind = "date", parts = ["number", "weekday", "hour"]}`` the parts that are inputs, see
+            :mod:`descend.data.date_parts`; ``format`` how the cells are read, ``day-first``, ``month-first``,
+            ``year-first``, a pattern such as ``%d.%m.%Y %H:%M``, or the unit of numbers since 1970-01-01 (``days``,
+            ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``); ``zone`` the time zone whose local time
+            is meant, such as ``Europe/Paris``.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
             column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing.
         decimal: the decimal mark of numbers in text files and strings: ``point`` (1,234.5) or ``comma`` (1.234,5).
@@ -143,6 +152,15 @@ class DataSettings:
             table = getattr(self, key)
             if isinstance(table, Mapping):
                 object.__setattr__(self, key, {name.strip(): value for name, value in table.items()})
+
+    def kind_of(self, column: str) -> str | None:
+        """Return the declared kind of a column, or None.
+
+        >>> DataSettings(columns={"when": {"kind": "date", "parts": ["hour"]}}).kind_of("when")
+        'date'
+        """
+        choice = self.columns.get(column)
+        return choice if choice is None or isinstance(choice, str) else str(choice.get("kind"))
 
     @property
     def scale_name(self) -> str:

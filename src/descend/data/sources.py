@@ -21,15 +21,15 @@ from descend.data.functions import call, is_function_path
 from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
-from descend.data.number_format import Decimal, Mark
+from descend.data.number_format import Decimal
 from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, Missing, missing_in
+from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES, Table, read_table
-from descend.data.text_cells import converted, stripped, table_decimal, typed
+from descend.data.text_cells import absent_strings, converted_columns, table_decimal, typed
 from descend.errors import DataError, did_you_mean
 from descend.interface import option
 from descend.process import in_fork
@@ -264,7 +264,7 @@ class _Reader:
     @property
     def _strings(self) -> list[str]:
         """Columns of a text file that stay strings although they may look like numbers."""
-        declared = [one for one, kind in self.settings.columns.items() if kind not in ("numeric", "boolean")]
+        declared = [one for one in self.settings.columns if _is_read_as_string(self.settings, one)]
         return declared + [one for one in (self.settings.groups, self.settings.split) if one is not None]
 
     def _table(self, path: Path, content: bytes | None = None) -> Source:
@@ -290,7 +290,16 @@ class _Reader:
             numeric = [column.name for column in self.schema.used if column.kind == "numeric"]
             known = table.frame.select([one for one in table.frame.columns if one in numeric])
             decimal = table_decimal(known, self.settings, prior=table.prior, where=name)
-        source = self._frame(table.frame, name, reference, kept, text=decimal)
+        frame = table.frame
+        if self.schema is not None:
+            dates = [
+                one.name
+                for one in self.schema.used
+                if one.kind in ("date", "time", "duration") and "%" not in one.form
+            ]
+            found = [frame[one] for one in frame.columns if one in dates]
+            frame = frame.with_columns(converted_columns(found, decimal, self.settings.missing)[0])
+        source = self._frame(frame, name, reference, kept, text=decimal)
         return dataclasses.replace(source, decimal=decimal)
 
     def _parts(self, path: Path, parts: Sequence[Path]) -> Source:
@@ -405,9 +414,9 @@ class _Reader:
         notes: tuple[str, ...] = ()
         if names is not None and not (self.predicting and any(one not in frame.columns for one in names)):
             frame, series = take(frame, names, f"{name}: target")
-            absent = _absent_strings(series, self.settings.missing)
+            absent = absent_strings(series, self.settings.missing)
             if text is not None and not self._has_string_classes:
-                series, notes = self._from_text(series, text)
+                series, notes = converted_columns(series, text, self.settings.missing)
             columns = [labels_of(one, self.settings.missing) for one in series]
             targets = columns[0] if len(columns) == 1 else np.column_stack(columns)
         special = {
@@ -420,7 +429,7 @@ class _Reader:
             if column is not None and (column in frame.columns or not self.predicting):
                 frame, (one,) = take(frame, [column], f"{name}: data.{key}")
                 if text is not None and key == "weights":
-                    (one,), _ = self._from_text([one], text)
+                    (one,), _ = converted_columns([one], text, self.settings.missing)
                 extra[key] = labels_of(one, self.settings.missing)
         if frame.width == 0:
             raise DataError(f"{name}: expected feature columns in addition to the target column")
@@ -440,34 +449,12 @@ class _Reader:
     def _has_string_classes(self) -> bool:
         return self.schema is not None and any(isinstance(label, str) for label in self.schema.classes)
 
-    def _from_text(
-        self, columns: Sequence[pl.Series], decimal: Decimal
-    ) -> tuple[list[pl.Series], tuple[str, ...]]:
-        """Convert strings of a text file to numbers or booleans, if all of them allow it; also return notes."""
-        import polars as pl
 
-        mark: Mark = "comma" if decimal == "comma" else "point"
-        result, notes = [], []
-        for one in columns:
-            numbers, note = None, ""
-            if one.dtype == pl.String:
-                numbers, note = converted(stripped(one, self.settings.missing), mark, units=True)
-            result.append(one if numbers is None else numbers)
-            notes += [f"column {one.name!r}: {note}"] if note else []
-        return result, tuple(notes)
-
-
-def _absent_strings(columns: Sequence[pl.Series], missing: Missing) -> tuple[str, ...]:
-    """Return the strings of some columns that stand for a missing value."""
-    import polars as pl
-
-    found: dict[str, None] = {}
-    for one in columns:
-        if one.dtype == pl.String:
-            cells = one.drop_nulls().str.strip_chars()
-            present = cells.filter(cells.is_in([word for word in missing_in(missing, one.name) if word]))
-            found |= dict.fromkeys(present.unique(maintain_order=True).to_list())
-    return tuple(found)
+def _is_read_as_string(settings: DataSettings, column: str) -> bool:
+    """Return whether the digits of a column of a text file must be kept, as in categories and dates of a special format."""
+    choice, kind = settings.columns[column], settings.kind_of(column)
+    patterned = not isinstance(choice, str) and "%" in str(choice.get("format", ""))
+    return patterned or kind not in ("numeric", "boolean", "date", "time", "duration")
 
 
 def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, rows_hold
 from descend.data.number_format import MOSTLY, Mark, different_units, parse
-from descend.data.parsing import large_integers, parse_booleans, parse_instants
+from descend.data.parsing import large_integers, parse_booleans
 from descend.data.settings import DataSettings, missing_in
 from descend.data.text_cells import format_note, refuse_other_mark
 from descend.errors import DataError
@@ -18,7 +18,7 @@ from descend.interface import setting
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["kind_option", "mark_of", "parse_strings"]
+__all__ = ["kind_option", "mark_of", "mixed", "parse_strings"]
 
 
 def kind_option(name: str, kind: str) -> str:
@@ -36,7 +36,7 @@ def mark_of(settings: DataSettings) -> Mark:
 
 
 def parse_strings(values: pl.Series, settings: DataSettings) -> tuple[pl.Series, str, str]:
-    """Parse strings as numbers, booleans or dates if all values allow it, otherwise return the strings.
+    """Parse strings as numbers or booleans if all values allow it, otherwise return the strings.
 
     Returns: the values, the unit of numbers, and a note.
     """
@@ -50,8 +50,9 @@ def parse_strings(values: pl.Series, settings: DataSettings) -> tuple[pl.Series,
     numbers, invalid, unit = parse(values, mark)
     count = int(invalid.sum())
     if count == 0:
-        refuse_too_close(values, mark)
         found = large_integers(values, mark)
+        if found is None:  # also beyond 128 bits
+            refuse_too_close(values, mark)
         note = format_note(values, numbers, mark, unit)
         return (numbers if found is None else found), unit, note
     units = different_units(values, mark)
@@ -61,19 +62,13 @@ def parse_strings(values: pl.Series, settings: DataSettings) -> tuple[pl.Series,
             f"convert them to one unit, or if these are not numbers: {kind_option(values.name, 'categorical')}"
         )
     if count <= (1 - MOSTLY) * present:
-        raise _mixed(values, invalid, "numbers", settings)
+        raise mixed(values, invalid, "numbers", settings)
     refuse_other_mark([values], mark)
-    if values.drop_nulls().head(5).str.contains(r"^\d{4}-\d").any():
-        instants, invalid = parse_instants(values)
-        count = int(invalid.sum())
-        if count == 0:
-            return instants, "", ""
-        if count <= (1 - MOSTLY) * present:
-            raise _mixed(values, invalid, "dates", settings)
     return values, "", ""
 
 
-def _mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSettings) -> DataError:
+def mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSettings) -> DataError:
+    """Return an error that shows the values of a column that are not of the kind of the others."""
     rows = np.flatnonzero(invalid.to_numpy())
     others = values.filter(invalid).unique(maintain_order=True).to_list()
     valid = len(values) - values.null_count() - len(rows)

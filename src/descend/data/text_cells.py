@@ -29,7 +29,8 @@ from descend.interface import setting
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Typed", "converted", "format_note", "refuse_other_mark", "stripped", "table_decimal", "typed"]
+__all__ = ["Typed", "absent_strings", "converted", "converted_columns", "format_note", "refuse_other_mark",
+           "stripped", "table_decimal", "typed"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,44 @@ def converted(cells: pl.Series, mark: Mark, *, units: bool = False) -> tuple[pl.
         return None, ""
     result = numbers if exact is None else exact
     return result, format_note(cells, result, mark, unit)
+
+
+def converted_columns(
+    columns: Iterable[pl.Series], decimal: Decimal, missing: Missing
+) -> tuple[list[pl.Series], tuple[str, ...]]:
+    """Convert columns of strings to numbers, also with a unit, or booleans, if all of a column allow it.
+
+    Args:
+        columns: columns of a text file; others than strings stay as they are.
+        decimal: the decimal mark; a point for ``auto``.
+        missing: strings that stand for a missing value.
+
+    Returns: the columns and notes for the user.
+    """
+    import polars as pl
+
+    mark: Mark = "comma" if decimal == "comma" else "point"
+    result, notes = [], []
+    for one in columns:
+        values, note = None, ""
+        if one.dtype == pl.String:
+            values, note = converted(stripped(one, missing), mark, units=True)
+        result.append(one if values is None else values)
+        notes += [f"column {one.name!r}: {note}"] if note else []
+    return result, tuple(notes)
+
+
+def absent_strings(columns: Iterable[pl.Series], missing: Missing) -> tuple[str, ...]:
+    """Return the strings of some columns that stand for a missing value."""
+    import polars as pl
+
+    found: dict[str, None] = {}
+    for one in columns:
+        if one.dtype == pl.String:
+            cells = one.drop_nulls().str.strip_chars()
+            present = cells.filter(cells.is_in([word for word in missing_in(missing, one.name) if word]))
+            found |= dict.fromkeys(present.unique(maintain_order=True).to_list())
+    return tuple(found)
 
 
 def format_note(cells: pl.Series, numbers: pl.Series, mark: Mark, unit: str) -> str:

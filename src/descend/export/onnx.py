@@ -27,6 +27,7 @@ __all__ = ["content"]
 _MAX_BYTES = 2**31 - 1  # of one protobuf message
 _SPACE = "[\\t\\n\\x0b\\f\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}]"
 """Pattern of the characters that Unicode counts as white space, which training strips, for RE2."""
+_ZONES = {"": "", "none": "", "own": " in UTC"}
 _ML = "ai.onnx.ml"
 _ML_VERSION = 3
 
@@ -268,7 +269,9 @@ def _description(column: Column) -> str:
     kinds = {
         "numeric": "a number",
         "boolean": "1 for true, 0 for false",
-        "date": "days since 1970-01-01",
+        "date": f"days since 1970-01-01{_ZONES.get(column.zone, f' in the local time of {column.zone}')}",
+        "time": "time of day as a fraction of a day, 0.5 at noon",
+        "duration": "days",
         "categorical": "text; categories of the training data: " + ", ".join(column.coded),
     }
     missing = "empty" if column.kind == "categorical" else "NaN"
