@@ -91,8 +91,8 @@ def test_blank_lines_are_skipped_but_missing_rows_are_kept(tmp_path):
         (b"a,b\n", "no rows"),
         (b"a,b\n\n\n", "no rows"),
         (b"a,b,a\n1,2,3\n", "'a' occurs more than once"),
-        (b"a,b\n1,2\n3,4,5\n6,7\n", "ragged: the header has 2 fields, record 3 has 3"),
-        (b"a,b,c\n1,2,3\n4,5\n", "ragged: the header has 3 fields, record 3 has 2"),
+        (b"a,b\n1,2\n3,4,5\n6,7\n", "ragged: the header has 2 fields, line 3 has 3"),
+        (b"a,b,c\n1,2,3\n4,5\n", "ragged: the header has 3 fields, line 3 has 2"),
         (b"a,b\n1,2\n\xff\xfe\xfd,3\n", "not UTF-8"),
         (
             "a,b\n1,2\n".encode("utf-16-le"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
@@ -24,6 +24,7 @@ from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, 
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, rows_hold
 from descend.data.number_format import CODE, has_codes, parse
+from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
     parse_booleans,
     parse_numbers,
@@ -31,7 +32,7 @@ from descend.data.parsing import (
     tidy,
     to_strings,
 )
-from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind
+from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind, missing_in
 from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
 from descend.data.text_cells import table_decimal
@@ -77,6 +78,7 @@ class Column:
         categories: the categories of a categorical column, in the order of their codes.
         unseen: number of categories, at the end, that occur only outside the training rows. They have no input.
         pooled: whether the last category stands for all other categories of the training rows.
+        ordered: whether the categories have an order, see :mod:`descend.data.ordered`.
         missing: number of missing values in all rows.
         note: a remark for the user.
         indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
@@ -106,6 +108,7 @@ class Column:
     form: str = ""
     zone: str = ""
     parts: tuple[str, ...] = ()
+    ordered: bool = False
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -128,7 +131,8 @@ class Column:
         """
         if not self.used:
             return ()
-        own = [f"{self.name}={one}" for one in self.coded] if self.kind == "categorical" else [self.name]
+        sign = ">=" if self.ordered else "="
+        own = [f"{self.name}{sign}{one}" for one in self.coded] if self.kind == "categorical" else [self.name]
         if self.parts and not self.has_number:
             own = []
         return (*own, *self.cyclic_inputs, *([f"{self.name} is missing"] if self.indicator else []))
@@ -255,12 +259,16 @@ def _infer_one(
         return Column(name, "ignored", note="ignored (data.columns)"), None
     if series.dtype == pl.Object:
         series = series_of(name, series.to_list())
+    choice = settings.columns.get(name)
+    order = order_of(series, choice)
+    if order is not None:
+        return _ordered(ordered_strings(series, order, missing_in(settings.missing, name)), order)
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
         return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
-    if declared in DATE_KINDS:
-        reading = declared_reading(values, settings.columns[name])
+    if declared in DATE_KINDS and isinstance(choice, str | Mapping):
+        reading = declared_reading(values, choice)
         refuse(
             values, reading.invalid, reading.kind, expected_values(reading.kind, reading.form, reading.zone)
         )
@@ -387,6 +395,8 @@ def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
     """
     if choice is None or isinstance(choice, str):
         return choice
+    if not isinstance(choice, Mapping):
+        return "categorical"  # a list of ordered categories
     kinds = get_args(DeclaredKind)
     kind = choice.get("kind")
     if kind not in kinds:
@@ -401,6 +411,16 @@ def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
             f"data.columns.{name}: the kind {kind!r} has no settings, got {listed(set(choice) - {'kind'})}"
         )
     return str(kind)
+
+
+def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
+    missing = values.null_count()
+    if missing == len(values):
+        return Column(values.name, "empty", missing=missing, note="every value is missing; not used"), None
+    if values.n_unique() == 1:
+        return Column(values.name, "constant", note=f"always {listed([values[0]])}; not used"), None
+    note = f"ordered: {' < '.join(order)}" if len(order) <= 5 else f"ordered: {order[0]} < ... < {order[-1]}"
+    return Column(values.name, "categorical", order, missing=missing, note=note, ordered=True), values
 
 
 def _declared(

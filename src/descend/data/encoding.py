@@ -21,7 +21,7 @@ from descend.data.date_reading import parse as parse_date_kind
 from descend.data.messages import listed
 from descend.data.number_format import Decimal, Mark, find_decimal, parse
 from descend.data.parsing import parse_booleans, parse_numbers, tidy, to_strings
-from descend.data.settings import DataSettings, Missing
+from descend.data.settings import DataSettings, Missing, missing_in
 from descend.data.source import Array
 from descend.data.streaming import StoredTable
 from descend.data.text_cells import refuse_other_mark
@@ -73,7 +73,9 @@ def conform(
         if title is None:
             continue
         try:
-            tidied.append((column, tidy(frame[title].alias(column.name), missing)))
+            # What is a category is not missing.
+            gaps = [one for one in missing_in(missing, column.name) if one not in column.categories]
+            tidied.append((column, tidy(frame[title].alias(column.name), gaps)))
         except DataError as problem:
             problems.append(str(problem))
     raise_all(problems)
@@ -248,6 +250,8 @@ def _with_categories(column: Column, values: pl.Series, seen: pl.Series, setting
         return dataclasses.replace(
             column, kind="constant", note=f"always {names[0]!r} in the training rows; not used"
         )
+    if column.ordered:
+        return column
     if len(names) <= settings.max_categories:
         others = _outside(names, values)[: settings.max_categories - len(names)]
         return dataclasses.replace(column, categories=(*sorted(names), *others), unseen=len(others))

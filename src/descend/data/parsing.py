@@ -13,6 +13,7 @@ import numpy as np
 
 from descend.data.number_format import Mark, parse
 from descend.data.number_format import integers as integers_of
+from descend.data.row_numbers import named_rows
 from descend.data.settings import Missing, missing_in
 from descend.errors import DataError
 
@@ -65,7 +66,7 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         row, odd = next((i, v) for i, v in enumerate(clean) if v is not None and _family(v) is None)
         raise DataError(
             f"column {name!r}: expected a number, string, boolean or date in each row, "
-            f"but row {row} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
+            f"but {named_rows([row])} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
         )
     if not kinds:
         return pl.Series(name, clean, dtype=pl.Null)

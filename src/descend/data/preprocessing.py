@@ -19,11 +19,12 @@ class Preprocess(nn.Module):
 
     **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
     scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
-    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block (all zeros
-    if missing or unseen), and 0/1 indicators of missing values follow. Numbers are centred in float64, so that a
-    large offset costs no precision. A part of a date or time becomes sine and cosine of its phase
-    (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing. The order of the inputs is numbers and
-    booleans, parts of dates, categories, indicators; see ``names``. A rotation applies to the numbers only.
+    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one a
+    thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen, and 0/1 indicators of missing values
+    follow. Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time becomes
+    sine and cosine of its phase (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing. The order
+    of the inputs is numbers and booleans, parts of dates, categories, indicators; see ``names``. A rotation applies to the
+    numbers only.
 
     **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
     in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the
@@ -71,8 +72,9 @@ class _TableRows(nn.Module):
     """Encoding of tables.
 
     The buffers are exported by their names: indices of the ``numeric`` columns, of the column of each ``cyclic`` input,
-    of the ``source`` column and ``code`` of each one-hot input, and of the columns with indicators (``gap``); ``fill``,
-    ``mean``, ``scale`` and ``bound`` of the numbers; ``centre`` and matrix (``turn``) of the rotation.
+    of the ``source`` column and ``code`` of each one-hot input (``steps`` is 1 for those of ordered columns), and of the
+    columns with indicators (``gap``); ``fill``, ``mean``, ``scale`` and ``bound`` of the numbers; ``centre`` and matrix
+    (``turn``) of the rotation.
     """
 
     numeric: Tensor
@@ -83,6 +85,7 @@ class _TableRows(nn.Module):
     bound: Tensor
     source: Tensor
     code: Tensor
+    steps: Tensor
     gap: Tensor
     centre: Tensor
     turn: Tensor
@@ -106,6 +109,7 @@ class _TableRows(nn.Module):
             if column.kind == "categorical"
             for code in range(len(column.coded))
         ]
+        self.ordered = any(column.ordered for column in columns)
         indicators = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
         self.names = (
             *(column.name for _, column in numeric),
@@ -129,6 +133,9 @@ class _TableRows(nn.Module):
             "bound": limit,
             "code": [code for _, code, _ in onehot],
         }
+        if self.ordered:
+            steps = torch.tensor([float(columns[at].ordered) for at, *_ in onehot])
+            self.register_buffer("steps", steps, persistent=False)
         for name, index in indices.items():
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
         for name, values in numbers.items():
@@ -165,7 +172,10 @@ class _TableRows(nn.Module):
         if self.dates:
             blocks += [cyclic_inputs(rows[:, at], parts) for at, parts in self.dates]
         if len(self.source):
-            blocks.append((rows.index_select(1, self.source) == self.code).to(torch.float32))
+            values = rows.index_select(1, self.source)
+            blocks.append((values == self.code).to(torch.float32))
+            if self.ordered:
+                blocks[-1] = blocks[-1] + self.steps * (values > self.code).to(torch.float32)
         if len(self.gap):
             blocks.append(torch.isnan(rows.index_select(1, self.gap)).to(torch.float32))
         joined = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]

@@ -21,6 +21,7 @@ from descend.data.frames import as_array, as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed, rows_hold
 from descend.data.number_format import Decimal
+from descend.data.row_numbers import naming
 from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task, target_numbers
@@ -130,13 +131,17 @@ class Schema:
         Raises:
             DataError: columns are missing or hold values of another kind, or the shape is wrong.
         """
+        if isinstance(data, Source):
+            with naming(data.numbers):
+                rows = data.frame if data.frame is not None else data.inputs
+                return self._matrix(
+                    rows, data.named, self.decimal if self.decimal != "auto" else data.decimal
+                )
+        return self._matrix(data, True, self.decimal)
+
+    def _matrix(self, data: Any, named: bool, decimal: Decimal) -> torch.Tensor:
         import torch
 
-        named, decimal = True, self.decimal
-        if isinstance(data, Source):
-            named = data.named
-            decimal = data.decimal if decimal == "auto" else decimal
-            data = data.frame if data.frame is not None else data.inputs
         if self.kind == "table":
             # Read-only arrays are copied: PyTorch warns of a tensor that shares memory it must not write.
             return torch.from_numpy(np.require(self._numbers(data, named, decimal), requirements="W"))
@@ -305,7 +310,7 @@ class Schema:
 def _values(column: Column) -> str:
     if column.kind == "categorical":
         outside = f", {column.unseen} not in the training rows" if column.unseen else ""
-        return f"{len(column.categories)} categories{outside}"
+        return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories{outside}"
     if column.low is None or column.high is None:
         return ""
     values = " to ".join(shown_quantity(column.kind, bound) for bound in (column.low, column.high))
@@ -340,6 +345,8 @@ def _fault(schema: Schema) -> str:
             return f"column {column.name!r}: a category occurs twice"
         if not 0 <= column.unseen <= len(column.categories) - (column.kind == "categorical"):
             return f"column {column.name!r}: more unseen categories than categories"
+        if column.ordered and (column.kind not in ("categorical", "constant", "empty") or column.pooled):
+            return f"column {column.name!r}: only categories have an order"
         if column.used and (column.kind == "categorical") != bool(column.categories):
             return f"column {column.name!r}: categories and kind do not match"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):

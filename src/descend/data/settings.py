@@ -33,8 +33,8 @@ TaskChoice = Literal["auto", "regression", "classification", "multi_regression",
 TargetScale = Literal["auto", "standard", "none"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "ignore"]
-ColumnChoice = DeclaredKind | Mapping[str, str | tuple[str, ...]]
-"""The kind of a column, or a table of its kind and settings."""
+ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
+"""The kind of a column, its categories in their order, or a table of its kind and settings."""
 
 
 def missing_in(missing: Missing, column: str) -> Sequence[str]:
@@ -87,6 +87,7 @@ class DataSettings:
             ``year-first``, a pattern such as ``%d.%m.%Y %H:%M``, or the unit of numbers since 1970-01-01 (``days``,
             ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``); ``zone`` the time zone whose local time
             is meant, such as ``Europe/Paris``.
+            A list of strings, ``["S", "M", "L"]``, declares ordered categories.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
             column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing.
         decimal: the decimal mark of numbers in text files and strings: ``point`` (1,234.5) or ``comma`` (1.234,5).
@@ -160,7 +161,9 @@ class DataSettings:
         'date'
         """
         choice = self.columns.get(column)
-        return choice if choice is None or isinstance(choice, str) else str(choice.get("kind"))
+        if isinstance(choice, Mapping):
+            return str(choice.get("kind"))
+        return choice if choice is None or isinstance(choice, str) else "categorical"
 
     @property
     def scale_name(self) -> str:

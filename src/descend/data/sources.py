@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,13 @@ from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
 from descend.data.number_format import Decimal
 from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
+from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
-from descend.data.table_files import TABLES, Table, read_table
+from descend.data.table_files import TABLES, Table, line_numbers, read_table
 from descend.data.text_cells import absent_strings, converted_columns, table_decimal, typed
 from descend.errors import DataError, did_you_mean
 from descend.interface import option
@@ -95,7 +97,9 @@ def read(
     if settings.drop_missing_targets and source.targets is not None:
         source = without_missing_targets(source)
     if keep and source.kept is None:
-        raise DataError(f"{source.name}: columns can be kept from tables only, not from {source.kind}")
+        raise DataError(
+            f"{source.name}: columns to keep ({listed(keep, 3)}) need data with column names: a file or a data frame"
+        )
     return source
 
 
@@ -273,13 +277,15 @@ class _Reader:
         if self.keep:
             cells = table if self._is_table else self._read_table(path, content, typed=False)
             kept = columns_to_keep(cells.frame, self.keep, str(path))
+        numbers = self._numbers(path, content)
         try:
-            source = self._parsed(table, path.name, str(path) if content is None else None, kept)
+            with naming(numbers):
+                source = self._parsed(table, path.name, str(path) if content is None else None, kept)
         except DataError as problem:
             if table.frame.width > 1 or not table.notes:
                 raise
             raise DataError(f"{problem}; {'; '.join(table.notes)}") from problem
-        return dataclasses.replace(source, notes=(*table.notes, *source.notes))
+        return dataclasses.replace(source, numbers=numbers, notes=(*table.notes, *source.notes))
 
     def _parsed(self, table: Table, name: str, reference: str | None, kept: pl.DataFrame | None) -> Source:
         """Return the source of a table; numbers in a text file have the decimal mark of the training rows."""
@@ -302,6 +308,14 @@ class _Reader:
         source = self._frame(frame, name, reference, kept, text=decimal)
         return dataclasses.replace(source, decimal=decimal)
 
+    def _numbers(self, path: Path, content: bytes | None = None) -> RowNumbers:
+        settings = self.settings
+        lines = functools.partial(
+            line_numbers, path, separator=settings.separator, encoding=settings.encoding,
+            expected_encoding="auto" if self.schema is None else self.schema.encoding, content=content,
+        )  # fmt: skip
+        return RowNumbers(lines=(lines,))
+
     def _parts(self, path: Path, parts: Sequence[Path]) -> Source:
         """Read the table in several files with equal columns."""
         tables = [self._read_table(part, typed=False) for part in parts]
@@ -318,9 +332,16 @@ class _Reader:
             joined = joined._replace(frame=result.frame, decimal=result.decimal)
             notes += result.notes
         name = path.name if path.is_dir() else path.parent.name or "data"
-        source = self._parsed(joined, name, str(path), kept)
+        numbers = RowNumbers.join(
+            [
+                (str(part), len(table.frame), self._numbers(part))
+                for part, table in zip(parts, tables, strict=True)
+            ]
+        )
+        with naming(numbers):
+            source = self._parsed(joined, name, str(path), kept)
         count = f"the table consists of {len(parts)} files, in the order of their names"
-        return dataclasses.replace(source, notes=(count, *notes, *source.notes))
+        return dataclasses.replace(source, numbers=numbers, notes=(count, *notes, *source.notes))
 
     def _images(self, images: Sequence[Any]) -> Source:
         if self.schema is not None and self.schema.kind != "images":
@@ -369,6 +390,8 @@ class _Reader:
         return dataclasses.replace(source, notes=(*table.notes, *source.notes), decimal=decimal)
 
     def _folder(self, path: Path) -> Source:
+        if self._is_table:
+            raise DataError(f"{path} is a folder of images, but the network was trained on a table")
         return read_image_folder(
             path,
             size=self.settings.image_size,
@@ -453,7 +476,7 @@ class _Reader:
 def _is_read_as_string(settings: DataSettings, column: str) -> bool:
     """Return whether the digits of a column of a text file must be kept, as in categories and dates of a special format."""
     choice, kind = settings.columns[column], settings.kind_of(column)
-    patterned = not isinstance(choice, str) and "%" in str(choice.get("format", ""))
+    patterned = isinstance(choice, Mapping) and "%" in str(choice.get("format", ""))
     return patterned or kind not in ("numeric", "boolean", "date", "time", "duration")
 
 

@@ -247,7 +247,8 @@ def _forms(column: Column, schema: Schema) -> dict[str, float]:
     categories = column.coded[:-1] if column.pooled else column.coded
     code = {category: float(at) for at, category in enumerate(categories)}
     forms = {form: code[category] for form, category in aliases(categories).items()}
-    return forms | code | dict.fromkeys(("", *missing_in(schema.missing, column.name)), float("nan"))
+    absent = dict.fromkeys(("", *missing_in(schema.missing, column.name)), float("nan"))
+    return forms | absent | code  # what is a category is not missing
 
 
 def _free_prefix(schema: Schema) -> str:

@@ -24,6 +24,7 @@ from descend.runs.folder import (
     CHECKPOINTS,
     ENVIRONMENT,
     HISTORY,
+    is_failed,
     is_finished,
     no_weights,
     write_failure,
@@ -163,7 +164,8 @@ class Session:
         if not training.history:
             raise RunError(no_weights(run.path))
         run.environment.pop("resumed")
-        training.stopped = training.stopped or STOPPED
+        failed = run.path is not None and is_failed(run.path)
+        training.stopped = training.stopped or ("diverged" if failed else STOPPED)
         with self._arithmetic():
             finish_run(run, training, self.planned, self.device, tested=self.tested)
         return run
@@ -267,9 +269,7 @@ def _fail(
 
 def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> str:
     if origin is None:
-        return (
-            f"Training diverged: {symptom}. Lower the learning rate: {setting('optimizer.lr', lower_lr(run))}"
-        )
+        return f"Training diverged: {symptom}. Lower the learning rate: {setting('optimizer.lr', float(lower_lr(run)))}"
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
@@ -279,7 +279,7 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
         f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
     )
     lines.append("Remedies, in this order:")
-    lines.append(f"  a lower learning rate: {setting('optimizer.lr', lower_lr(run))}")
+    lines.append(f"  a lower learning rate: {setting('optimizer.lr', float(lower_lr(run)))}")
     lines.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
     if origin.rows and len(origin.rows) <= 8:
         lines.append("  check the rows named above for extreme values")
