@@ -117,6 +117,15 @@ def test_the_python_of_the_readme_runs(capsys):
 
 
 @pytest.mark.slow
+def test_the_python_of_dates_runs(capsys):
+    text = (ROOT / "docs" / "dates.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "dates.md", "exec"), {})
+    assert float(capsys.readouterr().out) == 1.0
+
+
+@pytest.mark.slow
 def test_the_python_of_resuming_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "resuming.md").read_text(encoding="utf-8")

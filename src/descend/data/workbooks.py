@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from descend.data.frames import unique_names
 from descend.data.messages import listed
 from descend.data.parsing import EXACT
+from descend.data.titles import unique_names
 from descend.errors import DataError, did_you_mean, require
 from descend.interface import setting
 
