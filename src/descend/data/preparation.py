@@ -19,12 +19,11 @@ from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, row_weights
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold, rows_text
-from descend.data.number_format import Decimal
 from descend.data.preprocessing import Preprocess
 from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, TargetScale
+from descend.data.settings import DataSettings, Decimal, TargetScale
 from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from descend.data.number_format import Decimal
 from descend.param_types import Count, Fraction, Positive
 
 __all__ = [
     "MISSING",
     "ColumnChoice",
     "DataSettings",
+    "Decimal",
     "DeclaredKind",
     "Missing",
     "Separator",
@@ -31,6 +31,7 @@ Missing = Sequence[str] | Mapping[str, Sequence[str]]
 """Strings that stand for a missing value: in all columns, or by the name of the column."""
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
 TargetScale = Literal["auto", "standard", "none"]
+Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "ignore"]
 ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]

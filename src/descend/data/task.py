@@ -12,9 +12,9 @@ import numpy as np
 from descend.data.labels import classes_of
 from descend.data.large_integers import too_close
 from descend.data.messages import listed, rows_hold, rows_text
-from descend.data.number_format import Decimal, has_codes, parse
+from descend.data.number_format import has_codes, parse
 from descend.data.parsing import EXACT, is_missing
-from descend.data.settings import TaskChoice
+from descend.data.settings import Decimal, TaskChoice
 from descend.data.source import Array
 from descend.errors import DataError
 from descend.interface import setting
