@@ -137,3 +137,12 @@ def test_the_python_of_resuming_runs(capsys, tmp_path, monkeypatch):
     ]
     assert capsys.readouterr().out.splitlines() == expected
     assert len(expected) == 3
+
+
+@pytest.mark.slow
+def test_the_python_of_numbers_runs():
+    text = (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "numbers.md", "exec"), {})

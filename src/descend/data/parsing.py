@@ -97,7 +97,12 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     if kinds == {"time"}:
         return pl.Series(name, clean, dtype=pl.Time)
     if kinds == {"duration"}:
-        return pl.Series(name, [_duration(value) for value in clean], dtype=pl.Duration("us"))
+        try:
+            return pl.Series(name, [_duration(value) for value in clean], dtype=pl.Duration("us"))
+        except (TypeError, OverflowError) as cause:  # beyond 64 bits
+            raise DataError(
+                f"column {name!r}: a duration is too long to be counted in microseconds"
+            ) from cause
     try:
         strings = [None if value is None else _string(value) for value in clean]
     except ValueError as cause:

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 import annotated_types
 
-from descend.data.number_format import Decimal
 from descend.param_types import Count, Fraction, Natural, Positive
 
 __all__ = [
     "MISSING",
     "ColumnChoice",
     "DataSettings",
+    "Decimal",
     "DeclaredKind",
     "Missing",
     "Separator",
@@ -35,6 +35,7 @@ TaskChoice = Literal[
     "auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"
 ]
 TargetScale = Literal["auto", "standard", "none"]
+Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
 ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]

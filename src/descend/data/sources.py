@@ -22,11 +22,10 @@ from descend.data.functions import call, is_function_path
 from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
-from descend.data.number_format import Decimal
 from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
 from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
+from descend.data.settings import DataSettings, Decimal
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
