@@ -26,7 +26,9 @@ __all__ = [
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 """Strings that stand for a missing value."""
 
-TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
+TaskChoice = Literal[
+    "auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"
+]
 TargetScale = Literal["auto", "standard", "none"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
@@ -43,7 +45,9 @@ class DataSettings:
         target: name of the column to predict; a tuple of names, or names joined by commas, for several
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. ``auto`` infers it from the targets; ``classification`` chooses between
-            ``binary`` and ``multiclass``, ``regression`` between one and several targets.
+            ``binary``, ``multiclass`` and ``multi_label``, ``regression`` between one and several targets.
+            ``multi_label`` is for several targets with the same two values, such as 0 and 1, each of which may hold
+            or not; ``auto`` chooses it for such targets, and ``multi_regression`` learns them as numbers.
         target_scale: how the targets of a regression are learned: ``standard``, minus the mean and divided by the
             standard deviation of the training part, or ``none``, in their own units. ``auto`` is what the loss takes:
             counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
