@@ -48,6 +48,21 @@ def test_telephone_numbers_are_not_text() -> None:
     assert kinds(prepared({**DATA, "message": numbers}))["message"] != "text"
 
 
+def test_sentences_without_spaces_are_text_and_names_are_not() -> None:
+    sentences = [f"我们今天{'去' if i % 2 else '不去'}学校{i}号楼上课" for i in range(120)]
+    names = [f"王{chr(0x4E00 + i)}明" for i in range(120)]
+    found = kinds(prepared({**DATA, "message": sentences, "name": names}))
+    assert found["message"] == "text"
+    assert found["name"] == "identifier"
+
+
+def test_the_note_on_an_identifier_says_how_to_learn_from_its_words() -> None:
+    result = prepared({**DATA, "message": [f"user{i}" for i in range(120)]})
+    assert "data.columns.message=text" in " ".join(result.notes) or "'message': 'text'" in " ".join(
+        result.notes
+    )
+
+
 def test_rows_are_numbers_then_the_indices_of_the_texts() -> None:
     data = {**DATA, "other": [text[::-1] if i % 5 else None for i, text in enumerate(TEXTS)]}
     result = prepared(data)
