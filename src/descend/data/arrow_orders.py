@@ -18,7 +18,7 @@ from descend.data.ordered import with_arrow_orders
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["with_orders_of_arrow_file", "with_orders_of_parquet_file"]
+__all__ = ["read_by_pyarrow", "with_orders_of_arrow_file", "with_orders_of_parquet_file"]
 
 
 def with_orders_of_parquet_file(
@@ -51,14 +51,38 @@ def with_orders_of_arrow_file(frame: pl.DataFrame, file: Path | bytes) -> pl.Dat
     """
     if not _categorical(frame):
         return frame
+    reader = _arrow_reader(file)
+    if reader is None:
+        return frame
+    ordered = [name for name in _categorical(frame) if _is_ordered(reader.schema, name)]
+    return with_arrow_orders(frame, reader.read_all().select(ordered)) if ordered else frame
+
+
+def read_by_pyarrow(file: Path | bytes) -> pl.DataFrame | None:
+    """Return the table of an Arrow file or stream, read by ``pyarrow``; None if it is not installed or cannot read it.
+
+    polars refuses missing values among categories in files that pandas writes.
+
+    Args:
+        file: the path or the content of the file.
+    """
+    import polars as pl
+
+    try:
+        reader = _arrow_reader(file)
+        frame = None if reader is None else pl.from_arrow(reader.read_all())
+    except (ValueError, TypeError, OSError, pl.exceptions.PolarsError):  # errors of pyarrow are ValueErrors
+        return None
+    return frame if isinstance(frame, pl.DataFrame) else None
+
+
+def _arrow_reader(file: Path | bytes) -> Any:
     try:
         ipc: Any = importlib.import_module("pyarrow.ipc")
     except ImportError:
-        return frame
+        return None
     content = file if isinstance(file, bytes) else file.read_bytes()
-    reader = (ipc.open_file if content.startswith(b"ARROW1") else ipc.open_stream)(BytesIO(content))
-    ordered = [name for name in _categorical(frame) if _is_ordered(reader.schema, name)]
-    return with_arrow_orders(frame, reader.read_all().select(ordered)) if ordered else frame
+    return (ipc.open_file if content.startswith(b"ARROW1") else ipc.open_stream)(BytesIO(content))
 
 
 def _categorical(frame: pl.DataFrame) -> list[str]:

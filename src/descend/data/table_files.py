@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from descend.data.arrow_orders import with_orders_of_arrow_file, with_orders_of_parquet_file
+from descend.data.arrow_orders import read_by_pyarrow, with_orders_of_arrow_file, with_orders_of_parquet_file
 from descend.data.compression import COMPRESSED, compression_of, decompress, inner_suffix
 from descend.data.encodings import as_utf8, not_utf8
 from descend.data.frames import unique_names
@@ -22,7 +22,7 @@ from descend.data.separator import separator_option
 from descend.data.settings import MISSING, Separator
 from descend.data.streaming import read_or_raise
 from descend.data.text_files import TextFile, open_text, records
-from descend.data.workbooks import WORKBOOKS, frame_of_workbook
+from descend.data.workbooks import WORKBOOKS, frame_of_workbook, is_workbook
 from descend.errors import DataError
 
 if TYPE_CHECKING:
@@ -74,9 +74,12 @@ def _located(path: Path, content: bytes | None) -> tuple[str, bytes | None]:
     with nullcontext(BytesIO(content)) if content is not None else path.open("rb") as file:
         compression = compression_of(file.read(8))
     named = path.suffix.lower() if path.suffix.lower() in COMPRESSED else None
-    if named is not None or (compression is not None and suffix in _TEXT):
+    packed = named or (compression if suffix in ("", *_TEXT) else None)
+    if packed is not None:
         whole = path.read_bytes() if content is None else content
-        content, member = decompress(str(path), whole, named or str(compression))
+        if suffix == "" and is_workbook(whole):
+            return ".xlsx", whole
+        content, member = decompress(str(path), whole, packed)
         suffix = Path(member).suffix.lower() or suffix
     if suffix == "" and content is not None:
         suffix = suffix_of(content)
@@ -301,8 +304,14 @@ def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tup
         reader = pl.read_ipc if file.read(6) == b"ARROW1" else pl.read_ipc_stream
 
     def parse() -> pl.DataFrame:
-        with opened() as file:
-            return reader(file)
+        try:
+            with opened() as file:
+                return reader(file)
+        except pl.exceptions.PolarsError:
+            frame = read_by_pyarrow(path if text_format.content is None else text_format.content)
+            if frame is None:
+                raise
+            return frame
 
     frame = _binary(path, "Arrow", parse, text_format)
     return with_orders_of_arrow_file(frame, path if text_format.content is None else text_format.content), ()

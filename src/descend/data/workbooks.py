@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from descend.data.frames import unique_names
@@ -15,7 +17,7 @@ from descend.errors import DataError, did_you_mean, require
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["WORKBOOKS", "frame_of_workbook"]
+__all__ = ["WORKBOOKS", "frame_of_workbook", "is_workbook"]
 
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 """Suffixes of workbooks."""
@@ -65,6 +67,20 @@ def frame_of_workbook(name: str, content: bytes, sheet: str = "auto") -> tuple[p
     if sheet != "auto" or len(sheets) == 1:
         return frame, ()
     return frame, (f"the sheet {chosen!r} is read{_others(chosen, sheets)}",)
+
+
+def is_workbook(content: bytes) -> bool:
+    """Return whether a zip archive is a workbook.
+
+    >>> is_workbook(b"a,b")
+    False
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+    return bool(names & {"xl/workbook.xml", "xl/workbook.bin"} or {"mimetype", "content.xml"} <= names)
 
 
 def _chosen(name: str, sheet: str, sheets: Sequence[str]) -> str:
