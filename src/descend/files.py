@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import RunError
+from descend.interface import option
 
 __all__ = [
     "check_unused",
@@ -156,7 +157,7 @@ def check_unused(folder: Path, *, what: str = "run", marker: str = "recipe.toml"
         raise RunError(f"{folder} is a file; a {what} needs a folder of its own")
     if folder.is_dir() and (folder / marker).exists():
         raise RunError(
-            f"{folder} holds another {what}; continue it with --resume (resume=True), or choose another folder"
+            f"{folder} holds another {what}; continue it with {option('--resume', 'resume=True')}, or choose another folder"
         )
     if folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no {what}; choose another folder")

@@ -32,9 +32,7 @@ def test_rows_are_refused_with_the_setting_or_left_out(tmp_path, form):
     FRAME.write_csv(tmp_path / "a.csv")
     data = {"frame": FRAME, "records": FRAME.to_dicts(), "pair": (FRAME.drop("y"), FRAME["y"])}
     given, target = data.get(form, tmp_path / "a.csv"), None if form == "pair" else "y"
-    with pytest.raises(
-        DataError, match=r"rows 2, 7, 12, 17.*no value.*--set data\.drop_missing_targets=true"
-    ):
+    with pytest.raises(DataError, match=r"rows 2, 7, 12, 17.*no value.*'data\.drop_missing_targets': True"):
         prepare(read(given, target=target))
     source = read(given, target=target, settings=DROP)
     assert source.frame["x"].to_list() == [at * 0.5 for at in KEPT]

@@ -30,6 +30,7 @@ from descend.cli import (
 )
 from descend.cli.output import LastingStream, write_json
 from descend.errors import DescendError
+from descend.interface import command_line
 
 __all__ = ["app", "main"]
 
@@ -111,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verbose = "--traceback" in given or os.environ.get("DESCEND_TRACEBACK", "") not in ("", "0")
     given = [each for each in given if each != "--traceback"]
     try:
-        with warnings.catch_warnings():
+        with command_line(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             status = _run(given)
         if status == INTERRUPTED:

@@ -15,10 +15,9 @@ import numpy as np
 
 from descend.data.messages import listed
 from descend.errors import DataError
+from descend.interface import setting
 
 __all__ = ["LevelRange", "eight_bits", "is_deep", "white_level"]
-
-_OPTION = "--set data.image_white=LEVEL (in Python: data={'image_white': LEVEL})"
 
 
 @dataclass(frozen=True)
@@ -100,13 +99,13 @@ def white_level(
     if fraction is not None:
         raise DataError(
             f"{fraction.name}: grey levels from {fraction.low:g} to {fraction.high:g} with fractions do not tell which "
-            f"level is white; specify it for all images: {_OPTION}"
+            f"level is white; specify it for all images: {setting('data.image_white', 'LEVEL')}"
         )
     if unit and others and max(one.high for one in unit) > 0:
         raise DataError(
             f"{listed([unit[0].name])} has grey levels from 0 to 1, and {listed([others[0].name])} up to "
             f"{others[0].high:g}, so one level of white does not fit both; convert the images to one form, or specify "
-            f"{_OPTION}"
+            f"{setting('data.image_white', 'LEVEL')}"
         )
     if not others:
         return 1.0
@@ -115,7 +114,8 @@ def white_level(
     if mixed and 8 < bits < 16:
         raise DataError(
             f"some images have 8 bits per pixel, and others such as {listed([others[0].name])} have more, with levels up "
-            f"to {high:g}; it is unknown which of their levels is white; specify {_OPTION}, or convert them to one form"
+            f"to {high:g}; it is unknown which of their levels is white; convert them to one form, or specify "
+            f"{setting('data.image_white', 'LEVEL')}"
         )
     return float(2**bits - 1)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from descend.data.arrays import as_images, as_numbers
 from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
+from descend.data.date_reading import shown_quantity
 from descend.data.decorrelation import Rotation
 from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
@@ -294,10 +295,8 @@ def _values(column: Column) -> str:
         return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories"
     if column.low is None or column.high is None:
         return ""
-    if column.kind == "date":
-        first, last = (str(np.datetime64(round(day), "D")) for day in (column.low, column.high))
-        return f"{first} to {last}"
-    return f"{column.low:g} to {column.high:g}"
+    values = " to ".join(shown_quantity(column.kind, bound) for bound in (column.low, column.high))
+    return values + (f" ({', '.join(column.parts).replace('_', ' ')})" if column.parts else "")
 
 
 def _validated(content: dict[str, Any], source: str) -> Schema:
@@ -336,7 +335,7 @@ def _fault(schema: Schema) -> str:
     if schema.kind == "images" and len(schema.shift) != schema.input_shape[0]:
         return "shift needs one number per channel"
     if schema.rotation is not None:
-        numbers = sum(column.kind in ("numeric", "date") for column in schema.columns)
+        numbers = sum(column.has_number for column in schema.columns)
         if schema.rotation.size != (numbers if schema.kind == "table" else size):
             return "the rotation does not match the inputs"
         fault = schema.rotation.fault()

@@ -31,6 +31,7 @@ from descend.data.split import part_names
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES, line_numbers, read_table
 from descend.errors import DataError, did_you_mean
+from descend.interface import option
 from descend.process import in_fork
 
 if TYPE_CHECKING:
@@ -104,10 +105,15 @@ def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
     categorical: dict[str, ColumnChoice] = {
         column.name: "categorical" for column in schema.columns if column.kind == "categorical"
     }
+    patterned: dict[str, ColumnChoice] = {
+        column.name: {"kind": column.kind, "format": column.form}
+        for column in schema.columns
+        if "%" in column.form
+    }
     return dataclasses.replace(
         settings,
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
-        columns={**settings.columns, **categorical},
+        columns={**settings.columns, **categorical, **patterned},
         missing=schema.missing,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
     )
@@ -251,11 +257,7 @@ class _Reader:
         self, path: Path, content: bytes | None = None
     ) -> tuple[pl.DataFrame, tuple[str, ...], pl.DataFrame | None]:
         """Return the table in a file, remarks, and the columns to keep as strings where the file is a text."""
-        strings = [
-            column
-            for column, kind in self.settings.columns.items()
-            if not isinstance(kind, str) or kind == "categorical"
-        ]
+        strings = [column for column in self.settings.columns if _is_read_as_string(self.settings, column)]
         strings += [self.settings.groups] if self.settings.groups is not None else []
 
         def read(strings: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -353,7 +355,7 @@ class _Reader:
         names = _targets(self.settings, frame.columns)
         if names is None and not self.predicting:
             raise DataError(
-                f"{name}: the target column is not specified; set --target COLUMN (target= in Python); "
+                f"{name}: the target column is not specified; set {option('--target COLUMN', 'target=COLUMN')}; "
                 f"the columns are {listed(frame.columns, 20)}"
             )
         targets: Array | None = None
@@ -384,6 +386,13 @@ class _Reader:
             stored=frame if isinstance(frame, StoredTable) else None,
             groups=extra.get("groups"), weights=extra.get("weights"), kept=kept,
         )  # fmt: skip
+
+
+def _is_read_as_string(settings: DataSettings, column: str) -> bool:
+    """Return whether the digits of a column of a text file must be kept: a category, or a date of a special format."""
+    choice = settings.columns[column]
+    patterned = isinstance(choice, Mapping) and "%" in str(choice.get("format", ""))
+    return patterned or settings.kind_of(column) == "categorical"
 
 
 def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -13,6 +13,7 @@ from torch import nn
 from descend.data.batches import Batches
 from descend.errors import Interrupted, RunError
 from descend.files import read_json
+from descend.interface import resume_advice
 from descend.many.execution import EngineChoice, train_members
 from descend.many.planned_member import PlannedMember
 from descend.many.watchers import Watcher, Watchers
@@ -106,7 +107,7 @@ def train_restarts(
         watcher = Watchers(list(watchers))
         train_members(members, watcher, engine, folder=inner, resume=resume, finishing=finishing)
     except Interrupted as cause:
-        remedy = f"; continue with --resume --out {folder}" if folder is not None else ""
+        remedy = resume_advice(folder)
         message = str(cause).partition("; continue")[0]
         message = f"training of {len(members)} networks: {message}{remedy}"
         raise Interrupted(message, folder=folder) from None

@@ -11,6 +11,7 @@ import torch
 
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
+from descend.interface import option
 from descend.losses.likelihoods import Normal
 from descend.param_types import MISSING, Parameter, check, of_constructor, signature_of
 from descend.process import exclusive
@@ -222,7 +223,7 @@ def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
     if not allow_imports:
         return (
             f"'{path}' is an import path, and importing runs its code",
-            "allow it with --allow-imports (allow_imports=True)",
+            f"allow it with {option('--allow-imports', 'allow_imports=True')}",
         )
     try:
         subject = import_object(path)
@@ -247,7 +248,7 @@ def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tup
     if name not in family and is_import_path(name) and not allow_imports:
         return (
             f"'{name}' is an import path, and importing runs its code",
-            "allow it with --allow-imports (allow_imports=True)",
+            f"allow it with {option('--allow-imports', 'allow_imports=True')}",
         )
     try:
         find(section, name, key)

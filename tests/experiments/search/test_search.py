@@ -135,7 +135,9 @@ class TestResuming:
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(Journal, "add", interrupt)
-        with pytest.raises(Interrupted, match=r"stopped after 2 of 9 trials; continue with --resume --out"):
+        with pytest.raises(
+            Interrupted, match=r"stopped after 2 of 9 trials; continue with resume=True, out="
+        ):
             search("iris", RECIPE, out=tmp_path / "stopped", **ARGUMENTS)
         assert len(records(tmp_path / "stopped")) == 2
 

@@ -32,6 +32,7 @@ from descend.experiments.comparison.validation import (
     scored_part,
 )
 from descend.experiments.comparison.variants import Variant, variants_of
+from descend.interface import resume_advice
 from descend.many import EngineChoice, Watcher, train_many
 from descend.recipe import Recipe
 from descend.recipe.toml import path_of
@@ -226,7 +227,7 @@ class _Trainer:
         try:
             runs = self._train(jobs, subfolder, tested=phase != "tuning")
         except Interrupted:
-            advice = "" if self._folder is None else f"; continue with --resume --out {self._folder}"
+            advice = resume_advice(self._folder)
             raise Interrupted(f"stopped during the {phase}{advice}") from None
         for (index, lr, seed), run in zip(jobs, runs, strict=True):
             trials[index].append(trial_from_run(run, seed, lr))

@@ -8,6 +8,7 @@ from typing import Any
 
 from descend.errors import Problem, RecipeError, UserError, did_you_mean
 from descend.experiments.comparison.variants import Variant
+from descend.interface import option
 from descend.metrics import METRICS, main_metric
 from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
 from descend.recipe.defaults import facts_of
@@ -34,7 +35,7 @@ def n_learning_rates(tune: int | None, variants: Sequence[Variant]) -> int:
     if tune and lr_is_set:
         raise UserError(
             "optimizer.lr is set, so there is no learning rate to tune: remove it from recipe and variants, or omit "
-            "--tune (tune=)"
+            f"{option('--tune', 'tune=')}"
         )
     return tune
 
@@ -49,8 +50,8 @@ def check_numbers(seeds: int, tests: bool, rates: tuple[float, float], level: fl
         raise UserError(f"seeds: expected a number of runs, 1 or more; got {seeds}")
     if seeds < 2 and tests:
         raise UserError(
-            "tests require at least two seeds, since one does not show the variation by chance: --seeds 5 (seeds=5), "
-            "or --no-tests (tests=False)"
+            "tests require at least two seeds, since one does not show the variation by chance: "
+            f"{option('--seeds 5', 'seeds=5')}, or {option('--no-tests', 'tests=False')}"
         )
     low, high = rates
     if not (0 < low < high and math.isfinite(high)):

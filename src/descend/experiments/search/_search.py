@@ -19,6 +19,7 @@ from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import METHODS, Method, explore, make_strategy
 from descend.experiments.search.trial import Trial, best_trial, trial_from_run
 from descend.experiments.search.validation import validate_space
+from descend.interface import resume_advice, setting
 from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import METRICS, main_metric
 from descend.recipe import Recipe
@@ -140,7 +141,7 @@ def search(
             raise TrainingError(_all_diverged(ordered, valid_space))
         best = _refit(training_data, base, winner, seed, folder, resume, arguments)
     except (Interrupted, KeyboardInterrupt) as error:
-        advice = f"; continue with --resume --out {folder}" if folder is not None else ""
+        advice = resume_advice(folder)
         raise Interrupted(
             f"stopped after {len(journal.trials)} of {strategy.trials} trials{advice}"
         ) from error
@@ -175,7 +176,7 @@ def _check_metric(requested: str | None, plan: Plan) -> str:
     if not len(plan.prepared.validation):
         raise UserError(
             "a search compares trials on validation rows, but there are none: hold out a share of the rows "
-            "(--set data.validation=0.2), or pass validation data"
+            f"({setting('data.validation', 0.2)}), or pass validation data"
         )
     known = ("loss", *METRICS[task])
     if requested is not None and requested not in known:
@@ -282,7 +283,7 @@ def _all_diverged(trials: Sequence[Trial], space: Space) -> str:
             low = space["optimizer.lr"].low
             advice.append(f"  lower learning rates: the space starts at {low:g}")
         else:
-            advice.append("  a lower learning rate: --set optimizer.lr=1e-4")
-        advice.append("  gradient clipping: --set gradient.clip_norm=1.0")
+            advice.append(f"  a lower learning rate: {setting('optimizer.lr', 1e-4)}")
+        advice.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
         first = next((trial.message.splitlines()[0] for trial in trials if trial.message), "")
         return "\n".join([f"All {len(trials)} trials diverged. The first: {first}", str(table), *advice])
