@@ -116,6 +116,15 @@ class TestPredict:
         rows = table(descend("predict", "run", "pictures").out)
         assert list(rows[0]) == ["file", "prediction", "probability_dark", "probability_light"]
         assert {row["file"].rsplit("/", 1)[-1] for row in rows} == {f"{at}.png" for at in range(12)}
+        light = [row for row in rows if row["file"].startswith("light/")]
+        paths = [f"pictures/light/{at}.png" for at in range(12)]
+        some = table(descend("predict", "run", *paths[:3]).out)
+        assert [row["file"] for row in some] == paths[:3]
+        own = {row["file"]: row["probability_dark"] for row in light}
+        assert [float(row["probability_dark"]) for row in some] == pytest.approx(
+            [float(own[path.removeprefix("pictures/")]) for path in paths[:3]], rel=1e-5
+        )
+        assert len(table(descend("predict", "run", paths[0]).out)) == 1
 
 
 @pytest.mark.parametrize("command", [["predict"], ["evaluate"], ["export", "--format", "pt2"]])

@@ -42,7 +42,7 @@ def test_the_order_in_a_file_is_read(tmp_path, ending):
 
 def test_a_lost_order_is_noted(tmp_path, monkeypatch):
     path = write(tmp_path, "parquet")
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     source = read(path, target="y")
     assert source.frame["size"].to_list() == VALUES
     assert "the categories of 'size' have an order in the file, which is read if pyarrow" in source.notes[0]

@@ -6,7 +6,6 @@ A file with an ordered dictionary, as pandas and R write it for ordered categori
 
 from __future__ import annotations
 
-import importlib
 import json
 from io import BytesIO
 from pathlib import Path
@@ -34,7 +33,7 @@ def with_orders_of_parquet_file(
     if not names:
         return frame, ()
     try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
+        from pyarrow import parquet
     except ImportError:
         return frame, _lost(file, names)
     with parquet.ParquetFile(BytesIO(file) if isinstance(file, bytes) else file) as opened:
@@ -78,7 +77,7 @@ def read_by_pyarrow(file: Path | bytes) -> pl.DataFrame | None:
 
 def _arrow_reader(file: Path | bytes) -> Any:
     try:
-        ipc: Any = importlib.import_module("pyarrow.ipc")
+        from pyarrow import ipc
     except ImportError:
         return None
     content = file if isinstance(file, bytes) else file.read_bytes()
