@@ -71,3 +71,17 @@ def test_every_format_of_tables_is_documented():
     text = (ROOT / "docs" / "data-formats.md").read_text(encoding="utf-8")
     assert not [suffix for suffix in (*TABLES, ".npz") if f"`{suffix}`" not in text]
     assert not [suffix for suffix in COMPRESSED if suffix not in text and suffix not in (".bz2", ".xz")]
+
+
+@pytest.mark.slow
+def test_the_python_of_resuming_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "resuming.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "resuming.md", "exec"), {})
+    expected = [
+        line.rpartition("# ")[2] for block in blocks for line in block.splitlines() if "print(" in line
+    ]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert len(expected) == 3

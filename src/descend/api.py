@@ -11,10 +11,12 @@ from torch import nn
 from descend.data.batches import Batches
 from descend.data.training_data import DataOptions, TrainingData, accepts_data_options
 from descend.errors import DivergedError, RunError, UserError
+from descend.files import check_unused
 from descend.many.progress import networks_shown
 from descend.many.restarts import networks_per_run, train_restarts
 from descend.many.watchers import Watcher
 from descend.metrics import main_metric
+from descend.process import locked, locks_out
 from descend.recipe import Recipe
 from descend.runs.folder import check_manifest, is_finished, is_started
 from descend.runs.plan import Plan, Planner, plan_run
@@ -28,6 +30,7 @@ from descend.training.progress import progress_shown
 __all__ = ["execute", "finish", "train"]
 
 
+@locks_out("run")
 @accepts_data_options
 def train(
     data: Any = None,
@@ -157,17 +160,20 @@ def finish(
     if is_finished(path) or not is_started(path):
         check_manifest(path)
         return load(path, allow_imports=allow_imports, model=model)
-    if data is None:
-        data = recorded_data(path, allow_imports=allow_imports)
-    given = {"validation": validation, "test": test, "sample_weight": sample_weight}
-    options: Any = {name: value for name, value in given.items() if value is not None}
-    training_data = TrainingData.of(data, **options)
-    plan = Planner(training_data, device=device, allow_imports=allow_imports).resumed(path)
-    if networks_per_run(plan.recipe) == 1:
-        return Session(plan, path, resume=True, model=model).finish_stopped()
-    if model is not None:
-        raise RunError(f"the run in {path} trains several networks, which the recipe builds; leave out model")
-    return train_restarts(plan, path, resume=True, finishing=True)
+    with locked(path):
+        if data is None:
+            data = recorded_data(path, allow_imports=allow_imports)
+        given = {"validation": validation, "test": test, "sample_weight": sample_weight}
+        options: Any = {name: value for name, value in given.items() if value is not None}
+        training_data = TrainingData.of(data, **options)
+        plan = Planner(training_data, device=device, allow_imports=allow_imports).resumed(path)
+        if networks_per_run(plan.recipe) == 1:
+            return Session(plan, path, resume=True, model=model).finish_stopped()
+        if model is not None:
+            raise RunError(
+                f"the run in {path} trains several networks, which the recipe builds; leave out model"
+            )
+        return train_restarts(plan, path, resume=True, finishing=True)
 
 
 def execute(
@@ -196,6 +202,21 @@ def execute(
         DivergedError: a number became NaN or infinite.
         Interrupted: a signal requested a stop.
     """
+    with locked(folder):
+        if folder is not None and not resume and is_started(folder):
+            check_unused(folder)  # another process has used it since the plan was made
+        return _execute(plan, folder, resume, model, observers, batches, watchers)
+
+
+def _execute(
+    plan: Plan,
+    folder: Path | None,
+    resume: bool,
+    model: nn.Module | None,
+    observers: Sequence[Observer],
+    batches: Batches | None,
+    watchers: Sequence[Watcher],
+) -> Run:
     if networks_per_run(plan.recipe) == 1:
         session = Session(plan, folder, resume=resume, model=model, observers=observers, batches=batches)
         session.advance()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from descend.errors import RunError
 from descend.interface import option
+from descend.process import check_unlocked
+from descend.process.locks import LOCK
 
 __all__ = [
+    "RUN_MARKERS",
     "check_unused",
     "json_bytes",
     "make_folder",
@@ -20,6 +24,9 @@ __all__ = [
     "read_text",
     "write_atomically",
 ]
+
+RUN_MARKERS = ("recipe.toml", "schema.json")
+"""The files by which a run folder is recognised."""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -142,22 +149,26 @@ def make_folder(path: Path, what: str = "run") -> None:
         raise RunError(f"cannot create the {what} folder {path}: {cause.strerror or cause}") from cause
 
 
-def check_unused(folder: Path, *, what: str = "run", marker: str = "recipe.toml") -> None:
+def check_unused(folder: Path, *, what: str = "run", markers: Sequence[str] = RUN_MARKERS) -> None:
     """Refuse a folder that is in use.
 
     Args:
         folder: the folder to write into.
         what: what the folder will hold, for the message of an error. Default "run".
-        marker: the file by which a folder that already holds one is recognised. Default "recipe.toml".
+        markers: the files by which a folder that already holds one is recognised. Default: those of a run, so a
+            recipe of the user's own is not taken for a run.
 
     Raises:
-        RunError: the path is a file, holds another run (search, comparison, …), or holds anything else.
+        RunError: the path is a file, holds another run (search, comparison, …), or holds anything else; or another
+            process writes into it.
     """
     if folder.is_file():
         raise RunError(f"{folder} is a file; a {what} needs a folder of its own")
-    if folder.is_dir() and (folder / marker).exists():
+    if folder.is_dir():
+        check_unlocked(folder, what)
+    if folder.is_dir() and all((folder / marker).exists() for marker in markers):
         raise RunError(
             f"{folder} holds another {what}; continue it with {option('--resume', 'resume=True')}, or choose another folder"
         )
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no {what}; choose another folder")

@@ -9,7 +9,6 @@ from descend.data.settings import DataSettings
 from descend.data.sources import read
 from descend.data.table_files import read_table
 from descend.errors import DataError
-from descend.interface import command_line
 
 TEXT = "größe,name\n1,Žofie\n2,é\n"
 ROWS = [(1, "Žofie"), (2, "é")]
@@ -48,7 +47,7 @@ def test_bytes_that_are_not_utf8_are_refused_with_their_line_and_the_setting(tmp
     (tmp_path / "a.csv").write_bytes("name,b\nZoe,1\ncafé;x,2\n".encode("cp1252"))
     message = (
         r"a\.csv: line 3 is not UTF-8 text \(byte 16: 0xE9\); in the encoding cp1252 it reads 'café;x,2'.*"
-        r"specify \{'data\.encoding': 'cp1252'\}"
+        r"\{'data\.encoding': 'cp1252'\}"
     )
     with pytest.raises(DataError, match=message):
         read_table(tmp_path / "a.csv")
@@ -68,9 +67,7 @@ def test_bytes_far_from_the_beginning_are_refused_too(tmp_path):
 
 def test_utf16_without_a_mark_is_named():
     for encoding in ("utf-16-le", "utf-16-be"):
-        with command_line():
-            message = str(not_text("a.csv", TEXT.encode(encoding)))
-        assert f"specify --set data.encoding={encoding}" in message
+        assert f"specify {{'data.encoding': {encoding!r}}}" in str(not_text("a.csv", TEXT.encode(encoding)))
     assert "line 2 contains a NUL byte" in str(not_text("a.csv", b"a,b\n1,\x002\n"))
 
 

@@ -37,7 +37,7 @@ def outcomes() -> dict[str, str]:
         ("train", "returned True"),
         ("bundled", "returned finished"),
         ("many", "returned 2"),
-        ("parent", "returned (300,)"),
+        ("parent", "returned 300"),
     ],
 )
 def test_a_fork_computes_with_arrays(outcomes: dict[str, str], work: str, expected: str) -> None:

@@ -368,7 +368,7 @@ class TestUnfinished:
             train("classes", out=folder, observers=[StopAt(2)])
         message = refused(folder)
         assert "was stopped after 1 epoch and is not finished" in message
-        assert f"descend finish {folder} (descend.finish({str(folder)!r}))" in message
+        assert f"descend.finish({str(folder)!r})" in message
         assert f"resume=True, out='{folder}'" in message
         assert "resume=True" in message
         run, rows = train("classes", out=folder, resume=True)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from descend.cli.folders import new_folder
-from descend.cli.options import AllowImports, Assignments, Data, Device, Json, RecipeFile, Seed, Target
+from descend.cli.options import (
+    AllowImports,
+    Assignments,
+    Data,
+    Device,
+    Json,
+    RecipeFile,
+    Seed,
+    Target,
+    output_path,
+)
 from descend.cli.output import answering, people, screen
 from descend.cli.train import requested_recipe
 from descend.errors import DivergedError, UserError
@@ -87,6 +97,7 @@ def compare(
             metavar="FOLDER",
             help="The folder of the comparison.  [default: runs/compare-NAME-DATE-TIME]",
             show_default=False,
+            parser=output_path,
         ),
     ] = None,
     resume: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from descend.cli.options import AllowImports, RunFolder
+from descend.cli.options import AllowImports, RunFolder, output_path
 from descend.errors import UserError
 
 __all__ = ["EXAMPLES", "export"]
@@ -40,7 +40,10 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="The file to write.  [default: in the run's folder]", show_default=False
+            metavar="FILE",
+            help="The file to write.  [default: in the run's folder]",
+            show_default=False,
+            parser=output_path,
         ),
     ] = None,
     allow_imports: AllowImports = False,

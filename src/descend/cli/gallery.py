@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from descend.cli.options import Json, Seed
+from descend.cli.options import Json, Seed, output_path
 from descend.cli.output import answering, people, screen
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def gallery(
         typer.Argument(metavar="NAME", help="A figure.  [default: all]", show_default=False),
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Print the names of the figures and exit.")] = False,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="The output folder.")] = Path(
-        "gallery"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FOLDER", help="The output folder.", parser=output_path)
+    ] = Path("gallery"),
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:

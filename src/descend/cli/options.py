@@ -25,6 +25,7 @@ __all__ = [
     "SeveralNewData",
     "Target",
     "assigned",
+    "output_path",
 ]
 
 _DATA = (
@@ -65,6 +66,13 @@ Target = Annotated[
         show_default=False,
     ),
 ]
+
+
+def output_path(text: str | Path) -> Path:
+    """Return the path of an option such as --out; an empty string, as of an unset variable of a shell, is refused."""
+    if text == "":
+        raise typer.BadParameter("expected a path, got an empty string")
+    return Path(text)
 
 
 def _integer(text: str) -> int:

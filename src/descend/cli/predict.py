@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from descend.cli.options import AllowImports, ReadingAssignments, RunFolder, SeveralNewData, assigned
+from descend.cli.options import (
+    AllowImports,
+    ReadingAssignments,
+    RunFolder,
+    SeveralNewData,
+    assigned,
+    output_path,
+)
 from descend.cli.output import LastingStream, screen
 from descend.errors import UserError, did_you_mean
 
@@ -38,6 +45,7 @@ def predict(
             help="The output file; its suffix (.csv, .tsv, .parquet or .json) determines the format. "
             "[default: CSV on standard output]",
             show_default=False,
+            parser=output_path,
         ),
     ] = None,
     keep: Annotated[

@@ -16,6 +16,7 @@ from descend.cli.options import (
     RecipeFile,
     Seed,
     Target,
+    output_path,
 )
 from descend.cli.output import answering, people, screen
 from descend.errors import UserError
@@ -94,6 +95,7 @@ def search(
             metavar="FOLDER",
             help="The folder of the search.  [default: runs/NAME-search-DATE-TIME]",
             show_default=False,
+            parser=output_path,
         ),
     ] = None,
     resume: Annotated[

@@ -19,6 +19,7 @@ from descend.cli.options import (
     RecipeFile,
     Seed,
     Target,
+    output_path,
 )
 from descend.cli.output import answering, people, screen
 from descend.errors import Interrupted, RunError, UserError
@@ -55,6 +56,7 @@ def train(
             metavar="FOLDER",
             help="The folder of the run.  [default: runs/NAME-DATE-TIME]",
             show_default=False,
+            parser=output_path,
         ),
     ] = None,
     resume: Annotated[
@@ -126,7 +128,7 @@ def train(
             run = load(out, allow_imports=allow_imports)
             console.print(f"The run in {out} is finished; there is nothing left to train.")
         else:
-            preview(planned, console)
+            preview(planned, console, new=not resume)
             folder = out or new_folder(planned.source.name)
             run = _trained(planned, folder, resume, tensorboard, show)
         report = written_report(run, show)

@@ -103,10 +103,10 @@ class Column:
     scale: float = 1.0
     low: float | None = None
     high: float | None = None
-    ordered: bool = False
     form: str = ""
     zone: str = ""
     parts: tuple[str, ...] = ()
+    ordered: bool = False
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -258,21 +258,20 @@ def _infer_one(
     import polars as pl
 
     name = series.name
-    choice = settings.columns.get(name)
-    declared = checked_kind(name, choice)
+    declared = checked_kind(name, settings.columns.get(name))
     if declared == "ignore":
         return Column(name, "ignored", note="ignored (data.columns)"), None
     if series.dtype == pl.Object:
         series = series_of(name, series.to_list())
-    order = order_of(series, declared if declared is not None else choice)
+    choice = settings.columns.get(name)
+    order = order_of(series, choice)
     if order is not None:
         return _ordered(ordered_strings(series, order, settings.missing), order)
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
         return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
-    if declared in DATE_KINDS and not isinstance(choice, tuple):
-        assert choice is not None
+    if declared in DATE_KINDS and isinstance(choice, str | Mapping):
         reading = declared_reading(values, choice)
         refuse(
             values, reading.invalid, reading.kind, expected_values(reading.kind, reading.form, reading.zone)
@@ -393,16 +392,6 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
     return Column(name, "categorical", missing=missing), values
 
 
-def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
-    missing = values.null_count()
-    if missing == len(values):
-        return Column(values.name, "empty", missing=missing, note="every value is missing; not used"), None
-    if values.n_unique() == 1:
-        return Column(values.name, "constant", note=f"always {listed([values[0]])}; not used"), None
-    note = f"ordered: {' < '.join(order)}" if len(order) <= 5 else f"ordered: {order[0]} < ... < {order[-1]}"
-    return Column(values.name, "categorical", order, missing=missing, note=note, ordered=True), values
-
-
 def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
     """Return the kind that the settings declare for a column, or None.
 
@@ -415,7 +404,7 @@ def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
     if choice is None or isinstance(choice, str):
         return choice
     if not isinstance(choice, Mapping):
-        return None  # the order of categories
+        return "categorical"  # a list of ordered categories
     kinds = get_args(DeclaredKind)
     kind = choice.get("kind")
     if kind not in kinds:
@@ -430,6 +419,16 @@ def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
             f"data.columns.{name}: the kind {kind!r} has no settings, got {listed(set(choice) - {'kind'})}"
         )
     return str(kind)
+
+
+def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
+    missing = values.null_count()
+    if missing == len(values):
+        return Column(values.name, "empty", missing=missing, note="every value is missing; not used"), None
+    if values.n_unique() == 1:
+        return Column(values.name, "constant", note=f"always {listed([values[0]])}; not used"), None
+    note = f"ordered: {' < '.join(order)}" if len(order) <= 5 else f"ordered: {order[0]} < ... < {order[-1]}"
+    return Column(values.name, "categorical", order, missing=missing, note=note, ordered=True), values
 
 
 def _declared(

@@ -114,8 +114,8 @@ def white_level(
     if mixed and 8 < bits < 16:
         raise DataError(
             f"some images have 8 bits per pixel, and others such as {listed([others[0].name])} have more, with levels up "
-            f"to {high:g}; it is unknown which of their levels is white; convert them to one form, or specify "
-            f"{setting('data.image_white', 'LEVEL')}"
+            f"to {high:g}; it is unknown which of their levels is white; specify "
+            f"{setting('data.image_white', 'LEVEL')}, or convert them to one form"
         )
     return float(2**bits - 1)
 

@@ -19,12 +19,12 @@ class Preprocess(nn.Module):
 
     **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
     scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
-    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one
-    a thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen, and 0/1 indicators of missing
-    values follow. Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time
-    becomes sine and cosine of its phase (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing.
-    The order of the inputs is numbers and booleans, parts of dates, categories, indicators; see ``names``. A rotation
-    applies to the numbers only.
+    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one a
+    thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen, and 0/1 indicators of missing values
+    follow. Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time becomes
+    sine and cosine of its phase (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing. The order
+    of the inputs is numbers and booleans, parts of dates, categories, indicators; see ``names``. A rotation applies to the
+    numbers only.
 
     **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
     in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the

@@ -65,13 +65,13 @@ class DataSettings:
         groups: name of a column whose equal values stay in one part (all rows of one patient, for example).
         weights: name of a column with the weight of each row, 0 or more.
         columns: the kind of a column by its name, which overrides the inferred one; ``ignore`` drops the column.
-            A list of strings, ``["S", "M", "L"]``, declares ordered categories.
             ``date`` is a date with or without a time, ``time`` a time of day, ``duration`` a length of time. A table
             specifies more: ``{kind = "date", parts = ["number", "weekday", "hour"]}`` the parts that are inputs, see
             :mod:`descend.data.date_parts`; ``format`` how the cells are read, ``day-first``, ``month-first``,
             ``year-first``, a pattern such as ``%d.%m.%Y %H:%M``, or the unit of numbers since 1970-01-01 (``days``,
             ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``); ``zone`` the time zone whose local time
             is meant, such as ``Europe/Paris``.
+            A list of strings, ``["S", "M", "L"]``, declares ordered categories.
         missing: strings that stand for a missing value.
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
             ``sep=;``, or else chooses the one of comma, semicolon, tab and ``|`` that divides the header and the
@@ -126,9 +126,9 @@ class DataSettings:
         'date'
         """
         choice = self.columns.get(column)
-        if choice is None or isinstance(choice, str):
-            return choice
-        return str(choice.get("kind")) if isinstance(choice, Mapping) else "categorical"
+        if isinstance(choice, Mapping):
+            return str(choice.get("kind"))
+        return choice if choice is None or isinstance(choice, str) else "categorical"
 
     @property
     def scale_name(self) -> str:

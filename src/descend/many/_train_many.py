@@ -16,6 +16,7 @@ from descend.many.planned_member import PlannedMember
 from descend.many.progress import networks_shown
 from descend.many.restarts import networks_per_run, train_restarts
 from descend.many.watchers import Watcher, Watchers
+from descend.process import locks_out
 from descend.recipe import Recipe
 from descend.runs.folder import is_started
 from descend.runs.plan import Parts, Planner
@@ -25,6 +26,7 @@ from descend.training.notification import as_observer
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
 
+@locks_out("set of runs")
 @accepts_data_options
 def train_many(
     recipes: Sequence[Recipe | Mapping[str, Any] | str | Path | None],

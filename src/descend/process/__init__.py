@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from descend.process.exclusive import exclusive
 from descend.process.forks import in_fork, is_fork
-from descend.process.locks import locked
+from descend.process.locks import check_unlocked, locked, locks_out
 
-__all__ = ["exclusive", "in_fork", "is_fork", "locked"]
+__all__ = ["check_unlocked", "exclusive", "in_fork", "is_fork", "locked", "locks_out"]

@@ -1,45 +1,49 @@
 """A lock on a folder: one process at a time, and one thread of it, trains into a folder.
 
-The lock belongs to the process that holds it: the system releases it when the process ends, however it ends, so a
-killed process leaves no lock. The file of the lock is removed when it is released. On file systems without locks,
-such as some network file systems, the folder is locked against other threads of this process only.
+The system releases the lock when the process that holds it ends, however it ends, so a killed process leaves no lock. The
+file of the lock is removed when the lock is released. On file systems without locks, such as some network file systems,
+the folder is locked against other threads of this process only.
 
-Source: record locks of fcntl(2), POSIX.1-2024. Unlike those of flock(2), forked children do not inherit them.
+Source: flock(2). Such a lock belongs to an open file; forked children close their copies of it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import functools
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
-from descend.errors import RunError
+from descend.errors import RunError, UserError
 
-__all__ = ["LOCK", "locked"]
+__all__ = ["LOCK", "check_unlocked", "locked", "locks_out"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 LOCK = ".lock"
 """The name of the file in a folder that is locked. It contains the number of the process."""
 
-_BUSY = (errno.EACCES, errno.EAGAIN)
-"""What the system reports if another process holds a lock."""
-
 
 class _Held:
-    """The folders that this process has locked; a fork has none."""
+    """The folders that this process has locked, each with its thread and its open file."""
 
     def __init__(self) -> None:
-        self.renew()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        """Forget the locks, which belong to the parent."""
-        self.folders: dict[str, int] = {}
+        self.folders: dict[str, tuple[int, int | None]] = {}
         self.guard = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.forget)
+
+    def forget(self) -> None:
+        """Called in a forked child, to which the locks of its parent do not belong."""
+        for _, file in self.folders.values():
+            if file is not None:
+                with suppress(OSError):
+                    os.close(file)
+        self.folders, self.guard = {}, threading.Lock()
 
 
 _HELD = _Held()
@@ -49,47 +53,89 @@ _HELD = _Held()
 def locked(folder: Path | None, what: str = "run") -> Iterator[None]:
     """Context in which this thread alone trains into a folder.
 
-    The folder is created if it does not exist, and removed at the end if it is still empty. The same thread may enter
-    the context of one folder again.
+    The folder is created if it does not exist, and removed at the end if it is still empty. The thread may enter the
+    context of the same folder again.
 
     Args:
         folder: the folder; None needs no lock.
-        what: what the folder holds, for the message. Default "run".
+        what: what is written into the folder, for the message. Default "run".
 
     Raises:
-        RunError: another process or thread trains into the folder. Nothing was changed.
+        RunError: another process or thread writes into the folder. Nothing was changed.
 
     >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> folder = Path(tempfile.mkdtemp()) / "new"
     >>> with locked(folder):
-    ...     sorted(path.name for path in folder.iterdir())
+    ...     [path.name for path in folder.iterdir()]
     ['.lock']
-    >>> list(folder.iterdir())
-    []
+    >>> folder.exists()
+    False
     """
     if folder is None:
         yield
         return
-    key, thread = os.path.realpath(folder), threading.get_ident()
+    key, thread, process = os.path.realpath(folder), threading.get_ident(), os.getpid()
     with _HELD.guard:
         holder = _HELD.folders.get(key)
         if holder is None:
-            _HELD.folders[key] = thread
-    if holder == thread:
+            created = _missing(folder)
+            _HELD.folders[key] = (thread, _acquire(folder, what))
+    if holder is not None:
+        if holder[0] != thread:
+            raise _in_use(folder, what, "another thread of this process")
         yield
         return
-    if holder is not None:
-        raise _in_use(folder, what, "another thread of this process")
-    process = os.getpid()
     try:
-        created, file = _acquire(folder, what)
-        try:
-            yield
-        finally:
-            if os.getpid() == process:
-                _release(folder, file, created)
+        yield
     finally:
-        _HELD.folders.pop(key, None)
+        if os.getpid() == process:
+            with _HELD.guard:
+                _release(folder, _HELD.folders.pop(key)[1])
+            for each in created:
+                with suppress(OSError):
+                    each.rmdir()  # only if it is empty
+
+
+def locks_out(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator for a function that writes into the folder ``out``: the folder is locked during the call.
+
+    Args:
+        what: what the function writes, for the message.
+
+    Raises:
+        UserError: ``out`` is an empty string.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            out: Any = kwargs.get("out")
+            if out == "":
+                raise UserError(f"out: expected the folder of the {what}, got an empty string")
+            folder = Path(out) if isinstance(out, str | os.PathLike) else None
+            if folder is not None and kwargs.get("resume") and not folder.is_dir():
+                folder = None  # there is nothing to resume
+            with locked(folder, what):
+                return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def check_unlocked(folder: Path, what: str = "run") -> None:
+    """Refuse a folder into which another process or thread writes.
+
+    Raises:
+        RunError: the folder is locked.
+    """
+    with _HELD.guard:
+        holder = _HELD.folders.get(os.path.realpath(folder))
+        if holder is not None:
+            if holder[0] != threading.get_ident():
+                raise _in_use(folder, what, "another thread of this process")
+        elif (folder / LOCK).exists():
+            _release(folder, _acquire(folder, what))
 
 
 def _in_use(folder: Path, what: str, holder: str) -> RunError:
@@ -98,57 +144,56 @@ def _in_use(folder: Path, what: str, holder: str) -> RunError:
     )
 
 
-def _acquire(folder: Path, what: str) -> tuple[bool, int | None]:
-    """Return whether the folder was created, and the open file of the lock; None where there are no locks."""
-    created = not folder.exists()
-    path = folder / LOCK
+def _missing(folder: Path) -> list[Path]:
+    """Return the folder and its parents that do not exist, the folder first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def _acquire(folder: Path, what: str) -> int | None:
+    """Return the open file of the lock; None if the system or the file system has no locks, or refuses."""
     try:
         import fcntl
     except ImportError:  # on Windows
-        return False, None
+        return None
+    path = folder / LOCK
     while True:
-        file = -1
         try:
             folder.mkdir(parents=True, exist_ok=True)
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The previous holder may have removed the file in between; then this lock protects nothing.
-            if os.fstat(file).st_ino == path.stat().st_ino:
+        except FileNotFoundError:  # another process has just removed the folder
+            if not folder.parent.is_dir():
+                return None
+            continue
+        except OSError:  # the first file that is written reports the cause
+            return None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            current = os.fstat(file).st_ino == path.stat().st_ino  # else its last holder has just removed it
+        except BlockingIOError:
+            number = _number(file)
+            os.close(file)
+            raise _in_use(folder, what, f"another process{number}") from None
+        except FileNotFoundError:
+            current = False
+        except OSError:
+            current = True  # there are no locks
+        if current:
+            with suppress(OSError):
                 os.ftruncate(file, 0)
                 os.write(file, f"{os.getpid()}\n".encode())
-                return created, file
-            os.close(file)
-        except FileNotFoundError:
-            if file >= 0:
-                os.close(file)
-            if not folder.parent.is_dir():
-                return created, None
-        except OSError as cause:
-            busy = file >= 0 and cause.errno in _BUSY
-            number = _number(path) if busy else ""
-            if file >= 0:
-                os.close(file)
-            if busy:
-                raise _in_use(folder, what, f"another process{number}") from None
-            return (
-                created,
-                None,
-            )  # no locks here, or no permission: the first file that is written reports that
+            return file
+        os.close(file)
 
 
-def _number(path: Path) -> str:
-    with contextlib.suppress(OSError, ValueError):
-        return f" ({int(path.read_text(encoding='ascii'))})"
+def _number(file: int) -> str:
+    with suppress(OSError, ValueError):
+        return f" ({int(os.pread(file, 20, 0))})"
     return ""
 
 
-def _release(folder: Path, file: int | None, created: bool) -> None:
-    with contextlib.suppress(OSError):
-        if file is not None:
-            (folder / LOCK).unlink(missing_ok=True)
+def _release(folder: Path, file: int | None) -> None:
     if file is not None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
+            (folder / LOCK).unlink()
+        with suppress(OSError):
             os.close(file)
-    if created:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # only if it is empty

@@ -87,7 +87,7 @@ class RunFiles:
 
     @property
     def status(self) -> str:
-        """``finished``, ``interrupted`` or ``failed``; ``unfinished`` if there are no metrics yet."""
+        """``finished``, ``stopped``, ``interrupted`` or ``failed``; ``unfinished`` if there are no metrics yet."""
         return text(self.metrics.get("status")) or ("finished" if self.metrics else "unfinished")
 
     @property

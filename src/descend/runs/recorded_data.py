@@ -15,7 +15,7 @@ from descend.errors import RunError
 from descend.files import read_json
 from descend.interface import option
 from descend.report.formatting import listing
-from descend.runs.folder import ENVIRONMENT
+from descend.runs.folder import ENVIRONMENT, why_unfinished
 
 __all__ = ["difference", "given_parts", "recorded", "recorded_data", "references_of"]
 
@@ -53,7 +53,7 @@ def recorded_data(folder: Path, *, allow_imports: bool = False) -> TrainingData:
         raise RunError(f"nothing to resume in {folder}: there is no such folder")
     path = folder / ENVIRONMENT
     if not path.exists():
-        raise RunError(f"nothing to resume in {folder}: it contains no run")
+        raise RunError(f"nothing to resume in {folder}: it contains no run ({why_unfinished(folder)})")
     data = read_json(path).get("data")
     if not isinstance(data, dict) or "reference" not in data:
         raise RunError(f"{path} is damaged: it does not record the data")

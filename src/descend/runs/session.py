@@ -24,6 +24,7 @@ from descend.runs.folder import (
     CHECKPOINTS,
     ENVIRONMENT,
     HISTORY,
+    is_failed,
     is_finished,
     no_weights,
     write_failure,
@@ -163,7 +164,8 @@ class Session:
         if not training.history:
             raise RunError(no_weights(run.path))
         run.environment.pop("resumed")
-        training.stopped = training.stopped or STOPPED
+        failed = run.path is not None and is_failed(run.path)
+        training.stopped = training.stopped or ("diverged" if failed else STOPPED)
         with self._arithmetic():
             finish_run(run, training, self.planned, self.device, tested=self.tested)
         return run

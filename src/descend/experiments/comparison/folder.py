@@ -29,7 +29,7 @@ def check_free(folder: Path) -> None:
     Raises:
         RunError: the folder contains another comparison or other files.
     """
-    check_unused(folder, what="comparison", marker=SETTINGS_FILE)
+    check_unused(folder, what="comparison", markers=(SETTINGS_FILE,))
 
 
 def start(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -64,7 +64,7 @@ def create_journal(folder: Path | None, header: Mapping[str, Any]) -> Journal:
     """
     if folder is None:
         return Journal()
-    check_unused(folder, what="search", marker=HEADER_FILE)
+    check_unused(folder, what="search", markers=(HEADER_FILE,))
     make_folder(folder, "search")
     write_atomically(folder / HEADER_FILE, json_bytes({"format": FORMAT, "descend": __version__, **header}))
     return Journal(folder)
