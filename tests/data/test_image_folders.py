@@ -239,7 +239,7 @@ class TestSingleImages:
             read(tmp_path, schema=schema, predicting=True)
 
     def test_training_needs_a_folder(self, tmp_path):
-        with pytest.raises(DataError, match="is a single image; train on a folder of images by class"):
+        with pytest.raises(DataError, match="is a single image; expected a folder of images by class"):
             read(save(tmp_path / "a.png"))
 
 

@@ -236,7 +236,7 @@ class _Reader:
                     f"example with polars: pl.scan_csv('data.csv').sink_parquet('data.parquet')"
                 )
             return self._frame(StoredTable.open(path), path.name, str(path))
-        if suffix in (*TABLES, *COMPRESSED):
+        if suffix in ("", *TABLES, *COMPRESSED):
             return self._table(path)
         if suffix == ".npz":
             return read_npz(path, predicting=self.predicting, target_names=self._given_names)
@@ -246,7 +246,7 @@ class _Reader:
                 + (
                     "the network was trained on a table"
                     if self._is_table
-                    else "train on a folder of images by class"
+                    else "expected a folder of images by class"
                 )
             )
         raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ def read_table(
     """
     try:
         suffix, content = _located(path, content)
+        _refuse_other_format(path, suffix, content)
         text_format = _TextFormat(
             missing, strings, separator, encoding, expected_encoding, sheet, content, suffix
         )
@@ -77,17 +79,34 @@ def _located(path: Path, content: bytes | None) -> tuple[str, bytes | None]:
     packed = named or (compression if suffix in ("", *_TEXT) else None)
     if packed is not None:
         whole = path.read_bytes() if content is None else content
-        if suffix == "" and is_workbook(whole):
-            return ".xlsx", whole
+        if packed == ".zip" and is_workbook(whole):
+            return suffix or ".xlsx", whole
         content, member = decompress(str(path), whole, packed)
         suffix = Path(member).suffix.lower() or suffix
-    if suffix == "" and content is not None:
+    if suffix == "":
+        content = path.read_bytes() if content is None else content
         suffix = suffix_of(content)
     if suffix not in TABLES:
         raise DataError(
             f"{path}: expected a table ending in {listed(TABLES, 30)}, got {suffix or path.name!r}"
         )
     return suffix, content
+
+
+def _refuse_other_format(path: Path, suffix: str, content: bytes | None) -> None:
+    """Raise a DataError if a file with the suffix of a text table contains another format."""
+    if suffix not in (".csv", ".tsv", ".txt"):
+        return
+    if content is None:
+        with path.open("rb") as file:
+            content = file.read(_HEAD)
+    found = suffix_of(content[:_HEAD])
+    if found == ".json" and not _RECORD.match(content[:_HEAD]):
+        return  # a title that begins with a bracket
+    if found != ".csv":
+        raise DataError(
+            f"{path} contains {_FORMATS[found]}, and not the text that its suffix {suffix} says; rename it to end in {found}"
+        )
 
 
 def suffix_of(content: bytes) -> str:
@@ -348,4 +367,7 @@ TABLES: dict[str, Reader] = {
     **dict.fromkeys(WORKBOOKS, _read_workbook),
 }  # fmt: skip
 """Readers of table files by the suffix of the file, without that of a compression."""
+_FORMATS = {".parquet": "a Parquet table", ".arrow": "an Arrow table", ".json": "JSON", ".xlsx": "a workbook"}
+_RECORD = re.compile(rb"(\xef\xbb\xbf)?\s*\[?\s*\{\s*\"")
+_HEAD = 256  # bytes in which a format is recognised
 _TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")
