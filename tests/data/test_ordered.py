@@ -52,6 +52,8 @@ def test_the_order_is_declared_for_other_data(tmp_path):
     for data in (tmp_path / "a.csv", frame, frame.to_dicts()):
         prepared = prepare(read(data, target="y", settings=settings), settings)
         assert prepared.schema.columns[0].categories == ("1", "2", "10")
+        of_integers = DataSettings(columns={"size": (1, 2, 10)})
+        assert prepare(read(data, target="y", settings=of_integers), of_integers).schema == prepared.schema
         assert "ordered: 1 < 2 < 10" in prepared.schema.columns[0].note
         shown = prepared.schema.matrix({"size": ["10", 2, 1.0, None, "7"]})
         assert Preprocess(prepared.schema)(shown).tolist() == [

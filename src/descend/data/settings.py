@@ -28,7 +28,7 @@ TaskChoice = Literal["auto", "regression", "classification", "multi_regression",
 TargetScale = Literal["auto", "standard", "none"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "ignore"]
-ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
+ColumnChoice = DeclaredKind | tuple[str | int, ...] | Mapping[str, str | tuple[str, ...]]
 """The kind of a column, its categories in their order, or a table of its kind and settings."""
 
 
