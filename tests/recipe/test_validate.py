@@ -170,7 +170,7 @@ class TestImportPaths:
             Recipe.load(tmp_path / "r.toml")
         (problem,) = caught.value.problems  # the keys of what was not imported are no further problems
         assert "'torch.optim.NAdam' is an import path, and importing runs its code" in problem.message
-        assert "--allow-imports" in problem.hint
+        assert "allow_imports=True" in problem.hint
 
     def test_in_a_file_are_not_imported(self, tmp_path, monkeypatch):
         (tmp_path / "surprise_module.py").write_text("raise SystemExit('it was run')")

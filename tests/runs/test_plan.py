@@ -44,7 +44,7 @@ class TestRecipes:
 
     def test_import_paths_of_a_file_need_leave_and_of_a_mapping_do_not(self, tmp_path):
         (tmp_path / "r.toml").write_text('optimizer = "torch.optim.NAdam"')
-        with pytest.raises(RecipeError, match="--allow-imports"):
+        with pytest.raises(RecipeError, match="allow_imports=True"):
             as_recipe(tmp_path / "r.toml", False)
         assert as_recipe(tmp_path / "r.toml", True) == as_recipe({"optimizer": "torch.optim.NAdam"}, False)
 
@@ -212,7 +212,7 @@ class TestResume:
             self.resumed((x + 1e-9, y), folder)
 
     def test_its_imports_need_leave(self, iris, folder):
-        with pytest.raises(RecipeError, match="--allow-imports"):
+        with pytest.raises(RecipeError, match="allow_imports=True"):
             plan_run(iris, None, folder, resume=True)
 
     def test_where_there_is_nothing(self, iris, tmp_path):

@@ -434,7 +434,7 @@ class TestModelsFromElsewhere:
 
     def test_nothing_is_imported_unasked(self, tmp_path):
         run = descend.train(iris(), {**QUICK, "optimizer": "torch.optim.NAdam"}, out=tmp_path / "run")
-        with pytest.raises(RecipeError, match="--allow-imports"):
+        with pytest.raises(RecipeError, match="allow_imports=True"):
             descend.load(tmp_path / "run")
         again = descend.load(tmp_path / "run", allow_imports=True)
         assert again.predict(iris()[0]).tolist() == run.predict(iris()[0]).tolist()

@@ -270,9 +270,7 @@ def _fail(
 
 def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> str:
     if origin is None:
-        return (
-            f"Training diverged: {symptom}. Lower the learning rate: {setting('optimizer.lr', lower_lr(run))}"
-        )
+        return f"Training diverged: {symptom}. Lower the learning rate: {setting('optimizer.lr', float(lower_lr(run)))}"
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
@@ -283,7 +281,7 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
         f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
     )
     lines.append("Remedies, in this order:")
-    lines.append(f"  a lower learning rate: {setting('optimizer.lr', lower_lr(run))}")
+    lines.append(f"  a lower learning rate: {setting('optimizer.lr', float(lower_lr(run)))}")
     lines.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
     if origin.rows and len(origin.rows) <= 8:
         lines.append("  check the rows named above for extreme values")
