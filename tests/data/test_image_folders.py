@@ -6,6 +6,7 @@ from descend.data.preparation import prepare
 from descend.data.settings import DataSettings
 from descend.data.sources import like, read
 from descend.errors import DataError, MissingExtraError
+from descend.runs.plan import plan_run
 
 Image = pytest.importorskip("PIL.Image")
 RANDOM = np.random.default_rng(0)
@@ -211,6 +212,21 @@ class TestDeepImages:
     def test_images_without_a_level_are_refused_by_name(self, tmp_path):
         with pytest.raises(DataError, match=r"1\.tif: grey levels from -3 to 7; levels below 0"):
             read_image_folder(self.folder(tmp_path, [5, -3], "tif", np.int32))
+
+    def test_validation_images_are_read_as_those_of_training(self, tmp_path):
+        self.folder(tmp_path / "train", [300, 7, 9, 11, 300, 7])
+        self.folder(tmp_path / "validation", [9000, 7])
+        planned = plan_run(tmp_path / "train", {"data": {"test": 0.0}}, validation=tmp_path / "validation")
+        held_out = planned.source.inputs[planned.source.split == "validation"]
+        assert planned.prepared.schema.white == 511.0
+        assert held_out[0, 0, 0, 0] == 255
+        assert held_out[0, 0, 1, 7] == planned.source.inputs[0, 0, 1, 7] == round(7 * 255 / 511)
+
+
+def test_validation_images_have_the_size_of_those_of_training(tmp_path):
+    train = read(classes(tmp_path / "train"))
+    other = read(classes(tmp_path / "other", size=(30, 30)), after=train)
+    assert other.inputs.shape == (6, 3, 8, 10)
 
 
 class TestSingleImages:

@@ -51,6 +51,7 @@ def read(
     predicting: bool = False,
     held_out: bool = False,
     keep: Sequence[str] = (),
+    after: Source | None = None,
 ) -> Source:
     """Read data of any form as a :class:`~descend.data.source.Source`.
 
@@ -69,6 +70,7 @@ def read(
         held_out: whether the data are the validation or test rows of other data. A target that is specified for those
             names theirs.
         keep: columns of a table to return in ``Source.kept``, as the file has them.
+        after: the training data whose validation or test rows these are; images get their size and level of white.
 
     >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
     >>> source.frame.columns, source.targets.tolist()
@@ -85,7 +87,9 @@ def read(
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
-    source = _Reader(settings, predicting, schema, held_out, tuple(keep)).read(data)
+    if after is not None:
+        settings = like(settings, after)
+    source = _Reader(settings, predicting, schema, held_out, tuple(keep), after).read(data)
     if not isinstance(data, Source):
         source = choose_columns(source, settings, _targets(settings, _columns_of(source)), strict=strict)
     if weights is not None:
@@ -135,6 +139,7 @@ class _Reader:
     schema: Schema | None
     held_out: bool
     keep: tuple[str, ...] = ()
+    after: Source | None = None
 
     @property
     def _given_names(self) -> tuple[str, ...] | None:
@@ -208,7 +213,8 @@ class _Reader:
             for part in sorted(data, key=PARTS.index):
                 own, is_path = data[part], isinstance(data[part], str | os.PathLike)
                 parts[part] = reader.read(own) if is_path else reader._object(own, name, reference)
-                reader = dataclasses.replace(self, settings=like(self.settings, parts["train"]))
+                first = parts["train"]
+                reader = dataclasses.replace(self, settings=like(self.settings, first), after=first)
             return join(parts["train"], parts.get("validation"), parts.get("test"))
         inputs = data.get("X", data.get("X_train"))
         if is_named_arrays(data) and (self.settings.target is None or getattr(inputs, "ndim", 1) > 1):
@@ -320,9 +326,12 @@ class _Reader:
 
     @property
     def _image_shape(self) -> tuple[int, int, int] | None:
-        if self.schema is None or self.schema.kind != "images" or len(self.schema.input_shape) != 3:
-            return None
-        return (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
+        shape: tuple[int, ...] = ()
+        if self.after is not None and self.after.kind == "images" and self.after.inputs is not None:
+            shape = self.after.inputs.shape[1:]
+        elif self.schema is not None and self.schema.kind == "images":
+            shape = self.schema.input_shape
+        return (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
 
     @property
     def _white(self) -> float | Literal["auto", "none"]:

@@ -245,7 +245,7 @@ class Planner:
                 source = join(
                     source,
                     *(
-                        None if each is None else read(each, settings=settings, held_out=True)
+                        None if each is None else read(each, settings=settings, held_out=True, after=source)
                         for each in given
                     ),
                 )
