@@ -78,6 +78,15 @@ class TestKeptColumns:
         FRAME[3:].write_csv(tmp_path / "b.csv")
         assert read(tmp_path, target="y", keep=["b"]).kept["b"].to_list() == list("uvwxyz")
 
+    def test_names_may_be_listed_and_may_contain_commas(self, tmp_path):
+        (tmp_path / "a.csv").write_text('id,"size, m",a,y\n007,1.0,1,0\n08,2.0,2,1\n')
+        kept = read(tmp_path / "a.csv", target="y", keep=["id, a", "size, m"]).kept
+        assert kept.to_dict(as_series=False) == {
+            "id": ["007", "08"],
+            "a": ["1", "2"],
+            "size, m": ["1.0", "2.0"],
+        }
+
     def test_rows_are_selected_together(self):
         assert read(FRAME, target="y", keep=["b"]).take(FRAME["a"].to_numpy()[[4, 1]]).kept[
             "b"

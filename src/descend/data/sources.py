@@ -22,7 +22,7 @@ from descend.data.functions import call, is_function_path
 from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
-from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
+from descend.data.parts import columns_to_keep, joined_parts, listed_names, refuse_url, table_parts
 from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
 from descend.data.settings import ColumnChoice, DataSettings
@@ -277,7 +277,8 @@ class _Reader:
         frame, notes = read(strings)
         if not self.keep:
             return frame, notes, None
-        return frame, notes, columns_to_keep(read([*strings, *self.keep])[0], self.keep, str(path))
+        keep = [*self.keep, *(one for name in self.keep for one in listed_names(name))]
+        return frame, notes, columns_to_keep(read([*strings, *keep])[0], self.keep, str(path))
 
     def _table(self, path: Path, content: bytes | None = None) -> Source:
         frame, notes, kept = self._read_table(path, content)
