@@ -215,3 +215,9 @@ def test_large_integers_with_missing_values_stay_integers():
 def test_integers_among_fractions_in_nested_lists_are_not_rounded():
     frame = frame_of_array([[2**60 + 1, 0.5], [2**60 + 2, 1.5]])
     assert frame.rows() == [(2**60 + 1, 0.5), (2**60 + 2, 1.5)]
+
+
+def test_a_lazy_frame_is_recognised_without_a_warning():
+    lazy = pl.LazyFrame({"a": [1, 2], "b": ["x", "y"]})
+    assert is_frame(lazy)
+    assert as_frame(lazy).rows() == [(1, "x"), (2, "y")]
