@@ -66,20 +66,20 @@ def test_blanks_after_separators_are_stripped(tmp_path):
 
 
 def test_decimal_commas_are_read_and_noted(tmp_path):
-    frame, notes = read_table(write(tmp_path, "a;b;c\n1,5;x;3\n-2,25;y;4\n"))
+    frame, notes, *_ = read_table(write(tmp_path, "a;b;c\n1,5;x;3\n-2,25;y;4\n"))
     assert frame.rows() == [(1.5, "x", 3), (-2.25, "y", 4)]
     assert "decimal commas" in notes[0]
 
 
 def test_an_unnamed_column_of_row_numbers_is_not_used(tmp_path):
-    frame, notes = read_table(write(tmp_path, ",a\n0,5\n1,7\n2,9\n"))
+    frame, notes, *_ = read_table(write(tmp_path, ",a\n0,5\n1,7\n2,9\n"))
     assert frame.columns == ["a"]
     assert "contains the row numbers" in notes[0]
     assert read_table(write(tmp_path, ",a\n0,5\n2,7\n"))[0].columns == ["column_0", "a"]
 
 
 def test_blank_lines_are_skipped_but_missing_rows_are_kept(tmp_path):
-    frame, notes = read_table(write(tmp_path, "a,b\n1,2\n\n,\n3,4\n\n\n"))
+    frame, notes, *_ = read_table(write(tmp_path, "a,b\n1,2\n\n,\n3,4\n\n\n"))
     assert frame.rows() == [(1, 2), (None, None), (3, 4)]
     assert "blank lines" in notes[0]
     assert table(tmp_path, "a\n1\n\n3\n").height == 3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
@@ -22,21 +21,22 @@ from descend.data.date_reading import (
     shown_quantity,
 )
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
+from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, rows_hold
+from descend.data.number_format import CODE, has_codes, parse
 from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
-    EXACT,
-    large_integers,
     parse_booleans,
     parse_numbers,
     series_of,
     tidy,
     to_strings,
 )
-from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind
+from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind, missing_in
 from descend.data.streaming import StoredTable
+from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
+from descend.data.text_cells import table_decimal
 from descend.errors import DataError, did_you_mean
-from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,7 +51,6 @@ __all__ = [
     "raise_all",
     "refuse",
     "refuse_extreme",
-    "too_close",
 ]
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "date", "time", "duration", "constant", "empty",
@@ -66,7 +65,6 @@ LARGEST = 1e150
 FARTHEST = 1e37
 """Largest distance from the mean in standard deviations: single precision overflows beyond 3e38."""
 _MAX_SHOWN = 20  # problems in one message
-_MOSTLY = 0.8  # share of numbers above which the other values of a column are taken for mistakes
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,7 @@ class Column:
         kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``time`` (of day) or ``duration``; or ``constant``,
             ``empty``, ``identifier`` or ``ignored`` for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
+        unseen: number of categories, at the end, that occur only outside the training rows. They have no input.
         pooled: whether the last category stands for all other categories of the training rows.
         ordered: whether the categories have an order, see :mod:`descend.data.ordered`.
         missing: number of missing values in all rows.
@@ -86,6 +85,7 @@ class Column:
         fill: the replacement for a missing number: the median of the training rows.
         mean, scale: a number x enters the network as (x - mean) / scale.
         low, high: the smallest and largest number in all rows.
+        unit: the unit of numbers that are written with one: a currency or ``%``.
         form, zone: how dates are read, see :func:`descend.data.dates.parse_instants`.
         parts: the inputs made of a date or a time, ``number`` and cyclic ones (:mod:`descend.data.date_parts`); without
             any, the number is the only input.
@@ -103,6 +103,8 @@ class Column:
     scale: float = 1.0
     low: float | None = None
     high: float | None = None
+    unseen: int = 0
+    unit: str = ""
     form: str = ""
     zone: str = ""
     parts: tuple[str, ...] = ()
@@ -116,6 +118,11 @@ class Column:
         return self.kind in USED
 
     @property
+    def coded(self) -> tuple[str, ...]:
+        """The categories that occur in the training rows, each with an input of the network."""
+        return self.categories[: len(self.categories) - self.unseen]
+
+    @property
     def inputs(self) -> tuple[str, ...]:
         """Names of the network inputs of this column, the missing-value indicator last.
 
@@ -125,11 +132,7 @@ class Column:
         if not self.used:
             return ()
         sign = ">=" if self.ordered else "="
-        own = (
-            [f"{self.name}{sign}{one}" for one in self.categories]
-            if self.kind == "categorical"
-            else [self.name]
-        )
+        own = [f"{self.name}{sign}{one}" for one in self.coded] if self.kind == "categorical" else [self.name]
         if self.parts and not self.has_number:
             own = []
         return (*own, *self.cyclic_inputs, *([f"{self.name} is missing"] if self.indicator else []))
@@ -153,15 +156,6 @@ class Column:
         """
         names = [f"{self.name}: {part.replace('_', ' ')}" for part in self.cycles]
         return tuple(f"{name} ({function})" for name in names for function in ("sine", "cosine"))
-
-
-def kind_option(name: str, kind: str) -> str:
-    """Return how to declare a column's kind, for a message.
-
-    >>> kind_option("age", "ignore")
-    "{'data.columns.age': 'ignore'}"
-    """
-    return setting(("data", "columns", name), kind)
 
 
 def raise_all(problems: Sequence[str]) -> None:
@@ -205,6 +199,8 @@ def infer(
     for name in settings.columns:
         if name not in frame.columns:
             problems.append(f"data.columns: no column {name!r}; {did_you_mean(name, frame.columns)}")
+    if settings.decimal == "auto":
+        settings = dataclasses.replace(settings, decimal=table_decimal(frame, settings))
     columns: list[Column] = []
     parsed: list[pl.Series] = []
     for series in frame:
@@ -220,7 +216,7 @@ def infer(
     raise_all(problems)
     for at, values in _counters_to_use(columns, parsed):
         columns[at], numbers = _numeric(parse_numbers(values)[0], "numeric", columns[at].missing, True)
-        _refuse_too_close(values)
+        refuse_too_close(values)
         note = f"looks like a row number; if so: {kind_option(values.name, 'ignore')}"
         columns[at] = dataclasses.replace(columns[at], note=note)
         parsed = [numbers if one.name == values.name and numbers is not None else one for one in parsed]
@@ -266,7 +262,7 @@ def _infer_one(
     choice = settings.columns.get(name)
     order = order_of(series, choice)
     if order is not None:
-        return _ordered(ordered_strings(series, order, settings.missing), order)
+        return _ordered(ordered_strings(series, order, missing_in(settings.missing, name)), order)
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
@@ -282,8 +278,11 @@ def _infer_one(
     found = _dates_in(series, values, settings)
     if found is not None:
         return _dated(found, missing, keep_constant)
+    unit, note = "", ""
     if values.dtype == pl.String:
-        values = _parse_strings(values, settings)
+        if has_codes(values):
+            return _codes(values, missing, settings)
+        values, unit, note = parse_strings(values, settings)
     if values.dtype == pl.String:
         return _categorical(values, missing, settings)
     if values.dtype == pl.Boolean:
@@ -295,8 +294,30 @@ def _infer_one(
         note = f"a different integer in each row, {low} to {high}, only identifies the row; not used; "
         note += f"{kind_option(name, 'numeric')} keeps it"
         return Column(name, "identifier", missing=missing, note=note), values
-    _refuse_too_close(values)
-    return _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
+    refuse_too_close(values)
+    column, numbers = _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
+    return _with_format(column, unit, note), numbers
+
+
+def _with_format(column: Column, unit: str, note: str) -> Column:
+    notes = "; ".join(one for one in (column.note, note) if one)
+    return dataclasses.replace(column, unit=unit, note=notes) if column.used else column
+
+
+def _codes(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
+    """Return digits with leading zeros as categories, or as numbers with a note if there are too many categories."""
+    shown = listed(values.filter(values.str.contains(CODE)).unique(maintain_order=True).to_list(), 1)
+    column, strings = _categorical(values, missing, settings)
+    if column.used:
+        note = f"leading zeros ({shown}): taken for codes; if they are numbers: {kind_option(values.name, 'numeric')}"
+        return dataclasses.replace(column, note=note), strings
+    numbers, _ = parse_numbers(values, mark_of(settings))
+    if identifies_rows(numbers):
+        return column, strings
+    refuse_too_close(values, mark_of(settings))
+    column, parsed = _numeric(numbers, "numeric", missing, keep_constant=False)
+    note = f"leading zeros ({shown}) are lost in numbers; if they are codes: {kind_option(values.name, 'categorical')}"
+    return _with_format(column, "", note), parsed
 
 
 def _dates_in(series: pl.Series, values: pl.Series, settings: DataSettings) -> Reading | None:
@@ -318,7 +339,7 @@ def _dates_in(series: pl.Series, values: pl.Series, settings: DataSettings) -> R
         return find_reading_of_numbers(values)
     found = find_reading(values) if values.dtype == pl.String else None
     if found is not None and found.invalid.any():
-        raise _mixed(values, found.invalid, found.what, settings)
+        raise mixed(values, found.invalid, found.what, settings)
     return found
 
 
@@ -344,35 +365,6 @@ def _numeric(
     if kind == "numeric" and size >= 20 and high - low == size - 1 and values.is_sorted():
         note = f"looks like a row number; if so: {kind_option(values.name, 'ignore')}"
     return Column(values.name, kind, missing=missing, note=note, low=low, high=high), values
-
-
-def _parse_strings(values: pl.Series, settings: DataSettings) -> pl.Series:
-    """Parse strings as numbers or booleans if all values allow it; otherwise return the strings."""
-    present = len(values) - values.null_count()
-    numbers, invalid = parse_numbers(values)
-    count = int(invalid.sum())
-    if count == 0:
-        integers = large_integers(values)
-        return numbers if integers is None else integers
-    if count <= (1 - _MOSTLY) * present:
-        raise _mixed(values, invalid, "numbers", settings)
-    lowered = values.str.to_lowercase()
-    if lowered.is_in(["true", "false"]).fill_null(True).all():
-        return lowered == "true"
-    return values
-
-
-def _mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSettings) -> DataError:
-    rows = np.flatnonzero(invalid.to_numpy())
-    others = values.filter(invalid).unique(maintain_order=True).to_list()
-    valid = len(values) - values.null_count() - len(rows)
-    missing = setting("data.missing", [*settings.missing, *others[:3]])
-    return DataError(
-        f"column {values.name!r}: {valid} values are {what}, but {rows_hold(rows)} "
-        f"{listed(others, 5)}; correct them, "
-        f"declare them as missing values ({missing}), "
-        f"or {kind_option(values.name, 'categorical')}"
-    )
 
 
 def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
@@ -434,40 +426,24 @@ def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Seri
 def _declared(
     values: pl.Series, declared: str, missing: int, settings: DataSettings
 ) -> tuple[Column, pl.Series | None]:
+    import polars as pl
+
     if declared == "categorical":
         return Column(values.name, "categorical", missing=missing), to_strings(values)
-    parse: Callable[[pl.Series], tuple[pl.Series, pl.Series]]
-    parse = {"numeric": parse_numbers, "boolean": parse_booleans}[declared]
-    parsed, invalid = parse(values)
+    unit = ""
+    if declared == "numeric" and values.dtype == pl.String:
+        parsed, invalid, unit = parse(values, mark_of(settings))
+    else:
+        kinds: dict[str, Callable[[pl.Series], tuple[pl.Series, pl.Series]]]
+        kinds = {"numeric": parse_numbers, "boolean": parse_booleans}
+        parsed, invalid = kinds[declared](values)
     refuse(values, invalid, declared)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
     if declared == "numeric":
-        _refuse_too_close(values)
-    return _numeric(parsed, "numeric", missing, keep_constant=True)
-
-
-def too_close(low: int, high: int) -> bool:
-    """Return whether different integers from ``low`` to ``high`` are too close for double precision to resolve.
-
-    >>> too_close(2**60, 2**60 + 40), too_close(0, 2**60), too_close(1000, 1040)
-    (True, False, False)
-    """
-    largest = max(abs(low), abs(high))
-    return largest > EXACT and low < high and math.ulp(float(largest)) > (high - low) * 2.0**-20
-
-
-def _refuse_too_close(values: pl.Series) -> None:
-    integers = large_integers(values)
-    if integers is None:
-        return
-    low, high = int(integers.min()), int(integers.max())  # type: ignore[arg-type]  # of an integer series
-    if too_close(low, high):
-        raise DataError(
-            f"column {values.name!r}: as floating-point numbers, different integers from {low} to {high} would be "
-            f"equal; if they are codes, {kind_option(values.name, 'categorical')}; if they are numbers, subtract "
-            f"{low} from each; or {kind_option(values.name, 'ignore')}"
-        )
+        refuse_too_close(values, mark_of(settings))
+    column, numbers = _numeric(parsed, "numeric", missing, keep_constant=True)
+    return _with_format(column, unit, ""), numbers
 
 
 def refuse(values: pl.Series, invalid: pl.Series, kind: str, expected: str = "") -> None:

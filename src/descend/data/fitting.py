@@ -161,9 +161,10 @@ def _fit_table(
     table = source.frame if source.stored is None else source.stored
     assert table is not None
     parsed: pl.DataFrame | StoredColumns
+    settings = dataclasses.replace(settings, decimal=schema.decimal)
     columns, parsed = infer(table, settings, keep_constant=source.grid is not None)
     if isinstance(table, StoredTable):
-        parsed = StoredColumns(table, columns, settings.missing)
+        parsed = StoredColumns(table, columns, settings.missing, schema.decimal)
     columns = fit_categories(columns, parsed, train, settings)
     kept = table.columns if source.grid is not None else settings.columns
     columns = _fit_numbers(columns, parsed, train, scale.elementwise, weights, kept=kept)

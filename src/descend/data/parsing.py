@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.data.number_format import Mark, parse
+from descend.data.number_format import integers as integers_of
 from descend.data.row_numbers import named_rows
+from descend.data.settings import Missing, missing_in
 from descend.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ def is_missing(value: object) -> bool:
     """
     if value is None:
         return True
-    if type(value).__name__ in ("NAType", "NaTType"):
+    if type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
     if isinstance(value, np.datetime64 | np.timedelta64):
         return bool(np.isnat(value))
@@ -47,7 +50,7 @@ def is_missing(value: object) -> bool:
 
 
 def series_of(name: str, values: Iterable[Any]) -> pl.Series:
-    """Return a column of Python values: numbers, booleans, dates or strings, with None for missing values.
+    """Return a column of Python values: integers, numbers, booleans, dates or strings, with None for missing values.
 
     Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred. Integers
     beyond 2^53 stay integers, and become strings in a column that also has fractions.
@@ -69,6 +72,13 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         return pl.Series(name, clean, dtype=pl.Null)
     if kinds == {"boolean"}:
         return pl.Series(name, [None if value is None else bool(value) for value in clean], dtype=pl.Boolean)
+    if kinds == {"number"} and all(
+        isinstance(value, numbers.Integral) for value in clean if value is not None
+    ):
+        integers = [None if value is None else int(value) for value in clean]
+        largest = max(abs(value) for value in integers if value is not None)
+        if largest < 2**127:
+            return pl.Series(name, integers, dtype=pl.Int64 if largest < 2**63 else pl.Int128)
     if kinds <= {"number", "boolean"}:
         try:
             floats = [None if value is None else float(value) for value in clean]
@@ -178,7 +188,7 @@ def _duration(value: Any) -> dt.timedelta | None:
     )
 
 
-def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
+def tidy(series: pl.Series, missing: Missing) -> pl.Series:
     """Convert a column to Null, Boolean, Float64, Datetime or stripped String, with nulls for missing values.
 
     Instants with a time zone are converted to UTC and keep this zone.
@@ -188,7 +198,7 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
 
     Args:
         series: the raw column.
-        missing: strings that stand for a missing value.
+        missing: strings that stand for a missing value, in all columns or by the name of the column.
 
     Raises:
         DataError: the column holds lists, structures, binary data or values of another type.
@@ -218,7 +228,7 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
         return tidy(series_of(series.name, series.to_list()), missing)
     if kind in (pl.String, pl.Categorical, pl.Enum):
         strings = series.cast(pl.String).str.strip_chars()
-        return strings.set(strings.is_in(list(missing)) | (strings == ""), None)
+        return strings.set(strings.is_in(list(missing_in(missing, series.name))) | (strings == ""), None)
     raise DataError(
         f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
         "split it into one column per part, or drop the column"
@@ -236,20 +246,35 @@ def _beyond(series: pl.Series, bound: float) -> bool:
     return low is not None and bool(low < -bound or high > bound)  # type: ignore[operator]  # numbers
 
 
-def large_integers(column: pl.Series) -> pl.Series | None:
-    """Return a tidied column as Int128 if all its values are integers and some are beyond 2^53, or else None."""
+def large_integers(column: pl.Series, decimal: Mark = "point") -> pl.Series | None:
+    """Return a tidied column as Int128 if all its values are integers and some are beyond 2^53, or else None.
+
+    Args:
+        column: the column.
+        decimal: the decimal mark of strings.
+    """
     import polars as pl
 
     if column.dtype == pl.String:
-        integers = column.cast(pl.Int128, strict=False)
-        return integers if integers.null_count() == column.null_count() and _beyond(integers, EXACT) else None
+        found = integers_of(column, decimal)
+        return None if found is None or not _beyond(found, EXACT) else found.cast(pl.Int128)
     return column if column.dtype == pl.Int128 else None
 
 
-def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Parse a tidied column as Float64; also return a mask of the values that are not numbers."""
+def parse_numbers(
+    column: pl.Series, decimal: Mark = "point", unit: str | None = None
+) -> tuple[pl.Series, pl.Series]:
+    """Parse a tidied column as Float64; also return a mask of the values that are not numbers.
+
+    Args:
+        column: the column.
+        decimal: the decimal mark of strings.
+        unit: the unit of strings, see :func:`descend.data.number_format.parse`.
+    """
     import polars as pl
 
+    if column.dtype == pl.String:
+        return parse(column, decimal, unit)[:2]
     if column.dtype == pl.Datetime:
         nulls = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
         return nulls, column.is_not_null()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from descend.data.compression import inner_suffix
 from descend.data.messages import listed
+from descend.data.source import with_common_types
 from descend.data.table_files import TABLES
 from descend.errors import DataError, did_you_mean
 
@@ -50,7 +51,8 @@ def joined_parts(parts: Sequence[Path], frames: Sequence[pl.DataFrame]) -> pl.Da
                 "of a table must have the same columns"
             )
     try:
-        return pl.concat([frame.select(first.columns) for frame in frames], how="vertical_relaxed")
+        tables = with_common_types([frame.select(first.columns) for frame in frames])
+        return pl.concat(tables, how="vertical_relaxed")
     except pl.exceptions.PolarsError as cause:
         raise DataError(f"{parts[0].parent}: the files have columns of different types: {cause}") from cause
 

@@ -19,6 +19,7 @@ from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, row_weights
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold, rows_text
+from descend.data.number_format import Decimal
 from descend.data.preprocessing import Preprocess
 from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
@@ -29,6 +30,7 @@ from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
 from descend.data.task import Task, check_targets, infer_task
+from descend.data.text_cells import table_decimal
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
 from descend.process import in_fork
@@ -105,7 +107,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
 def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     if source.targets is None:
         raise DataError(f"{source.name} has no targets to learn from; specify the target column")
-    targets = check_targets(source.targets, source.target_names)
+    targets = check_targets(source.targets, source.target_names, absent=source.absent_targets)
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     weights = _checked_weights(source.weights, len(source))
@@ -114,7 +116,8 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
             raise DataError(
                 f"data.{key}: expected one label for each of the {len(source)} rows, got {len(given)}"
             )
-    task, why = _task(source, targets, settings)
+    decimal = _decimal(source, targets, settings)
+    task, why = _task(source, targets, settings, decimal)
     known = targets if source.classes is None else source.classes
     classes, dtype = classes_of(known) if task in ("binary", "multiclass") else ((), "")
     codes = codes_of(targets, classes) if classes else None
@@ -127,8 +130,8 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     outputs = 1 if task == "binary" else len(classes) or (targets.shape[1] if targets.ndim == 2 else 1)
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
-        target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
-        separator=settings.separator, encoding=settings.encoding, white=source.white,
+        target_names=source.target_names, named=source.named, missing=settings.missing,
+        separator=settings.separator, encoding=settings.encoding, white=source.white, decimal=decimal,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
         clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
@@ -176,7 +179,9 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
             f"{source.name} is of kind {source.kind}, but the network was trained on data of kind {schema.kind}"
         )
     with naming(source.numbers):
-        targets = schema.encode_targets(check_targets(source.targets, source.target_names, least=1))
+        targets = schema.encode_targets(
+            check_targets(source.targets, source.target_names, least=1, absent=source.absent_targets)
+        )
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     inputs = None
@@ -213,9 +218,26 @@ def _checked_weights(weights: Array | None, n: int) -> Array | None:
     return checked
 
 
-def _task(source: Source, targets: Array, settings: DataSettings) -> tuple[Task, str]:
+def _decimal(source: Source, targets: Array, settings: DataSettings) -> Decimal:
+    """Return the decimal mark of the strings in the data; ``auto`` if none occurs."""
+    import polars as pl
+
+    table = source.frame if source.stored is None else source.stored
+    if source.decimal != "auto":
+        return source.decimal
+    if table is None:
+        return settings.decimal
+    strings = []
+    if targets.dtype.kind in "OU" and settings.task not in ("classification", "binary", "multiclass"):
+        flat = targets.reshape(-1).tolist()
+        if all(isinstance(value, str) for value in flat):
+            strings = [pl.Series(", ".join(source.target_names), flat, dtype=pl.String)]
+    return table_decimal(table, settings, targets=strings)
+
+
+def _task(source: Source, targets: Array, settings: DataSettings, decimal: Decimal) -> tuple[Task, str]:
     if source.classes is None:
-        return infer_task(targets, settings.task)
+        return infer_task(targets, settings.task, decimal)
     count = len(source.classes)
     if count < 2:
         raise DataError(f"{count} class was given; a classifier needs at least two classes")

@@ -107,7 +107,7 @@ class _TableRows(nn.Module):
             (at, code, column.inputs[code])
             for at, column in enumerate(columns)
             if column.kind == "categorical"
-            for code in range(len(column.categories))
+            for code in range(len(column.coded))
         ]
         self.ordered = any(column.ordered for column in columns)
         indicators = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]

@@ -22,14 +22,16 @@ from descend.data.functions import call, is_function_path
 from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
-from descend.data.parts import columns_to_keep, joined_parts, listed_names, refuse_url, table_parts
+from descend.data.number_format import Decimal
+from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
 from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
-from descend.data.settings import ColumnChoice, DataSettings
+from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
-from descend.data.table_files import TABLES, line_numbers, read_table
+from descend.data.table_files import TABLES, Table, line_numbers, read_table
+from descend.data.text_cells import absent_strings, converted_columns, table_decimal, typed
 from descend.errors import DataError, did_you_mean
 from descend.interface import option
 from descend.process import in_fork
@@ -106,28 +108,22 @@ def read(
 
 
 def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
-    categorical: dict[str, ColumnChoice] = {
-        column.name: "categorical" for column in schema.columns if column.kind == "categorical"
-    }
-    patterned: dict[str, ColumnChoice] = {
-        column.name: {"kind": column.kind, "format": column.form}
-        for column in schema.columns
-        if "%" in column.form
-    }
     return dataclasses.replace(
         settings,
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
-        columns={**settings.columns, **categorical, **patterned},
         missing=schema.missing,
+        decimal=settings.decimal if settings.decimal != "auto" else schema.decimal,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
     )
 
 
 def like(settings: DataSettings, source: Source) -> DataSettings:
-    """Return the settings that read further data as a source was read: with its level of white."""
-    if source.white is None or settings.image_white != "auto":
-        return settings
-    return dataclasses.replace(settings, image_white=source.white)
+    """Return the settings that read further data as a source was read: with its level of white and decimal mark."""
+    if source.white is not None and settings.image_white == "auto":
+        settings = dataclasses.replace(settings, image_white=source.white)
+    if settings.decimal == "auto":
+        settings = dataclasses.replace(settings, decimal=source.decimal)
+    return settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,38 +255,64 @@ class _Reader:
             f"{path}: expected a data file ending in {listed([*TABLES, '.npz'], 30)} (also compressed, as in .csv.gz)"
         )
 
-    def _read_table(
-        self, path: Path, content: bytes | None = None
-    ) -> tuple[pl.DataFrame, tuple[str, ...], pl.DataFrame | None]:
-        """Return the table in a file, remarks, and the columns to keep as strings where the file is a text."""
-        strings = [column for column in self.settings.columns if _is_read_as_string(self.settings, column)]
-        strings += [self.settings.groups] if self.settings.groups is not None else []
+    def _read_table(self, path: Path, content: bytes | None = None, *, typed: bool) -> Table:
+        settings = self.settings
+        return read_table(
+            path,
+            missing=settings.missing,
+            strings=self._strings,
+            labels=_targets(settings, None) or (),
+            separator=settings.separator,
+            decimal=settings.decimal,
+            typed=typed,
+            encoding=settings.encoding,
+            expected_encoding="auto" if self.schema is None else self.schema.encoding,
+            sheet=settings.sheet,
+            content=content,
+        )
 
-        def read(strings: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-            settings = self.settings
-            return read_table(
-                path, missing=settings.missing, strings=strings, separator=settings.separator,
-                encoding=settings.encoding, expected_encoding="auto" if self.schema is None else self.schema.encoding,
-                sheet=settings.sheet, content=content,
-            )  # fmt: skip
-
-        frame, notes = read(strings)
-        if not self.keep:
-            return frame, notes, None
-        keep = [*self.keep, *(one for name in self.keep for one in listed_names(name))]
-        return frame, notes, columns_to_keep(read([*strings, *keep])[0], self.keep, str(path))
+    @property
+    def _strings(self) -> list[str]:
+        """Columns of a text file that stay strings although they may look like numbers."""
+        declared = [one for one in self.settings.columns if _is_read_as_string(self.settings, one)]
+        return declared + [one for one in (self.settings.groups, self.settings.split) if one is not None]
 
     def _table(self, path: Path, content: bytes | None = None) -> Source:
-        frame, notes, kept = self._read_table(path, content)
+        table = self._read_table(path, content, typed=not self._is_table)
+        kept = None
+        if self.keep:
+            cells = table if self._is_table else self._read_table(path, content, typed=False)
+            kept = columns_to_keep(cells.frame, self.keep, str(path))
         numbers = self._numbers(path, content)
         try:
             with naming(numbers):
-                source = self._frame(frame, path.name, str(path) if content is None else None, kept)
+                source = self._parsed(table, path.name, str(path) if content is None else None, kept)
         except DataError as problem:
-            if frame.width > 1 or not notes:
+            if table.frame.width > 1 or not table.notes:
                 raise
-            raise DataError(f"{problem}; {'; '.join(notes)}") from problem
-        return dataclasses.replace(source, numbers=numbers, notes=(*notes, *source.notes))
+            raise DataError(f"{problem}; {'; '.join(table.notes)}") from problem
+        return dataclasses.replace(source, numbers=numbers, notes=(*table.notes, *source.notes))
+
+    def _parsed(self, table: Table, name: str, reference: str | None, kept: pl.DataFrame | None) -> Source:
+        """Return the source of a table; numbers in a text file have the decimal mark of the training rows."""
+        if not table.is_text:
+            return self._frame(table.frame, name, reference, kept)
+        decimal = table.decimal
+        if decimal == "auto" and self.schema is not None:
+            numeric = [column.name for column in self.schema.used if column.kind == "numeric"]
+            known = table.frame.select([one for one in table.frame.columns if one in numeric])
+            decimal = table_decimal(known, self.settings, prior=table.prior, where=name)
+        frame = table.frame
+        if self.schema is not None:
+            dates = [
+                one.name
+                for one in self.schema.used
+                if one.kind in ("date", "time", "duration") and "%" not in one.form
+            ]
+            found = [frame[one] for one in frame.columns if one in dates]
+            frame = frame.with_columns(converted_columns(found, decimal, self.settings.missing)[0])
+        source = self._frame(frame, name, reference, kept, text=decimal)
+        return dataclasses.replace(source, decimal=decimal)
 
     def _numbers(self, path: Path, content: bytes | None = None) -> RowNumbers:
         settings = self.settings
@@ -302,19 +324,28 @@ class _Reader:
 
     def _parts(self, path: Path, parts: Sequence[Path]) -> Source:
         """Read the table in several files with equal columns."""
-        tables = [self._read_table(part) for part in parts]
-        frame = joined_parts(parts, [frame for frame, *_ in tables])
-        kept = joined_parts(parts, [kept for *_, kept in tables if kept is not None]) if self.keep else None
-        notes = tuple(dict.fromkeys(note for _, notes, _ in tables for note in notes))
+        tables = [self._read_table(part, typed=False) for part in parts]
+        cells = joined_parts(parts, [table.frame for table in tables])
+        kept = columns_to_keep(cells, self.keep, str(path)) if self.keep else None
+        notes = tuple(dict.fromkeys(note for table in tables for note in table.notes))
+        joined = tables[0]._replace(frame=cells)
+        if joined.is_text and not self._is_table:
+            result = typed(
+                cells, missing=self.settings.missing, strings=self._strings,
+                labels=_targets(self.settings, None) or (), decimal=self.settings.decimal,
+                prior=joined.prior, where=str(path),
+            )  # fmt: skip
+            joined = joined._replace(frame=result.frame, decimal=result.decimal)
+            notes += result.notes
+        name = path.name if path.is_dir() else path.parent.name or "data"
         numbers = RowNumbers.join(
             [
-                (str(part), len(one), self._numbers(part))
-                for part, (one, *_) in zip(parts, tables, strict=True)
+                (str(part), len(table.frame), self._numbers(part))
+                for part, table in zip(parts, tables, strict=True)
             ]
         )
-        name = path.name if path.is_dir() else path.parent.name or "data"
         with naming(numbers):
-            source = self._frame(frame, name, str(path), kept)
+            source = self._parsed(joined, name, str(path), kept)
         count = f"the table consists of {len(parts)} files, in the order of their names"
         return dataclasses.replace(source, numbers=numbers, notes=(count, *notes, *source.notes))
 
@@ -358,8 +389,17 @@ class _Reader:
         name: str,
         reference: str | None,
         kept: pl.DataFrame | None = None,
+        text: Decimal | None = None,
     ) -> Source:
-        """Read a table: separate targets, weights, split and groups from the features."""
+        """Read a table: separate targets, weights, split and groups from the features.
+
+        Args:
+            frame: the table.
+            name: its name.
+            reference: what identifies it on a command line.
+            kept: the columns to keep; taken from ``frame`` if None.
+            text: the decimal mark of a text file, whose targets and weights may be strings of numbers; None for others.
+        """
         if self.keep and kept is None and not isinstance(frame, StoredTable):
             kept = columns_to_keep(frame, self.keep, name)
         names = _targets(self.settings, frame.columns)
@@ -368,9 +408,20 @@ class _Reader:
                 f"{name}: the target column is not specified; set {option('--target COLUMN', 'target=COLUMN')}; "
                 f"the columns are {listed(frame.columns, 20)}"
             )
+        if isinstance(self.settings.missing, Mapping) and self.schema is None:
+            for title in self.settings.missing:
+                if title not in frame.columns:
+                    raise DataError(
+                        f"data.missing: no column {title!r}; {did_you_mean(title, frame.columns)}"
+                    )
         targets: Array | None = None
+        absent: tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
         if names is not None and not (self.predicting and any(one not in frame.columns for one in names)):
             frame, series = take(frame, names, f"{name}: target")
+            absent = absent_strings(series, self.settings.missing)
+            if text is not None and not self._has_string_classes:
+                series, notes = converted_columns(series, text, self.settings.missing)
             columns = [labels_of(one, self.settings.missing) for one in series]
             targets = columns[0] if len(columns) == 1 else np.column_stack(columns)
         special = {
@@ -382,6 +433,8 @@ class _Reader:
         for key, column in special.items():
             if column is not None and (column in frame.columns or not self.predicting):
                 frame, (one,) = take(frame, [column], f"{name}: data.{key}")
+                if text is not None and key == "weights":
+                    (one,), _ = converted_columns([one], text, self.settings.missing)
                 extra[key] = labels_of(one, self.settings.missing)
         if frame.width == 0:
             raise DataError(f"{name}: expected feature columns in addition to the target column")
@@ -394,15 +447,19 @@ class _Reader:
             name, reference, "table", targets, names or (), split=split,
             frame=None if isinstance(frame, StoredTable) else frame,
             stored=frame if isinstance(frame, StoredTable) else None,
-            groups=extra.get("groups"), weights=extra.get("weights"), kept=kept,
+            groups=extra.get("groups"), weights=extra.get("weights"), absent_targets=absent, notes=notes, kept=kept,
         )  # fmt: skip
+
+    @property
+    def _has_string_classes(self) -> bool:
+        return self.schema is not None and any(isinstance(label, str) for label in self.schema.classes)
 
 
 def _is_read_as_string(settings: DataSettings, column: str) -> bool:
-    """Return whether the digits of a column of a text file must be kept: a category, or a date of a special format."""
-    choice = settings.columns[column]
+    """Return whether the digits of a column of a text file must be kept, as in categories and dates of a special format."""
+    choice, kind = settings.columns[column], settings.kind_of(column)
     patterned = isinstance(choice, Mapping) and "%" in str(choice.get("format", ""))
-    return patterned or settings.kind_of(column) == "categorical"
+    return patterned or kind not in ("numeric", "boolean", "date", "time", "duration")
 
 
 def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:

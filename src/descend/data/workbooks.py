@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from descend.data.frames import unique_names
 from descend.data.messages import listed
 from descend.data.parsing import EXACT
+from descend.data.titles import unique_names
 from descend.errors import DataError, did_you_mean, require
 from descend.interface import setting
 
