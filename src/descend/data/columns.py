@@ -23,6 +23,7 @@ from descend.data.date_reading import (
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, rows_hold
+from descend.data.ngrams import NGrams
 from descend.data.number_format import CODE, has_codes, parse
 from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
@@ -53,9 +54,9 @@ __all__ = [
     "refuse_extreme",
 ]
 
-ColumnKind = Literal["numeric", "boolean", "categorical", "date", "time", "duration", "constant", "empty",
-                     "identifier", "ignored"]  # fmt: skip
-USED = ("numeric", "boolean", "categorical", "date", "time", "duration")
+ColumnKind = Literal["numeric", "boolean", "categorical", "date", "time", "duration", "text", "constant",
+                     "empty", "identifier", "ignored"]  # fmt: skip
+USED = ("numeric", "boolean", "categorical", "date", "time", "duration", "text")
 NUMBERS = ("numeric", "date", "time", "duration")
 """Kinds of columns whose values are numbers: as they are, days since 1970-01-01, fractions of a day, and days."""
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
@@ -73,8 +74,8 @@ class Column:
 
     Args:
         name: the column name.
-        kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``time`` (of day) or ``duration``; or ``constant``,
-            ``empty``, ``identifier`` or ``ignored`` for columns that are not used.
+        kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``time`` (of day), ``duration`` or ``text``; or
+            ``constant``, ``empty``, ``identifier`` or ``ignored`` for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
         unseen: number of categories, at the end, that occur only outside the training rows. They have no input.
         pooled: whether the last category stands for all other categories of the training rows.
@@ -89,6 +90,7 @@ class Column:
         form, zone: how dates are read, see :func:`descend.data.dates.parse_instants`.
         parts: the inputs made of a date or a time, ``number`` and cyclic ones (:mod:`descend.data.date_parts`); without
             any, the number is the only input.
+        text: how a text column is hashed, once it is fitted.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Column:
     zone: str = ""
     parts: tuple[str, ...] = ()
     ordered: bool = False
+    text: NGrams | None = None
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -135,7 +138,15 @@ class Column:
         own = [f"{self.name}{sign}{one}" for one in self.coded] if self.kind == "categorical" else [self.name]
         if self.parts and not self.has_number:
             own = []
+        if self.text is not None:
+            own = [*self.cell_names]
         return (*own, *self.cyclic_inputs, *([f"{self.name} is missing"] if self.indicator else []))
+
+    @property
+    def cell_names(self) -> tuple[str, ...]:
+        """Names of the inputs of a text column, one for each n-gram."""
+        length = 0 if self.text is None else self.text.length
+        return tuple(f"{self.name}: n-gram {number}" for number in range(1, length + 1))
 
     @property
     def has_number(self) -> bool:
@@ -372,7 +383,10 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
     distinct = values.drop_nulls().n_unique()
     if distinct == 1 and missing == 0:
         return Column(name, "constant", note=f"always {listed([values[0]])}; not used"), None
-    if string_role(values, settings.max_categories) != "categorical":
+    role = string_role(values, settings.max_categories)
+    if role == "text":
+        return Column(name, "text", missing=missing), values
+    if role != "categorical":
         what, reason = "distinct strings", "only identify the rows"
         if distinct <= 0.9 * present:
             what, reason = "categories", f"leave fewer than {ROWS_PER_CATEGORY} rows per category"
@@ -428,8 +442,9 @@ def _declared(
 ) -> tuple[Column, pl.Series | None]:
     import polars as pl
 
-    if declared == "categorical":
-        return Column(values.name, "categorical", missing=missing), to_strings(values)
+    if declared in ("categorical", "text"):
+        kind: ColumnKind = "text" if declared == "text" else "categorical"
+        return Column(values.name, kind, missing=missing), to_strings(values)
     unit = ""
     if declared == "numeric" and values.dtype == pl.String:
         parsed, invalid, unit = parse(values, mark_of(settings))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, row_weights
+from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold, rows_text
 from descend.data.number_format import Decimal
@@ -46,8 +47,8 @@ class Part:
 
     Args:
         inputs: encoded rows, float32 (n, *input_shape); None if they stay in ``dataset``.
-        targets: int64 (n,) for multiclass, float32 (n,) for binary, standardised float32 (n, T) for
-            regression.
+        targets: int64 (n,) for multiclass, float32 (n,) for binary, float32 (n, L) for several labels, float32 (n, T)
+            for regression.
         weights: float32 (n,), or None for equal weights.
         rows: the row numbers in the source, int64 (n,).
         dataset: if ``inputs`` is None, the encoded items (input, target) or (input, target, weight); row i of the
@@ -118,16 +119,18 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
             )
     decimal = _decimal(source, targets, settings)
     task, why = _task(source, targets, settings, decimal)
-    known = targets if source.classes is None else source.classes
-    classes, dtype = classes_of(known) if task in ("binary", "multiclass") else ((), "")
-    codes = codes_of(targets, classes) if classes else None
+    known = targets.reshape(-1) if source.classes is None else source.classes
+    several = task == "multi_label"
+    classes, dtype = classes_of(known) if task in ("binary", "multiclass", "multi_label") else ((), "")
+    codes = codes_of(targets, classes) if classes and not several else None
     groups, ungrouped = (None, 0) if source.groups is None else group_names(source.groups)
     parts = split(
         len(source), codes, task=task, validation=settings.validation, test=settings.test,
         given=source.split, seed=seed, groups=groups,
     )  # fmt: skip
     absent = () if codes is None else _absent_classes(codes, parts, classes)
-    outputs = 1 if task == "binary" else len(classes) or (targets.shape[1] if targets.ndim == 2 else 1)
+    columns = targets.shape[1] if targets.ndim == 2 else 1
+    outputs = 1 if task == "binary" else len(classes) if classes and not several else columns
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=settings.missing,
@@ -145,6 +148,12 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     preprocess = Preprocess(schema)
     inputs = _encoded(preprocess, schema, raw, parts, stored=settings.stream)
     encoded_targets = schema.encode_targets(targets)
+    if several:
+        absent = label_notes(schema, encoded_targets.numpy(), parts.train, declared=settings.task != "auto")
+        if settings.class_weights != "none":
+            raise DataError(
+                "data.class_weights is for classes, of which each row has one; several labels have no such weights"
+            )
     own = dict.fromkeys(PARTS, weights) | {"train": _class_weights(codes, parts.train, settings, weights)}
     encoded_parts = {
         part: _part(schema, source, inputs.get(part), encoded_targets, own[part], getattr(parts, part))
@@ -239,6 +248,8 @@ def _task(source: Source, targets: Array, settings: DataSettings, decimal: Decim
     if source.classes is None:
         return infer_task(targets, settings.task, decimal)
     count = len(source.classes)
+    if targets.ndim == 2 and count == 2:
+        return "multi_label", f"{targets.shape[1]} labels are given"
     if count < 2:
         raise DataError(f"{count} class was given; a classifier needs at least two classes")
     return (

@@ -95,6 +95,8 @@ class PackEvaluation:
             found = self._predictor.schema.probabilities(flat.double(), self._predictor.form)
             found = found[:, 1] if self._task == "binary" else found
             return found.view(*outputs.shape[:2], *found.shape[1:])
+        if self._task == "multi_label":
+            return (flat > (0.0 if self._predictor.form == "logits" else 0.5)).long().view(outputs.shape)
         if self._task == "binary":
             chosen = flat.squeeze(1) > (0.0 if self._predictor.form == "logits" else 0.5)
         else:

@@ -11,13 +11,23 @@ from torch import Tensor
 
 from descend.errors import UserError
 
-__all__ = ["CLASSES", "REGRESSION", "Direction", "Form", "Metric", "predicted_classes", "row_weights", "wide"]
+__all__ = [
+    "CLASSES",
+    "LABELS",
+    "REGRESSION",
+    "Direction",
+    "Form",
+    "Metric",
+    "predicted_classes",
+    "row_weights",
+    "wide",
+]
 
 Form = Literal["classes", "probabilities", "values"]
 """The form of the predictions that a metric takes:
 
-- "classes": class indices (n,);
-- "probabilities": (n,) probabilities of the second class for a binary task, (n, K) for K classes;
+- "classes": class indices (n,), or for several labels 0 and 1 (n, L);
+- "probabilities": (n,) probabilities of the second class for a binary task, (n, K) for K classes, (n, L) for labels;
 - "values": (n,) or (n, T), in the units of the targets.
 """
 
@@ -25,6 +35,9 @@ Direction = Literal["higher", "lower"]
 
 CLASSES = frozenset({"binary", "multiclass"})
 """The tasks that predict one of several classes."""
+
+LABELS = frozenset({"multi_label"})
+"""The tasks that predict several labels, each of which may hold or not."""
 
 REGRESSION = frozenset({"regression", "multi_regression"})
 """The tasks that predict numbers."""

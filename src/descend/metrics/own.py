@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from descend.errors import UserError, message_of
-from descend.metrics.base import CLASSES, Direction, Form, Metric, wide
+from descend.metrics.base import CLASSES, LABELS, Direction, Form, Metric, wide
 from descend.metrics.catalogue import FAMILIES, LOSSES, METRICS
 
 __all__ = ["declare", "own_metric"]
@@ -129,7 +129,7 @@ def own_metric(
             f'{{ function = ..., takes = "classes" }}, or "probabilities", or decorate it with descend.metrics.declare'
         )
     _check_choice("takes", form, _FORMS)
-    of_classes = task in CLASSES
+    of_classes = task in CLASSES | LABELS
     if (form == "values") == of_classes:
         fitting = '"classes" or "probabilities"' if of_classes else '"values"'
         raise UserError(f"'{name}' takes {form}, but the task is {task}: expected takes = {fitting}")
@@ -144,7 +144,7 @@ def _direction_of(name: str) -> Direction | None:
 
 
 def _form_of(function: Callable[..., Any], name: str, task: str) -> Form | None:
-    if task not in CLASSES:
+    if task not in CLASSES | LABELS:
         return "values"
     if name in _PROBABILISTIC:
         return "probabilities"

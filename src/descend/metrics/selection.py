@@ -92,7 +92,9 @@ def undefined_reason(
     '1 of 2 classes has no row'
     """
     perfect = targets
-    if metric.takes == "probabilities":
+    if task == "multi_label":
+        perfect = targets.double() if metric.takes == "probabilities" else targets.long()
+    elif metric.takes == "probabilities":
         perfect = torch.nn.functional.one_hot(targets.long(), classes).double()
         perfect = perfect[:, 1] if task == "binary" else perfect
     elif metric.takes == "classes":
@@ -104,6 +106,12 @@ def undefined_reason(
         return "there are no rows"
     if not bool((counts > 0).any()):
         return "all weights are 0"
+    if task == "multi_label":
+        return (
+            "no label both holds in a row and does not in another"
+            if metric.sorts
+            else "no label holds in any row"
+        )
     if classes:
         present = torch.zeros(classes).index_add(0, targets.long().cpu(), counts.float().cpu()) > 0
         absent = classes - int(present.sum())

@@ -36,6 +36,7 @@ METRICS: Mapping[str, str] = {
 TASKS: Mapping[str, str] = {
     "regression": "regression",
     "multi_regression": "multi-target regression",
+    "multi_label": "multi-label classification",
     "binary": "binary classification",
     "multiclass": "multiclass classification",
 }

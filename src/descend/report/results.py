@@ -104,7 +104,14 @@ def _history_table(run: RunFiles, limit: int = 200) -> Child:
 def results_section(run: RunFiles) -> tuple[Html, list[Figure]]:
     """Return the section with the scores and the confusion matrix or predictions, and its figures."""
     part = text(run.evaluation.get("part")) or "test"
-    body, figures = _classification(run, part) if "confusion" in run.evaluation else _regression(run, part)
+    body: Child
+    figures: list[Figure]
+    if "labels" in run.evaluation:
+        body, figures = _by_label(run), []
+    else:
+        body, figures = (
+            _classification(run, part) if "confusion" in run.evaluation else _regression(run, part)
+        )
     return section("results", "Results", _scores(run), _constraints(run), body), figures
 
 
@@ -199,6 +206,21 @@ def _by_class(names: Sequence[str], counts: Sequence[Sequence[float]]) -> Child:
     head = ["class", "rows", "precision", "recall", "F1"]
     scores = table("Scores by class", head, [cells for _, cells in rows], numeric=range(1, 5), tall=True)
     return [element("h3", "Scores by class" + order), scores]
+
+
+def _by_label(run: RunFiles) -> Child:
+    """Return a table of the scores of each label."""
+    rows: list[list[Child]] = []
+    for each in map(mapping, items(run.evaluation.get("labels"))):
+        hits, false, missed = (int(number(each.get(key)) or 0) for key in ("hits", "false", "missed"))
+        precision = hits / (hits + false) if hits + false else None
+        recall = hits / (hits + missed) if hits + missed else None
+        f1 = 2 * hits / (2 * hits + false + missed) if hits + false + missed else None
+        cells = [score("accuracy", value) for value in (precision, recall, f1)]
+        rows.append([text(each.get("name")), count(hits + missed), count(hits + false), *cells])
+    head = ["label", "rows", "predicted", "precision", "recall", "F1"]
+    scores = table("Scores by label", head, rows, numeric=range(1, 6), tall=True)
+    return [element("h3", "Scores by label"), scores]
 
 
 def _regression(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
