@@ -30,7 +30,8 @@ class TestAnOrdinaryRun:
         assert answer["task"] == "multiclass"
         assert set(answer["metrics"]) == {"train", "validation", "test"}
         for values in answer["metrics"].values():
-            assert set(values) >= {"loss", "accuracy", "balanced_accuracy"}
+            assert {"loss", "accuracy", "balanced_accuracy"} <= set(values)
+        assert {"f1_macro", "roc_auc", "log_loss", "brier"} <= set(answer["metrics"]["test"])
         assert answer["metrics"] == {part: load(folder).metrics[part] for part in answer["metrics"]}
         assert (answer["epochs"], answer["stopped"], answer["seed"]) == (6, "max_epochs", 3)
         assert answer["steps"] == load(folder).history[-1]["step"]

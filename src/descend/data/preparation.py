@@ -21,7 +21,9 @@ from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold, rows_text
 from descend.data.number_format import Decimal
+from descend.data.part_weights import check_part_weights
 from descend.data.preprocessing import Preprocess
+from descend.data.rare_classes import rare_class_notes
 from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
@@ -54,6 +56,7 @@ class Part:
         dataset: if ``inputs`` is None, the encoded items (input, target) or (input, target, weight); row i of the
             part is item ``rows[i]``.
         stored: whether ``inputs`` are on disk, mapped into memory, and possibly larger than memory.
+        balanced: float32 (n,), the weights times those of the classes (``data.class_weights``); None if there are none.
     """
 
     inputs: Tensor | None
@@ -62,6 +65,7 @@ class Part:
     rows: Array
     dataset: Any = None
     stored: bool = False
+    balanced: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -129,6 +133,7 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
         given=source.split, seed=seed, groups=groups,
     )  # fmt: skip
     absent = () if codes is None else _absent_classes(codes, parts, classes)
+    rare = () if codes is None else rare_class_notes(codes, parts, classes)
     columns = targets.shape[1] if targets.ndim == 2 else 1
     outputs = 1 if task == "binary" else len(classes) if classes and not several else columns
     schema = Schema(
@@ -154,16 +159,22 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
             raise DataError(
                 "data.class_weights is for classes, of which each row has one; several labels have no such weights"
             )
-    own = dict.fromkeys(PARTS, weights) | {"train": _class_weights(codes, parts.train, settings, weights)}
+    balanced = _class_weights(codes, parts.train, settings, weights)
+    own = dict.fromkeys(PARTS, weights) | {"train": balanced}
+    weight_notes = check_part_weights(own, {part: getattr(parts, part) for part in PARTS}, codes, classes)
     encoded_parts = {
         part: _part(schema, source, inputs.get(part), encoded_targets, own[part], getattr(parts, part))
         for part in PARTS
     }
+    if balanced is not weights and balanced is not None:
+        of_validation = torch.from_numpy(balanced[parts.validation].astype(np.float32))
+        encoded_parts["validation"] = dataclasses.replace(encoded_parts["validation"], balanced=of_validation)
     if settings.stream:
         encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
     alone = (f"{ungrouped} rows have no group; each is a group of its own",) if ungrouped else ()
     notes = (
-        *source.notes, *parts.notes, *alone, *absent, *_spelling_notes(schema, source), *_column_notes(schema.columns),
+        *source.notes, *parts.notes, *alone, *absent, *rare, *weight_notes,
+        *_spelling_notes(schema, source), *_column_notes(schema.columns),
     )  # fmt: skip
     train, validation, test = (encoded_parts[part] for part in PARTS)
     return Prepared(schema, preprocess, train, validation, test, notes)
@@ -202,6 +213,10 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
             inputs = torch.cat(blocks)
     with naming(source.numbers):
         weights = _checked_weights(source.weights, len(source))
+    if weights is not None and not (weights > 0).any():
+        raise DataError(
+            "the weights of all rows are 0, so nothing can be measured on them; give some a weight above 0"
+        )
     return _part(schema, source, inputs, targets, weights, np.arange(len(source)))
 
 

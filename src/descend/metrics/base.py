@@ -61,7 +61,7 @@ class Metric:
         tasks: the tasks that it is for.
         by_class: whether it requires rows of every class of the task, whose number is then passed as ``classes``.
         each_epoch: whether it is measured after every epoch, requested or not.
-        at_end: whether it is measured on each part of the data after training, requested or not.
+        at_end: the tasks for which it is measured after training, requested or not. Default None: all.
         sorts: whether it sorts all rows, once per class: unless requested, it is left out for very many rows.
         vectorized: whether :func:`torch.vmap` can run the function for many networks at once.
         least_classes: the least number of classes that it is meaningful for.
@@ -74,7 +74,7 @@ class Metric:
     tasks: frozenset[str]
     by_class: bool = False
     each_epoch: bool = False
-    at_end: bool = True
+    at_end: frozenset[str] | None = None
     sorts: bool = False
     vectorized: bool = True
     least_classes: int = 0

@@ -82,7 +82,8 @@ def own_metric(
     With weights it is called with ``sample_weight=`` in addition, an array (n,), which it must take. ``y_true`` holds
     class indices (n,) from 0, in the order of the classes, or values (n,) or (n, T) in the units of the targets. The
     predictions are class indices (n,), probabilities (n,) of the second of two classes or (n, K) of K classes, or values
-    in the shape of ``y_true``. It returns a number; NaN or None where the metric is undefined.
+    in the shape of ``y_true``. Values have the precision of float32, in which networks are trained. It returns a number;
+    NaN or None where the metric is undefined.
 
     Args:
         function: such a function, as those of ``sklearn.metrics``.

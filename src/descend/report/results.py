@@ -9,7 +9,7 @@ from typing import Any
 
 from descend.report.curves import learning_curves
 from descend.report.figures import Figure, confusion_matrix, error_histogram, predicted_against_true
-from descend.report.formatting import NO_BREAK, amount, count, metric, score
+from descend.report.formatting import NO_BREAK, NONE, amount, count, metric, score
 from descend.report.markup import Child, Html, element
 from descend.report.parts import figure_box, fold, section, table
 from descend.report.run_files import PARTS, RunFiles, items, mapping, number, text
@@ -52,6 +52,8 @@ def learning_section(run: RunFiles) -> tuple[Html, list[Figure]]:
         "The training loss is the minimised objective, including dropout, label smoothing and penalties; the "
         "validation loss is measured without them and may be lower."
     )
+    if run.standardized:
+        explanation += " Losses are those of standardised targets."
     hint = "Drag across a figure to zoom in; double-click to reset."
     return section(
         "learning",
@@ -121,12 +123,25 @@ def _scores(run: RunFiles) -> Child:
     if not names:
         return None
     names.sort(key=lambda name: (name != run.main_metric, name == "loss"))
-    return table(
+    scores = table(
         "Scores by part of the data",
         ["", *("training" if part == "train" else part for part in parts)],
         [[metric(name), *(score(name, run.score(part, name)) for part in parts)] for name in names],
         numeric=range(1, len(parts) + 1),
     )
+    notes = []
+    if run.standardized:
+        notes.append("The loss is that of standardised targets; errors are in the units of the target.")
+    if any(
+        name in mapping(run.metrics.get(part)) and run.score(part, name) is None
+        for part in parts
+        for name in names
+    ):
+        notes.append(
+            f"{NONE} marks a metric that is undefined on these rows, for example because a class has no row or the "
+            "targets do not vary."
+        )
+    return [scores, *(element("p", note, class_="note") for note in notes)]
 
 
 _KKT_CONDITIONS: Mapping[str, str] = {

@@ -156,6 +156,12 @@ class RunFiles:
         square = len(counts) == len(names) and all(len(row) == len(names) for row in counts)
         return (names, counts) if square else ([], [])
 
+    @property
+    def standardized(self) -> bool:
+        """Whether the loss is measured on standardised targets, in other units than the metrics."""
+        scale, mean = items(self.schema.get("target_scale")), items(self.schema.get("target_mean"))
+        return bool(scale) and (set(scale) != {1.0} or set(mean) != {0.0})
+
     def rows(self, part: str) -> float | None:
         """Return the number of rows of a part of the data."""
         rows = number(mapping(self.schema.get("rows")).get(part))
