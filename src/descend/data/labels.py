@@ -10,6 +10,7 @@ import numpy as np
 from descend.data.category_forms import aliases
 from descend.data.messages import listed, rows_text
 from descend.data.source import Array
+from descend.data.spellings import similar_spellings
 from descend.errors import DataError
 
 __all__ = ["Label", "classes_of", "codes_of", "restore"]
@@ -88,9 +89,18 @@ def codes_of(targets: Array, classes: Sequence[Label], *, columns: int = 1) -> A
         rows = np.unique(np.flatnonzero(result < 0) // columns)
         raise DataError(
             f"the target contains {listed(sorted(unknown, key=str), 5)} in {rows_text(rows)}, "
-            f"which {'is' if len(unknown) == 1 else 'are'} not among the classes {listed(classes)}"
+            f"which {'is' if len(unknown) == 1 else 'are'} not among the classes {listed(classes)}{_similar(unknown, classes)}"
         )
     return result
+
+
+def _similar(unknown: Sequence[object], classes: Sequence[Label]) -> str:
+    """Return a hint on an unknown label that differs only in capitals or blanks from a class, or nothing."""
+    for label in unknown:
+        alike = [one for one in classes if similar_spellings([label, one])]
+        if alike:
+            return f"; {label!r} and {alike[0]!r} differ only in capitals or blanks"
+    return ""
 
 
 def _lookup(classes: Sequence[Label]) -> Callable[[object], int]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import annotated_types
 
+from descend.data.number_format import Decimal
 from descend.param_types import Count, Fraction, Natural, Positive
 
 __all__ = [
@@ -38,7 +39,7 @@ TargetScale = Literal["auto", "standard", "none"]
 Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
-ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
+ColumnChoice = DeclaredKind | tuple[str | int, ...] | Mapping[str, str | tuple[str, ...]]
 """The kind of a column, its categories in their order, or a table of its kind and settings."""
 Buckets = Annotated[int, annotated_types.Ge(1), annotated_types.Le(2**22)]
 

@@ -17,7 +17,7 @@ from descend.data.preparation import Part, Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
-from descend.data.sources import like, read
+from descend.data.sources import read
 from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import Problem, RecipeError, RunError, UserError, message_of
@@ -234,10 +234,12 @@ class Planner:
             source = read(self._data.source, settings=settings, weights=self._data.sample_weight)
             if self._has_given_parts:
                 given = (self._data.validation, self._data.test)
-                alike = like(settings, source)
                 source = join(
                     source,
-                    *(None if each is None else read(each, settings=alike, held_out=True) for each in given),
+                    *(
+                        None if each is None else read(each, settings=settings, held_out=True, after=source)
+                        for each in given
+                    ),
                 )
             # Most settings do not change what is read: reuse a source that was read the same way.
             same = (one for one in self._sources.values() if one.fingerprint() == source.fingerprint())

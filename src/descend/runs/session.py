@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from descend.data.batches import Batches
+from descend.data.row_numbers import named_rows, naming
 from descend.errors import DivergedError, Interrupted, ObserverError, RunError, UserError
 from descend.files import read_json
 from descend.interface import resume_advice, setting
@@ -283,8 +284,9 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
-        listed = ", ".join(str(int(row)) for row in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
-        lines.append(f"Rows of the data: {listed} ({len(numbers)} in the batch).")
+        with naming(planned.source.numbers):
+            named = named_rows(numbers).removeprefix("rows ").removeprefix("row ")
+        lines.append(f"Rows of the data: {named} ({len(numbers)} in the batch).")
     lines.append(
         f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
     )
