@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -18,17 +19,22 @@ __all__ = ["LastingStream", "answering", "json_ready", "people", "screen", "writ
 WIDTH = 100
 """The width in columns where it is unknown, as for files and pipes."""
 
+_CLOSED = (errno.EPIPE, errno.EIO, errno.EBADF)
+"""What the system reports if a pipe has no reader, a terminal was closed, or a stream is closed."""
+
 Answer = Callable[[Mapping[str, Any]], None]
 
 
 class LastingStream:
     """A text stream whose reader may close it (``descend methods | head``) without ending the program.
 
-    Output that cannot be delivered is dropped, here and when Python closes the stream at exit.
+    Output that cannot be delivered is dropped, here and when Python closes the stream at exit. ``lost`` is the cause,
+    such as a full disk; it remains empty if the reader has closed the stream.
     """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
+        self.lost = ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -48,9 +54,13 @@ class LastingStream:
     def _dropping(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except OSError as cause:
+            if cause.errno not in _CLOSED:
+                self.lost = self.lost or cause.strerror or str(cause)
             with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
 
 
 def people(*, quiet: bool = False, width: int = WIDTH) -> Console:
@@ -66,7 +76,8 @@ def screen(*, quiet: bool = False) -> Console:
 def _console(stream: IO[str], quiet: bool, width: int) -> Console:
     from rich.console import Console
 
-    known = stream.isatty() or "COLUMNS" in os.environ
+    columns = os.environ.get("COLUMNS")
+    known = stream.isatty() if columns is None else columns.isdigit() and int(columns) > 0
     return Console(
         file=cast(IO[str], LastingStream(stream)),
         width=None if known else width,
