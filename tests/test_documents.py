@@ -55,3 +55,17 @@ def test_the_python_of_the_readme_runs(capsys):
     accuracy, label = capsys.readouterr().out.split()
     assert float(accuracy) == pytest.approx(0.98, abs=0.015)
     assert re.fullmatch(r"\[\d\]", label)
+
+
+@pytest.mark.slow
+def test_the_python_of_resuming_runs(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "resuming.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "resuming.md", "exec"), {})
+    expected = [
+        line.rpartition("# ")[2] for block in blocks for line in block.splitlines() if "print(" in line
+    ]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert len(expected) == 3

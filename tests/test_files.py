@@ -80,7 +80,7 @@ class TestFolders:
 
     def test_one_in_use_is_refused_in_the_words_of_its_purpose(self, tmp_path: Path) -> None:
         (tmp_path / "search.json").write_text("{}")
-        with pytest.raises(RunError, match="holds another search; continue it with --resume"):
+        with pytest.raises(RunError, match="holds another search; continue it with resume=True"):
             check_unused(tmp_path, what="search", markers=("search.json",))
         with pytest.raises(RunError, match="is not empty and holds no run"):
             check_unused(tmp_path)

@@ -160,19 +160,20 @@ def finish(
     if is_finished(path) or not is_started(path):
         check_manifest(path)
         return load(path, allow_imports=allow_imports, model=model)
-    if data is None:
-        data = recorded_data(path, allow_imports=allow_imports)
-    given = {"validation": validation, "test": test, "sample_weight": sample_weight}
-    options: Any = {name: value for name, value in given.items() if value is not None}
-    training_data = TrainingData.of(data, **options)
-    plan = Planner(training_data, device=device, allow_imports=allow_imports).resumed(path)
-    several = networks_per_run(plan.recipe) > 1
-    if several and model is not None:
-        raise RunError(f"the run in {path} trains several networks, which the recipe builds; leave out model")
     with locked(path):
-        if several:
-            return train_restarts(plan, path, resume=True, finishing=True)
-        return Session(plan, path, resume=True, model=model).finish_stopped()
+        if data is None:
+            data = recorded_data(path, allow_imports=allow_imports)
+        given = {"validation": validation, "test": test, "sample_weight": sample_weight}
+        options: Any = {name: value for name, value in given.items() if value is not None}
+        training_data = TrainingData.of(data, **options)
+        plan = Planner(training_data, device=device, allow_imports=allow_imports).resumed(path)
+        if networks_per_run(plan.recipe) == 1:
+            return Session(plan, path, resume=True, model=model).finish_stopped()
+        if model is not None:
+            raise RunError(
+                f"the run in {path} trains several networks, which the recipe builds; leave out model"
+            )
+        return train_restarts(plan, path, resume=True, finishing=True)
 
 
 def execute(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import RunError
+from descend.interface import option
 from descend.process import check_unlocked
 from descend.process.locks import LOCK
 
@@ -167,7 +168,7 @@ def check_unused(folder: Path, *, what: str = "run", markers: Sequence[str] = RU
         check_unlocked(folder, what)
     if folder.is_dir() and all((folder / marker).exists() for marker in markers):
         raise RunError(
-            f"{folder} holds another {what}; continue it with --resume (resume=True), or choose another folder"
+            f"{folder} holds another {what}; continue it with {option('--resume', 'resume=True')}, or choose another folder"
         )
     if folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no {what}; choose another folder")

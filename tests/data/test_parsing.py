@@ -1,12 +1,13 @@
 import datetime as dt
 import decimal
+import uuid
 
 import numpy as np
 import polars as pl
 import pytest
 
 from descend.data.messages import listed
-from descend.data.parsing import parse_booleans, parse_dates, parse_numbers, series_of, tidy, to_strings
+from descend.data.parsing import parse_booleans, parse_numbers, series_of, tidy, to_strings
 from descend.data.settings import MISSING
 from descend.errors import DataError
 
@@ -56,35 +57,6 @@ def test_durations_and_times_are_in_days():
     assert tidy(pl.Series("a", [dt.time(6)]), ())[0] == 0.25
 
 
-def test_instants_are_in_utc_whatever_their_zone():
-    zoned = pl.Series("a", [dt.datetime(2024, 7, 1, 2)]).dt.replace_time_zone("Europe/Paris")
-    days, invalid = parse_dates(tidy(zoned, ()))
-    assert days[0] == (dt.date(2024, 7, 1) - dt.date(1970, 1, 1)).days
-    assert not invalid.any()
-
-
-@pytest.mark.parametrize(
-    ("text", "day"),
-    [
-        ("1970-01-02", 1.0),
-        ("1970-01-01T12:00:00", 0.5),
-        ("1970-01-01 06:00", 0.25),
-        ("1970-01-01T02:00:00+02:00", 0.0),
-        ("1970-01-01T00:00:00.5Z", 0.5 / 86400),
-        ("1969-12-31", -1.0),
-    ],
-)
-def test_iso_dates_are_days_since_1970(text, day):
-    days, invalid = parse_dates(pl.Series("a", [text, None]))
-    assert days.to_list() == [day, None]
-    assert not invalid.any()
-
-
-@pytest.mark.parametrize("text", ["31/01/2024", "2024", "yesterday", "2024-13-01", "2024-02-30"])
-def test_other_strings_are_not_iso_dates(text):
-    assert parse_dates(pl.Series("a", [text]))[1].to_list() == [True]
-
-
 def test_numbers_are_parsed_from_strings_and_others_marked():
     result, invalid = parse_numbers(pl.Series("a", ["1", "-2.5e3", "+4", "inf", "x", None]))
     assert result.to_list() == [1.0, -2500.0, 4.0, float("inf"), None, None]
@@ -112,7 +84,12 @@ def test_integers_have_the_same_string_in_every_type():
         ([True, np.bool_(False), None], pl.Boolean),
         ([True, 3], pl.Float64),
         (["a", 1, None], pl.String),
-        ([dt.date(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.UTC)], pl.Datetime),
+        ([dt.date(2024, 1, 1), dt.datetime(2024, 1, 1, tzinfo=dt.UTC)], pl.String),
+        ([dt.date(2024, 1, 1), dt.datetime(2024, 1, 1)], pl.Datetime),
+        ([dt.datetime(2024, 1, 1, tzinfo=dt.UTC), None], pl.Datetime),
+        ([dt.time(14, 30), None], pl.Time),
+        ([dt.timedelta(days=1), np.timedelta64(3, "h"), None], pl.Duration),
+        ([uuid.UUID(int=5), None], pl.String),
         ([np.datetime64("2024-01-01"), None], pl.Datetime),
         ([decimal.Decimal(1)], pl.Float64),
         ([None, float("nan")], pl.Null),

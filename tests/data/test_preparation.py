@@ -66,12 +66,13 @@ def test_a_mixed_table_end_to_end(tmp_path):
     kinds = [column.kind for column in prepared.schema.columns]
     assert kinds == ["numeric", "categorical", "boolean", "date", "constant", "empty"]
     assert prepared.preprocess.names == (
-        "size", "sold", "when", "colour=green", "colour=red", "size is missing", "colour is missing",
+        "size", "sold", "when", "when: weekday (sine)", "when: weekday (cosine)", "when: day of year (sine)",
+        "when: day of year (cosine)", "colour=green", "colour=red", "size is missing", "colour is missing",
     )  # fmt: skip
     assert len(prepared.table) == 6
     assert any("'always'" in note for note in prepared.notes)
     train = prepared.train.inputs
-    known = train[train[:, 5] == 0, 0]
+    known = train[train[:, prepared.preprocess.names.index("size is missing")] == 0, 0]
     assert abs(float(train[:, 0].mean())) < 1e-6
     assert len(known) < len(train)
     assert abs(float(prepared.train.targets.mean())) < 1e-6

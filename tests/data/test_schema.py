@@ -249,7 +249,7 @@ def test_probabilities_sum_to_one_and_agree_with_decode():
 def test_the_table_describes_the_columns():
     rows = {row["name"]: row for row in SCHEMAS["mixed"].table()}
     assert rows["number"]["missing"] == "7"
-    assert rows["day"]["values"] == "2024-01-01 to 2024-01-28"
+    assert rows["day"]["values"] == "2024-01-01 to 2024-01-28 (number, weekday, day of month, day of year)"
     assert rows["colour"]["values"] == "3 categories"
     assert "always 3" in rows["same"]["note"]
 

@@ -91,12 +91,12 @@ def test_blank_lines_are_skipped_but_missing_rows_are_kept(tmp_path):
         (b"a,b\n", "no rows"),
         (b"a,b\n\n\n", "no rows"),
         (b"a,b,a\n1,2,3\n", "'a' occurs more than once"),
-        (b"a,b\n1,2\n3,4,5\n6,7\n", "ragged: the header has 2 fields, record 3 has 3"),
-        (b"a,b,c\n1,2,3\n4,5\n", "ragged: the header has 3 fields, record 3 has 2"),
+        (b"a,b\n1,2\n3,4,5\n6,7\n", "ragged: the header has 2 fields, line 3 has 3"),
+        (b"a,b,c\n1,2,3\n4,5\n", "ragged: the header has 3 fields, line 3 has 2"),
         (b"a,b\n1,2\n\xff\xfe\xfd,3\n", "not UTF-8"),
         (
             "a,b\n1,2\n".encode("utf-16-le"),
-            "UTF-16 without a byte order mark; specify --set data.encoding=utf-16-le",
+            "UTF-16 without a byte order mark; specify {'data.encoding': 'utf-16-le'}",
         ),
         (b"a,b\n\x00\x00,2\n", "line 2 contains a NUL byte, as binary files do"),
         (b'a,b\n"x,2\n3,4\n', "data.csv"),
@@ -208,9 +208,7 @@ def test_a_specified_separator_is_used(tmp_path):
 
 def test_messages_name_the_separator_and_the_setting(tmp_path):
     for content in ("a;b\n1;2\n3;4;5\n6;7\n", "a;b;c\n1;2;3\n4;5\n"):
-        with pytest.raises(
-            DataError, match=r"the separator is ';' \(another one: --set 'data.separator=\",\"'\)"
-        ):
+        with pytest.raises(DataError, match=r"the separator is ';' \(another one: {'data.separator': ','}\)"):
             table(tmp_path, content)
     assert "the separator is ','" in " ".join(read_table(write(tmp_path, "a:b\n1:2\n"))[1])
 

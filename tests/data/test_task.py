@@ -59,7 +59,7 @@ def test_the_task_can_be_declared(targets, declared, task):
 
 def test_reasons_are_given_with_the_alternative():
     assert "3 distinct strings" in infer_task(np.array(["a", "b", "c"] * 9))[1]
-    assert "data.task=classification" in infer_task(np.array([1.0, 2.0, 3.0] * 9))[1]
+    assert "'data.task': 'classification'" in infer_task(np.array([1.0, 2.0, 3.0] * 9))[1]
     assert "data.task = 'binary'" in infer_task(np.array([1.0, 2.0] * 9), "binary")[1]
 
 

@@ -231,7 +231,7 @@ def test_resume_is_exact(tmp_path, monkeypatch, engine, owner, name, share):
     with monkeypatch.context() as patched:
         stopping(patched, owner, name, max(1, int(share * calls)))
         with pytest.raises(
-            Interrupted, match=f"training of 3 networks: .* continue with --resume --out {folder}"
+            Interrupted, match=f"training of 3 networks: .* continue with resume=True, out='{folder}'"
         ):
             train_restarts(plan_run("iris", recipe), folder, engine=engine)
     resumed = train("iris", recipe, out=folder, resume=True)

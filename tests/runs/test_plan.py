@@ -72,7 +72,7 @@ class TestCombinations:
         [
             ({"schedule": "plateau", "data.validation": 0.0}, "there are no validation rows to monitor"),
             ({"stop.target": 0.9, "data.validation": 0.0}, "there are no validation rows to measure it on"),
-            ({"stop.monitor": "acuracy"}, "no metric 'acuracy' for multiclass; one of: loss, accuracy"),
+            ({"stop.monitor": "acuracy"}, "unknown metric 'acuracy' for multiclass; did you mean 'accuracy'"),
             ({"stop.monitor": "r2"}, "no metric 'r2' for multiclass"),
             ({"engine.device": "gpu"}, "[engine] device: the device 'gpu' is not available"),
             ({"data.scale": "auto"}, "unknown scale 'auto'"),

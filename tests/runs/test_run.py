@@ -364,12 +364,12 @@ class TestNoRun:
 class TestUnfinished:
     def test_an_interrupted_run_says_how_to_go_on_and_then_loads(self, tmp_path):
         folder = tmp_path / "run"
-        with pytest.raises(Interrupted, match=f"--resume --out {folder}"):
+        with pytest.raises(Interrupted, match=f"resume=True, out='{folder}'"):
             train("classes", out=folder, observers=[StopAt(2)])
         message = refused(folder)
         assert "was stopped after 1 epoch and is not finished" in message
-        assert f"descend finish {folder} (descend.finish({str(folder)!r}))" in message
-        assert f"--resume --out {folder}" in message
+        assert f"descend.finish({str(folder)!r})" in message
+        assert f"resume=True, out='{folder}'" in message
         assert "resume=True" in message
         run, rows = train("classes", out=folder, resume=True)
         assert descend.load(folder).predict(rows).tolist() == run.predict(rows).tolist()
@@ -390,7 +390,7 @@ class TestUnfinished:
 
 class TestWhereToWrite:
     def test_a_folder_of_another_run(self, saved):
-        with pytest.raises(RunError, match="holds another run; continue it with --resume"):
+        with pytest.raises(RunError, match="holds another run; continue it with resume=True"):
             train("classes", out=saved)
         with pytest.raises(RunError, match="holds another run"):
             descend.load(saved).save(saved)

@@ -71,7 +71,7 @@ def test_stopped_at_every_step_and_resumed_has_the_same_bits(tmp_path: Path, cha
     whole = descend.train(program.data(), recipe, seed=3, out=tmp_path / "whole")
     for step in range(1, whole.metrics["steps"]):
         folder = tmp_path / str(step)
-        with pytest.raises(Interrupted, match="--resume"):
+        with pytest.raises(Interrupted, match="resume=True"):
             descend.train(program.data(), recipe, seed=3, out=folder, observers=[StopAt(step)])
         again = descend.train(program.data(), out=folder, resume=True)
         assert weights(folder) == weights(tmp_path / "whole"), step

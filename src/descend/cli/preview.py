@@ -25,8 +25,8 @@ DETAILS = frozenset({"task", "output", "output_gain", "image_size", "monitor", "
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}
 
 
-def preview(planned: Plan, console: Console) -> None:
-    """Print what will be trained."""
+def preview(planned: Plan, console: Console, *, new: bool = True) -> None:
+    """Print what will be trained; ``new`` is false for a run that continues."""
     schema = planned.prepared.schema
     console.print(f"{planned.source.name}: {_size(planned)}", style="bold")
     if schema.columns:
@@ -38,10 +38,25 @@ def preview(planned: Plan, console: Console) -> None:
     console.print(f"Task: {_task(schema)}" + (f" ({schema.why})." if schema.why else "."))
     rows = ", ".join(f"{schema.rows.get(part, 0):,} {PART_NAMES[part]}" for part in PART_NAMES)
     console.print(f"Rows: {rows}.")
+    if new and (advice := _test_rows(planned)):
+        console.print(advice)
     choices = chosen(planned)
     if choices:
         console.print(f"Chosen for these data: {choices}.")
         console.print("(Reasons: descend recipe --explain. Change a choice: --set section.key=value)")
+
+
+def _test_rows(planned: Plan) -> str:
+    """How to train on the test rows too, where they were split off at random without a request."""
+    rows, total = planned.prepared.schema.rows.get("test", 0), len(planned.source)
+    from descend.data.settings import DataSettings
+
+    if not rows or planned.source.split is not None or planned.recipe.data["test"] != DataSettings.test:
+        return ""
+    return (
+        f"({100 * rows / total:.0f} % of the rows are kept for the test. If you have test data of your own: --test DATA, "
+        "or --set data.test=0 to train on all rows)"
+    )
 
 
 def _size(planned: Plan) -> str:

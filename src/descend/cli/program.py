@@ -32,6 +32,7 @@ from descend.cli import (
 from descend.cli.output import LastingStream, write_json
 from descend.cli.startup import last_signal, stopped_early
 from descend.errors import DescendError
+from descend.interface import command_line
 
 __all__ = ["app", "run"]
 
@@ -113,7 +114,7 @@ def _status(arguments: Sequence[str] | None) -> int:
     verbose = "--traceback" in given or os.environ.get("DESCEND_TRACEBACK", "") not in ("", "0")
     given = [each for each in given if each != "--traceback"]
     try:
-        with warnings.catch_warnings():
+        with command_line(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
             status = _called(given)
         if status == INTERRUPTED:

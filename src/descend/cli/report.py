@@ -16,6 +16,10 @@ def report(run: RunFolder) -> None:
     """Write the report of a run again, as one HTML file in its folder, and print its path."""
     if not run.is_dir():
         raise RunError(f"no such run folder: {run}")
+    from descend.cli.output import screen
     from descend.report import write
+    from descend.runs.folder import is_finished, is_started, why_unfinished
 
     typer.echo(write(run))
+    if is_started(run) and not is_finished(run):
+        screen().print(f"Note: {why_unfinished(run)}", soft_wrap=True)

@@ -29,7 +29,7 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
         console.print(f"Report  {report}", soft_wrap=True)
 
 
-def scores(parts: dict[str, dict[str, float]]) -> Any:
+def scores(parts: Mapping[str, Mapping[str, float | None]]) -> Any:
     """Return a table with a row per part and a column per metric."""
     names = list(dict.fromkeys(name for values in parts.values() for name in values))
     headings = [metric(name) for name in names]
@@ -41,22 +41,15 @@ def scores(parts: dict[str, dict[str, float]]) -> Any:
 
 
 def _course(run: Run) -> str:
-    found, stop = run.metrics, run.recipe.stop
+    found = run.metrics
     epochs, steps = found["epochs"], found["steps"]
     text = (
         f"{count(epochs)} epoch{'s' if epochs != 1 else ''} ({count(steps)} steps) in "
         f"{duration(found['seconds'])}".replace("\N{NO-BREAK SPACE}", " ")
     )
-    monitor = metric(str(stop["monitor"]))
-    why = {
-        "max_epochs": "the maximum number of epochs was reached",
-        "gradient_tolerance": f"the gradient norm is at most {stop.get('gradient_tolerance')}",
-        "patience": f"the validation {monitor} did not improve for {stop.get('patience')} epochs",
-        "max_seconds": f"the time limit of {stop.get('max_seconds')} seconds was reached",
-        "target": f"the target {monitor} of {stop.get('target')} was reached",
-        "interrupted": "training was interrupted",
-        "diverged": "training diverged",
-    }.get(found["stopped"], f"of a request ({found['stopped']})")
+    from descend.runs.description import stop_reason
+
+    why = stop_reason(run)
     best = f"; the weights of epoch {found['best_epoch']} were kept" if "validation" in found else ""
     early = ""
     if found.get("status") == "stopped":

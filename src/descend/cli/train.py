@@ -128,7 +128,7 @@ def train(
             run = load(out, allow_imports=allow_imports)
             console.print(f"The run in {out} is finished; there is nothing left to train.")
         else:
-            preview(planned, console)
+            preview(planned, console, new=not resume)
             folder = out or new_folder(planned.source.name)
             run = _trained(planned, folder, resume, tensorboard, show)
         report = written_report(run, show)

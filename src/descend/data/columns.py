@@ -4,28 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
 
+from descend.data.date_reading import KINDS as DATE_KINDS
+from descend.data.date_reading import (
+    NUMBER,
+    Reading,
+    declared_reading,
+    expected_values,
+    find_reading,
+    find_reading_of_instants,
+    find_reading_of_numbers,
+    shown_quantity,
+)
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.messages import listed, rows_hold
+from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
     EXACT,
     large_integers,
     parse_booleans,
-    parse_dates,
-    parse_instants,
     parse_numbers,
+    series_of,
     tidy,
     to_strings,
 )
-from descend.data.settings import DataSettings
+from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind
 from descend.data.streaming import StoredTable
 from descend.errors import DataError, did_you_mean
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,10 +54,11 @@ __all__ = [
     "too_close",
 ]
 
-ColumnKind = Literal[
-    "numeric", "boolean", "categorical", "date", "constant", "empty", "identifier", "ignored"
-]
-USED = ("numeric", "boolean", "categorical", "date")
+ColumnKind = Literal["numeric", "boolean", "categorical", "date", "time", "duration", "constant", "empty",
+                     "identifier", "ignored"]  # fmt: skip
+USED = ("numeric", "boolean", "categorical", "date", "time", "duration")
+NUMBERS = ("numeric", "date", "time", "duration")
+"""Kinds of columns whose values are numbers: as they are, days since 1970-01-01, fractions of a day, and days."""
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 """Pydantic settings for values read from a file: no unknown fields, no type conversion, finite numbers."""
 LARGEST = 1e150
@@ -63,16 +75,20 @@ class Column:
 
     Args:
         name: the column name.
-        kind: ``numeric``, ``boolean``, ``categorical`` or ``date``; or ``constant``, ``empty``, ``identifier`` or
-            ``ignored`` for columns that are not used.
+        kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``time`` (of day) or ``duration``; or ``constant``,
+            ``empty``, ``identifier`` or ``ignored`` for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
         pooled: whether the last category stands for all other categories of the training rows.
+        ordered: whether the categories have an order, see :mod:`descend.data.ordered`.
         missing: number of missing values in all rows.
         note: a remark for the user.
         indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
         fill: the replacement for a missing number: the median of the training rows.
         mean, scale: a number x enters the network as (x - mean) / scale.
         low, high: the smallest and largest number in all rows.
+        form, zone: how dates are read, see :func:`descend.data.dates.parse_instants`.
+        parts: the inputs made of a date or a time, ``number`` and cyclic ones (:mod:`descend.data.date_parts`); without
+            any, the number is the only input.
     """
 
     name: str
@@ -87,6 +103,10 @@ class Column:
     scale: float = 1.0
     low: float | None = None
     high: float | None = None
+    form: str = ""
+    zone: str = ""
+    parts: tuple[str, ...] = ()
+    ordered: bool = False
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -104,20 +124,44 @@ class Column:
         """
         if not self.used:
             return ()
-        own = [f"{self.name}={one}" for one in self.categories] if self.kind == "categorical" else [self.name]
-        return (*own, *([f"{self.name} is missing"] if self.indicator else []))
+        sign = ">=" if self.ordered else "="
+        own = (
+            [f"{self.name}{sign}{one}" for one in self.categories]
+            if self.kind == "categorical"
+            else [self.name]
+        )
+        if self.parts and not self.has_number:
+            own = []
+        return (*own, *self.cyclic_inputs, *([f"{self.name} is missing"] if self.indicator else []))
+
+    @property
+    def has_number(self) -> bool:
+        """Whether one of the inputs is a scaled number."""
+        return self.kind in NUMBERS and (not self.parts or NUMBER in self.parts)
+
+    @property
+    def cycles(self) -> tuple[str, ...]:
+        """The cyclic parts among the inputs."""
+        return tuple(part for part in self.parts if part != NUMBER) if self.used else ()
+
+    @property
+    def cyclic_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs made of cyclic parts, two of each.
+
+        >>> Column("sold", "date", parts=("number", "hour")).cyclic_inputs
+        ('sold: hour (sine)', 'sold: hour (cosine)')
+        """
+        names = [f"{self.name}: {part.replace('_', ' ')}" for part in self.cycles]
+        return tuple(f"{name} ({function})" for name in names for function in ("sine", "cosine"))
 
 
 def kind_option(name: str, kind: str) -> str:
-    r"""Return the command-line option that declares a column's kind, quoted for a shell.
+    """Return how to declare a column's kind, for a message.
 
-    >>> kind_option("age", "ignore"), kind_option("sepal length", "ignore")
-    ('--set data.columns.age=ignore', '--set \'data.columns."sepal length"=ignore\'')
+    >>> kind_option("age", "ignore")
+    "{'data.columns.age': 'ignore'}"
     """
-    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        return f"--set data.columns.{name}={kind}"
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f"--set 'data.columns.\"{quoted}\"={kind}'"
+    return setting(("data", "columns", name), kind)
 
 
 def raise_all(problems: Sequence[str]) -> None:
@@ -214,15 +258,30 @@ def _infer_one(
     import polars as pl
 
     name = series.name
-    declared = settings.columns.get(name)
+    declared = checked_kind(name, settings.columns.get(name))
     if declared == "ignore":
         return Column(name, "ignored", note="ignored (data.columns)"), None
+    if series.dtype == pl.Object:
+        series = series_of(name, series.to_list())
+    choice = settings.columns.get(name)
+    order = order_of(series, choice)
+    if order is not None:
+        return _ordered(ordered_strings(series, order, settings.missing), order)
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
         return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
+    if declared in DATE_KINDS and isinstance(choice, str | Mapping):
+        reading = declared_reading(values, choice)
+        refuse(
+            values, reading.invalid, reading.kind, expected_values(reading.kind, reading.form, reading.zone)
+        )
+        return _dated(reading, missing, keep_constant=True)
     if declared is not None:
         return _declared(values, declared, missing, settings)
+    found = _dates_in(series, values, settings)
+    if found is not None:
+        return _dated(found, missing, keep_constant)
     if values.dtype == pl.String:
         values = _parse_strings(values, settings)
     if values.dtype == pl.String:
@@ -231,8 +290,6 @@ def _infer_one(
         if missing == 0 and (values.all() or not values.any()):
             return Column(name, "constant", note=f"always {str(values[0]).lower()}; not used"), None
         return Column(name, "boolean", missing=missing), values
-    if values.dtype == pl.Datetime:
-        return _numeric(parse_dates(values)[0], "date", missing, keep_constant)
     if not keep_constant and identifies_rows(values):
         low, high = int(values.min()), int(values.max())  # type: ignore[arg-type]  # of an integer column
         note = f"a different integer in each row, {low} to {high}, only identifies the row; not used; "
@@ -242,13 +299,46 @@ def _infer_one(
     return _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
 
 
+def _dates_in(series: pl.Series, values: pl.Series, settings: DataSettings) -> Reading | None:
+    """Return the dates, times of day or durations in a column, or None if it has other values.
+
+    Args:
+        series: the raw column.
+        values: the tidied column.
+        settings: the settings of the data.
+    """
+    import polars as pl
+
+    if values.dtype == pl.Datetime:
+        return find_reading_of_instants(values, getattr(series.dtype, "time_zone", None))
+    if series.dtype in (pl.Time, pl.Duration):
+        kind: Literal["time", "duration"] = "time" if series.dtype == pl.Time else "duration"
+        return Reading(kind, values, values.is_null() & False)
+    if values.dtype in (pl.Float64, pl.Int128):
+        return find_reading_of_numbers(values)
+    found = find_reading(values) if values.dtype == pl.String else None
+    if found is not None and found.invalid.any():
+        raise _mixed(values, found.invalid, found.what, settings)
+    return found
+
+
+def _dated(reading: Reading, missing: int, keep_constant: bool) -> tuple[Column, pl.Series | None]:
+    column, values = _numeric(reading.parsed, reading.kind, missing, keep_constant)
+    if not column.used:
+        return column, values
+    parts = reading.parts or reading.possible_parts
+    column = dataclasses.replace(column, note=reading.note, form=reading.form, zone=reading.zone, parts=parts)
+    return column, values
+
+
 def _numeric(
-    values: pl.Series, kind: Literal["numeric", "date"], missing: int, keep_constant: bool
+    values: pl.Series, kind: Literal["numeric", "date", "time", "duration"], missing: int, keep_constant: bool
 ) -> tuple[Column, pl.Series | None]:
     refuse_extreme(values)
     low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # of a Float64 series
     if low == high and missing == 0 and not keep_constant:
-        return Column(values.name, "constant", note=f"always {low:g}; not used", low=low, high=high), None
+        note = f"always {shown_quantity(kind, low)}; not used"
+        return Column(values.name, "constant", note=note, low=low, high=high), None
     note = ""
     size = len(values)
     if kind == "numeric" and size >= 20 and high - low == size - 1 and values.is_sorted():
@@ -257,7 +347,7 @@ def _numeric(
 
 
 def _parse_strings(values: pl.Series, settings: DataSettings) -> pl.Series:
-    """Parse strings as numbers, booleans or dates if all values allow it; otherwise return the strings."""
+    """Parse strings as numbers or booleans if all values allow it; otherwise return the strings."""
     present = len(values) - values.null_count()
     numbers, invalid = parse_numbers(values)
     count = int(invalid.sum())
@@ -269,13 +359,6 @@ def _parse_strings(values: pl.Series, settings: DataSettings) -> pl.Series:
     lowered = values.str.to_lowercase()
     if lowered.is_in(["true", "false"]).fill_null(True).all():
         return lowered == "true"
-    if values.drop_nulls().head(5).str.contains(r"^\d{4}-\d").any():
-        instants, invalid = parse_instants(values)
-        count = int(invalid.sum())
-        if count == 0:
-            return instants
-        if count <= (1 - _MOSTLY) * present:
-            raise _mixed(values, invalid, "dates", settings)
     return values
 
 
@@ -283,18 +366,13 @@ def _mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSetti
     rows = np.flatnonzero(invalid.to_numpy())
     others = values.filter(invalid).unique(maintain_order=True).to_list()
     valid = len(values) - values.null_count() - len(rows)
-    tokens = _toml([*settings.missing, *others[:3]])
+    missing = setting("data.missing", [*settings.missing, *others[:3]])
     return DataError(
         f"column {values.name!r}: {valid} values are {what}, but {rows_hold(rows)} "
         f"{listed(others, 5)}; correct them, "
-        f"declare them as missing values (--set 'data.missing={tokens}'), "
+        f"declare them as missing values ({missing}), "
         f"or {kind_option(values.name, 'categorical')}"
     )
-
-
-def _toml(strings: Sequence[str]) -> str:
-    quoted = ('"' + one.replace("\\", "\\\\").replace('"', '\\"') + '"' for one in strings)
-    return "[" + ", ".join(quoted) + "]"
 
 
 def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
@@ -314,20 +392,59 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
     return Column(name, "categorical", missing=missing), values
 
 
+def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
+    """Return the kind that the settings declare for a column, or None.
+
+    >>> checked_kind("when", {"kind": "date", "zone": "UTC"})
+    'date'
+
+    Raises:
+        DataError: a table has no kind, an unknown one, or settings that the kind does not have.
+    """
+    if choice is None or isinstance(choice, str):
+        return choice
+    if not isinstance(choice, Mapping):
+        return "categorical"  # a list of ordered categories
+    kinds = get_args(DeclaredKind)
+    kind = choice.get("kind")
+    if kind not in kinds:
+        found = (
+            f"{kind!r}; {did_you_mean(str(kind), kinds)}"
+            if "kind" in choice
+            else f"the keys {listed(choice)}"
+        )
+        raise DataError(f"data.columns.{name}: expected a table with the kind of the column, got {found}")
+    if kind not in DATE_KINDS and len(choice) > 1:
+        raise DataError(
+            f"data.columns.{name}: the kind {kind!r} has no settings, got {listed(set(choice) - {'kind'})}"
+        )
+    return str(kind)
+
+
+def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
+    missing = values.null_count()
+    if missing == len(values):
+        return Column(values.name, "empty", missing=missing, note="every value is missing; not used"), None
+    if values.n_unique() == 1:
+        return Column(values.name, "constant", note=f"always {listed([values[0]])}; not used"), None
+    note = f"ordered: {' < '.join(order)}" if len(order) <= 5 else f"ordered: {order[0]} < ... < {order[-1]}"
+    return Column(values.name, "categorical", order, missing=missing, note=note, ordered=True), values
+
+
 def _declared(
     values: pl.Series, declared: str, missing: int, settings: DataSettings
 ) -> tuple[Column, pl.Series | None]:
     if declared == "categorical":
         return Column(values.name, "categorical", missing=missing), to_strings(values)
     parse: Callable[[pl.Series], tuple[pl.Series, pl.Series]]
-    parse = {"numeric": parse_numbers, "boolean": parse_booleans, "date": parse_dates}[declared]
+    parse = {"numeric": parse_numbers, "boolean": parse_booleans}[declared]
     parsed, invalid = parse(values)
     refuse(values, invalid, declared)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
     if declared == "numeric":
         _refuse_too_close(values)
-    return _numeric(parsed, "date" if declared == "date" else "numeric", missing, keep_constant=True)
+    return _numeric(parsed, "numeric", missing, keep_constant=True)
 
 
 def too_close(low: int, high: int) -> bool:
@@ -353,14 +470,14 @@ def _refuse_too_close(values: pl.Series) -> None:
         )
 
 
-def refuse(values: pl.Series, invalid: pl.Series, kind: str) -> None:
+def refuse(values: pl.Series, invalid: pl.Series, kind: str, expected: str = "") -> None:
     """Raise a DataError that shows the invalid values of a column, if there are any."""
     if invalid.any():
         rows = np.flatnonzero(invalid.to_numpy())
-        expected = {"numeric": "numbers", "boolean": "true or false", "date": "dates such as 2026-01-31"}
+        expected = expected or {"numeric": "numbers", "boolean": "true or false"}[kind]
         shown = values.filter(invalid).head(50).unique(maintain_order=True).to_list()
         raise DataError(
-            f"column {values.name!r}: expected {expected[kind]}, but {rows_hold(rows)} {listed(shown, 5)}"
+            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown, 5)}"
         )
 
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from descend.data.columns import Column, raise_all, refuse, refuse_extreme
+from descend.data.date_reading import expected_values
+from descend.data.date_reading import parse as parse_date_kind
 from descend.data.messages import listed
-from descend.data.parsing import parse_booleans, parse_dates, parse_numbers, tidy, to_strings
+from descend.data.parsing import parse_booleans, parse_numbers, tidy, to_strings
 from descend.data.settings import DataSettings
 from descend.data.source import Array
 from descend.data.streaming import StoredTable
@@ -56,13 +58,18 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
         if not column.used or column.name not in frame.columns:
             continue
         try:
-            values = tidy(frame[column.name], missing)
+            # What is a category is not missing.
+            values = tidy(frame[column.name], [one for one in missing if one not in column.categories])
             if column.kind == "categorical":
                 parsed.append(_as_categories(values, column))
                 continue
-            parse = {"numeric": parse_numbers, "boolean": parse_booleans, "date": parse_dates}[column.kind]
-            converted, invalid = parse(values)
-            refuse(values, invalid, column.kind)
+            if column.kind in ("date", "time", "duration"):
+                converted, invalid = parse_date_kind(values, column.kind, column.form, column.zone)
+                refuse(values, invalid, column.kind, expected_values(column.kind, column.form, column.zone))
+            else:
+                parse = {"numeric": parse_numbers, "boolean": parse_booleans}[column.kind]
+                converted, invalid = parse(values)
+                refuse(values, invalid, column.kind)
             if column.kind != "boolean":
                 refuse_extreme(converted, column)
             parsed.append(converted)
@@ -151,6 +158,8 @@ def _with_categories(column: Column, seen: pl.Series, settings: DataSettings) ->
         return dataclasses.replace(
             column, kind="constant", note=f"always {names[0]!r} in the training rows; not used"
         )
+    if column.ordered:
+        return column
     if len(names) <= settings.max_categories:
         return dataclasses.replace(column, categories=tuple(sorted(names)))
     kept = names[: settings.max_categories - 1]

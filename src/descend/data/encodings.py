@@ -6,6 +6,7 @@ import codecs
 import re
 
 from descend.errors import DataError, did_you_mean
+from descend.interface import setting
 
 __all__ = [
     "COMMON",
@@ -53,12 +54,12 @@ def marked_encoding(head: bytes) -> tuple[str, int] | None:
 
 
 def encoding_option(encoding: str) -> str:
-    """Return the setting that declares an encoding, on the command line and in Python.
+    """Return how to declare an encoding, for a message.
 
     >>> encoding_option("cp1252")
-    "--set data.encoding=cp1252 (in Python: data={'encoding': 'cp1252'})"
+    "{'data.encoding': 'cp1252'}"
     """
-    return f"--set data.encoding={encoding} (in Python: data={{'encoding': {encoding!r}}})"
+    return setting("data.encoding", encoding)
 
 
 def as_utf8(

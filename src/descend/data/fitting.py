@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from descend.data.columns import Column, infer, raise_all, refuse_extreme
+from descend.data.columns import NUMBERS, Column, infer, raise_all, refuse_extreme
+from descend.data.date_parts import phase
+from descend.data.date_reading import NUMBER
 from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.encoding import StoredColumns, encode, fit_categories
 from descend.data.scaling import ELEMENTWISE, SCALES, Scale
@@ -165,6 +167,7 @@ def _fit_table(
     columns = fit_categories(columns, parsed, train, settings)
     kept = table.columns if source.grid is not None else settings.columns
     columns = _fit_numbers(columns, parsed, train, scale.elementwise, weights, kept=kept)
+    columns = _fit_parts(columns, parsed, train, settings)
     _refuse_extremes(columns, parsed)
     rotation = None if scale.rotate is None else _rotation(columns, parsed, train, scale, weights)
     width = sum(len(column.inputs) for column in columns)
@@ -181,7 +184,7 @@ def _rotation(
     weights: Array | None,
 ) -> Rotation | None:
     """Fit the rotation of a table's numeric columns; None if it has none."""
-    numbers = [column for column in columns if column.kind in ("numeric", "date")]
+    numbers = [column for column in columns if column.has_number]
     scale.check_size(len(numbers), "numeric columns")
     if not numbers:
         return None
@@ -195,7 +198,7 @@ def _rotation(
 def _refuse_extremes(columns: Sequence[Column], parsed: pl.DataFrame | StoredColumns) -> None:
     problems = []
     for column in columns:
-        if column.kind in ("numeric", "date"):
+        if column.kind in NUMBERS:
             try:
                 refuse_extreme(parsed[column.name], column)
             except DataError as problem:
@@ -219,7 +222,7 @@ def _fit_numbers(
     in a new row is not an outlier.
     """
     fitted = {column.name: column for column in columns}
-    numeric = [column for column in columns if column.kind in ("numeric", "date")]
+    numeric = [column for column in columns if column.kind in NUMBERS]
     constants: dict[str, float] = {}
     at_a_time = max(1, 2**22 // len(train))
     for start in range(0, len(numeric), at_a_time):
@@ -256,6 +259,23 @@ def _fit_numbers(
             f"no column varies within the {len(train)} training rows; there is nothing to learn from"
         )
     return list(fitted.values())
+
+
+def _fit_parts(
+    columns: Sequence[Column], parsed: pl.DataFrame | StoredColumns, train: Array, settings: DataSettings
+) -> list[Column]:
+    """Keep the cyclic parts of dates and times that vary in the training rows, or those that the settings name."""
+    fitted = []
+    for column in columns:
+        choice = settings.columns.get(column.name)
+        if column.cycles and not (isinstance(choice, Mapping) and "parts" in choice):
+            values = parsed[column.name].to_numpy()[train]
+            days = torch.from_numpy(values[~np.isnan(values)])
+            phases = {part: phase(days, part) for part in column.cycles}
+            varying = [part for part, positions in phases.items() if positions.min() < positions.max()]
+            column = dataclasses.replace(column, parts=(NUMBER, *varying))
+        fitted.append(column)
+    return fitted
 
 
 def _fill(values: Array, weights: Array | None) -> float:

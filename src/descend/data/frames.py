@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from descend.data.messages import listed
+from descend.data.ordered import enum_of, with_arrow_orders
 from descend.data.parsing import EXACT, is_missing, series_of
 from descend.errors import DataError, did_you_mean
 from descend.process import in_fork
@@ -27,7 +28,8 @@ def is_frame(data: object) -> bool:
     >>> is_frame({"a": [1]}), is_frame(np.zeros((2, 2)))
     (False, False)
     """
-    if not hasattr(data, "columns") and not hasattr(data, "column_names"):
+    kind = type(data)  # polars warns of reading the columns of a LazyFrame
+    if not any(hasattr(kind, name) for name in ("columns", "column_names", "collect_schema")):
         return False
     import narwhals.stable.v2.dependencies as supported
 
@@ -111,7 +113,7 @@ def _from_narwhals(data: Any) -> pl.DataFrame:
         if type(data).__module__.startswith("pyarrow"):
             converted = pl.from_arrow(data)
             assert isinstance(converted, pl.DataFrame)
-            return converted
+            return with_arrow_orders(converted, data) if hasattr(data, "column") else converted
         frame = nw.from_native(data)
         if isinstance(frame, nw.LazyFrame):
             frame = frame.collect()
@@ -138,6 +140,8 @@ def _narwhals_column(name: str, column: Any) -> pl.Series:
     if kind in (nw.Datetime, nw.Duration) and column.to_numpy().dtype.kind in "mM":
         unit = "datetime64[us]" if kind == nw.Datetime else "timedelta64[us]"
         return pl.Series(name, column.to_numpy().astype(unit))
+    if kind == nw.Enum:
+        return enum_of(name, column.to_list(), column.cat.get_categories().to_list())
     return series_of(name, column.to_list())
 
 

@@ -199,7 +199,8 @@ def _white(
         with _opened(pil, files[at]) as image:
             return LevelRange.of(names[at], np.asarray(image))
 
-    return white_level(_all(measured, deep, [names[at] for at in deep]), specified)
+    ranges = _all(measured, deep, [names[at] for at in deep])
+    return white_level(ranges, specified, mixed=len(deep) < len(files))
 
 
 def _opened(pil: Any, file: Any) -> Any:

@@ -14,7 +14,7 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["frame_of_json"]
+__all__ = ["frame_of_json", "lines_of_json"]
 
 _LAYOUTS = (
     'expected one object per line ({"area": 50, "price": 300}), an array of such objects, or an object of columns '
@@ -81,7 +81,7 @@ class _DuplicateKeyError(ValueError):
 def _lines(name: str, text: str, whole: json.JSONDecodeError) -> list[Any]:
     """Return the records of a text with one JSON value per line; blank lines are skipped."""
     records = []
-    for number, line in enumerate(text.splitlines() if "\r" in text else text.split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -92,6 +92,18 @@ def _lines(name: str, text: str, whole: json.JSONDecodeError) -> list[Any]:
         except (ValueError, RecursionError) as cause:
             raise DataError(f"{name}: line {number}: {cause}") from cause
     return records
+
+
+def lines_of_json(content: bytes) -> list[int]:
+    r"""Return the line of each record of a text with one JSON value per line; empty for other layouts.
+
+    >>> lines_of_json(b'{"a": 1}\n\n{"a": 2}\n'), lines_of_json(b'[{"a": 1}]')
+    ([1, 3], [])
+    """
+    text = content.decode("utf-8-sig")
+    if text.lstrip()[:1] != "{":
+        return []
+    return [number for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
 
 
 def _invalid(name: str, line: int, cause: json.JSONDecodeError) -> DataError:

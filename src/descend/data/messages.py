@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from descend.data.row_numbers import named_rows
+
 __all__ = ["listed", "rows_hold", "rows_text"]
 
 
@@ -33,15 +35,12 @@ def _short(text: str) -> str:
 
 
 def rows_text(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:
-    """Return row numbers for a message; rows count from 0, without a header.
+    """Return row numbers for a message; rows count from 0, without a header, see :mod:`descend.data.row_numbers`.
 
     >>> rows_text([3]), rows_text([3, 5])
     ('row 3', 'rows 3, 5')
     """
-    shown = [int(row) for row in rows[:8]]
-    more = len(rows) - 8
-    numbers = ", ".join(map(str, shown)) + (f" and {more} more" if more > 0 else "")
-    return ("row " if len(rows) == 1 else "rows ") + numbers
+    return named_rows(rows)
 
 
 def rows_hold(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:

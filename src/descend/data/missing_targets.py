@@ -11,10 +11,7 @@ from descend.data.parsing import is_missing
 from descend.data.source import Array, Source
 from descend.errors import DataError
 
-__all__ = ["OPTION", "absent_targets", "without_missing_targets"]
-
-OPTION = "--set data.drop_missing_targets=true (in Python: data={'drop_missing_targets': True})"
-"""The setting, on the command line and in Python, for messages."""
+__all__ = ["absent_targets", "without_missing_targets"]
 
 
 def absent_targets(targets: Array) -> Array:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.data.row_numbers import named_rows
 from descend.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EXACT", "is_missing", "large_integers", "parse_booleans", "parse_dates", "parse_instants",
-           "parse_numbers", "series_of", "tidy", "to_strings"]  # fmt: skip
+__all__ = ["EXACT", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
+           "to_strings"]  # fmt: skip
 
 EXACT = 2**53
 """Largest magnitude up to which a double-precision number represents every integer."""
@@ -62,7 +63,7 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         row, odd = next((i, v) for i, v in enumerate(clean) if v is not None and _family(v) is None)
         raise DataError(
             f"column {name!r}: expected a number, string, boolean or date in each row, "
-            f"but row {row} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
+            f"but {named_rows([row])} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
         )
     if not kinds:
         return pl.Series(name, clean, dtype=pl.Null)
@@ -81,10 +82,12 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
             integers = [None if value is None else int(value) for value in clean]
             if all(abs(value) < 2**127 for value in integers if value is not None):
                 return pl.Series(name, integers, dtype=pl.Int128)
-    if kinds == {"date"}:
-        return pl.Series(
-            name, [None if value is None else _instant(value) for value in clean], dtype=pl.Datetime("us")
-        )
+    if kinds == {"date"} and not _is_mixed(clean):
+        return _instants(name, clean)
+    if kinds == {"time"}:
+        return pl.Series(name, clean, dtype=pl.Time)
+    if kinds == {"duration"}:
+        return pl.Series(name, [_duration(value) for value in clean], dtype=pl.Duration("us"))
     try:
         strings = [None if value is None else _string(value) for value in clean]
     except ValueError as cause:
@@ -95,11 +98,15 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
 def _family(value: object) -> str | None:
     if isinstance(value, bool | np.bool_):
         return "boolean"
+    if isinstance(value, dt.timedelta | np.timedelta64):  # NumPy registers timedelta64 as a number
+        return "duration"
     if isinstance(value, numbers.Real | decimal.Decimal):
         return "number"
     if isinstance(value, str | bytes | uuid.UUID):
         return "string"
-    return "date" if isinstance(value, dt.date | np.datetime64) else None
+    if isinstance(value, dt.time) and value.tzinfo is None:
+        return "time"
+    return "date" if isinstance(value, dt.date | np.datetime64) or type(value).__name__ == "Period" else None
 
 
 def _fits_double(value: Any) -> bool:
@@ -124,16 +131,57 @@ def _string(value: object) -> str:
     return str(value)
 
 
-def _instant(value: Any) -> dt.datetime:
+def _is_mixed(values: Sequence[Any]) -> bool:
+    """Return whether some instants have a time zone and others have none; they become strings."""
+    return len({_has_zone(value) for value in values if value is not None}) > 1
+
+
+def _has_zone(value: Any) -> bool:
+    return isinstance(value, dt.datetime) and value.utcoffset() is not None
+
+
+def _instants(name: str, values: Sequence[Any]) -> pl.Series:
+    """Return dates and times as microseconds since 1970-01-01, in the time zone that all of them have, or else in UTC."""
+    import polars as pl
+
+    microseconds = [None if value is None else _microseconds(value) for value in values]
+    present = [value for value in values if value is not None]
+    if not _has_zone(present[0]):
+        return pl.Series(name, microseconds, dtype=pl.Datetime("us"))
+    series = pl.Series(name, microseconds, dtype=pl.Datetime("us", "UTC"))
+    zones = {getattr(value.tzinfo, "key", None) or getattr(value.tzinfo, "zone", None) for value in present}
+    zone = zones.pop()
+    try:
+        return series.dt.convert_time_zone(zone) if zone and not zones else series
+    except pl.exceptions.PolarsError:  # an offset, which is not the name of a zone
+        return series
+
+
+def _microseconds(value: Any) -> int:
+    if type(value).__name__ == "Period":
+        value = value.to_timestamp()
     if isinstance(value, np.datetime64):
-        value = value.astype("datetime64[us]").item()
+        return int(value.astype("datetime64[us]").astype(np.int64))
     if not isinstance(value, dt.datetime):
-        return dt.datetime(value.year, value.month, value.day)
-    return value.astimezone(dt.UTC).replace(tzinfo=None) if value.tzinfo else value
+        value = dt.datetime(value.year, value.month, value.day)
+    zoned = value if _has_zone(value) else value.replace(tzinfo=dt.UTC)
+    return int((zoned - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1))
+
+
+def _duration(value: Any) -> dt.timedelta | None:
+    if isinstance(value, np.timedelta64):
+        return dt.timedelta(microseconds=int(value.astype("timedelta64[us]").astype(np.int64)))
+    return (
+        None
+        if value is None
+        else dt.timedelta(days=value.days, seconds=value.seconds, microseconds=value.microseconds)
+    )
 
 
 def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
     """Convert a column to Null, Boolean, Float64, Datetime or stripped String, with nulls for missing values.
+
+    Instants with a time zone are converted to UTC and keep this zone.
 
     A column with integers beyond 2^53, which Float64 would merge, becomes Int128. Decimal numbers with more digits
     than Float64 keeps become strings.
@@ -160,9 +208,8 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
         floats = series.cast(pl.Float64, strict=False)
         return _without_nan(floats) if kind.is_float() else floats
     if kind in (pl.Date, pl.Datetime):
-        if getattr(series.dtype, "time_zone", None):
-            series = series.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
-        return series.cast(pl.Datetime("us"), strict=False)
+        zone = "UTC" if getattr(series.dtype, "time_zone", None) else None
+        return series.cast(pl.Datetime("us", zone), strict=False)
     if kind == pl.Duration:
         return series.dt.total_microseconds().cast(pl.Float64) / _DAY
     if kind == pl.Time:
@@ -221,36 +268,12 @@ def parse_booleans(column: pl.Series) -> tuple[pl.Series, pl.Series]:
     return parsed, column.is_not_null() & parsed.is_null()
 
 
-def parse_instants(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Parse a tidied column as Datetime (UTC); also return a mask of the values that are not ISO 8601 dates."""
-    import polars as pl
-
-    if column.dtype == pl.Datetime:
-        return column, column.is_null() & False
-    if column.dtype == pl.String:
-        strings = column.str.replace(" ", "T", literal=True)
-        plain = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M")
-        instants = [strings.str.to_datetime(form, strict=False, time_unit="us") for form in plain]
-        zoned = strings.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us")
-        instants.append(zoned.dt.replace_time_zone(None))
-        parsed = pl.select(pl.coalesce(instants)).to_series().alias(column.name)
-    else:
-        parsed = pl.Series(column.name, [None], dtype=pl.Datetime("us")).new_from_index(0, len(column))
-    return parsed, column.is_not_null() & parsed.is_null()
-
-
-def parse_dates(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Parse a tidied column as days since 1970-01-01 (UTC); also return a mask of values that are not ISO 8601 dates."""
-    import polars as pl
-
-    instants, invalid = parse_instants(column)
-    return instants.cast(pl.Int64).cast(pl.Float64) / _DAY, invalid
-
-
 def to_strings(column: pl.Series) -> pl.Series:
     """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits."""
     import polars as pl
 
+    if column.dtype == pl.Datetime and getattr(column.dtype, "time_zone", None):
+        column = column.dt.replace_time_zone(None)
     strings = column.cast(pl.String)
     if column.dtype != pl.Float64:
         return strings

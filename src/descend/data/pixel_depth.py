@@ -15,10 +15,9 @@ import numpy as np
 
 from descend.data.messages import listed
 from descend.errors import DataError
+from descend.interface import setting
 
 __all__ = ["LevelRange", "eight_bits", "is_deep", "white_level"]
-
-_OPTION = "--set data.image_white=LEVEL (in Python: data={'image_white': LEVEL})"
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,9 @@ def is_deep(mode: str) -> bool:
     return mode.startswith("I") or mode == "F"
 
 
-def white_level(ranges: Sequence[LevelRange], specified: float | Literal["auto"] = "auto") -> float:
+def white_level(
+    ranges: Sequence[LevelRange], specified: float | Literal["auto"] = "auto", *, mixed: bool = False
+) -> float:
     """Return the level of white of some images.
 
     Levels from 0 to 1 with fractions have white at 1. For integers, white is the largest number of the smallest bit
@@ -71,14 +72,16 @@ def white_level(ranges: Sequence[LevelRange], specified: float | Literal["auto"]
     Args:
         ranges: the range of each image.
         specified: the level, if it is specified.
+        mixed: whether there are images with 8 bits per pixel too. Integers up to 32767 then do not tell which level
+            corresponds to 255 in these.
 
     >>> dark = [LevelRange.of("a", np.array([0, 40])), LevelRange.of("b", np.array([9, 300]))]
     >>> white_level(dark), white_level(dark, 4095)
     (511.0, 4095)
 
     Raises:
-        DataError: the level cannot be decided: there are negative or infinite levels, fractions above 1, or both kinds
-            of images.
+        DataError: the level cannot be decided: there are negative or infinite levels, fractions above 1, or different
+            kinds of images.
     """
     for one in ranges:
         if math.isnan(one.low):
@@ -96,17 +99,24 @@ def white_level(ranges: Sequence[LevelRange], specified: float | Literal["auto"]
     if fraction is not None:
         raise DataError(
             f"{fraction.name}: grey levels from {fraction.low:g} to {fraction.high:g} with fractions do not tell which "
-            f"level is white; specify it for all images: {_OPTION}"
+            f"level is white; specify it for all images: {setting('data.image_white', 'LEVEL')}"
         )
     if unit and others and max(one.high for one in unit) > 0:
         raise DataError(
             f"{listed([unit[0].name])} has grey levels from 0 to 1, and {listed([others[0].name])} up to "
             f"{others[0].high:g}, so one level of white does not fit both; convert the images to one form, or specify "
-            f"{_OPTION}"
+            f"{setting('data.image_white', 'LEVEL')}"
         )
     if not others:
         return 1.0
-    bits = max(8, math.ceil(math.log2(max(one.high for one in others) + 1)))
+    high = max(one.high for one in others)
+    bits = max(8, math.ceil(math.log2(high + 1)))
+    if mixed and 8 < bits < 16:
+        raise DataError(
+            f"some images have 8 bits per pixel, and others such as {listed([others[0].name])} have more, with levels up "
+            f"to {high:g}; it is unknown which of their levels is white; specify "
+            f"{setting('data.image_white', 'LEVEL')}, or convert them to one form"
+        )
     return float(2**bits - 1)
 
 

@@ -20,6 +20,7 @@ from descend.data.fitting import Rows, fit_inputs, row_weights
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold, rows_text
 from descend.data.preprocessing import Preprocess
+from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings, TargetScale
@@ -97,7 +98,11 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
     Raises:
         DataError: the data cannot be used for training as they are; the message names the place and the remedy.
     """
-    settings = settings or DataSettings()
+    with naming(source.numbers):
+        return _prepared(source, settings or DataSettings(), seed)
+
+
+def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     if source.targets is None:
         raise DataError(f"{source.name} has no targets to learn from; specify the target column")
     targets = check_targets(source.targets, source.target_names)
@@ -170,7 +175,8 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
         raise DataError(
             f"{source.name} is of kind {source.kind}, but the network was trained on data of kind {schema.kind}"
         )
-    targets = schema.encode_targets(check_targets(source.targets, source.target_names, least=1))
+    with naming(source.numbers):
+        targets = schema.encode_targets(check_targets(source.targets, source.target_names, least=1))
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     inputs = None
@@ -180,7 +186,8 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
             encode = preprocess or Preprocess(schema)
             blocks = [encode(matrix[at : at + _BLOCK]) for at in range(0, len(matrix), _BLOCK)]
             inputs = torch.cat(blocks)
-    weights = _checked_weights(source.weights, len(source))
+    with naming(source.numbers):
+        weights = _checked_weights(source.weights, len(source))
     return _part(schema, source, inputs, targets, weights, np.arange(len(source)))
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.columns import Column
+from descend.data.date_parts import cyclic_inputs
 from descend.data.decorrelation import Rotation
 from descend.data.schema import Form, Schema
 
@@ -18,10 +19,12 @@ class Preprocess(nn.Module):
 
     **Tables**, float64 (n, C) to float32 (n, d). Missing numbers are replaced by the column's fill value. Numbers are
     scaled, v = (x - mean) / scale, rotated if the schema has a rotation, and compressed,
-    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block (all zeros
-    if missing or unseen), and 0/1 indicators of missing values follow. Numbers are centred in float64, so that a
-    large offset costs no precision. The order of the inputs is numbers and booleans, categories, indicators; see
-    ``names``. A rotation applies to the numbers only.
+    v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one a
+    thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen, and 0/1 indicators of missing values
+    follow. Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time becomes
+    sine and cosine of its phase (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing. The order
+    of the inputs is numbers and booleans, parts of dates, categories, indicators; see ``names``. A rotation applies to the
+    numbers only.
 
     **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
     in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the
@@ -52,7 +55,9 @@ class Preprocess(nn.Module):
             if schema.scale in ("pca", "whiten"):
                 self.rows.name_components()
             self.names = self.rows.names
-            self.columns = tuple(torch.cat([self.rows.numeric, self.rows.source, self.rows.gap]).tolist())
+            self.columns = tuple(
+                torch.cat([self.rows.numeric, self.rows.cyclic, self.rows.source, self.rows.gap]).tolist()
+            )
             self.numbers = tuple(at in self.rows.rotatable for at in range(len(self.names)))
         else:
             self.rows = _ArrayRows(schema)
@@ -66,18 +71,21 @@ class Preprocess(nn.Module):
 class _TableRows(nn.Module):
     """Encoding of tables.
 
-    The buffers are exported by their names: indices of the ``numeric`` columns, of the ``source`` column and ``code``
-    of each one-hot input, and of the columns with indicators (``gap``); ``fill``, ``mean``, ``scale`` and ``bound`` of
-    the numbers; ``centre`` and matrix (``turn``) of the rotation.
+    The buffers are exported by their names: indices of the ``numeric`` columns, of the column of each ``cyclic`` input,
+    of the ``source`` column and ``code`` of each one-hot input (``steps`` is 1 for those of ordered columns), and of the
+    columns with indicators (``gap``); ``fill``, ``mean``, ``scale`` and ``bound`` of the numbers; ``centre`` and matrix
+    (``turn``) of the rotation.
     """
 
     numeric: Tensor
+    cyclic: Tensor
     fill: Tensor
     mean: Tensor
     scale: Tensor
     bound: Tensor
     source: Tensor
     code: Tensor
+    steps: Tensor
     gap: Tensor
     centre: Tensor
     turn: Tensor
@@ -90,16 +98,22 @@ class _TableRows(nn.Module):
         rotation: Rotation | None,
     ) -> None:
         super().__init__()
-        numeric = [(at, column) for at, column in enumerate(columns) if column.kind != "categorical"]
+        numeric = [
+            (at, column) for at, column in enumerate(columns) if column.kind == "boolean" or column.has_number
+        ]
+        self.dates = [(at, column.cycles) for at, column in enumerate(columns) if column.cycles]
+        cyclic = [(at, name) for at, column in enumerate(columns) for name in column.cyclic_inputs]
         onehot = [
             (at, code, column.inputs[code])
             for at, column in enumerate(columns)
             if column.kind == "categorical"
             for code in range(len(column.categories))
         ]
+        self.ordered = any(column.ordered for column in columns)
         indicators = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
         self.names = (
             *(column.name for _, column in numeric),
+            *(name for _, name in cyclic),
             *(name for *_, name in onehot),
             *(name for _, name in indicators),
         )  # fmt: skip
@@ -108,6 +122,7 @@ class _TableRows(nn.Module):
         limit = [float("inf") if clip is None or column.kind == "boolean" else clip for _, column in numeric]
         indices = {
             "numeric": [at for at, _ in numeric],
+            "cyclic": [at for at, _ in cyclic],
             "source": [at for at, *_ in onehot],
             "gap": [at for at, _ in indicators],
         }
@@ -118,6 +133,9 @@ class _TableRows(nn.Module):
             "bound": limit,
             "code": [code for _, code, _ in onehot],
         }
+        if self.ordered:
+            steps = torch.tensor([float(columns[at].ordered) for at, *_ in onehot])
+            self.register_buffer("steps", steps, persistent=False)
         for name, index in indices.items():
             self.register_buffer(name, torch.tensor(index, dtype=torch.int64), persistent=False)
         for name, values in numbers.items():
@@ -151,8 +169,13 @@ class _TableRows(nn.Module):
                 ratio = values / self.bound
                 values = values / torch.sqrt(1.0 + ratio * ratio)
             blocks.append(values.to(torch.float32))
+        if self.dates:
+            blocks += [cyclic_inputs(rows[:, at], parts) for at, parts in self.dates]
         if len(self.source):
-            blocks.append((rows.index_select(1, self.source) == self.code).to(torch.float32))
+            values = rows.index_select(1, self.source)
+            blocks.append((values == self.code).to(torch.float32))
+            if self.ordered:
+                blocks[-1] = blocks[-1] + self.steps * (values > self.code).to(torch.float32)
         if len(self.gap):
             blocks.append(torch.isnan(rows.index_select(1, self.gap)).to(torch.float32))
         joined = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]

@@ -14,11 +14,13 @@ import numpy as np
 
 from descend.data.arrays import as_images, as_numbers
 from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
+from descend.data.date_reading import shown_quantity
 from descend.data.decorrelation import Rotation
 from descend.data.encoding import conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed
+from descend.data.row_numbers import naming
 from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task
@@ -126,12 +128,14 @@ class Schema:
         Raises:
             DataError: columns are missing or hold values of another kind, or the shape is wrong.
         """
+        if isinstance(data, Source):
+            with naming(data.numbers):
+                return self._matrix(data.frame if data.frame is not None else data.inputs, data.named)
+        return self._matrix(data, True)
+
+    def _matrix(self, data: Any, named: bool) -> torch.Tensor:
         import torch
 
-        named = True
-        if isinstance(data, Source):
-            named = data.named
-            data = data.frame if data.frame is not None else data.inputs
         if self.kind == "table":
             # Read-only arrays are copied: PyTorch warns of a tensor that shares memory it must not write.
             return torch.from_numpy(np.require(self._numbers(data, named), requirements="W"))
@@ -288,13 +292,11 @@ class Schema:
 
 def _values(column: Column) -> str:
     if column.kind == "categorical":
-        return f"{len(column.categories)} categories"
+        return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories"
     if column.low is None or column.high is None:
         return ""
-    if column.kind == "date":
-        first, last = (str(np.datetime64(round(day), "D")) for day in (column.low, column.high))
-        return f"{first} to {last}"
-    return f"{column.low:g} to {column.high:g}"
+    values = " to ".join(shown_quantity(column.kind, bound) for bound in (column.low, column.high))
+    return values + (f" ({', '.join(column.parts).replace('_', ' ')})" if column.parts else "")
 
 
 def _validated(content: dict[str, Any], source: str) -> Schema:
@@ -322,6 +324,8 @@ def _fault(schema: Schema) -> str:
             return f"column {column.name!r}: scale must be positive"
         if len(set(column.categories)) != len(column.categories):
             return f"column {column.name!r}: a category occurs twice"
+        if column.ordered and (column.kind not in ("categorical", "constant", "empty") or column.pooled):
+            return f"column {column.name!r}: only categories have an order"
         if column.used and (column.kind == "categorical") != bool(column.categories):
             return f"column {column.name!r}: categories and kind do not match"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):
@@ -331,7 +335,7 @@ def _fault(schema: Schema) -> str:
     if schema.kind == "images" and len(schema.shift) != schema.input_shape[0]:
         return "shift needs one number per channel"
     if schema.rotation is not None:
-        numbers = sum(column.kind in ("numeric", "date") for column in schema.columns)
+        numbers = sum(column.has_number for column in schema.columns)
         if schema.rotation.size != (numbers if schema.kind == "table" else size):
             return "the rotation does not match the inputs"
         fault = schema.rotation.fault()

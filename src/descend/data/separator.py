@@ -7,6 +7,8 @@ import io
 import itertools
 import re
 
+from descend.interface import setting
+
 __all__ = ["SEPARATORS", "declared_separator", "find_separator", "separator_option"]
 
 SEPARATORS = (",", ";", "\t", "|")
@@ -55,7 +57,7 @@ def find_separator(text: str, *, complete: bool = True) -> str:
 def separator_option(separator: str) -> str:
     """Return a sentence for messages: the separator that was used, and the setting of another one."""
     other = ";" if separator != ";" else ","
-    return f"the separator is {separator!r} (another one: --set 'data.separator=\"{other}\"')"
+    return f"the separator is {separator!r} (another one: {setting('data.separator', other)})"
 
 
 def _records(text: str, separator: str, complete: bool) -> list[list[str]]:

@@ -11,7 +11,15 @@ from typing import Any, Literal
 
 from descend.param_types import Count, Fraction, Positive
 
-__all__ = ["MISSING", "ColumnChoice", "DataSettings", "Separator", "TargetScale", "TaskChoice"]
+__all__ = [
+    "MISSING",
+    "ColumnChoice",
+    "DataSettings",
+    "DeclaredKind",
+    "Separator",
+    "TargetScale",
+    "TaskChoice",
+]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 """Strings that stand for a missing value."""
@@ -19,7 +27,9 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
 TargetScale = Literal["auto", "standard", "none"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
-ColumnChoice = Literal["numeric", "categorical", "boolean", "date", "ignore"]
+DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "ignore"]
+ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
+"""The kind of a column, its categories in their order, or a table of its kind and settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +65,13 @@ class DataSettings:
         groups: name of a column whose equal values stay in one part (all rows of one patient, for example).
         weights: name of a column with the weight of each row, 0 or more.
         columns: the kind of a column by its name, which overrides the inferred one; ``ignore`` drops the column.
+            ``date`` is a date with or without a time, ``time`` a time of day, ``duration`` a length of time. A table
+            specifies more: ``{kind = "date", parts = ["number", "weekday", "hour"]}`` the parts that are inputs, see
+            :mod:`descend.data.date_parts`; ``format`` how the cells are read, ``day-first``, ``month-first``,
+            ``year-first``, a pattern such as ``%d.%m.%Y %H:%M``, or the unit of numbers since 1970-01-01 (``days``,
+            ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``); ``zone`` the time zone whose local time
+            is meant, such as ``Europe/Paris``.
+            A list of strings, ``["S", "M", "L"]``, declares ordered categories.
         missing: strings that stand for a missing value.
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
             ``sep=;``, or else chooses the one of comma, semicolon, tab and ``|`` that divides the header and the
@@ -101,6 +118,17 @@ class DataSettings:
     image_white: Positive | Literal["auto"] = "auto"
     stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"
+
+    def kind_of(self, column: str) -> str | None:
+        """Return the declared kind of a column, or None.
+
+        >>> DataSettings(columns={"when": {"kind": "date", "parts": ["hour"]}}).kind_of("when")
+        'date'
+        """
+        choice = self.columns.get(column)
+        if isinstance(choice, Mapping):
+            return str(choice.get("kind"))
+        return choice if choice is None or isinstance(choice, str) else "categorical"
 
     @property
     def scale_name(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from descend.data.parsing import EXACT, tidy, to_strings
+from descend.data.row_numbers import RowNumbers
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
 from descend.process import in_fork, is_fork
@@ -50,6 +51,7 @@ class Source:
         classes: the class labels if they are known in advance; they need not all occur in the targets.
         notes: remarks for the user from reading the data.
         white: the grey level of white in images with more than 8 bits per pixel; None if there are none.
+        numbers: where the rows come from, for messages; None for rows 0, 1, 2, ...
         kept: columns to be written next to the predictions, as the file has them.
     """
 
@@ -71,6 +73,7 @@ class Source:
     classes: Array | None = None
     notes: tuple[str, ...] = ()
     white: float | None = None
+    numbers: RowNumbers | None = None
     kept: pl.DataFrame | None = None
 
     def __len__(self) -> int:
@@ -110,7 +113,7 @@ class Source:
             chosen["dataset"] = Subset(self.dataset, rows.tolist())
         if self.row_names is not None:
             chosen["row_names"] = tuple(self.row_names[row] for row in rows.tolist())
-        return dataclasses.replace(self, **chosen)
+        return dataclasses.replace(self, **chosen, numbers=(self.numbers or RowNumbers()).take(rows))
 
     @in_fork
     def fingerprint(self) -> str:
@@ -257,7 +260,13 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
     return dataclasses.replace(
         train, frame=frame, inputs=inputs, targets=targets, weights=weights, dataset=dataset, split=split,
         groups=None, row_names=None,
+        numbers=RowNumbers.join([(_name(part, one), len(one), one.numbers) for part, one in given]),
     )  # fmt: skip
+
+
+def _name(part: str, source: Source) -> str:
+    """Return the name of a part in messages about rows."""
+    return source.name if source.reference else f"the {part} data"
 
 
 def _without_merged_integers(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,13 +23,15 @@ from descend.data.image_folders import ENDINGS, is_images, read_image_folder, re
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
 from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
+from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
 from descend.data.settings import ColumnChoice, DataSettings
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
-from descend.data.table_files import TABLES, read_table
+from descend.data.table_files import TABLES, line_numbers, read_table
 from descend.errors import DataError, did_you_mean
+from descend.interface import option
 from descend.process import in_fork
 
 if TYPE_CHECKING:
@@ -92,7 +95,9 @@ def read(
     if settings.drop_missing_targets and source.targets is not None:
         source = without_missing_targets(source)
     if keep and source.kept is None:
-        raise DataError(f"{source.name}: columns can be kept from tables only, not from {source.kind}")
+        raise DataError(
+            f"{source.name}: columns to keep ({listed(keep, 3)}) need data with column names: a file or a data frame"
+        )
     return source
 
 
@@ -100,10 +105,15 @@ def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
     categorical: dict[str, ColumnChoice] = {
         column.name: "categorical" for column in schema.columns if column.kind == "categorical"
     }
+    patterned: dict[str, ColumnChoice] = {
+        column.name: {"kind": column.kind, "format": column.form}
+        for column in schema.columns
+        if "%" in column.form
+    }
     return dataclasses.replace(
         settings,
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
-        columns={**settings.columns, **categorical},
+        columns={**settings.columns, **categorical, **patterned},
         missing=schema.missing,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
     )
@@ -247,11 +257,7 @@ class _Reader:
         self, path: Path, content: bytes | None = None
     ) -> tuple[pl.DataFrame, tuple[str, ...], pl.DataFrame | None]:
         """Return the table in a file, remarks, and the columns to keep as strings where the file is a text."""
-        strings = [
-            column
-            for column, kind in self.settings.columns.items()
-            if not isinstance(kind, str) or kind == "categorical"
-        ]
+        strings = [column for column in self.settings.columns if _is_read_as_string(self.settings, column)]
         strings += [self.settings.groups] if self.settings.groups is not None else []
 
         def read(strings: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -269,13 +275,23 @@ class _Reader:
 
     def _table(self, path: Path, content: bytes | None = None) -> Source:
         frame, notes, kept = self._read_table(path, content)
+        numbers = self._numbers(path, content)
         try:
-            source = self._frame(frame, path.name, str(path) if content is None else None, kept)
+            with naming(numbers):
+                source = self._frame(frame, path.name, str(path) if content is None else None, kept)
         except DataError as problem:
             if frame.width > 1 or not notes:
                 raise
             raise DataError(f"{problem}; {'; '.join(notes)}") from problem
-        return dataclasses.replace(source, notes=(*notes, *source.notes))
+        return dataclasses.replace(source, numbers=numbers, notes=(*notes, *source.notes))
+
+    def _numbers(self, path: Path, content: bytes | None = None) -> RowNumbers:
+        settings = self.settings
+        lines = functools.partial(
+            line_numbers, path, separator=settings.separator, encoding=settings.encoding,
+            expected_encoding="auto" if self.schema is None else self.schema.encoding, content=content,
+        )  # fmt: skip
+        return RowNumbers(lines=(lines,))
 
     def _parts(self, path: Path, parts: Sequence[Path]) -> Source:
         """Read the table in several files with equal columns."""
@@ -283,11 +299,17 @@ class _Reader:
         frame = joined_parts(parts, [frame for frame, *_ in tables])
         kept = joined_parts(parts, [kept for *_, kept in tables if kept is not None]) if self.keep else None
         notes = tuple(dict.fromkeys(note for _, notes, _ in tables for note in notes))
-        source = self._frame(
-            frame, path.name if path.is_dir() else path.parent.name or "data", str(path), kept
+        numbers = RowNumbers.join(
+            [
+                (str(part), len(one), self._numbers(part))
+                for part, (one, *_) in zip(parts, tables, strict=True)
+            ]
         )
+        name = path.name if path.is_dir() else path.parent.name or "data"
+        with naming(numbers):
+            source = self._frame(frame, name, str(path), kept)
         count = f"the table consists of {len(parts)} files, in the order of their names"
-        return dataclasses.replace(source, notes=(count, *notes, *source.notes))
+        return dataclasses.replace(source, numbers=numbers, notes=(count, *notes, *source.notes))
 
     def _images(self, images: Sequence[Any]) -> Source:
         if self.schema is not None and self.schema.kind != "images":
@@ -309,6 +331,8 @@ class _Reader:
         return "none" if self.schema.white is None else self.schema.white
 
     def _folder(self, path: Path) -> Source:
+        if self._is_table:
+            raise DataError(f"{path} is a folder of images, but the network was trained on a table")
         return read_image_folder(
             path,
             size=self.settings.image_size,
@@ -331,7 +355,7 @@ class _Reader:
         names = _targets(self.settings, frame.columns)
         if names is None and not self.predicting:
             raise DataError(
-                f"{name}: the target column is not specified; set --target COLUMN (target= in Python); "
+                f"{name}: the target column is not specified; set {option('--target COLUMN', 'target=COLUMN')}; "
                 f"the columns are {listed(frame.columns, 20)}"
             )
         targets: Array | None = None
@@ -362,6 +386,13 @@ class _Reader:
             stored=frame if isinstance(frame, StoredTable) else None,
             groups=extra.get("groups"), weights=extra.get("weights"), kept=kept,
         )  # fmt: skip
+
+
+def _is_read_as_string(settings: DataSettings, column: str) -> bool:
+    """Return whether the digits of a column of a text file must be kept: a category, or a date of a special format."""
+    choice = settings.columns[column]
+    patterned = isinstance(choice, Mapping) and "%" in str(choice.get("format", ""))
+    return patterned or settings.kind_of(column) == "categorical"
 
 
 def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -13,24 +12,23 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from descend.data.arrow_orders import with_orders_of_arrow_file, with_orders_of_parquet_file
 from descend.data.compression import COMPRESSED, compression_of, decompress, inner_suffix
-from descend.data.encodings import as_utf8, check_encoding, marked_encoding, not_text, not_utf8
+from descend.data.encodings import as_utf8, not_utf8
 from descend.data.frames import unique_names
-from descend.data.json_files import frame_of_json
+from descend.data.json_files import frame_of_json, lines_of_json
 from descend.data.messages import listed
-from descend.data.separator import declared_separator, find_separator, separator_option
+from descend.data.separator import separator_option
 from descend.data.settings import MISSING, Separator
 from descend.data.streaming import read_or_raise
+from descend.data.text_files import TextFile, open_text, records
 from descend.data.workbooks import WORKBOOKS, frame_of_workbook
 from descend.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["TABLES", "read_table", "suffix_of"]
-
-_MARK = b"\xef\xbb\xbf"  # byte order mark of UTF-8
-_HEAD_BYTES = 1 << 20  # size of the beginning of a file, in which the header is expected
+__all__ = ["TABLES", "line_numbers", "read_table", "suffix_of"]
 
 
 def read_table(
@@ -61,26 +59,32 @@ def read_table(
         DataError: the file is empty, damaged, ragged, in an unknown encoding, or has duplicate column names.
     """
     try:
-        suffix = inner_suffix(path)
-        with nullcontext(BytesIO(content)) if content is not None else path.open("rb") as file:
-            compression = compression_of(file.read(8))
-        named = path.suffix.lower() if path.suffix.lower() in COMPRESSED else None
-        if named is not None or (compression is not None and suffix in _TEXT):
-            whole = path.read_bytes() if content is None else content
-            content, member = decompress(str(path), whole, named or str(compression))
-            suffix = Path(member).suffix.lower() or suffix
-        if suffix == "" and content is not None:
-            suffix = suffix_of(content)
-        if suffix not in TABLES:
-            raise DataError(
-                f"{path}: expected a table ending in {listed(TABLES, 20)}, got {suffix or path.name!r}"
-            )
+        suffix, content = _located(path, content)
         text_format = _TextFormat(
             missing, strings, separator, encoding, expected_encoding, sheet, content, suffix
         )
         return TABLES[suffix](path, text_format)
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+
+
+def _located(path: Path, content: bytes | None) -> tuple[str, bytes | None]:
+    """Return the suffix of a table, and its content unless the file can be read as it is."""
+    suffix = inner_suffix(path)
+    with nullcontext(BytesIO(content)) if content is not None else path.open("rb") as file:
+        compression = compression_of(file.read(8))
+    named = path.suffix.lower() if path.suffix.lower() in COMPRESSED else None
+    if named is not None or (compression is not None and suffix in _TEXT):
+        whole = path.read_bytes() if content is None else content
+        content, member = decompress(str(path), whole, named or str(compression))
+        suffix = Path(member).suffix.lower() or suffix
+    if suffix == "" and content is not None:
+        suffix = suffix_of(content)
+    if suffix not in TABLES:
+        raise DataError(
+            f"{path}: expected a table ending in {listed(TABLES, 30)}, got {suffix or path.name!r}"
+        )
+    return suffix, content
 
 
 def suffix_of(content: bytes) -> str:
@@ -116,27 +120,14 @@ def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame,
     import polars as pl
 
     missing, strings = text_format.missing, text_format.strings
-    source, head, encoding_notes = _text(path, text_format)
-    if b"\r" in head and b"\n" not in head:
-        content = path.read_bytes() if isinstance(source, Path) else source
-        source = head = content.replace(b"\r", b"\n")
-    declared = declared_separator(head.decode("utf-8-sig", errors="ignore"))
-    if declared is not None:
-        content = path.read_bytes() if isinstance(source, Path) else source
-        source = content.removeprefix(_MARK)[len(declared[0].encode()) - 1 + declared[1] :]
-        head = source[:_HEAD_BYTES]
-    text = head.decode("utf-8-sig", errors="ignore").lstrip("\r\n")
-    if text_format.separator != "auto":
-        separator: str = text_format.separator
-    elif declared is not None and len(declared[0].encode()) == 1:
-        separator = declared[0]
-    elif text_format.suffix == ".tsv" and "\t" in text.split("\n", 1)[0]:
-        separator = "\t"
-    else:
-        separator = find_separator(text, complete=len(head) < _HEAD_BYTES)
-    names = _header(path, text, separator)
+    text = open_text(
+        path, text_format.content, separator=text_format.separator, encoding=text_format.encoding,
+        expected_encoding=text_format.expected_encoding, tabs=text_format.suffix == ".tsv",
+    )  # fmt: skip
+    source, separator, names = text.source, text.separator, text.header
     padded = any(name != name.strip() for name in names)
     unnamed = not names[0].strip()
+    untitled = {f"column_{at}" for at, name in enumerate(names) if not name.strip()}
     names = [name.strip() or f"column_{at}" for at, name in enumerate(names)]
     unique_names(names, str(path))
 
@@ -153,11 +144,12 @@ def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame,
         if use_comma:
             frame = parse(True)
     except (pl.exceptions.PolarsError, OSError, ValueError) as cause:
-        raise _text_file_error(path, source, separator, len(names), cause) from cause
+        raise _text_file_error(path, text, cause) from cause
     if frame.height == 0:
         raise DataError(f"{path} has a header line but no rows")
-    frame, notes = _without_blank_lines(path, source, separator, frame)
-    notes = (*encoding_notes, *notes)
+    frame, notes = _without_blank_lines(path, text, frame)
+    notes = (*text.notes, *notes)
+    frame = frame.select(one for one in frame if one.name not in untitled or one.null_count() < len(one))
     if frame.width == 1:
         notes += (f"the file has one column; {separator_option(separator)}",)
     if padded:  # the file has ", " between values
@@ -168,31 +160,6 @@ def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame,
     if unnamed and frame.width > 1 and _is_row_counter(frame[:, 0]):
         return frame[:, 1:], (*notes, "the first column has no name and contains the row numbers; not used")
     return frame, notes
-
-
-def _text(path: Path, text_format: _TextFormat) -> tuple[Path | bytes, bytes, tuple[str, ...]]:
-    """Return a text file, or its content as UTF-8 if it is not UTF-8 on disk; its beginning; and remarks."""
-    content, name = text_format.content, str(path)
-    if content is None:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    else:
-        head = content[:_HEAD_BYTES]
-    notes: tuple[str, ...] = ()
-    mark = marked_encoding(head)
-    check_encoding(text_format.encoding)
-    if {text_format.encoding, text_format.expected_encoding} != {"auto"} or (mark and mark[0] != "utf-8"):
-        content = path.read_bytes() if content is None else content
-        content, notes = as_utf8(name, content, text_format.encoding, expected=text_format.expected_encoding)
-        head = content[:_HEAD_BYTES]
-    if not head.strip():
-        raise DataError(f"{path} is empty; expected a header line and rows")
-    if b"\x00" in head:
-        raise not_text(name, head)
-    fault = not_utf8(name, head, complete=len(head) < _HEAD_BYTES)
-    if fault is not None:
-        raise fault
-    return path if content is None else content, head, notes
 
 
 def _stripped(series: pl.Series, missing: Sequence[str]) -> pl.Series:
@@ -226,29 +193,39 @@ def _is_row_counter(series: pl.Series) -> bool:
     return bool(values[0] in (0, 1) and (np.diff(values) == 1).all())
 
 
-def _header(path: Path, text: str, separator: str) -> list[str]:
-    """Return the column names."""
-    try:
-        return next(csv.reader(io.StringIO(text), delimiter=separator))
-    except (csv.Error, StopIteration) as cause:
-        raise DataError(f"{path}: the header line cannot be read: {cause}") from cause
+def line_numbers(
+    path: Path,
+    *,
+    separator: Separator = "auto",
+    encoding: str = "auto",
+    expected_encoding: str = "auto",
+    content: bytes | None = None,
+) -> list[int]:
+    """Return the line of the file in which each row of :func:`read_table` begins; empty for formats without lines.
+
+    The arguments are those of :func:`read_table`.
+    """
+    suffix, content = _located(path, content)
+    if suffix in (".json", ".jsonl", ".ndjson"):
+        found = path.read_bytes() if content is None else content
+        return lines_of_json(as_utf8(str(path), found, encoding, expected=expected_encoding)[0])
+    if suffix not in (".csv", ".tsv", ".txt"):
+        return []
+    text = open_text(
+        path, content, separator=separator, encoding=encoding, expected_encoding=expected_encoding, tabs=suffix == ".tsv"
+    )  # fmt: skip
+    widths, lines = records(text.source, text.separator, text.skipped)
+    header = next((at for at, width in enumerate(widths) if width), 0)
+    kept = [line for width, line in zip(widths, lines, strict=True) if width or len(text.header) == 1]
+    return kept[1:] if len(text.header) > 1 else kept[header + 1 :]
 
 
-def _record_widths(source: Path | bytes, separator: str) -> list[int]:
-    """Return the number of fields of each record, the header first; 0 for a blank line."""
-    content = source if isinstance(source, bytes) else source.read_bytes()
-    csv.field_size_limit(2**31 - 1)
-    return [
-        len(row)
-        for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), delimiter=separator)
-    ]
-
-
-def _ragged_error(path: Path, widths: list[int], expected: int, separator: str) -> DataError | None:
+def _ragged_error(path: Path, text: TextFile, widths: list[int], lines: list[int]) -> DataError | None:
+    expected, separator = len(text.header), text.separator
     wrong = [at for at, width in enumerate(widths) if width not in (0, expected)]
     if not wrong:
         return None
-    shown = "; ".join(f"record {at + 1} has {widths[at]}" for at in wrong[:3]) + (
+    shown = "; ".join(f"line {lines[at]} has {widths[at]}" for at in wrong[:3]) + (
         " ..." if len(wrong) > 3 else ""
     )
     return DataError(
@@ -258,24 +235,23 @@ def _ragged_error(path: Path, widths: list[int], expected: int, separator: str) 
     )
 
 
-def _text_file_error(
-    path: Path, source: Path | bytes, separator: str, expected: int, cause: Exception
-) -> DataError:
+def _text_file_error(path: Path, text: TextFile, cause: Exception) -> DataError:
+    source = text.source
     fault = not_utf8(str(path), source if isinstance(source, bytes) else source.read_bytes())
     if fault is not None:
         return fault
     try:
-        error = _ragged_error(path, _record_widths(source, separator), expected, separator)
+        error = _ragged_error(path, text, *records(source, text.separator, text.skipped))
     except csv.Error as where:
         return DataError(f"{path}: cannot be read as CSV: {where}")
     return error or DataError(
         f"{path}: cannot be read as CSV: {str(cause).splitlines()[0] if str(cause) else cause!r}; "
-        f"{separator_option(separator)}"
+        f"{separator_option(text.separator)}"
     )
 
 
 def _without_blank_lines(
-    path: Path, source: Path | bytes, separator: str, frame: pl.DataFrame
+    path: Path, text: TextFile, frame: pl.DataFrame
 ) -> tuple[pl.DataFrame, tuple[str, ...]]:
     """Remove rows that come from blank lines, and refuse records that are too short.
 
@@ -284,10 +260,10 @@ def _without_blank_lines(
     if frame.width < 2 or frame[:, -1].null_count() == 0:
         return frame, ()
     try:
-        widths = _record_widths(source, separator)
+        widths, lines = records(text.source, text.separator, text.skipped)
     except (csv.Error, UnicodeDecodeError):
         return frame, ()
-    error = _ragged_error(path, widths, frame.width, separator)
+    error = _ragged_error(path, text, widths, lines)
     if error:
         raise error
     while widths and widths[0] == 0:
@@ -311,7 +287,8 @@ def _read_parquet(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, t
             return pl.read_parquet(BytesIO(text_format.content))
         return pl.read_parquet(path, glob=False, hive_partitioning=False)
 
-    return _binary(path, "Parquet", parse, text_format), ()
+    frame = _binary(path, "Parquet", parse, text_format)
+    return with_orders_of_parquet_file(frame, path if text_format.content is None else text_format.content)
 
 
 def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
@@ -327,7 +304,8 @@ def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tup
         with opened() as file:
             return reader(file)
 
-    return _binary(path, "Arrow", parse, text_format), ()
+    frame = _binary(path, "Arrow", parse, text_format)
+    return with_orders_of_arrow_file(frame, path if text_format.content is None else text_format.content), ()
 
 
 def _read_json(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:

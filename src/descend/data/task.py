@@ -11,11 +11,11 @@ import numpy as np
 from descend.data.columns import too_close
 from descend.data.labels import classes_of
 from descend.data.messages import listed, rows_hold, rows_text
-from descend.data.missing_targets import OPTION
 from descend.data.parsing import is_missing
 from descend.data.settings import TaskChoice
 from descend.data.source import Array
 from descend.errors import DataError
+from descend.interface import setting
 
 __all__ = ["Task", "check_targets", "infer_task"]
 
@@ -88,7 +88,8 @@ def _refuse_missing(absent: Array, name: str) -> None:
     if len(rows):
         raise DataError(
             f"target {name}: {rows_text(rows)} {'has' if len(rows) == 1 else 'have'} no value; "
-            f"each row needs a target: fill in or remove these rows, or leave them out: {OPTION}"
+            "each row needs a target: fill in or remove these rows, or leave them out: "
+            f"{setting('data.drop_missing_targets', True)}"
         )
 
 
@@ -186,7 +187,7 @@ def _refuse_mixed(targets: Array) -> None:
         others = dict.fromkeys(targets[invalid].tolist())
         raise DataError(
             f"the target contains numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(others, 5)}; "
-            "correct or remove these rows, or if they are classes: --set data.task=classification"
+            f"correct or remove these rows, or if they are classes: {setting('data.task', 'classification')}"
         )
 
 
@@ -206,7 +207,7 @@ def _regression(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
         if too_close(low, high):
             raise DataError(
                 f"as floating-point numbers, different targets from {low} to {high} would be equal; subtract {low} "
-                "from each, or if they are classes: --set data.task=classification"
+                f"from each, or if they are classes: {setting('data.task', 'classification')}"
             )
     if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e150:
         raise DataError(
@@ -226,5 +227,5 @@ def _regression(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
     distinct = len(np.unique(table))
     hint = ""
     if distinct <= _MAX_INTEGER_CLASSES and bool((table == np.round(table)).all()):
-        hint = "; if they are classes: --set data.task=classification"
+        hint = f"; if they are classes: {setting('data.task', 'classification')}"
     return "regression", f"the target has {distinct} distinct numbers{hint}"

@@ -11,6 +11,7 @@ from descend.data.frames import unique_names
 from descend.data.messages import listed
 from descend.data.parsing import EXACT
 from descend.errors import DataError, did_you_mean, require
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -81,10 +82,7 @@ def _others(chosen: str, sheets: Sequence[str]) -> str:
     others = [sheet for sheet in sheets if sheet != chosen]
     if not others:
         return ""
-    return (
-        f"; other sheets: {listed(others, 5)} (--set 'data.sheet=\"{others[0]}\"'; "
-        f"in Python: data={{'sheet': {others[0]!r}}})"
-    )
+    return f"; other sheets: {listed(others, 5)} ({setting('data.sheet', others[0])})"
 
 
 def _as_integers(series: pl.Series) -> pl.Series:

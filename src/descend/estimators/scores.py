@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from descend.errors import UserError, did_you_mean
-from descend.metrics import METRICS, main_metric
+from descend.metrics import main_metric, metrics_of
 
 __all__ = ["SCORES", "score_of"]
 
@@ -33,7 +33,7 @@ def score_of(scoring: str | None, task: str) -> tuple[str, str]:
     known = [
         name
         for name, (metric, _) in SCORES.items()
-        if metric in METRICS[task] or (metric == "loss" and task in ("binary", "multiclass"))
+        if metric in metrics_of(task) or (metric == "loss" and task in ("binary", "multiclass"))
     ]
     if scoring is None:
         return main_metric(task), main_metric(task)

@@ -20,6 +20,7 @@ from descend.errors import DivergedError, UserError
 from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import main_metric
 from descend.recipe import Recipe
+from descend.report.formatting import NO_BREAK, metric, score
 from descend.rng import key
 from descend.runs.plan import Planner
 from descend.runs.run import Run
@@ -29,13 +30,14 @@ __all__ = ["CrossValidation", "assign_folds", "cross_validate"]
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CrossValidation:
     """The result of :func:`descend.cross_validate`.
 
     Args:
-        metric: the task's main metric.
-        scores: (repeats, folds) scores on the held-out rows; None for folds whose training diverged.
+        metric: the task's main metric; "rmse" if R² is undefined on every fold, as in leave-one-out.
+        scores: (repeats, folds) scores on the held-out rows; None for folds whose training diverged, or on whose rows the
+            metric is undefined.
         predictions: (repeats, n), or (repeats, n, T) for T > 1 targets: the out-of-fold prediction of each row; None
             (NaN for numbers) if the training diverged.
         rows: (n,) row numbers in the data: all rows except those that the data mark as "test".
@@ -50,9 +52,20 @@ class CrossValidation:
     folds: Array
     runs: Sequence[Run]
 
+    def __repr__(self) -> str:
+        """Return the mean score with its standard error, and the number of runs."""
+        error = self.standard_error
+        mean = score(self.metric, self.mean) if self.valid_scores else "no score"
+        spread = "" if error is None else f", standard error {score(self.metric, error)}"
+        folds = f"{len(self.scores[0])} folds" + (
+            f" x {len(self.scores)} repeats" if len(self.scores) > 1 else ""
+        )
+        text = f"Cross-validation of {folds}: {metric(self.metric)} {mean}{spread}"
+        return text.replace(NO_BREAK, " ")
+
     @property
     def valid_scores(self) -> list[float]:
-        """The scores of all folds that did not diverge."""
+        """The scores of all folds that have one."""
         return [score for repeat in self.scores for score in repeat if score is not None]
 
     @property
@@ -161,7 +174,10 @@ def cross_validate(
     if all(run.failed for run in runs):
         raise DivergedError(f"every fold diverged. The first:\n{runs[0].metrics['message']}")
     metric = main_metric(schema.task)
-    scores = [None if run.failed else float(run.metrics["test"][metric]) for run in runs]
+    scores = _scores(runs, metric)
+    if all(score is None for score in scores) and not schema.classes:
+        metric = "rmse"
+        scores = _scores(runs, metric)
     return CrossValidation(
         metric,
         [scores[start : start + folds] for start in range(0, len(scores), folds)],
@@ -177,6 +193,10 @@ def cross_validate(
         fold_of_row,
         runs,
     )
+
+
+def _scores(runs: Sequence[Run], metric: str) -> list[float | None]:
+    return [None if run.failed else run.metrics["test"][metric] for run in runs]
 
 
 def assign_folds(source: Source, codes: Array | None, folds: int, seed: int) -> Array:

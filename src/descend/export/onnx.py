@@ -13,6 +13,7 @@ from descend.data.columns import Column
 from descend.data.schema import Schema
 from descend.errors import UserError, require
 from descend.export.portable import silenced, trace
+from descend.interface import option
 
 if TYPE_CHECKING:
     from descend.export.trained_network import TrainedNetwork
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["content"]
 
 _MAX_BYTES = 2**31 - 1  # of one protobuf message
+_ZONES = {"": "", "none": "", "own": " in UTC"}
 _ML = "ai.onnx.ml"
 _ML_VERSION = 3
 
@@ -34,7 +36,9 @@ def content(run: TrainedNetwork) -> bytes:
     onnx = require("onnx", "onnx", "exporting to ONNX")
     require("onnxscript", "onnx", "exporting to ONNX")
     if sum(value.nbytes for value in run.model.state_dict().values()) > _MAX_BYTES:
-        raise UserError("the weights exceed 2 GB, the limit of an ONNX file; use --format pt2")
+        raise UserError(
+            f"the weights exceed 2 GB, the limit of an ONNX file; use {option('--format pt2', 'the format pt2')}"
+        )
     program = trace(run.predictor)
     output_names = ["codes", "probabilities"] if run.schema.classes else ["values"]
     try:
@@ -46,7 +50,7 @@ def content(run: TrainedNetwork) -> bytes:
         reason = str(cause.__cause__ or cause).strip().splitlines() or [type(cause).__name__]
         raise UserError(
             f"the network cannot be written as ONNX: {reason[0]}\n"
-            "Use operations that ONNX supports, or --format pt2"
+            f"Use operations that ONNX supports, or {option('--format pt2', 'the format pt2')}"
         ) from cause
     assert converted is not None
     model = converted.model_proto
@@ -219,7 +223,9 @@ def _description(column: Column) -> str:
     kinds = {
         "numeric": "a number",
         "boolean": "1 for true, 0 for false",
-        "date": "days since 1970-01-01",
+        "date": f"days since 1970-01-01{_ZONES.get(column.zone, f' in the local time of {column.zone}')}",
+        "time": "time of day as a fraction of a day, 0.5 at noon",
+        "duration": "days",
         "categorical": "text; categories of the training data: " + ", ".join(column.categories),
     }
     missing = "empty" if column.kind == "categorical" else "NaN"

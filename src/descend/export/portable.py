@@ -16,6 +16,7 @@ from descend.constraints import remove_parametrizations
 from descend.data.preprocessing import Postprocess
 from descend.data.schema import Schema
 from descend.errors import UserError
+from descend.interface import option
 from descend.process import exclusive
 from descend.training.predictor import Predictor
 
@@ -93,7 +94,7 @@ def trace(predictor: Predictor, *, core: bool = False) -> torch.export.ExportedP
             f"{_first_line(cause)}\n"
             "Use only tensor operations in forward, without branches on the values of tensors (if, .item(), "
             ".numpy(); use torch.where) and without a fixed number of rows (use x.shape[0] or -1); or use "
-            "--format safetensors, which stores only the weights"
+            f"{option('--format safetensors', 'the format safetensors')}, which stores only the weights"
         ) from cause
     for node in program.graph.nodes:
         for private in ("stack_trace", "from_node", "nn_module_stack", "source_fn_stack"):

@@ -12,6 +12,7 @@ from descend.data.preparation import Part
 from descend.many.member_metrics import Scored, metrics_of_members
 from descend.many.pack.losses import row_losses
 from descend.many.planned_member import PlannedMember
+from descend.metrics import Form
 
 __all__ = ["PackEvaluation"]
 
@@ -29,6 +30,10 @@ class PackEvaluation:
         self._schemas = {member.number: member.run.schema for member in members}
         self._measure: Any = first.measure
         self._predictor = first.predictor
+        # Members may monitor different metrics; all of them are measured for all members.
+        self._metrics = list(
+            {m.name: m for member in members for m in member.run.selection.each_epoch()}.values()
+        )
         self._task, self._classes = first.schema.task, len(first.schema.classes)
         parts: dict[int, int] = {}
         distinct: list[Part] = []
@@ -64,21 +69,15 @@ class PackEvaluation:
             else:
                 weights = weights.expand(members, rows).to(losses.dtype)
                 result = {"loss": (losses * weights).sum(1) / weights.sum(1)}
-            scored = Scored(*self._original_units(outputs, targets, numbers), weights, self._classes)
-            return result | metrics_of_members(self._task, scored)
+            scored = self._scored(outputs, targets, weights, numbers)
+            return result | metrics_of_members(self._metrics, scored)
 
-    def _original_units(
-        self, outputs: Tensor, targets: Tensor, numbers: Sequence[int]
-    ) -> tuple[Tensor, Tensor]:
-        """Return predictions and targets as class indices or in original units, as metrics expect them."""
-        if self._task in ("binary", "multiclass"):
-            flat = self._predictor.finished(outputs.flatten(0, 1))
-            if self._task == "binary":
-                chosen = flat.squeeze(1) > (0.0 if self._predictor.form == "logits" else 0.5)
-            else:
-                # With the rows last in memory the kernel processes many at a time.
-                chosen = flat.view(outputs.shape).transpose(1, 2).contiguous().max(1).indices
-            return chosen.long().view(outputs.shape[:2]), targets
+    def _scored(
+        self, outputs: Tensor, targets: Tensor, weights: Tensor | None, numbers: Sequence[int]
+    ) -> Scored:
+        """Return predictions and targets as class indices, probabilities or in original units, as metrics expect them."""
+        if self._classes:
+            return Scored(lambda form: self._of_classes(outputs, form), targets, weights, self._classes)
         outputs = self._predictor.finished(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
         schemas = [self._schemas[number] for number in numbers]
 
@@ -86,7 +85,22 @@ class PackEvaluation:
             return torch.tensor(values, dtype=torch.float64, device=outputs.device).unsqueeze(1)
 
         scale, mean = each([s.target_scale for s in schemas]), each([s.target_mean for s in schemas])
-        return outputs.double() * scale + mean, targets.double() * scale + mean
+        return Scored(
+            lambda form: outputs.double() * scale + mean, targets.double() * scale + mean, weights, 0
+        )
+
+    def _of_classes(self, outputs: Tensor, form: Form) -> Tensor:
+        flat = self._predictor.finished(outputs.flatten(0, 1))
+        if form == "probabilities":
+            found = self._predictor.schema.probabilities(flat.double(), self._predictor.form)
+            found = found[:, 1] if self._task == "binary" else found
+            return found.view(*outputs.shape[:2], *found.shape[1:])
+        if self._task == "binary":
+            chosen = flat.squeeze(1) > (0.0 if self._predictor.form == "logits" else 0.5)
+        else:
+            # With the rows last in memory the kernel processes many at a time.
+            chosen = flat.view(outputs.shape).transpose(1, 2).contiguous().max(1).indices
+        return chosen.long().view(outputs.shape[:2])
 
 
 def _tensor(values: Tensor | None) -> Tensor:

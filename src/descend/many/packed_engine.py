@@ -12,6 +12,7 @@ import torch
 
 from descend.data.batches import MemoryBatches
 from descend.errors import Interrupted
+from descend.interface import setting
 from descend.many.pack import CannotPack, PackMember, PackTraining, stack
 from descend.many.pack.member import member_state, restore_member
 from descend.many.pack.network import Network, StackedNetwork
@@ -317,7 +318,7 @@ class PackedEngine:
         elif pack_member.failure:
             member.mark_failed(
                 f"Training diverged: {pack_member.failure}. Lower the learning rate: "
-                f"--set optimizer.lr={lower_lr(run)}",
+                f"{setting('optimizer.lr', lower_lr(run))}",
                 training.epoch,
                 training.step,
             )

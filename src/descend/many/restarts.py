@@ -13,10 +13,10 @@ from torch import nn
 from descend.data.batches import Batches
 from descend.errors import Interrupted, RunError
 from descend.files import read_json
+from descend.interface import resume_advice
 from descend.many.execution import EngineChoice, train_members
 from descend.many.planned_member import PlannedMember
 from descend.many.watchers import Watcher, Watchers
-from descend.metrics import better
 from descend.nn.ensemble import Ensemble
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
@@ -106,7 +106,7 @@ def train_restarts(
         watcher = Watchers(list(watchers))
         train_members(members, watcher, engine, folder=inner, resume=resume, finishing=finishing)
     except Interrupted as cause:
-        remedy = f"; continue with --resume --out {folder}" if folder is not None else ""
+        remedy = resume_advice(folder)
         message = str(cause).partition("; continue")[0]
         message = f"training of {len(members)} networks: {message}{remedy}"
         raise Interrupted(message, folder=folder) from None
@@ -124,7 +124,7 @@ def train_restarts(
         if len(chosen) > 1:
             measure_parts(run, planned, device, tested=tested)
             run.metrics.pop("constraints", None)  # constraints apply to each network, not to the ensemble
-    monitor = planned.recipe.stop["monitor"]
+    monitor = run.selection.monitor
     run.metrics["seconds"] = sum(float(member.run.metrics.get("seconds", 0.0)) for member in members)
     run.metrics["members"] = {
         "kept": [member.number for member in chosen],
@@ -166,16 +166,17 @@ def _value(member: PlannedMember, monitor: str) -> float | None:
 
 def _best(members: list[PlannedMember], recipe: Recipe) -> list[PlannedMember]:
     """Return the members to keep, those that satisfy their constraints first, then by value; none if too few finished."""
-    count, monitor = int(recipe.model["ensemble"]), str(recipe.stop["monitor"])
+    count, selection = int(recipe.model["ensemble"]), members[0].run.selection
     finished = [member for member in members if not member.run.failed]
     if len(finished) < count:
         return []
-    sign = -1.0 if better(monitor) == "higher" else 1.0
+    sign = -1.0 if selection.better == "higher" else 1.0
 
-    def rank(member: PlannedMember) -> tuple[bool, float]:
-        value = _value(member, monitor)
+    def rank(member: PlannedMember) -> tuple[bool, bool, float]:
+        """Members without a value come last; without validation rows none has one, and the earlier ones are kept."""
+        value = _value(member, selection.monitor)
         feasible = member.run.metrics.get("constraints", {}).get("feasible", True)
-        return not feasible, 0.0 if value is None else sign * value  # without validation rows all are kept
+        return not feasible, value is None, 0.0 if value is None else sign * value
 
     return sorted(finished, key=rank)[:count]
 

@@ -130,11 +130,21 @@ class Recipe:
         """Return a recipe made from a mapping of sections, such as a parsed file.
 
         Args:
-            sections: section name to its keys.
+            sections: section name to its keys; in Python also ``"section.key"`` to a value.
             source: the name of the place that the sections come from, for messages.
             allow_imports: whether names may be import paths; importing runs their code.
+
+        >>> Recipe.of({"optimizer": "sgd", "optimizer.lr": 0.1, "data.columns.sex": "categorical"})
+        Recipe(data={'columns': {'sex': 'categorical'}}, optimizer={'name': 'sgd', 'lr': 0.1})
         """
-        return cls._checked(validated(dict(sections), source=source, allow_imports=allow_imports))
+        paths = {
+            key: value
+            for key, value in sections.items()
+            if allow_imports and isinstance(key, str) and "." in key and key.partition(".")[0] in SECTIONS
+        }
+        plain = {key: value for key, value in sections.items() if key not in paths}
+        recipe = cls._checked(validated(plain, source=source, allow_imports=allow_imports))
+        return recipe.replace(paths, source=source) if paths else recipe
 
     @classmethod
     def _checked(cls, sections: Mapping[str, Mapping[str, Any]]) -> Recipe:

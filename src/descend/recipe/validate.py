@@ -11,6 +11,7 @@ import torch
 
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
+from descend.interface import option
 from descend.losses.likelihoods import Normal
 from descend.param_types import MISSING, Parameter, check, of_constructor, signature_of
 from descend.process import exclusive
@@ -111,6 +112,8 @@ def _section(
             )
         elif section.name == "constrain" and key in CONDITIONS and value not in (None, "none"):
             result[key] = _condition(key, value, allow_imports, report)
+        elif section.name == "stop" and key in ("monitor", "metrics"):
+            result[key] = _metrics(key, value, allow_imports, report)
         else:
             checked, fault = check(known[key], value)
             # The argument "activation" of a network from an import path may mean anything.
@@ -216,13 +219,44 @@ def _condition(key: str, value: Any, allow_imports: bool, report: Callable[..., 
     return functions
 
 
+def _metrics(key: str, value: Any, allow_imports: bool, report: Callable[..., None]) -> Any:
+    """Check a metric, or a list of them: a name, a function or its import path, or a table with a function."""
+    if key == "metrics":
+        if value in (None, "none"):
+            return ()
+        several = list(value) if isinstance(value, (list, tuple)) else [value]
+        return tuple(_metric(key, each, allow_imports, report) for each in several)
+    return _metric(key, value, allow_imports, report)
+
+
+def _metric(key: str, value: Any, allow_imports: bool, report: Callable[..., None]) -> Any:
+    table = value if isinstance(value, Mapping) else {"function": value}
+    function = table.get("function")
+    if not isinstance(function, str) and not callable(function):
+        got = "a table without the key 'function'" if isinstance(value, Mapping) else repr(value)
+        report(
+            key, f"expected the name of a metric, a function or its import path, got {got}", 'such as "f1"'
+        )
+        return value
+    for each in table:
+        if each not in ("function", "better", "takes", "name"):
+            report(f"{key}.{each}", "unknown key", "the keys are function, better, takes and name")
+        elif each != "function" and not isinstance(table[each], str):
+            report(f"{key}.{each}", f"expected a string, got {table[each]!r}")
+    if isinstance(function, str) and is_import_path(function):
+        problem = _path_problem(function, allow_imports)
+        if problem:
+            report(key, *problem)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
 def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
     if not is_import_path(path):
         return f"'{path}' is not an import path", 'name a function as "package.module:function"'
     if not allow_imports:
         return (
             f"'{path}' is an import path, and importing runs its code",
-            "allow it with --allow-imports (allow_imports=True)",
+            f"allow it with {option('--allow-imports', 'allow_imports=True')}",
         )
     try:
         subject = import_object(path)
@@ -247,7 +281,7 @@ def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tup
     if name not in family and is_import_path(name) and not allow_imports:
         return (
             f"'{name}' is an import path, and importing runs its code",
-            "allow it with --allow-imports (allow_imports=True)",
+            f"allow it with {option('--allow-imports', 'allow_imports=True')}",
         )
     try:
         find(section, name, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
@@ -106,24 +107,35 @@ def _values(column: Mapping[str, Any]) -> Child:
     low, high = number(column.get("low")), number(column.get("high"))
     if low is None or high is None:
         return None
-    return f"{_quantity(column, low)} to {_quantity(column, high)}"
+    parts = ", ".join(text(part).replace("_", " ") for part in items(column.get("parts")))
+    return f"{_quantity(column, low)} to {_quantity(column, high)}" + (f" ({parts})" if parts else "")
 
 
 def _quantity(column: Mapping[str, Any], value: float) -> str:
-    """A number of the column; a date if the number counts days since 1970."""
-    if column.get("kind") != "date":
+    """A number of the column; a date if the number counts days since 1970, or a time of day."""
+    kind = text(column.get("kind"))
+    if kind == "time":
+        minutes = round(value * 1440)
+        return f"{minutes // 60:02d}:{minutes % 60:02d}"
+    if kind == "duration":
+        return f"{amount(value)} days"
+    if kind != "date":
         return amount(value)
     try:
-        return str(date(1970, 1, 1) + timedelta(days=round(value)))
+        return str(date(1970, 1, 1) + timedelta(days=math.floor(value)))
     except OverflowError:
         return amount(value)
 
 
 def _scaling(column: Mapping[str, Any]) -> str:
     mean, scale = number(column.get("mean")), number(column.get("scale"))
-    if text(column.get("kind")) not in ("numeric", "date") or mean is None or scale is None:
+    kind, parts = text(column.get("kind")), items(column.get("parts"))
+    if kind not in ("numeric", "date", "time", "duration") or mean is None or scale is None:
         return ""
-    return f"{_quantity(column, mean)} ± {amount(scale)}"
+    if parts and "number" not in map(text, parts):
+        return ""
+    unit = "" if kind == "numeric" else " days"
+    return f"{_quantity(column, mean)} ± {amount(scale)}{unit}"
 
 
 def _missing(missing: float | None, rows: float | None) -> str:

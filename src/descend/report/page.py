@@ -72,6 +72,7 @@ def _warning(run: RunFiles) -> Child:
     title = {
         "failed": "This run failed.",
         "interrupted": "This run was interrupted.",
+        "stopped": "This run was stopped before its end. Its results are those of the best weights so far.",
         "unfinished": "This run has not finished.",
     }.get(run.status, f"Status: {run.status}.")
     advice = text(run.metrics.get("message") or run.metrics.get("error") or run.metrics.get("advice"))

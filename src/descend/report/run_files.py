@@ -23,7 +23,7 @@ __all__ = ["PARTS", "USED", "RunFiles", "items", "mapping", "number", "read", "t
 PARTS = ("train", "validation", "test")
 """The parts of the data, in the order in which they are used."""
 
-USED = frozenset({"numeric", "boolean", "categorical", "date"})
+USED = frozenset({"numeric", "boolean", "categorical", "date", "time", "duration"})
 """Kinds of columns that are inputs of the network."""
 
 _MAIN = {"binary": "accuracy", "multiclass": "accuracy", "regression": "r2", "multi_regression": "r2"}
@@ -87,7 +87,7 @@ class RunFiles:
 
     @property
     def status(self) -> str:
-        """``finished``, ``interrupted`` or ``failed``; ``unfinished`` if there are no metrics yet."""
+        """``finished``, ``stopped``, ``interrupted`` or ``failed``; ``unfinished`` if there are no metrics yet."""
         return text(self.metrics.get("status")) or ("finished" if self.metrics else "unfinished")
 
     @property

@@ -157,9 +157,10 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     evaluate: Callable[[], dict[str, Tensor]] | None = None
     if len(prepared.validation):
         rows = evaluation_batches(prepared.validation, device, workers)
+        metrics = run.selection.each_epoch()
 
         def on_validation() -> dict[str, Tensor]:
-            return measured(run.predictor, rows(), run.measure)
+            return measured(run.predictor, rows(), run.losses, metrics)
 
         evaluate = on_validation
 
@@ -169,9 +170,9 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
         optimizer=optimizer,
         schedule=schedule,
         batches=batches,
-        stopping=build_stopping(stop),
+        stopping=build_stopping(stop, run.selection.better),
         evaluate=evaluate,
-        monitor=stop["monitor"],
+        monitor=run.selection.monitor,
         lagrangian=lagrangian,
         schedule_monitor=recipe.schedule.get("monitor", "validation"),
         average=build_average(

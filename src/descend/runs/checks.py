@@ -11,6 +11,7 @@ import torch
 from descend.constraints import AugmentedLagrangian
 from descend.data.batches import Batch, Order
 from descend.errors import RecipeError, RunError, UserError
+from descend.interface import option
 from descend.recipe import Recipe
 from descend.recipe.build import build_model
 from descend.recipe.constraints import ActiveConstraint, build_constraints, build_lagrangian
@@ -47,7 +48,9 @@ def objective_of(
     """
     reference = run.environment.get("data", {}).get("reference")
     if data is None and reference is None:
-        raise UserError("the run did not record where its data are; specify them: data=… (--data DATA)")
+        raise UserError(
+            f"the run did not record where its data are; specify them: {option('--data DATA', 'data=...')}"
+        )
     seed = int(run.environment["seed"])
     planner = Planner(reference if data is None else data, device=device, allow_imports=allow_imports)
     planned = planner.plan(run.recipe, seed)
@@ -55,7 +58,7 @@ def objective_of(
     if found != own:
         raise RunError(
             f"the data differ from those the run was trained on (fingerprint {found}, was {own}); "
-            "specify the same data: data=… (--data DATA)"
+            f"specify the same data: {option('--data DATA', 'data=...')}"
         )
     where = choose_device(planned.recipe.engine["device"])
     model = copy.deepcopy(run.model).to(where, torch.float64).eval()

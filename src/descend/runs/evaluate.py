@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from descend.data.batches import Batch
+from descend.data.row_numbers import RowNumbers
 from descend.data.schema import Schema
 from descend.data.source import Source
 from descend.errors import MissingExtraError, require
-from descend.metrics import METRICS
+from descend.metrics import Form, Metric
 from descend.training.evaluation import measure, outputs_of
 from descend.training.predictor import Predictor
 
@@ -62,16 +63,22 @@ def units_of(schema: Schema, device: torch.device) -> Callable[[Tensor], Tensor]
 
 
 def measured(
-    predictor: Predictor, batches: Iterable[Batch], loss: Callable[..., Tensor]
+    predictor: Predictor,
+    batches: Iterable[Batch],
+    losses: Mapping[str, Callable[..., Tensor]],
+    metrics: Iterable[Metric],
 ) -> dict[str, Tensor]:
-    """Return the loss and the task's metrics over rows, in original units, as tensors on the device."""
+    """Return losses and metrics over rows, in original units, as tensors on the device; NaN where undefined."""
     schema = predictor.schema
-    device = next(predictor.model.parameters()).device
+    units = units_of(schema, next(predictor.model.parameters()).device)
 
-    def predict(outputs: Tensor) -> Tensor:
+    def predict(outputs: Tensor, form: Form) -> Tensor:
         finished = predictor.finished(outputs)
-        if not schema.classes:
-            return finished
+        if form == "values":
+            return finished if units is None else units(finished)
+        if form == "probabilities":
+            found = schema.probabilities(finished.double(), predictor.form)
+            return found[:, 1] if schema.task == "binary" else found
         if schema.task == "binary":
             return (finished.squeeze(1) > (0.0 if predictor.form == "logits" else 0.5)).long()
         return finished.argmax(1)
@@ -79,10 +86,11 @@ def measured(
     return measure(
         predictor.model,
         batches,
-        loss,
-        METRICS[schema.task],
+        losses,
+        metrics,
         predict,
-        units_of(schema, device),
+        units,
+        classes=len(schema.classes),
         precision=predictor.precision,
     )
 
@@ -143,7 +151,7 @@ def details(
         confidence = None
     found["worst"] = [
         {
-            "row": int(rows[place]),
+            "row": (source.numbers or RowNumbers()).number(int(rows[place])),
             "true": true[place],
             "predicted": _plain(predicted[place]),
             "probability": None if confidence is None else float(confidence[place]),

@@ -15,14 +15,14 @@ from descend.runs.evaluate import LazyMapping, details, measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
 from descend.training.loop import STOPPED, Training
-from descend.training.records import defined
+from descend.training.records import read_all, undefined_as_none
 
 __all__ = ["Measurements", "finish_run", "measure_parts", "measurements_of"]
 
 ROWS_AT_ONCE = 1024
 """The number of rows that are differentiated together."""
 
-Measurements = dict[str, dict[str, float]]
+Measurements = dict[str, dict[str, float | None]]
 """Loss and metrics by part of the data. The report shows rows of the last part."""
 
 
@@ -50,7 +50,7 @@ def finish_run(
     """
     _take_best(run, training)
     prepared = planned.prepared
-    interrupted, early = training.stopped == "interrupted", training.stopped == STOPPED
+    interrupted, early = training.stopped == "interrupted", training.stopped in (STOPPED, "diverged")
     run.metrics = {
         "status": "interrupted" if interrupted else "stopped" if early else "finished",
         "task": prepared.schema.task,
@@ -58,7 +58,7 @@ def finish_run(
         "epochs": training.epoch,
         "steps": training.step,
         "seconds": training.seconds,
-        "stopped": "interrupted" if early else training.stopped,
+        "stopped": "interrupted" if training.stopped == STOPPED else training.stopped,
     }
     if interrupted:
         best = training.history[training.stopping.best_epoch - 1] if training.history else {}
@@ -139,6 +139,6 @@ def _measured_parts(run: Run, planned: Plan, device: torch.device, tested: bool)
         part: Part = getattr(planned.prepared, name)
         if len(part):
             rows = evaluation_batches(part, device)
-            values = measured(run.predictor, rows(), run.measure)
-            found[name] = defined({k: float(v) for k, v in values.items()})
+            values = measured(run.predictor, rows(), run.losses, run.selection.at_end(len(part)))
+            found[name] = undefined_as_none(read_all(values))
     return found

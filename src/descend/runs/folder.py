@@ -28,6 +28,7 @@ from descend._version import __version__
 from descend.data.schema import Schema
 from descend.errors import RunError
 from descend.files import json_bytes, make_folder, read_json, write_atomically
+from descend.interface import option
 from descend.recipe import Recipe
 from descend.training.checkpoint import LAST_FILE
 from descend.training.state import read_meta
@@ -53,6 +54,7 @@ __all__ = [
     "is_started",
     "no_weights",
     "reopen",
+    "why_unfinished",
     "write_failure",
     "write_result",
     "write_start",
@@ -161,7 +163,7 @@ def check_manifest(folder: Path) -> None:
     if not folder.is_dir():
         raise RunError(f"no such run folder: {folder}")
     if not is_finished(folder):
-        raise RunError(_why_unfinished(folder))
+        raise RunError(why_unfinished(folder))
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest.get("format"), int) or not isinstance(manifest.get("digests"), dict):
         raise RunError(f"{folder / MANIFEST} is damaged")
@@ -181,12 +183,13 @@ def check_manifest(folder: Path) -> None:
             raise RunError(f"{folder / name} was altered or cut short after training (its digest differs)")
 
 
-def _why_unfinished(folder: Path) -> str:
+def why_unfinished(folder: Path) -> str:
+    """Return why a folder without a manifest cannot be used as a run, and what to do."""
     if not is_started(folder):
         return _why_no_run(folder)
-    again = f"descend train --resume --out {folder} (resume=True)"
-    use = f"use the best weights so far with descend finish {folder} (descend.finish({str(folder)!r}))"
     epoch = epochs_in_checkpoint(folder)
+    finish = option(f"descend finish {folder}", f"descend.finish({str(folder)!r})")
+    use = f"use its best weights so far with {finish}"
     if is_failed(folder):
         if epoch:
             return f"the run in {folder} diverged after {counted(epoch, 'epoch')}; {use}, or train again in another folder"
@@ -194,7 +197,7 @@ def _why_unfinished(folder: Path) -> str:
     if epoch:
         return (
             f"the run in {folder} was stopped after {counted(epoch, 'epoch')} and is not finished; {use}, or continue it "
-            f"with {again}"
+            f"with {_resume(folder)}"
         )
     return no_weights(folder)
 
@@ -203,8 +206,12 @@ def no_weights(folder: Path | None) -> str:
     """Why a run that was stopped before the end of its first epoch cannot be used."""
     return (
         f"the run in {folder} was stopped before the end of its first epoch, so that it has no weights to use; continue "
-        f"it with descend train --resume --out {folder} (resume=True)"
+        f"it with {_resume(folder)}"
     )
+
+
+def _resume(folder: Path | None) -> str:
+    return option(f"descend train --resume --out {folder}", f"resume=True, out={str(folder)!r}")
 
 
 def _why_no_run(folder: Path) -> str:

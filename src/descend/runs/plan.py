@@ -13,7 +13,7 @@ import torch
 
 from descend.augmentation.pipeline import layout_of
 from descend.data.overlap import overlap_notes
-from descend.data.preparation import Prepared, prepare
+from descend.data.preparation import Part, Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
@@ -22,17 +22,19 @@ from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import MissingExtraError, Problem, RecipeError, RunError, UserError, message_of
 from descend.files import check_unused, read_json, read_text
-from descend.metrics import METRICS
+from descend.metrics import Metric, undefined_reason
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.resolve import Resolved, resolve
-from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started
+from descend.recipe.selection import build_selection
+from descend.runs.evaluate import units_of
+from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.recorded_data import difference, given_parts, recorded, references_of
 from descend.runs.resume import amended_recipe
 
-__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run"]
+__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run", "undefined_on"]
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Planner:
             RunError: the folder does not contain a run that these data and this recipe continue.
         """
         if not is_started(folder):
-            raise RunError(f"nothing to resume in {folder}: it contains no run")
+            raise RunError(f"nothing to resume in {folder}: it contains no run ({why_unfinished(folder)})")
         saved = Recipe.load(folder / RECIPE, allow_imports=self._allow_imports)
         own_seed = _saved_seed(folder)
         if seed is not None and seed != own_seed:
@@ -290,17 +292,7 @@ def choose_device(name: str) -> torch.device:
 
 def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
     """Refuse settings that do not fit the data."""
-    problems: list[Problem] = []
-    task, monitor = prepared.schema.task, recipe.stop["monitor"]
-    if monitor != "loss" and monitor not in METRICS[task]:
-        problems.append(
-            Problem(
-                "stop",
-                "monitor",
-                f"no metric '{monitor}' for {task}",
-                f"one of: loss, {', '.join(METRICS[task])}",
-            )
-        )
+    problems = _metric_problems(recipe, prepared)
     validated = len(prepared.validation) > 0
     watches = recipe.schedule.get("monitor") == "validation"
     if not validated and watches:
@@ -325,6 +317,46 @@ def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
         problems.append(Problem("stop", "target", "there are no validation rows to measure it on"))
     if problems:
         raise RecipeError(problems)
+
+
+def _metric_problems(recipe: Recipe, prepared: Prepared) -> list[Problem]:
+    """Try the requested metrics on the validation rows, or else the training rows, with perfect predictions."""
+    try:
+        selection = build_selection(recipe, prepared.schema.task, len(prepared.schema.classes))
+    except RecipeError as cause:
+        return list(cause.problems)
+    problems: list[Problem] = []
+    part = "validation" if len(prepared.validation) else "train"
+    rows: Part = getattr(prepared, part)
+    for metric in selection.requested:
+        key = "monitor" if metric.name == selection.monitor else "metrics"
+        try:
+            reason = undefined_on(metric, rows, prepared.schema)
+        except UserError as cause:
+            message, _, hint = str(cause).partition("; ")
+            problems.append(Problem("stop", key, message, hint))
+            continue
+        if reason is not None and key == "monitor" and part == "validation":
+            problems.append(
+                Problem(
+                    "stop",
+                    "monitor",
+                    f"'{metric.name}' is undefined on the {len(rows):,} validation rows: {reason}",
+                    'monitor "loss", or hold out more rows (data.validation)',
+                )
+            )
+    return problems
+
+
+def undefined_on(metric: Metric, part: Part, schema: Schema) -> str | None:
+    """Return why a metric is undefined on the rows of a part whatever the predictions, or None if it can be defined.
+
+    Raises:
+        UserError: a metric of the user's own fails on these rows.
+    """
+    units = units_of(schema, part.targets.device)
+    targets = part.targets if units is None else units(part.targets)
+    return undefined_reason(metric, schema.task, targets, part.weights, len(schema.classes))
 
 
 def plan_run(

@@ -13,8 +13,9 @@ from descend.data.source import Source
 from descend.data.training_data import TrainingData
 from descend.errors import RunError
 from descend.files import read_json
+from descend.interface import option
 from descend.report.formatting import listing
-from descend.runs.folder import ENVIRONMENT
+from descend.runs.folder import ENVIRONMENT, why_unfinished
 
 __all__ = ["difference", "given_parts", "recorded", "recorded_data", "references_of"]
 
@@ -52,7 +53,7 @@ def recorded_data(folder: Path, *, allow_imports: bool = False) -> TrainingData:
         raise RunError(f"nothing to resume in {folder}: there is no such folder")
     path = folder / ENVIRONMENT
     if not path.exists():
-        raise RunError(f"nothing to resume in {folder}: it contains no run")
+        raise RunError(f"nothing to resume in {folder}: it contains no run ({why_unfinished(folder)})")
     data = read_json(path).get("data")
     if not isinstance(data, dict) or "reference" not in data:
         raise RunError(f"{path} is damaged: it does not record the data")
@@ -80,9 +81,9 @@ def given_parts(folder: Path, *, allow_imports: bool, known: Mapping[str, Any]) 
 
 
 def _usable(folder: Path, reference: Any, absolute: Any, what: str, allow_imports: bool) -> str:
-    option = {"data": "DATA", "validation data": "--validation DATA", "test data": "--test DATA"}[what]
-    keyword = {"data": "data=", "validation data": "validation=", "test data": "test="}[what]
-    remedy = f"specify them: {option} (in Python: {keyword}...)"
+    shell = {"data": "DATA", "validation data": "--validation DATA", "test data": "--test DATA"}[what]
+    keyword = {"data": "data", "validation data": "validation", "test data": "test"}[what]
+    remedy = f"specify them: {option(shell, f'{keyword}=...')}"
     if not isinstance(reference, str):
         raise RunError(
             f"the run in {folder} did not record where its {what} are, since they were in memory; {remedy}"

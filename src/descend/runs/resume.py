@@ -18,6 +18,7 @@ from descend.errors import RunError
 from descend.recipe import Recipe
 from descend.recipe.build import build_schedule
 from descend.recipe.toml import path_of
+from descend.runs.folder import is_finished
 from descend.training.loop import RULES, Training
 from descend.training.stopping import Stopping
 
@@ -104,6 +105,8 @@ def continue_training(
         RunError: the change would have altered what has been trained.
     """
     done, kept, stopped = training.epoch, training.stopping.best_epoch, training.stopped
+    if before is not None and before.stop["monitor"] != recipe.stop["monitor"]:
+        _check_recorded(training, before, folder)
     rule, reason = _replayed(training)
     if before is not None and reason == "max_epochs" and rule.epochs < done and not _exact(training, rule):
         requested = recipe.stop["max_epochs"]
@@ -135,6 +138,17 @@ def continue_training(
         training.epoch, training.step, training.seconds = rule.epochs, last["step"], last["seconds"]
         training.step_in_epoch, training.losses = 0, []
     return recipe, shortened
+
+
+def _check_recorded(training: Training, before: Recipe, folder: Path | None) -> None:
+    """Refuse to monitor a value that was not measured in the epochs already done."""
+    for record in training.history:
+        if training.monitor not in record.get("validation", {training.monitor: None}):
+            raise RunError(
+                f"the run in {folder} cannot continue with stop.monitor = {training.monitor!r} instead of "
+                f"{before.stop['monitor']!r}, which was not measured in epoch {record['epoch']}; resume without this "
+                "change, or start a new run in another folder"
+            )
 
 
 def _replayed(training: Training) -> tuple[Stopping, str | None]:
@@ -175,9 +189,15 @@ def _refusal(
     )
     return (
         f"the run in {folder} cannot continue as if it had been started with {', '.join(changed)}: {course} the weights "
-        f"of epoch {rule.best_epoch}, but those of epoch {kept} were kept. Resume without this change, use the weights of "
-        f"epoch {kept} (descend finish {folder}), or start a new run in another folder"
+        f"of epoch {rule.best_epoch}, but those of epoch {kept} were kept. {_alternatives(folder)}"
     )
+
+
+def _alternatives(folder: Path | None) -> str:
+    """What to do instead of a change that is refused."""
+    finished = folder is not None and is_finished(folder)
+    use = "use the run as it is" if finished else f"use its best weights so far (descend finish {folder})"
+    return f"Resume without this change, {use}, or start a new run in another folder"
 
 
 def _check_schedule(training: Training, before: Recipe, recipe: Recipe, folder: Path | None) -> None:
@@ -196,7 +216,6 @@ def _check_schedule(training: Training, before: Recipe, recipe: Recipe, folder: 
             raise RunError(
                 f"the run in {folder} cannot continue with stop.max_epochs = {now} instead of {was}: the schedule "
                 f"{path_of(recipe.schedule['name'])} computes the learning rates from the number of epochs, so those of "
-                f"the {training.step:,} steps already taken would have been others. Resume without this change, use the "
-                f"best weights so far (descend finish {folder}), or start a new run in another folder; "
-                "a constant schedule with averaged weights (the default) can be continued at any time"
+                f"the {training.step:,} steps already taken would have been others. {_alternatives(folder)}. A schedule "
+                "that does not depend on the number of epochs, such as constant, can be continued at any time"
             )

@@ -23,7 +23,9 @@ from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.constraints import build_constraints
 from descend.recipe.defaults import facts_of
+from descend.recipe.selection import build_selection
 from descend.recipe.toml import parse
+from descend.runs.description import describe_run
 from descend.runs.evaluate import measured
 from descend.runs.folder import (
     ENVIRONMENT,
@@ -38,6 +40,7 @@ from descend.runs.folder import (
 )
 from descend.runs.predictions import prediction_table, reading_settings
 from descend.training.predictor import Predictor
+from descend.training.records import read_all, undefined_as_none
 from descend.training.state import read_state, to_bytes
 
 if TYPE_CHECKING:
@@ -48,7 +51,7 @@ __all__ = ["Run", "load"]
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Run:
     """A trained network with its recipe, its history and its metrics.
 
@@ -85,9 +88,15 @@ class Run:
         self.preprocess = Preprocess(self.schema)
         self.loss = build_loss(self.recipe, facts, output)
         self.measure = self.loss.unsmoothed()
+        self.losses = {"loss": self.measure}
+        self.selection = build_selection(self.recipe, self.schema.task, len(self.schema.classes))
         self.predictor = Predictor(
             self.schema, self.preprocess, self.model, output, self.recipe.engine["precision"]
         )
+
+    def __repr__(self) -> str:
+        """Return about ten lines: scores, epochs, choices and the folder."""
+        return describe_run(self)
 
     @property
     def failed(self) -> bool:
@@ -136,8 +145,8 @@ class Run:
 
     def evaluate(
         self, data: Any, *, target: str | None = None, settings: Mapping[str, Any] | None = None
-    ) -> dict[str, float]:
-        """Return the loss and metrics on data with targets.
+    ) -> dict[str, float | None]:
+        """Return the loss and metrics on data with targets; None for a metric that is undefined on these rows.
 
         Args:
             data: anything that training takes; (X, y) for arrays.
@@ -150,8 +159,13 @@ class Run:
             raise UserError("evaluate does not take a torch Dataset; pass arrays: run.evaluate((X, y))")
         device = next(self.model.parameters()).device
         moved = [None if t is None else t.to(device) for t in (part.inputs, part.targets, part.weights)]
-        found = measured(self.predictor, [Batch(*moved)], self.measure)  # type: ignore[arg-type]  # inputs and targets are there
-        return {name: float(value) for name, value in found.items()}
+        found = measured(
+            self.predictor,
+            [Batch(*moved)],  # type: ignore[arg-type]  # inputs and targets are there
+            self.losses,
+            self.selection.at_end(len(part)),
+        )
+        return undefined_as_none(read_all(found))
 
     def export(self, format: str, path: str | Path | None = None) -> Path:
         """Write the network to a file for use without descend; see :mod:`descend.export`."""

@@ -13,6 +13,7 @@ from torch import nn
 from descend.data.batches import Batches
 from descend.errors import DivergedError, Interrupted, ObserverError, RunError, UserError
 from descend.files import read_json
+from descend.interface import resume_advice, setting
 from descend.recipe.build import build_model, check_shape
 from descend.recipe.defaults import facts_of
 from descend.recipe.transfer import freeze_parts, start_from_pretrained
@@ -23,6 +24,7 @@ from descend.runs.folder import (
     CHECKPOINTS,
     ENVIRONMENT,
     HISTORY,
+    is_failed,
     is_finished,
     no_weights,
     write_failure,
@@ -162,13 +164,14 @@ class Session:
         if not training.history:
             raise RunError(no_weights(run.path))
         run.environment.pop("resumed")
-        training.stopped = training.stopped or STOPPED
+        failed = run.path is not None and is_failed(run.path)
+        training.stopped = training.stopped or ("diverged" if failed else STOPPED)
         with self._arithmetic():
             finish_run(run, training, self.planned, self.device, tested=self.tested)
         return run
 
     def _remedy(self) -> str:
-        return f"; continue with --resume --out {self.run.path}" if self.run.path is not None else ""
+        return resume_advice(self.run.path)
 
 
 def _check_pretrained(pretrained: dict[str, Any] | None, first: Mapping[str, Any], folder: Path) -> None:
@@ -266,7 +269,9 @@ def _fail(
 
 def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> str:
     if origin is None:
-        return f"Training diverged: {symptom}. Lower the learning rate: --set optimizer.lr={lower_lr(run)}"
+        return (
+            f"Training diverged: {symptom}. Lower the learning rate: {setting('optimizer.lr', lower_lr(run))}"
+        )
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
@@ -276,8 +281,8 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
         f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
     )
     lines.append("Remedies, in this order:")
-    lines.append(f"  a lower learning rate: --set optimizer.lr={lower_lr(run)}")
-    lines.append("  gradient clipping: --set gradient.clip_norm=1.0")
+    lines.append(f"  a lower learning rate: {setting('optimizer.lr', lower_lr(run))}")
+    lines.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
     if origin.rows and len(origin.rows) <= 8:
         lines.append("  check the rows named above for extreme values")
     return "\n".join(lines)

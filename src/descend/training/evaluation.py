@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.data.batches import Batch
+from descend.metrics import Form, Metric
 
 __all__ = ["evaluating", "measure", "outputs_of"]
 
@@ -55,22 +56,24 @@ def outputs_of(model: nn.Module, inputs: Tensor, *, precision: str = "float32") 
 def measure(
     model: nn.Module,
     batches: Iterable[Batch],
-    loss: Callable[..., Tensor],
-    metrics: Mapping[str, Callable[..., Tensor]],
-    predict: Callable[[Tensor], Tensor],
+    losses: Mapping[str, Callable[..., Tensor]],
+    metrics: Iterable[Metric],
+    predict: Callable[[Tensor, Form], Tensor],
     units: Callable[[Tensor], Tensor] | None = None,
     *,
+    classes: int = 0,
     precision: str = "float32",
 ) -> dict[str, Tensor]:
-    """Compute loss and metrics over all rows, as 0-dimensional tensors that stay on the device.
+    """Compute losses and metrics over all rows, as 0-dimensional tensors that stay on the device.
 
     Args:
         model: the network.
         batches: the rows; a single batch if they are in memory.
-        loss: mean loss of (outputs, targets, weights).
-        metrics: functions of (predictions, targets, weights), by name.
-        predict: converts raw outputs into predictions in the form that metrics take.
-        units: converts predictions or targets into original units; None if they are already in original units.
+        losses: mean losses of (outputs, targets, weights), by name.
+        metrics: the metrics; each is NaN where it is undefined.
+        predict: converts raw outputs into predictions of a form.
+        units: converts targets into original units; None if they are already in original units.
+        classes: the number of classes of the task; 0 for none.
         precision: of the network's arithmetic. Default "float32".
     """
     parts: list[tuple[Tensor, Tensor, Any]] = []
@@ -82,11 +85,11 @@ def measure(
         else:
             outputs, targets = torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
             weights = None if parts[0][2] is None else torch.cat([p[2] for p in parts])
-        predictions = predict(outputs)
-        expected = targets
-        if units is not None:
-            predictions, expected = units(predictions), units(targets)
-        values = {"loss": loss(outputs, targets, weights)}
-        for name, metric in metrics.items():
-            values[name] = metric(predictions, expected, weights)
+        values = {name: loss(outputs, targets, weights) for name, loss in losses.items()}
+        expected = targets if units is None else units(targets)
+        predictions: dict[Form, Tensor] = {}
+        for metric in metrics:
+            if metric.takes not in predictions:
+                predictions[metric.takes] = predict(outputs, metric.takes)
+            values[metric.name] = metric(predictions[metric.takes], expected, weights, classes)
     return values

@@ -8,7 +8,6 @@ interface. No step waits for the device: losses stay on it until the epoch ends.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -25,7 +24,7 @@ from descend.optim.lean import Step, lean_step
 from descend.schedules import Schedule
 from descend.training.averaging import WeightAverage
 from descend.training.objective import Objective
-from descend.training.records import Record, defined, epoch_loss, read_values, record_of
+from descend.training.records import Record, epoch_loss, not_finite, read_values, record_of, undefined_as_none
 from descend.training.state import clone
 from descend.training.stopping import Stopping
 
@@ -44,7 +43,8 @@ def fit(training: Trainable, *, until: int | None = None) -> str:
         a stop, "interrupted" (within an epoch; continuing later yields the same bits), or "" after a pause.
 
     Raises:
-        NotFinite: a loss, a metric or a weight became NaN or infinite, which is checked at the end of each epoch.
+        NotFinite: a loss or a weight became NaN or infinite, or a metric infinite, which is checked at the end of each
+            epoch. A metric that is NaN is undefined on its rows and is recorded as None.
     """
     t, clock = training, time.perf_counter
     started = clock() - t.seconds
@@ -343,8 +343,8 @@ def _measured_epoch(t: Training) -> Record:
         named |= {f"constraints.{name}": value for name, value in t.lagrangian.metrics().items()}
     if t.evaluate is not None:
         named |= {f"validation.{name}": value for name, value in t.evaluate().items()}
-    values = defined(read_values(named))
-    bad = [name for name, value in values.items() if not math.isfinite(value)]
+    values = undefined_as_none(read_values(named))
+    bad = not_finite(values)
     if bad:
         raise NotFinite(f"{', '.join(bad)} is not finite after epoch {t.epoch + 1}")
     record = record_of(values, t.epoch + 1, t.step, t.seconds, t.optimizer.param_groups[0]["lr"])
@@ -352,7 +352,7 @@ def _measured_epoch(t: Training) -> Record:
         constraints = record["constraints"]
         constraints["feasible"] = bool(constraints["feasible"])
         constraints["kkt"] = max(
-            values.get("gradient_norm", 0.0), constraints["violation"], constraints["complementarity"]
+            record.get("gradient_norm", 0.0), constraints["violation"], constraints["complementarity"]
         )
     return record | {"gradients": t.objective.gradients} if t.objective.several else record
 

@@ -88,6 +88,8 @@ class TensorBoard(Quiet):
         for name, value in record.items():
             if isinstance(value, dict):
                 for metric, number in value.items():
+                    if number is None:  # undefined
+                        continue
                     self._writer.add_scalar(f"{metric}/{name}", number, record["step"])
             elif name not in ("epoch", "step", "best"):
                 self._writer.add_scalar(name, value, record["step"])

@@ -156,5 +156,6 @@ class ProgressBar(Quiet):
         record = training.history[-1]
         text = f"loss {record['train']['loss']:.4f}"
         if "validation" in record:
-            text += f"  validation {self.metric} {record['validation'][self.metric]:.4f}"
+            value = record["validation"].get(self.metric)
+            text += f"  validation {self.metric} " + ("\N{EN DASH}" if value is None else f"{value:.4f}")
         return text

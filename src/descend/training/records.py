@@ -9,7 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Record", "defined", "epoch_loss", "read_values", "record_of"]
+from descend.metrics import LOSSES
+
+__all__ = ["Record", "epoch_loss", "not_finite", "read_all", "read_values", "record_of", "undefined_as_none"]
+
+_PARTS = ("train", "validation", "test")
 
 Record = dict[str, Any]
 """One line of the history: what an epoch measured."""
@@ -46,22 +50,43 @@ def read_values(named: Mapping[str, Tensor]) -> dict[str, Any]:
     return dict(zip(named, torch.stack([value.float() for value in named.values()]).tolist(), strict=True))
 
 
-def defined(values: Mapping[str, float]) -> dict[str, float]:
-    """Return the values that are defined: without R² of fewer than two rows, which is NaN.
+def read_all(named: Mapping[str, Tensor]) -> dict[str, float]:
+    """Read scalar tensors as Python floats, in the precision of each, in one transfer from the device.
 
-    The R² of a network that has diverged is left out as well: its loss is not finite either.
-
-    >>> defined({"validation.loss": 0.5, "validation.r2": float("nan")})
-    {'validation.loss': 0.5}
+    >>> read_all({"loss": torch.tensor(0.5), "accuracy": torch.tensor(0.1, dtype=torch.float64)})
+    {'loss': 0.5, 'accuracy': 0.1}
     """
-    return {
-        name: value
-        for name, value in values.items()
-        if name.rpartition(".")[2] != "r2" or not math.isnan(value)
-    }
+    wide = [value if value.device.type == "mps" else value.double() for value in named.values()]
+    return dict(zip(named, torch.stack(wide).tolist(), strict=True))
 
 
-def record_of(values: Mapping[str, float], epoch: int, step: int, seconds: float, lr: float) -> Record:
+def undefined_as_none(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return the values with None for metrics that are undefined on their rows, which are NaN.
+
+    Losses and norms stay NaN: for them it means that training diverged. The metrics of a network that has diverged become
+    None as well: its loss is not finite either.
+
+    >>> undefined_as_none({"validation.loss": float("nan"), "validation.r2": float("nan"), "validation.mae": 0.5})
+    {'validation.loss': nan, 'validation.r2': None, 'validation.mae': 0.5}
+    """
+    return {name: None if math.isnan(value) and _is_metric(name) else value for name, value in values.items()}
+
+
+def _is_metric(name: str) -> bool:
+    part, _, own = name.rpartition(".")
+    return part in ("", *_PARTS) and own not in LOSSES
+
+
+def not_finite(values: Mapping[str, float | None]) -> list[str]:
+    """Return the names of the values that are NaN or infinite.
+
+    >>> not_finite({"train.loss": math.inf, "validation.loss": 0.5, "validation.r2": None})
+    ['train.loss']
+    """
+    return [name for name, value in values.items() if value is not None and not math.isfinite(value)]
+
+
+def record_of(values: Mapping[str, float | None], epoch: int, step: int, seconds: float, lr: float) -> Record:
     """Return the record of an epoch; a value named "part.metric" is nested under its part.
 
     >>> record_of({"train.loss": 0.5, "gradient_norm": 2.0}, 1, 10, 0.1, 1e-3)["train"]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from descend.metrics import better
+from descend.metrics import Direction
 from descend.param_types import Count, Fraction, NonNegative, Positive
 
 __all__ = ["StopSettings", "Stopping", "build_stopping"]
@@ -23,7 +23,11 @@ class StopSettings:
     Args:
         max_epochs: the maximum number of passes over the training rows.
         patience: epochs without a new best value after which training stops; "none" to never stop early.
-        monitor: the value monitored on the validation rows: "loss" or a metric of the task.
+        monitor: the value monitored on the validation rows: "loss", a metric of the task such as "accuracy", "f1" or
+            "roc_auc", or one of your own, as in ``metrics``. An epoch in which it is undefined is never the best.
+        metrics: further metrics that are measured after each epoch: names, or functions of your own of (y_true,
+            predictions), given by import path, in Python as they are, or in a table with the keys "function",
+            "better" ("higher" or "lower"), "takes" ("classes" or "probabilities") and "name".
         max_seconds: training stops at the end of the epoch that exceeds this time.
         target: training stops once the monitored value is at least this good.
         gradient_tolerance: training stops once the norm of the gradient at an epoch's last step, before clipping, is at
@@ -38,7 +42,8 @@ class StopSettings:
 
     max_epochs: Count | Literal["auto"] = "auto"
     patience: Count | Literal["auto"] | None = "auto"
-    monitor: str = "auto"
+    monitor: str | Callable[..., Any] | Mapping[str, Any] = "auto"
+    metrics: tuple[str | Callable[..., Any] | Mapping[str, Any], ...] = ()
     max_seconds: Positive | None = None
     target: float | None = None
     gradient_tolerance: Positive | None = None
@@ -46,17 +51,21 @@ class StopSettings:
     average: NonNegative | Literal["auto"] = "auto"
 
 
-def build_stopping(stop: Mapping[str, Any]) -> Stopping:
+def build_stopping(stop: Mapping[str, Any], better: Direction) -> Stopping:
     """Build the stopping rule of a resolved [stop] section, which holds no "auto".
 
-    >>> stopping = build_stopping({"max_epochs": 9, "patience": 2, "monitor": "accuracy", "min_improvement": 0.0})
+    Args:
+        stop: the section.
+        better: whether higher or lower monitored values are better.
+
+    >>> stopping = build_stopping({"max_epochs": 9, "patience": 2, "min_improvement": 0.0}, "higher")
     >>> stopping.patience, stopping.larger_is_better
     (2, True)
     """
     return Stopping(
         max_epochs=stop["max_epochs"],
         patience=stop.get("patience"),
-        larger_is_better=better(stop["monitor"]) == "higher",
+        larger_is_better=better == "higher",
         max_seconds=stop.get("max_seconds"),
         target=stop.get("target"),
         gradient_tolerance=stop.get("gradient_tolerance"),
@@ -108,17 +117,18 @@ class Stopping:
         gradient_norm: float | None = None,
         feasible: bool = True,
     ) -> str | None:
-        """Count an epoch with its monitored value (None where there is none); return the reason to stop, if any.
+        """Count an epoch with its monitored value (None where it is undefined); return the reason to stop, if any.
 
         Args:
-            value: the monitored value of the epoch.
+            value: the monitored value of the epoch; None without validation rows, or where the metric is undefined.
             seconds: the time since training began.
             gradient_norm: the norm of the gradient at the epoch's last step; None where it was not measured.
             feasible: whether the epoch's weights satisfy the constraints, if any. Default True.
         """
         self.epochs += 1
-        improves = (
-            value is None or math.isnan(self.best) or self._better(value, self.best, self.min_improvement)
+        # Until a value is defined, the latest epoch is the best; an undefined value is never compared.
+        improves = math.isnan(self.best) or (
+            value is not None and self._better(value, self.best, self.min_improvement)
         )
         if feasible != self.best_feasible:
             improves = feasible

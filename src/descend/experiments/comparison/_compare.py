@@ -32,6 +32,8 @@ from descend.experiments.comparison.validation import (
     scored_part,
 )
 from descend.experiments.comparison.variants import Variant, variants_of
+from descend.experiments.objective import MetricChoice, measuring
+from descend.interface import resume_advice
 from descend.many import EngineChoice, Watcher, train_many
 from descend.process import locks_out
 from descend.recipe import Recipe
@@ -54,7 +56,7 @@ def compare(
     tune: int | None = None,
     rates: tuple[float, float] = (1e-4, 1.0),
     goal: float | None = None,
-    metric: str | None = None,
+    metric: MetricChoice | None = None,
     tests: bool = True,
     level: float = 0.95,
     seed: int = 0,
@@ -85,7 +87,8 @@ def compare(
         rates: lower and upper bound of the learning rates tried.
         goal: the validation score that costs are measured to; None for the median of the best validation scores of
             the baseline's final runs.
-        metric: the metric to compare by: "loss" or a metric of the task; None for the task's main metric.
+        metric: the metric to compare by: "loss", a metric of the task, or one of your own as ``stop.monitor`` takes it;
+            None for the task's main metric, or "rmse" where R² is undefined on the validation or test rows.
         tests: whether to test differences, which requires at least two seeds.
         level: confidence level of the intervals, in (0, 1).
         seed: seed of the split and of the tuning runs; the final runs use the seeds after it.
@@ -125,12 +128,18 @@ def compare(
         check_free(folder)
     training_data = TrainingData.of(data, **data_options)
     arguments: dict[str, Any] = {"device": device, "allow_imports": allow_imports}
-    plans = plan_variants(Planner(training_data, **arguments), variants, seed)
+    planner = Planner(training_data, **arguments)
+    plans = plan_variants(planner, variants, seed)
+    part = scored_part(plans)
+    objective = check_metric(metric, plans, part, allow_imports)
+    if objective.requested is not None:
+        variants = [replace(each, recipe=measuring(each.recipe, objective)) for each in variants]
+        plans = plan_variants(planner, variants, seed)
     conditions = Conditions(
         data=plans[0].source.name,
         task=plans[0].prepared.schema.task,
-        metric=check_metric(metric, plans),
-        part=scored_part(plans),
+        metric=objective.name,
+        part=part,
         rows=dict(plans[0].prepared.schema.rows),
         seed=seed,
         seeds=range(seed + 1, seed + 1 + seeds),
@@ -138,6 +147,7 @@ def compare(
         bounds=rates,
         level=level,
         tested=tests,
+        why=objective.why,
     )
     if folder is not None:
         settings = _settings(conditions, variants, plans, goal)
@@ -228,7 +238,7 @@ class _Trainer:
         try:
             runs = self._train(jobs, subfolder, tested=phase != "tuning")
         except Interrupted:
-            advice = "" if self._folder is None else f"; continue with --resume --out {self._folder}"
+            advice = resume_advice(self._folder)
             raise Interrupted(f"stopped during the {phase}{advice}") from None
         for (index, lr, seed), run in zip(jobs, runs, strict=True):
             trials[index].append(trial_from_run(run, seed, lr))

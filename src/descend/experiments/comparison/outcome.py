@@ -34,6 +34,7 @@ class Conditions:
         bounds: lower and upper bound of these learning rates.
         level: confidence level of the intervals.
         tested: whether differences are tested.
+        why: the reason for another metric than the main one of the task, if none was specified.
     """
 
     data: str
@@ -47,6 +48,7 @@ class Conditions:
     bounds: tuple[float, float]
     level: float
     tested: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,22 +80,22 @@ class Outcome:
 
     @property
     def scores(self) -> list[float | None]:
-        """The final score of each seed; None where the run diverged."""
+        """The final score of each seed; None where the run diverged or the metric is undefined."""
         return [run.score(self.conditions.part, self.conditions.metric) for run in self.runs]
 
     @property
     def valid_scores(self) -> list[float]:
-        """The scores of the runs that did not diverge."""
+        """The scores of the runs that have one."""
         return [score for score in self.scores if score is not None]
 
     @property
     def failed(self) -> bool:
-        """Whether every final run diverged, or there is none."""
+        """Whether no final run has a score: all diverged, or the metric is undefined for their predictions."""
         return not self.valid_scores
 
     @property
     def mean(self) -> float | None:
-        """Mean score of the runs that did not diverge."""
+        """Mean score of the runs that have one."""
         return fmean(self.valid_scores) if self.valid_scores else None
 
     @property

@@ -48,7 +48,7 @@ class Trial:
     lr: float | None
     failed: bool
     message: str
-    metrics: Mapping[str, Mapping[str, float]]
+    metrics: Mapping[str, Mapping[str, float | None]]
     history: Sequence[Record]
     accumulate: int = 1
     networks: int = 1
@@ -56,7 +56,7 @@ class Trial:
     path: Path | None = None
 
     def score(self, part: str, metric: str) -> float | None:
-        """Return a metric of the kept weights; None if the run diverged."""
+        """Return a metric of the kept weights; None if the run diverged or the metric is undefined."""
         return None if self.failed else self.metrics.get(part, {}).get(metric)
 
     def best(self, metric: str) -> float | None:
@@ -102,10 +102,10 @@ def trial_from_run(run: Run, seed: int, lr: float | None) -> Trial:
     """Return the record of a run that has ended."""
     engine = run.environment.get("engine", "loop")
     engine_name = engine.get("name", "loop") if isinstance(engine, Mapping) else str(engine)
-    parts: dict[str, Mapping[str, float]] = {
+    parts: dict[str, Mapping[str, float | None]] = {
         part: run.metrics[part] for part in ("train", "validation", "test") if part in run.metrics
     }
-    finite = all(math.isfinite(value) for values in parts.values() for value in values.values())
+    finite = all(v is None or math.isfinite(v) for values in parts.values() for v in values.values())
     return Trial(
         seed,
         lr,

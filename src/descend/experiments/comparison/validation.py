@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from descend.errors import Problem, RecipeError, UserError, did_you_mean
+from descend.errors import Problem, RecipeError, UserError
 from descend.experiments.comparison.variants import Variant
-from descend.metrics import METRICS, main_metric
+from descend.experiments.objective import MetricChoice, Objective, choose_objective
+from descend.interface import option
+from descend.metrics import metric_names
 from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
 from descend.recipe.defaults import facts_of
 from descend.recipe.toml import path_of
@@ -34,7 +36,7 @@ def n_learning_rates(tune: int | None, variants: Sequence[Variant]) -> int:
     if tune and lr_is_set:
         raise UserError(
             "optimizer.lr is set, so there is no learning rate to tune: remove it from recipe and variants, or omit "
-            "--tune (tune=)"
+            f"{option('--tune', 'tune=')}"
         )
     return tune
 
@@ -49,8 +51,8 @@ def check_numbers(seeds: int, tests: bool, rates: tuple[float, float], level: fl
         raise UserError(f"seeds: expected a number of runs, 1 or more; got {seeds}")
     if seeds < 2 and tests:
         raise UserError(
-            "tests require at least two seeds, since one does not show the variation by chance: --seeds 5 (seeds=5), "
-            "or --no-tests (tests=False)"
+            "tests require at least two seeds, since one does not show the variation by chance: "
+            f"{option('--seeds 5', 'seeds=5')}, or {option('--no-tests', 'tests=False')}"
         )
     low, high = rates
     if not (0 < low < high and math.isfinite(high)):
@@ -117,18 +119,21 @@ def scored_part(plans: Sequence[Plan]) -> str:
     return "test" if len(first.test) else "validation"
 
 
-def check_metric(requested: str | None, plans: Sequence[Plan]) -> str:
+def check_metric(
+    requested: MetricChoice | None, plans: Sequence[Plan], part: str, allow_imports: bool = False
+) -> Objective:
     """Return the requested metric, by default the main one of the task.
 
+    Args:
+        requested: the metric, or None.
+        plans: the plans of the variants.
+        part: the part of the data that the final scores are measured on.
+        allow_imports: whether the metric may be an import path.
+
     Raises:
-        UserError: the metric does not exist, or is a loss that differs between the variants.
+        UserError: the metric does not exist, is undefined on these rows, or is a loss that differs between the variants.
     """
     task = plans[0].prepared.schema.task
-    if requested is None:
-        return main_metric(task)
-    known = ["loss", *METRICS[task]]
-    if requested not in known:
-        raise UserError(f"unknown metric '{requested}' for {task}; {did_you_mean(requested, known)}")
     if requested == "loss":
         losses = {
             (
@@ -145,6 +150,6 @@ def check_metric(requested: str | None, plans: Sequence[Plan]) -> str:
         if len(losses) > 1:
             raise UserError(
                 "the variants have different losses, whose values cannot be compared; compare by a metric: "
-                + ", ".join(METRICS[task])
+                + ", ".join(metric_names(task)[1:])
             )
-    return requested
+    return choose_objective(requested, plans, sorted({"validation", part}), allow_imports)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.errors import Problem, RecipeError, UserError
+from descend.interface import option
 from descend.recipe import Recipe
 from descend.recipe.sections import SECTIONS, section_parameters
 from descend.recipe.toml import parse_value, path_of
@@ -69,7 +70,7 @@ def variants_of(recipe: Recipe, vary: Mapping[str, Iterable[Any]]) -> list[Varia
     if len(combinations) < 2:
         raise UserError(
             "a comparison needs at least two variants: specify at least two values of a key, such as "
-            '--vary optimizer.name=sgd,adam (vary={"optimizer.name": ["sgd", "adam"]})'
+            + option("--vary optimizer.name=sgd,adam", 'vary={"optimizer.name": ["sgd", "adam"]}')
         )
     problems: dict[str, Problem] = {}
     variants: list[Variant] = []

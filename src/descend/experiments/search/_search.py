@@ -10,6 +10,7 @@ from typing import Any, Unpack
 from descend.api import train
 from descend.data.training_data import DataOptions, TrainingData, accepts_data_options
 from descend.errors import Interrupted, TrainingError, UserError, did_you_mean
+from descend.experiments.objective import MetricChoice, Objective, choose_objective, measuring
 from descend.experiments.search import page
 from descend.experiments.search.defaults import default_space
 from descend.experiments.search.halving import Bracket, HalvingScheduler, budget, make_brackets
@@ -19,8 +20,8 @@ from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import METHODS, Method, explore, make_strategy
 from descend.experiments.search.trial import Trial, best_trial, trial_from_run
 from descend.experiments.search.validation import validate_space
+from descend.interface import resume_advice, setting
 from descend.many import EngineChoice, Watcher, train_many
-from descend.metrics import METRICS, main_metric
 from descend.process import locks_out
 from descend.recipe import Recipe
 from descend.runs.folder import is_finished, is_started
@@ -45,7 +46,7 @@ def search(
     seed: int = 0,
     out: str | Path | None = None,
     resume: bool = False,
-    metric: str | None = None,
+    metric: MetricChoice | None = None,
     batch: int | None = None,
     brackets: int = 1,
     engine: EngineChoice = "auto",
@@ -72,7 +73,8 @@ def search(
         out: a folder for the search: its records, the winner's run in ``best``, and ``report.html``; None saves
             nothing.
         resume: continue the search in ``out``; completed trials are not repeated.
-        metric: the metric to compare trials by: "loss" or a metric of the task; None for its main metric.
+        metric: the metric to compare trials by: "loss", a metric of the task, or one of your own as ``stop.monitor``
+            takes it; None for its main metric, or "rmse" where R² is undefined on the validation rows.
         batch: number of trials trained together; the default depends on the method.
         brackets: number of brackets of successive halving.
         engine: as for :func:`descend.train_many`.
@@ -107,7 +109,8 @@ def search(
     plan = planner.plan(base, seed)
     requested_space = default_space(base, plan.recipe) if space is None else space
     valid_space = validate_space(requested_space, base, planner, seed, halving=method == "halving")
-    metric_name = _check_metric(metric, plan)
+    objective = _objective(metric, plan, allow_imports)
+    base, metric_name = measuring(base, objective), objective.name
     strategy = make_strategy(method, valid_space, trials, seed, metric_name)
     batches = _batches(method, strategy.trials, batch or strategy.batch, plan, brackets)
     header = {
@@ -142,7 +145,7 @@ def search(
             raise TrainingError(_all_diverged(ordered, valid_space))
         best = _refit(training_data, base, winner, seed, folder, resume, arguments)
     except (Interrupted, KeyboardInterrupt) as error:
-        advice = f"; continue with --resume --out {folder}" if folder is not None else ""
+        advice = resume_advice(folder)
         raise Interrupted(
             f"stopped after {len(journal.trials)} of {strategy.trials} trials{advice}"
         ) from error
@@ -172,17 +175,13 @@ def _check_positive(**numbers: int | None) -> None:
             raise UserError(f"{name}: expected an integer >= 1, got {number!r}")
 
 
-def _check_metric(requested: str | None, plan: Plan) -> str:
-    task = plan.prepared.schema.task
+def _objective(requested: MetricChoice | None, plan: Plan, allow_imports: bool) -> Objective:
     if not len(plan.prepared.validation):
         raise UserError(
             "a search compares trials on validation rows, but there are none: hold out a share of the rows "
-            "(--set data.validation=0.2), or pass validation data"
+            f"({setting('data.validation', 0.2)}), or pass validation data"
         )
-    known = ("loss", *METRICS[task])
-    if requested is not None and requested not in known:
-        raise UserError(f"unknown metric '{requested}' for {task}; {did_you_mean(requested, known)}")
-    return requested or main_metric(task)
+    return choose_objective(requested, [plan], ["validation"], allow_imports)
 
 
 def _batches(method: str, trials: int, batch: int, plan: Plan, n_brackets: int) -> list[list[Bracket]]:
@@ -284,7 +283,7 @@ def _all_diverged(trials: Sequence[Trial], space: Space) -> str:
             low = space["optimizer.lr"].low
             advice.append(f"  lower learning rates: the space starts at {low:g}")
         else:
-            advice.append("  a lower learning rate: --set optimizer.lr=1e-4")
-        advice.append("  gradient clipping: --set gradient.clip_norm=1.0")
+            advice.append(f"  a lower learning rate: {setting('optimizer.lr', 1e-4)}")
+        advice.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
         first = next((trial.message.splitlines()[0] for trial in trials if trial.message), "")
         return "\n".join([f"All {len(trials)} trials diverged. The first: {first}", str(table), *advice])

@@ -16,6 +16,7 @@ al., "Hyperband: a novel bandit-based approach to hyperparameter optimization", 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -110,7 +111,7 @@ class HalvingScheduler:
     metric: str
     numbers: Sequence[int]
     known: Mapping[int, Trial] = field(default_factory=dict)
-    values: dict[int, dict[int, float]] = field(default_factory=dict)
+    values: dict[int, dict[int, float | None]] = field(default_factory=dict)
     _histories: dict[int, list[Record]] = field(default_factory=dict)
 
     @property
@@ -142,6 +143,11 @@ class HalvingScheduler:
             scores[self.numbers[member]] = value
             self.values.setdefault(self.numbers[member], {})[epoch] = value
         sign = -1.0 if better(self.metric) == "higher" else 1.0
-        ranked = sorted(scores, key=lambda number: (sign * scores[number], number))
+
+        def rank(number: int) -> tuple[float, int]:
+            score = scores[number]
+            return math.inf if score is None else sign * score, number  # an undefined score is the last
+
+        ranked = sorted(scores, key=rank)
         kept = set(ranked[: bracket.n_kept(bracket.rungs.index(epoch))])
         return {member for member in competing if self.numbers[member] in kept}

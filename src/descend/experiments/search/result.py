@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from descend.experiments.search.dimension import to_plain
 from descend.experiments.search.space import Space
 from descend.experiments.search.trial import Trial, best_trial
+from descend.report.formatting import NO_BREAK, metric, score
+from descend.runs.description import described_scores
 from descend.runs.run import Run
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["SearchResult", "trials_table"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SearchResult:
     """The result of :func:`descend.search`: the refitted winner and the records of all trials.
 
@@ -40,6 +42,20 @@ class SearchResult:
     method: str
     budget: tuple[int, int]
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        """Return the number of trials, the winner's values and scores, and the folder."""
+        winner = self.winner
+        values = ", ".join(f"{key} = {to_plain(value)!r}" for key, value in winner.values.items())
+        test = self.best.metrics.get("test")
+        lines = [
+            f"Search of {len(self.trials)} trials ({self.method}) by the validation {metric(self.metric)}",
+            f"  winner: trial {winner.number}, {metric(self.metric)} {score(self.metric, winner.score)}",
+            f"  values: {values}",
+            *([f"  test: {described_scores(test)}"] if test else []),
+            *([] if self.path is None else [f"  folder: {self.path}"]),
+        ]
+        return "\n".join(lines).replace(NO_BREAK, " ")
 
     @property
     def winner(self) -> Trial:

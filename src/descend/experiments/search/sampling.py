@@ -17,6 +17,7 @@ from torch.quasirandom import SobolEngine
 from descend.errors import UserError
 from descend.experiments.search.dimension import Dimension
 from descend.experiments.search.space import Point, Space
+from descend.interface import option
 from descend.rng import key
 
 __all__ = ["grid_points", "quasi_random_points", "random_points"]
@@ -93,7 +94,7 @@ def grid_points(space: Space, n: int) -> list[Point]:
     if smallest > n:
         raise UserError(
             f"the smallest grid has {smallest if smallest < 10**6 else 'more than a million'} points, but trials is "
-            f"{n}; increase it (--trials) or remove choices"
+            f"{n}; increase it ({option('--trials', 'trials=')}) or remove choices"
         )
     growing = [dimension for dimension in space if dimension.kind != "choices" and dimension.levels is None]
     while growing:

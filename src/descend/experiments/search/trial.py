@@ -25,12 +25,13 @@ class Trial:
         number: number of the trial in the search, from 0.
         values: the values of the active dimensions, by ``section.key``.
         status: "finished", "dropped" (stopped early by successive halving) or "diverged".
-        score: the metric on the validation rows, with the weights that were kept; None if the trial diverged.
+        score: the metric on the validation rows, with the weights that were kept; None if the trial diverged or the
+            metric is undefined for its predictions. Such a trial is never the best.
         loss: the validation loss with these weights; it decides between equal scores.
         epochs: number of epochs trained.
         seconds: training time; that of the whole pack if the trial was trained in one.
-        message: why the trial diverged.
-        rungs: the best score up to each rung that the trial reached, by epoch.
+        message: why the trial has no score.
+        rungs: the best score up to each rung that the trial reached, by epoch; None if it was undefined.
     """
 
     number: int
@@ -41,7 +42,7 @@ class Trial:
     epochs: int = 0
     seconds: float = 0.0
     message: str = ""
-    rungs: Mapping[int, float] = field(default_factory=dict)
+    rungs: Mapping[int, float | None] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values."""
@@ -81,7 +82,10 @@ class Trial:
             epochs=int(record["epochs"]),
             seconds=float(record["seconds"]),
             message=str(record.get("message", "")),
-            rungs={int(epoch): float(value) for epoch, value in record.get("rungs", {}).items()},
+            rungs={
+                int(epoch): None if value is None else float(value)
+                for epoch, value in record.get("rungs", {}).items()
+            },
         )
 
     def rank_key(self, metric: str) -> tuple[float, float, int]:
@@ -103,21 +107,25 @@ def best_trial(trials: Iterable[Trial], metric: str) -> Trial | None:
     return min(finished, key=lambda trial: trial.rank_key(metric), default=None)
 
 
-def trial_from_run(number: int, values: Point, run: Run, metric: str, rungs: Mapping[int, float]) -> Trial:
+def trial_from_run(
+    number: int, values: Point, run: Run, metric: str, rungs: Mapping[int, float | None]
+) -> Trial:
     """Return the record of a run that has ended."""
     metrics = run.metrics
     epochs, seconds = int(metrics.get("epochs", 0)), float(metrics.get("seconds", 0.0))
     validation = metrics.get("validation", {})
     score, loss = validation.get(metric), validation.get("loss")
-    if run.failed or score is None or not math.isfinite(score):
-        message = str(metrics.get("message", f"its {metric} is not finite or not defined"))
+    if run.failed or (score is not None and not math.isfinite(score)):
+        message = str(metrics.get("message", f"its {metric} is not finite"))
         return Trial(number, to_plain(values), "diverged", None, None, epochs, seconds, message, rungs)
     status: Status = "dropped" if metrics.get("stopped") == "dropped" else "finished"
-    return Trial(number, to_plain(values), status, float(score), loss, epochs, seconds, "", rungs)
+    message = f"its {metric} is undefined" if score is None else ""
+    score = None if score is None else float(score)
+    return Trial(number, to_plain(values), status, score, loss, epochs, seconds, message, rungs)
 
 
-def best_score_until(history: Iterable[Mapping[str, Any]], metric: str, epoch: int) -> float:
-    """Return the best validation score of all epochs up to and including ``epoch``.
+def best_score_until(history: Iterable[Mapping[str, Any]], metric: str, epoch: int) -> float | None:
+    """Return the best validation score of all epochs up to and including ``epoch``; None if it was never defined.
 
     >>> history = [{"epoch": at, "validation": {"accuracy": at / 10}} for at in (1, 2, 3)]
     >>> best_score_until(history, "accuracy", 2)
@@ -126,8 +134,8 @@ def best_score_until(history: Iterable[Mapping[str, Any]], metric: str, epoch: i
     values = [
         record["validation"][metric]
         for record in history
-        if record["epoch"] <= epoch and metric in record["validation"]
+        if record["epoch"] <= epoch and record["validation"].get(metric) is not None
     ]
-    if not values:  # the metric is undefined
-        return math.nan
+    if not values:
+        return None
     return float(max(values) if better(metric) == "higher" else min(values))

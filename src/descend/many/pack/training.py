@@ -29,7 +29,7 @@ from descend.rng import forked
 from descend.schedules import ClosedForm
 from descend.training.clipping import clip_coefficient
 from descend.training.loop import NotFinite, Observer, Training
-from descend.training.records import Record, defined, epoch_loss, read_values, record_of
+from descend.training.records import Record, epoch_loss, not_finite, read_values, record_of, undefined_as_none
 from descend.training.state import clone
 
 __all__ = ["PackTraining"]
@@ -278,9 +278,9 @@ class PackTraining:
     ) -> bool:
         """Append the member's record and apply its stopping rule; return whether this epoch is its best."""
         t = member.training
-        own = defined({name: of_members[place] for name, of_members in values.items()})
+        own = undefined_as_none({name: of_members[place] for name, of_members in values.items()})
         t.epoch, t.step, t.seconds = t.epoch + 1, self.step, t.seconds + share
-        bad = [name for name, value in own.items() if not math.isfinite(value)]
+        bad = not_finite(own)
         if bad:
             member.failure = f"{', '.join(bad)} is not finite after epoch {t.epoch}"
             t.stopped = "diverged"

@@ -1,0 +1,90 @@
+"""The order of categories in Parquet and Arrow files, which polars does not read.
+
+A file with an ordered dictionary, as pandas and R write it for ordered categories, marks it in its Arrow schema. If
+``pyarrow`` is installed, the order is read with it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from descend.data.messages import listed
+from descend.data.ordered import with_arrow_orders
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["with_orders_of_arrow_file", "with_orders_of_parquet_file"]
+
+
+def with_orders_of_parquet_file(
+    frame: pl.DataFrame, file: Path | bytes
+) -> tuple[pl.DataFrame, tuple[str, ...]]:
+    """Return the frame of a Parquet file with its ordered categories as ``Enum`` columns, and remarks for the user.
+
+    Args:
+        frame: the frame that polars read.
+        file: the path or the content of the file.
+    """
+    names = _categorical(frame)
+    if not names:
+        return frame, ()
+    try:
+        parquet: Any = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        return frame, _lost(file, names)
+    with parquet.ParquetFile(BytesIO(file) if isinstance(file, bytes) else file) as opened:
+        ordered = [name for name in names if _is_ordered(opened.schema_arrow, name)]
+        return (with_arrow_orders(frame, opened.read(columns=ordered)) if ordered else frame), ()
+
+
+def with_orders_of_arrow_file(frame: pl.DataFrame, file: Path | bytes) -> pl.DataFrame:
+    """Return the frame of an Arrow file or stream with its ordered categories as ``Enum`` columns.
+
+    Args:
+        frame: the frame that polars read.
+        file: the path or the content of the file.
+    """
+    if not _categorical(frame):
+        return frame
+    try:
+        ipc: Any = importlib.import_module("pyarrow.ipc")
+    except ImportError:
+        return frame
+    content = file if isinstance(file, bytes) else file.read_bytes()
+    reader = (ipc.open_file if content.startswith(b"ARROW1") else ipc.open_stream)(BytesIO(content))
+    ordered = [name for name in _categorical(frame) if _is_ordered(reader.schema, name)]
+    return with_arrow_orders(frame, reader.read_all().select(ordered)) if ordered else frame
+
+
+def _categorical(frame: pl.DataFrame) -> list[str]:
+    import polars as pl
+
+    return [name for name, kind in frame.schema.items() if kind == pl.Categorical]
+
+
+def _is_ordered(schema: Any, name: str) -> bool:
+    return bool(getattr(schema.field(name).type, "ordered", False))
+
+
+def _lost(file: Path | bytes, names: list[str]) -> tuple[str, ...]:
+    """Return a note on the columns whose order is not read, as far as the metadata of pandas name them."""
+    import polars as pl
+
+    try:
+        metadata = pl.read_parquet_metadata(BytesIO(file) if isinstance(file, bytes) else file)
+        columns = json.loads(metadata.get("pandas", "{}")).get("columns", [])
+        ordered = [one["name"] for one in columns if (one.get("metadata") or {}).get("ordered") is True]
+    except (ValueError, TypeError, KeyError, AttributeError, OSError, pl.exceptions.PolarsError):
+        return ()
+    lost = [name for name in names if name in ordered]
+    if not lost:
+        return ()
+    return (
+        f"the categories of {listed(lost, 3)} have an order in the file, which is read if pyarrow is installed "
+        "(pip install pyarrow); or declare it in data.columns, as a list",
+    )

@@ -1,0 +1,174 @@
+"""Metrics of predicted probabilities: logarithmic and quadratic scores, and rankings by probability."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from descend.cards import method
+from descend.metrics.base import row_weights, wide
+
+__all__ = ["average_precision", "brier", "log_loss", "roc_auc", "top_k"]
+
+
+def _of_true_class(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Return the probability (n,) of the class of each row."""
+    labels = targets.long()
+    if probabilities.dim() == 1:
+        return torch.where(labels == 1, probabilities, 1 - probabilities)
+    return probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+@method(
+    row="C2, C3",
+    reference="sklearn.metrics.log_loss",
+    formula="-sum_i w_i log p_i(y_i) / sum_i w_i, p clipped to at least 2.2e-16",
+)
+def log_loss(probabilities: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean negative logarithm of the predicted probability of the true class, in nats. Undefined without rows.
+
+    Args:
+        probabilities: of the second class (n,), or of each class (n, K).
+        targets: class indices (n,).
+        weights: (n,), one weight per row. Default None: all equal.
+
+    >>> round(log_loss(torch.tensor([0.5, 0.5]), torch.tensor([0, 1])).item(), 4)
+    0.6931
+    """
+    p = _of_true_class(wide(probabilities), targets).clamp_min(torch.finfo(torch.float64).eps)
+    w = row_weights(weights, len(p), p)
+    return -torch.dot(p.log(), w) / w.sum()
+
+
+@method(
+    row="C2, C3",
+    reference="sklearn.metrics.brier_score_loss; Brier 1950",
+    formula="binary: mean of (p - y)^2; multiclass: mean of sum_k (p_k - [y = k])^2",
+)
+def brier(probabilities: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Brier score, the mean squared error of the probabilities. Undefined without rows.
+
+    For K classes it is the sum over classes, in [0, 2]; for a binary task, that of the second class, in [0, 1].
+
+    Args:
+        probabilities: of the second class (n,), or of each class (n, K).
+        targets: class indices (n,).
+        weights: (n,), one weight per row. Default None: all equal.
+
+    >>> brier(torch.tensor([0.5, 1.0]), torch.tensor([0, 1])).item()
+    0.125
+    """
+    p = wide(probabilities)
+    if p.dim() == 1:
+        errors = (p - targets).square()
+    else:
+        errors = p.square().sum(1) + 1 - 2 * _of_true_class(p, targets)
+    w = row_weights(weights, len(p), p)
+    return torch.dot(errors, w) / w.sum()
+
+
+def _auc(scores: Tensor, positive: Tensor, w: Tensor) -> Tensor:
+    """Return the area under the ROC curve of scores (n,) for rows that are positive or not."""
+    ordered, order = torch.sort(scores)
+    of_positive, of_negative = (w * positive)[order], (w * ~positive)[order]
+    below = torch.cat([of_negative.new_zeros(1), of_negative.cumsum(0)])
+    first, last = (torch.searchsorted(ordered, ordered, right=right) for right in (False, True))
+    lower = below[first] + 0.5 * (below[last] - below[first])  # of equal scores, half count as lower
+    return torch.dot(of_positive, lower) / (of_positive.sum() * of_negative.sum())
+
+
+@method(
+    row="C3",
+    reference="sklearn.metrics.roc_auc_score, multi_class='ovr', average='macro'; Hanley and McNeil 1982",
+    formula="P(score of a row of the class > that of another row) + P(equal) / 2; multiclass: the mean over classes, each "
+    "against all others",
+)
+def roc_auc(
+    probabilities: Tensor, targets: Tensor, weights: Tensor | None = None, *, classes: int | None = None
+) -> Tensor:
+    """Area under the ROC curve: the probability that a row of the class is ranked above another row.
+
+    For K classes it is the unweighted mean over classes of the area of each class against all others. Undefined if a
+    class has no rows.
+
+    Args:
+        probabilities: of the second class (n,), or of each class (n, K); only their order matters.
+        targets: class indices (n,).
+        weights: (n,), one weight per row. Default None: all equal.
+        classes: ignored; the number of classes is that of the probabilities.
+
+    >>> roc_auc(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])).item()
+    0.75
+    """
+    p, labels = wide(probabilities), targets.long()
+    w = row_weights(weights, len(p), p)
+    if p.dim() == 1:
+        return _auc(p, labels == 1, w)
+    return torch.stack([_auc(p[:, k].contiguous(), labels == k, w) for k in range(p.shape[1])]).mean()
+
+
+def _average_precision(scores: Tensor, positive: Tensor, w: Tensor) -> Tensor:
+    ordered, order = torch.sort(scores)
+    of_positive, of_all = (w * positive)[order], w[order]
+    # The weight of the rows with at least this score, in all and of the class.
+    first = torch.searchsorted(ordered, ordered)
+    above, positives_above = (each.flip(0).cumsum(0).flip(0)[first] for each in (of_all, of_positive))
+    precisions = torch.where(of_positive > 0, positives_above / above, torch.zeros_like(above))
+    return torch.dot(of_positive, precisions) / of_positive.sum()
+
+
+@method(
+    row="C3",
+    reference="sklearn.metrics.average_precision_score",
+    formula="sum_j (R_j - R_{j-1}) P_j over the distinct scores, precision P_j and recall R_j at that threshold; "
+    "multiclass: the mean over classes, each against all others",
+)
+def average_precision(
+    probabilities: Tensor, targets: Tensor, weights: Tensor | None = None, *, classes: int | None = None
+) -> Tensor:
+    """Average precision, the area under the precision-recall curve as a sum of steps. Undefined if a class has no rows.
+
+    For a binary task it is that of the second class, and only that class needs rows; for K classes it is the unweighted
+    mean over classes, each against all others.
+
+    Args:
+        probabilities: of the second class (n,), or of each class (n, K); only their order matters.
+        targets: class indices (n,).
+        weights: (n,), one weight per row. Default None: all equal.
+        classes: ignored; the number of classes is that of the probabilities.
+
+    >>> round(average_precision(torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0, 0, 1, 1])).item(), 4)
+    0.8333
+    """
+    p, labels = wide(probabilities), targets.long()
+    w = row_weights(weights, len(p), p)
+    if p.dim() == 1:
+        return _average_precision(p, labels == 1, w)
+    columns = [_average_precision(p[:, k].contiguous(), labels == k, w) for k in range(p.shape[1])]
+    return torch.stack(columns).mean()
+
+
+@method(
+    row="C3",
+    reference="sklearn.metrics.top_k_accuracy_score",
+    formula="sum_i w_i [fewer than k classes have a higher probability than y_i] / sum_i w_i",
+    note="Of classes with equal probabilities, the later ones are ranked higher, as in scikit-learn.",
+)
+def top_k(probabilities: Tensor, targets: Tensor, weights: Tensor | None = None, *, k: int = 5) -> Tensor:
+    """Fraction of rows whose class is among the k most probable ones. Undefined without rows.
+
+    Args:
+        probabilities: of each class (n, K); only their order matters.
+        targets: class indices (n,).
+        weights: (n,), one weight per row. Default None: all equal.
+        k: the number of classes. Default 5.
+
+    >>> top_k(torch.tensor([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]), torch.tensor([1, 2]), k=2).item()
+    0.5
+    """
+    p, labels = wide(probabilities), targets.long().unsqueeze(1)
+    own = p.gather(1, labels)
+    later = torch.arange(p.shape[1], device=p.device).unsqueeze(0) > labels
+    rank = ((p > own) | ((p == own) & later)).sum(1)
+    w = row_weights(weights, len(p), p)
+    return torch.dot(wide(rank < k), w) / w.sum()

@@ -1,0 +1,113 @@
+"""A run in about ten lines of text: scores, epochs, choices, folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from descend.recipe.toml import path_of
+from descend.report.formatting import NO_BREAK, TASKS, TIMES, count, duration, listing, metric, score
+
+if TYPE_CHECKING:
+    from descend.runs.run import Run
+
+__all__ = ["describe_run", "described_scores", "stop_reason"]
+
+PARTS = ("test", "validation", "train")
+
+ENDS: Mapping[str, str] = {
+    "finished": "finished",
+    "stopped": "stopped before its end",
+    "interrupted": "interrupted",
+    "failed": "diverged",
+}
+
+
+def describe_run(run: Run) -> str:
+    """Return the description of a run, the ``repr`` of :class:`~descend.runs.run.Run`."""
+    task = TASKS.get(run.schema.task, run.schema.task.replace("_", " "))
+    status = str(run.metrics.get("status", ""))
+    state = ENDS.get(status, status) or "not trained yet"
+    head = f"Run on {run.schema.name or 'data'}: {task} of {listing(run.schema.target_names)}, {state}"
+    lines = [f"  {name + ':':<12}{text}" for name, text in _facts(run) if text]
+    return "\n".join([head, *lines]).replace(NO_BREAK, " ")
+
+
+def _facts(run: Run) -> Iterator[tuple[str, str]]:
+    found = run.metrics
+    for part in PARTS:
+        if isinstance(found.get(part), Mapping):
+            yield part, described_scores(found[part])
+    yield "epochs", _course(run)
+    rows = [f"{count(run.schema.rows.get(part, 0))} {part}" for part in reversed(PARTS)]
+    yield (
+        "rows",
+        ", ".join(rows) + f"; {count(len(run.schema.used))} columns"
+        if run.schema.columns
+        else ", ".join(rows),
+    )
+    yield "network", _network(run)
+    yield "training", _training(run)
+    yield "message", str(found.get("message", "")).partition("\n")[0]
+    yield "folder", str(run.path) if run.path is not None else "not saved; run.save(folder) writes it"
+
+
+def described_scores(values: Mapping[str, Any]) -> str:
+    """Return metrics in one line, the loss last.
+
+    >>> described_scores({"loss": 0.25, "accuracy": 0.9}).replace(NO_BREAK, " ")
+    'accuracy 90.0 %, loss 0.25'
+    """
+    ordered = sorted(values.items(), key=lambda item: item[0] == "loss")
+    numbers = [(name, value) for name, value in ordered if value is None or isinstance(value, int | float)]
+    return ", ".join(f"{metric(name)} {score(name, value)}" for name, value in numbers[:5])
+
+
+def _course(run: Run) -> str:
+    found = run.metrics
+    if "epochs" not in found:
+        return f"{count(len(run.history))}" if run.history else ""
+    text = f"{count(found['epochs'])} in {duration(found.get('seconds'))}"
+    if found.get("stopped"):
+        text += f"; {stop_reason(run)}"
+    if found.get("best_epoch") and "validation" in found:
+        text += f"; best: epoch {count(found['best_epoch'])}, whose weights were kept"
+    return text
+
+
+def stop_reason(run: Run) -> str:
+    """Return why training ended, as a clause."""
+    stop, reason = run.recipe.stop, str(run.metrics.get("stopped", ""))
+    monitor = metric(run.selection.monitor)
+    return {
+        "max_epochs": "the maximum number of epochs was reached",
+        "gradient_tolerance": f"the gradient norm is at most {stop.get('gradient_tolerance')}",
+        "patience": f"the validation {monitor} did not improve for {stop.get('patience')} epochs",
+        "max_seconds": f"the time limit of {stop.get('max_seconds')} seconds was reached",
+        "target": f"the target {monitor} of {stop.get('target')} was reached",
+        "interrupted": "training was interrupted",
+        "diverged": "training diverged",
+    }.get(reason, f"of a request ({reason})" if reason else "")
+
+
+def _network(run: Run) -> str:
+    model = run.recipe.model
+    text = str(path_of(model.get("name")))
+    if model.get("hidden"):
+        text += f", hidden layers {TIMES.join(str(width) for width in model['hidden'])}"
+    if model.get("activation"):
+        text += f", {path_of(model['activation']) if not isinstance(model['activation'], str) else model['activation']}"
+    text += f", {count(sum(p.numel() for p in run.model.parameters()))} parameters"
+    members = run.metrics.get("members")
+    if isinstance(members, Mapping):
+        text += f"; {len(members['kept'])} of {len(members['validation'])} trained networks"
+    return text
+
+
+def _training(run: Run) -> str:
+    recipe = run.recipe
+    optimizer = str(path_of(recipe.optimizer.get("name")))
+    if isinstance(recipe.optimizer.get("lr"), int | float):
+        optimizer += f" with learning rate {recipe.optimizer['lr']:g}"
+    schedule, loss = path_of(recipe.schedule.get("name")), path_of(recipe.loss.get("name"))
+    return f"{optimizer}, {schedule} schedule, {loss} loss, batches of {count(recipe.data.get('batch_size'))}"
