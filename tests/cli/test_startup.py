@@ -60,7 +60,7 @@ class TestSignals:
                     break
             lines = [line for line in child.stderr if not line.startswith("import time:")]
             assert child.wait() == status
-            assert lines == [f"Stopped{cause} before a checkpoint was saved\n"]
+            assert lines == [f"Stopped{cause} before anything was saved\n"]
             assert child.stdout.read() == ""
         assert list(tmp_path.iterdir()) == []
 
@@ -85,7 +85,7 @@ class TestSignals:
             child.send_signal(number)
             _, err = child.communicate()
         assert child.returncode == status
-        assert err.splitlines()[-1] == f"Stopped{cause} before a checkpoint was saved"
+        assert err.splitlines()[-1] == f"Stopped{cause} before anything was saved"
         assert "Traceback" not in err
         assert not (tmp_path / "run").exists()
 

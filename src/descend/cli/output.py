@@ -9,12 +9,15 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
+
+from descend.errors import Interrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["LastingStream", "answering", "json_ready", "people", "screen", "write_json"]
+__all__ = ["LastingStream", "already_saved", "answering", "json_ready", "people", "screen", "write_json"]
 
 WIDTH = 100
 """The width in columns where it is unknown, as for files and pipes."""
@@ -104,6 +107,21 @@ def answering(as_json: bool) -> Iterator[Answer]:
         held.clear()
     for answer in held:
         write_json(answer)
+
+
+@contextmanager
+def already_saved(folder: Path | None, what: str = "run") -> Iterator[None]:
+    """Context for what follows once the result is on disk: a request to stop then says that nothing is lost.
+
+    Raises:
+        Interrupted: instead of a KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped while the report was written; the {what} in {folder} is complete"
+        ) from None
 
 
 def write_json(answer: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ from descend.cli.output import LastingStream, write_json
 from descend.cli.startup import last_signal, stopped_early
 from descend.errors import DescendError
 from descend.interface import command_line
+from descend.process.memory import memory_shortage
 
 __all__ = ["app", "run"]
 
@@ -160,10 +161,9 @@ def _failure(error: Exception) -> Failure:
         found = error.format_message().replace("Value error, ", "").rstrip(".")
         stop = "" if found.endswith("?") else "."
         return Failure("UsageError", f"{found}{stop} See: {command} --help", MISTAKE)
-    if kind == "OutOfMemoryError" or isinstance(error, MemoryError):
-        first = message.partition("\n")[0]
-        advice = "Out of memory; use smaller batches (--set data.batch_size=32) or a smaller network."
-        return Failure(kind, f"{advice} {first}".rstrip(), FAILED)
+    if shortage := memory_shortage(error):
+        advice = "use smaller batches (--set data.batch_size=32) or a smaller network"
+        return Failure(kind, f"{shortage}; {advice}", FAILED)
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return Failure(kind, f"{where}{error.strerror}", MISTAKE)

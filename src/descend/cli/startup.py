@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def stopped_early(number: int) -> str:
     """Return the message that a signal stopped the command before there was anything to save."""
     cause = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
-    return f"stopped{cause} before a checkpoint was saved"
+    return f"stopped{cause} before anything was saved"
 
 
 def last_signal() -> int:

@@ -4,6 +4,7 @@
 :mod:`.exclusive`   one thread at a time uses global state: random generators, warning filters
 :mod:`.forks`       work in a forked process, where the threads of libraries do not exist
 :mod:`.locks`       one process at a time trains into a folder
+:mod:`.memory`      requests for more memory than there is, in words
 ==================  ===========================================================================
 """
 

@@ -17,6 +17,7 @@ from descend.nn.outputs import OUTPUTS, Link
 from descend.optim import OPTIMIZERS, STIEFEL
 from descend.optim.first_order import can_fuse
 from descend.param_types import signature_of
+from descend.process.memory import memory_shortage
 from descend.recipe.adapters import CallableLoss, OnProbabilities, TorchSchedule
 from descend.recipe.callable_losses import build_callable_loss, two_rows
 from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
@@ -25,6 +26,7 @@ from descend.recipe.constraints import ActiveConstraint, build_constraints
 from descend.recipe.defaults import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
+from descend.recipe.memory import check_memory
 from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
@@ -67,6 +69,8 @@ def _call(
     except RecipeError:
         raise
     except Exception as cause:  # anyone's constructor may raise anything
+        if shortage := memory_shortage(cause):
+            raise RecipeError([Problem(section, None, shortage, "use smaller or fewer layers")]) from cause
         raise RecipeError([Problem(section, None, message_of(cause))]) from cause
 
 
@@ -100,7 +104,9 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
     if count == 1:
         return _build_network(recipe, facts, seed, int(recipe.init.get("draw", 0)))
     link = link_of(recipe, facts)
-    return Ensemble([_build_network(recipe, facts, seed, draw) for draw in range(count)], link)
+    first = _build_network(recipe, facts, seed, 0)
+    check_memory(first, count, "model", "ensemble")
+    return Ensemble([first, *(_build_network(recipe, facts, seed, draw) for draw in range(1, count))], link)
 
 
 def link_of(recipe: Recipe, facts: Facts) -> Link:

@@ -237,7 +237,7 @@ class _Trainer:
             watcher.phase(phase, len(jobs))
         try:
             runs = self._train(jobs, subfolder, tested=phase != "tuning")
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             advice = resume_advice(self._folder)
             raise Interrupted(f"stopped during the {phase}{advice}") from None
         for (index, lr, seed), run in zip(jobs, runs, strict=True):
