@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from descend.cli.startup import Stopped, main, standard_streams, stopping
+from descend.cli import main
+from descend.cli.signals import Stopped, stopping
+from descend.cli.streams import standard_streams
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and shells of POSIX")
 ONE_EPOCH = ["--set", "stop.max_epochs=1"]

@@ -5,7 +5,9 @@ of data, the catalogue) are imported inside the commands that need them, so that
 immediate.
 
 ===================  =====================================================================
-:mod:`.startup`      ``main``: standard streams and signals, before the commands are imported
+:mod:`.startup`      ``main``, before the commands are imported
+:mod:`.signals`      signals that stop a command
+:mod:`.streams`      standard streams that are closed, or not UTF-8
 :mod:`.program`      the commands together; errors become messages and exit statuses
 :mod:`.options`      options that several commands share
 :mod:`.output`       output for people, and the JSON object of ``--json``

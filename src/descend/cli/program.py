@@ -30,7 +30,7 @@ from descend.cli import (
     train,
 )
 from descend.cli.output import LastingStream, write_json
-from descend.cli.startup import last_signal, stopped_early
+from descend.cli.signals import last_signal, stopped_early
 from descend.errors import DescendError
 from descend.interface import command_line
 from descend.process.memory import memory_shortage

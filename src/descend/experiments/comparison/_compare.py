@@ -35,7 +35,7 @@ from descend.experiments.comparison.variants import Variant, variants_of
 from descend.experiments.objective import MetricChoice, measuring
 from descend.interface import resume_advice
 from descend.many import EngineChoice, Watcher, train_many
-from descend.process import locks_out
+from descend.process import locks_out, undisturbed
 from descend.recipe import Recipe
 from descend.recipe.toml import path_of
 from descend.runs.environment import describe_environment
@@ -45,6 +45,7 @@ from descend.runs.run import Run
 __all__ = ["compare"]
 
 
+@undisturbed
 @locks_out("comparison")
 @accepts_data_options
 def compare(
