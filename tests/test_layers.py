@@ -328,6 +328,7 @@ class TestNothingRunsWhatItReads:
             "descend.errors",
             "descend.export",
             "descend.recipe.catalogue",
+            "descend.data.arrow_orders",
             "descend.data.compression",
             "descend.data.functions",
         }

@@ -59,6 +59,7 @@ TOPICS: Mapping[str, str] = {
     "H2": "Hyperparameter search, data augmentation: Data augmentation",
     "I": "Training algorithms, which method: Diagnosis of LR",
     "J": "Its figures",
+    "K13": "Columns of text",
 }
 """The topics of the list of methods by row id: part of the outline and title.
 

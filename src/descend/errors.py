@@ -8,8 +8,9 @@ fix it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,19 +146,46 @@ class RecipeError(UserError):
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """Return the most similar valid name as a question, or the list of names if none is similar.
+    """Return the most similar valid name as a question, or the names if none is similar, at most forty of them.
 
-    >>> did_you_mean("adm", ["sgd", "adam", "rmsprop"])
-    "did you mean 'adam'?"
+    A name is similar if it starts with the word, has it as one of its parts (``epochs`` in ``max_epochs``), or differs
+    in one of four letters: letters that are inserted, deleted, replaced or exchanged with their neighbour count.
+
+    >>> did_you_mean("adm", ["sgd", "adam", "rmsprop"]), did_you_mean("epochs", ["max_epochs", "patience"])
+    ("did you mean 'adam'?", "did you mean 'max_epochs'?")
     >>> did_you_mean("zzz", ["sgd", "adam"])
     'one of: adam, sgd'
     """
     known = sorted(set(names))
-    folded = {name.lower(): name for name in known}
-    matches = difflib.get_close_matches(word.lower(), list(folded), n=1, cutoff=0.6)
-    if matches:
-        return f"did you mean '{folded[matches[0]]}'?"
-    return "one of: " + ", ".join(known) if known else ""
+    ranked = sorted((_distance(word.lower(), name.lower()), name) for name in known)
+    if ranked and ranked[0][0] <= max(1, len(word) // 4):
+        return f"did you mean '{ranked[0][1]}'?"
+    shown = [name if len(name) <= 60 else name[:57] + "..." for name in known[:_NAMES_SHOWN]]
+    more = f" and {len(known) - _NAMES_SHOWN} more" if len(known) > _NAMES_SHOWN else ""
+    return "one of: " + ", ".join(shown) + more if known else ""
+
+
+_NAMES_SHOWN = 40
+
+
+def _distance(word: str, name: str) -> float:
+    """Return the number of edits between two words, and 0.5 if one is a part of the other."""
+    if word == name:
+        return 0.0
+    if len(word) >= 3 and (name.startswith(word) or word in re.split(r"[^a-z0-9]+", name)):
+        return 0.5
+    if len(word) < 3 or abs(len(word) - len(name)) > len(word) // 4 + 1:
+        return math.inf
+    # The optimal string alignment distance, one row of the table per letter of the word.
+    previous, row = [], list(range(len(name) + 1))
+    for i, letter in enumerate(word, start=1):
+        before, previous, row = previous, row, [i]
+        for j, other in enumerate(name, start=1):
+            cost = min(previous[j] + 1, row[j - 1] + 1, previous[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == name[j - 2] and word[i - 2] == other:
+                cost = min(cost, before[j - 2] + 1)
+            row.append(cost)
+    return float(row[-1])
 
 
 def message_of(cause: Exception) -> str:

@@ -58,7 +58,7 @@ class TestEverythingAtOnce:
             "  my.toml: [model] dropout: expected a number >= 0 and below 1, got true",
             "  my.toml: [stop] max_epoch: unknown key; did you mean 'max_epochs'?",
             '  my.toml: [stop] patience: expected an integer >= 1, "auto", or "none", got 0',
-            "  my.toml: [stop] monitor: expected a string, got 3",
+            '  my.toml: [stop] monitor: expected the name of a metric, a function or its import path, got 3; such as "f1"',
             '  my.toml: [engine] precision: expected "float32" or "bfloat16", got the string \'float16\'',
         ]
 
@@ -170,7 +170,7 @@ class TestImportPaths:
             Recipe.load(tmp_path / "r.toml")
         (problem,) = caught.value.problems  # the keys of what was not imported are no further problems
         assert "'torch.optim.NAdam' is an import path, and importing runs its code" in problem.message
-        assert "--allow-imports" in problem.hint
+        assert "allow_imports=True" in problem.hint
 
     def test_in_a_file_are_not_imported(self, tmp_path, monkeypatch):
         (tmp_path / "surprise_module.py").write_text("raise SystemExit('it was run')")

@@ -44,7 +44,7 @@ class TestRecipes:
 
     def test_import_paths_of_a_file_need_leave_and_of_a_mapping_do_not(self, tmp_path):
         (tmp_path / "r.toml").write_text('optimizer = "torch.optim.NAdam"')
-        with pytest.raises(RecipeError, match="--allow-imports"):
+        with pytest.raises(RecipeError, match="allow_imports=True"):
             as_recipe(tmp_path / "r.toml", False)
         assert as_recipe(tmp_path / "r.toml", True) == as_recipe({"optimizer": "torch.optim.NAdam"}, False)
 
@@ -203,6 +203,16 @@ class TestResume:
         assert planned.before.stop["max_epochs"] == 1
         assert self.resumed(iris, folder, {"stop": {"max_epochs": 1}}).before is None
 
+    def test_a_device_that_is_not_here(self, iris, folder):
+        path = folder / "recipe.toml"
+        path.write_text(path.read_text().replace('device = "cpu"', 'device = "cuda:77"'))
+        with pytest.raises(
+            RunError, match=r"started on the device 'cuda:77', which is not available .*device='cpu'"
+        ):
+            self.resumed(iris, folder)
+        with pytest.warns(UserWarning, match="continues on cpu"):
+            assert self.resumed(iris, folder, device="cpu").recipe.engine["device"] == "cpu"
+
     def test_another_device_is_named(self, folder):
         with pytest.warns(UserWarning, match=r"was started on cpu and continues on meta.*last digits differ"):
             amended_recipe(folder, Recipe(engine={"device": "cpu"}), Recipe(engine={"device": "meta"}))
@@ -213,7 +223,7 @@ class TestResume:
             self.resumed((x + 1e-9, y), folder)
 
     def test_its_imports_need_leave(self, iris, folder):
-        with pytest.raises(RecipeError, match="--allow-imports"):
+        with pytest.raises(RecipeError, match="allow_imports=True"):
             plan_run(iris, None, folder, resume=True)
 
     def test_where_there_is_nothing(self, iris, tmp_path):

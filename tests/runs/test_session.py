@@ -240,7 +240,7 @@ class TestRecipeForms:
 
     def test_import_paths_of_a_file(self, iris, tmp_path):
         (tmp_path / "r.toml").write_text(QUICK.replace({"optimizer": torch.optim.NAdam}).to_toml())
-        with pytest.raises(RecipeError, match="--allow-imports"):
+        with pytest.raises(RecipeError, match="allow_imports=True"):
             descend.train(iris, tmp_path / "r.toml")
         assert descend.train(iris, tmp_path / "r.toml", allow_imports=True).metrics["epochs"] == 2
 

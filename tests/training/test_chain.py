@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from descend.losses import LOSSES, BinaryCrossEntropy, CrossEntropy, Huber, MeanSquaredError
-from descend.nn import mlp
+from descend.nn import TextEmbedding, mlp
 from descend.training.chain import RULES, Chain, loss_and_derivative
 
 LAYERS = {
@@ -27,6 +27,7 @@ LAYERS = {
     nn.LayerNorm: lambda: nn.LayerNorm(6),
     nn.Linear: lambda: nn.Linear(6, 6),
     nn.Flatten: nn.Flatten,
+    TextEmbedding: lambda: TextEmbedding(2, lengths=(3, 1), buckets=(2, 1), dimension=2),
 }
 
 

@@ -228,7 +228,7 @@ class TestRejected:
         try:
             run = descend.train("iris", "recipe.toml", allow_imports=True, out=tmp_path / "run")
             assert run.recipe.constrain["inequality"] == {"function": "mine_own:small", "penalty": 2.0}
-            with pytest.raises(RecipeError, match="--allow-imports"):
+            with pytest.raises(RecipeError, match="allow_imports=True"):
                 descend.load(tmp_path / "run")
             loaded = descend.load(tmp_path / "run", allow_imports=True)
             rows = np.zeros((2, 4))

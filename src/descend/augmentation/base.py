@@ -27,17 +27,19 @@ class Layout:
         numbers: whether each input is a number, rather than a boolean, a category or an indicator, (d,)
             bool; None if all are.
         columns: the column of each input, (d,) int64; None if each input is a column.
+        has_texts: whether some inputs are indices of the n-grams of texts, which cannot be mixed.
     """
 
     kind: str
     why: str = ""
     numbers: Tensor | None = None
     columns: Tensor | None = None
+    has_texts: bool = False
 
     def to(self, device: torch.device) -> Layout:
         """Return the layout with its tensors on a device."""
         moved = (None if each is None else each.to(device) for each in (self.numbers, self.columns))
-        return Layout(self.kind, self.why, *moved)
+        return Layout(self.kind, self.why, *moved, has_texts=self.has_texts)
 
 
 class Augmentation(ABC):

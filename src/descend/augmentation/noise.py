@@ -20,7 +20,7 @@ __all__ = ["FeatureDropout", "Noise"]
     reference="Bishop 1995 (Training with noise is equivalent to Tikhonov regularization)",
     formula="x + std e, e normal",
     note="in tables only numbers get noise, in units of the standard deviation if they are scaled to 1; booleans, "
-    "categories and indicators do not. For images the unit is the difference between black and white.",
+    "categories, indicators and texts do not. For images the unit is the difference between black and white.",
 )
 @final
 class Noise(Augmentation):

@@ -34,6 +34,7 @@ def layout_of(schema: Schema, preprocess: Preprocess) -> Layout:
         "the rows are a table",
         numbers=torch.tensor(preprocess.numbers),
         columns=torch.tensor(preprocess.columns),
+        has_texts=bool(schema.texts),
     )
 
 

@@ -138,7 +138,8 @@ def _parameters(entry: Entry) -> dict[str, Parameter]:
     from descend.recipe.catalogue import PENALTIES
     from descend.recipe.sections import SECTIONS, constructor_parameters
 
-    if entry.section == "regularize" and entry.key in PENALTIES:  # its settings are keys of the section
+    # The settings of these are keys of the section.
+    if entry.key == "text_dimension" or (entry.section == "regularize" and entry.key in PENALTIES):
         return {}
     section = SECTIONS[entry.section]
     if entry.key == "name":
@@ -216,7 +217,7 @@ def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
     path = f"{entry.section}.{entry.key}"
     first = facts["parameters"][0] if facts["parameters"] else None
     if entry.is_key and first is None:
-        return f"--set {path}=0.01"
+        return f"--set {path}={32 if entry.key == 'text_dimension' else 0.01}"
     if entry.is_key and first is not None:
         key, _, value = _line(first).partition(" = ")
         if entry.key in CONDITIONS:

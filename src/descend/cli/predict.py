@@ -62,7 +62,8 @@ def predict(
 
     DATA needs no target column, and the rows keep their order. The column "prediction" contains the labels in
     the form they had in training, or numbers in the target's unit; with several targets, each has a column
-    "prediction_TARGET". For classes, columns "probability_CLASS" follow. For images, DATA may also be one or several
+    "prediction_TARGET". For classes, columns "probability_CLASS" follow; for losses that predict a distribution, columns
+    such as "standard_deviation" or "quantile_0.9". For images, DATA may also be one or several
     files, and the first column is "file".
     """
     if out is not None:
@@ -81,7 +82,7 @@ def predict(
     )
     for note in source.notes:
         screen().print(f"Note: {note}", soft_wrap=True, markup=False)
-    frame = prediction_table(trained.predictor, source)
+    frame = prediction_table(trained.predictor, source, trained.loss)
     if out is None:
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:

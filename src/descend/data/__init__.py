@@ -35,6 +35,8 @@ The path of a CSV file, in the order of the calls:
 :mod:`.columns`             the kind of each column
 :mod:`.identifiers`         columns that only identify the rows
 :mod:`.parsing`             raw column values as numbers, booleans, dates or strings
+:mod:`.text`                the n-grams of text columns, fitted on the training rows
+:mod:`.ngrams`              hashed word and character n-grams of texts
 :mod:`.labels`              class labels and their codes
 :mod:`.split`               training, validation and test rows
 :mod:`.fitting`             categories, medians and scales from the training rows

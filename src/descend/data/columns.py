@@ -23,6 +23,7 @@ from descend.data.date_reading import (
 )
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.messages import listed, rows_hold
+from descend.data.ngrams import NGrams
 from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
     EXACT,
@@ -54,9 +55,9 @@ __all__ = [
     "too_close",
 ]
 
-ColumnKind = Literal["numeric", "boolean", "categorical", "date", "time", "duration", "constant", "empty",
-                     "identifier", "ignored"]  # fmt: skip
-USED = ("numeric", "boolean", "categorical", "date", "time", "duration")
+ColumnKind = Literal["numeric", "boolean", "categorical", "date", "time", "duration", "text", "constant",
+                     "empty", "identifier", "ignored"]  # fmt: skip
+USED = ("numeric", "boolean", "categorical", "date", "time", "duration", "text")
 NUMBERS = ("numeric", "date", "time", "duration")
 """Kinds of columns whose values are numbers: as they are, days since 1970-01-01, fractions of a day, and days."""
 STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
@@ -75,8 +76,8 @@ class Column:
 
     Args:
         name: the column name.
-        kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``time`` (of day) or ``duration``; or ``constant``,
-            ``empty``, ``identifier`` or ``ignored`` for columns that are not used.
+        kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``time`` (of day), ``duration`` or ``text``; or
+            ``constant``, ``empty``, ``identifier`` or ``ignored`` for columns that are not used.
         categories: the categories of a categorical column, in the order of their codes.
         pooled: whether the last category stands for all other categories of the training rows.
         ordered: whether the categories have an order, see :mod:`descend.data.ordered`.
@@ -89,6 +90,7 @@ class Column:
         form, zone: how dates are read, see :func:`descend.data.dates.parse_instants`.
         parts: the inputs made of a date or a time, ``number`` and cyclic ones (:mod:`descend.data.date_parts`); without
             any, the number is the only input.
+        text: how a text column is hashed, once it is fitted.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Column:
     zone: str = ""
     parts: tuple[str, ...] = ()
     ordered: bool = False
+    text: NGrams | None = None
 
     __pydantic_config__: ClassVar[dict[str, object]] = STRICT
 
@@ -132,7 +135,15 @@ class Column:
         )
         if self.parts and not self.has_number:
             own = []
+        if self.text is not None:
+            own = [*self.cell_names]
         return (*own, *self.cyclic_inputs, *([f"{self.name} is missing"] if self.indicator else []))
+
+    @property
+    def cell_names(self) -> tuple[str, ...]:
+        """Names of the inputs of a text column, one for each n-gram."""
+        length = 0 if self.text is None else self.text.length
+        return tuple(f"{self.name}: n-gram {number}" for number in range(1, length + 1))
 
     @property
     def has_number(self) -> bool:
@@ -380,7 +391,10 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
     distinct = values.drop_nulls().n_unique()
     if distinct == 1 and missing == 0:
         return Column(name, "constant", note=f"always {listed([values[0]])}; not used"), None
-    if string_role(values, settings.max_categories) != "categorical":
+    role = string_role(values, settings.max_categories)
+    if role == "text":
+        return Column(name, "text", missing=missing), values
+    if role != "categorical":
         what, reason = "distinct strings", "only identify the rows"
         if distinct <= 0.9 * present:
             what, reason = "categories", f"leave fewer than {ROWS_PER_CATEGORY} rows per category"
@@ -434,8 +448,9 @@ def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Seri
 def _declared(
     values: pl.Series, declared: str, missing: int, settings: DataSettings
 ) -> tuple[Column, pl.Series | None]:
-    if declared == "categorical":
-        return Column(values.name, "categorical", missing=missing), to_strings(values)
+    if declared in ("categorical", "text"):
+        kind: ColumnKind = "text" if declared == "text" else "categorical"
+        return Column(values.name, kind, missing=missing), to_strings(values)
     parse: Callable[[pl.Series], tuple[pl.Series, pl.Series]]
     parse = {"numeric": parse_numbers, "boolean": parse_booleans}[declared]
     parsed, invalid = parse(values)

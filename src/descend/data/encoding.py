@@ -2,7 +2,8 @@
 
 A used column becomes one number per row: the value, the days since 1970-01-01, 0 or 1, or the code of a
 category. A missing value is NaN; a category that does not occur in the training rows is -1. Categories are fitted
-on the training rows.
+on the training rows. A text column becomes several numbers, at the end of the row: the indices of its n-grams
+(:mod:`descend.data.ngrams`), padded with 0; a missing text is NaN and zeros.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from descend.data.columns import Column, raise_all, refuse, refuse_extreme
 from descend.data.date_reading import expected_values
 from descend.data.date_reading import parse as parse_date_kind
 from descend.data.messages import listed
+from descend.data.ngrams import NGrams, ngram_indices
 from descend.data.parsing import parse_booleans, parse_numbers, tidy, to_strings
 from descend.data.settings import DataSettings
 from descend.data.source import Array
@@ -28,7 +30,7 @@ from descend.process import is_fork
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["OTHER", "StoredColumns", "conform", "encode", "fit_categories"]
+__all__ = ["OTHER", "StoredColumns", "cells_of_row", "conform", "encode", "fit_categories", "text_cells"]
 
 OTHER = "other"
 _EXPONENT = re.compile(r"-?\d(\.\d+)?e\+?\d+")
@@ -62,6 +64,9 @@ def conform(frame: pl.DataFrame, columns: Sequence[Column], missing: Sequence[st
             values = tidy(frame[column.name], [one for one in missing if one not in column.categories])
             if column.kind == "categorical":
                 parsed.append(_as_categories(values, column))
+                continue
+            if column.kind == "text":
+                parsed.append(to_strings(values))
                 continue
             if column.kind in ("date", "time", "duration"):
                 converted, invalid = parse_date_kind(values, column.kind, column.form, column.zone)
@@ -169,28 +174,60 @@ def _with_categories(column: Column, seen: pl.Series, settings: DataSettings) ->
 
 
 def encode(parsed: pl.DataFrame, columns: Sequence[Column]) -> Array:
-    """Encode the used columns as numbers.
+    """Encode the used columns as numbers: one for each column that is not text, then the cells of the text columns.
 
     Args:
         parsed: rows from :func:`~descend.data.columns.infer` or :func:`conform`.
         columns: the fitted columns.
 
-    Returns: float64 of shape (n, used columns), row-major.
+    Returns: float64 of shape (n, :func:`cells_of_row`), row-major.
     """
     import polars as pl
 
-    numbers = []
+    numbers: list[pl.Series] = []
+    texts: list[Array] = []
     for column in columns:
         if not column.used:
             continue
         values = parsed[column.name]
+        if column.text is not None:
+            texts.append(text_cells(values, column.text))
+            continue
         if column.kind == "categorical":
             own = column.categories[:-1] if column.pooled else column.categories
             codes = values.cast(pl.Enum(own), strict=False).to_physical().cast(pl.Float64)
             unseen = values.is_not_null() & codes.is_null()
             values = codes.set(unseen, len(own) if column.pooled else -1.0).alias(column.name)
         numbers.append(values.cast(pl.Float64))
+    if not numbers:
+        return np.concatenate(texts, axis=1)
     if is_fork():  # where the conversion of several columns at once finds no threads
-        return np.stack([values.to_numpy() for values in numbers], axis=1)
-    matrix = pl.DataFrame(numbers).to_numpy(order="c")
+        matrix = np.stack([values.to_numpy() for values in numbers], axis=1)
+    else:
+        matrix = pl.DataFrame(numbers).to_numpy(order="c")
+    if texts:
+        return np.concatenate([matrix, *texts], axis=1)
     return np.array(matrix) if not matrix.flags.writeable else matrix
+
+
+def text_cells(texts: pl.Series, ngrams: NGrams) -> Array:
+    """Return the cells of a text column: the indices of its n-grams, padded with 0; NaN in the first if it is missing.
+
+    Returns: float64 (n, length).
+
+    >>> import polars as pl
+    >>> text_cells(pl.Series(["ab", None]), NGrams(10, 3, (1, 1), (0, 0))).tolist()
+    [[8.0, 0.0, 0.0], [nan, 0.0, 0.0]]
+    """
+    cells = ngram_indices(texts, ngrams).astype(np.float64)
+    cells[texts.is_null().to_numpy(), 0] = np.nan
+    return cells
+
+
+def cells_of_row(columns: Sequence[Column]) -> int:
+    """Return the number of cells of a raw row.
+
+    >>> cells_of_row([Column("age", "numeric"), Column("note", "text", text=NGrams(10, 3, (1, 1), (0, 0)))])
+    4
+    """
+    return sum(1 if column.text is None else column.text.length for column in columns if column.used)

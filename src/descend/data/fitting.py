@@ -21,6 +21,7 @@ from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Array, Source
 from descend.data.streaming import StoredTable
+from descend.data.text import fit_texts
 from descend.data.torch_datasets import item_input
 from descend.errors import DataError, Problem, RecipeError, did_you_mean
 
@@ -165,6 +166,7 @@ def _fit_table(
     if isinstance(table, StoredTable):
         parsed = StoredColumns(table, columns, settings.missing)
     columns = fit_categories(columns, parsed, train, settings)
+    columns = fit_texts(columns, parsed, train, settings)
     kept = table.columns if source.grid is not None else settings.columns
     columns = _fit_numbers(columns, parsed, train, scale.elementwise, weights, kept=kept)
     columns = _fit_parts(columns, parsed, train, settings)

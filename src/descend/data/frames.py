@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from descend.data.streaming import StoredTable
 
-__all__ = ["as_array", "as_frame", "frame_of_array", "is_frame", "is_records", "take", "unique_names"]
+__all__ = [
+    "as_array",
+    "as_frame",
+    "frame_of_array",
+    "is_frame",
+    "is_records",
+    "is_strings",
+    "take",
+    "unique_names",
+]
 
 
 def is_frame(data: object) -> bool:
@@ -228,7 +237,7 @@ def _array_column(name: str, array: np.ndarray[Any, Any]) -> pl.Series:
 
 
 def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
-    """Convert a two-dimensional array to a frame.
+    """Convert a two-dimensional array, or a sequence of strings, which is one column, to a frame.
 
     Args:
         data: an array, a tensor or nested lists, shape (n, d).
@@ -243,6 +252,8 @@ def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFram
         array = as_array(data)
     except ValueError as cause:
         raise DataError(f"expected a table whose rows have equal lengths: {cause}") from cause
+    if is_strings(array):
+        data = array = array.reshape(-1, 1)
     if array.ndim != 2:
         raise DataError(
             f"expected a table of shape (rows, columns), got shape {array.shape}; reshape your data: "
@@ -260,6 +271,22 @@ def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFram
     if array.dtype.kind in "iuf" and array.dtype.itemsize in (4, 8) and array.dtype.isnative:
         return pl.from_numpy(np.ascontiguousarray(array), schema=names, orient="row")
     return pl.DataFrame([_array_column(name, array[:, at]) for at, name in enumerate(names)])
+
+
+def is_strings(data: Any) -> bool:
+    """Return whether data are a sequence of strings, possibly with missing values: one column of text.
+
+    >>> is_strings(["win a phone", None]), is_strings([1, 2]), is_strings([["a"]])
+    (True, False, False)
+    """
+    if isinstance(data, list | tuple):
+        return any(isinstance(one, str) for one in data) and all(
+            isinstance(one, str) or is_missing(one) for one in data
+        )
+    if not hasattr(data, "__array__") or getattr(data, "ndim", 1) != 1 or hasattr(data, "toarray"):
+        return False
+    values = as_array(data)
+    return values.ndim == 1 and values.dtype.kind in "UO" and is_strings(values.tolist())
 
 
 def take(

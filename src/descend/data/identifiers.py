@@ -39,7 +39,8 @@ def string_role(values: pl.Series, max_categories: int = 64) -> StringRole:
 
     A column has too many different strings for categories if more than 90 % of them differ, and more than ten; or if
     there are more than ``max_categories`` and fewer than five rows for each on average. These strings are text if
-    they have three words or more on average, and otherwise identify the rows.
+    they have three words or more on average, and at least half of the words have a letter; otherwise they identify the
+    rows.
 
     Args:
         values: a String series, tidied, with nulls for missing values.
@@ -59,8 +60,10 @@ def string_role(values: pl.Series, max_categories: int = 64) -> StringRole:
     sparse = distinct > max_categories and len(present) < ROWS_PER_CATEGORY * distinct
     if not mostly_distinct and not sparse:
         return "categorical"
-    words = present.str.count_matches(r"\S+").mean()
-    return "text" if isinstance(words, float) and words >= _WORDS else "identifier"
+    words, lettered = (present.str.count_matches(word).mean() for word in (r"\S+", r"\S*\p{L}\S*"))
+    if not isinstance(words, float) or not isinstance(lettered, float):
+        return "identifier"
+    return "text" if words >= _WORDS and lettered >= words / 2 else "identifier"
 
 
 def identifies_rows(values: pl.Series) -> bool:

@@ -51,11 +51,16 @@ def _too_long(label: object) -> bool:
     return isinstance(label, int) and label.bit_length() > 4096
 
 
-def codes_of(targets: Array, classes: Sequence[Label]) -> Array:
+def codes_of(targets: Array, classes: Sequence[Label], *, columns: int = 1) -> Array:
     """Return the code of each label, its position among the classes, as int64.
 
     A label is matched by its value, or else by its string form: the file that is evaluated may contain 1 where
     the training file contains ``"1"``.
+
+    Args:
+        targets: the labels, (n,).
+        classes: the classes.
+        columns: how many labels each row has, for messages, where ``targets`` are those of all rows in sequence. Default 1.
 
     Raises:
         DataError: some labels are not among the classes; the message names their rows.
@@ -80,7 +85,7 @@ def codes_of(targets: Array, classes: Sequence[Label]) -> Array:
     result: Array = codes[position]
     unknown = [value for value, code in zip(distinct, codes, strict=True) if code < 0]
     if unknown:
-        rows = np.flatnonzero(result < 0)
+        rows = np.unique(np.flatnonzero(result < 0) // columns)
         raise DataError(
             f"the target contains {listed(sorted(unknown, key=str), 5)} in {rows_text(rows)}, "
             f"which {'is' if len(unknown) == 1 else 'are'} not among the classes {listed(classes)}"

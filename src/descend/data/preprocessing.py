@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,9 +24,10 @@ class Preprocess(nn.Module):
     v / sqrt(1 + (v / clip)^2). Booleans become -1 and 1 (0 if missing), a category becomes a one-hot block, an ordered one a
     thermometer block (:mod:`descend.data.ordered`), all zeros if missing or unseen, and 0/1 indicators of missing values
     follow. Numbers are centred in float64, so that a large offset costs no precision. A part of a date or time becomes
-    sine and cosine of its phase (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing. The order
-    of the inputs is numbers and booleans, parts of dates, categories, indicators; see ``names``. A rotation applies to the
-    numbers only.
+    sine and cosine of its phase (:mod:`descend.data.date_parts`), not scaled; both are 0 if the date is missing. The indices
+    of a text's n-grams are unchanged (0 if the text is missing); the network's first layer,
+    :class:`descend.nn.TextEmbedding`, looks them up. The order of the inputs is numbers and booleans, parts of dates,
+    categories, indicators, texts; see ``names``. A rotation applies to the numbers only.
 
     **Images**, uint8 (n, channels, height, width), and **tensors**, float32 (n, ...): (x - shift) / spread
     in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the
@@ -55,9 +58,7 @@ class Preprocess(nn.Module):
             if schema.scale in ("pca", "whiten"):
                 self.rows.name_components()
             self.names = self.rows.names
-            self.columns = tuple(
-                torch.cat([self.rows.numeric, self.rows.cyclic, self.rows.source, self.rows.gap]).tolist()
-            )
+            self.columns = self.rows.owners
             self.numbers = tuple(at in self.rows.rotatable for at in range(len(self.names)))
         else:
             self.rows = _ArrayRows(schema)
@@ -98,6 +99,9 @@ class _TableRows(nn.Module):
         rotation: Rotation | None,
     ) -> None:
         super().__init__()
+        used = columns
+        columns = tuple(column for column in used if column.text is None)
+        texts = _placed_texts(used)
         numeric = [
             (at, column) for at, column in enumerate(columns) if column.kind == "boolean" or column.has_number
         ]
@@ -110,13 +114,26 @@ class _TableRows(nn.Module):
             for code in range(len(column.categories))
         ]
         self.ordered = any(column.ordered for column in columns)
-        indicators = [(at, column.inputs[-1]) for at, column in enumerate(columns) if column.indicator]
+        placed = [*enumerate(columns), *texts]
+        indicators = [(at, column.inputs[-1]) for at, column in placed if column.indicator]
+        cells = [(at, name) for at, column in texts for name in column.cell_names]
+        self.text_start = len(columns) if texts else None
         self.names = (
             *(column.name for _, column in numeric),
             *(name for _, name in cyclic),
             *(name for *_, name in onehot),
             *(name for _, name in indicators),
+            *(name for _, name in cells),
         )  # fmt: skip
+        number_of = {at: used.index(column) for at, column in placed}
+        places = [
+            *(at for at, _ in numeric),
+            *(at for at, _ in cyclic),
+            *(at for at, *_ in onehot),
+            *(at for at, _ in indicators),
+            *(at for at, _ in cells),
+        ]
+        self.owners = tuple(number_of[at] for at in places)
         self.shape = shape
         self.clipped = clip is not None
         limit = [float("inf") if clip is None or column.kind == "boolean" else clip for _, column in numeric]
@@ -178,8 +195,26 @@ class _TableRows(nn.Module):
                 blocks[-1] = blocks[-1] + self.steps * (values > self.code).to(torch.float32)
         if len(self.gap):
             blocks.append(torch.isnan(rows.index_select(1, self.gap)).to(torch.float32))
+        if self.text_start is not None:
+            indices = rows[:, self.text_start :]
+            blocks.append(torch.where(torch.isnan(indices), 0.0, indices).to(torch.float32))
         joined = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
         return joined.reshape(-1, *self.shape) if len(self.shape) > 1 else joined
+
+
+def _placed_texts(columns: Sequence[Column]) -> list[tuple[int, Column]]:
+    """Return the first cell of each text column in a raw row, where text columns follow the others, and the column.
+
+    >>> text = Column("note", "text", text=NGrams(10, 3, (1, 1), (0, 0)))
+    >>> [at for at, _ in _placed_texts([text, Column("age", "numeric"), text])]
+    [1, 4]
+    """
+    texts, at = [], sum(column.text is None for column in columns)
+    for column in columns:
+        if column.text is not None:
+            texts.append((at, column))
+            at += column.text.length
+    return texts
 
 
 class _ArrayRows(nn.Module):
@@ -219,8 +254,8 @@ class _ArrayRows(nn.Module):
 class Postprocess(nn.Module):
     """Decode network outputs to predictions, as tensors: the last module of an exported model.
 
-    The predictions are probabilities (n, K) for classification, and numbers (n, T) in the units of the targets for
-    regression.
+    The predictions are probabilities (n, K) for classification, (n, L) that each of L labels holds,
+    and numbers (n, T) in the units of the targets for regression.
 
     Args:
         schema: the fitted schema.
@@ -250,6 +285,8 @@ class Postprocess(nn.Module):
             return outputs.to(torch.float64) * self.scale + self.mean
         if self.task == "multiclass":
             return torch.softmax(outputs, dim=1) if self.form == "logits" else outputs
+        if self.task == "multi_label":
+            return torch.sigmoid(outputs) if self.form == "logits" else outputs
         if self.form == "logits":
             return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], dim=1)
         return torch.cat([1.0 - outputs, outputs], dim=1)

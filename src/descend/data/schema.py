@@ -16,10 +16,11 @@ from descend.data.arrays import as_images, as_numbers
 from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
 from descend.data.date_reading import shown_quantity
 from descend.data.decorrelation import Rotation
-from descend.data.encoding import conform, encode
+from descend.data.encoding import cells_of_row, conform, encode
 from descend.data.frames import as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed
+from descend.data.ngrams import NGrams
 from descend.data.row_numbers import naming
 from descend.data.settings import MISSING, Separator
 from descend.data.source import Array, Kind, Source
@@ -42,10 +43,10 @@ class Schema:
 
     Args:
         kind: ``table``, ``images``, ``tensor`` or ``dataset``.
-        task: ``regression``, ``multi_regression``, ``binary`` or ``multiclass``.
+        task: ``regression``, ``multi_regression``, ``binary``, ``multiclass`` or ``multi_label``.
         why: the reason for the task, as a phrase.
         input_shape: shape of one encoded row, the input of the network.
-        outputs: number of network outputs: 1 for binary, else the number of classes or targets.
+        outputs: number of predictions per row: 1 for binary, else the number of classes, labels or targets.
         target_names: a name for each target.
         columns: all columns of a table in their order, including unused ones.
         named: whether the column names are meaningful, or only number the columns of an array.
@@ -54,7 +55,8 @@ class Schema:
         encoding: the specified encoding of text files, or ``auto``.
         white: the grey level of white in images with more than 8 bits per pixel, which is stored as 255; None if no
             training image has more.
-        classes: the class labels in the order of the network's outputs.
+        classes: the class labels in the order of the network's outputs; for several labels, the two values of each, of
+            which the second means that it holds.
         label_dtype: the NumPy dtype of the labels.
         target_mean, target_scale: a target y is learned as (y - mean) / scale.
         target_average: the means of the training targets where these are learned in their own units; training starts
@@ -105,6 +107,16 @@ class Schema:
         """The columns that are inputs of the network, in the order of the raw matrix."""
         return tuple(column for column in self.columns if column.used)
 
+    @property
+    def width(self) -> int:
+        """The number of cells of a table's raw row: one for each used column, and as many as n-grams for text."""
+        return cells_of_row(self.columns)
+
+    @property
+    def texts(self) -> tuple[NGrams, ...]:
+        """How the text columns are hashed, in the order of their cells."""
+        return tuple(column.text for column in self.used if column.text is not None)
+
     @cached_property
     def labels(self) -> Array:
         """The class labels in their original dtype; empty for regression."""
@@ -123,7 +135,7 @@ class Schema:
                 channels last (an array of another dtype has the grey levels of the training images if these have more
                 than 8 bits per pixel); for tensors, an array; or a Source of any of these.
 
-        Returns: float64 (n, C) with one number per used column for a table, uint8 for images, float32 otherwise.
+        Returns: float64 (n, :attr:`width`) for a table, uint8 for images, float32 otherwise.
 
         Raises:
             DataError: columns are missing or hold values of another kind, or the shape is wrong.
@@ -179,14 +191,22 @@ class Schema:
     def encode_targets(self, targets: Array) -> torch.Tensor:
         """Encode raw targets as the loss takes them.
 
-        Returns: int64 (n,) for multiclass, float32 (n,) of 0 and 1 for binary, standardised float32 (n, T)
-            for regression.
+        Returns: int64 (n,) for multiclass, float32 (n,) of 0 and 1 for binary, float32 (n, L) of 0 and 1 for several
+            labels, float32 (n, T) for regression, standardised unless they are learned in their own units.
 
         Raises:
             DataError: a class is unknown, or a target is not a number.
         """
         import torch
 
+        if self.task == "multi_label":
+            if targets.ndim != 2 or targets.shape[1] != self.outputs:
+                got = targets.shape[1] if targets.ndim == 2 else 1
+                raise DataError(
+                    f"expected {self.outputs} labels per row ({listed(self.target_names, 6)}), got {got}"
+                )
+            entries = codes_of(targets.reshape(-1), self.classes, columns=self.outputs)
+            return torch.from_numpy(entries.reshape(targets.shape)).float()
         if self.classes:
             codes = torch.from_numpy(codes_of(targets, self.classes))
             return codes.float() if self.task == "binary" else codes
@@ -200,7 +220,7 @@ class Schema:
         return torch.from_numpy(scaled.astype(np.float32))
 
     def probabilities(self, outputs: torch.Tensor, form: Form = "logits") -> torch.Tensor:
-        """Return class probabilities (n, K) for network outputs (n, 1) or (n, K).
+        """Return class probabilities (n, K) for network outputs (n, 1) or (n, K); of labels that they hold, (n, L).
 
         Args:
             outputs: raw outputs.
@@ -210,6 +230,8 @@ class Schema:
 
         if not self.classes:
             raise DataError("a regression has no class probabilities")
+        if self.task == "multi_label":
+            return torch.sigmoid(outputs) if form == "logits" else outputs
         if self.task == "binary":
             first = outputs.reshape(-1, 1)
             if form != "logits":
@@ -220,11 +242,13 @@ class Schema:
     def decode(self, outputs: torch.Tensor, form: Form = "logits") -> Array:
         """Decode network outputs to predictions: labels of the original dtype, or numbers in the units of the targets.
 
-        Returns: shape (n,), or (n, T) for several targets.
+        Returns: shape (n,), or (n, T) for several targets or labels.
         """
         values = outputs.detach().double().cpu()
         if self.classes:
-            if self.task == "binary":
+            if self.task == "multi_label":
+                codes = (values > (0.0 if form == "logits" else 0.5)).long().numpy()
+            elif self.task == "binary":
                 codes = (values.reshape(-1) > (0.0 if form == "logits" else 0.5)).long().numpy()
             else:
                 codes = values.argmax(dim=1).numpy()
@@ -293,6 +317,8 @@ class Schema:
 def _values(column: Column) -> str:
     if column.kind == "categorical":
         return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories"
+    if column.text is not None:
+        return f"up to {column.text.length} n-grams"
     if column.low is None or column.high is None:
         return ""
     values = " to ".join(shown_quantity(column.kind, bound) for bound in (column.low, column.high))
@@ -328,6 +354,10 @@ def _fault(schema: Schema) -> str:
             return f"column {column.name!r}: only categories have an order"
         if column.used and (column.kind == "categorical") != bool(column.categories):
             return f"column {column.name!r}: categories and kind do not match"
+        if (column.kind == "text") != (column.text is not None):
+            return f"column {column.name!r}: text and kind do not match"
+        if column.text is not None and column.text.fault():
+            return f"column {column.name!r}: {column.text.fault()}"
     if len(schema.shift) != len(schema.spread) or any(spread <= 0 for spread in schema.spread):
         return "shift and spread do not match"
     if schema.white is not None and schema.white <= 0:
@@ -341,9 +371,13 @@ def _fault(schema: Schema) -> str:
         fault = schema.rotation.fault()
         if fault:
             return fault
-    if schema.task in ("binary", "multiclass"):
-        if len(set(schema.classes)) < 2 or schema.outputs != (
-            1 if schema.task == "binary" else len(schema.classes)
+    if schema.task in ("binary", "multiclass", "multi_label"):
+        outputs = {"binary": 1, "multi_label": len(schema.target_names)}.get(schema.task, len(schema.classes))
+        two = len(set(schema.classes)) == 2
+        if (
+            len(set(schema.classes)) < 2
+            or schema.outputs != outputs
+            or (schema.task == "multi_label" and not two)
         ):
             return "classes and outputs do not match"
         try:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from descend.param_types import Count, Fraction, Positive
+import annotated_types
+
+from descend.param_types import Count, Fraction, Natural, Positive
 
 __all__ = [
     "MISSING",
@@ -24,12 +26,15 @@ __all__ = [
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 """Strings that stand for a missing value."""
 
-TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
+TaskChoice = Literal[
+    "auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"
+]
 TargetScale = Literal["auto", "standard", "none"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
-DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "ignore"]
+DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
 ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
 """The kind of a column, its categories in their order, or a table of its kind and settings."""
+Buckets = Annotated[int, annotated_types.Ge(1), annotated_types.Le(2**22)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,9 @@ class DataSettings:
         target: name of the column to predict; a tuple of names, or names joined by commas, for several
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. ``auto`` infers it from the targets; ``classification`` chooses between
-            ``binary`` and ``multiclass``, ``regression`` between one and several targets.
+            ``binary``, ``multiclass`` and ``multi_label``, ``regression`` between one and several targets.
+            ``multi_label`` is for several targets with the same two values, such as 0 and 1, each of which may hold
+            or not; ``auto`` chooses it for such targets, and ``multi_regression`` learns them as numbers.
         target_scale: how the targets of a regression are learned: ``standard``, minus the mean and divided by the
             standard deviation of the training part, or ``none``, in their own units. ``auto`` is what the loss takes:
             counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics
@@ -82,6 +89,11 @@ class DataSettings:
         drop_missing_targets: whether rows without a target are left out, instead of being refused.
         max_categories: a column of strings with more categories keeps the most frequent ``max_categories - 1``
             and pools the others.
+        text_buckets: the number of embeddings that the n-grams of a text column share; ``auto`` is four per training
+            row, between 8192 and 65536, as a power of two.
+        text_words: the smallest and the largest number of words of a word n-gram; [0, 0] for none.
+        text_characters: the smallest and the largest number of characters of a character n-gram; [0, 0] for none.
+        text_length: the largest number of different n-grams of a text that are used: its words first, in their order.
         image_size: side in pixels to which images are resized; ``auto`` keeps a common size.
         image_white: the grey level of white in images with more than 8 bits per pixel, which becomes 255. ``auto``
             finds it from all images of a folder, by their bit depth.
@@ -114,6 +126,10 @@ class DataSettings:
     sheet: str = "auto"
     drop_missing_targets: bool = False
     max_categories: Count = 64
+    text_buckets: Buckets | Literal["auto"] = "auto"
+    text_words: tuple[Natural, Natural] = (1, 2)
+    text_characters: tuple[Natural, Natural] = (3, 4)
+    text_length: Count = 384
     image_size: Count | Literal["auto"] = "auto"
     image_white: Positive | Literal["auto"] = "auto"
     stream: bool = False

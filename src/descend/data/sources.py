@@ -17,7 +17,7 @@ from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays,
 from descend.data.bundled import BUNDLED, from_bunch, load_bundled
 from descend.data.column_choice import choose_columns
 from descend.data.compression import COMPRESSED
-from descend.data.frames import as_array, as_frame, is_frame, is_records, take
+from descend.data.frames import as_array, as_frame, is_frame, is_records, is_strings, take
 from descend.data.functions import call, is_function_path
 from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
 from descend.data.messages import listed
@@ -102,8 +102,10 @@ def read(
 
 
 def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
-    categorical: dict[str, ColumnChoice] = {
-        column.name: "categorical" for column in schema.columns if column.kind == "categorical"
+    strings: dict[str, ColumnChoice] = {
+        column.name: "text" if column.kind == "text" else "categorical"
+        for column in schema.columns
+        if column.kind in ("categorical", "text")
     }
     patterned: dict[str, ColumnChoice] = {
         column.name: {"kind": column.kind, "format": column.form}
@@ -113,7 +115,7 @@ def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
     return dataclasses.replace(
         settings,
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
-        columns={**settings.columns, **categorical, **patterned},
+        columns={**settings.columns, **strings, **patterned},
         missing=schema.missing,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
     )
@@ -188,7 +190,7 @@ class _Reader:
             from descend.data.torch_datasets import from_torch_dataset
 
             return from_torch_dataset(data, name=name, reference=reference)
-        if _is_pair(data):
+        if _is_pair(data) or (not self.predicting and _is_text_pair(data)):
             return from_arrays(
                 data[0], data[1], name=name, reference=reference, target_names=self._given_names
             )
@@ -389,10 +391,10 @@ class _Reader:
 
 
 def _is_read_as_string(settings: DataSettings, column: str) -> bool:
-    """Return whether the digits of a column of a text file must be kept: a category, or a date of a special format."""
+    """Return whether the digits of a column of a text file must be kept: a category, a text, or a date of a special format."""
     choice = settings.columns[column]
     patterned = isinstance(choice, Mapping) and "%" in str(choice.get("format", ""))
-    return patterned or settings.kind_of(column) == "categorical"
+    return patterned or settings.kind_of(column) in ("categorical", "text")
 
 
 def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -422,6 +424,11 @@ def _is_pair(data: Any) -> bool:
     return not (
         isinstance(first, list | tuple) and len(first) > 0 and all(np.isscalar(value) for value in first)
     )
+
+
+def _is_text_pair(data: Any) -> bool:
+    """Return whether data with targets are a pair (texts, labels), each a list of the same length."""
+    return isinstance(data, tuple) and len(data) == 2 and is_strings(data[0]) and len(data[0]) == len(data[1])
 
 
 def _is_dataset(data: object) -> bool:

@@ -57,8 +57,9 @@ def train_complete(
         DivergedError: a number became NaN or infinite.
     """
     data = dict(sections["data"])
-    labelled = data["task"] not in ("regression", "multi_regression")
     assert source.targets is not None
+    classified = data["task"] not in ("regression", "multi_regression")
+    labelled = classified and source.targets.ndim == 1
     codes = _codes(source.targets, weights) if labelled else source.targets
     unique = weighted_set(source, codes, weights, _missing_strings(data))
     if data.get("validation") is None:
@@ -70,6 +71,8 @@ def train_complete(
     distinct_codes = codes[unique.rows]
     split = split_by_input(unique, distinct_codes if labelled else None, share=share, seed=seed)
     distinct = select(source, unique, split)
+    if classified and not labelled:  # a label may hold in all rows or in none
+        distinct = dataclasses.replace(distinct, classes=np.array([0, 1]).astype(source.targets.dtype))
     if labelled:
         distinct = dataclasses.replace(distinct, classes=_classes(distinct.targets, weights is not None))
     planned = _with_row_numbers(_planned(distinct, source, recipe, seed), source, unique)

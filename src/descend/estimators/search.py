@@ -209,6 +209,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             seeds=seed,
             parts=parts * len(recipes),
             engine=self.engine,  # type: ignore[arg-type]  # validated by train_many
+            progress=False,
         )
         return [runs[at : at + len(parts)] for at in range(0, len(runs), len(parts))]
 

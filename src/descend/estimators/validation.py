@@ -10,9 +10,9 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from descend.data.frames import as_frame, is_frame
+from descend.data.frames import as_array, as_frame, is_frame, is_strings
 from descend.data.source import Array
-from descend.data.task import check_targets
+from descend.data.task import are_labels, check_targets
 from descend.errors import DataError
 
 __all__ = ["validate_inputs", "validate_labels", "validate_numbers", "validate_weights"]
@@ -26,7 +26,7 @@ def validate_inputs(estimator: Any, inputs: Any, *, reset: bool, min_rows: int =
 
     Args:
         estimator: the estimator whose ``n_features_in_`` and ``feature_names_in_`` are set or compared.
-        inputs: array-like with two dimensions or more, or a data frame.
+        inputs: array-like with two dimensions or more, or a data frame; a sequence of strings is one column.
         reset: whether these are training data.
         min_rows: minimum number of rows. Default 1.
 
@@ -35,6 +35,8 @@ def validate_inputs(estimator: Any, inputs: Any, *, reset: bool, min_rows: int =
             those of the training.
         TypeError: sparse data, or a cell that is neither a number nor a string.
     """
+    if is_strings(inputs):
+        inputs = as_array(inputs).reshape(-1, 1)
     if is_frame(inputs):
         return _validate_frame(estimator, inputs, reset, min_rows)
     options = {
@@ -89,11 +91,13 @@ def _required(estimator: Any, targets: Any) -> Any:
 
 
 def validate_labels(estimator: Any, targets: Any) -> Array:
-    """Return class labels in their own dtype, (n,).
+    """Return class labels in their own dtype, (n,), or (n, L) for several columns of 0 and 1, scikit-learn's indicators.
 
     Raises:
-        ValueError: continuous numbers, missing labels, or several columns.
+        ValueError: continuous numbers, missing labels, or several columns of other values.
     """
+    if _are_columns(targets):
+        return _validate_indicators(targets)
     if isinstance(targets, list | tuple) and any(isinstance(label, str) for label in targets):
         targets = np.array(
             targets, dtype=object if _mixed(targets) else str
@@ -102,6 +106,28 @@ def validate_labels(estimator: Any, targets: Any) -> Array:
     if labels.dtype.kind == "f":
         check_classification_targets(labels)
     return check_targets(labels, ("y",), least=1) if len(labels) else labels
+
+
+def _are_columns(targets: Any) -> bool:
+    shape = (
+        np.shape(targets) if isinstance(targets, list | tuple | np.ndarray) else getattr(targets, "shape", ())
+    )
+    return len(shape) == 2 and shape[1] > 1
+
+
+def _validate_indicators(targets: Any) -> Array:
+    columns: Array = targets.toarray() if hasattr(targets, "toarray") else np.asarray(targets)
+    if is_frame(targets):
+        columns = as_frame(targets).to_numpy()
+    if not len(columns):
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    checked = check_targets(columns, ("y",), least=1)
+    if checked.dtype.kind not in "biuf" or not are_labels(checked):
+        raise ValueError(
+            f"y has {columns.shape[1]} columns; expected one column of classes, or several columns that contain 0 and 1 "
+            "only (a label each)"
+        )
+    return checked
 
 
 def _mixed(labels: Sequence[Any]) -> bool:

@@ -10,6 +10,7 @@ import torch
 
 from descend._version import __version__
 from descend.data.columns import Column
+from descend.data.messages import listed
 from descend.data.schema import Schema
 from descend.errors import UserError, require
 from descend.export.portable import silenced, trace
@@ -38,6 +39,12 @@ def content(run: TrainedNetwork) -> bytes:
     if sum(value.nbytes for value in run.model.state_dict().values()) > _MAX_BYTES:
         raise UserError(
             f"the weights exceed 2 GB, the limit of an ONNX file; use {option('--format pt2', 'the format pt2')}"
+        )
+    texts = [column.name for column in run.schema.used if column.kind == "text"]
+    if texts:
+        raise UserError(
+            f"the text column{'s' if len(texts) > 1 else ''} {listed(texts)} cannot be written as ONNX, which has no operator "
+            f"that hashes parts of strings; use {option('--format pt2', 'the format pt2')}"
         )
     program = trace(run.predictor)
     output_names = ["codes", "probabilities"] if run.schema.classes else ["values"]
@@ -148,16 +155,17 @@ class _Assembly:
         self._node("Gather", ["rows", self._constant("used", used)], f"{self.prefix}rows", axis=1)
 
     def _classes(self, used_names: set[str]) -> None:
-        """Add outputs for the labels in their own type and for the probabilities."""
+        """Add outputs for the labels in their own type and for the probabilities; with several labels, one column each."""
         labels = _portable_labels(self.schema)
         kind = self.helper.np_dtype_to_tensor_dtype(labels.dtype)
         label, probabilities = _free("label", used_names), _free("probabilities", used_names)
         self._node("Gather", [self._constant("classes", labels), f"{self.prefix}codes"], label, at_end=True)
         self._node("Identity", [f"{self.prefix}probabilities"], probabilities, at_end=True)
-        width = len(self.schema.classes)
+        several = self.schema.task == "multi_label"
+        width = self.schema.outputs if several else len(self.schema.classes)
         precision = self.graph.output[1].type.tensor_type.elem_type
         self.outputs = [
-            self.helper.make_tensor_value_info(label, kind, ("rows",)),
+            self.helper.make_tensor_value_info(label, kind, ("rows", width) if several else ("rows",)),
             self.helper.make_tensor_value_info(probabilities, precision, ("rows", width)),
         ]
 

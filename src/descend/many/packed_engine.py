@@ -318,7 +318,7 @@ class PackedEngine:
         elif pack_member.failure:
             member.mark_failed(
                 f"Training diverged: {pack_member.failure}. Lower the learning rate: "
-                f"{setting('optimizer.lr', lower_lr(run))}",
+                f"{setting('optimizer.lr', float(lower_lr(run)))}",
                 training.epoch,
                 training.step,
             )

@@ -28,6 +28,7 @@ from descend.nn.init import INITS, initialize
 from descend.nn.normalization import NORMS, normalized
 from descend.nn.outputs import OUTPUTS, Identity, Output, Sigmoid, Sine, Softmax
 from descend.nn.residual import Residual
+from descend.nn.text_embedding import TextEmbedding
 from descend.nn.unitary import ModReLU, UnitaryMap, UnitaryRNN, unitary_rnn
 from descend.nn.whitening import DecorrelatedBatchNorm1d, DecorrelatedBatchNorm2d, IterNorm1d, IterNorm2d
 
@@ -50,6 +51,7 @@ __all__ = [
     "Sigmoid",
     "Sine",
     "Softmax",
+    "TextEmbedding",
     "UnitaryMap",
     "UnitaryRNN",
     "activation",

@@ -43,6 +43,10 @@ def build_augmentations(recipe: Recipe, layout: Layout, facts: Facts, loss: Any 
                 problems.append(Problem("data", "augment", message, f"methods that fit: {', '.join(others)}"))
                 continue
             method = constructor(**settings)
+            if layout.has_texts and isinstance(method, Mixing):
+                message = f"'{name}' computes means of rows, and texts have no mean"
+                problems.append(Problem("data", "augment", message, "use noise or feature_dropout"))
+                continue
             methods.append(method.on(layout) if hasattr(method, "on") else method)
         except RecipeError:
             raise

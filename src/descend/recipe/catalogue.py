@@ -20,7 +20,7 @@ from descend.data.scaling import SCALES
 from descend.errors import UserError, did_you_mean
 from descend.losses import LOSSES
 from descend.losses.functions import constructor_of
-from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS
+from descend.nn import ACTIVATIONS, INITS, MODELS, NORMS, OUTPUTS, TextEmbedding
 from descend.optim import OPTIMIZERS
 from descend.regularization import (
     ORTHOGONALITIES,
@@ -76,10 +76,11 @@ PENALTIES: Mapping[str, Constructor] = {
 }
 
 KEYS: Mapping[str, Mapping[str, Constructor]] = {
+    "model": {"text_dimension": TextEmbedding},
     "regularize": PENALTIES,
     "constrain": {**CONSTRAINTS, **CONDITIONS},
 }
-"""Sections in which a key is itself a method; its value is the strength, or what the method is applied to."""
+"""Sections in which a key is itself a method; its value is the strength or size, or what the method is applied to."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from descend.data.ngrams import NGrams
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
@@ -25,6 +26,9 @@ DEFAULTS: Mapping[tuple[str, str | None], Mapping[str, Any]] = {("optimizer", "s
 
 FEW_ROWS = 1000
 """Regression on fewer training rows gets smaller steps and more dropout."""
+
+MANY_TEXTS = 5000
+"""Training rows from which the embeddings of text columns are half as large, since they cost more than they gain."""
 
 _LR_DIVISORS: Mapping[str, float] = {"soap": 2, "sgd": 20, "cayley_sgd": 20, "heavy_ball": 20, "nesterov": 20}
 """Divisors of these optimizers' default learning rates for regression on few rows (docs/defaults.md)."""
@@ -44,6 +48,7 @@ class Facts:
         validation_rows: rows by which training decides when to stop.
         target_average: the means of the training targets where these are learned in their own units, else empty.
         device: where training runs.
+        texts: how the texts at the end of an encoded row are hashed.
     """
 
     kind: str
@@ -54,6 +59,7 @@ class Facts:
     validation_rows: int
     device: str = "cpu"
     target_average: tuple[float, ...] = ()
+    texts: tuple[NGrams, ...] = ()
 
     @property
     def classification(self) -> bool:
@@ -73,6 +79,7 @@ def facts_of(schema: Schema, device: str = "cpu") -> Facts:
         validation_rows=rows.get("validation", 0),
         device=device,
         target_average=schema.target_average,
+        texts=schema.texts,
     )
 
 
@@ -126,7 +133,11 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
     needs = loss_requirements(others["loss"])
     output = _OUTPUTS.get(facts.task, needs.output)
     of_loss = not facts.classification and output != "identity"
-    proposed = {"output": (output, needs.why_output if of_loss else f"the task is {facts.task}")}
+    proposed: dict[str, tuple[Any, str]] = {
+        "output": (output, needs.why_output if of_loss else f"the task is {facts.task}")
+    }
+    if facts.texts and facts.rows >= MANY_TEXTS:
+        proposed["text_dimension"] = (16, "a larger embedding gains little on many rows")
     if facts.kind != "table" and len(facts.input_shape) == 3:
         return proposed | {"name": ("convnet", "the inputs are images")}
     return proposed | {
@@ -226,12 +237,23 @@ def _regularize(facts: Facts, specified: Mapping[str, Any], others: Values) -> d
 
 def _stop(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
     validated = facts.validation_rows > 0
+    monitor = ("loss", "the smoothest measure of fit on few validation rows")
+    smoothing = others["loss"].get("label_smoothing", 0.0)
+    balanced = others["data"].get("class_weights", "none") != "none"
+    if smoothing or balanced:
+        included = " and ".join(
+            name for name, used in (("label smoothing", smoothing), ("class weights", balanced)) if used
+        )
+        monitor = (
+            "objective",
+            f"it includes {included}: the loss without may be lowest before training has begun to fit",
+        )
     return {
         "max_epochs": (100, "more than most tables need; early stopping ends most runs earlier"),
         "patience": (20, "enough epochs to average out the noise of the validation value")
         if validated
         else (None, "there are no validation rows"),
-        "monitor": ("loss", "the smoothest measure of fit on few validation rows"),
+        "monitor": monitor,
         "min_improvement": (0.01, "earlier, simpler weights unless later ones are better by 1 %"),
         "average": (0.0, "steps on all rows have no noise to average")
         if others["optimizer"]["name"] in WHOLE_DATA

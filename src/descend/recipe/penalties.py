@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import Problem, RecipeError
+from descend.nn import TextEmbedding
 from descend.nn.whitening import Whitening
 from descend.recipe.catalogue import find
 from descend.recipe.constraints import ActiveConstraint
@@ -76,6 +77,10 @@ def build_row_penalty(recipe: Recipe, model: nn.Module, loss: Any) -> RowPenalty
     if not jacobian and not gradient:
         return None
     for name, module in model.named_modules():
+        if isinstance(module, TextEmbedding) and not module.numbers:
+            key = "jacobian" if jacobian else "gradient_penalty"
+            message = "it differentiates with respect to numbers, and all inputs are texts"
+            raise RecipeError([Problem("regularize", key, message, "use weight_decay or dropout")])
         if isinstance(module, Whitening) and not module.twice_differentiable:
             raise RecipeError(
                 [

@@ -25,6 +25,7 @@ class ModelSettings:
             other classes, "replace" always does, "keep" never.
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running statistics of
             frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (:class:`descend.nn.TextEmbedding`).
     """
 
     output: str = "auto"
@@ -32,6 +33,7 @@ class ModelSettings:
     pretrained: str | None = None
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()
+    text_dimension: Count = 32
 
 
 @dataclass(frozen=True, kw_only=True)

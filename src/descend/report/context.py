@@ -104,6 +104,9 @@ def _values(column: Mapping[str, Any]) -> Child:
             return shown + pooled
         rest = ", ".join(names[_CATEGORIES_SHOWN:])
         return fold(f"{count(len(names))} categories: {shown}, …", rest + pooled)
+    length = number(mapping(column.get("text")).get("length"))
+    if length is not None:
+        return f"up to {count(length)} n-grams"
     low, high = number(column.get("low")), number(column.get("high"))
     if low is None or high is None:
         return None
@@ -150,7 +153,11 @@ def _fill(column: Mapping[str, Any]) -> str:
     if kind not in USED:
         return ""
     replacement = (
-        "no category" if kind == "categorical" else _quantity(column, fill) if fill is not None else ""
+        {"categorical": "no category", "text": "no n-grams"}[kind]
+        if kind in ("categorical", "text")
+        else _quantity(column, fill)
+        if fill is not None
+        else ""
     )
     return replacement + (", with an indicator input" if column.get("indicator") is True else "")
 

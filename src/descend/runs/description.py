@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_run", "described_scores", "stop_reason"]
 
+MOST = 4
+"""The number of metrics that are shown in addition to the loss."""
+
 PARTS = ("test", "validation", "train")
 
 ENDS: Mapping[str, str] = {
@@ -58,9 +61,11 @@ def described_scores(values: Mapping[str, Any]) -> str:
     >>> described_scores({"loss": 0.25, "accuracy": 0.9}).replace(NO_BREAK, " ")
     'accuracy 90.0 %, loss 0.25'
     """
-    ordered = sorted(values.items(), key=lambda item: item[0] == "loss")
-    numbers = [(name, value) for name, value in ordered if value is None or isinstance(value, int | float)]
-    return ", ".join(f"{metric(name)} {score(name, value)}" for name, value in numbers[:5])
+    numbers = {
+        name: value for name, value in values.items() if value is None or isinstance(value, int | float)
+    }
+    shown = [*[name for name in numbers if name != "loss"][:MOST], *(["loss"] if "loss" in numbers else [])]
+    return ", ".join(f"{metric(name)} {score(name, numbers[name])}" for name in shown)
 
 
 def _course(run: Run) -> str:

@@ -22,6 +22,7 @@ from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import MissingExtraError, Problem, RecipeError, RunError, UserError
 from descend.files import check_unused, read_json, read_text
+from descend.interface import option
 from descend.metrics import Metric, undefined_reason
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
@@ -205,6 +206,12 @@ class Planner:
         try:
             planned = self.plan(recipe, seed, parts)
         except UserError as cause:
+            device = recipe.get("engine.device")
+            if isinstance(cause, RecipeError) and [p.key for p in cause.problems] == ["device"]:
+                raise RunError(
+                    f"the run in {folder} was started on the device '{device}', which is not available here; continue it "
+                    f"on the CPU: {option('--device cpu', 'device=' + repr('cpu'))}"
+                ) from cause
             problem = self._difference(folder, schema, cause)
             if not problem:
                 raise

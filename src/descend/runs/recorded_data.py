@@ -24,9 +24,9 @@ GIVEN = ("validation", "test")
 
 
 def references_of(data: TrainingData) -> dict[str, str | None]:
-    """Return what identifies the validation and test data that were given; None for data in memory."""
-    given = {name: getattr(data, name) for name in GIVEN}
-    return {name: recorded(one) for name, one in given.items() if one is not None}
+    """Return what identifies the validation and test data and the weights that were given; None for those in memory."""
+    given = {name: getattr(data, name) for name in (*GIVEN, "sample_weight")}
+    return {name: recorded(one) if name in GIVEN else None for name, one in given.items() if one is not None}
 
 
 def recorded(data: Any) -> str | None:
@@ -97,7 +97,9 @@ def _usable(folder: Path, reference: Any, absolute: Any, what: str, allow_import
             return reference
         raise RunError(
             f"the {what} of the run in {folder} come from the function {reference}, and calling it runs its code; "
-            f"if you trust it, specify it: descend train {reference} --resume --out {folder}"
+            "if you trust it, specify it: "
+            f"{option(f'descend train {reference} --resume --out {folder}', f'{keyword}={reference!r}')}, or allow it: "
+            f"{option('--allow-imports', 'allow_imports=True')}"
         )
     place = absolute if isinstance(absolute, str) else reference
     raise RunError(f"the {what} of the run in {folder} are not at {place} any more; {remedy}")
@@ -120,6 +122,8 @@ def difference(folder: Path, schema: Schema, source: Source) -> str:
     if tuple(source.target_names) != tuple(schema.target_names):
         found.append(f"the target {listing(source.target_names)}, the run has {listing(schema.target_names)}")
     found += _columns(schema, source)
+    if "sample_weight" in data and source.weights is None:
+        found.append("no sample_weight, the run has some")
     if schema.kind != source.kind:
         found.append(f"they are of the kind {source.kind}, those of the run of the kind {schema.kind}")
     facts = "; ".join(found) or (

@@ -32,7 +32,7 @@ from descend.runs.folder import (
 )
 from descend.runs.plan import Plan, choose_device
 from descend.runs.recorded_data import recorded
-from descend.runs.resume import continue_training
+from descend.runs.resume import CHANGEABLE, continue_training
 from descend.runs.run import Run
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, CheckpointSettings, load_checkpoint
@@ -94,7 +94,8 @@ class Session:
                 _check_pretrained(pretrained, first, folder)
                 # The environment remains that of the command which started the run.
                 times = [*first.get("resumed", []), self.run.environment["started"]]
-                self.run.environment = first | {"resumed": times}
+                changed = [*first.get("changed", []), *_changed(planned, times[-1])]
+                self.run.environment = first | {"resumed": times} | ({"changed": changed} if changed else {})
                 if state is not None:  # else training starts from the beginning, which gives the same bits
                     self.training.load_state_dict(state)
                     self.run.recipe, self._shortened = continue_training(
@@ -163,7 +164,7 @@ class Session:
         run, training = self.run, self.training
         if not training.history:
             raise RunError(no_weights(run.path))
-        run.environment.pop("resumed")
+        run.environment["resumed"] = run.environment["resumed"][:-1]  # evaluating continues no training
         failed = run.path is not None and is_failed(run.path)
         training.stopped = training.stopped or ("diverged" if failed else STOPPED)
         with self._arithmetic():
@@ -172,6 +173,15 @@ class Session:
 
     def _remedy(self) -> str:
         return resume_advice(self.run.path)
+
+
+def _changed(planned: Plan, time: str) -> list[dict[str, Any]]:
+    """The keys of the recipe that a resumed run changes, with the time, as an entry of its environment."""
+    if planned.before is None:
+        return []
+    old, new = planned.before.specified(), planned.recipe.specified()
+    keys = [key for key in CHANGEABLE if old.get(key) != new.get(key)]
+    return [{"time": time, **{key: [old.get(key), new.get(key)] for key in keys}}]
 
 
 def _check_pretrained(pretrained: dict[str, Any] | None, first: Mapping[str, Any], folder: Path) -> None:
@@ -269,9 +279,7 @@ def _fail(
 
 def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -> str:
     if origin is None:
-        return (
-            f"Training diverged: {symptom}. Lower the learning rate: {setting('optimizer.lr', lower_lr(run))}"
-        )
+        return f"Training diverged: {symptom}. Lower the learning rate: {setting('optimizer.lr', float(lower_lr(run)))}"
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
@@ -281,7 +289,7 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
         f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
     )
     lines.append("Remedies, in this order:")
-    lines.append(f"  a lower learning rate: {setting('optimizer.lr', lower_lr(run))}")
+    lines.append(f"  a lower learning rate: {setting('optimizer.lr', float(lower_lr(run)))}")
     lines.append(f"  gradient clipping: {setting('gradient.clip_norm', 1.0)}")
     if origin.rows and len(origin.rows) <= 8:
         lines.append("  check the rows named above for extreme values")

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from descend.linalg.products import Library, Product, is_large, product
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
+from descend.nn import TextEmbedding
 
 __all__ = ["RULES", "Chain", "Rule", "autograd_rule", "loss_and_derivative"]
 
@@ -199,6 +200,7 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.LayerNorm: _layer_norm,
     nn.Flatten: _flatten,
+    TextEmbedding: lambda layer: autograd_rule(layer),
 }
 """The rule of each supported layer type, as a function of the layer."""
 

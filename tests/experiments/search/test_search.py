@@ -91,7 +91,9 @@ class TestSearch:
         assert result.winner.status == "finished"
         for rung in (1,):
             kept = [trial.rungs[rung] for trial in result.trials if trial.status == "finished"]
-            assert min(kept) >= max(trial.rungs[rung] for trial in dropped)
+            lost = [trial.rungs[rung] for trial in dropped]
+            assert min(one for one in kept if one is not None) >= max(one for one in lost if one is not None)
+            assert None not in (*kept, *lost)
 
 
 @pytest.fixture(scope="module")
