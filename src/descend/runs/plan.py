@@ -20,7 +20,7 @@ from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
 from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
-from descend.errors import Problem, RecipeError, RunError, UserError, message_of
+from descend.errors import Problem, RecipeError, RunError, UserError
 from descend.files import check_unused, read_json, read_text
 from descend.interface import option
 from descend.metrics import Metric, undefined_reason
@@ -274,12 +274,20 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as cause:
-        first = message_of(cause).splitlines()[0]
+    except (RuntimeError, AssertionError, ImportError):
+        hint = f"available on this machine: {', '.join(_available_devices())}"
         raise RecipeError(
-            [Problem("engine", "device", f"the device '{name}' is not available: {first}")]
+            [Problem("engine", "device", f"the device '{name}' is not available", hint)]
         ) from None
     return device
+
+
+def _available_devices() -> list[str]:
+    """Return the names of the devices that PyTorch can use here."""
+    cuda = (
+        [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
