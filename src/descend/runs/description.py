@@ -10,7 +10,7 @@ from torch import nn
 
 from descend.data.schema import Schema
 from descend.recipe import Recipe
-from descend.recipe.selection import Selection
+from descend.metrics import Selection
 from descend.recipe.toml import path_of
 from descend.report.formatting import NO_BREAK, TASKS, TIMES, count, duration, listing, metric, score
 
