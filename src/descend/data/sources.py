@@ -86,7 +86,7 @@ def read(
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
-    source = _Reader(settings, predicting, schema, held_out, tuple(keep)).read(data)
+    source = _Reader(settings, predicting, schema, held_out, tuple(name.strip() for name in keep)).read(data)
     if not isinstance(data, Source):
         source = choose_columns(source, settings, _targets(settings, _columns_of(source)), strict=strict)
     if weights is not None:
