@@ -1,6 +1,6 @@
 """Which value on the validation rows should choose the epoch whose weights are kept?
 
-    python benchmarks/monitor_choice.py                       all data sets and recipes, 4 seeds
+    python benchmarks/monitor_choice.py                       all data sets and recipes, 3 splits
     python benchmarks/monitor_choice.py --data wine --seeds 1 --out /tmp/results
 
 Each training runs without early stopping and records, after every epoch, several values on the validation rows and the
@@ -16,11 +16,9 @@ values, so that all rules see the same training. The values:
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import time
-from collections.abc import Sequence
-from pathlib import Path
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +29,11 @@ import descend
 from descend.runs.build import evaluation_batches
 from descend.runs.evaluate import measured
 from descend.runs.plan import Planner
-from descend.runs.session import Session
+from descend.runs.session import Session as Training
+from instruments import machine
+from instruments.results import add_out_option, write_results
+from instruments.session import Session
+from instruments.text import markdown_table
 
 PATIENCE, IMPROVEMENT = 20, 0.01
 README = {
@@ -92,7 +94,7 @@ def history(data: Any, recipe: dict[str, Any], seed: int) -> list[dict[str, floa
     plan = Planner(data).plan(
         descend.Recipe.of({**recipe, "stop": {"patience": None}, "engine": {"threads": 1}}), seed
     )
-    session = Session(plan)
+    session = Training(plan)
     training, run = session.training, session.run
     test = evaluation_batches(plan.prepared.test, session.device)
     validation = evaluation_batches(plan.prepared.validation, session.device)
@@ -103,8 +105,8 @@ def history(data: Any, recipe: dict[str, Any], seed: int) -> list[dict[str, floa
 
     def evaluate() -> dict[str, torch.Tensor]:
         values = own()
-        smoothed = measured(run.predictor, validation(), run.loss)["loss"]
-        on_test = measured(run.predictor, test(), run.measure)
+        smoothed = measured(run.predictor, validation(), {"loss": run.loss}, ())["loss"]
+        on_test = measured(run.predictor, test(), run.losses, run.selection.each_epoch())
         records.append(
             {
                 "loss": float(values["loss"]),
@@ -140,39 +142,72 @@ def kept(records: Sequence[dict[str, float]], rule: str) -> tuple[int, int]:
 RULES = ("loss", "smoothed", "divergence", "accuracy")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--data", default=",".join(DATA))
-    parser.add_argument("--recipes", default=";".join(RECIPES), help="separated by semicolons")
-    parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--out", type=Path, default=None)
-    options = parser.parse_args()
-    lines = []
-    for name in options.data.split(","):
-        for recipe in options.recipes.split(";"):
-            for seed in range(options.seeds):
-                began = time.perf_counter()
+def trials(data: Sequence[str], recipes: Sequence[str], seeds: int) -> Iterator[dict[str, Any]]:
+    """Train each recipe on each data set; yield what each rule keeps."""
+    for name in data:
+        for recipe in recipes:
+            for seed in range(seeds):
                 records = history(DATA[name](), RECIPES[recipe], seed)
-                line = {"data": name, "recipe": recipe, "seed": seed, "epochs": len(records)}
+                line: dict[str, Any] = {"data": name, "recipe": recipe, "seed": seed, "epochs": len(records)}
                 for rule in RULES:
                     best, stopped = kept(records, rule)
                     line[rule] = {"epoch": best, "stopped": stopped, **records[best - 1]}
-                lines.append(line)
-                print(
-                    name,
-                    recipe,
-                    seed,
-                    f"{time.perf_counter() - began:.1f} s",
-                    *(
-                        f"{rule}: {line[rule]['epoch']} {line[rule]['test accuracy']:.4f} {line[rule]['test loss']:.4f}"
-                        for rule in RULES
-                    ),
-                    sep=" | ",
-                    flush=True,
-                )
-                if options.out is not None:
-                    with options.out.open("a") as file:
-                        file.write(json.dumps(line) + "\n")
+                yield line
+
+
+def table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return a row per recipe: the mean test accuracy and test loss at the epoch that each rule keeps."""
+    rows = []
+    for recipe in dict.fromkeys(line["recipe"] for line in lines):
+        own = [line for line in lines if line["recipe"] == recipe]
+        cells = []
+        for rule in RULES:
+            accuracy = statistics.mean(line[rule]["test accuracy"] for line in own)
+            loss = statistics.mean(line[rule]["test loss"] for line in own)
+            early = sum(line[rule]["epoch"] <= 2 for line in own)
+            cells.append(f"{accuracy:.4f}, {loss:.3f}, {early}")
+        rows.append([recipe, str(len(own)), *cells])
+    return str(markdown_table(["recipe", "trainings", *RULES], rows))
+
+
+def page(lines: Sequence[Mapping[str, Any]], session: Session) -> str:
+    """Return the results as Markdown."""
+    groups = {
+        "Sets that the rule was chosen on": CHOSEN_ON,
+        "Other sets": REPORTED_ON,
+    }
+    parts = [
+        "# Which value chooses the epoch",
+        session.line(),
+        "Mean test accuracy, mean test loss (without label smoothing), and the number of trainings whose first or second "
+        "epoch was kept, by the value that chooses the epoch (see benchmarks/monitor_choice.py).",
+    ]
+    for title, names in groups.items():
+        own = [line for line in lines if line["data"] in names]
+        if own:
+            parts += [f"## {title}", ", ".join(dict.fromkeys(line["data"] for line in own)), table(own)]
+    return "\n\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--data", default=",".join(DATA), help="separated by commas")
+    parser.add_argument("--recipes", default=";".join(RECIPES), help="separated by semicolons")
+    parser.add_argument("--seeds", type=int, default=3, help="number of splits; default 3")
+    add_out_option(parser)
+    options = parser.parse_args(arguments)
+    session = Session.now(
+        ["descend", "torch", "scikit-learn", "mlxtend"],
+        seeds=options.seeds,
+        load_before=machine.load_average(),
+    )
+    lines = []
+    for line in trials(options.data.split(","), options.recipes.split(";"), options.seeds):
+        print(line["data"], line["recipe"], line["seed"], flush=True)
+        lines.append(line)
+    text = page(lines, session)
+    print(text)
+    write_results(options.out, "monitor_choice", session, {"trainings": lines}, text)
     return 0
 
 

@@ -72,7 +72,7 @@ class TestFinish:
 
     def test_before_the_first_epoch_there_is_nothing_to_use(self, tmp_path: Path) -> None:
         folder = stopped(tmp_path / "run", 1)
-        with pytest.raises(RunError, match=r"before the end of its first epoch, .* --resume --out"):
+        with pytest.raises(RunError, match=r"before the end of its first epoch, .* resume=True, out="):
             descend.finish(folder)
         (folder / "checkpoints" / "last.safetensors").unlink()
         with pytest.raises(RunError, match="before the end of its first epoch"):
@@ -90,11 +90,19 @@ class TestFinish:
         recipe = {**RECIPE, "optimizer": {"name": "sgd", "lr": 0.01}}
         with pytest.raises(DivergedError):
             descend.train("iris", recipe, out=tmp_path / "run", observers=[Explode()])
-        with pytest.raises(RunError, match=r"diverged after [23] epochs; .*descend finish"):
+        with pytest.raises(RunError, match=r"diverged after [23] epochs; .*descend.finish"):
             descend.load(tmp_path / "run")
         run = descend.finish(tmp_path / "run")
         assert (run.metrics["status"], run.metrics["stopped"]) == ("stopped", "diverged")
         assert np.isfinite(run.metrics["test"]["loss"])
+
+    def test_a_run_that_diverged_in_its_first_epoch_has_none(self, tmp_path: Path) -> None:
+        recipe = {**RECIPE, "optimizer": {"name": "sgd", "lr": 1e30}}
+        with pytest.raises(DivergedError):
+            descend.train("iris", recipe, out=tmp_path / "run")
+        for call in (descend.load, descend.finish):
+            with pytest.raises(RunError, match="diverged and has no trained network"):
+                call(tmp_path / "run")
 
     def test_data_in_memory_must_be_passed_and_be_those_of_the_run(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
@@ -115,7 +123,9 @@ class TestFinish:
     def test_folders_of_searches_comparisons_and_several_runs_are_named(self, tmp_path: Path) -> None:
         (tmp_path / "search").mkdir()
         (tmp_path / "search" / "search.json").write_text("{}")
-        with pytest.raises(RunError, match=r"is a search that is not finished; .*descend search --resume"):
+        with pytest.raises(
+            RunError, match=r"is a search that is not finished; .*search.* --resume|resume=True"
+        ):
             descend.finish(tmp_path / "search")
         small = {**RECIPE, "stop": {"max_epochs": 1}}
         descend.compare(
@@ -151,7 +161,7 @@ class TestFinish:
             train_restarts(
                 plan_run("iris", recipe), folder, engine=engine, observers=[as_observer(interrupt)]
             )
-        with pytest.raises(RunError, match="descend finish"):
+        with pytest.raises(RunError, match=r"descend.finish"):
             descend.load(folder)
         run = descend.finish(folder)
         assert run.metrics["status"] == "stopped"
@@ -252,6 +262,27 @@ class TestTheData:
             descend.train(other, out=tmp_path / "run", resume=True)
         assert words in str(caught.value)
 
+    def test_weights_that_are_missing_are_named(self, tmp_path: Path) -> None:
+        path, weights = self.write(tmp_path / "d.csv"), np.linspace(1.0, 2.0, 60)
+        options: dict[str, Any] = {"target": "y", "sample_weight": weights, "out": tmp_path / "run"}
+        with pytest.raises(Interrupted):
+            descend.train(path, RECIPE, observers=[StopAt(5)], **options)
+        with pytest.raises(RunError, match="no sample_weight, the run has some"):
+            descend.finish(tmp_path / "run")
+        assert descend.finish(tmp_path / "run", sample_weight=weights).metrics["status"] == "stopped"
+
+    def test_of_a_function_need_leave(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "mod_of_rows.py").write_text(
+            "import numpy as np\n\n\ndef rows():\n    x = np.random.default_rng(1).normal(size=(60, 2))\n"
+            "    return x, (x[:, 0] > 0).astype(int)\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        with pytest.raises(Interrupted):
+            descend.train("mod_of_rows:rows", RECIPE, out=tmp_path / "run", observers=[StopAt(8)])
+        with pytest.raises(RunError, match=r"calling it runs its code; .*allow_imports=True"):
+            descend.finish(tmp_path / "run")
+        assert descend.finish(tmp_path / "run", allow_imports=True).metrics["status"] == "stopped"
+
     def test_of_another_task_are_named_as_such(self, tmp_path: Path) -> None:
         path = self.write(tmp_path / "d.csv")
         with pytest.raises(Interrupted):
@@ -307,4 +338,10 @@ def test_results_are_complete(tmp_path: Path) -> None:
     descend.finish(folder)
     names = {path.name for path in folder.iterdir()}
     assert {"manifest.json", "metrics.json", "weights.safetensors", "evaluation.json"} <= names
-    assert json.loads((folder / "environment.json").read_text()).get("resumed") is None
+    assert json.loads((folder / "environment.json").read_text())["resumed"] == []
+    descend.train(recipe={"stop": {"max_epochs": 7, "patience": 9}}, out=folder, resume=True)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert len(environment["resumed"]) == 1
+    (changed,) = environment["changed"]
+    assert changed.pop("time") == environment["resumed"][0]
+    assert changed == {"stop.max_epochs": [6, 7], "stop.patience": [None, 9]}

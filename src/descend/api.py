@@ -24,7 +24,7 @@ from descend.runs.recorded_data import recorded_data
 from descend.runs.run import Run, load
 from descend.runs.session import Session
 from descend.training.loop import Observer
-from descend.training.notification import as_observer
+from descend.training.notification import as_observers
 from descend.training.progress import progress_shown
 
 __all__ = ["execute", "finish", "train"]
@@ -82,11 +82,11 @@ def train(
             run with the best weights so far, its ``folder`` the run folder.
 
     >>> run = train("iris", {"stop": {"max_epochs": 3}}, seed=1)
-    >>> sorted(run.metrics["test"])
-    ['accuracy', 'balanced_accuracy', 'loss']
+    >>> run.metrics["epochs"], run.metrics["test"]["accuracy"] > 0.5
+    (3, True)
     """
     folder = None if out is None else Path(out)
-    observers = [as_observer(observer) for observer in observers]
+    observers = as_observers(observers)
     if data is None:
         if not resume or folder is None:
             raise UserError(

@@ -146,7 +146,7 @@ class RecipeError(UserError):
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """Return the most similar valid name as a question, or the names if none is similar, at most twenty of them.
+    """Return the most similar valid name as a question, or the names if none is similar, at most forty of them.
 
     A name is similar if it starts with the word, has it as one of its parts (``epochs`` in ``max_epochs``), or differs
     in one of four letters: letters that are inserted, deleted, replaced or exchanged with their neighbour count.
@@ -165,7 +165,7 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     return "one of: " + ", ".join(shown) + more if known else ""
 
 
-_NAMES_SHOWN = 20
+_NAMES_SHOWN = 40
 
 
 def _distance(word: str, name: str) -> float:
@@ -177,7 +177,8 @@ def _distance(word: str, name: str) -> float:
     if len(word) < 3 or abs(len(word) - len(name)) > len(word) // 4 + 1:
         return math.inf
     # The optimal string alignment distance, one row of the table per letter of the word.
-    previous, row = [], list(range(len(name) + 1))
+    previous: list[int] = []
+    row = list(range(len(name) + 1))
     for i, letter in enumerate(word, start=1):
         before, previous, row = previous, row, [i]
         for j, other in enumerate(name, start=1):

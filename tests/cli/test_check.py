@@ -57,7 +57,7 @@ class TestCommand:
             (["nowhere"], "no such run folder"),
             (["RUN", "--tolerance", "-1"], "tolerance"),
             (["RUN", "--products", "0"], "products"),
-            (["RUN", "--data", "iris"], "fingerprint"),
+            (["RUN", "--data", "iris"], "no column 'band'"),
         ],
     )
     def test_mistakes_exit_with_two(self, descend, trained, arguments, words):
@@ -186,7 +186,7 @@ class TestObjective:
     def test_data_without_a_name_must_be_given(self):
         x, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 2
         run = package.train((x, y), {"model": "linear", "stop": {"max_epochs": 1}})
-        with pytest.raises(UserError, match="--data"):
+        with pytest.raises(UserError, match="data="):
             optimality_of(run)
         assert optimality_of(run, (x, y)).products > 0
 

@@ -78,7 +78,7 @@ def test_the_suggested_options_work():
 def test_shapes_code_topic_and_note_are_shown(descend):
     text = " ".join(descend("methods", "D4").out.split())
     for words in (
-        "x+ = x - a g + b (x - x-)",
+        "v <- b v - a g; x <- x + v",
         "Shapes: parameters of any shapes",
         "momentum = 0.9",
         "descend.optim.momentum:HeavyBall",

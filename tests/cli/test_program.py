@@ -32,7 +32,7 @@ def test_every_command_has_help_with_an_example(descend, command):
     result = descend(command, "--help")
     assert result.status == 0
     assert f"  descend {command}" in result.out.partition("Example")[2]
-    assert "..." not in result.out.partition("Arguments:")[0]
+    assert "..." not in result.out.partition("Arguments:")[0].replace("{DATA}...", "")  # several arguments
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ class TestMistakes:
             (("iris", "--engine", "steam"), "--engine: expected one of auto, packed, vmap, loop"),
             (("--resume",), "--out FOLDER"),
             (("--resume", "--out", "nowhere"), "contains no search"),
-            (("iris", "--metric", "r2"), "unknown metric 'r2'"),
+            (("iris", "--metric", "r2"), "no metric 'r2' for multiclass"),
         ],
     )
     def test_others(self, descend, arguments, words):

@@ -20,6 +20,27 @@ def files_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+def test_the_units_of_the_loss_of_a_regression_are_stated(descend):
+    """The target is standardised for training; errors are in its own units."""
+    shown = descend("train", "diabetes", "--set", "stop.max_epochs=1", "--out", "run").out
+    flat = " ".join(shown.split())
+    assert "The loss is that of the standardized target; the other numbers are in the units of" in flat
+    assert (
+        "standardized target"
+        not in descend("train", "iris", "--set", "stop.max_epochs=1", "--out", "iris").out
+    )
+
+
+def test_a_metric_by_name_is_monitored_and_shown(descend):
+    shown = descend(
+        "train", "iris", "--set", "stop.monitor=f1_macro", "--set", "stop.max_epochs=2", "--out", "run"
+    ).out
+    assert "F1" in shown
+    wrong = descend("train", "iris", "--set", "stop.monitor=auc")
+    assert wrong.status == 2
+    assert "unknown metric 'auc' for multiclass; did you mean 'roc_auc'?" in wrong.err
+
+
 class TestAnOrdinaryRun:
     def test_the_answer(self, trained, houses):
         folder, result = trained
@@ -30,7 +51,8 @@ class TestAnOrdinaryRun:
         assert answer["task"] == "multiclass"
         assert set(answer["metrics"]) == {"train", "validation", "test"}
         for values in answer["metrics"].values():
-            assert set(values) == {"loss", "accuracy", "balanced_accuracy"}
+            assert {"loss", "accuracy", "balanced_accuracy"} <= set(values)
+        assert {"f1_macro", "roc_auc", "log_loss", "brier"} <= set(answer["metrics"]["test"])
         assert answer["metrics"] == {part: load(folder).metrics[part] for part in answer["metrics"]}
         assert (answer["epochs"], answer["stopped"], answer["seed"]) == (6, "max_epochs", 3)
         assert answer["steps"] == load(folder).history[-1]["step"]
@@ -110,7 +132,9 @@ class TestAnOrdinaryRun:
         )  # fmt: skip
         assert "Rows: 240 training, 240 validation, 240 test." in result.err
         metrics = result.json["metrics"]
-        assert metrics["test"] == pytest.approx(metrics["validation"])
+        assert metrics["test"] | {"objective": metrics["validation"]["objective"]} == pytest.approx(
+            metrics["validation"]
+        )
 
     def test_a_recipe_file_and_what_is_said_over_it(self, descend, houses, tmp_path):
         (tmp_path / "mine.toml").write_text('[optimizer]\nname = "sgd"\nlr = 0.5\n[stop]\nmax_epochs = 1\n')
@@ -405,15 +429,18 @@ class TestFailing:
 
 @pytest.mark.slow
 def test_the_advice_about_a_column_can_be_typed_as_it_stands(descend, tmp_path):
-    """A column of names is refused; each way out that the message offers works, quotes and all."""
+    """A column of numbers with mistakes is refused; each remedy that the message offers works, quotes and all."""
     drawn = np.random.default_rng(0)
-    lines = [f"{drawn.normal():.3f},house {at},{at % 2}\n" for at in range(60)]
-    (tmp_path / "d.csv").write_text("size,full name (m²),y\n" + "".join(lines), encoding="utf-8")
+    lines = [f"{drawn.normal():.3f},{at if at % 30 else 'n. n.'},{at % 2}\n" for at in range(120)]
+    (tmp_path / "d.csv").write_text(
+        'size,full "name" (m²),y\n'.replace('full "name" (m²)', '"full ""name"" (m²)"') + "".join(lines),
+        encoding="utf-8",
+    )
     arguments = ["train", "d.csv", "--target", "y", "--set", "stop.max_epochs=1", "--quiet"]
     refused = descend(*arguments)
     assert refused.status == 2
-    words = shlex.split(refused.err.rpartition("...); ")[2].replace(",", ""))
-    ways = [words[at + 1] for at, word in enumerate(words) if word == "--set"]
-    assert len(ways) == 2
-    for way in ways:
-        assert descend(*arguments, "--set", way).status == 0
+    words = shlex.split(refused.err.rpartition("correct them, ")[2].replace("), or", " "))
+    remedies = [words[at + 1] for at, word in enumerate(words) if word in ("--set", "(--set")]
+    assert len(remedies) == 2
+    for remedy in remedies:
+        assert descend(*arguments, "--set", remedy).status == 0

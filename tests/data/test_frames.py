@@ -220,6 +220,12 @@ def test_integers_among_fractions_in_nested_lists_are_not_rounded():
     assert frame.rows() == [(2**60 + 1, 0.5), (2**60 + 2, 1.5)]
 
 
+def test_a_lazy_frame_is_recognised_without_a_warning():
+    lazy = pl.LazyFrame({"a": [1, 2], "b": ["x", "y"]})
+    assert is_frame(lazy)
+    assert as_frame(lazy).rows() == [(1, "x"), (2, "y")]
+
+
 def test_masked_values_are_missing_values():
     mask = [False, True, False]
     columns = {

@@ -83,6 +83,13 @@ def test_structures_are_refused_as_labels():
         classes_of(np.array([(1, 2), (3, 4), None], dtype=object)[:2])
 
 
+def test_an_unknown_label_with_a_similar_spelling_is_named():
+    with pytest.raises(
+        DataError, match=r"not among the classes 'no', 'yes'; 'Yes ' and 'yes' differ only in capitals"
+    ):
+        codes_of(np.array(["no", "Yes "], dtype=object), ("no", "yes"))
+
+
 @pytest.mark.parametrize(
     ("classes", "found", "code"),
     [

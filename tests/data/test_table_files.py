@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import polars as pl
 import pytest
@@ -216,3 +218,28 @@ def test_messages_name_the_separator_and_the_setting(tmp_path):
 def test_one_column_needs_no_separator(tmp_path):
     assert table(tmp_path, "area, m2\n1.5\n2.5\n").to_dict(as_series=False) == {"area, m2": [1.5, 2.5]}
     assert table(tmp_path, "a\n1\n2\n").columns == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "what"),
+    [("parquet", "a Parquet table"), ("arrow", "an Arrow table"), ("jsonl", "JSON"), ("xlsx", "a workbook")],
+)
+def test_another_format_in_a_text_file_is_named(tmp_path, ending, what):
+    frame, path = pl.DataFrame({"a": [1, 2]}), tmp_path / "data.csv"
+    if ending == "xlsx":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("xl/workbook.xml", "")
+    else:
+        {"parquet": frame.write_parquet, "arrow": frame.write_ipc, "jsonl": frame.write_ndjson}[ending](path)
+    with pytest.raises(DataError, match=rf"data\.csv contains {what}, .*rename it to end in \."):
+        read_table(path)
+
+
+def test_a_title_may_begin_with_a_bracket(tmp_path):
+    assert table(tmp_path, "[a],{b}\n1,2\n").columns == ["[a]", "{b}"]
+
+
+def test_the_format_of_a_file_without_a_suffix_is_found_by_its_content(tmp_path):
+    assert table(tmp_path, "a,b\n1,2\n", "data").rows() == [(1, 2)]
+    pl.DataFrame({"a": [1, 2]}).write_parquet(tmp_path / "table")
+    assert read_table(tmp_path / "table")[0]["a"].to_list() == [1, 2]

@@ -11,6 +11,9 @@ import torch
 import descend
 from descend import train_many
 from descend.errors import Interrupted, RunError
+from descend.many.restarts import train_restarts
+from descend.runs.plan import plan_run
+from descend.training.notification import as_observer
 
 RATES = (1e-3, 3e-3, 1e-2)
 
@@ -161,3 +164,34 @@ def test_watchers_of_any_form() -> None:
         train_many(recipes(), "iris", watchers=[Faulty()])
     with pytest.raises(UserError, match="watchers: int has none of the methods epoch_ended, finished"):
         train_many(recipes(), "iris", watchers=[3])
+
+
+def test_observers_watch_several_packs_in_this_process() -> None:
+    wide = [{**each, "model": {"hidden": [40, 40]}} for each in recipes()]
+    seen: list[tuple[int, int]] = []
+    runs = train_many(
+        [*recipes(), *wide],
+        "iris",
+        engine="packed",
+        workers=2,
+        observers=[lambda training, record: seen.append((training.number, record["epoch"]))],
+    )
+    assert {run.environment["engine"]["members"] for run in runs} == {3}
+    assert sorted(seen) == [(number, epoch) for number in range(6) for epoch in range(1, 5)]
+
+
+@pytest.mark.parametrize("engine", ["packed", "loop"])
+def test_restarts_that_were_stopped_are_extended(tmp_path: Path, engine: Any) -> None:
+    def interrupt(training: Any, record: dict[str, Any]) -> None:
+        if (training.number, record["epoch"]) == (1, 3):
+            raise KeyboardInterrupt
+
+    def plan(**stop: Any) -> Any:
+        return plan_run("iris", {**recipe(1e-2, **stop), "init": {"restarts": 3}})
+
+    whole = train_restarts(plan(max_epochs=6), engine=engine)
+    with pytest.raises(Interrupted):
+        train_restarts(plan(), tmp_path / "run", engine=engine, observers=[as_observer(interrupt)])
+    extended = descend.train("iris", {"stop": {"max_epochs": 6}}, out=tmp_path / "run", resume=True)
+    assert_equal([extended], [whole])
+    assert extended.metrics["members"] == whole.metrics["members"]

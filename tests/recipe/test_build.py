@@ -88,7 +88,7 @@ class TestImportPathsAndClasses:
         [
             {"optimizer": "torch.optim.NAdam"},
             {"optimizer": torch.optim.NAdam, "optimizer.lr": 0.01},
-            {"optimizer": "torch.optim.LBFGS", "optimizer.lr": 0.01},
+            {"optimizer": "torch.optim.LBFGS", "optimizer.lr": 0.01, "data.sampling": "full"},
             {"optimizer": "torch.optim.AdamW", "optimizer.weight_decay": 0.1},
             {"optimizer": torch.optim.RAdam, "regularize.weight_decay": 0.1},
             {"loss": "torch.nn.CrossEntropyLoss"},

@@ -148,7 +148,7 @@ def test_every_entry_trains_for_an_epoch(entry, data):
         assert all(parameter.abs().sum() > 0 for parameter in run.model.parameters())
     assert run.metrics["steps"] == math.ceil(run.schema.rows["train"] / 32)
     assert all(
-        math.isfinite(value)
+        value is None or math.isfinite(value)  # some metrics are undefined for few rows
         for part in ("train", "validation", "test")
         for value in run.metrics[part].values()
     )

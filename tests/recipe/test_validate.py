@@ -58,7 +58,7 @@ class TestEverythingAtOnce:
             "  my.toml: [model] dropout: expected a number >= 0 and below 1, got true",
             "  my.toml: [stop] max_epoch: unknown key; did you mean 'max_epochs'?",
             '  my.toml: [stop] patience: expected an integer >= 1, "auto", or "none", got 0',
-            "  my.toml: [stop] monitor: expected a string, got 3",
+            '  my.toml: [stop] monitor: expected the name of a metric, a function or its import path, got 3; such as "f1"',
             '  my.toml: [engine] precision: expected "float32" or "bfloat16", got the string \'float16\'',
         ]
 

@@ -135,6 +135,15 @@ def test_optimizers_whose_steps_are_not_those_of_the_learning_rate_are_refused(n
         ("heavy_ball", {}),
         ("nesterov", {}),
         ("asc_pg", {}),
+        ("scgd", {}),
+        ("cayley_sgd", {"momentum": 0.5}),
+        ("cayley_adam", {}),
+        ("adam", {}),
+        ("adam", {"amsgrad": True}),
+        ("adamw", {"weight_decay": 0.0}),
+        ("adamax", {}),
+        ("rmsprop", {}),
+        ("rmsprop", {"momentum": 0.5}),
     ],
 )
 def test_proximal_gradient_methods_solve_the_lasso(name, settings):

@@ -202,6 +202,16 @@ class TestResume:
         assert planned.before.stop["max_epochs"] == 1
         assert self.resumed(iris, folder, {"stop": {"max_epochs": 1}}).before is None
 
+    def test_a_device_that_is_not_here(self, iris, folder):
+        path = folder / "recipe.toml"
+        path.write_text(path.read_text().replace('device = "cpu"', 'device = "cuda:77"'))
+        with pytest.raises(
+            RunError, match=r"started on the device 'cuda:77', which is not available .*device='cpu'"
+        ):
+            self.resumed(iris, folder)
+        with pytest.warns(UserWarning, match="continues on cpu"):
+            assert self.resumed(iris, folder, device="cpu").recipe.engine["device"] == "cpu"
+
     def test_another_device_is_named(self, folder):
         with pytest.warns(UserWarning, match=r"was started on cpu and continues on meta.*last digits differ"):
             amended_recipe(folder, Recipe(engine={"device": "cpu"}), Recipe(engine={"device": "meta"}))

@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 import shutil
+import threading
 from hashlib import blake2b
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from tests.support.stop_at import StopAt
 
 import descend
 from descend.errors import DivergedError, Interrupted, RecipeError, RunError, UserError
+from descend.process import locked
 from descend.runs.folder import FORMAT, SEALED
 from descend.runs.run import Run
 from descend.training import state
+from descend.training.observers import Quiet
 
 QUICK = {
     "model": {"hidden": [6], "norm": "batch"},
@@ -373,6 +376,33 @@ class TestUnfinished:
         assert "resume=True" in message
         run, rows = train("classes", out=folder, resume=True)
         assert descend.load(folder).predict(rows).tolist() == run.predict(rows).tolist()
+
+    def test_a_run_that_is_being_trained_says_so(self, tmp_path):
+        folder, messages = tmp_path / "run", []
+
+        class Look(Quiet):
+            def epoch_ended(self, training, record):
+                with locked(folder):
+                    thread = threading.Thread(target=lambda: messages.append(refused(folder)))
+                    thread.start()
+                    thread.join()
+
+        train("classes", out=folder, observers=[Look()])
+        assert messages
+        assert all("is being trained by another process" in message for message in messages)
+        assert descend.load(folder).path == folder
+
+    def test_a_member_of_a_pack_says_where_its_weights_are(self, tmp_path):
+        def interrupt(training, record):
+            if record["epoch"] == 2:
+                raise KeyboardInterrupt
+
+        recipe = {"stop": {"max_epochs": 9}, "engine": {"threads": 1}, "model": {"hidden": [4]}}
+        with pytest.raises(Interrupted):
+            descend.train_many([recipe] * 2, "iris", engine="packed", out=tmp_path, observers=[interrupt])
+        for call in (descend.load, descend.finish):
+            with pytest.raises(RunError, match=r"was trained in a pack .* train_many\(\.\.\., resume=True\)"):
+                call(tmp_path / "0001")
 
     def test_a_run_killed_before_its_first_checkpoint(self, folder):
         (folder / "manifest.json").unlink()

@@ -65,6 +65,14 @@ def test_methods_may_be_missing_and_functions_are_called_at_each_epoch() -> None
     assert torch.equal(weights_of(run), weights_of(descend.train("iris", RECIPE)))
 
 
+def test_a_single_observer_needs_no_list() -> None:
+    epochs, seen = EpochsOnly(), []
+    descend.train("iris", RECIPE, observers=epochs)
+    descend.train("iris", RECIPE, observers=lambda training, record: seen.append(record["epoch"]))
+    descend.train("iris", RECIPE, observers=None)
+    assert epochs.epochs == seen == [1, 2, 3, 4, 5]
+
+
 class Lightning:
     def on_epoch_end(self) -> None: ...
 
@@ -111,7 +119,7 @@ def test_an_exception_names_the_observer_and_the_run_can_be_resumed(tmp_path: Pa
     ) as caught:
         descend.train("iris", RECIPE, out=tmp_path / "run", observers=[Faulty()])
     assert isinstance(caught.value.__cause__, KeyError)
-    assert f"--resume --out {tmp_path / 'run'}" in str(caught.value)
+    assert f"resume=True, out={str(tmp_path / 'run')!r}" in str(caught.value)
     run = descend.train("iris", out=tmp_path / "run", resume=True)
     assert torch.equal(weights_of(run), weights_of(whole))
 

@@ -116,3 +116,24 @@ def test_the_best_epoch_is_the_first_minimum(values: list[float]) -> None:
         stopping.observe(value, seconds=0)
     assert stopping.best_epoch == values.index(min(values)) + 1
     assert math.isclose(stopping.best, min(values))
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "expected"),
+    [
+        ([None, None, 0.5, None, 0.4], None, (5, None, 3)),
+        ([None, 0.5, None, None], 2, (4, "patience", 2)),
+        ([0.5, None, 0.6], None, (3, None, 3)),
+        ([None, None, None], 2, (3, None, 3)),
+    ],
+)
+def test_an_undefined_value_is_never_the_best(
+    values: list[float | None], patience: int | None, expected: tuple[int, str | None, int]
+) -> None:
+    """Until a value is defined, the latest weights are the best."""
+    stopping = Stopping(max_epochs=9, larger_is_better=True, patience=patience)
+    assert run(stopping, values) == expected
+
+
+def test_an_undefined_value_does_not_reach_the_target() -> None:
+    assert run(Stopping(max_epochs=9, target=0.5, larger_is_better=True), [None, 0.7]) == (2, "target", 2)

@@ -49,10 +49,11 @@ def predict(
         ),
     ] = None,
     keep: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="COLUMN,...",
-            help="Columns of DATA to write unchanged in front of the predictions, such as an identifier of the rows.",
+            help="Columns of DATA to write unchanged in front of the predictions, such as an identifier of the rows; "
+            "repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -63,7 +64,8 @@ def predict(
 
     DATA needs no target column, and the rows keep their order. The column "prediction" contains the labels in
     the form they had in training, or numbers in the target's unit; with several targets, each has a column
-    "prediction_TARGET". For classes, columns "probability_CLASS" follow. For images, DATA may also be one or several
+    "prediction_TARGET". For classes, columns "probability_CLASS" follow; for losses that predict a distribution, columns
+    such as "standard_deviation" or "quantile_0.9". For images, DATA may also be one or several
     files, and the first column is "file".
     """
     if out is not None:
@@ -78,11 +80,11 @@ def predict(
         schema=trained.schema,
         predicting=True,
         settings=reading_settings(assigned(assignments)),
-        keep=_names(keep),
+        keep=keep or (),
     )
     for note in source.notes:
         screen().print(f"Note: {note}", soft_wrap=True, markup=False)
-    frame = prediction_table(trained.predictor, source)
+    frame = prediction_table(trained.predictor, source, trained.loss)
     if out is None:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(encoding="utf-8")
@@ -104,10 +106,6 @@ def _images(data: list[str]) -> list[str]:
             "command, or put tables with equal columns into one folder"
         )
     return data
-
-
-def _names(keep: str | None) -> tuple[str, ...]:
-    return () if keep is None else tuple(name.strip() for name in keep.split(",") if name.strip())
 
 
 def _check_writable(out: Path) -> None:

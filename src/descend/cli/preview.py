@@ -71,7 +71,7 @@ def _task(schema: Schema) -> str:
     name = TASKS.get(schema.task, schema.task)
     targets = listing(schema.target_names, 8)
     text = f"{name} of {targets}" if schema.named and targets else name
-    if schema.classes:
+    if schema.classes and schema.task != "multi_label":
         text += f", {len(schema.classes)} classes: {listing([str(label) for label in schema.labels], 10)}"
     return text
 

@@ -225,7 +225,7 @@ def _searched(
 
 
 def _summary(result: SearchResult, report: Path, console: Console) -> None:
-    from descend.cli.summary import PARTS, scores
+    from descend.cli.summary import run_scores
     from descend.experiments.search.figures import value_text
     from descend.report.formatting import NO_BREAK, metric, score
 
@@ -242,7 +242,7 @@ def _summary(result: SearchResult, report: Path, console: Console) -> None:
     for key, value in winner.values.items():
         console.print(f"  {key} = {value_text(value)}", soft_wrap=True)
     console.print("The best configuration, trained again:")
-    console.print(scores({part: best.metrics[part] for part in PARTS if part in best.metrics}))
+    console.print(run_scores(best))
     console.print(f"Run     {best.path}", soft_wrap=True)
     console.print(f"Report  {report}", soft_wrap=True)
 

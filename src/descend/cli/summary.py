@@ -7,37 +7,69 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from descend.cli.preview import PART_NAMES, plain_table
-from descend.report.formatting import count, duration, metric, score
+from descend.metrics import LOSSES
+from descend.report.formatting import count, duration, listing, metric, score
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from descend.runs.run import Run
 
-__all__ = ["answer_of", "scores", "summary", "written_report"]
+__all__ = ["answer_of", "run_scores", "scores", "summary", "written_report"]
 
 PARTS = ("train", "validation", "test")
+
+MOST_COLUMNS = 6
+"""The largest number of metrics that are columns of a table; more are rows."""
 
 
 def summary(run: Run, report: Path | None, console: Console) -> None:
     """Print the scores of each part, the course of training, and the paths of the results."""
     console.print()
-    console.print(scores({part: run.metrics[part] for part in PARTS if part in run.metrics}))
+    console.print(run_scores(run))
+    if _standardized(run):
+        targets = listing(run.schema.target_names, 3)
+        console.print(
+            f"The loss is that of the standardized target; the other numbers are in the units of {targets}."
+        )
     console.print(_course(run))
     console.print(f"Run     {run.path}", soft_wrap=True)
     if report is not None:
         console.print(f"Report  {report}", soft_wrap=True)
 
 
+def run_scores(run: Run) -> Any:
+    """Return a table of the losses and of the metrics that were measured at each epoch; the report has all metrics."""
+    parts = {part: run.metrics[part] for part in PARTS if part in run.metrics}
+    shown = {*LOSSES, *(each.name for each in run.selection.each_epoch())}
+    return scores(
+        {part: {name: v for name, v in values.items() if name in shown} for part, values in parts.items()}
+    )
+
+
 def scores(parts: Mapping[str, Mapping[str, float | None]]) -> Any:
-    """Return a table with a row per part and a column per metric."""
+    """Return a table with a row per part and a column per metric, or, for many metrics, with a row per metric."""
     names = list(dict.fromkeys(name for values in parts.values() for name in values))
+    if len(names) > MOST_COLUMNS:
+        table = plain_table("", *parts, right=list(parts))
+        for name in names:
+            cells = [
+                score(name, values.get(name)).replace("\N{NO-BREAK SPACE}", " ") for values in parts.values()
+            ]
+            table.add_row(metric(name), *cells)
+        return table
     headings = [metric(name) for name in names]
     table = plain_table("", *headings, right=headings)
     for part, values in parts.items():
         shown = [score(name, values.get(name)).replace("\N{NO-BREAK SPACE}", " ") for name in names]
         table.add_row(PART_NAMES.get(part, part), *shown, style="bold" if part == "test" else None)
     return table
+
+
+def _standardized(run: Run) -> bool:
+    """Whether the loss is measured on standardised targets, in other units than the metrics."""
+    schema = run.schema
+    return not schema.classes and (set(schema.target_scale) != {1.0} or set(schema.target_mean) != {0.0})
 
 
 def _course(run: Run) -> str:

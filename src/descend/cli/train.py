@@ -40,7 +40,7 @@ EXAMPLES = (
     "  descend train houses.csv --target price\n"
     "  descend train pictures/ --set model.channels=[32,64,128] --out runs/pictures\n"
     "  descend train digits --set optimizer.name=sgd --set optimizer.lr=0.1 --set stop.max_epochs=5\n"
-    "  descend train --resume --out runs/pictures"
+    "  descend train --resume --out runs/pictures --set stop.max_epochs=200"
 )
 
 
@@ -64,7 +64,8 @@ def train(
         typer.Option(
             "--resume",
             help="Continue the run in --out from its last checkpoint, to the same bits as an uninterrupted run. "
-            "DATA may be left out if it is a file, a folder or a bundled data set.",
+            "DATA may be left out if it is a file, a folder or a bundled data set. [stop] and [checkpoint] may be changed, "
+            "also for a finished run: --set stop.max_epochs=200.",
         ),
     ] = False,
     device: Device = None,
@@ -95,7 +96,8 @@ def train(
     """Train a network on DATA and save it with a report in a new run folder.
 
     The column types, the task and every training choice are derived from the data and shown; override them with
-    --set or a recipe. Ctrl-C saves a checkpoint, from which --resume continues.
+    --set or a recipe. Ctrl-C saves a checkpoint, from which --resume continues, and whose best weights
+    descend finish uses.
     """
     with answering(as_json) as answer:
         console, show = people(quiet=quiet), screen(quiet=quiet)
@@ -158,10 +160,11 @@ def _to_resume(data: str | None, out: Path | None, allow_imports: bool) -> str:
 
 
 def _is_complete(folder: Path) -> bool:
-    """Whether a run is finished, and not only stopped."""
+    """Whether a run was trained to its end, and not only to a stop on request."""
     from descend.runs.folder import METRICS, is_finished
+    from descend.training.loop import RULES
 
-    return is_finished(folder) and read_json(folder / METRICS).get("status") != "stopped"
+    return is_finished(folder) and read_json(folder / METRICS).get("stopped") in RULES
 
 
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
@@ -178,8 +181,12 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
     bar = ProgressBar(show, main_metric(planned.prepared.schema.task))
     networks = networks_per_run(planned.recipe)
     observers: list[Observer] = [] if show.quiet or networks > 1 else [bar]
+    if networks > 1 and tensorboard:
+        raise UserError(
+            "--tensorboard records one network, and init.restarts and model.ensemble train several"
+        )
     try:
-        if networks > 1 and not tensorboard:
+        if networks > 1:
             with show.status(f"Training {networks} networks"):
                 return execute(planned, folder, resume=resume)
         if tensorboard:

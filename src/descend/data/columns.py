@@ -285,7 +285,7 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
             what, reason = "categories", f"leave fewer than {ROWS_PER_CATEGORY} rows per category"
         note = (
             f"{distinct} {what} in {present} rows {reason}; not used; "
-            f"{kind_option(name, 'categorical')} keeps the most frequent"
+            f"{kind_option(name, 'categorical')} keeps the most frequent, {kind_option(name, 'text')} learns from their words"
         )
         return Column(name, "identifier", missing=missing, note=note), None
     return Column(name, "categorical", missing=missing), values

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
     from descend.data.streaming import StoredTable
 
-__all__ = ["as_array", "as_frame", "frame_of_array", "is_frame", "is_records", "is_strings", "take"]
+__all__ = [
+    "as_array",
+    "as_frame",
+    "frame_of_array",
+    "is_frame",
+    "is_records",
+    "is_strings",
+    "take",
+]
 
 
 def is_frame(data: object) -> bool:

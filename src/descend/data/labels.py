@@ -10,6 +10,7 @@ import numpy as np
 from descend.data.category_forms import aliases
 from descend.data.messages import listed, rows_text
 from descend.data.source import Array
+from descend.data.spellings import similar_spellings
 from descend.errors import DataError
 
 __all__ = ["Label", "classes_of", "codes_of", "restore"]
@@ -53,12 +54,17 @@ def _too_long(label: object) -> bool:
     return isinstance(label, int) and label.bit_length() > 4096
 
 
-def codes_of(targets: Array, classes: Sequence[Label]) -> Array:
+def codes_of(targets: Array, classes: Sequence[Label], *, columns: int = 1) -> Array:
     """Return the code of each label, its position among the classes, as int64.
 
     A label is matched by its value, or else by its string, by other forms of it (true and "True", 1.0 and "1"), without
     surrounding spaces, or as a number: the file that is evaluated may contain 1 where the training file contains
     ``"1"`` or ``"01"``. Strings are never merged as numbers: ``"01"`` is not ``"1"``.
+
+    Args:
+        targets: the labels, (n,).
+        classes: the classes.
+        columns: how many labels each row has, for messages, where ``targets`` are those of all rows in sequence. Default 1.
 
     Raises:
         DataError: some labels are not among the classes; the message names their rows.
@@ -80,12 +86,21 @@ def codes_of(targets: Array, classes: Sequence[Label]) -> Array:
     result: Array = codes[position]
     unknown = [value for value, code in zip(distinct, codes, strict=True) if code < 0]
     if unknown:
-        rows = np.flatnonzero(result < 0)
+        rows = np.unique(np.flatnonzero(result < 0) // columns)
         raise DataError(
             f"the target contains {listed(sorted(unknown, key=str), 5)} in {rows_text(rows)}, "
-            f"which {'is' if len(unknown) == 1 else 'are'} not among the classes {listed(classes)}"
+            f"which {'is' if len(unknown) == 1 else 'are'} not among the classes {listed(classes)}{_similar(unknown, classes)}"
         )
     return result
+
+
+def _similar(unknown: Sequence[object], classes: Sequence[Label]) -> str:
+    """Return a hint on an unknown label that differs only in capitals or blanks from a class, or nothing."""
+    for label in unknown:
+        alike = [one for one in classes if similar_spellings([label, one])]
+        if alike:
+            return f"; {label!r} and {alike[0]!r} differ only in capitals or blanks"
+    return ""
 
 
 def _lookup(classes: Sequence[Label]) -> Callable[[object], int]:

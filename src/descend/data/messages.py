@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 from descend.data.row_numbers import named_rows
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = ["listed", "rows_hold", "rows_text"]
 
 

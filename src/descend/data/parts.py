@@ -16,7 +16,7 @@ from descend.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["columns_to_keep", "joined_parts", "refuse_url", "table_parts"]
+__all__ = ["columns_to_keep", "joined_parts", "listed_names", "refuse_url", "table_parts"]
 
 
 def table_parts(path: Path) -> list[Path]:
@@ -60,13 +60,30 @@ def joined_parts(parts: Sequence[Path], frames: Sequence[pl.DataFrame]) -> pl.Da
 def columns_to_keep(frame: pl.DataFrame, names: Sequence[str], where: str) -> pl.DataFrame:
     """Return some columns of a table.
 
+    Args:
+        frame: the table.
+        names: names of columns; one that is not a column may list several, separated by commas.
+        where: the name of the data, for messages.
+
     Raises:
         DataError: there is no such column; the message suggests the nearest name.
     """
+    kept: dict[str, None] = {}
     for name in names:
+        kept.update(dict.fromkeys([name] if name in frame.columns else listed_names(name)))
+    for name in kept:
         if name not in frame.columns:
             raise DataError(f"{where}: no column {name!r} to keep; {did_you_mean(name, frame.columns)}")
-    return frame.select(list(dict.fromkeys(names)))
+    return frame.select(list(kept))
+
+
+def listed_names(text: str) -> list[str]:
+    """Return the names in a string, separated by commas.
+
+    >>> listed_names("id, street")
+    ['id', 'street']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def refuse_url(path: str) -> None:

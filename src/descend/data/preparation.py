@@ -17,19 +17,21 @@ from torch import Tensor
 
 from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, row_weights
+from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold, rows_text
-from descend.data.number_format import Decimal
+from descend.data.part_weights import check_part_weights
 from descend.data.preprocessing import Preprocess
+from descend.data.rare_classes import rare_class_notes
 from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, TargetScale
+from descend.data.settings import DataSettings, Decimal, TargetScale
 from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
-from descend.data.task import Task, check_targets, infer_task
+from descend.data.task import Task, check_targets, infer_task, target_numbers
 from descend.data.text_cells import table_decimal
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
@@ -46,13 +48,14 @@ class Part:
 
     Args:
         inputs: encoded rows, float32 (n, *input_shape); None if they stay in ``dataset``.
-        targets: int64 (n,) for multiclass, float32 (n,) for binary, standardised float32 (n, T) for
-            regression.
+        targets: int64 (n,) for multiclass, float32 (n,) for binary, float32 (n, L) for several labels, float32 (n, T)
+            for regression.
         weights: float32 (n,), or None for equal weights.
         rows: the row numbers in the source, int64 (n,).
         dataset: if ``inputs`` is None, the encoded items (input, target) or (input, target, weight); row i of the
             part is item ``rows[i]``.
         stored: whether ``inputs`` are on disk, mapped into memory, and possibly larger than memory.
+        balanced: float32 (n,), the weights times those of the classes (``data.class_weights``); None if there are none.
     """
 
     inputs: Tensor | None
@@ -61,6 +64,7 @@ class Part:
     rows: Array
     dataset: Any = None
     stored: bool = False
+    balanced: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -118,16 +122,19 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
             )
     decimal = _decimal(source, targets, settings)
     task, why = _task(source, targets, settings, decimal)
-    known = targets if source.classes is None else source.classes
-    classes, dtype = classes_of(known) if task in ("binary", "multiclass") else ((), "")
-    codes = codes_of(targets, classes) if classes else None
+    known = targets.reshape(-1) if source.classes is None else source.classes
+    several = task == "multi_label"
+    classes, dtype = classes_of(known) if task in ("binary", "multiclass", "multi_label") else ((), "")
+    codes = codes_of(targets, classes) if classes and not several else None
     groups, ungrouped = (None, 0) if source.groups is None else group_names(source.groups)
     parts = split(
         len(source), codes, task=task, validation=settings.validation, test=settings.test,
         given=source.split, seed=seed, groups=groups,
     )  # fmt: skip
     absent = () if codes is None else _absent_classes(codes, parts, classes)
-    outputs = 1 if task == "binary" else len(classes) or (targets.shape[1] if targets.ndim == 2 else 1)
+    rare = () if codes is None else rare_class_notes(codes, parts, classes)
+    columns = targets.shape[1] if targets.ndim == 2 else 1
+    outputs = 1 if task == "binary" else len(classes) if classes and not several else columns
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
         target_names=source.target_names, named=source.named, missing=settings.missing,
@@ -145,16 +152,28 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     preprocess = Preprocess(schema)
     inputs = _encoded(preprocess, schema, raw, parts, stored=settings.stream)
     encoded_targets = schema.encode_targets(targets)
-    own = dict.fromkeys(PARTS, weights) | {"train": _class_weights(codes, parts.train, settings, weights)}
+    if several:
+        absent = label_notes(schema, encoded_targets.numpy(), parts.train, declared=settings.task != "auto")
+        if settings.class_weights != "none":
+            raise DataError(
+                "data.class_weights is for classes, of which each row has one; several labels have no such weights"
+            )
+    balanced = _class_weights(codes, parts.train, settings, weights)
+    own = dict.fromkeys(PARTS, weights) | {"train": balanced}
+    weight_notes = check_part_weights(own, {part: getattr(parts, part) for part in PARTS}, codes, classes)
     encoded_parts = {
         part: _part(schema, source, inputs.get(part), encoded_targets, own[part], getattr(parts, part))
         for part in PARTS
     }
+    if balanced is not weights and balanced is not None:
+        of_validation = torch.from_numpy(balanced[parts.validation].astype(np.float32))
+        encoded_parts["validation"] = dataclasses.replace(encoded_parts["validation"], balanced=of_validation)
     if settings.stream:
         encoded_parts = {part: dataclasses.replace(one, stored=True) for part, one in encoded_parts.items()}
     alone = (f"{ungrouped} rows have no group; each is a group of its own",) if ungrouped else ()
     notes = (
-        *source.notes, *parts.notes, *alone, *absent, *_spelling_notes(schema, source), *_column_notes(schema.columns),
+        *source.notes, *parts.notes, *alone, *absent, *rare, *weight_notes,
+        *_spelling_notes(schema, source), *_column_notes(schema.columns),
     )  # fmt: skip
     train, validation, test = (encoded_parts[part] for part in PARTS)
     return Prepared(schema, preprocess, train, validation, test, notes)
@@ -193,6 +212,10 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
             inputs = torch.cat(blocks)
     with naming(source.numbers):
         weights = _checked_weights(source.weights, len(source))
+    if weights is not None and not (weights > 0).any():
+        raise DataError(
+            "the weights of all rows are 0, so nothing can be measured on them; give some a weight above 0"
+        )
     return _part(schema, source, inputs, targets, weights, np.arange(len(source)))
 
 
@@ -225,20 +248,20 @@ def _decimal(source: Source, targets: Array, settings: DataSettings) -> Decimal:
     table = source.frame if source.stored is None else source.stored
     if source.decimal != "auto":
         return source.decimal
-    if table is None:
-        return settings.decimal
     strings = []
     if targets.dtype.kind in "OU" and settings.task not in ("classification", "binary", "multiclass"):
         flat = targets.reshape(-1).tolist()
         if all(isinstance(value, str) for value in flat):
             strings = [pl.Series(", ".join(source.target_names), flat, dtype=pl.String)]
-    return table_decimal(table, settings, targets=strings)
+    return table_decimal(pl.DataFrame() if table is None else table, settings, targets=strings)
 
 
 def _task(source: Source, targets: Array, settings: DataSettings, decimal: Decimal) -> tuple[Task, str]:
     if source.classes is None:
         return infer_task(targets, settings.task, decimal)
     count = len(source.classes)
+    if targets.ndim == 2 and count == 2:
+        return "multi_label", f"{targets.shape[1]} labels are given"
     if count < 2:
         raise DataError(f"{count} class was given; a classifier needs at least two classes")
     return (
@@ -256,7 +279,7 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
 def _with_target_scale(
     schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
 ) -> Schema:
-    numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
+    numbers = target_numbers(targets, schema.decimal).reshape(len(targets), -1)[train]
     mean, scale = standard(numbers, row_weights(weights, train))
     if choice == "none":
         average, count = tuple(mean.tolist()), len(mean)

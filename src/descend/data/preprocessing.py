@@ -254,8 +254,8 @@ class _ArrayRows(nn.Module):
 class Postprocess(nn.Module):
     """Decode network outputs to predictions, as tensors: the last module of an exported model.
 
-    The predictions are probabilities (n, K) for classification, and numbers (n, T) in the units of the targets for
-    regression.
+    The predictions are probabilities (n, K) for classification, (n, L) that each of L labels holds,
+    and numbers (n, T) in the units of the targets for regression.
 
     Args:
         schema: the fitted schema.
@@ -285,6 +285,8 @@ class Postprocess(nn.Module):
             return outputs.to(torch.float64) * self.scale + self.mean
         if self.task == "multiclass":
             return torch.softmax(outputs, dim=1) if self.form == "logits" else outputs
+        if self.task == "multi_label":
+            return torch.sigmoid(outputs) if self.form == "logits" else outputs
         if self.form == "logits":
             return torch.cat([torch.sigmoid(-outputs), torch.sigmoid(outputs)], dim=1)
         return torch.cat([1.0 - outputs, outputs], dim=1)

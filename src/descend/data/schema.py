@@ -21,9 +21,8 @@ from descend.data.frames import as_array, as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed, rows_hold
 from descend.data.ngrams import NGrams
-from descend.data.number_format import Decimal
 from descend.data.row_numbers import naming
-from descend.data.settings import MISSING, Separator
+from descend.data.settings import MISSING, Decimal, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task, target_numbers
 from descend.errors import DataError, RunError
@@ -44,10 +43,10 @@ class Schema:
 
     Args:
         kind: ``table``, ``images``, ``tensor`` or ``dataset``.
-        task: ``regression``, ``multi_regression``, ``binary`` or ``multiclass``.
+        task: ``regression``, ``multi_regression``, ``binary``, ``multiclass`` or ``multi_label``.
         why: the reason for the task, as a phrase.
         input_shape: shape of one encoded row, the input of the network.
-        outputs: number of network outputs: 1 for binary, else the number of classes or targets.
+        outputs: number of predictions per row: 1 for binary, else the number of classes, labels or targets.
         target_names: a name for each target.
         columns: all columns of a table in their order, including unused ones.
         named: whether the column names are meaningful, or only number the columns of an array.
@@ -57,7 +56,8 @@ class Schema:
         encoding: the specified encoding of text files, or ``auto``.
         white: the grey level of white in images with more than 8 bits per pixel, which is stored as 255; None if no
             training image has more.
-        classes: the class labels in the order of the network's outputs.
+        classes: the class labels in the order of the network's outputs; for several labels, the two values of each, of
+            which the second means that it holds.
         label_dtype: the NumPy dtype of the labels.
         target_mean, target_scale: a target y is learned as (y - mean) / scale.
         target_average: the means of the training targets where these are learned in their own units; training starts
@@ -200,14 +200,22 @@ class Schema:
     def encode_targets(self, targets: Array) -> torch.Tensor:
         """Encode raw targets as the loss takes them.
 
-        Returns: int64 (n,) for multiclass, float32 (n,) of 0 and 1 for binary, standardised float32 (n, T)
-            for regression.
+        Returns: int64 (n,) for multiclass, float32 (n,) of 0 and 1 for binary, float32 (n, L) of 0 and 1 for several
+            labels, float32 (n, T) for regression, standardised unless they are learned in their own units.
 
         Raises:
             DataError: a class is unknown, or a target is not a number.
         """
         import torch
 
+        if self.task == "multi_label":
+            if targets.ndim != 2 or targets.shape[1] != self.outputs:
+                got = targets.shape[1] if targets.ndim == 2 else 1
+                raise DataError(
+                    f"expected {self.outputs} labels per row ({listed(self.target_names, 6)}), got {got}"
+                )
+            entries = codes_of(targets.reshape(-1), self.classes, columns=self.outputs)
+            return torch.from_numpy(entries.reshape(targets.shape)).float()
         if self.classes:
             codes = torch.from_numpy(codes_of(targets, self.classes))
             return codes.float() if self.task == "binary" else codes
@@ -228,7 +236,7 @@ class Schema:
         return torch.from_numpy(scaled.astype(np.float32))
 
     def probabilities(self, outputs: torch.Tensor, form: Form = "logits") -> torch.Tensor:
-        """Return class probabilities (n, K) for network outputs (n, 1) or (n, K).
+        """Return class probabilities (n, K) for network outputs (n, 1) or (n, K); of labels that they hold, (n, L).
 
         Args:
             outputs: raw outputs.
@@ -238,6 +246,8 @@ class Schema:
 
         if not self.classes:
             raise DataError("a regression has no class probabilities")
+        if self.task == "multi_label":
+            return torch.sigmoid(outputs) if form == "logits" else outputs
         if self.task == "binary":
             first = outputs.reshape(-1, 1)
             if form != "logits":
@@ -248,11 +258,13 @@ class Schema:
     def decode(self, outputs: torch.Tensor, form: Form = "logits") -> Array:
         """Decode network outputs to predictions: labels of the original dtype, or numbers in the units of the targets.
 
-        Returns: shape (n,), or (n, T) for several targets.
+        Returns: shape (n,), or (n, T) for several targets or labels.
         """
         values = outputs.detach().double().cpu()
         if self.classes:
-            if self.task == "binary":
+            if self.task == "multi_label":
+                codes = (values > (0.0 if form == "logits" else 0.5)).long().numpy()
+            elif self.task == "binary":
                 codes = (values.reshape(-1) > (0.0 if form == "logits" else 0.5)).long().numpy()
             else:
                 codes = values.argmax(dim=1).numpy()
@@ -379,9 +391,13 @@ def _fault(schema: Schema) -> str:
         fault = schema.rotation.fault()
         if fault:
             return fault
-    if schema.task in ("binary", "multiclass"):
-        if len(set(schema.classes)) < 2 or schema.outputs != (
-            1 if schema.task == "binary" else len(schema.classes)
+    if schema.task in ("binary", "multiclass", "multi_label"):
+        outputs = {"binary": 1, "multi_label": len(schema.target_names)}.get(schema.task, len(schema.classes))
+        two = len(set(schema.classes)) == 2
+        if (
+            len(set(schema.classes)) < 2
+            or schema.outputs != outputs
+            or (schema.task == "multi_label" and not two)
         ):
             return "classes and outputs do not match"
         try:

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 import annotated_types
 
-from descend.data.number_format import Decimal
 from descend.param_types import Count, Fraction, Natural, Positive
 
 __all__ = [
     "MISSING",
     "ColumnChoice",
     "DataSettings",
+    "Decimal",
     "DeclaredKind",
     "Missing",
     "Separator",
@@ -31,11 +31,14 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 
 Missing = Sequence[str] | Mapping[str, Sequence[str]]
 """Strings that stand for a missing value: in all columns, or by the name of the column."""
-TaskChoice = Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"]
+TaskChoice = Literal[
+    "auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"
+]
 TargetScale = Literal["auto", "standard", "none"]
+Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
-ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
+ColumnChoice = DeclaredKind | tuple[str | int, ...] | Mapping[str, str | tuple[str, ...]]
 """The kind of a column, its categories in their order, or a table of its kind and settings."""
 Buckets = Annotated[int, annotated_types.Ge(1), annotated_types.Le(2**22)]
 
@@ -59,7 +62,9 @@ class DataSettings:
         target: name of the column to predict; a tuple of names, or names joined by commas, for several
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. ``auto`` infers it from the targets; ``classification`` chooses between
-            ``binary`` and ``multiclass``, ``regression`` between one and several targets.
+            ``binary``, ``multiclass`` and ``multi_label``, ``regression`` between one and several targets.
+            ``multi_label`` is for several targets with the same two values, such as 0 and 1, each of which may hold
+            or not; ``auto`` chooses it for such targets, and ``multi_regression`` learns them as numbers.
         target_scale: how the targets of a regression are learned: ``standard``, minus the mean and divided by the
             standard deviation of the training part, or ``none``, in their own units. ``auto`` is what the loss takes:
             counts for ``poisson`` and ``negative_binomial``, standardised targets for others. Predictions and metrics

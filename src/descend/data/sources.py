@@ -22,11 +22,10 @@ from descend.data.functions import call, is_function_path
 from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
-from descend.data.number_format import Decimal
 from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
 from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
+from descend.data.settings import DataSettings, Decimal
 from descend.data.source import PARTS, Array, Source, join
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
@@ -53,6 +52,7 @@ def read(
     predicting: bool = False,
     held_out: bool = False,
     keep: Sequence[str] = (),
+    after: Source | None = None,
 ) -> Source:
     """Read data of any form as a :class:`~descend.data.source.Source`.
 
@@ -71,6 +71,7 @@ def read(
         held_out: whether the data are the validation or test rows of other data. A target that is specified for those
             names theirs.
         keep: columns of a table to return in ``Source.kept``, as the file has them.
+        after: the training data whose validation or test rows these are; images get their size and level of white.
 
     >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
     >>> source.frame.columns, source.targets.tolist()
@@ -87,7 +88,9 @@ def read(
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
-    source = _Reader(settings, predicting, schema, held_out, tuple(keep)).read(data)
+    if after is not None:
+        settings = like(settings, after)
+    source = _Reader(settings, predicting, schema, held_out, tuple(keep), after).read(data)
     if not isinstance(data, Source):
         source = choose_columns(source, settings, _targets(settings, _columns_of(source)), strict=strict)
     if weights is not None:
@@ -131,6 +134,7 @@ class _Reader:
     schema: Schema | None
     held_out: bool
     keep: tuple[str, ...] = ()
+    after: Source | None = None
 
     @property
     def _given_names(self) -> tuple[str, ...] | None:
@@ -204,7 +208,8 @@ class _Reader:
             for part in sorted(data, key=PARTS.index):
                 own, is_path = data[part], isinstance(data[part], str | os.PathLike)
                 parts[part] = reader.read(own) if is_path else reader._object(own, name, reference)
-                reader = dataclasses.replace(self, settings=like(self.settings, parts["train"]))
+                first = parts["train"]
+                reader = dataclasses.replace(self, settings=like(self.settings, first), after=first)
             return join(parts["train"], parts.get("validation"), parts.get("test"))
         inputs = data.get("X", data.get("X_train"))
         if is_named_arrays(data) and (self.settings.target is None or getattr(inputs, "ndim", 1) > 1):
@@ -232,7 +237,7 @@ class _Reader:
                     f"example with polars: pl.scan_csv('data.csv').sink_parquet('data.parquet')"
                 )
             return self._frame(StoredTable.open(path), path.name, str(path))
-        if suffix in (*TABLES, *COMPRESSED):
+        if suffix in ("", *TABLES, *COMPRESSED):
             return self._table(path)
         if suffix == ".npz":
             return read_npz(path, predicting=self.predicting, target_names=self._given_names)
@@ -242,7 +247,7 @@ class _Reader:
                 + (
                     "the network was trained on a table"
                     if self._is_table
-                    else "train on a folder of images by class"
+                    else "expected a folder of images by class"
                 )
             )
         raise DataError(
@@ -352,42 +357,18 @@ class _Reader:
 
     @property
     def _image_shape(self) -> tuple[int, int, int] | None:
-        if self.schema is None or self.schema.kind != "images" or len(self.schema.input_shape) != 3:
-            return None
-        return (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
+        shape: tuple[int, ...] = ()
+        if self.after is not None and self.after.kind == "images" and self.after.inputs is not None:
+            shape = self.after.inputs.shape[1:]
+        elif self.schema is not None and self.schema.kind == "images":
+            shape = self.schema.input_shape
+        return (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
 
     @property
     def _white(self) -> float | Literal["auto", "none"]:
         if self.schema is None or self.schema.kind != "images":
             return self.settings.image_white
         return "none" if self.schema.white is None else self.schema.white
-
-    def _table_file(self, path: Path) -> Source:
-        declared = self.settings.columns
-        table = read_table(
-            path,
-            missing=self.settings.missing,
-            strings=[
-                *(one for one, kind in declared.items() if kind not in ("numeric", "boolean")),
-                *(one for one in (self.settings.groups, self.settings.split) if one is not None),
-            ],
-            labels=_targets(self.settings, None) or (),
-            separator=self.settings.separator,
-            decimal=self.settings.decimal,
-            typed=self.schema is None or self.schema.kind != "table",
-        )
-        frame, decimal = table.frame, table.decimal
-        if decimal == "auto" and self.schema is not None:
-            numeric = [column.name for column in self.schema.used if column.kind == "numeric"]
-            known = frame.select([name for name in frame.columns if name in numeric])
-            decimal = table_decimal(known, self.settings, prior=table.prior, where=str(path))
-        try:
-            source = self._frame(frame, path.name, str(path), text=decimal)
-        except DataError as problem:
-            if frame.width > 1 or not table.notes:
-                raise
-            raise DataError(f"{problem}; {'; '.join(table.notes)}") from problem
-        return dataclasses.replace(source, notes=(*table.notes, *source.notes), decimal=decimal)
 
     def _folder(self, path: Path) -> Source:
         if self._is_table:

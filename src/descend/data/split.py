@@ -168,7 +168,7 @@ def _divide(rows: Array, labels: Array | None, task: str, sizes: tuple[int, int]
         part = _by_group(groups, shuffled, sizes)
         notes.append("rows of one group stay in one part")
     elif labels is not None and task in ("binary", "multiclass"):
-        part = _stratified(labels, shuffled, sizes, notes)
+        part = _stratified(labels, shuffled, sizes)
     else:
         part = np.zeros(len(rows), dtype=np.int8)
         part[shuffled[: sizes[0]]] = 1
@@ -176,15 +176,11 @@ def _divide(rows: Array, labels: Array | None, task: str, sizes: tuple[int, int]
     return Split(rows[part == 0], rows[part == 1], rows[part == 2], tuple(notes))
 
 
-def _stratified(labels: Array, shuffled: Array, sizes: tuple[int, int], notes: list[str]) -> Array:
+def _stratified(labels: Array, shuffled: Array, sizes: tuple[int, int]) -> Array:
     counts = np.bincount(labels)
-    present = np.flatnonzero(counts)
     quotas = np.zeros((2, len(counts)), dtype=np.int64)
     for held_out in (0, 1):
         quotas[held_out] = _quotas(counts, quotas.sum(axis=0), sizes[held_out], len(labels))
-    short = present[counts[present] < 1 + sum(size > 0 for size in sizes)]
-    if len(short):
-        notes.append(f"{len(short)} of {len(present)} classes have too few rows to occur in every part")
     # Grouped by class, shuffled within each class.
     order = shuffled[np.argsort(labels[shuffled], kind="stable")]
     starts = np.cumsum(counts) - counts

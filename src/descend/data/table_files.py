@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,19 +13,19 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
-from descend.data.arrow_orders import with_orders_of_arrow_file, with_orders_of_parquet_file
+from descend.data.arrow_orders import read_by_pyarrow, with_orders_of_arrow_file, with_orders_of_parquet_file
 from descend.data.compression import COMPRESSED, compression_of, decompress, inner_suffix
 from descend.data.encodings import as_utf8, not_utf8
 from descend.data.json_files import frame_of_json, lines_of_json
 from descend.data.messages import listed
-from descend.data.number_format import Decimal, Mark
+from descend.data.number_format import Mark
 from descend.data.separator import separator_option
-from descend.data.settings import MISSING, Missing, Separator
+from descend.data.settings import MISSING, Decimal, Missing, Separator
 from descend.data.streaming import read_or_raise
 from descend.data.text_cells import typed
 from descend.data.text_files import TextFile, open_text, records
 from descend.data.titles import unique_names
-from descend.data.workbooks import WORKBOOKS, frame_of_workbook
+from descend.data.workbooks import WORKBOOKS, frame_of_workbook, is_workbook
 from descend.errors import DataError
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def read_table(
     """
     try:
         suffix, content = _located(path, content)
+        _refuse_other_format(path, suffix, content)
         text_format = _TextFormat(
             missing, strings, labels, separator, decimal, typed, encoding, expected_encoding, sheet, content, suffix
         )  # fmt: skip
@@ -104,17 +106,37 @@ def _located(path: Path, content: bytes | None) -> tuple[str, bytes | None]:
     with nullcontext(BytesIO(content)) if content is not None else path.open("rb") as file:
         compression = compression_of(file.read(8))
     named = path.suffix.lower() if path.suffix.lower() in COMPRESSED else None
-    if named is not None or (compression is not None and suffix in _TEXT):
+    packed = named or (compression if suffix in ("", *_TEXT) else None)
+    if packed is not None:
         whole = path.read_bytes() if content is None else content
-        content, member = decompress(str(path), whole, named or str(compression))
+        if packed == ".zip" and is_workbook(whole):
+            return suffix or ".xlsx", whole
+        content, member = decompress(str(path), whole, packed)
         suffix = Path(member).suffix.lower() or suffix
-    if suffix == "" and content is not None:
+    if suffix == "":
+        content = path.read_bytes() if content is None else content
         suffix = suffix_of(content)
     if suffix not in TABLES:
         raise DataError(
             f"{path}: expected a table ending in {listed(TABLES, 30)}, got {suffix or path.name!r}"
         )
     return suffix, content
+
+
+def _refuse_other_format(path: Path, suffix: str, content: bytes | None) -> None:
+    """Raise a DataError if a file with the suffix of a text table contains another format."""
+    if suffix not in (".csv", ".tsv", ".txt"):
+        return
+    if content is None:
+        with path.open("rb") as file:
+            content = file.read(_HEAD)
+    found = suffix_of(content[:_HEAD])
+    if found == ".json" and not _RECORD.match(content[:_HEAD]):
+        return  # a title that begins with a bracket
+    if found != ".csv":
+        raise DataError(
+            f"{path} contains {_FORMATS[found]}, and not the text that its suffix {suffix} says; rename it to end in {found}"
+        )
 
 
 def suffix_of(content: bytes) -> str:
@@ -311,8 +333,14 @@ def _read_arrow(path: Path, text_format: _TextFormat) -> Table:
         reader = pl.read_ipc if file.read(6) == b"ARROW1" else pl.read_ipc_stream
 
     def parse() -> pl.DataFrame:
-        with opened() as file:
-            return reader(file)
+        try:
+            with opened() as file:
+                return reader(file)
+        except pl.exceptions.PolarsError:
+            frame = read_by_pyarrow(path if text_format.content is None else text_format.content)
+            if frame is None:
+                raise
+            return frame
 
     frame = _binary(path, "Arrow", parse, text_format)
     source = path if text_format.content is None else text_format.content
@@ -350,4 +378,7 @@ TABLES: dict[str, Reader] = {
     **dict.fromkeys(WORKBOOKS, _read_workbook),
 }  # fmt: skip
 """Readers of table files by the suffix of the file, without that of a compression."""
+_FORMATS = {".parquet": "a Parquet table", ".arrow": "an Arrow table", ".json": "JSON", ".xlsx": "a workbook"}
+_RECORD = re.compile(rb"(\xef\xbb\xbf)?\s*\[?\s*\{\s*\"")
+_HEAD = 256  # bytes in which a format is recognised
 _TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")

@@ -12,16 +12,16 @@ import numpy as np
 from descend.data.labels import classes_of
 from descend.data.large_integers import too_close
 from descend.data.messages import listed, rows_hold, rows_text
-from descend.data.number_format import Decimal, has_codes, parse
+from descend.data.number_format import has_codes, parse
 from descend.data.parsing import EXACT, is_missing
-from descend.data.settings import TaskChoice
+from descend.data.settings import Decimal, TaskChoice
 from descend.data.source import Array
 from descend.errors import DataError
 from descend.interface import setting
 
-__all__ = ["Task", "check_targets", "infer_task", "target_numbers"]
+__all__ = ["Task", "are_labels", "check_targets", "infer_task", "target_numbers"]
 
-Task = Literal["regression", "multi_regression", "binary", "multiclass"]
+Task = Literal["regression", "multi_regression", "binary", "multiclass", "multi_label"]
 _MAX_INTEGER_CLASSES = 20  # distinct integers up to which they are taken for classes
 _MAX_MISTAKES = 0.2  # share of strings among numbers up to which they are taken for mistakes
 
@@ -118,10 +118,11 @@ def _refuse_missing(absent: Array, name: str, names: Sequence[str], strings: Seq
 def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal = "auto") -> tuple[Task, str]:
     """Infer the task, and return it with the reason.
 
-    Strings and booleans are classes; strings of numbers are treated as these numbers, unless they begin with 0 as codes
-    do. Integers are classes if there are at most 20 distinct values with four rows each
-    on average, or at most two distinct values; other integers are regression targets. Floating-point numbers are
-    classes only if they are 0 and 1, or if the recipe declares a classification.
+    Several columns with the same two values, 0 and 1, booleans or strings, are labels, each of which may hold or not;
+    other columns of numbers are regression targets. Of a single column, strings and booleans are classes; strings of
+    numbers are treated as these numbers, unless they begin with 0 as codes do. Integers are classes if there are at most
+    20 distinct values with four rows each on average, or at most two distinct values; other integers are regression
+    targets. Floating-point numbers are classes only if they are 0 and 1, or if the recipe declares a classification.
 
     Args:
         targets: as :func:`check_targets` returns them, shape (n,) or (n, T).
@@ -136,14 +137,16 @@ def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal =
     Raises:
         DataError: there is a single class, the target is constant, or the targets do not fit the declared task.
     """
+    if declared == "multi_label" or (declared in ("auto", "classification") and are_labels(targets)):
+        return _multi_label(targets, declared)
     if declared in ("regression", "multi_regression") or (
         declared == "auto" and _is_regression(targets, decimal)
     ):
         return _regression(targets, declared, decimal)
     if targets.ndim == 2:
         raise DataError(
-            f"expected one column of labels, or several columns of numbers, got {targets.shape[1]} columns of "
-            "labels; specify one target"
+            f"expected one column of classes, several columns of numbers, or several columns with the same two values, "
+            f"got {targets.shape[1]} columns with other values; specify one target"
         )
     classes, _ = classes_of(targets)
     count, kind = len(classes), _kind(targets)
@@ -168,6 +171,42 @@ def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal =
     if declared != "auto":
         return task, f"data.task = '{declared}' and {count} classes"
     return task, f"the target has {count} distinct {kind}"
+
+
+def are_labels(targets: Array) -> bool:
+    """Return whether targets are several columns with the same two values, which are labels that may hold or not.
+
+    >>> are_labels(np.array([[0, 1], [1, 1]])), are_labels(np.array([[0.0, 2.0], [1.0, 0.0]]))
+    (True, False)
+    """
+    if targets.ndim != 2:
+        return False
+    values = set(targets.reshape(-1).tolist())
+    if all(isinstance(value, str) for value in values):
+        return len(values) == 2
+    return all(not isinstance(value, str) and value in (0, 1) for value in values)
+
+
+def _multi_label(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
+    if targets.ndim == 1:
+        raise DataError(
+            "data.task = 'multi_label' needs two or more target columns, got one; for one column of two classes, set "
+            "data.task = 'binary'"
+        )
+    classes, _ = classes_of(targets.reshape(-1))
+    if len(classes) != 2:
+        same = (
+            f"{classes[0]!r} in every row" if len(classes) == 1 else f"{len(classes)}: {listed(classes, 5)}"
+        )
+        raise DataError(
+            f"several labels need target columns with two values, the same in all columns, but the values are {same}"
+        )
+    if declared != "auto":
+        return "multi_label", f"data.task = '{declared}' and {targets.shape[1]} columns"
+    return (
+        "multi_label",
+        f"{targets.shape[1]} target columns with the values {classes[0]!r} and {classes[1]!r}",
+    )
 
 
 def _kind(targets: Array) -> str:

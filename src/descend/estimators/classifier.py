@@ -47,6 +47,9 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
         random_state: the seed; equal seeds give bit-identical fits. None samples one from NumPy's global generator.
         verbose: whether to show a progress bar.
 
+    Several labels: ``y`` may have several columns that contain 0 and 1 only. Then each column is a label that holds or not;
+    ``predict`` and ``predict_proba`` return (n, L), and ``classes_`` are the numbers of the columns, as in scikit-learn.
+
     Attributes:
         classes_: the sorted labels of rows with positive weight, in their own dtype.
         model_: the network, a ``torch.nn.Module`` from encoded rows to raw outputs.
@@ -88,7 +91,13 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
 
     def _store(self, run: Any) -> None:
         super()._store(run)
-        self.classes_ = run.schema.labels
+        several = run.schema.task == "multi_label"
+        self.classes_ = np.arange(run.schema.outputs) if several else run.schema.labels
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Train for one pass over some rows, from the state of the previous call or of ``fit``.
@@ -100,7 +109,8 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
         Args:
             X: features.
             y: labels.
-            classes: all labels that will ever occur; required in the first call unless the estimator is fitted.
+            classes: all labels that will ever occur; required in the first call unless the estimator is fitted or ``y`` has
+                several columns.
             sample_weight: weights, in proportion to which rows are sampled.
 
         Raises:
@@ -108,6 +118,8 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
                 for :meth:`fit`.
         """
         known = getattr(self, "classes_", None)
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            return self._partial_fit(X, y, sample_weight, np.array([0, 1]) if known is None else None)
         if known is None and classes is None:
             raise UserError("classes must be passed on the first call to partial_fit.")
         named = None if classes is None else np.unique(np.asarray(classes))
@@ -116,13 +128,16 @@ class Classifier(ClassifierMixin, Network):  # type: ignore[misc]  # scikit-lear
         return self._partial_fit(X, y, sample_weight, named)
 
     def predict(self, X: Any) -> Array:
-        """Return the most probable class of each row, (n,), in the dtype of the labels."""
+        """Return the most probable class of each row, (n,), in the dtype of the labels; or for several labels 0 or 1, (n, L)."""
+        if hasattr(self, "run_") and self.run_.schema.task == "multi_label":
+            predictor = self.run_.predictor
+            return self.run_.schema.decode(predictor.finished(self._outputs(X)), predictor.form)
         probabilities = self.predict_proba(X)
         chosen: Array = self.classes_[probabilities.argmax(axis=1)]
         return chosen
 
     def predict_proba(self, X: Any) -> Array:
-        """Return class probabilities, float64 (n, K), in the order of ``classes_``."""
+        """Return probabilities, float64: of the classes (n, K) in the order of ``classes_``, or that labels hold, (n, L)."""
         outputs = self._outputs(X)
         predictor = self.run_.predictor
         return self.run_.schema.probabilities(predictor.finished(outputs), predictor.form).numpy()

@@ -15,7 +15,7 @@ from descend.api import execute
 from descend.data.columns import infer
 from descend.data.labels import classes_of, codes_of, restore
 from descend.data.preparation import Part
-from descend.data.settings import MISSING, DataSettings
+from descend.data.settings import MISSING, DataSettings, Missing
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError, DivergedError
 from descend.estimators.parameters import Sections, as_recipe
@@ -57,8 +57,9 @@ def train_complete(
         DivergedError: a number became NaN or infinite.
     """
     data = dict(sections["data"])
-    labelled = data["task"] not in ("regression", "multi_regression")
     assert source.targets is not None
+    classified = data["task"] not in ("regression", "multi_regression")
+    labelled = classified and source.targets.ndim == 1
     codes = _codes(source.targets, weights) if labelled else source.targets
     unique = weighted_set(source, codes, weights, _missing_strings(data))
     if data.get("validation") is None:
@@ -70,6 +71,8 @@ def train_complete(
     distinct_codes = codes[unique.rows]
     split = split_by_input(unique, distinct_codes if labelled else None, share=share, seed=seed)
     distinct = select(source, unique, split)
+    if classified and not labelled:  # a label may hold in all rows or in none
+        distinct = dataclasses.replace(distinct, classes=np.array([0, 1]).astype(source.targets.dtype))
     if labelled:
         distinct = dataclasses.replace(distinct, classes=_classes(distinct.targets, weights is not None))
     planned = _with_row_numbers(_planned(distinct, source, recipe, seed), source, unique)
@@ -89,9 +92,11 @@ def train_complete(
     return run
 
 
-def _missing_strings(data: Mapping[str, Any]) -> tuple[str, ...]:
+def _missing_strings(data: Mapping[str, Any]) -> Missing:
     """Return the strings for a missing value, which are validated later with the rest of the recipe."""
     specified = data.get("missing")
+    if isinstance(specified, Mapping):
+        return {str(name): tuple(map(str, own)) for name, own in specified.items()}
     return tuple(map(str, specified)) if isinstance(specified, list | tuple) else MISSING
 
 

@@ -96,7 +96,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
             X: features (n, d), as an array or a data frame of pandas, polars or pyarrow. Columns may contain numbers,
                 strings, categories, booleans and dates, and values may be missing. uint8 arrays (n, H, W) or
                 (n, C, H, W) are images; other arrays with three or more dimensions are used as they are.
-            y: targets (n,), or (n, T) for regression on several targets.
+            y: targets (n,), or (n, T) for regression on several targets, or (n, L) of 0 and 1 for several labels.
             sample_weight: (n,), 0 or more. A weight of 2 is equivalent to repeating the row and a weight of 0 to
                 leaving it out, bit for bit.
 
@@ -154,7 +154,8 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
     def _observers(self, source: Source) -> list[Observer]:
         if not self.verbose:
             return []
-        task = "binary" if self._task == "classification" else "regression"
+        several = source.targets is not None and source.targets.ndim == 2
+        task = ("multi_label" if several else "binary") if self._task == "classification" else "regression"
         return [ProgressBar(Console(stderr=True), main_metric(task))]
 
     def _store(self, run: Run) -> None:

@@ -36,7 +36,7 @@ RECIPE_KEYS: Mapping[str, str] = {
 
 _COLUMN_KEYS = ("split", "groups", "weights")
 _TASKS = {
-    "classification": ("classification", "binary", "multiclass"),
+    "classification": ("classification", "binary", "multiclass", "multi_label"),
     "regression": ("regression", "multi_regression"),
 }
 

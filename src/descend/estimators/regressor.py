@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 from sklearn.base import RegressorMixin
 
 from descend.data.source import Array
+from descend.errors import UserError
 from descend.estimators.network import Network
 from descend.estimators.validation import validate_numbers
 
@@ -55,8 +56,31 @@ class Regressor(RegressorMixin, Network):  # type: ignore[misc]  # scikit-learn 
         """
         return self._partial_fit(X, y, sample_weight, None)
 
-    def predict(self, X: Any) -> Array:
-        """Return predictions in the units of the targets, float64 (n,) or (n, T)."""
+    @overload
+    def predict(self, X: Any, return_std: Literal[False] = False) -> Array: ...
+
+    @overload
+    def predict(self, X: Any, return_std: Literal[True]) -> tuple[Array, Array]: ...
+
+    def predict(self, X: Any, return_std: bool = False) -> Array | tuple[Array, Array]:
+        """Return predictions in the units of the targets, float64 (n,) or (n, T).
+
+        Args:
+            X: features.
+            return_std: whether to return (predictions, standard deviations), for losses that predict a distribution:
+                ``gaussian``, ``poisson`` and ``negative_binomial``. Default False.
+
+        Raises:
+            UserError: ``return_std`` with another loss.
+        """
         outputs = self._outputs(X)
         predictor = self.run_.predictor
-        return self.run_.schema.decode(predictor.finished(outputs), predictor.form)
+        predicted = self.run_.schema.decode(predictor.finished(outputs), predictor.form)
+        if not return_std:
+            return predicted
+        found = self.run_.distribution_of(outputs)
+        if "standard_deviation" not in found:
+            raise UserError(
+                "return_std needs a loss that predicts a standard deviation: gaussian, poisson or negative_binomial"
+            )
+        return predicted, found["standard_deviation"]

@@ -10,9 +10,10 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from descend.data.arrays import as_targets
 from descend.data.frames import as_array, as_frame, is_frame, is_strings
 from descend.data.source import Array
-from descend.data.task import check_targets
+from descend.data.task import are_labels, check_targets
 from descend.errors import DataError
 
 __all__ = ["validate_inputs", "validate_labels", "validate_numbers", "validate_weights"]
@@ -35,6 +36,8 @@ def validate_inputs(estimator: Any, inputs: Any, *, reset: bool, min_rows: int =
             those of the training.
         TypeError: sparse data, or a cell that is neither a number nor a string.
     """
+    if isinstance(inputs, np.ma.MaskedArray):
+        inputs = as_array(inputs)
     if is_strings(inputs):
         inputs = as_array(inputs).reshape(-1, 1)
     if is_frame(inputs):
@@ -90,12 +93,30 @@ def _required(estimator: Any, targets: Any) -> Any:
     return targets
 
 
+def _native(values: Any) -> Any:
+    """Return masked arrays, and series with a type of their own library, as NumPy arrays that keep missing values.
+
+    scikit-learn ignores masks and converts nullable integers and booleans to floating-point numbers.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        return as_array(values)
+    dtype = getattr(values, "dtype", None)
+    if dtype is None or isinstance(values, np.ndarray) or isinstance(dtype, np.dtype) or is_frame(values):
+        return values
+    if type(values).__module__.startswith("torch"):
+        return values
+    return as_targets(values)[0]
+
+
 def validate_labels(estimator: Any, targets: Any) -> Array:
-    """Return class labels in their own dtype, (n,).
+    """Return class labels in their own dtype, (n,), or (n, L) for several columns of 0 and 1, scikit-learn's indicators.
 
     Raises:
-        ValueError: continuous numbers, missing labels, or several columns.
+        ValueError: continuous numbers, missing labels, or several columns of other values.
     """
+    targets = _native(targets)
+    if _are_columns(targets):
+        return _validate_indicators(targets)
     if isinstance(targets, list | tuple) and any(isinstance(label, str) for label in targets):
         targets = np.array(
             targets, dtype=object if _mixed(targets) else str
@@ -104,6 +125,28 @@ def validate_labels(estimator: Any, targets: Any) -> Array:
     if labels.dtype.kind == "f":
         check_classification_targets(labels)
     return check_targets(labels, ("y",), least=1) if len(labels) else labels
+
+
+def _are_columns(targets: Any) -> bool:
+    shape = (
+        np.shape(targets) if isinstance(targets, list | tuple | np.ndarray) else getattr(targets, "shape", ())
+    )
+    return len(shape) == 2 and shape[1] > 1
+
+
+def _validate_indicators(targets: Any) -> Array:
+    columns: Array = targets.toarray() if hasattr(targets, "toarray") else np.asarray(targets)
+    if is_frame(targets):
+        columns = as_frame(targets).to_numpy()
+    if not len(columns):
+        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+    checked = check_targets(columns, ("y",), least=1)
+    if checked.dtype.kind not in "biuf" or not are_labels(checked):
+        raise ValueError(
+            f"y has {columns.shape[1]} columns; expected one column of classes, or several columns that contain 0 and 1 "
+            "only (a label each)"
+        )
+    return checked
 
 
 def _mixed(labels: Sequence[Any]) -> bool:
@@ -117,7 +160,11 @@ def validate_numbers(estimator: Any, targets: Any) -> Array:
         ValueError: values that are missing, infinite or not numbers.
     """
     numbers: Array = check_array(
-        _required(estimator, targets), ensure_2d=False, dtype="numeric", input_name="y", estimator=estimator
+        _native(_required(estimator, targets)),
+        ensure_2d=False,
+        dtype="numeric",
+        input_name="y",
+        estimator=estimator,
     )
     if numbers.ndim == 2 and numbers.shape[1] == 1:
         numbers = column_or_1d(numbers, warn=True)
@@ -133,7 +180,9 @@ def validate_weights(weights: Any, inputs: Any, targets: Array) -> Array | None:
     if weights is None:
         check_consistent_length(inputs, targets)
         return None
-    checked: Array = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    checked: Array = check_array(
+        _native(weights), ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
     if checked.ndim != 1:
         raise ValueError(f"sample_weight: expected one number per row, got shape {checked.shape}")
     check_consistent_length(inputs, targets, checked)

@@ -149,7 +149,7 @@ def cross_validate(
     assert subset.targets is not None  # planning fails without targets
     codes = (
         codes_of(check_targets(subset.targets, subset.target_names), schema.classes)
-        if schema.classes
+        if schema.classes and schema.task != "multi_label"
         else None
     )
     fold_of_row = np.stack(

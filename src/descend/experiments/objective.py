@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.errors import UserError
-from descend.metrics import LOSSES, OwnName, main_metric
+from descend.metrics import OwnName, main_metric
 from descend.recipe import Recipe
 from descend.recipe.selection import build_metric
 from descend.runs.plan import Plan, undefined_on
@@ -52,8 +52,12 @@ def choose_objective(
     """
     schema = plans[0].prepared.schema
     task, classes = schema.task, len(schema.classes)
-    if isinstance(requested, str) and requested in LOSSES:
-        return Objective(requested)
+    if requested == "loss":
+        return Objective("loss")
+    if requested == "objective":
+        raise UserError(
+            'the objective depends on the recipe, so its values cannot be compared; compare by "loss"'
+        )
     metric = build_metric(main_metric(task) if requested is None else requested, task, classes, allow_imports)
     faults = (
         f"{metric.name} is undefined on the {len(rows):,} {part} rows: {reason}"

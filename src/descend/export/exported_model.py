@@ -43,7 +43,7 @@ class ExportedModel:
         return outputs[:, 0] if self.schema.task == "regression" else outputs
 
     def predict_proba(self, data: Any) -> Array:
-        """Return class probabilities (n, K) for new rows, in the order of ``schema.classes``."""
+        """Return probabilities for new rows: (n, K) in the order of ``schema.classes``, or (n, L) that labels hold."""
         if not self.schema.classes:
             raise UserError("predict_proba requires a classification, got a regression")
         return self._outputs(data)[1].numpy()

@@ -193,16 +193,17 @@ class _Assembly:
         self._node("Gather", ["rows", self._constant("used", used)], f"{self.prefix}rows", axis=1)
 
     def _classes(self, used_names: set[str]) -> None:
-        """Add outputs for the labels in their own type and for the probabilities."""
+        """Add outputs for the labels in their own type and for the probabilities; with several labels, one column each."""
         labels = _portable_labels(self.schema)
         kind = self.helper.np_dtype_to_tensor_dtype(labels.dtype)
         label, probabilities = _free("label", used_names), _free("probabilities", used_names)
         self._node("Gather", [self._constant("classes", labels), f"{self.prefix}codes"], label, at_end=True)
         self._node("Identity", [f"{self.prefix}probabilities"], probabilities, at_end=True)
-        width = len(self.schema.classes)
+        several = self.schema.task == "multi_label"
+        width = self.schema.outputs if several else len(self.schema.classes)
         precision = self.graph.output[1].type.tensor_type.elem_type
         self.outputs = [
-            self.helper.make_tensor_value_info(label, kind, ("rows",)),
+            self.helper.make_tensor_value_info(label, kind, ("rows", width) if several else ("rows",)),
             self.helper.make_tensor_value_info(probabilities, precision, ("rows", width)),
         ]
 
@@ -275,7 +276,7 @@ def _free(name: str, used_names: set[str]) -> str:
 
 def _description(column: Column) -> str:
     kinds = {
-        "numeric": "a number",
+        "numeric": f"a number{f' ({column.unit})' if column.unit else ''}",
         "boolean": "1 for true, 0 for false",
         "date": f"days since 1970-01-01{_ZONES.get(column.zone, f' in the local time of {column.zone}')}",
         "time": "time of day as a fraction of a day, 0.5 at noon",

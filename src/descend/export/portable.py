@@ -28,8 +28,9 @@ _EXAMPLE_ROWS = 3
 class Portable(nn.Module):
     """Map raw rows from :meth:`descend.data.schema.Schema.matrix` to predictions.
 
-    Classification returns ``(codes, probabilities)``: the index of the predicted label among the classes, int64 (n,),
-    and (n, K). Codes are computed from the raw outputs, which distinguish classes with equal rounded probabilities.
+    Classification returns ``(codes, probabilities)``: the index of the predicted label among the classes, int64 (n,), and
+    (n, K). With several labels these are (n, L): whether each label holds, and the probability of it. Codes are computed
+    from the raw outputs, which distinguish classes with equal rounded probabilities.
     Regression returns ``(values,)`` in the units of the targets, float64 (n, T).
 
     Args:
@@ -51,6 +52,8 @@ class Portable(nn.Module):
         result = self.postprocess(outputs)
         if self.task == "binary":
             return (outputs[:, 0] > self.threshold).to(torch.int64), result
+        if self.task == "multi_label":
+            return (outputs > self.threshold).to(torch.int64), result
         if self.task == "multiclass":
             return outputs.argmax(dim=1), result
         return (result,)

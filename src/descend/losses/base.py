@@ -40,6 +40,7 @@ class Loss(nn.Module, ABC):
         form: the form of the outputs.
         tasks: the tasks it is for.
         target_space: whether it takes the targets of a regression standardised or in their own units.
+        curved: whether its second derivative with respect to the outputs is other than 0.
         output: for regression, the output activation that computes predictions from the raw outputs
             (:mod:`descend.nn.outputs`).
         blocks: for regression, the number of raw outputs per target.
@@ -48,6 +49,7 @@ class Loss(nn.Module, ABC):
     form: Form
     tasks: ClassVar[frozenset[str]]
     target_space: ClassVar[TargetSpace] = "standardized"
+    curved: ClassVar[bool] = True
     output: str = "identity"
     blocks: int = 1
 

@@ -53,6 +53,7 @@ class Convention:
         output: for regression, the output activation that computes predictions from the raw outputs.
         blocks: the number of raw outputs per target; with 2 the loss takes mean, targets and variance.
         declared: whether this is known or was declared, rather than assumed.
+        known: whether it is a loss of PyTorch.
         instead: what to use for tasks that it does not fit, if not the default loss of the task.
         reason: why it fits no task.
         name: the name of the loss, for messages.
@@ -65,6 +66,7 @@ class Convention:
     output: str = "identity"
     blocks: int = 1
     declared: bool = True
+    known: bool = True
     instead: str = ""
     reason: str = ""
     name: str = ""
@@ -141,7 +143,7 @@ def convention_of(loss: Any) -> Convention:
     known = _known(loss)
     form, space = _declared(loss, "output_form"), _declared(loss, "target_space")
     name = getattr(_function_of(loss), "__qualname__", type(loss).__qualname__)
-    convention = replace(known or Convention(declared=False), name=name)
+    convention = replace(known or Convention(declared=False, known=False), name=name)
     if form is not None:
         if form not in _FORMS:
             raise UserError(f"{name}.output_form: expected one of {', '.join(_FORMS)}, got {form!r}")

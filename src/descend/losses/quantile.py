@@ -42,6 +42,7 @@ class Quantile(Loss):
 
     form: Form = "values"
     tasks = frozenset({"regression", "multi_regression"})
+    curved = False
 
     def __init__(self, *, level: Share | tuple[Share, ...] = 0.5) -> None:
         super().__init__()

@@ -69,6 +69,7 @@ class MeanAbsoluteError(Loss):
 
     form: Form = "values"
     tasks = _TASKS
+    curved = False
 
     def _loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction) -> Tensor:
         same_shape(outputs, targets)

@@ -21,7 +21,7 @@ from descend.recipe import Recipe
 from descend.runs.folder import is_started
 from descend.runs.plan import Parts, Planner
 from descend.runs.run import Run
-from descend.training.notification import as_observer
+from descend.training.notification import as_observers
 
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
@@ -93,7 +93,7 @@ def train_many(
     >>> [run.metrics["epochs"] for run in runs]
     [2, 2]
     """
-    recipes, seen_by = list(recipes), [as_observer(observer) for observer in observers]
+    recipes, seen_by = list(recipes), as_observers(observers)
     watching = Watchers(watchers)
     if not recipes:
         raise UserError("train_many needs at least one recipe")

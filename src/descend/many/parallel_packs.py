@@ -151,6 +151,7 @@ def merge_packs(engines: Sequence[Engine], workers: WorkerChoice) -> list[Engine
         for engine in engines
         if isinstance(engine, PackedEngine)
         and engine.threads == 1
+        and not any(member.observers for member in engine.members)  # they watch in this process
         and choose_device(engine.members[0].plan.recipe.engine["device"]).type == "cpu"
     ]
     if workers == 1 or workers_unavailable_because() or len(mergeable) < 2:

@@ -115,7 +115,7 @@ def train_restarts(
         usable, needed = sum(not member.run.failed for member in members), planned.recipe.model["ensemble"]
         raise RunError(
             f"the run in {folder} has {usable} of the {needed} networks that it needs, since the others were stopped "
-            f"before the end of their first epoch; continue it with descend train --resume --out {folder} (resume=True)"
+            f"before the end of their first epoch{resume_advice(folder)}"
         )
     if not chosen:
         return _failed(run, members)

@@ -11,13 +11,23 @@ from torch import Tensor
 
 from descend.errors import UserError
 
-__all__ = ["CLASSES", "REGRESSION", "Direction", "Form", "Metric", "predicted_classes", "row_weights", "wide"]
+__all__ = [
+    "CLASSES",
+    "LABELS",
+    "REGRESSION",
+    "Direction",
+    "Form",
+    "Metric",
+    "predicted_classes",
+    "row_weights",
+    "wide",
+]
 
 Form = Literal["classes", "probabilities", "values"]
 """The form of the predictions that a metric takes:
 
-- "classes": class indices (n,);
-- "probabilities": (n,) probabilities of the second class for a binary task, (n, K) for K classes;
+- "classes": class indices (n,), or for several labels 0 and 1 (n, L);
+- "probabilities": (n,) probabilities of the second class for a binary task, (n, K) for K classes, (n, L) for labels;
 - "values": (n,) or (n, T), in the units of the targets.
 """
 
@@ -25,6 +35,9 @@ Direction = Literal["higher", "lower"]
 
 CLASSES = frozenset({"binary", "multiclass"})
 """The tasks that predict one of several classes."""
+
+LABELS = frozenset({"multi_label"})
+"""The tasks that predict several labels, each of which may hold or not."""
 
 REGRESSION = frozenset({"regression", "multi_regression"})
 """The tasks that predict numbers."""
@@ -48,7 +61,7 @@ class Metric:
         tasks: the tasks that it is for.
         by_class: whether it requires rows of every class of the task, whose number is then passed as ``classes``.
         each_epoch: whether it is measured after every epoch, requested or not.
-        at_end: whether it is measured on each part of the data after training, requested or not.
+        at_end: the tasks for which it is measured after training, requested or not. Default None: all.
         sorts: whether it sorts all rows, once per class: unless requested, it is left out for very many rows.
         vectorized: whether :func:`torch.vmap` can run the function for many networks at once.
         least_classes: the least number of classes that it is meaningful for.
@@ -61,7 +74,7 @@ class Metric:
     tasks: frozenset[str]
     by_class: bool = False
     each_epoch: bool = False
-    at_end: bool = True
+    at_end: frozenset[str] | None = None
     sorts: bool = False
     vectorized: bool = True
     least_classes: int = 0

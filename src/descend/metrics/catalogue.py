@@ -6,9 +6,11 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+from torch import Tensor
+
 from descend.errors import UserError, did_you_mean
-from descend.metrics import classification, probabilities, regression
-from descend.metrics.base import CLASSES, REGRESSION, Direction, Metric
+from descend.metrics import classification, labels, probabilities, regression
+from descend.metrics.base import CLASSES, LABELS, REGRESSION, Direction, Metric
 
 __all__ = [
     "FAMILIES",
@@ -23,33 +25,52 @@ __all__ = [
 ]
 
 _BINARY, _MULTICLASS = frozenset({"binary"}), frozenset({"multiclass"})
+_NONE: frozenset[str] = frozenset()
+
+
+def _either(of_classes: Callable[..., Tensor], of_labels: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a metric of classes for targets (n,), and of labels for targets (n, L)."""
+
+    @functools.wraps(of_classes)
+    def metric(predictions: Tensor, targets: Tensor, weights: Tensor | None = None, **classes: Any) -> Tensor:
+        if targets.dim() == 2:
+            return of_labels(predictions, targets, weights)
+        return of_classes(predictions, targets, weights, **classes)
+
+    return metric
+
 
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in [
+        Metric("f1_micro", labels.f1_micro, "higher", "classes", LABELS, each_epoch=True),
         Metric("accuracy", classification.accuracy, "higher", "classes", CLASSES, each_epoch=True),
         Metric("balanced_accuracy", classification.balanced_accuracy, "higher", "classes", CLASSES, by_class=True,
                each_epoch=True),
         Metric("f1", classification.f1, "higher", "classes", _BINARY),
-        Metric("f1_macro", classification.f1_macro, "higher", "classes", CLASSES, by_class=True),
+        Metric("f1_macro", _either(classification.f1_macro, labels.f1_macro), "higher", "classes", CLASSES | LABELS,
+               by_class=True),
+        Metric("label_accuracy", labels.label_accuracy, "higher", "classes", LABELS, each_epoch=True),
+        Metric("subset_accuracy", labels.subset_accuracy, "higher", "classes", LABELS, each_epoch=True),
         Metric("precision", classification.precision, "higher", "classes", _BINARY),
         Metric("precision_macro", classification.precision_macro, "higher", "classes", CLASSES, by_class=True,
-               at_end=False),
+               at_end=_NONE),
         Metric("recall", classification.recall, "higher", "classes", _BINARY),
-        Metric("recall_macro", classification.recall_macro, "higher", "classes", CLASSES, by_class=True, at_end=False),
+        Metric("recall_macro", classification.recall_macro, "higher", "classes", CLASSES, by_class=True, at_end=_NONE),
         Metric("matthews", classification.matthews, "higher", "classes", CLASSES, by_class=True),
-        Metric("roc_auc", probabilities.roc_auc, "higher", "probabilities", CLASSES, by_class=True, sorts=True),
-        Metric("average_precision", probabilities.average_precision, "higher", "probabilities", CLASSES, by_class=True,
-               sorts=True),
-        Metric("brier", probabilities.brier, "lower", "probabilities", CLASSES),
-        Metric("log_loss", probabilities.log_loss, "lower", "probabilities", CLASSES),
+        Metric("roc_auc", _either(probabilities.roc_auc, labels.roc_auc), "higher", "probabilities", CLASSES | LABELS,
+               by_class=True, sorts=True),
+        Metric("average_precision", _either(probabilities.average_precision, labels.average_precision), "higher",
+               "probabilities", CLASSES | LABELS, by_class=True, at_end=_BINARY | LABELS, sorts=True),
+        Metric("brier", _either(probabilities.brier, labels.brier), "lower", "probabilities", CLASSES | LABELS),
+        Metric("log_loss", _either(probabilities.log_loss, labels.log_loss), "lower", "probabilities", CLASSES | LABELS),
         Metric("r2", regression.r2, "higher", "values", REGRESSION, each_epoch=True),
         Metric("mae", regression.mae, "lower", "values", REGRESSION, each_epoch=True),
         Metric("rmse", regression.rmse, "lower", "values", REGRESSION, each_epoch=True),
-        Metric("mse", regression.mse, "lower", "values", REGRESSION, at_end=False),
+        Metric("mse", regression.mse, "lower", "values", REGRESSION, at_end=_NONE),
         Metric("median_ae", regression.median_ae, "lower", "values", REGRESSION, sorts=True),
         Metric("mape", regression.mape, "lower", "values", REGRESSION),
-        Metric("explained_variance", regression.explained_variance, "higher", "values", REGRESSION, at_end=False),
+        Metric("explained_variance", regression.explained_variance, "higher", "values", REGRESSION, at_end=_NONE),
     ]
 }  # fmt: skip
 """The metrics by name; of each task, the main one comes first."""
@@ -80,8 +101,12 @@ FAMILIES: Mapping[str, tuple[str, Callable[[str], Metric | None], Any]] = {
 }
 """Prefix -> an example, what makes a metric of the rest of the name (or None), and the meaning of the rest."""
 
-LOSSES: Mapping[str, Direction] = {"loss": "lower"}
-"""Values that are measured with the metrics but depend on the recipe: the loss."""
+LOSSES: Mapping[str, Direction] = {"loss": "lower", "objective": "lower"}
+"""Values that are measured with the metrics but depend on the recipe.
+
+- "loss": the loss without label smoothing and class weights;
+- "objective": the loss that training minimizes, with both, but without dropout, augmentation and penalties.
+"""
 
 _OTHER_NAMES: Mapping[str, str] = {
     "acc": "accuracy", "auc": "roc_auc", "auroc": "roc_auc", "roc": "roc_auc", "ap": "average_precision",
@@ -112,10 +137,10 @@ def metrics_of(task: str) -> dict[str, Metric]:
 
 
 def metric_names(task: str, classes: int = 0) -> list[str]:
-    """Return the names that a user may choose from for a task: the loss, the metrics, and an example of each family."""
+    """Return the names that a user may choose from for a task: losses, metrics, and an example of each family."""
     families = [make(example.removeprefix(prefix)) for prefix, (example, make, _) in FAMILIES.items()]
     own = [each.name for each in families if each and task in each.tasks and classes >= each.least_classes]
-    return ["loss", *metrics_of(task), *own]
+    return [*LOSSES, *metrics_of(task), *own]
 
 
 def find_metric(name: str, task: str | None = None) -> Metric:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from descend.errors import UserError, message_of
-from descend.metrics.base import CLASSES, Direction, Form, Metric, wide
+from descend.metrics.base import CLASSES, LABELS, Direction, Form, Metric, wide
 from descend.metrics.catalogue import FAMILIES, LOSSES, METRICS
 
 __all__ = ["declare", "own_metric"]
@@ -82,7 +82,8 @@ def own_metric(
     With weights it is called with ``sample_weight=`` in addition, an array (n,), which it must take. ``y_true`` holds
     class indices (n,) from 0, in the order of the classes, or values (n,) or (n, T) in the units of the targets. The
     predictions are class indices (n,), probabilities (n,) of the second of two classes or (n, K) of K classes, or values
-    in the shape of ``y_true``. It returns a number; NaN or None where the metric is undefined.
+    in the shape of ``y_true``. Values have the precision of float32, in which networks are trained. It returns a number;
+    NaN or None where the metric is undefined.
 
     Args:
         function: such a function, as those of ``sklearn.metrics``.
@@ -129,7 +130,7 @@ def own_metric(
             f'{{ function = ..., takes = "classes" }}, or "probabilities", or decorate it with descend.metrics.declare'
         )
     _check_choice("takes", form, _FORMS)
-    of_classes = task in CLASSES
+    of_classes = task in CLASSES | LABELS
     if (form == "values") == of_classes:
         fitting = '"classes" or "probabilities"' if of_classes else '"values"'
         raise UserError(f"'{name}' takes {form}, but the task is {task}: expected takes = {fitting}")
@@ -144,7 +145,7 @@ def _direction_of(name: str) -> Direction | None:
 
 
 def _form_of(function: Callable[..., Any], name: str, task: str) -> Form | None:
-    if task not in CLASSES:
+    if task not in CLASSES | LABELS:
         return "values"
     if name in _PROBABILISTIC:
         return "probabilities"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -67,14 +69,39 @@ def brier(probabilities: Tensor, targets: Tensor, weights: Tensor | None = None)
     return torch.dot(errors, w) / w.sum()
 
 
-def _auc(scores: Tensor, positive: Tensor, w: Tensor) -> Tensor:
-    """Return the area under the ROC curve of scores (n,) for rows that are positive or not."""
-    ordered, order = torch.sort(scores)
-    of_positive, of_negative = (w * positive)[order], (w * ~positive)[order]
-    below = torch.cat([of_negative.new_zeros(1), of_negative.cumsum(0)])
+def _by_class(p: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scores (n, C) and which rows are of each class (n, C): one for a binary task, else all."""
+    if p.dim() == 1:
+        return p.unsqueeze(1), (labels == 1).unsqueeze(1)
+    return p, labels.unsqueeze(1) == torch.arange(p.shape[1], device=p.device)
+
+
+class _Ranking(NamedTuple):
+    """Rows in ascending order of their scores, for each class, classes first.
+
+    Args:
+        positive: (C, n) the weight of the row if it is of the class, else 0.
+        weights: (C, n) the weight of the row.
+        first: (C, n) the place of the first row with the same score.
+        last: (C, n) the place after the last one.
+    """
+
+    positive: Tensor
+    weights: Tensor
+    first: Tensor
+    last: Tensor
+
+
+def _ranked(scores: Tensor, positive: Tensor, w: Tensor) -> _Ranking:
+    ordered, order = torch.sort(scores.t().contiguous(), dim=1)
+    weights = w[order]
     first, last = (torch.searchsorted(ordered, ordered, right=right) for right in (False, True))
-    lower = below[first] + 0.5 * (below[last] - below[first])  # of equal scores, half count as lower
-    return torch.dot(of_positive, lower) / (of_positive.sum() * of_negative.sum())
+    return _Ranking(weights * positive.t().gather(1, order), weights, first, last)
+
+
+def _from_zero(each: Tensor) -> Tensor:
+    """Return the sums (C, n + 1) over the places before each one."""
+    return torch.cat([each.new_zeros(len(each), 1), each.cumsum(1)], 1)
 
 
 @method(
@@ -102,19 +129,13 @@ def roc_auc(
     """
     p, labels = wide(probabilities), targets.long()
     w = row_weights(weights, len(p), p)
-    if p.dim() == 1:
-        return _auc(p, labels == 1, w)
-    return torch.stack([_auc(p[:, k].contiguous(), labels == k, w) for k in range(p.shape[1])]).mean()
-
-
-def _average_precision(scores: Tensor, positive: Tensor, w: Tensor) -> Tensor:
-    ordered, order = torch.sort(scores)
-    of_positive, of_all = (w * positive)[order], w[order]
-    # The weight of the rows with at least this score, in all and of the class.
-    first = torch.searchsorted(ordered, ordered)
-    above, positives_above = (each.flip(0).cumsum(0).flip(0)[first] for each in (of_all, of_positive))
-    precisions = torch.where(of_positive > 0, positives_above / above, torch.zeros_like(above))
-    return torch.dot(of_positive, precisions) / of_positive.sum()
+    r = _ranked(*_by_class(p, labels), w)
+    negative = r.weights - r.positive
+    below = _from_zero(negative)
+    low, high = below.gather(1, r.first), below.gather(1, r.last)
+    # Of equal scores, half count as lower.
+    areas = (r.positive * (low + high)).sum(1) / (2 * r.positive.sum(1) * negative.sum(1))
+    return areas.mean()
 
 
 @method(
@@ -142,10 +163,13 @@ def average_precision(
     """
     p, labels = wide(probabilities), targets.long()
     w = row_weights(weights, len(p), p)
-    if p.dim() == 1:
-        return _average_precision(p, labels == 1, w)
-    columns = [_average_precision(p[:, k].contiguous(), labels == k, w) for k in range(p.shape[1])]
-    return torch.stack(columns).mean()
+    r = _ranked(*_by_class(p, labels), w)
+    of_class, of_all = _from_zero(r.positive), _from_zero(r.weights)
+    # The weights of the rows with at least this score.
+    above = of_class[:, -1:] - of_class.gather(1, r.first)
+    all_above = of_all[:, -1:] - of_all.gather(1, r.first)
+    steps = torch.where(r.positive > 0, r.positive * above / all_above, torch.zeros_like(above))
+    return (steps.sum(1) / r.positive.sum(1)).mean()
 
 
 @method(

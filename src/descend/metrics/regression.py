@@ -158,6 +158,9 @@ def rmse(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) ->
 def mape(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean absolute error relative to the targets, as a fraction. Undefined if a target is 0.
 
+    A target below a millionth of the largest one counts as 0: targets that were standardised in float32 for training and
+    converted back differ from 0 by their rounding errors.
+
     Args:
         predictions: (n,) or (n, T).
         targets: the same shape.
@@ -171,7 +174,11 @@ def mape(predictions: Tensor, targets: Tensor, weights: Tensor | None = None) ->
     counts = (w > 0).expand_as(y)
     relative = torch.where(counts, (y - p).abs() / y.abs(), torch.zeros_like(y))
     mean = ((w * relative).sum(0) / w.sum()).mean()
-    return torch.where((counts & (y == 0)).any(), torch.nan, mean)
+    if len(y) == 0:
+        return mean
+    sizes = torch.where(counts, y.abs(), torch.zeros_like(y))
+    zero = counts & (sizes <= 1e-6 * sizes.amax(0))
+    return torch.where(zero.any(), torch.nan, mean)
 
 
 @method(

@@ -58,7 +58,7 @@ class Selection:
         return self._with_requested(m for m in metrics_of(self.task).values() if m.each_epoch)
 
     def at_end(self, rows: int) -> tuple[Metric, ...]:
-        """Return the metrics that are measured on a part of the data with this number of rows after training."""
+        """Return the metrics that are measured after training on a held-out part of the data, of this number of rows."""
         many = rows * max(self.classes, 1) > LARGEST_SORT
         known = [
             *metrics_of(self.task).values(),
@@ -67,7 +67,9 @@ class Selection:
         return self._with_requested(
             m
             for m in known
-            if (m.at_end or m.each_epoch) and not (m.sorts and many) and self.classes >= m.least_classes
+            if (m.each_epoch or m.at_end is None or self.task in m.at_end)
+            and not (m.sorts and many)
+            and self.classes >= m.least_classes
         )
 
     def _with_requested(self, metrics: Iterable[Metric]) -> tuple[Metric, ...]:
@@ -92,7 +94,9 @@ def undefined_reason(
     '1 of 2 classes has no row'
     """
     perfect = targets
-    if metric.takes == "probabilities":
+    if task == "multi_label":
+        perfect = targets.double() if metric.takes == "probabilities" else targets.long()
+    elif metric.takes == "probabilities":
         perfect = torch.nn.functional.one_hot(targets.long(), classes).double()
         perfect = perfect[:, 1] if task == "binary" else perfect
     elif metric.takes == "classes":
@@ -104,6 +108,12 @@ def undefined_reason(
         return "there are no rows"
     if not bool((counts > 0).any()):
         return "all weights are 0"
+    if task == "multi_label":
+        return (
+            "no label both holds in a row and does not in another"
+            if metric.sorts
+            else "no label holds in any row"
+        )
     if classes:
         present = torch.zeros(classes).index_add(0, targets.long().cpu(), counts.float().cpu()) > 0
         absent = classes - int(present.sum())

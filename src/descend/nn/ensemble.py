@@ -23,7 +23,8 @@ class Ensemble(nn.Module):
     σ(z) = mean_m p_m, so that losses, labels and export work as for a single network:
 
     - softmax: z = log mean_m softmax(z_m), computed as logsumexp_m log_softmax(z_m) - log M;
-    - sigmoid: z = log (Σ_m σ(z_m) / Σ_m σ(-z_m)), as logsumexp_m log σ(z_m) - logsumexp_m log σ(-z_m);
+    - sigmoid, of one class or of each label: z = log (Σ_m σ(z_m) / Σ_m σ(-z_m)), as logsumexp_m log σ(z_m) -
+      logsumexp_m log σ(-z_m);
     - sine: z = arcsin mean_m sin z_m;
     - identity: z = mean_m z_m; quantiles likewise;
     - exp: z = log mean_m exp z_m;
@@ -66,7 +67,7 @@ class Ensemble(nn.Module):
             return _negative_binomial(outputs)
         if self.link == "arcsine":
             return torch.arcsin(torch.sin(outputs).mean(0))
-        if outputs.shape[-1] == 1:
+        if self.link == "logits" or outputs.shape[-1] == 1:
             return torch.logsumexp(F.logsigmoid(outputs), 0) - torch.logsumexp(F.logsigmoid(-outputs), 0)
         return torch.logsumexp(F.log_softmax(outputs, -1), 0) - math.log(len(self.members))
 

@@ -50,7 +50,8 @@ __all__ = [
     "positive",
 ]
 
-Link = Literal["identity", "logit", "arcsine", "log", "gaussian", "negative_binomial", "quantiles"]
+Link = Literal["identity", "logit", "logits", "arcsine", "log", "gaussian", "negative_binomial", "quantiles"]
+"""Links; ``"logits"`` is that of several labels, each with a logit of its own."""
 
 FLOOR = 1e-6
 """Smallest variance or dispersion, which keeps the gradient of a likelihood finite."""

@@ -70,6 +70,10 @@ class CheckedOptimizer(Optimizer):
         with raising_user_errors(self.name):
             super().__init__(list_params(params), defaults)
 
+    lr_is_step_size: ClassVar[bool] = False
+    """Whether a step at a constant gradient is in the long run the learning rate times the gradient, as proximal steps after
+    it assume."""
+
     supports_complex: ClassVar[bool] = True
     """Whether parameters may be complex."""
 

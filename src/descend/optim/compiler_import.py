@@ -18,6 +18,8 @@ import torch
 from torch.optim import Optimizer
 from torch.optim import optimizer as torch_optimizer
 
+from descend.optim.foreign import foreign_step, is_foreign
+
 __all__ = ["defer_compiler_import", "eager_step"]
 
 _CACHE = "__dynamo_disable"  # the attribute in which PyTorch's wrapper keeps the excluded function
@@ -49,7 +51,8 @@ def eager_step(optimizer: Optimizer) -> Callable[[Callable[[], Any]], Any]:
     """Return ``optimizer.step`` for a closure, without the import of the compiler.
 
     The function, the hooks and their order are those of ``optimizer.step``, which is called itself once the compiler is
-    imported, and for optimizers that are not PyTorch's own. The profiler does not see the step.
+    imported, and for optimizers that are not PyTorch's own. The profiler does not see the step. Optimizers of other
+    packages are adapted by :func:`descend.optim.foreign.foreign_step`.
 
     >>> w = torch.nn.Parameter(torch.ones(2))
     >>> step = eager_step(torch.optim.Adagrad([w], lr=0.5))
@@ -59,6 +62,8 @@ def eager_step(optimizer: Optimizer) -> Callable[[Callable[[], Any]], Any]:
     >>> step(closure), w.data
     (tensor(2.), tensor([0.5000, 0.5000]))
     """
+    if is_foreign(optimizer):
+        return foreign_step(optimizer)
     from_torch = type(optimizer).__module__.startswith("torch.optim.")
     if not from_torch or "differentiable" not in optimizer.defaults or "torch._dynamo" in sys.modules:
         return optimizer.step

@@ -89,6 +89,8 @@ class SCGD(CheckedOptimizer):
     True
     """
 
+    lr_is_step_size = True
+
     def __init__(
         self,
         params: Params,

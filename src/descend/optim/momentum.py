@@ -44,6 +44,7 @@ __all__ = ["HeavyBall", "Nesterov", "heavy_ball", "nesterov"]
 class _Inertial(CheckedOptimizer, ABC):
     """An optimizer whose state is the last step of each parameter, including what hooks after the step do to it."""
 
+    lr_is_step_size = True
     _measuring: RemovableHandle | None = None
     _starts: Mapping[Tensor, Tensor] | None = None
 

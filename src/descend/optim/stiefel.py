@@ -50,6 +50,7 @@ from descend.linalg.vectors import bounded
 from descend.optim.base import CheckedOptimizer, Params
 from descend.optim.vector_step import restore_dtypes
 from descend.param_types import Count, Fraction, NonNegative, Positive
+from descend.regularization.step_lengths import adaptive_length
 
 __all__ = ["CayleyAdam", "CayleySGD", "cayley_adam", "cayley_sgd"]
 
@@ -193,6 +194,10 @@ class CayleySGD(_Cayley):
     ) -> None:
         super().__init__(params, locals())
 
+    def step_length(self, group: Group, parameter: Tensor) -> float:
+        """Return the length of a step of a weight without constraint at a constant gradient of 1."""
+        return float(group["lr"]) / float(1.0 - group["momentum"])
+
     def _plain(self, group: Group, moving: list[Tensor]) -> None:
         buffers: list[Tensor | None] = [self.state[p].get("momentum_buffer") for p in moving]
         sgd_step(
@@ -277,6 +282,11 @@ class CayleyAdam(_Cayley):
         orthonormal: bool = False,
     ) -> None:
         super().__init__(params, locals())
+
+    def step_length(self, group: Group, parameter: Tensor) -> float | Tensor:
+        """Return the length of a step of a weight without constraint at a constant gradient of 1."""
+        state = self.state[parameter]
+        return adaptive_length(float(group["lr"]), group, state) if "step" in state else 0.0
 
     def _plain(self, group: Group, moving: list[Tensor]) -> None:
         for p in moving:

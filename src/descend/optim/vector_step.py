@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -71,8 +71,6 @@ class VectorStep(CheckedOptimizer, ABC):
     """
 
     supports_complex = False
-    lr_is_step_size: ClassVar[bool] = False
-    """Whether the step is the learning rate times the gradient, as proximal steps after it assume."""
 
     @property
     def needs(self) -> frozenset[Need]:

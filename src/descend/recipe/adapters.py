@@ -12,7 +12,7 @@ from descend.errors import UserError
 from descend.losses import Loss
 from descend.losses.classification import log_clamped, one_hot
 from descend.losses.conventions import Convention
-from descend.nn.outputs import positive
+from descend.nn.outputs import Softmax, positive
 
 __all__ = ["CallableLoss", "OnProbabilities", "TorchSchedule"]
 
@@ -92,7 +92,8 @@ class CallableLoss(nn.Module):
     def _log_probabilities(self, outputs: Tensor) -> Tensor:
         if getattr(self.output, "link", None) != "logit":
             return log_clamped(self.output(outputs))
-        return torch.log_softmax(outputs, 1) if outputs.shape[1] > 1 else nn.functional.logsigmoid(outputs)
+        several = isinstance(self.output, Softmax)
+        return torch.log_softmax(outputs, 1) if several else nn.functional.logsigmoid(outputs)
 
     def trust(self, targets: Tensor) -> None:
         """Check the targets of a loss of counts once; the domain of others is unknown.

@@ -10,25 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from descend.errors import Problem, RecipeError, UserError, message_of
-from descend.losses import Loss
 from descend.nn.ensemble import Ensemble
 from descend.nn.init import initialize
-from descend.nn.outputs import OUTPUTS, Link
 from descend.nn.text_embedding import with_text_embedding
 from descend.optim import OPTIMIZERS, STIEFEL
 from descend.optim.first_order import can_fuse
+from descend.optim.foreign import closure_use, is_foreign
 from descend.param_types import signature_of
-from descend.recipe.adapters import CallableLoss, OnProbabilities, TorchSchedule
-from descend.recipe.callable_losses import build_callable_loss, two_rows
-from descend.recipe.catalogue import CATALOGUE, CHOICES, Constructor, find
+from descend.recipe.adapters import TorchSchedule
+from descend.recipe.build_loss import build_loss, build_output, link_of, network_outputs
+from descend.recipe.catalogue import CATALOGUE, CHOICES, find
 from descend.recipe.compatibility import check_needs
 from descend.recipe.constraints import ActiveConstraint, build_constraints
+from descend.recipe.construct import call, parameter_names, settings_of
 from descend.recipe.defaults import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
-from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
-from descend.recipe.sections import SECTIONS
 from descend.recipe.text_embedding import build_text_embedding
 from descend.recipe.transfer import freeze_parts
 from descend.regularization import decayed_parameters, l1_prox, weight_decay
@@ -48,45 +46,6 @@ __all__ = [
 
 _LOG_LINKS = ("exp", "negative_binomial_mean")
 
-_OUTPUTS_OF_TASK: Mapping[str, tuple[str, ...]] = {
-    "regression": ("identity",),
-    "multi_regression": ("identity",),
-    "binary": ("sigmoid", "sine"),
-    "multi_label": ("sigmoid", "sine"),
-    "multiclass": ("softmax",),
-}
-"""Output activations of each task; that of a regression may also be the one that its loss requires."""
-
-
-def _call(
-    section: str, constructor: Constructor, context: Mapping[str, Any], settings: Mapping[str, Any]
-) -> Any:
-    """Call a constructor with the settings and the parts of the context that it takes; report its errors as problems."""
-    named, takes_any = _parameter_names(constructor)
-    supplied = {name: value for name, value in context.items() if name in named or takes_any}
-    try:
-        return constructor(**supplied, **settings)
-    except RecipeError:
-        raise
-    except Exception as cause:  # anyone's constructor may raise anything
-        raise RecipeError([Problem(section, None, message_of(cause))]) from cause
-
-
-def _parameter_names(constructor: Constructor) -> tuple[set[str], bool]:
-    """Return the names of a constructor's parameters, and whether it takes any other keyword."""
-    signature = signature_of(constructor)
-    if signature is None:
-        return set(), True
-    parameters = signature.parameters
-    return set(parameters), any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _settings(recipe: Recipe, section: str) -> dict[str, Any]:
-    """Return the constructor's settings: the section without ``name`` and the keys that belong to no constructor."""
-    own = SECTIONS[section].settings
-    excluded = {"name", *(of_settings(own) if own else ())}
-    return {key: value for key, value in getattr(recipe, section).items() if key not in excluded}
-
 
 def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
     """Build the network with its initial weights, on the CPU; a pure function of recipe, shapes and seed.
@@ -105,30 +64,17 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
     return Ensemble([_build_network(recipe, facts, seed, draw) for draw in range(count)], link)
 
 
-def link_of(recipe: Recipe, facts: Facts) -> Link:
-    """Return the link function, from predictions to raw outputs; an ensemble applies it to the mean prediction.
-
-    Raises:
-        RecipeError: the output activation, one from an import path, does not declare it.
-    """
-    link = getattr(build_output(recipe, facts), "link", None)
-    if link is None:
-        message = f"the output '{recipe.model['output']}' declares no link, which the mean prediction needs"
-        raise RecipeError([Problem("model", "ensemble", message, f"use one of: {', '.join(OUTPUTS)}")])
-    return cast(Link, link)
-
-
 def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:
     constructor = find("model", recipe.model["name"])
     embedding = build_text_embedding(recipe, facts, seed, draw)
     inputs = facts.input_shape if embedding is None else (embedding.outputs,)
     context = {"inputs": inputs, "outputs": network_outputs(recipe, facts)}
-    settings = _settings(recipe, "model")
+    settings = settings_of(recipe, "model")
     if recipe.model["name"] in CATALOGUE["model"]:
         settings = {key: _imported(key, value) for key, value in settings.items()}
     with forked():
         torch.default_generator.manual_seed(key(seed, "init", draw))
-        model = _call("model", constructor, context, settings)
+        model = call("model", constructor, context, settings)
     if not isinstance(model, nn.Module):
         raise RecipeError(
             [
@@ -139,7 +85,7 @@ def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Mod
                 )
             ]
         )
-    scheme = _call("init", find("init", recipe.init["name"]), {}, _settings(recipe, "init"))
+    scheme = call("init", find("init", recipe.init["name"]), {}, settings_of(recipe, "init"))
     last = float(recipe.init["output_gain"])
     try:
         initialize(model, scheme, generator=generator(seed, "weights", draw), last_layer_gain=last)
@@ -165,11 +111,6 @@ def _imported(key: str, value: Any) -> Any:
     constructor = find("model", name, key)
     settings = {k: v for k, v in value.items() if k != "name"} if isinstance(value, Mapping) else {}
     return partial(constructor, **settings) if settings else constructor
-
-
-def network_outputs(recipe: Recipe, facts: Facts) -> int:
-    """Return the number of outputs of the network: the predictions of a row, each times the outputs that the loss takes."""
-    return facts.outputs if facts.classification else facts.outputs * loss_requirements(recipe.loss).blocks
 
 
 def _start_at_average(recipe: Recipe, model: nn.Module, facts: Facts) -> None:
@@ -226,80 +167,6 @@ def check_shape(recipe: Recipe, model: nn.Module, facts: Facts) -> None:
         )
 
 
-def build_output(recipe: Recipe, facts: Facts) -> nn.Module:
-    """Build the output activation.
-
-    Raises:
-        RecipeError: it does not fit the task.
-    """
-    name = recipe.model["output"]
-    needs = loss_requirements(recipe.loss)
-    allowed = _OUTPUTS_OF_TASK[facts.task]
-    if not facts.classification:
-        free = not needs.declared and name == "exp"  # its loss takes logarithms
-        allowed = (name,) if free else (needs.output,)
-    if name in OUTPUTS and name not in allowed:
-        raise RecipeError(
-            [
-                Problem(
-                    "model",
-                    "output",
-                    f"'{name}' does not fit the task {facts.task}"
-                    + ("" if facts.classification else f" with the loss {needs.name or recipe.loss['name']}"),
-                    f"one of: {', '.join(allowed)}",
-                )
-            ]
-        )
-    context = {"levels": needs.levels} if needs.levels else {}
-    return cast(nn.Module, _call("model", find("model", name, "output"), context, {}))
-
-
-def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProbabilities | CallableLoss:
-    """Build the loss as a function of (raw outputs, targets, weights).
-
-    Where the loss has a numerically stable form in logits and the output's link is the logit, the two are fused.
-
-    Raises:
-        RecipeError: the loss does not fit the task.
-    """
-    loss = _call("loss", find("loss", recipe.loss["name"]), {}, _settings(recipe, "loss"))
-    _check_target_scale(recipe, facts)
-    if not isinstance(loss, Loss):
-        return build_callable_loss(loss, facts, output, network_outputs(recipe, facts))
-    if facts.task not in loss.tasks:
-        raise RecipeError(
-            [
-                Problem(
-                    "loss",
-                    "name",
-                    f"'{recipe.loss['name']}' does not fit the task {facts.task}",
-                    f"it is for {' and '.join(sorted(loss.tasks))}",
-                )
-            ]
-        )
-    loss = loss.for_task(facts.task)
-    built: Loss | OnProbabilities = loss
-    if loss.form == "logits" and getattr(output, "link", None) != "logit":
-        built = OnProbabilities(loss.on_probabilities(), output)
-    try:
-        built(*two_rows(facts, network_outputs(recipe, facts)))
-    except UserError as cause:  # a cost matrix for another number of classes, for instance
-        raise RecipeError([Problem("loss", None, str(cause))]) from cause
-    return built
-
-
-def _check_target_scale(recipe: Recipe, facts: Facts) -> None:
-    """Refuse standardised targets where the loss takes those in their own units."""
-    needs = loss_requirements(recipe.loss)
-    if (
-        not facts.classification
-        and needs.target_space == "raw"
-        and recipe.get("data.target_scale") == "standard"
-    ):
-        message = f"'standard' does not fit the loss {needs.name}, which takes targets in their own units"
-        raise RecipeError([Problem("data", "target_scale", message, "use 'none' or 'auto'")])
-
-
 def build_optimizer(
     recipe: Recipe,
     model: nn.Module,
@@ -348,19 +215,20 @@ def build_optimizer(
         "products": recipe.engine["products"],
     }
     # A constructor that takes any keyword is not given these.
-    named, _ = _parameter_names(constructor)
+    named, _ = parameter_names(constructor)
     context = {"params": groups} | {key: value for key, value in supplied.items() if key in named}
-    settings = _settings(recipe, "optimizer")
+    settings = settings_of(recipe, "optimizer")
     if any(constructor is each for each in OPTIMIZERS.values()):
         if "weight_decay" in named:  # the groups that decay have their own
             context["weight_decay"] = 0.0
         if "fused" in named:
             fused = settings.get("fused")
             settings["fused"] = (can_fuse(constructor, groups) if fused is None else fused) or None
-    optimizer = _call("optimizer", constructor, context, settings)
+    optimizer = call("optimizer", constructor, context, settings)
     if not isinstance(optimizer, torch.optim.Optimizer):
         got = type(optimizer).__name__
         raise RecipeError([Problem("optimizer", "name", f"expected a torch.optim.Optimizer, got a {got}")])
+    _check_use(recipe, optimizer)
     if isinstance(optimizer, torch.optim.SparseAdam) and not _has_sparse_gradients(model):
         raise RecipeError(
             [
@@ -372,7 +240,7 @@ def build_optimizer(
                 )
             ]
         )
-    check_needs(recipe, model, optimizer)
+    check_needs(recipe, model, optimizer, loss)
     apply_lr_factors(optimizer, factors)
     if strength and decay and not own_decay:
         weight_decay(optimizer, decay, strength)
@@ -391,6 +259,19 @@ def build_optimizer(
     return optimizer
 
 
+def _check_use(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimizer by import path whose steps the training loop cannot take."""
+    if isinstance(optimizer, torch.optim.LBFGS) and recipe.data["sampling"] != "full":
+        message = "LBFGS compares gradients of successive steps, so that each step needs all rows"
+        hint = "set data.sampling = 'full', or use 'lbfgs', which evaluates both gradients on the same rows"
+        raise RecipeError([Problem("optimizer", "name", message, hint)])
+    if is_foreign(optimizer):
+        try:
+            closure_use(optimizer)
+        except UserError as cause:
+            raise RecipeError([Problem("optimizer", "name", str(cause))]) from cause
+
+
 def _has_sparse_gradients(model: nn.Module) -> bool:
     return any(getattr(module, "sparse", False) for module in model.modules())
 
@@ -398,7 +279,7 @@ def _has_sparse_gradients(model: nn.Module) -> bool:
 def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) -> Schedule:
     """Build the schedule; a scheduler of ``torch.optim.lr_scheduler`` can be given by its import path."""
     constructor = find("schedule", recipe.schedule["name"])
-    settings = _settings(recipe, "schedule")
+    settings = settings_of(recipe, "schedule")
     signature = signature_of(constructor)
     if signature is not None and "optimizer" in signature.parameters:
         step = signature_of(getattr(constructor, "step", constructor))
@@ -406,10 +287,10 @@ def build_schedule(recipe: Recipe, *, steps_per_epoch: int, total_steps: int) ->
             message = "a scheduler of PyTorch is not given the value that it monitors"
             raise RecipeError([Problem("schedule", "name", message, "use 'plateau'")])
         return TorchSchedule(
-            lambda optimizer: _call("schedule", constructor, {"optimizer": optimizer}, settings)
+            lambda optimizer: call("schedule", constructor, {"optimizer": optimizer}, settings)
         )
     context = {"steps_per_epoch": steps_per_epoch, "total_steps": total_steps}
-    schedule = _call("schedule", constructor, context, settings)
+    schedule = call("schedule", constructor, context, settings)
     if not all(
         callable(getattr(schedule, name, None))
         for name in ("factor", "observe", "state_dict", "load_state_dict")

@@ -84,7 +84,9 @@ def _refused(message: str, hint: str = "") -> RecipeError:
 def _check_value(built: CallableLoss, facts: Facts, width: int) -> None:
     """Call the loss on two rows: it must return their mean, one number."""
     outputs, targets = two_rows(facts, width)
-    if not facts.classification and built.convention.target_space == "standardized":
+    if facts.target_average:
+        targets = torch.tensor(facts.target_average) * torch.tensor([[0.7], [1.3]])
+    elif not facts.classification:
         targets = torch.tensor([[-0.7], [0.7]]).repeat(1, facts.outputs)
     try:
         value = built(outputs, targets)
@@ -157,16 +159,17 @@ def _check_direction(built: CallableLoss, facts: Facts, width: int) -> None:
     if not facts.classification:
         if built.convention.target_space == "raw":
             return
-        targets = torch.tensor([[-0.7], [0.7]]).repeat(1, facts.outputs)
-        signs = torch.tensor([[1.0], [-1.0]]).repeat(1, width)
-        tried = [signs * LARGE, -signs * LARGE, torch.full_like(signs, LARGE), torch.full_like(signs, -LARGE)]
-        values, others = ([value(each, y) for each in tried] for y in (targets, -targets))
-        lowest = min(values)
-        uses_targets = values != others  # a network may compute the objective itself
+        ones, large = torch.ones_like(targets), torch.full_like(outputs, LARGE)
+        values = {
+            (sign, target): value(sign * large, target * ones) for sign in (-1, 1) for target in (-0.7, 0.7)
+        }
+        sign, target = min(values, key=lambda each: values[each])
+        lowest = values[sign, target]
+        uses_targets = lowest != values[sign, -target]  # a network may compute the objective itself
         if lowest < -0.1 * LARGE and uses_targets:
             raise _refused(
-                f"the loss decreases without bound: it returns {lowest:g} for outputs of size {LARGE:g} and the "
-                "standardized targets -0.7 and 0.7, so it was made for other targets or outputs",
+                f"the loss decreases without bound: it returns {lowest:g} for the output {sign * LARGE:g} and the "
+                f"standardized target {target:g}, so it was made for other targets or outputs",
                 _advice(facts),
             )
         return

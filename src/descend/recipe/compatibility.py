@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -30,7 +31,7 @@ def check_batches(model: nn.Module, sizes: Sequence[int]) -> None:
             raise RecipeError([Problem("data", "batch_size", message, hint)])
 
 
-def check_needs(recipe: Recipe, model: nn.Module, optimizer: Optimizer) -> None:
+def check_needs(recipe: Recipe, model: nn.Module, optimizer: Optimizer, loss: Any = None) -> None:
     """Refuse an optimizer that needs second derivatives where a part of the recipe has none.
 
     Raises:
@@ -41,6 +42,11 @@ def check_needs(recipe: Recipe, model: nn.Module, optimizer: Optimizer) -> None:
         return
     name = recipe.optimizer["name"]
     problems = []
+    if not getattr(loss, "curved", True):
+        message = f"'{name}' uses the second derivative of the loss, which for '{recipe.loss['name']}' is 0 almost everywhere"
+        problems.append(
+            Problem("optimizer", "name", message, "use adamw, sgd, lbfgs or bfgs, or the loss huber")
+        )
     choice = recipe.regularize["orthogonality"]
     kind = choice["name"] if isinstance(choice, Mapping) else choice
     if kind in ("so", "dso") and float(recipe.regularize["orthogonality_strength"]):

@@ -237,12 +237,23 @@ def _regularize(facts: Facts, specified: Mapping[str, Any], others: Values) -> d
 
 def _stop(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[str, tuple[Any, str]]:
     validated = facts.validation_rows > 0
+    monitor = ("loss", "the smoothest measure of fit on few validation rows")
+    smoothing = others["loss"].get("label_smoothing", 0.0)
+    balanced = others["data"].get("class_weights", "none") != "none"
+    if smoothing or balanced:
+        included = " and ".join(
+            name for name, used in (("label smoothing", smoothing), ("class weights", balanced)) if used
+        )
+        monitor = (
+            "objective",
+            f"it includes {included}: the loss without may be lowest before training has begun to fit",
+        )
     return {
         "max_epochs": (100, "more than most tables need; early stopping ends most runs earlier"),
         "patience": (20, "enough epochs to average out the noise of the validation value")
         if validated
         else (None, "there are no validation rows"),
-        "monitor": ("loss", "the smoothest measure of fit on few validation rows"),
+        "monitor": monitor,
         "min_improvement": (0.01, "earlier, simpler weights unless later ones are better by 1 %"),
         "average": (0.0, "steps on all rows have no noise to average")
         if others["optimizer"]["name"] in WHOLE_DATA

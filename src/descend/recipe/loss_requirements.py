@@ -27,6 +27,8 @@ class LossRequirements:
         blocks: the number of outputs of the network per target.
         levels: the levels of its quantiles, if these are its outputs.
         declared: whether this is known or was declared, rather than assumed of a loss that declares nothing.
+        known: whether it is a loss of descend or PyTorch; others may take the logarithm of predictions, with the output
+            activation ``exp``.
     """
 
     name: str = ""
@@ -35,6 +37,7 @@ class LossRequirements:
     blocks: int = 1
     levels: tuple[float, ...] = ()
     declared: bool = True
+    known: bool = True
 
     @property
     def why_target_space(self) -> str:
@@ -77,7 +80,9 @@ def loss_requirements(values: Mapping[str, Any]) -> LossRequirements:
             known = convention_of(loss)
     except Exception:  # anyone's constructor may raise anything; building the loss reports it
         return LossRequirements()
-    return LossRequirements(shown, known.target_space, known.output, known.blocks, declared=known.declared)
+    return LossRequirements(
+        shown, known.target_space, known.output, known.blocks, declared=known.declared, known=known.known
+    )
 
 
 def _takes(name: str, settings: Mapping[str, Any]) -> bool:

@@ -32,8 +32,8 @@ def build_selection(recipe: Recipe, task: str, classes: int) -> Selection:
         ("monitor", recipe.stop.get("monitor", "loss")),
         *(("metrics", each) for each in several),
     ]:
-        if isinstance(value, str) and (value in LOSSES or value == "auto"):
-            monitor = value if key == "monitor" and value != "auto" else monitor
+        if isinstance(value, str) and (value in LOSSES or value == "auto") and key == "monitor":
+            monitor = "loss" if value == "auto" else value
             continue
         try:
             metric = build_metric(value, task, classes)

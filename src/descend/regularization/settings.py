@@ -21,7 +21,8 @@ class RegularizeSettings:
         weight_decay: decoupled decay: before each step w <- (1 - lr * weight_decay) w (AdamW's rule).
         l2: adds l2 * sum ||W||_F^2 to the loss; its gradient is 2 * l2 * W.
         l1: adds l1 * sum |W| to the loss.
-        l1_prox: after each step W <- sign(W) max(|W| - lr * l1_prox, 0), which makes weights exactly zero.
+        l1_prox: after each step W <- sign(W) max(|W| - t * l1_prox, 0), which makes weights exactly zero; t is the learning
+            rate, for adaptive optimizers divided by the root of the average squared gradient.
         jacobian: adds jacobian * mean over rows of ||J||_F^2, where J is the Jacobian of the outputs with respect to the
             inputs.
         jacobian_projections: the number of random projections that estimate it without bias, each of which costs one

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from descend.cards import method
 from descend.errors import UserError
 from descend.regularization.selection import selected_by_group
+from descend.regularization.step_lengths import has_step_length, step_length
 
 __all__ = ["l1_penalty", "l1_prox", "l2_penalty", "soft_threshold"]
 
@@ -65,22 +66,23 @@ def soft_threshold(weight: Tensor, threshold: float) -> Tensor:
 @method(
     row="G2",
     reference="Tibshirani 1996; Daubechies, Defrise and De Mol 2004",
-    formula="W <- sign(W) max(|W| - t w, 0) after each step, t the learning rate",
-    note="Weights become exactly zero, while steps along the gradient of the penalty only bring them near zero. With "
-    "plain SGD it minimizes loss + w sum |W|; an adaptive optimizer scales its direction, but not the threshold.",
+    formula="W <- sign(W) max(|W| - t w, 0) after each step, t the length of a step per unit of the gradient",
+    note="Weights become exactly zero, while steps along the gradient of the penalty only bring them near zero. It minimizes "
+    "loss + w sum |W|. t is the learning rate for SGD, and for adaptive optimizers a number for each weight.",
 )
 def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> RemovableHandle:
     """Add the proximal step of the l1 penalty to an optimizer: a soft threshold after each step.
 
-    With plain SGD this is proximal gradient descent (ISTA) on loss + strength·Σ|W|, whose solutions have weights that
-    are exactly zero. The threshold is t·strength, where t is the learning rate of the parameter's group at that step,
-    and with PyTorch's SGD with momentum μ and dampening τ, whose steps at a constant gradient are (1 − τ)/(1 − μ)
-    times as long, as many times larger. Where the length or the metric of a step is not that of the learning rate, as
-    with line searches and curvature matrices, these steps and thresholds would minimize another function, and the
+    With plain SGD this is proximal gradient descent (ISTA) on loss + strength·Σ|W|, whose solutions have weights that are
+    exactly zero. The threshold is h·strength, where h is the length of a step at a constant gradient of 1: the learning
+    rate for SGD, (1 − τ)/(1 − μ) times as much with momentum μ and dampening τ, and for adaptive methods such as Adam a
+    number for each weight, the learning rate divided by the root of the average squared gradient. Then the fixed points
+    are the minima of loss + strength·Σ|W|. Where h is not known, as with line searches and curvature matrices, the
     optimizer is refused.
 
     Args:
-        optimizer: an optimizer whose steps are as long as its learning rate specifies.
+        optimizer: an optimizer whose step at a constant gradient is known
+            (:func:`descend.regularization.step_lengths.has_step_length`).
         params: the weights, among the optimizer's; see :func:`descend.regularization.decayed_parameters`.
         strength: w, at least 0.
 
@@ -97,33 +99,31 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
     >>> w.grad = torch.zeros(2); optimizer.step(); w.data
     tensor([ 0.0000, -1.5000])
     """
-    if strength and not getattr(optimizer, "lr_is_step_size", True):
+    if strength and not has_step_length(optimizer):
         name = getattr(optimizer, "name", type(optimizer).__name__.lower())
+        declared = getattr(optimizer, "lr_is_step_size", None) is False
+        why = (
+            f"a step of {name} is determined by a line search or a curvature matrix"
+            if declared
+            else f"that of a step of {name} is not known (lr_is_step_size = True declares that it is the learning rate)"
+        )
         raise UserError(
-            f"l1_prox: the threshold of a step is lr * l1_prox, but a step of {name} is determined by a line search or a "
-            "curvature matrix, so that together they minimize another function; use sgd, heavy_ball, nesterov or adam"
+            f"l1_prox: the threshold is the length of a step times l1_prox, but {why}, so that together they would "
+            "minimize another function; use sgd, heavy_ball, nesterov, adam or adamw, or the penalty l1"
         )
     groups = selected_by_group(optimizer, params, strength, "l1_prox")
 
     @torch.no_grad()
     def shrink(stepped: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for group, members in zip(stepped.param_groups, groups, strict=True):
-            threshold = float(group["lr"]) * strength * _steps_accumulated(stepped, group)
             for weight in members:
-                weight.copy_(soft_threshold(weight, threshold))
+                threshold = step_length(stepped, group, weight) * strength
+                if isinstance(threshold, Tensor):
+                    weight.copy_(weight.sign() * (weight.abs() - threshold).clamp_min(0.0))
+                else:
+                    weight.copy_(soft_threshold(weight, threshold))
 
     return optimizer.register_step_post_hook(shrink)
-
-
-def _steps_accumulated(optimizer: Optimizer, group: dict[str, Any]) -> float:
-    """Return the length of a step at a constant gradient, in units of the learning rate times the gradient.
-
-    SGD's buffer does not see the threshold. At a fixed point it is (1 − τ)/(1 − μ) times the gradient g, and
-    w = soft(w − t v, θ) requires |t v| ≤ θ at w = 0, which is |g| ≤ strength for θ = t·strength·(1 − τ)/(1 − μ).
-    """
-    if not isinstance(optimizer, torch.optim.SGD) or group["momentum"] >= 1:
-        return 1.0
-    return float(1.0 - group["dampening"]) / float(1.0 - group["momentum"])
 
 
 def _sum(terms: list[Tensor]) -> Tensor:

@@ -27,15 +27,26 @@ METRICS: Mapping[str, str] = {
     "loss": "loss",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "f1_macro": "F1 (mean over classes)",
+    "precision_macro": "precision (mean over classes)",
+    "recall_macro": "recall (mean over classes)",
+    "matthews": "Matthews correlation",
+    "roc_auc": "ROC AUC",
+    "brier": "Brier score",
     "r2": "R²",
     "mae": "mean absolute error",
+    "mse": "mean squared error",
     "rmse": "root mean squared error",
+    "median_ae": "median absolute error",
+    "mape": "mean absolute percentage error",
 }
-"""Display names of metrics."""
+"""Display names of metrics whose names with spaces would not do."""
 
 TASKS: Mapping[str, str] = {
     "regression": "regression",
     "multi_regression": "multi-target regression",
+    "multi_label": "multi-label classification",
     "binary": "binary classification",
     "multiclass": "multiclass classification",
 }
@@ -60,7 +71,20 @@ TIMES = " \N{MULTIPLICATION SIGN} "
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 
-SHARES = frozenset({"accuracy", "balanced_accuracy"})
+SHARES = frozenset(
+    {
+        "accuracy",
+        "balanced_accuracy",
+        "f1",
+        "f1_macro",
+        "precision",
+        "precision_macro",
+        "recall",
+        "recall_macro",
+        "mape",
+        *(f"top_{k}" for k in range(1, 101)),
+    }
+)
 """Metrics that are shown as percentages."""
 
 
@@ -109,7 +133,16 @@ def score(name: str, value: float | None) -> str:
 
 
 def metric(name: str) -> str:
-    """Return the display name of a metric."""
+    """Return the display name of a metric.
+
+    >>> metric("roc_auc"), metric("top_5"), metric("pinball_0.9"), metric("log_loss")
+    ('ROC AUC', 'top-5 accuracy', 'pinball loss (0.9)', 'log loss')
+    """
+    family, _, rest = name.partition("_")
+    if family == "top" and rest.isdecimal():
+        return f"top-{rest} accuracy"
+    if family == "pinball" and rest:
+        return f"pinball loss ({rest})"
     return METRICS.get(name, name.replace("_", " "))
 
 

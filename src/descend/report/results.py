@@ -9,7 +9,7 @@ from typing import Any
 
 from descend.report.curves import learning_curves
 from descend.report.figures import Figure, confusion_matrix, error_histogram, predicted_against_true
-from descend.report.formatting import NO_BREAK, amount, count, metric, score
+from descend.report.formatting import NO_BREAK, NONE, amount, count, metric, score
 from descend.report.markup import Child, Html, element
 from descend.report.parts import figure_box, fold, section, table
 from descend.report.run_files import PARTS, RunFiles, items, mapping, number, text
@@ -52,6 +52,8 @@ def learning_section(run: RunFiles) -> tuple[Html, list[Figure]]:
         "The training loss is the minimised objective, including dropout, label smoothing and penalties; the "
         "validation loss is measured without them and may be lower."
     )
+    if run.standardized:
+        explanation += " Losses are those of standardised targets."
     hint = "Drag across a figure to zoom in; double-click to reset."
     return section(
         "learning",
@@ -104,7 +106,14 @@ def _history_table(run: RunFiles, limit: int = 200) -> Child:
 def results_section(run: RunFiles) -> tuple[Html, list[Figure]]:
     """Return the section with the scores and the confusion matrix or predictions, and its figures."""
     part = text(run.evaluation.get("part")) or "test"
-    body, figures = _classification(run, part) if "confusion" in run.evaluation else _regression(run, part)
+    body: Child
+    figures: list[Figure]
+    if "labels" in run.evaluation:
+        body, figures = _by_label(run), []
+    else:
+        body, figures = (
+            _classification(run, part) if "confusion" in run.evaluation else _regression(run, part)
+        )
     return section("results", "Results", _scores(run), _constraints(run), body), figures
 
 
@@ -114,12 +123,25 @@ def _scores(run: RunFiles) -> Child:
     if not names:
         return None
     names.sort(key=lambda name: (name != run.main_metric, name == "loss"))
-    return table(
+    scores = table(
         "Scores by part of the data",
         ["", *("training" if part == "train" else part for part in parts)],
         [[metric(name), *(score(name, run.score(part, name)) for part in parts)] for name in names],
         numeric=range(1, len(parts) + 1),
     )
+    notes = []
+    if run.standardized:
+        notes.append("The loss is that of standardised targets; errors are in the units of the target.")
+    if any(
+        name in mapping(run.metrics.get(part)) and run.score(part, name) is None
+        for part in parts
+        for name in names
+    ):
+        notes.append(
+            f"{NONE} marks a metric that is undefined on these rows, for example because a class has no row or the "
+            "targets do not vary."
+        )
+    return [scores, *(element("p", note, class_="note") for note in notes)]
 
 
 _KKT_CONDITIONS: Mapping[str, str] = {
@@ -199,6 +221,21 @@ def _by_class(names: Sequence[str], counts: Sequence[Sequence[float]]) -> Child:
     head = ["class", "rows", "precision", "recall", "F1"]
     scores = table("Scores by class", head, [cells for _, cells in rows], numeric=range(1, 5), tall=True)
     return [element("h3", "Scores by class" + order), scores]
+
+
+def _by_label(run: RunFiles) -> Child:
+    """Return a table of the scores of each label."""
+    rows: list[list[Child]] = []
+    for each in map(mapping, items(run.evaluation.get("labels"))):
+        hits, false, missed = (int(number(each.get(key)) or 0) for key in ("hits", "false", "missed"))
+        precision = hits / (hits + false) if hits + false else None
+        recall = hits / (hits + missed) if hits + missed else None
+        f1 = 2 * hits / (2 * hits + false + missed) if hits + false + missed else None
+        cells = [score("accuracy", value) for value in (precision, recall, f1)]
+        rows.append([text(each.get("name")), count(hits + missed), count(hits + false), *cells])
+    head = ["label", "rows", "predicted", "precision", "recall", "F1"]
+    scores = table("Scores by label", head, rows, numeric=range(1, 6), tall=True)
+    return [element("h3", "Scores by label"), scores]
 
 
 def _regression(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:

@@ -26,7 +26,13 @@ PARTS = ("train", "validation", "test")
 USED = frozenset({"numeric", "boolean", "categorical", "date", "time", "duration", "text"})
 """Kinds of columns that are inputs of the network."""
 
-_MAIN = {"binary": "accuracy", "multiclass": "accuracy", "regression": "r2", "multi_regression": "r2"}
+_MAIN = {
+    "binary": "accuracy",
+    "multiclass": "accuracy",
+    "regression": "r2",
+    "multi_regression": "r2",
+    "multi_label": "f1_micro",
+}
 
 
 def mapping(value: object) -> Mapping[str, Any]:
@@ -82,7 +88,7 @@ class RunFiles:
 
     @property
     def task(self) -> str:
-        """``regression``, ``multi_regression``, ``binary`` or ``multiclass``; "" if unknown."""
+        """``regression``, ``multi_regression``, ``binary``, ``multiclass`` or ``multi_label``; "" if unknown."""
         return text(self.metrics.get("task") or self.schema.get("task"))
 
     @property
@@ -135,7 +141,9 @@ class RunFiles:
 
     @cached_property
     def classes(self) -> Sequence[str]:
-        """The class names, in the order of the network's outputs; empty for regression."""
+        """The class names, in the order of the network's outputs; empty for regression and several labels."""
+        if self.task == "multi_label":
+            return []
         return [text(name) for name in items(self.schema.get("classes") or self.evaluation.get("classes"))]
 
     @cached_property
@@ -147,6 +155,12 @@ class RunFiles:
         ]
         square = len(counts) == len(names) and all(len(row) == len(names) for row in counts)
         return (names, counts) if square else ([], [])
+
+    @property
+    def standardized(self) -> bool:
+        """Whether the loss is measured on standardised targets, in other units than the metrics."""
+        scale, mean = items(self.schema.get("target_scale")), items(self.schema.get("target_mean"))
+        return bool(scale) and (set(scale) != {1.0} or set(mean) != {0.0})
 
     def rows(self, part: str) -> float | None:
         """Return the number of rows of a part of the data."""

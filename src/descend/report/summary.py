@@ -62,6 +62,8 @@ def _goal(run: RunFiles) -> str:
         names = run.classes
         shown = f" ({listing(names, 4 if len(names) <= 4 else 3)})" if names else ""
         return f"distinguish {len(names) or ''} classes{shown}".replace("  ", " ")
+    if run.task == "multi_label":
+        return f"predict which of {len(run.targets)} labels hold ({listing(run.targets, 4)})"
     return f"predict {listing(run.targets)}" if run.targets else "predict the target"
 
 

@@ -4,9 +4,12 @@
 :mod:`.plan`          data read and prepared, recipe resolved, folder checked
 :mod:`.build`         the parts of a training, built from a plan
 :mod:`.session`       a run in progress: trained in one or several stages
+:mod:`.resume`        which changes of a recipe a resumed run takes, and where it continues
+:mod:`.recorded_data` the data of a run as its folder records them, and how others differ
 :mod:`.finish`        the best weights, evaluated on every part of the data and written
 :mod:`.evaluate`      the metrics of a part, and the details that a report shows
 :mod:`.run`           the result as an object
+:mod:`.description`   the result in ten lines of text
 :mod:`.folder`        the files of a run folder
 :mod:`.environment`   versions, processor, command
 :mod:`.checks`        derivatives and optimality of a run's objective

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -48,6 +48,7 @@ __all__ = [
     "augmented",
     "evaluation_batches",
     "measured_threads",
+    "monitored_losses",
     "order_of",
     "part_batches",
     "throwaway_steps",
@@ -157,10 +158,10 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     evaluate: Callable[[], dict[str, Tensor]] | None = None
     if len(prepared.validation):
         rows = evaluation_batches(prepared.validation, device, workers)
-        metrics = run.selection.each_epoch()
+        metrics, losses = run.selection.each_epoch(), monitored_losses(run, prepared.validation, device)
 
         def on_validation() -> dict[str, Tensor]:
-            return measured(run.predictor, rows(), run.losses, metrics)
+            return measured(run.predictor, rows(), losses, metrics)
 
         evaluate = on_validation
 
@@ -182,6 +183,19 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
             build_average_projection(recipe, run.model, held),
         ),
     )
+
+
+def monitored_losses(run: Run, validation: Part, device: torch.device) -> Mapping[str, Callable[..., Tensor]]:
+    """Return the losses that are measured on the validation rows: the loss, and the objective if it is monitored."""
+    if run.selection.monitor != "objective":
+        return run.losses
+    balanced = None if validation.balanced is None else validation.balanced.to(device)
+
+    def objective(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        value: Tensor = run.loss(outputs, targets, weights if balanced is None else balanced)
+        return value
+
+    return {**run.losses, "objective": objective}
 
 
 def _rows_of_steps(order: Order, device: torch.device) -> Callable[[int, int], Sequence[Tensor]]:

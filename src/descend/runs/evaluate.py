@@ -6,7 +6,7 @@ import base64
 import functools
 import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,8 @@ def measured(
         if form == "probabilities":
             found = schema.probabilities(finished.double(), predictor.form)
             return found[:, 1] if schema.task == "binary" else found
+        if schema.task == "multi_label":
+            return (finished > (0.0 if predictor.form == "logits" else 0.5)).long()
         if schema.task == "binary":
             return (finished.squeeze(1) > (0.0 if predictor.form == "logits" else 0.5)).long()
         return finished.argmax(1)
@@ -124,7 +126,23 @@ def details(
     predicted = predictor.decode(outputs)
     found: dict[str, Any] = {"part": part, "rows": len(rows)}
     order = np.argsort(-losses, kind="stable")
-    if schema.classes:
+    if schema.task == "multi_label":
+        held, holds = (targets > 0.5).numpy(), predicted == schema.labels[1]
+        found["labels"] = [
+            {
+                "name": name,
+                "hits": int((held[:, at] & holds[:, at]).sum()),
+                "false": int((~held[:, at] & holds[:, at]).sum()),
+                "missed": int((held[:, at] & ~holds[:, at]).sum()),
+                "rows": len(rows),
+            }
+            for at, name in enumerate(schema.target_names)
+        ]
+        worst = [place for place in order if (held[place] != holds[place]).any()][:WORST]
+        true = [_named(schema.target_names, row) for row in held]
+        predicted = np.array([_named(schema.target_names, row) for row in holds], dtype=object)
+        confidence = None
+    elif schema.classes:
         codes = targets.long().numpy()
         names = [_plain(label) for label in schema.labels]
         index = {name: place for place, name in enumerate(names)}
@@ -161,6 +179,11 @@ def details(
         for place in worst
     ]
     return found
+
+
+def _named(names: Sequence[str], holds: np.ndarray[Any, Any]) -> str:
+    """Return the names of the labels that hold in a row."""
+    return ", ".join(name for name, value in zip(names, holds, strict=True) if value) or "none"
 
 
 def _joined(values: np.ndarray[Any, Any]) -> Any:

@@ -10,7 +10,7 @@ import torch
 from descend.constraints import KKT
 from descend.data.batches import Order
 from descend.data.preparation import Part
-from descend.runs.build import evaluation_batches, part_batches
+from descend.runs.build import evaluation_batches, monitored_losses, part_batches
 from descend.runs.evaluate import LazyMapping, details, measured
 from descend.runs.plan import Plan
 from descend.runs.run import Run
@@ -135,10 +135,15 @@ def _take_best(run: Run, training: Training) -> None:
 
 def _measured_parts(run: Run, planned: Plan, device: torch.device, tested: bool) -> Measurements:
     found: Measurements = {}
+    held_out = len(planned.prepared.validation) + len(planned.prepared.test) > 0
     for name in ("train", "validation", *(["test"] if tested else [])):
         part: Part = getattr(planned.prepared, name)
         if len(part):
             rows = evaluation_batches(part, device)
-            values = measured(run.predictor, rows(), run.losses, run.selection.at_end(len(part)))
+            losses = monitored_losses(run, part, device) if name == "validation" else run.losses
+            # Trials of a search, which are not tested, and the training rows are measured as at each epoch.
+            every = tested and (name != "train" or not held_out)
+            metrics = run.selection.at_end(len(part)) if every else run.selection.each_epoch()
+            values = measured(run.predictor, rows(), losses, metrics)
             found[name] = undefined_as_none(read_all(values))
     return found

@@ -29,6 +29,8 @@ from descend.data.schema import Schema
 from descend.errors import RunError
 from descend.files import json_bytes, make_folder, read_json, write_atomically
 from descend.interface import option
+from descend.process import locked
+from descend.process.locks import LOCK
 from descend.recipe import Recipe
 from descend.training.checkpoint import LAST_FILE
 from descend.training.state import read_meta
@@ -49,10 +51,10 @@ __all__ = [
     "check_manifest",
     "counted",
     "epochs_in_checkpoint",
+    "is_being_trained",
     "is_failed",
     "is_finished",
     "is_started",
-    "no_weights",
     "reopen",
     "why_unfinished",
     "write_failure",
@@ -187,6 +189,8 @@ def why_unfinished(folder: Path) -> str:
     """Return why a folder without a manifest cannot be used as a run, and what to do."""
     if not is_started(folder):
         return _why_no_run(folder)
+    if is_being_trained(folder):
+        return f"the run in {folder} is being trained by another process; wait for its end, or stop it"
     epoch = epochs_in_checkpoint(folder)
     finish = option(f"descend finish {folder}", f"descend.finish({str(folder)!r})")
     use = f"use its best weights so far with {finish}"
@@ -199,11 +203,17 @@ def why_unfinished(folder: Path) -> str:
             f"the run in {folder} was stopped after {counted(epoch, 'epoch')} and is not finished; {use}, or continue it "
             f"with {_resume(folder)}"
         )
-    return no_weights(folder)
+    return _no_weights(folder)
 
 
-def no_weights(folder: Path | None) -> str:
-    """Why a run that was stopped before the end of its first epoch cannot be used."""
+def _no_weights(folder: Path) -> str:
+    """Why a run without a checkpoint of a complete epoch cannot be used."""
+    engine = read_json(folder / ENVIRONMENT).get("engine")
+    if isinstance(engine, dict) and "pack" in engine:
+        return (
+            f"the run in {folder} was trained in a pack of networks, which was stopped and has their weights; continue all "
+            f"of them: {option('descend search --resume or descend compare --resume', 'train_many(..., resume=True)')}"
+        )
     return (
         f"the run in {folder} was stopped before the end of its first epoch, so that it has no weights to use; continue "
         f"it with {_resume(folder)}"
@@ -227,6 +237,17 @@ def _why_no_run(folder: Path) -> str:
     if inner:
         return f"{folder} is not a run folder: it contains runs, such as {inner[0]}"
     return f"{folder} is not a run folder: it has no {MANIFEST}"
+
+
+def is_being_trained(folder: Path) -> bool:
+    """Whether another process trains into a folder at this moment."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with locked(folder):
+            return False
+    except RunError:
+        return True
 
 
 def counted(number: int, what: str) -> str:

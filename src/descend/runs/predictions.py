@@ -8,14 +8,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
+from torch import Tensor
 
+from descend.data.schema import Schema
 from descend.data.settings import DataSettings
-from descend.data.source import Source
+from descend.data.source import Array, Source
 from descend.errors import UserError, did_you_mean
+from descend.losses import Loss
 from descend.param_types import check, of_constructor
 from descend.training.predictor import Predictor
 
-__all__ = ["READING", "prediction_table", "reading_settings"]
+__all__ = ["READING", "distribution_of", "prediction_table", "reading_settings"]
 
 READING = ("separator", "encoding", "sheet", "drop_missing_targets")
 """Keys of ``[data]`` that determine how new data are read; all others are those of training."""
@@ -25,7 +29,7 @@ def reading_settings(settings: Mapping[str, Any] | None) -> DataSettings | None:
     """Return the settings that read new data.
 
     Args:
-        settings: some of the keys :data:`READING`; None if nothing is specified.
+        settings: some of the keys :data:`READING`, with or without ``data.``; None if nothing is specified.
 
     >>> reading_settings({"encoding": "cp1252"}).encoding
     'cp1252'
@@ -37,7 +41,8 @@ def reading_settings(settings: Mapping[str, Any] | None) -> DataSettings | None:
         return None
     fields = of_constructor(DataSettings, ()) or {}
     values = {}
-    for name, value in settings.items():
+    for key, value in settings.items():
+        name = key.removeprefix("data.")
         if name not in READING:
             raise UserError(
                 f"data.{name} cannot be set for new data, which are read as in training; {did_you_mean(name, READING)}"
@@ -48,15 +53,52 @@ def reading_settings(settings: Mapping[str, Any] | None) -> DataSettings | None:
     return dataclasses.replace(DataSettings(), **values)
 
 
-def prediction_table(predictor: Predictor, source: Source) -> pl.DataFrame:
+def distribution_of(schema: Schema, loss: Any, outputs: Tensor) -> dict[str, Array]:
+    """Return the distribution of the targets that raw outputs of a network describe, by name, in the units of the targets.
+
+    Args:
+        schema: of the network's data.
+        loss: the loss it was trained with.
+        outputs: its raw outputs.
+
+    Returns:
+        Arrays (n,), or (n, T) for several targets.
+
+    Raises:
+        UserError: the loss predicts no distribution.
+    """
+    if schema.classes:
+        raise UserError(
+            "predict_distribution is for regression; predict_proba returns the probabilities of classes"
+        )
+    if not isinstance(loss, Loss):
+        raise UserError(
+            "a loss by import path declares no distribution; use loss.name = 'gaussian', 'quantile', 'poisson' or "
+            "'negative_binomial'"
+        )
+    scale, mean = np.array(schema.target_scale), np.array(schema.target_mean)
+    found: dict[str, Array] = {}
+    with torch.inference_mode():
+        for name, (values, kind) in loss.distribution(outputs.double().cpu()).items():
+            numbers: Array = values.numpy()
+            if kind != "number":
+                numbers = numbers * scale + (mean if kind == "location" else 0.0)
+            found[name] = numbers[:, 0] if schema.task == "regression" else numbers
+    return found
+
+
+def prediction_table(predictor: Predictor, source: Source, loss: Any = None) -> pl.DataFrame:
     """Return the predictions for a source, one row for each of its rows.
 
     The columns are those that the source keeps, ``file`` for images, ``prediction`` (``prediction_TARGET`` for several
-    targets), and ``probability_CLASS`` for classes. A kept column whose name is one of these gets the prefix ``kept_``.
+    targets), ``probability_CLASS`` for classes or ``probability_TARGET`` for labels, and for a loss that predicts a
+    distribution what describes it, such as ``standard_deviation`` (``standard_deviation_TARGET``). A kept column whose
+    name is one of these gets the prefix ``kept_``.
 
     Args:
         predictor: the trained network.
         source: the rows.
+        loss: the loss that the network was trained with. Default None: no columns of a distribution.
     """
     schema = predictor.schema
     if source.kind == "dataset":
@@ -73,9 +115,18 @@ def prediction_table(predictor: Predictor, source: Source) -> pl.DataFrame:
             columns[f"prediction_{name}"] = pl.Series(labels[:, at].tolist())
     if schema.classes:
         found = np.asarray(schema.probabilities(predictor.finished(outputs), predictor.form))
-        for at, label in enumerate(schema.labels.tolist()):
+        several = schema.task == "multi_label"
+        for at, label in enumerate(schema.target_names if several else schema.labels.tolist()):
             name = str(label).lower() if isinstance(label, bool) else str(label)
             columns[f"probability_{name}"] = pl.Series(found[:, at])
+    if isinstance(loss, Loss) and (loss.output != "identity" or loss.blocks > 1):
+        for name, values in distribution_of(schema, loss, outputs).items():
+            if name != "mean":  # which is the prediction
+                parts = zip(schema.target_names, values.reshape(len(values), -1).T, strict=True)
+                columns |= {
+                    name if values.ndim == 1 else f"{name}_{target}": pl.Series(part)
+                    for target, part in parts
+                }
     kept: dict[str, pl.Series] = {}
     for series in source.kept if source.kept is not None else ():
         name = series.name

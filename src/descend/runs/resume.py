@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from descend.errors import RunError
+from descend.interface import option
 from descend.recipe import Recipe
 from descend.recipe.build import build_schedule
 from descend.recipe.toml import path_of
@@ -22,7 +23,7 @@ from descend.runs.folder import is_finished
 from descend.training.loop import RULES, Training
 from descend.training.stopping import Stopping
 
-__all__ = ["amended_recipe", "continue_training"]
+__all__ = ["CHANGEABLE", "amended_recipe", "continue_training"]
 
 REPLAYED = (
     "stop.max_epochs",
@@ -37,6 +38,9 @@ REPLAYED = (
 
 FREE = ("checkpoint.every_epochs", "checkpoint.every_seconds", "engine.workers", "engine.device")
 """Keys that may always be changed; another device rounds differently, which is reported."""
+
+CHANGEABLE = (*REPLAYED, *FREE)
+"""All keys that a resumed run may change."""
 
 
 def amended_recipe(folder: Path, saved: Recipe, requested: Recipe) -> tuple[Recipe, dict[str, Any]]:
@@ -56,7 +60,7 @@ def amended_recipe(folder: Path, saved: Recipe, requested: Recipe) -> tuple[Reci
         for key, value in requested.specified().items()
         if value != "auto" and _plain(value) != _plain(before.get(key))
     }
-    altering = [key for key in changes if key not in (*REPLAYED, *FREE)]
+    altering = [key for key in changes if key not in CHANGEABLE]
     if altering:
         listed = "\n  ".join(f"{key}: was {before.get(key)!r}, now {changes[key]!r}" for key in altering)
         raise RunError(
@@ -196,7 +200,8 @@ def _refusal(
 def _alternatives(folder: Path | None) -> str:
     """What to do instead of a change that is refused."""
     finished = folder is not None and is_finished(folder)
-    use = "use the run as it is" if finished else f"use its best weights so far (descend finish {folder})"
+    finish = option(f"descend finish {folder}", f"descend.finish({str(folder)!r})")
+    use = "use the run as it is" if finished else f"use its best weights so far ({finish})"
     return f"Resume without this change, {use}, or start a new run in another folder"
 
 

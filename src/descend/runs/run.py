@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from descend._version import __version__
 from descend.data.batches import Batch
@@ -38,7 +38,7 @@ from descend.runs.folder import (
     check_manifest,
     write_result,
 )
-from descend.runs.predictions import prediction_table, reading_settings
+from descend.runs.predictions import distribution_of, prediction_table, reading_settings
 from descend.training.predictor import Predictor
 from descend.training.records import read_all, undefined_as_none
 from descend.training.state import read_state, to_bytes
@@ -118,8 +118,39 @@ class Run:
         return self.predictor.predict(self._rows(data, settings))
 
     def predict_proba(self, data: Any, *, settings: Mapping[str, Any] | None = None) -> Array:
-        """Class probabilities (n, K), in the order of ``schema.classes``; the arguments are those of :meth:`predict`."""
+        """Probabilities of classes (n, K), or that labels hold (n, L), in the order of ``schema.classes`` or
+        ``schema.target_names``; the arguments are those of :meth:`predict`.
+        """
         return self.predictor.predict_proba(self._rows(data, settings))
+
+    def predict_distribution(
+        self, data: Any, *, settings: Mapping[str, Any] | None = None
+    ) -> dict[str, Array]:
+        """Return what the loss predicts about the distribution of the targets of new rows, in their units.
+
+        ``gaussian``: ``mean`` and ``standard_deviation``. ``poisson`` and ``negative_binomial``: the same, and for the latter
+        the ``dispersion``. ``quantile``: one entry for each level, such as ``quantile_0.9``.
+
+        Args:
+            data: as for :meth:`predict`.
+            settings: as for :meth:`predict`.
+
+        Returns:
+            Arrays (n,), or (n, T) for several targets, by name.
+
+        Raises:
+            UserError: the loss predicts no distribution.
+
+        >>> import descend
+        >>> run = descend.train("diabetes", {"loss": "gaussian", "stop": {"max_epochs": 2}})
+        >>> sorted(run.predict_distribution("diabetes"))
+        ['mean', 'standard_deviation']
+        """
+        return self.distribution_of(self.predictor.outputs(self._rows(data, settings)))
+
+    def distribution_of(self, outputs: Tensor) -> dict[str, Array]:
+        """Return the distribution that raw outputs of the network describe; see :meth:`predict_distribution`."""
+        return distribution_of(self.schema, self.loss, outputs)
 
     def predictions(
         self, data: Any, *, keep: Sequence[str] | str = (), settings: Mapping[str, Any] | None = None
@@ -138,7 +169,7 @@ class Run:
         ['id', 'prediction', 'probability_a', 'probability_b']
         """
         keep = (keep,) if isinstance(keep, str) else tuple(keep)
-        return prediction_table(self.predictor, self._rows(data, settings, keep))
+        return prediction_table(self.predictor, self._rows(data, settings, keep), self.loss)
 
     def _rows(self, data: Any, settings: Mapping[str, Any] | None = None, keep: Sequence[str] = ()) -> Source:
         return read(data, schema=self.schema, predicting=True, settings=reading_settings(settings), keep=keep)

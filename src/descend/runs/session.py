@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from descend.data.batches import Batches
+from descend.data.row_numbers import named_rows, naming
 from descend.errors import DivergedError, Interrupted, ObserverError, RunError, UserError
 from descend.files import read_json
 from descend.interface import resume_advice, setting
@@ -26,13 +27,13 @@ from descend.runs.folder import (
     HISTORY,
     is_failed,
     is_finished,
-    no_weights,
+    why_unfinished,
     write_failure,
     write_start,
 )
 from descend.runs.plan import Plan, choose_device
 from descend.runs.recorded_data import recorded
-from descend.runs.resume import continue_training
+from descend.runs.resume import CHANGEABLE, continue_training
 from descend.runs.run import Run
 from descend.training.arithmetic import arithmetic
 from descend.training.checkpoint import Checkpointer, CheckpointSettings, load_checkpoint
@@ -94,7 +95,8 @@ class Session:
                 _check_pretrained(pretrained, first, folder)
                 # The environment remains that of the command which started the run.
                 times = [*first.get("resumed", []), self.run.environment["started"]]
-                self.run.environment = first | {"resumed": times}
+                changed = [*first.get("changed", []), *_changed(planned, times[-1])]
+                self.run.environment = first | {"resumed": times} | ({"changed": changed} if changed else {})
                 if state is not None:  # else training starts from the beginning, which gives the same bits
                     self.training.load_state_dict(state)
                     self.run.recipe, self._shortened = continue_training(
@@ -155,23 +157,32 @@ class Session:
         return run
 
     def finish_stopped(self) -> Run:
-        """Evaluate and write the run with its best weights so far; its status is then "stopped".
+        """Evaluate and write the run in a folder with its best weights so far; its status is then "stopped".
 
         Raises:
             RunError: no epoch is complete, so there are no weights to use.
         """
         run, training = self.run, self.training
+        assert run.path is not None
         if not training.history:
-            raise RunError(no_weights(run.path))
-        run.environment.pop("resumed")
-        failed = run.path is not None and is_failed(run.path)
-        training.stopped = training.stopped or ("diverged" if failed else STOPPED)
+            raise RunError(why_unfinished(run.path))
+        run.environment["resumed"] = run.environment["resumed"][:-1]  # evaluating continues no training
+        training.stopped = training.stopped or ("diverged" if is_failed(run.path) else STOPPED)
         with self._arithmetic():
             finish_run(run, training, self.planned, self.device, tested=self.tested)
         return run
 
     def _remedy(self) -> str:
         return resume_advice(self.run.path)
+
+
+def _changed(planned: Plan, time: str) -> list[dict[str, Any]]:
+    """The keys of the recipe that a resumed run changes, with the time, as an entry of its environment."""
+    if planned.before is None:
+        return []
+    old, new = planned.before.specified(), planned.recipe.specified()
+    keys = [key for key in CHANGEABLE if old.get(key) != new.get(key)]
+    return [{"time": time, **{key: [old.get(key), new.get(key)] for key in keys}}]
 
 
 def _check_pretrained(pretrained: dict[str, Any] | None, first: Mapping[str, Any], folder: Path) -> None:
@@ -273,8 +284,9 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
-        listed = ", ".join(str(int(row)) for row in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
-        lines.append(f"Rows of the data: {listed} ({len(numbers)} in the batch).")
+        with naming(planned.source.numbers):
+            named = named_rows(numbers).removeprefix("rows ").removeprefix("row ")
+        lines.append(f"Rows of the data: {named} ({len(numbers)} in the batch).")
     lines.append(
         f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
     )

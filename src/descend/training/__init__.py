@@ -14,6 +14,7 @@
 :mod:`.state`            the state of training as one tree, and as one file
 :mod:`.checkpoint`       checkpoints, complete or absent, written while training continues
 :mod:`.observers`        history file, TensorBoard, stopping on signals
+:mod:`.notification`     observers as users write them: some methods, or a function
 :mod:`.progress`         progress bar
 :mod:`.evaluation`       loss and metrics on rows that are not trained on
 :mod:`.predictor`        preprocessing, network and labels as one function

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from descend.errors import DescendError, ObserverError, UserError, did_you_mean, message_of
@@ -10,7 +10,15 @@ from descend.training.loop import Observer
 from descend.training.observers import Quiet
 from descend.training.records import Record
 
-__all__ = ["EVENTS", "NamedObserver", "as_observer", "called", "check_events", "notices_steps"]
+__all__ = [
+    "EVENTS",
+    "NamedObserver",
+    "as_observer",
+    "as_observers",
+    "called",
+    "check_events",
+    "notices_steps",
+]
 
 EVENTS = ("started", "stepped", "epoch_ended", "finished")
 """The methods of an observer."""
@@ -35,6 +43,23 @@ def as_observer(observer: Any) -> Observer:
         check_events(observer, EVENTS, "observers")
         return observer  # type: ignore[no-any-return]  # it has all methods, as checked by the tests
     return NamedObserver(observer)
+
+
+def as_observers(observers: Any) -> list[Observer]:
+    """Return the observers of a training; see :func:`as_observer`.
+
+    Args:
+        observers: several observers, a single one, or None.
+
+    Raises:
+        UserError: one of them is not an observer.
+    """
+    if observers is None:
+        return []
+    several = isinstance(observers, Iterable) and not any(hasattr(observers, event) for event in EVENTS)
+    return [
+        as_observer(one) for one in (observers if several and not isinstance(observers, str) else [observers])
+    ]
 
 
 class NamedObserver(Quiet):

@@ -62,6 +62,6 @@ class Predictor:
         return self.decode(self.outputs(data))
 
     def predict_proba(self, data: Any) -> Array:
-        """Return class probabilities (n, K) for new rows, in the order of ``schema.classes``."""
+        """Return probabilities for new rows: (n, K) in the order of ``schema.classes``, or (n, L) that labels hold."""
         found = self.schema.probabilities(self.finished(self.outputs(data)), self.form)
         return found.numpy()

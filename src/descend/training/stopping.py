@@ -23,8 +23,9 @@ class StopSettings:
     Args:
         max_epochs: the maximum number of passes over the training rows.
         patience: epochs without a new best value after which training stops; "none" to never stop early.
-        monitor: the value monitored on the validation rows: "loss", a metric of the task such as "accuracy", "f1" or
-            "roc_auc", or one of your own, as in ``metrics``. An epoch in which it is undefined is never the best.
+        monitor: the value monitored on the validation rows: "loss"; "objective", the loss that training minimizes, with
+            label smoothing and class weights; a metric of the task such as "accuracy", "f1" or "roc_auc"; or one of
+            your own, as in ``metrics``. An epoch in which it is undefined is never the best.
         metrics: further metrics that are measured after each epoch: names, or functions of your own of (y_true,
             predictions), given by import path, in Python as they are, or in a table with the keys "function",
             "better" ("higher" or "lower"), "takes" ("classes" or "probabilities") and "name".

@@ -253,6 +253,7 @@ class _Trainer:
             out=None if self._folder is None else self._folder / subfolder,
             resume=self._resume,
             watchers=self._watchers,
+            progress=False,
             tested=tested,
             **self._arguments,
         )

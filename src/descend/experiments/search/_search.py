@@ -222,6 +222,7 @@ class _Evaluator:
             rungs=scheduler.rungs,
             survivors=scheduler.survivors if scheduler.rungs else None,
             watchers=[recorder, *self.watchers],
+            progress=False,
             tested=False,
             **self.arguments,
         )
@@ -269,7 +270,7 @@ def _refit(
             return load(path, allow_imports=True)
         started = resume and is_started(path)
         saving = {"out": path, "resume": started}
-    run: Run = train(data, recipe, seed=seed, **saving, **arguments)
+    run: Run = train(data, recipe, seed=seed, progress=False, **saving, **arguments)
     return run
 
 

@@ -119,6 +119,15 @@ class PackedLoss:
             (derivative,) = torch.autograd.grad(values.sum(), leaf)
         return values.detach(), derivative
 
+    def row_values(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the losses (K, n) of each row, label smoothing included, with the arguments of :func:`row_losses`."""
+        if self._smoothing is None or not _of_classes(self._first, targets):
+            return row_losses(self._first, outputs, targets)
+        logs = _log_softmax(outputs)
+        share = self._smoothing.to(logs.device, logs.dtype).view(-1, 1)
+        right = logs.gather(1, targets.unsqueeze(1)).squeeze(1)
+        return (share - 1.0) * right - share * logs.mean(1)
+
     def values(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean losses (K,), differentiable by the outputs."""
         members, rows = outputs.shape[:2]
