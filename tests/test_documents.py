@@ -162,3 +162,15 @@ def test_the_python_of_numbers_runs():
     assert blocks
     for block in blocks:
         exec(compile(block, "numbers.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_python_of_losses_runs(capsys):
+    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(compile("\n".join(blocks), "losses.md", "exec"), {})
+    expected = [
+        line.rpartition("  # ")[2] for block in blocks for line in block.splitlines() if "print(" in line
+    ]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert len(expected) == 5

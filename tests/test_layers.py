@@ -323,8 +323,8 @@ class TestNothingRunsWhatItReads:
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
         }
         assert places == {
-            "descend",
             "descend.data",
+            "descend.process.surroundings",
             "descend.errors",
             "descend.export",
             "descend.recipe.catalogue",

@@ -21,7 +21,8 @@ def test_columns_are_converted_as_a_whole():
             "i": ["1", " 2", None],
             "f": ["1.5", "NA", "1e3"],
             "b": ["true", "false", ""],
-            "B": ["True", "False", "True"],
+            "B": ["True", "FALSE", None],
+            "t": ["True", "x", "y"],
             "code": ["007", "10", "3"],
             "big": [str(2**60 + 1), "1", "2"],
             "huge": [str(2**130 + 1), "1", "2"],
@@ -34,9 +35,10 @@ def test_columns_are_converted_as_a_whole():
     assert frame["i"].dtype == pl.Int64
     assert frame["f"].to_list() == [1.5, None, 1000.0]
     assert frame["b"].to_list() == [True, False, None]
+    assert frame["B"].to_list() == [True, False, None]
     assert frame["big"].to_list() == [2**60 + 1, 1, 2]
     assert {name for name in frame.columns if frame[name].dtype == pl.String} == {
-        "B",
+        "t",
         "code",
         "huge",
         "money",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -86,8 +85,9 @@ def predict(
         screen().print(f"Note: {note}", soft_wrap=True, markup=False)
     frame = prediction_table(trained.predictor, source, trained.loss)
     if out is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8")
         stream = LastingStream(sys.stdout)
         stream.write(frame.write_csv())
         stream.flush()

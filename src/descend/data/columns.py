@@ -36,6 +36,7 @@ from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
 from descend.data.text_cells import table_decimal
 from descend.errors import DataError, did_you_mean
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -345,7 +346,11 @@ def _declared(
         kinds: dict[str, Callable[[pl.Series], tuple[pl.Series, pl.Series]]]
         kinds = {"numeric": parse_numbers, "boolean": parse_booleans}
         parsed, invalid = kinds[declared](values)
-    refuse(values, invalid, declared)
+    if invalid.any():
+        others = values.filter(invalid).unique(maintain_order=True).to_list()[:3]
+        words = [*missing_in(settings.missing, values.name), *map(str, others)]
+        remedy = f"; correct them, or if they stand for missing values: {setting(('data', 'missing', values.name), words)}"
+        refuse(values, invalid, declared, remedy=remedy)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
     if declared == "numeric":
@@ -354,14 +359,14 @@ def _declared(
     return _with_format(column, unit, ""), numbers
 
 
-def refuse(values: pl.Series, invalid: pl.Series, kind: str, expected: str = "") -> None:
+def refuse(values: pl.Series, invalid: pl.Series, kind: str, expected: str = "", remedy: str = "") -> None:
     """Raise a DataError that shows the invalid values of a column, if there are any."""
     if invalid.any():
         rows = np.flatnonzero(invalid.to_numpy())
         expected = expected or {"numeric": "numbers", "boolean": "true or false"}[kind]
         shown = values.filter(invalid).head(50).unique(maintain_order=True).to_list()
         raise DataError(
-            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown, 5)}"
+            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown, 5)}{remedy}"
         )
 
 

@@ -90,7 +90,9 @@ def read(
         settings, weights = dataclasses.replace(settings, weights=weights), None
     if after is not None:
         settings = like(settings, after)
-    source = _Reader(settings, predicting, schema, held_out, tuple(keep), after).read(data)
+    source = _Reader(
+        settings, predicting, schema, held_out, tuple(name.strip() for name in keep), after
+    ).read(data)
     if not isinstance(data, Source):
         source = choose_columns(source, settings, _targets(settings, _columns_of(source)), strict=strict)
     if weights is not None:

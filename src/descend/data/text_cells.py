@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Typed", "absent_strings", "converted", "converted_columns", "format_note", "refuse_other_mark",
            "stripped", "table_decimal", "typed"]  # fmt: skip
 
+_TRUE, _FALSE = ["true", "True", "TRUE"], ["false", "False", "FALSE"]
+
 
 @dataclass(frozen=True)
 class Typed:
@@ -115,9 +117,9 @@ def converted(cells: pl.Series, mark: Mark, *, units: bool = False) -> tuple[pl.
     """
     if cells.null_count() == len(cells):
         return None, ""
-    words = cells.is_in(["true", "false"])
+    words = cells.is_in([*_TRUE, *_FALSE])
     if words.any() and words.fill_null(True).all():
-        return cells == "true", ""
+        return cells.is_in(_TRUE).set(cells.is_null(), None), ""
     if has_codes(cells):
         return None, ""
     numbers, invalid, unit = parse(cells, mark)

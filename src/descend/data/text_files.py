@@ -14,6 +14,7 @@ from descend.data.messages import listed
 from descend.data.separator import declared_separator, find_separator
 from descend.data.settings import Separator
 from descend.errors import DataError
+from descend.process import exclusive
 
 __all__ = ["TextFile", "open_text", "records"]
 
@@ -229,11 +230,15 @@ def records(source: Path | bytes, separator: str, skipped: int = 0) -> tuple[lis
     text = content.decode("utf-8-sig")
     if "\r" in text and "\n" not in text:
         text = text.replace("\r", "\n")
-    csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     widths, lines, line = [], [], 1
-    for row in reader:
-        widths.append(len(row))
-        lines.append(line + skipped)
-        line = reader.line_num + 1
+    with exclusive():
+        limit = csv.field_size_limit(2**31 - 1)
+        try:
+            for row in reader:
+                widths.append(len(row))
+                lines.append(line + skipped)
+                line = reader.line_num + 1
+        finally:
+            csv.field_size_limit(limit)
     return widths, lines

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from torch import nn
 
 from descend.data.schema import Schema
+from descend.metrics import Selection
 from descend.recipe import Recipe
-from descend.recipe.selection import Selection
 from descend.recipe.toml import path_of
 from descend.report.formatting import NO_BREAK, TASKS, TIMES, count, duration, listing, metric, score
 

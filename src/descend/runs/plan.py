@@ -20,7 +20,7 @@ from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
 from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
-from descend.errors import Problem, RecipeError, RunError, UserError, message_of
+from descend.errors import Problem, RecipeError, RunError, UserError
 from descend.files import check_unused, read_json, read_text
 from descend.interface import option
 from descend.metrics import Metric, undefined_reason
@@ -133,9 +133,13 @@ class Planner:
         settings = DataSettings(
             **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
         )
+        needs = loss_requirements(requested.loss)
+        raw = needs.target_space == "raw"
         if settings.target_scale == "auto":
-            raw = loss_requirements(requested.loss).target_space == "raw"
             settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
+        of_loss = raw and settings.task == "auto"  # counts are numbers, however few different ones there are
+        if of_loss:
+            settings = dataclasses.replace(settings, task="regression")
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0
@@ -144,9 +148,12 @@ class Planner:
             source = self._take(source, parts)
         # A split that is not random is the same for all seeds.
         random_split = is_random(source.split, settings.validation, settings.test)
-        key = (repr((id(source), settings)), seed if random_split else 0)
+        key = (repr((id(source), settings, of_loss)), seed if random_split else 0)
         if key not in self._prepared:
             prepared = prepare(source, settings, seed)
+            if of_loss:
+                schema = dataclasses.replace(prepared.schema, why=f"the loss {needs.name} is for numbers")
+                prepared = dataclasses.replace(prepared, schema=schema)
             if source.split is not None and parts is None:  # ``parts`` may contain a row several times
                 prepared = dataclasses.replace(prepared, notes=(*prepared.notes, *overlap_notes(prepared)))
             self._prepared[key] = prepared
@@ -274,12 +281,20 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as cause:
-        first = message_of(cause).splitlines()[0]
+    except (RuntimeError, AssertionError, ImportError):
+        hint = f"available on this machine: {', '.join(_available_devices())}"
         raise RecipeError(
-            [Problem("engine", "device", f"the device '{name}' is not available: {first}")]
+            [Problem("engine", "device", f"the device '{name}' is not available", hint)]
         ) from None
     return device
+
+
+def _available_devices() -> list[str]:
+    """Return the names of the devices that PyTorch can use here."""
+    cuda = (
+        [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
