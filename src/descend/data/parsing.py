@@ -100,8 +100,10 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         microseconds = pl.Series(name, [_duration(value) for value in clean], dtype=pl.Int128)
         try:
             return microseconds.cast(pl.Int64).cast(pl.Duration("us"))
-        except pl.exceptions.PolarsError as cause:
-            raise DataError(f"column {name!r}: a duration is longer than 292,000 years") from cause
+        except pl.exceptions.PolarsError as cause:  # beyond 64 bits
+            raise DataError(
+                f"column {name!r}: a duration is too long to be counted in microseconds"
+            ) from cause
     try:
         strings = [None if value is None else _string(value) for value in clean]
     except ValueError as cause:
