@@ -30,6 +30,20 @@ class TestEvaluate:
         right = descend("evaluate", folder, "renamed.csv", "--target", "class", "--json")
         assert right.json["metrics"] == descend("evaluate", folder, houses, "--json").json["metrics"]
 
+    def test_an_undefined_metric_is_null_and_a_dash(self, descend, trained, houses, tmp_path):
+        """Rows of one class have no balanced accuracy."""
+        folder, _ = trained
+        lines = houses.read_text(encoding="utf-8").splitlines()
+        first = lines[1].rpartition(",")[2]
+        rows = [line for line in lines[1:] if line.endswith(f",{first}")]
+        (tmp_path / "one.csv").write_text("\n".join([lines[0], *rows]), encoding="utf-8")
+        metrics = descend("evaluate", folder, "one.csv", "--json").json["metrics"]
+        assert metrics["balanced_accuracy"] is None
+        assert metrics["roc_auc"] is None
+        assert isinstance(metrics["accuracy"], float)
+        shown = descend("evaluate", folder, "one.csv").out
+        assert any(line.split() == ["balanced", "accuracy", "–"] for line in shown.splitlines())
+
     def test_rows_without_a_target_are_left_out_on_request(self, descend, trained, houses, tmp_path):
         folder, _ = trained
         header, *rows = houses.read_text(encoding="utf-8").splitlines()

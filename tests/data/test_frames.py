@@ -54,7 +54,10 @@ def test_pandas_columns_of_every_type():
     assert frame["text"].to_list() == ["x", None, "y"]
     assert frame["object"].to_list() == ["x", "3", None]
     assert frame["day"].to_list() == DAYS
-    assert frame["zoned"][0] == DAYS[0] - dt.timedelta(hours=1)
+    assert frame["zoned"].dt.convert_time_zone("UTC").dt.replace_time_zone(None)[0] == DAYS[0] - dt.timedelta(
+        hours=1
+    )
+    assert frame["zoned"].dtype == pl.Datetime("us", "Europe/Paris")
     assert frame["gap day"].to_list() == [DAYS[0], None, DAYS[2]]
     assert frame["span"][1] == dt.timedelta(days=2)
     assert frame["date"].to_list() == DAYS

@@ -4,6 +4,7 @@ import io
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -185,3 +186,24 @@ def test_missing_targets_name_the_setting(tmp_path):
     assert schema.columns[0].missing == 10
     with pytest.raises(DataError, match=r"data\.missing: no column 'regoin'; did you mean 'region'"):
         read(str(tmp_path / "data.csv"), settings=DataSettings(target="region", missing={"regoin": ()}))
+
+
+@pytest.mark.parametrize("kind", ["frame", "pair"])
+def test_targets_may_be_strings_of_numbers(kind):
+    amounts = np.arange(40) * 1000.25
+    strings = german(amounts)
+    data = (
+        pl.DataFrame({"x": np.arange(40) ** 2, "y": strings})
+        if kind == "frame"
+        else (np.arange(40)[:, None] ** 2, np.array(strings))
+    )
+    prepared = prepare(read(data, target="y" if kind == "frame" else None))
+    assert prepared.schema.task == "regression"
+    rows = np.concatenate([part.rows for part in (prepared.train, prepared.validation, prepared.test)])
+    scaled = np.concatenate(
+        [part.targets.numpy() for part in (prepared.train, prepared.validation, prepared.test)]
+    )
+    restored = scaled[:, 0] * prepared.schema.target_scale[0] + prepared.schema.target_mean[0]
+    np.testing.assert_allclose(restored, amounts[rows], rtol=1e-6, atol=1e-2)
+    encoded = prepared.schema.encode_targets(np.array(["1.250,00"]))
+    assert torch.equal(encoded, prepared.schema.encode_targets(np.array([1250.0])))

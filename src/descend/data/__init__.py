@@ -46,7 +46,10 @@ The path of a CSV file, in the order of the calls:
 :mod:`.columns`             the kind of each column
 :mod:`.ordered`             ordered categories
 :mod:`.identifiers`         columns that only identify the rows
-:mod:`.parsing`             raw column values as numbers, booleans, dates or strings
+:mod:`.parsing`             raw column values as numbers, booleans, instants or strings
+:mod:`.dates`               dates, times of day and durations from the cells of a column
+:mod:`.date_reading`        how a column of dates is read, decided from all of its cells
+:mod:`.date_parts`          hour, weekday, month and other parts of dates as inputs
 :mod:`.text`                the n-grams of text columns, fitted on the training rows
 :mod:`.ngrams`              hashed word and character n-grams of texts
 :mod:`.labels`              class labels and their codes

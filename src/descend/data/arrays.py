@@ -10,7 +10,7 @@ import numpy as np
 
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
 from descend.data.messages import listed, rows_hold
-from descend.data.parsing import EXACT, is_missing, large_integers, tidy
+from descend.data.parsing import is_missing, large_integers, tidy
 from descend.data.pixel_depth import eight_bits
 from descend.data.settings import Missing, missing_in
 from descend.data.source import Array, Source, join
@@ -123,7 +123,7 @@ def _plain(series: Any) -> Any:
         return series
     array = series.to_numpy()
     kind = getattr(array, "dtype", np.dtype(object)).kind
-    if kind == "f" and not isinstance(series.dtype, np.dtype) and (np.abs(array) >= EXACT).any():
+    if kind == "f" and not isinstance(series.dtype, np.dtype):
         return list(series.to_list())  # nullable integers
     return array if kind in "biuf" else list(series.to_list())
 

@@ -249,7 +249,7 @@ def _counters_to_use(columns: Sequence[Column], parsed: Sequence[pl.Series]) -> 
 
     Args:
         columns: all columns.
-        parsed: the values of the used columns and of the identifiers.
+        parsed: the values of the used columns, and of the numeric ones that identify the rows.
     """
     at = {column.name: at for at, column in enumerate(columns) if column.kind == "identifier"}
     counters = [values for values in parsed if values.name in at and values.dtype.is_numeric()]
@@ -281,7 +281,10 @@ def _infer_one(
     if declared in DATE_KINDS and isinstance(choice, str | Mapping):
         reading = declared_reading(values, choice)
         refuse(
-            values, reading.invalid, reading.kind, expected_values(reading.kind, reading.form, reading.zone)
+            values,
+            reading.invalid,
+            reading.kind,
+            expected_values(reading.kind, reading.form, reading.zone, values.filter(reading.invalid)),
         )
         return _dated(reading, missing, keep_constant=True)
     if declared is not None:
@@ -392,9 +395,9 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
             what, reason = "categories", f"leave fewer than {ROWS_PER_CATEGORY} rows per category"
         note = (
             f"{distinct} {what} in {present} rows {reason}; not used; "
-            f"{kind_option(name, 'categorical')} keeps the most frequent"
+            f"{kind_option(name, 'categorical')} keeps the most frequent, {kind_option(name, 'text')} learns from their words"
         )
-        return Column(name, "identifier", missing=missing, note=note), values
+        return Column(name, "identifier", missing=missing, note=note), None
     return Column(name, "categorical", missing=missing), values
 
 

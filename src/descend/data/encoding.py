@@ -21,9 +21,9 @@ from descend.data.date_reading import expected_values
 from descend.data.date_reading import parse as parse_date_kind
 from descend.data.messages import listed
 from descend.data.ngrams import NGrams, ngram_indices
-from descend.data.number_format import Decimal, Mark, find_decimal, parse
+from descend.data.number_format import Mark, find_decimal, parse
 from descend.data.parsing import parse_booleans, parse_numbers, tidy, to_strings
-from descend.data.settings import DataSettings, Missing, missing_in
+from descend.data.settings import DataSettings, Decimal, Missing, missing_in
 from descend.data.source import Array
 from descend.data.streaming import StoredTable
 from descend.data.text_cells import refuse_other_mark
@@ -112,7 +112,12 @@ def _as_kind(values: pl.Series, column: Column, decimal: Mark) -> pl.Series:
         return converted
     if column.kind in ("date", "time", "duration"):
         converted, invalid = parse_date_kind(values, column.kind, column.form, column.zone)
-        refuse(values, invalid, column.kind, expected_values(column.kind, column.form, column.zone))
+        refuse(
+            values,
+            invalid,
+            column.kind,
+            expected_values(column.kind, column.form, column.zone, values.filter(invalid)),
+        )
     else:
         converted, invalid = _numbers(values, column, decimal)
         refuse(values, invalid, column.kind)

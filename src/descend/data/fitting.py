@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from descend.data.columns import NUMBERS, Column, infer, raise_all, refuse_extreme
-from descend.data.date_parts import phase
+from descend.data.date_parts import phases
 from descend.data.date_reading import NUMBER
 from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.encoding import StoredColumns, encode, fit_categories
@@ -274,8 +274,9 @@ def _fit_parts(
         if column.cycles and not (isinstance(choice, Mapping) and "parts" in choice):
             values = parsed[column.name].to_numpy()[train]
             days = torch.from_numpy(values[~np.isnan(values)])
-            phases = {part: phase(days, part) for part in column.cycles}
-            varying = [part for part, positions in phases.items() if positions.min() < positions.max()]
+            positions = phases(days, column.cycles)
+            varies = (positions.min(dim=0).values < positions.max(dim=0).values).tolist()
+            varying = [part for part, one in zip(column.cycles, varies, strict=True) if one]
             column = dataclasses.replace(column, parts=(NUMBER, *varying))
         fitted.append(column)
     return fitted

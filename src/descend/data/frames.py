@@ -9,7 +9,7 @@ import numpy as np
 
 from descend.data.messages import listed
 from descend.data.ordered import enum_of, with_arrow_orders
-from descend.data.parsing import EXACT, is_missing, series_of
+from descend.data.parsing import EXACT, in_zone, is_missing, series_of
 from descend.data.titles import unique_names
 from descend.errors import DataError, did_you_mean
 from descend.process import in_fork
@@ -131,7 +131,9 @@ def _narwhals_column(name: str, column: Any) -> pl.Series:
         return pl.Series(name, column.to_numpy().astype(bool))
     if kind in (nw.Datetime, nw.Duration) and column.to_numpy().dtype.kind in "mM":
         unit = "datetime64[us]" if kind == nw.Datetime else "timedelta64[us]"
-        return pl.Series(name, column.to_numpy().astype(unit))
+        series = pl.Series(name, column.to_numpy().astype(unit))
+        zone = getattr(kind, "time_zone", None)
+        return series if zone is None else in_zone(series.dt.replace_time_zone("UTC"), zone)
     if kind == nw.Enum:
         return enum_of(name, column.to_list(), column.cat.get_categories().to_list())
     return series_of(name, column.to_list())

@@ -19,11 +19,10 @@ from descend.interface import setting
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CODE", "MOSTLY", "Decimal", "Mark", "different_units", "find_decimal", "has_codes", "integers", "parse",
+__all__ = ["CODE", "MOSTLY", "Mark", "different_units", "find_decimal", "has_codes", "integers", "parse",
            "written_otherwise"]  # fmt: skip
 
 Mark = Literal["point", "comma"]
-Decimal = Literal["auto", "point", "comma"]
 
 MOSTLY = 0.8
 """Share of numbers above which the other values of a column are taken for mistakes."""

@@ -20,7 +20,7 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EXACT", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
+__all__ = ["EXACT", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
            "to_strings"]  # fmt: skip
 
 EXACT = 2**53
@@ -97,7 +97,12 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     if kinds == {"time"}:
         return pl.Series(name, clean, dtype=pl.Time)
     if kinds == {"duration"}:
-        return pl.Series(name, [_duration(value) for value in clean], dtype=pl.Duration("us"))
+        try:
+            return pl.Series(name, [_duration(value) for value in clean], dtype=pl.Duration("us"))
+        except (TypeError, OverflowError) as cause:  # beyond 64 bits
+            raise DataError(
+                f"column {name!r}: a duration is too long to be counted in microseconds"
+            ) from cause
     try:
         strings = [None if value is None else _string(value) for value in clean]
     except ValueError as cause:
@@ -161,9 +166,16 @@ def _instants(name: str, values: Sequence[Any]) -> pl.Series:
     series = pl.Series(name, microseconds, dtype=pl.Datetime("us", "UTC"))
     zones = {getattr(value.tzinfo, "key", None) or getattr(value.tzinfo, "zone", None) for value in present}
     zone = zones.pop()
+    return in_zone(series, zone) if zone and not zones else series
+
+
+def in_zone(series: pl.Series, zone: str) -> pl.Series:
+    """Convert instants to a time zone; those of an unknown zone, or an offset such as UTC+01:00, stay in UTC."""
+    import polars as pl
+
     try:
-        return series.dt.convert_time_zone(zone) if zone and not zones else series
-    except pl.exceptions.PolarsError:  # an offset, which is not the name of a zone
+        return series.dt.convert_time_zone(zone)
+    except pl.exceptions.PolarsError:
         return series
 
 

@@ -20,19 +20,18 @@ from descend.data.fitting import Rows, fit_inputs, row_weights
 from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
 from descend.data.messages import listed, rows_hold, rows_text
-from descend.data.number_format import Decimal
 from descend.data.part_weights import check_part_weights
 from descend.data.preprocessing import Preprocess
 from descend.data.rare_classes import rare_class_notes
 from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, TargetScale
+from descend.data.settings import DataSettings, Decimal, TargetScale
 from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
-from descend.data.task import Task, check_targets, infer_task
+from descend.data.task import Task, check_targets, infer_task, target_numbers
 from descend.data.text_cells import table_decimal
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
@@ -249,14 +248,12 @@ def _decimal(source: Source, targets: Array, settings: DataSettings) -> Decimal:
     table = source.frame if source.stored is None else source.stored
     if source.decimal != "auto":
         return source.decimal
-    if table is None:
-        return settings.decimal
     strings = []
     if targets.dtype.kind in "OU" and settings.task not in ("classification", "binary", "multiclass"):
         flat = targets.reshape(-1).tolist()
         if all(isinstance(value, str) for value in flat):
             strings = [pl.Series(", ".join(source.target_names), flat, dtype=pl.String)]
-    return table_decimal(table, settings, targets=strings)
+    return table_decimal(pl.DataFrame() if table is None else table, settings, targets=strings)
 
 
 def _task(source: Source, targets: Array, settings: DataSettings, decimal: Decimal) -> tuple[Task, str]:
@@ -282,7 +279,7 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
 def _with_target_scale(
     schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
 ) -> Schema:
-    numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
+    numbers = target_numbers(targets, schema.decimal).reshape(len(targets), -1)[train]
     mean, scale = standard(numbers, row_weights(weights, train))
     if choice == "none":
         average, count = tuple(mean.tolist()), len(mean)

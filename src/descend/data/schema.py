@@ -21,9 +21,8 @@ from descend.data.frames import as_array, as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed, rows_hold
 from descend.data.ngrams import NGrams
-from descend.data.number_format import Decimal
 from descend.data.row_numbers import naming
-from descend.data.settings import MISSING, Separator
+from descend.data.settings import MISSING, Decimal, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task, target_numbers
 from descend.errors import DataError, RunError

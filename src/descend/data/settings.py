@@ -18,6 +18,7 @@ __all__ = [
     "MISSING",
     "ColumnChoice",
     "DataSettings",
+    "Decimal",
     "DeclaredKind",
     "Missing",
     "Separator",
@@ -35,6 +36,7 @@ TaskChoice = Literal[
     "auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"
 ]
 TargetScale = Literal["auto", "standard", "none"]
+Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
 ColumnChoice = DeclaredKind | tuple[str | int, ...] | Mapping[str, str | tuple[str, ...]]

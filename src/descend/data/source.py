@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from descend.data.number_format import Decimal
 from descend.data.parsing import EXACT, tidy, to_strings
 from descend.data.row_numbers import RowNumbers
+from descend.data.settings import Decimal
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
 from descend.process import in_fork, is_fork

@@ -18,9 +18,9 @@ from descend.data.compression import COMPRESSED, compression_of, decompress, inn
 from descend.data.encodings import as_utf8, not_utf8
 from descend.data.json_files import frame_of_json, lines_of_json
 from descend.data.messages import listed
-from descend.data.number_format import Decimal, Mark
+from descend.data.number_format import Mark
 from descend.data.separator import separator_option
-from descend.data.settings import MISSING, Missing, Separator
+from descend.data.settings import MISSING, Decimal, Missing, Separator
 from descend.data.streaming import read_or_raise
 from descend.data.text_cells import typed
 from descend.data.text_files import TextFile, open_text, records

@@ -13,11 +13,10 @@ import numpy as np
 from descend.data.arrays import labels_of
 from descend.data.frames import take
 from descend.data.messages import listed
-from descend.data.number_format import Decimal
 from descend.data.parts import columns_to_keep, joined_parts
 from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings
+from descend.data.settings import DataSettings, Decimal
 from descend.data.source import Array, Source
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable

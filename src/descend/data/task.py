@@ -12,9 +12,9 @@ import numpy as np
 from descend.data.labels import classes_of
 from descend.data.large_integers import too_close
 from descend.data.messages import listed, rows_hold, rows_text
-from descend.data.number_format import Decimal, has_codes, parse
+from descend.data.number_format import has_codes, parse
 from descend.data.parsing import EXACT, is_missing
-from descend.data.settings import TaskChoice
+from descend.data.settings import Decimal, TaskChoice
 from descend.data.source import Array
 from descend.errors import DataError
 from descend.interface import setting
@@ -118,11 +118,11 @@ def _refuse_missing(absent: Array, name: str, names: Sequence[str], strings: Seq
 def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal = "auto") -> tuple[Task, str]:
     """Infer the task, and return it with the reason.
 
-    Several columns with the same two values, 0 and 1, booleans or strings, are labels, each of which may hold or not; other
-    columns of numbers are regression targets. Of a single column, strings and booleans are classes; strings of numbers are
-    treated as these numbers, unless they begin with 0 as codes do. Integers are classes if there are at most 20 distinct
-    values with four rows each on average, or at most two distinct values; other integers are regression targets.
-    Floating-point numbers are classes only if they are 0 and 1, or if the recipe declares a classification.
+    Several columns with the same two values, 0 and 1, booleans or strings, are labels, each of which may hold or not;
+    other columns of numbers are regression targets. Of a single column, strings and booleans are classes; strings of
+    numbers are treated as these numbers, unless they begin with 0 as codes do. Integers are classes if there are at most
+    20 distinct values with four rows each on average, or at most two distinct values; other integers are regression
+    targets. Floating-point numbers are classes only if they are 0 and 1, or if the recipe declares a classification.
 
     Args:
         targets: as :func:`check_targets` returns them, shape (n,) or (n, T).

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from descend.data.messages import listed
 from descend.data.number_format import (
-    Decimal,
     Mark,
     find_decimal,
     has_codes,
@@ -21,7 +20,7 @@ from descend.data.number_format import (
     parse,
     written_otherwise,
 )
-from descend.data.settings import MISSING, DataSettings, Missing, missing_in
+from descend.data.settings import MISSING, DataSettings, Decimal, Missing, missing_in
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
 from descend.interface import setting

@@ -276,7 +276,7 @@ def _free(name: str, used_names: set[str]) -> str:
 
 def _description(column: Column) -> str:
     kinds = {
-        "numeric": "a number",
+        "numeric": f"a number{f' ({column.unit})' if column.unit else ''}",
         "boolean": "1 for true, 0 for false",
         "date": f"days since 1970-01-01{_ZONES.get(column.zone, f' in the local time of {column.zone}')}",
         "time": "time of day as a fraction of a day, 0.5 at noon",

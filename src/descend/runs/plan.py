@@ -20,7 +20,7 @@ from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
 from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
-from descend.errors import MissingExtraError, Problem, RecipeError, RunError, UserError, message_of
+from descend.errors import Problem, RecipeError, RunError, UserError, message_of
 from descend.files import check_unused, read_json, read_text
 from descend.interface import option
 from descend.metrics import Metric, undefined_reason
@@ -32,7 +32,7 @@ from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.selection import build_selection
 from descend.runs.evaluate import units_of
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
-from descend.runs.recorded_data import difference, given_parts, recorded, references_of
+from descend.runs.recorded_data import difference, explained, given_parts, references_of
 from descend.runs.resume import amended_recipe
 
 __all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run", "undefined_on"]
@@ -212,7 +212,7 @@ class Planner:
                     f"the run in {folder} was started on the device '{device}', which is not available here; continue it "
                     f"on the CPU: {option('--device cpu', 'device=' + repr('cpu'))}"
                 ) from cause
-            problem = self._difference(folder, schema, cause)
+            problem = explained(folder, schema, self._data, list(self._sources.values()), cause)
             if not problem:
                 raise
             raise RunError(f"the data are not those of the run in {folder}: {problem}") from cause
@@ -223,21 +223,6 @@ class Planner:
                 "another folder"
             )
         return planned
-
-    def _difference(self, folder: Path, schema: Schema, cause: UserError) -> str:
-        """Describe how the data differ from those of a run, after an error; "" if they do not."""
-        if isinstance(cause, MissingExtraError) or "no such file" in str(cause):
-            return ""
-        for source in self._sources.values():
-            if source.fingerprint() == schema.fingerprint:
-                return ""
-            return f"{difference(folder, schema, source)}. Resume with the same data, or start a new run in another folder"
-        name = recorded(self._data.source)
-        data = read_json(folder / ENVIRONMENT).get("data")
-        data = data if isinstance(data, dict) else {}
-        if name is None or name in (data.get("reference"), data.get("path")):
-            return ""
-        return f"the run was started with {data.get('name') or schema.name}, and {name} cannot be read in its place: {cause}"
 
     @property
     def _has_given_parts(self) -> bool:

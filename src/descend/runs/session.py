@@ -27,7 +27,7 @@ from descend.runs.folder import (
     HISTORY,
     is_failed,
     is_finished,
-    no_weights,
+    why_unfinished,
     write_failure,
     write_start,
 )
@@ -157,17 +157,17 @@ class Session:
         return run
 
     def finish_stopped(self) -> Run:
-        """Evaluate and write the run with its best weights so far; its status is then "stopped".
+        """Evaluate and write the run in a folder with its best weights so far; its status is then "stopped".
 
         Raises:
             RunError: no epoch is complete, so there are no weights to use.
         """
         run, training = self.run, self.training
+        assert run.path is not None
         if not training.history:
-            raise RunError(no_weights(run.path))
+            raise RunError(why_unfinished(run.path))
         run.environment["resumed"] = run.environment["resumed"][:-1]  # evaluating continues no training
-        failed = run.path is not None and is_failed(run.path)
-        training.stopped = training.stopped or ("diverged" if failed else STOPPED)
+        training.stopped = training.stopped or ("diverged" if is_failed(run.path) else STOPPED)
         with self._arithmetic():
             finish_run(run, training, self.planned, self.device, tested=self.tested)
         return run
