@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 import annotated_types
 
-from descend.data.number_format import Decimal
 from descend.param_types import Count, Fraction, Natural, Positive
 
 __all__ = [
