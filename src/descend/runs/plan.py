@@ -22,7 +22,7 @@ from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import MissingExtraError, Problem, RecipeError, RunError, UserError, message_of
 from descend.files import check_unused, read_json, read_text
-from descend.interface import option
+from descend.interface import option, setting
 from descend.metrics import Metric, undefined_reason
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
@@ -349,7 +349,7 @@ def _metric_problems(recipe: Recipe, prepared: Prepared) -> list[Problem]:
                     "stop",
                     "monitor",
                     f"'{metric.name}' is undefined on the {len(rows):,} validation rows: {reason}",
-                    'monitor "loss", or hold out more rows (data.validation)',
+                    f"use {setting('stop.monitor', 'loss')}, or hold out more rows",
                 )
             )
     return problems
