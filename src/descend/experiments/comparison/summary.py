@@ -15,8 +15,8 @@ SIGNIFICANCE = 0.05
 def summarize(results: ComparisonResults) -> str:
     """Return the best variant, the significance of its lead, the fastest variant, and caveats."""
     if results.failed:
-        diverged = all(run.failed for outcome in results.outcomes for run in outcome.runs)
-        reason = "diverged" if diverged else "diverged or has no score"
+        failed = all(run.failed for outcome in results.outcomes for run in outcome.runs)
+        reason = "diverged" if failed else "diverged or has no score"
         return f"Every run of every variant {reason}, so there is nothing to compare."
     conditions = results.conditions
     sign = -1 if better(conditions.metric) == "higher" else 1
