@@ -34,9 +34,8 @@ from descend.data.parsing import (
 from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind, missing_in
 from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
-from descend.data.text_cells import table_decimal
+from descend.data.text_cells import gap_setting, table_decimal
 from descend.errors import DataError, did_you_mean
-from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -348,8 +347,8 @@ def _declared(
         parsed, invalid = kinds[declared](values)
     if invalid.any():
         others = values.filter(invalid).unique(maintain_order=True).to_list()[:3]
-        words = [*missing_in(settings.missing, values.name), *map(str, others)]
-        remedy = f"; correct them, or if they stand for missing values: {setting(('data', 'missing', values.name), words)}"
+        words = gap_setting(settings.missing, values.name, [str(one) for one in others])
+        remedy = f"; correct them, or if they stand for missing values: {words}"
         refuse(values, invalid, declared, remedy=remedy)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
