@@ -18,6 +18,7 @@ The path of a CSV file, in the order of the calls:
 **Reading**
 :mod:`.sources`             ``read``: data of any form as a ``Source``
 :mod:`.source`              ``Source``: raw data; joining the parts of a given split; the fingerprint
+:mod:`.table_sources`       tables as sources: targets, weights, groups and split are taken out
 :mod:`.table_files`         table files of any format
 :mod:`.text_files`          where the table of a text file begins
 :mod:`.separator`           the separator of a text file
@@ -43,10 +44,12 @@ The path of a CSV file, in the order of the calls:
 :mod:`.preparation`         ``prepare``: steps 2 to 5 above
 :mod:`.task`                regression, binary or multiclass: inferred, with the reason
 :mod:`.columns`             the kind of each column
+:mod:`.column`              ``Column``: its kind, and what is fitted on the training rows
 :mod:`.ordered`             ordered categories
 :mod:`.identifiers`         columns that only identify the rows
 :mod:`.parsing`             raw column values as numbers, booleans, instants or strings
-:mod:`.dates`               dates, times of day and durations from the cells of a column
+:mod:`.dates`               dates and times of day from the cells of a column
+:mod:`.durations`           durations from the cells of a column
 :mod:`.date_reading`        how a column of dates is read, decided from all of its cells
 :mod:`.date_parts`          hour, weekday, month and other parts of dates as inputs
 :mod:`.text`                the n-grams of text columns, fitted on the training rows

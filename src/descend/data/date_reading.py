@@ -17,13 +17,12 @@ from descend.data.dates import (
     PLAIN,
     UNITS,
     Cells,
-    is_clear_duration,
     parse_cells,
     parse_dates,
-    parse_durations,
     parse_instants,
     parse_times,
 )
+from descend.data.durations import is_clear_duration, parse_durations
 from descend.data.identifiers import is_key_name
 from descend.data.messages import listed, rows_hold
 from descend.errors import DataError, did_you_mean

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from descend.data.columns import NUMBERS, Column, infer, raise_all, refuse_extreme
+from descend.data.column import NUMBERS
+from descend.data.columns import Column, infer, raise_all, refuse_extreme
 from descend.data.date_parts import phases
 from descend.data.date_reading import NUMBER
 from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation

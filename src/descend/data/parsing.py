@@ -97,9 +97,10 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     if kinds == {"time"}:
         return pl.Series(name, clean, dtype=pl.Time)
     if kinds == {"duration"}:
+        microseconds = pl.Series(name, [_duration(value) for value in clean], dtype=pl.Int128)
         try:
-            return pl.Series(name, [_duration(value) for value in clean], dtype=pl.Duration("us"))
-        except (TypeError, OverflowError) as cause:  # beyond 64 bits
+            return microseconds.cast(pl.Int64).cast(pl.Duration("us"))
+        except pl.exceptions.PolarsError as cause:  # beyond 64 bits
             raise DataError(
                 f"column {name!r}: a duration is too long to be counted in microseconds"
             ) from cause
@@ -190,14 +191,11 @@ def _microseconds(value: Any) -> int:
     return int((zoned - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1))
 
 
-def _duration(value: Any) -> dt.timedelta | None:
+def _duration(value: Any) -> int | None:
+    """Return the microseconds of a duration."""
     if isinstance(value, np.timedelta64):
-        return dt.timedelta(microseconds=int(value.astype("timedelta64[us]").astype(np.int64)))
-    return (
-        None
-        if value is None
-        else dt.timedelta(days=value.days, seconds=value.seconds, microseconds=value.microseconds)
-    )
+        return int(value.astype("timedelta64[us]").astype(np.int64))
+    return None if value is None else (86_400 * value.days + value.seconds) * 10**6 + value.microseconds
 
 
 def tidy(series: pl.Series, missing: Missing) -> pl.Series:
