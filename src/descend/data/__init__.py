@@ -18,6 +18,7 @@ The path of a CSV file, in the order of the calls:
 **Reading**
 :mod:`.sources`             ``read``: data of any form as a ``Source``
 :mod:`.source`              ``Source``: raw data; joining the parts of a given split; the fingerprint
+:mod:`.table_sources`       tables as sources: targets, weights, groups and split are taken out
 :mod:`.table_files`         table files of any format
 :mod:`.text_files`          where the table of a text file begins
 :mod:`.separator`           the separator of a text file
