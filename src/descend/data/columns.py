@@ -360,12 +360,15 @@ def _declared(
 
 def refuse(values: pl.Series, invalid: pl.Series, kind: str, expected: str = "", remedy: str = "") -> None:
     """Raise a DataError that shows the invalid values of a column, if there are any."""
+    import polars as pl
+
     if invalid.any():
         rows = np.flatnonzero(invalid.to_numpy())
         expected = expected or {"numeric": "numbers", "boolean": "true or false"}[kind]
-        shown = values.filter(invalid).head(50).unique(maintain_order=True).to_list()
+        shown = values.filter(invalid).head(50).unique(maintain_order=True)
+        shown = shown.cast(pl.String) if shown.dtype.is_temporal() else shown
         raise DataError(
-            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown, 5)}{remedy}"
+            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown.to_list(), 5)}{remedy}"
         )
 
 
