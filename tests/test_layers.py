@@ -328,7 +328,6 @@ class TestNothingRunsWhatItReads:
             "descend.errors",
             "descend.export",
             "descend.recipe.catalogue",
-            "descend.data.arrow_orders",
             "descend.data.compression",
             "descend.data.functions",
         }

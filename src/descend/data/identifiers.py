@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from descend.data.ngrams import SINGLES
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -60,7 +62,12 @@ def string_role(values: pl.Series, max_categories: int = 64) -> StringRole:
     sparse = distinct > max_categories and len(present) < ROWS_PER_CATEGORY * distinct
     if not mostly_distinct and not sparse:
         return "categorical"
-    words, lettered = (present.str.count_matches(word).mean() for word in (r"\S+", r"\S*\p{L}\S*"))
+    # Two Chinese characters or kana, which are written without spaces, count as a word.
+    forms = (
+        rf"[{SINGLES}]{{1,2}}|[^\s{SINGLES}]+",
+        rf"[{SINGLES}]{{1,2}}|[^\s{SINGLES}]*\p{{L}}[^\s{SINGLES}]*",
+    )
+    words, lettered = (present.str.count_matches(form).mean() for form in forms)
     if not isinstance(words, float) or not isinstance(lettered, float):
         return "identifier"
     return "text" if words >= _WORDS and lettered >= words / 2 else "identifier"

@@ -73,8 +73,8 @@ def choose_objective(
         raise UserError(
             f'{fault}; compare by another metric (metric="loss", --metric loss), or hold out more rows'
         )
-    name = metric.name if metric.vectorized else OwnName(metric.name, metric.better)
-    always = metric.each_epoch and metric.vectorized
+    name = metric.name if metric.own is None else OwnName(metric.name, metric.better)
+    always = metric.each_epoch and metric.own is None
     return Objective(name, None if always else requested)
 
 

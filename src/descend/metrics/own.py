@@ -135,7 +135,7 @@ def own_metric(
         fitting = '"classes" or "probabilities"' if of_classes else '"values"'
         raise UserError(f"'{name}' takes {form}, but the task is {task}: expected takes = {fitting}")
     call = functools.partial(_called, function, name, _takes_weights(function), of_classes)
-    return Metric(name, call, chosen, form, frozenset({task}), each_epoch=True, vectorized=False)
+    return Metric(name, call, chosen, form, frozenset({task}), each_epoch=True, own=function)
 
 
 def _direction_of(name: str) -> Direction | None:

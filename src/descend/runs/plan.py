@@ -20,7 +20,7 @@ from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
 from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
-from descend.errors import MissingExtraError, Problem, RecipeError, RunError, UserError
+from descend.errors import Problem, RecipeError, RunError, UserError
 from descend.files import check_unused, read_json, read_text
 from descend.interface import option
 from descend.metrics import Metric, undefined_reason
@@ -34,7 +34,7 @@ from descend.recipe.resolve import Resolved, resolve
 from descend.recipe.selection import build_selection
 from descend.runs.evaluate import units_of
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
-from descend.runs.recorded_data import difference, given_parts, recorded, references_of
+from descend.runs.recorded_data import difference, explained, given_parts, references_of
 from descend.runs.resume import amended_recipe
 
 __all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run", "undefined_on"]
@@ -135,9 +135,13 @@ class Planner:
         settings = DataSettings(
             **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
         )
+        needs = loss_requirements(requested.loss)
+        raw = needs.target_space == "raw"
         if settings.target_scale == "auto":
-            raw = loss_requirements(requested.loss).target_space == "raw"
             settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
+        of_loss = raw and settings.task == "auto"  # counts are numbers, however few different ones there are
+        if of_loss:
+            settings = dataclasses.replace(settings, task="regression")
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0
@@ -146,9 +150,12 @@ class Planner:
             source = self._take(source, parts)
         # A split that is not random is the same for all seeds.
         random_split = is_random(source.split, settings.validation, settings.test)
-        key = (repr((id(source), settings)), seed if random_split else 0)
+        key = (repr((id(source), settings, of_loss)), seed if random_split else 0)
         if key not in self._prepared:
             prepared = prepare(source, settings, seed)
+            if of_loss:
+                schema = dataclasses.replace(prepared.schema, why=f"the loss {needs.name} is for numbers")
+                prepared = dataclasses.replace(prepared, schema=schema)
             if source.split is not None and parts is None:  # ``parts`` may contain a row several times
                 prepared = dataclasses.replace(prepared, notes=(*prepared.notes, *overlap_notes(prepared)))
             self._prepared[key] = prepared
@@ -214,7 +221,7 @@ class Planner:
                     f"the run in {folder} was started on the device '{device}', which is not available here; continue it "
                     f"on the CPU: {option('--device cpu', 'device=' + repr('cpu'))}"
                 ) from cause
-            problem = self._difference(folder, schema, cause)
+            problem = explained(folder, schema, self._data, list(self._sources.values()), cause)
             if not problem:
                 raise
             raise RunError(f"the data are not those of the run in {folder}: {problem}") from cause
@@ -225,21 +232,6 @@ class Planner:
                 "another folder"
             )
         return planned
-
-    def _difference(self, folder: Path, schema: Schema, cause: UserError) -> str:
-        """Describe how the data differ from those of a run, after an error; "" if they do not."""
-        if isinstance(cause, MissingExtraError) or "no such file" in str(cause):
-            return ""
-        for source in self._sources.values():
-            if source.fingerprint() == schema.fingerprint:
-                return ""
-            return f"{difference(folder, schema, source)}. Resume with the same data, or start a new run in another folder"
-        name = recorded(self._data.source)
-        data = read_json(folder / ENVIRONMENT).get("data")
-        data = data if isinstance(data, dict) else {}
-        if name is None or name in (data.get("reference"), data.get("path")):
-            return ""
-        return f"the run was started with {data.get('name') or schema.name}, and {name} cannot be read in its place: {cause}"
 
     @property
     def _has_given_parts(self) -> bool:
@@ -254,7 +246,7 @@ class Planner:
                 source = join(
                     source,
                     *(
-                        None if each is None else read(each, settings=settings, held_out=True)
+                        None if each is None else read(each, settings=settings, held_out=True, after=source)
                         for each in given
                     ),
                 )
