@@ -106,7 +106,7 @@ def test_refusals(stop: dict[str, Any], message: str) -> None:
 def test_an_import_path_needs_permission(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('[stop]\nmonitor = "sklearn.metrics.f1_score"\n')
-    with pytest.raises(RecipeError, match="importing runs its code; allow it with --allow-imports"):
+    with pytest.raises(RecipeError, match="importing runs its code; allow it with allow_imports=True"):
         plan_run("breast_cancer", path)
     assert (
         plan_run("breast_cancer", path, allow_imports=True).recipe.stop["monitor"]

@@ -22,6 +22,15 @@ from descend.recipe.sections import SECTIONS, section_parameters
 
 TASKS = ("regression", "multi_regression", "binary", "multiclass")
 
+METRICS: tuple[Any, ...] = (
+    "loss",
+    "accuracy",
+    "top_3",
+    "math:sqrt",
+    {"function": "math:sqrt", "better": "lower", "takes": "values", "name": "mine"},
+)
+"""Metrics, as ``stop.monitor`` and ``stop.metrics`` take them."""
+
 names = st.text(st.characters(codec="utf-8"), max_size=8)
 """Any string that a file can contain."""
 
@@ -108,6 +117,9 @@ def value_of(section: str, parameter: Parameter) -> st.SearchStrategy[Any]:
         return st.one_of(one, st.lists(one, max_size=3).map(tuple))
     if section == "constrain":
         return constrained(parameter.name)
+    if (section, parameter.name) in (("stop", "monitor"), ("stop", "metrics")):
+        one = st.sampled_from(METRICS)
+        return one if parameter.name == "monitor" else st.lists(one, max_size=3).map(tuple)
     if (section, parameter.name) in CHOICES:
         return choice(section, parameter.name) if parameter.name != "output" else st.just("auto")
     return valid(parameter.annotation)

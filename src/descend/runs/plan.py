@@ -13,7 +13,7 @@ import torch
 
 from descend.augmentation.pipeline import layout_of
 from descend.data.overlap import overlap_notes
-from descend.data.preparation import Part, Prepared, prepare
+from descend.data.preparation import Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
@@ -23,7 +23,6 @@ from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import Problem, RecipeError, RunError, UserError
 from descend.files import check_unused, read_json, read_text
 from descend.interface import option
-from descend.metrics import Metric, undefined_reason
 from descend.process import is_fork
 from descend.process.forks import REMEDY
 from descend.recipe import Recipe
@@ -31,13 +30,12 @@ from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.resolve import Resolved, resolve
-from descend.recipe.selection import build_selection
-from descend.runs.evaluate import units_of
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
+from descend.runs.monitored import check_monitored
 from descend.runs.recorded_data import difference, explained, given_parts, references_of
 from descend.runs.resume import amended_recipe
 
-__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run", "undefined_on"]
+__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,7 @@ class Planner:
         prepared = self._prepared[key]
         chosen = choose_device(requested.get("engine.device", "auto"))
         resolved = resolve(requested, facts_of(prepared.schema, str(chosen)))
-        _check_monitor(resolved.recipe, prepared)
+        check_monitored(resolved.recipe, prepared)
         layout = layout_of(prepared.schema, prepared.preprocess)
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
         return Plan(source, prepared, resolved, seed, references_of(self._data))
@@ -300,75 +298,6 @@ def _available_devices() -> list[str]:
         [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     )
     return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
-
-
-def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
-    """Refuse settings that do not fit the data."""
-    problems = _metric_problems(recipe, prepared)
-    validated = len(prepared.validation) > 0
-    watches = recipe.schedule.get("monitor") == "validation"
-    if not validated and watches:
-        problems.append(
-            Problem(
-                "schedule",
-                "monitor",
-                "there are no validation rows to monitor",
-                'use "objective", or hold out rows',
-            )
-        )
-    if not validated and recipe.init["restarts"] > recipe.model["ensemble"]:
-        problems.append(
-            Problem(
-                "init",
-                "restarts",
-                "there are no validation rows to select the best network on",
-                "hold out rows (data.validation)",
-            )
-        )
-    if not validated and recipe.get("stop.target") is not None:
-        problems.append(Problem("stop", "target", "there are no validation rows to measure it on"))
-    if problems:
-        raise RecipeError(problems)
-
-
-def _metric_problems(recipe: Recipe, prepared: Prepared) -> list[Problem]:
-    """Try the requested metrics on the validation rows, or else the training rows, with perfect predictions."""
-    try:
-        selection = build_selection(recipe, prepared.schema.task, len(prepared.schema.classes))
-    except RecipeError as cause:
-        return list(cause.problems)
-    problems: list[Problem] = []
-    part = "validation" if len(prepared.validation) else "train"
-    rows: Part = getattr(prepared, part)
-    for metric in selection.requested:
-        key = "monitor" if metric.name == selection.monitor else "metrics"
-        try:
-            reason = undefined_on(metric, rows, prepared.schema)
-        except UserError as cause:
-            message, _, hint = str(cause).partition("; ")
-            problems.append(Problem("stop", key, message, hint))
-            continue
-        if reason is not None and key == "monitor" and part == "validation":
-            problems.append(
-                Problem(
-                    "stop",
-                    "monitor",
-                    f"'{metric.name}' is undefined on the {len(rows):,} validation rows: {reason}",
-                    'monitor "loss", or hold out more rows (data.validation)',
-                )
-            )
-    return problems
-
-
-def undefined_on(metric: Metric, part: Part, schema: Schema) -> str | None:
-    """Return why a metric is undefined on the rows of a part whatever the predictions, or None if it can be defined.
-
-    Raises:
-        UserError: a metric of the user's own fails on these rows.
-    """
-    units = units_of(schema, part.targets.device)
-    targets = part.targets if units is None else units(part.targets)
-    return undefined_reason(metric, schema.task, targets, part.weights, len(schema.classes))
 
 
 def plan_run(
