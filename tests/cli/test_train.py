@@ -20,6 +20,27 @@ def files_of(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
+def test_the_units_of_the_loss_of_a_regression_are_stated(descend):
+    """The target is standardised for training; errors are in its own units."""
+    shown = descend("train", "diabetes", "--set", "stop.max_epochs=1", "--out", "run").out
+    flat = " ".join(shown.split())
+    assert "The loss is that of the standardized target; the other numbers are in the units of" in flat
+    assert (
+        "standardized target"
+        not in descend("train", "iris", "--set", "stop.max_epochs=1", "--out", "iris").out
+    )
+
+
+def test_a_metric_by_name_is_monitored_and_shown(descend):
+    shown = descend(
+        "train", "iris", "--set", "stop.monitor=f1_macro", "--set", "stop.max_epochs=2", "--out", "run"
+    ).out
+    assert "F1" in shown
+    wrong = descend("train", "iris", "--set", "stop.monitor=auc")
+    assert wrong.status == 2
+    assert "unknown metric 'auc' for multiclass; did you mean 'roc_auc'?" in wrong.err
+
+
 class TestAnOrdinaryRun:
     def test_the_answer(self, trained, houses):
         folder, result = trained
@@ -111,7 +132,9 @@ class TestAnOrdinaryRun:
         )  # fmt: skip
         assert "Rows: 240 training, 240 validation, 240 test." in result.err
         metrics = result.json["metrics"]
-        assert metrics["test"] == pytest.approx(metrics["validation"])
+        assert metrics["test"] | {"objective": metrics["validation"]["objective"]} == pytest.approx(
+            metrics["validation"]
+        )
 
     def test_a_recipe_file_and_what_is_said_over_it(self, descend, houses, tmp_path):
         (tmp_path / "mine.toml").write_text('[optimizer]\nname = "sgd"\nlr = 0.5\n[stop]\nmax_epochs = 1\n')

@@ -1,6 +1,7 @@
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from descend import Recipe, load, train, train_many
 from descend.errors import DivergedError, Interrupted, RecipeError, UserError
 from descend.export import load_exported
 from descend.many.pack.training import PackTraining
-from descend.many.restarts import train_restarts
+from descend.many.restarts import _best, train_restarts
+from descend.metrics import Selection, find_metric
 from descend.nn.ensemble import Ensemble
 from descend.recipe.build import build_model
 from descend.recipe.defaults import facts_of
@@ -54,13 +56,30 @@ class TestRestarts:
     def test_keep_the_best_by_validation(self):
         run = train_restarts(plan_run("iris", SMALL.replace({"init.restarts": 4}), seed=2), engine="loop")
         solo = [train("iris", SMALL.replace({"init.draw": draw}), seed=2) for draw in range(4)]
-        losses = [each.metrics["validation"]["loss"] for each in solo]
+        losses = [each.metrics["validation"]["objective"] for each in solo]
         assert run.metrics["members"]["validation"] == losses
         best = int(np.argmin(losses))
         assert run.metrics["members"]["kept"] == [best]
         assert torch.equal(weights_of(run), weights_of(solo[best]))
         assert run.history[-1]["validation"] == solo[best].history[-1]["validation"]
         assert run.metrics["test"] == solo[best].metrics["test"]
+
+    def test_a_network_without_a_value_is_kept_only_if_none_has_one(self):
+        """The precision of a network that predicts no row as the second class is undefined."""
+        selection = Selection("binary", 2, (find_metric("precision"),), "precision")
+        members = [
+            SimpleNamespace(
+                run=SimpleNamespace(
+                    selection=selection, failed=False, metrics={"validation": {"precision": value}}
+                )
+            )
+            for value in (None, 0.25, 0.5)
+        ]
+        recipe = SMALL.replace({"model.ensemble": 2})
+        one = SMALL.replace({"model.ensemble": 1, "init.restarts": 3})
+        assert _best(members, recipe) == [members[2], members[1]]
+        assert _best(members, one) == [members[2]]
+        assert _best(members[:1], one) == members[:1]
 
     def test_maximize_a_monitored_score(self):
         run = train("iris", SMALL.replace({"init.restarts": 3, "stop.monitor": "accuracy"}))

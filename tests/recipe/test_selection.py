@@ -106,7 +106,7 @@ def test_refusals(stop: dict[str, Any], message: str) -> None:
 def test_an_import_path_needs_permission(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text('[stop]\nmonitor = "sklearn.metrics.f1_score"\n')
-    with pytest.raises(RecipeError, match="importing runs its code; allow it with --allow-imports"):
+    with pytest.raises(RecipeError, match="importing runs its code; allow it with allow_imports=True"):
         plan_run("breast_cancer", path)
     assert (
         plan_run("breast_cancer", path, allow_imports=True).recipe.stop["monitor"]
@@ -258,3 +258,18 @@ def test_cross_validation_with_folds_of_one_row() -> None:
     result = descend.cross_validate((x, 2 * x[:, 0]), {"stop": {"max_epochs": 1}}, folds=6)
     assert result.metric == "rmse"
     assert len(result.valid_scores) == 6
+
+
+def test_metrics_of_ones_own_with_one_name_are_not_mixed_up_in_a_pack() -> None:
+    def one(y_true: Array, y_pred: Array) -> float:
+        return 1.0
+
+    def two(y_true: Array, y_pred: Array) -> float:
+        return 2.0
+
+    recipes = [
+        {"stop": {"max_epochs": 1, "metrics": [{"function": each, "better": "higher", "name": "mine"}]}}
+        for each in (one, two, one)
+    ]
+    runs = descend.train_many(recipes, "breast_cancer")
+    assert [run.history[0]["validation"]["mine"] for run in runs] == [1.0, 2.0, 1.0]

@@ -131,3 +131,25 @@ def test_a_long_history_is_sampled_and_includes_the_kept_epoch(tmp_path: Path) -
 def test_the_five_learning_curves(tmp_path: Path) -> None:
     _, figures = learning_section(read(run_folders.save(sample_runs.wine(), tmp_path)))
     assert [figure.key for figure in figures] == ["loss", "metric", "rate", "gradient", "time"]
+
+
+def test_an_undefined_metric_is_a_dash_with_an_explanation(tmp_path: Path) -> None:
+    files = sample_runs.wine()
+    markup, _ = results_section(read(run_folders.save(files, tmp_path / "defined")))
+    assert "undefined on these rows" not in markup
+    files["metrics.json"]["test"]["balanced_accuracy"] = None
+    markup, _ = results_section(read(run_folders.save(files, tmp_path / "undefined")))
+    assert "marks a metric that is undefined on these rows" in markup
+    row = next(row for row in cells(markup, "Scores by part") if row[0] == "balanced accuracy")
+    assert row[-1] == "\N{EN DASH}"
+
+
+def test_the_units_of_the_loss_of_a_regression_are_stated(tmp_path: Path) -> None:
+    files = sample_runs.RUNS["diabetes"]()
+    for name, stated in (("standard", True), ("raw", False)):
+        files["schema.json"] |= {"target_mean": [152.0 * stated], "target_scale": [77.0 if stated else 1.0]}
+        folder = run_folders.save(files, tmp_path / name)
+        results, _ = results_section(read(folder))
+        curves, _ = learning_section(read(folder))
+        assert ("The loss is that of standardised targets" in results) == stated
+        assert ("Losses are those of standardised targets" in curves) == stated

@@ -22,6 +22,15 @@ from descend.recipe.sections import SECTIONS, section_parameters
 
 TASKS = ("regression", "multi_regression", "binary", "multiclass")
 
+METRICS: tuple[Any, ...] = (
+    "loss",
+    "accuracy",
+    "top_3",
+    "math:sqrt",
+    {"function": "math:sqrt", "better": "lower", "takes": "values", "name": "mine"},
+)
+"""Metrics, as ``stop.monitor`` and ``stop.metrics`` take them."""
+
 names = st.text(st.characters(codec="utf-8"), max_size=8)
 """Any string that a file can contain."""
 
@@ -43,6 +52,8 @@ def valid(annotation: Any) -> st.SearchStrategy[Any]:
         return st.lists(valid(arguments[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*map(valid, arguments))
+    if origin is collections.abc.Mapping and arguments[1] is Any:
+        return st.nothing()  # settings of a function of one's own
     if origin is collections.abc.Mapping:
         return st.dictionaries(valid(arguments[0]), valid(arguments[1]), max_size=3)
     simple = {
@@ -106,6 +117,9 @@ def value_of(section: str, parameter: Parameter) -> st.SearchStrategy[Any]:
         return st.one_of(one, st.lists(one, max_size=3).map(tuple))
     if section == "constrain":
         return constrained(parameter.name)
+    if (section, parameter.name) in (("stop", "monitor"), ("stop", "metrics")):
+        one = st.sampled_from(METRICS)
+        return one if parameter.name == "monitor" else st.lists(one, max_size=3).map(tuple)
     if (section, parameter.name) in CHOICES:
         return choice(section, parameter.name) if parameter.name != "output" else st.just("auto")
     return valid(parameter.annotation)

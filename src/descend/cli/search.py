@@ -18,7 +18,7 @@ from descend.cli.options import (
     Target,
     output_path,
 )
-from descend.cli.output import answering, people, screen
+from descend.cli.output import already_saved, answering, people, screen
 from descend.errors import UserError
 
 if TYPE_CHECKING:
@@ -138,8 +138,9 @@ def search(
         result = _searched(specified, out, resume, engine, device, allow_imports, show)
         assert result.path is not None  # the search has a folder, and has written its report into it
         report = result.path / "report.html"
-        result.best.report()
-        _summary(result, report, console)
+        with already_saved(result.path, "search"):
+            result.best.report()
+            _summary(result, report, console)
         if quiet and not as_json:
             people().print(str(result.path), soft_wrap=True)
         answer(_answer(result, report))
@@ -239,6 +240,8 @@ def _summary(result: SearchResult, report: Path, console: Console) -> None:
         f"{winner.number + 1}, validation {metric(result.metric)} "
         f"{score(result.metric, winner.score).replace(NO_BREAK, ' ')}."
     )
+    if result.why:
+        console.print(f"Trials are compared by {metric(result.metric)}, since {result.why}.")
     for key, value in winner.values.items():
         console.print(f"  {key} = {value_text(value)}", soft_wrap=True)
     console.print("The best configuration, trained again:")

@@ -16,8 +16,22 @@ SCORES: Mapping[str, tuple[str, float]] = {
     "neg_mean_absolute_error": ("mae", -1.0),
     "neg_root_mean_squared_error": ("rmse", -1.0),
     "neg_log_loss": ("loss", -1.0),
+    "f1": ("f1", 1.0),
+    "f1_macro": ("f1_macro", 1.0),
+    "precision": ("precision", 1.0),
+    "recall": ("recall", 1.0),
+    "roc_auc": ("roc_auc", 1.0),
+    "roc_auc_ovr": ("roc_auc", 1.0),
+    "average_precision": ("average_precision", 1.0),
+    "matthews_corrcoef": ("matthews", 1.0),
+    "neg_brier_score": ("brier", -1.0),
+    "neg_median_absolute_error": ("median_ae", -1.0),
+    "neg_mean_absolute_percentage_error": ("mape", -1.0),
 }
 """Name in scikit-learn -> metric of a run, and the sign with which higher is better."""
+
+_BINARY = frozenset({"roc_auc", "average_precision", "neg_brier_score"})
+"""Scores that scikit-learn computes for two classes only, although the metric is for more."""
 
 
 def score_of(scoring: str | None, task: str) -> tuple[str, str]:
@@ -33,7 +47,8 @@ def score_of(scoring: str | None, task: str) -> tuple[str, str]:
     known = [
         name
         for name, (metric, _) in SCORES.items()
-        if metric in metrics_of(task) or (metric == "loss" and task in ("binary", "multiclass"))
+        if (metric in metrics_of(task) or (metric == "loss" and task in ("binary", "multiclass")))
+        and not (name in _BINARY and task != "binary")
     ]
     if scoring is None:
         return main_metric(task), main_metric(task)

@@ -57,8 +57,11 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         n_trials: maximum number of candidates.
         method: "random", "quasi_random", "grid" or "tpe".
         cv: folds, as in scikit-learn: None for 5, a number, a splitter, or pairs of row numbers.
-        scoring: None for accuracy or R²; or "accuracy", "balanced_accuracy", "r2", "neg_mean_absolute_error",
-            "neg_root_mean_squared_error", "neg_log_loss".
+        scoring: None for accuracy or R²; or a name of scikit-learn: "accuracy", "balanced_accuracy", "f1", "f1_macro",
+            "precision", "recall", "roc_auc" ("roc_auc_ovr" for more than two classes), "average_precision",
+            "matthews_corrcoef", "neg_brier_score", "neg_log_loss", "r2", "neg_mean_absolute_error",
+            "neg_root_mean_squared_error", "neg_median_absolute_error", "neg_mean_absolute_percentage_error". The mean
+            is over the folds on which it is defined.
         refit: whether to train the best candidate on all rows, which predictions require.
         random_state: the seed of candidates and trainings; None samples one from NumPy's global generator.
         engine: as for :func:`descend.train_many`.
@@ -174,6 +177,7 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.n_splits_ = len(folds)
         scores = np.full((sampler.trials, len(folds)), np.nan)
         times = np.zeros((sampler.trials, len(folds)))
+        failed = np.zeros(sampler.trials, dtype=bool)
         params: list[Point] = [{} for _ in range(sampler.trials)]
 
         def evaluate(points: Mapping[int, Point], place: int) -> dict[int, Trial]:
@@ -181,8 +185,10 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             for number, fold_runs in zip(points, runs, strict=True):
                 params[number] = points[number]
                 times[number] = [run.metrics.get("seconds", 0.0) for run in fold_runs]
+                # An undefined metric is None; it becomes NaN as well, but does not count as a failure.
                 scores[number] = [np.nan if run.failed else run.metrics["test"][metric] for run in fold_runs]
-            means = {number: float(scores[number].mean()) for number in points}
+                failed[number] = any(run.failed for run in fold_runs)
+            means = {number: _mean(scores[number], bool(failed[number])) for number in points}
             return {
                 number: Trial(number, points[number], "finished", mean)
                 if np.isfinite(mean)
@@ -196,7 +202,12 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             explore(sampler, evaluate, blocks, {})
         except Interrupted as stop:
             raise KeyboardInterrupt(str(stop)) from stop
-        self._store(space, params, scores * SCORES[self.scorer_][1], times)
+        if not failed.any() and np.isnan(scores).all():
+            raise UserError(
+                f"{metric} is undefined on every fold, for example because each has a single row; use folds of more rows "
+                "(cv=5), or another score (scoring=)"
+            )
+        self._store(space, params, scores * SCORES[self.scorer_][1], times, failed)
 
     def _train(
         self, recipes: list[Recipe], source: Source, folds: list[tuple[Array, Array]], seed: int
@@ -213,8 +224,10 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         )
         return [runs[at : at + len(parts)] for at in range(0, len(runs), len(parts))]
 
-    def _store(self, space: Space, params: list[Point], scores: Array, times: Array) -> None:
-        mean = scores.mean(axis=1)
+    def _store(self, space: Space, params: list[Point], scores: Array, times: Array, failed: Array) -> None:
+        mean = np.array(
+            [_mean(own, bool(any_failed)) for own, any_failed in zip(scores, failed, strict=True)]
+        )
         if not np.isfinite(mean).any():
             raise DivergedError(
                 f"All {len(params)} candidates diverged on some fold. Lower the learning rates of the space, or "
@@ -237,7 +250,9 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             "params": params,
             **{f"split{fold}_test_score": scores[:, fold] for fold in range(scores.shape[1])},
             "mean_test_score": mean,
-            "std_test_score": scores.std(axis=1),
+            "std_test_score": np.array(
+                [_std(own, bool(any_failed)) for own, any_failed in zip(scores, failed, strict=True)]
+            ),
             "rank_test_score": rankdata(ranked, method="min").astype(np.int32),
         }
         self.best_index_ = int(np.nanargmax(mean))
@@ -296,3 +311,15 @@ class Search(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         tags.input_tags = own.input_tags
         tags.target_tags = own.target_tags
         return tags
+
+
+def _mean(scores: Array, failed: bool) -> float:
+    """Return the mean over the folds on which the metric is defined; NaN if a training failed or it is defined on none."""
+    defined = scores[~np.isnan(scores)]
+    return float("nan") if failed or not len(defined) else float(defined.mean())
+
+
+def _std(scores: Array, failed: bool) -> float:
+    """Return the standard deviation over the folds on which the metric is defined; NaN as in :func:`_mean`."""
+    defined = scores[~np.isnan(scores)]
+    return float("nan") if failed or not len(defined) else float(defined.std())

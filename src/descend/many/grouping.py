@@ -105,6 +105,9 @@ def _key(member: PlannedMember) -> tuple[Any, ...]:
         (order.rows, order.batch_size, order.accumulate, order.sampling),
         (prepared.schema.task, prepared.schema.input_shape, prepared.schema.outputs, recipe.model["output"]),
         (len(prepared.validation), prepared.train.weights is None, prepared.validation.weights is None),
+        prepared.validation.balanced is None,
+        # Metrics of the user's own with one name must be one function.
+        tuple((m.name, m.takes, id(m.own)) for m in member.run.selection.requested if m.own is not None),
         repr(sorted(engine.items())),
     )
 

@@ -142,7 +142,7 @@ def _each(metric: Metric, predictions: Tensor, scored: Scored) -> Tensor:
         return metric(p, y, w, scored.classes)
 
     rows = [predictions, scored.targets, *([] if scored.weights is None else [scored.weights])]
-    if metric.vectorized:
+    if metric.own is None:
         values: Tensor = torch.vmap(of_one)(*rows)
         return values
     return torch.stack([of_one(*one) for one in zip(*rows, strict=True)])

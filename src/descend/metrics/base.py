@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ LABELS = frozenset({"multi_label"})
 REGRESSION = frozenset({"regression", "multi_regression"})
 """The tasks that predict numbers."""
 
-Function = Callable[..., Tensor]
+Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ class Metric:
         each_epoch: whether it is measured after every epoch, requested or not.
         at_end: the tasks for which it is measured after training, requested or not. Default None: all.
         sorts: whether it sorts all rows, once per class: unless requested, it is left out for very many rows.
-        vectorized: whether :func:`torch.vmap` can run the function for many networks at once.
+        own: for a metric of the user's own, the function of NumPy arrays that ``function`` calls, which
+            :func:`torch.vmap` cannot run for many networks at once.
         least_classes: the least number of classes that it is meaningful for.
     """
 
@@ -76,7 +77,7 @@ class Metric:
     each_epoch: bool = False
     at_end: frozenset[str] | None = None
     sorts: bool = False
-    vectorized: bool = True
+    own: Function | None = None
     least_classes: int = 0
 
     def __call__(
@@ -90,9 +91,12 @@ class Metric:
             weights: (n,), one non-negative weight per row. Default None: all equal.
             classes: the number of classes of the task; 0 for the classes that occur in the targets.
         """
-        if self.by_class:
-            return self.function(predictions, targets, weights, classes=classes or None)
-        return self.function(predictions, targets, weights)
+        found: Tensor = (
+            self.function(predictions, targets, weights, classes=classes or None)
+            if self.by_class
+            else self.function(predictions, targets, weights)
+        )
+        return found
 
 
 def predicted_classes(outputs: Tensor) -> Tensor:

@@ -58,6 +58,20 @@ def json_schema() -> Schema:
     }
 
 
+_METRIC: Schema = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {key: {"type": "string"} for key in ("function", "better", "takes", "name")},
+            "required": ["function"],
+            "additionalProperties": False,
+        },
+    ]
+}
+"""A metric: its name, the import path of a function, or a table of a function and what it declares."""
+
+
 def _section(section: Section) -> Schema:
     about = section.about[0].upper() + section.about[1:] + "."
     own = section_parameters(section) or {}
@@ -125,6 +139,10 @@ def _key(section: str, parameter: Parameter, about: str) -> Schema:
         schema = _choice(parameter.annotation, f"{section}.{parameter.name}")
     elif section == "constrain":
         schema = _constraint(parameter.name)
+    elif (section, parameter.name) == ("stop", "monitor"):
+        schema = _METRIC
+    elif (section, parameter.name) == ("stop", "metrics"):
+        schema = {"anyOf": [*_METRIC["anyOf"], {"type": "array", "items": _METRIC}, _NONE]}
     else:
         schema = _type(parameter.annotation)
     described = {"description": about} if about else {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from descend.errors import Problem, RecipeError, UserError
+from descend.interface import option
 from descend.metrics import LOSSES, Metric, Selection, find_metric, metric_names, own_metric
 from descend.recipe.catalogue import import_object, is_import_path
 from descend.recipe.recipe import Recipe
@@ -81,8 +82,8 @@ def build_metric(value: Any, task: str, classes: int, allow_imports: bool = True
         return metric
     if isinstance(function, str) and not allow_imports:
         raise UserError(
-            f"'{function}' is an import path, and importing runs its code; allow it with --allow-imports "
-            "(allow_imports=True)"
+            f"'{function}' is an import path, and importing runs its code; allow it with "
+            f"{option('--allow-imports', 'allow_imports=True')}"
         )
     subject = import_object(function) if isinstance(function, str) else function
     if not callable(subject):

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
+from torch import nn
+
+from descend.data.schema import Schema
+from descend.metrics import Selection
+from descend.recipe import Recipe
 from descend.recipe.toml import path_of
 from descend.report.formatting import NO_BREAK, TASKS, TIMES, count, duration, listing, metric, score
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from torch import nn
-
-    from descend.data.schema import Schema
-    from descend.recipe import Recipe
-
-__all__ = ["Describable", "describe_run", "described_scores", "stop_reason"]
+__all__ = ["DescribedRun", "describe_run", "described_scores", "stop_reason"]
 
 MOST = 4
 """The number of metrics that are shown in addition to the loss."""
@@ -31,22 +29,19 @@ ENDS: Mapping[str, str] = {
 }
 
 
-class Describable(Protocol):
-    """What a description needs of a run."""
+class DescribedRun(Protocol):
+    """What a description reads of a run (:class:`descend.runs.run.Run`)."""
 
     recipe: Recipe
-    metrics: dict[str, Any]
     schema: Schema
     model: nn.Module
     history: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    selection: Selection
     path: Path | None
 
-    @property
-    def selection(self) -> Any:
-        """The rule by which the best epoch was chosen."""
 
-
-def describe_run(run: Describable) -> str:
+def describe_run(run: DescribedRun) -> str:
     """Return the description of a run, the ``repr`` of :class:`~descend.runs.run.Run`."""
     task = TASKS.get(run.schema.task, run.schema.task.replace("_", " "))
     status = str(run.metrics.get("status", ""))
@@ -56,7 +51,7 @@ def describe_run(run: Describable) -> str:
     return "\n".join([head, *lines]).replace(NO_BREAK, " ")
 
 
-def _facts(run: Describable) -> Iterator[tuple[str, str]]:
+def _facts(run: DescribedRun) -> Iterator[tuple[str, str]]:
     found = run.metrics
     for part in PARTS:
         if isinstance(found.get(part), Mapping):
@@ -88,7 +83,7 @@ def described_scores(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{metric(name)} {score(name, numbers[name])}" for name in shown)
 
 
-def _course(run: Describable) -> str:
+def _course(run: DescribedRun) -> str:
     found = run.metrics
     if "epochs" not in found:
         return f"{count(len(run.history))}" if run.history else ""
@@ -100,7 +95,7 @@ def _course(run: Describable) -> str:
     return text
 
 
-def stop_reason(run: Describable) -> str:
+def stop_reason(run: DescribedRun) -> str:
     """Return why training ended, as a clause."""
     stop, reason = run.recipe.stop, str(run.metrics.get("stopped", ""))
     monitor = metric(run.selection.monitor)
@@ -115,7 +110,7 @@ def stop_reason(run: Describable) -> str:
     }.get(reason, f"of a request ({reason})" if reason else "")
 
 
-def _network(run: Describable) -> str:
+def _network(run: DescribedRun) -> str:
     model = run.recipe.model
     text = str(path_of(model.get("name")))
     if model.get("hidden"):
@@ -129,7 +124,7 @@ def _network(run: Describable) -> str:
     return text
 
 
-def _training(run: Describable) -> str:
+def _training(run: DescribedRun) -> str:
     recipe = run.recipe
     optimizer = str(path_of(recipe.optimizer.get("name")))
     if isinstance(recipe.optimizer.get("lr"), int | float):

@@ -209,8 +209,8 @@ def test_pack_resumes_to_the_same_bits(at: int) -> None:
 
 def test_best_weights_are_those_of_the_best_epoch_of_each_member() -> None:
     """The best weights of a member are kept while the pack continues."""
-    recipes = varied(stop=[{"max_epochs": 4, "patience": "none", "average": 0.0, "min_improvement": 0.0}] * 2)
-    planned = trainings(recipes, [0, 1])
+    stop = {"max_epochs": 4, "patience": "none", "average": 0.0, "min_improvement": 0.0, "monitor": "loss"}
+    planned = trainings(varied(stop=[stop] * 2), [0, 1])
     losses = {0: [3.0, 1.0, 2.0, 2.0], 1: [3.0, 2.0, 1.5, 1.0]}
 
     def evaluate(outputs_of: Any, numbers: Any) -> dict[str, torch.Tensor]:
