@@ -77,9 +77,9 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
     exactly zero. The threshold is h·strength, where h is the length of a step at a constant gradient of 1: the learning
     rate for SGD, (1 − τ)/(1 − μ) times as much with momentum μ and dampening τ, and for adaptive methods such as Adam a
     number for each weight, the learning rate divided by the root of the average squared gradient. Then the fixed points
-    are the minima of loss + strength·Σ|W|. The threshold of adaptive methods is at most the learning rate, as their steps
-    are: at a fixed point the average squared gradient is at most strength², where the bound changes nothing. Where h is not known, as with line searches and curvature matrices, the
-    optimizer is refused.
+    are the minima of loss + strength·Σ|W|. The threshold of adaptive methods is at most the learning rate, as their
+    steps are; at a fixed point this bound changes nothing. Where h is not known, as with line searches and curvature
+    matrices, the optimizer is refused.
 
     Args:
         optimizer: an optimizer whose step at a constant gradient is known
