@@ -25,6 +25,7 @@ def has_step_length(optimizer: Optimizer) -> bool:
 
     It is for PyTorch's optimizers below, and for others that define ``step_length`` or declare ``lr_is_step_size = True``.
 
+    >>> import torch
     >>> w = [torch.nn.Parameter(torch.ones(1))]
     >>> has_step_length(torch.optim.Adam(w)), has_step_length(torch.optim.LBFGS(w))
     (True, False)
@@ -37,6 +38,7 @@ def has_step_length(optimizer: Optimizer) -> bool:
 def step_length(optimizer: Optimizer, group: Group, parameter: Tensor) -> Length:
     """Return h, a number or a tensor in the shape of the parameter, after a step of an optimizer that has one.
 
+    >>> import torch
     >>> w = torch.nn.Parameter(torch.ones(2))
     >>> optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.5)
     >>> step_length(optimizer, optimizer.param_groups[0], w)
