@@ -96,6 +96,14 @@ class TestFinish:
         assert (run.metrics["status"], run.metrics["stopped"]) == ("stopped", "diverged")
         assert np.isfinite(run.metrics["test"]["loss"])
 
+    def test_a_run_that_diverged_in_its_first_epoch_has_none(self, tmp_path: Path) -> None:
+        recipe = {**RECIPE, "optimizer": {"name": "sgd", "lr": 1e30}}
+        with pytest.raises(DivergedError):
+            descend.train("iris", recipe, out=tmp_path / "run")
+        for call in (descend.load, descend.finish):
+            with pytest.raises(RunError, match="diverged and has no trained network"):
+                call(tmp_path / "run")
+
     def test_data_in_memory_must_be_passed_and_be_those_of_the_run(self, tmp_path: Path) -> None:
         rng = np.random.default_rng(0)
         x, y = rng.normal(size=(60, 3)), rng.integers(0, 2, 60)

@@ -116,6 +116,31 @@ def test_the_python_of_the_readme_runs(capsys):
     assert re.fullmatch(r"\[\d\]", label)
 
 
+def test_the_python_of_the_data_formats_runs(capsys):
+    text = (ROOT / "docs" / "data-formats.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "data-formats.md", "exec"), {})
+    assert capsys.readouterr().out == "['id', 'prediction']\n"
+
+
+def test_every_format_of_tables_is_documented():
+    from descend.data.compression import COMPRESSED
+    from descend.data.table_files import TABLES
+
+    text = (ROOT / "docs" / "data-formats.md").read_text(encoding="utf-8")
+    assert not [suffix for suffix in (*TABLES, ".npz") if f"`{suffix}`" not in text]
+    assert not [suffix for suffix in COMPRESSED if suffix not in text and suffix not in (".bz2", ".xz")]
+
+
+@pytest.mark.slow
+def test_the_python_of_dates_runs(capsys):
+    text = (ROOT / "docs" / "dates.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "dates.md", "exec"), {})
+    assert float(capsys.readouterr().out) == 1.0
+
+
 @pytest.mark.slow
 def test_the_python_of_resuming_runs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -128,3 +153,24 @@ def test_the_python_of_resuming_runs(capsys, tmp_path, monkeypatch):
     ]
     assert capsys.readouterr().out.splitlines() == expected
     assert len(expected) == 3
+
+
+@pytest.mark.slow
+def test_the_python_of_numbers_runs():
+    text = (ROOT / "docs" / "numbers.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "numbers.md", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_python_of_losses_runs(capsys):
+    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(compile("\n".join(blocks), "losses.md", "exec"), {})
+    expected = [
+        line.rpartition("  # ")[2] for block in blocks for line in block.splitlines() if "print(" in line
+    ]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert len(expected) == 5

@@ -25,6 +25,11 @@ VALUES = st.one_of(
     st.floats(-1e3, 1e3).map(lambda value: float(f"{value:.5g}")),
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8),
     st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=4), max_size=3),
+    st.dictionaries(
+        st.text("abc -é", max_size=4),
+        st.one_of(st.text("xyz '\"%-", max_size=4), st.integers(-9, 9)),
+        max_size=3,
+    ),
 )
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8)
 

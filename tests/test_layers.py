@@ -323,12 +323,11 @@ class TestNothingRunsWhatItReads:
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module")
         }
         assert places == {
-            "descend",
             "descend.data",
+            "descend.process.surroundings",
             "descend.errors",
             "descend.export",
             "descend.recipe.catalogue",
-            "descend.data.arrow_orders",
             "descend.data.compression",
             "descend.data.functions",
         }

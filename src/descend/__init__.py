@@ -12,7 +12,6 @@ Names are imported on first use, so that ``import descend`` is fast and does not
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from descend._version import __version__
@@ -73,7 +72,9 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        from descend.process.surroundings import imported
+
+        return getattr(imported(_HOMES[name]), name)
     raise AttributeError(f"module 'descend' has no attribute '{name}'")
 
 

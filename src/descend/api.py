@@ -16,7 +16,7 @@ from descend.many.progress import networks_shown
 from descend.many.restarts import networks_per_run, train_restarts
 from descend.many.watchers import Watcher
 from descend.metrics import main_metric
-from descend.process import locked, locks_out
+from descend.process import locked, locks_out, undisturbed
 from descend.recipe import Recipe
 from descend.runs.folder import check_manifest, is_finished, is_started
 from descend.runs.plan import Plan, Planner, plan_run
@@ -30,6 +30,7 @@ from descend.training.progress import progress_shown
 __all__ = ["execute", "finish", "train"]
 
 
+@undisturbed
 @locks_out("run")
 @accepts_data_options
 def train(
@@ -111,6 +112,7 @@ def train(
         return execute(plan, folder, observers=[*shown, *observers], **arguments)
 
 
+@undisturbed
 def finish(
     folder: str | Path,
     data: Any = None,

@@ -177,7 +177,8 @@ def _distance(word: str, name: str) -> float:
     if len(word) < 3 or abs(len(word) - len(name)) > len(word) // 4 + 1:
         return math.inf
     # The optimal string alignment distance, one row of the table per letter of the word.
-    previous, row = [], list(range(len(name) + 1))
+    previous: list[int] = []
+    row = list(range(len(name) + 1))
     for i, letter in enumerate(word, start=1):
         before, previous, row = previous, row, [i]
         for j, other in enumerate(name, start=1):

@@ -7,7 +7,7 @@ program declares itself by :func:`command_line`; everything else is Python.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -102,6 +102,12 @@ def _toml_value(value: Any) -> str:
             + ", ".join(_quoted(each) if isinstance(each, str) else _toml_value(each) for each in value)
             + "]"
         )
+    if isinstance(value, Mapping):
+        pairs = (
+            f"{_toml_key(key)} = {_quoted(each) if isinstance(each, str) else _toml_value(each)}"
+            for key, each in value.items()
+        )
+        return "{" + ", ".join(pairs) + "}"
     if isinstance(value, float) and value == int(value) and abs(value) < 1e15:
         return f"{value:.1f}"
     return f"{value:g}" if isinstance(value, float) else str(value)

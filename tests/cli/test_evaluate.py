@@ -1,3 +1,6 @@
+import gzip
+import io
+
 import pytest
 
 from descend.runs.run import load
@@ -40,3 +43,30 @@ class TestEvaluate:
         assert isinstance(metrics["accuracy"], float)
         shown = descend("evaluate", folder, "one.csv").out
         assert any(line.split() == ["balanced", "accuracy", "–"] for line in shown.splitlines())
+
+    def test_rows_without_a_target_are_left_out_on_request(self, descend, trained, houses, tmp_path):
+        folder, _ = trained
+        header, *rows = houses.read_text(encoding="utf-8").splitlines()
+        gaps = [
+            row.rpartition(",")[0].removesuffix(',"dear') + "," if at in (3, 5) else row
+            for at, row in enumerate(rows)
+        ]
+        (tmp_path / "gaps.csv").write_text("\n".join([header, *gaps]), encoding="utf-8")
+        kept = [row for at, row in enumerate(rows) if at not in (3, 5)]
+        (tmp_path / "kept.csv").write_text("\n".join([header, *kept]), encoding="utf-8")
+        refused = descend("evaluate", folder, "gaps.csv")
+        assert refused.status == 2
+        assert "rows 3, 5 (lines 5, 7) have no value" in refused.err
+        assert "--set data.drop_missing_targets=true" in refused.err
+        result = descend("evaluate", folder, "gaps.csv", "--json", "--set", "data.drop_missing_targets=true")
+        assert "2 rows without a target are not used" in result.err
+        expected = descend("evaluate", folder, "kept.csv", "--json").json
+        assert (result.json["rows"], result.json["metrics"]) == (238, expected["metrics"])
+
+    def test_data_come_from_standard_input(self, descend, trained, houses, monkeypatch):
+        folder, _ = trained
+        expected = descend("evaluate", folder, houses, "--json").json["metrics"]
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(houses.read_bytes())))
+        assert descend("evaluate", folder, "-", "--json").json["metrics"] == expected
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(houses.read_bytes()))))
+        assert descend("evaluate", folder, "-", "--json").json["metrics"] == expected

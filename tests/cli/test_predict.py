@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import json
 
@@ -115,6 +116,15 @@ class TestPredict:
         rows = table(descend("predict", "run", "pictures").out)
         assert list(rows[0]) == ["file", "prediction", "probability_dark", "probability_light"]
         assert {row["file"].rsplit("/", 1)[-1] for row in rows} == {f"{at}.png" for at in range(12)}
+        light = [row for row in rows if row["file"].startswith("light/")]
+        paths = [f"pictures/light/{at}.png" for at in range(12)]
+        some = table(descend("predict", "run", *paths[:3]).out)
+        assert [row["file"] for row in some] == paths[:3]
+        own = {row["file"]: row["probability_dark"] for row in light}
+        assert [float(row["probability_dark"]) for row in some] == pytest.approx(
+            [float(own[path.removeprefix("pictures/")]) for path in paths[:3]], rel=1e-5
+        )
+        assert len(table(descend("predict", "run", paths[0]).out)) == 1
 
 
 @pytest.mark.parametrize("command", [["predict"], ["evaluate"], ["export", "--format", "pt2"]])
@@ -122,3 +132,57 @@ def test_no_such_run(descend, houses, command):
     result = descend(*command, "nowhere", *([] if "export" in command else [houses]))
     assert (result.status, result.out) == (2, "")
     assert "no such run folder: nowhere" in result.err
+
+
+class TestReading:
+    def test_columns_are_kept_as_the_file_has_them(self, descend, trained, new_houses, tmp_path):
+        folder, _ = trained
+        lines = new_houses.read_text(encoding="utf-8").splitlines()
+        numbered = ["id," + lines[0], *(f"{at:04d},{line}" for at, line in enumerate(lines[1:]))]
+        (tmp_path / "numbered.csv").write_text("\n".join(numbered), encoding="utf-8")
+        rows = table(descend("predict", folder, "numbered.csv", "--keep", "id, garden").out)
+        assert list(rows[0])[:3] == ["id", "garden", "prediction"]
+        assert [row["id"] for row in rows] == [f"{at:04d}" for at in range(len(rows))]
+        without = table(descend("predict", folder, new_houses).out)
+        assert [row["prediction"] for row in rows] == [row["prediction"] for row in without]
+        result = descend("predict", folder, "numbered.csv", "--keep", "ids")
+        assert result.status == 2
+        assert "no column 'ids' to keep; did you mean 'id'?" in result.err
+
+    def test_a_compressed_file_and_an_encoding(self, descend, trained, new_houses, tmp_path):
+        folder, _ = trained
+        expected = descend("predict", folder, new_houses).out
+        content = new_houses.read_bytes()
+        (tmp_path / "new.csv.gz").write_bytes(gzip.compress(content))
+        assert descend("predict", folder, "new.csv.gz").out == expected
+        (tmp_path / "wide.csv").write_bytes(content.decode().encode("utf-16-le"))
+        result = descend("predict", folder, "wide.csv")
+        assert result.status == 2
+        assert "--set data.encoding=utf-16-le" in result.err
+        assert descend("predict", folder, "wide.csv", "--set", "data.encoding=utf-16-le").out == expected
+
+    def test_notes_on_the_file_go_to_the_screen(self, descend, trained, new_houses, tmp_path):
+        folder, _ = trained
+        (tmp_path / "new.csv").write_bytes(b"# exported\n" + new_houses.read_bytes())
+        result = descend("predict", folder, "new.csv")
+        assert result.out == descend("predict", folder, new_houses).out
+        assert "Note: 1 line before the header is skipped" in result.err
+
+    @pytest.mark.parametrize(
+        ("assignment", "words"),
+        [
+            ("data.scale=none", "data.scale cannot be set for new data"),
+            ("stop.patience=3", "only keys of [data]"),
+        ],
+    )
+    def test_settings_of_training_are_refused(self, descend, trained, new_houses, assignment, words):
+        folder, _ = trained
+        result = descend("predict", folder, new_houses, "--set", assignment)
+        assert result.status == 2
+        assert words in result.err
+
+    def test_several_tables_are_refused(self, descend, trained, new_houses, houses):
+        folder, _ = trained
+        result = descend("predict", folder, new_houses, houses)
+        assert result.status == 2
+        assert "several files can be predicted at once only if all are images" in result.err

@@ -101,10 +101,10 @@ def failing(error):
         (MissingExtraError("install it"), 2, "Error: install it\n"),
         (DivergedError("Training diverged.\nWhat helps"), 3, "Error: Training diverged.\nWhat helps\n"),
         (Interrupted("stopped in epoch 3"), 130, "Stopped in epoch 3\n"),
-        (KeyboardInterrupt(), 130, "Stopped before a checkpoint was saved\n"),
+        (KeyboardInterrupt(), 130, "Stopped before anything was saved\n"),
         (PermissionError(13, "Permission denied", "runs"), 2, "Error: runs: Permission denied\n"),
         (OSError(28, "No space left on device"), 2, "Error: No space left on device\n"),
-        (MemoryError(), 3, "Error: Out of memory"),
+        (MemoryError(), 3, "Error: not enough memory; use smaller batches"),
     ],
 )
 def test_errors_become_words_and_a_status(descend, monkeypatch, error, status, words):

@@ -26,7 +26,10 @@ def test_codes_of_missing_and_unseen_categories():
 
 def test_categories_come_from_the_training_rows_only():
     columns, parsed = fit({"c": ["a", "b", "c", "a"]}, rows=[0, 1])
-    assert columns[0].categories == ("a", "b")
+    assert columns[0].coded == ("a", "b")
+    assert columns[0].inputs == ("c=a", "c=b")
+    assert columns[0].categories == ("a", "b", "c")
+    assert columns[0].unseen == 1
     assert encode(parsed, columns)[2, 0] == -1
 
 

@@ -54,7 +54,10 @@ def test_pandas_columns_of_every_type():
     assert frame["text"].to_list() == ["x", None, "y"]
     assert frame["object"].to_list() == ["x", "3", None]
     assert frame["day"].to_list() == DAYS
-    assert frame["zoned"][0] == DAYS[0] - dt.timedelta(hours=1)
+    assert frame["zoned"].dt.convert_time_zone("UTC").dt.replace_time_zone(None)[0] == DAYS[0] - dt.timedelta(
+        hours=1
+    )
+    assert frame["zoned"].dtype == pl.Datetime("us", "Europe/Paris")
     assert frame["gap day"].to_list() == [DAYS[0], None, DAYS[2]]
     assert frame["span"][1] == dt.timedelta(days=2)
     assert frame["date"].to_list() == DAYS
@@ -215,3 +218,44 @@ def test_large_integers_with_missing_values_stay_integers():
 def test_integers_among_fractions_in_nested_lists_are_not_rounded():
     frame = frame_of_array([[2**60 + 1, 0.5], [2**60 + 2, 1.5]])
     assert frame.rows() == [(2**60 + 1, 0.5), (2**60 + 2, 1.5)]
+
+
+def test_a_lazy_frame_is_recognised_without_a_warning():
+    lazy = pl.LazyFrame({"a": [1, 2], "b": ["x", "y"]})
+    assert is_frame(lazy)
+    assert as_frame(lazy).rows() == [(1, "x"), (2, "y")]
+
+
+def test_masked_values_are_missing_values():
+    mask = [False, True, False]
+    columns = {
+        "f": np.ma.array([1.0, 99.0, 3.0], mask=mask),
+        "i": np.ma.array([1, 99, 2**60 + 1], mask=mask),
+        "b": np.ma.array([True, True, False], mask=mask),
+        "s": np.ma.array(["a", "b", "c"], mask=mask),
+        "d": np.ma.array(np.array(["2024-01-01"] * 3, dtype="datetime64[D]"), mask=mask),
+        "none": np.ma.array([1, 2, 3]),
+        "constant": [1.0, np.ma.masked, 2.0],
+    }
+    frame = as_frame(columns)
+    for name in ("i", "b", "s", "d", "constant"):
+        assert frame[name].is_null().to_list() == mask, name
+    assert np.isnan(frame["f"].to_numpy()).tolist() == mask
+    assert frame["i"].to_list() == [1, None, 2**60 + 1]
+    assert frame["none"].to_list() == [1, 2, 3]
+    table = np.ma.array([[1.0, 2.0], [3.0, 4.0]], mask=[[False, True], [False, False]])
+    assert np.isnan(as_frame(table).to_numpy()).tolist() == [[False, True], [False, False]]
+
+
+def test_names_of_columns_have_no_surrounding_spaces():
+    named = {" a ": [1.0], "b\u00a0": ["x"]}
+    for data in (named, pl.DataFrame(named), pandas.DataFrame(named), [{" a ": 1.0, "b\u00a0": "x"}]):
+        assert as_frame(data).columns == ["a", "b"]
+    with pytest.raises(DataError, match="'a' occurs more than once"):
+        as_frame(pl.DataFrame({"a": [1], "a ": [2]}))
+
+
+def test_integers_in_records_stay_integers():
+    assert as_frame([{"n": 1}, {"n": 2}])["n"].dtype == pl.Int64
+    assert as_frame([{"n": 1}, {"n": None}])["n"].to_list() == [1, None]
+    assert as_frame([{"n": 1}, {"n": 0.5}])["n"].dtype == pl.Float64

@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
 
-from descend.data.image_folders import read_image_folder
+from descend.data.image_folders import read_image_folder, read_images
+from descend.data.preparation import prepare
+from descend.data.settings import DataSettings
+from descend.data.sources import like, read
 from descend.errors import DataError, MissingExtraError
+from descend.runs.plan import plan_run
 
 Image = pytest.importorskip("PIL.Image")
 RANDOM = np.random.default_rng(0)
@@ -157,3 +161,130 @@ def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(MissingExtraError, match=r"descend\[images\]"):
         read_image_folder(tmp_path)
+
+
+class TestDeepImages:
+    """Images with more than 8 bits per pixel have one level of white."""
+
+    @staticmethod
+    def folder(root, highest, ending="png", kind=np.uint16):
+        for at, high in enumerate(highest):
+            path = root / "ab"[at % 2] / f"{at}.{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            levels = np.tile(np.arange(8), (8, 1)).astype(kind)
+            levels[0, 0] = high
+            Image.fromarray(levels).save(path)
+        return root
+
+    def test_an_image_does_not_have_a_scale_of_its_own(self, tmp_path):
+        source = read_image_folder(self.folder(tmp_path, [255, 256, 7, 300]))
+        assert source.white == 511.0
+        assert "from 0..511 to 0..255" in source.notes[0]
+        differ = (source.inputs[0] != source.inputs[1]).sum()
+        assert differ <= 1
+        assert (source.inputs[:, 0, 1:] == source.inputs[:1, 0, 1:]).all()
+
+    def test_an_image_alone_is_read_as_in_training(self, tmp_path):
+        source = read_image_folder(self.folder(tmp_path, [20, 4000]))
+        for white in (source.white, 4095.0):
+            alone = read_images([tmp_path / "a" / "0.png"], shape=(1, 8, 8), white=white)
+            assert np.array_equal(alone.inputs[0], source.inputs[0])
+        with pytest.raises(
+            DataError, match=r"0\.png has more than 8 bits per pixel .*its level of white is unknown"
+        ):
+            read_images([tmp_path / "a" / "0.png"], shape=(1, 8, 8), white="none")
+
+    @pytest.mark.parametrize(("kind", "ending"), [(np.uint16, "png"), (np.int32, "tif"), (np.float32, "tif")])
+    def test_a_specified_level_and_streaming(self, tmp_path, kind, ending):
+        folder = self.folder(tmp_path, [20, 40], ending, kind)
+        source = read_image_folder(folder, white=50.0)
+        assert source.inputs[1, 0, 0, 0] == round(40 * 255 / 50)
+        assert np.array_equal(read_image_folder(folder, white=50.0, stream=True).inputs, source.inputs)
+
+    def test_parts_have_one_level(self, tmp_path):
+        train = read(self.folder(tmp_path / "train", [300, 7]))
+        later = like(DataSettings(), train)
+        assert read(self.folder(tmp_path / "later", [9000, 7]), settings=later).white == train.white == 511.0
+        joined = read({"validation": tmp_path / "later", "train": tmp_path / "train"})
+        assert joined.inputs[joined.split == "validation"].max() == 255
+        assert joined.white == 511.0
+
+    def test_images_without_a_level_are_refused_by_name(self, tmp_path):
+        with pytest.raises(DataError, match=r"1\.tif: grey levels from -3 to 7; levels below 0"):
+            read_image_folder(self.folder(tmp_path, [5, -3], "tif", np.int32))
+
+    def test_validation_images_are_read_as_those_of_training(self, tmp_path):
+        self.folder(tmp_path / "train", [300, 7, 9, 11, 300, 7])
+        self.folder(tmp_path / "validation", [9000, 7])
+        planned = plan_run(tmp_path / "train", {"data": {"test": 0.0}}, validation=tmp_path / "validation")
+        held_out = planned.source.inputs[planned.source.split == "validation"]
+        assert planned.prepared.schema.white == 511.0
+        assert held_out[0, 0, 0, 0] == 255
+        assert held_out[0, 0, 1, 7] == planned.source.inputs[0, 0, 1, 7] == round(7 * 255 / 511)
+
+
+def test_validation_images_have_the_size_of_those_of_training(tmp_path):
+    train = read(classes(tmp_path / "train"))
+    other = read(classes(tmp_path / "other", size=(30, 30)), after=train)
+    assert other.inputs.shape == (6, 3, 8, 10)
+
+
+class TestSingleImages:
+    def test_paths_and_images_of_pillow(self, tmp_path):
+        source = read_image_folder(classes(tmp_path))
+        paths = [tmp_path / "cat" / "0.png", str(tmp_path / "dog" / "1.png")]
+        found = read_images(paths, shape=(3, 8, 10))
+        assert np.array_equal(found.inputs, source.inputs[[0, 4]])
+        assert found.row_names == tuple(map(str, paths))
+        with Image.open(paths[0]) as image:
+            assert np.array_equal(read_images([image], shape=(3, 8, 10)).inputs, source.inputs[:1])
+
+    def test_files_that_do_not_exist_or_are_damaged(self, tmp_path):
+        with pytest.raises(DataError, match=r"no such file: '.*no\.png'"):
+            read_images([tmp_path / "no.png"])
+        (tmp_path / "bad.png").write_bytes(b"x")
+        with pytest.raises(DataError, match=r"bad\.png \(it is not an image\)"):
+            read_images([tmp_path / "bad.png"])
+
+    def test_a_network_for_tables_does_not_take_images(self, tmp_path):
+        classes(tmp_path)
+        schema = prepare(read({"x": [1, 2, 3, 4], "y": [0, 1, 0, 1]}, target="y")).schema
+        with pytest.raises(DataError, match="a single image; the network was trained on a table"):
+            read(tmp_path / "cat" / "0.png", schema=schema, predicting=True)
+        with pytest.raises(DataError, match="a folder of images, but the network was trained on a table"):
+            read(tmp_path, schema=schema, predicting=True)
+
+    def test_training_needs_a_folder(self, tmp_path):
+        with pytest.raises(DataError, match="is a single image; expected a folder of images by class"):
+            read(save(tmp_path / "a.png"))
+
+
+def test_files_that_are_not_used_are_noted(tmp_path):
+    classes(tmp_path)
+    (tmp_path / "cat" / "notes.txt").write_text("x")
+    (tmp_path / "dog" / "photo.heic").write_bytes(b"x")
+    (tmp_path / "dog" / "Thumbs.db").write_bytes(b"x")
+    save(tmp_path / "outside.png")
+    notes = read_image_folder(tmp_path).notes
+    assert "1 images are not in a folder of a class, and are not used ('outside.png')" in notes
+    assert "2 files are not read as images (.heic, .txt)" in notes
+
+
+@pytest.mark.parametrize("ending", ["gif", "tif", "webp", "png"])
+def test_the_first_frame_of_an_animation_is_used_with_a_note(tmp_path, ending):
+    classes(tmp_path, "L")
+    frames = [Image.fromarray(np.full((8, 10), level, dtype=np.uint8)) for level in (20, 200)]
+    frames[0].save(tmp_path / "dog" / f"moving.{ending}", save_all=True, append_images=frames[1:])
+    source = read_image_folder(tmp_path)
+    assert source.inputs[-1].max() <= 25
+    assert any("the first frame of 1 images with several frames is used" in note for note in source.notes)
+
+
+def test_palettes_with_transparency_are_read(tmp_path):
+    classes(tmp_path)
+    with Image.open(tmp_path / "cat" / "0.png") as image:
+        palette = image.convert("P")
+    palette.save(tmp_path / "dog" / "clear.png", transparency=bytes(range(256)))
+    with Image.open(tmp_path / "dog" / "clear.png") as image:
+        expected = np.asarray(image.convert("RGBA"))[..., :3]
+    assert np.array_equal(read_image_folder(tmp_path).inputs[-1].transpose(1, 2, 0), expected)

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from descend.data.json_files import frame_of_json, lines_of_json
 from descend.errors import DataError
 
-VALUES = st.none() | st.integers(-(2**100), 2**100) | st.text(max_size=5)
 CELLS = st.lists(
     st.fixed_dictionaries({"a": st.integers(-(2**70), 2**70), "b": st.text(min_size=1)}), min_size=1
 )
@@ -21,6 +20,9 @@ def test_all_layouts_hold_the_same_table(records):
         lines, json.dumps(records), json.dumps(records, indent=3, ensure_ascii=False),
         json.dumps({key: [record[key] for record in records] for key in ("a", "b")}),
         json.dumps({key: {str(at): record[key] for at, record in enumerate(records)} for key in ("a", "b")}),
+        json.dumps({str(at): record for at, record in enumerate(records)}),
+        json.dumps({"records": records}),
+        json.dumps({"columns": ["a", "b"], "index": [0], "data": [[record["a"], record["b"]] for record in records]}),
     ]  # fmt: skip
     for layout in layouts:
         frame = frame_of_json("a.json", layout.encode("utf-8", "replace"))

@@ -81,3 +81,47 @@ def test_labels_with_too_many_digits_are_refused():
 def test_structures_are_refused_as_labels():
     with pytest.raises(DataError, match="tuple"):
         classes_of(np.array([(1, 2), (3, 4), None], dtype=object)[:2])
+
+
+def test_an_unknown_label_with_a_similar_spelling_is_named():
+    with pytest.raises(
+        DataError, match=r"not among the classes 'no', 'yes'; 'Yes ' and 'yes' differ only in capitals"
+    ):
+        codes_of(np.array(["no", "Yes "], dtype=object), ("no", "yes"))
+
+
+@pytest.mark.parametrize(
+    ("classes", "found", "code"),
+    [
+        ((1, 2), "1", 0),
+        ((1, 2), "1.0", 0),
+        ((1, 2), "02", 1),
+        ((1.0, 2.5), "1", 0),
+        ((1.0, 2.5), 1, 0),
+        (("1", "2"), 1.0, 0),
+        (("007", "8"), 7, 0),
+        (("True", "x"), True, 0),
+        ((False, True), "true", 1),
+        ((False, True), "TRUE", 1),
+        ((False, True), 1, 1),
+        ((0, 1), "True", 1),
+        ((2**60, 2**60 + 1), str(2**60 + 1), 1),
+        (("a", "b"), " a ", 0),
+    ],
+)
+def test_a_label_has_one_code_in_all_its_forms(classes, found, code):
+    assert codes_of(np.array([found], dtype=object), classes).tolist() == [code]
+
+
+@pytest.mark.parametrize(
+    ("classes", "found"),
+    [
+        (("007", "8"), "7"),
+        (("7", "8"), "007"),
+        (("07", "007"), 7),
+        ((2**60, 2**60 + 2), float(2**60 + 1) + 512),
+    ],
+)
+def test_different_labels_are_not_merged(classes, found):
+    with pytest.raises(DataError, match="not among the classes"):
+        codes_of(np.array([found], dtype=object), classes)

@@ -1,3 +1,4 @@
+import datetime as dt
 import warnings
 
 import numpy as np
@@ -91,7 +92,17 @@ def sources():
         "y": [i * 0.1 for i in range(N)],
     }
     classes = np.arange(N) % 3
+    minutes = RANDOM.integers(-(10**8), 10**8, N)
+    dates = {
+        "when": [
+            None if i % 8 == 0 else dt.datetime(1970, 1, 1) + dt.timedelta(minutes=int(minutes[i]))
+            for i in range(N)
+        ],
+        "at": [dt.time(i % 24, i % 60, i % 7) for i in range(N)],
+        "z": RANDOM.normal(size=N),
+    }
     return {
+        "dates": (read((dates, classes)), DataSettings()),
         "mixed": (read(mixed, target="y"), DataSettings(clip=2.5)),
         "numbers": (read((RANDOM.normal(size=(N, 5)), classes)), DataSettings()),
         "texts": (read(({"a": ["x", "y", "z"] * 20, "b": ["u", None] * 30}, classes)), DataSettings()),

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import polars as pl
 import pytest
@@ -64,20 +66,20 @@ def test_blanks_after_separators_are_stripped(tmp_path):
 
 
 def test_decimal_commas_are_read_and_noted(tmp_path):
-    frame, notes = read_table(write(tmp_path, "a;b;c\n1,5;x;3\n-2,25;y;4\n"))
+    frame, notes, *_ = read_table(write(tmp_path, "a;b;c\n1,5;x;3\n-2,25;y;4\n"))
     assert frame.rows() == [(1.5, "x", 3), (-2.25, "y", 4)]
     assert "decimal commas" in notes[0]
 
 
 def test_an_unnamed_column_of_row_numbers_is_not_used(tmp_path):
-    frame, notes = read_table(write(tmp_path, ",a\n0,5\n1,7\n2,9\n"))
+    frame, notes, *_ = read_table(write(tmp_path, ",a\n0,5\n1,7\n2,9\n"))
     assert frame.columns == ["a"]
     assert "contains the row numbers" in notes[0]
     assert read_table(write(tmp_path, ",a\n0,5\n2,7\n"))[0].columns == ["column_0", "a"]
 
 
 def test_blank_lines_are_skipped_but_missing_rows_are_kept(tmp_path):
-    frame, notes = read_table(write(tmp_path, "a,b\n1,2\n\n,\n3,4\n\n\n"))
+    frame, notes, *_ = read_table(write(tmp_path, "a,b\n1,2\n\n,\n3,4\n\n\n"))
     assert frame.rows() == [(1, 2), (None, None), (3, 4)]
     assert "blank lines" in notes[0]
     assert table(tmp_path, "a\n1\n\n3\n").height == 3
@@ -216,3 +218,28 @@ def test_messages_name_the_separator_and_the_setting(tmp_path):
 def test_one_column_needs_no_separator(tmp_path):
     assert table(tmp_path, "area, m2\n1.5\n2.5\n").to_dict(as_series=False) == {"area, m2": [1.5, 2.5]}
     assert table(tmp_path, "a\n1\n2\n").columns == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("ending", "what"),
+    [("parquet", "a Parquet table"), ("arrow", "an Arrow table"), ("jsonl", "JSON"), ("xlsx", "a workbook")],
+)
+def test_another_format_in_a_text_file_is_named(tmp_path, ending, what):
+    frame, path = pl.DataFrame({"a": [1, 2]}), tmp_path / "data.csv"
+    if ending == "xlsx":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("xl/workbook.xml", "")
+    else:
+        {"parquet": frame.write_parquet, "arrow": frame.write_ipc, "jsonl": frame.write_ndjson}[ending](path)
+    with pytest.raises(DataError, match=rf"data\.csv contains {what}, .*rename it to end in \."):
+        read_table(path)
+
+
+def test_a_title_may_begin_with_a_bracket(tmp_path):
+    assert table(tmp_path, "[a],{b}\n1,2\n").columns == ["[a]", "{b}"]
+
+
+def test_the_format_of_a_file_without_a_suffix_is_found_by_its_content(tmp_path):
+    assert table(tmp_path, "a,b\n1,2\n", "data").rows() == [(1, 2)]
+    pl.DataFrame({"a": [1, 2]}).write_parquet(tmp_path / "table")
+    assert read_table(tmp_path / "table")[0]["a"].to_list() == [1, 2]

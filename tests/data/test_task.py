@@ -1,7 +1,9 @@
+import decimal
+
 import numpy as np
 import pytest
 
-from descend.data.task import check_targets, infer_task
+from descend.data.task import check_targets, infer_task, target_numbers
 from descend.errors import DataError
 
 ROWS = 100
@@ -119,3 +121,26 @@ def test_large_integer_targets_are_classes_or_refused_but_not_constant():
     assert infer_task(targets % 2 + 2**60)[0] == "binary"
     assert infer_task(targets, "classification")[0] == "multiclass"
     assert infer_task(2**60 + 10**12 * np.arange(80))[0] == "regression"
+
+
+def test_strings_of_numbers_are_these_numbers():
+    amounts = np.array([f"{value}.5" for value in range(30)], dtype=object)
+    assert infer_task(amounts)[0] == "regression"
+    assert (
+        infer_task(np.array([one.replace(".", ",") for one in amounts]), "auto", "comma")[0] == "regression"
+    )
+    assert infer_task(np.array(["3", "1", "2"] * 10))[0] == "multiclass"
+    assert infer_task(np.array(["01", "1", "2"] * 10))[0] == "multiclass"
+    assert target_numbers(np.array(["1.250", "$3"], dtype=object), "comma").tolist() == [1250, 3]
+
+
+def test_large_decimal_numbers_are_integers():
+    targets = np.array([decimal.Decimal(10**18 + at % 3) for at in range(30)], dtype=object)
+    checked = check_targets(targets, ("y",))
+    assert checked.tolist() == [10**18 + at % 3 for at in range(30)]
+    assert infer_task(checked, "classification")[0] == "multiclass"
+
+
+def test_missing_targets_name_the_strings_that_stand_for_them():
+    with pytest.raises(DataError, match=r"row 1 has no value \(a remark\); each row needs a target"):
+        check_targets(np.array(["a", None], dtype=object), ("region",), absent="a remark")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,19 @@ def test_few_long_categories_stay_categories() -> None:
 def test_telephone_numbers_are_not_text() -> None:
     numbers = [f"+49 170 {i:03} {i * 7 % 1000:03}" for i in range(120)]
     assert kinds(prepared({**DATA, "message": numbers}))["message"] != "text"
+
+
+def test_sentences_without_spaces_are_text_and_names_are_not() -> None:
+    sentences = [f"我们今天{'去' if i % 2 else '不去'}学校{i}号楼上课" for i in range(120)]
+    names = [f"王{chr(0x4E00 + i)}明" for i in range(120)]
+    found = kinds(prepared({**DATA, "message": sentences, "name": names}))
+    assert found["message"] == "text"
+    assert found["name"] == "identifier"
+
+
+def test_the_note_on_an_identifier_says_how_to_learn_from_its_words() -> None:
+    result = prepared({**DATA, "message": [f"user{i}" for i in range(120)]})
+    assert re.search("data.columns.message.{1,5}text.{1,2} learns from their words", " ".join(result.notes))
 
 
 def test_rows_are_numbers_then_the_indices_of_the_texts() -> None:

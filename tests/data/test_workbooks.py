@@ -62,6 +62,8 @@ def _rows(rows):
 def _cell(place, value):
     if value is None:
         return ""
+    if isinstance(value, dt.date):
+        return f'<c r="{place}" t="d"><v>{value.isoformat()}</v></c>'
     if isinstance(value, str):
         return f'<c r="{place}" t="inlineStr"><is><t>{value}</t></is></c>'
     return f'<c r="{place}"><v>{value}</v></c>'
@@ -107,6 +109,14 @@ class TestReading:
     def test_numbers_among_strings_become_strings(self):
         frame, _ = frame_of_workbook("a.xlsx", workbook(One=[["a"], [1], ["x"], [2.5]]))
         assert frame["a"].to_list() == ["1", "x", "2.5"]
+
+    def test_strings_among_dates_are_not_lost(self):
+        days = [dt.date(2026, 1, 1), dt.date(2026, 1, 2)]
+        frame, _ = frame_of_workbook("a.xlsx", workbook(One=[["a"], [days[0]], ["unknown"], [days[1]]]))
+        assert frame["a"][1] == "unknown"
+        assert [str(value)[:10] for value in frame["a"].gather([0, 2])] == [day.isoformat() for day in days]
+        frame, _ = frame_of_workbook("a.xlsx", workbook(One=[["a"], [days[0]], [None], [days[1]]]))
+        assert frame["a"].dtype.is_temporal()
 
     @pytest.mark.parametrize(
         ("content", "message"),

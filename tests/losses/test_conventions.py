@@ -205,7 +205,52 @@ class TestDeclarations:
             )
 
 
+def test_the_order_of_the_arguments_follows_their_names() -> None:
+    def loss(y_true: torch.Tensor, y_pred: torch.Tensor) -> torch.Tensor:
+        return F.binary_cross_entropy_with_logits(y_pred, y_true)
+
+    own = trained("binary", {"name": "bce", "label_smoothing": 0.0}).predict_proba(X)
+    np.testing.assert_allclose(trained("binary", loss).predict_proba(X), own, atol=1e-4)
+
+
+def test_an_undeclared_loss_of_counts_with_settings_of_the_recipe() -> None:
+    recipe = {
+        "data": {"task": "regression", "target_scale": "none"}, "loss": poisson, "model": {"hidden": [6], "output": "exp"},
+        "stop": {"max_epochs": 3}, "engine": {"threads": 1}, "optimizer": {"lr": 0.01},
+    }  # fmt: skip
+    own = trained("counts", "poisson").predict(X)
+    np.testing.assert_allclose(descend.train((X, COUNTS), recipe).predict(X), own, rtol=1e-3)
+    with pytest.raises(
+        RecipeError, match="'exp' predicts positive numbers, but standardized targets are also negative"
+    ):
+        descend.train((X, COUNTS), recipe | {"data": {"task": "regression"}})
+
+
+class Learned(nn.Module):
+    """A loss with a weight of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return (self.weight * (outputs - targets).square()).mean()
+
+
+def of_arrays(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """A loss without a gradient."""
+    return torch.tensor(((outputs - targets).detach().numpy() ** 2).mean())
+
+
 class TestRefusals:
+    def test_a_loss_with_parameters(self) -> None:
+        with pytest.raises(RecipeError, match="Learned has parameters of its own, which are not trained"):
+            trained("regression", Learned)
+
+    def test_a_loss_without_a_gradient(self) -> None:
+        with pytest.raises(RecipeError, match="the loss has no gradient: it converts tensors to numbers"):
+            trained("regression", of_arrays)
+
     @pytest.mark.parametrize("name", [name for name, each in CONVENTIONS.items() if not each.tasks])
     @pytest.mark.parametrize("data", ["regression", "binary", "multiclass"])
     def test_losses_of_other_problems(self, name: str, data: str) -> None:
@@ -220,7 +265,7 @@ class TestRefusals:
     @pytest.mark.parametrize("data", ["regression", "binary", "multiclass", "multi_label"])
     def test_functions_train_or_are_refused(self, function: str, data: str) -> None:
         known = CONVENTIONS[_FUNCTIONS[function]]
-        if data not in known.tasks:
+        if data not in known.tasks and known.target_space != "raw":  # targets of counts are numbers
             with pytest.raises(RecipeError, match=r"cannot be used: .*; use loss.name = '"):
                 trained(data, f"torch.nn.functional.{function}")
 

@@ -34,7 +34,7 @@ def rows(count: int = 6) -> Tensor:
         [rng.permutation(5)[:3] + 1 for _ in range(count)],
     )
     first, second = (np.array(each) for each in texts)
-    first[0, 2:], first[1], second[2, 1:] = 0, 0, 0
+    first[0, 2:], first[1:2], second[2:3, 1:] = 0, 0, 0
     return torch.from_numpy(np.concatenate([numbers, first, second], axis=1))
 
 
@@ -118,6 +118,19 @@ def test_numbers_keep_their_gradients() -> None:
     assert x.grad is not None
     assert torch.equal(x.grad[:, :2], torch.ones(6, 2, dtype=torch.float64))
     assert not x.grad[:, 2:].any()
+
+
+def test_many_rows_without_gradients_are_looked_up_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, x = layer(), rows(20)
+    expected = module(x).detach()
+    monkeypatch.setattr("descend.nn.text_embedding._ROWS_AT_ONCE", 7)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x), expected, rtol=1e-14, atol=0)
+        program = torch.export.export(
+            module, (x,), dynamic_shapes=({0: torch.export.Dim("rows")},), strict=False
+        )
+        for count in (1, 7, 30):
+            torch.testing.assert_close(program.module()(rows(count)), module(rows(count)))
 
 
 def test_without_numbers() -> None:

@@ -29,7 +29,7 @@ class Plain(torch.optim.Optimizer):
 class IgnoresClosure(Plain):
     """A closure is accepted and not evaluated."""
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as people write it
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
@@ -39,7 +39,7 @@ class IgnoresClosure(Plain):
 class ReturnsNothing(Plain):
     """The closure is evaluated, and its loss is not returned."""
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as people write it
         if closure is not None:
             closure()
         Plain.step(self)
@@ -56,7 +56,7 @@ class ReturnsANumber(ReturnsNothing):
 class Fails(Plain):
     """A step is not implemented."""
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as people write it
         raise NotImplementedError("to be written")
 
 
@@ -66,7 +66,7 @@ class NoLearningRate(torch.optim.Optimizer):
     def __init__(self, params: Any, eta: float = 0.01) -> None:
         super().__init__(params, {"eta": eta})
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as people write it  # type: ignore[override]
         closure()
 
 

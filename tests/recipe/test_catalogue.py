@@ -144,7 +144,8 @@ def test_every_entry_trains_for_an_epoch(entry, data):
         run = descend.train(data[task_of(entry)], recipe_of(entry), seed=1)
     assert run.metrics["status"] == "finished"
     assert run.recipe.get(f"{entry.section}.{entry.key}") == value_of(entry)
-    if entry.name not in ("zeros", "sparse_adam"):
+    # The strength 0.01 exceeds the gradient of every weight of the first layer, so l1_prox removes them.
+    if entry.name not in ("zeros", "sparse_adam", "l1_prox"):
         assert all(parameter.abs().sum() > 0 for parameter in run.model.parameters())
     assert run.metrics["steps"] == math.ceil(run.schema.rows["train"] / 32)
     assert all(

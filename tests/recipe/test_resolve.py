@@ -127,8 +127,12 @@ class TestAnyRecipeAndData:
         # Measured on the machine, read from the images or the file, and a property of the network.
         assert set(left) <= {
             "engine.threads",
+            "data.encoding",
             "data.image_size",
+            "data.image_white",
             "data.separator",
+            "data.sheet",
+            "data.text_buckets",
             "model.head",
             "model.pretrained_head",
         }

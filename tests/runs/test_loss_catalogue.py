@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 from sklearn.linear_model import PoissonRegressor
 from sklearn.metrics import mean_pinball_loss
+from tests.support.stop_at import StopAt
 
 import descend
-from descend.errors import RecipeError, UserError
+from descend.errors import Interrupted, RecipeError, UserError
 from descend.export import load_exported
 
 RANDOM = np.random.default_rng(0)
@@ -204,3 +205,36 @@ class TestModels:
     def test_losses_without_curvature_are_refused_by_curvature_methods(self, loss: str) -> None:
         with pytest.raises(RecipeError, match="uses the second derivative of the loss, which for"):
             descend.train((X, VALUES), QUICK | {"loss": loss, "optimizer": {"name": "newton"}})
+
+
+class TestTargets:
+    def test_few_different_counts_are_numbers(self) -> None:
+        counts = RANDOM.poisson(1.0, 400)
+        run = descend.train((X, counts), QUICK | {"loss": "poisson", "stop": {"max_epochs": 1}})
+        assert run.schema.task == "regression"
+        assert run.schema.why == "the loss poisson is for numbers"
+        with pytest.raises(RecipeError, match=r"if the targets are numbers, set data.task = 'regression'"):
+            descend.train((X, counts), {"loss": "quantile"})
+        with pytest.raises(
+            RecipeError, match=r"if the targets are classes, set data.task = 'classification'"
+        ):
+            descend.train((X, COUNTS), {"loss": "cross_entropy"})
+
+    @pytest.mark.parametrize("part", ["validation", "test"])
+    def test_negative_counts_in_any_part(self, part: str, tmp_path: Path) -> None:
+        other = (X[:20], COUNTS[:20] - 1000)
+        with pytest.raises(UserError, match="poisson takes counts, targets of at least 0, got -"):
+            descend.train((X, COUNTS), {"loss": "poisson"}, out=tmp_path / "run", **{part: other})
+        assert not (tmp_path / "run").exists()
+
+    def test_interrupted_training_continues_to_the_same_weights(self, tmp_path: Path) -> None:
+        recipe = QUICK | {
+            "loss": "negative_binomial",
+            "data": {"task": "regression"},
+            "stop": {"max_epochs": 2},
+        }
+        whole = descend.train((X, COUNTS), recipe)
+        with pytest.raises(Interrupted):
+            descend.train((X, COUNTS), recipe, out=tmp_path / "run", observers=[StopAt(5)])
+        resumed = descend.train((X, COUNTS), out=tmp_path / "run", resume=True)
+        np.testing.assert_array_equal(resumed.predict(X), whole.predict(X))

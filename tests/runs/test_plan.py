@@ -62,7 +62,8 @@ class TestDevice:
             choose_device(name)
         (problem,) = caught.value.problems
         assert (problem.section, problem.key) == ("engine", "device")
-        assert " is not available: " in problem.message
+        assert " is not available" in problem.message
+        assert "available on this machine: cpu" in problem.hint
         assert "\n" not in problem.message
 
 

@@ -42,6 +42,8 @@ def valid(annotation: Any) -> st.SearchStrategy[Any]:
         return st.one_of(*map(valid, arguments))
     if annotation is type(None):
         return st.none()
+    if origin is collections.abc.Callable:
+        return st.nothing()  # a function of one's own is not part of a recipe in TOML
     if origin is typing.Annotated:
         return _bounded(arguments[0], arguments[1:])
     if origin is Literal:
@@ -50,6 +52,8 @@ def valid(annotation: Any) -> st.SearchStrategy[Any]:
         return st.lists(valid(arguments[0]), max_size=3).map(tuple)
     if origin is tuple:
         return st.tuples(*map(valid, arguments))
+    if origin is collections.abc.Mapping and arguments[1] is Any:
+        return st.nothing()  # settings of a function of one's own
     if origin is collections.abc.Mapping:
         return st.dictionaries(valid(arguments[0]), valid(arguments[1]), max_size=3)
     simple = {

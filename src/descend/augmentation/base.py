@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, Self
 
 import torch
@@ -38,8 +38,10 @@ class Layout:
 
     def to(self, device: torch.device) -> Layout:
         """Return the layout with its tensors on a device."""
-        moved = (None if each is None else each.to(device) for each in (self.numbers, self.columns))
-        return Layout(self.kind, self.why, *moved, has_texts=self.has_texts)
+        numbers, columns = (
+            None if each is None else each.to(device) for each in (self.numbers, self.columns)
+        )
+        return replace(self, numbers=numbers, columns=columns)
 
 
 class Augmentation(ABC):

@@ -5,6 +5,9 @@ of data, the catalogue) are imported inside the commands that need them, so that
 immediate.
 
 ===================  =====================================================================
+:mod:`.startup`      ``main``, before the commands are imported
+:mod:`.signals`      signals that stop a command
+:mod:`.streams`      standard streams that are closed, or not UTF-8
 :mod:`.program`      the commands together; errors become messages and exit statuses
 :mod:`.options`      options that several commands share
 :mod:`.output`       output for people, and the JSON object of ``--json``
@@ -23,6 +26,6 @@ immediate.
 ===================  =====================================================================
 """
 
-from descend.cli.program import main
+from descend.cli.startup import main
 
 __all__ = ["main"]

@@ -21,7 +21,8 @@ def new_folder(name: str, prefix: str = "") -> Path:
         name: the name of the data.
         prefix: what the folder contains, if it is not a run.
     """
-    stem = re.sub(r"\.\w{2,7}$", "", Path(name).name)
+    stem = re.sub(r"\.(gz|bz2|xz|zst|zip)$", "", Path(name).name)
+    stem = re.sub(r"\.\w{2,7}$", "", stem)
     stem = prefix + (re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "data")
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     FOLDER.mkdir(exist_ok=True)

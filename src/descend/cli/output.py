@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
+
+from descend.errors import Interrupted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["LastingStream", "answering", "json_ready", "people", "screen", "write_json"]
+__all__ = ["LastingStream", "already_saved", "answering", "json_ready", "people", "screen", "write_json"]
 
 WIDTH = 100
 """The width in columns where it is unknown, as for files and pipes."""
+
+_CLOSED = (errno.EPIPE, errno.EIO, errno.EBADF)
+"""What the system reports if a pipe has no reader, a terminal was closed, or a stream is closed."""
 
 Answer = Callable[[Mapping[str, Any]], None]
 
@@ -24,11 +31,13 @@ Answer = Callable[[Mapping[str, Any]], None]
 class LastingStream:
     """A text stream whose reader may close it (``descend methods | head``) without ending the program.
 
-    Output that cannot be delivered is dropped, here and when Python closes the stream at exit.
+    Output that cannot be delivered is dropped, here and when Python closes the stream at exit. ``lost`` is the cause,
+    such as a full disk; it remains empty if the reader has closed the stream.
     """
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
+        self.lost = ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -48,9 +57,13 @@ class LastingStream:
     def _dropping(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
+        except OSError as cause:
+            if cause.errno not in _CLOSED:
+                self.lost = self.lost or cause.strerror or str(cause)
             with suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, self._stream.fileno())
+                os.close(null)
 
 
 def people(*, quiet: bool = False, width: int = WIDTH) -> Console:
@@ -66,7 +79,8 @@ def screen(*, quiet: bool = False) -> Console:
 def _console(stream: IO[str], quiet: bool, width: int) -> Console:
     from rich.console import Console
 
-    known = stream.isatty() or "COLUMNS" in os.environ
+    columns = os.environ.get("COLUMNS")
+    known = stream.isatty() if columns is None else columns.isdigit() and int(columns) > 0
     return Console(
         file=cast(IO[str], LastingStream(stream)),
         width=None if known else width,
@@ -93,6 +107,21 @@ def answering(as_json: bool) -> Iterator[Answer]:
         held.clear()
     for answer in held:
         write_json(answer)
+
+
+@contextmanager
+def already_saved(folder: Path | None, what: str = "run") -> Iterator[None]:
+    """Context for what follows once the result is on disk: a request to stop then says that nothing is lost.
+
+    Raises:
+        Interrupted: instead of a KeyboardInterrupt.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped while the report was written; the {what} in {folder} is complete"
+        ) from None
 
 
 def write_json(answer: Mapping[str, Any]) -> None:

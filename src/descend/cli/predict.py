@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,10 +48,11 @@ def predict(
         ),
     ] = None,
     keep: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             metavar="COLUMN,...",
-            help="Columns of DATA to write unchanged in front of the predictions, such as an identifier of the rows.",
+            help="Columns of DATA to write unchanged in front of the predictions, such as an identifier of the rows; "
+            "repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -79,14 +79,15 @@ def predict(
         schema=trained.schema,
         predicting=True,
         settings=reading_settings(assigned(assignments)),
-        keep=_names(keep),
+        keep=keep or (),
     )
     for note in source.notes:
         screen().print(f"Note: {note}", soft_wrap=True, markup=False)
     frame = prediction_table(trained.predictor, source, trained.loss)
     if out is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8")
         stream = LastingStream(sys.stdout)
         stream.write(frame.write_csv())
         stream.flush()
@@ -105,10 +106,6 @@ def _images(data: list[str]) -> list[str]:
             "command, or put tables with equal columns into one folder"
         )
     return data
-
-
-def _names(keep: str | None) -> tuple[str, ...]:
-    return () if keep is None else tuple(name.strip() for name in keep.split(",") if name.strip())
 
 
 def _check_writable(out: Path) -> None:

@@ -7,8 +7,9 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from typing import Annotated, TextIO
+from typing import IO, Annotated, TextIO, cast
 
 import typer
 from typer.main import get_command
@@ -29,10 +30,12 @@ from descend.cli import (
     train,
 )
 from descend.cli.output import LastingStream, write_json
+from descend.cli.signals import last_signal, stopped_early
 from descend.errors import DescendError
 from descend.interface import command_line
+from descend.process.memory import memory_shortage
 
-__all__ = ["app", "main"]
+__all__ = ["app", "run"]
 
 BUG, MISTAKE, FAILED, INTERRUPTED = 1, 2, 3, 130
 
@@ -47,7 +50,7 @@ app = typer.Typer(
     "  descend recipe --explain houses.csv --target price\n"
     "                                           print every automatic choice with its reason\n"
     "\nExit status: 0 success, 2 invalid input, 3 training failed, "
-    "130 interrupted with a checkpoint saved.",
+    "130 interrupted (with a checkpoint saved, or by Ctrl-C), 143 and 129 ended by SIGTERM and SIGHUP.",
 )
 
 
@@ -94,29 +97,30 @@ for _command, _examples, _short in _COMMANDS:
 app.add_typer(check.app, name="check", short_help="Check gradients or optimality.")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program.
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command, and return its exit status; see :func:`descend.cli.startup.main`."""
+    out, err = LastingStream(sys.stdout), LastingStream(sys.stderr)
+    with redirect_stdout(cast(IO[str], out)), redirect_stderr(cast(IO[str], err)):
+        status = _status(arguments)
+        out.flush()
+        if out.lost and status == 0:
+            status = MISTAKE
+            _print_failure(Failure("OSError", f"standard output cannot be written: {out.lost}", status))
+        err.flush()
+    return status
 
-    Args:
-        arguments: the arguments after ``descend`` on the command line; None takes them from the process.
 
-    Returns:
-        The exit status: 0 success, 1 an internal error of descend, 2 invalid input, 3 training failed,
-        130 interrupted.
-
-    >>> main(["--version"])
-    descend ...
-    0
-    """
+def _status(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "--traceback" in given or os.environ.get("DESCEND_TRACEBACK", "") not in ("", "0")
     given = [each for each in given if each != "--traceback"]
     try:
         with command_line(), warnings.catch_warnings():
             warnings.showwarning = _show_warning
-            status = _run(given)
+            status = _called(given)
         if status == INTERRUPTED:
-            failure = Failure("Interrupted", "stopped before a checkpoint was saved", INTERRUPTED)
+            number = last_signal()
+            failure = Failure("Interrupted", stopped_early(number), 128 + number)
         else:
             return status if isinstance(status, int) else 0
     except Exception as error:
@@ -129,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return failure.status
 
 
-def _run(given: list[str]) -> object:
+def _called(given: list[str]) -> object:
     program, name = get_command(app), "descend"
     # A command is run directly: parsing the program's own options first would import more for its help.
     commands = getattr(program, "commands", {})
@@ -157,10 +161,9 @@ def _failure(error: Exception) -> Failure:
         found = error.format_message().replace("Value error, ", "").rstrip(".")
         stop = "" if found.endswith("?") else "."
         return Failure("UsageError", f"{found}{stop} See: {command} --help", MISTAKE)
-    if kind == "OutOfMemoryError" or isinstance(error, MemoryError):
-        first = message.partition("\n")[0]
-        advice = "Out of memory; use smaller batches (--set data.batch_size=32) or a smaller network."
-        return Failure(kind, f"{advice} {first}".rstrip(), FAILED)
+    if shortage := memory_shortage(error):
+        advice = "use smaller batches (--set data.batch_size=32) or a smaller network"
+        return Failure(kind, f"{shortage}; {advice}", FAILED)
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return Failure(kind, f"{where}{error.strerror}", MISTAKE)
@@ -174,7 +177,7 @@ def _failure(error: Exception) -> Failure:
 
 def _print_failure(failure: Failure) -> None:
     """Print the message on standard error."""
-    stopped = failure.status == INTERRUPTED
+    stopped = failure.kind == "Interrupted"
     label = "Stopped" if stopped else "Error"
     message = failure.message.removeprefix("stopped ") if stopped else failure.message
     stream = LastingStream(sys.stderr)

@@ -18,7 +18,7 @@ from descend.cli.options import (
     Target,
     output_path,
 )
-from descend.cli.output import answering, people, screen
+from descend.cli.output import already_saved, answering, people, screen
 from descend.errors import UserError
 
 if TYPE_CHECKING:
@@ -138,8 +138,9 @@ def search(
         result = _searched(specified, out, resume, engine, device, allow_imports, show)
         assert result.path is not None  # the search has a folder, and has written its report into it
         report = result.path / "report.html"
-        result.best.report()
-        _summary(result, report, console)
+        with already_saved(result.path, "search"):
+            result.best.report()
+            _summary(result, report, console)
         if quiet and not as_json:
             people().print(str(result.path), soft_wrap=True)
         answer(_answer(result, report))

@@ -21,7 +21,7 @@ from descend.cli.options import (
     Target,
     output_path,
 )
-from descend.cli.output import answering, people, screen
+from descend.cli.output import already_saved, answering, people, screen
 from descend.errors import Interrupted, RunError, UserError
 from descend.files import read_json
 
@@ -133,8 +133,9 @@ def train(
             preview(planned, console, new=not resume)
             folder = out or new_folder(planned.source.name)
             run = _trained(planned, folder, resume, tensorboard, show)
-        report = written_report(run, show)
-        summary(run, report, console)
+        with already_saved(run.path):
+            report = written_report(run, show)
+            summary(run, report, console)
         if quiet and not as_json:
             people().print(str(run.path), soft_wrap=True)
         answer(answer_of(run, report))

@@ -18,9 +18,20 @@ The path of a CSV file, in the order of the calls:
 **Reading**
 :mod:`.sources`             ``read``: data of any form as a ``Source``
 :mod:`.source`              ``Source``: raw data; joining the parts of a given split; the fingerprint
-:mod:`.table_files`         CSV, TSV, Parquet and Arrow files
+:mod:`.table_sources`       tables as sources: targets, weights, groups and split are taken out
+:mod:`.table_files`         table files of any format
+:mod:`.text_files`          where the table of a text file begins
 :mod:`.separator`           the separator of a text file
-:mod:`.image_folders`       folders of images, one subfolder per class
+:mod:`.encodings`           the character encoding of a text file
+:mod:`.compression`         compressed files
+:mod:`.json_files`          tables in JSON
+:mod:`.workbooks`           tables in workbooks of Excel and OpenDocument
+:mod:`.arrow_orders`        the order of categories in Parquet and Arrow files
+:mod:`.parts`               tables in several files; columns that are kept
+:mod:`.standard_input`      data from standard input
+:mod:`.missing_targets`     rows without a target
+:mod:`.image_folders`       folders of images, one subfolder per class; single images
+:mod:`.pixel_depth`         images with more than 8 bits per pixel
 :mod:`.arrays`              NumPy arrays, tensors, NPZ files
 :mod:`.frames`              pandas, polars and pyarrow data frames, dictionaries of columns
 :mod:`.torch_datasets`      map-style torch datasets, whose items stay lazy
@@ -33,8 +44,14 @@ The path of a CSV file, in the order of the calls:
 :mod:`.preparation`         ``prepare``: steps 2 to 5 above
 :mod:`.task`                regression, binary or multiclass: inferred, with the reason
 :mod:`.columns`             the kind of each column
+:mod:`.column`              ``Column``: its kind, and what is fitted on the training rows
+:mod:`.ordered`             ordered categories
 :mod:`.identifiers`         columns that only identify the rows
-:mod:`.parsing`             raw column values as numbers, booleans, dates or strings
+:mod:`.parsing`             raw column values as numbers, booleans, instants or strings
+:mod:`.dates`               dates and times of day from the cells of a column
+:mod:`.durations`           durations from the cells of a column
+:mod:`.date_reading`        how a column of dates is read, decided from all of its cells
+:mod:`.date_parts`          hour, weekday, month and other parts of dates as inputs
 :mod:`.text`                the n-grams of text columns, fitted on the training rows
 :mod:`.ngrams`              hashed word and character n-grams of texts
 :mod:`.labels`              class labels and their codes
@@ -49,6 +66,8 @@ The path of a CSV file, in the order of the calls:
 :mod:`.batches`             mini-batches in a reproducible order
 **Messages**
 :mod:`.messages`            values and row numbers as error messages show them
+:mod:`.row_numbers`         rows by their number in the data and their line in the file
+:mod:`.spellings`           labels and categories that differ only in capitals or blanks
 ==========================  ========================================================================
 
 >>> from descend.data import prepare, read

@@ -10,8 +10,9 @@ import numpy as np
 
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
 from descend.data.messages import listed, rows_hold
-from descend.data.parsing import EXACT, is_missing, large_integers, tidy
+from descend.data.parsing import is_missing, large_integers, tidy
 from descend.data.pixel_depth import eight_bits
+from descend.data.settings import Missing, missing_in
 from descend.data.source import Array, Source, join
 from descend.errors import DataError
 
@@ -122,24 +123,24 @@ def _plain(series: Any) -> Any:
         return series
     array = series.to_numpy()
     kind = getattr(array, "dtype", np.dtype(object)).kind
-    if kind == "f" and not isinstance(series.dtype, np.dtype) and (np.abs(array) >= EXACT).any():
+    if kind == "f" and not isinstance(series.dtype, np.dtype):
         return list(series.to_list())  # nullable integers
     return array if kind in "biuf" else list(series.to_list())
 
 
-def labels_of(series: Any, missing: Sequence[str]) -> Array:
+def labels_of(series: Any, missing: Missing) -> Array:
     """Return a polars column of targets as an array of the matching dtype, or of objects where values are missing.
 
     Args:
         series: the column.
-        missing: strings that stand for a missing value.
+        missing: strings that stand for a missing value, in all columns or by the name of the column.
     """
     import polars as pl
 
     kind = series.dtype
     if kind in (pl.Categorical, pl.Enum, pl.String):
         strings = series.cast(pl.String)
-        is_absent = strings.str.strip_chars().is_in(list(missing))
+        is_absent = strings.str.strip_chars().is_in(list(missing_in(missing, series.name)))
         return np.array(strings.set(is_absent, None).to_list(), dtype=object)
     if kind.is_decimal():
         integers = large_integers(tidy(series, ()))

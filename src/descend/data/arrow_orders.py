@@ -6,7 +6,6 @@ A file with an ordered dictionary, as pandas and R write it for ordered categori
 
 from __future__ import annotations
 
-import importlib
 import json
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +17,7 @@ from descend.data.ordered import with_arrow_orders
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["with_orders_of_arrow_file", "with_orders_of_parquet_file"]
+__all__ = ["read_by_pyarrow", "with_orders_of_arrow_file", "with_orders_of_parquet_file"]
 
 
 def with_orders_of_parquet_file(
@@ -34,7 +33,7 @@ def with_orders_of_parquet_file(
     if not names:
         return frame, ()
     try:
-        parquet: Any = importlib.import_module("pyarrow.parquet")
+        from pyarrow import parquet
     except ImportError:
         return frame, _lost(file, names)
     with parquet.ParquetFile(BytesIO(file) if isinstance(file, bytes) else file) as opened:
@@ -51,14 +50,38 @@ def with_orders_of_arrow_file(frame: pl.DataFrame, file: Path | bytes) -> pl.Dat
     """
     if not _categorical(frame):
         return frame
-    try:
-        ipc: Any = importlib.import_module("pyarrow.ipc")
-    except ImportError:
+    reader = _arrow_reader(file)
+    if reader is None:
         return frame
-    content = file if isinstance(file, bytes) else file.read_bytes()
-    reader = (ipc.open_file if content.startswith(b"ARROW1") else ipc.open_stream)(BytesIO(content))
     ordered = [name for name in _categorical(frame) if _is_ordered(reader.schema, name)]
     return with_arrow_orders(frame, reader.read_all().select(ordered)) if ordered else frame
+
+
+def read_by_pyarrow(file: Path | bytes) -> pl.DataFrame | None:
+    """Return the table of an Arrow file or stream, read by ``pyarrow``; None if it is not installed or cannot read it.
+
+    polars refuses missing values among categories in files that pandas writes.
+
+    Args:
+        file: the path or the content of the file.
+    """
+    import polars as pl
+
+    try:
+        reader = _arrow_reader(file)
+        frame = None if reader is None else pl.from_arrow(reader.read_all())
+    except (ValueError, TypeError, OSError, pl.exceptions.PolarsError):  # errors of pyarrow are ValueErrors
+        return None
+    return frame if isinstance(frame, pl.DataFrame) else None
+
+
+def _arrow_reader(file: Path | bytes) -> Any:
+    try:
+        from pyarrow import ipc
+    except ImportError:
+        return None
+    content = file if isinstance(file, bytes) else file.read_bytes()
+    return (ipc.open_file if content.startswith(b"ARROW1") else ipc.open_stream)(BytesIO(content))
 
 
 def _categorical(frame: pl.DataFrame) -> list[str]:

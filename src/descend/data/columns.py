@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from descend.data.column import STRICT, Column, ColumnKind
 from descend.data.date_reading import KINDS as DATE_KINDS
 from descend.data.date_reading import (
-    NUMBER,
     Reading,
     declared_reading,
     expected_values,
@@ -22,22 +20,22 @@ from descend.data.date_reading import (
     shown_quantity,
 )
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
+from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, rows_hold
-from descend.data.ngrams import NGrams
+from descend.data.number_format import CODE, has_codes, parse
 from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
-    EXACT,
-    large_integers,
     parse_booleans,
     parse_numbers,
     series_of,
     tidy,
     to_strings,
 )
-from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind
+from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind, missing_in
 from descend.data.streaming import StoredTable
+from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
+from descend.data.text_cells import gap_setting, table_decimal
 from descend.errors import DataError, did_you_mean
-from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,127 +50,13 @@ __all__ = [
     "raise_all",
     "refuse",
     "refuse_extreme",
-    "too_close",
 ]
 
-ColumnKind = Literal["numeric", "boolean", "categorical", "date", "time", "duration", "text", "constant",
-                     "empty", "identifier", "ignored"]  # fmt: skip
-USED = ("numeric", "boolean", "categorical", "date", "time", "duration", "text")
-NUMBERS = ("numeric", "date", "time", "duration")
-"""Kinds of columns whose values are numbers: as they are, days since 1970-01-01, fractions of a day, and days."""
-STRICT: dict[str, object] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
-"""Pydantic settings for values read from a file: no unknown fields, no type conversion, finite numbers."""
 LARGEST = 1e150
 """Largest magnitude of a number: squares of larger numbers overflow."""
 FARTHEST = 1e37
 """Largest distance from the mean in standard deviations: single precision overflows beyond 3e38."""
 _MAX_SHOWN = 20  # problems in one message
-_MOSTLY = 0.8  # share of numbers above which the other values of a column are taken for mistakes
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table.
-
-    Args:
-        name: the column name.
-        kind: ``numeric``, ``boolean``, ``categorical``, ``date``, ``time`` (of day), ``duration`` or ``text``; or
-            ``constant``, ``empty``, ``identifier`` or ``ignored`` for columns that are not used.
-        categories: the categories of a categorical column, in the order of their codes.
-        pooled: whether the last category stands for all other categories of the training rows.
-        ordered: whether the categories have an order, see :mod:`descend.data.ordered`.
-        missing: number of missing values in all rows.
-        note: a remark for the user.
-        indicator: whether a 0/1 input indicates a missing value (if some training row lacks the value).
-        fill: the replacement for a missing number: the median of the training rows.
-        mean, scale: a number x enters the network as (x - mean) / scale.
-        low, high: the smallest and largest number in all rows.
-        form, zone: how dates are read, see :func:`descend.data.dates.parse_instants`.
-        parts: the inputs made of a date or a time, ``number`` and cyclic ones (:mod:`descend.data.date_parts`); without
-            any, the number is the only input.
-        text: how a text column is hashed, once it is fitted.
-    """
-
-    name: str
-    kind: ColumnKind
-    categories: tuple[str, ...] = ()
-    pooled: bool = False
-    missing: int = 0
-    note: str = ""
-    indicator: bool = False
-    fill: float = 0.0
-    mean: float = 0.0
-    scale: float = 1.0
-    low: float | None = None
-    high: float | None = None
-    form: str = ""
-    zone: str = ""
-    parts: tuple[str, ...] = ()
-    ordered: bool = False
-    text: NGrams | None = None
-
-    __pydantic_config__: ClassVar[dict[str, object]] = STRICT
-
-    @property
-    def used(self) -> bool:
-        """Whether the column is an input of the network."""
-        return self.kind in USED
-
-    @property
-    def inputs(self) -> tuple[str, ...]:
-        """Names of the network inputs of this column, the missing-value indicator last.
-
-        >>> Column("colour", "categorical", ("blue", "red"), indicator=True).inputs
-        ('colour=blue', 'colour=red', 'colour is missing')
-        """
-        if not self.used:
-            return ()
-        sign = ">=" if self.ordered else "="
-        own = (
-            [f"{self.name}{sign}{one}" for one in self.categories]
-            if self.kind == "categorical"
-            else [self.name]
-        )
-        if self.parts and not self.has_number:
-            own = []
-        if self.text is not None:
-            own = [*self.cell_names]
-        return (*own, *self.cyclic_inputs, *([f"{self.name} is missing"] if self.indicator else []))
-
-    @property
-    def cell_names(self) -> tuple[str, ...]:
-        """Names of the inputs of a text column, one for each n-gram."""
-        length = 0 if self.text is None else self.text.length
-        return tuple(f"{self.name}: n-gram {number}" for number in range(1, length + 1))
-
-    @property
-    def has_number(self) -> bool:
-        """Whether one of the inputs is a scaled number."""
-        return self.kind in NUMBERS and (not self.parts or NUMBER in self.parts)
-
-    @property
-    def cycles(self) -> tuple[str, ...]:
-        """The cyclic parts among the inputs."""
-        return tuple(part for part in self.parts if part != NUMBER) if self.used else ()
-
-    @property
-    def cyclic_inputs(self) -> tuple[str, ...]:
-        """Names of the inputs made of cyclic parts, two of each.
-
-        >>> Column("sold", "date", parts=("number", "hour")).cyclic_inputs
-        ('sold: hour (sine)', 'sold: hour (cosine)')
-        """
-        names = [f"{self.name}: {part.replace('_', ' ')}" for part in self.cycles]
-        return tuple(f"{name} ({function})" for name in names for function in ("sine", "cosine"))
-
-
-def kind_option(name: str, kind: str) -> str:
-    """Return how to declare a column's kind, for a message.
-
-    >>> kind_option("age", "ignore")
-    "{'data.columns.age': 'ignore'}"
-    """
-    return setting(("data", "columns", name), kind)
 
 
 def raise_all(problems: Sequence[str]) -> None:
@@ -216,6 +100,8 @@ def infer(
     for name in settings.columns:
         if name not in frame.columns:
             problems.append(f"data.columns: no column {name!r}; {did_you_mean(name, frame.columns)}")
+    if settings.decimal == "auto":
+        settings = dataclasses.replace(settings, decimal=table_decimal(frame, settings))
     columns: list[Column] = []
     parsed: list[pl.Series] = []
     for series in frame:
@@ -231,7 +117,7 @@ def infer(
     raise_all(problems)
     for at, values in _counters_to_use(columns, parsed):
         columns[at], numbers = _numeric(parse_numbers(values)[0], "numeric", columns[at].missing, True)
-        _refuse_too_close(values)
+        refuse_too_close(values)
         note = f"looks like a row number; if so: {kind_option(values.name, 'ignore')}"
         columns[at] = dataclasses.replace(columns[at], note=note)
         parsed = [numbers if one.name == values.name and numbers is not None else one for one in parsed]
@@ -253,7 +139,7 @@ def _counters_to_use(columns: Sequence[Column], parsed: Sequence[pl.Series]) -> 
 
     Args:
         columns: all columns.
-        parsed: the values of the used columns and of the identifiers.
+        parsed: the values of the used columns, and of the numeric ones that identify the rows.
     """
     at = {column.name: at for at, column in enumerate(columns) if column.kind == "identifier"}
     counters = [values for values in parsed if values.name in at and values.dtype.is_numeric()]
@@ -277,7 +163,7 @@ def _infer_one(
     choice = settings.columns.get(name)
     order = order_of(series, choice)
     if order is not None:
-        return _ordered(ordered_strings(series, order, settings.missing), order)
+        return _ordered(ordered_strings(series, order, missing_in(settings.missing, name)), order)
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
@@ -285,7 +171,10 @@ def _infer_one(
     if declared in DATE_KINDS and isinstance(choice, str | Mapping):
         reading = declared_reading(values, choice)
         refuse(
-            values, reading.invalid, reading.kind, expected_values(reading.kind, reading.form, reading.zone)
+            values,
+            reading.invalid,
+            reading.kind,
+            expected_values(reading.kind, reading.form, reading.zone, values.filter(reading.invalid)),
         )
         return _dated(reading, missing, keep_constant=True)
     if declared is not None:
@@ -293,8 +182,11 @@ def _infer_one(
     found = _dates_in(series, values, settings)
     if found is not None:
         return _dated(found, missing, keep_constant)
+    unit, note = "", ""
     if values.dtype == pl.String:
-        values = _parse_strings(values, settings)
+        if has_codes(values):
+            return _codes(values, missing, settings)
+        values, unit, note = parse_strings(values, settings)
     if values.dtype == pl.String:
         return _categorical(values, missing, settings)
     if values.dtype == pl.Boolean:
@@ -306,8 +198,30 @@ def _infer_one(
         note = f"a different integer in each row, {low} to {high}, only identifies the row; not used; "
         note += f"{kind_option(name, 'numeric')} keeps it"
         return Column(name, "identifier", missing=missing, note=note), values
-    _refuse_too_close(values)
-    return _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
+    refuse_too_close(values)
+    column, numbers = _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
+    return _with_format(column, unit, note), numbers
+
+
+def _with_format(column: Column, unit: str, note: str) -> Column:
+    notes = "; ".join(one for one in (column.note, note) if one)
+    return dataclasses.replace(column, unit=unit, note=notes) if column.used else column
+
+
+def _codes(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
+    """Return digits with leading zeros as categories, or as numbers with a note if there are too many categories."""
+    shown = listed(values.filter(values.str.contains(CODE)).unique(maintain_order=True).to_list(), 1)
+    column, strings = _categorical(values, missing, settings)
+    if column.used:
+        note = f"leading zeros ({shown}): taken for codes; if they are numbers: {kind_option(values.name, 'numeric')}"
+        return dataclasses.replace(column, note=note), strings
+    numbers, _ = parse_numbers(values, mark_of(settings))
+    if identifies_rows(numbers):
+        return column, strings
+    refuse_too_close(values, mark_of(settings))
+    column, parsed = _numeric(numbers, "numeric", missing, keep_constant=False)
+    note = f"leading zeros ({shown}) are lost in numbers; if they are codes: {kind_option(values.name, 'categorical')}"
+    return _with_format(column, "", note), parsed
 
 
 def _dates_in(series: pl.Series, values: pl.Series, settings: DataSettings) -> Reading | None:
@@ -329,7 +243,7 @@ def _dates_in(series: pl.Series, values: pl.Series, settings: DataSettings) -> R
         return find_reading_of_numbers(values)
     found = find_reading(values) if values.dtype == pl.String else None
     if found is not None and found.invalid.any():
-        raise _mixed(values, found.invalid, found.what, settings)
+        raise mixed(values, found.invalid, found.what, settings)
     return found
 
 
@@ -357,35 +271,6 @@ def _numeric(
     return Column(values.name, kind, missing=missing, note=note, low=low, high=high), values
 
 
-def _parse_strings(values: pl.Series, settings: DataSettings) -> pl.Series:
-    """Parse strings as numbers or booleans if all values allow it; otherwise return the strings."""
-    present = len(values) - values.null_count()
-    numbers, invalid = parse_numbers(values)
-    count = int(invalid.sum())
-    if count == 0:
-        integers = large_integers(values)
-        return numbers if integers is None else integers
-    if count <= (1 - _MOSTLY) * present:
-        raise _mixed(values, invalid, "numbers", settings)
-    lowered = values.str.to_lowercase()
-    if lowered.is_in(["true", "false"]).fill_null(True).all():
-        return lowered == "true"
-    return values
-
-
-def _mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSettings) -> DataError:
-    rows = np.flatnonzero(invalid.to_numpy())
-    others = values.filter(invalid).unique(maintain_order=True).to_list()
-    valid = len(values) - values.null_count() - len(rows)
-    missing = setting("data.missing", [*settings.missing, *others[:3]])
-    return DataError(
-        f"column {values.name!r}: {valid} values are {what}, but {rows_hold(rows)} "
-        f"{listed(others, 5)}; correct them, "
-        f"declare them as missing values ({missing}), "
-        f"or {kind_option(values.name, 'categorical')}"
-    )
-
-
 def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tuple[Column, pl.Series | None]:
     name, present = values.name, len(values) - missing
     distinct = values.drop_nulls().n_unique()
@@ -400,9 +285,9 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
             what, reason = "categories", f"leave fewer than {ROWS_PER_CATEGORY} rows per category"
         note = (
             f"{distinct} {what} in {present} rows {reason}; not used; "
-            f"{kind_option(name, 'categorical')} keeps the most frequent"
+            f"{kind_option(name, 'categorical')} keeps the most frequent, {kind_option(name, 'text')} learns from their words"
         )
-        return Column(name, "identifier", missing=missing, note=note), values
+        return Column(name, "identifier", missing=missing, note=note), None
     return Column(name, "categorical", missing=missing), values
 
 
@@ -448,51 +333,42 @@ def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Seri
 def _declared(
     values: pl.Series, declared: str, missing: int, settings: DataSettings
 ) -> tuple[Column, pl.Series | None]:
+    import polars as pl
+
     if declared in ("categorical", "text"):
         kind: ColumnKind = "text" if declared == "text" else "categorical"
         return Column(values.name, kind, missing=missing), to_strings(values)
-    parse: Callable[[pl.Series], tuple[pl.Series, pl.Series]]
-    parse = {"numeric": parse_numbers, "boolean": parse_booleans}[declared]
-    parsed, invalid = parse(values)
-    refuse(values, invalid, declared)
+    unit = ""
+    if declared == "numeric" and values.dtype == pl.String:
+        parsed, invalid, unit = parse(values, mark_of(settings))
+    else:
+        kinds: dict[str, Callable[[pl.Series], tuple[pl.Series, pl.Series]]]
+        kinds = {"numeric": parse_numbers, "boolean": parse_booleans}
+        parsed, invalid = kinds[declared](values)
+    if invalid.any():
+        others = values.filter(invalid).unique(maintain_order=True).to_list()[:3]
+        words = gap_setting(settings.missing, values.name, [str(one) for one in others])
+        remedy = f"; correct them, or if they stand for missing values: {words}"
+        refuse(values, invalid, declared, remedy=remedy)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
     if declared == "numeric":
-        _refuse_too_close(values)
-    return _numeric(parsed, "numeric", missing, keep_constant=True)
+        refuse_too_close(values, mark_of(settings))
+    column, numbers = _numeric(parsed, "numeric", missing, keep_constant=True)
+    return _with_format(column, unit, ""), numbers
 
 
-def too_close(low: int, high: int) -> bool:
-    """Return whether different integers from ``low`` to ``high`` are too close for double precision to resolve.
-
-    >>> too_close(2**60, 2**60 + 40), too_close(0, 2**60), too_close(1000, 1040)
-    (True, False, False)
-    """
-    largest = max(abs(low), abs(high))
-    return largest > EXACT and low < high and math.ulp(float(largest)) > (high - low) * 2.0**-20
-
-
-def _refuse_too_close(values: pl.Series) -> None:
-    integers = large_integers(values)
-    if integers is None:
-        return
-    low, high = int(integers.min()), int(integers.max())  # type: ignore[arg-type]  # of an integer series
-    if too_close(low, high):
-        raise DataError(
-            f"column {values.name!r}: as floating-point numbers, different integers from {low} to {high} would be "
-            f"equal; if they are codes, {kind_option(values.name, 'categorical')}; if they are numbers, subtract "
-            f"{low} from each; or {kind_option(values.name, 'ignore')}"
-        )
-
-
-def refuse(values: pl.Series, invalid: pl.Series, kind: str, expected: str = "") -> None:
+def refuse(values: pl.Series, invalid: pl.Series, kind: str, expected: str = "", remedy: str = "") -> None:
     """Raise a DataError that shows the invalid values of a column, if there are any."""
+    import polars as pl
+
     if invalid.any():
         rows = np.flatnonzero(invalid.to_numpy())
         expected = expected or {"numeric": "numbers", "boolean": "true or false"}[kind]
-        shown = values.filter(invalid).head(50).unique(maintain_order=True).to_list()
+        shown = values.filter(invalid).head(50).unique(maintain_order=True)
+        shown = shown.cast(pl.String) if shown.dtype.is_temporal() else shown
         raise DataError(
-            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown, 5)}"
+            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown.to_list(), 5)}{remedy}"
         )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["civil", "cyclic_inputs", "phase", "sine_and_cosine"]
+__all__ = ["civil", "cyclic_inputs", "phases", "sine_and_cosine"]
 
 _TURN = (6.28125, float.fromhex("0x1.fb54440000000p-10"), float.fromhex("0x1.68c0000000000p-37"))
 """Three numbers of single precision whose sum is 2 pi: the ONNX exporter writes factors in single precision."""
@@ -52,46 +52,47 @@ def civil(day: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return year, month, day_of_month
 
 
-def phase(days: Tensor, part: str) -> Tensor:
-    """Return the position of instants in a cycle, in [0, 1).
+def phases(days: Tensor, parts: Sequence[str]) -> Tensor:
+    """Return the positions of instants in cycles, each in [0, 1).
 
     ``hour`` is the time of day; ``minute`` and ``second`` are the time within an hour and a minute, with fractions.
     ``weekday`` is k/7 from Monday on, ``month`` k/12 from January on, ``day_of_month`` k/n in a month of n days, and
     ``day_of_year`` k/365 or k/366. An instant is rounded to milliseconds.
 
     Args:
-        days: days since 1970-01-01, or fractions of a day, in float64.
-        part: one of :data:`descend.data.date_reading.CYCLES`.
+        days: days since 1970-01-01, or fractions of a day, float64 (n,).
+        parts: some of :data:`descend.data.date_reading.CYCLES`.
 
-    >>> phase(torch.tensor([0.25, 1.5], dtype=torch.float64), "hour").tolist()
+    Returns: float64 (n, k) for k parts.
+
+    >>> phases(torch.tensor([0.25, 1.5], dtype=torch.float64), ["hour", "weekday"])[:, 0].tolist()
     [0.25, 0.5]
     """
     instant = torch.round(days * _MILLISECONDS)
     day = torch.floor(instant / _MILLISECONDS)
-    if part in _PERIODS:
-        period = _PERIODS[part]
-        within = instant - day * _MILLISECONDS
-        return (within - torch.floor(within / period) * period) / period
-    if part == "weekday":
+    within = instant - day * _MILLISECONDS
+    positions = {
+        part: (within - torch.floor(within / period) * period) / period
+        for part, period in _PERIODS.items()
+        if part in parts
+    }
+    if "weekday" in parts:
         monday = day + 3.0  # 1970-01-01 was a Thursday
-        return (monday - torch.floor(monday / 7.0) * 7.0) / 7.0
-    year, month, day_of_month = civil(day)
-    if part == "month":
-        return (month - 1.0) / 12.0
-    leap = torch.where(
-        _divisible(year, 4.0) - _divisible(year, 100.0) + _divisible(year, 400.0) > 0.5, 1.0, 0.0
-    )
-    leap = leap.to(days.dtype)
-    if part == "day_of_month":
-        return (day_of_month - 1.0) / _length(month, leap)
-    before = torch.floor((367.0 * month - 362.0) / 12.0)
-    shift = torch.where(month <= 2.0, torch.zeros_like(leap), leap - 2.0)
-    return (before + shift + day_of_month - 1.0) / (365.0 + leap)
+        positions["weekday"] = (monday - torch.floor(monday / 7.0) * 7.0) / 7.0
+    if set(parts) & {"month", "day_of_month", "day_of_year"}:
+        year, month, day_of_month = civil(day)
+        positions["month"] = (month - 1.0) / 12.0
+        leap = _divisible(year, 4.0) - _divisible(year, 100.0) + _divisible(year, 400.0)
+        positions["day_of_month"] = (day_of_month - 1.0) / _length(month, leap)
+        shift = torch.where(month <= 2.0, torch.zeros_like(leap), leap - 2.0)
+        day_of_year = torch.floor((367.0 * month - 362.0) / 12.0) + shift + day_of_month - 1.0
+        positions["day_of_year"] = day_of_year / (365.0 + leap)
+    return torch.stack([positions[part] for part in parts], dim=1)
 
 
 def _divisible(number: Tensor, divisor: float) -> Tensor:
     """Return 1 where a number is divisible, else 0."""
-    return torch.where(torch.floor(number / divisor) * divisor == number, 1.0, 0.0)
+    return torch.where(torch.floor(number / divisor) * divisor == number, 1.0, 0.0).to(number.dtype)
 
 
 def _length(month: Tensor, leap: Tensor) -> Tensor:
@@ -111,14 +112,13 @@ def cyclic_inputs(days: Tensor, parts: Sequence[str]) -> Tensor:
     Returns: float32 (n, 2 k) for k parts: sine and cosine of the first part, of the second, and so on. All are 0 for a
         missing value.
 
-    >>> cyclic_inputs(torch.tensor([0.25], dtype=torch.float64), ["hour"]).round().tolist()
-    [[1.0, 0.0]]
+    >>> cyclic_inputs(torch.tensor([0.0], dtype=torch.float64), ["hour"]).tolist()
+    [[0.0, 1.0]]
     """
     missing = torch.isnan(days)
     known = torch.where(missing, torch.zeros_like(days), days)
-    pairs = [function for part in parts for function in sine_and_cosine(phase(known, part))]
-    joined = torch.stack(pairs, dim=1).to(torch.float32)
-    return torch.where(missing.unsqueeze(1), torch.zeros_like(joined), joined)
+    pairs = torch.stack(sine_and_cosine(phases(known, parts)), dim=2).flatten(1).to(torch.float32)
+    return torch.where(missing.unsqueeze(1), torch.zeros_like(pairs), pairs)
 
 
 def sine_and_cosine(position: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,8 +130,8 @@ def sine_and_cosine(position: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         position: t in [0, 1), float64.
 
-    >>> [float(one) for one in sine_and_cosine(torch.tensor(0.25, dtype=torch.float64))]
-    [1.0, 0.0]
+    >>> [float(one) for one in sine_and_cosine(torch.tensor(0.0, dtype=torch.float64))]
+    [0.0, 1.0]
     """
     quarter = torch.round(position * 4.0)
     rest = position - quarter / 4.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,16 +17,16 @@ from descend.data.dates import (
     PLAIN,
     UNITS,
     Cells,
-    is_clear_duration,
     parse_cells,
     parse_dates,
-    parse_durations,
     parse_instants,
     parse_times,
 )
+from descend.data.durations import is_clear_duration, parse_durations
 from descend.data.identifiers import is_key_name
 from descend.data.messages import listed, rows_hold
 from descend.errors import DataError, did_you_mean
+from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
@@ -113,15 +112,12 @@ def shown_quantity(kind: str, days: float) -> str:
 
 
 def date_option(name: str, **settings: str) -> str:
-    """Return the command-line option that declares how the dates of a column are read, quoted for a shell.
+    """Return how to declare the way in which the dates of a column are read, for a message.
 
-    >>> date_option("sold on", format="day-first")
-    '--set \\'data.columns."sold on"={kind="date", format="day-first"}\\''
+    >>> date_option("sold", format="day-first")
+    "{'data.columns.sold': {'kind': 'date', 'format': 'day-first'}}"
     """
-    quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-    key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else f'"{quoted}"'
-    table = ", ".join(f'{setting}="{value}"' for setting, value in {"kind": "date", **settings}.items())
-    return f"--set 'data.columns.{key}={{{table}}}'"
+    return setting(("data", "columns", name), {"kind": "date", **settings})
 
 
 def find_reading(values: pl.Series) -> Reading | None:
@@ -219,7 +215,7 @@ def _order(values: pl.Series, cells: Cells) -> tuple[str, str]:
     if seen:
         return next(iter(seen)), ""
     dotted = values.filter(numbers).str.contains(r"^\D*\d+\.").all()
-    if dotted:
+    if dotted or values.filter(numbers).n_unique() == 1:
         other = date_option(values.name, format="month-first")
         return "day-first", f"dates are read with the day first; {other} reads the month first"
     raise DataError(
@@ -235,11 +231,13 @@ def _zone(values: pl.Series, zoned: pl.Series) -> tuple[str, str]:
     if not zoned.any():
         return PLAIN, ""
     if plain.any():
-        more, fewer, what = (zoned, plain, "none") if zoned.sum() >= plain.sum() else (plain, zoned, "one")
+        more, fewer, what = (
+            (zoned, plain, "without") if zoned.sum() >= plain.sum() else (plain, zoned, "with")
+        )
         raise DataError(
-            f"column {values.name!r}: {int(more.sum())} instants have {'a' if what == 'none' else 'no'} time zone "
+            f"column {values.name!r}: {int(more.sum())} instants have {'a' if what == 'without' else 'no'} time zone "
             f"({listed(values.filter(more).head(1).to_list())}), but {rows_hold(np.flatnonzero(fewer.to_numpy()))} "
-            f"{listed(values.filter(fewer).unique(maintain_order=True).to_list(), 3)} with {what}; write all in one way, "
+            f"{listed(values.filter(fewer).unique(maintain_order=True).to_list(), 3)} {what} one; write all in one way, "
             f"or name the zone of those without: {date_option(values.name, zone='UTC')}"
         )
     utc = values.drop_nulls().str.contains(r"(?i)(z|utc|gmt|[+-]00(:?00)?)$").all()
@@ -247,7 +245,7 @@ def _zone(values: pl.Series, zoned: pl.Series) -> tuple[str, str]:
 
 
 def _converted(name: str, zone: str) -> str:
-    return f"instants are converted to UTC; {date_option(name, zone=zone)} reads them in the local time of a zone"
+    return f"instants are converted to UTC; {date_option(name, zone=zone)} reads them in a local time"
 
 
 def find_reading_of_instants(values: pl.Series, zone: str | None) -> Reading:
@@ -278,7 +276,9 @@ def find_reading_of_numbers(values: pl.Series) -> Reading | None:
     if invalid.any():
         return None
     shown = listed([int(values.drop_nulls()[0])])
-    return Reading("date", _days(parsed), invalid, "", PLAIN, f"numbers such as {shown} are read as dates")
+    keep = setting(("data", "columns", values.name), "numeric")
+    note = f"numbers such as {shown} are read as dates; {keep} keeps the numbers"
+    return Reading("date", _days(parsed), invalid, "", PLAIN, note)
 
 
 def _enough(values: pl.Series) -> bool:
@@ -303,8 +303,14 @@ def parse(values: pl.Series, kind: Kind, form: str, zone: str) -> tuple[pl.Serie
     return parse_times(values, form) if kind == "time" else parse_durations(values)
 
 
-def expected_values(kind: Kind, form: str = "", zone: str = "") -> str:
+def expected_values(kind: Kind, form: str = "", zone: str = "", invalid: pl.Series | None = None) -> str:
     """Return what a column expects, for a message.
+
+    Args:
+        kind: the kind of the column.
+        form: how its cells are read, see :func:`descend.data.dates.parse_instants`.
+        zone: likewise.
+        invalid: the values that are not as expected, or None.
 
     >>> expected_values("date", "day-first"), expected_values("time")
     ('dates such as 31/01/2026', 'times of day such as 14:30')
@@ -319,7 +325,9 @@ def expected_values(kind: Kind, form: str = "", zone: str = "") -> str:
     else:
         what = {"time": "times of day such as 14:30", "duration": "durations such as 1 day 12:30:00"}[kind]
     zones = {PLAIN: " without a time zone", OWN: " with a time zone, such as Z or +01:00"}
-    return what + (zones.get(zone, "") if kind == "date" else "")
+    if kind == "date" and invalid is not None and len(invalid) and not parse_dates(invalid, form)[1].all():
+        what += zones.get(zone, "")
+    return what
 
 
 def declared_reading(values: pl.Series, choice: str | Mapping[str, Any]) -> Reading:

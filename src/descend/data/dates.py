@@ -1,4 +1,4 @@
-"""Dates, times of day and durations: from the cells of a column to instants and days.
+"""Dates and times of day: from the cells of a column to instants and days.
 
 A date is read by its form: ISO 8601 (``2026-01-31``, ``20260131``), with the English name of the month
 (``31 Jan 2026``, ``Jan 31, 2026``), a month (``2026-01``, ``Jan 2026``), or three numbers of which the year is last
@@ -22,10 +22,9 @@ __all__ = [
     "PLAIN",
     "UNITS",
     "Cells",
-    "is_clear_duration",
+    "numbers_of",
     "parse_cells",
     "parse_dates",
-    "parse_durations",
     "parse_instants",
     "parse_times",
 ]
@@ -44,50 +43,39 @@ LOOSE = frozenset({"month", "digits", "short"})
 """Forms of dates that other strings have too: a column has such dates only if each string has the form of a date."""
 
 _CLOCK = (
-    r"(?P<h>\d{1,2}):(?P<mi>\d{2})(?::(?P<s>\d{2})(?:[.,](?P<f>\d{1,9}))?)?(?:\s?(?P<ap>[ap])\.?m\.?)?"
-    r"|(?P<h2>\d{1,2})\s?(?P<ap2>[ap])\.?m\.?"
+    r"(?P<h>[0-9]{1,2}):(?P<mi>[0-9]{2})(?::(?P<s>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?(?:\s?(?P<ap>[ap])\.?m\.?)?"
+    r"|(?P<h2>[0-9]{1,2})\s?(?P<ap2>[ap])\.?m\.?"
 )
-_ZONE = r"(?:\s?(?P<z>z|(?:utc|gmt)?[+-]\d{1,2}(?::?\d{2})?(?::\d{2})?|utc|gmt)(?:\s?[\[(][^\])]*[\])])?)?"
-_BASIC = r"(?P<h3>\d{2})(?P<mi3>\d{2})?(?P<s3>\d{2})?"
-_CELL = rf"^(?P<date>.*?\d)(?:(?:(?:t|[\s,;]+(?:at\s+)?|:)(?:{_CLOCK})|t{_BASIC}){_ZONE})?$"
+_ZONE = r"(?:\s?(?P<z>z|(?:utc|gmt)?[+-][0-9]{1,2}(?::?[0-9]{2})?(?::[0-9]{2})?|utc|gmt)(?:\s?[\[(][^\])]*[\])])?)?"
+_BASIC = r"(?P<h3>[0-9]{2})(?P<mi3>[0-9]{2})?(?P<s3>[0-9]{2})?"
+_CELL = rf"^(?P<date>.*?[0-9])(?:(?:(?:t|[\s,;]+(?:at\s+)?|:)(?:{_CLOCK})|t{_BASIC}){_ZONE})?$"
 _MONTHS = ("january", "february", "march", "april", "may", "june",
            "july", "august", "september", "october", "november", "december")  # fmt: skip
 _NUMBER_OF = {name[:size]: at for at, name in enumerate(_MONTHS, 1) for size in (3, len(name))} | {"sept": 9}
 _NAME = rf"(?P<name>{'|'.join(sorted(_NUMBER_OF, key=len, reverse=True))})\.?"
 _SEPARATOR = r"(?:-|/|\.\s?)"
 _FORMS = {
-    "iso": r"^(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})$",
-    "numbers": rf"^(?P<p>\d{{1,2}}){_SEPARATOR}(?P<q>\d{{1,2}}){_SEPARATOR}(?P<r>\d{{4}})$",
-    "short": rf"^(?P<p>\d{{1,2}}){_SEPARATOR}(?P<q>\d{{1,2}}){_SEPARATOR}(?P<r>\d{{2}})$",
-    "named": rf"^(?P<d>\d{{1,2}})(?:st|nd|rd|th|\.)?[\s/-]*{_NAME},?[\s/-]*(?P<y>\d{{4}}|\d{{2}})$",
-    "name first": rf"^{_NAME}[\s/-]*(?P<d>\d{{1,2}})(?:st|nd|rd|th)?,?[\s/-]+(?P<y>\d{{4}})$",
-    "name second": rf"^(?P<y>\d{{4}})[\s/-]*{_NAME}[\s/-]*(?P<d>\d{{1,2}})$",
-    "named month": rf"^{_NAME},?[\s/-]*(?P<y>\d{{4}})$",
-    "digits": r"^(?P<y>\d{4})(?P<m>\d{2})(?P<d>\d{2})?$",
-    "month": r"^(?P<y>\d{4})[-/](?P<m>\d{2})$",
+    "iso": r"^(?P<y>[0-9]{4})[-/.](?P<m>[0-9]{1,2})[-/.](?P<d>[0-9]{1,2})$",
+    "numbers": rf"^(?P<p>[0-9]{{1,2}}){_SEPARATOR}(?P<q>[0-9]{{1,2}}){_SEPARATOR}(?P<r>[0-9]{{4}})$",
+    "short": rf"^(?P<p>[0-9]{{1,2}}){_SEPARATOR}(?P<q>[0-9]{{1,2}}){_SEPARATOR}(?P<r>[0-9]{{2}})$",
+    "named": rf"^(?P<d>[0-9]{{1,2}})(?:st|nd|rd|th|\.)?[\s/-]*{_NAME},?[\s/-]*(?P<y>[0-9]{{4}}|[0-9]{{2}})$",
+    "name first": rf"^{_NAME}[\s/-]*(?P<d>[0-9]{{1,2}})(?:st|nd|rd|th)?,?[\s/-]+(?P<y>[0-9]{{4}})$",
+    "name second": rf"^(?P<y>[0-9]{{4}})[\s/-]*{_NAME}[\s/-]*(?P<d>[0-9]{{1,2}})$",
+    "named month": rf"^{_NAME},?[\s/-]*(?P<y>[0-9]{{4}})$",
+    "digits": r"^(?P<y>[0-9]{4})(?P<m>[0-9]{2})(?P<d>[0-9]{2})?$",
+    "month": r"^(?P<y>[0-9]{4})[-/](?P<m>[0-9]{2})$",
 }
 _REWRITTEN = {
     r"^(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*\.?,?\s+": "",
-    r"^(\d{8})(\d{2})(\d{2})(\d{2})$": "${1}t${2}:${3}:${4}",
-    r"^(\d{8})(\d{2})(\d{2})$": "${1}t${2}:${3}",
-    r"^([a-z]{3})\s+(\d{1,2})\s+(\d{1,2}:\d{2}:\d{2})((?:\s+(?:utc|gmt|[+-]\d{4}))?)\s+(\d{4})$": "${1} ${2} ${5} ${3}${4}",
+    r"^([0-9]{8})([0-9]{2})([0-9]{2})([0-9]{2})$": "${1}t${2}:${3}:${4}",
+    r"^([0-9]{8})([0-9]{2})([0-9]{2})$": "${1}t${2}:${3}",
+    r"^([a-z]{3})\s+([0-9]{1,2})\s+([0-9]{1,2}:[0-9]{2}:[0-9]{2})((?:\s+(?:utc|gmt|[+-][0-9]{4}))?)\s+([0-9]{4})$": (
+        "${1} ${2} ${5} ${3}${4}"
+    ),
 }
 """Replacements that bring the parts of a date into the usual order."""
 _PIVOT = 69  # two-digit years from here on are in the 20th century, as in POSIX
 _TIME = rf"^t?(?:{_CLOCK})$"
-_SPAN = (
-    r"^(?:(?P<days>[+-]?\d+)\s*d(?:ays?)?,?\s*)?(?P<sign>[+-])?(?P<h>\d+):(?P<mi>\d{2})"
-    r"(?::(?P<s>\d{2}(?:[.,]\d{1,9})?))?$"
-)
-_AMOUNT = r"(\d+(?:[.,]\d+)?)"
-_ISO_SPAN = (
-    rf"^(?P<sign>[+-])?p(?:{_AMOUNT}w)?(?:{_AMOUNT}d)?(?:t(?:{_AMOUNT}h)?(?:{_AMOUNT}m)?(?:{_AMOUNT}s)?)?$"
-)
-_WORD_SPAN = (
-    rf"^(?P<sign>[+-])?\s*(?:{_AMOUNT}\s*w(?:eeks?)?)?,?\s*(?:{_AMOUNT}\s*d(?:ays?)?)?,?\s*"
-    rf"(?:{_AMOUNT}\s*h(?:(?:ou)?rs?)?)?,?\s*(?:{_AMOUNT}\s*m(?:in(?:ute)?s?)?)?,?\s*"
-    rf"(?:{_AMOUNT}\s*s(?:ec(?:ond)?s?)?)?$"
-)
 
 
 @dataclass(frozen=True)
@@ -299,10 +287,7 @@ def _local(column: pl.Series, form: str) -> tuple[pl.Series, pl.Series]:
         zoned = getattr(column.dtype, "time_zone", None) is not None
         return instants, instants * 0 if zoned else nothing
     if form in UNITS:
-        numbers = (
-            column.cast(pl.Float64, strict=False).fill_nan(None) if column.dtype != pl.Boolean else nothing
-        )
-        return (numbers * UNITS[form]).round().cast(pl.Int64, strict=False), nothing
+        return (numbers_of(column) * UNITS[form]).round().cast(pl.Int64, strict=False), nothing
     if column.dtype == pl.String and "%" in form:
         parsed = column.str.to_datetime(form, strict=False, time_unit="us", ambiguous="null")
         return parsed.cast(pl.Int64), parsed.cast(pl.Int64) * 0 if "%z" in form else nothing
@@ -314,6 +299,15 @@ def _local(column: pl.Series, form: str) -> tuple[pl.Series, pl.Series]:
         is_date = (cells.form == "digits") & (column == column.cast(pl.Int64, strict=False))
         return instants.set(~is_date.fill_null(False), None), offset
     return nothing, nothing
+
+
+def numbers_of(column: pl.Series) -> pl.Series:
+    """Return the numbers of a tidied column as Float64, null where there is none."""
+    import polars as pl
+
+    if column.dtype.is_numeric() or column.dtype == pl.String:
+        return column.cast(pl.Float64, strict=False).fill_nan(None)
+    return pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
 
 
 def parse_dates(column: pl.Series, form: str = "", zone: str = "") -> tuple[pl.Series, pl.Series]:
@@ -352,73 +346,6 @@ def parse_times(column: pl.Series, form: str = "") -> tuple[pl.Series, pl.Series
             pl.when(pl.coalesce("h", "h2").is_not_null()).then(_clock().cast(pl.Float64) / DAY)
         ).to_series()
     else:
-        days = (
-            column.cast(pl.Float64, strict=False)
-            if column.dtype != pl.Boolean
-            else column.cast(pl.Float64) * 2
-        )
+        days = numbers_of(column)
     days = days.set(((days < 0) | (days >= 1)).fill_null(False), None).alias(column.name)
     return days, column.is_not_null() & days.is_null()
-
-
-def parse_durations(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Parse a tidied column as durations in days; also return a mask of the values that are not durations.
-
-    Args:
-        column: strings such as ``36:15`` (hours and minutes), ``2 days 03:00:00``, ``1h 30min`` and ``P2DT3H``; or
-            numbers, which are days.
-
-    >>> import polars as pl
-    >>> parse_durations(pl.Series(["36:00", "1 day, 12:00:00", "PT36H", "36 h"]))[0].to_list()
-    [1.5, 1.5, 1.5, 1.5]
-    """
-    import polars as pl
-
-    if column.dtype != pl.String:
-        days = column.cast(pl.Float64, strict=False) if column.dtype.is_numeric() else None
-        if days is None:
-            days = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
-        return days, column.is_not_null() & days.is_null()
-    strings = column.str.to_lowercase()
-    clock = strings.str.extract_groups(_SPAN).struct.unnest()
-    amounts = [strings.str.extract_groups(pattern).struct.unnest() for pattern in (_ISO_SPAN, _WORD_SPAN)]
-    days = (
-        pl.select(pl.coalesce([_of_clock(clock), *map(_of_amounts, amounts)])).to_series().alias(column.name)
-    )
-    return days, column.is_not_null() & days.is_null()
-
-
-def is_clear_duration(strings: pl.Series) -> pl.Series:
-    """Return a mask of strings that are durations without a doubt: ``36:15``, ``2 days 03:00:00``, ``P2DT3H``."""
-    lowercase = strings.str.to_lowercase()
-    iso = lowercase.str.contains(_ISO_SPAN) & lowercase.str.contains(r"\d")
-    return lowercase.str.contains(_SPAN) | iso
-
-
-def _of_clock(groups: pl.DataFrame) -> pl.Series:
-    import polars as pl
-
-    def number(name: str) -> pl.Expr:
-        return pl.col(name).str.replace(",", ".", literal=True).cast(pl.Float64).fill_null(0)
-
-    sign = pl.when(pl.col("sign") == "-").then(-1).otherwise(1)
-    clock = number("h") * 3600 + number("mi") * 60 + number("s")
-    exists = pl.col("h").is_not_null() & (number("mi") < 60) & (number("s") < 60)
-    return groups.select(pl.when(exists).then(number("days") + sign * clock / 86_400)).to_series()
-
-
-def _of_amounts(groups: pl.DataFrame) -> pl.Series:
-    """Return the days of an optional sign and the numbers of weeks, days, hours, minutes and seconds."""
-    import polars as pl
-
-    sign = pl.when(pl.col("sign") == "-").then(-1).otherwise(1)
-    names = [name for name in groups.columns if name != "sign"]
-    amounts = [pl.col(name).str.replace(",", ".", literal=True).cast(pl.Float64) for name in names]
-    seconds = pl.sum_horizontal(
-        [
-            amount.fill_null(0) * size
-            for amount, size in zip(amounts, (604_800, 86_400, 3600, 60, 1), strict=True)
-        ]
-    )
-    exists = pl.any_horizontal([pl.col(name).is_not_null() for name in names])
-    return groups.select(pl.when(exists).then(sign * seconds / 86_400)).to_series()

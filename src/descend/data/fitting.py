@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from descend.data.columns import NUMBERS, Column, infer, raise_all, refuse_extreme
-from descend.data.date_parts import phase
+from descend.data.column import NUMBERS
+from descend.data.columns import Column, infer, raise_all, refuse_extreme
+from descend.data.date_parts import phases
 from descend.data.date_reading import NUMBER
 from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.encoding import StoredColumns, encode, fit_categories
@@ -162,9 +163,10 @@ def _fit_table(
     table = source.frame if source.stored is None else source.stored
     assert table is not None
     parsed: pl.DataFrame | StoredColumns
+    settings = dataclasses.replace(settings, decimal=schema.decimal)
     columns, parsed = infer(table, settings, keep_constant=source.grid is not None)
     if isinstance(table, StoredTable):
-        parsed = StoredColumns(table, columns, settings.missing)
+        parsed = StoredColumns(table, columns, settings.missing, schema.decimal)
     columns = fit_categories(columns, parsed, train, settings)
     columns = fit_texts(columns, parsed, train, settings)
     kept = table.columns if source.grid is not None else settings.columns
@@ -273,8 +275,9 @@ def _fit_parts(
         if column.cycles and not (isinstance(choice, Mapping) and "parts" in choice):
             values = parsed[column.name].to_numpy()[train]
             days = torch.from_numpy(values[~np.isnan(values)])
-            phases = {part: phase(days, part) for part in column.cycles}
-            varying = [part for part, positions in phases.items() if positions.min() < positions.max()]
+            positions = phases(days, column.cycles)
+            varies = (positions.min(dim=0).values < positions.max(dim=0).values).tolist()
+            varying = [part for part, one in zip(column.cycles, varies, strict=True) if one]
             column = dataclasses.replace(column, parts=(NUMBER, *varying))
         fitted.append(column)
     return fitted

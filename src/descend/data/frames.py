@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from descend.data.messages import listed
 from descend.data.ordered import enum_of, with_arrow_orders
-from descend.data.parsing import EXACT, is_missing, series_of
+from descend.data.parsing import EXACT, in_zone, is_missing, series_of
+from descend.data.titles import unique_names
 from descend.errors import DataError, did_you_mean
 from descend.process import in_fork
 
@@ -27,7 +27,6 @@ __all__ = [
     "is_records",
     "is_strings",
     "take",
-    "unique_names",
 ]
 
 
@@ -43,25 +42,6 @@ def is_frame(data: object) -> bool:
     import narwhals.stable.v2.dependencies as supported
 
     return bool(supported.is_into_dataframe(data) or hasattr(data, "collect_schema"))
-
-
-def unique_names(names: Iterable[object], where: str) -> list[str]:
-    """Return column names as strings, if each occurs once.
-
-    Raises:
-        DataError: a name occurs more than once.
-    """
-    strings = [" ".join(map(str, name)) if isinstance(name, tuple) else str(name) for name in names]
-    # A lone surrogate cannot be encoded in UTF-8.
-    strings = [name.encode("utf-8", "replace").decode() for name in strings]
-    duplicates = [name for name, count in Counter(strings).items() if count > 1]
-    if duplicates:
-        raise DataError(
-            f"{where}: column names must be unique, but {listed(duplicates)} "
-            f"{'occurs' if len(duplicates) == 1 else 'occur'} more than once; rename or remove the duplicates "
-            "(does the file have a header line?)"
-        )
-    return strings
 
 
 @in_fork
@@ -81,12 +61,13 @@ def as_frame(data: Any, names: Sequence[str] | None = None) -> pl.DataFrame:
     """
     import polars as pl
 
-    if isinstance(data, pl.DataFrame):
-        return data
     if isinstance(data, pl.LazyFrame):
-        return _collected(data)
+        data = _collected(data)
     if isinstance(data, pl.Series):
-        return data.to_frame()
+        data = data.to_frame()
+    if isinstance(data, pl.DataFrame):
+        titles = unique_names(data.columns, "the data frame")
+        return data if titles == data.columns else data.rename(dict(zip(data.columns, titles, strict=True)))
     if isinstance(data, Mapping):
         return _from_columns(data)
     if is_frame(data):
@@ -122,7 +103,9 @@ def _from_narwhals(data: Any) -> pl.DataFrame:
         if type(data).__module__.startswith("pyarrow"):
             converted = pl.from_arrow(data)
             assert isinstance(converted, pl.DataFrame)
-            return with_arrow_orders(converted, data) if hasattr(data, "column") else converted
+            if hasattr(data, "column"):
+                converted = with_arrow_orders(converted, data)
+            return converted.rename(dict(zip(converted.columns, names, strict=True)))
         frame = nw.from_native(data)
         if isinstance(frame, nw.LazyFrame):
             frame = frame.collect()
@@ -148,7 +131,9 @@ def _narwhals_column(name: str, column: Any) -> pl.Series:
         return pl.Series(name, column.to_numpy().astype(bool))
     if kind in (nw.Datetime, nw.Duration) and column.to_numpy().dtype.kind in "mM":
         unit = "datetime64[us]" if kind == nw.Datetime else "timedelta64[us]"
-        return pl.Series(name, column.to_numpy().astype(unit))
+        series = pl.Series(name, column.to_numpy().astype(unit))
+        zone = getattr(kind, "time_zone", None)
+        return series if zone is None else in_zone(series.dt.replace_time_zone("UTC"), zone)
     if kind == nw.Enum:
         return enum_of(name, column.to_list(), column.cat.get_categories().to_list())
     return series_of(name, column.to_list())
@@ -194,12 +179,31 @@ def _column(name: str, values: Any) -> pl.Series | None:
     return _array_column(name, array)
 
 
+def _unmasked(values: np.ma.MaskedArray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return a masked array with missing values in place of the masked ones: NaN, NaT or None."""
+    masked = np.ma.getmaskarray(values)
+    plain = np.asarray(values.data)
+    if values.dtype.names or not masked.any():
+        return plain
+    if plain.dtype.kind == "f":
+        return np.where(masked, np.array(np.nan, dtype=plain.dtype), plain)
+    if plain.dtype.kind in "mM":
+        return np.where(masked, np.array("NaT", dtype=plain.dtype), plain)
+    objects = plain.astype(object)
+    objects[masked] = None
+    return objects
+
+
 def as_array(values: Any) -> np.ndarray[Any, Any]:
     """Convert an array, a tensor on any device or nested lists to an array.
+
+    Masked values become missing values: NaN in arrays of floating-point numbers, None in others.
 
     Raises:
         DataError: the values are a sparse matrix.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        return _unmasked(values)
     if type(values).__module__.startswith("torch"):
         values = values.detach().cpu()
         if str(values.dtype) == "torch.bfloat16":
@@ -297,6 +301,7 @@ def take(
     Raises:
         DataError: there is no such column; the message suggests the nearest name.
     """
+    names = [name if name in frame.columns else name.strip() for name in names]
     for name in names:
         if name not in frame.columns:
             raise DataError(f"{what}: no column {name!r}; {did_you_mean(name, frame.columns)}")

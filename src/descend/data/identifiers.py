@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
+from descend.data.ngrams import SINGLES
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -22,11 +24,13 @@ _FEW = 10  # distinct values up to which a column is never an identifier
 _ROWS_OF_A_COUNTER = 20  # rows from which consecutive integers are taken for a counter
 _YEARS = (1700, 2100)
 _KEY = re.compile(
-    r"(?:^|[\W_])(?:id|ids|idx|index|key|pk|uuid|guid|rowid|row|nr|no|unnamed: \d+)\W*$"
-    r"|(?:row|record|serial|line|sequence|observation|case)[\W_]*(?:number|num|no|nr|count|counter)\W*$",
+    r"(?:^|[\W_])(?:id|ids|pk|uuid|guid|rowid)\W*$"
+    r"|^\W*(?:idx|index|key|row|nr|no|unnamed: \d+)\W*$"
+    r"|(?:row|record|serial|line|sequence|observation|case|account|customer|invoice|order|ticket|policy|phone)"
+    r"[\W_]*(?:number|num|no|nr|idx|index|key|count|counter)\W*$",
     re.IGNORECASE,
 )
-_CAMEL_KEY = re.compile(r"[a-z](?:Id|ID|Key|Index)$")
+_CAMEL_KEY = re.compile(r"[a-z](?:Id|ID)$")
 _QUANTITY = re.compile(
     r"(?:^|[\W_])(?:t|x|year|yr|quarter|month|week|weekday|day|date|hour|minute|second|time|timestamp|step|epoch"
     r"|period|trend|age|rank|position|depth|distance|dose|temperature|angle|frequency)s?(?:$|[\W_])",
@@ -60,7 +64,12 @@ def string_role(values: pl.Series, max_categories: int = 64) -> StringRole:
     sparse = distinct > max_categories and len(present) < ROWS_PER_CATEGORY * distinct
     if not mostly_distinct and not sparse:
         return "categorical"
-    words, lettered = (present.str.count_matches(word).mean() for word in (r"\S+", r"\S*\p{L}\S*"))
+    # Two Chinese characters or kana, which are written without spaces, count as a word.
+    forms = (
+        rf"[{SINGLES}]{{1,2}}|[^\s{SINGLES}]+",
+        rf"[{SINGLES}]{{1,2}}|[^\s{SINGLES}]*\p{{L}}[^\s{SINGLES}]*",
+    )
+    words, lettered = (present.str.count_matches(form).mean() for form in forms)
     if not isinstance(words, float) or not isinstance(lettered, float):
         return "identifier"
     return "text" if words >= _WORDS and lettered >= words / 2 else "identifier"

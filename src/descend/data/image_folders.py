@@ -21,7 +21,10 @@ from descend.errors import DataError, require
 
 __all__ = ["ENDINGS", "read_image_folder", "read_images"]
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm")
+ENDINGS = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".tga",
+    ".jp2", ".avif",
+)  # fmt: skip
 _MAX_UNCHANGED_SIDE = 256  # pixels; images that all have one size are not resized up to this side
 _MAX_RESIZED_SIDE = 128  # pixels; other images are resized to at most this side
 _OF_SYSTEMS = ("Thumbs.db", "desktop.ini")

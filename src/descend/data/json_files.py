@@ -112,6 +112,7 @@ def _invalid(name: str, line: int, cause: json.JSONDecodeError) -> DataError:
 
 def _columns(name: str, table: Any) -> Mapping[str, list[Any]]:
     """Return the columns of a list of records, of an object of columns, or of one record."""
+    table = _unwrapped(table)
     if isinstance(table, Mapping) and table:
         if all(isinstance(column, list) for column in table.values()):
             return table
@@ -119,6 +120,10 @@ def _columns(name: str, table: Any) -> Mapping[str, list[Any]]:
             isinstance(column, Mapping) for column in table.values()
         ):  # by row label, as pandas writes them
             labels = dict.fromkeys(label for column in table.values() for label in column)
+            if all(map(str.isdecimal, table)) and not any(
+                map(str.isdecimal, labels)
+            ):  # by row label, then column
+                return {label: [row.get(label) for row in table.values()] for label in labels}
             return {key: [column.get(label) for label in labels] for key, column in table.items()}
         if not any(isinstance(value, list | Mapping) for value in table.values()):
             table = [table]
@@ -133,6 +138,21 @@ def _columns(name: str, table: Any) -> Mapping[str, list[Any]]:
     else:
         found = listed([table])
     raise DataError(f"{name}: {_LAYOUTS}; got {found}")
+
+
+def _unwrapped(table: Any) -> Any:
+    """Return the records of an object that only wraps them, and those of a header and rows, as pandas can write them."""
+    if not isinstance(table, Mapping):
+        return table
+    if len(table) == 1:
+        (only,) = table.values()
+        if isinstance(only, list) and only and all(isinstance(record, Mapping) for record in only):
+            return only
+    if {"columns", "data"} <= set(table) <= {"columns", "index", "data"}:
+        columns, rows = table["columns"], table["data"]
+        if isinstance(rows, list) and all(isinstance(row, list) and len(row) == len(columns) for row in rows):
+            return {str(name): [row[at] for row in rows] for at, name in enumerate(columns)}
+    return table
 
 
 def _integers(key: str, values: list[Any]) -> Any:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import decimal
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from descend.data.category_forms import aliases
 from descend.data.messages import listed, rows_text
 from descend.data.source import Array
+from descend.data.spellings import similar_spellings
 from descend.errors import DataError
 
 __all__ = ["Label", "classes_of", "codes_of", "restore"]
@@ -54,8 +57,9 @@ def _too_long(label: object) -> bool:
 def codes_of(targets: Array, classes: Sequence[Label], *, columns: int = 1) -> Array:
     """Return the code of each label, its position among the classes, as int64.
 
-    A label is matched by its value, or else by its string form: the file that is evaluated may contain 1 where
-    the training file contains ``"1"``.
+    A label is matched by its value, or else by its string, by other forms of it (true and "True", 1.0 and "1"), without
+    surrounding spaces, or as a number: the file that is evaluated may contain 1 where the training file contains
+    ``"1"`` or ``"01"``. Strings are never merged as numbers: ``"01"`` is not ``"1"``.
 
     Args:
         targets: the labels, (n,).
@@ -77,20 +81,64 @@ def codes_of(targets: Array, classes: Sequence[Label], *, columns: int = 1) -> A
         distinct = list(dict.fromkeys(values))
         order = {value: at for at, value in enumerate(distinct)}
         position = np.fromiter((order[value] for value in values), dtype=np.int64, count=len(values))
-    by_value = {label: code for code, label in enumerate(classes)}
-    by_string = {str(label): code for code, label in enumerate(classes)}
-    codes = np.array(
-        [by_value.get(value, by_string.get(str(value), -1)) for value in distinct], dtype=np.int64
-    )
+    find = _lookup(classes)
+    codes = np.array([find(value) for value in distinct], dtype=np.int64)
     result: Array = codes[position]
     unknown = [value for value, code in zip(distinct, codes, strict=True) if code < 0]
     if unknown:
         rows = np.unique(np.flatnonzero(result < 0) // columns)
         raise DataError(
             f"the target contains {listed(sorted(unknown, key=str), 5)} in {rows_text(rows)}, "
-            f"which {'is' if len(unknown) == 1 else 'are'} not among the classes {listed(classes)}"
+            f"which {'is' if len(unknown) == 1 else 'are'} not among the classes {listed(classes)}{_similar(unknown, classes)}"
         )
     return result
+
+
+def _similar(unknown: Sequence[object], classes: Sequence[Label]) -> str:
+    """Return a hint on an unknown label that differs only in capitals or blanks from a class, or nothing."""
+    for label in unknown:
+        alike = [one for one in classes if similar_spellings([label, one])]
+        if alike:
+            return f"; {label!r} and {alike[0]!r} differ only in capitals or blanks"
+    return ""
+
+
+def _lookup(classes: Sequence[Label]) -> Callable[[object], int]:
+    """Return a function that returns the code of a label, -1 if it is unknown."""
+    by_value: dict[object, int] = {label: code for code, label in enumerate(classes)}
+    by_string = {str(label).strip(): code for code, label in enumerate(classes)}
+    by_string |= {str(label): code for code, label in enumerate(classes)}
+    forms = {form: by_string[label] for form, label in aliases(list(by_string)).items()}
+    by_number: dict[tuple[decimal.Decimal, bool], list[int]] = {}
+    for code, label in enumerate(classes):
+        number = _number(label)
+        if number is not None:
+            by_number.setdefault((number, isinstance(label, str)), []).append(code)
+
+    def find(value: object) -> int:
+        if value in by_value and not (isinstance(value, float) and abs(value) >= 2**53):
+            return by_value[value]
+        for string in (str(value), str(value).strip()):
+            for known in (by_string, forms):
+                if string in known:
+                    return known[string]
+        number = _number(value)
+        if number is None:
+            return -1
+        same = by_number.get((number, False), [])
+        if not isinstance(value, str):
+            same = same + by_number.get((number, True), [])
+        return same[0] if len(same) == 1 else -1
+
+    return find
+
+
+def _number(label: object) -> decimal.Decimal | None:
+    try:
+        number = decimal.Decimal(str(label).strip())
+    except decimal.InvalidOperation:
+        return None
+    return number if number.is_finite() else None
 
 
 def restore(classes: Sequence[Label], dtype: str) -> Array:

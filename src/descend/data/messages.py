@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 from descend.data.row_numbers import named_rows
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["listed", "rows_hold", "rows_text"]
 

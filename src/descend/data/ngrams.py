@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-__all__ = ["LONGEST_TEXT", "LONGEST_WORD", "NGrams", "ngram_counts", "ngram_indices"]
+__all__ = ["LONGEST_TEXT", "LONGEST_WORD", "SINGLES", "NGrams", "ngram_counts", "ngram_indices"]
 
 Array = np.ndarray[Any, Any]
 
@@ -44,8 +44,9 @@ LONGEST_TEXT = 10_000
 LONGEST_WORD = 64
 """Number of characters by which a longer word counts."""
 
-_SINGLES = r"\x{3040}-\x{30ff}\x{3400}-\x{4dbf}\x{4e00}-\x{9fff}\x{f900}-\x{faff}\x{20000}-\x{3ffff}"
-_WORD = rf"[{_SINGLES}]|[\p{{L}}\p{{M}}\p{{N}}_--[{_SINGLES}]]+|[^\p{{L}}\p{{M}}\p{{N}}_\s]+"
+SINGLES = r"\x{3040}-\x{30ff}\x{3400}-\x{4dbf}\x{4e00}-\x{9fff}\x{f900}-\x{faff}\x{20000}-\x{3ffff}"
+"""Characters that are words of their own, in the form of a regular expression: Chinese characters and kana."""
+_WORD = rf"[{SINGLES}]|[\p{{L}}\p{{M}}\p{{N}}_--[{SINGLES}]]+|[^\p{{L}}\p{{M}}\p{{N}}_\s]+"
 _BLOCK = 2**21  # characters hashed at a time, which bounds the memory of intermediate arrays
 _OFFSET, _PRIME = 2166136261, 16777619
 

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.data.number_format import Mark, parse
+from descend.data.number_format import integers as integers_of
 from descend.data.row_numbers import named_rows
+from descend.data.settings import Missing, missing_in
 from descend.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EXACT", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
+__all__ = ["EXACT", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
            "to_strings"]  # fmt: skip
 
 EXACT = 2**53
@@ -37,7 +40,7 @@ def is_missing(value: object) -> bool:
     """
     if value is None:
         return True
-    if type(value).__name__ in ("NAType", "NaTType"):
+    if type(value).__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return True
     if isinstance(value, np.datetime64 | np.timedelta64):
         return bool(np.isnat(value))
@@ -47,7 +50,7 @@ def is_missing(value: object) -> bool:
 
 
 def series_of(name: str, values: Iterable[Any]) -> pl.Series:
-    """Return a column of Python values: numbers, booleans, dates or strings, with None for missing values.
+    """Return a column of Python values: integers, numbers, booleans, dates or strings, with None for missing values.
 
     Numbers mixed with strings become strings, so that nothing is lost before the column's kind is inferred. Integers
     beyond 2^53 stay integers, and become strings in a column that also has fractions.
@@ -69,6 +72,13 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         return pl.Series(name, clean, dtype=pl.Null)
     if kinds == {"boolean"}:
         return pl.Series(name, [None if value is None else bool(value) for value in clean], dtype=pl.Boolean)
+    if kinds == {"number"} and all(
+        isinstance(value, numbers.Integral) for value in clean if value is not None
+    ):
+        integers = [None if value is None else int(value) for value in clean]
+        largest = max(abs(value) for value in integers if value is not None)
+        if largest < 2**127:
+            return pl.Series(name, integers, dtype=pl.Int64 if largest < 2**63 else pl.Int128)
     if kinds <= {"number", "boolean"}:
         try:
             floats = [None if value is None else float(value) for value in clean]
@@ -87,7 +97,13 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
     if kinds == {"time"}:
         return pl.Series(name, clean, dtype=pl.Time)
     if kinds == {"duration"}:
-        return pl.Series(name, [_duration(value) for value in clean], dtype=pl.Duration("us"))
+        microseconds = pl.Series(name, [_duration(value) for value in clean], dtype=pl.Int128)
+        try:
+            return microseconds.cast(pl.Int64).cast(pl.Duration("us"))
+        except pl.exceptions.PolarsError as cause:  # beyond 64 bits
+            raise DataError(
+                f"column {name!r}: a duration is too long to be counted in microseconds"
+            ) from cause
     try:
         strings = [None if value is None else _string(value) for value in clean]
     except ValueError as cause:
@@ -151,9 +167,16 @@ def _instants(name: str, values: Sequence[Any]) -> pl.Series:
     series = pl.Series(name, microseconds, dtype=pl.Datetime("us", "UTC"))
     zones = {getattr(value.tzinfo, "key", None) or getattr(value.tzinfo, "zone", None) for value in present}
     zone = zones.pop()
+    return in_zone(series, zone) if zone and not zones else series
+
+
+def in_zone(series: pl.Series, zone: str) -> pl.Series:
+    """Convert instants to a time zone; those of an unknown zone, or an offset such as UTC+01:00, stay in UTC."""
+    import polars as pl
+
     try:
-        return series.dt.convert_time_zone(zone) if zone and not zones else series
-    except pl.exceptions.PolarsError:  # an offset, which is not the name of a zone
+        return series.dt.convert_time_zone(zone)
+    except pl.exceptions.PolarsError:
         return series
 
 
@@ -168,17 +191,14 @@ def _microseconds(value: Any) -> int:
     return int((zoned - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1))
 
 
-def _duration(value: Any) -> dt.timedelta | None:
+def _duration(value: Any) -> int | None:
+    """Return the microseconds of a duration."""
     if isinstance(value, np.timedelta64):
-        return dt.timedelta(microseconds=int(value.astype("timedelta64[us]").astype(np.int64)))
-    return (
-        None
-        if value is None
-        else dt.timedelta(days=value.days, seconds=value.seconds, microseconds=value.microseconds)
-    )
+        return int(value.astype("timedelta64[us]").astype(np.int64))
+    return None if value is None else (86_400 * value.days + value.seconds) * 10**6 + value.microseconds
 
 
-def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
+def tidy(series: pl.Series, missing: Missing) -> pl.Series:
     """Convert a column to Null, Boolean, Float64, Datetime or stripped String, with nulls for missing values.
 
     Instants with a time zone are converted to UTC and keep this zone.
@@ -188,7 +208,7 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
 
     Args:
         series: the raw column.
-        missing: strings that stand for a missing value.
+        missing: strings that stand for a missing value, in all columns or by the name of the column.
 
     Raises:
         DataError: the column holds lists, structures, binary data or values of another type.
@@ -218,7 +238,7 @@ def tidy(series: pl.Series, missing: Sequence[str]) -> pl.Series:
         return tidy(series_of(series.name, series.to_list()), missing)
     if kind in (pl.String, pl.Categorical, pl.Enum):
         strings = series.cast(pl.String).str.strip_chars()
-        return strings.set(strings.is_in(list(missing)) | (strings == ""), None)
+        return strings.set(strings.is_in(list(missing_in(missing, series.name))) | (strings == ""), None)
     raise DataError(
         f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
         "split it into one column per part, or drop the column"
@@ -236,20 +256,35 @@ def _beyond(series: pl.Series, bound: float) -> bool:
     return low is not None and bool(low < -bound or high > bound)  # type: ignore[operator]  # numbers
 
 
-def large_integers(column: pl.Series) -> pl.Series | None:
-    """Return a tidied column as Int128 if all its values are integers and some are beyond 2^53, or else None."""
+def large_integers(column: pl.Series, decimal: Mark = "point") -> pl.Series | None:
+    """Return a tidied column as Int128 if all its values are integers and some are beyond 2^53, or else None.
+
+    Args:
+        column: the column.
+        decimal: the decimal mark of strings.
+    """
     import polars as pl
 
     if column.dtype == pl.String:
-        integers = column.cast(pl.Int128, strict=False)
-        return integers if integers.null_count() == column.null_count() and _beyond(integers, EXACT) else None
+        found = integers_of(column, decimal)
+        return None if found is None or not _beyond(found, EXACT) else found.cast(pl.Int128)
     return column if column.dtype == pl.Int128 else None
 
 
-def parse_numbers(column: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Parse a tidied column as Float64; also return a mask of the values that are not numbers."""
+def parse_numbers(
+    column: pl.Series, decimal: Mark = "point", unit: str | None = None
+) -> tuple[pl.Series, pl.Series]:
+    """Parse a tidied column as Float64; also return a mask of the values that are not numbers.
+
+    Args:
+        column: the column.
+        decimal: the decimal mark of strings.
+        unit: the unit of strings, see :func:`descend.data.number_format.parse`.
+    """
     import polars as pl
 
+    if column.dtype == pl.String:
+        return parse(column, decimal, unit)[:2]
     if column.dtype == pl.Datetime:
         nulls = pl.Series(column.name, [None], dtype=pl.Float64).new_from_index(0, len(column))
         return nulls, column.is_not_null()

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from descend.data.compression import inner_suffix
 from descend.data.messages import listed
+from descend.data.source import with_common_types
 from descend.data.table_files import TABLES
 from descend.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["columns_to_keep", "joined_parts", "refuse_url", "table_parts"]
+__all__ = ["columns_to_keep", "joined_parts", "listed_names", "refuse_url", "table_parts"]
 
 
 def table_parts(path: Path) -> list[Path]:
@@ -50,7 +51,8 @@ def joined_parts(parts: Sequence[Path], frames: Sequence[pl.DataFrame]) -> pl.Da
                 "of a table must have the same columns"
             )
     try:
-        return pl.concat([frame.select(first.columns) for frame in frames], how="vertical_relaxed")
+        tables = with_common_types([frame.select(first.columns) for frame in frames])
+        return pl.concat(tables, how="vertical_relaxed")
     except pl.exceptions.PolarsError as cause:
         raise DataError(f"{parts[0].parent}: the files have columns of different types: {cause}") from cause
 
@@ -58,13 +60,30 @@ def joined_parts(parts: Sequence[Path], frames: Sequence[pl.DataFrame]) -> pl.Da
 def columns_to_keep(frame: pl.DataFrame, names: Sequence[str], where: str) -> pl.DataFrame:
     """Return some columns of a table.
 
+    Args:
+        frame: the table.
+        names: names of columns; one that is not a column may list several, separated by commas.
+        where: the name of the data, for messages.
+
     Raises:
         DataError: there is no such column; the message suggests the nearest name.
     """
+    kept: dict[str, None] = {}
     for name in names:
+        kept.update(dict.fromkeys([name] if name in frame.columns else listed_names(name)))
+    for name in kept:
         if name not in frame.columns:
             raise DataError(f"{where}: no column {name!r} to keep; {did_you_mean(name, frame.columns)}")
-    return frame.select(list(dict.fromkeys(names)))
+    return frame.select(list(kept))
+
+
+def listed_names(text: str) -> list[str]:
+    """Return the names in a string, separated by commas.
+
+    >>> listed_names("id, street")
+    ['id', 'street']
+    """
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def refuse_url(path: str) -> None:

@@ -7,6 +7,7 @@ targets take the shorter path of :func:`encode_source`, with the schema that was
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,13 @@ from descend.data.rare_classes import rare_class_notes
 from descend.data.row_numbers import naming
 from descend.data.scaling import UNIT, standard
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, TargetScale
+from descend.data.settings import DataSettings, Decimal, TargetScale
 from descend.data.source import PARTS, Array, Source
 from descend.data.spellings import spelling_note
 from descend.data.split import Split, group_names, split
 from descend.data.streaming import mapped
-from descend.data.task import Task, check_targets, infer_task
+from descend.data.task import Task, check_targets, infer_task, target_numbers
+from descend.data.text_cells import table_decimal
 from descend.data.torch_datasets import EncodedItems
 from descend.errors import DataError
 from descend.process import in_fork
@@ -110,7 +112,7 @@ def prepare(source: Source, settings: DataSettings | None = None, seed: int = 0)
 def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     if source.targets is None:
         raise DataError(f"{source.name} has no targets to learn from; specify the target column")
-    targets = check_targets(source.targets, source.target_names)
+    targets = check_targets(source.targets, source.target_names, absent=source.absent_targets)
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     weights = _checked_weights(source.weights, len(source))
@@ -119,7 +121,8 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
             raise DataError(
                 f"data.{key}: expected one label for each of the {len(source)} rows, got {len(given)}"
             )
-    task, why = _task(source, targets, settings)
+    decimal = _decimal(source, targets, settings)
+    task, why = _task(source, targets, settings, decimal)
     known = targets.reshape(-1) if source.classes is None else source.classes
     several = task == "multi_label"
     classes, dtype = classes_of(known) if task in ("binary", "multiclass", "multi_label") else ((), "")
@@ -135,8 +138,8 @@ def _prepared(source: Source, settings: DataSettings, seed: int) -> Prepared:
     outputs = 1 if task == "binary" else len(classes) if classes and not several else columns
     schema = Schema(
         kind=source.kind, task=task, why=why, input_shape=(1,), outputs=outputs,
-        target_names=source.target_names, named=source.named, missing=tuple(settings.missing),
-        separator=settings.separator, encoding=settings.encoding, white=source.white,
+        target_names=source.target_names, named=source.named, missing=settings.missing,
+        separator=settings.separator, encoding=settings.encoding, white=source.white, decimal=decimal,
         classes=classes, label_dtype=dtype,
         scale=settings.scale_name,
         clip=settings.clip if settings.clip != "none" and settings.scale_name in UNIT else None,
@@ -196,7 +199,9 @@ def encode_source(source: Source, schema: Schema, preprocess: Preprocess | None 
             f"{source.name} is of kind {source.kind}, but the network was trained on data of kind {schema.kind}"
         )
     with naming(source.numbers):
-        targets = schema.encode_targets(check_targets(source.targets, source.target_names, least=1))
+        targets = schema.encode_targets(
+            check_targets(source.targets, source.target_names, least=1, absent=source.absent_targets)
+        )
     if len(targets) != len(source):
         raise DataError(f"{source.name} has {len(source)} rows but {len(targets)} targets")
     inputs = None
@@ -237,9 +242,28 @@ def _checked_weights(weights: Array | None, n: int) -> Array | None:
     return checked
 
 
-def _task(source: Source, targets: Array, settings: DataSettings) -> tuple[Task, str]:
+_DIGIT = re.compile(r"\d")
+
+
+def _decimal(source: Source, targets: Array, settings: DataSettings) -> Decimal:
+    """Return the decimal mark of the strings in the data; ``auto`` if none occurs."""
+    import polars as pl
+
+    table = source.frame if source.stored is None else source.stored
+    if source.decimal != "auto":
+        return source.decimal
+    strings = []
+    if targets.dtype.kind in "OU" and settings.task not in ("classification", "binary", "multiclass"):
+        flat = targets.reshape(-1).tolist()
+        # Strings without a digit have no decimal mark; other strings are converted by polars.
+        if all(isinstance(value, str) for value in flat) and any(map(_DIGIT.search, flat)):
+            strings = [pl.Series(", ".join(source.target_names), flat, dtype=pl.String)]
+    return table_decimal(pl.DataFrame() if table is None else table, settings, targets=strings)
+
+
+def _task(source: Source, targets: Array, settings: DataSettings, decimal: Decimal) -> tuple[Task, str]:
     if source.classes is None:
-        return infer_task(targets, settings.task)
+        return infer_task(targets, settings.task, decimal)
     count = len(source.classes)
     if targets.ndim == 2 and count == 2:
         return "multi_label", f"{targets.shape[1]} labels are given"
@@ -260,7 +284,7 @@ def _absent_classes(codes: Array, parts: Split, classes: Sequence[object]) -> tu
 def _with_target_scale(
     schema: Schema, targets: Array, train: Array, weights: Array | None, choice: TargetScale
 ) -> Schema:
-    numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)[train]
+    numbers = target_numbers(targets, schema.decimal).reshape(len(targets), -1)[train]
     mean, scale = standard(numbers, row_weights(weights, train))
     if choice == "none":
         average, count = tuple(mean.tolist()), len(mean)

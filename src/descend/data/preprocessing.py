@@ -111,7 +111,7 @@ class _TableRows(nn.Module):
             (at, code, column.inputs[code])
             for at, column in enumerate(columns)
             if column.kind == "categorical"
-            for code in range(len(column.categories))
+            for code in range(len(column.coded))
         ]
         self.ordered = any(column.ordered for column in columns)
         placed = [*enumerate(columns), *texts]

@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from descend.errors import DataError
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
 __all__ = ["RowNumbers", "named_rows", "naming"]
 
-Array = np.ndarray[Any, Any]
 _SHOWN = 8
 _current: ContextVar[RowNumbers | None] = ContextVar("_current", default=None)
 
@@ -51,6 +53,8 @@ class RowNumbers:
         Args:
             parts: the name, the number of rows and the row numbers of each source.
         """
+        import numpy as np
+
         files: list[str] = []
         lines: list[Callable[[], Sequence[int]] | None] = []
         file: list[Array] = []
@@ -125,6 +129,7 @@ def named_rows(rows: Sequence[int] | Array) -> str:
 
     >>> named_rows([3]), named_rows([3, 5])
     ('row 3', 'rows 3, 5')
+    >>> import numpy as np
     >>> with naming(RowNumbers(row=np.array([10, 12]))):
     ...     named_rows([1])
     'row 12'

@@ -17,14 +17,14 @@ from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
 from descend.data.date_reading import shown_quantity
 from descend.data.decorrelation import Rotation
 from descend.data.encoding import cells_of_row, conform, encode
-from descend.data.frames import as_frame, is_frame
+from descend.data.frames import as_array, as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
-from descend.data.messages import listed
+from descend.data.messages import listed, rows_hold
 from descend.data.ngrams import NGrams
 from descend.data.row_numbers import naming
-from descend.data.settings import MISSING, Separator
+from descend.data.settings import MISSING, Decimal, Separator
 from descend.data.source import Array, Kind, Source
-from descend.data.task import Task
+from descend.data.task import Task, target_numbers
 from descend.errors import DataError, RunError
 from descend.process import in_fork
 
@@ -50,7 +50,8 @@ class Schema:
         target_names: a name for each target.
         columns: all columns of a table in their order, including unused ones.
         named: whether the column names are meaningful, or only number the columns of an array.
-        missing: strings that stand for a missing value.
+        missing: strings that stand for a missing value, in all columns or by the name of the column.
+        decimal: the decimal mark of numbers in text files and strings; ``auto`` if none occurred.
         separator: the specified separator of text files, or ``auto``.
         encoding: the specified encoding of text files, or ``auto``.
         white: the grey level of white in images with more than 8 bits per pixel, which is stored as 255; None if no
@@ -81,7 +82,8 @@ class Schema:
     target_names: tuple[str, ...]
     columns: tuple[Column, ...] = ()
     named: bool = True
-    missing: tuple[str, ...] = MISSING
+    missing: tuple[str, ...] | Mapping[str, tuple[str, ...]] = MISSING
+    decimal: Decimal = "auto"
     separator: Separator = "auto"
     encoding: str = "auto"
     white: float | None = None
@@ -142,35 +144,42 @@ class Schema:
         """
         if isinstance(data, Source):
             with naming(data.numbers):
-                return self._matrix(data.frame if data.frame is not None else data.inputs, data.named)
-        return self._matrix(data, True)
+                rows = data.frame if data.frame is not None else data.inputs
+                return self._matrix(
+                    rows, data.named, self.decimal if self.decimal != "auto" else data.decimal
+                )
+        return self._matrix(data, True, self.decimal)
 
-    def _matrix(self, data: Any, named: bool) -> torch.Tensor:
+    def _matrix(self, data: Any, named: bool, decimal: Decimal) -> torch.Tensor:
         import torch
 
         if self.kind == "table":
             # Read-only arrays are copied: PyTorch warns of a tensor that shares memory it must not write.
-            return torch.from_numpy(np.require(self._numbers(data, named), requirements="W"))
+            return torch.from_numpy(np.require(self._numbers(data, named, decimal), requirements="W"))
         if is_frame(data) or data is None:
             raise DataError(f"expected {self.kind} of shape {self.input_shape}, as in training, got a table")
         if self.kind == "images":
             return torch.from_numpy(as_images(data, self.input_shape, self.white))
         return torch.from_numpy(as_numbers(data, self.input_shape))
 
-    def _numbers(self, data: Any, named: bool) -> Array:
+    def _numbers(self, data: Any, named: bool, decimal: Decimal) -> Array:
         names = [column.name for column in self.columns]
+        if isinstance(data, np.ma.MaskedArray):
+            data = as_array(data)
         if isinstance(data, np.ndarray) and data.ndim == 2 and data.dtype.kind in "iuf":
             numbers = self._plain_numbers(data)
             if numbers is not None:
                 return numbers
         frame = as_frame(data, names)
-        if not named or not (self.named or set(names) <= set(frame.columns)):  # by position
+        if not named or not (
+            self.named or {name.strip() for name in names} <= set(frame.columns)
+        ):  # by position
             if frame.width != len(names):
                 raise DataError(
                     f"expected {len(names)} columns, as in training ({listed(names, 4)}), got {frame.width}"
                 )
             frame = frame.rename(dict(zip(frame.columns, names, strict=True)))
-        return encode(conform(frame, self.columns, self.missing), self.columns)
+        return encode(conform(frame, self.columns, self.missing, decimal), self.columns)
 
     def _plain_numbers(self, data: Array) -> Array | None:
         """Select the used columns of a numeric array, without parsing; None if the columns need parsing."""
@@ -211,9 +220,16 @@ class Schema:
             codes = torch.from_numpy(codes_of(targets, self.classes))
             return codes.float() if self.task == "binary" else codes
         try:
-            numbers = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
+            numbers = target_numbers(np.asarray(targets), self.decimal).reshape(len(targets), -1)
         except (TypeError, ValueError) as cause:
             raise DataError(f"the target {', '.join(self.target_names)} must be numeric: {cause}") from cause
+        invalid = np.isnan(numbers).any(axis=1)
+        if invalid.any():
+            odd = np.asarray(targets).reshape(len(targets), -1)[invalid].reshape(-1).tolist()
+            raise DataError(
+                f"the target {', '.join(self.target_names)} must be numeric, but {rows_hold(np.flatnonzero(invalid))} "
+                f"{listed(dict.fromkeys(odd), 3)}"
+            )
         if numbers.shape[1] != self.outputs:
             raise DataError(f"expected {self.outputs} targets per row, got {numbers.shape[1]}")
         scaled = (numbers - np.array(self.target_mean)) / np.array(self.target_scale)
@@ -316,12 +332,14 @@ class Schema:
 
 def _values(column: Column) -> str:
     if column.kind == "categorical":
-        return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories"
+        outside = f", {column.unseen} not in the training rows" if column.unseen else ""
+        return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories{outside}"
     if column.text is not None:
         return f"up to {column.text.length} n-grams"
     if column.low is None or column.high is None:
         return ""
     values = " to ".join(shown_quantity(column.kind, bound) for bound in (column.low, column.high))
+    values += f" {column.unit}" if column.unit else ""
     return values + (f" ({', '.join(column.parts).replace('_', ' ')})" if column.parts else "")
 
 
@@ -350,6 +368,8 @@ def _fault(schema: Schema) -> str:
             return f"column {column.name!r}: scale must be positive"
         if len(set(column.categories)) != len(column.categories):
             return f"column {column.name!r}: a category occurs twice"
+        if not 0 <= column.unseen <= len(column.categories) - (column.kind == "categorical"):
+            return f"column {column.name!r}: more unseen categories than categories"
         if column.ordered and (column.kind not in ("categorical", "constant", "empty") or column.pooled):
             return f"column {column.name!r}: only categories have an order"
         if column.used and (column.kind == "categorical") != bool(column.categories):

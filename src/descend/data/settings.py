@@ -5,7 +5,7 @@ The defaults of the fields are defined here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -17,24 +17,41 @@ __all__ = [
     "MISSING",
     "ColumnChoice",
     "DataSettings",
+    "Decimal",
     "DeclaredKind",
+    "Missing",
     "Separator",
     "TargetScale",
     "TaskChoice",
+    "missing_in",
 ]
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?")
 """Strings that stand for a missing value."""
 
+Missing = Sequence[str] | Mapping[str, Sequence[str]]
+"""Strings that stand for a missing value: in all columns, or by the name of the column."""
 TaskChoice = Literal[
     "auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"
 ]
 TargetScale = Literal["auto", "standard", "none"]
+Decimal = Literal["auto", "point", "comma"]
 Separator = Literal["auto", ",", ";", "\t", "|", ":", " "]
 DeclaredKind = Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"]
-ColumnChoice = DeclaredKind | tuple[str, ...] | Mapping[str, str | tuple[str, ...]]
+ColumnChoice = DeclaredKind | tuple[str | int, ...] | Mapping[str, str | tuple[str, ...]]
 """The kind of a column, its categories in their order, or a table of its kind and settings."""
 Buckets = Annotated[int, annotated_types.Ge(1), annotated_types.Le(2**22)]
+
+
+def missing_in(missing: Missing, column: str) -> Sequence[str]:
+    """Return the strings that stand for a missing value in a column.
+
+    >>> missing_in({"region": ["-"]}, "region"), missing_in(["-"], "age"), missing_in({"region": []}, "age")[:2]
+    (['-'], ['-'], ('', 'NA'))
+    """
+    if isinstance(missing, Mapping):
+        return missing.get(column, MISSING)
+    return missing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +96,10 @@ class DataSettings:
             ``seconds``, ``milliseconds``, ``microseconds``, ``nanoseconds``); ``zone`` the time zone whose local time
             is meant, such as ``Europe/Paris``.
             A list of strings, ``["S", "M", "L"]``, declares ordered categories.
-        missing: strings that stand for a missing value.
+        missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
+            column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing.
+        decimal: the decimal mark of numbers in text files and strings: ``point`` (1,234.5) or ``comma`` (1.234,5).
+            ``auto`` finds it from all columns. The schema stores it, so that new data are read in the same way.
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
             ``sep=;``, or else chooses the one of comma, semicolon, tab and ``|`` that divides the header and the
             first rows into equal numbers of fields.
@@ -120,7 +140,8 @@ class DataSettings:
     groups: str | None = None
     weights: str | None = None
     columns: Mapping[str, ColumnChoice] = field(default_factory=dict)
-    missing: tuple[str, ...] = MISSING
+    missing: tuple[str, ...] | Mapping[str, tuple[str, ...]] = MISSING
+    decimal: Decimal = "auto"
     separator: Separator = "auto"
     encoding: str = "auto"
     sheet: str = "auto"
@@ -134,6 +155,21 @@ class DataSettings:
     image_white: Positive | Literal["auto"] = "auto"
     stream: bool = False
     class_weights: Literal["none", "balanced"] = "none"
+
+    def __post_init__(self) -> None:
+        """Remove spaces around the names of columns, as the readers do."""
+        target = self.target
+        if target is not None:
+            stripped = target.strip() if isinstance(target, str) else tuple(one.strip() for one in target)
+            object.__setattr__(self, "target", stripped)
+        for key in ("split", "groups", "weights"):
+            name = getattr(self, key)
+            if isinstance(name, str):
+                object.__setattr__(self, key, name.strip())
+        for key in ("columns", "missing"):
+            table = getattr(self, key)
+            if isinstance(table, Mapping):
+                object.__setattr__(self, key, {name.strip(): value for name, value in table.items()})
 
     def kind_of(self, column: str) -> str | None:
         """Return the declared kind of a column, or None.

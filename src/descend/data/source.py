@@ -14,6 +14,7 @@ import numpy as np
 
 from descend.data.parsing import EXACT, tidy, to_strings
 from descend.data.row_numbers import RowNumbers
+from descend.data.settings import Decimal
 from descend.data.streaming import StoredTable
 from descend.errors import DataError
 from descend.process import in_fork, is_fork
@@ -50,6 +51,8 @@ class Source:
         row_names: a name for each row, such as the file of an image.
         classes: the class labels if they are known in advance; they need not all occur in the targets.
         notes: remarks for the user from reading the data.
+        decimal: the decimal mark of the numbers in a text file; ``auto`` if none occurs, and for other data.
+        absent_targets: a remark on strings that were taken for missing targets.
         white: the grey level of white in images with more than 8 bits per pixel; None if there are none.
         numbers: where the rows come from, for messages; None for rows 0, 1, 2, ...
         kept: columns to be written next to the predictions, as the file has them.
@@ -72,6 +75,8 @@ class Source:
     row_names: tuple[str, ...] | None = None
     classes: Array | None = None
     notes: tuple[str, ...] = ()
+    decimal: Decimal = "auto"
+    absent_targets: str = ""
     white: float | None = None
     numbers: RowNumbers | None = None
     kept: pl.DataFrame | None = None
@@ -238,7 +243,7 @@ def join(train: Source, validation: Source | None = None, test: Source | None = 
     split = np.concatenate([np.full(len(one), part) for part, one in given])
     frame = None
     if train.frame is not None:
-        frames = _without_merged_integers(
+        frames = with_common_types(
             [one.frame.select(train.frame.columns) for _, one in given if one.frame is not None]
         )
         try:
@@ -269,8 +274,12 @@ def _name(part: str, source: Source) -> str:
     return source.name if source.reference else f"the {part} data"
 
 
-def _without_merged_integers(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
-    """Convert columns whose common type would be Float64 although some parts have larger integers than it represents."""
+def with_common_types(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Convert columns that have different types in the parts, so that no value changes.
+
+    Integers that Float64 would merge stay integers; numbers become strings if another part has strings, such as codes
+    with leading zeros.
+    """
     import polars as pl
 
     for name in frames[0].columns:
@@ -278,9 +287,11 @@ def _without_merged_integers(frames: list[pl.DataFrame]) -> list[pl.DataFrame]:
             tidy(frame[name], ()) if frame[name].dtype.is_numeric() else frame[name] for frame in frames
         ]
         kinds = {series.dtype for series in tidied}
-        if pl.Int128 not in kinds:
+        if pl.String in kinds and len(kinds) > 1:
+            common = [to_strings(series) for series in tidied]
+        elif pl.Int128 not in kinds:
             continue
-        if all(frame[name].dtype.is_integer() for frame in frames):
+        elif all(frame[name].dtype.is_integer() for frame in frames):
             common = [series.cast(pl.Int128) for series in tidied]
         else:
             common = [to_strings(series) for series in tidied]

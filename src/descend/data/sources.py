@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,29 +12,27 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from descend.data import standard_input
-from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays, labels_of, read_npz
+from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays, read_npz
 from descend.data.bundled import BUNDLED, from_bunch, load_bundled
 from descend.data.column_choice import choose_columns
 from descend.data.compression import COMPRESSED
-from descend.data.frames import as_array, as_frame, is_frame, is_records, is_strings, take
+from descend.data.frames import as_array, as_frame, is_frame, is_records, is_strings
 from descend.data.functions import call, is_function_path
 from descend.data.image_folders import ENDINGS, is_images, read_image_folder, read_images
 from descend.data.messages import listed
 from descend.data.missing_targets import without_missing_targets
-from descend.data.parts import columns_to_keep, joined_parts, refuse_url, table_parts
-from descend.data.row_numbers import RowNumbers, naming
+from descend.data.parts import refuse_url, table_parts
 from descend.data.schema import Schema
-from descend.data.settings import ColumnChoice, DataSettings
-from descend.data.source import PARTS, Array, Source, join
-from descend.data.split import part_names
+from descend.data.settings import DataSettings
+from descend.data.source import PARTS, Source, join
 from descend.data.streaming import StoredTable
-from descend.data.table_files import TABLES, line_numbers, read_table
+from descend.data.table_files import TABLES
+from descend.data.table_sources import TableReader, target_names
 from descend.errors import DataError, did_you_mean
-from descend.interface import option
 from descend.process import in_fork
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 __all__ = ["like", "read"]
 
@@ -51,6 +48,7 @@ def read(
     predicting: bool = False,
     held_out: bool = False,
     keep: Sequence[str] = (),
+    after: Source | None = None,
 ) -> Source:
     """Read data of any form as a :class:`~descend.data.source.Source`.
 
@@ -69,6 +67,7 @@ def read(
         held_out: whether the data are the validation or test rows of other data. A target that is specified for those
             names theirs.
         keep: columns of a table to return in ``Source.kept``, as the file has them.
+        after: the training data whose validation or test rows these are; images get their size and level of white.
 
     >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
     >>> source.frame.columns, source.targets.tolist()
@@ -85,9 +84,13 @@ def read(
         settings = dataclasses.replace(settings, target=target if isinstance(target, str) else tuple(target))
     if isinstance(weights, str):
         settings, weights = dataclasses.replace(settings, weights=weights), None
-    source = _Reader(settings, predicting, schema, held_out, tuple(keep)).read(data)
+    if after is not None:
+        settings = like(settings, after)
+    source = _Reader(
+        settings, predicting, schema, held_out, tuple(name.strip() for name in keep), after
+    ).read(data)
     if not isinstance(data, Source):
-        source = choose_columns(source, settings, _targets(settings, _columns_of(source)), strict=strict)
+        source = choose_columns(source, settings, target_names(settings, _columns_of(source)), strict=strict)
     if weights is not None:
         source = dataclasses.replace(source, weights=as_array(weights))
     if len(source) == 0:
@@ -102,30 +105,22 @@ def read(
 
 
 def _as_trained(settings: DataSettings, schema: Schema) -> DataSettings:
-    strings: dict[str, ColumnChoice] = {
-        column.name: "text" if column.kind == "text" else "categorical"
-        for column in schema.columns
-        if column.kind in ("categorical", "text")
-    }
-    patterned: dict[str, ColumnChoice] = {
-        column.name: {"kind": column.kind, "format": column.form}
-        for column in schema.columns
-        if "%" in column.form
-    }
     return dataclasses.replace(
         settings,
         target=settings.target or (schema.target_names if schema.kind == "table" and schema.named else None),
-        columns={**settings.columns, **strings, **patterned},
         missing=schema.missing,
+        decimal=settings.decimal if settings.decimal != "auto" else schema.decimal,
         separator=settings.separator if settings.separator != "auto" else schema.separator,
     )
 
 
 def like(settings: DataSettings, source: Source) -> DataSettings:
-    """Return the settings that read further data as a source was read: with its level of white."""
-    if source.white is None or settings.image_white != "auto":
-        return settings
-    return dataclasses.replace(settings, image_white=source.white)
+    """Return the settings that read further data as a source was read: with its level of white and decimal mark."""
+    if source.white is not None and settings.image_white == "auto":
+        settings = dataclasses.replace(settings, image_white=source.white)
+    if settings.decimal == "auto":
+        settings = dataclasses.replace(settings, decimal=source.decimal)
+    return settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,11 +132,12 @@ class _Reader:
     schema: Schema | None
     held_out: bool
     keep: tuple[str, ...] = ()
+    after: Source | None = None
 
     @property
     def _given_names(self) -> tuple[str, ...] | None:
         """Names for the targets of arrays, which have none, from the data that they belong to."""
-        return _targets(self.settings, None) if self.held_out or self.schema is not None else None
+        return target_names(self.settings, None) if self.held_out or self.schema is not None else None
 
     def read(self, data: Any) -> Source:
         if isinstance(data, Source):
@@ -155,6 +151,11 @@ class _Reader:
         return self._object(data, "data", None)
 
     @property
+    def tables(self) -> TableReader:
+        """The reader of tables."""
+        return TableReader(self.settings, self.predicting, self.schema, self.keep)
+
+    @property
     def _is_table(self) -> bool:
         return self.schema is not None and self.schema.kind == "table"
 
@@ -164,7 +165,7 @@ class _Reader:
             return load_bundled(name)
         if name == standard_input.NAME:
             self._refuse_stream("standard input")
-            return self._table(Path("standard input"), standard_input.read_standard_input())
+            return self.tables.file(Path("standard input"), standard_input.read_standard_input())
         if is_function_path(name) and not Path(name).exists():
             result = call(name)
             if isinstance(result, str | os.PathLike):
@@ -185,7 +186,7 @@ class _Reader:
         if isinstance(data, Mapping) and not is_frame(data):
             return self._mapping(data, name, reference)
         if is_frame(data) or is_records(data):
-            return self._frame(as_frame(data), name, reference)
+            return self.tables.frame(as_frame(data), name, reference)
         if _is_dataset(data):
             from descend.data.torch_datasets import from_torch_dataset
 
@@ -210,12 +211,13 @@ class _Reader:
             for part in sorted(data, key=PARTS.index):
                 own, is_path = data[part], isinstance(data[part], str | os.PathLike)
                 parts[part] = reader.read(own) if is_path else reader._object(own, name, reference)
-                reader = dataclasses.replace(self, settings=like(self.settings, parts["train"]))
+                first = parts["train"]
+                reader = dataclasses.replace(self, settings=like(self.settings, first), after=first)
             return join(parts["train"], parts.get("validation"), parts.get("test"))
         inputs = data.get("X", data.get("X_train"))
         if is_named_arrays(data) and (self.settings.target is None or getattr(inputs, "ndim", 1) > 1):
             return from_named_arrays(data, name=name, reference=reference, predicting=self.predicting)
-        return self._frame(as_frame(data), name, reference)
+        return self.tables.frame(as_frame(data), name, reference)
 
     def _path(self, path: Path) -> Source:
         try:
@@ -224,8 +226,10 @@ class _Reader:
             parts = table_parts(path) if folder or not exists else []
         except (OSError, ValueError, RuntimeError) as cause:
             raise DataError(f"no such file: {str(path)[:100]!r} ({cause})") from cause
+        if parts and self.settings.stream and {part.suffix.lower() for part in parts} <= {".parquet", ".pq"}:
+            return self.tables.frame(StoredTable.open(path, parts), path.name, str(path))
         if parts and not self.settings.stream:
-            return self._parts(path, parts)
+            return self.tables.parts(path, parts)
         if not exists:
             raise DataError(f"no such file, folder or data set: {path}{_suggestion(path)}")
         if folder:
@@ -237,9 +241,9 @@ class _Reader:
                     f"{path}: data.stream reads Parquet files and folders of images; save this file as Parquet, for "
                     f"example with polars: pl.scan_csv('data.csv').sink_parquet('data.parquet')"
                 )
-            return self._frame(StoredTable.open(path), path.name, str(path))
-        if suffix in (*TABLES, *COMPRESSED):
-            return self._table(path)
+            return self.tables.frame(StoredTable.open(path), path.name, str(path))
+        if suffix in ("", *TABLES, *COMPRESSED):
+            return self.tables.file(path)
         if suffix == ".npz":
             return read_npz(path, predicting=self.predicting, target_names=self._given_names)
         if suffix in ENDINGS:
@@ -248,70 +252,12 @@ class _Reader:
                 + (
                     "the network was trained on a table"
                     if self._is_table
-                    else "train on a folder of images by class"
+                    else "expected a folder of images by class"
                 )
             )
         raise DataError(
             f"{path}: expected a data file ending in {listed([*TABLES, '.npz'], 30)} (also compressed, as in .csv.gz)"
         )
-
-    def _read_table(
-        self, path: Path, content: bytes | None = None
-    ) -> tuple[pl.DataFrame, tuple[str, ...], pl.DataFrame | None]:
-        """Return the table in a file, remarks, and the columns to keep as strings where the file is a text."""
-        strings = [column for column in self.settings.columns if _is_read_as_string(self.settings, column)]
-        strings += [self.settings.groups] if self.settings.groups is not None else []
-
-        def read(strings: Sequence[str]) -> tuple[pl.DataFrame, tuple[str, ...]]:
-            settings = self.settings
-            return read_table(
-                path, missing=settings.missing, strings=strings, separator=settings.separator,
-                encoding=settings.encoding, expected_encoding="auto" if self.schema is None else self.schema.encoding,
-                sheet=settings.sheet, content=content,
-            )  # fmt: skip
-
-        frame, notes = read(strings)
-        if not self.keep:
-            return frame, notes, None
-        return frame, notes, columns_to_keep(read([*strings, *self.keep])[0], self.keep, str(path))
-
-    def _table(self, path: Path, content: bytes | None = None) -> Source:
-        frame, notes, kept = self._read_table(path, content)
-        numbers = self._numbers(path, content)
-        try:
-            with naming(numbers):
-                source = self._frame(frame, path.name, str(path) if content is None else None, kept)
-        except DataError as problem:
-            if frame.width > 1 or not notes:
-                raise
-            raise DataError(f"{problem}; {'; '.join(notes)}") from problem
-        return dataclasses.replace(source, numbers=numbers, notes=(*notes, *source.notes))
-
-    def _numbers(self, path: Path, content: bytes | None = None) -> RowNumbers:
-        settings = self.settings
-        lines = functools.partial(
-            line_numbers, path, separator=settings.separator, encoding=settings.encoding,
-            expected_encoding="auto" if self.schema is None else self.schema.encoding, content=content,
-        )  # fmt: skip
-        return RowNumbers(lines=(lines,))
-
-    def _parts(self, path: Path, parts: Sequence[Path]) -> Source:
-        """Read the table in several files with equal columns."""
-        tables = [self._read_table(part) for part in parts]
-        frame = joined_parts(parts, [frame for frame, *_ in tables])
-        kept = joined_parts(parts, [kept for *_, kept in tables if kept is not None]) if self.keep else None
-        notes = tuple(dict.fromkeys(note for _, notes, _ in tables for note in notes))
-        numbers = RowNumbers.join(
-            [
-                (str(part), len(one), self._numbers(part))
-                for part, (one, *_) in zip(parts, tables, strict=True)
-            ]
-        )
-        name = path.name if path.is_dir() else path.parent.name or "data"
-        with naming(numbers):
-            source = self._frame(frame, name, str(path), kept)
-        count = f"the table consists of {len(parts)} files, in the order of their names"
-        return dataclasses.replace(source, numbers=numbers, notes=(count, *notes, *source.notes))
 
     def _images(self, images: Sequence[Any]) -> Source:
         if self.schema is not None and self.schema.kind != "images":
@@ -322,9 +268,12 @@ class _Reader:
 
     @property
     def _image_shape(self) -> tuple[int, int, int] | None:
-        if self.schema is None or self.schema.kind != "images" or len(self.schema.input_shape) != 3:
-            return None
-        return (self.schema.input_shape[0], self.schema.input_shape[1], self.schema.input_shape[2])
+        shape: tuple[int, ...] = ()
+        if self.after is not None and self.after.kind == "images" and self.after.inputs is not None:
+            shape = self.after.inputs.shape[1:]
+        elif self.schema is not None and self.schema.kind == "images":
+            shape = self.schema.input_shape
+        return (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
 
     @property
     def _white(self) -> float | Literal["auto", "none"]:
@@ -343,69 +292,6 @@ class _Reader:
             predicting=self.predicting,
             stream=self.settings.stream,
         )
-
-    def _frame(
-        self,
-        frame: pl.DataFrame | StoredTable,
-        name: str,
-        reference: str | None,
-        kept: pl.DataFrame | None = None,
-    ) -> Source:
-        """Read a table: separate targets, weights, split and groups from the features."""
-        if self.keep and kept is None and not isinstance(frame, StoredTable):
-            kept = columns_to_keep(frame, self.keep, name)
-        names = _targets(self.settings, frame.columns)
-        if names is None and not self.predicting:
-            raise DataError(
-                f"{name}: the target column is not specified; set {option('--target COLUMN', 'target=COLUMN')}; "
-                f"the columns are {listed(frame.columns, 20)}"
-            )
-        targets: Array | None = None
-        if names is not None and not (self.predicting and any(one not in frame.columns for one in names)):
-            frame, series = take(frame, names, f"{name}: target")
-            columns = [labels_of(one, self.settings.missing) for one in series]
-            targets = columns[0] if len(columns) == 1 else np.column_stack(columns)
-        special = {
-            "split": self.settings.split,
-            "groups": self.settings.groups,
-            "weights": self.settings.weights,
-        }
-        extra: dict[str, Array] = {}
-        for key, column in special.items():
-            if column is not None and (column in frame.columns or not self.predicting):
-                frame, (one,) = take(frame, [column], f"{name}: data.{key}")
-                extra[key] = labels_of(one, self.settings.missing)
-        if frame.width == 0:
-            raise DataError(f"{name}: expected feature columns in addition to the target column")
-        split = (
-            part_names(extra["split"], f"{name}: column {self.settings.split!r}")
-            if "split" in extra
-            else None
-        )
-        return Source(
-            name, reference, "table", targets, names or (), split=split,
-            frame=None if isinstance(frame, StoredTable) else frame,
-            stored=frame if isinstance(frame, StoredTable) else None,
-            groups=extra.get("groups"), weights=extra.get("weights"), kept=kept,
-        )  # fmt: skip
-
-
-def _is_read_as_string(settings: DataSettings, column: str) -> bool:
-    """Return whether the digits of a column of a text file must be kept: a category, a text, or a date of a special format."""
-    choice = settings.columns[column]
-    patterned = isinstance(choice, Mapping) and "%" in str(choice.get("format", ""))
-    return patterned or settings.kind_of(column) in ("categorical", "text")
-
-
-def _targets(settings: DataSettings, columns: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return the names of the target columns; a string with commas lists several, unless it is itself a column name."""
-    if settings.target is None:
-        return None
-    if not isinstance(settings.target, str):
-        return tuple(settings.target)
-    if columns is not None and settings.target in columns:
-        return (settings.target,)
-    return tuple(name.strip() for name in settings.target.split(","))
 
 
 def _columns_of(source: Source) -> list[str]:

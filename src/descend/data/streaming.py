@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from descend.data.titles import unique_names
 from descend.errors import DataError
 
 if TYPE_CHECKING:
@@ -64,34 +65,57 @@ def mapped(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
 
 
 class StoredTable:
-    """Columns of a Parquet file, each read when it is accessed.
+    """Columns of a Parquet file, or of several ones, each read when it is accessed.
 
     Args:
-        path: the file.
-        columns: names of the columns.
+        path: the file, or the folder or pattern of several files.
+        schema: the types of the columns by name.
         height: number of rows.
+        titles: names of the columns in the file, without surrounding spaces, and as they are.
+        files: the files, whose rows follow each other; None for ``path`` itself.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], height: int) -> None:
-        self.path, self.columns, self.height = path, list(columns), height
+    def __init__(
+        self,
+        path: Path,
+        schema: Mapping[str, pl.DataType],
+        height: int,
+        titles: Mapping[str, str],
+        files: Sequence[Path] | None = None,
+    ) -> None:
+        self.path, self.schema, self.height, self._titles = path, dict(schema), height, titles
+        self._files = [path] if files is None else list(files)
 
     @classmethod
-    def open(cls, path: Path) -> StoredTable:
-        """Open a Parquet file, reading only its metadata.
+    def open(cls, path: Path, files: Sequence[Path] | None = None) -> StoredTable:
+        """Open a Parquet file, or several files with equal columns, reading only their metadata.
+
+        Args:
+            path: the file, or the folder or pattern of several files.
+            files: the files; None for ``path`` itself.
 
         Raises:
-            DataError: the file is not a Parquet file, or has no rows.
+            DataError: the file is not a Parquet file, has no rows, or a column name occurs twice.
         """
         import polars as pl
 
-        def describe() -> tuple[list[str], int]:
-            lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-            return lazy.collect_schema().names(), int(lazy.select(pl.len()).collect().item())
+        def describe() -> tuple[dict[str, pl.DataType], int]:
+            lazy = pl.scan_parquet(
+                path if files is None else list(files), glob=False, hive_partitioning=False
+            )
+            return dict(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
 
-        columns, height = read_or_raise(path, "Parquet", describe)
+        schema, height = read_or_raise(path, "Parquet", describe)
         if height == 0:
             raise DataError(f"{path} has no rows")
-        return cls(path, columns, height)
+        names = unique_names(schema, str(path))
+        titles = dict(zip(names, schema, strict=True))
+        return cls(path, {name: schema[title] for name, title in titles.items()}, height, titles, files)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return list(self.schema)
 
     @property
     def width(self) -> int:
@@ -108,22 +132,27 @@ class StoredTable:
         """Return all rows of one column."""
         import polars as pl
 
-        lazy = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
+        lazy = pl.scan_parquet(self._files, glob=False, hive_partitioning=False)
         series: pl.Series = read_or_raise(
-            self.path, "Parquet", lambda: lazy.select(pl.col(name)).collect().to_series()
+            self.path,
+            "Parquet",
+            lambda: lazy.select(pl.col(self._titles[name])).collect().to_series().alias(name),
         )
         return series
 
     def drop(self, names: Sequence[str]) -> StoredTable:
         """Return the table without some columns."""
-        return StoredTable(self.path, [name for name in self.columns if name not in names], self.height)
+        kept = {name: kind for name, kind in self.schema.items() if name not in names}
+        return StoredTable(self.path, kept, self.height, self._titles, self._files)
 
     def rows(self, start: int, stop: int) -> pl.DataFrame:
         """Return rows ``start`` to ``stop`` (exclusive) of all columns."""
         import polars as pl
 
-        lazy = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
-        block = lazy.slice(start, stop - start).select([pl.col(name) for name in self.columns])
+        lazy = pl.scan_parquet(self._files, glob=False, hive_partitioning=False)
+        block = lazy.slice(start, stop - start).select(
+            [pl.col(self._titles[name]).alias(name) for name in self.columns]
+        )
         frame: pl.DataFrame = read_or_raise(self.path, "Parquet", block.collect)
         return frame
 

@@ -3,53 +3,64 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 
-from descend.data.arrow_orders import with_orders_of_arrow_file, with_orders_of_parquet_file
+from descend.data.arrow_orders import read_by_pyarrow, with_orders_of_arrow_file, with_orders_of_parquet_file
 from descend.data.compression import COMPRESSED, compression_of, decompress, inner_suffix
 from descend.data.encodings import as_utf8, not_utf8
-from descend.data.frames import unique_names
 from descend.data.json_files import frame_of_json, lines_of_json
 from descend.data.messages import listed
+from descend.data.number_format import Mark
 from descend.data.separator import separator_option
-from descend.data.settings import MISSING, Separator
+from descend.data.settings import MISSING, Decimal, Missing, Separator
 from descend.data.streaming import read_or_raise
+from descend.data.text_cells import typed
 from descend.data.text_files import TextFile, open_text, records
-from descend.data.workbooks import WORKBOOKS, frame_of_workbook
+from descend.data.titles import unique_names
+from descend.data.workbooks import WORKBOOKS, frame_of_workbook, is_workbook
 from descend.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["TABLES", "line_numbers", "read_table", "suffix_of"]
+__all__ = ["TABLES", "Table", "line_numbers", "read_table", "suffix_of"]
+
+_PRIOR: dict[str, Mark] = {",": "point"}  # a comma that separates fields is rarely the decimal mark
 
 
 def read_table(
     path: Path,
     *,
-    missing: Sequence[str] = MISSING,
+    missing: Missing = MISSING,
     strings: Sequence[str] = (),
+    labels: Sequence[str] = (),
     separator: Separator = "auto",
+    decimal: Decimal = "auto",
+    typed: bool = True,
     encoding: str = "auto",
     expected_encoding: str = "auto",
     sheet: str = "auto",
     content: bytes | None = None,
-) -> tuple[pl.DataFrame, tuple[str, ...]]:
-    """Read the table in a file; also return remarks for the user.
+) -> Table:
+    """Read the table in a file.
 
     Args:
         path: a file whose suffix is one of :data:`TABLES`, possibly followed by that of a compression
             (:data:`~descend.data.compression.COMPRESSED`).
         missing: strings that stand for a missing value in text files.
         strings: columns of a text file to read as strings even if they look like numbers (postal codes).
+        labels: columns of a text file in which strings for missing values stay, unless they contain numbers.
         separator: the character between the fields of a text file; ``auto`` finds it.
+        decimal: the decimal mark of a text file; ``auto`` finds it.
+        typed: whether to convert columns of a text file to numbers and booleans; otherwise all cells stay strings.
         encoding: the encoding of a text file without a byte order mark; ``auto`` requires UTF-8.
         expected_encoding: the encoding of a text file that is not UTF-8 if ``encoding`` is ``auto``.
         sheet: the sheet of a workbook; ``auto`` reads the first one.
@@ -60,12 +71,33 @@ def read_table(
     """
     try:
         suffix, content = _located(path, content)
+        _refuse_other_format(path, suffix, content)
         text_format = _TextFormat(
-            missing, strings, separator, encoding, expected_encoding, sheet, content, suffix
-        )
-        return TABLES[suffix](path, text_format)
+            missing, strings, labels, separator, decimal, typed, encoding, expected_encoding, sheet, content, suffix
+        )  # fmt: skip
+        table = TABLES[suffix](path, text_format)
+        titles = unique_names(table.frame.columns, str(path))
+        return table._replace(frame=table.frame.rename(dict(zip(table.frame.columns, titles, strict=True))))
     except OSError as cause:
         raise DataError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+
+
+class Table(NamedTuple):
+    """The table in a file.
+
+    Args:
+        frame: the columns.
+        notes: remarks for the user.
+        decimal: the decimal mark of a text file; ``auto`` if none occurs.
+        prior: the decimal mark to expect in the file, if its separator is a reason for it.
+        is_text: whether the file is a text file, whose cells are strings unless they were converted.
+    """
+
+    frame: pl.DataFrame
+    notes: tuple[str, ...] = ()
+    decimal: Decimal = "auto"
+    prior: Mark | None = "point"
+    is_text: bool = False
 
 
 def _located(path: Path, content: bytes | None) -> tuple[str, bytes | None]:
@@ -74,17 +106,37 @@ def _located(path: Path, content: bytes | None) -> tuple[str, bytes | None]:
     with nullcontext(BytesIO(content)) if content is not None else path.open("rb") as file:
         compression = compression_of(file.read(8))
     named = path.suffix.lower() if path.suffix.lower() in COMPRESSED else None
-    if named is not None or (compression is not None and suffix in _TEXT):
+    packed = named or (compression if suffix in ("", *_TEXT) else None)
+    if packed is not None:
         whole = path.read_bytes() if content is None else content
-        content, member = decompress(str(path), whole, named or str(compression))
+        if packed == ".zip" and is_workbook(whole):
+            return suffix or ".xlsx", whole
+        content, member = decompress(str(path), whole, packed)
         suffix = Path(member).suffix.lower() or suffix
-    if suffix == "" and content is not None:
+    if suffix == "":
+        content = path.read_bytes() if content is None else content
         suffix = suffix_of(content)
     if suffix not in TABLES:
         raise DataError(
             f"{path}: expected a table ending in {listed(TABLES, 30)}, got {suffix or path.name!r}"
         )
     return suffix, content
+
+
+def _refuse_other_format(path: Path, suffix: str, content: bytes | None) -> None:
+    """Raise a DataError if a file with the suffix of a text table contains another format."""
+    if suffix not in (".csv", ".tsv", ".txt"):
+        return
+    if content is None:
+        with path.open("rb") as file:
+            content = file.read(_HEAD)
+    found = suffix_of(content[:_HEAD])
+    if found == ".json" and not _RECORD.match(content[:_HEAD]):
+        return  # a title that begins with a bracket
+    if found != ".csv":
+        raise DataError(
+            f"{path} contains {_FORMATS[found]}, and not the text that its suffix {suffix} says; rename it to end in {found}"
+        )
 
 
 def suffix_of(content: bytes) -> str:
@@ -106,9 +158,12 @@ def suffix_of(content: bytes) -> str:
 class _TextFormat:
     """How a file is read: the arguments of :func:`read_table`, its content if that is in memory, and its suffix."""
 
-    missing: Sequence[str]
+    missing: Missing
     strings: Sequence[str]
+    labels: Sequence[str]
     separator: Separator
+    decimal: Decimal
+    typed: bool
     encoding: str
     expected_encoding: str
     sheet: str
@@ -116,10 +171,10 @@ class _TextFormat:
     suffix: str
 
 
-def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_text_file(path: Path, text_format: _TextFormat) -> Table:
     import polars as pl
 
-    missing, strings = text_format.missing, text_format.strings
+    strings = text_format.strings
     text = open_text(
         path, text_format.content, separator=text_format.separator, encoding=text_format.encoding,
         expected_encoding=text_format.expected_encoding, tabs=text_format.suffix == ".tsv",
@@ -131,18 +186,8 @@ def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame,
     names = [name.strip() or f"column_{at}" for at, name in enumerate(names)]
     unique_names(names, str(path))
 
-    def parse(decimal_comma: bool) -> pl.DataFrame:
-        return pl.read_csv(
-            source, glob=False, separator=separator, new_columns=names, infer_schema_length=None,
-            null_values=list(missing), decimal_comma=decimal_comma,
-            schema_overrides={name: pl.String for name in strings if name in names},
-        )  # fmt: skip
-
-    try:
-        frame = parse(False)
-        use_comma = separator != "," and any(_has_decimal_commas(series) for series in frame)
-        if use_comma:
-            frame = parse(True)
+    try:  # all cells as strings: what they mean is decided by columns as a whole
+        frame = pl.read_csv(source, glob=False, separator=separator, new_columns=names, infer_schema=False)
     except (pl.exceptions.PolarsError, OSError, ValueError) as cause:
         raise _text_file_error(path, text, cause) from cause
     if frame.height == 0:
@@ -153,36 +198,22 @@ def _read_text_file(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame,
     if frame.width == 1:
         notes += (f"the file has one column; {separator_option(separator)}",)
     if padded:  # the file has ", " between values
-        columns = [series if series.name in strings else _stripped(series, missing) for series in frame]
-        frame = pl.DataFrame(columns)
-    if use_comma:
-        notes += ("numbers are read with decimal commas",)
+        frame = frame.with_columns(pl.exclude(list(strings)).str.strip_chars())
+    result = Table(frame, notes, text_format.decimal, _PRIOR.get(separator), is_text=True)
+    return _with_types(result, path, text_format, unnamed=unnamed) if text_format.typed else result
+
+
+def _with_types(table: Table, path: Path, text_format: _TextFormat, *, unnamed: bool) -> Table:
+    """Convert the cells of a text file to numbers and booleans; leave out a first column of row numbers."""
+    result = typed(
+        table.frame, missing=text_format.missing, strings=text_format.strings, labels=text_format.labels,
+        decimal=text_format.decimal, prior=table.prior, where=str(path),
+    )  # fmt: skip
+    frame, notes = result.frame, (*table.notes, *result.notes)
     if unnamed and frame.width > 1 and _is_row_counter(frame[:, 0]):
-        return frame[:, 1:], (*notes, "the first column has no name and contains the row numbers; not used")
-    return frame, notes
-
-
-def _stripped(series: pl.Series, missing: Sequence[str]) -> pl.Series:
-    """Strip a string column, and convert it to numbers if all values are numbers."""
-    import polars as pl
-
-    if series.dtype != pl.String:
-        return series
-    stripped = series.str.strip_chars()
-    stripped = stripped.set(stripped.is_in(list(missing)), None)
-    for kind in (pl.Int64, pl.Int128, pl.Float64):
-        numbers = stripped.cast(kind, strict=False)
-        if numbers.null_count() == stripped.null_count():
-            return numbers
-    return stripped
-
-
-def _has_decimal_commas(series: pl.Series) -> bool:
-    import polars as pl
-
-    if series.dtype != pl.String or series.null_count() == len(series):
-        return False
-    return bool(series.drop_nulls().str.contains(r"^\s*[+-]?\d+(,\d+)?\s*$").all())
+        frame = frame[:, 1:]
+        notes += ("the first column has no name and contains the row numbers; not used",)
+    return table._replace(frame=frame, notes=notes, decimal=result.decimal)
 
 
 def _is_row_counter(series: pl.Series) -> bool:
@@ -279,7 +310,7 @@ def _without_blank_lines(
     return kept, (f"{int(blank.sum())} blank lines are skipped",)
 
 
-def _read_parquet(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_parquet(path: Path, text_format: _TextFormat) -> Table:
     import polars as pl
 
     def parse() -> pl.DataFrame:
@@ -288,10 +319,11 @@ def _read_parquet(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, t
         return pl.read_parquet(path, glob=False, hive_partitioning=False)
 
     frame = _binary(path, "Parquet", parse, text_format)
-    return with_orders_of_parquet_file(frame, path if text_format.content is None else text_format.content)
+    source = path if text_format.content is None else text_format.content
+    return Table(*with_orders_of_parquet_file(frame, source))
 
 
-def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_arrow(path: Path, text_format: _TextFormat) -> Table:
     import polars as pl
 
     def opened() -> BinaryIO:  # polars would interpret a path as a glob pattern
@@ -301,22 +333,29 @@ def _read_arrow(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tup
         reader = pl.read_ipc if file.read(6) == b"ARROW1" else pl.read_ipc_stream
 
     def parse() -> pl.DataFrame:
-        with opened() as file:
-            return reader(file)
+        try:
+            with opened() as file:
+                return reader(file)
+        except pl.exceptions.PolarsError:
+            frame = read_by_pyarrow(path if text_format.content is None else text_format.content)
+            if frame is None:
+                raise
+            return frame
 
     frame = _binary(path, "Arrow", parse, text_format)
-    return with_orders_of_arrow_file(frame, path if text_format.content is None else text_format.content), ()
+    source = path if text_format.content is None else text_format.content
+    return Table(with_orders_of_arrow_file(frame, source))
 
 
-def _read_json(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_json(path: Path, text_format: _TextFormat) -> Table:
     content = path.read_bytes() if text_format.content is None else text_format.content
     content, notes = as_utf8(str(path), content, text_format.encoding, expected=text_format.expected_encoding)
-    return frame_of_json(str(path), content), notes
+    return Table(frame_of_json(str(path), content), notes)
 
 
-def _read_workbook(path: Path, text_format: _TextFormat) -> tuple[pl.DataFrame, tuple[str, ...]]:
+def _read_workbook(path: Path, text_format: _TextFormat) -> Table:
     content = path.read_bytes() if text_format.content is None else text_format.content
-    return frame_of_workbook(str(path), content, text_format.sheet)
+    return Table(*frame_of_workbook(str(path), content, text_format.sheet))
 
 
 def _binary(
@@ -330,7 +369,7 @@ def _binary(
     return frame
 
 
-Reader = Callable[[Path, _TextFormat], "tuple[pl.DataFrame, tuple[str, ...]]"]
+Reader = Callable[[Path, _TextFormat], Table]
 TABLES: dict[str, Reader] = {
     ".csv": _read_text_file, ".tsv": _read_text_file, ".txt": _read_text_file,
     ".parquet": _read_parquet, ".pq": _read_parquet,
@@ -339,4 +378,7 @@ TABLES: dict[str, Reader] = {
     **dict.fromkeys(WORKBOOKS, _read_workbook),
 }  # fmt: skip
 """Readers of table files by the suffix of the file, without that of a compression."""
+_FORMATS = {".parquet": "a Parquet table", ".arrow": "an Arrow table", ".json": "JSON", ".xlsx": "a workbook"}
+_RECORD = re.compile(rb"(\xef\xbb\xbf)?\s*\[?\s*\{\s*\"")
+_HEAD = 256  # bytes in which a format is recognised
 _TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")

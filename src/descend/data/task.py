@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import decimal as decimals
+import re
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from descend.data.columns import too_close
 from descend.data.labels import classes_of
+from descend.data.large_integers import too_close
 from descend.data.messages import listed, rows_hold, rows_text
-from descend.data.parsing import is_missing
-from descend.data.settings import TaskChoice
+from descend.data.number_format import has_codes, parse
+from descend.data.parsing import EXACT, is_missing
+from descend.data.settings import Decimal, TaskChoice
 from descend.data.source import Array
 from descend.errors import DataError
 from descend.interface import setting
 
-__all__ = ["Task", "are_labels", "check_targets", "infer_task"]
+__all__ = ["Task", "are_labels", "check_targets", "infer_task", "target_numbers"]
 
 Task = Literal["regression", "multi_regression", "binary", "multiclass", "multi_label"]
 _MAX_INTEGER_CLASSES = 20  # distinct integers up to which they are taken for classes
 _MAX_MISTAKES = 0.2  # share of strings among numbers up to which they are taken for mistakes
 
 
-def check_targets(targets: Array, names: Sequence[str], least: int = 2) -> Array:
+def check_targets(targets: Array, names: Sequence[str], least: int = 2, absent: str = "") -> Array:
     """Check that each row has a target and that all numbers are finite, and return the targets.
 
     A column of shape (n, 1) becomes (n,); Python numbers in an object array become float64, except
@@ -34,6 +37,7 @@ def check_targets(targets: Array, names: Sequence[str], least: int = 2) -> Array
         targets: raw targets, shape (n,) or (n, T).
         names: names of the targets, for messages.
         least: the smallest number of rows that is allowed.
+        absent: a remark on strings that were taken for missing targets, for messages.
 
     Raises:
         DataError: there are too few rows, or targets are missing or infinite (the message names the rows).
@@ -51,9 +55,9 @@ def check_targets(targets: Array, names: Sequence[str], least: int = 2) -> Array
     if targets.dtype.kind not in "biufOUST":
         raise DataError(f"target {name}: expected numbers or labels, got values of type {targets.dtype}")
     if targets.dtype == object or targets.dtype.kind == "T":
-        targets = _check_objects(targets, name)
+        targets = _check_objects(targets, name, absent)
     if targets.dtype.kind == "f":
-        _refuse_missing(np.isnan(targets), name)
+        _refuse_missing(np.isnan(targets), name, absent)
         infinite = ~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)
         if infinite.any():
             raise DataError(
@@ -63,16 +67,21 @@ def check_targets(targets: Array, names: Sequence[str], least: int = 2) -> Array
     return targets
 
 
-def _check_objects(targets: Array, name: str) -> Array:
+def _check_objects(targets: Array, name: str, remark: str) -> Array:
     flat = targets.reshape(-1).tolist()
     absent = np.array([is_missing(value) for value in flat]).reshape(targets.shape)
-    _refuse_missing(absent, name)
+    _refuse_missing(absent, name, remark)
     kinds = {type(value) for value in flat}
     if all(issubclass(kind, str) for kind in kinds) or all(
         issubclass(kind, bool | np.bool_) for kind in kinds
     ):
         return targets.astype(object)
     if targets.ndim == 1 and all(issubclass(kind, int | np.integer) for kind in kinds):
+        return targets
+    integers = _integers_of_decimals(flat)
+    if integers is not None and targets.ndim == 1:
+        targets = np.empty(len(integers), dtype=object)
+        targets[:] = integers
         return targets
     try:
         if any(issubclass(kind, str | bytes) for kind in kinds):
@@ -83,28 +92,40 @@ def _check_objects(targets: Array, name: str) -> Array:
         raise DataError(f"target {name}: expected a number or a label in each row, got {shown}") from cause
 
 
-def _refuse_missing(absent: Array, name: str) -> None:
+def _integers_of_decimals(values: Sequence[object]) -> list[int] | None:
+    """Return decimal numbers as integers if all are integers and double precision would merge some."""
+    if not all(isinstance(value, int | np.integer | decimals.Decimal) for value in values):
+        return None
+    if any(isinstance(value, decimals.Decimal) and (not value.is_finite() or value % 1) for value in values):
+        return None
+    integers = [int(value) for value in values]  # type: ignore[call-overload]  # checked above
+    return integers if max(map(abs, integers)) > EXACT else None
+
+
+def _refuse_missing(absent: Array, name: str, remark: str) -> None:
     rows = np.flatnonzero(absent.reshape(len(absent), -1).any(axis=1))
     if len(rows):
+        kept = f" ({remark})" if remark else ""
         raise DataError(
-            f"target {name}: {rows_text(rows)} {'has' if len(rows) == 1 else 'have'} no value; "
+            f"target {name}: {rows_text(rows)} {'has' if len(rows) == 1 else 'have'} no value{kept}; "
             "each row needs a target: fill in or remove these rows, or leave them out: "
             f"{setting('data.drop_missing_targets', True)}"
         )
 
 
-def infer_task(targets: Array, declared: TaskChoice = "auto") -> tuple[Task, str]:
+def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal = "auto") -> tuple[Task, str]:
     """Infer the task, and return it with the reason.
 
-    Several columns with the same two values, 0 and 1, booleans or strings, are labels, each of which may hold or not; other
-    columns of numbers are regression targets. Of a single column, strings and booleans are classes. Integers are classes if
-    there are at most 20 distinct values with four rows each on average, or at most two distinct values; other integers are
-    regression targets. Floating-point numbers are classes only if they are 0 and 1, or if the recipe declares a
-    classification.
+    Several columns with the same two values, 0 and 1, booleans or strings, are labels, each of which may hold or not;
+    other columns of numbers are regression targets. Of a single column, strings and booleans are classes; strings of
+    numbers are treated as these numbers, unless they begin with 0 as codes do. Integers are classes if there are at most
+    20 distinct values with four rows each on average, or at most two distinct values; other integers are regression
+    targets. Floating-point numbers are classes only if they are 0 and 1, or if the recipe declares a classification.
 
     Args:
         targets: as :func:`check_targets` returns them, shape (n,) or (n, T).
         declared: the recipe's ``data.task``.
+        decimal: the decimal mark of strings.
 
     >>> infer_task(np.array(["yes", "no", "no"]))
     ('binary', 'the target has 2 distinct strings')
@@ -116,8 +137,10 @@ def infer_task(targets: Array, declared: TaskChoice = "auto") -> tuple[Task, str
     """
     if declared == "multi_label" or (declared in ("auto", "classification") and are_labels(targets)):
         return _multi_label(targets, declared)
-    if declared in ("regression", "multi_regression") or (declared == "auto" and _is_regression(targets)):
-        return _regression(targets, declared)
+    if declared in ("regression", "multi_regression") or (
+        declared == "auto" and _is_regression(targets, decimal)
+    ):
+        return _regression(targets, declared, decimal)
     if targets.ndim == 2:
         raise DataError(
             f"expected one column of classes, several columns of numbers, or several columns with the same two values, "
@@ -126,7 +149,7 @@ def infer_task(targets: Array, declared: TaskChoice = "auto") -> tuple[Task, str
     classes, _ = classes_of(targets)
     count, kind = len(classes), _kind(targets)
     if kind == "strings" and declared == "auto":
-        _refuse_mixed(targets)
+        _refuse_mixed(targets, decimal)
     if count == 1:
         raise DataError(
             f"every row has the same target {listed(classes)}; a classifier needs at least two classes"
@@ -193,10 +216,13 @@ def _kind(targets: Array) -> str:
     return "integers" if isinstance(sample, int | np.integer) else "numbers"
 
 
-def _is_regression(targets: Array) -> bool:
+def _is_regression(targets: Array, decimal: Decimal = "auto") -> bool:
     kind = _kind(targets)
-    if kind in ("strings", "booleans"):
+    if kind == "booleans":
         return False
+    if kind == "strings":
+        numbers = _numbers_of_strings(targets, decimal)
+        return numbers is not None and _is_regression(numbers)
     if targets.ndim == 2:
         return True
     distinct = np.unique(targets)
@@ -207,18 +233,56 @@ def _is_regression(targets: Array) -> bool:
     )
 
 
-def _parsed(targets: Array) -> Array:
-    """Convert labels to numbers, NaN where they are not numbers."""
-    numbers = np.full(targets.shape, np.nan)
+def _numbers_of_strings(targets: Array, decimal: Decimal) -> Array | None:
+    """Return targets that are all strings of numbers as these numbers; None for others, and for codes such as 007."""
+    import polars as pl
+
+    flat = targets.reshape(-1).tolist()
+    if not all(isinstance(value, str) for value in flat):
+        return None
+    numbers = target_numbers(targets, decimal)
+    if not np.isfinite(numbers).all() or has_codes(pl.Series(flat, dtype=pl.String).str.strip_chars()):
+        return None
+    are_integers = (numbers == np.round(numbers)).all() and np.abs(numbers).max() < 2**53
+    written_so = not any("." in value or "e" in value.lower() for value in flat) or decimal == "comma"
+    return numbers.astype(np.int64) if are_integers and written_so else numbers
+
+
+_MAYBE_NUMBER = re.compile(r"\d|inf|nan", re.IGNORECASE)
+"""What strings of numbers contain; other strings need not be parsed."""
+
+
+def target_numbers(targets: Array, decimal: Decimal = "auto") -> Array:
+    """Return targets as float64, NaN where they are not numbers.
+
+    Args:
+        targets: numbers, or strings of numbers.
+        decimal: the decimal mark of strings.
+
+    >>> target_numbers(np.array(["1.234,5", "x"]), "comma").tolist()
+    [1234.5, nan]
+    """
+    import polars as pl
+
+    if targets.dtype.kind in "biuf":
+        return targets.astype(np.float64)
+    numbers = np.full(targets.size, np.nan)
+    strings: list[str | None] = [None] * targets.size
     for at, value in enumerate(targets.reshape(-1).tolist()):
+        if isinstance(value, str):
+            strings[at] = value.strip() if _MAYBE_NUMBER.search(value) else None
+            continue
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            numbers.reshape(-1)[at] = float(value)
-    return numbers
+            numbers[at] = float(value)
+    if any(one is not None for one in strings):
+        parsed = parse(pl.Series(strings, dtype=pl.String), "comma" if decimal == "comma" else "point")[0]
+        numbers = np.where(parsed.is_null().to_numpy(), numbers, parsed.to_numpy())
+    return numbers.reshape(targets.shape)
 
 
-def _refuse_mixed(targets: Array) -> None:
+def _refuse_mixed(targets: Array, decimal: Decimal) -> None:
     """Raise a DataError if most labels are distinct numbers and a few are not, which suggests mistakes."""
-    numbers = _parsed(targets)
+    numbers = target_numbers(targets, decimal)
     invalid = np.isnan(numbers)
     if (
         0 < invalid.sum() <= _MAX_MISTAKES * len(targets)
@@ -231,9 +295,9 @@ def _refuse_mixed(targets: Array) -> None:
         )
 
 
-def _regression(targets: Array, declared: TaskChoice) -> tuple[Task, str]:
+def _regression(targets: Array, declared: TaskChoice, decimal: Decimal = "auto") -> tuple[Task, str]:
     if _kind(targets) == "strings" or targets.dtype.kind not in "biuf":
-        numbers = _parsed(targets)
+        numbers = target_numbers(targets, decimal)
         invalid = np.isnan(numbers).reshape(len(numbers), -1).any(axis=1)
         if invalid.any():
             others = dict.fromkeys(targets.reshape(-1)[np.isnan(numbers).reshape(-1)].tolist())

@@ -14,6 +14,7 @@ from descend.data.messages import listed
 from descend.data.separator import declared_separator, find_separator
 from descend.data.settings import Separator
 from descend.errors import DataError
+from descend.process import exclusive
 
 __all__ = ["TextFile", "open_text", "records"]
 
@@ -94,7 +95,7 @@ def open_text(
     else:
         found = find_separator(text, complete=file.complete)
     header, lines_of_header = _header(path, text, found)
-    change = _trailing(text, header, found)
+    change = _trailing(text, header, found, complete=file.complete)
     if change:
         before = file.text[: len(file.text) - len(text)]
         end = _end_of_line(text, lines_of_header)
@@ -190,14 +191,16 @@ def _header(path: Path, text: str, separator: str) -> tuple[list[str], int]:
         raise DataError(f"{path}: the header line cannot be read: {cause}") from cause
 
 
-def _trailing(text: str, header: list[str], separator: str) -> int:
+def _trailing(text: str, header: list[str], separator: str, *, complete: bool) -> int:
     """Return 1 if all rows but not the header end with a separator, -1 if only the header does, and 0 otherwise."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
-        rows = [row for row in islice(reader, 1, _RECORDS + 1) if len(row) > 1 or "".join(row).strip()]
+        first = list(islice(reader, 1, _RECORDS + 1))
     except csv.Error:
         return 0
-    rows = rows[:-1] if len(rows) > 1 else rows  # the last one may be cut off
+    if not complete and len(first) < _RECORDS:
+        first = first[:-1]  # it is cut off
+    rows = [row for row in first if len(row) > 1 or "".join(row).strip()]
     if not rows or separator.isspace():
         return 0
     if header[-1].strip() and all(len(row) == len(header) + 1 and not row[-1].strip() for row in rows):
@@ -227,11 +230,15 @@ def records(source: Path | bytes, separator: str, skipped: int = 0) -> tuple[lis
     text = content.decode("utf-8-sig")
     if "\r" in text and "\n" not in text:
         text = text.replace("\r", "\n")
-    csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     widths, lines, line = [], [], 1
-    for row in reader:
-        widths.append(len(row))
-        lines.append(line + skipped)
-        line = reader.line_num + 1
+    with exclusive():
+        limit = csv.field_size_limit(2**31 - 1)
+        try:
+            for row in reader:
+                widths.append(len(row))
+                lines.append(line + skipped)
+                line = reader.line_num + 1
+        finally:
+            csv.field_size_limit(limit)
     return widths, lines

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from typing import TYPE_CHECKING
 
-from descend.data.frames import unique_names
 from descend.data.messages import listed
 from descend.data.parsing import EXACT
+from descend.data.titles import unique_names
 from descend.errors import DataError, did_you_mean, require
 from descend.interface import setting
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["WORKBOOKS", "frame_of_workbook"]
+__all__ = ["WORKBOOKS", "frame_of_workbook", "is_workbook"]
 
 WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 """Suffixes of workbooks."""
@@ -26,7 +28,7 @@ def frame_of_workbook(name: str, content: bytes, sheet: str = "auto") -> tuple[p
     """Return the table in a sheet of a workbook, and remarks for the user.
 
     The first row that is not empty contains the column names. Empty rows, and empty columns without a name, are
-    skipped.
+    skipped. A cell with an error (``#DIV/0!``) is a missing value.
 
     Args:
         name: the file, for messages.
@@ -48,6 +50,7 @@ def frame_of_workbook(name: str, content: bytes, sheet: str = "auto") -> tuple[p
             chosen = _chosen(name, sheet, sheets)
             titles = workbook.load_sheet(chosen, header_row=None, n_rows=1, dtypes="string").to_polars()
             frame = workbook.load_sheet(chosen, schema_sample_rows=None).to_polars()
+            strings = workbook.load_sheet(chosen, dtypes="string").to_polars()
     except DataError:
         raise
     except Exception as cause:  # the package raises many types for damaged files
@@ -55,6 +58,10 @@ def frame_of_workbook(name: str, content: bytes, sheet: str = "auto") -> tuple[p
         raise DataError(f"{name}: cannot be read as a workbook: {first}; is it damaged?") from cause
     if frame.height == 0 or titles.height == 0:
         raise DataError(f"{name}: the sheet {chosen!r} has no rows{_others(chosen, sheets)}")
+    # The package drops strings among dates: such a column stays a column of strings.
+    frame = frame.with_columns(
+        [other for one, other in zip(frame, strings, strict=True) if other.null_count() < one.null_count()]
+    )
     names = [(title or "").strip() for title in titles.row(0)]
     unnamed = {f"column_{at}" for at, title in enumerate(names) if not title}
     frame.columns = unique_names([title or f"column_{at}" for at, title in enumerate(names)], name)
@@ -66,6 +73,20 @@ def frame_of_workbook(name: str, content: bytes, sheet: str = "auto") -> tuple[p
     if sheet != "auto" or len(sheets) == 1:
         return frame, ()
     return frame, (f"the sheet {chosen!r} is read{_others(chosen, sheets)}",)
+
+
+def is_workbook(content: bytes) -> bool:
+    """Return whether a zip archive is a workbook.
+
+    >>> is_workbook(b"a,b")
+    False
+    """
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            names = set(archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+    return bool(names & {"xl/workbook.xml", "xl/workbook.bin"} or {"mimetype", "content.xml"} <= names)
 
 
 def _chosen(name: str, sheet: str, sheets: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from descend.api import execute
 from descend.data.columns import infer
 from descend.data.labels import classes_of, codes_of, restore
 from descend.data.preparation import Part
-from descend.data.settings import MISSING, DataSettings
+from descend.data.settings import MISSING, DataSettings, Missing
 from descend.data.source import PARTS, Array, Source
 from descend.errors import DataError, DivergedError
 from descend.estimators.parameters import Sections, as_recipe
@@ -92,9 +92,11 @@ def train_complete(
     return run
 
 
-def _missing_strings(data: Mapping[str, Any]) -> tuple[str, ...]:
+def _missing_strings(data: Mapping[str, Any]) -> Missing:
     """Return the strings for a missing value, which are validated later with the rest of the recipe."""
     specified = data.get("missing")
+    if isinstance(specified, Mapping):
+        return {str(name): tuple(map(str, own)) for name, own in specified.items()}
     return tuple(map(str, specified)) if isinstance(specified, list | tuple) else MISSING
 
 

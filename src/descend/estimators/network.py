@@ -26,6 +26,7 @@ from descend.estimators.parameters import RECIPE_KEYS, Sections, sections_of
 from descend.estimators.partial_fit import State, initial_run, train_pass
 from descend.estimators.validation import validate_inputs, validate_weights
 from descend.metrics import main_metric
+from descend.process import undisturbed
 from descend.recipe import Recipe
 from descend.runs.run import Run
 from descend.training.evaluation import EVALUATION_BATCH_SIZE, evaluating
@@ -89,6 +90,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
     def _validate_targets(self, targets: Any) -> Array:
         """Return the validated targets."""
 
+    @undisturbed
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train from scratch.
 
@@ -119,6 +121,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         self._store(run)
         return self
 
+    @undisturbed
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Array | None) -> Self:
         _check_single(self._sections())
         first = not hasattr(self, "run_")

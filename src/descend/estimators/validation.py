@@ -10,6 +10,7 @@ from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from descend.data.arrays import as_targets
 from descend.data.frames import as_array, as_frame, is_frame, is_strings
 from descend.data.source import Array
 from descend.data.task import are_labels, check_targets
@@ -35,6 +36,8 @@ def validate_inputs(estimator: Any, inputs: Any, *, reset: bool, min_rows: int =
             those of the training.
         TypeError: sparse data, or a cell that is neither a number nor a string.
     """
+    if isinstance(inputs, np.ma.MaskedArray):
+        inputs = as_array(inputs)
     if is_strings(inputs):
         inputs = as_array(inputs).reshape(-1, 1)
     if is_frame(inputs):
@@ -90,12 +93,28 @@ def _required(estimator: Any, targets: Any) -> Any:
     return targets
 
 
+def _native(values: Any) -> Any:
+    """Return masked arrays, and series with a type of their own library, as NumPy arrays that keep missing values.
+
+    scikit-learn ignores masks and converts nullable integers and booleans to floating-point numbers.
+    """
+    if isinstance(values, np.ma.MaskedArray):
+        return as_array(values)
+    dtype = getattr(values, "dtype", None)
+    if dtype is None or isinstance(values, np.ndarray) or isinstance(dtype, np.dtype) or is_frame(values):
+        return values
+    if type(values).__module__.startswith("torch"):
+        return values
+    return as_targets(values)[0]
+
+
 def validate_labels(estimator: Any, targets: Any) -> Array:
     """Return class labels in their own dtype, (n,), or (n, L) for several columns of 0 and 1, scikit-learn's indicators.
 
     Raises:
         ValueError: continuous numbers, missing labels, or several columns of other values.
     """
+    targets = _native(targets)
     if _are_columns(targets):
         return _validate_indicators(targets)
     if isinstance(targets, list | tuple) and any(isinstance(label, str) for label in targets):
@@ -141,7 +160,11 @@ def validate_numbers(estimator: Any, targets: Any) -> Array:
         ValueError: values that are missing, infinite or not numbers.
     """
     numbers: Array = check_array(
-        _required(estimator, targets), ensure_2d=False, dtype="numeric", input_name="y", estimator=estimator
+        _native(_required(estimator, targets)),
+        ensure_2d=False,
+        dtype="numeric",
+        input_name="y",
+        estimator=estimator,
     )
     if numbers.ndim == 2 and numbers.shape[1] == 1:
         numbers = column_or_1d(numbers, warn=True)
@@ -157,7 +180,9 @@ def validate_weights(weights: Any, inputs: Any, targets: Array) -> Array | None:
     if weights is None:
         check_consistent_length(inputs, targets)
         return None
-    checked: Array = check_array(weights, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
+    checked: Array = check_array(
+        _native(weights), ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
     if checked.ndim != 1:
         raise ValueError(f"sample_weight: expected one number per row, got shape {checked.shape}")
     check_consistent_length(inputs, targets, checked)

@@ -12,14 +12,14 @@ Merging also prevents copies of a row from being in both the training and the va
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 
 from descend.data.parsing import tidy
-from descend.data.settings import MISSING
+from descend.data.settings import MISSING, Missing
 from descend.data.source import Array, Source, take_rows
 from descend.data.split import split
 from descend.process import in_fork
@@ -54,7 +54,7 @@ class WeightedSet:
 
 @in_fork
 def weighted_set(
-    source: Source, codes: Array, weights: Array | None = None, missing: Sequence[str] = MISSING
+    source: Source, codes: Array, weights: Array | None = None, missing: Missing = MISSING
 ) -> WeightedSet:
     """Return the distinct rows of a source with their weights.
 
@@ -95,7 +95,7 @@ def has_weight(weights: Array) -> Array:
     return positive
 
 
-def _digests(source: Source, codes: Array, missing: Sequence[str]) -> tuple[Array, Array]:
+def _digests(source: Source, codes: Array, missing: Missing) -> tuple[Array, Array]:
     """Return 128-bit hashes of inputs and target, uint64 (n, 2), and 64-bit hashes of the inputs, uint64 (n,)."""
     combined, inputs = [], []
     targets = np.ascontiguousarray(codes, dtype=np.float64).reshape(len(codes), -1) + 0.0
@@ -113,7 +113,7 @@ def _digests(source: Source, codes: Array, missing: Sequence[str]) -> tuple[Arra
     return hashes, np.frombuffer(b"".join(inputs), dtype="<u8")[::2]
 
 
-def _numbers(source: Source, missing: Sequence[str]) -> Iterator[Array]:
+def _numbers(source: Source, missing: Missing) -> Iterator[Array]:
     """Yield the inputs as numbers, (b, d), block by block; strings become their rank in their column."""
     if source.frame is None:
         assert source.inputs is not None

@@ -19,6 +19,7 @@ from descend.data.training_data import TrainingData
 from descend.errors import DivergedError, UserError
 from descend.many import EngineChoice, Watcher, train_many
 from descend.metrics import main_metric
+from descend.process import undisturbed
 from descend.recipe import Recipe
 from descend.report.formatting import NO_BREAK, metric, score
 from descend.rng import key
@@ -90,6 +91,7 @@ class CrossValidation:
         return stdev(scores) * math.sqrt(1 / len(scores) + 1 / (len(self.scores[0]) - 1))
 
 
+@undisturbed
 def cross_validate(
     data: Any,
     recipe: Recipe | Mapping[str, Any] | str | Path | None = None,

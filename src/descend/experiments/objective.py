@@ -11,7 +11,8 @@ from descend.interface import option
 from descend.metrics import OwnName, main_metric
 from descend.recipe import Recipe
 from descend.recipe.selection import build_metric
-from descend.runs.plan import Plan, undefined_on
+from descend.runs.monitored import undefined_on
+from descend.runs.plan import Plan
 
 __all__ = ["MetricChoice", "Objective", "choose_objective", "measuring"]
 

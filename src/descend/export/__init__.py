@@ -6,7 +6,7 @@ format           written for                       inputs and outputs
 ``pt2``          PyTorch, by ``torch.export``      a matrix of raw numbers; class codes and probabilities,
                                                    or values
 ``onnx``         ONNX Runtime, without PyTorch     a named tensor for each column, with string tensors for
-                                                   text; ``label`` and ``probabilities``, or values
+                                                   categories; ``label`` and ``probabilities``, or values
 ``safetensors``  any language                      weights, fitted preprocessing and the schema; the
                                                    reader implements the computation
 ===============  ================================  =======================================================
@@ -17,8 +17,9 @@ predictions are those of ``run.predict``. The arithmetic is float32, also if tra
 **pt2.** The program takes the raw numbers of the used columns, float64 (n, C): categories as codes, dates as
 days since 1970-01-01, NaN for missing, -1 for a category that did not occur in training. Images are uint8
 (n, channels, height, width), tensors float32 (n, ...). It returns ``(codes, probabilities)`` of shapes (n,) and
-(n, K), or ``(values,)`` of shape (n, T). ``schema.json`` in the archive contains the columns and classes. Two lines
-read the file and accept rows in any form, as ``run.predict`` does:
+(n, K), or ``(values,)`` of shape (n, T). ``schema.json`` in the archive contains the columns and classes. A text
+column is at the end of the row, as the indices of its n-grams (:mod:`descend.data.ngrams`), padded with 0, or NaN and
+zeros if it is missing. Two lines read the file and accept rows in any form, as ``run.predict`` does:
 
     model = descend.export.load_exported("model.pt2")
     model.predict({"age": [37, None], "city": ["Ulm", "Bonn"]})
@@ -27,8 +28,9 @@ read the file and accept rows in any form, as ``run.predict`` does:
 operation by operation, with PyTorch's core operations only. ``torch.export.load`` reads the same file, but
 unpickles and evaluates parts of it: use it only on files that you trust.
 
-**onnx.** Inputs are tensors of shape (n,), named like the columns. Text columns are string tensors, "" for
-missing. All others are float64, with booleans as 1 and 0, dates as days since 1970-01-01, NaN for missing. Strings
+**onnx.** Inputs are tensors of shape (n,), named like the columns. Categories are string tensors, "" for missing; texts
+are refused, since no operator hashes parts of strings. All others are float64, with booleans as 1 and 0, dates as days
+since 1970-01-01, NaN for missing. Strings
 that did not occur in training, and strings for missing values, are treated as by ``run.predict``; up to one space is
 removed at each end. If columns have no names, or are the pixels of an image, there is one input ``rows`` with all
 columns, float64 (n, C); images and tensors are an input ``rows`` too, as for pt2. Outputs are ``label`` (n,) in the

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from descend._version import __version__
+from descend.data.category_forms import aliases
 from descend.data.columns import Column
 from descend.data.messages import listed
 from descend.data.schema import Schema
+from descend.data.settings import missing_in
 from descend.errors import UserError, require
 from descend.export.portable import silenced, trace
 from descend.interface import option
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["content"]
 
 _MAX_BYTES = 2**31 - 1  # of one protobuf message
+_SPACE = "[\\t\\n\\x0b\\f\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}]"
+"""Pattern of the characters that Unicode counts as white space, which training strips, for RE2."""
 _ZONES = {"": "", "none": "", "own": " in UTC"}
 _ML = "ai.onnx.ml"
 _ML_VERSION = 3
@@ -108,7 +114,7 @@ class _Assembly:
             del kept[:]
             kept.extend(parts)
         self.graph.name = "descend"
-        if any(node.domain == _ML for node in self.before):
+        if any(node.op_type == "If" for node in self.before):
             self.network.opset_import.append(self.helper.make_opsetid(_ML, _ML_VERSION))
         self.network.producer_name, self.network.producer_version = "descend", __version__
         schema = dataclasses.replace(self.schema, reference=None)
@@ -126,21 +132,53 @@ class _Assembly:
         self._node("Concat", parts, f"{self.prefix}rows", axis=1)
 
     def _codes(self, column: Column) -> str:
-        """Return the float64 codes of a text column."""
-        categories = column.categories[:-1] if column.pooled else column.categories
-        pairs = [(string, float("nan")) for string in ("", *self.schema.missing)]
-        pairs += [(string, float(code)) for code, string in enumerate(categories)]
-        # Training strips all surrounding spaces; the lookup table covers one space on each side.
-        codes = {key: code for text, code in pairs for key in (text, f" {text}", f"{text} ", f" {text} ")}
-        encoded = self._node(
-            "LabelEncoder",
-            [column.name],
-            domain=_ML,
-            keys_strings=list(codes),
-            values_floats=list(codes.values()),
-            default_float=float(len(categories)) if column.pooled else -1.0,
+        """Return the float64 codes of a text column.
+
+        Like training, the graph strips surrounding white space. Strings without any are looked up in a table; only if
+        the rows contain such spaces, each category is matched as a regular expression.
+        """
+        forms = _forms(column, self.schema)
+        other = float(len(column.coded) - 1) if column.pooled else -1.0
+        at = len(self.before)
+        padded = self._node("RegexFullMatch", [column.name], pattern=f"(?s)(?:{_SPACE}.*|.*{_SPACE})")
+        count = self._node("Cast", [padded], to=self.onnx.TensorProto.INT64)
+        total = self._node("ReduceSum", [count], keepdims=0)
+        condition = self._node("Greater", [total, self._constant("zero", np.array(0))])
+        table = [
+            self.helper.make_node(
+                "LabelEncoder", [column.name], [f"{self.prefix}codes {at}"], domain=_ML,
+                keys_strings=list(forms), values_floats=list(forms.values()), default_float=other,
+            )
+        ]  # fmt: skip
+        return self._node(
+            "If",
+            [condition],
+            then_branch=self._branch(self._matches(column.name, forms, other, at), f"matches {at}"),
+            else_branch=self._branch(table, f"codes {at}"),
         )
-        return self._node("Cast", [encoded], to=self.onnx.TensorProto.DOUBLE)
+
+    def _matches(self, column: str, forms: Mapping[str, float], other: float, at: int) -> list[Any]:
+        """Return nodes that find the code of each string between white space."""
+        by_code: dict[float | None, list[str]] = {}
+        for form, code in forms.items():
+            by_code.setdefault(None if np.isnan(code) else code, []).append(form)
+        nodes, codes = [], self._constant(f"other {at}", np.array(other, dtype=np.float32))
+        for place, (known, own) in enumerate(by_code.items()):
+            pattern = f"(?s){_SPACE}*(?:{'|'.join(map(re.escape, own))}){_SPACE}*"
+            match, found = f"{self.prefix}match {at} {place}", f"{self.prefix}found {at} {place}"
+            value = np.array(np.nan if known is None else known, dtype=np.float32)
+            constant = self._constant(f"code {'missing' if known is None else int(known)}", value)
+            nodes.append(self.helper.make_node("RegexFullMatch", [column], [match], pattern=pattern))
+            nodes.append(self.helper.make_node("Where", [match, constant, codes], [found]))
+            codes = found
+        return nodes
+
+    def _branch(self, nodes: list[Any], name: str) -> Any:
+        """Return a branch that ends with the codes as float64."""
+        result = f"{self.prefix}{name} as float64"
+        cast = self.helper.make_node("Cast", [nodes[-1].output[0]], [result], to=self.onnx.TensorProto.DOUBLE)
+        shape = self.helper.make_tensor_value_info(result, self.onnx.TensorProto.DOUBLE, ("rows",))
+        return self.helper.make_graph([*nodes, cast], f"{self.prefix}{name}", [], [shape])
 
     def _rows(self) -> None:
         """Add one input for all columns of a table without names, or for images and tensors."""
@@ -212,6 +250,15 @@ def _as_one_input(schema: Schema) -> bool:
     return (pixels or not schema.named) and all(column.kind != "categorical" for column in schema.used)
 
 
+def _forms(column: Column, schema: Schema) -> dict[str, float]:
+    """Return the code of each string that is a category in any form, and NaN for those that mean a missing value."""
+    categories = column.coded[:-1] if column.pooled else column.coded
+    code = {category: float(at) for at, category in enumerate(categories)}
+    forms = {form: code[category] for form, category in aliases(categories).items()}
+    absent = dict.fromkeys(("", *missing_in(schema.missing, column.name)), float("nan"))
+    return forms | absent | code  # what is a category is not missing
+
+
 def _free_prefix(schema: Schema) -> str:
     """Return a prefix that no name of a column or target starts with."""
     prefix = "network/"
@@ -229,12 +276,12 @@ def _free(name: str, used_names: set[str]) -> str:
 
 def _description(column: Column) -> str:
     kinds = {
-        "numeric": "a number",
+        "numeric": f"a number{f' ({column.unit})' if column.unit else ''}",
         "boolean": "1 for true, 0 for false",
         "date": f"days since 1970-01-01{_ZONES.get(column.zone, f' in the local time of {column.zone}')}",
         "time": "time of day as a fraction of a day, 0.5 at noon",
         "duration": "days",
-        "categorical": "text; categories of the training data: " + ", ".join(column.categories),
+        "categorical": "text; categories of the training data: " + ", ".join(column.coded),
     }
     missing = "empty" if column.kind == "categorical" else "NaN"
     return f"{kinds[column.kind]}; {missing} where missing"

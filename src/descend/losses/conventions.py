@@ -1,6 +1,7 @@
 """What losses that are not descend's take: PyTorch's own losses, and what other losses declare.
 
-A loss by import path is called as ``loss(outputs, targets)``. What it takes for these differs: logits, probabilities or their
+A loss by import path is called as ``loss(outputs, targets)``, or ``loss(targets, outputs)`` if its arguments are named so,
+such as ``y_true`` and ``y_pred``. What it takes for these differs: logits, probabilities or their
 logarithms; class indices, one-hot rows or signs; standardised targets or counts. For PyTorch's losses, classes and functions,
 it is known (:data:`CONVENTIONS`). Any other loss declares it by two attributes, on the class, the object or the function:
 
@@ -24,6 +25,7 @@ from torch import nn
 
 from descend.errors import UserError
 from descend.losses.base import TargetSpace
+from descend.param_types import signature_of
 
 __all__ = ["CONVENTIONS", "Convention", "OutputForm", "convention_of"]
 
@@ -54,6 +56,7 @@ class Convention:
         blocks: the number of raw outputs per target; with 2 the loss takes mean, targets and variance.
         declared: whether this is known or was declared, rather than assumed.
         known: whether it is a loss of PyTorch.
+        targets_first: whether the names of its arguments show that it is called as ``loss(targets, outputs)``.
         instead: what to use for tasks that it does not fit, if not the default loss of the task.
         reason: why it fits no task.
         name: the name of the loss, for messages.
@@ -67,6 +70,7 @@ class Convention:
     blocks: int = 1
     declared: bool = True
     known: bool = True
+    targets_first: bool = False
     instead: str = ""
     reason: str = ""
     name: str = ""
@@ -143,7 +147,9 @@ def convention_of(loss: Any) -> Convention:
     known = _known(loss)
     form, space = _declared(loss, "output_form"), _declared(loss, "target_space")
     name = getattr(_function_of(loss), "__qualname__", type(loss).__qualname__)
-    convention = replace(known or Convention(declared=False, known=False), name=name)
+    convention = replace(
+        known or Convention(declared=False, known=False, targets_first=_targets_first(loss)), name=name
+    )
     if form is not None:
         if form not in _FORMS:
             raise UserError(f"{name}.output_form: expected one of {', '.join(_FORMS)}, got {form!r}")
@@ -155,6 +161,19 @@ def convention_of(loss: Any) -> Convention:
             )
         convention = replace(convention, target_space=space, declared=True)
     return convention
+
+
+_TARGETS = frozenset({"y_true", "true", "target", "targets", "label", "labels", "y", "ytrue"})
+_OUTPUTS = frozenset({"y_pred", "pred", "preds", "prediction", "predictions", "predicted", "output", "outputs", "logits",
+                      "y_hat", "yhat", "input", "inputs", "z", "ypred"})  # fmt: skip
+
+
+def _targets_first(loss: Any) -> bool:
+    """Return whether the names of a loss's arguments are those of targets and outputs, in this order."""
+    function = _function_of(loss)
+    signature = signature_of(function.forward if isinstance(function, nn.Module) else function)
+    names = [] if signature is None else [name.lower() for name in signature.parameters][:2]
+    return len(names) == 2 and names[0] in _TARGETS and names[1] in _OUTPUTS
 
 
 def _function_of(loss: Any) -> Any:

@@ -16,7 +16,7 @@ from descend.many.planned_member import PlannedMember
 from descend.many.progress import networks_shown
 from descend.many.restarts import networks_per_run, train_restarts
 from descend.many.watchers import Watcher, Watchers
-from descend.process import locks_out
+from descend.process import locks_out, undisturbed
 from descend.recipe import Recipe
 from descend.runs.folder import is_started
 from descend.runs.plan import Parts, Planner
@@ -26,6 +26,7 @@ from descend.training.notification import as_observers
 __all__ = ["EngineChoice", "Survivors", "Watcher", "train_many"]
 
 
+@undisturbed
 @locks_out("set of runs")
 @accepts_data_options
 def train_many(

@@ -21,6 +21,7 @@ from descend.nn.ensemble import Ensemble
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
+from descend.recipe.memory import check_memory
 from descend.runs.build import measured_threads
 from descend.runs.finish import measure_parts
 from descend.runs.folder import MEMBERS, METRICS, is_finished, is_started, reopen, write_failure
@@ -89,6 +90,7 @@ def train_restarts(
     facts = facts_of(planned.prepared.schema, str(device))
     network = build_model(planned.recipe, facts, planned.seed).to(device)
     first = _plan_of(planned, 0, planned.recipe.engine["threads"])
+    check_memory(network, networks_per_run(planned.recipe), "init", "restarts")
     threads, why = measured_threads(first, build_model(first.recipe, facts, first.seed).to(device), device)
     run = started_run(planned, network, device, threads, why, folder)
     if folder is not None and (planned.before is not None or not resume):

@@ -18,6 +18,9 @@ GAIN = 16.0
 _INITIAL = 0.05  # standard deviation of an entry of a bag of different n-grams at the start
 
 
+_ROWS_AT_ONCE = 1024  # texts whose embeddings are in memory together where no gradient is needed
+
+
 @method(
     row="K13",
     reference="Joulin et al. 2017 (fastText); the bag of scikit-learn's HashingVectorizer(binary=True, norm='l2')",
@@ -78,7 +81,7 @@ class TextEmbedding(nn.Module):
         """Return the numbers of each row and the bags of its texts."""
         numbers, *texts = torch.split(rows, [self.numbers, *self.lengths], dim=-1)
         tables = [cast(Tensor, table.weight) for table in self.tables]
-        bags = [_bag(text, table) for text, table in zip(texts, tables, strict=True)]
+        bags = [_bags(text, table) for text, table in zip(texts, tables, strict=True)]
         return (
             torch.cat([numbers.to(bags[0].dtype), *bags], dim=-1) if self.numbers else torch.cat(bags, dim=-1)
         )
@@ -92,6 +95,13 @@ def _table(buckets: int, dimension: int, generator: Generator | None) -> nn.Embe
     weight = torch.empty(buckets + 1, dimension).normal_(0.0, _INITIAL / GAIN, generator=generator)
     weight[0] = 0.0
     return nn.Embedding(buckets + 1, dimension, padding_idx=0, _weight=weight)
+
+
+def _bags(indices: Tensor, embeddings: Tensor) -> Tensor:
+    """Return the bags of texts (b, length); without gradients a part at a time, so that few embeddings are in memory."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(indices) <= _ROWS_AT_ONCE:
+        return _bag(indices, embeddings)
+    return torch.cat([_bag(part, embeddings) for part in indices.split(_ROWS_AT_ONCE)])
 
 
 def _bag(indices: Tensor, embeddings: Tensor) -> Tensor:

@@ -123,6 +123,14 @@ def locks_out(what: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
+def release_all() -> None:
+    """Release all locks of this process, which is about to end, and remove the locked folders that are empty."""
+    for name, (_, file) in list(_HELD.folders.items()):
+        _release(Path(name), file)
+        with suppress(OSError):
+            Path(name).rmdir()
+
+
 def check_unlocked(folder: Path, what: str = "run") -> None:
     """Refuse a folder into which another process or thread writes.
 

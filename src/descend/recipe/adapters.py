@@ -70,7 +70,7 @@ class CallableLoss(nn.Module):
         return torch.stack([self._value(*(each[i : i + 1] for each in taken)) for i in range(len(outputs))])
 
     def _value(self, *taken: Tensor) -> Tensor:
-        return self.loss(*taken)
+        return self.loss(*(reversed(taken) if self.convention.targets_first else taken))
 
     def _taken(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
         """Return the arguments of the loss."""

@@ -26,6 +26,7 @@ from descend.recipe.construct import call, parameter_names, settings_of
 from descend.recipe.defaults import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
+from descend.recipe.memory import check_memory
 from descend.recipe.recipe import Recipe
 from descend.recipe.text_embedding import build_text_embedding
 from descend.recipe.transfer import freeze_parts
@@ -61,7 +62,9 @@ def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
     if count == 1:
         return _build_network(recipe, facts, seed, int(recipe.init.get("draw", 0)))
     link = link_of(recipe, facts)
-    return Ensemble([_build_network(recipe, facts, seed, draw) for draw in range(count)], link)
+    first = _build_network(recipe, facts, seed, 0)
+    check_memory(first, count, "model", "ensemble")
+    return Ensemble([first, *(_build_network(recipe, facts, seed, draw) for draw in range(1, count))], link)
 
 
 def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:

@@ -95,7 +95,7 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
                     "loss",
                     "name",
                     f"'{recipe.loss['name']}' does not fit the task {facts.task}",
-                    f"it is for {' and '.join(sorted(loss.tasks))}",
+                    f"it is for {' and '.join(sorted(loss.tasks))}{_task_hint(loss, facts)}",
                 )
             ]
         )
@@ -108,6 +108,15 @@ def build_loss(recipe: Recipe, facts: Facts, output: nn.Module) -> Loss | OnProb
     except UserError as cause:  # a cost matrix for another number of classes, for instance
         raise RecipeError([Problem("loss", None, str(cause))]) from cause
     return built
+
+
+def _task_hint(loss: Loss, facts: Facts) -> str:
+    """Return how to declare the task that a loss is for, where the targets may be meant for it."""
+    if facts.classification and loss.tasks <= {"regression", "multi_regression"}:
+        return "; if the targets are numbers, set data.task = 'regression'"
+    if facts.task == "regression" and not loss.tasks & {"regression", "multi_regression"}:
+        return "; if the targets are classes, set data.task = 'classification'"
+    return ""
 
 
 def _check_target_scale(recipe: Recipe, facts: Facts) -> None:

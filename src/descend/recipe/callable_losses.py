@@ -14,6 +14,7 @@ from descend.losses.conventions import convention_of
 from descend.process import exclusive
 from descend.recipe.adapters import CallableLoss
 from descend.recipe.defaults import Facts
+from descend.rng import forked
 
 __all__ = ["build_callable_loss", "two_rows"]
 
@@ -30,14 +31,19 @@ _DEFAULTS = {
 
 
 def two_rows(facts: Facts, width: int) -> tuple[Tensor, Tensor]:
-    """Return raw outputs (2, width) and targets of two rows, to try a loss on."""
-    outputs = torch.linspace(-2.0, 2.0, 2 * width).reshape(2, width)
+    """Return raw outputs (2, width) and targets of two rows, to try a loss on; three for two outputs.
+
+    With as many rows as outputs, a class index for each row could be taken for a number for each output.
+    """
+    rows = 3 if width == 2 else 2
+    outputs = torch.linspace(-2.0, 2.0, rows * width).reshape(rows, width)
+    bits = torch.arange(rows) % 2
     targets = {
-        "binary": torch.tensor([0.0, 1.0]),
-        "multiclass": torch.tensor([0, 1]),
-        "multi_label": torch.tensor([[0.0], [1.0]]).repeat(1, facts.outputs),
+        "binary": bits.float(),
+        "multiclass": bits,
+        "multi_label": bits.float().unsqueeze(1).repeat(1, facts.outputs),
     }
-    return outputs, targets.get(facts.task, torch.zeros(2, facts.outputs))
+    return outputs, targets.get(facts.task, torch.zeros(rows, facts.outputs))
 
 
 def build_callable_loss(loss: Any, facts: Facts, output: nn.Module, width: int) -> CallableLoss:
@@ -68,8 +74,13 @@ def build_callable_loss(loss: Any, facts: Facts, output: nn.Module, width: int) 
             f"{convention.name} takes logits, which the output activation {type(output).__name__} does not have",
             "use model.output = 'auto'",
         )
+    if any(p.requires_grad for p in loss.parameters()) if isinstance(loss, nn.Module) else False:
+        raise _refused(
+            f"{convention.name} has parameters of its own, which are not trained: the optimizer updates the network only",
+            "make them part of the model, or buffers of the loss",
+        )
     built = CallableLoss(loss, convention, output)
-    with exclusive(), warnings.catch_warnings():
+    with exclusive(), forked(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are shown again in training
         _check_value(built, facts, width)
         if not convention.declared:
@@ -84,12 +95,14 @@ def _refused(message: str, hint: str = "") -> RecipeError:
 def _check_value(built: CallableLoss, facts: Facts, width: int) -> None:
     """Call the loss on two rows: it must return their mean, one number."""
     outputs, targets = two_rows(facts, width)
+    signs = torch.linspace(-0.7, 0.7, len(outputs)).unsqueeze(1)
     if facts.target_average:
-        targets = torch.tensor(facts.target_average) * torch.tensor([[0.7], [1.3]])
+        targets = torch.tensor(facts.target_average) * (1.0 + 0.5 * signs)
     elif not facts.classification:
-        targets = torch.tensor([[-0.7], [0.7]]).repeat(1, facts.outputs)
+        targets = signs.repeat(1, facts.outputs)
     try:
-        value = built(outputs, targets)
+        with torch.enable_grad():
+            value = built(outputs.requires_grad_(), targets)
     except Exception as cause:  # anyone's loss may raise anything
         fault = message_of(cause)
         raise _refused(
@@ -105,12 +118,18 @@ def _check_value(built: CallableLoss, facts: Facts, width: int) -> None:
         )
         fault = f"it returns {got} instead of one number"
         raise _refused(f"the loss does not take raw outputs and targets of the task {facts.task}: {fault}")
-    if value.isnan() and not built.convention.declared:
+    if not value.requires_grad:
+        raise _refused(
+            "the loss has no gradient: it converts tensors to numbers or arrays, or returns a constant",
+            "use operations of torch on the tensors that it is given",
+        )
+    outputs = outputs.detach()
+    if value.isnan() and not built.convention.declared and not facts.target_average:
         raise _refused(
             f"the loss returns nan for raw outputs from -2 to 2, which are {_meaning(facts)}",
             _advice(facts),
         )
-    _check_mean(built, outputs, targets, value)
+    _check_mean(built, outputs, targets, value.detach())
 
 
 def _check_mean(built: CallableLoss, outputs: Tensor, targets: Tensor, value: Tensor) -> None:
@@ -157,7 +176,7 @@ def _check_direction(built: CallableLoss, facts: Facts, width: int) -> None:
 
     outputs, targets = two_rows(facts, width)
     if not facts.classification:
-        if built.convention.target_space == "raw":
+        if built.convention.target_space == "raw" or facts.target_average:
             return
         ones, large = torch.ones_like(targets), torch.full_like(outputs, LARGE)
         values = {
@@ -176,7 +195,7 @@ def _check_direction(built: CallableLoss, facts: Facts, width: int) -> None:
     if facts.task == "multiclass":
         correct = torch.nn.functional.one_hot(targets, width).to(outputs.dtype) * 2.0 - 1.0
     else:
-        correct = (2.0 * targets - 1.0).reshape(2, -1)
+        correct = (2.0 * targets - 1.0).reshape(len(targets), -1)
     sure, unsure, wrong = (value(size * correct, targets) for size in (8.0, 1.0, -8.0))
     if value(LARGE * correct, targets) < -0.1 * LARGE:
         fault = "it decreases without bound as the logit of the correct class increases"

@@ -138,7 +138,8 @@ def import_object(path: str) -> Any:
     'Linear'
     """
     module_name, _, attribute = path.rpartition(":") if ":" in path else path.rpartition(".")
-    if "" not in sys.path:
+    searched = "" in sys.path
+    if not searched:
         sys.path.insert(0, "")
     try:
         module = importlib.import_module(module_name)
@@ -146,6 +147,9 @@ def import_object(path: str) -> Any:
         raise UserError(
             f"cannot import '{module_name}' for '{path}': {type(cause).__name__}: {cause}"
         ) from cause
+    finally:
+        if not searched and "" in sys.path:
+            sys.path.remove("")
     target: Any = module
     for part in attribute.split("."):
         if not hasattr(target, part):

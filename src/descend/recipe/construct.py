@@ -7,6 +7,7 @@ from typing import Any
 
 from descend.errors import Problem, RecipeError, message_of
 from descend.param_types import signature_of
+from descend.process.memory import memory_shortage
 from descend.recipe.catalogue import Constructor
 from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
@@ -26,6 +27,8 @@ def call(
     except RecipeError:
         raise
     except Exception as cause:  # anyone's constructor may raise anything
+        if shortage := memory_shortage(cause):
+            raise RecipeError([Problem(section, None, shortage, "use smaller or fewer layers")]) from cause
         raise RecipeError([Problem(section, None, message_of(cause))]) from cause
 
 

@@ -11,6 +11,7 @@ from descend.losses import LOSSES, Loss
 from descend.losses.base import TargetSpace
 from descend.losses.conventions import convention_of
 from descend.param_types import of_constructor
+from descend.process import exclusive
 from descend.recipe.catalogue import find
 
 __all__ = ["LossRequirements", "loss_requirements"]
@@ -70,7 +71,7 @@ def loss_requirements(values: Mapping[str, Any]) -> LossRequirements:
     if name is None:
         return LossRequirements()
     try:
-        with warnings.catch_warnings():
+        with exclusive(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loss = find("loss", name)(**settings)
             shown = name if isinstance(name, str) else getattr(name, "__name__", type(name).__name__)

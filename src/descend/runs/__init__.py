@@ -2,6 +2,7 @@
 
 ====================  ============================================================================
 :mod:`.plan`          data read and prepared, recipe resolved, folder checked
+:mod:`.monitored`     whether what a recipe monitors is there and defined
 :mod:`.build`         the parts of a training, built from a plan
 :mod:`.session`       a run in progress: trained in one or several stages
 :mod:`.resume`        which changes of a recipe a resumed run takes, and where it continues

@@ -136,7 +136,9 @@ def assemble(planned: Plan, run: Run, device: torch.device, batches: Batches | N
     batches = batches or part_batches(prepared.train, order, device, workers)
     loss: Any = run.loss
     batches = augmented(batches, planned, device, loss)
-    loss.trust(prepared.train.targets)
+    for part in (prepared.train, prepared.validation, prepared.test):
+        if len(part):
+            loss.trust(part.targets)
     stop = recipe.stop
     total = stop["max_epochs"] * batches.steps_per_epoch
     schedule = build_schedule(recipe, steps_per_epoch=batches.steps_per_epoch, total_steps=total)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Protocol
 
+from torch import nn
+
+from descend.data.schema import Schema
+from descend.metrics import Selection
+from descend.recipe import Recipe
 from descend.recipe.toml import path_of
 from descend.report.formatting import NO_BREAK, TASKS, TIMES, count, duration, listing, metric, score
 
-if TYPE_CHECKING:
-    from descend.runs.run import Run
-
-__all__ = ["describe_run", "described_scores", "stop_reason"]
+__all__ = ["DescribedRun", "describe_run", "described_scores", "stop_reason"]
 
 MOST = 4
 """The number of metrics that are shown in addition to the loss."""
@@ -26,7 +29,19 @@ ENDS: Mapping[str, str] = {
 }
 
 
-def describe_run(run: Run) -> str:
+class DescribedRun(Protocol):
+    """What a description reads of a run (:class:`descend.runs.run.Run`)."""
+
+    recipe: Recipe
+    schema: Schema
+    model: nn.Module
+    history: list[dict[str, Any]]
+    metrics: dict[str, Any]
+    selection: Selection
+    path: Path | None
+
+
+def describe_run(run: DescribedRun) -> str:
     """Return the description of a run, the ``repr`` of :class:`~descend.runs.run.Run`."""
     task = TASKS.get(run.schema.task, run.schema.task.replace("_", " "))
     status = str(run.metrics.get("status", ""))
@@ -36,7 +51,7 @@ def describe_run(run: Run) -> str:
     return "\n".join([head, *lines]).replace(NO_BREAK, " ")
 
 
-def _facts(run: Run) -> Iterator[tuple[str, str]]:
+def _facts(run: DescribedRun) -> Iterator[tuple[str, str]]:
     found = run.metrics
     for part in PARTS:
         if isinstance(found.get(part), Mapping):
@@ -68,7 +83,7 @@ def described_scores(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{metric(name)} {score(name, numbers[name])}" for name in shown)
 
 
-def _course(run: Run) -> str:
+def _course(run: DescribedRun) -> str:
     found = run.metrics
     if "epochs" not in found:
         return f"{count(len(run.history))}" if run.history else ""
@@ -80,7 +95,7 @@ def _course(run: Run) -> str:
     return text
 
 
-def stop_reason(run: Run) -> str:
+def stop_reason(run: DescribedRun) -> str:
     """Return why training ended, as a clause."""
     stop, reason = run.recipe.stop, str(run.metrics.get("stopped", ""))
     monitor = metric(run.selection.monitor)
@@ -95,7 +110,7 @@ def stop_reason(run: Run) -> str:
     }.get(reason, f"of a request ({reason})" if reason else "")
 
 
-def _network(run: Run) -> str:
+def _network(run: DescribedRun) -> str:
     model = run.recipe.model
     text = str(path_of(model.get("name")))
     if model.get("hidden"):
@@ -109,7 +124,7 @@ def _network(run: Run) -> str:
     return text
 
 
-def _training(run: Run) -> str:
+def _training(run: DescribedRun) -> str:
     recipe = run.recipe
     optimizer = str(path_of(recipe.optimizer.get("name")))
     if isinstance(recipe.optimizer.get("lr"), int | float):

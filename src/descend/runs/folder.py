@@ -55,7 +55,6 @@ __all__ = [
     "is_failed",
     "is_finished",
     "is_started",
-    "no_weights",
     "reopen",
     "why_unfinished",
     "write_failure",
@@ -204,14 +203,12 @@ def why_unfinished(folder: Path) -> str:
             f"the run in {folder} was stopped after {counted(epoch, 'epoch')} and is not finished; {use}, or continue it "
             f"with {_resume(folder)}"
         )
-    return no_weights(folder)
+    return _no_weights(folder)
 
 
-def no_weights(folder: Path | None) -> str:
+def _no_weights(folder: Path) -> str:
     """Why a run without a checkpoint of a complete epoch cannot be used."""
-    engine = (
-        read_json(folder / ENVIRONMENT).get("engine") if folder is not None and is_started(folder) else None
-    )
+    engine = read_json(folder / ENVIRONMENT).get("engine")
     if isinstance(engine, dict) and "pack" in engine:
         return (
             f"the run in {folder} was trained in a pack of networks, which was stopped and has their weights; continue all "

@@ -13,29 +13,29 @@ import torch
 
 from descend.augmentation.pipeline import layout_of
 from descend.data.overlap import overlap_notes
-from descend.data.preparation import Part, Prepared, prepare
+from descend.data.preparation import Prepared, prepare
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import PARTS, Source, join
 from descend.data.sources import read
 from descend.data.split import is_random
 from descend.data.training_data import DataOptions, TrainingData
-from descend.errors import MissingExtraError, Problem, RecipeError, RunError, UserError, message_of
+from descend.errors import Problem, RecipeError, RunError, UserError
 from descend.files import check_unused, read_json, read_text
-from descend.interface import option, setting
-from descend.metrics import Metric, undefined_reason
+from descend.interface import option
+from descend.process import is_fork
+from descend.process.forks import REMEDY
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.resolve import Resolved, resolve
-from descend.recipe.selection import build_selection
-from descend.runs.evaluate import units_of
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
-from descend.runs.recorded_data import difference, given_parts, recorded, references_of
+from descend.runs.monitored import check_monitored
+from descend.runs.recorded_data import difference, explained, given_parts, references_of
 from descend.runs.resume import amended_recipe
 
-__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run", "undefined_on"]
+__all__ = ["Parts", "Plan", "Planner", "as_recipe", "choose_device", "plan_run"]
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,13 @@ class Planner:
         settings = DataSettings(
             **{k: v for k, v in requested.data.items() if v is not None and k not in BATCH_KEYS}
         )
+        needs = loss_requirements(requested.loss)
+        raw = needs.target_space == "raw"
         if settings.target_scale == "auto":
-            raw = loss_requirements(requested.loss).target_space == "raw"
             settings = dataclasses.replace(settings, target_scale="none" if raw else "standard")
+        of_loss = raw and settings.task == "auto"  # counts are numbers, however few different ones there are
+        if of_loss:
+            settings = dataclasses.replace(settings, task="regression")
         source = self._source(settings)
         if self._has_given_parts:
             validation = settings.validation if self._data.validation is None else 0.0
@@ -144,16 +148,19 @@ class Planner:
             source = self._take(source, parts)
         # A split that is not random is the same for all seeds.
         random_split = is_random(source.split, settings.validation, settings.test)
-        key = (repr((id(source), settings)), seed if random_split else 0)
+        key = (repr((id(source), settings, of_loss)), seed if random_split else 0)
         if key not in self._prepared:
             prepared = prepare(source, settings, seed)
+            if of_loss:
+                schema = dataclasses.replace(prepared.schema, why=f"the loss {needs.name} is for numbers")
+                prepared = dataclasses.replace(prepared, schema=schema)
             if source.split is not None and parts is None:  # ``parts`` may contain a row several times
                 prepared = dataclasses.replace(prepared, notes=(*prepared.notes, *overlap_notes(prepared)))
             self._prepared[key] = prepared
         prepared = self._prepared[key]
         chosen = choose_device(requested.get("engine.device", "auto"))
         resolved = resolve(requested, facts_of(prepared.schema, str(chosen)))
-        _check_monitor(resolved.recipe, prepared)
+        check_monitored(resolved.recipe, prepared)
         layout = layout_of(prepared.schema, prepared.preprocess)
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
         return Plan(source, prepared, resolved, seed, references_of(self._data))
@@ -212,7 +219,7 @@ class Planner:
                     f"the run in {folder} was started on the device '{device}', which is not available here; continue it "
                     f"on the CPU: {option('--device cpu', 'device=' + repr('cpu'))}"
                 ) from cause
-            problem = self._difference(folder, schema, cause)
+            problem = explained(folder, schema, self._data, list(self._sources.values()), cause)
             if not problem:
                 raise
             raise RunError(f"the data are not those of the run in {folder}: {problem}") from cause
@@ -223,21 +230,6 @@ class Planner:
                 "another folder"
             )
         return planned
-
-    def _difference(self, folder: Path, schema: Schema, cause: UserError) -> str:
-        """Describe how the data differ from those of a run, after an error; "" if they do not."""
-        if isinstance(cause, MissingExtraError) or "no such file" in str(cause):
-            return ""
-        for source in self._sources.values():
-            if source.fingerprint() == schema.fingerprint:
-                return ""
-            return f"{difference(folder, schema, source)}. Resume with the same data, or start a new run in another folder"
-        name = recorded(self._data.source)
-        data = read_json(folder / ENVIRONMENT).get("data")
-        data = data if isinstance(data, dict) else {}
-        if name is None or name in (data.get("reference"), data.get("path")):
-            return ""
-        return f"the run was started with {data.get('name') or schema.name}, and {name} cannot be read in its place: {cause}"
 
     @property
     def _has_given_parts(self) -> bool:
@@ -252,7 +244,7 @@ class Planner:
                 source = join(
                     source,
                     *(
-                        None if each is None else read(each, settings=settings, held_out=True)
+                        None if each is None else read(each, settings=settings, held_out=True, after=source)
                         for each in given
                     ),
                 )
@@ -284,86 +276,28 @@ def choose_device(name: str) -> torch.device:
     Raises:
         RecipeError: the device is not available.
     """
+    if is_fork() and name.partition(":")[0] in ("auto", "cuda") and torch.cuda._is_in_bad_fork():
+        message = "this process is a fork of one that has used CUDA, in which CUDA cannot be used"
+        raise RecipeError([Problem("engine", "device", message, f"use cpu, or {REMEDY}")])
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, ImportError) as cause:
-        first = message_of(cause).splitlines()[0]
+    except (RuntimeError, AssertionError, ImportError):
+        hint = f"available on this machine: {', '.join(_available_devices())}"
         raise RecipeError(
-            [Problem("engine", "device", f"the device '{name}' is not available: {first}")]
+            [Problem("engine", "device", f"the device '{name}' is not available", hint)]
         ) from None
     return device
 
 
-def _check_monitor(recipe: Recipe, prepared: Prepared) -> None:
-    """Refuse settings that do not fit the data."""
-    problems = _metric_problems(recipe, prepared)
-    validated = len(prepared.validation) > 0
-    watches = recipe.schedule.get("monitor") == "validation"
-    if not validated and watches:
-        problems.append(
-            Problem(
-                "schedule",
-                "monitor",
-                "there are no validation rows to monitor",
-                'use "objective", or hold out rows',
-            )
-        )
-    if not validated and recipe.init["restarts"] > recipe.model["ensemble"]:
-        problems.append(
-            Problem(
-                "init",
-                "restarts",
-                "there are no validation rows to select the best network on",
-                "hold out rows (data.validation)",
-            )
-        )
-    if not validated and recipe.get("stop.target") is not None:
-        problems.append(Problem("stop", "target", "there are no validation rows to measure it on"))
-    if problems:
-        raise RecipeError(problems)
-
-
-def _metric_problems(recipe: Recipe, prepared: Prepared) -> list[Problem]:
-    """Try the requested metrics on the validation rows, or else the training rows, with perfect predictions."""
-    try:
-        selection = build_selection(recipe, prepared.schema.task, len(prepared.schema.classes))
-    except RecipeError as cause:
-        return list(cause.problems)
-    problems: list[Problem] = []
-    part = "validation" if len(prepared.validation) else "train"
-    rows: Part = getattr(prepared, part)
-    for metric in selection.requested:
-        key = "monitor" if metric.name == selection.monitor else "metrics"
-        try:
-            reason = undefined_on(metric, rows, prepared.schema)
-        except UserError as cause:
-            message, _, hint = str(cause).partition("; ")
-            problems.append(Problem("stop", key, message, hint))
-            continue
-        if reason is not None and key == "monitor" and part == "validation":
-            problems.append(
-                Problem(
-                    "stop",
-                    "monitor",
-                    f"'{metric.name}' is undefined on the {len(rows):,} validation rows: {reason}",
-                    f"use {setting('stop.monitor', 'loss')}, or hold out more rows",
-                )
-            )
-    return problems
-
-
-def undefined_on(metric: Metric, part: Part, schema: Schema) -> str | None:
-    """Return why a metric is undefined on the rows of a part whatever the predictions, or None if it can be defined.
-
-    Raises:
-        UserError: a metric of the user's own fails on these rows.
-    """
-    units = units_of(schema, part.targets.device)
-    targets = part.targets if units is None else units(part.targets)
-    return undefined_reason(metric, schema.task, targets, part.weights, len(schema.classes))
+def _available_devices() -> list[str]:
+    """Return the names of the devices that PyTorch can use here."""
+    cuda = (
+        [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
+    return ["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def plan_run(

@@ -29,7 +29,7 @@ def reading_settings(settings: Mapping[str, Any] | None) -> DataSettings | None:
     """Return the settings that read new data.
 
     Args:
-        settings: some of the keys :data:`READING`; None if nothing is specified.
+        settings: some of the keys :data:`READING`, with or without ``data.``; None if nothing is specified.
 
     >>> reading_settings({"encoding": "cp1252"}).encoding
     'cp1252'
@@ -41,7 +41,8 @@ def reading_settings(settings: Mapping[str, Any] | None) -> DataSettings | None:
         return None
     fields = of_constructor(DataSettings, ()) or {}
     values = {}
-    for name, value in settings.items():
+    for key, value in settings.items():
+        name = key.removeprefix("data.")
         if name not in READING:
             raise UserError(
                 f"data.{name} cannot be set for new data, which are read as in training; {did_you_mean(name, READING)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ from descend.data.functions import is_function_path
 from descend.data.schema import Schema
 from descend.data.source import Source
 from descend.data.training_data import TrainingData
-from descend.errors import RunError
+from descend.errors import MissingExtraError, RunError, UserError
 from descend.files import read_json
 from descend.interface import option
 from descend.report.formatting import listing
 from descend.runs.folder import ENVIRONMENT, why_unfinished
 
-__all__ = ["difference", "given_parts", "recorded", "recorded_data", "references_of"]
+__all__ = ["difference", "explained", "given_parts", "recorded", "recorded_data", "references_of"]
 
 GIVEN = ("validation", "test")
 """The parts that may have been given as data of their own."""
@@ -103,6 +103,32 @@ def _usable(folder: Path, reference: Any, absolute: Any, what: str, allow_import
         )
     place = absolute if isinstance(absolute, str) else reference
     raise RunError(f"the {what} of the run in {folder} are not at {place} any more; {remedy}")
+
+
+def explained(
+    folder: Path, schema: Schema, data: TrainingData, sources: Sequence[Source], cause: UserError
+) -> str:
+    """Explain an error by data that are not those of a run; "" if they are, or if this is not known.
+
+    Args:
+        folder: the run folder.
+        schema: the schema of the run.
+        data: the data.
+        sources: the data as read; empty if they could not be read.
+        cause: the error.
+    """
+    if isinstance(cause, MissingExtraError) or "no such file" in str(cause):
+        return ""
+    for source in sources:
+        if source.fingerprint() == schema.fingerprint:
+            return ""
+        return f"{difference(folder, schema, source)}. Resume with the same data, or start a new run in another folder"
+    name, saved = recorded(data.source), read_json(folder / ENVIRONMENT).get("data")
+    saved = saved if isinstance(saved, dict) else {}
+    if name is None or name in (saved.get("reference"), saved.get("path")):
+        return ""
+    started = saved.get("name") or schema.name
+    return f"the run was started with {started}, and {name} cannot be read in its place: {cause}"
 
 
 def difference(folder: Path, schema: Schema, source: Source) -> str:

@@ -19,6 +19,7 @@ from descend.data.source import Source
 from descend.data.sources import read
 from descend.errors import CheckpointError, RecipeError, RunError, UserError
 from descend.files import check_unused, make_folder, read_json, read_json_lines, read_text
+from descend.process import undisturbed
 from descend.recipe import Recipe
 from descend.recipe.build import build_loss, build_model, build_output
 from descend.recipe.constraints import build_constraints
@@ -198,6 +199,7 @@ class Run:
         )
         return undefined_as_none(read_all(found))
 
+    @undisturbed
     def export(self, format: str, path: str | Path | None = None) -> Path:
         """Write the network to a file for use without descend; see :mod:`descend.export`."""
         from descend.export import export

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from descend.data.batches import Batches
+from descend.data.row_numbers import named_rows, naming
 from descend.errors import DivergedError, Interrupted, ObserverError, RunError, UserError
 from descend.files import read_json
 from descend.interface import resume_advice, setting
@@ -26,7 +27,7 @@ from descend.runs.folder import (
     HISTORY,
     is_failed,
     is_finished,
-    no_weights,
+    why_unfinished,
     write_failure,
     write_start,
 )
@@ -156,17 +157,17 @@ class Session:
         return run
 
     def finish_stopped(self) -> Run:
-        """Evaluate and write the run with its best weights so far; its status is then "stopped".
+        """Evaluate and write the run in a folder with its best weights so far; its status is then "stopped".
 
         Raises:
             RunError: no epoch is complete, so there are no weights to use.
         """
         run, training = self.run, self.training
+        assert run.path is not None
         if not training.history:
-            raise RunError(no_weights(run.path))
+            raise RunError(why_unfinished(run.path))
         run.environment["resumed"] = run.environment["resumed"][:-1]  # evaluating continues no training
-        failed = run.path is not None and is_failed(run.path)
-        training.stopped = training.stopped or ("diverged" if failed else STOPPED)
+        training.stopped = training.stopped or ("diverged" if is_failed(run.path) else STOPPED)
         with self._arithmetic():
             finish_run(run, training, self.planned, self.device, tested=self.tested)
         return run
@@ -283,8 +284,9 @@ def _explanation(origin: Origin | None, planned: Plan, run: Run, symptom: str) -
     lines = [f"Training diverged: {origin.what} is not finite at step {origin.step} (epoch {origin.epoch})."]
     if origin.rows:
         numbers = planned.prepared.train.rows[list(origin.rows)]
-        listed = ", ".join(str(int(row)) for row in numbers[:8]) + (", ..." if len(numbers) > 8 else "")
-        lines.append(f"Rows of the data: {listed} ({len(numbers)} in the batch).")
+        with naming(planned.source.numbers):
+            named = named_rows(numbers).removeprefix("rows ").removeprefix("row ")
+        lines.append(f"Rows of the data: {named} ({len(numbers)} in the batch).")
     lines.append(
         f"The learning rate was {origin.learning_rate:g}. The network was restored to its last good state."
     )

@@ -101,10 +101,10 @@ class TensorBoard(Quiet):
 
 @contextmanager
 def stopping_on_signals(training: Stoppable) -> Iterator[None]:
-    """Context in which Ctrl-C and SIGTERM request the training to stop after the current step.
+    """Context in which Ctrl-C, SIGTERM and SIGHUP request the training to stop after the current step.
 
-    A second Ctrl-C is not caught: it ends the program immediately. Outside the main thread, where signals cannot be
-    handled, the context has no effect.
+    A second Ctrl-C is not caught: it ends the program immediately. SIGHUP remains ignored under nohup. Outside the main
+    thread, where signals cannot be handled, the context has no effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -115,7 +115,10 @@ def stopping_on_signals(training: Stoppable) -> Iterator[None]:
             raise KeyboardInterrupt
         training.stop_requested = True
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, request) for number in numbers}
     try:
         yield
     finally:

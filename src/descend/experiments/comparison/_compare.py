@@ -35,7 +35,7 @@ from descend.experiments.comparison.variants import Variant, variants_of
 from descend.experiments.objective import MetricChoice, measuring
 from descend.interface import resume_advice
 from descend.many import EngineChoice, Watcher, train_many
-from descend.process import locks_out
+from descend.process import locks_out, undisturbed
 from descend.recipe import Recipe
 from descend.recipe.toml import path_of
 from descend.runs.environment import describe_environment
@@ -45,6 +45,7 @@ from descend.runs.run import Run
 __all__ = ["compare"]
 
 
+@undisturbed
 @locks_out("comparison")
 @accepts_data_options
 def compare(
@@ -237,7 +238,7 @@ class _Trainer:
             watcher.phase(phase, len(jobs))
         try:
             runs = self._train(jobs, subfolder, tested=phase != "tuning")
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             advice = resume_advice(self._folder)
             raise Interrupted(f"stopped during the {phase}{advice}") from None
         for (index, lr, seed), run in zip(jobs, runs, strict=True):

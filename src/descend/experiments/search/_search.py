@@ -22,7 +22,7 @@ from descend.experiments.search.trial import Trial, best_trial, trial_from_run
 from descend.experiments.search.validation import validate_space
 from descend.interface import option, resume_advice, setting
 from descend.many import EngineChoice, Watcher, train_many
-from descend.process import locks_out
+from descend.process import locks_out, undisturbed
 from descend.recipe import Recipe
 from descend.runs.folder import is_finished, is_started
 from descend.runs.plan import Plan, Planner, as_recipe, choose_device
@@ -34,6 +34,7 @@ WINNER_FOLDER = "best"
 """Name of the winner's run folder, within the search folder."""
 
 
+@undisturbed
 @locks_out("search")
 @accepts_data_options
 def search(

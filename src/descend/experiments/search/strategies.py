@@ -127,12 +127,20 @@ class Tpe:
 
     def __init__(self, space: Space, trials: int, seed: int, metric: str, startup: int = 10) -> None:
         self._optuna: Any = require("optuna", "search", "searching by TPE")
-        self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)
         self.space, self.seed, self.metric, self.startup = space, seed, metric, startup
         self.trials = _most(space, trials)
 
     def ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
         """Return the points of a batch, given the records of all earlier trials."""
+        logging = self._optuna.logging
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity(logging.WARNING)
+        try:
+            return self._ask(numbers, history)
+        finally:
+            logging.set_verbosity(verbosity)
+
+    def _ask(self, numbers: range, history: Sequence[Trial]) -> list[Point]:
         optuna = self._optuna
         with exclusive(), warnings.catch_warnings():
             # Optuna marks "group", which models each branch of a conditional space separately, as experimental.
