@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import decimal as decimals
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -247,6 +248,10 @@ def _numbers_of_strings(targets: Array, decimal: Decimal) -> Array | None:
     return numbers.astype(np.int64) if are_integers and written_so else numbers
 
 
+_MAYBE_NUMBER = re.compile(r"\d|inf|nan", re.IGNORECASE)
+"""What strings of numbers contain; other strings need not be parsed."""
+
+
 def target_numbers(targets: Array, decimal: Decimal = "auto") -> Array:
     """Return targets as float64, NaN where they are not numbers.
 
@@ -265,7 +270,7 @@ def target_numbers(targets: Array, decimal: Decimal = "auto") -> Array:
     strings: list[str | None] = [None] * targets.size
     for at, value in enumerate(targets.reshape(-1).tolist()):
         if isinstance(value, str):
-            strings[at] = value.strip()
+            strings[at] = value.strip() if _MAYBE_NUMBER.search(value) else None
             continue
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             numbers[at] = float(value)
