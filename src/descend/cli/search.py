@@ -240,6 +240,8 @@ def _summary(result: SearchResult, report: Path, console: Console) -> None:
         f"{winner.number + 1}, validation {metric(result.metric)} "
         f"{score(result.metric, winner.score).replace(NO_BREAK, ' ')}."
     )
+    if result.why:
+        console.print(f"Trials are compared by {metric(result.metric)}, since {result.why}.")
     for key, value in winner.values.items():
         console.print(f"  {key} = {value_text(value)}", soft_wrap=True)
     console.print("The best configuration, trained again:")

@@ -9,6 +9,7 @@ import numpy as np
 from descend.data.messages import listed
 from descend.data.source import Array
 from descend.errors import DataError
+from descend.interface import setting
 
 __all__ = ["check_part_weights"]
 
@@ -56,7 +57,7 @@ def check_part_weights(
         remedy = (
             "give some of them a weight above 0"
             if part == "train"
-            else f"give some of them a weight above 0, or leave this part out (data.{part} = 0)"
+            else f"give some of them a weight above 0, or leave this part out: {setting(f'data.{part}', 0.0)}"
         )
         raise DataError(f"{which}, so {_USES[part]}; {remedy}")
     train = weights.get("train")

@@ -7,6 +7,7 @@ targets take the shorter path of :func:`encode_source`, with the schema that was
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -241,6 +242,9 @@ def _checked_weights(weights: Array | None, n: int) -> Array | None:
     return checked
 
 
+_DIGIT = re.compile(r"\d")
+
+
 def _decimal(source: Source, targets: Array, settings: DataSettings) -> Decimal:
     """Return the decimal mark of the strings in the data; ``auto`` if none occurs."""
     import polars as pl
@@ -251,7 +255,8 @@ def _decimal(source: Source, targets: Array, settings: DataSettings) -> Decimal:
     strings = []
     if targets.dtype.kind in "OU" and settings.task not in ("classification", "binary", "multiclass"):
         flat = targets.reshape(-1).tolist()
-        if all(isinstance(value, str) for value in flat):
+        # Strings without a digit have no decimal mark; other strings are converted by polars.
+        if all(isinstance(value, str) for value in flat) and any(map(_DIGIT.search, flat)):
             strings = [pl.Series(", ".join(source.target_names), flat, dtype=pl.String)]
     return table_decimal(pl.DataFrame() if table is None else table, settings, targets=strings)
 

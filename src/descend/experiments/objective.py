@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.errors import UserError
+from descend.interface import option
 from descend.metrics import OwnName, main_metric
 from descend.recipe import Recipe
 from descend.recipe.selection import build_metric
@@ -57,7 +58,7 @@ def choose_objective(
         return Objective("loss")
     if requested == "objective":
         raise UserError(
-            'the objective depends on the recipe, so its values cannot be compared; compare by "loss"'
+            "the objective depends on the recipe, so its values cannot be compared; compare by the loss or a metric"
         )
     metric = build_metric(main_metric(task) if requested is None else requested, task, classes, allow_imports)
     faults = (
@@ -71,9 +72,8 @@ def choose_objective(
     if fault is not None and requested is None and not classes:
         return Objective(_WITHOUT_VARIANCE, None, fault)
     if fault is not None:
-        raise UserError(
-            f'{fault}; compare by another metric (metric="loss", --metric loss), or hold out more rows'
-        )
+        other = option("--metric loss", "metric='loss'")
+        raise UserError(f"{fault}; compare by another one, such as {other}, or hold out more rows")
     name = metric.name if metric.own is None else OwnName(metric.name, metric.better)
     always = metric.each_epoch and metric.own is None
     return Objective(name, None if always else requested)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from descend.errors import UserError, message_of
+from descend.interface import option
 from descend.metrics.base import CLASSES, LABELS, Direction, Form, Metric, wide
 from descend.metrics.catalogue import FAMILIES, LOSSES, METRICS
 
@@ -108,34 +109,41 @@ def own_metric(
     name = name or own_name
     if not name.isidentifier():
         raise UserError(
-            f"the function has no name that records could use; give it one: name = \"...\" (got '{name}')"
+            f"the function has no name that records could use; give it one: {_table('name', 'my_metric')} (got '{name}')"
         )
     if name in METRICS or name in LOSSES or any(name.startswith(prefix) for prefix in FAMILIES):
         raise UserError(
-            f"'{name}' is the name of a built-in metric; give yours another one: name = \"my_{name}\""
+            f"'{name}' is the name of a built-in metric; give yours another one: {_table('name', 'my_' + name)}"
         )
     chosen: Any = (
         better or getattr(function, "better", None) or _direction_of(own_name) or _direction_of(name)
     )
     if chosen is None:
         raise UserError(
-            f"'{name}' does not declare which direction is better; write "
-            f'{{ function = ..., better = "higher" }}, or "lower", or decorate it with descend.metrics.declare'
+            f"'{name}' does not declare which direction is better; write {_table('better', 'higher')}, or \"lower\", or "
+            "decorate it with descend.metrics.declare"
         )
     _check_choice("better", chosen, _DIRECTIONS)
     form: Any = takes or getattr(function, "takes", None) or _form_of(function, own_name, task)
     if form is None:
         raise UserError(
-            f"'{name}' does not declare which predictions it takes; write "
-            f'{{ function = ..., takes = "classes" }}, or "probabilities", or decorate it with descend.metrics.declare'
+            f"'{name}' does not declare which predictions it takes; write {_table('takes', 'classes')}, or "
+            '"probabilities", or decorate it with descend.metrics.declare'
         )
     _check_choice("takes", form, _FORMS)
     of_classes = task in CLASSES | LABELS
     if (form == "values") == of_classes:
         fitting = '"classes" or "probabilities"' if of_classes else '"values"'
-        raise UserError(f"'{name}' takes {form}, but the task is {task}: expected takes = {fitting}")
+        raise UserError(
+            f"'{name}' takes {form}, but the task is {task}; for this task takes must be {fitting}"
+        )
     call = functools.partial(_called, function, name, _takes_weights(function), of_classes)
     return Metric(name, call, chosen, form, frozenset({task}), each_epoch=True, own=function)
+
+
+def _table(key: str, value: str) -> str:
+    """Return the table of a function with a declaration, in TOML or in Python."""
+    return option(f'{{ function = ..., {key} = "{value}" }}', f'{{"function": ..., "{key}": "{value}"}}')
 
 
 def _direction_of(name: str) -> Direction | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from descend.data.preparation import Part, Prepared
 from descend.data.schema import Schema
 from descend.errors import Problem, RecipeError, UserError
+from descend.interface import setting
 from descend.metrics import Metric, undefined_reason
 from descend.recipe import Recipe
 from descend.recipe.selection import build_selection
@@ -69,7 +70,7 @@ def _metric_problems(recipe: Recipe, prepared: Prepared) -> list[Problem]:
                     "stop",
                     "monitor",
                     f"'{metric.name}' is undefined on the {len(rows):,} validation rows: {reason}",
-                    'monitor "loss", or hold out more rows (data.validation)',
+                    f"use {setting('stop.monitor', 'loss')}, or hold out more rows",
                 )
             )
     return problems

@@ -23,6 +23,8 @@ from descend.data.training_data import DataOptions, TrainingData
 from descend.errors import Problem, RecipeError, RunError, UserError
 from descend.files import check_unused, read_json, read_text
 from descend.interface import option
+from descend.process import is_fork
+from descend.process.forks import REMEDY
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
 from descend.recipe.defaults import facts_of
@@ -274,6 +276,9 @@ def choose_device(name: str) -> torch.device:
     Raises:
         RecipeError: the device is not available.
     """
+    if is_fork() and name.partition(":")[0] in ("auto", "cuda") and torch.cuda._is_in_bad_fork():
+        message = "this process is a fork of one that has used CUDA, in which CUDA cannot be used"
+        raise RecipeError([Problem("engine", "device", message, f"use cpu, or {REMEDY}")])
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -15,7 +15,9 @@ SIGNIFICANCE = 0.05
 def summarize(results: ComparisonResults) -> str:
     """Return the best variant, the significance of its lead, the fastest variant, and caveats."""
     if results.failed:
-        return "Every run of every variant diverged, so there is nothing to compare."
+        failed = all(run.failed for outcome in results.outcomes for run in outcome.runs)
+        reason = "diverged" if failed else "diverged or has no score"
+        return f"Every run of every variant {reason}, so there is nothing to compare."
     conditions = results.conditions
     sign = -1 if better(conditions.metric) == "higher" else 1
     valid = [outcome for outcome in results.outcomes if not outcome.failed]
@@ -30,11 +32,17 @@ def summarize(results: ComparisonResults) -> str:
             else "."
         )
     ]
+    if conditions.why:
+        sentences.append(f"The variants are compared by {metric(conditions.metric)}, since {conditions.why}.")
     sentences += _significance(results, best.name)
     sentences += _speed(results)
-    diverged = sum(run.failed for outcome in results.outcomes for run in outcome.runs)
+    runs = [run for outcome in results.outcomes for run in outcome.runs]
+    diverged = sum(run.failed for run in runs)
     if diverged:
         sentences.append(f"{diverged} of the final runs diverged and have no score.")
+    undefined = sum(not run.failed and run.score(conditions.part, conditions.metric) is None for run in runs)
+    if undefined:
+        sentences.append(f"For {undefined} of the final runs the {metric(conditions.metric)} is undefined.")
     if any(outcome.at_edge for outcome in valid):
         sentences.append(
             "A learning rate with a star is the lowest or highest tried; a better one may lie outside the range "

@@ -10,7 +10,7 @@ from descend.errors import Problem, RecipeError, UserError
 from descend.experiments.comparison.variants import Variant
 from descend.experiments.objective import MetricChoice, Objective, choose_objective
 from descend.interface import option
-from descend.metrics import metric_names
+from descend.metrics import LOSSES, metric_names
 from descend.recipe.build import build_loss, build_model, build_optimizer, build_output
 from descend.recipe.defaults import facts_of
 from descend.recipe.toml import path_of
@@ -150,6 +150,6 @@ def check_metric(
         if len(losses) > 1:
             raise UserError(
                 "the variants have different losses, whose values cannot be compared; compare by a metric: "
-                + ", ".join(metric_names(task)[1:])
+                + ", ".join(name for name in metric_names(task) if name not in LOSSES)
             )
     return choose_objective(requested, plans, sorted({"validation", part}), allow_imports)

@@ -153,7 +153,9 @@ def search(
     spent = sum(trial.epochs for trial in ordered)
     max_epochs = int(plan.recipe.stop["max_epochs"])
     most = budget(batches[0], max_epochs) if method == "halving" else max_epochs * len(ordered)
-    result = SearchResult(best, ordered, valid_space, metric_name, method, (spent, most), folder)
+    result = SearchResult(
+        best, ordered, valid_space, metric_name, method, (spent, most), folder, objective.why
+    )
     if folder is not None:
         page.write(result)
     return result

@@ -33,6 +33,7 @@ class SearchResult:
         method: the search method.
         budget: the number of epochs that the trials took, and the maximum had none stopped early.
         path: the search folder; None if the search was not saved.
+        why: the reason for another metric than the main one of the task, if none was specified.
     """
 
     best: Run
@@ -42,6 +43,7 @@ class SearchResult:
     method: str
     budget: tuple[int, int]
     path: Path | None = None
+    why: str = ""
 
     def __repr__(self) -> str:
         """Return the number of trials, the winner's values and scores, and the folder."""
