@@ -209,9 +209,20 @@ def _check(annotation: Any, value: Any) -> tuple[Any, str | None]:
     try:
         return _adapter(annotation).validate_json(encoded, strict=True), None
     except ValidationError:
-        return value, f"expected {describe(annotation)}, got {_shown(value)}"
+        return value, _fault_of_item(
+            annotation, value
+        ) or f"expected {describe(annotation)}, got {_shown(value)}"
     except PydanticUserError:  # a type of another package's constructor that cannot be checked
         return value, None
+
+
+def _fault_of_item(annotation: Any, value: Any) -> str | None:
+    """Return what is wrong with the first invalid value of a table whose values have a type; None for others."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if not (inspect.isclass(origin) and issubclass(origin, Mapping) and isinstance(value, Mapping)):
+        return None
+    faults = ((key, _check(arguments[1], each)[1]) for key, each in value.items())
+    return next((f"{key!r}: {fault}" for key, fault in faults if fault), None)
 
 
 def _has_literal(annotation: Any, word: str) -> bool:

@@ -46,7 +46,8 @@ def test_many_categories_in_few_rows_are_none():
 
 
 @pytest.mark.parametrize(
-    "name", ["id", "ID", "customer_id", "PassengerId", "Unnamed: 0", "index", "row number", "key"]
+    "name",
+    ["id", "ID", "customer_id", "PassengerId", "Unnamed: 0", "index", "row number", "key", "invoice_no"],
 )
 def test_different_integers_under_the_name_of_a_key_identify_the_rows(name):
     sparse = np.random.default_rng(1).choice(10**9, N, replace=False)
@@ -56,7 +57,21 @@ def test_different_integers_under_the_name_of_a_key_identify_the_rows(name):
     assert not identifies_rows(pl.Series(name, sparse + 0.5))
 
 
-@pytest.mark.parametrize("name", ["width", "paid", "grid", "notes", "humidity", "turkey", "casino"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "width",
+        "paid",
+        "grid",
+        "notes",
+        "humidity",
+        "turkey",
+        "casino",
+        "price_index",
+        "atomic number",
+        "heatIndex",
+    ],
+)
 def test_other_names_contain_no_key(name):
     assert not identifies_rows(pl.Series(name, np.arange(N) ** 2))
 

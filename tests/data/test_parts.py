@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from descend.data.settings import DataSettings
 from descend.data.sources import read
 from descend.errors import DataError
 
@@ -27,6 +28,16 @@ def test_a_pattern_selects_files(folder):
     FRAME.write_csv(folder / "other.csv")
     assert len(read(folder / "*.parquet", target="y")) == 6
     assert len(read(str(folder / "part-[1-9].parquet"), target="y")) == 4
+
+
+def test_parts_may_stay_on_disk(folder):
+    stored = read(folder, target="y", settings=DataSettings(stream=True))
+    assert stored.stored is not None
+    assert stored.fingerprint() == read(FRAME, target="y").fingerprint()
+    assert stored.stored.rows(1, 4).rows() == FRAME.drop("y")[1:4].rows()
+    FRAME[:2].drop("b").write_parquet(folder / "part-2.parquet")
+    with pytest.raises(DataError, match="cannot be read as Parquet"):
+        read(folder, target="y", settings=DataSettings(stream=True)).fingerprint()
 
 
 def test_a_folder_with_several_formats_is_no_table(folder):

@@ -52,7 +52,9 @@ def test_strings_for_missing_values_may_differ_between_columns():
     frame = typed(cells, missing={"region": ()}).frame
     assert frame["n"].to_list() == [1, None]
     assert frame["region"].to_list() == ["EU", "NA"]
-    assert absent_strings(cells, {"n": ("NA",), "region": ()}) == ("NA",)
+    assert "'NA' stands for a missing value" in absent_strings([*cells], {"n": ("NA",), "region": ()})
+    assert absent_strings([cells["region"]], {"region": ()}) == ""
+    assert absent_strings([cells["region"]], ["", "NA", "-"]).endswith("{'data.missing': ['', '-']}")
 
 
 def test_notes_show_how_unusual_numbers_are_read():

@@ -34,9 +34,8 @@ from descend.data.parsing import (
 from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind, missing_in
 from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
-from descend.data.text_cells import table_decimal
-from descend.errors import DataError, did_you_mean
-from descend.interface import setting
+from descend.data.text_cells import gap_setting, table_decimal
+from descend.errors import DataError, InvalidRowsError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,16 +59,22 @@ FARTHEST = 1e37
 _MAX_SHOWN = 20  # problems in one message
 
 
-def raise_all(problems: Sequence[str]) -> None:
-    """Raise one DataError for all problems; return if there is none."""
-    if len(problems) == 1:
-        raise DataError(problems[0])
-    if problems:
-        shown = [
-            *problems[:_MAX_SHOWN],
-            *([f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []),
-        ]
-        raise DataError(f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown))
+def raise_all(problems: Sequence[str | DataError]) -> None:
+    """Raise one DataError for all problems; return if there is none.
+
+    If all of them are about some rows, the error is an :class:`~descend.errors.InvalidRowsError` with these rows.
+    """
+    if not problems:
+        return
+    message = str(problems[0])
+    if len(problems) > 1:
+        more = [f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []
+        shown = [*map(str, problems[:_MAX_SHOWN]), *more]
+        message = f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown)
+    of_rows = [problem for problem in problems if isinstance(problem, InvalidRowsError)]
+    if len(of_rows) == len(problems):
+        raise InvalidRowsError(message, frozenset().union(*(problem.rows for problem in of_rows)))
+    raise DataError(message)
 
 
 def infer(
@@ -348,8 +353,8 @@ def _declared(
         parsed, invalid = kinds[declared](values)
     if invalid.any():
         others = values.filter(invalid).unique(maintain_order=True).to_list()[:3]
-        words = [*missing_in(settings.missing, values.name), *map(str, others)]
-        remedy = f"; correct them, or if they stand for missing values: {setting(('data', 'missing', values.name), words)}"
+        words = gap_setting(settings.missing, values.name, [str(one) for one in others])
+        remedy = f"; correct them, or if they stand for missing values: {words}"
         refuse(values, invalid, declared, remedy=remedy)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
@@ -361,22 +366,27 @@ def _declared(
 
 def refuse(values: pl.Series, invalid: pl.Series, kind: str, expected: str = "", remedy: str = "") -> None:
     """Raise a DataError that shows the invalid values of a column, if there are any."""
+    import polars as pl
+
     if invalid.any():
         rows = np.flatnonzero(invalid.to_numpy())
         expected = expected or {"numeric": "numbers", "boolean": "true or false"}[kind]
-        shown = values.filter(invalid).head(50).unique(maintain_order=True).to_list()
-        raise DataError(
-            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown, 5)}{remedy}"
+        shown = values.filter(invalid).head(50).unique(maintain_order=True)
+        shown = shown.cast(pl.String) if shown.dtype.is_temporal() else shown
+        raise InvalidRowsError(
+            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown.to_list(), 5)}{remedy}",
+            rows.tolist(),
         )
 
 
-def refuse_extreme(values: pl.Series, column: Column | None = None) -> None:
+def refuse_extreme(values: pl.Series, column: Column | None = None, *, predicting: bool = False) -> None:
     """Raise a DataError if numbers are infinite, too large to be squared, or too far from the training rows.
 
     Args:
         values: a Float64 series.
         column: the fitted column, or None. Its numbers enter the network in single precision, which overflows
             at 3e38.
+        predicting: whether the rows are new ones, whose columns are those of training.
     """
     if values.null_count() == len(values):
         return
@@ -390,7 +400,9 @@ def refuse_extreme(values: pl.Series, column: Column | None = None) -> None:
     else:
         return
     rows = np.flatnonzero(((values - centre).abs() > reach).fill_null(False).to_numpy())
-    raise DataError(
-        f"column {values.name!r}: expected finite numbers, but {rows_hold(rows)} {what}; correct them, "
-        f"leave them empty to treat them as missing, or {kind_option(values.name, 'ignore')}"
+    remedy = "" if predicting else f", or {kind_option(values.name, 'ignore')}"
+    raise InvalidRowsError(
+        f"column {values.name!r}: expected finite numbers, but {rows_hold(rows)} {what}; correct them, or "
+        f"leave them empty to treat them as missing{remedy}",
+        rows.tolist(),
     )

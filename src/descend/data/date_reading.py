@@ -276,7 +276,9 @@ def find_reading_of_numbers(values: pl.Series) -> Reading | None:
     if invalid.any():
         return None
     shown = listed([int(values.drop_nulls()[0])])
-    return Reading("date", _days(parsed), invalid, "", PLAIN, f"numbers such as {shown} are read as dates")
+    keep = setting(("data", "columns", values.name), "numeric")
+    note = f"numbers such as {shown} are read as dates; {keep} keeps the numbers"
+    return Reading("date", _days(parsed), invalid, "", PLAIN, note)
 
 
 def _enough(values: pl.Series) -> bool:

@@ -24,11 +24,13 @@ _FEW = 10  # distinct values up to which a column is never an identifier
 _ROWS_OF_A_COUNTER = 20  # rows from which consecutive integers are taken for a counter
 _YEARS = (1700, 2100)
 _KEY = re.compile(
-    r"(?:^|[\W_])(?:id|ids|idx|index|key|pk|uuid|guid|rowid|row|nr|no|unnamed: \d+)\W*$"
-    r"|(?:row|record|serial|line|sequence|observation|case)[\W_]*(?:number|num|no|nr|count|counter)\W*$",
+    r"(?:^|[\W_])(?:id|ids|pk|uuid|guid|rowid)\W*$"
+    r"|^\W*(?:idx|index|key|row|nr|no|unnamed: \d+)\W*$"
+    r"|(?:row|record|serial|line|sequence|observation|case|account|customer|invoice|order|ticket|policy|phone)"
+    r"[\W_]*(?:number|num|no|nr|idx|index|key|count|counter)\W*$",
     re.IGNORECASE,
 )
-_CAMEL_KEY = re.compile(r"[a-z](?:Id|ID|Key|Index)$")
+_CAMEL_KEY = re.compile(r"[a-z](?:Id|ID)$")
 _QUANTITY = re.compile(
     r"(?:^|[\W_])(?:t|x|year|yr|quarter|month|week|weekday|day|date|hour|minute|second|time|timestamp|step|epoch"
     r"|period|trend|age|rank|position|depth|distance|dose|temperature|angle|frequency)s?(?:$|[\W_])",

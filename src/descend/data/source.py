@@ -52,7 +52,7 @@ class Source:
         classes: the class labels if they are known in advance; they need not all occur in the targets.
         notes: remarks for the user from reading the data.
         decimal: the decimal mark of the numbers in a text file; ``auto`` if none occurs, and for other data.
-        absent_targets: strings that were taken for missing targets.
+        absent_targets: a remark on strings that were taken for missing targets.
         white: the grey level of white in images with more than 8 bits per pixel; None if there are none.
         numbers: where the rows come from, for messages; None for rows 0, 1, 2, ...
         kept: columns to be written next to the predictions, as the file has them.
@@ -76,7 +76,7 @@ class Source:
     classes: Array | None = None
     notes: tuple[str, ...] = ()
     decimal: Decimal = "auto"
-    absent_targets: tuple[str, ...] = ()
+    absent_targets: str = ""
     white: float | None = None
     numbers: RowNumbers | None = None
     kept: pl.DataFrame | None = None

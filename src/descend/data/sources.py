@@ -226,6 +226,8 @@ class _Reader:
             parts = table_parts(path) if folder or not exists else []
         except (OSError, ValueError, RuntimeError) as cause:
             raise DataError(f"no such file: {str(path)[:100]!r} ({cause})") from cause
+        if parts and self.settings.stream and {part.suffix.lower() for part in parts} <= {".parquet", ".pq"}:
+            return self.tables.frame(StoredTable.open(path, parts), path.name, str(path))
         if parts and not self.settings.stream:
             return self.tables.parts(path, parts)
         if not exists:

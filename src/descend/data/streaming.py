@@ -65,23 +65,34 @@ def mapped(shape: Sequence[int], dtype: Any) -> np.ndarray[Any, Any]:
 
 
 class StoredTable:
-    """Columns of a Parquet file, each read when it is accessed.
+    """Columns of a Parquet file, or of several ones, each read when it is accessed.
 
     Args:
-        path: the file.
+        path: the file, or the folder or pattern of several files.
         schema: the types of the columns by name.
         height: number of rows.
         titles: names of the columns in the file, without surrounding spaces, and as they are.
+        files: the files, whose rows follow each other; None for ``path`` itself.
     """
 
     def __init__(
-        self, path: Path, schema: Mapping[str, pl.DataType], height: int, titles: Mapping[str, str]
+        self,
+        path: Path,
+        schema: Mapping[str, pl.DataType],
+        height: int,
+        titles: Mapping[str, str],
+        files: Sequence[Path] | None = None,
     ) -> None:
         self.path, self.schema, self.height, self._titles = path, dict(schema), height, titles
+        self._files = [path] if files is None else list(files)
 
     @classmethod
-    def open(cls, path: Path) -> StoredTable:
-        """Open a Parquet file, reading only its metadata.
+    def open(cls, path: Path, files: Sequence[Path] | None = None) -> StoredTable:
+        """Open a Parquet file, or several files with equal columns, reading only their metadata.
+
+        Args:
+            path: the file, or the folder or pattern of several files.
+            files: the files; None for ``path`` itself.
 
         Raises:
             DataError: the file is not a Parquet file, has no rows, or a column name occurs twice.
@@ -89,7 +100,9 @@ class StoredTable:
         import polars as pl
 
         def describe() -> tuple[dict[str, pl.DataType], int]:
-            lazy = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+            lazy = pl.scan_parquet(
+                path if files is None else list(files), glob=False, hive_partitioning=False
+            )
             return dict(lazy.collect_schema()), int(lazy.select(pl.len()).collect().item())
 
         schema, height = read_or_raise(path, "Parquet", describe)
@@ -97,7 +110,7 @@ class StoredTable:
             raise DataError(f"{path} has no rows")
         names = unique_names(schema, str(path))
         titles = dict(zip(names, schema, strict=True))
-        return cls(path, {name: schema[title] for name, title in titles.items()}, height, titles)
+        return cls(path, {name: schema[title] for name, title in titles.items()}, height, titles, files)
 
     @property
     def columns(self) -> list[str]:
@@ -119,7 +132,7 @@ class StoredTable:
         """Return all rows of one column."""
         import polars as pl
 
-        lazy = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
+        lazy = pl.scan_parquet(self._files, glob=False, hive_partitioning=False)
         series: pl.Series = read_or_raise(
             self.path,
             "Parquet",
@@ -130,13 +143,13 @@ class StoredTable:
     def drop(self, names: Sequence[str]) -> StoredTable:
         """Return the table without some columns."""
         kept = {name: kind for name, kind in self.schema.items() if name not in names}
-        return StoredTable(self.path, kept, self.height, self._titles)
+        return StoredTable(self.path, kept, self.height, self._titles, self._files)
 
     def rows(self, start: int, stop: int) -> pl.DataFrame:
         """Return rows ``start`` to ``stop`` (exclusive) of all columns."""
         import polars as pl
 
-        lazy = pl.scan_parquet(self.path, glob=False, hive_partitioning=False)
+        lazy = pl.scan_parquet(self._files, glob=False, hive_partitioning=False)
         block = lazy.slice(start, stop - start).select(
             [pl.col(self._titles[name]).alias(name) for name in self.columns]
         )

@@ -10,8 +10,8 @@ from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, rows_hold
 from descend.data.number_format import MOSTLY, Mark, different_units, parse
 from descend.data.parsing import large_integers, parse_booleans
-from descend.data.settings import DataSettings, missing_in
-from descend.data.text_cells import format_note, refuse_other_mark
+from descend.data.settings import DataSettings
+from descend.data.text_cells import format_note, gap_setting, refuse_other_mark
 from descend.errors import DataError
 from descend.interface import setting
 
@@ -72,10 +72,9 @@ def mixed(values: pl.Series, invalid: pl.Series, what: str, settings: DataSettin
     rows = np.flatnonzero(invalid.to_numpy())
     others = values.filter(invalid).unique(maintain_order=True).to_list()
     valid = len(values) - values.null_count() - len(rows)
-    words = [*missing_in(settings.missing, values.name), *others[:3]]
     return DataError(
         f"column {values.name!r}: {valid} values are {what}, but {rows_hold(rows)} "
         f"{listed(others, 5)}; correct them, "
-        f"declare them as missing values ({setting(('data', 'missing', values.name), words)}), "
+        f"declare them as missing values ({gap_setting(settings.missing, values.name, others[:3])}), "
         f"or {kind_option(values.name, 'categorical')}"
     )

@@ -178,7 +178,7 @@ class TableReader:
                         f"data.missing: no column {title!r}; {did_you_mean(title, frame.columns)}"
                     )
         targets: Array | None = None
-        absent: tuple[str, ...] = ()
+        absent = ""
         notes: tuple[str, ...] = ()
         if names is not None and not (self.predicting and any(one not in frame.columns for one in names)):
             frame, series = take(frame, names, f"{name}: target")

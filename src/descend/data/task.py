@@ -27,7 +27,7 @@ _MAX_INTEGER_CLASSES = 20  # distinct integers up to which they are taken for cl
 _MAX_MISTAKES = 0.2  # share of strings among numbers up to which they are taken for mistakes
 
 
-def check_targets(targets: Array, names: Sequence[str], least: int = 2, absent: Sequence[str] = ()) -> Array:
+def check_targets(targets: Array, names: Sequence[str], least: int = 2, absent: str = "") -> Array:
     """Check that each row has a target and that all numbers are finite, and return the targets.
 
     A column of shape (n, 1) becomes (n,); Python numbers in an object array become float64, except
@@ -37,7 +37,7 @@ def check_targets(targets: Array, names: Sequence[str], least: int = 2, absent: 
         targets: raw targets, shape (n,) or (n, T).
         names: names of the targets, for messages.
         least: the smallest number of rows that is allowed.
-        absent: strings of the data that were taken for missing targets, for messages.
+        absent: a remark on strings that were taken for missing targets, for messages.
 
     Raises:
         DataError: there are too few rows, or targets are missing or infinite (the message names the rows).
@@ -55,9 +55,9 @@ def check_targets(targets: Array, names: Sequence[str], least: int = 2, absent: 
     if targets.dtype.kind not in "biufOUST":
         raise DataError(f"target {name}: expected numbers or labels, got values of type {targets.dtype}")
     if targets.dtype == object or targets.dtype.kind == "T":
-        targets = _check_objects(targets, name, names, absent)
+        targets = _check_objects(targets, name, absent)
     if targets.dtype.kind == "f":
-        _refuse_missing(np.isnan(targets), name, names, absent)
+        _refuse_missing(np.isnan(targets), name, absent)
         infinite = ~np.isfinite(targets).reshape(len(targets), -1).all(axis=1)
         if infinite.any():
             raise DataError(
@@ -67,10 +67,10 @@ def check_targets(targets: Array, names: Sequence[str], least: int = 2, absent: 
     return targets
 
 
-def _check_objects(targets: Array, name: str, names: Sequence[str], strings: Sequence[str]) -> Array:
+def _check_objects(targets: Array, name: str, remark: str) -> Array:
     flat = targets.reshape(-1).tolist()
     absent = np.array([is_missing(value) for value in flat]).reshape(targets.shape)
-    _refuse_missing(absent, name, names, strings)
+    _refuse_missing(absent, name, remark)
     kinds = {type(value) for value in flat}
     if all(issubclass(kind, str) for kind in kinds) or all(
         issubclass(kind, bool | np.bool_) for kind in kinds
@@ -102,13 +102,10 @@ def _integers_of_decimals(values: Sequence[object]) -> list[int] | None:
     return integers if max(map(abs, integers)) > EXACT else None
 
 
-def _refuse_missing(absent: Array, name: str, names: Sequence[str], strings: Sequence[str]) -> None:
+def _refuse_missing(absent: Array, name: str, remark: str) -> None:
     rows = np.flatnonzero(absent.reshape(len(absent), -1).any(axis=1))
     if len(rows):
-        kept = ""
-        if strings and names:
-            keep = setting(("data", "missing", names[0]), [])
-            kept = f" ({listed(strings)} stands for a missing value, see data.missing; to keep it: {keep})"
+        kept = f" ({remark})" if remark else ""
         raise DataError(
             f"target {name}: {rows_text(rows)} {'has' if len(rows) == 1 else 'have'} no value{kept}; "
             "each row needs a target: fill in or remove these rows, or leave them out: "

@@ -7,7 +7,7 @@ therefore read as strings, and each column is converted as a whole.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from descend.interface import setting
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Typed", "absent_strings", "converted", "converted_columns", "format_note", "refuse_other_mark",
+__all__ = ["Typed", "absent_strings", "converted", "converted_columns", "format_note", "gap_setting", "refuse_other_mark",
            "stripped", "table_decimal", "typed"]  # fmt: skip
 
 _TRUE, _FALSE = ["true", "True", "TRUE"], ["false", "False", "FALSE"]
@@ -157,8 +157,8 @@ def converted_columns(
     return result, tuple(notes)
 
 
-def absent_strings(columns: Iterable[pl.Series], missing: Missing) -> tuple[str, ...]:
-    """Return the strings of some columns that stand for a missing value."""
+def absent_strings(columns: Sequence[pl.Series], missing: Missing) -> str:
+    """Return a remark on the strings of some columns that stand for a missing value, or an empty string."""
     import polars as pl
 
     found: dict[str, None] = {}
@@ -167,7 +167,24 @@ def absent_strings(columns: Iterable[pl.Series], missing: Missing) -> tuple[str,
             cells = one.drop_nulls().str.strip_chars()
             present = cells.filter(cells.is_in([word for word in missing_in(missing, one.name) if word]))
             found |= dict.fromkeys(present.unique(maintain_order=True).to_list())
-    return tuple(found)
+    if not found:
+        return ""
+    keep = gap_setting(missing, columns[0].name, list(found), keep=True)
+    return f"{listed(found)} stands for a missing value, see data.missing; to keep it: {keep}"
+
+
+def gap_setting(missing: Missing, column: str, words: Iterable[str], *, keep: bool = False) -> str:
+    """Return how to count more strings of a column as missing, or with ``keep`` not to count them, for a message.
+
+    >>> gap_setting(MISSING, "region", ["NA"], keep=True), gap_setting(["", "-"], "region", ["x"])
+    ("{'data.missing.region': []}", "{'data.missing': ['', '-', 'x']}")
+    """
+    if isinstance(missing, Mapping) or tuple(missing) == MISSING:
+        own = [] if keep else [*missing_in(missing, column), *words]
+        return setting(("data", "missing", column), own)
+    return setting(
+        "data.missing", [one for one in missing if one not in words] if keep else [*missing, *words]
+    )
 
 
 def format_note(cells: pl.Series, numbers: pl.Series, mark: Mark, unit: str) -> str:
