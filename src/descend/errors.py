@@ -23,6 +23,7 @@ __all__ = [
     "DescendError",
     "DivergedError",
     "Interrupted",
+    "InvalidRowsError",
     "MissingExtraError",
     "ObserverError",
     "Problem",
@@ -50,6 +51,22 @@ class UserError(DescendError, ValueError):
 
 class DataError(UserError):
     """The data cannot be read, or cannot be used for training as they are."""
+
+
+class InvalidRowsError(DataError):
+    """Some rows contain values that cannot be used, in columns that otherwise can.
+
+    Args:
+        message: the columns, rows and values.
+        rows: the numbers of these rows, from 0.
+    """
+
+    def __init__(self, message: str, rows: Iterable[int]) -> None:
+        super().__init__(message)
+        self.rows = frozenset(rows)
+
+    def __reduce__(self) -> tuple[type[InvalidRowsError], tuple[str, frozenset[int]]]:
+        return InvalidRowsError, (str(self), self.rows)
 
 
 class RunError(UserError):

@@ -17,7 +17,7 @@ from descend.cli.options import (
     output_path,
 )
 from descend.cli.output import LastingStream, screen
-from descend.errors import UserError, did_you_mean
+from descend.errors import InvalidRowsError, UserError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,6 +56,14 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    skip_invalid: Annotated[
+        bool,
+        typer.Option(
+            "--skip-invalid",
+            help="Leave the prediction of a row empty if one of its values cannot be used, such as an infinite number, "
+            "instead of stopping.",
+        ),
+    ] = False,
     assignments: ReadingAssignments = None,
     allow_imports: AllowImports = False,
 ) -> None:
@@ -83,7 +91,12 @@ def predict(
     )
     for note in source.notes:
         screen().print(f"Note: {note}", soft_wrap=True, markup=False)
-    frame = prediction_table(trained.predictor, source, trained.loss)
+    try:
+        frame = prediction_table(trained.predictor, source, trained.loss, skip_invalid=skip_invalid)
+    except InvalidRowsError as problem:
+        if len(problem.rows) == len(source):
+            raise
+        raise UserError(f"{problem}; --skip-invalid predicts the other rows") from problem
     if out is None:
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:

@@ -35,7 +35,7 @@ from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind, miss
 from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
 from descend.data.text_cells import gap_setting, table_decimal
-from descend.errors import DataError, did_you_mean
+from descend.errors import DataError, InvalidRowsError, did_you_mean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,16 +59,22 @@ FARTHEST = 1e37
 _MAX_SHOWN = 20  # problems in one message
 
 
-def raise_all(problems: Sequence[str]) -> None:
-    """Raise one DataError for all problems; return if there is none."""
-    if len(problems) == 1:
-        raise DataError(problems[0])
-    if problems:
-        shown = [
-            *problems[:_MAX_SHOWN],
-            *([f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []),
-        ]
-        raise DataError(f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown))
+def raise_all(problems: Sequence[str | DataError]) -> None:
+    """Raise one DataError for all problems; return if there is none.
+
+    If all of them are about some rows, the error is an :class:`~descend.errors.InvalidRowsError` with these rows.
+    """
+    if not problems:
+        return
+    message = str(problems[0])
+    if len(problems) > 1:
+        more = [f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []
+        shown = [*map(str, problems[:_MAX_SHOWN]), *more]
+        message = f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown)
+    of_rows = [problem for problem in problems if isinstance(problem, InvalidRowsError)]
+    if len(of_rows) == len(problems):
+        raise InvalidRowsError(message, frozenset().union(*(problem.rows for problem in of_rows)))
+    raise DataError(message)
 
 
 def infer(
@@ -367,18 +373,20 @@ def refuse(values: pl.Series, invalid: pl.Series, kind: str, expected: str = "",
         expected = expected or {"numeric": "numbers", "boolean": "true or false"}[kind]
         shown = values.filter(invalid).head(50).unique(maintain_order=True)
         shown = shown.cast(pl.String) if shown.dtype.is_temporal() else shown
-        raise DataError(
-            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown.to_list(), 5)}{remedy}"
+        raise InvalidRowsError(
+            f"column {values.name!r}: expected {expected}, but {rows_hold(rows)} {listed(shown.to_list(), 5)}{remedy}",
+            rows.tolist(),
         )
 
 
-def refuse_extreme(values: pl.Series, column: Column | None = None) -> None:
+def refuse_extreme(values: pl.Series, column: Column | None = None, *, predicting: bool = False) -> None:
     """Raise a DataError if numbers are infinite, too large to be squared, or too far from the training rows.
 
     Args:
         values: a Float64 series.
         column: the fitted column, or None. Its numbers enter the network in single precision, which overflows
             at 3e38.
+        predicting: whether the rows are new ones, whose columns are those of training.
     """
     if values.null_count() == len(values):
         return
@@ -392,7 +400,9 @@ def refuse_extreme(values: pl.Series, column: Column | None = None) -> None:
     else:
         return
     rows = np.flatnonzero(((values - centre).abs() > reach).fill_null(False).to_numpy())
-    raise DataError(
-        f"column {values.name!r}: expected finite numbers, but {rows_hold(rows)} {what}; correct them, "
-        f"leave them empty to treat them as missing, or {kind_option(values.name, 'ignore')}"
+    remedy = "" if predicting else f", or {kind_option(values.name, 'ignore')}"
+    raise InvalidRowsError(
+        f"column {values.name!r}: expected finite numbers, but {rows_hold(rows)} {what}; correct them, or "
+        f"leave them empty to treat them as missing{remedy}",
+        rows.tolist(),
     )

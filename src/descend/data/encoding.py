@@ -58,7 +58,7 @@ def conform(
     """
     import polars as pl
 
-    problems = []
+    problems: list[str | DataError] = []
     parsed = []
     titles = {column.name: _title(column.name, frame) for column in columns if column.used}
     absent = [name for name, title in titles.items() if title is None]
@@ -88,7 +88,7 @@ def conform(
         try:
             parsed.append(_as_kind(values, column, decimal))
         except DataError as problem:
-            problems.append(str(problem))
+            problems.append(problem)
     raise_all(problems)
     return pl.DataFrame(parsed)
 
@@ -121,7 +121,7 @@ def _as_kind(values: pl.Series, column: Column, decimal: Mark) -> pl.Series:
     else:
         converted, invalid = _numbers(values, column, decimal)
         refuse(values, invalid, column.kind)
-    refuse_extreme(converted, column)
+    refuse_extreme(converted, column, predicting=True)
     return converted
 
 

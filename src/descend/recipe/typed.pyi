@@ -42,11 +42,15 @@ __all__ = [
     "Deform",
     "ELU",
     "Engine",
+    "ExpOutput",
     "Exponential",
     "FeatureDropout",
     "Flip",
+    "FocalLoss",
     "GD",
     "GELU",
+    "GaussianLoss",
+    "GaussianMeanOutput",
     "GeometricInit",
     "Gradient",
     "GroupNorm",
@@ -74,10 +78,13 @@ __all__ = [
     "MLP",
     "MSELoss",
     "Maxout",
+    "MiddleQuantileOutput",
     "MinMaxScale",
     "Mixup",
     "Model",
     "ModelSpec",
+    "NegativeBinomialLoss",
+    "NegativeBinomialMeanOutput",
     "Nesterov",
     "Newton",
     "Noise",
@@ -92,7 +99,9 @@ __all__ = [
     "OutputSpec",
     "PCAScale",
     "Plateau",
+    "PoissonLoss",
     "Polynomial",
+    "QuantileLoss",
     "RMSprop",
     "ReLU",
     "Regularize",
@@ -155,6 +164,11 @@ _LossName: TypeAlias = Literal[
     "cross_entropy",
     "kl",
     "wasserstein",
+    "quantile",
+    "poisson",
+    "negative_binomial",
+    "gaussian",
+    "focal",
 ]
 
 _InitName: TypeAlias = Literal[
@@ -268,6 +282,10 @@ _OutputName: TypeAlias = Literal[
     "sigmoid",
     "sine",
     "softmax",
+    "exp",
+    "gaussian_mean",
+    "negative_binomial_mean",
+    "middle_quantile",
 ]
 
 _OrthogonalityName: TypeAlias = Literal[
@@ -319,7 +337,14 @@ class Data(Spec):
         target: name of the column to predict; a tuple of names, or names joined by commas, for several
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. 'auto' infers it from the targets; 'classification' chooses between
-            'binary' and 'multiclass', 'regression' between one and several targets.
+            'binary', 'multiclass' and 'multi_label', 'regression' between one and several targets.
+            'multi_label' is for several targets with the same two values, such as 0 and 1, each of
+            which may hold or not; 'auto' chooses it for such targets, and 'multi_regression' learns
+            them as numbers.
+        target_scale: how the targets of a regression are learned: 'standard', minus the mean and
+            divided by the standard deviation of the training part, or 'none', in their own units.
+            'auto' is what the loss takes: counts for 'poisson' and 'negative_binomial', standardised
+            targets for others. Predictions and metrics are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: 'standard',
             'center', 'minmax', 'pca', 'whiten', 'zca' or 'none'; or a table with a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
@@ -341,14 +366,39 @@ class Data(Spec):
             example).
         weights: name of a column with the weight of each row, 0 or more.
         columns: the kind of a column by its name, which overrides the inferred one; 'ignore' drops the
-            column.
-        missing: strings that stand for a missing value.
+            column. 'date' is a date with or without a time, 'time' a time of day, 'duration' a length
+            of time. A table specifies more: {kind = "date", parts = ["number", "weekday", "hour"]} the
+            parts that are inputs, see date_parts; 'format' how the cells are read, 'day-first',
+            'month-first', 'year-first', a pattern such as '%d.%m.%Y %H:%M', or the unit of numbers
+            since 1970-01-01 ('days', 'seconds', 'milliseconds', 'microseconds', 'nanoseconds'); 'zone'
+            the time zone whose local time is meant, such as 'Europe/Paris'. A list of strings, '["S",
+            "M", "L"]', declares ordered categories.
+        missing: strings that stand for a missing value, in all columns; or a table of such lists by the
+            name of the column, {"region": []}, and the defaults for all others. An empty cell is always
+            missing.
+        decimal: the decimal mark of numbers in text files and strings: 'point' (1,234.5) or 'comma'
+            (1.234,5). 'auto' finds it from all columns. The schema stores it, so that new data are read
+            in the same way.
         separator: the character between the fields of a text file. 'auto' takes it from the first line
             if that is 'sep=;', or else chooses the one of comma, semicolon, tab and '|' that divides
             the header and the first rows into equal numbers of fields.
+        encoding: the character encoding of a text file without a byte order mark, by its name in Python
+            ('cp1252', 'latin-1', 'utf-16'). 'auto' requires UTF-8, and refuses other bytes with their
+            line.
+        sheet: the sheet of a workbook; 'auto' reads the first one.
+        drop_missing_targets: whether rows without a target are left out, instead of being refused.
         max_categories: a column of strings with more categories keeps the most frequent 'max_categories
             - 1' and pools the others.
+        text_buckets: the number of embeddings that the n-grams of a text column share; 'auto' is four
+            per training row, between 8192 and 65536, as a power of two.
+        text_words: the smallest and the largest number of words of a word n-gram; [0, 0] for none.
+        text_characters: the smallest and the largest number of characters of a character n-gram; [0, 0]
+            for none.
+        text_length: the largest number of different n-grams of a text that are used: its words first,
+            in their order.
         image_size: side in pixels to which images are resized; 'auto' keeps a common size.
+        image_white: the grey level of white in images with more than 8 bits per pixel, which becomes
+            255. 'auto' finds it from all images of a folder, by their bit depth.
         stream: whether a Parquet file, or the images of a folder, stay on disk, for data larger than
             memory. Temporary files hold the encoded rows (in 'TMPDIR', an environment variable).
         class_weights: 'balanced' weights each training row by n / (K n_k), with n_k the number of rows
@@ -359,7 +409,8 @@ class Data(Spec):
         self,
         *,
         target: str | Sequence[str] | None = None,
-        task: Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass"] = "auto",
+        task: Literal["auto", "regression", "classification", "multi_regression", "binary", "multiclass", "multi_label"] = "auto",
+        target_scale: Literal["auto", "standard", "none"] = "auto",
         scale: _ScaleName | ScaleSpec | str | Mapping[str, Any] = "standard",
         clip: float | Literal["none"] = 10.0,
         augment: _AugmentationName | AugmentationSpec | str | Mapping[str, Any] | Sequence[_AugmentationName | AugmentationSpec | str | Mapping[str, Any]] = (),
@@ -371,11 +422,20 @@ class Data(Spec):
         split: str | None = None,
         groups: str | None = None,
         weights: str | None = None,
-        columns: Mapping[str, Literal["numeric", "categorical", "boolean", "date", "ignore"]] = ...,
-        missing: Sequence[str] = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?"),
+        columns: Mapping[str, Literal["numeric", "categorical", "boolean", "date", "time", "duration", "text", "ignore"] | Sequence[str | int] | Mapping[str, str | Sequence[str]]] = ...,
+        missing: Sequence[str] | Mapping[str, Sequence[str]] = ("", "NA", "N/A", "NaN", "nan", "null", "None", "?"),
+        decimal: Literal["auto", "point", "comma"] = "auto",
         separator: Literal["auto", ",", ";", "	", "|", ":", " "] = "auto",
+        encoding: str = "auto",
+        sheet: str = "auto",
+        drop_missing_targets: bool = False,
         max_categories: int = 64,
+        text_buckets: int | Literal["auto"] = "auto",
+        text_words: tuple[int, int] = (1, 2),
+        text_characters: tuple[int, int] = (3, 4),
+        text_length: int = 384,
         image_size: int | Literal["auto"] = "auto",
+        image_white: float | Literal["auto"] = "auto",
         stream: bool = False,
         class_weights: Literal["none", "balanced"] = "none",
     ) -> None: ...
@@ -396,6 +456,7 @@ class Model(ModelSpec):
             differs, as with other classes, "replace" always does, "keep" never.
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
         degree: the largest exponent. Default 3, a cubic.
         hidden: the widths of the hidden layers.
         activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor. With
@@ -424,6 +485,7 @@ class Model(ModelSpec):
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
         activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
@@ -452,6 +514,12 @@ class Loss(LossSpec):
         cost: C, K rows of K costs, 0 or more, instead of distances on the line.
         epsilon: ε of Sinkhorn's iteration, as a fraction of the largest cost.
         iterations: number of iterations of Sinkhorn's method.
+        level: the level t, between 0 and 1, or several. With several levels the prediction is the
+            quantile of the level that is closest to 0.5; predict_distribution returns all.
+        dispersion: a, above 0; "learned" predicts it for each row.
+        gamma: γ, at least 0.
+        alpha: weights of the classes. Binary and labels: a number a in (0, 1), the weight of class 1;
+            that of class 0 is 1 − a. Multiclass: K positive numbers. Default None: 1 for all.
     """
 
     def __init__(
@@ -464,6 +532,10 @@ class Loss(LossSpec):
         cost: Sequence[Sequence[float]] | None = None,
         epsilon: float = 0.02,
         iterations: int = 200,
+        level: float | Sequence[float] = 0.5,
+        dispersion: float | Literal["learned"] = "learned",
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | None = None,
     ) -> None: ...
 
 @final
@@ -691,8 +763,9 @@ class Regularize(Spec):
         weight_decay: decoupled decay: before each step w <- (1 - lr * weight_decay) w (AdamW's rule).
         l2: adds l2 * sum ||W||_F^2 to the loss; its gradient is 2 * l2 * W.
         l1: adds l1 * sum |W| to the loss.
-        l1_prox: after each step W <- sign(W) max(|W| - lr * l1_prox, 0), which makes weights exactly
-            zero.
+        l1_prox: after each step W <- sign(W) max(|W| - t * l1_prox, 0), which makes weights exactly
+            zero; t is the learning rate, for adaptive optimizers divided by the root of the average
+            squared gradient.
         jacobian: adds jacobian * mean over rows of ||J||_F^2, where J is the Jacobian of the outputs
             with respect to the inputs.
         jacobian_projections: the number of random projections that estimate it without bias, each of
@@ -751,7 +824,14 @@ class Stop(Spec):
         max_epochs: the maximum number of passes over the training rows.
         patience: epochs without a new best value after which training stops; "none" to never stop
             early.
-        monitor: the value monitored on the validation rows: "loss" or a metric of the task.
+        monitor: the value monitored on the validation rows: "loss"; "objective", the loss that training
+            minimizes, with label smoothing and class weights; a metric of the task such as "accuracy",
+            "f1" or "roc_auc"; or one of your own, as in 'metrics'. An epoch in which it is undefined is
+            never the best.
+        metrics: further metrics that are measured after each epoch: names, or functions of your own of
+            (y_true, predictions), given by import path, in Python as they are, or in a table with the
+            keys "function", "better" ("higher" or "lower"), "takes" ("classes" or "probabilities") and
+            "name".
         max_seconds: training stops at the end of the epoch that exceeds this time.
         target: training stops once the monitored value is at least this good.
         gradient_tolerance: training stops once the norm of the gradient at an epoch's last step, before
@@ -768,7 +848,8 @@ class Stop(Spec):
         *,
         max_epochs: int | Literal["auto"] = "auto",
         patience: int | Literal["auto"] | None = "auto",
-        monitor: str = "auto",
+        monitor: str | Callable[..., Any] | Mapping[str, Any] = "auto",
+        metrics: Sequence[str | Callable[..., Any] | Mapping[str, Any]] = (),
         max_seconds: float | None = None,
         target: float | None = None,
         gradient_tolerance: float | None = None,
@@ -840,6 +921,7 @@ class Linear(ModelSpec):
             differs, as with other classes, "replace" always does, "keep" never.
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
     """
 
     def __init__(
@@ -850,6 +932,7 @@ class Linear(ModelSpec):
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
     ) -> None: ...
 
 @final
@@ -870,6 +953,7 @@ class Polynomial(ModelSpec):
             differs, as with other classes, "replace" always does, "keep" never.
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
     """
 
     def __init__(
@@ -881,6 +965,7 @@ class Polynomial(ModelSpec):
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
     ) -> None: ...
 
 @final
@@ -908,6 +993,7 @@ class MLP(ModelSpec):
             differs, as with other classes, "replace" always does, "keep" never.
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
     """
 
     def __init__(
@@ -924,6 +1010,7 @@ class MLP(ModelSpec):
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
     ) -> None: ...
 
 @final
@@ -954,6 +1041,7 @@ class ConvNet(ModelSpec):
             differs, as with other classes, "replace" always does, "keep" never.
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
     """
 
     def __init__(
@@ -974,6 +1062,7 @@ class ConvNet(ModelSpec):
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
     ) -> None: ...
 
 @final
@@ -994,6 +1083,7 @@ class UnitaryRNN(ModelSpec):
             differs, as with other classes, "replace" always does, "keep" never.
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
+        text_dimension: the size of the learned embedding of a text column (TextEmbedding).
     """
 
     def __init__(
@@ -1005,6 +1095,7 @@ class UnitaryRNN(ModelSpec):
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
+        text_dimension: int = 32,
     ) -> None: ...
 
 @final
@@ -1096,6 +1187,64 @@ class WassersteinLoss(LossSpec):
         cost: Sequence[Sequence[float]] | None = None,
         epsilon: float = 0.02,
         iterations: int = 200,
+    ) -> None: ...
+
+@final
+class QuantileLoss(LossSpec):
+    """Pinball loss, whose minimiser is the conditional quantile of a level.
+
+    Args:
+        level: the level t, between 0 and 1, or several. With several levels the prediction is the
+            quantile of the level that is closest to 0.5; predict_distribution returns all.
+    """
+
+    def __init__(
+        self,
+        *,
+        level: float | Sequence[float] = 0.5,
+    ) -> None: ...
+
+@final
+class PoissonLoss(LossSpec):
+    """Negative log-likelihood of counts y with mean and variance exp(z)."""
+
+    def __init__(self) -> None: ...
+
+@final
+class NegativeBinomialLoss(LossSpec):
+    """Negative log-likelihood of counts y with mean m = exp(z) and variance m + a m².
+
+    Args:
+        dispersion: a, above 0; "learned" predicts it for each row.
+    """
+
+    def __init__(
+        self,
+        *,
+        dispersion: float | Literal["learned"] = "learned",
+    ) -> None: ...
+
+@final
+class GaussianLoss(LossSpec):
+    """Negative log-likelihood of a normal distribution with mean m and variance v, both predicted."""
+
+    def __init__(self) -> None: ...
+
+@final
+class FocalLoss(LossSpec):
+    """Focal loss, −(1 − p)^γ log p with p the probability of the correct class.
+
+    Args:
+        gamma: γ, at least 0.
+        alpha: weights of the classes. Binary and labels: a number a in (0, 1), the weight of class 1;
+            that of class 0 is 1 − a. Multiclass: K positive numbers. Default None: 1 for all.
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] | None = None,
     ) -> None: ...
 
 @final
@@ -2749,6 +2898,38 @@ class SoftmaxOutput(OutputSpec):
     """Softmax: a distribution over K classes, which is invariant to a constant added to a row."""
 
     def __init__(self) -> None: ...
+
+@final
+class ExpOutput(OutputSpec):
+    """Exponential function: a positive mean, such as that of counts, from its logarithm."""
+
+    def __init__(self) -> None: ...
+
+@final
+class GaussianMeanOutput(OutputSpec):
+    """Mean of a normal distribution with a predicted mean and variance."""
+
+    def __init__(self) -> None: ...
+
+@final
+class NegativeBinomialMeanOutput(OutputSpec):
+    """Mean of a negative binomial distribution with a predicted mean and dispersion."""
+
+    def __init__(self) -> None: ...
+
+@final
+class MiddleQuantileOutput(OutputSpec):
+    """The predicted quantile whose level is closest to 1/2, among those of several levels.
+
+    Args:
+        levels: the L levels, in the order of the outputs.
+    """
+
+    def __init__(
+        self,
+        *,
+        levels: Any = (0.1, 0.5, 0.9),
+    ) -> None: ...
 
 @final
 class SOPenalty(OrthogonalitySpec):

@@ -14,12 +14,14 @@ from torch import Tensor
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings
 from descend.data.source import Array, Source
-from descend.errors import UserError, did_you_mean
+from descend.errors import InvalidRowsError, UserError, did_you_mean
 from descend.losses import Loss
 from descend.param_types import check, of_constructor
 from descend.training.predictor import Predictor
 
-__all__ = ["READING", "distribution_of", "prediction_table", "reading_settings"]
+__all__ = ["READING", "distribution_of", "prediction_table", "reading_settings", "usable_rows"]
+
+_ROW = "row\0number"
 
 READING = ("separator", "encoding", "sheet", "drop_missing_targets")
 """Keys of ``[data]`` that determine how new data are read; all others are those of training."""
@@ -87,7 +89,27 @@ def distribution_of(schema: Schema, loss: Any, outputs: Tensor) -> dict[str, Arr
     return found
 
 
-def prediction_table(predictor: Predictor, source: Source, loss: Any = None) -> pl.DataFrame:
+def usable_rows(schema: Schema, source: Source) -> Array:
+    """Return the numbers of the rows that can be predicted; the others contain values that their columns cannot have.
+
+    Raises:
+        DataError: the columns are not those of training, or no row can be predicted.
+    """
+    rows = np.arange(len(source))
+    while True:
+        try:
+            schema.matrix(source.take(rows))
+        except InvalidRowsError as problem:
+            rows = np.delete(rows, sorted(problem.rows))
+            if not len(rows):
+                raise
+        else:
+            return rows
+
+
+def prediction_table(
+    predictor: Predictor, source: Source, loss: Any = None, *, skip_invalid: bool = False
+) -> pl.DataFrame:
     """Return the predictions for a source, one row for each of its rows.
 
     The columns are those that the source keeps, ``file`` for images, ``prediction`` (``prediction_TARGET`` for several
@@ -99,8 +121,14 @@ def prediction_table(predictor: Predictor, source: Source, loss: Any = None) -> 
         predictor: the trained network.
         source: the rows.
         loss: the loss that the network was trained with. Default None: no columns of a distribution.
+        skip_invalid: whether rows with values that cannot be used, such as infinite ones, get no prediction (null),
+            instead of an error that names them. Default False.
     """
     schema = predictor.schema
+    if skip_invalid and source.frame is not None:
+        rows = usable_rows(schema, source)
+        if len(rows) < len(source):
+            return _with_gaps(prediction_table(predictor, source.take(rows), loss), rows, source)
     if source.kind == "dataset":
         raise UserError(f"{source.name} is a torch Dataset; prediction needs its inputs as an array")
     outputs = predictor.outputs(source)
@@ -134,3 +162,15 @@ def prediction_table(predictor: Predictor, source: Source, loss: Any = None) -> 
             name = f"kept_{name}"
         kept[name] = series
     return pl.DataFrame({**kept, **columns})
+
+
+def _with_gaps(found: pl.DataFrame, rows: Array, source: Source) -> pl.DataFrame:
+    """Return predictions of some rows as a table of all rows of the source; kept columns are complete."""
+    everything = pl.DataFrame({_ROW: np.arange(len(source))})
+    predicted = found.with_columns(pl.Series(_ROW, rows))
+    if source.kept is not None:
+        names = found.columns[: source.kept.width]
+        kept = source.kept.rename(dict(zip(source.kept.columns, names, strict=True)))
+        everything = kept.with_columns(everything[_ROW])
+        predicted = predicted.drop(names)
+    return everything.join(predicted, on=_ROW, how="left", maintain_order="left").select(found.columns)
