@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 LOWEST ?= .venv-lowest
 BIN := $(VENV)/bin
-EXTRAS := gallery,images,onnx,search,tensorboard
+EXTRAS := excel,gallery,images,onnx,search,tensorboard,zstd
 # Dependency groups need pip 25.1.
 NEW_PIP := -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
