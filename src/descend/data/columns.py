@@ -21,7 +21,7 @@ from descend.data.date_reading import (
 )
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.large_integers import refuse_too_close
-from descend.data.messages import listed, rows_hold
+from descend.data.messages import listed, raise_all, rows_hold
 from descend.data.number_format import CODE, has_codes, parse
 from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
@@ -47,7 +47,6 @@ __all__ = [
     "Column",
     "infer",
     "kind_option",
-    "raise_all",
     "refuse",
     "refuse_extreme",
 ]
@@ -56,25 +55,6 @@ LARGEST = 1e150
 """Largest magnitude of a number: squares of larger numbers overflow."""
 FARTHEST = 1e37
 """Largest distance from the mean in standard deviations: single precision overflows beyond 3e38."""
-_MAX_SHOWN = 20  # problems in one message
-
-
-def raise_all(problems: Sequence[str | DataError]) -> None:
-    """Raise one DataError for all problems; return if there is none.
-
-    If all of them are about some rows, the error is an :class:`~descend.errors.InvalidRowsError` with these rows.
-    """
-    if not problems:
-        return
-    message = str(problems[0])
-    if len(problems) > 1:
-        more = [f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []
-        shown = [*map(str, problems[:_MAX_SHOWN]), *more]
-        message = f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown)
-    of_rows = [problem for problem in problems if isinstance(problem, InvalidRowsError)]
-    if len(of_rows) == len(problems):
-        raise InvalidRowsError(message, frozenset().union(*(problem.rows for problem in of_rows)))
-    raise DataError(message)
 
 
 def infer(
