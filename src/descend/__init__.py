@@ -12,11 +12,12 @@ Names are imported on first use, so that ``import descend`` is fast and does not
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from descend._version import __version__
 
+TYPE_CHECKING = False  # typing is not imported, so that the program answers signals from its first moment
 if TYPE_CHECKING:
+    from typing import Any
+
     from descend.api import finish, train
     from descend.data.training_data import TrainingData
     from descend.estimators import Classifier, Regressor, Search

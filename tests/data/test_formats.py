@@ -11,7 +11,7 @@ from descend.data.sources import read
 
 WORDS = st.text(alphabet="aäßœЖ,;\"'\n |#é", min_size=1, max_size=8).map(lambda text: f"w{text}w")
 INTEGERS = st.integers(-(2**60), 2**60)
-NUMBERS = st.floats(-1e6, 1e6).map(lambda number: round(number, 3) + 0.5)
+NUMBERS = st.integers(-(10**6), 10**6).map(lambda number: number + 0.25)  # three decimals could be thousands
 
 
 @st.composite

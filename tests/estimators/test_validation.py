@@ -1,0 +1,30 @@
+import numpy as np
+import pytest
+
+from descend.errors import DataError
+from descend.estimators.validation import validate_labels, validate_numbers, validate_weights
+
+pd = pytest.importorskip("pandas")
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (pd.Series(pd.array([0, 1, 0], dtype="Int64")), np.int64),
+        (pd.Series(pd.array([True, False, True], dtype="boolean")), np.bool_),
+        (pd.Series(pd.array(["a", "b", "a"], dtype="string")), object),
+        (np.ma.array([0, 1, 0]), np.int64),
+    ],
+)
+def test_labels_of_nullable_types_keep_their_type(labels, expected):
+    assert validate_labels(None, labels).dtype == expected
+
+
+def test_masks_are_missing_values():
+    mask = [False, True, False]
+    with pytest.raises(DataError, match="row 1 has no value"):
+        validate_labels(None, np.ma.array([0, 1, 0], mask=mask))
+    with pytest.raises(ValueError, match="NaN"):
+        validate_weights(np.ma.array([1.0, 1.0, 1.0], mask=mask), np.zeros((3, 1)), np.zeros(3))
+    with pytest.raises(ValueError, match="NaN"):
+        validate_numbers(None, np.ma.array([1.0, 2.0, 3.0], mask=mask))

@@ -56,7 +56,8 @@ class TestRestarts:
     def test_keep_the_best_by_validation(self):
         run = train_restarts(plan_run("iris", SMALL.replace({"init.restarts": 4}), seed=2), engine="loop")
         solo = [train("iris", SMALL.replace({"init.draw": draw}), seed=2) for draw in range(4)]
-        losses = [each.metrics["validation"]["objective"] for each in solo]
+        monitor = run.metrics["members"]["monitor"]
+        losses = [each.metrics["validation"][monitor] for each in solo]
         assert run.metrics["members"]["validation"] == losses
         best = int(np.argmin(losses))
         assert run.metrics["members"]["kept"] == [best]

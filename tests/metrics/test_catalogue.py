@@ -53,7 +53,7 @@ def test_every_metric_has_a_card(name: str) -> None:
         ("pinball", "regression", "did you mean 'pinball_0.5'"),
         ("auc", "regression", "unknown metric 'auc' for regression"),
         ("f1", "multiclass", "no metric 'f1' for multiclass; did you mean 'f1_macro'"),
-        ("r2", "multiclass", "no metric 'r2' for multiclass; one of: loss, accuracy"),
+        ("r2", "multiclass", "no metric 'r2' for multiclass; one of: loss, objective, accuracy"),
         ("top_0", "multiclass", "expected a name such as 'top_5'"),
         ("top_x", None, "expected a name such as 'top_5'"),
         ("top_3", "binary", "no metric 'top_3' for binary"),
@@ -74,8 +74,8 @@ def test_an_unknown_task() -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_offered_name_can_be_used(task: str) -> None:
     names = metric_names(task, classes=10)
-    assert names[0] == "loss"
-    assert all(task in find_metric(name, task).tasks for name in names[1:])
+    assert names[:2] == ["loss", "objective"]
+    assert all(task in find_metric(name, task).tasks for name in names[2:])
     assert ("top_5" in names) == (task == "multiclass")
     assert ("pinball_0.9" in names) == ("regression" in task)
     assert "top_5" not in metric_names("multiclass", classes=5)

@@ -79,6 +79,13 @@ def test_values_are_in_one_dimension_for_one_target() -> None:
     assert shapes == [((2,), (2,)), ((3, 2), (3, 2))]
 
 
+def test_several_labels_per_row() -> None:
+    metric = own_metric(reference.hamming_loss, "multi_label")
+    p, y = torch.tensor([[1, 0], [1, 1]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert (metric.better, metric.takes) == ("lower", "classes")
+    assert metric(p, y).item() == 0.25
+
+
 @pytest.mark.parametrize("value", [None, float("nan"), np.float64("nan"), torch.tensor(float("nan"))])
 def test_none_and_nan_mean_undefined(value: Any) -> None:
     metric = own_metric(lambda y, p: value, "regression", name="mine", better="lower")

@@ -163,3 +163,14 @@ def test_proximal_gradient_methods_solve_the_lasso(name, settings):
         optimizer.step(closure)
     assert w[0].item() == 0.0
     assert w[1].item() == pytest.approx(0.99, abs=1e-6)
+
+
+def test_a_weight_without_gradient_shrinks_by_the_learning_rate():
+    """With Adam the threshold would be infinite for it, and the weights before a layer of zeros would be lost at once."""
+    w = nn.Parameter(torch.tensor([1.0, -0.25], dtype=torch.float64))
+    optimizer = OPTIMIZERS["adam"]([w], lr=0.1)
+    l1_prox(optimizer, [w], 0.5)
+    for expected in ([0.9, -0.15], [0.8, -0.05], [0.7, 0.0]):
+        w.grad = torch.zeros_like(w)
+        optimizer.step()
+        torch.testing.assert_close(w.detach(), torch.tensor(expected, dtype=torch.float64))

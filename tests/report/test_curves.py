@@ -87,3 +87,25 @@ def test_one_epoch_is_a_visible_point() -> None:
     assert curve.data[0]["mode"] == "lines+markers"
     low, high = curve.layout["xaxis"]["range"]
     assert low < 1 < high
+
+
+@pytest.mark.parametrize(
+    ("metric", "logarithmic"),
+    [("r2", False), ("matthews", False), ("accuracy", False), ("metric of one's own", False), ("rmse", True)],
+)
+def test_only_errors_have_a_logarithmic_axis(metric: str, logarithmic: bool) -> None:
+    rising: tuple[list[float | None], ...] = ([0.01, 0.5, 0.9],) * 2
+    flat: list[float | None] = [1.0] * 3
+    figures = learning_curves(
+        [1.0, 2.0, 3.0],
+        2,
+        loss=(flat, flat),
+        loss_name="mse",
+        main=metric,
+        scores=rising,
+        lr=flat,
+        gradient=flat,
+        seconds=flat,
+    )
+    axis = next(one for one in figures if one.key == "metric").layout["yaxis"]
+    assert (axis.get("type") == "log") == logarithmic

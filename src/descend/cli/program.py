@@ -98,7 +98,7 @@ app.add_typer(check.app, name="check", short_help="Check gradients or optimality
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit status; see :func:`descend.cli.startup.main`."""
+    """Run a command, and return its exit status; see :func:`descend.cli.main`."""
     out, err = LastingStream(sys.stdout), LastingStream(sys.stderr)
     with redirect_stdout(cast(IO[str], out)), redirect_stderr(cast(IO[str], err)):
         status = _status(arguments)

@@ -58,6 +58,7 @@ def stopping() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    _RECEIVED[:] = [signal.SIGINT]
     before = {
         number: signal.getsignal(number)
         for number in SIGNALS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from descend.data.date_reading import NUMBER
+from descend.data.date_reading import NUMBER, shown_quantity
 from descend.data.ngrams import NGrams
 
 __all__ = ["NUMBERS", "STRICT", "USED", "Column", "ColumnKind"]
@@ -118,3 +118,21 @@ class Column:
         """
         names = [f"{self.name}: {part.replace('_', ' ')}" for part in self.cycles]
         return tuple(f"{name} ({function})" for name in names for function in ("sine", "cosine"))
+
+    @property
+    def values(self) -> str:
+        """The values of the column in a few words.
+
+        >>> Column("age", "numeric", low=1, high=9).values, Column("c", "categorical", ("a", "b"), unseen=1).values
+        ('1 to 9', '2 categories, 1 not in the training rows')
+        """
+        if self.kind == "categorical":
+            outside = f", {self.unseen} not in the training rows" if self.unseen else ""
+            return f"{len(self.categories)} {'ordered ' if self.ordered else ''}categories{outside}"
+        if self.text is not None:
+            return f"up to {self.text.length} n-grams"
+        if self.low is None or self.high is None:
+            return ""
+        limits = " to ".join(shown_quantity(self.kind, bound) for bound in (self.low, self.high))
+        limits += f" {self.unit}" if self.unit else ""
+        return limits + (f" ({', '.join(self.parts).replace('_', ' ')})" if self.parts else "")

@@ -32,7 +32,7 @@ def frame_of_json(name: str, content: bytes) -> pl.DataFrame:
         content: the text in UTF-8.
 
     >>> frame_of_json("a.jsonl", b'{"a": 1, "b": "x"}\n{"a": 2}\n').rows()
-    [(1.0, 'x'), (2.0, None)]
+    [(1, 'x'), (2, None)]
 
     Raises:
         DataError: the text is not JSON (the message names the line), or not a table.

@@ -14,7 +14,6 @@ import numpy as np
 
 from descend.data.arrays import as_images, as_numbers
 from descend.data.columns import FARTHEST, LARGEST, STRICT, Column
-from descend.data.date_reading import shown_quantity
 from descend.data.decorrelation import Rotation
 from descend.data.encoding import cells_of_row, conform, encode
 from descend.data.frames import as_array, as_frame, is_frame
@@ -285,7 +284,7 @@ class Schema:
             {
                 "name": column.name,
                 "kind": column.kind,
-                "values": _values(column),
+                "values": column.values,
                 "missing": str(column.missing) if column.missing else "",
                 "note": column.note,
             }
@@ -328,19 +327,6 @@ class Schema:
         if fault:
             raise RunError(f"{source} is damaged: {fault}")
         return schema
-
-
-def _values(column: Column) -> str:
-    if column.kind == "categorical":
-        outside = f", {column.unseen} not in the training rows" if column.unseen else ""
-        return f"{len(column.categories)} {'ordered ' if column.ordered else ''}categories{outside}"
-    if column.text is not None:
-        return f"up to {column.text.length} n-grams"
-    if column.low is None or column.high is None:
-        return ""
-    values = " to ".join(shown_quantity(column.kind, bound) for bound in (column.low, column.high))
-    values += f" {column.unit}" if column.unit else ""
-    return values + (f" ({', '.join(column.parts).replace('_', ' ')})" if column.parts else "")
 
 
 def _validated(content: dict[str, Any], source: str) -> Schema:

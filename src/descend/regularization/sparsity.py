@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from descend.cards import method
 from descend.errors import UserError
 from descend.regularization.selection import selected_by_group
-from descend.regularization.step_lengths import has_step_length, step_length
+from descend.regularization.step_lengths import has_step_length, longest_step, step_length
 
 __all__ = ["l1_penalty", "l1_prox", "l2_penalty", "soft_threshold"]
 
@@ -77,8 +77,9 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
     exactly zero. The threshold is h·strength, where h is the length of a step at a constant gradient of 1: the learning
     rate for SGD, (1 − τ)/(1 − μ) times as much with momentum μ and dampening τ, and for adaptive methods such as Adam a
     number for each weight, the learning rate divided by the root of the average squared gradient. Then the fixed points
-    are the minima of loss + strength·Σ|W|. Where h is not known, as with line searches and curvature matrices, the
-    optimizer is refused.
+    are the minima of loss + strength·Σ|W|. The threshold of adaptive methods is at most the learning rate, as their
+    steps are; at a fixed point this bound changes nothing. Where h is not known, as with line searches and curvature
+    matrices, the optimizer is refused.
 
     Args:
         optimizer: an optimizer whose step at a constant gradient is known
@@ -119,7 +120,9 @@ def l1_prox(optimizer: Optimizer, params: Iterable[Tensor], strength: float) -> 
             for weight in members:
                 threshold = step_length(stepped, group, weight) * strength
                 if isinstance(threshold, Tensor):
-                    weight.copy_(weight.sign() * (weight.abs() - threshold).clamp_min(0.0))
+                    # A weight whose gradient is 0, as before a layer of zeros, would otherwise be removed at once.
+                    bounded = threshold.clamp_max(longest_step(group))
+                    weight.copy_(weight.sign() * (weight.abs() - bounded).clamp_min(0.0))
                 else:
                     weight.copy_(soft_threshold(weight, threshold))
 

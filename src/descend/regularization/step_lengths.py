@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 from torch.optim import SGD, Adagrad, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam, RMSprop
 
-__all__ = ["adaptive_length", "has_step_length", "step_length"]
+__all__ = ["adaptive_length", "has_step_length", "longest_step", "step_length"]
 
 Group = Mapping[str, Any]
 Length = float | Tensor
@@ -25,6 +25,7 @@ def has_step_length(optimizer: Optimizer) -> bool:
 
     It is for PyTorch's optimizers below, and for others that define ``step_length`` or declare ``lr_is_step_size = True``.
 
+    >>> import torch
     >>> w = [torch.nn.Parameter(torch.ones(1))]
     >>> has_step_length(torch.optim.Adam(w)), has_step_length(torch.optim.LBFGS(w))
     (True, False)
@@ -37,6 +38,7 @@ def has_step_length(optimizer: Optimizer) -> bool:
 def step_length(optimizer: Optimizer, group: Group, parameter: Tensor) -> Length:
     """Return h, a number or a tensor in the shape of the parameter, after a step of an optimizer that has one.
 
+    >>> import torch
     >>> w = torch.nn.Parameter(torch.ones(2))
     >>> optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.5)
     >>> step_length(optimizer, optimizer.param_groups[0], w)
@@ -51,6 +53,12 @@ def step_length(optimizer: Optimizer, group: Group, parameter: Tensor) -> Length
     state = optimizer.state.get(parameter, {})
     # A parameter without a state, whose gradient was None, was not moved.
     return lr if rule is None else rule(lr, group, state) if state or rule is _sgd else 0.0
+
+
+def longest_step(group: Group) -> float:
+    """Return the length of an adaptive step at a constant gradient, which does not depend on the gradient's size."""
+    momentum = float(group.get("momentum", 0.0))
+    return float(group["lr"]) / (1.0 - momentum) if momentum < 1 else float(group["lr"])
 
 
 def _sgd(lr: float, group: Group, state: Mapping[str, Any]) -> Length:

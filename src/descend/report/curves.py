@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from descend.errors import UserError
+from descend.metrics import better
 from descend.report.figures import Figure, Spec, Values, axis_spec, layout_spec, rounded
 from descend.report.formatting import SHARES, amount, duration, metric, score
 
@@ -71,6 +73,8 @@ class Curve:
         unit: title of the vertical axis.
         shape: shape of the figure.
         share: whether the values are shares, shown as percentages.
+        may_be_log: whether the vertical axis may be logarithmic. A score such as R² is not: it has no natural zero, and
+            its differences near 1 are what matters.
     """
 
     key: str
@@ -79,12 +83,13 @@ class Curve:
     unit: str = ""
     shape: str = "third"
     share: bool = False
+    may_be_log: bool = True
 
     def figure(self, epochs: Sequence[float], best: int | None) -> Figure | None:
         """Return the figure, with epoch ``best`` marked; None if nothing was recorded.
 
-        The vertical axis is logarithmic, and labelled as such, if all values are positive and the largest is more than
-        thirty times the smallest.
+        The vertical axis is logarithmic, and labelled as such, if all values are positive, the largest is more than thirty
+        times the smallest, and the quantity may be plotted so.
         """
         lines = [line for line in self.lines if any(value is not None for value in line.values)]
         if not lines:
@@ -134,7 +139,7 @@ class Curve:
 
     def _values_axis(self, values: Sequence[float]) -> Spec:
         low, high = min(values), max(values)
-        if low > 0 and high > 30 * low and not self.share:
+        if low > 0 and high > 30 * low and not self.share and self.may_be_log:
             axis = axis_spec(f"{self.unit} (log scale)".strip(), type="log", nticks=6, tickformat=".3~g")
             # Ticks at 1, 2 and 5; over few decades Plotly would otherwise label every digit.
             return axis | {"dtick": "D2"} if high < 300 * low else axis
@@ -228,6 +233,7 @@ def learning_curves(
             name,
             "half",
             share=main in SHARES,
+            may_be_log=_is_error(main),
         ),
         Curve("rate", "Learning rate", [Line("learning rate", "--neutral", lr)]),
         Curve("gradient", "Gradient norm", [Line("norm", "--neutral", gradient)]),
@@ -238,3 +244,11 @@ def learning_curves(
     figures = [figure for curve in curves if (figure := curve.figure(epochs, best)) is not None]
     total = duration(sum(value or 0.0 for value in seconds))
     return [replace(figure, note=f"Total: {total}") if figure.key == "time" else figure for figure in figures]
+
+
+def _is_error(name: str) -> bool:
+    """Return whether a metric is known, and lower values of it are better."""
+    try:
+        return better(name) == "lower"
+    except UserError:  # a metric of one's own
+        return False

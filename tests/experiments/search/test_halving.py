@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from descend.experiments.search import Trial
 from descend.experiments.search.halving import Bracket, HalvingScheduler, budget, make_brackets
+from descend.experiments.search.trial import best_trial
 
 
 def run_bracket(curve, count, bracket, known=(), skipped=()):
@@ -112,3 +113,19 @@ def test_brackets_contain_every_trial_once_and_save_epochs(trials, epochs, count
         if each.rungs:  # at least one trial survives
             assert each.n_kept(len(each.rungs) - 1) >= 1
     assert trials <= budget(brackets, epochs) <= trials * epochs
+
+
+def test_an_undefined_score_is_the_last_at_a_rung():
+    """A trial whose metric was never defined up to the rung does not continue before one with a bad score."""
+    scheduler = HalvingScheduler([Bracket(range(3), (1,))], "precision", [0, 1, 2])
+    for member, value in enumerate([None, 0.1, None]):
+        scheduler.epoch_ended(member, {"epoch": 1, "validation": {"precision": value}})
+    assert scheduler.survivors(1, dict.fromkeys(range(3))) == {1}
+    assert scheduler.values == {0: {1: None}, 1: {1: 0.1}, 2: {1: None}}
+
+
+def test_a_trial_without_a_score_is_never_the_best():
+    undefined = Trial(0, {}, "finished", None, 0.1, message="its precision is undefined")
+    assert best_trial([undefined, Trial(1, {}, "finished", 0.2, 9.0)], "precision").number == 1
+    assert best_trial([undefined], "precision") is None
+    assert Trial.from_json(undefined.to_json()) == undefined

@@ -20,7 +20,7 @@ from descend.experiments.search.space import Point, Space
 from descend.experiments.search.strategies import METHODS, Method, explore, make_strategy
 from descend.experiments.search.trial import Trial, best_trial, trial_from_run
 from descend.experiments.search.validation import validate_space
-from descend.interface import resume_advice, setting
+from descend.interface import option, resume_advice, setting
 from descend.many import EngineChoice, Watcher, train_many
 from descend.process import locks_out, undisturbed
 from descend.recipe import Recipe
@@ -142,6 +142,12 @@ def search(
         records = explore(strategy, evaluate, [_numbers(each) for each in batches], journal.trials)
         ordered = tuple(records[number] for number in sorted(records))
         winner = best_trial(ordered, metric_name)
+        if winner is None and any(trial.status == "finished" for trial in ordered):
+            other = option("--metric loss", "metric='loss'")
+            raise TrainingError(
+                f"no trial has a score: {metric_name} is undefined for the predictions of all of them; compare by another "
+                f"metric, such as {other}, or train longer"
+            )
         if winner is None:
             raise TrainingError(_all_diverged(ordered, valid_space))
         best = _refit(training_data, base, winner, seed, folder, resume, arguments)
