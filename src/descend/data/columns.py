@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from descend.data.date_reading import (
     find_reading_of_numbers,
     shown_quantity,
 )
+from descend.data.declared_kinds import checked_kind
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, raise_all, rows_hold
@@ -31,7 +32,7 @@ from descend.data.parsing import (
     tidy,
     to_strings,
 )
-from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind, missing_in
+from descend.data.settings import DataSettings, missing_in
 from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
 from descend.data.text_cells import gap_setting, table_decimal
@@ -275,35 +276,6 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
         )
         return Column(name, "identifier", missing=missing, note=note), None
     return Column(name, "categorical", missing=missing), values
-
-
-def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
-    """Return the kind that the settings declare for a column, or None.
-
-    >>> checked_kind("when", {"kind": "date", "zone": "UTC"})
-    'date'
-
-    Raises:
-        DataError: a table has no kind, an unknown one, or settings that the kind does not have.
-    """
-    if choice is None or isinstance(choice, str):
-        return choice
-    if not isinstance(choice, Mapping):
-        return "categorical"  # a list of ordered categories
-    kinds = get_args(DeclaredKind)
-    kind = choice.get("kind")
-    if kind not in kinds:
-        found = (
-            f"{kind!r}; {did_you_mean(str(kind), kinds)}"
-            if "kind" in choice
-            else f"the keys {listed(choice)}"
-        )
-        raise DataError(f"data.columns.{name}: expected a table with the kind of the column, got {found}")
-    if kind not in DATE_KINDS and len(choice) > 1:
-        raise DataError(
-            f"data.columns.{name}: the kind {kind!r} has no settings, got {listed(set(choice) - {'kind'})}"
-        )
-    return str(kind)
 
 
 def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
