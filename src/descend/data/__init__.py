@@ -60,7 +60,6 @@ The path of a CSV file, in the order of the calls:
 :mod:`.scaling`             scales of each input: standard, center, minmax
 :mod:`.decorrelation`       scales of all inputs together: PCA, whitening, ZCA
 :mod:`.schema`              everything prediction needs to know about the data, as JSON
-:mod:`.schema_faults`       inconsistencies of a schema that was read from a file
 **Encoding**
 :mod:`.encoding`            parsed columns as a matrix of numbers
 :mod:`.preprocessing`       modules from raw rows to network inputs, and from outputs to predictions
