@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def trained(data: str, loss: Any, **model: Any) -> descend.Run:
             {"name": "cross_entropy", "label_smoothing": 0.1},
         ),
     ],
-    ids=str,
+    ids=lambda value: re.sub(r" at 0x[0-9a-f]+", "", str(value)),
 )
 def test_training_is_that_of_the_catalogue(data: str, loss: Any, own: Any) -> None:
     runs = [trained(data, each) for each in (loss, own)]

@@ -94,7 +94,7 @@ def test_one_epoch_is_a_visible_point() -> None:
     [("r2", False), ("matthews", False), ("accuracy", False), ("metric of one's own", False), ("rmse", True)],
 )
 def test_only_errors_have_a_logarithmic_axis(metric: str, logarithmic: bool) -> None:
-    rising: tuple[list[float | None], ...] = ([0.01, 0.5, 0.9],) * 2
+    rising: tuple[list[float | None], list[float | None]] = ([0.01, 0.5, 0.9], [0.01, 0.5, 0.9])
     flat: list[float | None] = [1.0] * 3
     figures = learning_curves(
         [1.0, 2.0, 3.0],

@@ -44,6 +44,7 @@ The path of a CSV file, in the order of the calls:
 :mod:`.preparation`         ``prepare``: steps 2 to 5 above
 :mod:`.task`                regression, binary or multiclass: inferred, with the reason
 :mod:`.columns`             the kind of each column
+:mod:`.declared_kinds`      the kinds that users declare, checked
 :mod:`.column`              ``Column``: its kind, and what is fitted on the training rows
 :mod:`.ordered`             ordered categories
 :mod:`.identifiers`         columns that only identify the rows

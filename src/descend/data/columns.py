@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,9 +19,10 @@ from descend.data.date_reading import (
     find_reading_of_numbers,
     shown_quantity,
 )
+from descend.data.declared_kinds import checked_kind
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.large_integers import refuse_too_close
-from descend.data.messages import listed, rows_hold
+from descend.data.messages import listed, raise_all, rows_hold
 from descend.data.number_format import CODE, has_codes, parse
 from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
@@ -31,7 +32,7 @@ from descend.data.parsing import (
     tidy,
     to_strings,
 )
-from descend.data.settings import ColumnChoice, DataSettings, DeclaredKind, missing_in
+from descend.data.settings import DataSettings, missing_in
 from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
 from descend.data.text_cells import gap_setting, table_decimal
@@ -47,7 +48,6 @@ __all__ = [
     "Column",
     "infer",
     "kind_option",
-    "raise_all",
     "refuse",
     "refuse_extreme",
 ]
@@ -56,25 +56,6 @@ LARGEST = 1e150
 """Largest magnitude of a number: squares of larger numbers overflow."""
 FARTHEST = 1e37
 """Largest distance from the mean in standard deviations: single precision overflows beyond 3e38."""
-_MAX_SHOWN = 20  # problems in one message
-
-
-def raise_all(problems: Sequence[str | DataError]) -> None:
-    """Raise one DataError for all problems; return if there is none.
-
-    If all of them are about some rows, the error is an :class:`~descend.errors.InvalidRowsError` with these rows.
-    """
-    if not problems:
-        return
-    message = str(problems[0])
-    if len(problems) > 1:
-        more = [f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []
-        shown = [*map(str, problems[:_MAX_SHOWN]), *more]
-        message = f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown)
-    of_rows = [problem for problem in problems if isinstance(problem, InvalidRowsError)]
-    if len(of_rows) == len(problems):
-        raise InvalidRowsError(message, frozenset().union(*(problem.rows for problem in of_rows)))
-    raise DataError(message)
 
 
 def infer(
@@ -295,35 +276,6 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
         )
         return Column(name, "identifier", missing=missing, note=note), None
     return Column(name, "categorical", missing=missing), values
-
-
-def checked_kind(name: str, choice: ColumnChoice | None) -> str | None:
-    """Return the kind that the settings declare for a column, or None.
-
-    >>> checked_kind("when", {"kind": "date", "zone": "UTC"})
-    'date'
-
-    Raises:
-        DataError: a table has no kind, an unknown one, or settings that the kind does not have.
-    """
-    if choice is None or isinstance(choice, str):
-        return choice
-    if not isinstance(choice, Mapping):
-        return "categorical"  # a list of ordered categories
-    kinds = get_args(DeclaredKind)
-    kind = choice.get("kind")
-    if kind not in kinds:
-        found = (
-            f"{kind!r}; {did_you_mean(str(kind), kinds)}"
-            if "kind" in choice
-            else f"the keys {listed(choice)}"
-        )
-        raise DataError(f"data.columns.{name}: expected a table with the kind of the column, got {found}")
-    if kind not in DATE_KINDS and len(choice) > 1:
-        raise DataError(
-            f"data.columns.{name}: the kind {kind!r} has no settings, got {listed(set(choice) - {'kind'})}"
-        )
-    return str(kind)
 
 
 def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:

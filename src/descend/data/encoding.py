@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from descend.data.category_forms import aliases, key
-from descend.data.columns import Column, raise_all, refuse, refuse_extreme
+from descend.data.columns import Column, refuse, refuse_extreme
 from descend.data.date_reading import expected_values
 from descend.data.date_reading import parse as parse_date_kind
-from descend.data.messages import listed
+from descend.data.messages import listed, raise_all
 from descend.data.ngrams import NGrams, ngram_indices
 from descend.data.number_format import Mark, find_decimal, parse
 from descend.data.parsing import parse_booleans, parse_numbers, tidy, to_strings

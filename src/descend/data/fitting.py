@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from descend.data.column import NUMBERS
-from descend.data.columns import Column, infer, raise_all, refuse_extreme
+from descend.data.columns import Column, infer, refuse_extreme
 from descend.data.date_parts import phases
 from descend.data.date_reading import NUMBER
 from descend.data.decorrelation import LARGEST_SIDE, ROTATIONS, STANDARDIZE, Rotation
 from descend.data.encoding import StoredColumns, encode, fit_categories
+from descend.data.messages import raise_all
 from descend.data.scaling import ELEMENTWISE, SCALES, Scale
 from descend.data.schema import Schema
 from descend.data.settings import DataSettings

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    import numpy as np
-
 from descend.data.row_numbers import named_rows
+from descend.errors import DataError, InvalidRowsError
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["listed", "rows_hold", "rows_text"]
+__all__ = ["listed", "raise_all", "rows_hold", "rows_text"]
+
+_MAX_SHOWN = 20  # problems in one message
 
 
 def listed(items: Iterable[object], limit: int = 8) -> str:
@@ -54,3 +54,21 @@ def rows_hold(rows: Sequence[int] | np.ndarray[Any, Any]) -> str:
     ('row 3 holds', 'rows 3, 5 hold')
     """
     return rows_text(rows) + (" holds" if len(rows) == 1 else " hold")
+
+
+def raise_all(problems: Sequence[str | DataError]) -> None:
+    """Raise one DataError for all problems; return if there is none.
+
+    If all of them are about some rows, the error is an :class:`~descend.errors.InvalidRowsError` with these rows.
+    """
+    if not problems:
+        return
+    message = str(problems[0])
+    if len(problems) > 1:
+        more = [f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []
+        shown = [*map(str, problems[:_MAX_SHOWN]), *more]
+        message = f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown)
+    of_rows = [problem for problem in problems if isinstance(problem, InvalidRowsError)]
+    if len(of_rows) == len(problems):
+        raise InvalidRowsError(message, frozenset().union(*(problem.rows for problem in of_rows)))
+    raise DataError(message)
