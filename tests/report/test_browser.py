@@ -300,3 +300,22 @@ def test_years_and_times_on_the_axes_of_a_target(browser: Browser, tmp_path: Pat
                 assert "2000" in ticks
         ticks = ticks_of(page, "errors", "y")
         assert len(set(ticks)) == len(ticks)
+
+
+def test_a_table_wider_than_a_phone_says_that_it_scrolls(page: tuple[str, Page]) -> None:
+    _, opened = page
+    opened.view(390, phone=True)
+    opened.wait("innerWidth === 390")
+    marked = """[...document.querySelectorAll('.scroll')].filter(box => box.checkVisibility()).every(
+        box => (box.scrollWidth > box.clientWidth + 1) === box.nextElementSibling.checkVisibility())"""
+    opened.wait(marked)
+    assert opened.value("document.documentElement.scrollWidth") <= 390
+    assert_no_messages(opened)
+
+
+def test_the_cue_of_a_wide_table_is_shown_on_a_phone_only(wine: Page) -> None:
+    cue = "document.querySelector('#data .scroll + .cue').checkVisibility()"
+    wine.view(390, phone=True)
+    wine.wait(cue)
+    wine.view(2000)
+    wine.wait(f"!{cue}")

@@ -156,3 +156,14 @@ def test_hover_texts_of_years_have_no_separators() -> None:
 def test_an_axis_of_few_rows_has_only_integers(rows: int) -> None:
     axis = error_histogram("e", [0.0] * rows, [1.0] * rows).layout["yaxis"]
     assert (axis["tickmode"], axis["dtick"]) == ("linear", 1)
+
+
+def test_names_that_are_shortened_to_the_same_text_have_different_ticks() -> None:
+    names = ["the_first_part_" + middle + "_and_the_last_part" for middle in ("one", "two")]
+    axis = confusion_matrix(names, [[1, 0], [0, 1]]).layout["xaxis"]
+    assert len(set(axis["labelalias"].values())) == 2
+
+
+def test_a_number_added_to_a_repeated_name_is_not_that_of_another_name() -> None:
+    labels = confusion_matrix(["a", "a", "a (2)"], [[1, 0, 0]] * 3).data[0]["x"]
+    assert labels == ["a", "a (3)", "a (2)"]

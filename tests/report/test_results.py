@@ -153,3 +153,19 @@ def test_the_units_of_the_loss_of_a_regression_are_stated(tmp_path: Path) -> Non
         curves, _ = learning_section(read(folder))
         assert ("The loss is that of standardised targets" in results) == stated
         assert ("Losses are those of standardised targets" in curves) == stated
+
+
+def test_years_and_labels_are_shown_as_the_data_has_them(tmp_path: Path) -> None:
+    files = sample_runs.wine()
+    files["evaluation.json"]["worst"] = [
+        {"row": 1, "true": 1986.0000001, "predicted": 2008.64, "loss": 0.5, "values": {"code": "007", "made": 2023.0}},
+        {"row": 2, "true": 2002.0, "predicted": 1999.6, "loss": 0.4, "values": {"code": "a b", "made": 2021.0}},
+    ]  # fmt: skip
+    rows = cells(mistakes_section(read(run_folders.save(files, tmp_path / "years"))), "Worst mistakes")
+    assert rows[0] == ["1", "1986", "2008.64", "0.5", "007", "2023"]
+    assert rows[1] == ["2", "2002", "1999.6", "0.4", "a b", "2021"]
+    space = "\N{NO-BREAK SPACE}"
+    for name, shown in ((True, "True"), (3, "3"), ("007", "007"), ("a b", "a b"), (" no", f'"{space}no"')):
+        files["evaluation.json"]["classes"][0] = name
+        markup, _ = results_section(read(run_folders.save(files, tmp_path / str(name))))
+        assert cells(markup, "Scores by class")[0][0] == shown

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from descend.data.quantities import shown_duration, shown_quantities
-from descend.report.formatting import ENVIRONMENT_LABELS, TASKS, TIMES, amount, count, listing
+from descend.report.formatting import ENVIRONMENT_LABELS, TASKS, TIMES, amount, count, label, listing
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element
 from descend.report.parts import code, facts, fold, section, table
@@ -40,7 +40,8 @@ def _target(run: RunFiles) -> str:
     names = listing(run.targets, 6)
     if not run.classes:
         return names
-    return f"{names + ', ' if names else ''}{count(len(run.classes))} classes: {listing(run.classes, 12)}"
+    classes = listing([label(name) for name in run.classes], 12)
+    return f"{names + ', ' if names else ''}{count(len(run.classes))} classes: {classes}"
 
 
 def _parts(run: RunFiles) -> Child:
@@ -95,7 +96,7 @@ def _columns(columns: list[Mapping[str, Any]], rows: float | None) -> Child:
 
 def _values(column: Mapping[str, Any]) -> Child:
     """The categories, collapsed after the first few; or the range of numbers or dates."""
-    names = [text(name) for name in items(column.get("categories"))]
+    names = [label(text(name)) for name in items(column.get("categories"))]
     if names:
         pooled = " (the last one contains all others)" if column.get("pooled") is True else ""
         shown = ", ".join(names[:_CATEGORIES_SHOWN])

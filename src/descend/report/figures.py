@@ -8,12 +8,14 @@ All text from data is escaped for Plotly, which interprets some HTML in text.
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from descend.data.quantities import shown_quantities
 from descend.report.formatting import amount, short
 
 __all__ = [
@@ -40,6 +42,9 @@ COUNT_TICKS = ",~f"
 
 Spec = dict[str, Any]
 Values = Sequence[float | None]
+
+_SPACE = re.compile(r"[^\S\u00a0]+")
+"""White space other than the no-break space, which is shown as it is."""
 
 _CELL = "true %{y}<br>predicted %{x}<br>%{customdata:,d} rows, %{z:.1%} of the class<extra></extra>"
 
@@ -83,7 +88,7 @@ def plotly_text(value: str) -> str:
     >>> plotly_text("<b>&")
     '&lt;b&gt;&amp;'
     """
-    return escape(" ".join(value.split()), quote=False)
+    return escape(_SPACE.sub(" ", value).strip(" "), quote=False)
 
 
 def rounded(values: Values, digits: int = 5) -> list[float | None]:
@@ -219,15 +224,14 @@ def _cell_texts(table: Sequence[Sequence[float]], colours: Sequence[Values]) -> 
 
 def _class_ticks(names: Sequence[str], labels: Sequence[str]) -> Spec:
     limit = 18 if len(names) <= 20 else 12
+    ticks_shown = labels
+    if any(len(name) > limit for name in names):
+        ticks_shown = _unique([plotly_text(short(name, limit)) or "(empty)" for name in names])
     ticks: Spec = {
         "type": "category",
         "categoryorder": "array",
         "categoryarray": labels,
-        "labelalias": {
-            label: plotly_text(short(name, limit))
-            for label, name in zip(labels, names, strict=True)
-            if len(name) > limit
-        },
+        "labelalias": {label: tick for label, tick in zip(labels, ticks_shown, strict=True) if label != tick},
         "showgrid": False,
         "ticks": "",
     }
@@ -236,11 +240,15 @@ def _class_ticks(names: Sequence[str], labels: Sequence[str]) -> Spec:
 
 def _unique(labels: Sequence[str]) -> list[str]:
     """Number repeated labels, since a category axis would merge them."""
-    counts: Counter[str] = Counter()
-    unique = []
+    taken = set(labels)
+    unique: list[str] = []
     for label in labels:
-        counts[label] += 1
-        unique.append(label if counts[label] == 1 else f"{label} ({counts[label]})")
+        shown, number = label, 1
+        while shown in taken and (shown != label or shown in unique):
+            number += 1
+            shown = f"{label} ({number})"
+        taken.add(shown)
+        unique.append(shown)
     return unique
 
 
@@ -285,7 +293,9 @@ def predicted_against_true(
         axis_spec("predicted", range=limits, nticks=6),
         hovermode="closest",
     )
-    label = f"{title}: {len(true):,} points between {amount(low)} and {amount(high)}."
+    label = (
+        f"{title}: {len(true):,} points between {' and '.join(shown_quantities('numeric', [low, high], 4))}."
+    )
     note = f"{shown:,} of {len(true):,} points are shown." if step > 1 else ""
     return Figure(key, title, label, data, layout, note=note, shape="square")
 

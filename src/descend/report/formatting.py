@@ -17,6 +17,7 @@ __all__ = [
     "amount",
     "count",
     "duration",
+    "label",
     "listing",
     "metric",
     "score",
@@ -70,6 +71,8 @@ TIMES = " \N{MULTIPLICATION SIGN} "
 """Separator of the dimensions of a shape."""
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
+
+_SPACES = str.maketrans({" ": NO_BREAK, "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 SHARES = frozenset(
     {
@@ -162,6 +165,17 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def label(name: str) -> str:
+    """Return a label of the data as the data has it: in quotes if a page would not show all of its spaces.
+
+    >>> label("no"), label(" no").replace(NO_BREAK, "_"), label("a  b").replace(NO_BREAK, "_"), label("")
+    ('no', '"_no"', '"a__b"', '(empty)')
+    """
+    if name == " ".join(name.split()):
+        return name or "(empty)"
+    return '"' + name.translate(_SPACES) + '"'
 
 
 def short(name: str, limit: int = 18) -> str:

@@ -22,6 +22,22 @@
     });
   }
 
+  // A table wider than its box says so, since phones show no scrollbar before the first touch.
+  const markCut = ({ target }) => {
+    const box = target.closest(".scroll");
+    box.classList.toggle("cut", box.scrollWidth > box.clientWidth + 1);
+  };
+  const sizes = new ResizeObserver((entries) => entries.forEach(markCut));
+  for (const box of document.querySelectorAll(".scroll")) {
+    const cue = document.createElement("p");
+    cue.className = "cue";
+    cue.ariaHidden = "true";
+    cue.textContent = "Scroll the table sideways to see all columns \u2192";
+    box.after(cue);
+    sizes.observe(box);
+    sizes.observe(box.firstElementChild);
+  }
+
   const block = document.getElementById("figures");
   if (!block) return;
   const figures = JSON.parse(block.textContent);

@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from descend.data.quantities import shown_quantities
 from descend.report.curves import learning_curves
 from descend.report.figures import Figure, confusion_matrix, error_histogram, predicted_against_true
-from descend.report.formatting import NO_BREAK, NONE, amount, count, metric, score
+from descend.report.formatting import NO_BREAK, NONE, amount, count, label, metric, score
 from descend.report.markup import Child, Html, element
 from descend.report.parts import figure_box, fold, section, table
 from descend.report.run_files import PARTS, RunFiles, items, mapping, number, text
@@ -130,6 +131,8 @@ def _scores(run: RunFiles) -> Child:
         numeric=range(1, len(parts) + 1),
     )
     notes = []
+    if any(name not in mapping(run.metrics.get(part)) for part in parts for name in names):
+        notes.append(f"A metric that was not measured on a part of the data has {NONE} there.")
     if run.standardized:
         notes.append("The loss is that of standardised targets; errors are in the units of the target.")
     if any(
@@ -179,6 +182,7 @@ def _classification(run: RunFiles, part: str) -> tuple[Child, list[Figure]]:
     names, counts = run.confusion
     if not names:
         return None, []
+    names = [label(name) for name in names]
     figures = (
         [confusion_matrix(names, counts, f"Counts of {part} rows.")] if len(names) <= _MAX_CLASSES else []
     )
@@ -336,14 +340,15 @@ def _worst_table(worst: Sequence[Mapping[str, Any]]) -> Html:
     names = list(dict.fromkeys(text(name) for row in worst for name in mapping(row.get("values"))))
     has_probability = any(number(row.get("probability")) is not None for row in worst)
     head = ["row", "true", "predicted", *(["probability"] if has_probability else []), "loss", *names]
+    columns = [[mapping(row.get("values")).get(name) for row in worst] for name in names]
+    targets = [row.get(key) for row in worst for key in ("true", "predicted")]
+    spreads = [_spread(column) for column in columns]
     rows: list[list[Child]] = []
-    for row in worst:
-        values = mapping(row.get("values"))
+    for index, row in enumerate(worst):
         probability = [score("accuracy", number(row.get("probability")))] if has_probability else []
-        lead = [text(row.get("row")), _value(row.get("true")), _value(row.get("predicted")), *probability]
-        rows.append(
-            [*lead, amount(number(row.get("loss")), 3), *(_value(values.get(name)) for name in names)]
-        )
+        pair = [_value(row.get(key), _spread(targets)) for key in ("true", "predicted")]
+        values = [_cell(column[index], spread) for column, spread in zip(columns, spreads, strict=True)]
+        rows.append([text(row.get("row")), *pair, *probability, amount(number(row.get("loss")), 3), *values])
     number_columns = {index for index, name in enumerate(names) if all(_numeric(row, name) for row in worst)}
     numeric = {len(head) - len(names) + index for index in number_columns} | {len(head) - len(names) - 1, 3}
     if all(isinstance(row.get("true"), float) for row in worst):
@@ -356,12 +361,26 @@ def _numeric(row: Mapping[str, Any], name: str) -> bool:
     return value is None or number(value) is not None
 
 
-def _value(value: object) -> str:
-    """Format a value: numbers to five digits, lists joined, anything else unchanged."""
+def _cell(value: object, spread: float) -> Child:
+    """A value of the data in a table: a short one on one line, a long text in a wide column."""
+    if isinstance(value, str):
+        return element("div", value, class_="whole" if len(value) <= 20 else "prose")
+    return _value(value, spread)
+
+
+def _spread(values: Sequence[object]) -> float:
+    """The difference between the largest and the smallest number."""
+    numbers = [known for value in values if (known := number(value)) is not None]
+    return max(numbers, default=0.0) - min(numbers, default=0.0)
+
+
+def _value(value: object, spread: float = 0.0) -> str:
+    """Format a value: numbers to five digits, or to more if they are close together; lists joined; labels unchanged."""
     if isinstance(value, Mapping):
         return ", ".join(f"{text(key)}: {_value(inner)}" for key, inner in value.items())
     if items(value):
         return ", ".join(map(_value, items(value)))
     if isinstance(value, float):
-        return amount(number(value), 5)
-    return amount(None) if value is None else text(value)
+        known = number(value)
+        return amount(None) if known is None else shown_quantities("numeric", [known], 5, spread)[0]
+    return amount(None) if value is None else label(text(value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from descend.report.formatting import NO_BREAK, TIMES, amount, count, duration, listing, metric, score
+from descend.report.formatting import NO_BREAK, TIMES, amount, count, duration, label, listing, metric, score
 from descend.report.run_files import USED, RunFiles, items, mapping, number, text
 
 __all__ = ["summarize", "wilson_interval"]
@@ -59,7 +59,7 @@ def _task(run: RunFiles) -> Iterator[str]:
 
 def _goal(run: RunFiles) -> str:
     if run.task in ("binary", "multiclass"):
-        names = run.classes
+        names = [label(name) for name in run.classes]
         shown = f" ({listing(names, 4 if len(names) <= 4 else 3)})" if names else ""
         return f"distinguish {len(names) or ''} classes{shown}".replace("  ", " ")
     if run.task == "multi_label":
