@@ -17,6 +17,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from descend.installation import install_command
+
 __all__ = [
     "CheckpointError",
     "DataError",
@@ -226,7 +228,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         purpose: what it is needed for, as the subject of the message.
 
     Raises:
-        MissingExtraError: it is not installed; the message names the extra.
+        MissingExtraError: it is not installed; the message names the command that installs it.
 
     >>> require("json", "none", "reading JSON").__name__
     'json'
@@ -236,5 +238,5 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ImportError as cause:
         raise MissingExtraError(
             f"{purpose} needs the package '{module.split('.')[0]}', which is not installed; "
-            f"install it with: pip install 'descend[{extra}]'"
+            f"install it with: {install_command(extra)}"
         ) from cause
