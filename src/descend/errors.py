@@ -33,16 +33,26 @@ __all__ = [
     "RunError",
     "TrainingError",
     "UserError",
+    "abridged",
     "did_you_mean",
     "message_of",
     "require",
+    "together",
 ]
 
 
 class DescendError(Exception):
-    """Base class of all exceptions that descend raises; ``exit_status`` is the exit status of the command line."""
+    """Base class of all exceptions that descend raises; ``exit_status`` is the exit status of the command line.
+
+    A message has at most one screen, see :func:`abridged`.
+    """
 
     exit_status = 1
+
+    def __init__(self, *arguments: object) -> None:
+        if arguments and isinstance(arguments[0], str):
+            arguments = (abridged(arguments[0]), *arguments[1:])
+        super().__init__(*arguments)
 
 
 class UserError(DescendError, ValueError):
@@ -158,10 +168,83 @@ class RecipeError(UserError):
         self.problems, self.of_what = tuple(problems), of_what
         count = len(self.problems)
         head = f"The {self.of_what} has {'a problem' if count == 1 else f'{count} problems'}:"
-        super().__init__("\n  ".join([head, *map(str, self.problems)]))
+        seen: set[str] = set()
+        lines = []
+        for problem in self.problems:
+            repeated = len(problem.hint) > _COLUMNS and problem.hint in seen
+            seen.add(problem.hint)
+            lines.append(str(replace(problem, hint="") if repeated else problem))
+        super().__init__(together(head, lines))
 
     def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[Problem, ...], str]]:
         return RecipeError, (self.problems, self.of_what)
+
+
+_LINES, _COLUMNS = 36, 80  # of a message on a screen of 40 lines
+_LONG_WORD, _LONG_LINE = 100, 400
+
+
+def together(head: str, problems: Sequence[str], limit: int | None = None) -> str:
+    """Return several problems as one message, with as many of them as fit on a screen and the number of the others.
+
+    Args:
+        head: the first line.
+        problems: the problems.
+        limit: the largest number of problems. Default None: as many as fit.
+
+    >>> print(together("The data have 3 problems:", ["a", "b", "c"], limit=2))
+    The data have 3 problems:
+      a
+      b
+      and 1 more
+    """
+    lines, height = [head], _height(head) + 1
+    for count, problem in enumerate(problems):
+        text = _short_lines(problem) if _height(problem) > _LINES // 2 else problem
+        height += _height(f"  {text}")
+        if lines[1:] and (height > _LINES or count == limit):
+            return "\n  ".join([*lines, f"and {len(problems) - count} more"])
+        lines.append(text)
+    return "\n  ".join(lines)
+
+
+def abridged(message: str) -> str:
+    """Return a message that fits on a screen of 40 lines of 80 characters; a shorter one is unchanged.
+
+    The middle of long words and lines is left out first, and then the last lines.
+
+    >>> abridged("column '" + "b" * 5000 + "' is empty")
+    "column 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb...bbbbbbbbbbbbbbbbbbb' is empty"
+    >>> len(abridged("line\\n" * 100).splitlines())
+    36
+    """
+    if _height(message) <= _LINES:
+        return message
+    lines = _short_lines(message).splitlines()
+    if sum(map(_height, lines)) <= _LINES:
+        return "\n".join(lines)
+    shown: list[str] = []
+    left = _LINES - 1
+    for line in lines:
+        left -= _height(line)
+        if left < 0:
+            break
+        shown.append(line)
+    return "\n".join([*shown, f"... and {len(lines) - len(shown)} more lines"])
+
+
+def _height(message: str) -> int:
+    """Return the number of lines on a screen."""
+    return sum(max(1, -(-len(line) // _COLUMNS)) for line in message.splitlines() or [""])
+
+
+def _short_lines(message: str) -> str:
+    """Leave out the middle of long words and lines."""
+    words = re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: f"{word[0][:40]}...{word[0][-20:]}", message)
+    return "\n".join(
+        line if len(line) <= _LONG_LINE else f"{line[: _LONG_LINE - 100]} ... {line[-95:]}"
+        for line in words.splitlines()
+    )
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
