@@ -8,6 +8,7 @@ fix it.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import math
 import re
@@ -251,7 +252,7 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return the most similar valid name as a question, or the names if none is similar, at most forty of them.
 
     A name is similar if it starts with the word, has it as one of its parts (``epochs`` in ``max_epochs``), or differs
-    in one of four letters: letters that are inserted, deleted, replaced or exchanged with their neighbour count.
+    in one of three letters: letters that are inserted, deleted, replaced or exchanged with their neighbour count.
 
     >>> did_you_mean("adm", ["sgd", "adam", "rmsprop"]), did_you_mean("epochs", ["max_epochs", "patience"])
     ("did you mean 'adam'?", "did you mean 'max_epochs'?")
@@ -259,9 +260,9 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     'one of: adam, sgd'
     """
     known = sorted(set(names))
-    ranked = sorted((_distance(word.lower(), name.lower()), name) for name in known)
-    if ranked and ranked[0][0] <= max(1, len(word) // 4):
-        return f"did you mean '{ranked[0][1]}'?"
+    ranked = sorted((*_difference(word.lower(), name.lower()), name) for name in known)
+    if ranked and ranked[0][0] <= max(1, len(word) // 3):
+        return f"did you mean '{ranked[0][-1]}'?"
     shown = [name if len(name) <= 60 else name[:57] + "..." for name in known[:_NAMES_SHOWN]]
     more = f" and {len(known) - _NAMES_SHOWN} more" if len(known) > _NAMES_SHOWN else ""
     return "one of: " + ", ".join(shown) + more if known else ""
@@ -270,13 +271,19 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
 _NAMES_SHOWN = 40
 
 
+def _difference(word: str, name: str) -> tuple[float, float]:
+    """Return the number of edits, and for equal numbers the share of letters that do not match in order."""
+    distance = _distance(word, name)
+    return distance, 1.0 - difflib.SequenceMatcher(None, word, name).ratio() if distance < math.inf else 1.0
+
+
 def _distance(word: str, name: str) -> float:
     """Return the number of edits between two words, and 0.5 if one is a part of the other."""
     if word == name:
         return 0.0
     if len(word) >= 3 and (name.startswith(word) or word in re.split(r"[^a-z0-9]+", name)):
         return 0.5
-    if len(word) < 3 or abs(len(word) - len(name)) > len(word) // 4 + 1:
+    if len(word) < 3 or abs(len(word) - len(name)) > len(word) // 3 + 1:
         return math.inf
     # The optimal string alignment distance, one row of the table per letter of the word.
     previous: list[int] = []
