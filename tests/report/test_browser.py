@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import sample_runs
+from tests.support import run_folders, sample_runs
 from tests.support.chromium import Browser, Page
 
+from descend.report import write
 from descend.report.formatting import short
 
 pytestmark = pytest.mark.browser
@@ -249,3 +250,53 @@ def test_the_checks_detect_problems(browser: Browser, tmp_path: Path) -> None:
         assert "warned" in messages
         assert "thrown" in messages
         assert page.requests() == ["http://127.0.0.1:9/x"]
+
+
+def ticks_of(page: Page, key: str, axis: str) -> list[str]:
+    """The tick labels of an axis of a figure, in order."""
+    ticks: list[str] = page.value(
+        f"[...document.querySelectorAll('#plot-{key} .{axis}tick text')].map(x => x.textContent)"
+    )
+    return ticks
+
+
+def test_tick_labels_differ_in_small_ranges_and_have_no_prefixes_of_units(
+    browser: Browser, tmp_path: Path
+) -> None:
+    files = sample_runs.wine()
+    for row, line in enumerate(files["history.jsonl"]):
+        line["validation"]["accuracy"] = 0.9881 + 0.0001 * (row % 13)
+        line["train"]["accuracy"] = 0.9899
+        line["lr"] = 1e-4 * min(row + 1, 5)
+        line["gradient_norm"] = 1e9 + row
+    with browser.open(write(run_folders.save(files, tmp_path / "run"))) as page:
+        for key in ("loss", "metric", "rate", "gradient", "time"):
+            for axis in "xy":
+                ticks = ticks_of(page, key, axis)
+                assert len(ticks) >= 3, (key, axis)
+                assert len(set(ticks)) == len(ticks), (key, ticks)
+        assert all(tick.endswith("%") for tick in ticks_of(page, "metric", "y"))
+        assert "0.0002" in ticks_of(page, "rate", "y")
+        page.value("Plotly.relayout('plot-metric', {'xaxis.range': [3, 5]}).then(() => 0)")
+        page.wait("document.querySelectorAll('#plot-metric .xtick').length > 3")
+        ticks = ticks_of(page, "metric", "x")
+        assert len(set(ticks)) == len(ticks)
+
+
+@pytest.mark.parametrize("start", [1990.0, 1.7e9])
+def test_years_and_times_on_the_axes_of_a_target(browser: Browser, tmp_path: Path, start: float) -> None:
+    files = sample_runs.diabetes()
+    true = [start + year for year in range(30)]
+    predicted = [value + (-1) ** row for row, value in enumerate(true)]
+    name = next(iter(files["evaluation.json"]["scatter"]))
+    files["evaluation.json"]["scatter"] = {name: {"true": true, "predicted": predicted}}
+    with browser.open(write(run_folders.save(files, tmp_path / "run"))) as page:
+        assert page.value("document.getElementById('plot-target-0')._fullData[1].x") == true
+        for axis in "xy":
+            ticks = ticks_of(page, "target-0", axis)
+            assert len(ticks) >= 3
+            assert len(set(ticks)) == len(ticks)
+            if start == 1990.0:
+                assert "2000" in ticks
+        ticks = ticks_of(page, "errors", "y")
+        assert len(set(ticks)) == len(ticks)

@@ -81,3 +81,47 @@ def test_the_environment_is_complete(tmp_path: Path) -> None:
 def test_absent_files_yield_no_sections(tmp_path: Path) -> None:
     run = read(run_folders.save({"metrics.json": {"status": "failed"}}, tmp_path))
     assert (recipe_section(run), reproduce_section(run), environment_section(run)) == ("", "", "")
+
+
+def test_limits_of_years_numbers_dates_and_times_differ_and_are_readable(tmp_path: Path) -> None:
+    common = {"missing": 0, "fill": 0.0, "mean": 0.0, "scale": 1.0}
+    files = sample_runs.wine()
+    files["schema.json"]["columns"] = [
+        {
+            **common,
+            "name": "year",
+            "kind": "numeric",
+            "low": 2015.0,
+            "high": 2023.0,
+            "mean": 2019.09,
+            "scale": 2.5,
+        },
+        {**common, "name": "stamp", "kind": "numeric", "low": 1.7e9, "high": 1.7e9 + 10, "mean": 1.7e9 + 4.5},
+        {
+            **common,
+            "name": "at",
+            "kind": "date",
+            "low": 18687.25,
+            "high": 18687.75,
+            "mean": 18687.5,
+            "scale": 0.125,
+        },
+        {**common, "name": "opens", "kind": "time", "low": 0.25, "high": 0.75, "mean": 0.5, "scale": 0.0625},
+        {
+            **common,
+            "name": "stay",
+            "kind": "duration",
+            "low": 0.03125,
+            "high": 12.0,
+            "mean": 3.5,
+            "scale": 2.25,
+        },
+        {**common, "name": "price", "kind": "numeric", "low": 0.5, "high": 9.0, "unit": "€"},
+    ]
+    markup = data_section(read(run_folders.save(files, tmp_path)))
+    assert row(markup, "year")[1:3] == ["2015 to 2023", "2019.09 ± 2.5"]
+    assert row(markup, "stamp")[1:3] == ["1700000000 to 1700000010", "1700000004.5 ± 1"]
+    assert row(markup, "at")[1:3] == ["2021-03-01 06:00 to 2021-03-01 18:00", "2021-03-01 12:00 ± 3 h"]
+    assert row(markup, "opens")[1:3] == ["06:00 to 18:00", "12:00 ± 1 h 30 min"]
+    assert row(markup, "stay")[1:3] == ["45 min to 12 days", "3.5 days ± 2.25 days"]
+    assert row(markup, "price")[1] == "0.5 to 9 €"

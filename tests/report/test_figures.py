@@ -138,3 +138,21 @@ def test_error_histogram_counts_every_row(off: list[float]) -> None:
 
 def test_plotly_text_is_one_escaped_line() -> None:
     assert plotly_text("a\n<br>b\u2028c") == "a &lt;br&gt;b c"
+
+
+def test_points_that_are_close_together_for_their_size_stay_apart() -> None:
+    true = [1.7e9 + step for step in range(100)]
+    points = predicted_against_true("t", "t", true, [value + 0.5 for value in true]).data[1]
+    assert points["x"] == true
+    assert points["y"] == [value + 0.5 for value in true]
+
+
+def test_hover_texts_of_years_have_no_separators() -> None:
+    points = predicted_against_true("t", "t", [1986.0, 2023.0], [1990.0, 2020.0]).data[1]
+    assert "%{x:.7~g}" in points["hovertemplate"]
+
+
+@pytest.mark.parametrize("rows", [3, 5])
+def test_an_axis_of_few_rows_has_only_integers(rows: int) -> None:
+    axis = error_histogram("e", [0.0] * rows, [1.0] * rows).layout["yaxis"]
+    assert (axis["tickmode"], axis["dtick"]) == ("linear", 1)

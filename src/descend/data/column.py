@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from descend.data.date_reading import NUMBER, shown_quantity
+from descend.data.date_reading import NUMBER
 from descend.data.ngrams import NGrams
+from descend.data.quantities import shown_quantities
 
 __all__ = ["NUMBERS", "STRICT", "USED", "Column", "ColumnKind"]
 
@@ -133,6 +134,6 @@ class Column:
             return f"up to {self.text.length} n-grams"
         if self.low is None or self.high is None:
             return ""
-        limits = " to ".join(shown_quantity(self.kind, bound) for bound in (self.low, self.high))
+        limits = " to ".join(shown_quantities(self.kind, [self.low, self.high]))
         limits += f" {self.unit}" if self.unit else ""
         return limits + (f" ({', '.join(self.parts).replace('_', ' ')})" if self.parts else "")

@@ -17,7 +17,6 @@ from descend.data.date_reading import (
     find_reading,
     find_reading_of_instants,
     find_reading_of_numbers,
-    shown_quantity,
 )
 from descend.data.declared_kinds import checked_kind
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
@@ -32,6 +31,7 @@ from descend.data.parsing import (
     tidy,
     to_strings,
 )
+from descend.data.quantities import shown_quantities
 from descend.data.settings import DataSettings, missing_in
 from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
@@ -249,7 +249,7 @@ def _numeric(
     refuse_extreme(values)
     low, high = float(values.min()), float(values.max())  # type: ignore[arg-type]  # of a Float64 series
     if low == high and missing == 0 and not keep_constant:
-        note = f"always {shown_quantity(kind, low)}; not used"
+        note = f"always {shown_quantities(kind, [low])[0]}; not used"
         return Column(values.name, "constant", note=note, low=low, high=high), None
     note = ""
     size = len(values)

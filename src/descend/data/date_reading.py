@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -43,7 +42,6 @@ __all__ = [
     "find_reading_of_instants",
     "find_reading_of_numbers",
     "parse",
-    "shown_quantity",
 ]
 
 Kind = Literal["date", "time", "duration"]
@@ -58,7 +56,7 @@ _MOSTLY = 0.8  # share of dates above which the other values of a column are tak
 _SAMPLE = 64  # values that decide whether all are examined
 _FIRST, _LAST = 1700, 2200  # years of dates that are written as numbers
 _FEW = {8: 3, 12: 3, 14: 3, 6: 12}
-"""Numbers of different values from which numbers of so many digits are dates if all of them are valid."""
+"""Numbers of different values from which numbers of that many digits are dates if all of them are valid."""
 
 
 @dataclass(frozen=True)
@@ -95,20 +93,6 @@ class Reading:
 
 def _cycles(kind: Kind) -> tuple[str, ...]:
     return _TIME_CYCLES if kind == "time" else CYCLES
-
-
-def shown_quantity(kind: str, days: float) -> str:
-    """Return a number of a column as people read it: a date, a time of day, days, or a number.
-
-    >>> shown_quantity("date", 20484.25), shown_quantity("time", 0.25), shown_quantity("numeric", 2.5)
-    ('2026-01-31', '06:00', '2.5')
-    """
-    if kind == "date":
-        return str(np.datetime64(math.floor(days), "D"))
-    if kind == "time":
-        minutes = round(days * 1440)
-        return f"{minutes // 60:02d}:{minutes % 60:02d}"
-    return f"{days:g} days" if kind == "duration" else f"{days:g}"
 
 
 def date_option(name: str, **settings: str) -> str:

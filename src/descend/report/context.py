@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from datetime import date, timedelta
 from typing import Any
 
+from descend.data.quantities import shown_duration, shown_quantities
 from descend.report.formatting import ENVIRONMENT_LABELS, TASKS, TIMES, amount, count, listing
 from descend.report.highlight import toml
 from descend.report.markup import Child, Html, element
@@ -111,23 +110,9 @@ def _values(column: Mapping[str, Any]) -> Child:
     if low is None or high is None:
         return None
     parts = ", ".join(text(part).replace("_", " ") for part in items(column.get("parts")))
-    return f"{_quantity(column, low)} to {_quantity(column, high)}" + (f" ({parts})" if parts else "")
-
-
-def _quantity(column: Mapping[str, Any], value: float) -> str:
-    """A number of the column; a date if the number counts days since 1970, or a time of day."""
-    kind = text(column.get("kind"))
-    if kind == "time":
-        minutes = round(value * 1440)
-        return f"{minutes // 60:02d}:{minutes % 60:02d}"
-    if kind == "duration":
-        return f"{amount(value)} days"
-    if kind != "date":
-        return amount(value)
-    try:
-        return str(date(1970, 1, 1) + timedelta(days=math.floor(value)))
-    except OverflowError:
-        return amount(value)
+    limits = " to ".join(shown_quantities(text(column.get("kind")), [low, high], 4))
+    unit = text(column.get("unit"))
+    return limits + (f" {unit}" if unit else "") + (f" ({parts})" if parts else "")
 
 
 def _scaling(column: Mapping[str, Any]) -> str:
@@ -137,8 +122,14 @@ def _scaling(column: Mapping[str, Any]) -> str:
         return ""
     if parts and "number" not in map(text, parts):
         return ""
-    unit = "" if kind == "numeric" else " days"
-    return f"{_quantity(column, mean)} ± {amount(scale)}{unit}"
+    width = amount(scale) if kind == "numeric" else shown_duration(scale)
+    return f"{_quantity(column, mean)} ± {width}"
+
+
+def _quantity(column: Mapping[str, Any], value: float) -> str:
+    """A mean or a replacement, precise enough for the scale of its column."""
+    spread = number(column.get("scale")) or 0.0
+    return shown_quantities(text(column.get("kind")), [value], 4, spread)[0]
 
 
 def _missing(missing: float | None, rows: float | None) -> str:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from descend.report.figures import Figure, Spec, Values, axis_spec, layout_spec, rounded
+from descend.report.figures import (
+    COUNT_TICKS,
+    SHARE_TICKS,
+    Figure,
+    Spec,
+    Values,
+    axis_spec,
+    hover_format,
+    layout_spec,
+    rounded,
+)
 from descend.report.formatting import SHARES, amount, duration, metric, score
 
 __all__ = ["Curve", "Line", "downsample", "learning_curves"]
@@ -117,7 +127,7 @@ class Curve:
             "x": x,
             "y": rounded(y),
             "line": {"color": line.colour, "width": 1 if many else 2, "dash": dash},
-            "hovertemplate": "%{y:.1%}" if self.share else "%{y:.4~g}",
+            "hovertemplate": "%{y:.4~%}" if self.share else f"%{{y:{hover_format(line.values)}}}",
         }
 
     @staticmethod
@@ -145,7 +155,7 @@ class Curve:
             self.unit, nticks=6, rangemode="tozero" if low >= 0 and self.shape == "third" else "normal"
         )
         if self.share:
-            axis["tickformat"] = ".0%"
+            axis["tickformat"] = SHARE_TICKS
         if low == high:
             # Plotly would show a constant 0.001 on an axis from -1 to 1.
             axis["range"] = sorted([0.0, 2 * low]) if low else [-1, 1]
@@ -174,7 +184,9 @@ class Curve:
 def _epochs_axis(epochs: Sequence[float]) -> Spec:
     length = epochs[-1] - epochs[0]
     margin = 0.02 * length or 1.0
-    axis = axis_spec("epoch", range=[epochs[0] - margin, epochs[-1] + margin], tickformat=",d", nticks=7)
+    axis = axis_spec(
+        "epoch", range=[epochs[0] - margin, epochs[-1] + margin], tickformat=COUNT_TICKS, nticks=7
+    )
     return axis | {"tickmode": "linear", "tick0": epochs[0], "dtick": 1} if length < 6 else axis
 
 

@@ -17,17 +17,26 @@ from typing import Any
 from descend.report.formatting import amount, short
 
 __all__ = [
+    "COUNT_TICKS",
+    "SHARE_TICKS",
     "Figure",
     "Spec",
     "Values",
     "axis_spec",
     "confusion_matrix",
     "error_histogram",
+    "hover_format",
     "layout_spec",
     "plotly_text",
     "predicted_against_true",
     "rounded",
 ]
+
+SHARE_TICKS = "~%"
+"""Number format of the ticks of shares: as many decimals as the distance of the ticks requires."""
+
+COUNT_TICKS = ",~f"
+"""Number format of the ticks of counts. Between two integers, in a small range, there are decimals."""
 
 Spec = dict[str, Any]
 Values = Sequence[float | None]
@@ -78,17 +87,48 @@ def plotly_text(value: str) -> str:
 
 
 def rounded(values: Values, digits: int = 5) -> list[float | None]:
-    """Round values to ``digits`` significant digits, enough for a screen and half the size of the JSON.
+    """Round values for a figure: at least ``digits`` significant digits, of the values and of their spread.
 
-    >>> rounded([1 / 3, None])
-    [0.33333, None]
+    That is enough for a screen and half the size of the JSON. Points that are close together compared with their size,
+    such as times in seconds since 1970, stay apart.
+
+    >>> rounded([1 / 3, None]), rounded([1700000000.123456, 1700000009.0])
+    ([0.33333, None], [1700000000.1235, 1700000009.0])
     """
+    digits = _digits(values, digits) if len(set(values)) > 1 else 12
     return [None if value is None else float(f"{value:.{digits}g}") for value in values]
 
 
+def _digits(values: Values, digits: int) -> int:
+    """The number of significant digits of the largest value that leaves ``digits`` for the spread."""
+    known = [value for value in values if value is not None]
+    largest = max(map(abs, known), default=0.0)
+    spread = max(known, default=0.0) - min(known, default=0.0)
+    if not spread:
+        return digits
+    return min(17, digits + max(0, math.floor(math.log10(largest)) - math.floor(math.log10(spread))))
+
+
+def hover_format(values: Values) -> str:
+    """Return a number format of Plotly in which values that differ on the screen have different texts.
+
+    Thousands have no separators: the values may be years.
+
+    >>> hover_format([0.1, 0.2]), hover_format([1986.0, 2023.0]), hover_format([1.7e9, 1.7e9 + 10])
+    ('.5~g', '.7~g', '.13~g')
+    """
+    largest = max((abs(value) for value in values if value is not None), default=0.0)
+    written = math.floor(math.log10(largest)) + 1 if 1 <= largest < 1e15 else 0
+    return f".{max(written, min(_digits(values, 5), 15))}~g"
+
+
 def axis_spec(title: str, **more: Any) -> Spec:
-    """Return a Plotly axis in the style of the reports."""
-    style = {"automargin": True, "gridcolor": "--grid", "linecolor": "--axis", "zeroline": False}
+    """Return a Plotly axis in the style of the reports.
+
+    Numbers are written without prefixes of units (0.0005 rather than 500µ); very small and large ones with a power of 10.
+    """
+    style: Spec = {"automargin": True, "gridcolor": "--grid", "linecolor": "--axis", "zeroline": False}
+    style |= {"exponentformat": "power", "minexponent": 5}
     return {"title": {"text": title, "standoff": 8}, **style, **more}
 
 
@@ -221,6 +261,7 @@ def predicted_against_true(
     margin = 0.04 * (high - low) or abs(high) or 1.0
     limits = [low - margin, high + margin]
     shown = len(true[::step])
+    hover = hover_format([low, high])
     data: list[Spec] = [
         {
             "type": "scatter",
@@ -236,7 +277,7 @@ def predicted_against_true(
             "x": rounded(true[::step]),
             "y": rounded(predicted[::step]),
             "marker": {"color": "--training", "size": 6 if shown <= 600 else 4, "opacity": 0.55},
-            "hovertemplate": "true %{x:,.5~g}<br>predicted %{y:,.5~g}<extra></extra>",
+            "hovertemplate": f"true %{{x:{hover}}}<br>predicted %{{y:{hover}}}<extra></extra>",
         },
     ]
     layout = layout_spec(
@@ -270,20 +311,22 @@ def error_histogram(key: str, true: Sequence[float], predicted: Sequence[float])
     )
     counts = Counter(math.floor(error / width) for error in errors)
     bins = range(min(counts), max(counts) + 1)
+    centres = [(index + 0.5) * width for index in bins]
     data: list[Spec] = [
         {
             "type": "bar",
-            "x": rounded([(index + 0.5) * width for index in bins]),
+            "x": rounded(centres),
             "y": [counts[index] for index in bins],
             "width": width,
             "marker": {"color": "--training", "opacity": 0.8, "line": {"color": "--surface", "width": 1}},
-            "hovertemplate": "error about %{x:,.3~g}<br>%{y:,d} rows<extra></extra>",
+            "hovertemplate": f"error about %{{x:{hover_format(centres)}}}<br>%{{y:,d}} rows<extra></extra>",
         }
     ]
+    few: Spec = {"tickmode": "linear", "tick0": 0, "dtick": 1} if max(counts.values()) < 6 else {}
     zero_line = {"type": "line", "xref": "x", "yref": "paper", "x0": 0, "x1": 0, "y0": 0, "y1": 1}
     layout = layout_spec(
         axis_spec("predicted − true", nticks=7),
-        axis_spec("rows", rangemode="tozero", nticks=6),
+        axis_spec("rows", rangemode="tozero", nticks=6, tickformat=COUNT_TICKS, **few),
         hovermode="closest",
         bargap=0,
         shapes=[{**zero_line, "line": {"color": "--validation", "width": 1.5, "dash": "dash"}}],

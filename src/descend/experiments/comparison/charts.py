@@ -10,7 +10,16 @@ from descend.experiments.comparison.outcome import Outcome
 from descend.experiments.comparison.trials import Trial
 from descend.metrics import better
 from descend.report.curves import downsample
-from descend.report.figures import Figure, Spec, axis_spec, layout_spec, plotly_text, rounded
+from descend.report.figures import (
+    COUNT_TICKS,
+    SHARE_TICKS,
+    Figure,
+    Spec,
+    axis_spec,
+    layout_spec,
+    plotly_text,
+    rounded,
+)
 from descend.report.formatting import NO_BREAK, SHARES, amount, metric, score, short
 
 __all__ = ["final_scores", "learning_curves", "lr_curves"]
@@ -68,12 +77,12 @@ def learning_curves(outcomes: Sequence[Outcome], name: str, key: str) -> Figure 
         return None
     y = axis_spec(f"validation {metric(name)}", nticks=6)
     if name in SHARES:
-        y["tickformat"] = ".0%" if max(all_values) - min(all_values) > 0.1 else ".1%"
+        y["tickformat"] = SHARE_TICKS
     elif min(all_values) > 0 and max(all_values) > 30 * min(all_values):
         y = axis_spec(f"validation {metric(name)} (log scale)", type="log", nticks=6, tickformat=".3~g")
         y |= {"dtick": "D2"} if max(all_values) < 300 * min(all_values) else {"dtick": 1}
     layout = layout_spec(
-        axis_spec("epoch", tickformat=",d", nticks=7, rangemode="tozero"), y, hovermode="closest"
+        axis_spec("epoch", tickformat=COUNT_TICKS, nticks=7, rangemode="tozero"), y, hovermode="closest"
     )
     title = f"Validation {metric(name)}"
     label = f"{title} by epoch, median over seeds: {'; '.join(ends)}."
@@ -169,7 +178,7 @@ def lr_curves(outcomes: Sequence[Outcome]) -> Figure | None:
         )
     y = axis_spec(f"validation {metric(name)}", nticks=6)
     if name in SHARES:
-        y["tickformat"] = ".0%"
+        y["tickformat"] = SHARE_TICKS
     layout = layout_spec(
         axis_spec("learning rate (log scale)", type="log", tickformat=".1~g", dtick=1), y, hovermode="closest"
     )
@@ -220,7 +229,7 @@ def final_scores(outcomes: Sequence[Outcome]) -> Figure | None:
         means.append(f"{outcome.name} {_shown(conditions.metric, mean)}")
     x = axis_spec(f"{conditions.part} {metric(conditions.metric)}", nticks=6)
     if conditions.metric in SHARES:
-        x["tickformat"] = ".1%"
+        x["tickformat"] = SHARE_TICKS
     y = axis_spec("", type="category", autorange="reversed", showgrid=False)
     layout = layout_spec(x, y, hovermode="closest")
     direction = "Higher" if better(conditions.metric) == "higher" else "Lower"

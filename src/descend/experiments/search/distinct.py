@@ -17,7 +17,7 @@ Sample = Callable[[int, int], Sequence[Point]]
 """Returns n points of a sequence from a number on: (n, number of the first) -> points."""
 
 _MOST_POINTS = 100_000
-"""Larger finite spaces are not enumerated; independent samples of so many points rarely repeat."""
+"""Larger finite spaces are not enumerated; independent samples of that many points rarely repeat."""
 
 _BLOCK = 64
 

@@ -10,7 +10,16 @@ from descend.experiments.search.importance import Importance
 from descend.experiments.search.space import Space
 from descend.experiments.search.trial import Trial, best_trial
 from descend.metrics import better
-from descend.report.figures import Figure, Spec, axis_spec, layout_spec, plotly_text, rounded
+from descend.report.figures import (
+    COUNT_TICKS,
+    SHARE_TICKS,
+    Figure,
+    Spec,
+    axis_spec,
+    layout_spec,
+    plotly_text,
+    rounded,
+)
 from descend.report.formatting import SHARES, amount, metric, score, short
 
 __all__ = ["best_so_far", "importance_bars", "parallel_coordinates", "value_text"]
@@ -72,8 +81,8 @@ def best_so_far(trials: Sequence[Trial], name: str) -> Figure:
         },
     ]
     title = f"validation {metric(name)}"
-    y = axis_spec(title, nticks=6, **({"tickformat": ".0%"} if name in SHARES else {}))
-    layout = layout_spec(axis_spec("trial", tickformat=",d", nticks=7), y, hovermode="closest")
+    y = axis_spec(title, nticks=6, **({"tickformat": SHARE_TICKS} if name in SHARES else {}))
+    layout = layout_spec(axis_spec("trial", tickformat=COUNT_TICKS, nticks=7), y, hovermode="closest")
     label = (
         f"{title[:1].upper()}{title[1:]} by trial; the best of all {len(trials):,} is "
         f"{score(name, best[-1] if best else None)}."
@@ -97,7 +106,7 @@ def importance_bars(importance: Importance) -> Figure:
             "hovertemplate": "%{y}<br>%{x:.0%}<extra></extra>",
         }
     ]
-    x = axis_spec("share of importance", tickformat=".0%", rangemode="tozero", nticks=5)
+    x = axis_spec("share of importance", tickformat=SHARE_TICKS, rangemode="tozero", nticks=5)
     layout = layout_spec(x, axis_spec("", type="category", showgrid=False), bargap=0.35)
     shares = "; ".join(f"{key} {100 * share:.0f} %" for key, share in reversed(ranked))
     note = (
