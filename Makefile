@@ -17,7 +17,7 @@ TEST_ENV := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=1 PYTHONDONTWRITEBYTECODE=
 PYTEST := -m pytest -n $(JOBS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-thorough test-lowest format api lint types bench clean
+.PHONY: help demo shell test test-fast test-thorough test-lowest format api lint types bench clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,17 @@ $(LOWEST)/.test: pyproject.toml constraints.txt .ci/lowest.py
 
 demo: $(VENV)/.base ## Train on 1,797 scanned digits and write a report
 	@$(BIN)/descend train digits
+	@echo
+	@echo "What to do next:"
+	@echo "  make shell                       open a shell with descend (or: . $(BIN)/activate)"
+	@echo "  descend train wine               then train on another data set,"
+	@echo "  descend recipe --explain digits  or print every automatic choice with its reason."
+	@echo "Your own table: descend train FILE.csv --target COLUMN"
+
+shell: $(VENV)/.base ## Open a shell in which the environment is active; exit leaves it
+	@echo "descend is on the path of this shell; 'exit' leaves it. Help: descend --help"
+	@unset MAKEFLAGS MFLAGS MAKELEVEL; \
+	  VIRTUAL_ENV='$(abspath $(VENV))' PATH="$(abspath $(BIN)):$$PATH" $${SHELL:-/bin/sh}
 
 test: $(VENV)/.dev ## Run all tests
 	@$(TEST_ENV) $(BIN)/python $(PYTEST) $(PYTEST_ARGS)

@@ -191,11 +191,13 @@ class TestFinish:
 
     @pytest.mark.slow
     def test_a_killed_run(self, tmp_path: Path) -> None:
+        endless = {**RECIPE, "stop": {"max_epochs": 10**6, "patience": "none"}}
         script = (
             "import descend, os, signal, sys\n"
             "def kill(training, record):\n"
-            "    if record['epoch'] == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
-            f"descend.train('iris', {RECIPE!r}, out=sys.argv[1], observers=[kill])\n"
+            "    written = os.path.exists(os.path.join(sys.argv[1], 'checkpoints', 'last.safetensors'))\n"
+            "    if record['epoch'] >= 4 and written: os.kill(os.getpid(), signal.SIGKILL)\n"
+            f"descend.train('iris', {endless!r}, out=sys.argv[1], observers=[kill])\n"
         )
         command = [sys.executable, "-c", script, str(tmp_path / "run")]
         killed = subprocess.run(command, env=dict(os.environ), check=False, timeout=120)

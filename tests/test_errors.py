@@ -23,6 +23,7 @@ from descend.errors import (
     message_of,
     require,
 )
+from descend.installation import install_command
 
 EVERY = [
     error for error in vars(errors).values() if isinstance(error, type) and issubclass(error, DescendError)
@@ -97,7 +98,7 @@ class TestRequire:
             require("no_such_package.inner", "images", "showing images")
         message = str(caught.value)
         assert message.startswith("showing images needs the package 'no_such_package'")
-        assert "pip install 'descend[images]'" in message
+        assert message.endswith(f"install it with: {install_command('images')}")
 
 
 @pytest.mark.parametrize(

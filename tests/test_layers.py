@@ -19,7 +19,8 @@ SOURCE = Path(descend.__file__).parent
 ARCHITECTURE = SOURCE.parents[1] / "docs" / "architecture.md"
 
 LAYERS = [
-    {"_version", "errors", "interface"},
+    {"_version", "installation", "interface"},
+    {"errors"},
     {"process"},
     {"files", "param_types", "cards", "rng"},
     {"linalg"},
@@ -40,7 +41,7 @@ LAYERS = [
 """From the bottom to the top. A part imports from lower layers only, at the head of a file, within functions and for
 type checkers alike. A pack is a layer below the rest of ``many``, at the height of recipes, so that it cannot know them."""
 
-LOOSE_FILES = 11
+LOOSE_FILES = 12
 """The number of files at the top of the package, besides the type marker."""
 
 LONG: dict[str, str] = {

@@ -59,7 +59,9 @@ TOPICS: Mapping[str, str] = {
     "H2": "Hyperparameter search, data augmentation: Data augmentation",
     "I": "Training algorithms, which method: Diagnosis of LR",
     "J": "Its figures",
+    "K12": "Losses of counts, quantiles and distributions; several labels",
     "K13": "Columns of text",
+    "K14": "Dates and times",
 }
 """The topics of the list of methods by row id: part of the outline and title.
 

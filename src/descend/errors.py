@@ -8,6 +8,7 @@ fix it.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import math
 import re
@@ -16,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from descend.installation import install_command
 
 __all__ = [
     "CheckpointError",
@@ -31,16 +34,26 @@ __all__ = [
     "RunError",
     "TrainingError",
     "UserError",
+    "abridged",
     "did_you_mean",
     "message_of",
     "require",
+    "together",
 ]
 
 
 class DescendError(Exception):
-    """Base class of all exceptions that descend raises; ``exit_status`` is the exit status of the command line."""
+    """Base class of all exceptions that descend raises; ``exit_status`` is the exit status of the command line.
+
+    A message has at most one screen, see :func:`abridged`.
+    """
 
     exit_status = 1
+
+    def __init__(self, *arguments: object) -> None:
+        if arguments and isinstance(arguments[0], str):
+            arguments = (abridged(arguments[0]), *arguments[1:])
+        super().__init__(*arguments)
 
 
 class UserError(DescendError, ValueError):
@@ -156,17 +169,90 @@ class RecipeError(UserError):
         self.problems, self.of_what = tuple(problems), of_what
         count = len(self.problems)
         head = f"The {self.of_what} has {'a problem' if count == 1 else f'{count} problems'}:"
-        super().__init__("\n  ".join([head, *map(str, self.problems)]))
+        seen: set[str] = set()
+        lines = []
+        for problem in self.problems:
+            repeated = len(problem.hint) > _COLUMNS and problem.hint in seen
+            seen.add(problem.hint)
+            lines.append(str(replace(problem, hint="") if repeated else problem))
+        super().__init__(together(head, lines))
 
     def __reduce__(self) -> tuple[type[RecipeError], tuple[tuple[Problem, ...], str]]:
         return RecipeError, (self.problems, self.of_what)
+
+
+_LINES, _COLUMNS = 36, 80  # of a message on a screen of 40 lines
+_LONG_WORD, _LONG_LINE = 100, 400
+
+
+def together(head: str, problems: Sequence[str], limit: int | None = None) -> str:
+    """Return several problems as one message, with as many of them as fit on a screen and the number of the others.
+
+    Args:
+        head: the first line.
+        problems: the problems.
+        limit: the largest number of problems. Default None: as many as fit.
+
+    >>> print(together("The data have 3 problems:", ["a", "b", "c"], limit=2))
+    The data have 3 problems:
+      a
+      b
+      and 1 more
+    """
+    lines, height = [head], _height(head) + 1
+    for count, problem in enumerate(problems):
+        text = _short_lines(problem) if _height(problem) > _LINES // 2 else problem
+        height += _height(f"  {text}")
+        if lines[1:] and (height > _LINES or count == limit):
+            return "\n  ".join([*lines, f"and {len(problems) - count} more"])
+        lines.append(text)
+    return "\n  ".join(lines)
+
+
+def abridged(message: str) -> str:
+    """Return a message that fits on a screen of 40 lines of 80 characters; a shorter one is unchanged.
+
+    The middle of long words and lines is left out first, and then the last lines.
+
+    >>> abridged("column '" + "b" * 5000 + "' is empty")
+    "column 'bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb...bbbbbbbbbbbbbbbbbbb' is empty"
+    >>> len(abridged("line\\n" * 100).splitlines())
+    36
+    """
+    if _height(message) <= _LINES:
+        return message
+    lines = _short_lines(message).splitlines()
+    if sum(map(_height, lines)) <= _LINES:
+        return "\n".join(lines)
+    shown: list[str] = []
+    left = _LINES - 1
+    for line in lines:
+        left -= _height(line)
+        if left < 0:
+            break
+        shown.append(line)
+    return "\n".join([*shown, f"... and {len(lines) - len(shown)} more lines"])
+
+
+def _height(message: str) -> int:
+    """Return the number of lines on a screen."""
+    return sum(max(1, -(-len(line) // _COLUMNS)) for line in message.splitlines() or [""])
+
+
+def _short_lines(message: str) -> str:
+    """Leave out the middle of long words and lines."""
+    words = re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: f"{word[0][:40]}...{word[0][-20:]}", message)
+    return "\n".join(
+        line if len(line) <= _LONG_LINE else f"{line[: _LONG_LINE - 100]} ... {line[-95:]}"
+        for line in words.splitlines()
+    )
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return the most similar valid name as a question, or the names if none is similar, at most forty of them.
 
     A name is similar if it starts with the word, has it as one of its parts (``epochs`` in ``max_epochs``), or differs
-    in one of four letters: letters that are inserted, deleted, replaced or exchanged with their neighbour count.
+    in one of three letters: letters that are inserted, deleted, replaced or exchanged with their neighbour count.
 
     >>> did_you_mean("adm", ["sgd", "adam", "rmsprop"]), did_you_mean("epochs", ["max_epochs", "patience"])
     ("did you mean 'adam'?", "did you mean 'max_epochs'?")
@@ -174,9 +260,9 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
     'one of: adam, sgd'
     """
     known = sorted(set(names))
-    ranked = sorted((_distance(word.lower(), name.lower()), name) for name in known)
-    if ranked and ranked[0][0] <= max(1, len(word) // 4):
-        return f"did you mean '{ranked[0][1]}'?"
+    ranked = sorted((*_difference(word.lower(), name.lower()), name) for name in known)
+    if ranked and ranked[0][0] <= max(1, len(word) // 3):
+        return f"did you mean '{ranked[0][-1]}'?"
     shown = [name if len(name) <= 60 else name[:57] + "..." for name in known[:_NAMES_SHOWN]]
     more = f" and {len(known) - _NAMES_SHOWN} more" if len(known) > _NAMES_SHOWN else ""
     return "one of: " + ", ".join(shown) + more if known else ""
@@ -185,13 +271,19 @@ def did_you_mean(word: str, names: Iterable[str]) -> str:
 _NAMES_SHOWN = 40
 
 
+def _difference(word: str, name: str) -> tuple[float, float]:
+    """Return the number of edits, and for equal numbers the share of letters that do not match in order."""
+    distance = _distance(word, name)
+    return distance, 1.0 - difflib.SequenceMatcher(None, word, name).ratio() if distance < math.inf else 1.0
+
+
 def _distance(word: str, name: str) -> float:
     """Return the number of edits between two words, and 0.5 if one is a part of the other."""
     if word == name:
         return 0.0
     if len(word) >= 3 and (name.startswith(word) or word in re.split(r"[^a-z0-9]+", name)):
         return 0.5
-    if len(word) < 3 or abs(len(word) - len(name)) > len(word) // 4 + 1:
+    if len(word) < 3 or abs(len(word) - len(name)) > len(word) // 3 + 1:
         return math.inf
     # The optimal string alignment distance, one row of the table per letter of the word.
     previous: list[int] = []
@@ -226,7 +318,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
         purpose: what it is needed for, as the subject of the message.
 
     Raises:
-        MissingExtraError: it is not installed; the message names the extra.
+        MissingExtraError: it is not installed; the message names the command that installs it.
 
     >>> require("json", "none", "reading JSON").__name__
     'json'
@@ -236,5 +328,5 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     except ImportError as cause:
         raise MissingExtraError(
             f"{purpose} needs the package '{module.split('.')[0]}', which is not installed; "
-            f"install it with: pip install 'descend[{extra}]'"
+            f"install it with: {install_command(extra)}"
         ) from cause

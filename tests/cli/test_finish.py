@@ -72,7 +72,7 @@ def test_people_read_what_it_is(descend, folder):
     assert f"not trained to its end; continue it with descend train --resume --out {folder}" in shown
     again = descend("finish", folder, "--quiet")
     assert (again.status, again.out) == (0, f"{folder}\n")
-    assert "is finished already" in descend("finish", folder).out
+    assert "is already finished" in descend("finish", folder).out
 
 
 def test_it_continues_afterwards(descend, folder):

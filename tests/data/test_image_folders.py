@@ -159,7 +159,7 @@ def test_without_pillow_the_extra_is_named(tmp_path, monkeypatch):
 
     classes(tmp_path)
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(MissingExtraError, match=r"descend\[images\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*\[images\]"):
         read_image_folder(tmp_path)
 
 

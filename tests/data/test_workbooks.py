@@ -75,7 +75,9 @@ ROWS = [["area", "name", "y"], [1.5, "a", 0], [None, "b", 1], [2.5, None, 2]]
 def test_a_missing_package_is_named_with_a_command(tmp_path, monkeypatch):
     (tmp_path / "a.xlsx").write_bytes(workbook(One=ROWS))
     monkeypatch.setitem(sys.modules, "fastexcel", None)
-    with pytest.raises(MissingExtraError, match=r"a\.xlsx needs the package 'fastexcel'.*descend\[excel\]"):
+    with pytest.raises(
+        MissingExtraError, match=r"a\.xlsx needs the package 'fastexcel'.*pip install .*\[excel\]"
+    ):
         read(tmp_path / "a.xlsx", target="y")
 
 

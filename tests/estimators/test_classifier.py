@@ -430,7 +430,7 @@ def test_messages_have_the_callers_row_numbers():
         (np.ones((4, 2)), [0, 1, 0, 1], "no column is left"),
         (np.eye(4), [1, 1, 1, 1], "every row has the class 1; at least two classes"),
         (np.eye(4), [0.1, 0.2, 0.3, 0.4], "Unknown label type: continuous"),
-        (np.eye(4), np.eye(4), "1d array"),
+        (np.eye(4), np.arange(8).reshape(4, 2), "y has 2 columns; expected one column of classes"),
         (np.eye(4), ["a", 1, "b", "a"], "mixes labels of types"),
         (np.eye(4), None, "requires y to be passed"),
         (np.array([["a", "b"]] * 4), None, "requires y"),

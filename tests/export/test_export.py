@@ -362,7 +362,7 @@ def test_an_unknown_format_is_refused_with_the_nearest_name() -> None:
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'descend\[onnx\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install .*'\S*\[onnx\]'"):
         descend.train("iris", QUICK).export("onnx", tmp_path)
 
 
@@ -387,7 +387,7 @@ def test_an_operation_that_onnx_does_not_know_is_refused_with_advice(tmp_path: P
             return torch.special.i1e(super().forward(x))
 
     run = descend.train("iris", QUICK, model=Rare(4, 3))
-    with pytest.raises(UserError, match=r"cannot be written as ONNX: .*i1e(.|\n)*--format pt2"):
+    with pytest.raises(UserError, match=r"cannot be written as ONNX: .*i1e(.|\n)*the format pt2"):
         run.export("onnx", tmp_path)
     model = load_exported(run.export("pt2", tmp_path))
     assert model.predict("iris").tolist() == run.predict("iris").tolist()

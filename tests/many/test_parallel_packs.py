@@ -166,7 +166,7 @@ class TestFailures:
         there = packed(diverging, 2, out=tmp_path)
         assert [run.failed for run in there] == [number == 3 for number in range(8)]
         assert there[3].metrics["stopped"] == "diverged"
-        assert "--set optimizer.lr=" in there[3].metrics["message"]
+        assert "{'optimizer.lr': " in there[3].metrics["message"]
         assert "diverged" in (tmp_path / "0003" / "metrics.json").read_text()
         for number, (one, other) in enumerate(zip(here(diverging), there, strict=True)):
             if number != 3:

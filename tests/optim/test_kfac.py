@@ -763,7 +763,7 @@ class TestRefusals:
             with pytest.raises(UserError, match=f"^kfac: {name}: expected a.* got {value}"):
                 kfac(model.parameters(), model, "normal", **{name: value})
 
-    @pytest.mark.parametrize("likelihood", ["poisson", None])
+    @pytest.mark.parametrize("likelihood", ["gamma", None])
     def test_a_loss_without_likelihood(self, likelihood):
         model = nn.Linear(2, 1)
         with pytest.raises(

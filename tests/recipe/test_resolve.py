@@ -127,6 +127,7 @@ class TestAnyRecipeAndData:
         # Measured on the machine, read from the images or the file, and a property of the network.
         assert set(left) <= {
             "engine.threads",
+            "data.decimal",
             "data.encoding",
             "data.image_size",
             "data.image_white",

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from descend.report.curves import Curve, Line, downsample, learning_curves
+from descend.metrics import METRICS, better
+from descend.report.curves import Curve, Line, _is_error, downsample, learning_curves
 from descend.report.figures import Figure
 
 
@@ -109,3 +110,8 @@ def test_only_errors_have_a_logarithmic_axis(metric: str, logarithmic: bool) -> 
     )
     axis = next(one for one in figures if one.key == "metric").layout["yaxis"]
     assert (axis.get("type") == "log") == logarithmic
+
+
+def test_errors_are_the_metrics_of_which_less_is_better() -> None:
+    known = {*METRICS, "pinball_0.9", "loss", "objective"}
+    assert {name for name in known if _is_error(name)} == {name for name in known if better(name) == "lower"}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from descend.cli.folders import new_folder
+from descend.cli.folders import new_folder, remove_if_empty
 from descend.cli.options import (
     AllowImports,
     Assignments,
@@ -154,8 +153,7 @@ def compare(
             )
         finally:
             bar.close()
-            with suppress(OSError):
-                folder.rmdir()  # removes the folder only if it is empty
+            remove_if_empty(folder)
         _show(found, people(quiet=quiet))
         if found.failed:
             raise DivergedError(_advice(found))

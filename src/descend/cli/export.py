@@ -50,7 +50,8 @@ def export(
 ) -> None:
     """Export a trained network for use without descend, and print the path of the file.
 
-    pt2 and onnx files contain the preprocessing: raw rows in, predictions out.
+    pt2 and onnx files contain the preprocessing: raw rows in, predictions out. They also contain a description of their
+    inputs and outputs as JSON, with an example.
     """
     if out is not None and out.exists():
         raise UserError(

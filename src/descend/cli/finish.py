@@ -16,10 +16,10 @@ EXAMPLES = (
     "\b\nExamples:\n"
     "  descend finish runs/houses\n"
     "  descend finish runs/houses --data moved/houses.csv\n"
-    "  descend train --resume --out runs/houses            continue it instead"
+    "  descend train --resume --out runs/houses            resume it instead"
 )
 
-_WHERE = "of the run, if they were moved. [default: as recorded in the folder]"
+_WHERE = "of the run, if moved.  [default: the path recorded in the run folder]"
 
 
 def finish(
@@ -39,10 +39,10 @@ def finish(
     as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the run folder and errors.")] = False,
 ) -> None:
-    """Finish a run that was stopped: evaluate its best weights so far and write them as a result.
+    """Turn a stopped run into a result: evaluate its best weights so far, and save them with the metrics and a report.
 
-    The run can then be used like any other (predict, evaluate, export, report), and its status is "stopped".
-    descend train --resume continues it as before.
+    The run can then be used like any other (predict, evaluate, export, report); its status is "stopped". It can still be
+    continued with "descend train --resume".
     """
     with answering(as_json) as answer:
         console, show = people(quiet=quiet), screen(quiet=quiet)
@@ -62,7 +62,7 @@ def finish(
                 allow_imports=allow_imports,
             )
         if was_finished:
-            console.print(f"The run in {run} is finished already.", soft_wrap=True)
+            console.print(f"The run in {run} is already finished.", soft_wrap=True)
         report = written_report(finished, show)
         summary(finished, report, console)
         if quiet and not as_json:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from descend.errors import UserError
 
-__all__ = ["FOLDER", "new_folder"]
+__all__ = ["FOLDER", "new_folder", "remove_if_empty"]
 
 FOLDER = Path("runs")
 
@@ -32,3 +32,11 @@ def new_folder(name: str, prefix: str = "") -> Path:
             folder.mkdir()
             return folder
     raise UserError(f"no unused folder name was found in {FOLDER}; specify one: --out FOLDER")
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove the folder of a result if nothing was written, and then ``runs`` if that is empty too."""
+    with suppress(OSError):
+        folder.rmdir()
+        if folder.parent == FOLDER:
+            FOLDER.rmdir()

@@ -224,7 +224,9 @@ def _use(entry: Entry, facts: Mapping[str, Any]) -> str:
             function = "package.module:function"
             return f"--set {path}={function}, or --set '{path}={{function=\"{function}\", {key}={value}}}'"
         return f"--set {path}='*', or --set '{path}={{pattern=\"*\", {key}={value}}}'"
-    if first is None or first["default"] is None:
+    if (
+        first is None or first["default"] is None or entry.key == "output"
+    ):  # an output is chosen by its name alone
         return f"--set {path}={entry.name}"
     key, _, value = _line(first).partition(" = ")
     if entry.key == "name":

@@ -30,7 +30,8 @@ __all__ = [
 
 _DATA = (
     "A bundled data set (digits, breast_cancer, wine, iris, diabetes); a CSV, TSV, JSON, Parquet, Arrow, Excel or NPZ "
-    "file, also compressed; a folder of images by class; - for standard input; or package.module:function."
+    "file, optionally compressed; a folder with one subfolder of images per class; - for standard input; or "
+    "package.module:function."
 )
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help=_DATA, show_default=False)]
@@ -42,7 +43,7 @@ NewData = Annotated[
 SeveralNewData = Annotated[
     list[str],
     typer.Argument(
-        metavar="DATA", help="Data in any form that training accepts; or image files.", show_default=False
+        metavar="DATA", help="Data in any form that training accepts, or image files.", show_default=False
     ),
 ]
 ReadingAssignments = Annotated[
@@ -50,19 +51,19 @@ ReadingAssignments = Annotated[
     typer.Option(
         "--set",
         metavar="data.KEY=VALUE",
-        help="How DATA is read, where it differs from training: separator, encoding, sheet, drop_missing_targets.",
+        help="How to read DATA if it differs from the training data: separator, encoding, sheet, drop_missing_targets.",
         show_default=False,
     ),
 ]
 RunFolder = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="The run folder that train printed.", show_default=False),
+    typer.Argument(metavar="RUN", help="The run folder, as printed by descend train.", show_default=False),
 ]
 Target = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="The column to predict; for several numeric columns, their names joined by commas.",
+        help="The column to predict; several columns are separated by commas.",
         show_default=False,
     ),
 ]
@@ -86,7 +87,7 @@ Seed = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="The seed of all random numbers.  [default: 0]",
+        help="The seed of the random number generators.  [default: 0]",
         show_default=False,
         parser=_integer,
     ),
@@ -96,7 +97,7 @@ RecipeFile = Annotated[
     typer.Option(
         "--recipe",
         metavar="FILE",
-        help="A recipe in TOML. Keys it leaves out are chosen for the data.",
+        help="A recipe in TOML. Keys that it omits are chosen from the data.",
         show_default=False,
     ),
 ]
@@ -105,7 +106,7 @@ Assignments = Annotated[
     typer.Option(
         "--set",
         metavar="SECTION.KEY=VALUE",
-        help="Set one key of the recipe; repeatable. The value is TOML; a bare word is a string.",
+        help="Set one key of the recipe; repeatable. The value is TOML; the quotes of a single word can be omitted.",
         show_default=False,
     ),
 ]
@@ -121,12 +122,12 @@ AllowImports = Annotated[
     bool,
     typer.Option(
         "--allow-imports",
-        help="Allow import paths in a recipe file or a run folder. Importing runs their code.",
+        help="Allow import paths in a recipe file or a run folder. Importing them runs their code.",
     ),
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="Print one JSON object on standard output and nothing else there."),
+    typer.Option("--json", help="Print a single JSON object, and nothing else, on standard output."),
 ]
 
 

@@ -41,7 +41,7 @@ def predict(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="The output file; its suffix (.csv, .tsv, .parquet or .json) determines the format. "
+            help="The output file; its suffix (.csv, .tsv, .parquet or .json) determines the format.  "
             "[default: CSV on standard output]",
             show_default=False,
             parser=output_path,
@@ -51,8 +51,7 @@ def predict(
         list[str] | None,
         typer.Option(
             metavar="COLUMN,...",
-            help="Columns of DATA to write unchanged in front of the predictions, such as an identifier of the rows; "
-            "repeatable.",
+            help="Columns of DATA to copy unchanged in front of the predictions, such as a row identifier; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -60,8 +59,7 @@ def predict(
         bool,
         typer.Option(
             "--skip-invalid",
-            help="Leave the prediction of a row empty if one of its values cannot be used, such as an infinite number, "
-            "instead of stopping.",
+            help="Instead of stopping at a row with an unusable value, such as an infinite number, leave its prediction empty.",
         ),
     ] = False,
     assignments: ReadingAssignments = None,
@@ -69,11 +67,11 @@ def predict(
 ) -> None:
     """Predict each row of DATA with a trained network.
 
-    DATA needs no target column, and the rows keep their order. The column "prediction" contains the labels in
-    the form they had in training, or numbers in the target's unit; with several targets, each has a column
-    "prediction_TARGET". For classes, columns "probability_CLASS" follow; for losses that predict a distribution, columns
-    such as "standard_deviation" or "quantile_0.9". For images, DATA may also be one or several
-    files, and the first column is "file".
+    DATA does not need a target column, and the rows keep their order. The column "prediction" contains the labels as they
+    were written in the training data, or numbers in the unit of the target; with several targets, there is a column
+    "prediction_TARGET" for each. Classification adds a column "probability_CLASS" for each class; losses that predict a
+    distribution add columns such as "standard_deviation" or "quantile_0.9". For a network trained on images, DATA can
+    also be one or more image files; the first column is then "file".
     """
     if out is not None:
         _check_writable(out)

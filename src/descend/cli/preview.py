@@ -19,7 +19,9 @@ __all__ = ["chosen", "plain_table", "preview"]
 MANY = 16
 """The number of data columns that are listed individually; more are summarised by kind."""
 
-DETAILS = frozenset({"task", "output", "output_gain", "image_size", "monitor", "min_improvement"})
+DETAILS = frozenset(
+    {"target_scale", "task", "output", "output_gain", "image_size", "monitor", "min_improvement"}
+)
 """Keys that the summary of the recipe leaves out."""
 
 PART_NAMES = {"train": "training", "validation": "validation", "test": "test"}

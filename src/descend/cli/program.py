@@ -31,7 +31,7 @@ from descend.cli import (
 )
 from descend.cli.output import LastingStream, write_json
 from descend.cli.signals import last_signal, stopped_early
-from descend.errors import DescendError
+from descend.errors import DescendError, abridged
 from descend.interface import command_line
 from descend.process.memory import memory_shortage
 
@@ -49,8 +49,14 @@ app = typer.Typer(
     "  descend train houses.csv --target price  train a network on your own table\n"
     "  descend recipe --explain houses.csv --target price\n"
     "                                           print every automatic choice with its reason\n"
-    "\nExit status: 0 success, 2 invalid input, 3 training failed, "
-    "130 interrupted (with a checkpoint saved, or by Ctrl-C), 143 and 129 ended by SIGTERM and SIGHUP.",
+    "\n\b\nExit status:\n"
+    "  0    success\n"
+    "  1    internal error of descend\n"
+    "  2    invalid input\n"
+    "  3    training failed\n"
+    "  129  stopped by SIGHUP\n"
+    "  130  stopped by Ctrl-C, or after a checkpoint was saved\n"
+    "  143  stopped by SIGTERM",
 )
 
 
@@ -70,27 +76,27 @@ def _descend(
         bool,
         typer.Option(
             "--traceback",
-            help="Show the full traceback of an error. May be placed anywhere. Same as DESCEND_TRACEBACK=1.",
+            help="Show the full traceback of an error. Accepted anywhere on the command line; same as DESCEND_TRACEBACK=1.",
         ),
     ] = False,
 ) -> None:
-    """Train neural networks with explicit, swappable design choices, fast and with bit-exact resume."""
+    """Train neural networks with explicit, swappable design choices and bit-exact resume."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 _COMMANDS: list[tuple[Callable[..., None], str, str]] = [
     (train.train, train.EXAMPLES, "Train a network on data."),
-    (finish.finish, finish.EXAMPLES, "Use the best weights so far of a run that was stopped."),
+    (finish.finish, finish.EXAMPLES, "Turn a stopped run into a result with its best weights."),
     (compare.compare, compare.EXAMPLES, "Compare design choices under equal conditions."),
     (search.search, search.EXAMPLES, "Search for the best recipe in a space of configurations."),
     (predict.predict, predict.EXAMPLES, "Predict new rows with a trained network."),
     (evaluate.evaluate, evaluate.EXAMPLES, "Evaluate a trained network on data."),
-    (report.report, report.EXAMPLES, "Write the report of a run again."),
+    (report.report, report.EXAMPLES, "Rewrite the report of a run."),
     (export.export, export.EXAMPLES, "Export a trained network for use without descend."),
     (recipe.recipe, recipe.EXAMPLES, "Print, check or explain a recipe."),
     (methods.methods, methods.EXAMPLES, "List the methods, or explain one."),
-    (gallery.gallery, gallery.EXAMPLES, "Measure and draw the figures of the gallery."),
+    (gallery.gallery, gallery.EXAMPLES, "Compute and plot the figures of the gallery."),
 ]
 for _command, _examples, _short in _COMMANDS:
     app.command(epilog=_examples, short_help=_short)(_command)
@@ -179,7 +185,7 @@ def _print_failure(failure: Failure) -> None:
     """Print the message on standard error."""
     stopped = failure.kind == "Interrupted"
     label = "Stopped" if stopped else "Error"
-    message = failure.message.removeprefix("stopped ") if stopped else failure.message
+    message = abridged(failure.message.removeprefix("stopped ") if stopped else failure.message)
     stream = LastingStream(sys.stderr)
     if sys.stderr.isatty() and "NO_COLOR" not in os.environ:
         label = typer.style(label, fg="yellow" if stopped else "red", bold=True)
@@ -197,4 +203,4 @@ def _show_warning(
 ) -> None:
     """Print a warning on one line, without the location in the code."""
     if issubclass(category, UserWarning):
-        LastingStream(sys.stderr).write(f"Note: {message}\n")
+        LastingStream(sys.stderr).write(f"Note: {abridged(str(message))}\n")

@@ -182,9 +182,8 @@ def _searched(
     allow_imports: bool,
     show: Console,
 ) -> SearchResult:
-    from contextlib import suppress
 
-    from descend.cli.folders import new_folder
+    from descend.cli.folders import new_folder, remove_if_empty
     from descend.experiments.search import search
     from descend.experiments.search.journal import Journal
     from descend.experiments.search.progress import SearchBar
@@ -221,8 +220,7 @@ def _searched(
     finally:
         for each in bars:
             each.close()
-        with suppress(OSError):
-            folder.rmdir()  # removes the folder only if it is empty
+        remove_if_empty(folder)
 
 
 def _summary(result: SearchResult, report: Path, console: Console) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from descend.cli.folders import new_folder
+from descend.cli.folders import new_folder, remove_if_empty
 from descend.cli.options import (
     AllowImports,
     Assignments,
@@ -63,9 +62,9 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Continue the run in --out from its last checkpoint, to the same bits as an uninterrupted run. "
-            "DATA may be left out if it is a file, a folder or a bundled data set. [stop] and [checkpoint] may be changed, "
-            "also for a finished run: --set stop.max_epochs=200.",
+            help="Continue the run in --out from its last checkpoint; the result equals an uninterrupted run bit for bit. "
+            "DATA can be omitted if it is a file, a folder or a bundled data set. The sections [stop] and [checkpoint] can be "
+            "changed, even for a finished run: --set stop.max_epochs=200.",
         ),
     ] = False,
     device: Device = None,
@@ -73,7 +72,7 @@ def train(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Validation data, which decide when to stop. Default: a part of DATA.",
+            help="Validation data, used to decide when to stop.  [default: a part of DATA]",
             show_default=False,
         ),
     ] = None,
@@ -81,7 +80,7 @@ def train(
         str | None,
         typer.Option(
             metavar="DATA",
-            help="Test data, evaluated once at the end. Default: a part of DATA.",
+            help="Test data, evaluated once at the end.  [default: a part of DATA]",
             show_default=False,
         ),
     ] = None,
@@ -95,9 +94,8 @@ def train(
 ) -> None:
     """Train a network on DATA and save it with a report in a new run folder.
 
-    The column types, the task and every training choice are derived from the data and shown; override them with
-    --set or a recipe. Ctrl-C saves a checkpoint, from which --resume continues, and whose best weights
-    descend finish uses.
+    The column types, the task and all training choices are derived from the data and shown; override them with --set or
+    a recipe. Ctrl-C saves a checkpoint: --resume continues from it, and "descend finish" turns it into a result.
     """
     with answering(as_json) as answer:
         console, show = people(quiet=quiet), screen(quiet=quiet)
@@ -202,5 +200,4 @@ def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show:
         raise Interrupted(f"stopped before the first checkpoint of {folder}") from None
     finally:
         bar.close()
-        with suppress(OSError):
-            folder.rmdir()  # removes the folder only if it is empty, that is, if training had not begun
+        remove_if_empty(folder)

@@ -44,7 +44,7 @@ def choose_columns(
 
     >>> from descend.data.bundled import load_bundled
     >>> chosen = choose_columns(load_bundled("iris"), DataSettings(), ("petal width (cm)",), strict=True)
-    >>> chosen.targets[0], chosen.frame.columns[-1]
+    >>> float(chosen.targets[0]), chosen.frame.columns[-1]
     (0.2, 'class')
     """
     if strict and settings.columns and source.kind != "table":

@@ -56,7 +56,7 @@ _MOSTLY = 0.8  # share of dates above which the other values of a column are tak
 _SAMPLE = 64  # values that decide whether all are examined
 _FIRST, _LAST = 1700, 2200  # years of dates that are written as numbers
 _FEW = {8: 3, 12: 3, 14: 3, 6: 12}
-"""Numbers of different values from which numbers of so many digits are dates if all of them are valid."""
+"""Numbers of different values from which numbers of that many digits are dates if all of them are valid."""
 
 
 @dataclass(frozen=True)

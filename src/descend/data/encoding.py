@@ -326,7 +326,7 @@ def text_cells(texts: pl.Series, ngrams: NGrams) -> Array:
 
     >>> import polars as pl
     >>> text_cells(pl.Series(["ab", None]), NGrams(10, 3, (1, 1), (0, 0))).tolist()
-    [[8.0, 0.0, 0.0], [nan, 0.0, 0.0]]
+    [[9.0, 0.0, 0.0], [nan, 0.0, 0.0]]
     """
     cells = ngram_indices(texts, ngrams).astype(np.float64)
     cells[texts.is_null().to_numpy(), 0] = np.nan

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from descend.data.row_numbers import named_rows
-from descend.errors import DataError, InvalidRowsError
+from descend.errors import DataError, InvalidRowsError, together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,9 +65,7 @@ def raise_all(problems: Sequence[str | DataError]) -> None:
         return
     message = str(problems[0])
     if len(problems) > 1:
-        more = [f"and {len(problems) - _MAX_SHOWN} more"] if len(problems) > _MAX_SHOWN else []
-        shown = [*map(str, problems[:_MAX_SHOWN]), *more]
-        message = f"The data have {len(problems)} problems:\n  " + "\n  ".join(shown)
+        message = together(f"The data have {len(problems)} problems:", [*map(str, problems)], _MAX_SHOWN)
     of_rows = [problem for problem in problems if isinstance(problem, InvalidRowsError)]
     if len(of_rows) == len(problems):
         raise InvalidRowsError(message, frozenset().union(*(problem.rows for problem in of_rows)))

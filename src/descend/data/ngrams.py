@@ -17,7 +17,7 @@ only, so that any program can repeat it:
 
 >>> import polars as pl
 >>> ngram_indices(pl.Series(["Not good", None]), NGrams(buckets=8192, length=3, words=(1, 2), characters=(3, 5))).tolist()
-[[3079, 7264, 1543], [0, 0, 0]]
+[[5802, 4672, 2277], [0, 0, 0]]
 
 Source: Joulin et al. 2017 (Bag of tricks for efficient text classification); Bojanowski et al. 2017 (character n-grams).
 """

@@ -205,6 +205,7 @@ class _TableRows(nn.Module):
 def _placed_texts(columns: Sequence[Column]) -> list[tuple[int, Column]]:
     """Return the first cell of each text column in a raw row, where text columns follow the others, and the column.
 
+    >>> from descend.data.ngrams import NGrams
     >>> text = Column("note", "text", text=NGrams(10, 3, (1, 1), (0, 0)))
     >>> [at for at, _ in _placed_texts([text, Column("age", "numeric"), text])]
     [1, 4]

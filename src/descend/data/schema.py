@@ -25,6 +25,7 @@ from descend.data.settings import MISSING, Decimal, Separator
 from descend.data.source import Array, Kind, Source
 from descend.data.task import Task, target_numbers
 from descend.errors import DataError, RunError
+from descend.installation import update_command
 from descend.process import in_fork
 
 if TYPE_CHECKING:
@@ -318,7 +319,7 @@ class Schema:
         if version > _VERSION:
             raise RunError(
                 f"{source} has version {version}, but this descend reads versions up to {_VERSION}; "
-                "update it with: pip install --upgrade descend"
+                f"update it with: {update_command()}"
             )
         if version < 1:
             raise RunError(f"{source} is damaged: version {version}")

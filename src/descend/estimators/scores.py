@@ -18,6 +18,7 @@ SCORES: Mapping[str, tuple[str, float]] = {
     "neg_log_loss": ("loss", -1.0),
     "f1": ("f1", 1.0),
     "f1_macro": ("f1_macro", 1.0),
+    "f1_micro": ("f1_micro", 1.0),
     "precision": ("precision", 1.0),
     "recall": ("recall", 1.0),
     "roc_auc": ("roc_auc", 1.0),

@@ -14,6 +14,10 @@ format           written for                       inputs and outputs
 Imputation, one-hot encoding, scaling, the output activation and the units of the targets are included, and the
 predictions are those of ``run.predict``. The arithmetic is float32, also if training used bfloat16.
 
+Files of the formats pt2 and onnx contain a description of their inputs and outputs as JSON, with an example, which is
+read without descend: ``description.json`` in the archive, and ``description`` in the metadata of the model (see
+docs/exported-files.md).
+
 **pt2.** The program takes the raw numbers of the used columns, float64 (n, C): categories as codes, dates as
 days since 1970-01-01, NaN for missing, -1 for a category that did not occur in training. Images are uint8
 (n, channels, height, width), tensors float32 (n, ...). It returns ``(codes, probabilities)`` of shapes (n,) and

@@ -17,6 +17,15 @@ from descend.data.messages import listed
 from descend.data.schema import Schema
 from descend.data.settings import missing_in
 from descend.errors import UserError, require
+from descend.export.description import (
+    Example,
+    as_json,
+    column_entry,
+    entries_of,
+    example_of,
+    meaning,
+    rows_entry,
+)
 from descend.export.portable import silenced, trace
 from descend.interface import option
 
@@ -28,7 +37,6 @@ __all__ = ["content"]
 _MAX_BYTES = 2**31 - 1  # of one protobuf message
 _SPACE = "[\\t\\n\\x0b\\f\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}]"
 """Pattern of the characters that Unicode counts as white space, which training strips, for RE2."""
-_ZONES = {"": "", "none": "", "own": " in UTC"}
 _ML = "ai.onnx.ml"
 _ML_VERSION = 3
 
@@ -70,7 +78,7 @@ def content(run: TrainedNetwork) -> bytes:
     for node in model.graph.node:
         node.ClearField("metadata_props")  # paths of files on this machine
         node.ClearField("doc_string")
-    assembled = _Assembly(onnx, model, run.schema).model()
+    assembled = _Assembly(onnx, model, run.schema, example_of(run.predictor)).model()
     onnx.checker.check_model(assembled, full_check=True)
     return bytes(assembled.SerializeToString())
 
@@ -82,10 +90,11 @@ class _Assembly:
         onnx: the package.
         network: the traced model, from ``rows`` to ``codes`` and ``probabilities``, or to ``values``.
         schema: schema of the data.
+        example: a row with its outputs.
     """
 
-    def __init__(self, onnx: Any, network: Any, schema: Schema) -> None:
-        self.onnx, self.helper, self.schema = onnx, onnx.helper, schema
+    def __init__(self, onnx: Any, network: Any, schema: Schema, example: Example) -> None:
+        self.onnx, self.helper, self.schema, self.example = onnx, onnx.helper, schema, example
         self.prefix = _free_prefix(schema)
         self.network = onnx.compose.add_prefix(network, prefix=self.prefix)
         self.graph = self.network.graph
@@ -118,8 +127,63 @@ class _Assembly:
             self.network.opset_import.append(self.helper.make_opsetid(_ML, _ML_VERSION))
         self.network.producer_name, self.network.producer_version = "descend", __version__
         schema = dataclasses.replace(self.schema, reference=None)
-        self.helper.set_model_props(self.network, {"schema": schema.to_json(), "descend": __version__})
+        properties = {"schema": schema.to_json(), "descend": __version__, "description": self._described()}
+        self.helper.set_model_props(self.network, properties)
         return self.network
+
+    def _described(self) -> str:
+        """Return the description of the inputs and outputs, with the example, as JSON."""
+        names = [each.name for each in self.outputs]
+        types = [each.type.tensor_type for each in self.outputs]
+        outputs: list[dict[str, Any]] = [
+            {
+                "name": name,
+                "dtype": _dtype_name(self.onnx, kind.elem_type),
+                "shape": ["rows", *(one.dim_value for one in kind.shape.dim[1:])],
+                "meaning": text,
+            }
+            for name, kind, text in zip(names, types, self._meanings(), strict=True)
+        ]
+        values = [value.numpy() for value in self.example.outputs]
+        if self.schema.classes:
+            values = [_portable_labels(self.schema)[values[0]], values[1]]
+        else:
+            values = list(values[0].T[: len(names)])
+        results = {name: value.tolist() for name, value in zip(names, values, strict=True)}
+        inputs, fed = self._described_inputs()
+        return as_json(self.schema, inputs, outputs, fed, results, {})
+
+    def _described_inputs(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return the entries of the inputs, and the example by their names."""
+        columns = self.schema.columns
+        if self.schema.kind != "table":
+            return [rows_entry(self.schema)], {"rows": entries_of(self.example, self.schema)}
+        entries = {
+            column.name: column_entry(column, self.schema, strings=True) for column in self.schema.used
+        }
+        if _as_one_input(self.schema):
+            rows = {"name": "rows", "dtype": "float64", "shape": ["rows", len(columns)]}
+            unused = {"kind": "unused", "meaning": "any number; not used"}
+            rows["columns"] = [
+                entries.get(column.name, {"name": column.name, **unused}) for column in columns
+            ]
+            return [rows], {"rows": [[self.example.values.get(column.name, 0.0) for column in columns]]}
+        inputs = [
+            {**entry, "dtype": "string" if entry["kind"] == "categorical" else "float64", "shape": ["rows"]}
+            for entry in entries.values()
+        ]
+        return inputs, {name: [self.example.values[name]] for name in entries}
+
+    def _meanings(self) -> list[str]:
+        """Return what each output means."""
+        if not self.schema.classes:
+            return [f"the predicted {name}, in its units" for name in self.schema.target_names]
+        if self.schema.task == "multi_label":
+            return [
+                "for each label of 'targets', the second of 'classes' if it holds, else the first",
+                "the probability that each label of 'targets' holds",
+            ]
+        return ["the predicted class", "the probability of each of 'classes', in their order"]
 
     def _columns(self) -> None:
         """Add one input for each used column, and concatenate them to the network's rows."""
@@ -275,16 +339,14 @@ def _free(name: str, used_names: set[str]) -> str:
 
 
 def _description(column: Column) -> str:
-    kinds = {
-        "numeric": f"a number{f' ({column.unit})' if column.unit else ''}",
-        "boolean": "1 for true, 0 for false",
-        "date": f"days since 1970-01-01{_ZONES.get(column.zone, f' in the local time of {column.zone}')}",
-        "time": "time of day as a fraction of a day, 0.5 at noon",
-        "duration": "days",
-        "categorical": "text; categories of the training data: " + ", ".join(column.coded),
-    }
-    missing = "empty" if column.kind == "categorical" else "NaN"
-    return f"{kinds[column.kind]}; {missing} where missing"
+    if column.kind == "categorical":
+        return f"{meaning(column)}: {', '.join(column.coded)}; an empty string where missing"
+    return f"{meaning(column)}; NaN where missing"
+
+
+def _dtype_name(onnx: Any, element: int) -> str:
+    name = str(onnx.helper.tensor_dtype_to_np_dtype(element))
+    return "string" if name == "object" else name
 
 
 def _portable_labels(schema: Schema) -> np.ndarray[Any, Any]:

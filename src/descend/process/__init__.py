@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from descend.process.exclusive import exclusive
+from descend.process._exclusive import exclusive
 from descend.process.forks import in_fork, is_fork
 from descend.process.locks import check_unlocked, locked, locks_out
 from descend.process.surroundings import undisturbed

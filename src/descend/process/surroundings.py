@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import ParamSpec, TypeVar
 
-from descend.process.exclusive import exclusive
+from descend.process._exclusive import exclusive
 
 __all__ = ["imported", "undisturbed"]
 

@@ -11,13 +11,13 @@ from descend.experiments.search.dimension import Dimension, to_plain
 from descend.experiments.search.space import Point, Space
 from descend.rng import key
 
-__all__ = ["all_points", "distinct_points", "point_name", "untried"]
+__all__ = ["all_points", "combinations", "distinct_points", "point_name", "untried"]
 
 Sample = Callable[[int, int], Sequence[Point]]
 """Returns n points of a sequence from a number on: (n, number of the first) -> points."""
 
 _MOST_POINTS = 100_000
-"""Larger finite spaces are not enumerated; independent samples of so many points rarely repeat."""
+"""Larger finite spaces are not enumerated; independent samples of that many points rarely repeat."""
 
 _BLOCK = 64
 
@@ -42,10 +42,19 @@ def all_points(space: Space, most: int = _MOST_POINTS) -> list[Point] | None:
     """
     if math.prod(dimension.size for dimension in space) > most:
         return None
+    return combinations(space, [_values(dimension) for dimension in space])
+
+
+def combinations(space: Space, values: Sequence[Sequence[object]]) -> list[Point]:
+    """Return the points of all combinations of values, one list for each dimension, without repetitions.
+
+    >>> combinations(Space.of({"optimizer.name": ["sgd", "adam"], "model.dropout": [0.0, 0.1]}), [["sgd"], [0.0, 0.1]])
+    [{'optimizer.name': 'sgd', 'model.dropout': 0.0}, {'optimizer.name': 'sgd', 'model.dropout': 0.1}]
+    """
     points: dict[str, Point] = {}
-    for values in itertools.product(*(_values(dimension) for dimension in space)):
+    for combination in itertools.product(*values):
         point: Point = {}
-        for dimension, value in zip(space, values, strict=True):
+        for dimension, value in zip(space, combination, strict=True):
             if space.is_active(dimension, point):
                 point[dimension.key] = value
         points.setdefault(point_name(point), point)

@@ -7,7 +7,6 @@ starts with the points of a shorter one.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 
@@ -16,6 +15,7 @@ from torch.quasirandom import SobolEngine
 
 from descend.errors import UserError
 from descend.experiments.search.dimension import Dimension
+from descend.experiments.search.distinct import combinations
 from descend.experiments.search.space import Point, Space
 from descend.interface import option
 from descend.rng import key
@@ -123,11 +123,4 @@ def _grid_size(space: Space, levels: Mapping[str, int], limit: int) -> int:
 
 
 def _product(space: Space, levels: Mapping[str, int]) -> list[Point]:
-    points: dict[str, Point] = {}
-    for values in itertools.product(*(dimension.grid(levels[dimension.key]) for dimension in space)):
-        point: Point = {}
-        for dimension, value in zip(space, values, strict=True):
-            if space.is_active(dimension, point):
-                point[dimension.key] = value
-        points.setdefault(repr(point), point)
-    return list(points.values())
+    return combinations(space, [dimension.grid(levels[dimension.key]) for dimension in space])
