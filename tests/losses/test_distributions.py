@@ -143,7 +143,7 @@ class TestRefusals:
                 Quantile(level=level)
         with pytest.raises(UserError, match='dispersion must be above 0 or "learned", got 0'):
             NegativeBinomial(dispersion=0)
-        for alpha in (0.0, 1.0, (1.0,), (1.0, -1.0)):
+        for alpha in (0.0, 1.0, (1.0, -1.0)):
             with pytest.raises(UserError, match="focal: alpha must be"):
                 Focal(alpha=alpha)
         with pytest.raises(UserError, match="gamma must be at least 0"):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-
-import numpy as np
+from datetime import datetime, timedelta
 
 __all__ = ["shown_duration", "shown_quantities"]
 
 _DAY = 86_400_000_000
 _STEPS = ((_DAY, "D"), (60_000_000, "m"), (1_000_000, "s"), (1, "us"))
-"""Microseconds of a step of the calendar, and NumPy's name of it."""
+"""Microseconds of a step of the calendar, and its name."""
 
 _LARGEST = 1e15
 """From here on numbers are written with an exponent."""
@@ -88,15 +87,22 @@ def _number(value: float, digits: int, spread: float) -> str:
     return written.rstrip("0").rstrip(".") if "." in written else written
 
 
+_EPOCH = datetime(1970, 1, 1)
+_PRECISION = {"m": "minutes", "s": "seconds", "us": "microseconds"}
+
+
 def _instants(kind: str, values: Sequence[float], spread: float) -> list[str]:
     """Dates or times of day, to the coarsest of day, minute, second and microsecond at which they differ."""
     try:
         instants = [round(value * _DAY) for value in values]
-        exact = [np.datetime64(instant, "us") for instant in instants]
+        exact = [_EPOCH + timedelta(microseconds=instant) for instant in instants]
         texts: list[str] = []
         for step, name in _STEPS[kind == "time" :]:
             whole = all(instant % step == 0 for instant in instants)
-            texts = [str(one.astype(f"datetime64[{name}]")).replace("T", " ") for one in exact]
+            texts = [
+                one.date().isoformat() if name == "D" else one.isoformat(" ", _PRECISION[name])
+                for one in exact
+            ]
             if whole or spread * _DAY >= 2 * step:
                 break
     except (OverflowError, ValueError):

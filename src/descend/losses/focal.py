@@ -13,7 +13,7 @@ from descend.cards import method
 from descend.errors import UserError
 from descend.losses.base import Form, Loss, Reduction
 from descend.losses.classification import in_unit_interval, label_outputs, log_clamped, one_hot
-from descend.param_types import NonNegative
+from descend.param_types import NonNegative, Positive, Share
 
 __all__ = ["Focal"]
 
@@ -48,13 +48,15 @@ class Focal(Loss):
     form: Form = "logits"
     tasks = frozenset({"binary", "multiclass", "multi_label"})
 
-    def __init__(self, *, gamma: NonNegative = 2.0, alpha: float | tuple[float, ...] | None = None) -> None:
+    def __init__(
+        self, *, gamma: NonNegative = 2.0, alpha: Share | tuple[Positive, ...] | None = None
+    ) -> None:
         super().__init__()
         if not gamma >= 0:
             raise UserError(f"focal: gamma must be at least 0, got {gamma}")
         if isinstance(alpha, list | tuple):
             alpha = tuple(float(each) for each in alpha)
-            fits = len(alpha) > 1 and all(each > 0 for each in alpha)
+            fits = all(each > 0 for each in alpha)
         else:
             fits = alpha is None or 0 < alpha < 1
         if not fits:

@@ -160,7 +160,7 @@ class RunFiles:
     def standardized(self) -> bool:
         """Whether the loss is measured on standardised targets, in other units than the metrics."""
         scale, mean = items(self.schema.get("target_scale")), items(self.schema.get("target_mean"))
-        return bool(scale) and (set(scale) != {1.0} or set(mean) != {0.0})
+        return bool(scale) and (any(each != 1.0 for each in scale) or any(each != 0.0 for each in mean))
 
     def rows(self, part: str) -> float | None:
         """Return the number of rows of a part of the data."""
