@@ -147,6 +147,8 @@ def labels_of(series: Any, missing: Missing) -> Array:
         series = without_missing_numbers(series, missing)
     if kind.is_decimal():
         integers = large_integers(tidy(series, ()))
+        if integers is None and getattr(kind, "scale", None) == 0:
+            integers = series.cast(pl.Int64)
         series = series.cast(pl.Float64) if integers is None else integers
         kind = series.dtype
     if kind in (pl.Int128, pl.UInt128):  # NumPy has no such dtypes

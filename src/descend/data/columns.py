@@ -19,6 +19,7 @@ from descend.data.date_reading import (
     find_reading_of_numbers,
 )
 from descend.data.declared_kinds import checked_kind
+from descend.data.gap_words import gap_note
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, raise_all, rows_hold
@@ -285,7 +286,8 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
             f"{kind_option(name, 'categorical')} keeps the most frequent, {kind_option(name, 'text')} learns from their words"
         )
         return Column(name, "identifier", missing=missing, note=note), None
-    return Column(name, "categorical", missing=missing), values
+    note = gap_note(name, values.unique(maintain_order=True).to_list(), settings.missing)
+    return Column(name, "categorical", missing=missing, note=note), values
 
 
 def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:

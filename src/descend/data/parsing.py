@@ -307,15 +307,22 @@ def parse_booleans(column: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def to_strings(column: pl.Series) -> pl.Series:
-    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits."""
+    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits.
+
+    A number of single precision becomes the digits that single precision needs.
+    """
     import polars as pl
 
     if column.dtype == pl.Datetime and getattr(column.dtype, "time_zone", None):
         column = column.dt.replace_time_zone(None)
-    strings = column.cast(pl.String)
     if column.dtype != pl.Float64:
-        return strings
-    strings = strings.str.replace(r"\.0$", "")
+        return column.cast(pl.String)
+    strings = column.cast(pl.String)
+    single = column.cast(pl.Float32)
+    short = (single.cast(pl.Float64) == column) & (column != column.round()) & (column.abs() > 1e-30)
+    if short.any():  # 0.1 in single precision, whose value in double precision is 0.10000000149011612
+        strings = single.cast(pl.String).zip_with(short.fill_null(False), strings)
+    strings = strings.str.replace(r"\.0$", "").str.replace("^-0$", "0")
     magnitude = column.abs()
     large = ((magnitude > EXACT) & (magnitude < 2.0**126)).fill_null(False)
     if not large.any():

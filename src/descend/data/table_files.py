@@ -300,7 +300,7 @@ def _without_blank_lines(
     while widths and widths[0] == 0:
         widths.pop(0)
     blank = np.array(widths[1:]) == 0
-    if len(blank) != frame.height:  # polars makes no rows of blank lines at the end
+    if blank[frame.height :].all():  # polars makes no rows of blank lines at the end
         blank = blank[: frame.height]
     if len(blank) != frame.height or not blank.any():
         return frame, ()

@@ -16,7 +16,7 @@ from descend.data.messages import listed
 from descend.data.parts import columns_to_keep, joined_parts
 from descend.data.row_numbers import RowNumbers, naming
 from descend.data.schema import Schema
-from descend.data.settings import DataSettings, Decimal
+from descend.data.settings import DataSettings, Decimal, missing_in
 from descend.data.source import Array, Source
 from descend.data.split import part_names
 from descend.data.streaming import StoredTable
@@ -57,7 +57,7 @@ class TableReader:
             path,
             missing=settings.missing,
             strings=self._strings,
-            labels=target_names(settings, None) or (),
+            labels=self._labels,
             separator=settings.separator,
             decimal=settings.decimal,
             typed=typed,
@@ -72,6 +72,16 @@ class TableReader:
         """Columns of a text file that stay strings although they may look like numbers."""
         declared = [one for one in self.settings.columns if _is_read_as_string(self.settings, one)]
         return declared + [one for one in (self.settings.groups, self.settings.split) if one is not None]
+
+    @property
+    def _labels(self) -> list[str]:
+        """Columns of a text file that keep the strings for missing values: targets, and ordered categories among them."""
+        ordered = [
+            name
+            for name, choice in self.settings.columns.items()
+            if isinstance(choice, list | tuple) and set(choice) & set(missing_in(self.settings.missing, name))
+        ]
+        return [*(target_names(self.settings, None) or ()), *ordered]
 
     def file(self, path: Path, content: bytes | None = None) -> Source:
         """Read the table in a file, or in its content; ``path`` then only names it."""
@@ -129,7 +139,7 @@ class TableReader:
         if joined.is_text and not self._is_table:
             result = typed(
                 cells, missing=self.settings.missing, strings=self._strings,
-                labels=target_names(self.settings, None) or (), decimal=self.settings.decimal,
+                labels=self._labels, decimal=self.settings.decimal,
                 prior=joined.prior, where=str(path),
             )  # fmt: skip
             joined = joined._replace(frame=result.frame, decimal=result.decimal)

@@ -21,6 +21,7 @@ __all__ = ["TextFile", "open_text", "records"]
 _HEAD_BYTES = 1 << 20  # size of the beginning of a file, in which the header is expected
 _RECORDS = 100  # rows that are compared with the header
 _MARK = b"\xef\xbb\xbf"  # byte order mark of UTF-8
+_LONE_RETURN = re.compile(rb'"[^"]*"|\r(?!\r*\n)')  # an end of line of its own; within quotes it is none
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*")
 
 
@@ -70,8 +71,8 @@ def open_text(
     """
     file = _Opened(path, content)
     notes = file.decode(encoding, expected_encoding)
-    if b"\r" in file.head and b"\n" not in file.head:
-        file.replace(file.content.replace(b"\r", b"\n"))
+    if any(match[0] == b"\r" for match in _LONE_RETURN.finditer(file.head)):
+        file.replace(_LONE_RETURN.sub(lambda match: b"\n" if match[0] == b"\r" else match[0], file.content))
     declared = declared_separator(file.text)
     skipped = 0
     if declared is not None:
