@@ -68,7 +68,7 @@ test: $(VENV)/.dev ## Run all tests
 test-fast: $(VENV)/.dev ## Run all tests but those marked slow: trainings of every catalogue entry, kills, exports, scikit-learn's checks
 	@$(TEST_ENV) $(BIN)/python $(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
-test-thorough: $(VENV)/.dev ## Run all tests with four times the examples of each property
+test-thorough: $(VENV)/.dev ## Run all tests with four times the examples of each property, new ones in every run
 	@$(TEST_ENV) HYPOTHESIS_PROFILE=thorough $(BIN)/python $(PYTEST) --timeout=3000 $(PYTEST_ARGS)
 
 test-lowest: $(LOWEST)/.test ## Run the fast tests with the lower bounds of all dependencies but torch

@@ -222,7 +222,7 @@ def _fault_of_item(annotation: Any, value: Any) -> str | None:
     if not (inspect.isclass(origin) and issubclass(origin, Mapping) and isinstance(value, Mapping)):
         return None
     faults = ((key, _check(arguments[1], each)[1]) for key, each in value.items())
-    return next((f"{key!r}: {fault}" for key, fault in faults if fault), None)
+    return next((f"{fault}, for the key {key!r}" for key, fault in faults if fault), None)
 
 
 def _has_literal(annotation: Any, word: str) -> bool:
