@@ -22,6 +22,7 @@ from descend.data.declared_kinds import checked_kind
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, raise_all, rows_hold
+from descend.data.missing_numbers import without_missing_numbers
 from descend.data.number_format import CODE, has_codes, parse
 from descend.data.ordered import order_of, ordered_strings
 from descend.data.parsing import (
@@ -154,7 +155,7 @@ def _infer_one(
     values = tidy(series, settings.missing)
     missing = values.null_count()
     if missing == len(values):
-        return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
+        return _empty(name, missing)
     if declared in DATE_KINDS and isinstance(choice, str | Mapping):
         reading = declared_reading(values, choice)
         refuse(
@@ -176,6 +177,11 @@ def _infer_one(
         values, unit, note = parse_strings(values, settings)
     if values.dtype == pl.String:
         return _categorical(values, missing, settings)
+    if values.dtype.is_numeric():
+        values = without_missing_numbers(values, settings.missing)
+        missing = values.null_count()
+        if missing == len(values):
+            return _empty(name, missing)
     if values.dtype == pl.Boolean:
         if missing == 0 and (values.all() or not values.any()):
             return Column(name, "constant", note=f"always {str(values[0]).lower()}; not used"), None
@@ -188,6 +194,10 @@ def _infer_one(
     refuse_too_close(values)
     column, numbers = _numeric(parse_numbers(values)[0], "numeric", missing, keep_constant)
     return _with_format(column, unit, note), numbers
+
+
+def _empty(name: str, missing: int) -> tuple[Column, None]:
+    return Column(name, "empty", missing=missing, note="every value is missing; not used"), None
 
 
 def _with_format(column: Column, unit: str, note: str) -> Column:
@@ -281,7 +291,7 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
 def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:
     missing = values.null_count()
     if missing == len(values):
-        return Column(values.name, "empty", missing=missing, note="every value is missing; not used"), None
+        return _empty(values.name, missing)
     if values.n_unique() == 1:
         return Column(values.name, "constant", note=f"always {listed([values[0]])}; not used"), None
     note = f"ordered: {' < '.join(order)}" if len(order) <= 5 else f"ordered: {order[0]} < ... < {order[-1]}"
@@ -312,6 +322,10 @@ def _declared(
         return Column(values.name, "boolean", missing=missing), parsed
     if declared == "numeric":
         refuse_too_close(values, mark_of(settings))
+    parsed = without_missing_numbers(parsed, settings.missing)
+    missing = parsed.null_count()
+    if missing == len(parsed):
+        return _empty(values.name, missing)
     column, numbers = _numeric(parsed, "numeric", missing, keep_constant=True)
     return _with_format(column, unit, ""), numbers
 

@@ -169,8 +169,12 @@ def _column(name: str, values: Any) -> pl.Series | None:
         return values.alias(name)
     if isinstance(values, str | bytes) or not (hasattr(values, "__len__") or hasattr(values, "__iter__")):
         return None
+    if _library(values) == "pyarrow" and hasattr(values, "to_pylist"):
+        return series_of(name, values.to_pylist())
     if not hasattr(values, "dtype"):
         return series_of(name, values)
+    if _library(values) == "pandas" and getattr(values.dtype, "ordered", False):
+        return enum_of(name, list(values), list(values.dtype.categories))
     array = as_array(values)
     if array.ndim == 0:
         return None
@@ -213,7 +217,39 @@ def as_array(values: Any) -> np.ndarray[Any, Any]:
         raise DataError(
             "expected a dense array, got a sparse matrix; pass X.toarray() if it fits into memory"
         )
-    return np.asarray(values)
+    objects = _nullable(values)
+    return np.asarray(values) if objects is None else objects
+
+
+def _library(values: object) -> str:
+    """Return the name of the library that a type comes from."""
+    return type(values).__module__.partition(".")[0]
+
+
+def _nullable(values: Any) -> np.ndarray[Any, Any] | None:
+    """Return an array of pandas, pyarrow or polars with missing values as Python objects, or None for any other data.
+
+    NumPy would convert integers and booleans with missing values to floating-point numbers, and merge large integers.
+    """
+    library = _library(values)
+    if library == "pandas" and hasattr(values, "isna") and not isinstance(values.dtype, np.dtype):
+        plain = [None if is_missing(value) else value for value in values]
+    elif library == "pyarrow" and getattr(values, "null_count", None):
+        plain = values.to_pylist()
+    elif (
+        library == "polars"
+        and hasattr(values, "null_count")
+        and values.dtype.is_integer()
+        and values.null_count()
+    ):
+        plain = values.to_list()
+    else:
+        return None
+    if all(value is not None for value in plain):
+        return None
+    objects = np.empty(len(plain), dtype=object)
+    objects[:] = plain
+    return objects
 
 
 def _array_column(name: str, array: np.ndarray[Any, Any]) -> pl.Series:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.data.missing_numbers import without_missing_numbers
 from descend.data.number_format import Mark, parse
 from descend.data.number_format import integers as integers_of
 from descend.data.row_numbers import named_rows
@@ -215,6 +216,8 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
     """
     import polars as pl
 
+    if series.dtype.is_numeric():
+        series = without_missing_numbers(series, missing)
     kind = series.dtype
     if kind in (pl.Null, pl.Boolean):
         return series

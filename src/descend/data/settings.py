@@ -97,7 +97,8 @@ class DataSettings:
             is meant, such as ``Europe/Paris``.
             A list of strings, ``["S", "M", "L"]``, declares ordered categories.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
-            column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing.
+            column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing. A number in the
+            list, ``-999``, is missing in any way of writing it, also in a column of numbers.
         decimal: the decimal mark of numbers in text files and strings: ``point`` (1,234.5) or ``comma`` (1.234,5).
             ``auto`` finds it from all columns. The schema stores it, so that new data are read in the same way.
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is
