@@ -224,7 +224,10 @@ class TestTheFolder:
         ),
         (["{houses}", "--target", "band", "--set", "optimiser.lr=1"], ["did you mean 'optimizer'?"]),
         (["{houses}", "--target", "band", "--set", "optimizer.name=adm"], ["did you mean 'adam'?"]),
-        (["{houses}", "--target", "band", "--set", "optimizer.lr=[1"], ["[1", "TOML"]),
+        (
+            ["{houses}", "--target", "band", "--set", "optimizer.lr=[1"],
+            ["the value '[1' does not end with ']'"],
+        ),
         (["{houses}", "--target", "band", "--set", "optimizer.lr"], ["section.key=value"]),
         (["{houses}", "--target", "band", "--set", "optimizer.lr=-1"], ["above 0", "-1"]),
         (
@@ -242,8 +245,8 @@ class TestTheFolder:
         (["{houses}", "--target", "band", "--recipe", "none.toml"], ["no such recipe file", "none.toml"]),
         (["{houses}", "--target", "band", "--device", "warp"], ["[engine] device", "'warp'"]),
         (["iris", "--resume"], ["--resume requires", "--out"]),
-        (["iris", "--resume", "--out", "nowhere"], ["nothing to resume in nowhere"]),
-        (["--resume", "--out", "nowhere"], ["nothing to resume in nowhere"]),
+        (["iris", "--resume", "--out", "nowhere"], ["nothing to resume: no such run folder: nowhere"]),
+        (["--resume", "--out", "nowhere"], ["nothing to resume: no such run folder: nowhere"]),
     ],
 )
 def test_mistakes_are_one_message_and_status_2(descend, houses, tmp_path, arguments, words):

@@ -215,12 +215,12 @@ class TestRefused:
             (
                 "multiclass",
                 nn.MSELoss,
-                "MSELoss cannot be used: it does not fit the task multiclass; use loss.name = 'cross_entropy'",
+                "MSELoss cannot be used: it does not fit the task multiclass; use {'loss.name': 'cross_entropy'}",
             ),
             (
                 "binary",
                 nn.MSELoss,
-                "MSELoss cannot be used: it does not fit the task binary; use loss.name = 'squared'",
+                "MSELoss cannot be used: it does not fit the task binary; use {'loss.name': 'squared'}",
             ),
             ("regression", nn.CTCLoss, "it takes sequences with their lengths"),
             ("regression", {"name": nn.MSELoss, "reduction": "none"}, "it returns a tensor of shape (2, 1)"),

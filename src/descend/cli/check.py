@@ -39,9 +39,16 @@ OPTIMALITY_EXAMPLES = (
 
 app = typer.Typer(
     rich_markup_mode=None,
-    no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+@app.callback(invoke_without_command=True)
+def _check(context: typer.Context) -> None:
+    """Check gradients or optimality."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
 
 MEANING = {
     "minimum": "the gradient vanishes and no curvature is negative: the conditions of a minimum hold",
@@ -52,7 +59,7 @@ MEANING = {
 }
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def check() -> None:
     """Check gradients or optimality."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from descend.arguments import kind_of
 from descend.constraints import CONDITIONS
 from descend.errors import Problem, RecipeError, UserError, did_you_mean, message_of
 from descend.interface import option
@@ -48,7 +49,7 @@ def validated(
             )
             continue
         if name not in SECTIONS:
-            problems.append(Problem(name, None, "no such section", did_you_mean(name, SECTIONS), source))
+            problems.append(_unknown_section(name, values, source))
             continue
         section = SECTIONS[name]
         misplaced = misplaced_spec(values, name)
@@ -66,6 +67,20 @@ def validated(
     if problems:
         raise RecipeError(problems)
     return result
+
+
+def _unknown_section(name: str, value: object, source: str) -> Problem:
+    """A name that is no section, but may be the key of one."""
+    hint = did_you_mean(name, SECTIONS)
+    if isinstance(value, Mapping) or hint.startswith("did"):
+        return Problem(name, None, "no such section", hint, source)
+    owner = next((f"[{each}] {name}" for each in SECTIONS if _takes(SECTIONS[each], name)), None)
+    hint = f"did you mean {owner}?" if owner else f"sections are {', '.join(sorted(SECTIONS))}"
+    return Problem(name, None, "expected a section, or a key within its section", hint, source)
+
+
+def _takes(section: Section, key: str) -> bool:
+    return key in (any_parameters(section) or {})
 
 
 def _section(
@@ -263,7 +278,7 @@ def _path_problem(path: str, allow_imports: bool) -> tuple[str, str] | None:
     except UserError as cause:
         message, _, hint = str(cause).partition("; ")
         return message, hint
-    return None if callable(subject) else (f"'{path}' is a {type(subject).__name__}, not a function", "")
+    return None if callable(subject) else (f"'{path}' is {kind_of(subject)}, not a function", "")
 
 
 def _name_problem(section: str, key: str, name: Any, allow_imports: bool) -> tuple[str, str] | None:
