@@ -447,3 +447,14 @@ def test_the_advice_about_a_column_can_be_typed_as_it_stands(descend, tmp_path):
     assert len(remedies) == 2
     for remedy in remedies:
         assert descend(*arguments, "--set", remedy).status == 0
+
+
+def test_the_objective_is_explained(descend):
+    common = ["--set", "stop.max_epochs=2", "--set", "model.hidden=[4]"]
+    text = " ".join(descend("train", "iris", *common).out.split())
+    assert "minimizes it, with label smoothing; it decides which epoch is kept." in text
+    weighted = ["--set", "data.class_weights=balanced", "--set", "loss.label_smoothing=0"]
+    text = " ".join(descend("train", "iris", *common, *weighted).out.split())
+    assert "minimizes it, with class weights; it decides which epoch is kept." in text
+    text = descend("train", "iris", *common, "--set", "loss.label_smoothing=0").out
+    assert "objective" not in text

@@ -66,5 +66,5 @@ def test_folders_that_are_not_runs(descend, tmp_path):
         result = descend(*line.split())
         assert result.err.endswith("; did you mean 'runs/houses'?\n")
     assert "no such run folder: elsewhere\n" in descend("report", "elsewhere").err
-    (tmp_path / "runs" / "houses" / "comparison.json").touch()
+    (tmp_path / "runs" / "houses" / "comparison_settings.json").touch()
     assert "is a folder of results" in descend("train", "runs/houses").err

@@ -42,14 +42,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
-
-@app.callback(invoke_without_command=True)
-def _check(context: typer.Context) -> None:
-    """Check gradients or optimality."""
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
-
-
 MEANING = {
     "minimum": "the gradient vanishes and no curvature is negative: the conditions of a minimum hold",
     "saddle": "the gradient vanishes, and along some direction the loss decreases",
@@ -60,8 +52,10 @@ MEANING = {
 
 
 @app.callback(invoke_without_command=True)
-def check() -> None:
+def check(context: typer.Context) -> None:
     """Check gradients or optimality."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command(epilog=OPTIMALITY_EXAMPLES, short_help="Check whether a trained network is at a minimum.")

@@ -32,6 +32,8 @@ def summary(run: Run, report: Path | None, console: Console) -> None:
         console.print(
             f"The loss is that of the standardized target; the other numbers are in the units of {targets}."
         )
+    if any("objective" in values for values in run.metrics.values() if isinstance(values, Mapping)):
+        console.print(_objective(run))
     console.print(_course(run))
     console.print(f"Run     {run.path}", soft_wrap=True)
     if report is not None:
@@ -70,6 +72,15 @@ def _standardized(run: Run) -> bool:
     """Whether the loss is measured on standardised targets, in other units than the metrics."""
     schema = run.schema
     return not schema.classes and (set(schema.target_scale) != {1.0} or set(schema.target_mean) != {0.0})
+
+
+def _objective(run: Run) -> str:
+    """What the objective is, whose lowest value selects the epoch."""
+    parts = ["label smoothing"] if run.recipe.loss.get("label_smoothing") else []
+    parts += ["class weights"] if run.recipe.data.get("class_weights") not in (None, "none") else []
+    added = f", with {' and '.join(parts)}" if parts else ""
+    use = "; it decides which epoch is kept" if run.selection.monitor == "objective" else ""
+    return f"The objective is the validation loss as training minimizes it{added}{use}."
 
 
 def _course(run: Run) -> str:

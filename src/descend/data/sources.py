@@ -337,7 +337,7 @@ def _described(data: object) -> str:
 def _refuse_results(path: Path) -> None:
     """Refuse the folder of a run, a search or a comparison, which contains no data."""
     is_run = all((path / name).is_file() for name in RUN_MARKERS)
-    if is_run or any((path / name).is_file() for name in ("search.json", "comparison.json")):
+    if is_run or any((path / name).is_file() for name in ("search.json", "comparison_settings.json")):
         raise DataError(
             f"{path} is a folder of results, not of data; specify a data set, a data file or a folder of images by class"
         )

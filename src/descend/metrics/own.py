@@ -65,7 +65,7 @@ def declare(*, better: Direction, takes: Form | None = None) -> Callable[[Functi
     def mark(function: Function) -> Function:
         function.better = better  # type: ignore[attr-defined]  # a function takes attributes
         if takes is not None:
-            function.takes = takes  # type: ignore[attr-defined]
+            function.takes = takes  # type: ignore[attr-defined]  # likewise
         return function
 
     return mark

@@ -73,7 +73,7 @@ MANIFEST = "manifest.json"
 MEMBERS = "members"
 """The folder of the networks of an unfinished run that trains several (``init.restarts``, ``model.ensemble``)."""
 
-SEARCH, BEST, COMPARISON = "search.json", "best", "asked.json"
+SEARCH, BEST, COMPARISON = "search.json", "best", ("comparison_settings.json", "asked.json")
 """The files by which the folders of a search and of a comparison are recognised, and the best run of a search."""
 
 SEALED = (RECIPE, SCHEMA, WEIGHTS)
@@ -244,7 +244,7 @@ def why_no_run(folder: Path) -> str:
         if is_finished(best):
             return f"{folder} is a search, not a run; its best run is {best}"
         return f"{folder} is a search that is not finished; continue it with descend search --resume --out {folder}"
-    if (folder / COMPARISON).exists():
+    if any((folder / name).exists() for name in COMPARISON):
         return f"{folder} is a comparison, not a run; its runs are the folders within it"
     inner = sorted(path.parent for path in folder.glob(f"*/{RECIPE}"))
     if inner:
