@@ -128,7 +128,7 @@ def test_what_cannot_step_is_refused_before_training(constructor: type, message:
 
 
 def test_pytorchs_lbfgs_needs_all_rows(rows: Any) -> None:
-    with pytest.raises(RecipeError, match=r"each step needs all rows; set data.sampling = 'full'"):
+    with pytest.raises(RecipeError, match=r"each step needs all rows; use \{'data.sampling': 'full'\}"):
         descend.train(rows, {"optimizer": "torch.optim.LBFGS"})
     recipe = {
         "optimizer": "torch.optim.LBFGS",
