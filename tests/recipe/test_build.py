@@ -378,3 +378,10 @@ def test_every_problem_is_a_recipe_error():
         build_output(complete("regression", model={"output": "softmax"}), FACTS["regression"])
     (problem,) = caught.value.problems
     assert (problem.section, problem.key) == ("model", "output")
+
+
+def test_a_loss_of_one_argument_is_refused_with_what_a_loss_is():
+    with pytest.raises(
+        RecipeError, match="missing 1 required positional argument.*; a loss is a function of outputs and"
+    ):
+        descend.train("iris", {"loss": lambda outputs: outputs.mean()})

@@ -16,6 +16,13 @@ from descend.recipe.sections import SECTIONS
 __all__ = ["call", "parameter_names", "settings_of"]
 
 
+_CALLED = {
+    "loss": "a loss is a function of outputs and targets, or a class or function that returns one, whose arguments are keys "
+    "of the section"
+}
+"""What constructors of a section are, for those that were called without an argument they need."""
+
+
 def call(
     section: str, constructor: Constructor, context: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Any:
@@ -29,7 +36,10 @@ def call(
     except Exception as cause:  # anyone's constructor may raise anything
         if shortage := memory_shortage(cause):
             raise RecipeError([Problem(section, None, shortage, "use smaller or fewer layers")]) from cause
-        raise RecipeError([Problem(section, None, message_of(cause))]) from cause
+        unset = isinstance(cause, TypeError) and " missing " in str(cause)
+        raise RecipeError(
+            [Problem(section, None, message_of(cause), _CALLED.get(section, "") if unset else "")]
+        ) from cause
 
 
 def parameter_names(constructor: Constructor) -> tuple[set[str], bool]:
