@@ -382,6 +382,7 @@ def test_every_problem_is_a_recipe_error():
 
 def test_a_loss_of_one_argument_is_refused_with_what_a_loss_is():
     with pytest.raises(
-        RecipeError, match="missing 1 required positional argument.*; a loss is a function of outputs and"
+        RecipeError,
+        match=r"missing 1 required positional argument: 'outputs'; a loss is a function of outputs and",
     ):
         descend.train("iris", {"loss": lambda outputs: outputs.mean()})

@@ -152,7 +152,8 @@ def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal =
         _refuse_mixed(targets, decimal)
     if count == 1:
         raise DataError(
-            f"every row has the same target {listed(classes)}; a classifier needs at least two classes"
+            f"every row has the same target {listed(classes)}; there is nothing to learn "
+            "(a classifier needs at least two classes)"
         )
     if declared == "binary" and count != 2:
         raise DataError(

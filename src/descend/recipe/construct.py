@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from descend.errors import Problem, RecipeError, message_of
+from descend.errors import Problem, RecipeError
 from descend.param_types import signature_of
 from descend.process.memory import memory_shortage
 from descend.recipe.catalogue import Constructor
 from descend.recipe.parameters import of_settings
 from descend.recipe.recipe import Recipe
 from descend.recipe.sections import SECTIONS
+from descend.recipe.validate import refusal_of
 
 __all__ = ["call", "parameter_names", "settings_of"]
-
-
-_CALLED = {
-    "loss": "a loss is a function of outputs and targets, or a class or function that returns one, whose arguments are keys "
-    "of the section"
-}
-"""What constructors of a section are, for those that were called without an argument they need."""
 
 
 def call(
@@ -36,10 +30,7 @@ def call(
     except Exception as cause:  # anyone's constructor may raise anything
         if shortage := memory_shortage(cause):
             raise RecipeError([Problem(section, None, shortage, "use smaller or fewer layers")]) from cause
-        unset = isinstance(cause, TypeError) and " missing " in str(cause)
-        raise RecipeError(
-            [Problem(section, None, message_of(cause), _CALLED.get(section, "") if unset else "")]
-        ) from cause
+        raise RecipeError([Problem(section, None, refusal_of(section, cause))]) from cause
 
 
 def parameter_names(constructor: Constructor) -> tuple[set[str], bool]:

@@ -28,7 +28,7 @@ from descend.recipe.catalogue import (
 from descend.recipe.sections import SECTIONS, Section, any_parameters, choice_parameters, section_parameters
 from descend.recipe.specs import misplaced_spec, plain_values
 
-__all__ = ["validated"]
+__all__ = ["refusal_of", "validated"]
 
 
 def validated(
@@ -343,5 +343,15 @@ def _refusal(section: Section, constructor: Constructor, values: Mapping[str, An
             warnings.simplefilter("ignore")  # they are shown when the recipe is built
             constructor(**context, **arguments)
     except Exception as cause:  # anyone's constructor may raise anything
-        return message_of(cause)
+        return refusal_of(section.name, cause)
     return None
+
+
+def refusal_of(section: str, cause: Exception) -> str:
+    """Return the message of a constructor that refuses its arguments, and for a loss without one what a loss is."""
+    if section == "loss" and isinstance(cause, TypeError) and " missing " in str(cause):
+        return (
+            f"{message_of(cause)}; a loss is a function of outputs and targets, or a class or function that returns one, "
+            "whose arguments are keys of the section"
+        )
+    return message_of(cause)
