@@ -1,4 +1,5 @@
 import numpy as np
+import pandas
 import polars as pl
 import pytest
 import torch
@@ -13,8 +14,6 @@ from descend.data.arrays import (
     read_npz,
 )
 from descend.errors import DataError
-
-pandas = pytest.importorskip("pandas")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@ import datetime as dt
 import decimal
 
 import numpy as np
+import pandas
 import polars as pl
+import pyarrow
 import pytest
 import torch
 
@@ -11,9 +13,6 @@ from descend.data.columns import infer
 from descend.data.frames import as_frame, frame_of_array, is_frame, take
 from descend.data.settings import DataSettings
 from descend.errors import DataError
-
-pandas = pytest.importorskip("pandas")
-pyarrow = pytest.importorskip("pyarrow")
 
 DAYS = [dt.datetime(2024, 1, day) for day in (1, 2, 3)]
 
@@ -177,7 +176,8 @@ def test_arrays_that_are_not_tables_are_refused(data, message):
 
 
 def test_sparse_matrices_are_refused_with_advice():
-    sparse = pytest.importorskip("scipy.sparse")
+    from scipy import sparse
+
     with pytest.raises(DataError, match="toarray"):
         frame_of_array(sparse.eye(3).tocsr())
 

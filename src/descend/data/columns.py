@@ -39,6 +39,7 @@ from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
 from descend.data.text_cells import gap_setting, table_decimal
 from descend.errors import DataError, InvalidRowsError, did_you_mean
+from descend.interface import option
 
 if TYPE_CHECKING:
     import polars as pl
@@ -319,6 +320,10 @@ def _declared(
         others = values.filter(invalid).unique(maintain_order=True).to_list()[:3]
         words = gap_setting(settings.missing, values.name, [str(one) for one in others])
         remedy = f"; correct them, or if they stand for missing values: {words}"
+        if (
+            int(invalid.sum()) * 2 > len(values) - missing
+        ):  # the declaration is the mistake rather than the values
+            remedy = f"; correct them, or declare another kind: {kind_option(values.name, 'categorical')}"
         refuse(values, invalid, declared, remedy=remedy)
     if declared == "boolean":
         return Column(values.name, "boolean", missing=missing), parsed
@@ -368,9 +373,9 @@ def refuse_extreme(values: pl.Series, column: Column | None = None, *, predictin
     else:
         return
     rows = np.flatnonzero(((values - centre).abs() > reach).fill_null(False).to_numpy())
-    remedy = "" if predicting else f", or {kind_option(values.name, 'ignore')}"
+    remedy = "" if predicting else f", or leave the column out: {kind_option(values.name, 'ignore')}"
     raise InvalidRowsError(
         f"column {values.name!r}: expected finite numbers, but {rows_hold(rows)} {what}; correct them, or "
-        f"leave them empty to treat them as missing{remedy}",
+        f"{option('leave them empty', 'replace them by NaN')} to treat them as missing{remedy}",
         rows.tolist(),
     )

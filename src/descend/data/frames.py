@@ -155,7 +155,8 @@ def _from_columns(data: Mapping[Any, Any]) -> pl.DataFrame:
         one = series_of(name, [values] * longest) if column is None else column
         if len(one) != longest:
             raise DataError(
-                f"expected columns of equal lengths, but {name!r} has {len(one)} rows and another has {longest}"
+                f"expected columns of equal lengths, but {name!r} has {len(one)} row{'' if len(one) == 1 else 's'} and another "
+                f"has {longest}"
             )
         series.append(one)
     return pl.DataFrame(series)
@@ -297,6 +298,10 @@ def frame_of_array(data: Any, names: Sequence[str] | None = None) -> pl.DataFram
         raise DataError(f"expected a table whose rows have equal lengths: {cause}") from cause
     if is_strings(array):
         data = array = array.reshape(-1, 1)
+    if data is None:
+        raise DataError("expected a table of shape (rows, columns), got None")
+    if array.ndim == 1 and hasattr(data, "to_frame"):
+        raise DataError("expected a table, got a series; for one row of a data frame, pass frame.iloc[[row]]")
     if array.ndim != 2:
         raise DataError(
             f"expected a table of shape (rows, columns), got shape {array.shape}; reshape your data: "

@@ -59,7 +59,7 @@ class DataSettings:
     """Settings of the data: how they are read, split, encoded and sampled.
 
     Args:
-        target: name of the column to predict; a tuple of names, or names joined by commas, for several
+        target: name of the column to predict; a list of names, or names joined by commas, for several
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. ``auto`` infers it from the targets; ``classification`` chooses between
             ``binary``, ``multiclass`` and ``multi_label``, ``regression`` between one and several targets.
