@@ -11,6 +11,7 @@ from descend.data.arrays import (
     from_arrays,
     from_named_arrays,
     labels_of,
+    names_of,
     read_npz,
 )
 from descend.errors import DataError
@@ -190,3 +191,19 @@ def test_decimal_numbers_without_fractions_are_integers():
     assert labels_of(whole, ()).dtype == np.int64
     assert labels_of(whole, ()).tolist() == [0, 1, 2]
     assert labels_of(whole.cast(pl.Decimal(10, 1)), ()).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("series", "names"),
+    [
+        (pl.Series("g", [" 7", "7 ", None]), ["7", "7", None]),
+        (pl.Series("g", [2**60, 2**60 + 1, None]), [2**60, 2**60 + 1, None]),
+        (pl.Series("g", ["2020-01-01", "2020-01-02"]).str.to_date(), ["2020-01-01", "2020-01-02"]),
+    ],
+)
+def test_names_of_groups(series, names):
+    assert names_of(series, ()).tolist() == names
+
+
+def test_bytes_are_strings():
+    assert labels_of(pl.Series("y", [b"a", "é".encode(), None]), ()).tolist() == ["a", "é", None]

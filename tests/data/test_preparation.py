@@ -314,3 +314,26 @@ def test_numbers_too_far_from_the_training_rows_are_refused():
         prepared.schema.matrix(values)
     with pytest.raises(DataError, match=r"'x1'.*row 50"):
         prepared.schema.matrix(source)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (["2", "NULL"] * 10, "rows 1, 3, .* hold 'NULL'"),
+        (["2", "2,5"] * 10, "rows 1, 3, .* hold '2,5'"),
+        ([1.0, 1e40] * 10, r"at most 1e\+30, but rows 1, 3, .* hold 1e\+40"),
+        ([1.0, None] * 10, "rows 1, 3, .* hold (nan|None)"),
+        ([1.0, -1.0] * 10, r"rows 1, 3, .* hold -1\.0"),
+    ],
+)
+def test_unsuitable_weights_are_shown(weights, message):
+    frame = pl.DataFrame({"x": np.arange(20.0), "w": weights, "y": np.arange(20.0)})
+    with pytest.raises(DataError, match=message):
+        prepare(read(frame, target="y", settings=DataSettings(weights="w")))
+
+
+def test_weights_written_as_strings_are_numbers():
+    frame = pl.DataFrame({"x": np.arange(20.0) ** 2, "w": ["$2", " 3 "] * 10, "y": np.arange(20.0)})
+    prepared = prepare(read(frame, target="y", settings=DataSettings(weights="w")))
+    assert prepared.train.weights is not None
+    assert prepared.train.weights.tolist() == [2.0 + row % 2 for row in prepared.train.rows.tolist()]

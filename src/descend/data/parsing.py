@@ -22,7 +22,7 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EXACT", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
+__all__ = ["EXACT", "decoded", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
            "to_strings"]  # fmt: skip
 
 EXACT = 2**53
@@ -217,6 +217,7 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
     """
     import polars as pl
 
+    series = decoded(series)
     if series.dtype.is_numeric():
         series = without_missing_numbers(series, missing)
     kind = series.dtype
@@ -247,6 +248,18 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
         f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
         "split it into one column per part, or drop the column"
     )
+
+
+def decoded(series: pl.Series) -> pl.Series:
+    """Return bytes that are UTF-8 as strings, which some programs write to Parquet without their type."""
+    import polars as pl
+
+    if series.dtype != pl.Binary:
+        return series
+    try:
+        return series.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return series
 
 
 def _without_nan(floats: pl.Series) -> pl.Series:

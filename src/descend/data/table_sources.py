@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from descend.data.arrays import labels_of
+from descend.data.arrays import labels_of, names_of
 from descend.data.frames import take
 from descend.data.messages import listed
 from descend.data.parts import columns_to_keep, joined_parts
@@ -208,7 +208,11 @@ class TableReader:
                 frame, (one,) = take(frame, [column], f"{name}: data.{key}")
                 if text is not None and key == "weights":
                     (one,), _ = converted_columns([one], text, self.settings.missing)
-                extra[key] = labels_of(one, self.settings.missing)
+                extra[key] = (
+                    names_of(one, self.settings.missing)
+                    if key == "groups"
+                    else labels_of(one, self.settings.missing)
+                )
         if frame.width == 0:
             raise DataError(f"{name}: expected feature columns in addition to the target column")
         split = (
