@@ -91,3 +91,12 @@ def test_mixed_ends_of_lines_lose_no_row(tmp_path, content):
 def test_a_carriage_return_within_quotes_stays(tmp_path):
     frame = read_table(written(tmp_path, 'a,b\n"x\ry",2\nz,4\n')).frame
     assert frame["a"].to_list() == ["x\ry", "z"]
+
+
+@pytest.mark.parametrize("before", ["   \n", ",,\n", "\n,\n\n", "\ufeff;;\n", '"",""\n', "# note\n,\n"])
+def test_lines_without_a_field_before_the_header_are_skipped(tmp_path, before):
+    path = written(tmp_path, f"{before}a,b\n1,2\n3,4\n")
+    table = read_table(path)
+    assert table.frame.to_dict(as_series=False) == TABLE
+    lines = before.count("\n")
+    assert line_numbers(path) == [lines + 2, lines + 3]
