@@ -196,7 +196,7 @@ def test_decimal_numbers_without_fractions_are_integers():
 @pytest.mark.parametrize(
     ("series", "names"),
     [
-        (pl.Series("g", [" 7", "7 ", None]), ["7", "7", None]),
+        (pl.Series("g", [" 7", "7", None]), [" 7", "7", None]),
         (pl.Series("g", [2**60, 2**60 + 1, None]), [2**60, 2**60 + 1, None]),
         (pl.Series("g", ["2020-01-01", "2020-01-02"]).str.to_date(), ["2020-01-01", "2020-01-02"]),
     ],

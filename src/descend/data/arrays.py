@@ -178,18 +178,16 @@ def labels_of(series: Any, missing: Missing) -> Array:
 
 
 def names_of(series: Any, missing: Missing) -> Array:
-    """Return a polars column of the names of groups as an array: as labels, without surrounding spaces; dates as strings.
+    """Return a polars column of the names of groups as an array: as labels, but dates as strings.
 
-    >>> import polars as pl
-    >>> names_of(pl.Series([" a", "a ", None]), ()).tolist()
-    ['a', 'a', None]
+    >>> import datetime, polars as pl
+    >>> names_of(pl.Series([datetime.date(2024, 1, 31), None]), ()).tolist()
+    ['2024-01-31', None]
     """
     import polars as pl
 
     if series.dtype.is_temporal():
         series = series.cast(pl.String)
-    if series.dtype in (pl.Categorical, pl.Enum, pl.String):
-        series = series.cast(pl.String).str.strip_chars()
     return labels_of(series, missing)
 
 
