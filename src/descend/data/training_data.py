@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
 
@@ -75,7 +75,13 @@ class TrainingData:
         """The names of the target columns; empty if none is specified."""
         if self.target is None:
             return ()
-        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+        names: Any = (self.target,) if isinstance(self.target, str | int) else self.target
+        if not isinstance(names, Iterable):
+            raise UserError(f"target: expected the name of a column, or several, got {self.target!r}")
+        targets = tuple(str(name) if isinstance(name, int) else name for name in names)
+        if repeated := [name for at, name in enumerate(targets) if name in targets[:at]]:
+            raise UserError(f"target: '{repeated[0]}' is listed twice")
+        return targets
 
 
 def accepts_data_options(function: Callable[P, R]) -> Callable[P, R]:
