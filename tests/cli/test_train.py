@@ -237,7 +237,10 @@ class TestTheFolder:
         ),
         (["{houses}", "--target", "band", "--set", "optimiser.lr=1"], ["did you mean 'optimizer'?"]),
         (["{houses}", "--target", "band", "--set", "optimizer.name=adm"], ["did you mean 'adam'?"]),
-        (["{houses}", "--target", "band", "--set", "optimizer.lr=[1"], ["[1", "TOML"]),
+        (
+            ["{houses}", "--target", "band", "--set", "optimizer.lr=[1"],
+            ["the value '[1' does not end with ']'"],
+        ),
         (["{houses}", "--target", "band", "--set", "optimizer.lr"], ["section.key=value"]),
         (["{houses}", "--target", "band", "--set", "optimizer.lr=-1"], ["above 0", "-1"]),
         (
@@ -255,8 +258,8 @@ class TestTheFolder:
         (["{houses}", "--target", "band", "--recipe", "none.toml"], ["no such recipe file", "none.toml"]),
         (["{houses}", "--target", "band", "--device", "warp"], ["[engine] device", "'warp'"]),
         (["iris", "--resume"], ["--resume requires", "--out"]),
-        (["iris", "--resume", "--out", "nowhere"], ["nothing to resume in nowhere"]),
-        (["--resume", "--out", "nowhere"], ["nothing to resume in nowhere"]),
+        (["iris", "--resume", "--out", "nowhere"], ["nothing to resume: no such run folder: nowhere"]),
+        (["--resume", "--out", "nowhere"], ["nothing to resume: no such run folder: nowhere"]),
     ],
 )
 def test_mistakes_are_one_message_and_status_2(descend, houses, tmp_path, arguments, words):
@@ -457,3 +460,14 @@ def test_the_advice_about_a_column_can_be_typed_as_it_stands(descend, tmp_path):
     assert len(remedies) == 2
     for remedy in remedies:
         assert descend(*arguments, "--set", remedy).status == 0
+
+
+def test_the_objective_is_explained(descend):
+    common = ["--set", "stop.max_epochs=2", "--set", "model.hidden=[4]"]
+    text = " ".join(descend("train", "iris", *common).out.split())
+    assert "minimizes it, with label smoothing; it decides which epoch is kept." in text
+    weighted = ["--set", "data.class_weights=balanced", "--set", "loss.label_smoothing=0"]
+    text = " ".join(descend("train", "iris", *common, *weighted).out.split())
+    assert "minimizes it, with class weights; it decides which epoch is kept." in text
+    text = descend("train", "iris", *common, "--set", "loss.label_smoothing=0").out
+    assert "objective" not in text

@@ -141,7 +141,7 @@ def test_errors_name_the_metric_and_the_shapes() -> None:
     with pytest.raises(UserError, match=r"returned an array of shape \(2,\) instead of one number"):
         several(torch.zeros(2), torch.zeros(2))
     text = own_metric(lambda y, p: "good", "regression", name="mine", better="lower")
-    with pytest.raises(UserError, match="returned a str instead of one number"):
+    with pytest.raises(UserError, match="returned the string 'good' instead of one number"):
         text(torch.zeros(2), torch.zeros(2))
 
 
