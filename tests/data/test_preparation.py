@@ -114,6 +114,14 @@ def test_the_median_replaces_missing_values_and_weights_are_equivalent_to_repeti
         np.testing.assert_allclose([result.mean, result.scale], [expected.mean, expected.scale], rtol=1e-12)
 
 
+@pytest.mark.parametrize("scale", [1e-320, 1e-60, 1e60, 1e300])
+def test_weights_outside_the_range_of_float32_keep_their_ratios(scale):
+    weights = np.tile([1.0, 2.0, 4.0], 20)
+    prepared = prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % 2), weights=weights * scale))
+    for part in (prepared.train, prepared.validation, prepared.test):
+        np.testing.assert_allclose(part.weights.numpy(), weights[part.rows] / 4, rtol=2e-3)
+
+
 def test_weights_stay_with_their_rows():
     weights = RANDOM.random(60) + 0.1
     prepared = prepare(read((RANDOM.normal(size=(60, 2)), np.arange(60) % 2), weights=weights))

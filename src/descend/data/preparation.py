@@ -227,6 +227,10 @@ def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor
     return Part(inputs, targets[torch.from_numpy(rows)], own, rows, dataset)
 
 
+_SMALLEST = 1e-30
+"""Weights are scaled if the largest one is below this, or above its inverse."""
+
+
 def _checked_weights(weights: Array | None, n: int) -> Array | None:
     if weights is None:
         return None
@@ -241,7 +245,9 @@ def _checked_weights(weights: Array | None, n: int) -> Array | None:
             f"weights must be numbers, finite, 0 or more and at most {_LARGEST_WEIGHT:g}, but "
             f"{rows_hold(np.flatnonzero(invalid))} {shown}"
         )
-    return checked
+    largest = checked.max(initial=0.0)
+    # Only ratios of weights matter; those outside the range of float32, with which networks are trained, are scaled.
+    return checked if largest == 0 or _SMALLEST <= largest <= 1 / _SMALLEST else checked / largest
 
 
 _LARGEST_WEIGHT = 1e30  # sums of weighted losses stay in the range of single precision

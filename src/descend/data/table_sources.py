@@ -243,8 +243,10 @@ def target_names(settings: DataSettings, columns: Sequence[str] | None) -> tuple
     """Return the names of the target columns; a string with commas lists several, unless it is itself a column name."""
     if settings.target is None:
         return None
-    if not isinstance(settings.target, str):
-        return tuple(settings.target)
-    if columns is not None and settings.target in columns:
+    if columns is not None and isinstance(settings.target, str) and settings.target in columns:
         return (settings.target,)
-    return tuple(name.strip() for name in settings.target.split(","))
+    listed = settings.target.split(",") if isinstance(settings.target, str) else settings.target
+    names = tuple(name.strip() for name in listed) if isinstance(settings.target, str) else tuple(listed)
+    if repeated := next((name for at, name in enumerate(names) if name in names[:at]), None):
+        raise DataError(f"data.target: '{repeated}' is listed twice")
+    return names
