@@ -227,13 +227,25 @@ def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor
     return Part(inputs, targets[torch.from_numpy(rows)], own, rows, dataset)
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _checked_weights(weights: Array | None, n: int) -> Array | None:
     if weights is None:
         return None
     try:
         checked = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError) as cause:
-        raise DataError(f"weights must be numbers: {cause}") from cause
+        invalid = [row for row, weight in enumerate(weights) if not _is_number(weight)]
+        if not invalid:
+            raise DataError(f"the weights of rows must be numbers: {cause}") from cause
+        shown = listed(dict.fromkeys(weights[row] for row in invalid), 3)
+        raise DataError(f"the weights of rows must be numbers, but {rows_hold(invalid)} {shown}") from cause
     if checked.shape != (n,):
         raise DataError(f"expected one weight for each of the {n} rows, got shape {checked.shape}")
     invalid = ~(np.isfinite(checked) & (checked >= 0))
