@@ -241,11 +241,12 @@ def _checked_weights(weights: Array | None, n: int) -> Array | None:
     try:
         checked = np.asarray(weights, dtype=np.float64)
     except (TypeError, ValueError) as cause:
-        invalid = [row for row, weight in enumerate(weights) if not _is_number(weight)]
-        if not invalid:
+        cells = weights.tolist()
+        unusable = [row for row, weight in enumerate(cells) if not _is_number(weight)]
+        if not unusable:
             raise DataError(f"the weights of rows must be numbers: {cause}") from cause
-        shown = listed(dict.fromkeys(weights[row] for row in invalid), 3)
-        raise DataError(f"the weights of rows must be numbers, but {rows_hold(invalid)} {shown}") from cause
+        shown = listed(dict.fromkeys(cells[row] for row in unusable), 3)
+        raise DataError(f"the weights of rows must be numbers, but {rows_hold(unusable)} {shown}") from cause
     if checked.shape != (n,):
         raise DataError(f"expected one weight for each of the {n} rows, got shape {checked.shape}")
     invalid = ~(np.isfinite(checked) & (checked >= 0))
