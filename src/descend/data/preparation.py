@@ -227,42 +227,18 @@ def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor
     return Part(inputs, targets[torch.from_numpy(rows)], own, rows, dataset)
 
 
-<<<<<<< HEAD
 _SMALLEST = 1e-30
 """Weights are scaled if the largest one is below this, or above its inverse."""
-=======
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
->>>>>>> part/surface
 
 
 def _checked_weights(weights: Array | None, n: int) -> Array | None:
     if weights is None:
         return None
-<<<<<<< HEAD
     weights = np.asarray(weights)
     if weights.shape != (n,):
         raise DataError(f"expected one weight for each of the {n} rows, got shape {weights.shape}")
     checked = target_numbers(weights)
     invalid = ~(np.isfinite(checked) & (checked >= 0) & (checked <= _LARGEST_WEIGHT))
-=======
-    try:
-        checked = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError) as cause:
-        cells = weights.tolist()
-        unusable = [row for row, weight in enumerate(cells) if not _is_number(weight)]
-        if not unusable:
-            raise DataError(f"the weights of rows must be numbers: {cause}") from cause
-        shown = listed(dict.fromkeys(cells[row] for row in unusable), 3)
-        raise DataError(f"the weights of rows must be numbers, but {rows_hold(unusable)} {shown}") from cause
-    if checked.shape != (n,):
-        raise DataError(f"expected one weight for each of the {n} rows, got shape {checked.shape}")
-    invalid = ~(np.isfinite(checked) & (checked >= 0))
->>>>>>> part/surface
     if invalid.any():
         shown = listed({repr(one): one for one in weights[invalid].tolist()}.values(), 3)
         raise DataError(
