@@ -217,7 +217,8 @@ class PackTraining:
     def _averaged(self) -> Iterator[None]:
         """Replace the weights by their averages inside the context; restore them to the bit afterwards."""
         if self._averages is None:
-            yield
+            with self._optimizer.evaluation_weights():
+                yield
             return
         own = self._weights.vector.clone()
         self._weights.vector.copy_(self._averages.vector)
