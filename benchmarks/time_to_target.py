@@ -6,7 +6,8 @@ Every optimizer has the same number of trials, quasi-random (Sobol) points of a 
 spans four decades for all first-order methods), batch size, and constant or cosine schedule. The baseline, Adam, is
 tuned first, by its last loss. Its loss after three quarters of the time, the worst over new seeds, is the target. The
 others are tuned by their time to the target, or by their last loss if they do not reach it. The best settings then run
-with the same new seeds, optimizers interleaved. Evaluations of the loss over all rows are not timed. One thread, float32.
+with the same new seeds, optimizers interleaved. Evaluations of the loss over all rows are not timed. One thread, float32;
+seconds are those of the processor, which other processes on the machine prolong less than those of a clock.
 
 The unit of cost is the gradient of the loss over all rows: an epoch of SGD costs one gradient, an evaluation of the loss
 a third, and a product with a curvature matrix two.
@@ -163,7 +164,7 @@ def run(
     order: list[torch.Tensor] = []
     generator = torch.Generator().manual_seed(seed)
     while seconds < problem.seconds:
-        start = time.perf_counter()
+        start = time.process_time()
         if not order:
             order = (
                 [torch.arange(rows)]
@@ -201,7 +202,7 @@ def run(
             closure = Rows(model, problem.loss, inputs, targets)
             optimizer.step(closure)
             gradients += closure.gradients * fraction
-        seconds += time.perf_counter() - start
+        seconds += time.process_time() - start
         if seconds - measured >= problem.every:
             measured = seconds
             with evaluation_weights(optimizer):
