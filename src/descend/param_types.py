@@ -222,7 +222,7 @@ def _fault_of_item(annotation: Any, value: Any) -> str | None:
     if not (inspect.isclass(origin) and issubclass(origin, Mapping) and isinstance(value, Mapping)):
         return None
     faults = ((key, _check(arguments[1], each)[1]) for key, each in value.items())
-    return next((f"{key!r}: {fault}" for key, fault in faults if fault), None)
+    return next((f"{fault}, for the key {key!r}" for key, fault in faults if fault), None)
 
 
 def _has_literal(annotation: Any, word: str) -> bool:
@@ -310,7 +310,7 @@ def _describe_one(part: Any, *, plural: bool) -> str:
         bounds = [_bound(mark) for mark in arguments[1:]]
         return " ".join([base, " and ".join(bound for bound in bounds if bound)]).strip()
     if origin is Literal:
-        quoted = [f'"{item}"' if isinstance(item, str) else str(item) for item in arguments]
+        quoted = [json.dumps(item) if isinstance(item, str) else str(item) for item in arguments]
         return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
     if origin in (tuple, list, Sequence, typing.get_origin(Sequence[int])):
         items = [item for item in arguments if item is not Ellipsis]

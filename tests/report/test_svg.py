@@ -88,7 +88,7 @@ def test_bars_have_their_heights() -> None:
     root = parsed(figure)
     (group,) = (each for each in root.iter("g") if each.get("class") == "bars")
     heights = [share(bar.attrib["height"]) for bar in group]
-    counts = figure.marks[0].lengths  # type: ignore[union-attr]  # the first mark of a histogram is its bars
+    counts = figure.marks[0].lengths
     assert heights == pytest.approx([100 * count / (1.04 * max(counts)) for count in counts], abs=0.01)
     assert all(
         share(bar.attrib["y"]) + share(bar.attrib["height"]) == pytest.approx(100, abs=0.02) for bar in group
