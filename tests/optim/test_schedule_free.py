@@ -99,7 +99,7 @@ def test_a_warm_up_of_the_schedule_is_that_of_the_setting():
 class TestEvaluationWeights:
     def test_the_parameters_are_restored_to_the_bit_also_after_an_error(self):
         problem = Problem(CASES[0], torch.float32)
-        optimizer = CASES[0].make(problem.parameters())
+        optimizer = ScheduleFreeAdamW(problem.parameters(), 0.03)
         before = problem.train(optimizer, 5)
         with pytest.raises(ZeroDivisionError), optimizer.evaluation_weights():
             assert not torch.equal(problem.vector(), before)

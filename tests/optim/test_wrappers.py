@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.support.optimizer_contract import Case, Contract, Problem, saved
+from tests.support.stop_at import StopAt
 from torch import nn
 
 import descend
@@ -271,8 +272,6 @@ class TestInARecipe:
         ],
     )
     def test_a_run_stopped_anywhere_resumes_to_the_same_bits(self, optimizer, tmp_path):
-        from tests.support.stop_at import StopAt
-
         recipe = descend.Recipe.of(
             {**self.BASE, "optimizer": optimizer, "stop": {"max_epochs": 3, "average": 0}}
         )
