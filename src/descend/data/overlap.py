@@ -219,8 +219,8 @@ def _rounding(first: Array, second: Array) -> tuple[float, bool]:
 def _unit(values: Array) -> float:
     """Return the unit to which numbers are rounded, 0 if there is none: of their decimals, or of the significant digits.
 
-    >>> _unit(np.array([1.25, 17.53])), _unit(np.array([1250.0, 0.0125, 17.4])), _unit(np.array([0.123456789]))
-    (0.01, 1.25, 0.0)
+    >>> _unit(np.array([1.25, 17.53])), _unit(np.array([1250.0, 0.0125, 17.4])), _unit(np.array([0.1234561234]))
+    (0.01, 12.5, 0.0)
     """
     largest = float(np.abs(values).max())
     if largest == 0:
