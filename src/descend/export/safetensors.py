@@ -18,6 +18,7 @@ from descend.data.schema import Schema
 from descend.errors import RunError, UserError
 from descend.recipe import Recipe
 from descend.recipe.build import build_model, build_output
+from descend.recipe.calibration import restored_calibration
 from descend.recipe.defaults import facts_of
 from descend.training.predictor import Predictor
 
@@ -46,6 +47,8 @@ def content(run: TrainedNetwork) -> bytes:
                 f"safetensors stores only tensors, got a {type(value).__name__} for '{name}' in the state of the network"
             )
         tensors[f"model.{name}"] = value
+    if run.predictor.calibration is not None:
+        tensors |= {f"calibration.{name}": each for name, each in run.predictor.calibration.named_buffers()}
     # buffers of these modules are not in their state_dict, because the schema contains them too
     parts = {"preprocess": run.preprocess, "postprocess": Postprocess(run.schema, run.predictor.form)}
     for part, module in parts.items():
@@ -78,6 +81,11 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
             metadata = file.metadata() or {}
             names = [name for name in file.keys() if name.startswith("model.")]  # noqa: SIM118 - not a dict
             state = {name.removeprefix("model."): file.get_tensor(name) for name in names}
+            fitted = {
+                name.removeprefix("calibration."): file.get_tensor(name)
+                for name in file.keys()  # noqa: SIM118 - not a dict
+                if name.startswith("calibration.")
+            }
     except (OSError, safetensors.SafetensorError) as cause:
         raise RunError(f"{path} is damaged or truncated ({cause})") from cause
     if not {"schema", "recipe"} <= set(metadata):
@@ -93,6 +101,8 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
     )
     try:
         module.load_state_dict(state)
-    except RuntimeError as cause:
+        calibration = restored_calibration(recipe, facts, fitted)
+    except (RuntimeError, UserError) as cause:
         raise RunError(f"the weights of {path} do not fit the network: {cause}") from cause
-    return Predictor(schema, Preprocess(schema), module.eval(), build_output(recipe, facts))
+    output = build_output(recipe, facts)
+    return Predictor(schema, Preprocess(schema), module.eval(), output, calibration=calibration)

@@ -23,7 +23,7 @@ from descend.recipe.build import build_model, link_of
 from descend.recipe.defaults import facts_of
 from descend.recipe.memory import check_memory
 from descend.runs.build import measured_threads
-from descend.runs.finish import measure_parts
+from descend.runs.finish import calibrate, measure_parts
 from descend.runs.folder import MEMBERS, METRICS, is_finished, is_started, reopen, write_failure
 from descend.runs.plan import Plan, choose_device
 from descend.runs.run import Run, load
@@ -124,6 +124,7 @@ def train_restarts(
     run = _combined(run, [member.run for member in chosen])
     with arithmetic(threads, device, planned.recipe.engine["denormals"]):
         if len(chosen) > 1:
+            calibrate(run, planned, device)
             measure_parts(run, planned, device, tested=tested)
             run.metrics.pop("constraints", None)  # constraints apply to each network, not to the ensemble
     monitor = run.selection.monitor
@@ -195,6 +196,7 @@ def _combined(run: Run, chosen: list[Run]) -> Run:
         history=best.history,
         metrics=dict(best.metrics),
         evaluation=best.evaluation,
+        calibration=best.calibration,
     )
 
 

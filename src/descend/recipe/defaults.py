@@ -136,6 +136,7 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
     proposed: dict[str, tuple[Any, str]] = {
         "output": (output, needs.why_output if of_loss else f"the task is {facts.task}")
     }
+    proposed["calibration"] = _calibration(facts, specified.get("output", output))
     if facts.texts and facts.rows >= MANY_TEXTS:
         proposed["text_dimension"] = (16, "a larger embedding gains little on many rows")
     if facts.kind != "table" and len(facts.input_shape) == 3:
@@ -148,6 +149,19 @@ def _model(facts: Facts, specified: Mapping[str, Any], others: Values) -> dict[s
         if not facts.classification and facts.rows < FEW_ROWS
         else (0.1, "mild, against overfitting"),
     }
+
+
+def _calibration(facts: Facts, output: Any) -> tuple[str, str]:
+    if not facts.classification:
+        return "none", "the predictions are not probabilities"
+    if output not in ("softmax", "sigmoid"):
+        return "none", f"the raw outputs of {output} are not logits"
+    if not facts.validation_rows:
+        return "none", "there are no validation rows to fit it on"
+    return (
+        "temperature",
+        "one number, fitted on the validation rows, gives probabilities that match the frequencies",
+    )
 
 
 def _hidden(facts: Facts, optimizer: str | None) -> tuple[tuple[int, ...], str]:

@@ -17,6 +17,9 @@ class ModelSettings:
 
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the task.
+        calibration: how the probabilities of classes are calibrated on the validation rows after training, "temperature",
+            "platt", "isotonic" or "none" (:mod:`descend.nn.calibration`); "auto" is "temperature" where there are
+            validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights are the random
             samples 0, 1, ... under the seed; with more ``init.restarts``, the best of these on the validation rows.
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are matched by name; the
@@ -29,6 +32,7 @@ class ModelSettings:
     """
 
     output: str = "auto"
+    calibration: str = "auto"
     ensemble: Count = 1
     pretrained: str | None = None
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"

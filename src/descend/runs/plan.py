@@ -27,6 +27,7 @@ from descend.process import is_fork
 from descend.process.forks import REMEDY
 from descend.recipe import Recipe
 from descend.recipe.augment import build_augmentations
+from descend.recipe.calibration import build_calibration
 from descend.recipe.defaults import facts_of
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.resolve import Resolved, resolve
@@ -161,6 +162,7 @@ class Planner:
         chosen = choose_device(requested.get("engine.device", "auto"))
         resolved = resolve(requested, facts_of(prepared.schema, str(chosen)))
         check_monitored(resolved.recipe, prepared)
+        build_calibration(resolved.recipe, facts_of(prepared.schema))
         layout = layout_of(prepared.schema, prepared.preprocess)
         build_augmentations(resolved.recipe, layout, facts_of(prepared.schema))
         return Plan(source, prepared, resolved, seed, references_of(self._data))
