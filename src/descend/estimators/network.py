@@ -177,7 +177,7 @@ class Network(BaseEstimator, metaclass=ABCMeta):  # type: ignore[misc]  # scikit
         """
         check_is_fitted(self)
         rows = self.run_.schema.matrix(validate_inputs(self, X, reset=False))
-        model, preprocess = self.run_.model, self.run_.preprocess
+        model, preprocess = self.run_.predictor.network, self.run_.preprocess
         device = next(model.parameters()).device
         kind = torch.float64 if _supports_float64(model) and device.type in ("cpu", "cuda") else torch.float32
         if kind == torch.float64:

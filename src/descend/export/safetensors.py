@@ -101,8 +101,8 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
     )
     try:
         module.load_state_dict(state)
-        calibration = restored_calibration(recipe, facts, fitted)
-    except (RuntimeError, UserError) as cause:
+    except RuntimeError as cause:
         raise RunError(f"the weights of {path} do not fit the network: {cause}") from cause
+    calibration = restored_calibration(recipe, facts, fitted, str(path))
     output = build_output(recipe, facts)
     return Predictor(schema, Preprocess(schema), module.eval(), output, calibration=calibration)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from descend.errors import Problem, RecipeError, UserError
+from descend.errors import Problem, RecipeError, RunError, UserError
 from descend.interface import setting
 from descend.nn.calibration import Calibration
 from descend.recipe.build_loss import build_output
@@ -24,7 +24,7 @@ def build_calibration(recipe: Recipe, facts: Facts) -> Calibration | None:
     Raises:
         RecipeError: it does not fit the task or the output activation, or there are no validation rows to fit it on.
     """
-    name = recipe.model["calibration"]
+    name = recipe.model.get("calibration", "none")
     calibration: Calibration | None = call("model", find("model", name, "calibration"), {}, {})
     if calibration is None:
         return None
@@ -49,16 +49,22 @@ def build_calibration(recipe: Recipe, facts: Facts) -> Calibration | None:
     raise RecipeError([Problem("model", "calibration", *problem)])
 
 
-def restored_calibration(recipe: Recipe, facts: Facts, state: Mapping[str, Tensor]) -> Calibration | None:
+def restored_calibration(
+    recipe: Recipe, facts: Facts, state: Mapping[str, Tensor], place: str
+) -> Calibration | None:
     """Return the calibration of a file from its tensors by name; None where the file has none.
 
     Raises:
-        UserError: the tensors are not those of the calibration that the recipe names.
+        RunError: the tensors are not those of the calibration that the recipe names.
+        RecipeError: the calibration does not fit the data.
     """
     if not state:
         return None
     calibration = build_calibration(recipe, facts)
     if calibration is None:
-        raise UserError("the file has the tensors of a calibration, and its recipe has none")
-    calibration.restore(state)
+        raise RunError(f"the weights of {place} include a calibration, and its recipe has none")
+    try:
+        calibration.restore(state)
+    except UserError as cause:
+        raise RunError(f"the weights of {place} do not fit the recipe: {cause}") from cause
     return calibration.eval()

@@ -22,6 +22,7 @@ __all__ = [
     "BatchNorm",
     "Blur",
     "CG",
+    "CalibrationSpec",
     "CayleyAdam",
     "CayleySGD",
     "CenterScale",
@@ -62,6 +63,7 @@ __all__ = [
     "InitSpec",
     "InstanceNorm",
     "Inverse",
+    "IsotonicCalibration",
     "IterativeNorm",
     "KFAC",
     "KLLoss",
@@ -99,6 +101,7 @@ __all__ = [
     "OutputSpec",
     "PCAScale",
     "Plateau",
+    "PlattCalibration",
     "PoissonLoss",
     "Polynomial",
     "QuantileLoss",
@@ -133,6 +136,7 @@ __all__ = [
     "SubsampledNewton",
     "TRish",
     "Tanh",
+    "TemperatureCalibration",
     "TorchInit",
     "Translate",
     "TrustRegion",
@@ -288,6 +292,13 @@ _OutputName: TypeAlias = Literal[
     "middle_quantile",
 ]
 
+_CalibrationName: TypeAlias = Literal[
+    "none",
+    "temperature",
+    "platt",
+    "isotonic",
+]
+
 _OrthogonalityName: TypeAlias = Literal[
     "none",
     "so",
@@ -325,6 +336,9 @@ class NormSpec(Spec):
 
 class OutputSpec(Spec):
     """What may be given for model.output in typed form."""
+
+class CalibrationSpec(Spec):
+    """What may be given for model.calibration in typed form."""
 
 class OrthogonalitySpec(Spec):
     """What may be given for regularize.orthogonality in typed form."""
@@ -447,6 +461,9 @@ class Model(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
@@ -481,6 +498,7 @@ class Model(ModelSpec):
         *,
         name: _ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output: _OutputName | OutputSpec | str = "auto",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -912,6 +930,9 @@ class Linear(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
@@ -928,6 +949,7 @@ class Linear(ModelSpec):
         self,
         *,
         output: _OutputName | OutputSpec | str = "auto",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -944,6 +966,9 @@ class Polynomial(ModelSpec):
         degree: the largest exponent. Default 3, a cubic.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
@@ -961,6 +986,7 @@ class Polynomial(ModelSpec):
         *,
         degree: int = 3,
         output: _OutputName | OutputSpec | str = "auto",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -984,6 +1010,9 @@ class MLP(ModelSpec):
             connection (Residual).
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
@@ -1006,6 +1035,7 @@ class MLP(ModelSpec):
         dropout: float = 0.0,
         residual: bool = False,
         output: _OutputName | OutputSpec | str = "auto",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -1032,6 +1062,9 @@ class ConvNet(ModelSpec):
         dropout: the probability to drop a unit of the head's hidden layers.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
@@ -1058,6 +1091,7 @@ class ConvNet(ModelSpec):
         dense: Sequence[int] = (128,),
         dropout: float = 0.0,
         output: _OutputName | OutputSpec | str = "auto",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -1074,6 +1108,9 @@ class UnitaryRNN(ModelSpec):
         units: N, the number of complex units of the state.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        calibration: how the probabilities of classes are calibrated on the validation rows after
+            training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
+            "temperature" where there are validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
@@ -1091,6 +1128,7 @@ class UnitaryRNN(ModelSpec):
         *,
         units: int = 128,
         output: _OutputName | OutputSpec | str = "auto",
+        calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
@@ -2930,6 +2968,24 @@ class MiddleQuantileOutput(OutputSpec):
         *,
         levels: Any = (0.1, 0.5, 0.9),
     ) -> None: ...
+
+@final
+class TemperatureCalibration(CalibrationSpec):
+    """Temperature scaling: divide all logits by one number T > 0."""
+
+    def __init__(self) -> None: ...
+
+@final
+class PlattCalibration(CalibrationSpec):
+    """Platt scaling: a logistic regression on the logit, of two classes or of each label."""
+
+    def __init__(self) -> None: ...
+
+@final
+class IsotonicCalibration(CalibrationSpec):
+    """Isotonic calibration: the nondecreasing function of the logit that fits the frequencies best."""
+
+    def __init__(self) -> None: ...
 
 @final
 class SOPenalty(OrthogonalitySpec):

@@ -141,22 +141,23 @@ def _take_best(run: Run, training: Training) -> None:
 def calibrate(run: Run, planned: Plan, device: torch.device) -> None:
     """Fit the calibration that the recipe chooses to the network's outputs on the validation rows."""
     calibration = build_calibration(run.recipe, facts_of(run.schema))
-    if calibration is not None:
-        batches = list(evaluation_batches(planned.prepared.validation, device)())
-        outputs = [outputs_of(run.model, each.inputs, precision=run.predictor.precision) for each in batches]
-        targets = torch.cat([each.targets for each in batches])
-        weights = [each.weights for each in batches if each.weights is not None]
-        calibration.to(device).fit(
-            torch.cat(outputs),
-            targets,
-            torch.cat(weights) if weights else None,
-            labels=run.schema.task == "multi_label",
-        )
-    run.calibrate(calibration)
+    run.calibrate(None if calibration is None else calibration.to(device))
+    if calibration is None:
+        return
+    several = run.schema.task == "multi_label"
+    batches = list(evaluation_batches(planned.prepared.validation, device)())
+    outputs = torch.cat(
+        [outputs_of(run.model, each.inputs, precision=run.predictor.precision) for each in batches]
+    )
+    targets = torch.cat([each.targets for each in batches])
+    given = [each.weights for each in batches if each.weights is not None]
+    calibration.fit(outputs, targets, torch.cat(given) if given else None, labels=several)
 
 
 def _measured_parts(run: Run, planned: Plan, device: torch.device, tested: bool) -> Measurements:
     found: Measurements = {}
+    # Training and validation rows are measured as in the history, since the calibration was fitted to the latter.
+    predictor, uncalibrated = run.predictor, dataclasses.replace(run.predictor, calibration=None)
     held_out = len(planned.prepared.validation) + len(planned.prepared.test) > 0
     for name in ("train", "validation", *(["test"] if tested else [])):
         part: Part = getattr(planned.prepared, name)
@@ -166,6 +167,6 @@ def _measured_parts(run: Run, planned: Plan, device: torch.device, tested: bool)
             # Trials of a search, which are not tested, and the training rows are measured as at each epoch.
             every = tested and (name != "train" or not held_out)
             metrics = run.selection.at_end(len(part)) if every else run.selection.each_epoch()
-            values = measured(run.predictor, rows(), losses, metrics)
+            values = measured(predictor if name == "test" else uncalibrated, rows(), losses, metrics)
             found[name] = undefined_as_none(read_all(values))
     return found

@@ -287,9 +287,9 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
             if STATE_PREFIX in name
         }
         model.load_state_dict(weights)
-        calibration = restored_calibration(recipe, facts_of(schema), fitted)
-    except (CheckpointError, UserError, RuntimeError, TypeError) as cause:
+    except (CheckpointError, RuntimeError, TypeError) as cause:
         raise RunError(f"the weights of {path} do not fit the model: {cause}") from cause
+    calibration = restored_calibration(recipe, facts_of(schema), fitted, str(path))
     model.eval()
     return Run(
         recipe=recipe,
@@ -316,6 +316,6 @@ def _recipe(path: Path, allow_imports: bool, model: nn.Module | None) -> Recipe:
         saved = sections.get("model", {})
         sections["model"] = {
             "name": lambda: model,
-            **({"output": saved["output"]} if "output" in saved else {}),
+            **{key: saved[key] for key in ("output", "calibration") if key in saved},
         }
         return Recipe.of(sections, source=str(path))
