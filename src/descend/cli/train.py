@@ -169,8 +169,8 @@ def _is_complete(folder: Path) -> bool:
 def _trained(planned: Plan, folder: Path, resume: bool, tensorboard: bool, show: Console) -> Run:
     """Train with a progress bar, which is removed afterwards in any case."""
     from descend.api import execute
-    from descend.many.restarts import networks_per_run
     from descend.metrics import main_metric
+    from descend.recipe.members import networks_per_run
     from descend.runs.folder import CHECKPOINTS
     from descend.training.checkpoint import LAST_FILE
     from descend.training.loop import Observer

@@ -202,8 +202,8 @@ def _check_single(sections: Sections) -> None:
     """Refuse recipes of several networks, which are compared at the end of their training; passes have no end."""
     problems = [
         Problem(section, key, "partial_fit trains one network, pass by pass", "use fit, or 1")
-        for section, key in (("model", "ensemble"), ("init", "restarts"))
-        if sections.get(section, {}).get(key, 1) not in (1, "auto")
+        for section, key in (("model", "ensemble"), ("model", "members"), ("init", "restarts"))
+        if sections.get(section, {}).get(key, 1) not in (1, "auto", (), [])
     ]
     if problems:
         raise RecipeError(problems)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +63,7 @@ def content(run: TrainedNetwork) -> bytes:
         "descend": __version__,
         "schema": schema.to_json(),
         "recipe": run.recipe.to_toml(),
+        "members": json.dumps(run.kept),
     }
     return safetensors.torch.save(separate, metadata=metadata)
 
@@ -93,9 +96,9 @@ def read(path: Path, model: nn.Module | None = None, *, allow_imports: bool = Fa
     schema = Schema.from_json(metadata["schema"], f"{path}: schema")
     allowed = allow_imports or model is not None
     recipe = Recipe.loads(metadata["recipe"], source=f"{path}: recipe", allow_imports=allowed)
-    facts = facts_of(schema)
+    facts, kept = facts_of(schema), [int(each) for each in re.findall(r"\d+", metadata.get("members", ""))]
     module = (
-        remove_parametrizations(build_model(recipe, facts, seed=0), constraints_only=True)
+        remove_parametrizations(build_model(recipe, facts, seed=0, kept=kept), constraints_only=True)
         if model is None
         else model
     )

@@ -26,6 +26,7 @@ from descend.recipe.construct import call, parameter_names, settings_of
 from descend.recipe.defaults import Facts
 from descend.recipe.loss_requirements import loss_requirements
 from descend.recipe.lr_factors import apply_lr_factors, split_by_lr_factor
+from descend.recipe.members import network_recipe, networks_per_run, selection_of
 from descend.recipe.memory import check_memory
 from descend.recipe.recipe import Recipe
 from descend.recipe.text_embedding import build_text_embedding
@@ -48,23 +49,34 @@ __all__ = [
 _LOG_LINKS = ("exp", "negative_binomial_mean")
 
 
-def build_model(recipe: Recipe, facts: Facts, seed: int) -> nn.Module:
+def build_model(recipe: Recipe, facts: Facts, seed: int, kept: Sequence[int] = ()) -> nn.Module:
     """Build the network with its initial weights, on the CPU; a pure function of recipe, shapes and seed.
 
     Parts that the recipe freezes are frozen. Pretrained weights are a separate step
     (:func:`descend.recipe.transfer.start_from_pretrained`), since a network that is loaded does not need them again. An
-    ensemble consists of networks with the first random samples of the initial weights.
+    ensemble consists of the networks ``kept``, by default of the first ones (:mod:`descend.recipe.members`).
 
     Raises:
         RecipeError: the settings of the model or of the initialization do not fit the data.
     """
-    count = int(recipe.model.get("ensemble", 1))
-    if count == 1:
+    count, members = int(recipe.model.get("ensemble", 1)), recipe.model.get("members", ())
+    if count == 1 and not members:
         return _build_network(recipe, facts, seed, int(recipe.init.get("draw", 0)))
-    link = link_of(recipe, facts)
-    first = _build_network(recipe, facts, seed, 0)
-    check_memory(first, count, "model", "ensemble")
-    return Ensemble([first, *(_build_network(recipe, facts, seed, draw) for draw in range(1, count))], link)
+    numbers = list(kept) or list(range(min(count, networks_per_run(recipe))))
+    if len(numbers) > 1:
+        check_memory(_build_member(recipe, facts, seed, numbers[0]), len(numbers), "model", "ensemble")
+    networks = [_build_member(recipe, facts, seed, each) for each in numbers]
+    if len(networks) == 1:
+        return networks[0]
+    weights = (
+        [1.0] * len(networks) if selection_of(recipe) == "greedy" else None
+    )  # those of a file replace them
+    return Ensemble(networks, link_of(recipe, facts), weights)
+
+
+def _build_member(recipe: Recipe, facts: Facts, seed: int, number: int) -> nn.Module:
+    own = network_recipe(recipe, number)
+    return _build_network(own, facts, seed, int(own.init["draw"]))
 
 
 def _build_network(recipe: Recipe, facts: Facts, seed: int, draw: int) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from descend.param_types import Count, Natural, NonNegative, Positive
 
@@ -22,6 +22,12 @@ class ModelSettings:
             validation rows.
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights are the random
             samples 0, 1, ... under the seed; with more ``init.restarts``, the best of these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs from the recipe, such
+            as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model, loss, init, optimizer, schedule, gradient and
+            regularize. Each is trained ``init.restarts`` times, and ``ensemble`` is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the best monitored values;
+            "greedy", one after another, each the one that lowers the loss of the mean prediction most, with repetition
+            (:func:`descend.many.greedy.greedy`); "auto" is "greedy" for ``members``, else "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are matched by name; the
             inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape differs, as with
@@ -34,6 +40,8 @@ class ModelSettings:
     output: str = "auto"
     calibration: str = "auto"
     ensemble: Count = 1
+    members: tuple[Mapping[str, Any], ...] = ()
+    ensemble_selection: Literal["auto", "best", "greedy"] = "auto"
     pretrained: str | None = None
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()

@@ -30,6 +30,7 @@ from descend.recipe.augment import build_augmentations
 from descend.recipe.calibration import build_calibration
 from descend.recipe.defaults import facts_of
 from descend.recipe.loss_requirements import loss_requirements
+from descend.recipe.members import resolve_members
 from descend.recipe.resolve import Resolved, resolve
 from descend.runs.folder import ENVIRONMENT, RECIPE, SCHEMA, is_started, why_unfinished
 from descend.runs.monitored import check_monitored
@@ -160,7 +161,8 @@ class Planner:
             self._prepared[key] = prepared
         prepared = self._prepared[key]
         chosen = choose_device(requested.get("engine.device", "auto"))
-        resolved = resolve(requested, facts_of(prepared.schema, str(chosen)))
+        facts = facts_of(prepared.schema, str(chosen))
+        resolved = resolve_members(resolve(requested, facts), requested, facts)
         check_monitored(resolved.recipe, prepared)
         build_calibration(resolved.recipe, facts_of(prepared.schema))
         layout = layout_of(prepared.schema, prepared.preprocess)

@@ -104,6 +104,11 @@ class Run:
             self.calibration,
         )
 
+    @property
+    def kept(self) -> list[int]:
+        """The numbers of the networks that were kept, of a run that trained several; else empty."""
+        return list(self.metrics.get("members", {}).get("kept", ()))
+
     def calibrate(self, calibration: nn.Module | None) -> None:
         """Set the map of raw outputs that predictions are computed from, or remove it."""
         self.calibration = calibration
@@ -251,7 +256,9 @@ class Run:
             recipe=self.recipe,
             reasons=self.reasons,
             schema=self.schema,
-            weights=to_bytes(self.model.state_dict() | calibration, {"descend": __version__}),
+            weights=to_bytes(
+                self.model.state_dict() | calibration, {"descend": __version__, "members": self.kept}
+            ),
             history=self.history,
             metrics=self.metrics,
             evaluation=dict(self.evaluation),
@@ -275,12 +282,12 @@ def load(folder: str | Path, *, allow_imports: bool = False, model: nn.Module | 
     recipe = _recipe(path / RECIPE, allow_imports, model)
     schema = Schema.from_json(read_text(path / SCHEMA), str(path / SCHEMA))
     environment = read_json(path / ENVIRONMENT)
-    if model is None:
-        model = build_model(recipe, facts_of(schema), seed=0)  # the initial weights are replaced
-    else:
-        build_constraints(recipe, model, seed=0)
     try:
-        weights, _ = read_state(path / WEIGHTS)
+        weights, meta = read_state(path / WEIGHTS)
+        if model is None:  # the initial weights are replaced
+            model = build_model(recipe, facts_of(schema), seed=0, kept=meta.get("members", ()))
+        else:
+            build_constraints(recipe, model, seed=0)
         fitted = {
             name.removeprefix(STATE_PREFIX): weights.pop(name)
             for name in list(weights)
