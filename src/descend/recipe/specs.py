@@ -80,6 +80,7 @@ FAMILIES = (
     Family("model", "activation", "Activation"),
     Family("model", "norm", "Norm", "Norm"),
     Family("model", "output", "Output", "Output"),
+    Family("model", "number_embedding", "NumberEmbedding", "Embedding"),
     Family("regularize", "orthogonality", "Orthogonality", "Penalty"),
 )
 
