@@ -33,7 +33,8 @@ class Preprocess(nn.Module):
     in float32, with one pair for each channel of images, and for each entry or channel of tensors; then the
     rotation of all entries of a row, in float64, so that the result hardly depends on the other rows of the batch.
 
-    ``numbers`` tells which of a table's inputs are numbers, and ``columns`` the used column of each input.
+    ``numbers`` tells which of a table's inputs are numbers, ``columns`` the used column of each input, and ``indicators`` the
+    input that is 1 where a column is missing, by the column.
 
     All operations can be exported by ``torch.export`` and to ONNX with any number of rows, and process each row
     independently.
@@ -52,6 +53,7 @@ class Preprocess(nn.Module):
         self.names: tuple[str, ...] = ()
         self.numbers: tuple[bool, ...] = ()
         self.columns: tuple[int, ...] = ()
+        self.indicators: dict[int, int] = {}
         self.rows: nn.Module
         if schema.kind == "table":
             self.rows = _TableRows(schema.used, schema.clip, schema.input_shape, schema.rotation)
@@ -59,6 +61,7 @@ class Preprocess(nn.Module):
                 self.rows.name_components()
             self.names = self.rows.names
             self.columns = self.rows.owners
+            self.indicators = self.rows.indicators
             self.numbers = tuple(at in self.rows.rotatable for at in range(len(self.names)))
         else:
             self.rows = _ArrayRows(schema)
@@ -134,6 +137,8 @@ class _TableRows(nn.Module):
             *(at for at, _ in cells),
         ]
         self.owners = tuple(number_of[at] for at in places)
+        first = len(numeric) + len(cyclic) + len(onehot)
+        self.indicators = {number_of[at]: first + place for place, (at, _) in enumerate(indicators)}
         self.shape = shape
         self.clipped = clip is not None
         limit = [float("inf") if clip is None or column.kind == "boolean" else clip for _, column in numeric]

@@ -151,7 +151,12 @@ def network_and_threads(planned: Plan, sections: Sections) -> tuple[nn.Module, P
     """
     device = choose_device(planned.recipe.engine["device"])
     with forked():
-        network = build_model(planned.recipe, facts_of(planned.prepared.schema, str(device)), planned.seed)
+        network = build_model(
+            planned.recipe,
+            facts_of(planned.prepared.schema, str(device)),
+            planned.seed,
+            planned.prepared.train,
+        )
     if "threads" in sections.get("engine", {}):
         return network, planned
     rows = min(planned.recipe.data["batch_size"], len(planned.prepared.train))

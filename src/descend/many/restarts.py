@@ -87,10 +87,13 @@ def train_restarts(
         reopen(folder)
     device = choose_device(planned.recipe.engine["device"])
     facts = facts_of(planned.prepared.schema, str(device))
-    network = build_model(planned.recipe, facts, planned.seed).to(device)
+    train = planned.prepared.train
+    network = build_model(planned.recipe, facts, planned.seed, train).to(device)
     first = _plan_of(planned, 0, planned.recipe.engine["threads"])
     check_memory(network, networks_per_run(planned.recipe), "init", "restarts")
-    threads, why = measured_threads(first, build_model(first.recipe, facts, first.seed).to(device), device)
+    threads, why = measured_threads(
+        first, build_model(first.recipe, facts, first.seed, train).to(device), device
+    )
     run = started_run(planned, network, device, threads, why, folder)
     if folder is not None and (planned.before is not None or not resume):
         begin_folder(folder, run)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from descend.data.ngrams import NGrams
+from descend.data.number_inputs import NumberInput, number_inputs
 from descend.data.schema import Schema
 from descend.linalg.products import best_library
 from descend.optim import COMPOSITIONAL, OPTIMIZERS, TRUNCATED_NEWTON, WHOLE_DATA
@@ -49,6 +50,7 @@ class Facts:
         target_average: the means of the training targets where these are learned in their own units, else empty.
         device: where training runs.
         texts: how the texts at the end of an encoded row are hashed.
+        numbers: which entries of an encoded row are numbers.
     """
 
     kind: str
@@ -60,6 +62,7 @@ class Facts:
     device: str = "cpu"
     target_average: tuple[float, ...] = ()
     texts: tuple[NGrams, ...] = ()
+    numbers: tuple[NumberInput, ...] = ()
 
     @property
     def classification(self) -> bool:
@@ -80,6 +83,7 @@ def facts_of(schema: Schema, device: str = "cpu") -> Facts:
         device=device,
         target_average=schema.target_average,
         texts=schema.texts,
+        numbers=number_inputs(schema),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from descend.nn.choice import Choice
 from descend.param_types import Count, Natural, NonNegative, Positive
 
 __all__ = ["InitSettings", "ModelSettings", "OptimizerSettings"]
@@ -35,6 +36,8 @@ class ModelSettings:
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running statistics of
             frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (:class:`descend.nn.TextEmbedding`).
+        number_embedding: how each number of a row enters the network: "none", "linear", "piecewise_linear" or "periodic", or a
+            table with ``name`` and settings (:mod:`descend.nn.number_embedding`).
     """
 
     output: str = "auto"
@@ -46,6 +49,7 @@ class ModelSettings:
     pretrained_head: Literal["auto", "keep", "replace"] = "auto"
     freeze: str | tuple[str, ...] = ()
     text_dimension: Count = 32
+    number_embedding: Choice = "none"
 
 
 @dataclass(frozen=True, kw_only=True)

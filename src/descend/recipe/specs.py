@@ -81,6 +81,7 @@ FAMILIES = (
     Family("model", "norm", "Norm", "Norm"),
     Family("model", "output", "Output", "Output"),
     Family("model", "calibration", "Calibration", "Calibration"),
+    Family("model", "number_embedding", "NumberEmbedding", "Embedding"),
     Family("regularize", "orthogonality", "Orthogonality", "Penalty"),
 )
 

@@ -74,6 +74,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LinearEmbedding",
     "Loss",
     "LossSpec",
     "MCPenalty",
@@ -92,6 +93,7 @@ __all__ = [
     "Noise",
     "NormSpec",
     "NormalInit",
+    "NumberEmbeddingSpec",
     "Occlude",
     "OneCycle",
     "Optimizer",
@@ -100,6 +102,8 @@ __all__ = [
     "OrthogonalitySpec",
     "OutputSpec",
     "PCAScale",
+    "PeriodicEmbedding",
+    "PiecewiseLinearEmbedding",
     "Plateau",
     "PlattCalibration",
     "PoissonLoss",
@@ -299,6 +303,13 @@ _CalibrationName: TypeAlias = Literal[
     "isotonic",
 ]
 
+_NumberEmbeddingName: TypeAlias = Literal[
+    "none",
+    "linear",
+    "piecewise_linear",
+    "periodic",
+]
+
 _OrthogonalityName: TypeAlias = Literal[
     "none",
     "so",
@@ -339,6 +350,9 @@ class OutputSpec(Spec):
 
 class CalibrationSpec(Spec):
     """What may be given for model.calibration in typed form."""
+
+class NumberEmbeddingSpec(Spec):
+    """What may be given for model.number_embedding in typed form."""
 
 class OrthogonalitySpec(Spec):
     """What may be given for regularize.orthogonality in typed form."""
@@ -467,6 +481,14 @@ class Model(ModelSpec):
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -474,6 +496,8 @@ class Model(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
         degree: the largest exponent. Default 3, a cubic.
         hidden: the widths of the hidden layers.
         activation: a name in 'ACTIVATIONS', a table with 'name' and settings, or a constructor. With
@@ -500,10 +524,13 @@ class Model(ModelSpec):
         output: _OutputName | OutputSpec | str = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
         activation: _ActivationName | ActivationSpec | str | Mapping[str, Any] | Callable[..., Any] = "relu",
@@ -936,6 +963,14 @@ class Linear(ModelSpec):
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -943,6 +978,8 @@ class Linear(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -951,10 +988,13 @@ class Linear(ModelSpec):
         output: _OutputName | OutputSpec | str = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -972,6 +1012,14 @@ class Polynomial(ModelSpec):
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -979,6 +1027,8 @@ class Polynomial(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -988,10 +1038,13 @@ class Polynomial(ModelSpec):
         output: _OutputName | OutputSpec | str = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1016,6 +1069,14 @@ class MLP(ModelSpec):
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1023,6 +1084,8 @@ class MLP(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1037,10 +1100,13 @@ class MLP(ModelSpec):
         output: _OutputName | OutputSpec | str = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1068,6 +1134,14 @@ class ConvNet(ModelSpec):
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1075,6 +1149,8 @@ class ConvNet(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1093,10 +1169,13 @@ class ConvNet(ModelSpec):
         output: _OutputName | OutputSpec | str = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -1114,6 +1193,14 @@ class UnitaryRNN(ModelSpec):
         ensemble: the number of networks whose mean prediction is the prediction. Their initial weights
             are the random samples 0, 1, ... under the seed; with more 'init.restarts', the best of
             these on the validation rows.
+        members: the networks of an ensemble that differ, each a table of the keys in which it differs
+            from the recipe, such as {"model.hidden" = [64], "optimizer.lr" = 0.01}; keys of model,
+            loss, init, optimizer, schedule, gradient and regularize. Each is trained 'init.restarts'
+            times, and 'ensemble' is the largest number that is kept.
+        ensemble_selection: how they are chosen on the validation rows: "best", the networks with the
+            best monitored values; "greedy", one after another, each the one that lowers the loss of the
+            mean prediction most, with repetition (greedy); "auto" is "greedy" for 'members', else
+            "best".
         pretrained: a file of weights, or the folder of a run, from which training starts. Tensors are
             matched by name; the inputs are scaled by the new data's statistics.
         pretrained_head: what happens to the last layer: "auto" initializes it again where its shape
@@ -1121,6 +1208,8 @@ class UnitaryRNN(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        number_embedding: how each number of a row enters the network: "none", "linear",
+            "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
 
     def __init__(
@@ -1130,10 +1219,13 @@ class UnitaryRNN(ModelSpec):
         output: _OutputName | OutputSpec | str = "auto",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
+        members: Sequence[Mapping[str, Any]] = (),
+        ensemble_selection: Literal["auto", "best", "greedy"] = "auto",
         pretrained: str | None = None,
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
 @final
@@ -2986,6 +3078,66 @@ class IsotonicCalibration(CalibrationSpec):
     """Isotonic calibration: the nondecreasing function of the logit that fits the frequencies best."""
 
     def __init__(self) -> None: ...
+
+@final
+class LinearEmbedding(NumberEmbeddingSpec):
+    """Linear embedding of numbers: each number times a learned vector of its own, plus another.
+
+    Args:
+        dimension: e.
+        activation: f, "none" or "relu".
+    """
+
+    def __init__(
+        self,
+        *,
+        dimension: int = 8,
+        activation: Literal["none", "relu"] = "none",
+    ) -> None: ...
+
+@final
+class PiecewiseLinearEmbedding(NumberEmbeddingSpec):
+    """Piecewise-linear encoding of numbers: each number becomes its position within each of B bins.
+
+    Args:
+        bins: B, the largest number of bins of a number.
+        edges: how the edges are placed: "quantile", with equal numbers of rows in the bins, or "tree",
+            at the thresholds of a decision tree that predicts the targets from the number alone.
+        leaf_rows: the smallest number of rows in a leaf of that tree.
+        dimension: the size of the embedding of a number; 0 for the encoding itself.
+        activation: f, "none" or "relu".
+    """
+
+    def __init__(
+        self,
+        *,
+        bins: int = 16,
+        edges: Literal["quantile", "tree"] = "quantile",
+        leaf_rows: int = 32,
+        dimension: int = 0,
+        activation: Literal["none", "relu"] = "none",
+    ) -> None: ...
+
+@final
+class PeriodicEmbedding(NumberEmbeddingSpec):
+    """Periodic embedding of numbers: sines and cosines of learned frequencies, and a linear map, for each
+    number.
+
+    Args:
+        form: "pbld" or "plr".
+        frequencies: k.
+        dimension: e; at least 2 for 'pbld'.
+        sigma: σ, relative to numbers of about unit size.
+    """
+
+    def __init__(
+        self,
+        *,
+        form: Literal["pbld", "plr"] = "pbld",
+        frequencies: int = 16,
+        dimension: int = 4,
+        sigma: float = 0.1,
+    ) -> None: ...
 
 @final
 class SOPenalty(OrthogonalitySpec):

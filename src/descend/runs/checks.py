@@ -155,7 +155,9 @@ def check_gradients(
     """
     planned = Planner(data, **arguments).plan(recipe, seed)
     device = choose_device(planned.recipe.engine["device"])
-    model = build_model(planned.recipe, facts_of(planned.prepared.schema, str(device)), seed)
+    model = build_model(
+        planned.recipe, facts_of(planned.prepared.schema, str(device)), seed, planned.prepared.train
+    )
     model = model.to(device, torch.float64).train()
     source = generator(seed, "moved")
     conditions = _conditions(planned.recipe, model)

@@ -75,7 +75,7 @@ class Session:
         self.device = choose_device(planned.recipe.engine["device"])
         facts = facts_of(planned.prepared.schema, str(self.device))
         if model is None:
-            model = build_model(planned.recipe, facts, planned.seed)
+            model = build_model(planned.recipe, facts, planned.seed, planned.prepared.train)
         elif not isinstance(model, nn.Module):
             raise UserError(f"model: expected a torch.nn.Module, got a {type(model).__name__}")
         else:

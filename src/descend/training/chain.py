@@ -21,9 +21,15 @@ from torch.nn import functional as F
 
 from descend.linalg.products import Library, Product, is_large, product
 from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
-from descend.nn import TextEmbedding
+from descend.nn import (
+    LinearEmbedding,
+    NumberEmbedding,
+    PeriodicEmbedding,
+    PiecewiseLinearEmbedding,
+    TextEmbedding,
+)
 
-__all__ = ["RULES", "Chain", "Rule", "autograd_rule", "loss_and_derivative"]
+__all__ = ["RULES", "Chain", "Rule", "autograd_rule", "loss_and_derivative", "rule_of_any"]
 
 aten = torch.ops.aten
 Forward = Callable[[Tensor], tuple[Tensor, Any]]
@@ -201,6 +207,7 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
     nn.LayerNorm: _layer_norm,
     nn.Flatten: _flatten,
     TextEmbedding: lambda layer: autograd_rule(layer),
+    NumberEmbedding: lambda layer: rule_of_any(layer),
 }
 """The rule of each supported layer type, as a function of the layer."""
 
@@ -233,6 +240,18 @@ def autograd_rule(
     return Rule(forward, backward)
 
 
+def rule_of_any(layer: nn.Module) -> Rule:
+    """Return a rule for any layer. One without parameters is differentiated only where its input needs a gradient."""
+    rule = autograd_rule(layer)
+    if next(layer.parameters(), None) is not None:
+        return rule
+
+    def backward(d: Tensor, x: Tensor, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
+        return rule.backward(d, rule.forward(x)[1], True) if needs_input_grad else (None, [])
+
+    return Rule(lambda x: (layer(x), x), backward)
+
+
 def _is_supported(layer: nn.Module) -> bool:
     """Whether a layer's rule describes it: no hooks, no parametrization, no frozen or missing parameters."""
     if any(_hooks(layer)) or type(layer) not in RULES or not all(p.requires_grad for p in layer.parameters()):
@@ -245,6 +264,8 @@ def _is_supported(layer: nn.Module) -> bool:
         return layer.elementwise_affine and layer.bias is not None
     if isinstance(layer, (nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.ELU, nn.Dropout)):
         return not layer.inplace
+    if isinstance(layer, NumberEmbedding):  # another embedding may use random numbers, or change its buffers
+        return type(layer.embedding) in (LinearEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding)
     return True
 
 

@@ -18,7 +18,7 @@ from descend.many.pack.layers import (
     PackedSum,
 )
 from descend.many.pack.stacking import ELEMENTWISE, Stack
-from descend.training.chain import RULES, Chain, Rule, autograd_rule
+from descend.training.chain import RULES, Chain, Rule, autograd_rule, rule_of_any
 
 __all__ = ["chain_of"]
 
@@ -114,7 +114,7 @@ def _rule(layer: nn.Module, into: Sequence[Tensor], before: nn.Module | None, ro
         return _sum(layer)
     if type(layer) in ELEMENTWISE and type(layer) in RULES:
         return RULES[type(layer)](layer)
-    return autograd_rule(layer)
+    return rule_of_any(layer)
 
 
 def chain_of(

@@ -30,7 +30,9 @@ from descend.many.pack.layers import (
     PackedShared,
     PackedSum,
 )
+from descend.many.pack.number_embedding import PACKED_EMBEDDINGS, PackedNumberEmbedding
 from descend.many.pack.padding import padded
+from descend.nn import NumberEmbedding
 from descend.nn.activations import Maxout
 from descend.nn.residual import Residual
 
@@ -207,12 +209,15 @@ def stack(models: Sequence[nn.Module]) -> Stack:
             own = padded(each)
         packed = _packed(own)
         layers.append(packed)
+        inner = ""
+        if isinstance(each[0], NumberEmbedding):  # the packed layer holds the tensors of the embeddings
+            each, inner = [layer.get_submodule("embedding") for layer in each], "embedding."
         for name, tensor in [*packed.named_parameters(recurse=False), *packed.named_buffers(recurse=False)]:
             entries.append(
                 Entry(
                     packed,
                     name,
-                    tuple(f"{chain.layers[place][0]}.{name}".lstrip(".") for chain in chains),
+                    tuple(f"{chain.layers[place][0]}.{inner}{name}".lstrip(".") for chain in chains),
                     tuple(tuple(getattr(layer, name).shape) for layer in each),
                     isinstance(tensor, nn.Parameter),
                 )
@@ -251,7 +256,9 @@ def can_be_padded(model: nn.Module) -> bool:
     >>> can_be_padded(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)))
     False
     """
-    return all(isinstance(layer, (*_WIDTHS_PASS, nn.Flatten)) for _, layer in _chain(model).layers)
+    return all(
+        isinstance(layer, (*_WIDTHS_PASS, nn.Flatten, NumberEmbedding)) for _, layer in _chain(model).layers
+    )
 
 
 def _chain(model: nn.Module) -> _Chain:
@@ -335,6 +342,9 @@ def _kind(layer: Any) -> tuple[Any, ...]:
             return (kind,)
         case Maxout():
             return (kind, layer.k)
+        case NumberEmbedding() if type(layer.embedding) in PACKED_EMBEDDINGS:
+            shapes = tuple((name, tuple(t.shape)) for name, t in layer.state_dict().items())
+            return (kind, type(layer.embedding), repr(layer.embedding), layer.positions, layer.width, shapes)
     raise CannotPack(f"{kind.__name__} has no packed form")
 
 
@@ -354,6 +364,7 @@ _PACKED: dict[type[nn.Module], Callable[[list[nn.Module]], nn.Module]] = {
     nn.Embedding: PackedEmbedding,
     nn.Flatten: lambda each: nn.Flatten(2),
     Maxout: lambda each: PackedShared(each[0]),
+    NumberEmbedding: lambda each: PackedNumberEmbedding(cast(list[NumberEmbedding], each)),
     **{kind: lambda each: PackedPooling(copy.deepcopy(each[0])) for kind in _POOLING},
 }
 
