@@ -59,12 +59,10 @@ def test_opposite_errors_are_weighted_as_an_exhaustive_search_weights_them():
     outputs = networks([[0.2] * 4, [-0.1] * 4, [5.0] * 4])
     found = greedy(outputs, "identity", error, size=3, steps=12)
     exhaustive = min(
-
-            loss_of(outputs, {at: count for at, count in enumerate(counts) if count})
-            for total in range(1, 7)
-            for counts in itertools.product(range(total + 1), repeat=3)
-            if sum(counts) == total
-
+        loss_of(outputs, {at: count for at, count in enumerate(counts) if count})
+        for total in range(1, 7)
+        for counts in itertools.product(range(total + 1), repeat=3)
+        if sum(counts) == total
     )
     assert loss_of(outputs, found) == pytest.approx(exhaustive, abs=1e-15)
     assert found == {1: 2, 0: 1}

@@ -127,7 +127,7 @@ def test_regression_and_estimators():
         ([{"model.ensemble": 2}], "set it in the recipe itself"),
         ([{"hidden": [3]}], "members may differ in keys of model"),
         ([{"optimizer.lrr": 0.1}], "member 0: .*lrr"),
-        ([{"model.name": "convnet"}], "member 0"),
+        ([{"model.name": "convnet"}], "expected images"),
     ],
 )
 def test_unsuitable_members_are_refused_before_training(members, message, tmp_path):

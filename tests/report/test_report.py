@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from descend.report.bundle import plotly_bundle
 from tests.support import run_folders, sample_runs
 
 import descend
 from descend.errors import UserError
 from descend.report import write
-from descend.report.bundle import plotly_bundle
 
 
 @pytest.mark.slow

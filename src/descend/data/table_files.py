@@ -259,10 +259,13 @@ def _ragged_error(path: Path, text: TextFile, widths: list[int], lines: list[int
     shown = "; ".join(f"line {lines[at]} has {widths[at]}" for at in wrong[:3]) + (
         " ..." if len(wrong) > 3 else ""
     )
+    others = {widths[at] for at in wrong}
+    remedy = "check for separators inside values (quote them) and for lines that were cut off"
+    if len(others) == 1 and len(wrong) + 1 >= sum(width > 0 for width in widths):
+        remedy = f"remove the lines before the header, if line {lines[0]} is not the header, or {remedy}"
     return DataError(
-        f"{path} is ragged: the header has {expected} fields, {shown}; "
-        f"{separator_option(separator)}; check for separators inside values (quote them) and for lines that were "
-        "cut off"
+        f"{path} is ragged: the header has {expected} field{'' if expected == 1 else 's'}, {shown}; "
+        f"{separator_option(separator)}; {remedy}"
     )
 
 
@@ -300,7 +303,7 @@ def _without_blank_lines(
     while widths and widths[0] == 0:
         widths.pop(0)
     blank = np.array(widths[1:]) == 0
-    if len(blank) != frame.height:  # polars makes no rows of blank lines at the end
+    if blank[frame.height :].all():  # polars makes no rows of blank lines at the end
         blank = blank[: frame.height]
     if len(blank) != frame.height or not blank.any():
         return frame, ()

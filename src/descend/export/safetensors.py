@@ -14,6 +14,7 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from descend._version import __version__
+from descend.arguments import kind_of
 from descend.constraints import remove_parametrizations
 from descend.data.preprocessing import Postprocess, Preprocess
 from descend.data.schema import Schema
@@ -46,7 +47,7 @@ def content(run: TrainedNetwork) -> bytes:
     for name, value in network.state_dict().items():
         if not isinstance(value, Tensor):
             raise UserError(
-                f"safetensors stores only tensors, got a {type(value).__name__} for '{name}' in the state of the network"
+                f"safetensors stores only tensors, got {kind_of(value)} for '{name}' in the state of the network"
             )
         tensors[f"model.{name}"] = value
     if run.predictor.calibration is not None:
