@@ -12,9 +12,10 @@ from torch import nn
 from descend.augmentation.pipeline import AugmentedBatches
 from descend.data.batches import MemoryBatches
 from descend.losses import Loss
+from descend.many.pack.kinds import CannotPack
 from descend.many.pack.losses import loss_signature
 from descend.many.pack.optimizer import optimizer_cannot_be_packed_because, optimizer_signature
-from descend.many.pack.stacking import CannotPack, can_be_padded, signature, widths_of
+from descend.many.pack.stacking import can_be_padded, signature, widths_of
 from descend.many.pack.structure import structure_of
 from descend.many.planned_member import PlannedMember
 from descend.recipe.adapters import OnProbabilities
