@@ -22,7 +22,7 @@ LAYERS = [
     {"_version", "installation", "interface"},
     {"errors"},
     {"process"},
-    {"files", "param_types", "cards", "rng"},
+    {"files", "param_types", "arguments", "cards", "rng"},
     {"linalg"},
     {"data", "nn"},
     {"augmentation", "losses", "metrics", "schedules", "regularization", "constraints"},

@@ -310,7 +310,7 @@ def _describe_one(part: Any, *, plural: bool) -> str:
         bounds = [_bound(mark) for mark in arguments[1:]]
         return " ".join([base, " and ".join(bound for bound in bounds if bound)]).strip()
     if origin is Literal:
-        quoted = [f'"{item}"' if isinstance(item, str) else str(item) for item in arguments]
+        quoted = [json.dumps(item) if isinstance(item, str) else str(item) for item in arguments]
         return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
     if origin in (tuple, list, Sequence, typing.get_origin(Sequence[int])):
         items = [item for item in arguments if item is not Ellipsis]

@@ -1,12 +1,11 @@
 import numpy as np
+import pandas
 import polars as pl
 import pytest
 import torch
 
 from descend.data.arrays import as_images, as_numbers, as_targets, from_arrays, from_named_arrays, read_npz
 from descend.errors import DataError
-
-pandas = pytest.importorskip("pandas")
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,8 @@ def test_random_polars_frames(columns):
 @fuzz
 @given(columns=frames())
 def test_random_pandas_frames(columns):
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame(columns)
     attempt(frame, target="y")
     attempt(frame.convert_dtypes(), target="y")

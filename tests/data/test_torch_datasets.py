@@ -98,7 +98,7 @@ class Stream(IterableDataset):
         (Stream(), "map-style"),
         (Items([]), "no rows"),
         (Items([torch.zeros(2)] * 4), r"item 0 .* a pair \(input, target\)"),
-        (Items([("text", 0)] * 4), "got str"),
+        (Items([("text", 0)] * 4), "got the string 'text'"),
         (Items([(torch.zeros(2), 0), lambda: 1 / 0]), "item 1 of the dataset failed with ZeroDivisionError"),
         (Items([({"a": 1}, 0)] * 4), "numbers|array of numbers"),
     ],

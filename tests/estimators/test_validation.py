@@ -1,10 +1,9 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from descend.errors import DataError
 from descend.estimators.validation import validate_labels, validate_numbers, validate_weights
-
-pd = pytest.importorskip("pandas")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ class Plain(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
-    def step(self) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]  # as people write it
         for group in self.param_groups:
             for p in group["params"]:
                 p -= group["lr"] * p.grad
@@ -48,7 +48,7 @@ class ReturnsNothing(Plain):
 class ReturnsANumber(ReturnsNothing):
     """The loss is not that of the closure."""
 
-    def step(self, closure: Any = None) -> float:  # type: ignore[override]
+    def step(self, closure: Any = None) -> float:  # type: ignore[override]  # as people write it
         super().step(closure)
         return 17.0
 
@@ -66,7 +66,7 @@ class NoLearningRate(torch.optim.Optimizer):
     def __init__(self, params: Any, eta: float = 0.01) -> None:
         super().__init__(params, {"eta": eta})
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as people write it  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as people write it
         closure()
 
 
@@ -128,7 +128,7 @@ def test_what_cannot_step_is_refused_before_training(constructor: type, message:
 
 
 def test_pytorchs_lbfgs_needs_all_rows(rows: Any) -> None:
-    with pytest.raises(RecipeError, match=r"each step needs all rows; set data.sampling = 'full'"):
+    with pytest.raises(RecipeError, match=r"each step needs all rows; use \{'data.sampling': 'full'\}"):
         descend.train(rows, {"optimizer": "torch.optim.LBFGS"})
     recipe = {
         "optimizer": "torch.optim.LBFGS",

@@ -213,10 +213,10 @@ class TestTargets:
         run = descend.train((X, counts), QUICK | {"loss": "poisson", "stop": {"max_epochs": 1}})
         assert run.schema.task == "regression"
         assert run.schema.why == "the loss poisson is for numbers"
-        with pytest.raises(RecipeError, match=r"if the targets are numbers, set data.task = 'regression'"):
+        with pytest.raises(RecipeError, match=r"if the targets are numbers: \{'data.task': 'regression'\}"):
             descend.train((X, counts), {"loss": "quantile"})
         with pytest.raises(
-            RecipeError, match=r"if the targets are classes, set data.task = 'classification'"
+            RecipeError, match=r"if the targets are classes: \{'data.task': 'classification'\}"
         ):
             descend.train((X, COUNTS), {"loss": "cross_entropy"})
 

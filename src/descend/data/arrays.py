@@ -10,6 +10,7 @@ import numpy as np
 
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
 from descend.data.messages import listed, rows_hold
+from descend.data.missing_numbers import without_missing_numbers
 from descend.data.parsing import is_missing, large_integers, tidy
 from descend.data.pixel_depth import eight_bits
 from descend.data.settings import Missing, missing_in
@@ -142,6 +143,8 @@ def labels_of(series: Any, missing: Missing) -> Array:
         strings = series.cast(pl.String)
         is_absent = strings.str.strip_chars().is_in(list(missing_in(missing, series.name)))
         return np.array(strings.set(is_absent, None).to_list(), dtype=object)
+    if kind.is_numeric():
+        series = without_missing_numbers(series, missing)
     if kind.is_decimal():
         integers = large_integers(tidy(series, ()))
         series = series.cast(pl.Float64) if integers is None else integers

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from descend.data.category_forms import aliases, key
+from descend.data.column import NUMBERS
 from descend.data.columns import Column, refuse, refuse_extreme
 from descend.data.date_reading import expected_values
 from descend.data.date_reading import parse as parse_date_kind
 from descend.data.messages import listed, raise_all
+from descend.data.missing_numbers import without_missing_numbers
 from descend.data.ngrams import NGrams, ngram_indices
 from descend.data.number_format import Mark, find_decimal, parse
 from descend.data.parsing import parse_booleans, parse_numbers, tidy, to_strings
@@ -86,7 +88,12 @@ def conform(
         decimal = find_decimal(numbers) or "point"
     for column, values in tidied:
         try:
-            parsed.append(_as_kind(values, column, decimal))
+            converted = _as_kind(values, column, decimal)
+            if column.kind == "numeric":
+                converted = without_missing_numbers(converted, missing)
+            if column.kind in NUMBERS:
+                refuse_extreme(converted, column, predicting=True)
+            parsed.append(converted)
         except DataError as problem:
             problems.append(problem)
     raise_all(problems)
@@ -121,7 +128,6 @@ def _as_kind(values: pl.Series, column: Column, decimal: Mark) -> pl.Series:
     else:
         converted, invalid = _numbers(values, column, decimal)
         refuse(values, invalid, column.kind)
-    refuse_extreme(converted, column, predicting=True)
     return converted
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from descend.data.messages import listed
 from descend.data.source import Array
+from descend.interface import setting
 
 if TYPE_CHECKING:
     from descend.data.schema import Schema
@@ -29,7 +30,7 @@ def label_notes(schema: Schema, held: Array, train: Array, *, declared: bool) ->
     if not declared:
         notes.append(
             f"the targets {listed(names, 4)} have the values {negative!r} and {positive!r} and are learned as labels, "
-            f"which hold where they are {positive!r}; to learn them as numbers, set data.task = 'multi_regression'"
+            f"which hold where they are {positive!r}; to learn them as numbers: {setting('data.task', 'multi_regression')}"
             if not isinstance(positive, str)
             else f"the targets {listed(names, 4)} are learned as labels, which hold where they are {positive!r}"
         )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from descend.arguments import kind_of
+from descend.data.missing_numbers import without_missing_numbers
 from descend.data.number_format import Mark, parse
 from descend.data.number_format import integers as integers_of
 from descend.data.row_numbers import named_rows
@@ -66,7 +68,7 @@ def series_of(name: str, values: Iterable[Any]) -> pl.Series:
         row, odd = next((i, v) for i, v in enumerate(clean) if v is not None and _family(v) is None)
         raise DataError(
             f"column {name!r}: expected a number, string, boolean or date in each row, "
-            f"but {named_rows([row])} holds a {type(odd).__name__}; split it into one column per part, or drop the column"
+            f"but {named_rows([row])} holds {kind_of(odd)}; split it into one column per part, or drop the column"
         )
     if not kinds:
         return pl.Series(name, clean, dtype=pl.Null)
@@ -215,6 +217,8 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
     """
     import polars as pl
 
+    if series.dtype.is_numeric():
+        series = without_missing_numbers(series, missing)
     kind = series.dtype
     if kind in (pl.Null, pl.Boolean):
         return series

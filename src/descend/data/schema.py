@@ -18,6 +18,7 @@ from descend.data.encoding import cells_of_row, conform, encode
 from descend.data.frames import as_array, as_frame, is_frame
 from descend.data.labels import Label, codes_of, restore
 from descend.data.messages import listed, rows_hold
+from descend.data.missing_numbers import missing_numbers
 from descend.data.ngrams import NGrams
 from descend.data.row_numbers import naming
 from descend.data.schema_faults import fault_of
@@ -184,6 +185,8 @@ class Schema:
     def _plain_numbers(self, data: Array) -> Array | None:
         """Select the used columns of a numeric array, without parsing; None if the columns need parsing."""
         if data.shape[1] != len(self.columns) or any(column.kind != "numeric" for column in self.used):
+            return None
+        if any(missing_numbers(self.missing, column.name) for column in self.used):
             return None
         chosen = [at for at, column in enumerate(self.columns) if column.used]
         numbers = np.ascontiguousarray(

@@ -59,7 +59,7 @@ class DataSettings:
     """Settings of the data: how they are read, split, encoded and sampled.
 
     Args:
-        target: name of the column to predict; a tuple of names, or names joined by commas, for several
+        target: name of the column to predict; a list of names, or names joined by commas, for several
             numeric targets. Not needed if the data define their target, as the bundled data sets do.
         task: the learning task. ``auto`` infers it from the targets; ``classification`` chooses between
             ``binary``, ``multiclass`` and ``multi_label``, ``regression`` between one and several targets.
@@ -97,7 +97,8 @@ class DataSettings:
             is meant, such as ``Europe/Paris``.
             A list of strings, ``["S", "M", "L"]``, declares ordered categories.
         missing: strings that stand for a missing value, in all columns; or a table of such lists by the name of the
-            column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing.
+            column, ``{"region": []}``, and the defaults for all others. An empty cell is always missing. A number in the
+            list, ``-999``, is missing in any way of writing it, also in a column of numbers.
         decimal: the decimal mark of numbers in text files and strings: ``point`` (1,234.5) or ``comma`` (1.234,5).
             ``auto`` finds it from all columns. The schema stores it, so that new data are read in the same way.
         separator: the character between the fields of a text file. ``auto`` takes it from the first line if that is

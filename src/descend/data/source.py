@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.data.messages import listed
 from descend.data.parsing import EXACT, tidy, to_strings
 from descend.data.row_numbers import RowNumbers
 from descend.data.settings import Decimal
@@ -311,13 +312,15 @@ def _joined(targets: list[Array]) -> Array:
 def _same_layout(train: Source, other: Source, part: str) -> None:
     if train.kind != other.kind:
         raise DataError(
-            f"the {part} data are of kind {other.kind}, but the training data of kind {train.kind}"
+            f"the {part} data are of the kind {other.kind}, but the training data are of the kind {train.kind}"
         )
     if train.frame is not None and other.frame is not None:
         absent = [name for name in train.frame.columns if name not in other.frame.columns]
         if absent:
+            own = f" ({other.name})" if other.reference else ""
             raise DataError(
-                f"the {part} data ({other.name}) lack the columns {', '.join(map(repr, absent[:8]))}"
+                f"the {part} data{own} lack the column{'' if len(absent) == 1 else 's'} {listed(absent)}, which the training "
+                "data have"
             )
     if (
         train.inputs is not None

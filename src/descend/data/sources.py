@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from descend.arguments import kind_of
 from descend.data import standard_input
 from descend.data.arrays import from_arrays, from_named_arrays, is_named_arrays, read_npz
 from descend.data.bundled import BUNDLED, from_bunch, load_bundled
@@ -29,6 +30,7 @@ from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES
 from descend.data.table_sources import TableReader, target_names
 from descend.errors import DataError, did_you_mean
+from descend.files import RUN_MARKERS
 from descend.process import in_fork
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def read(
     held_out: bool = False,
     keep: Sequence[str] = (),
     after: Source | None = None,
+    name: str = "data",
 ) -> Source:
     """Read data of any form as a :class:`~descend.data.source.Source`.
 
@@ -68,6 +71,7 @@ def read(
             names theirs.
         keep: columns of a table to return in ``Source.kept``, as the file has them.
         after: the training data whose validation or test rows these are; images get their size and level of white.
+        name: what data in memory are called in messages.
 
     >>> source = read({"size": [1.0, 2.0, 3.0], "price": [10.0, 21.0, 29.0]}, target="price")
     >>> source.frame.columns, source.targets.tolist()
@@ -86,9 +90,8 @@ def read(
         settings, weights = dataclasses.replace(settings, weights=weights), None
     if after is not None:
         settings = like(settings, after)
-    source = _Reader(
-        settings, predicting, schema, held_out, tuple(name.strip() for name in keep), after
-    ).read(data)
+    titles = tuple(title.strip() for title in keep)
+    source = _Reader(settings, predicting, schema, held_out, titles, after, name).read(data)
     if not isinstance(data, Source):
         source = choose_columns(source, settings, target_names(settings, _columns_of(source)), strict=strict)
     if weights is not None:
@@ -133,6 +136,7 @@ class _Reader:
     held_out: bool
     keep: tuple[str, ...] = ()
     after: Source | None = None
+    name: str = "data"
 
     @property
     def _given_names(self) -> tuple[str, ...] | None:
@@ -148,7 +152,7 @@ class _Reader:
             return self._named(data)
         if isinstance(data, os.PathLike):
             return self._path(Path(data))
-        return self._object(data, "data", None)
+        return self._object(data, self.name, None)
 
     @property
     def tables(self) -> TableReader:
@@ -233,6 +237,7 @@ class _Reader:
         if not exists:
             raise DataError(f"no such file, folder or data set: {path}{_suggestion(path)}")
         if folder:
+            _refuse_results(path)
             return self._folder(path)
         suffix = path.suffix.lower()
         if self.settings.stream:
@@ -324,7 +329,18 @@ def _is_dataset(data: object) -> bool:
 
 def _described(data: object) -> str:
     shape = getattr(data, "shape", None)
-    return type(data).__name__ + (f" of shape {tuple(shape)}" if shape is not None else "")
+    if isinstance(data, list | tuple):
+        return f"{kind_of(data)} of {len(data)} item{'' if len(data) == 1 else 's'}"
+    return kind_of(data) + (f" of shape {tuple(shape)}" if shape is not None else "")
+
+
+def _refuse_results(path: Path) -> None:
+    """Refuse the folder of a run, a search or a comparison, which contains no data."""
+    is_run = all((path / name).is_file() for name in RUN_MARKERS)
+    if is_run or any((path / name).is_file() for name in ("search.json", "comparison_settings.json")):
+        raise DataError(
+            f"{path} is a folder of results, not of data; specify a data set, a data file or a folder of images by class"
+        )
 
 
 def _suggestion(path: Path) -> str:

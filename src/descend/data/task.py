@@ -152,7 +152,8 @@ def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal =
         _refuse_mixed(targets, decimal)
     if count == 1:
         raise DataError(
-            f"every row has the same target {listed(classes)}; a classifier needs at least two classes"
+            f"every row has the same target {listed(classes)}; there is nothing to learn "
+            "(a classifier needs at least two classes)"
         )
     if declared == "binary" and count != 2:
         raise DataError(
@@ -161,7 +162,7 @@ def infer_task(targets: Array, declared: TaskChoice = "auto", decimal: Decimal =
     if count > max(2, len(targets) // 2):
         raise DataError(
             f"the target has {count} distinct labels in {len(targets)} rows ({listed(classes, 3)}); "
-            "each class needs several rows: is it an identifier? For numbers, set data.task = 'regression'"
+            f"each class needs several rows: is it an identifier? For numbers: {setting('data.task', 'regression')}"
         )
     if declared == "multiclass":
         return "multiclass", "as set in data.task"
@@ -302,7 +303,8 @@ def _regression(targets: Array, declared: TaskChoice, decimal: Decimal = "auto")
         if invalid.any():
             others = dict.fromkeys(targets.reshape(-1)[np.isnan(numbers).reshape(-1)].tolist())
             raise DataError(
-                f"data.task = '{declared}' needs numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(others, 3)}"
+                f"data.task = '{declared}' needs numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(others, 3)}; "
+                f"correct or remove these rows, or if they are classes: {setting('data.task', 'classification')}"
             )
     else:
         numbers = targets.astype(np.float64)

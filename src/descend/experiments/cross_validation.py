@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from descend.arguments import integer
 from descend.data.labels import codes_of
 from descend.data.source import Source
 from descend.data.split import group_names
@@ -138,9 +139,7 @@ def cross_validate(
     >>> [len(repeat) for repeat in result.scores], result.predictions.shape
     ([3], (1, 150))
     """
-    for name, value, least in (("folds", folds, 2), ("repeats", repeats, 1)):
-        if not isinstance(value, int) or value < least:
-            raise UserError(f"{name}: expected an integer >= {least}, got {value!r}")
+    folds, repeats, seed = integer("folds", folds, 2), integer("repeats", repeats, 1), integer("seed", seed)
     training_data = TrainingData.of(data, target=target, sample_weight=sample_weight)
     if training_data.validation is not None or training_data.test is not None:
         raise UserError("cross-validation splits one data set; remove validation and test data")

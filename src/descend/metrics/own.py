@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from descend.arguments import kind_of
 from descend.errors import UserError, message_of
 from descend.interface import option
 from descend.metrics.base import CLASSES, LABELS, Direction, Form, Metric, wide
@@ -64,7 +65,7 @@ def declare(*, better: Direction, takes: Form | None = None) -> Callable[[Functi
     def mark(function: Function) -> Function:
         function.better = better  # type: ignore[attr-defined]  # a function takes attributes
         if takes is not None:
-            function.takes = takes  # type: ignore[attr-defined]
+            function.takes = takes  # type: ignore[attr-defined]  # likewise
         return function
 
     return mark
@@ -213,9 +214,7 @@ def _number(value: Any, name: str) -> float:
         value = value.detach().cpu().numpy()
     array = np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "biuf":
-        got = (
-            f"an array of shape {array.shape}" if array.dtype.kind in "biuf" else f"a {type(value).__name__}"
-        )
+        got = f"an array of shape {array.shape}" if array.dtype.kind in "biuf" else kind_of(value)
         raise UserError(f"the metric '{name}' returned {got} instead of one number")
     return float(array.reshape(()))
 

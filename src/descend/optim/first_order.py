@@ -72,7 +72,8 @@ def sgd(
         maximize: maximize the loss. Default False.
         foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        fused: use one kernel for all parameters. Default None: in a recipe wherever
+            it is possible, otherwise PyTorch's choice.
 
     Raises:
         UserError: a setting is outside its domain; ``nesterov`` without momentum or with dampening.
@@ -118,7 +119,8 @@ def adagrad(
         foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
         maximize: maximize the loss. Default False.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        fused: use one kernel for all parameters. Default None: in a recipe wherever
+            it is possible, otherwise PyTorch's choice.
 
     Raises:
         UserError: a setting is outside its domain.
@@ -212,7 +214,8 @@ def adam(
         maximize: maximize the loss. Default False.
         capturable: allow capture in a CUDA graph. Default False.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        fused: use one kernel for all parameters. Default None: in a recipe wherever
+            it is possible, otherwise PyTorch's choice.
         decoupled_weight_decay: decay as ``adamw`` does. Default False.
 
     Raises:
@@ -262,7 +265,8 @@ def adamw(
         foreach: use operations on lists of tensors; None lets PyTorch choose. Default None.
         capturable: allow capture in a CUDA graph. Default False.
         differentiable: let autograd record the step. Default False.
-        fused: use one kernel for all parameters. Default None: PyTorch's choice, or in a recipe True where it is possible.
+        fused: use one kernel for all parameters. Default None: in a recipe wherever
+            it is possible, otherwise PyTorch's choice.
 
     Raises:
         UserError: a setting is outside its domain.

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from descend.arguments import kind_of
 from descend.errors import Problem, RecipeError, UserError, message_of
+from descend.interface import setting
 from descend.losses.conventions import convention_of
 from descend.process import exclusive
 from descend.recipe.adapters import CallableLoss
@@ -66,13 +68,14 @@ def build_callable_loss(loss: Any, facts: Facts, output: nn.Module, width: int) 
         why = convention.reason or f"it does not fit the task {facts.task}"
         own = facts.task == "binary" and convention.instead
         raise _refused(
-            f"{convention.name} cannot be used: {why}", f"use loss.name = '{own or _DEFAULTS[facts.task]}'"
+            f"{convention.name} cannot be used: {why}",
+            f"use {setting('loss.name', own or _DEFAULTS[facts.task])}",
         )
     link = getattr(output, "link", None)
     if convention.declared and facts.classification and convention.outputs == "raw" and link != "logit":
         raise _refused(
             f"{convention.name} takes logits, which the output activation {type(output).__name__} does not have",
-            "use model.output = 'auto'",
+            f"use {setting('model.output', 'auto')}",
         )
     if any(p.requires_grad for p in loss.parameters()) if isinstance(loss, nn.Module) else False:
         raise _refused(
@@ -111,11 +114,7 @@ def _check_value(built: CallableLoss, facts: Facts, width: int) -> None:
             else f"the loss does not take outputs and targets of the task {facts.task}: {fault}"
         ) from cause
     if not isinstance(value, Tensor) or value.dim() != 0:
-        got = (
-            f"a tensor of shape {tuple(value.shape)}"
-            if isinstance(value, Tensor)
-            else f"a {type(value).__name__}"
-        )
+        got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else kind_of(value)
         fault = f"it returns {got} instead of one number"
         raise _refused(f"the loss does not take raw outputs and targets of the task {facts.task}: {fault}")
     if not value.requires_grad:
@@ -153,7 +152,7 @@ def _advice(facts: Facts) -> str:
     if facts.classification:
         return (
             "set output_form = 'probabilities' or 'log_probabilities' on the loss if it takes these ('raw' if it takes "
-            f"logits), or use loss.name = '{_DEFAULTS[facts.task]}'"
+            f"logits), or use {setting('loss.name', _DEFAULTS[facts.task])}"
         )
     return (
         "set target_space = 'raw' on the loss, and model.output = 'exp' if it takes the logarithm of the mean; or use "

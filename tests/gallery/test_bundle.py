@@ -3,9 +3,8 @@ from __future__ import annotations
 import base64
 import zlib
 
-from plotly.offline import get_plotlyjs
-
 from descend.report.bundle import plotly_bundle
+from plotly.offline import get_plotlyjs
 
 
 def test_the_compressed_library_is_plotlys() -> None:
