@@ -101,9 +101,8 @@ def _elu(layer: Any) -> Rule:
 
 
 def _dropout(layer: Any) -> Rule:
-    p: float = layer.p
-
     def forward(x: Tensor) -> tuple[Tensor, Any]:
+        p: float = layer.p  # a schedule may change it
         if p == 0.0:
             return x, None
         if x.is_cuda:
