@@ -34,6 +34,7 @@ __all__ = [
     "ConvNet",
     "CoordinateDescent",
     "Cosine",
+    "Coslog4",
     "Crop",
     "CrossEntropyLoss",
     "Cutmix",
@@ -46,6 +47,7 @@ __all__ = [
     "ExpOutput",
     "Exponential",
     "FeatureDropout",
+    "FlatCosine",
     "Flip",
     "FocalLoss",
     "GD",
@@ -109,9 +111,11 @@ __all__ = [
     "PoissonLoss",
     "Polynomial",
     "QuantileLoss",
+    "QuantileScale",
     "RMSprop",
     "ReLU",
     "Regularize",
+    "RobustScale",
     "Rotate",
     "SCGD",
     "SELU",
@@ -231,12 +235,16 @@ _ScheduleName: TypeAlias = Literal[
     "cosine",
     "warmup",
     "one_cycle",
+    "coslog4",
+    "flat_cosine",
 ]
 
 _ScaleName: TypeAlias = Literal[
     "standard",
     "center",
     "minmax",
+    "robust",
+    "quantile",
     "none",
     "pca",
     "whiten",
@@ -374,11 +382,12 @@ class Data(Spec):
             'auto' is what the loss takes: counts for 'poisson' and 'negative_binomial', standardised
             targets for others. Predictions and metrics are in the units of the targets in any case.
         scale: how numeric inputs are scaled, with statistics of the training part: 'standard',
-            'center', 'minmax', 'pca', 'whiten', 'zca' or 'none'; or a table with a name and settings.
+            'center', 'minmax', 'robust', 'quantile', 'pca', 'whiten', 'zca' or 'none'; or a table with
+            a name and settings.
         clip: scaled numbers x are compressed smoothly to x / sqrt(1 + (x / clip)^2), which stays within
             +-clip, so that one outlier cannot dominate a step. Unit: standard deviations. 'none': off.
             At 10, a number within three standard deviations changes by at most 5 %. It applies only to
-            scales with standard deviation 1.
+            scales with standard deviation 1; 'robust' has a bound of its own.
         augment: random changes of the training rows in each step: names of methods, or tables with a
             name and settings, in the order in which they are applied.
         batch_size: number of rows in a batch; 'auto' chooses it by the number of training rows.
@@ -476,6 +485,9 @@ class Model(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -497,6 +509,9 @@ class Model(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
         degree: the largest exponent. Default 3, a cubic.
@@ -523,6 +538,7 @@ class Model(ModelSpec):
         *,
         name: _ModelName | Literal["auto"] | str | Callable[..., Any] = "auto",
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -531,6 +547,7 @@ class Model(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
         degree: int = 3,
         hidden: Sequence[int] = (128, 128),
@@ -808,6 +825,9 @@ class Regularize(Spec):
 
     Args:
         weight_decay: decoupled decay: before each step w <- (1 - lr * weight_decay) w (AdamW's rule).
+        weight_decay_schedule: a schedule of weight_decay over the training, of 'stop.max_epochs'
+            epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the schedule of that name.
+            The learning rate multiplies it as well.
         l2: adds l2 * sum ||W||_F^2 to the loss; its gradient is 2 * l2 * W.
         l1: adds l1 * sum |W| to the loss.
         l1_prox: after each step W <- sign(W) max(|W| - t * l1_prox, 0), which makes weights exactly
@@ -827,6 +847,7 @@ class Regularize(Spec):
         self,
         *,
         weight_decay: float | Literal["auto"] = "auto",
+        weight_decay_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         l2: float = 0.0,
         l1: float = 0.0,
         l1_prox: float = 0.0,
@@ -959,6 +980,9 @@ class Linear(ModelSpec):
     Args:
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -980,6 +1004,9 @@ class Linear(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -988,6 +1015,7 @@ class Linear(ModelSpec):
         self,
         *,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -996,6 +1024,7 @@ class Linear(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -1008,6 +1037,9 @@ class Polynomial(ModelSpec):
         degree: the largest exponent. Default 3, a cubic.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1029,6 +1061,9 @@ class Polynomial(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -1038,6 +1073,7 @@ class Polynomial(ModelSpec):
         *,
         degree: int = 3,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1046,6 +1082,7 @@ class Polynomial(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -1065,6 +1102,9 @@ class MLP(ModelSpec):
             connection (Residual).
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1086,6 +1126,9 @@ class MLP(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -1100,6 +1143,7 @@ class MLP(ModelSpec):
         dropout: float = 0.0,
         residual: bool = False,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1108,6 +1152,7 @@ class MLP(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -1130,6 +1175,9 @@ class ConvNet(ModelSpec):
         dropout: the probability to drop a unit of the head's hidden layers.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1151,6 +1199,9 @@ class ConvNet(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -1169,6 +1220,7 @@ class ConvNet(ModelSpec):
         dense: Sequence[int] = (128,),
         dropout: float = 0.0,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1177,6 +1229,7 @@ class ConvNet(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -1189,6 +1242,9 @@ class UnitaryRNN(ModelSpec):
         units: N, the number of complex units of the state.
         output: the output activation, which turns raw outputs into predictions; "auto" follows from the
             task.
+        preset: "quick" trains one network; "good" an ensemble of different ones on tables, at about six
+            times the time (presets). It sets 'members' and 'ensemble', and no key that the recipe
+            specifies.
         calibration: how the probabilities of classes are calibrated on the validation rows after
             training, "temperature", "platt", "isotonic" or "none" (calibration); "auto" is
             "temperature" where there are validation rows.
@@ -1210,6 +1266,9 @@ class UnitaryRNN(ModelSpec):
         freeze: patterns of names of weights or modules that are not trained, such as "conv*"; running
             statistics of frozen modules are not updated either.
         text_dimension: the size of the learned embedding of a text column (TextEmbedding).
+        dropout_schedule: a schedule of the rates of all dropout layers over the training, of
+            'stop.max_epochs' epochs: "constant", "flat_cosine", "cosine" or "coslog4", each as the
+            schedule of that name.
         number_embedding: how each number of a row enters the network: "none", "linear",
             "piecewise_linear" or "periodic", or a table with 'name' and settings (number_embedding).
     """
@@ -1219,6 +1278,7 @@ class UnitaryRNN(ModelSpec):
         *,
         units: int = 128,
         output: _OutputName | OutputSpec | str = "auto",
+        preset: Literal["quick", "good"] = "quick",
         calibration: _CalibrationName | CalibrationSpec | str = "auto",
         ensemble: int = 1,
         members: Sequence[Mapping[str, Any]] = (),
@@ -1227,6 +1287,7 @@ class UnitaryRNN(ModelSpec):
         pretrained_head: Literal["auto", "keep", "replace"] = "auto",
         freeze: str | Sequence[str] = (),
         text_dimension: int = 32,
+        dropout_schedule: Literal["constant", "flat_cosine", "cosine", "coslog4"] = "constant",
         number_embedding: _NumberEmbeddingName | NumberEmbeddingSpec | str | Mapping[str, Any] | Callable[..., Any] = "none",
     ) -> None: ...
 
@@ -2519,6 +2580,39 @@ class OneCycle(ScheduleSpec):
     ) -> None: ...
 
 @final
+class Coslog4(ScheduleSpec):
+    """Four cosine cycles from zero to the base learning rate and back, each twice as long as the one
+    before.
+
+    Args:
+        per: k counts steps or epochs.
+        warmup: epochs of linear warm-up.
+    """
+
+    def __init__(
+        self,
+        *,
+        per: Literal["step", "epoch"] = "step",
+        warmup: float = 0.0,
+    ) -> None: ...
+
+@final
+class FlatCosine(ScheduleSpec):
+    """Keep the base learning rate for half of the training, then decay it along half a cosine to zero.
+
+    Args:
+        per: k counts steps or epochs.
+        warmup: epochs of linear warm-up.
+    """
+
+    def __init__(
+        self,
+        *,
+        per: Literal["step", "epoch"] = "step",
+        warmup: float = 0.0,
+    ) -> None: ...
+
+@final
 class StandardScale(ScaleSpec):
     """Standardise each input to mean 0 and standard deviation 1."""
 
@@ -2535,6 +2629,35 @@ class MinMaxScale(ScaleSpec):
     """Scale each input so that the training rows range from 0 to 1."""
 
     def __init__(self) -> None: ...
+
+@final
+class RobustScale(ScaleSpec):
+    """Centre each input by its median and divide it by the distance of its quartiles; then bound it
+    smoothly.
+
+    Args:
+        clip: c.
+    """
+
+    def __init__(
+        self,
+        *,
+        clip: float = 3.0,
+    ) -> None: ...
+
+@final
+class QuantileScale(ScaleSpec):
+    """Map each input to a normal one by its quantiles in the training rows.
+
+    Args:
+        quantiles: Q, at most the number of training rows.
+    """
+
+    def __init__(
+        self,
+        *,
+        quantiles: int = 1000,
+    ) -> None: ...
 
 @final
 class PCAScale(ScaleSpec):
