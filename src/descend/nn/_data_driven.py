@@ -82,7 +82,8 @@ class DataDriven:
         deviation = z.std(dim=0, correction=0)
         scale = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
         layer.weight.div_(scale.unsqueeze(1))
-        if layer.bias is None:
+        bias: Tensor | None = layer.bias
+        if bias is None:
             return
         rows = torch.randint(
             len(x), (self.points, layer.out_features), generator=generator, device=generator.device
@@ -91,7 +92,7 @@ class DataDriven:
         shares.exponential_(generator=generator)
         chosen = (z / scale).gather(0, rows.to(z.device))
         shares = (shares / shares.sum(0)).to(z)
-        layer.bias.copy_(-(shares * chosen).sum(0))
+        bias.copy_(-(shares * chosen).sum(0))
 
 
 @contextmanager

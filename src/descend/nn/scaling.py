@@ -17,7 +17,7 @@ __all__ = ["ParametricActivation", "Scaling"]
     row="K8",
     reference="Holzmüller, Grinsztajn and Steinwart 2024, Better by default: strong pre-tuned MLPs (RealMLP)",
     formula="y_j = s_j x_j, s_j = 1 at the start",
-    note='In RealMLP its learning rate is six times that of the others: optimizer.groups = {"scale" = 6.0}.',
+    note='Its learning rate is set by optimizer.groups = {"scale" = 6.0}; docs/tables.md has the values of RealMLP.',
 )
 @final
 class Scaling(nn.Module):
@@ -52,7 +52,7 @@ class Scaling(nn.Module):
     row="K8",
     reference="Holzmüller, Grinsztajn and Steinwart 2024, Better by default: strong pre-tuned MLPs (RealMLP)",
     formula="y_j = x_j + a_j (f(x_j) - x_j), a_j = 1 at the start",
-    note='In RealMLP its learning rate is a tenth of the others\': optimizer.groups = {"act*.weight" = 0.1}.',
+    note='Its learning rate is set by optimizer.groups = {"act*.weight" = 0.1}; docs/tables.md has the values of RealMLP.',
 )
 @final
 class ParametricActivation(nn.Module):
