@@ -90,7 +90,7 @@ def target_names(name: str, value: Any) -> str | list[str]:
     """Return the name of the target column, or the names of several.
 
     Raises:
-        UserError: it is neither a string nor several strings.
+        UserError: it is neither a string nor several strings, or a name is listed twice.
 
     >>> target_names("target", ("a", "b"))
     ['a', 'b']
@@ -100,6 +100,8 @@ def target_names(name: str, value: Any) -> str | list[str]:
     several = not isinstance(value, Mapping) and hasattr(value, "__iter__")
     names = list(value) if several else []
     if names and all(isinstance(each, str) for each in names):
+        if repeated := next((each for at, each in enumerate(names) if each in names[:at]), None):
+            raise UserError(f"{name}: '{repeated}' is listed twice")
         return names
     columns = (
         f"{kind_of(value)}; values of targets are passed with the inputs: (X, y)"

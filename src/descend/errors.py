@@ -36,6 +36,7 @@ __all__ = [
     "UserError",
     "abridged",
     "closest",
+    "closest_file",
     "did_you_mean",
     "message_of",
     "require",
@@ -262,6 +263,19 @@ def closest(word: str, names: Iterable[str]) -> str | None:
     """
     ranked = sorted((*_difference(word.lower(), name.lower()), name) for name in set(names))
     return ranked[0][-1] if ranked and ranked[0][0] <= max(1, len(word) // 3) else None
+
+
+def closest_file(name: str, files: Iterable[str]) -> str | None:
+    """Return the file or folder with the most similar name, or None; suffixes count only if the names are equal.
+
+    >>> closest_file("house.csv", ["houses.csv", "data"]), closest_file("mine.toml", ["bare.toml"])
+    ('houses.csv', None)
+    """
+    by_stem: dict[str, str] = {}
+    for each in sorted(files, key=lambda each: Path(each).suffix != Path(name).suffix):
+        by_stem.setdefault(Path(each).stem, each)
+    close = closest(Path(name).stem, by_stem)
+    return None if close is None else by_stem[close]
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:

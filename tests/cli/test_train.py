@@ -42,6 +42,10 @@ def test_the_objective_is_explained_where_it_differs_from_the_loss(descend):
     balanced = ["--set", "data.class_weights=balanced", "--set", "stop.monitor=objective"]
     shown = descend("train", "wine", *one, *balanced, "--out", "balanced").out
     assert "The objective is the loss with label smoothing and class weights," in " ".join(shown.split())
+    shown = descend(
+        "train", "wine", *one, *balanced, "--set", "loss.label_smoothing=0", "--out", "weighted"
+    ).out
+    assert "The objective is the loss with class weights, which early stopping" in " ".join(shown.split())
 
 
 def test_a_metric_by_name_is_monitored_and_shown(descend):
@@ -460,14 +464,3 @@ def test_the_advice_about_a_column_can_be_typed_as_it_stands(descend, tmp_path):
     assert len(remedies) == 2
     for remedy in remedies:
         assert descend(*arguments, "--set", remedy).status == 0
-
-
-def test_the_objective_is_explained(descend):
-    common = ["--set", "stop.max_epochs=2", "--set", "model.hidden=[4]"]
-    text = " ".join(descend("train", "iris", *common).out.split())
-    assert "minimizes it, with label smoothing; it decides which epoch is kept." in text
-    weighted = ["--set", "data.class_weights=balanced", "--set", "loss.label_smoothing=0"]
-    text = " ".join(descend("train", "iris", *common, *weighted).out.split())
-    assert "minimizes it, with class weights; it decides which epoch is kept." in text
-    text = descend("train", "iris", *common, "--set", "loss.label_smoothing=0").out
-    assert "objective" not in text

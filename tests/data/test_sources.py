@@ -105,6 +105,7 @@ def test_new_files_are_read_as_the_training_file_was(tmp_path):
         ("nul\x00byte.csv", "no such file"),
         (FRAME, "the target column is not specified.*'a', 'b', 'y', 'w'"),
         (np.zeros((3, 2)), r"ndarray of shape \(3, 2\) has no targets"),
+        ("diabetis.csv", r"did you mean 'diabetes'\?"),
         ([1, 2], "a list of 2 items has no targets; pass a pair"),
         ((np.zeros((3, 2)),), "a tuple of 1 item has no targets"),
         (None, "data: None has no targets"),

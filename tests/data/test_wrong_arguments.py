@@ -87,3 +87,28 @@ def test_advice_in_the_words_of_the_interface() -> None:
         pytest.raises(DataError, match=r"omit a part: --set data\.test=0 or --set data\.validation=0$"),
     ):
         descend.train(two)
+
+
+def test_weights_that_are_not_numbers() -> None:
+    rows = {"a": [1.0, 2.0, 3.0, 4.0] * 10, "w": ["1", "x", "2", "3"] * 10, "y": [1.0, 2.0, 3.0, 5.0] * 10}
+    with pytest.raises(DataError, match=r"the weights of rows must be numbers, but rows 1, 5, .* hold 'x'$"):
+        descend.train(rows, {"data.weights": "w"}, target="y")
+
+
+def test_a_table_for_a_network_of_images(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 1, 6, 6)).astype(np.uint8)
+    run = descend.train((pixels, ["a", "b"] * 20), {"model": "linear", "stop": {"max_epochs": 1}})
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    for use in (run.predict, run.evaluate):
+        with pytest.raises(DataError, match=r"rows\.csv is a table, but the network was trained on images$"):
+            use(str(tmp_path / "rows.csv"))
+
+
+def test_files_with_a_similar_name(tmp_path: Path) -> None:
+    for name in ("houses.csv", "two.csv"):
+        (tmp_path / name).write_text("a,b\n1,2\n")
+    for name in ("house.csv", "houses.cvs", "houses.parquet"):
+        with pytest.raises(DataError, match=r"did you mean '.*houses\.csv'\?$"):
+            read(str(tmp_path / name))
+    with pytest.raises(DataError, match="; bundled data sets are"):
+        read(str(tmp_path / "new.csv"))

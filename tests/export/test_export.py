@@ -354,7 +354,7 @@ def test_paths_of_exported_files(tmp_path: Path) -> None:
     run = descend.train("iris", QUICK)
     with pytest.raises(UserError, match=r"not saved; pass a path: run.export\('safetensors', 'model.saf"):
         run.export("safetensors")
-    with pytest.raises(UserError, match="folder not found"):
+    with pytest.raises(UserError, match="no such folder"):
         run.export("safetensors", tmp_path / "absent" / "it")
     run.save(tmp_path / "run")
     assert run.export("safetensors") == tmp_path / "run" / "model.safetensors"

@@ -113,9 +113,59 @@ def test_trying_a_step_changes_nothing() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+class SharpnessAware(torch.optim.Optimizer):
+    """Two gradients per step, and an optimizer within: attributes that ``copy.deepcopy`` of an optimizer leaves out."""
+
+    def __init__(self, params: Any, lr: float = 0.01, rho: float = 0.05) -> None:
+        super().__init__(params, {"lr": lr, "rho": rho})
+        self.base = torch.optim.SGD(self.param_groups, lr=lr)
+
+    def step(self, closure: Any) -> Any:  # type: ignore[override]  # as people write it
+        loss = closure()
+        shifts = [(p, group["rho"] * p.grad) for group in self.param_groups for p in group["params"]]
+        with torch.no_grad():
+            for p, shift in shifts:
+                p += shift
+        closure()
+        with torch.no_grad():
+            for p, shift in shifts:
+                p -= shift
+        self.base.step()
+        return loss
+
+
+def test_an_optimizer_with_attributes_of_its_own_takes_its_steps(rows: Any) -> None:
+    """Foret et al. 2021: of (w - 1)^2 / 2 at 3 the gradient is 2, and at 3 + 0.1 it is 2.1."""
+    w = torch.nn.Parameter(torch.tensor([3.0]))
+    optimizer = SharpnessAware([w], lr=0.5)
+    assert closure_use(optimizer) == "evaluates"
+    assert w.item() == 3.0
+
+    def closure() -> torch.Tensor:
+        w.grad = w.detach() - 1.0
+        return (w.detach() - 1.0).square().sum() / 2
+
+    assert foreign_step(optimizer)(closure).item() == 2.0
+    assert w.item() == pytest.approx(3.0 - 0.5 * 2.1)
+    assert (
+        descend.train(
+            rows, {"optimizer": {"name": SharpnessAware, "lr": 1e-5}, "stop": {"max_epochs": 2}}
+        ).metrics["epochs"]
+        == 2
+    )
+
+
+class FailsWithoutClosure(Plain):
+    """A step that takes no closure, and fails for another reason."""
+
+    def step(self) -> None:  # type: ignore[override]
+        raise RuntimeError("no such kernel")
+
+
 @pytest.mark.parametrize(
     ("constructor", "message"),
     [
+        (FailsWithoutClosure, "FailsWithoutClosure: a step fails: no such kernel"),
         (Fails, "Fails: a step fails: to be written"),
         (NoLearningRate, "NoLearningRate: its parameter groups have no 'lr'"),
     ],

@@ -1,4 +1,4 @@
-"""Before any training: what is asked fits the data and the machine, or is refused."""
+"""Before any training: what is requested fits the data and the machine, or is refused."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from descend.data.frames import as_array, as_frame, frame_of_array, is_frame, is_records
 from descend.data.messages import listed, rows_hold
 from descend.data.missing_numbers import without_missing_numbers
-from descend.data.parsing import is_missing, large_integers, tidy
+from descend.data.parsing import decoded, is_missing, large_integers, tidy
 from descend.data.pixel_depth import eight_bits
 from descend.data.settings import Missing, missing_in
 from descend.data.source import Array, Source, join
@@ -25,6 +25,7 @@ __all__ = [
     "from_named_arrays",
     "is_named_arrays",
     "labels_of",
+    "names_of",
     "read_npz",
 ]
 
@@ -138,6 +139,7 @@ def labels_of(series: Any, missing: Missing) -> Array:
     """
     import polars as pl
 
+    series = decoded(series)
     kind = series.dtype
     if kind in (pl.Categorical, pl.Enum, pl.String):
         strings = series.cast(pl.String)
@@ -147,6 +149,8 @@ def labels_of(series: Any, missing: Missing) -> Array:
         series = without_missing_numbers(series, missing)
     if kind.is_decimal():
         integers = large_integers(tidy(series, ()))
+        if integers is None and getattr(kind, "scale", None) == 0:
+            integers = series.cast(pl.Int64)
         series = series.cast(pl.Float64) if integers is None else integers
         kind = series.dtype
     if kind in (pl.Int128, pl.UInt128):  # NumPy has no such dtypes
@@ -171,6 +175,20 @@ def labels_of(series: Any, missing: Missing) -> Array:
             f"target {series.name!r}: expected a number or a label in each row, got {listed([odd])}"
         )
     return np.array(values, dtype=object)
+
+
+def names_of(series: Any, missing: Missing) -> Array:
+    """Return a polars column of the names of groups as an array: as labels, but dates as strings.
+
+    >>> import datetime, polars as pl
+    >>> names_of(pl.Series([datetime.date(2024, 1, 31), None]), ()).tolist()
+    ['2024-01-31', None]
+    """
+    import polars as pl
+
+    if series.dtype.is_temporal():
+        series = series.cast(pl.String)
+    return labels_of(series, missing)
 
 
 def _channels_first(array: Array) -> Array:

@@ -19,6 +19,7 @@ from descend.data.date_reading import (
     find_reading_of_numbers,
 )
 from descend.data.declared_kinds import checked_kind
+from descend.data.gap_words import gap_note
 from descend.data.identifiers import ROWS_PER_CATEGORY, identifies_rows, ranks, string_role
 from descend.data.large_integers import refuse_too_close
 from descend.data.messages import listed, raise_all, rows_hold
@@ -37,6 +38,7 @@ from descend.data.settings import DataSettings, missing_in
 from descend.data.streaming import StoredTable
 from descend.data.string_kinds import kind_option, mark_of, mixed, parse_strings
 from descend.data.text_cells import gap_setting, table_decimal
+from descend.data.unknown_units import unread_numbers_note
 from descend.errors import DataError, InvalidRowsError, did_you_mean
 from descend.interface import option
 
@@ -277,6 +279,7 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
     role = string_role(values, settings.max_categories)
     if role == "text":
         return Column(name, "text", missing=missing), values
+    unread = unread_numbers_note(values)
     if role != "categorical":
         what, reason = "distinct strings", "only identify the rows"
         if distinct <= 0.9 * present:
@@ -285,8 +288,10 @@ def _categorical(values: pl.Series, missing: int, settings: DataSettings) -> tup
             f"{distinct} {what} in {present} rows {reason}; not used; "
             f"{kind_option(name, 'categorical')} keeps the most frequent, {kind_option(name, 'text')} learns from their words"
         )
+        note += f"; {unread}" if unread else ""
         return Column(name, "identifier", missing=missing, note=note), None
-    return Column(name, "categorical", missing=missing), values
+    note = unread or gap_note(name, values.unique(maintain_order=True).to_list(), settings.missing)
+    return Column(name, "categorical", missing=missing, note=note), values
 
 
 def _ordered(values: pl.Series, order: tuple[str, ...]) -> tuple[Column, pl.Series | None]:

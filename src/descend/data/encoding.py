@@ -39,7 +39,6 @@ __all__ = ["OTHER", "StoredColumns", "cells_of_row", "conform", "encode", "fit_c
 
 OTHER = "other"
 _PADDED = re.compile(r"-?(?:0\d+(?:\.\d*)?|\d+\.\d*0)")  # digits that a number does not keep
-_EXPONENT = re.compile(r"-?\d(\.\d+)?e\+?\d+")
 
 
 def conform(
@@ -151,17 +150,18 @@ def _as_categories(values: pl.Series, column: Column) -> pl.Series:
     """Convert a tidied column to strings.
 
     A number becomes the only category that is this number, such as "007" or "1.50". Older schemas have categories such
-    as "1.5e+18" for large integers; a number then becomes the string of that form.
+    as "1.5e+18" for large integers, and "0.10000000149011612" for 0.1 in single precision; a number then becomes the
+    string of that form.
     """
     import polars as pl
 
     strings = to_strings(values)
     if values.dtype not in (pl.Float64, pl.Int128):
         return strings
-    if any(map(_EXPONENT.fullmatch, column.categories)):
-        exponents = values.cast(pl.Float64).cast(pl.String)
-        older = ~strings.is_in(column.categories) & exponents.is_in(column.categories)
-        strings = exponents.zip_with(older.fill_null(False), strings)
+    exact = values.cast(pl.Float64).cast(pl.String)
+    older = (~strings.is_in(column.categories) & exact.is_in(column.categories)).fill_null(False)
+    if older.any():
+        strings = exact.zip_with(older, strings)
     by_number: dict[float, list[str]] = {}
     for category in column.categories:
         if _PADDED.fullmatch(category):

@@ -234,7 +234,10 @@ def _nullable(values: Any) -> np.ndarray[Any, Any] | None:
     """
     library = _library(values)
     if library == "pandas" and hasattr(values, "isna") and not isinstance(values.dtype, np.dtype):
-        plain = [None if is_missing(value) else value for value in values]
+        plain = [
+            None if is_missing(value) else value.item() if isinstance(value, np.generic) else value
+            for value in values
+        ]
     elif library == "pyarrow" and getattr(values, "null_count", None):
         plain = values.to_pylist()
     elif (

@@ -22,7 +22,7 @@ from descend.errors import DataError
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["EXACT", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
+__all__ = ["EXACT", "decoded", "in_zone", "is_missing", "large_integers", "parse_booleans", "parse_numbers", "series_of", "tidy",
            "to_strings"]  # fmt: skip
 
 EXACT = 2**53
@@ -217,6 +217,7 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
     """
     import polars as pl
 
+    series = decoded(series)
     if series.dtype.is_numeric():
         series = without_missing_numbers(series, missing)
     kind = series.dtype
@@ -247,6 +248,18 @@ def tidy(series: pl.Series, missing: Missing) -> pl.Series:
         f"column {series.name!r}: expected one number, string, boolean or date per row, got {kind}; "
         "split it into one column per part, or drop the column"
     )
+
+
+def decoded(series: pl.Series) -> pl.Series:
+    """Return bytes that are UTF-8 as strings, which some programs write to Parquet without their type."""
+    import polars as pl
+
+    if series.dtype != pl.Binary:
+        return series
+    try:
+        return series.cast(pl.String)
+    except pl.exceptions.PolarsError:
+        return series
 
 
 def _without_nan(floats: pl.Series) -> pl.Series:
@@ -308,15 +321,22 @@ def parse_booleans(column: pl.Series) -> tuple[pl.Series, pl.Series]:
 
 
 def to_strings(column: pl.Series) -> pl.Series:
-    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits."""
+    """Convert a tidied column to strings; 3 and 3.0 both become ``"3"``, and 1e18 becomes its 19 digits.
+
+    A number of single precision becomes the digits that single precision needs.
+    """
     import polars as pl
 
     if column.dtype == pl.Datetime and getattr(column.dtype, "time_zone", None):
         column = column.dt.replace_time_zone(None)
-    strings = column.cast(pl.String)
     if column.dtype != pl.Float64:
-        return strings
-    strings = strings.str.replace(r"\.0$", "")
+        return column.cast(pl.String)
+    strings = column.cast(pl.String)
+    single = column.cast(pl.Float32)
+    short = (single.cast(pl.Float64) == column) & (column != column.round()) & (column.abs() > 1e-30)
+    if short.any():  # 0.1 in single precision, whose value in double precision is 0.10000000149011612
+        strings = single.cast(pl.String).zip_with(short.fill_null(False), strings)
+    strings = strings.str.replace(r"\.0$", "").str.replace("^-0$", "0")
     magnitude = column.abs()
     large = ((magnitude > EXACT) & (magnitude < 2.0**126)).fill_null(False)
     if not large.any():

@@ -20,7 +20,7 @@ from descend.data.columns import Column
 from descend.data.fitting import Rows, fit_inputs, row_weights
 from descend.data.label_notes import label_notes
 from descend.data.labels import classes_of, codes_of
-from descend.data.messages import listed, rows_hold, rows_text
+from descend.data.messages import listed, rows_hold
 from descend.data.part_weights import check_part_weights
 from descend.data.preprocessing import Preprocess
 from descend.data.quantiles import ROBUST_CLIP
@@ -239,21 +239,30 @@ def _part(schema: Schema, source: Source, inputs: Tensor | None, targets: Tensor
     return Part(inputs, targets[torch.from_numpy(rows)], own, rows, dataset)
 
 
+_SMALLEST = 1e-30
+"""Weights are scaled if the largest one is below this, or above its inverse."""
+
+
 def _checked_weights(weights: Array | None, n: int) -> Array | None:
     if weights is None:
         return None
-    try:
-        checked = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError) as cause:
-        raise DataError(f"weights must be numbers: {cause}") from cause
-    if checked.shape != (n,):
-        raise DataError(f"expected one weight for each of the {n} rows, got shape {checked.shape}")
-    invalid = ~(np.isfinite(checked) & (checked >= 0))
+    weights = np.asarray(weights)
+    if weights.shape != (n,):
+        raise DataError(f"expected one weight for each of the {n} rows, got shape {weights.shape}")
+    checked = target_numbers(weights)
+    invalid = ~(np.isfinite(checked) & (checked >= 0) & (checked <= _LARGEST_WEIGHT))
     if invalid.any():
-        raise DataError(f"weights must be finite and 0 or more; see {rows_text(np.flatnonzero(invalid))}")
-    return checked
+        shown = listed({repr(one): one for one in weights[invalid].tolist()}.values(), 3)
+        raise DataError(
+            f"weights must be numbers, finite, 0 or more and at most {_LARGEST_WEIGHT:g}, but "
+            f"{rows_hold(np.flatnonzero(invalid))} {shown}"
+        )
+    largest = checked.max(initial=0.0)
+    # Only ratios of weights matter; those outside the range of float32, with which networks are trained, are scaled.
+    return checked if largest == 0 or _SMALLEST <= largest <= 1 / _SMALLEST else checked / largest
 
 
+_LARGEST_WEIGHT = 1e30  # sums of weighted losses stay in the range of single precision
 _DIGIT = re.compile(r"\d")
 
 

@@ -29,7 +29,7 @@ from descend.data.source import PARTS, Source, join
 from descend.data.streaming import StoredTable
 from descend.data.table_files import TABLES
 from descend.data.table_sources import TableReader, target_names
-from descend.errors import DataError, did_you_mean
+from descend.errors import DataError, closest_file
 from descend.files import RUN_MARKERS
 from descend.process import in_fork
 
@@ -248,6 +248,8 @@ class _Reader:
                 )
             return self.tables.frame(StoredTable.open(path), path.name, str(path))
         if suffix in ("", *TABLES, *COMPRESSED):
+            if self.schema is not None and self.schema.kind == "images":
+                raise DataError(f"{path} is a table, but the network was trained on images")
             return self.tables.file(path)
         if suffix == ".npz":
             return read_npz(path, predicting=self.predicting, target_names=self._given_names)
@@ -348,5 +350,7 @@ def _suggestion(path: Path) -> str:
         siblings = [one.name for one in path.parent.iterdir()][:1000]
     except (OSError, ValueError):
         siblings = []
-    suggestion = did_you_mean(path.name, [*BUNDLED, *siblings])
-    return f"; {suggestion}" if suggestion.startswith("did") else f"; bundled data sets are {listed(BUNDLED)}"
+    close = closest_file(path.name, [*BUNDLED, *siblings])
+    if close is None:
+        return f"; bundled data sets are {listed(BUNDLED)}"
+    return f"; did you mean '{close if close in BUNDLED else path.parent / close}'?"

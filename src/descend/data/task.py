@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from descend.data.gap_words import gap_words
 from descend.data.labels import classes_of
 from descend.data.large_integers import too_close
 from descend.data.messages import listed, rows_hold, rows_text
@@ -24,6 +25,7 @@ __all__ = ["Task", "are_labels", "check_targets", "infer_task", "target_numbers"
 
 Task = Literal["regression", "multi_regression", "binary", "multiclass", "multi_label"]
 _MAX_INTEGER_CLASSES = 20  # distinct integers up to which they are taken for classes
+_LARGEST = 1e37  # metrics in the units of the target are computed in single precision
 _MAX_MISTAKES = 0.2  # share of strings among numbers up to which they are taken for mistakes
 
 
@@ -244,9 +246,24 @@ def _numbers_of_strings(targets: Array, decimal: Decimal) -> Array | None:
     numbers = target_numbers(targets, decimal)
     if not np.isfinite(numbers).all() or has_codes(pl.Series(flat, dtype=pl.String).str.strip_chars()):
         return None
+    large = _large_integers(flat) if targets.ndim == 1 else None
+    if large is not None:
+        return large
     are_integers = (numbers == np.round(numbers)).all() and np.abs(numbers).max() < 2**53
     written_so = not any("." in value or "e" in value.lower() for value in flat) or decimal == "comma"
     return numbers.astype(np.int64) if are_integers and written_so else numbers
+
+
+_DIGITS = re.compile(r"\s*[+-]?[0-9]{1,1000}\s*")
+
+
+def _large_integers(values: Sequence[str]) -> Array | None:
+    """Return strings of integers as Python integers if some are beyond 2^53, or else None."""
+    if not all(map(_DIGITS.fullmatch, values)):
+        return None
+    integers = np.empty(len(values), dtype=object)
+    integers[:] = [int(value) for value in values]
+    return integers if max(map(abs, integers.tolist())) > EXACT else None
 
 
 _MAYBE_NUMBER = re.compile(r"\d|inf|nan", re.IGNORECASE)
@@ -285,6 +302,13 @@ def _refuse_mixed(targets: Array, decimal: Decimal) -> None:
     """Raise a DataError if most labels are distinct numbers and a few are not, which suggests mistakes."""
     numbers = target_numbers(targets, decimal)
     invalid = np.isnan(numbers)
+    words = [str(value) for value in dict.fromkeys(targets[invalid].tolist())]
+    if len(np.unique(numbers[~invalid])) > _MAX_INTEGER_CLASSES and gap_words(words) == words != []:
+        raise DataError(
+            f"the target contains numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(words, 5)}; if this stands for "
+            f"a missing value, add it to data.missing and leave these rows out: {setting('data.drop_missing_targets', True)}"
+            f"; if these are classes: {setting('data.task', 'classification')}"
+        )
     if (
         0 < invalid.sum() <= _MAX_MISTAKES * len(targets)
         and len(np.unique(numbers[~invalid])) > _MAX_INTEGER_CLASSES
@@ -294,6 +318,16 @@ def _refuse_mixed(targets: Array, decimal: Decimal) -> None:
             f"the target contains numbers, but {rows_hold(np.flatnonzero(invalid))} {listed(others, 5)}; "
             f"correct or remove these rows, or if they are classes: {setting('data.task', 'classification')}"
         )
+
+
+def _integers(targets: Array) -> Array | None:
+    """Return the integers of one target, also of strings beyond 2^53; None for other targets."""
+    if targets.ndim > 1:
+        return None
+    flat = targets.tolist()
+    if all(isinstance(value, str) for value in flat):
+        return _large_integers(flat)
+    return targets if _kind(targets) == "integers" else None
 
 
 def _regression(targets: Array, declared: TaskChoice, decimal: Decimal = "auto") -> tuple[Task, str]:
@@ -308,16 +342,18 @@ def _regression(targets: Array, declared: TaskChoice, decimal: Decimal = "auto")
             )
     else:
         numbers = targets.astype(np.float64)
-    if targets.ndim == 1 and _kind(targets) == "integers":
-        low, high = int(targets.min()), int(targets.max())
+    integers = _integers(targets)
+    if integers is not None:
+        low, high = int(integers.min()), int(integers.max())
         if too_close(low, high):
             raise DataError(
                 f"as floating-point numbers, different targets from {low} to {high} would be equal; subtract {low} "
                 f"from each, or if they are classes: {setting('data.task', 'classification')}"
             )
-    if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e150:
+    if not np.isfinite(numbers).all() or np.abs(numbers).max() > _LARGEST:
         raise DataError(
-            "the target contains numbers that are not finite or beyond 1e150; correct or rescale them"
+            f"the target contains numbers that are not finite or beyond {_LARGEST:g}, the range of single precision; "
+            "correct them, or divide all targets by a constant"
         )
     table = numbers.reshape(len(numbers), -1)
     constant = np.flatnonzero(table.min(axis=0) == table.max(axis=0))

@@ -115,7 +115,7 @@ def _check_value(built: CallableLoss, facts: Facts, width: int) -> None:
         ) from cause
     if not isinstance(value, Tensor) or value.dim() != 0:
         got = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else kind_of(value)
-        fault = f"it returns {got} instead of one number"
+        fault = f"it returns {got} instead of a tensor with one number"
         raise _refused(f"the loss does not take raw outputs and targets of the task {facts.task}: {fault}")
     if not value.requires_grad:
         raise _refused(
@@ -129,6 +129,7 @@ def _check_value(built: CallableLoss, facts: Facts, width: int) -> None:
             _advice(facts),
         )
     _check_mean(built, outputs, targets, value.detach())
+    _check_pairing(built, facts, width)
 
 
 def _check_mean(built: CallableLoss, outputs: Tensor, targets: Tensor, value: Tensor) -> None:
@@ -141,6 +142,30 @@ def _check_mean(built: CallableLoss, outputs: Tensor, targets: Tensor, value: Te
         raise _refused(
             "the loss returns the sum over rows: it doubles when the rows are repeated",
             "return the mean, such as with reduction = 'mean'",
+        )
+
+
+def _check_pairing(built: CallableLoss, facts: Facts, width: int) -> None:
+    """Refuse a loss that compares each output with every target, since shapes (n,) and (n, 1) are broadcast to (n, n).
+
+    Such a loss uses the targets, and does not change when they are given to other rows.
+    """
+    if width != 1 or facts.task == "multiclass":
+        return
+    outputs = torch.tensor([[-1.0], [0.5], [2.0]])
+    targets = torch.tensor([0.0, 1.0, 1.0]) if facts.classification else torch.tensor([[0.4], [0.9], [2.2]])
+    try:
+        paired, moved, other = (
+            float(built(outputs, each)) for each in (targets, targets.roll(1, 0), targets.square() * 0.5)
+        )
+    except Exception:  # it was called before, so this depends on the values
+        return
+    tolerance = 1e-6 * max(1.0, abs(paired))
+    if abs(paired - moved) <= tolerance < abs(paired - other):
+        raise _refused(
+            "the loss does not change when the targets are given to other rows: it is called with outputs and targets of "
+            "shape (n, 1), and tensors (n,) and (n, 1) are broadcast to (n, n)",
+            "give both the same shape, such as with outputs.flatten() and targets.flatten()",
         )
 
 
@@ -179,7 +204,7 @@ def _check_direction(built: CallableLoss, facts: Facts, width: int) -> None:
             return
         ones, large = torch.ones_like(targets), torch.full_like(outputs, LARGE)
         values = {
-            (sign, target): value(sign * large, target * ones) for sign in (-1, 1) for target in (-0.7, 0.7)
+            (sign, target): value(sign * large, target * ones) for sign in (-1, 1) for target in (-1.7, 1.7)
         }
         sign, target = min(values, key=lambda each: values[each])
         lowest = values[sign, target]

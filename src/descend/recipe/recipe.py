@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from descend.constraints import CONDITIONS
-from descend.errors import Problem, RecipeError, UserError, closest, unparsed_option
+from descend.errors import Problem, RecipeError, UserError, closest_file, unparsed_option
 from descend.recipe.catalogue import CHOICES
 from descend.recipe.renamed import with_current_names
 from descend.recipe.sections import SECTIONS
@@ -48,7 +48,7 @@ _OTHER_FORMATS = (".yaml", ".yml", ".json")
 
 def _near(path: Path) -> str:
     """Return the TOML file with the most similar name as a question; empty if there is none."""
-    close = closest(path.name, [file.name for file in path.parent.glob("*.toml")])
+    close = closest_file(path.name, [file.name for file in path.parent.glob("*.toml")])
     return "" if close is None else f"; did you mean '{path.parent / close}'?"
 
 

@@ -43,7 +43,13 @@ def build_selection(recipe: Recipe, task: str, classes: int) -> Selection:
             message, _, hint = str(cause).partition("; ")
             problems.append(Problem("stop", key, message, hint))
             continue
-        requested.setdefault(metric.name, metric)
+        same = requested.setdefault(metric.name, metric)
+        if same.own is not metric.own:
+            problems.append(
+                Problem(
+                    "stop", key, f"two metrics have the name '{metric.name}'", "give one of them another name"
+                )
+            )
         if key == "monitor":
             monitor = metric.name
     if problems:

@@ -163,6 +163,10 @@ def parse_value(raw: str) -> Any:
             raise UserError('the value is empty; an empty string is ""') from None
         if raw[0] in _BRACKETS and not raw.endswith(_BRACKETS[raw[0]]):
             raise UserError(f"the value {_short(raw)} does not end with '{_BRACKETS[raw[0]]}'") from None
+        words = [word.strip() for word in raw[1:-1].split(",")] if raw[0] == "[" else []
+        if words and all(_BARE.match(word) for word in words):
+            example = ", ".join(f'"{word}"' for word in words[:5])
+            raise UserError(f"the strings in the list {_short(raw)} need quotes, as in [{example}]") from None
         raise UserError(
             f"the value {_short(raw)} is neither TOML nor a bare word; quote strings that contain spaces or symbols"
         ) from None

@@ -211,7 +211,7 @@ def read(folder: Path) -> RunFiles:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise RunError(f"run folder not found: {folder}")
+        raise RunError(f"no such run folder: {folder}")
     if not is_run(folder):
         raise RunError(f"{folder} contains no run (no metrics.json, history.jsonl or recipe.toml)")
     history = folder / "history.jsonl"
