@@ -23,8 +23,10 @@ from descend.losses import BinaryCrossEntropy, CrossEntropy, MeanSquaredError
 from descend.nn import (
     LinearEmbedding,
     NumberEmbedding,
+    ParametricActivation,
     PeriodicEmbedding,
     PiecewiseLinearEmbedding,
+    Scaling,
     TextEmbedding,
 )
 from descend.training.layer_rules import Rule, autograd_rule, rule_of_any
@@ -167,6 +169,15 @@ def _layer_norm(layer: Any) -> Rule:
     return Rule(forward, backward)
 
 
+def _scaling(layer: Any) -> Rule:
+    weight = layer.weight.detach()
+
+    def backward(d: Tensor, x: Tensor, needs_input_grad: bool) -> tuple[Tensor | None, list[Tensor]]:
+        return d * weight if needs_input_grad else None, [(d * x).sum(0)]
+
+    return Rule(lambda x: (x * weight, x), backward)
+
+
 def _flatten(layer: Any) -> Rule:
     def forward(x: Tensor) -> tuple[Tensor, Any]:
         return x.flatten(layer.start_dim, layer.end_dim), x.shape
@@ -191,10 +202,16 @@ RULES: Mapping[type[nn.Module], Callable[[Any], Rule]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.LayerNorm: _layer_norm,
     nn.Flatten: _flatten,
+    Scaling: _scaling,
+    ParametricActivation: lambda layer: autograd_rule(layer),
     TextEmbedding: lambda layer: autograd_rule(layer),
     NumberEmbedding: lambda layer: rule_of_any(layer),
 }
 """The rule of each supported layer type, as a function of the layer."""
+
+
+_PLAIN = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.ELU, nn.SELU, nn.Mish, nn.Softplus)
+"""Functions without random numbers or buffers, which a parametric activation may contain."""
 
 
 def _is_supported(layer: nn.Module) -> bool:
@@ -209,6 +226,8 @@ def _is_supported(layer: nn.Module) -> bool:
         return layer.elementwise_affine and layer.bias is not None
     if isinstance(layer, (nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.ELU, nn.Dropout)):
         return not layer.inplace
+    if isinstance(layer, ParametricActivation):
+        return type(layer.function) in _PLAIN
     if isinstance(layer, NumberEmbedding):  # another embedding may use random numbers, or change its buffers
         return type(layer.embedding) in (LinearEmbedding, PeriodicEmbedding, PiecewiseLinearEmbedding)
     return True

@@ -8,7 +8,7 @@ from torch import nn
 
 from descend.many.pack.layers import PackedBranch, PackedSum
 from descend.many.pack.number_embedding import PACKED_EMBEDDINGS
-from descend.nn import NumberEmbedding
+from descend.nn import NumberEmbedding, ParametricActivation, Scaling
 from descend.nn.activations import Maxout
 
 __all__ = ["DROPOUTS", "ELEMENTWISE", "POOLING", "CannotPack", "kind_of"]
@@ -75,6 +75,10 @@ def kind_of(layer: Any) -> tuple[Any, ...]:
             return (kind,)
         case Maxout():
             return (kind, layer.k)
+        case Scaling():
+            return (kind, len(layer.weight))
+        case ParametricActivation() if type(layer.function) in (*ELEMENTWISE, nn.Mish):
+            return (kind, repr(layer.function), len(layer.weight))
         case NumberEmbedding() if type(layer.embedding) in PACKED_EMBEDDINGS:
             shapes = tuple((name, tuple(t.shape)) for name, t in layer.state_dict().items())
             return (kind, type(layer.embedding), repr(layer.embedding), layer.positions, layer.width, shapes)

@@ -33,7 +33,8 @@ from descend.many.pack.layers import (
 )
 from descend.many.pack.number_embedding import PackedNumberEmbedding
 from descend.many.pack.padding import padded
-from descend.nn import NumberEmbedding
+from descend.many.pack.scaling import PackedParametricActivation, PackedScaling
+from descend.nn import NumberEmbedding, ParametricActivation, Scaling
 from descend.nn.activations import Maxout
 from descend.nn.residual import Residual
 
@@ -246,7 +247,8 @@ def can_be_padded(model: nn.Module) -> bool:
     False
     """
     return all(
-        isinstance(layer, (*_WIDTHS_PASS, nn.Flatten, NumberEmbedding)) for _, layer in _chain(model).layers
+        isinstance(layer, (*_WIDTHS_PASS, nn.Flatten, NumberEmbedding, Scaling))
+        for _, layer in _chain(model).layers
     )
 
 
@@ -298,6 +300,8 @@ _PACKED: dict[type[nn.Module], Callable[[list[nn.Module]], nn.Module]] = {
     nn.Embedding: PackedEmbedding,
     nn.Flatten: lambda each: nn.Flatten(2),
     Maxout: lambda each: PackedShared(each[0]),
+    Scaling: lambda each: PackedScaling(cast(list[Scaling], each)),
+    ParametricActivation: lambda each: PackedParametricActivation(cast(list[ParametricActivation], each)),
     NumberEmbedding: lambda each: PackedNumberEmbedding(cast(list[NumberEmbedding], each)),
     **{kind: lambda each: PackedPooling(copy.deepcopy(each[0])) for kind in POOLING},
 }
